@@ -1,0 +1,42 @@
+//! The only place that reads time.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A point in time: microseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixMicros(pub i64);
+
+impl UnixMicros {
+    /// Whole seconds since 1970.
+    #[must_use]
+    pub fn seconds(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
+    /// Whole days since 1970, in UTC.
+    #[must_use]
+    pub fn day(self) -> i64 {
+        self.seconds().div_euclid(86_400)
+    }
+
+    /// The time from `earlier` to this, zero if it lies ahead.
+    #[must_use]
+    pub fn since(self, earlier: UnixMicros) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// The wall clock.
+#[must_use]
+pub fn now() -> UnixMicros {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    UnixMicros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// The clock that never goes back, for measuring how long something took.
+#[must_use]
+pub fn monotonic() -> Instant {
+    Instant::now()
+}

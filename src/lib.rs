@@ -1,0 +1,31 @@
+//! avtryck: an edge collector for cookies and pixels.
+//!
+//! The way of a hit, in reading order:
+//!
+//! 1. [`http`] accepts a connection, limits it, and routes the request;
+//! 2. [`request`] makes a [`hit::Hit`] of query, headers and cookies;
+//! 3. [`consent`] decides what the visitor permits, and takes the rest from the hit;
+//! 4. [`visitor`] verifies the cookie's ID or signs a new one;
+//! 5. [`spool`] keeps the hit on disk; only now the reply leaves;
+//! 6. [`loader`] reads batches from the spool;
+//! 7. [`enrich`] adds place, network and device;
+//! 8. [`postgres`] commits [`row`]s and the spool's position in one transaction;
+//! 9. [`jobs`] looks after the tables on a schedule.
+//!
+//! [`serve`] puts these together; ARCHITECTURE.md holds the invariants.
+
+pub mod clock;
+pub mod config;
+pub mod consent;
+pub mod enrich;
+pub mod hit;
+pub mod http;
+pub mod jobs;
+pub mod loader;
+pub mod metrics;
+pub mod postgres;
+pub mod request;
+pub mod row;
+pub mod serve;
+pub mod spool;
+pub mod visitor;
