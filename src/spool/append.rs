@@ -1,0 +1,191 @@
+//! The way in: edge threads put records into the group that the writer takes next.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::chunk::HEADER_BYTES;
+use super::{AppendError, PENDING_BYTES_MAX, Settings, Shared, frame, lock};
+use crate::clock;
+
+/// The records that wait for the writer.
+pub(super) struct Group {
+    /// Counts the groups, so that an outcome finds its waiters.
+    pub(super) number: u64,
+    pub(super) bytes: Vec<u8>,
+    pub(super) records: u64,
+    pub(super) first_append: Option<Instant>,
+    /// The edge threads that have records in it, each once.
+    pub(super) threads: Vec<Arc<Thread>>,
+    /// The writer waits for something to do.
+    pub(super) writer_is_idle: bool,
+    pub(super) is_closed: bool,
+    bytes_max: usize,
+}
+
+impl Group {
+    pub(super) fn new(settings: &Settings) -> Group {
+        let chunk = usize::try_from(settings.chunk_bytes - HEADER_BYTES).unwrap_or(usize::MAX);
+        Group {
+            number: 0,
+            bytes: Vec::new(),
+            records: 0,
+            first_append: None,
+            threads: Vec::new(),
+            writer_is_idle: false,
+            is_closed: false,
+            // A group is written with one call into one chunk.
+            bytes_max: PENDING_BYTES_MAX.min(chunk),
+        }
+    }
+
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
+    }
+}
+
+/// Where the writer leaves an edge thread the outcomes of its groups. At most as many as the thread
+/// has groups under way.
+#[derive(Default)]
+pub(super) struct Thread {
+    outcomes: Mutex<Vec<(u64, Result<(), AppendError>)>>,
+    notify: Notify,
+}
+
+impl Thread {
+    pub(super) fn tell(&self, group: u64, outcome: Result<(), AppendError>) {
+        lock(&self.outcomes).push((group, outcome));
+        self.notify.notify_one();
+    }
+}
+
+/// One edge thread's way into the spool.
+#[derive(Clone)]
+pub struct Appender {
+    shared: Arc<Shared>,
+    thread: Arc<Thread>,
+    waiting: Rc<RefCell<VecDeque<Rc<Ticket>>>>,
+}
+
+struct Ticket {
+    group: u64,
+    outcome: Cell<Option<Result<(), AppendError>>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Appender {
+    pub(super) fn new(shared: Arc<Shared>) -> Appender {
+        Appender {
+            shared,
+            thread: Arc::default(),
+            waiting: Rc::default(),
+        }
+    }
+
+    /// Appends records, each written by one of `encoders`, as one: all of them or none are taken.
+    /// The outcome says whether they are safe.
+    ///
+    /// # Errors
+    /// Where they are not even taken: no room, a record too large, the spool closed.
+    pub fn append_all<F: FnOnce(&mut Vec<u8>)>(
+        &self,
+        encoders: impl IntoIterator<Item = F>,
+    ) -> Result<Pending, AppendError> {
+        let mut group = lock(&self.shared.group);
+        if group.is_closed {
+            return Err(AppendError::Closed);
+        }
+        let before = group.bytes.len();
+        let mut records = 0;
+        for encode in encoders {
+            if !frame::append(&mut group.bytes, self.shared.seed, encode) {
+                group.bytes.truncate(before);
+                return Err(AppendError::TooLarge);
+            }
+            records += 1;
+        }
+        if group.bytes.len() > group.bytes_max {
+            group.bytes.truncate(before);
+            return Err(if before == 0 {
+                AppendError::TooLarge
+            } else {
+                AppendError::Full
+            });
+        }
+        if records > 0 && group.first_append.is_none() {
+            group.first_append = Some(clock::monotonic());
+        }
+        group.records += records;
+        if !group
+            .threads
+            .iter()
+            .any(|thread| Arc::ptr_eq(thread, &self.thread))
+        {
+            group.threads.push(Arc::clone(&self.thread));
+        }
+        let ticket = Rc::new(Ticket {
+            group: group.number,
+            outcome: Cell::new(None),
+            waker: RefCell::new(None),
+        });
+        let wake = std::mem::take(&mut group.writer_is_idle);
+        drop(group);
+        if wake {
+            self.shared.wake_writer.notify_one();
+        }
+        self.waiting.borrow_mut().push_back(Rc::clone(&ticket));
+        Ok(Pending(ticket))
+    }
+
+    /// Appends one record.
+    ///
+    /// # Errors
+    /// As [`Appender::append_all`].
+    pub fn append(&self, encode: impl FnOnce(&mut Vec<u8>)) -> Result<Pending, AppendError> {
+        self.append_all(std::iter::once(encode))
+    }
+
+    /// Passes outcomes on to those who wait, for ever: a task of the edge thread. It is woken once
+    /// for each commit; waking the waiters of its own thread costs no system call.
+    pub fn deliver(&self) -> impl Future<Output = ()> + 'static {
+        let (thread, waiting) = (Arc::clone(&self.thread), Rc::clone(&self.waiting));
+        async move {
+            let mut outcomes = Vec::new();
+            loop {
+                thread.notify.notified().await;
+                std::mem::swap(&mut *lock(&thread.outcomes), &mut outcomes);
+                for (group, outcome) in outcomes.drain(..) {
+                    let mut waiting = waiting.borrow_mut();
+                    while let Some(ticket) = waiting.pop_front_if(|ticket| ticket.group <= group) {
+                        ticket.outcome.set(Some(outcome));
+                        if let Some(waker) = ticket.waker.take() {
+                            waker.wake();
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Records that were taken and are not yet known to be safe.
+pub struct Pending(Rc<Ticket>);
+
+impl Future for Pending {
+    type Output = Result<(), AppendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(outcome) = self.0.outcome.get() {
+            return Poll::Ready(outcome);
+        }
+        self.0.waker.replace(Some(cx.waker().clone()));
+        Poll::Pending
+    }
+}

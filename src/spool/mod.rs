@@ -1,0 +1,382 @@
+//! The spool: a log on disk that hits are safe in before they are answered.
+//!
+//! It knows bytes and positions, never what they mean.
+//!
+//! # On disk
+//! The directory (mode 0700) holds `id`, the spool's own random ID as 32 hex digits; `lock`, held by
+//! the one process that writes; and chunks named `<number, 16 hex digits>.chunk` (mode 0600), each
+//! preallocated to `chunk_bytes`. All numbers are little-endian.
+//!
+//! | header of a chunk | bytes |
+//! | --- | --- |
+//! | magic `AVTRYCK\n` | 0..8 |
+//! | format version, 1 | 8..12 |
+//! | reserved, 0 | 12..16 |
+//! | spool ID | 16..32 |
+//! | number of this chunk | 32..40 |
+//! | number of the chunk before, 0 for none | 40..48 |
+//! | where the chunk before ends | 48..56 |
+//! | reserved, 0 | 56..60 |
+//! | CRC-32C of bytes 0..60 | 60..64 |
+//!
+//! | record | bytes |
+//! | --- | --- |
+//! | length of the payload, 1 to [`RECORD_BYTES_MAX`]; 0: no record from here on | 0..4 |
+//! | CRC-32C of the length and the payload, begun with the CRC-32C of the spool ID | 4..8 |
+//! | payload | 8.. |
+//!
+//! The CRC starts from the ID, so that a record which a sender hides in a payload is never taken for
+//! one of ours when the reader searches on behind damage.
+//!
+//! # Write
+//! Edge threads append to one group in memory ([`PENDING_BYTES_MAX`]); one thread takes the group,
+//! writes it with one call and syncs it. What arrives meanwhile is the next group. A commit wakes
+//! each edge thread once, however many of its hits were in the group.
+//!
+//! After a failed write or sync a chunk is given up: it is neither written nor synced again. The
+//! group goes to a new chunk, whose header says that the old one ends where it was last acknowledged;
+//! so what may have reached the disk of the failed attempt is never read. If that fails too, the
+//! group's hits get an [`AppendError`].
+//!
+//! A full spool (`bytes_max`, or no space on the disk) refuses; each later group tries again.
+//!
+//! # Read and recovery
+//! A reader gives out what is committed and nothing beyond. At the start only the last chunk is
+//! read, to find its end; it is synced, since records of a killed process may be in the page cache
+//! alone, and never appended to: a new chunk begins with the first group. Chunk numbers are never
+//! used twice; a chunk and its name are durable before its first record is.
+//!
+//! Three things are told apart. *Torn*: bytes behind the last valid record of the last chunk; nobody
+//! was told that they are safe. *Corrupt*: bytes before a chunk's end that are no record; the reader
+//! counts them and searches on byte by byte. *I/O error*: nothing is known about the bytes.
+
+mod append;
+mod chunk;
+mod disk;
+mod frame;
+mod read;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod write;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use crate::config::Ack;
+pub use append::{Appender, Pending};
+pub use disk::{Disk, DiskFile, RealDisk};
+pub use read::{Batch, Damage, ReadError, Reader};
+pub use verify::{ChunkReport, verify};
+
+use append::Group;
+use chunk::HEADER_BYTES;
+use read::Window;
+
+/// The largest payload of a record, in bytes.
+pub const RECORD_BYTES_MAX: usize = 256 * 1024;
+/// The most bytes that wait for the writer; beyond them the spool counts as full.
+pub const PENDING_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// A place in the spool: everything before it was dealt with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// The chunk's number; 0 stands before the first.
+    pub chunk: u64,
+    /// The byte in it.
+    pub offset: u64,
+}
+
+/// The random ID of a spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpoolId(pub [u8; 16]);
+
+impl fmt::Display for SpoolId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// How a spool is to be.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// When an append is done.
+    pub ack: Ack,
+    /// Disk space of all chunks, in bytes.
+    pub bytes_max: u64,
+    /// Size of a chunk, in bytes.
+    pub chunk_bytes: u64,
+}
+
+/// Told of what the writer does.
+pub trait Observer: Send + Sync + 'static {
+    /// A group was committed: how many records, the wait of its first, and the time on the disk.
+    fn committed(&self, records: u64, append_wait: Duration, sync: Duration);
+    /// A chunk could not be written or synced.
+    fn failed(&self, error: &io::Error);
+}
+
+/// Why a record is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// No room.
+    #[error("the spool is full")]
+    Full,
+    /// The disk failed.
+    #[error("the spool's disk failed")]
+    Io,
+    /// The payload is empty or above [`RECORD_BYTES_MAX`].
+    #[error("the record is too large")]
+    TooLarge,
+    /// The spool was closed.
+    #[error("the spool is closed")]
+    Closed,
+}
+
+/// Why a spool cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "the spool in {0} is in use by another process; one process for each spool.dir would be right"
+    )]
+    Locked(PathBuf),
+    /// The disk says no.
+    #[error("the spool's {path} cannot be used: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Something is there that is no spool of ours.
+    #[error("{path} {what}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+/// An open spool. Clones share it.
+#[derive(Clone)]
+pub struct Spool {
+    shared: Arc<Shared>,
+    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// What the writer, the appenders and the readers share.
+struct Shared {
+    id: SpoolId,
+    seed: u32,
+    settings: Settings,
+    disk: Arc<dyn Disk>,
+    observer: Box<dyn Observer>,
+    /// What waits for the writer.
+    group: Mutex<Group>,
+    wake_writer: Condvar,
+    /// The end of what is durable.
+    committed: Mutex<Position>,
+    /// The end of the last chunk of the run before.
+    recovered: Position,
+    /// Chunks on the disk with the space that they take.
+    chunks: Mutex<BTreeMap<u64, u64>>,
+    full: AtomicBool,
+    failing: AtomicBool,
+    /// The highest chunk number ever tried.
+    highest: AtomicU64,
+    _lock: Box<dyn Send + Sync>,
+}
+
+impl Shared {
+    fn committed(&self) -> Position {
+        *lock(&self.committed)
+    }
+
+    fn used_bytes(&self) -> u64 {
+        lock(&self.chunks).values().sum()
+    }
+
+    /// Where a chunk ends, if that is known: from the writer, from the scan at the start, or from
+    /// the header of the chunk behind it.
+    fn end_of(&self, number: u64) -> io::Result<Option<u64>> {
+        let committed = self.committed();
+        if number == committed.chunk {
+            return Ok(Some(committed.offset));
+        }
+        if number == self.recovered.chunk {
+            return Ok(Some(self.recovered.offset));
+        }
+        let next = lock(&self.chunks)
+            .range(number + 1..)
+            .next()
+            .map(|(next, _)| *next);
+        let Some(next) = next else { return Ok(None) };
+        let header = chunk::read_header(&*self.disk, &self.settings.dir, next, self.id)?;
+        Ok(header
+            .filter(|header| header.previous == number)
+            .map(|header| header.previous_end))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Spool {
+    /// Opens the spool, making it where there is none, and starts its writer.
+    ///
+    /// # Errors
+    /// Where another process has it, the disk fails, or files are there that are no spool.
+    pub fn open(
+        settings: Settings,
+        disk: Arc<dyn Disk>,
+        observer: Box<dyn Observer>,
+    ) -> Result<Spool, OpenError> {
+        let dir = settings.dir.clone();
+        let at = |path: PathBuf| move |source| OpenError::Io { path, source };
+        disk.create_dir(&dir).map_err(at(dir.clone()))?;
+        let guard = disk
+            .lock(&dir.join("lock"))
+            .map_err(at(dir.join("lock")))?
+            .ok_or_else(|| OpenError::Locked(dir.clone()))?;
+        let id = chunk::load_id(&*disk, &dir)?;
+        let chunks: BTreeMap<u64, u64> = chunk::list(&*disk, &dir)
+            .map_err(at(dir.clone()))?
+            .into_iter()
+            .collect();
+        let seed = frame::seed(id);
+        let last = chunks.last_key_value().map_or(0, |(number, _)| *number);
+        let mut recovered = Position::default();
+        if last > 0 {
+            let path = chunk::path(&dir, last);
+            let file = disk.open(&path).map_err(at(path.clone()))?;
+            file.sync_data().map_err(at(path.clone()))?;
+            let mut window = Window::new(file);
+            let offset = window.scan_end(seed).map_err(at(path))?;
+            recovered = Position {
+                chunk: last,
+                offset,
+            };
+        }
+        let shared = Arc::new(Shared {
+            id,
+            seed,
+            group: Mutex::new(Group::new(&settings)),
+            settings,
+            disk,
+            observer,
+            wake_writer: Condvar::new(),
+            committed: Mutex::new(recovered),
+            recovered,
+            chunks: Mutex::new(chunks),
+            full: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+            highest: AtomicU64::new(last),
+            _lock: guard,
+        });
+        let writer = write::start(Arc::clone(&shared)).map_err(at(dir))?;
+        Ok(Spool {
+            shared,
+            writer: Arc::new(Mutex::new(Some(writer))),
+        })
+    }
+
+    /// Its ID.
+    #[must_use]
+    pub fn id(&self) -> SpoolId {
+        self.shared.id
+    }
+
+    /// A way in, for one edge thread. To be made on that thread.
+    #[must_use]
+    pub fn appender(&self) -> Appender {
+        Appender::new(Arc::clone(&self.shared))
+    }
+
+    /// A way out, from a position on.
+    #[must_use]
+    pub fn reader(&self, from: Position) -> Reader {
+        Reader::new(Arc::clone(&self.shared), from)
+    }
+
+    /// The end of what readers are given.
+    #[must_use]
+    pub fn committed(&self) -> Position {
+        self.shared.committed()
+    }
+
+    /// Disk space of all chunks, in bytes.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.shared.used_bytes()
+    }
+
+    /// Bytes from a position to the end, about: whole chunks count with all their space.
+    #[must_use]
+    pub fn backlog_bytes(&self, from: Position) -> u64 {
+        let committed = self.committed();
+        if from.chunk == committed.chunk {
+            return committed
+                .offset
+                .saturating_sub(from.offset.max(HEADER_BYTES));
+        }
+        let chunks = lock(&self.shared.chunks);
+        let whole: u64 = chunks
+            .range(from.chunk..committed.chunk.max(from.chunk))
+            .map(|(_, size)| size)
+            .sum();
+        (whole + committed.offset).saturating_sub(from.offset)
+    }
+
+    /// Whether the last group found no room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.shared.full.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last group found the disk failing.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Relaxed)
+    }
+
+    /// Deletes the chunks that lie wholly before a position.
+    ///
+    /// # Errors
+    /// Where one cannot be deleted; it is tried again with the next call.
+    pub fn release(&self, before: Position) -> io::Result<()> {
+        let limit = before.chunk.min(self.committed().chunk);
+        let done: Vec<u64> = lock(&self.shared.chunks)
+            .range(..limit)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in done {
+            let path = chunk::path(&self.shared.settings.dir, number);
+            match self.shared.disk.remove(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => lock(&self.shared.chunks).remove(&number),
+            };
+        }
+        Ok(())
+    }
+
+    /// Commits what is pending and ends the writer. Later appends are refused.
+    pub fn close(&self) {
+        lock(&self.shared.group).close();
+        self.shared.wake_writer.notify_one();
+        let writer = lock(&self.writer).take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the spool's writer panicked");
+        }
+    }
+}
