@@ -1,0 +1,476 @@
+//! An HTTP request -> a [`Hit`] and the consent [`Signals`] that came with it. Pure.
+//!
+//! What the sender wrote is never trusted to be clean: a text is percent-decoded once, cut at its
+//! limit on a character's border, and freed of what Postgres cannot hold; the hit's flags say that
+//! it happened. An unexpanded macro of an ad network counts as absent. A visitor's ID or address
+//! is never taken from a parameter.
+//!
+//! docs/parameters.md lists the parameters; the limits stand here.
+
+mod address;
+mod json;
+
+pub use address::{ForwardedHeader, client_ip, forwarded_https};
+pub use json::{EVENTS_MAX, event_hit, events};
+
+use std::borrow::Cow;
+
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
+use percent_encoding::percent_decode;
+
+use crate::hit::{Flags, Hit, Kind};
+
+/// The longest request target, in bytes.
+pub const URI_BYTES_MAX: usize = 8 * 1024;
+/// The longest URL stored, in bytes; a longer one is cut.
+pub const URL_BYTES_MAX: usize = 2048;
+/// The longest user agent stored, in bytes; a longer one is cut.
+pub const USER_AGENT_BYTES_MAX: usize = 512;
+/// The longest ID or name stored, in bytes; a longer one is cut.
+pub const TEXT_BYTES_MAX: usize = 256;
+/// The longest event name and event ID, in bytes.
+pub const EVENT_BYTES_MAX: usize = 128;
+/// The most further parameters of one hit; later ones are left out.
+pub const PARAMS_MAX: usize = 64;
+/// The most bytes of further parameters, as JSON; what goes beyond is left out.
+pub const PARAMS_BYTES_MAX: usize = 4096;
+
+/// The consent signals of one request, as sent. `Some("")` is a signal that says nothing, which is
+/// no consent: an unexpanded macro is one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signals<'a> {
+    /// `gdpr=0|1`.
+    pub gdpr: Option<Cow<'a, str>>,
+    /// `gdpr_consent`: a TC string.
+    pub tcf: Option<Cow<'a, str>>,
+    /// `gpp`: a GPP string.
+    pub gpp: Option<Cow<'a, str>>,
+    /// The header `Sec-GPC: 1`.
+    pub gpc: bool,
+    /// The value of the first-party choice cookie.
+    pub choice: Option<&'a str>,
+}
+
+/// One pass over the headers: what the request path needs of them.
+#[derive(Debug, Default)]
+pub struct Headers<'a> {
+    /// The `Host` header, where there was exactly one.
+    pub host: Option<&'a str>,
+    /// How many `Host` headers there were.
+    pub hosts: usize,
+    /// `Origin`.
+    pub origin: Option<&'a str>,
+    /// `Sec-Fetch-Site`.
+    pub fetch_site: Option<&'a str>,
+    /// `Content-Type`.
+    pub content_type: Option<&'a str>,
+    /// `Content-Length` above zero.
+    pub has_length: bool,
+    /// A `Transfer-Encoding` header was there.
+    pub has_transfer_encoding: bool,
+    /// `Sec-GPC: 1`.
+    pub gpc: bool,
+    /// `Sec-Purpose: prefetch` or prerender, also under its old names.
+    pub prefetch: bool,
+    cookies: Vec<&'a HeaderValue>,
+    user_agent: &'a [u8],
+    referer: &'a [u8],
+    hints: [&'a [u8]; HINTS.len()],
+}
+
+const HINTS: [&str; 6] = [
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-platform",
+    "sec-ch-ua-platform-version",
+    "sec-ch-ua-model",
+    "sec-ch-ua-form-factors",
+];
+
+impl<'a> Headers<'a> {
+    /// Reads the headers once.
+    #[must_use]
+    pub fn read(map: &'a HeaderMap) -> Headers<'a> {
+        let mut headers = Headers::default();
+        for (name, value) in map {
+            headers.take(name, value);
+        }
+        headers
+    }
+
+    fn take(&mut self, name: &HeaderName, value: &'a HeaderValue) {
+        let text = || value.to_str().ok();
+        match name.as_str() {
+            "host" => {
+                self.hosts += 1;
+                self.host = text();
+            }
+            "user-agent" => self.user_agent = value.as_bytes(),
+            "referer" => self.referer = value.as_bytes(),
+            "cookie" => self.cookies.push(value),
+            "origin" => self.origin = text(),
+            "content-type" => self.content_type = text(),
+            "content-length" => self.has_length = value.as_bytes() != b"0",
+            "transfer-encoding" => self.has_transfer_encoding = true,
+            "sec-gpc" => self.gpc = value.as_bytes() == b"1",
+            "sec-fetch-site" => self.fetch_site = text(),
+            "sec-purpose" | "purpose" | "x-purpose" | "x-moz" => {
+                let value = value.as_bytes();
+                self.prefetch |= value.starts_with(b"prefetch") || value.starts_with(b"preview");
+            }
+            name => {
+                if let Some(at) = HINTS.iter().position(|hint| *hint == name)
+                    && let Some(slot) = self.hints.get_mut(at)
+                {
+                    *slot = value.as_bytes();
+                }
+            }
+        }
+    }
+
+    /// The values of each cookie of that name, in the order sent.
+    pub fn cookies<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a str> + 'h {
+        self.cookies
+            .iter()
+            .filter_map(|header| header.to_str().ok())
+            .flat_map(|header| header.split(';'))
+            .filter_map(move |pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+    }
+
+    /// The host of the page that sent the request: of `Origin`, else of `Referer`.
+    #[must_use]
+    pub fn page_host(&self) -> Option<&'a str> {
+        let url = match self.origin {
+            Some(origin) if origin != "null" => origin,
+            _ => str::from_utf8(self.referer).ok()?,
+        };
+        let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
+        let host = authority
+            .rsplit_once('@')
+            .map_or(authority, |(_, host)| host);
+        match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(name),
+            _ => Some(host),
+        }
+    }
+
+    /// The consent signals among the headers.
+    #[must_use]
+    pub fn signals(&self, choice_name: &str) -> Signals<'a> {
+        Signals {
+            gpc: self.gpc,
+            choice: self.cookies(choice_name).next(),
+            ..Signals::default()
+        }
+    }
+
+    /// Puts into `hit` what the headers say of it.
+    pub fn fill(&self, hit: &mut Hit<'a>) {
+        let mut flags = hit.flags;
+        hit.user_agent = clean(
+            decode_utf8(self.user_agent, &mut flags),
+            USER_AGENT_BYTES_MAX,
+            &mut flags,
+        );
+        hit.page_url = clean(
+            decode_utf8(self.referer, &mut flags),
+            URL_BYTES_MAX,
+            &mut flags,
+        );
+        let mut hint = |at: usize| {
+            let bytes = self.hints.get(at).copied().unwrap_or_default();
+            clean(decode_utf8(bytes, &mut flags), TEXT_BYTES_MAX, &mut flags)
+        };
+        hit.hints.brands = hint(0);
+        hit.hints.mobile = mobile(&hint(1));
+        hit.hints.platform = unquoted(hint(2));
+        hit.hints.platform_version = unquoted(hint(3));
+        hit.hints.model = unquoted(hint(4));
+        hit.hints.form_factors = hint(5);
+        if self.prefetch {
+            flags.set(Flags::PREFETCH);
+        }
+        hit.flags = flags;
+    }
+}
+
+fn mobile(text: &str) -> Option<bool> {
+    match text {
+        "?1" | "1" | "true" => Some(true),
+        "?0" | "0" | "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// A structured-header string without its quotes (RFC 9651, section 3.3.3; hints hold no escapes).
+fn unquoted(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim().trim_matches('"')),
+        Cow::Owned(text) => Cow::Owned(text.trim().trim_matches('"').to_owned()),
+    }
+}
+
+/// Puts a query string's parameters into `hit` and `signals`. The first of a repeated parameter
+/// counts.
+pub fn query<'a>(query: &'a str, hit: &mut Hit<'a>, signals: &mut Signals<'a>) {
+    let mut params = Params::default();
+    let mut seen = Seen::default();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, raw) = pair.split_once('=').unwrap_or((pair, ""));
+        let mut flags = Flags::default();
+        let Some(name) = decode(name, TEXT_BYTES_MAX, &mut flags) else {
+            hit.flags.set(flags);
+            continue;
+        };
+        let value = decode(raw, limit(&name), &mut flags);
+        hit.flags.set(flags);
+        if !put(&name, value.as_ref(), hit, signals, &mut seen)
+            && let Some(value) = value
+        {
+            params.push(&name, |out| push_json_text(out, &value), &mut hit.flags);
+        }
+    }
+    hit.params = params.finish();
+    finish(hit);
+}
+
+/// The last touch once all parameters are in: the kind follows from the event's name.
+fn finish(hit: &mut Hit<'_>) {
+    if hit.kind == Kind::PageView && !hit.event_name.is_empty() {
+        hit.kind = Kind::Event;
+    }
+}
+
+/// Which of the known parameters were there already.
+#[derive(Default)]
+struct Seen(u32);
+
+/// Each known parameter's limit; further parameters have the limit of all of them together.
+fn limit(name: &str) -> usize {
+    match name {
+        "site" => 64,
+        "u" | "ref" => URL_BYTES_MAX,
+        "e" | "id" => EVENT_BYTES_MAX,
+        "gdpr_consent" | "gpp" | "addtl_consent" => URI_BYTES_MAX,
+        name if KNOWN.contains(&name) => TEXT_BYTES_MAX,
+        _ => PARAMS_BYTES_MAX,
+    }
+}
+
+const KNOWN: [&str; 26] = [
+    "site",
+    "u",
+    "ref",
+    "e",
+    "id",
+    "partner",
+    "campaign",
+    "creative",
+    "placement",
+    "publisher",
+    "uid",
+    "maid",
+    "did",
+    "cat",
+    "ch_model",
+    "ch_platform",
+    "ch_platform_version",
+    "ch_mobile",
+    "ch_form_factors",
+    "ch_brands",
+    "gdpr",
+    "gdpr_consent",
+    "gpp",
+    "gpp_sid",
+    "addtl_consent",
+    "cb",
+];
+
+/// Puts one known parameter in its place; false for a further parameter.
+fn put<'a>(
+    name: &str,
+    value: Option<&Cow<'a, str>>,
+    hit: &mut Hit<'a>,
+    signals: &mut Signals<'a>,
+    seen: &mut Seen,
+) -> bool {
+    let Some(at) = KNOWN.iter().position(|known| *known == name) else {
+        return false;
+    };
+    if seen.0 & (1 << at) != 0 {
+        return true;
+    }
+    seen.0 |= 1 << at;
+    let text = value.cloned().unwrap_or_default();
+    let slot = match name {
+        "gdpr" => {
+            signals.gdpr = Some(text);
+            return true;
+        }
+        "gdpr_consent" => {
+            signals.tcf = Some(text);
+            return true;
+        }
+        "gpp" => {
+            signals.gpp = Some(text);
+            return true;
+        }
+        "ch_mobile" => {
+            hit.hints.mobile = mobile(&text).or(hit.hints.mobile);
+            return true;
+        }
+        "site" => &mut hit.site,
+        "u" => &mut hit.page_url,
+        "ref" => &mut hit.referrer,
+        "e" => &mut hit.event_name,
+        "id" => &mut hit.event_id,
+        "partner" => &mut hit.partner,
+        "campaign" => &mut hit.campaign,
+        "creative" => &mut hit.creative,
+        "placement" => &mut hit.placement,
+        "publisher" => &mut hit.publisher,
+        "uid" => &mut hit.partner_uid,
+        "maid" => &mut hit.maid,
+        "did" => &mut hit.device_id,
+        "cat" => &mut hit.category,
+        "ch_model" => &mut hit.hints.model,
+        "ch_platform" => &mut hit.hints.platform,
+        "ch_platform_version" => &mut hit.hints.platform_version,
+        "ch_form_factors" => &mut hit.hints.form_factors,
+        "ch_brands" => &mut hit.hints.brands,
+        // `cb` only defeats caches; the others belong to signals that are decoded elsewhere.
+        _ => return true,
+    };
+    if !text.is_empty() {
+        *slot = text;
+    }
+    true
+}
+
+/// The further parameters, as the text of a JSON object that grows up to its limits.
+#[derive(Default)]
+struct Params {
+    json: String,
+    count: usize,
+}
+
+impl Params {
+    fn push(&mut self, name: &str, write: impl FnOnce(&mut String), flags: &mut Flags) {
+        let before = self.json.len();
+        self.json.push(if before == 0 { '{' } else { ',' });
+        push_json_text(&mut self.json, name);
+        self.json.push(':');
+        write(&mut self.json);
+        if self.json.len() >= PARAMS_BYTES_MAX || self.count == PARAMS_MAX {
+            self.json.truncate(before);
+            flags.set(Flags::TRUNCATED);
+        } else {
+            self.count += 1;
+        }
+    }
+
+    fn finish<'a>(mut self) -> Cow<'a, str> {
+        if !self.json.is_empty() {
+            self.json.push('}');
+        }
+        Cow::Owned(self.json)
+    }
+}
+
+/// Writes a text as JSON; it is clean, so there is no control character to escape.
+fn push_json_text(out: &mut String, text: &str) {
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+}
+
+/// One raw query value: percent-decoded once, cleaned and cut; `None` for an unexpanded macro,
+/// which is recognised before decoding too, since `%%CACHEBUSTER%%` is no valid escape.
+fn decode<'a>(raw: &'a str, bytes_max: usize, flags: &mut Flags) -> Option<Cow<'a, str>> {
+    let expanded = |flags: &mut Flags| flags.set(Flags::MACRO);
+    if is_macro(raw) {
+        expanded(flags);
+        return None;
+    }
+    let spaced: Cow<'a, str> = if raw.contains('+') {
+        Cow::Owned(raw.replace('+', " "))
+    } else {
+        Cow::Borrowed(raw)
+    };
+    let text = match spaced {
+        Cow::Borrowed(text) => match Cow::from(percent_decode(text.as_bytes())) {
+            Cow::Borrowed(_) => Cow::Borrowed(text),
+            Cow::Owned(bytes) => owned_utf8(bytes, flags),
+        },
+        Cow::Owned(text) => owned_utf8(percent_decode(text.as_bytes()).collect(), flags),
+    };
+    if is_macro(&text) {
+        expanded(flags);
+        return None;
+    }
+    Some(clean(text, bytes_max, flags))
+}
+
+fn owned_utf8<'a>(bytes: Vec<u8>, flags: &mut Flags) -> Cow<'a, str> {
+    Cow::Owned(String::from_utf8(bytes).unwrap_or_else(|error| {
+        flags.set(Flags::CLEANED);
+        String::from_utf8_lossy(error.as_bytes()).into_owned()
+    }))
+}
+
+fn decode_utf8<'a>(bytes: &'a [u8], flags: &mut Flags) -> Cow<'a, str> {
+    let text = String::from_utf8_lossy(bytes);
+    if matches!(text, Cow::Owned(_)) {
+        flags.set(Flags::CLEANED);
+    }
+    text
+}
+
+/// Cuts a text at `bytes_max` on a character's border and replaces control characters by U+FFFD.
+fn clean<'a>(text: Cow<'a, str>, bytes_max: usize, flags: &mut Flags) -> Cow<'a, str> {
+    let mut text = text;
+    if text.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
+        flags.set(Flags::CLEANED);
+        text = Cow::Owned(text.replace(|c: char| c.is_ascii_control(), "\u{fffd}"));
+    }
+    if text.len() > bytes_max {
+        flags.set(Flags::TRUNCATED);
+        let end = text.floor_char_boundary(bytes_max);
+        text = match text {
+            Cow::Borrowed(text) => Cow::Borrowed(text.get(..end).unwrap_or_default()),
+            Cow::Owned(mut text) => {
+                text.truncate(end);
+                Cow::Owned(text)
+            }
+        };
+    }
+    text
+}
+
+/// Whether a whole value is a macro that an ad network was to replace and did not
+/// (reference: the networks' own macro lists): `${…}`, `%%…%%`, `[UPPER]`, `__ADF…__`.
+fn is_macro(value: &str) -> bool {
+    let within = |open: &str, close: &str| {
+        value
+            .strip_prefix(open)
+            .and_then(|rest| rest.strip_suffix(close))
+            .unwrap_or_default()
+    };
+    !within("${", "}").is_empty()
+        || !within("%%", "%%").is_empty()
+        || !within("__ADF", "__").is_empty()
+        || (!within("[", "]").is_empty()
+            && within("[", "]")
+                .bytes()
+                .all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Events as JSON: one object or an array of them. An event that is wrong is refused alone; only a
+//! body that is no JSON at all refuses them all.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::{Params, Seen, Signals, clean, finish, is_macro, limit, put};
+use crate::hit::{Flags, Hit};
+
+/// The most events in one body.
+pub const EVENTS_MAX: usize = 1000;
+
+/// Splits a body into its events' texts. `None` where it is no JSON object or array, or where it
+/// holds more than [`EVENTS_MAX`].
+#[must_use]
+pub fn events(body: &[u8]) -> Option<Vec<&RawValue>> {
+    let body = body.trim_ascii();
+    let events = if body.first() == Some(&b'[') {
+        serde_json::from_slice::<Vec<&RawValue>>(body).ok()?
+    } else {
+        vec![serde_json::from_slice::<&RawValue>(body).ok()?]
+    };
+    (events.len() <= EVENTS_MAX).then_some(events)
+}
+
+/// Puts one event's members into `hit` and `signals`; false where it is no JSON object, or one that
+/// holds what no text can (a lone surrogate, a number out of range, more than 128 levels).
+pub fn event_hit<'a>(event: &RawValue, hit: &mut Hit<'a>, signals: &mut Signals<'a>) -> bool {
+    let Ok(members) = serde_json::from_str::<Map<String, Value>>(event.get()) else {
+        return false;
+    };
+    let mut params = Params::default();
+    let mut seen = Seen::default();
+    for (name, value) in members {
+        let name = clean(Cow::Owned(name), super::TEXT_BYTES_MAX, &mut hit.flags).into_owned();
+        match (name.as_str(), value) {
+            (_, Value::Null) => {}
+            ("ch", Value::Object(hints)) => {
+                for (hint, value) in hints {
+                    let value = scalar(&hint, value, &mut hit.flags);
+                    put(
+                        &format!("ch_{hint}"),
+                        value.as_ref(),
+                        hit,
+                        signals,
+                        &mut seen,
+                    );
+                }
+            }
+            (name, value) if super::KNOWN.contains(&name) => {
+                let value = scalar(name, value, &mut hit.flags);
+                put(name, value.as_ref(), hit, signals, &mut seen);
+            }
+            (name, mut value) => {
+                clean_value(&mut value, &mut hit.flags);
+                params.push(name, |out| out.push_str(&value.to_string()), &mut hit.flags);
+            }
+        }
+    }
+    hit.params = params.finish();
+    finish(hit);
+    true
+}
+
+/// A known member's text: strings as they are, other values as their JSON.
+fn scalar<'a>(name: &str, value: Value, flags: &mut Flags) -> Option<Cow<'a, str>> {
+    let text = match value {
+        Value::String(text) => text,
+        Value::Null => return None,
+        other => other.to_string(),
+    };
+    if is_macro(&text) {
+        flags.set(Flags::MACRO);
+        return None;
+    }
+    Some(clean(Cow::Owned(text), limit(name), flags))
+}
+
+/// Replaces NUL, which `jsonb` refuses, in a value's texts and names.
+fn clean_value(value: &mut Value, flags: &mut Flags) {
+    match value {
+        Value::String(text) if text.contains('\0') => {
+            *text = text.replace('\0', "\u{fffd}");
+            flags.set(Flags::CLEANED);
+        }
+        Value::Array(values) => values
+            .iter_mut()
+            .for_each(|value| clean_value(value, flags)),
+        Value::Object(members) => {
+            if members.keys().any(|name| name.contains('\0')) {
+                flags.set(Flags::CLEANED);
+                *members = std::mem::take(members)
+                    .into_iter()
+                    .map(|(name, value)| (name.replace('\0', "\u{fffd}"), value))
+                    .collect();
+            }
+            members
+                .values_mut()
+                .for_each(|value| clean_value(value, flags));
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,216 @@
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
+use ipnet::IpNet;
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::UnixMicros;
+
+fn hit_of(text: &str) -> (Hit<'_>, Signals<'_>) {
+    let mut hit = Hit::new(UnixMicros(0), Kind::PageView, "");
+    let mut signals = Signals::default();
+    query(text, &mut hit, &mut signals);
+    (hit, signals)
+}
+
+fn header_map(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    pairs
+        .iter()
+        .map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_str(value).expect("a header value"),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn known_parameters_find_their_place_and_others_become_params() {
+    let (hit, signals) = hit_of(
+        "site=a&u=https%3A%2F%2Fx.se%2F%C3%A5+b&ref=r&cb=1&id=7&x=1&y=%22q%5C&gdpr=1&gdpr_consent=CP",
+    );
+    assert_eq!(
+        (&*hit.site, &*hit.page_url, &*hit.referrer),
+        ("a", "https://x.se/å b", "r")
+    );
+    assert_eq!(&*hit.event_id, "7");
+    assert_eq!(&*hit.params, r#"{"x":"1","y":"\"q\\"}"#);
+    assert_eq!(signals.tcf.as_deref(), Some("CP"));
+    assert_eq!(hit.kind, Kind::PageView);
+    assert_eq!(hit.flags, Flags::default());
+    assert_eq!(hit_of("e=sold").0.kind, Kind::Event);
+    assert_eq!(hit_of("").0.params, "");
+    assert_eq!(&*hit_of("site=a&site=b").0.site, "a");
+}
+
+#[test]
+fn an_unexpanded_macro_counts_as_absent_and_flags_the_hit() {
+    for value in [
+        "${CAMPAIGN_ID}",
+        "%24%7BCAMPAIGN_ID%7D",
+        "%%CACHEBUSTER%%",
+        "[TIMESTAMP]",
+        "%5BGDPRCONSENT%5D",
+        "__ADFCAMID__",
+    ] {
+        let text = format!("campaign={value}&own={value}");
+        let (hit, _) = hit_of(&text);
+        assert_eq!((&*hit.campaign, &*hit.params), ("", ""), "{value}");
+        assert!(hit.flags.has(Flags::MACRO), "{value}");
+    }
+    assert_eq!(
+        hit_of("gdpr_consent=${GDPR_CONSENT_5}").1.tcf.as_deref(),
+        Some("")
+    );
+    for value in ["$5", "[1,2]", "100%25", "__init__", "%%"] {
+        let text = format!("own={value}");
+        assert!(!hit_of(&text).0.flags.has(Flags::MACRO), "{value}");
+    }
+}
+
+#[test]
+fn what_postgres_cannot_hold_is_replaced_and_flagged() {
+    let (hit, _) = hit_of("u=a%00b&x=%ff&%00=1");
+    assert_eq!(&*hit.page_url, "a\u{fffd}b");
+    assert_eq!(&*hit.params, "{\"x\":\"\u{fffd}\",\"\u{fffd}\":\"1\"}");
+    assert_eq!(hit.flags, Flags::CLEANED);
+}
+
+#[test]
+fn what_is_too_long_is_cut_on_a_characters_border() {
+    let text = format!("u={}", "å".repeat(URL_BYTES_MAX));
+    let (hit, _) = hit_of(&text);
+    assert_eq!(hit.page_url.len(), URL_BYTES_MAX);
+    assert_eq!(hit.flags, Flags::TRUNCATED);
+    let many: String = (0..10_000).map(|n| format!("&k{n}=v")).collect();
+    let (hit, _) = hit_of(&many);
+    let params: serde_json::Map<_, _> = serde_json::from_str(&hit.params).expect("an object");
+    assert_eq!(params.len(), PARAMS_MAX);
+    assert_eq!(hit.flags, Flags::TRUNCATED);
+}
+
+#[test]
+fn events_are_read_one_by_one_and_a_wrong_one_is_refused_alone() {
+    let body = br#"[{"site":"a","e":"buy","price":12.50,"ch":{"model":"SM-S918B","mobile":true},
+        "deep":{"\u0000":["x\u0000"]},"uid":7}, 5, {"bad":"\ud800"}, {"n":1e999}]"#;
+    let events = events(body).expect("an array");
+    let read = |at: usize| {
+        let mut hit = Hit::new(UnixMicros(0), Kind::PageView, "");
+        event_hit(events[at], &mut hit, &mut Signals::default()).then_some(hit)
+    };
+    let hit = read(0).expect("a sound event");
+    assert_eq!(
+        (hit.kind, &*hit.event_name, &*hit.partner_uid),
+        (Kind::Event, "buy", "7")
+    );
+    assert_eq!(
+        (&*hit.hints.model, hit.hints.mobile),
+        ("SM-S918B", Some(true))
+    );
+    assert_eq!(
+        &*hit.params,
+        "{\"deep\":{\"\u{fffd}\":[\"x\u{fffd}\"]},\"price\":12.5}"
+    );
+    assert!(hit.flags.has(Flags::CLEANED));
+    assert!(read(1).is_none() && read(2).is_none() && read(3).is_none());
+    assert!(super::events(b"{").is_none());
+    assert!(super::events(format!("[{}0]", "0,".repeat(EVENTS_MAX)).as_bytes()).is_none());
+    assert!(super::events("[".repeat(100_000).as_bytes()).is_none());
+}
+
+#[test]
+fn headers_are_read_in_one_pass() {
+    let map = header_map(&[
+        ("host", "px.telenor.se"),
+        ("user-agent", "UA"),
+        ("referer", "https://a.se/"),
+        ("cookie", "x=1; avid=one;avid2=no; avchoice=store.measure"),
+        ("cookie", "avid=two"),
+        ("sec-gpc", "1"),
+        ("sec-purpose", "prefetch;prerender"),
+        ("sec-ch-ua-mobile", "?1"),
+        ("sec-ch-ua-platform", "\"Android\""),
+    ]);
+    let headers = Headers::read(&map);
+    assert_eq!(headers.cookies("avid").collect::<Vec<_>>(), ["one", "two"]);
+    assert_eq!(headers.signals("avchoice").choice, Some("store.measure"));
+    assert!(headers.gpc);
+    let mut hit = Hit::new(UnixMicros(0), Kind::PageView, "");
+    headers.fill(&mut hit);
+    assert_eq!((&*hit.user_agent, &*hit.page_url), ("UA", "https://a.se/"));
+    assert_eq!(
+        (hit.hints.mobile, &*hit.hints.platform),
+        (Some(true), "Android")
+    );
+    assert!(hit.flags.has(Flags::PREFETCH));
+}
+
+fn client(peer: &str, forwarded: &[(&'static str, &str)], header: ForwardedHeader) -> String {
+    let trusted: Vec<IpNet> = ["10.0.0.0/8", "fd00::/8"]
+        .iter()
+        .map(|net| net.parse().expect("a network"))
+        .collect();
+    let peer = peer.parse().expect("an address");
+    client_ip(peer, &header_map(forwarded), header, &trusted).to_string()
+}
+
+#[test]
+fn the_client_is_the_rightmost_address_that_is_not_trusted() {
+    use ForwardedHeader::{Forwarded, XForwardedFor};
+    let xff = |peer, values: &[&str]| {
+        let pairs: Vec<_> = values
+            .iter()
+            .map(|value| ("x-forwarded-for", *value))
+            .collect();
+        client(peer, &pairs, XForwardedFor)
+    };
+    assert_eq!(xff("192.0.2.9", &["1.1.1.1"]), "192.0.2.9");
+    assert_eq!(xff("10.0.0.1", &[]), "10.0.0.1");
+    assert_eq!(xff("10.0.0.1", &["6.6.6.6, 2.2.2.2, 10.0.0.7"]), "2.2.2.2");
+    assert_eq!(
+        xff("10.0.0.1", &["6.6.6.6", "2.2.2.2:443", "10.0.0.7"]),
+        "2.2.2.2"
+    );
+    assert_eq!(xff("::ffff:10.0.0.1", &["::ffff:2.2.2.2"]), "2.2.2.2");
+    assert_eq!(xff("fd00::1", &["[2001:db8::5]:80"]), "2001:db8::5");
+    assert_eq!(xff("10.0.0.1", &["6.6.6.6, unknown, 10.0.0.7"]), "10.0.0.7");
+    assert_eq!(
+        client(
+            "10.0.0.1",
+            &[(
+                "forwarded",
+                "for=6.6.6.6, for=\"[2001:db8::5]:1\";proto=https"
+            )],
+            Forwarded
+        ),
+        "2001:db8::5"
+    );
+    assert_eq!(
+        client("10.0.0.1", &[("forwarded", "for=6.6.6.6")], XForwardedFor),
+        "10.0.0.1"
+    );
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_an_attacker_puts_in_front_changes_the_client(noise in "[ -~]{0,60}") {
+        let forged = format!("{noise}, 2.2.2.2, 10.0.0.7");
+        prop_assert_eq!(
+            client("10.0.0.1", &[("x-forwarded-for", &forged)], ForwardedHeader::XForwardedFor),
+            "2.2.2.2"
+        );
+    }
+
+    #[test]
+    fn no_query_makes_it_panic_and_params_are_always_json(text in ".{0,300}", raw in "[%&=+a-f0-9\\[\\]]{0,300}") {
+        for text in [text, raw] {
+            let (hit, _) = hit_of(&text);
+            if !hit.params.is_empty() {
+                let object: Result<serde_json::Map<String, serde_json::Value>, _> =
+                    serde_json::from_str(&hit.params);
+                prop_assert!(object.is_ok(), "{}", hit.params);
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The visitor's ID and its cookie. Pure: entropy and time are passed in.
+//!
+//! # The value
+//! 33 bytes, in base64url without padding (44 characters):
+//!
+//! | bytes | hold |
+//! | --- | --- |
+//! | 0 | the key's ID |
+//! | 1..5 | when it was made: seconds since 1970, u32, big-endian |
+//! | 5..21 | the visitor's ID, 128 random bits |
+//! | 21..33 | MAC: the first 96 bits of HMAC-SHA-256 over `avtryck visitor 1` and bytes 0..21 |
+//!
+//! A value is believed if its MAC verifies under a configured key (compared in constant time) and
+//! it is not older than the cookie's age: forged, foreign and expired values are replaced by a new
+//! ID. A cookie is set once and not renewed by later hits, so that it ends when it said it would.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::clock::UnixMicros;
+use crate::hit::VisitorId;
+
+const CONTEXT: &[u8] = b"avtryck visitor 1";
+const SIGNED_BYTES: usize = 21;
+const MAC_BYTES: usize = 12;
+const VALUE_BYTES: usize = SIGNED_BYTES + MAC_BYTES;
+
+/// How far in the future a cookie may have been made: clocks of several collectors differ.
+const SKEW_SECONDS: i64 = 300;
+
+/// The keys of the cookie: the first signs, each verifies.
+pub struct Keyring {
+    keys: Vec<(u8, Hmac<Sha256>)>,
+    age_seconds_max: i64,
+}
+
+impl Keyring {
+    /// A ring of keys with their IDs, for cookies that last `age_seconds_max`. At least one key.
+    #[must_use]
+    pub fn new<'k>(
+        keys: impl IntoIterator<Item = (u8, &'k [u8])>,
+        age_seconds_max: i64,
+    ) -> Keyring {
+        let key = |(id, secret): (u8, &[u8])| {
+            let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
+            mac.update(CONTEXT);
+            Some((id, mac))
+        };
+        Keyring {
+            keys: keys.into_iter().filter_map(key).collect(),
+            age_seconds_max,
+        }
+    }
+
+    /// The visitor of a cookie's value, if it is to be believed at `now`.
+    #[must_use]
+    pub fn verify(&self, value: &str, now: UnixMicros) -> Option<VisitorId> {
+        let mut bytes = [0; VALUE_BYTES];
+        let length = URL_SAFE_NO_PAD.decode_slice(value, &mut bytes).ok()?;
+        if length != VALUE_BYTES {
+            return None;
+        }
+        let (signed, mac) = bytes.split_at_checked(SIGNED_BYTES)?;
+        let (key_id, rest) = signed.split_first()?;
+        let (made_at, id) = rest.split_first_chunk::<4>()?;
+        let (_, key) = self.keys.iter().find(|(id, _)| id == key_id)?;
+        key.clone()
+            .chain_update(signed)
+            .verify_truncated_left(mac)
+            .ok()?;
+        let age = now.seconds() - i64::from(u32::from_be_bytes(*made_at));
+        let fresh = (-SKEW_SECONDS..self.age_seconds_max).contains(&age);
+        Some(VisitorId(id.try_into().ok()?)).filter(|_| fresh)
+    }
+
+    /// The value of a cookie that names `visitor`, made at `now`.
+    #[must_use]
+    pub fn sign(&self, visitor: VisitorId, now: UnixMicros) -> Option<String> {
+        let (key_id, key) = self.keys.first()?;
+        let mut value = Vec::with_capacity(VALUE_BYTES);
+        value.push(*key_id);
+        value.extend_from_slice(&u32::try_from(now.seconds()).ok()?.to_be_bytes());
+        value.extend_from_slice(&visitor.0);
+        let mac = key.clone().chain_update(&value).finalize().into_bytes();
+        value.extend_from_slice(mac.get(..MAC_BYTES)?);
+        Some(URL_SAFE_NO_PAD.encode(value))
+    }
+}
+
+/// Where a cookie is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement<'a> {
+    /// On the site's own domain; without one, on the collector's host alone.
+    FirstParty {
+        /// `cookie_domain`, where the collector's host lies in it.
+        domain: Option<&'a str>,
+    },
+    /// In a page of another site: a cookie per embedding site (CHIPS).
+    ThirdParty,
+}
+
+/// The `Set-Cookie` header. `None` where a browser would not keep the cookie: a third-party cookie
+/// needs https.
+#[must_use]
+pub fn set_cookie(
+    name: &str,
+    value: &str,
+    placement: Placement<'_>,
+    secure: bool,
+    age_seconds: i64,
+) -> Option<String> {
+    let mut cookie = format!("{name}={value}; Path=/; Max-Age={age_seconds}; HttpOnly");
+    match placement {
+        Placement::FirstParty { domain } => {
+            if let Some(domain) = domain {
+                cookie.push_str("; Domain=");
+                cookie.push_str(domain);
+            }
+            cookie.push_str("; SameSite=Lax");
+            if secure {
+                cookie.push_str("; Secure");
+            }
+        }
+        Placement::ThirdParty if secure => cookie.push_str("; SameSite=None; Secure; Partitioned"),
+        Placement::ThirdParty => return None,
+    }
+    Some(cookie)
+}
+
+/// Whether `host` is `domain` or lies below it.
+#[must_use]
+pub fn lies_within(host: &str, domain: &str) -> bool {
+    let Some(front) = host.len().checked_sub(domain.len()) else {
+        return false;
+    };
+    let (sub, end) = host.split_at_checked(front).unwrap_or_default();
+    end.eq_ignore_ascii_case(domain) && (sub.is_empty() || sub.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMicros = UnixMicros(1_800_000_000_000_000);
+    const DAY_SECONDS: i64 = 86_400;
+
+    fn ring(keys: &[(u8, &[u8])]) -> Keyring {
+        Keyring::new(keys.iter().copied(), 390 * DAY_SECONDS)
+    }
+
+    fn later(seconds: i64) -> UnixMicros {
+        UnixMicros(NOW.0 + seconds * 1_000_000)
+    }
+
+    #[test]
+    fn a_signed_value_verifies_under_old_and_new_keys() {
+        let old = ring(&[(1, &[1; 32])]);
+        let both = ring(&[(2, &[2; 32]), (1, &[1; 32])]);
+        let visitor = VisitorId([9; 16]);
+        let value = old.sign(visitor, NOW).expect("a key signs");
+        assert_eq!(value.len(), 44);
+        assert_eq!(both.verify(&value, NOW), Some(visitor));
+        assert_eq!(ring(&[(1, &[3; 32])]).verify(&value, NOW), None);
+        assert_eq!(
+            old.verify(&both.sign(visitor, NOW).expect("a key signs"), NOW),
+            None
+        );
+    }
+
+    #[test]
+    fn a_value_ends_with_its_age_and_none_comes_from_the_future() {
+        let ring = ring(&[(1, &[1; 32])]);
+        let value = ring.sign(VisitorId([9; 16]), NOW).expect("a key signs");
+        assert!(ring.verify(&value, later(390 * DAY_SECONDS - 1)).is_some());
+        assert!(ring.verify(&value, later(390 * DAY_SECONDS)).is_none());
+        assert!(ring.verify(&value, later(-SKEW_SECONDS)).is_some());
+        assert!(ring.verify(&value, later(-SKEW_SECONDS - 1)).is_none());
+    }
+
+    #[test]
+    fn no_change_of_a_single_character_is_believed() {
+        let ring = ring(&[(1, &[1; 32])]);
+        let value = ring.sign(VisitorId([9; 16]), NOW).expect("a key signs");
+        for at in 0..value.len() {
+            for other in "ABab09-_=".chars() {
+                let mut forged = value.clone();
+                forged.replace_range(at..=at, &other.to_string());
+                assert!(
+                    forged == value || ring.verify(&forged, NOW).is_none(),
+                    "{forged}"
+                );
+            }
+        }
+        assert_eq!(ring.verify("", NOW), None);
+        assert_eq!(ring.verify(&value[1..], NOW), None);
+    }
+
+    #[test]
+    fn the_header_fits_its_placement() {
+        let cookie = |placement, secure| set_cookie("avid", "v", placement, secure, 60);
+        let own = Placement::FirstParty {
+            domain: Some("telenor.se"),
+        };
+        assert_eq!(
+            cookie(own, true).as_deref(),
+            Some("avid=v; Path=/; Max-Age=60; HttpOnly; Domain=telenor.se; SameSite=Lax; Secure")
+        );
+        assert_eq!(
+            cookie(Placement::FirstParty { domain: None }, false).as_deref(),
+            Some("avid=v; Path=/; Max-Age=60; HttpOnly; SameSite=Lax")
+        );
+        assert_eq!(
+            cookie(Placement::ThirdParty, true).as_deref(),
+            Some("avid=v; Path=/; Max-Age=60; HttpOnly; SameSite=None; Secure; Partitioned")
+        );
+        assert_eq!(cookie(Placement::ThirdParty, false), None);
+    }
+
+    #[test]
+    fn a_host_lies_within_its_domain_only() {
+        assert!(lies_within("px.telenor.se", "telenor.se"));
+        assert!(lies_within("TELENOR.se", "telenor.se"));
+        assert!(!lies_within("eviltelenor.se", "telenor.se"));
+        assert!(!lies_within("telenor.se.evil.example", "telenor.se"));
+        assert!(!lies_within("se", "telenor.se"));
+    }
+}
