@@ -1,0 +1,199 @@
+//! What every endpoint does with a request: site, permit, visitor, and into the spool.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use hyper::header::HeaderMap;
+
+use super::{Edge, Peer, Refusal, Worker, mint};
+use crate::clock::UnixMicros;
+use crate::config::Site;
+use crate::consent;
+use crate::hit::{Flags, Hit, Permit, VisitorId};
+use crate::metrics::Reason;
+use crate::request::{self, Headers, Signals};
+use crate::visitor::{Placement, lies_within, set_cookie};
+
+/// One request's circumstances, the same for each of its events.
+pub(crate) struct Request<'r> {
+    pub(crate) edge: &'r Edge,
+    pub(crate) headers: &'r Headers<'r>,
+    pub(crate) map: &'r HeaderMap,
+    pub(crate) peer: Peer,
+    pub(crate) now: UnixMicros,
+}
+
+/// The visitor that a request turned out to have. Decided once for a request, so that all events of
+/// an array have one visitor.
+#[derive(Default)]
+pub(crate) struct Visit {
+    visitor: Option<VisitorId>,
+    is_new: bool,
+    /// The `Set-Cookie` header of the reply.
+    pub(crate) cookie: Option<String>,
+}
+
+impl<'r> Request<'r> {
+    /// The site that the hit names or, where it names none, the one that has the request's host.
+    pub(crate) fn site(&self, named: &str) -> Result<&'r Site, Refusal> {
+        let sites = &self.edge.config.sites;
+        if !named.is_empty() {
+            return sites
+                .iter()
+                .find(|site| site.key == named)
+                .ok_or(Refusal(Reason::SiteUnknown));
+        }
+        let host = self.host();
+        sites
+            .iter()
+            .find(|site| {
+                site.hosts
+                    .iter()
+                    .any(|known| known.eq_ignore_ascii_case(host))
+            })
+            .ok_or(Refusal(Reason::SiteMissing))
+    }
+
+    /// The host without its port.
+    fn host(&self) -> &'r str {
+        let host = self.headers.host.unwrap_or_default();
+        match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        }
+    }
+
+    /// Decides the permit of a hit and takes from the hit what it does not allow.
+    pub(crate) fn admit(
+        &self,
+        hit: &mut Hit<'r>,
+        signals: &Signals<'_>,
+        visit: &mut Visit,
+    ) -> Result<(), Refusal> {
+        let site = self.site(&hit.site)?;
+        hit.site = Cow::Borrowed(&site.key);
+        let partners = &self.edge.config.partners;
+        if !hit.partner.is_empty() && !partners.iter().any(|partner| partner.key == *hit.partner) {
+            return Err(Refusal(Reason::PartnerUnknown));
+        }
+        (hit.permit, hit.consent_source) = consent::decide(signals, site.default_permit);
+        if hit.permit.allows(Permit::STORE) {
+            self.identify(site, hit, visit);
+        }
+        if hit.permit.allows(Permit::MEASURE) {
+            hit.client_ip = Some(self.client_ip());
+            if let Some(origin) = self.headers.origin
+                && !site.origins.is_empty()
+                && !site.origins.iter().any(|known| known == origin)
+            {
+                hit.flags.set(Flags::FOREIGN_ORIGIN);
+            }
+        }
+        consent::strip(hit);
+        Ok(())
+    }
+
+    /// The address that geodata is looked up for. It is in the spool whatever `privacy.client_ip`
+    /// says, and gone with its chunk; what Postgres gets of it the loader decides.
+    fn client_ip(&self) -> IpAddr {
+        let http = &self.edge.config.http;
+        request::client_ip(
+            self.peer.ip,
+            self.map,
+            http.forwarded_header,
+            &http.trusted_proxies,
+        )
+    }
+
+    fn identify(&self, site: &Site, hit: &mut Hit<'_>, visit: &mut Visit) {
+        let placement = self.placement(site);
+        if visit.visitor.is_none() {
+            *visit = self.visit(placement);
+        }
+        hit.visitor = visit.visitor;
+        if visit.is_new {
+            hit.flags.set(Flags::NEW_VISITOR);
+        }
+        if placement == Placement::ThirdParty {
+            hit.flags.set(Flags::THIRD_PARTY);
+        }
+    }
+
+    fn visit(&self, placement: Placement<'_>) -> Visit {
+        let config = &self.edge.config;
+        let known = self
+            .headers
+            .cookies(&config.cookie.name)
+            .find_map(|value| self.edge.keyring.verify(value, self.now));
+        if known.is_some() {
+            return Visit {
+                visitor: known,
+                ..Visit::default()
+            };
+        }
+        let age_seconds = i64::try_from(config.cookie.max_age.as_secs()).unwrap_or(0);
+        let cookie = mint().and_then(|visitor| {
+            let value = self.edge.keyring.sign(visitor, self.now)?;
+            let cookie = set_cookie(
+                &config.cookie.name,
+                &value,
+                placement,
+                self.is_secure(),
+                age_seconds,
+            )?;
+            Some((visitor, cookie))
+        });
+        match cookie {
+            Some((visitor, cookie)) => Visit {
+                visitor: Some(visitor),
+                is_new: true,
+                cookie: Some(cookie),
+            },
+            None => Visit::default(),
+        }
+    }
+
+    fn is_secure(&self) -> bool {
+        self.peer.tls
+            || request::forwarded_https(
+                self.peer.ip,
+                self.map,
+                &self.edge.config.http.trusted_proxies,
+            )
+    }
+
+    /// First party where the browser says so, or where the page's host lies in the site's domain.
+    fn placement<'s>(&self, site: &'s Site) -> Placement<'s> {
+        let host = self.host();
+        let domain = site
+            .cookie_domain
+            .as_deref()
+            .filter(|domain| lies_within(host, domain));
+        let first_party = match self.headers.fetch_site {
+            Some(relation) => matches!(relation, "same-origin" | "same-site" | "none"),
+            None => match self.headers.page_host() {
+                Some(page) => {
+                    page == host || domain.is_some_and(|domain| lies_within(page, domain))
+                }
+                None => true,
+            },
+        };
+        if first_party {
+            Placement::FirstParty { domain }
+        } else {
+            Placement::ThirdParty
+        }
+    }
+}
+
+impl Worker {
+    /// Puts hits into the spool and waits until it holds them.
+    pub(crate) async fn record(&self, hits: &[Hit<'_>]) -> Result<(), Refusal> {
+        let pending = self.appender.append_all(
+            hits.iter()
+                .map(|hit| move |out: &mut Vec<u8>| hit.encode(out)),
+        )?;
+        pending.await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! `POST /e`: one event as JSON, or an array of them.
+//!
+//! `sendBeacon` can send `text/plain` without a preflight, so that is taken as JSON too. Each event
+//! stands for itself: the good ones are recorded together, with one wait for the spool. The reply is
+//! 204 when all were taken; when some were refused 200, and when none was taken 400, with JSON that
+//! says which and why.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue};
+
+use super::collect::{Request, Visit};
+use super::reply::{self, Reply, Shape, WithCookie as _};
+use super::{Refusal, Worker};
+use crate::hit::{Hit, Kind};
+use crate::metrics::Reason;
+use crate::request::{self, EVENTS_MAX};
+
+/// The largest body, in bytes.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+/// How many refused events a reply names; the count covers all.
+const REFUSED_NAMED_MAX: usize = 20;
+
+pub(crate) async fn answer(
+    worker: &Worker,
+    request: &Request<'_>,
+    query: &str,
+    body: Incoming,
+) -> Result<Reply, Refusal> {
+    let content_type = request.headers.content_type.unwrap_or("text/plain");
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !["application/json", "text/plain"]
+        .iter()
+        .any(|known| media_type.eq_ignore_ascii_case(known))
+    {
+        return Err(Refusal(Reason::ContentType));
+    }
+    let body = read(body).await?;
+    let events = request::events(&body).ok_or(Refusal(Reason::Json))?;
+    debug_assert!(events.len() <= EVENTS_MAX);
+    let mut visit = Visit::default();
+    let mut hits = Vec::with_capacity(events.len());
+    let mut refused = Vec::new();
+    for (index, event) in events.into_iter().enumerate() {
+        let mut hit = Hit::new(request.now, Kind::PageView, "");
+        let mut signals = request
+            .headers
+            .signals(&request.edge.config.cookie.choice_name);
+        request.headers.fill(&mut hit);
+        // Parameters of the address hold for each event of the body: `/e?site=…`.
+        request::query(query, &mut hit, &mut signals);
+        let admitted = if request::event_hit(event, &mut hit, &mut signals) {
+            request.admit(&mut hit, &signals, &mut visit)
+        } else {
+            Err(Refusal(Reason::Json))
+        };
+        match admitted {
+            Ok(()) => hits.push(hit),
+            Err(refusal) => refused.push((index, refusal)),
+        }
+    }
+    if !hits.is_empty() {
+        worker.record(&hits).await?;
+    }
+    let reply = match refused.first() {
+        None => reply::hit(Shape::Empty),
+        Some((_, first)) => partial(request, hits.len(), &refused, *first),
+    };
+    Ok(reply.with_cookie(visit.cookie))
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+    let body = Limited::new(body, BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(BODY_TIME_MAX, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal(Reason::BodyTooLarge)),
+        Ok(Err(_)) => Err(Refusal(Reason::BodyBroken)),
+        Err(_) => Err(Refusal(Reason::BodySlow)),
+    }
+}
+
+fn partial(
+    request: &Request<'_>,
+    taken: usize,
+    refused: &[(usize, Refusal)],
+    first: Refusal,
+) -> Reply {
+    for (_, refusal) in refused {
+        request.edge.metrics.refusal(refusal.0);
+    }
+    let named: Vec<_> = refused
+        .iter()
+        .take(REFUSED_NAMED_MAX)
+        .map(|(index, refusal)| serde_json::json!({ "index": index, "reason": refusal.0.name() }))
+        .collect();
+    let body = serde_json::json!({ "taken": taken, "refused": refused.len(), "first": named });
+    let status = if taken == 0 {
+        StatusCode::BAD_REQUEST
+    } else {
+        StatusCode::OK
+    };
+    let mut reply = reply::with_body(status, "application/json", Bytes::from(body.to_string()));
+    reply.headers_mut().insert(
+        HeaderName::from_static("avtryck-refusal"),
+        HeaderValue::from_static(first.0.name()),
+    );
+    reply
+}

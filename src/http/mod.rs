@@ -1,0 +1,85 @@
+//! The public side: accepts connections, limits them, routes requests and answers.
+//!
+//! `listener` accepts on each edge thread and ends what takes too long; `router` names the
+//! endpoints; each endpoint has a file of its own. Nothing here knows Postgres: a hit is answered
+//! once the spool holds it.
+
+pub mod admin;
+mod collect;
+mod cors;
+mod demo;
+mod event;
+mod id;
+mod listener;
+mod pixel;
+mod refusal;
+mod reply;
+mod router;
+mod stream;
+mod tag;
+mod timer;
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+pub use listener::{Drain, Listener, run};
+pub use refusal::Refusal;
+
+use crate::config::Config;
+use crate::hit::VisitorId;
+use crate::metrics::Metrics;
+use crate::spool::Appender;
+use crate::visitor::Keyring;
+
+/// What all edge threads share.
+pub struct Edge {
+    /// The configuration.
+    pub config: Config,
+    /// The keys of the visitor cookie.
+    pub keyring: Keyring,
+    /// Every metric.
+    pub metrics: Arc<Metrics>,
+    /// What `psql` needs to reach the embedded Postgres; the demo page is served where it is there.
+    pub demo_psql: Option<Arc<OnceLock<String>>>,
+    scripts: tag::Scripts,
+}
+
+impl Edge {
+    /// Prepares what is the same for every request.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        keyring: Keyring,
+        metrics: Arc<Metrics>,
+        demo_psql: Option<Arc<OnceLock<String>>>,
+    ) -> Edge {
+        let scripts = tag::Scripts::new(&config);
+        Edge {
+            config,
+            keyring,
+            metrics,
+            demo_psql,
+            scripts,
+        }
+    }
+}
+
+/// One edge thread's own.
+pub(crate) struct Worker {
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) appender: Appender,
+}
+
+/// Who sent a request, as far as the connection tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) ip: IpAddr,
+    pub(crate) tls: bool,
+}
+
+/// A new visitor's ID, from the operating system's entropy.
+fn mint() -> Option<VisitorId> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).ok()?;
+    Some(VisitorId(id))
+}

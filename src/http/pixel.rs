@@ -1,0 +1,30 @@
+//! `GET /p.gif` and `GET /i.gif`: one hit in the query string, answered with the GIF.
+
+use super::collect::{Request, Visit};
+use super::reply::{self, Reply, Shape, WithCookie as _};
+use super::{Refusal, Worker};
+use crate::hit::{Hit, Kind};
+use crate::request;
+
+pub(crate) async fn answer(
+    worker: &Worker,
+    request: &Request<'_>,
+    query: &str,
+    kind: Kind,
+    record: bool,
+) -> Result<Reply, Refusal> {
+    // A HEAD asks what a GET would say; nobody saw a page.
+    if !record {
+        return Ok(reply::hit(Shape::Gif));
+    }
+    let mut hit = Hit::new(request.now, kind, "");
+    let mut signals = request
+        .headers
+        .signals(&request.edge.config.cookie.choice_name);
+    let mut visit = Visit::default();
+    request.headers.fill(&mut hit);
+    request::query(query, &mut hit, &mut signals);
+    request.admit(&mut hit, &signals, &mut visit)?;
+    worker.record(std::slice::from_ref(&hit)).await?;
+    Ok(reply::hit(Shape::Gif).with_cookie(visit.cookie))
+}

@@ -1,0 +1,61 @@
+//! A request that is not recorded: the reason decides the status, and is counted and told.
+
+use hyper::StatusCode;
+
+use crate::metrics::Reason;
+use crate::spool::AppendError;
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal(pub Reason);
+
+impl Refusal {
+    /// The status of the reply.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self.0 {
+            Reason::UnknownPath => StatusCode::NOT_FOUND,
+            Reason::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Reason::UriTooLong => StatusCode::URI_TOO_LONG,
+            Reason::Host
+            | Reason::UnexpectedBody
+            | Reason::SiteMissing
+            | Reason::SiteUnknown
+            | Reason::PartnerUnknown
+            | Reason::BodyBroken
+            | Reason::Json => StatusCode::BAD_REQUEST,
+            Reason::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Reason::BodyTooLarge | Reason::HitTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Reason::BodySlow => StatusCode::REQUEST_TIMEOUT,
+            Reason::Origin => StatusCode::FORBIDDEN,
+            Reason::SpoolFull | Reason::SpoolFailed | Reason::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+
+    /// Whether the connection cannot be trusted to go on: what follows may be a smuggled request.
+    pub(crate) fn closes(self) -> bool {
+        matches!(
+            self.0,
+            Reason::Host
+                | Reason::UnexpectedBody
+                | Reason::UriTooLong
+                | Reason::BodyTooLarge
+                | Reason::BodySlow
+                | Reason::BodyBroken
+                | Reason::Stopping
+        )
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Refusal {
+        Refusal(match error {
+            AppendError::Full => Reason::SpoolFull,
+            AppendError::Io => Reason::SpoolFailed,
+            AppendError::TooLarge => Reason::HitTooLarge,
+            AppendError::Closed => Reason::Stopping,
+        })
+    }
+}

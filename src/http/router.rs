@@ -1,0 +1,158 @@
+//! Which endpoint a request is for, what every request must keep to, and the count of each reply.
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request as HttpRequest, Version};
+
+use super::collect::Request;
+use super::reply::{self, Reply, Shape};
+use super::{Peer, Refusal, Worker, cors, demo, event, id, pixel, tag};
+use crate::clock;
+use crate::config::Config;
+use crate::hit::Kind;
+use crate::metrics::{Endpoint, Reason};
+use crate::request::{Headers, URI_BYTES_MAX};
+
+/// The endpoint of a path.
+fn endpoint(config: &Config, demo: bool, path: &str) -> Endpoint {
+    let paths = &config.path;
+    for (known, endpoint) in [
+        (&paths.pixel, Endpoint::Pixel),
+        (&paths.event, Endpoint::Event),
+        (&paths.impression, Endpoint::Impression),
+        (&paths.id, Endpoint::Id),
+        (&paths.tag, Endpoint::Tag),
+    ] {
+        if path == known {
+            return endpoint;
+        }
+    }
+    if demo && path == "/demo" {
+        Endpoint::Demo
+    } else {
+        Endpoint::Unknown
+    }
+}
+
+fn methods(endpoint: Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Event => "POST, OPTIONS",
+        _ => "GET, HEAD, OPTIONS",
+    }
+}
+
+/// Answers one request; the last one of a connection is told so.
+pub(crate) async fn route(
+    worker: &Worker,
+    peer: Peer,
+    request: HttpRequest<Incoming>,
+    is_last: bool,
+) -> Reply {
+    let (parts, body) = request.into_parts();
+    let edge = &*worker.edge;
+    let headers = Headers::read(&parts.headers);
+    let endpoint = endpoint(&edge.config, edge.demo_psql.is_some(), parts.uri.path());
+    let shape = match endpoint {
+        Endpoint::Pixel | Endpoint::Impression => Shape::Gif,
+        _ => Shape::Empty,
+    };
+    let request = Request {
+        edge,
+        headers: &headers,
+        map: &parts.headers,
+        peer,
+        now: clock::now(),
+    };
+    let answer = match check(&parts, &headers, endpoint) {
+        Err(refusal) => Err(refusal),
+        Ok(()) if parts.method == Method::OPTIONS => {
+            cors::preflight(edge, &headers, methods(endpoint))
+        }
+        Ok(()) => {
+            let query = parts.uri.query().unwrap_or_default();
+            let record = parts.method != Method::HEAD;
+            match endpoint {
+                Endpoint::Pixel => {
+                    pixel::answer(worker, &request, query, Kind::PageView, record).await
+                }
+                Endpoint::Impression => {
+                    pixel::answer(worker, &request, query, Kind::Impression, record).await
+                }
+                Endpoint::Event => event::answer(worker, &request, query, body).await,
+                Endpoint::Id => id::answer(&request, query, record),
+                Endpoint::Tag => tag::answer(&request, query),
+                Endpoint::Demo => Ok(demo::answer(edge)),
+                Endpoint::Unknown => Err(Refusal(Reason::UnknownPath)),
+            }
+        }
+    };
+    let mut reply = answer.unwrap_or_else(|refusal| {
+        edge.metrics.refusal(refusal.0);
+        let mut reply = reply::refused(refusal, shape);
+        if refusal.0 == Reason::Method {
+            reply
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static(methods(endpoint)));
+        }
+        reply
+    });
+    cors::allow(edge, &headers, &mut reply);
+    // A request whose length is coded in chunks is where proxies and servers disagree: nothing may
+    // follow it on the same connection.
+    let ends = headers.has_transfer_encoding || is_last;
+    if ends && parts.version < Version::HTTP_2 {
+        reply
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    edge.metrics.request(endpoint, reply.status().as_u16());
+    reply
+}
+
+/// What holds for every request, whatever it asks for.
+fn check(
+    parts: &hyper::http::request::Parts,
+    headers: &Headers<'_>,
+    endpoint: Endpoint,
+) -> Result<(), Refusal> {
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    if target > URI_BYTES_MAX {
+        return Err(Refusal(Reason::UriTooLong));
+    }
+    let host_is_sound = if parts.version < Version::HTTP_2 {
+        headers.hosts == 1 && parts.uri.authority().is_none() && headers.host.is_some_and(is_host)
+    } else {
+        headers.hosts <= 1 && parts.uri.authority().is_some()
+    };
+    if !host_is_sound {
+        return Err(Refusal(Reason::Host));
+    }
+    let has_body = headers.has_length || headers.has_transfer_encoding;
+    if parts.method != Method::POST && has_body {
+        return Err(Refusal(Reason::UnexpectedBody));
+    }
+    if endpoint == Endpoint::Unknown {
+        return Err(Refusal(Reason::UnknownPath));
+    }
+    let allowed = methods(endpoint)
+        .split(", ")
+        .any(|method| method == parts.method.as_str());
+    if allowed {
+        Ok(())
+    } else {
+        Err(Refusal(Reason::Method))
+    }
+}
+
+/// A host name or address with an optional port: no userinfo, no path, nothing that a log or a
+/// proxy could read otherwise.
+fn is_host(host: &str) -> bool {
+    !host.is_empty()
+        && host.len() <= 255
+        && host.bytes().all(|byte| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
+        })
+}

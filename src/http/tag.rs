@@ -1,0 +1,71 @@
+//! `GET /tag.js?site=KEY`: the tag, with the site's configuration put in.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::{self, HeaderValue};
+
+use super::Refusal;
+use super::collect::Request;
+use super::reply::{self, Reply};
+use crate::config::Config;
+use crate::hit::Permit;
+use crate::request;
+
+const SOURCE: &str = include_str!("../../assets/tag.js");
+const PLACEHOLDER: &str = "__CONFIG__";
+
+/// The tag of each site, made once.
+pub(crate) struct Scripts(Vec<(String, Bytes)>);
+
+impl Scripts {
+    pub(crate) fn new(config: &Config) -> Scripts {
+        let script = |site: &crate::config::Site| {
+            let settings = serde_json::json!({
+                "site": site.key,
+                "event": config.path.event,
+                "pixel": config.path.pixel,
+                "choice": config.cookie.choice_name,
+                "domain": site.cookie_domain.as_deref().unwrap_or(""),
+                "ask": site.default_permit == Permit::NONE,
+            });
+            // `<` cannot end a script element that the tag may be pasted into.
+            let settings = settings.to_string().replace('<', "\\u003c");
+            (
+                site.key.clone(),
+                Bytes::from(SOURCE.replace(PLACEHOLDER, &settings)),
+            )
+        };
+        Scripts(config.sites.iter().map(script).collect())
+    }
+}
+
+pub(crate) fn answer(request: &Request<'_>, query: &str) -> Result<Reply, Refusal> {
+    let mut hit = crate::hit::Hit::new(request.now, crate::hit::Kind::PageView, "");
+    request::query(query, &mut hit, &mut request::Signals::default());
+    let site = request.site(&hit.site)?;
+    let scripts = &request.edge.scripts.0;
+    let script = scripts
+        .iter()
+        .find(|(key, _)| *key == site.key)
+        .map(|(_, script)| script.clone());
+    let mut reply = reply::with_body(
+        StatusCode::OK,
+        "text/javascript; charset=utf-8",
+        script.unwrap_or_default(),
+    );
+    let headers = reply.headers_mut();
+    // Long enough to cost little, short enough that a new configuration arrives the same hour.
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=3600"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        "cross-origin-resource-policy",
+        HeaderValue::from_static("cross-origin"),
+    );
+    Ok(reply)
+}

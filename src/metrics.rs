@@ -1,0 +1,387 @@
+//! Every metric, named once. Handles are made at the start; the edge only adds to them.
+//!
+//! Label values come from the enums here and from nothing that a request says, so no sender can
+//! make the set of series grow.
+
+use std::time::Duration;
+
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "docs/parameters.md describes each endpoint")]
+pub enum Endpoint {
+    Pixel,
+    Event,
+    Id,
+    Impression,
+    Tag,
+    Demo,
+    Unknown,
+}
+
+impl Endpoint {
+    const ALL: [(Endpoint, &'static str); 7] = [
+        (Endpoint::Pixel, "pixel"),
+        (Endpoint::Event, "event"),
+        (Endpoint::Id, "id"),
+        (Endpoint::Impression, "impression"),
+        (Endpoint::Tag, "tag"),
+        (Endpoint::Demo, "demo"),
+        (Endpoint::Unknown, "unknown"),
+    ];
+}
+
+/// Why a request, or one event of it, was not recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No endpoint has this path.
+    UnknownPath,
+    /// The endpoint does not take this method.
+    Method,
+    /// The request target is longer than its limit.
+    UriTooLong,
+    /// There is not exactly one valid `Host`.
+    Host,
+    /// A body where none may be.
+    UnexpectedBody,
+    /// No `site`, and no single site has this host.
+    SiteMissing,
+    /// The configuration has no such site.
+    SiteUnknown,
+    /// The configuration has no such partner.
+    PartnerUnknown,
+    /// The content type is neither JSON nor plain text.
+    ContentType,
+    /// The body is larger than its limit.
+    BodyTooLarge,
+    /// The body did not arrive in time.
+    BodySlow,
+    /// The body broke off.
+    BodyBroken,
+    /// The body, or an event in it, is not the JSON that is asked for.
+    Json,
+    /// The page's origin is not one of a site's.
+    Origin,
+    /// The spool has no room.
+    SpoolFull,
+    /// The spool could not be written.
+    SpoolFailed,
+    /// The hit is larger than a record may be.
+    HitTooLarge,
+    /// The collector is stopping.
+    Stopping,
+}
+
+impl Reason {
+    /// Every reason, in the order of the enum.
+    pub const ALL: [Reason; 18] = [
+        Reason::UnknownPath,
+        Reason::Method,
+        Reason::UriTooLong,
+        Reason::Host,
+        Reason::UnexpectedBody,
+        Reason::SiteMissing,
+        Reason::SiteUnknown,
+        Reason::PartnerUnknown,
+        Reason::ContentType,
+        Reason::BodyTooLarge,
+        Reason::BodySlow,
+        Reason::BodyBroken,
+        Reason::Json,
+        Reason::Origin,
+        Reason::SpoolFull,
+        Reason::SpoolFailed,
+        Reason::HitTooLarge,
+        Reason::Stopping,
+    ];
+
+    /// The word in the header `Avtryck-Refusal` and in the label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::UnknownPath => "unknown_path",
+            Reason::Method => "method",
+            Reason::UriTooLong => "uri_too_long",
+            Reason::Host => "host",
+            Reason::UnexpectedBody => "unexpected_body",
+            Reason::SiteMissing => "site_missing",
+            Reason::SiteUnknown => "site_unknown",
+            Reason::PartnerUnknown => "partner_unknown",
+            Reason::ContentType => "content_type",
+            Reason::BodyTooLarge => "body_too_large",
+            Reason::BodySlow => "body_slow",
+            Reason::BodyBroken => "body_broken",
+            Reason::Json => "json",
+            Reason::Origin => "origin",
+            Reason::SpoolFull => "spool_full",
+            Reason::SpoolFailed => "spool_failed",
+            Reason::HitTooLarge => "hit_too_large",
+            Reason::Stopping => "stopping",
+        }
+    }
+}
+
+/// Statuses that replies have; another one counts under 0.
+const STATUSES: [u16; 14] = [
+    200, 204, 302, 304, 400, 403, 404, 405, 408, 413, 414, 415, 503, 0,
+];
+
+/// The handles of all metrics.
+#[expect(missing_docs, reason = "each metric's help text stands in `describe`")]
+pub struct Metrics {
+    requests: Vec<Vec<Counter>>,
+    refusals: Vec<Counter>,
+    pub connections: Gauge,
+    pub append_seconds: Histogram,
+    pub sync_seconds: Histogram,
+    pub group_records: Histogram,
+    pub spool_bytes: Gauge,
+    pub spool_backlog_bytes: Gauge,
+    pub spool_oldest_seconds: Gauge,
+    pub spool_io_errors: Counter,
+    pub spool_damage_bytes: Counter,
+    pub batch_rows: Histogram,
+    pub batch_seconds: Histogram,
+    pub rows: Counter,
+    pub counted: Counter,
+    pub repeated: Counter,
+    pub rejected: Counter,
+    pub place_misses: Counter,
+    pub network_misses: Counter,
+    pub device_misses: Counter,
+    pub dimension_hits: Counter,
+    pub dimension_misses: Counter,
+    pub postgres_connects: Counter,
+    pub postgres_errors: Counter,
+    pub reload_errors: Counter,
+    pub job_errors: Counter,
+    handle: PrometheusHandle,
+}
+
+const SECONDS: [f64; 14] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0,
+];
+const RECORDS: [f64; 12] = [
+    1.0, 4.0, 16.0, 64.0, 256.0, 1000.0, 4000.0, 10_000.0, 20_000.0, 40_000.0, 80_000.0, 200_000.0,
+];
+
+impl Metrics {
+    /// Registers every metric with a recorder of this process's own.
+    ///
+    /// # Errors
+    /// Where the histogram buckets are refused, which is a mistake in this file.
+    pub fn new() -> Result<Metrics, BuildError> {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+            .set_buckets_for_metric(Matcher::Suffix("_records".into()), &RECORDS)?
+            .set_buckets_for_metric(Matcher::Suffix("_rows".into()), &RECORDS)?
+            .build_recorder();
+        let handle = recorder.handle();
+        Ok(metrics::with_local_recorder(&recorder, || {
+            Metrics::register(handle)
+        }))
+    }
+
+    fn register(handle: PrometheusHandle) -> Metrics {
+        describe();
+        let requests = |(_, endpoint): &(Endpoint, &'static str)| {
+            STATUSES
+                .iter()
+                .map(|status| {
+                    counter!("avtryck_http_requests_total", "endpoint" => *endpoint, "status" => status.to_string())
+                })
+                .collect()
+        };
+        gauge!("avtryck_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        let misses =
+            |table: &'static str| counter!("avtryck_enrich_misses_total", "table" => table);
+        Metrics {
+            requests: Endpoint::ALL.iter().map(requests).collect(),
+            refusals: Reason::ALL
+                .iter()
+                .map(|reason| counter!("avtryck_refusals_total", "reason" => reason.name()))
+                .collect(),
+            connections: gauge!("avtryck_http_connections"),
+            append_seconds: histogram!("avtryck_spool_append_seconds"),
+            sync_seconds: histogram!("avtryck_spool_sync_seconds"),
+            group_records: histogram!("avtryck_spool_group_records"),
+            spool_bytes: gauge!("avtryck_spool_bytes"),
+            spool_backlog_bytes: gauge!("avtryck_spool_backlog_bytes"),
+            spool_oldest_seconds: gauge!("avtryck_spool_oldest_unloaded_seconds"),
+            spool_io_errors: counter!("avtryck_spool_io_errors_total"),
+            spool_damage_bytes: counter!("avtryck_spool_damage_bytes_total"),
+            batch_rows: histogram!("avtryck_loader_batch_rows"),
+            batch_seconds: histogram!("avtryck_loader_batch_seconds"),
+            rows: counter!("avtryck_loader_rows_total"),
+            counted: counter!("avtryck_loader_counted_total"),
+            repeated: counter!("avtryck_loader_repeated_total"),
+            rejected: counter!("avtryck_loader_rejected_total"),
+            place_misses: misses("place"),
+            network_misses: misses("network"),
+            device_misses: misses("device"),
+            dimension_hits: counter!("avtryck_dimension_cache_total", "result" => "hit"),
+            dimension_misses: counter!("avtryck_dimension_cache_total", "result" => "miss"),
+            postgres_connects: counter!("avtryck_postgres_connects_total"),
+            postgres_errors: counter!("avtryck_postgres_errors_total"),
+            reload_errors: counter!("avtryck_reload_errors_total"),
+            job_errors: counter!("avtryck_job_errors_total"),
+            handle,
+        }
+    }
+
+    /// Counts one reply.
+    pub fn request(&self, endpoint: Endpoint, status: u16) {
+        let by_status = Endpoint::ALL
+            .iter()
+            .position(|(known, _)| *known == endpoint)
+            .and_then(|at| self.requests.get(at));
+        let at = STATUSES
+            .iter()
+            .position(|known| *known == status)
+            .unwrap_or(STATUSES.len() - 1);
+        if let Some(counter) = by_status.and_then(|counters| counters.get(at)) {
+            counter.increment(1);
+        }
+    }
+
+    /// Counts one refusal.
+    pub fn refusal(&self, reason: Reason) {
+        let at = Reason::ALL.iter().position(|known| *known == reason);
+        if let Some(counter) = at.and_then(|at| self.refusals.get(at)) {
+            counter.increment(1);
+        }
+    }
+
+    /// Everything in Prometheus's text form. Idle histograms are folded first, so that they take no
+    /// memory between scrapes.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+
+    /// Folds what histograms gathered; to be called now and then even when nobody scrapes.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// Records how a commit of the spool went.
+    pub fn spool_commit(&self, records: u64, append_wait: Duration, sync: Duration) {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a group holds far fewer than 2^52 records"
+        )]
+        self.group_records.record(records as f64);
+        self.append_seconds.record(append_wait);
+        self.sync_seconds.record(sync);
+    }
+}
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn describe() {
+    for (name, help) in [
+        (
+            "avtryck_http_requests_total",
+            "Requests answered, by endpoint and status.",
+        ),
+        (
+            "avtryck_refusals_total",
+            "Requests, or events of a request, that were not recorded, by reason.",
+        ),
+        (
+            "avtryck_spool_io_errors_total",
+            "Groups of hits that the disk did not take.",
+        ),
+        (
+            "avtryck_spool_damage_bytes_total",
+            "Bytes of the spool that were no valid record.",
+        ),
+        ("avtryck_loader_rows_total", "Hits that became rows."),
+        (
+            "avtryck_loader_counted_total",
+            "Hits without the permit to measure, added to hit_count.",
+        ),
+        (
+            "avtryck_loader_repeated_total",
+            "Hits left out because their event ID was stored before.",
+        ),
+        (
+            "avtryck_loader_rejected_total",
+            "Recorded hits set aside in rejected_hit.",
+        ),
+        (
+            "avtryck_enrich_misses_total",
+            "Rows for which a table had no answer.",
+        ),
+        (
+            "avtryck_dimension_cache_total",
+            "Dimension keys looked up in the loader's cache.",
+        ),
+        (
+            "avtryck_postgres_connects_total",
+            "Connections made to Postgres.",
+        ),
+        (
+            "avtryck_postgres_errors_total",
+            "Failed connections and transactions.",
+        ),
+        (
+            "avtryck_reload_errors_total",
+            "Files of geodata or rules that could not be loaded.",
+        ),
+        ("avtryck_job_errors_total", "Runs of jobs that failed."),
+    ] {
+        describe_counter!(name, help);
+    }
+    for (name, unit, help) in [
+        ("avtryck_build_info", Unit::Count, "The version that runs."),
+        ("avtryck_http_connections", Unit::Count, "Open connections."),
+        (
+            "avtryck_spool_bytes",
+            Unit::Bytes,
+            "Disk space that the chunks of the spool take.",
+        ),
+        (
+            "avtryck_spool_backlog_bytes",
+            Unit::Bytes,
+            "Bytes in the spool that are not loaded.",
+        ),
+        (
+            "avtryck_spool_oldest_unloaded_seconds",
+            Unit::Seconds,
+            "Age of the oldest hit that is not loaded.",
+        ),
+    ] {
+        describe_gauge!(name, unit, help);
+    }
+    for (name, unit, help) in [
+        (
+            "avtryck_spool_append_seconds",
+            Unit::Seconds,
+            "From a group's first append to its commit: the longest wait in it.",
+        ),
+        (
+            "avtryck_spool_sync_seconds",
+            Unit::Seconds,
+            "Write and fdatasync of a group.",
+        ),
+        (
+            "avtryck_spool_group_records",
+            Unit::Count,
+            "Records of a group commit.",
+        ),
+        ("avtryck_loader_batch_rows", Unit::Count, "Hits of a batch."),
+        (
+            "avtryck_loader_batch_seconds",
+            Unit::Seconds,
+            "From reading a batch to its commit.",
+        ),
+    ] {
+        describe_histogram!(name, unit, help);
+    }
+}
