@@ -1,0 +1,372 @@
+//! From user agent and client hints to a device.
+//!
+//! The user agent goes through the rules of the ua-parser project; their words are kept (`Mac OS X`,
+//! `Mobile Safari`), but "Generic" and "Other" mean unknown and become empty. Where browsers have
+//! frozen a part of the user agent, that part says nothing:
+//!
+//! | user agent | says | instead |
+//! | --- | --- | --- |
+//! | `Android 10; K` | Android, no version, no model | the hints, else unknown |
+//! | `Mac OS X 10_15_7`, `10.15` | a Mac, no version | the hints, else unknown |
+//! | `CrOS x86_64 14541.0.0` | Chrome OS, no version | the hints, else unknown |
+//! | `Windows NT 10.0` | Windows 10 or later | 10 or 11 by the hints, else 10 as the rules say |
+//! | `iPhone OS 18_6`, `18_7` with `Version/26` or later | no OS version | Safari's version, which is iOS's |
+//!
+//! An iPad that asks for desktop pages is a Mac, to the last byte.
+//!
+//! The class comes from the hint Form-Factors, then from the hint Mobile, then from the user agent.
+//! Mobile "no" does not tell a desktop from a television or a tablet: then the user agent decides,
+//! and of what it takes for a phone, a tablet remains. A bot is a bot whatever else it claims; of
+//! its device nothing is kept.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::Path;
+
+use ua_parser::{Extractor, Regexes, os, user_agent};
+
+use super::{Problem, hints};
+use crate::hit::Hints;
+use crate::row::{Device, DeviceClass};
+
+/// The compiled device rules.
+pub(super) struct Rules(Extractor<'static>);
+
+impl Rules {
+    /// Reads and compiles the rules: the content of uap-core's `regexes.yaml` as JSON.
+    pub(super) fn open(path: &Path) -> Result<Rules, Problem> {
+        let rules: Regexes<'static> = serde_json::from_slice(&fs::read(path)?)?;
+        Ok(Rules(rules.try_into()?))
+    }
+
+    fn browser(&self, user_agent: &str) -> (String, String) {
+        let found = self.0.ua.extract(user_agent);
+        let user_agent::ValueRef {
+            family,
+            major,
+            minor,
+            ..
+        } = found.unwrap_or_default();
+        let version = hints::short_version([major, minor].into_iter().map_while(|part| part), 2);
+        known(&family).map_or_else(Default::default, |family| (family.to_owned(), version))
+    }
+
+    fn os(&self, user_agent: &str) -> (String, String) {
+        let found = self.0.os.extract(user_agent);
+        let os::ValueRef {
+            os,
+            major,
+            minor,
+            patch,
+            ..
+        } = found.unwrap_or_default();
+        let parts = [major.as_deref(), minor.as_deref(), patch.as_deref()];
+        let version = hints::short_version(parts.into_iter().map_while(|part| part), 3);
+        known(&os).map_or_else(Default::default, |os| (os.to_owned(), version))
+    }
+
+    fn make(&self, user_agent: &str) -> Make {
+        let found = self.0.dev.extract(user_agent).unwrap_or_default();
+        let brand = found.brand.as_deref().and_then(known).unwrap_or("");
+        let model = found.model.as_deref().and_then(known).unwrap_or("");
+        Make {
+            is_spider: found.device == "Spider",
+            brand: brand.to_owned(),
+            model: model.to_owned(),
+        }
+    }
+}
+
+/// What the device rules say of the device itself.
+#[derive(Default)]
+struct Make {
+    is_spider: bool,
+    brand: String,
+    model: String,
+}
+
+/// A word of the rules, unless it means that they do not know.
+fn known(word: &str) -> Option<&str> {
+    let unknown = word.is_empty()
+        || word == "Other"
+        || word.starts_with("Generic")
+        || ["Smartphone", "Feature Phone", "Tablet", "iOS-Device", "K"].contains(&word);
+    (!unknown).then_some(word)
+}
+
+/// The device behind `user_agent` and `hints`; without rules, from what can be told without.
+pub(super) fn recognise(
+    rules: Option<&Rules>,
+    is_crawler: bool,
+    user_agent: &str,
+    hints: &Hints<'_>,
+) -> Device {
+    if user_agent.trim().is_empty() {
+        return Device::default();
+    }
+    let hinted_model = hints::model(&hints.model);
+    let hinted_os = hints::os(&hints.platform);
+    let (mut os, os_version) = rules.map(|rules| rules.os(user_agent)).unwrap_or_default();
+    if os.is_empty() {
+        hinted_os.clone_into(&mut os);
+    }
+    let os_version = if hinted_os.is_empty() || hinted_os == os {
+        true_os_version(user_agent, &os, os_version, &hints.platform_version)
+    } else {
+        true_os_version(user_agent, &os, os_version, "")
+    };
+    let (browser, browser_version) = rules
+        .map(|rules| rules.browser(user_agent))
+        .unwrap_or_default();
+    let (browser, browser_version) = fuller_browser(browser, browser_version, &hints.brands);
+
+    let text = with_model(user_agent, hinted_model, &os_version);
+    let mut make = rules.map(|rules| rules.make(&text)).unwrap_or_default();
+    if make.model.is_empty() {
+        hinted_model.clone_into(&mut make.model);
+    }
+    name_brand(user_agent, &mut make);
+    let is_bot = is_crawler || make.is_spider;
+    let class = if is_bot {
+        make = Make::default();
+        DeviceClass::Bot
+    } else {
+        class(user_agent, &os, hints)
+    };
+    Device {
+        class,
+        brand: make.brand,
+        model: make.model,
+        os,
+        os_version,
+        browser,
+        browser_version,
+        is_bot,
+    }
+}
+
+/// Whether Chrome has reduced this user agent to one that all Android devices share.
+fn is_reduced_android(user_agent: &str) -> bool {
+    user_agent.contains("Android 10; K)") || user_agent.contains("Android 10; K;")
+}
+
+/// The user agent as it would be had the browser put the hinted model into it, which is what the
+/// device rules are written for.
+fn with_model<'a>(user_agent: &'a str, model: &str, os_version: &str) -> Cow<'a, str> {
+    if model.is_empty() {
+        return Cow::Borrowed(user_agent);
+    }
+    let version = if os_version.is_empty() {
+        "10"
+    } else {
+        os_version
+    };
+    if is_reduced_android(user_agent) {
+        let full = format!("Android {version}; {model}");
+        Cow::Owned(user_agent.replacen("Android 10; K", &full, 1))
+    } else if user_agent.contains("Android") {
+        Cow::Borrowed(user_agent)
+    } else {
+        Cow::Owned(format!(
+            "Mozilla/5.0 (Linux; Android {version}; {model}) AppleWebKit/537.36 (KHTML, like Gecko)"
+        ))
+    }
+}
+
+/// The OS version by the hint, by the user agent where it is not frozen, or "".
+fn true_os_version(user_agent: &str, os: &str, stated: String, platform_version: &str) -> String {
+    let hinted = hints::os_version(os, platform_version);
+    if !hinted.is_empty() {
+        return hinted;
+    }
+    match os {
+        "Android" if is_reduced_android(user_agent) => String::new(),
+        "Mac OS X" if stated == "10.15.7" || stated == "10.15" => String::new(),
+        "Chrome OS" if stated == "14541" => String::new(),
+        "iOS" if stated == "18.6" || stated == "18.7" => {
+            let safari = user_agent.split_once("Version/").map_or("", |(_, rest)| {
+                rest.split([' ', ';', ')']).next().unwrap_or("")
+            });
+            let version = hints::short_version(safari.split('.'), 3);
+            let major = version.split('.').next().map(str::parse::<u32>);
+            if matches!(major, Some(Ok(26..))) {
+                version
+            } else {
+                stated
+            }
+        }
+        _ => stated,
+    }
+}
+
+/// The browser by the user agent, unless the hinted brands say more: a version where it has none,
+/// or the name of one of the many browsers whose user agent is Chrome's.
+fn fuller_browser(browser: String, version: String, brands: &str) -> (String, String) {
+    let Some((brand, brand_version)) = hints::browser(brands) else {
+        return (browser, version);
+    };
+    let is_anonymous = ["", "Chrome", "Chrome Mobile", "Chromium"].contains(&browser.as_str());
+    let says_more = !["Chrome", "Chromium"].contains(&brand);
+    if browser.is_empty() || (is_anonymous && says_more) {
+        (brand.to_owned(), brand_version)
+    } else if version.is_empty() && browser.starts_with(brand) {
+        (browser, brand_version)
+    } else {
+        (browser, version)
+    }
+}
+
+/// Two brands that the rules miss: Samsung where the model has four characters (`SM-X910`, most
+/// tablets), and the Xbox, which Edge names among Windows' words.
+fn name_brand(user_agent: &str, make: &mut Make) {
+    if !make.brand.is_empty() {
+        return;
+    }
+    if make.model.starts_with("SM-") {
+        "Samsung".clone_into(&mut make.brand);
+    } else if make.model.is_empty() {
+        let models = ["Xbox Series X", "Xbox One", "Xbox"];
+        if let Some(model) = models.into_iter().find(|model| user_agent.contains(*model)) {
+            "Microsoft".clone_into(&mut make.brand);
+            model.clone_into(&mut make.model);
+        }
+    }
+}
+
+fn class(user_agent: &str, os: &str, hints: &Hints<'_>) -> DeviceClass {
+    if let Some(class) = hints::class(&hints.form_factors) {
+        return class;
+    }
+    if hints.mobile == Some(true) {
+        return DeviceClass::Phone;
+    }
+    match class_by_user_agent(user_agent, os) {
+        DeviceClass::Phone if hints.mobile == Some(false) => DeviceClass::Tablet,
+        class => class,
+    }
+}
+
+/// Words of a lower-case user agent that tell the class; the first that is found decides.
+const CLASS_WORDS: [(DeviceClass, &[&str]); 6] = [
+    (DeviceClass::Console, &["playstation", "nintendo ", "xbox"]),
+    (
+        DeviceClass::Tv,
+        &[
+            "smart-tv",
+            "smarttv",
+            "smart tv",
+            "hbbtv",
+            "web0s",
+            "netcast",
+            "bravia",
+            "google tv",
+            "googletv",
+            "android tv",
+            "appletv",
+            "apple tv",
+            "roku/",
+            "crkey",
+            "; aft",
+            "viera",
+            "inettv",
+            "netrange",
+            "mitv",
+            "opera tv",
+        ],
+    ),
+    (
+        DeviceClass::Watch,
+        &["apple watch", "watchos", "wear os", "smartwatch", "; sm-r"],
+    ),
+    (
+        DeviceClass::Car,
+        &["qtcarbrowser", "tesla/", "automotive", "android auto"],
+    ),
+    (
+        DeviceClass::Tablet,
+        &[
+            "ipad",
+            "tablet",
+            "playbook",
+            "kindle",
+            "; kf",
+            "nexus 7",
+            "nexus 9",
+            "nexus 10",
+            "pixel c",
+            "; sm-t",
+            "; sm-x",
+            "; sm-p",
+            "; tb-",
+            "mediapad",
+            "galaxy tab",
+        ],
+    ),
+    (
+        DeviceClass::Phone,
+        &[
+            "iphone",
+            "ipod",
+            "windows phone",
+            "iemobile",
+            "blackberry",
+            "bb10",
+            "symbian",
+            "series60",
+            "series40",
+            "kaios",
+            "opera mini",
+            "opera mobi",
+            "midp",
+        ],
+    ),
+];
+
+/// Operating systems whose remaining user agents are taken for desktops.
+const DESKTOPS: [&str; 21] = [
+    "Windows",
+    "Mac OS X",
+    "Mac OS",
+    "Chrome OS",
+    "Linux",
+    "Ubuntu",
+    "Kubuntu",
+    "Linux Mint",
+    "Debian",
+    "Fedora",
+    "Red Hat",
+    "CentOS",
+    "SUSE",
+    "Mageia",
+    "Mandriva",
+    "Arch Linux",
+    "Gentoo",
+    "Slackware",
+    "FreeBSD",
+    "OpenBSD",
+    "NetBSD",
+];
+
+fn class_by_user_agent(user_agent: &str, os: &str) -> DeviceClass {
+    let text = user_agent.to_ascii_lowercase();
+    for (class, words) in CLASS_WORDS {
+        // "Windows … Tablet PC 2.0" is a component that every Windows 7 had.
+        let tells = |word: &&str| text.contains(*word) && !(**word == *"tablet" && os == "Windows");
+        if words.iter().any(tells) {
+            return class;
+        }
+    }
+    match os {
+        "tvOS" | "ATV OS X" | "FireHbbTV" | "webOS" => DeviceClass::Tv,
+        "WatchOS" => DeviceClass::Watch,
+        "iOS" => DeviceClass::Phone,
+        // Browsers on Android say "Mobile" on phones only; apps never do.
+        "Android" if text.starts_with("mozilla/") && !text.contains("mobile") => {
+            DeviceClass::Tablet
+        }
+        "Android" => DeviceClass::Phone,
+        _ if text.contains("mobile") => DeviceClass::Phone,
+        _ if DESKTOPS.contains(&os) => DeviceClass::Desktop,
+        _ => DeviceClass::Other,
+    }
+}
