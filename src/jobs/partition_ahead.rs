@@ -1,0 +1,14 @@
+//! Makes the partitions of today and the days after, so that a batch seldom has to.
+
+use tokio_postgres::Client;
+
+use crate::clock::UnixMicros;
+use crate::postgres::partition;
+
+/// How many days after today have their partition: a weekend with this job broken.
+const DAYS_AHEAD: i32 = 3;
+
+pub(super) async fn run(client: &mut Client, now: UnixMicros) -> anyhow::Result<u64> {
+    let today = super::day(now);
+    partition::make_ahead(client, today, today + DAYS_AHEAD).await
+}

@@ -1,0 +1,35 @@
+//! Removes what is older than `privacy.retention`: whole days of hits, and rejected hits.
+//!
+//! `hit_count` stays: a count per minute, site and ad holds no personal data. So do the dimension
+//! rows, which describe places, networks, devices, ads and sites, not visitors.
+
+use anyhow::Context as _;
+use tokio_postgres::Client;
+
+use super::Settings;
+use crate::clock::UnixMicros;
+use crate::postgres::partition;
+
+pub(super) async fn run(
+    client: &mut Client,
+    settings: &Settings,
+    now: UnixMicros,
+) -> anyhow::Result<u64> {
+    // The day in which the limit falls is not over: only those before it are old as a whole.
+    let first_kept = super::day(super::earlier(now, settings.retention));
+    let rejected = super::delete_all(
+        client,
+        "delete from avtryck.rejected_hit where ctid = any(array( \
+             select ctid from avtryck.rejected_hit \
+             where rejected_at < (date '1970-01-01' + $1::int)::timestamp at time zone 'UTC' \
+             limit $2))",
+        first_kept,
+    )
+    .await
+    .context("deleting old rejected hits")?;
+    let days = partition::drop_before(client, first_kept).await?;
+    if !days.is_empty() {
+        tracing::info!(?days, "retention dropped the hits of whole days");
+    }
+    Ok(rejected + days.len() as u64)
+}

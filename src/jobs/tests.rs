@@ -1,0 +1,102 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use super::*;
+use crate::postgres::embedded::testing::Database;
+
+const DAY: i64 = 86_400_000_000;
+/// 2026-11-24T12:00:00Z.
+const NOON: UnixMicros = UnixMicros(1_795_521_600_000_000);
+
+const SETTINGS: Settings = Settings {
+    retention: Duration::from_hours(48),
+};
+
+async fn days(client: &Client) -> Vec<String> {
+    let sql = "select relname::text from pg_class join pg_inherits on inhrelid = oid \
+        where inhparent = 'avtryck.hit'::regclass order by 1";
+    let rows = client.query(sql, &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test]
+async fn days_are_made_ahead_and_dropped_when_wholly_older_than_retention() {
+    let mut database = Database::migrated().await;
+    let client = &mut database.client;
+    let mut schedule = Schedule::default();
+    for outcome in schedule.tick(client, &SETTINGS, NOON).await {
+        outcome.result.unwrap();
+    }
+    let first = [
+        "hit_20261124",
+        "hit_20261125",
+        "hit_20261126",
+        "hit_20261127",
+    ];
+    assert_eq!(days(client).await, first);
+    assert!(schedule.tick(client, &SETTINGS, NOON).await.is_empty());
+    assert!(schedule.next() > NOON);
+
+    // Two days on, the first day's noon is at the limit: its afternoon is still to be kept.
+    let later = UnixMicros(NOON.0 + 2 * DAY);
+    run(client, &SETTINGS, later).await.unwrap();
+    assert_eq!(days(client).await[0], "hit_20261124");
+    let later = UnixMicros(NOON.0 + 3 * DAY);
+    run(client, &SETTINGS, later).await.unwrap();
+    let kept = days(client).await;
+    assert_eq!((kept[0].as_str(), kept.len()), ("hit_20261125", 6));
+}
+
+#[tokio::test]
+async fn old_event_ids_and_rejected_hits_go_and_counts_stay() {
+    let mut database = Database::migrated().await;
+    let client = &mut database.client;
+    client
+        .batch_execute(
+            "insert into avtryck.event_key \
+               select gen_random_uuid(), date '2026-11-16' from generate_series(1, 25000); \
+             insert into avtryck.event_key values (gen_random_uuid(), '2026-11-17'); \
+             insert into avtryck.rejected_hit \
+               select t, gen_random_uuid(), 1, 1, 'bad', '' from \
+               unnest(array['2026-11-21T23:59Z', '2026-11-22T00:00Z']::timestamptz[]) as t; \
+             insert into avtryck.hit_count (minute, site_key, kind, hits) values ('2020-01-01', 1, 1, 1)",
+        )
+        .await
+        .unwrap();
+    run(client, &SETTINGS, NOON).await.unwrap();
+    for table in ["event_key", "rejected_hit", "hit_count"] {
+        let sql = format!("select count(*) from avtryck.{table}");
+        let left: i64 = client.query_one(&sql, &[]).await.unwrap().get(0);
+        assert_eq!(left, 1, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_delays_retention_and_the_job_comes_back_in_a_minute() {
+    let mut database = Database::migrated().await;
+    let mut reader = database.connect().await;
+    run(&mut database.client, &SETTINGS, NOON).await.unwrap();
+    let reading = reader.transaction().await.unwrap();
+    reading
+        .query("select from avtryck.hit_detail", &[])
+        .await
+        .unwrap();
+    let later = UnixMicros(NOON.0 + 3 * DAY);
+    let mut schedule = Schedule::default();
+    let outcomes = schedule.tick(&mut database.client, &SETTINGS, later).await;
+    let failed: Vec<&str> = outcomes
+        .iter()
+        .filter(|outcome| outcome.result.is_err())
+        .map(|outcome| outcome.name)
+        .collect();
+    assert_eq!(failed, ["retention"]);
+    assert_eq!(schedule.next(), UnixMicros(later.0 + 60_000_000));
+    reading.commit().await.unwrap();
+    let outcomes = schedule
+        .tick(&mut database.client, &SETTINGS, schedule.next())
+        .await;
+    assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()));
+}

@@ -1,0 +1,83 @@
+//! Postgres: the schema, and loading batches into it.
+//!
+//! What it promises: a batch and the position of the spool behind it commit in one transaction
+//! ([`commit`]), so each record becomes exactly one row. One bad hit never stops a batch. What it
+//! refuses: to guess after a lost connection. The truth is then [`position::read`].
+
+pub mod commit;
+pub mod copy;
+mod database;
+pub mod dimension;
+pub mod embedded;
+mod installation;
+pub mod partition;
+pub mod position;
+mod uuid;
+
+use anyhow::Context as _;
+use tokio_postgres::{Client, Config, NoTls};
+
+pub use commit::{CommitError, Count, Entry, Load, Loaded, Rejected, commit, event_key};
+pub use database::Database;
+pub use position::Position;
+
+/// The advisory lock that a migration runs under: "avtryck" in ASCII.
+const MIGRATION_LOCK: i64 = 0x0061_7674_7279_636b;
+
+mod schema {
+    refinery::embed_migrations!("src/postgres/migrations");
+}
+
+/// Connects, and drives the connection on a task of the current runtime until the client is dropped.
+///
+/// # Errors
+/// Where Postgres cannot be reached or refuses.
+pub async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(async move {
+        // Whoever waits for an answer gets this error too, and handles it.
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "the connection to Postgres ended");
+        }
+    });
+    Ok(client)
+}
+
+/// Brings the schema `avtryck` up to date. Several processes may call it at once: it runs under an
+/// advisory lock. The history stands in `avtryck.migration`.
+///
+/// # Errors
+/// Where a migration fails, or one that was applied has changed since.
+pub async fn migrate(client: &mut Client) -> anyhow::Result<()> {
+    client
+        .execute("select pg_advisory_lock($1)", &[&MIGRATION_LOCK])
+        .await
+        .context("waiting for the lock of the migration")?;
+    let migrated = migrate_locked(client).await;
+    let unlocked = client
+        .execute("select pg_advisory_unlock($1)", &[&MIGRATION_LOCK])
+        .await;
+    migrated?;
+    unlocked.context("releasing the lock of the migration")?;
+    Ok(())
+}
+
+async fn migrate_locked(client: &mut Client) -> anyhow::Result<()> {
+    client
+        .batch_execute(
+            "set client_min_messages = warning; create schema if not exists avtryck; \
+             reset client_min_messages",
+        )
+        .await
+        .context("creating the schema avtryck")?;
+    let mut runner = schema::migrations::runner();
+    runner.set_migration_table_name("avtryck.migration");
+    let report = runner.run_async(client).await.context("migrating")?;
+    for migration in report.applied_migrations() {
+        tracing::info!(%migration, "migrated");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,408 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::borrow::Cow;
+
+use super::dimension::Dimensions;
+use super::embedded::testing::Database;
+use super::*;
+use crate::clock::UnixMicros;
+use crate::hit::{ConsentSource, Flags, Kind, Permit, VisitorId};
+use crate::row::{Ad, Device, DeviceClass, Dimension as _, Network, Place, Row, Site};
+
+const SPOOL: [u8; 16] = [7; 16];
+/// 2026-11-24T12:34:56.789012Z.
+const NOON: UnixMicros = UnixMicros(1_795_523_696_789_012);
+
+fn row(number: usize) -> Row<'static> {
+    let mut hit_id = [0; 16];
+    hit_id[8..].copy_from_slice(&(number as u64).to_be_bytes());
+    Row {
+        received_at: NOON,
+        site_key: 1,
+        place_key: None,
+        network_key: None,
+        device_key: None,
+        ad_key: None,
+        flags: Flags::default(),
+        kind: Kind::PageView,
+        permit: Permit::STORE.with(Permit::MEASURE),
+        consent_source: ConsentSource::Tcf,
+        hit_id,
+        visitor_id: Some(VisitorId(hit_id)),
+        page_url: Cow::Owned(format!(
+            "https://telenor.se/mobiltelefoner/{number}?from=start"
+        )),
+        referrer: Cow::Borrowed("https://www.google.com/"),
+        event_name: Cow::Borrowed(""),
+        event_id: Cow::Borrowed(""),
+        partner_uid: Cow::Borrowed(""),
+        maid: Cow::Borrowed(""),
+        device_id: Cow::Borrowed(""),
+        client_ip: Some("192.0.2.0/24".parse().unwrap()),
+        params: Cow::Borrowed(r#"{"plan":"unlimited"}"#),
+    }
+}
+
+fn entry(number: usize) -> Entry<'static> {
+    Entry {
+        row: row(number),
+        event_key: None,
+        position: (1, number as u64),
+        payload: b"as it came",
+    }
+}
+
+fn load<'a>(entries: &'a [Entry<'a>], dimensions: &'a Dimensions) -> Load<'a> {
+    Load {
+        spool_id: SPOOL,
+        from: None,
+        to: (1, 100),
+        entries,
+        dimensions,
+        counts: &[],
+        rejected: &[],
+        keep: &|payload| payload.to_ascii_uppercase(),
+    }
+}
+
+async fn number(client: &Client, sql: &str) -> i64 {
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+fn dimensions() -> Dimensions {
+    let place = Place {
+        country: "SE".into(),
+        region: "AB".into(),
+        city: "Solna".into(),
+        postal_code: "169 03".into(),
+        latitude: Some(59.36),
+        longitude: Some(18.0),
+        time_zone: "Europe/Stockholm".into(),
+    };
+    let network = Network {
+        asn: Some(2119),
+        name: "Telenor".into(),
+    };
+    let device = Device {
+        class: DeviceClass::Phone,
+        brand: "Samsung".into(),
+        model: "SM-S918B".into(),
+        os: "Android".into(),
+        os_version: "16".into(),
+        browser: "Chrome".into(),
+        browser_version: "142".into(),
+        is_bot: true,
+    };
+    let ad = Ad {
+        partner: "adform".into(),
+        campaign: "spring".into(),
+        creative: "b\0ig".into(),
+        placement: "top".into(),
+        publisher: "dn.se".into(),
+    };
+    let site = Site {
+        site: "telenor.se".into(),
+        category: "shop".into(),
+    };
+    Dimensions {
+        places: vec![(place.key(), place)],
+        networks: vec![(network.key(), network)],
+        devices: vec![(device.key(), device), (1, Device::default())],
+        ads: vec![(ad.key(), ad)],
+        sites: vec![(site.key(), site)],
+    }
+}
+
+#[tokio::test]
+async fn every_column_comes_back_through_the_view() {
+    let mut database = Database::migrated().await;
+    let dimensions = dimensions();
+    let full = Row {
+        place_key: Some(dimensions.places[0].0),
+        network_key: Some(dimensions.networks[0].0),
+        device_key: Some(dimensions.devices[0].0),
+        ad_key: Some(dimensions.ads[0].0),
+        site_key: dimensions.sites[0].0,
+        flags: Flags::CLEANED.with(Flags::THIRD_PARTY),
+        kind: Kind::Click,
+        permit: Permit::ALL,
+        event_name: "order".into(),
+        event_id: "e-1".into(),
+        partner_uid: "p-1".into(),
+        maid: "m-1".into(),
+        device_id: "d-1".into(),
+        client_ip: Some("2001:db8::/48".parse().unwrap()),
+        ..row(5)
+    };
+    let bare = Row {
+        visitor_id: None,
+        page_url: "".into(),
+        referrer: "".into(),
+        client_ip: None,
+        params: "".into(),
+        permit: Permit::NONE,
+        consent_source: ConsentSource::Default,
+        ..row(6)
+    };
+    let entries = [full, bare].map(|row| Entry { row, ..entry(0) });
+    let loaded = commit(&mut database.client, &load(&entries, &dimensions))
+        .await
+        .unwrap();
+    assert_eq!(
+        (loaded.rows, loaded.new_dimensions, loaded.new_days),
+        (2, 6, 1)
+    );
+    let lines = database
+        .client
+        .query(
+            "select to_jsonb(hit_detail)::text from avtryck.hit_detail order by hit_id",
+            &[],
+        )
+        .await
+        .unwrap();
+    let [full, bare] = [0, 1]
+        .map(|line: usize| serde_json::from_str::<serde_json::Value>(lines[line].get(0)).unwrap());
+    assert_eq!(
+        full,
+        serde_json::from_str::<serde_json::Value>(
+            r#"{
+            "hit_id": "00000000-0000-0000-0000-000000000005",
+            "received_at": "2026-11-24T12:34:56.789012+00:00",
+            "kind": "click", "site": "telenor.se", "site_category": "shop",
+            "page_url": "https://telenor.se/mobiltelefoner/5?from=start",
+            "referrer": "https://www.google.com/",
+            "visitor_id": "00000000-0000-0000-0000-000000000005",
+            "country": "SE", "region": "AB", "city": "Solna", "postal_code": "169 03",
+            "latitude": 59.36, "longitude": 18, "time_zone": "Europe/Stockholm",
+            "asn": 2119, "network": "Telenor",
+            "device_class": "phone", "device_brand": "Samsung", "device_model": "SM-S918B",
+            "os": "Android", "os_version": "16", "browser": "Chrome", "browser_version": "142",
+            "is_bot": true, "flags": ["cleaned", "third_party"],
+            "permit": ["store", "measure", "profile", "match", "link", "locate"],
+            "consent_source": "tcf", "partner": "adform", "partner_uid": "p-1", "maid": "m-1",
+            "device_id": "d-1", "campaign": "spring", "creative": "b\ufffdig",
+            "placement": "top", "publisher": "dn.se", "event_name": "order", "event_id": "e-1",
+            "client_ip": "2001:db8::/48", "params": {"plan": "unlimited"}
+            }"#
+        )
+        .unwrap()
+    );
+    for column in [
+        "visitor_id",
+        "page_url",
+        "site",
+        "country",
+        "client_ip",
+        "params",
+        "os",
+    ] {
+        assert!(bare[column].is_null(), "{column}");
+    }
+    assert_eq!(bare["permit"], serde_json::json!([]));
+    assert_eq!(bare["consent_source"], "default");
+}
+
+#[tokio::test]
+async fn bad_rows_among_twenty_thousand_are_set_aside_and_the_rest_loaded() {
+    let mut database = Database::migrated().await;
+    let mut entries: Vec<Entry<'_>> = (0..20_000).map(entry).collect();
+    entries[3].row.page_url = "https://telenor.se/\0".into();
+    entries[4].row.received_at = UnixMicros(i64::MAX);
+    entries[777].row.params = "{".into();
+    entries[777].event_key = Some([1; 16]);
+    entries[778].row.params = r#"{"a":"\u0000"}"#.into();
+    entries[19_999].row.params = Cow::Owned("[".repeat(200_000));
+    let none = Dimensions::default();
+    let own = [Rejected {
+        position: (1, 50_000),
+        reason: "field 3 is not\0 UTF-8".into(),
+        payload: b"own",
+    }];
+    let batch = Load {
+        rejected: &own,
+        ..load(&entries, &none)
+    };
+    let loaded = commit(&mut database.client, &batch).await.unwrap();
+    assert_eq!((loaded.rows, loaded.rejected), (19_995, 6));
+    assert_eq!(
+        number(&database.client, "select count(*) from avtryck.hit").await,
+        19_995
+    );
+    assert_eq!(
+        number(&database.client, "select count(*) from avtryck.event_key").await,
+        0
+    );
+    let rejected = database
+        .client
+        .query(
+            "select byte_offset, reason, payload from avtryck.rejected_hit order by byte_offset",
+            &[],
+        )
+        .await
+        .unwrap();
+    let reasons = ["received_at", "22P02", "22P05", "54001", "field 3"];
+    assert!(rejected[0].get::<_, &str>(1).contains("NUL"));
+    for (line, reason) in rejected[1..].iter().zip(reasons) {
+        assert!(line.get::<_, &str>(1).starts_with(reason), "{line:?}");
+    }
+    assert_eq!(rejected[0].get::<_, &[u8]>(2), b"AS IT CAME");
+    assert_eq!(rejected[3].get::<_, i64>(0), 778);
+    let position = position::read(&database.client, SPOOL).await.unwrap();
+    assert_eq!(position, Some((1, 100)));
+}
+
+#[tokio::test]
+async fn a_second_loader_finds_the_position_moved_and_stores_nothing() {
+    let mut database = Database::migrated().await;
+    assert_eq!(position::read(&database.client, SPOOL).await.unwrap(), None);
+    let mut other = database.connect().await;
+    let entries = [entry(1)];
+    let none = Dimensions::default();
+    let batch = load(&entries, &none);
+    let (one, two) = tokio::join!(
+        commit(&mut database.client, &batch),
+        commit(&mut other, &batch)
+    );
+    assert!(one.is_ok() != two.is_ok());
+    let failed = one.err().or(two.err()).unwrap();
+    assert!(matches!(failed, CommitError::Moved), "{failed}");
+
+    let next = |from, to| Load {
+        from,
+        to,
+        ..load(&entries, &none)
+    };
+    let stale = commit(&mut other, &next(Some((1, 99)), (1, 120))).await;
+    assert!(matches!(stale, Err(CommitError::Moved)));
+    commit(&mut other, &next(Some((1, 100)), (2, 16)))
+        .await
+        .unwrap();
+    assert_eq!(number(&other, "select count(*) from avtryck.hit").await, 2);
+    let position = position::read(&other, SPOOL).await.unwrap();
+    assert_eq!(position, Some((2, 16)));
+}
+
+#[tokio::test]
+async fn a_repeated_event_id_is_stored_once() {
+    let mut database = Database::migrated().await;
+    let key = event_key("telenor.se", Kind::Event, "", "order-1");
+    assert_ne!(key, event_key("telenor.se", Kind::Click, "", "order-1"));
+    let mut entries = [entry(1), entry(2), entry(3)];
+    entries[0].event_key = Some(key);
+    entries[1].event_key = Some(key);
+    let none = Dimensions::default();
+    let loaded = commit(&mut database.client, &load(&entries, &none))
+        .await
+        .unwrap();
+    assert_eq!((loaded.rows, loaded.repeated), (2, 1));
+    let batch = Load {
+        from: Some((1, 100)),
+        to: (1, 200),
+        ..load(&entries, &none)
+    };
+    let loaded = commit(&mut database.client, &batch).await.unwrap();
+    assert_eq!((loaded.rows, loaded.repeated), (1, 2));
+}
+
+#[tokio::test]
+async fn counts_add_up_over_batches() {
+    let mut database = Database::migrated().await;
+    let count = Count {
+        minute: NOON.0 / 60_000_000,
+        site_key: 1,
+        ad_key: 0,
+        kind: Kind::Impression,
+        hits: 3,
+    };
+    let none = Dimensions::default();
+    for (from, to) in [(None, (1, 1)), (Some((1, 1)), (1, 2))] {
+        let batch = Load {
+            from,
+            to,
+            counts: &[count, count],
+            ..load(&[], &none)
+        };
+        let loaded = commit(&mut database.client, &batch).await.unwrap();
+        assert_eq!(loaded.counted, 6);
+    }
+    let line = database
+        .client
+        .query_one(
+            "select minute::text, kind, hits, partner from avtryck.hit_count_detail",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert_eq!(line.get::<_, &str>(0), "2026-11-24 12:34:00+00");
+    assert_eq!(line.get::<_, &str>(1), "impression");
+    assert_eq!(line.get::<_, i64>(2), 12);
+}
+
+#[tokio::test]
+async fn migrations_run_twice_and_at_once() {
+    let mut database = Database::empty().await;
+    let mut other = database.connect().await;
+    let (one, two) = tokio::join!(migrate(&mut database.client), migrate(&mut other));
+    one.unwrap();
+    two.unwrap();
+    migrate(&mut other).await.unwrap();
+    assert_eq!(
+        number(&other, "select count(*) from avtryck.migration").await,
+        1
+    );
+    let bare = "select count(*) from pg_class where relnamespace = 'avtryck'::regnamespace \
+        and relkind in ('r', 'p', 'v') and relname <> 'migration' \
+        and obj_description(oid, 'pg_class') is null";
+    assert_eq!(number(&other, bare).await, 0);
+    let bare = "select count(*) from pg_attribute join pg_class on pg_class.oid = attrelid \
+        where relnamespace = 'avtryck'::regnamespace and relkind in ('r', 'p') \
+        and relname <> 'migration' and attnum > 0 and col_description(attrelid, attnum) is null";
+    assert_eq!(number(&other, bare).await, 0);
+}
+
+#[tokio::test]
+async fn an_error_that_is_not_the_rows_fails_the_batch_whole() {
+    let mut database = Database::migrated().await;
+    let none = Dimensions::default();
+    let entries = [entry(1)];
+    database
+        .client
+        .batch_execute("alter table avtryck.hit drop column params cascade")
+        .await
+        .unwrap();
+    let failed = commit(&mut database.client, &load(&entries, &none)).await;
+    assert!(matches!(failed, Err(CommitError::Postgres(_))));
+    let anew = database.connect().await;
+    assert_eq!(position::read(&anew, SPOOL).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn one_visitors_rows_are_found_by_index() {
+    let mut database = Database::migrated().await;
+    let entries: Vec<Entry<'_>> = (0..2_000).map(entry).collect();
+    let none = Dimensions::default();
+    commit(&mut database.client, &load(&entries, &none))
+        .await
+        .unwrap();
+    database
+        .client
+        .batch_execute("analyze avtryck.hit")
+        .await
+        .unwrap();
+    let plan = database
+        .client
+        .query(
+            "explain select * from avtryck.hit_detail \
+             where visitor_id = '00000000-0000-0000-0000-000000000005'",
+            &[],
+        )
+        .await
+        .unwrap();
+    let plan: Vec<&str> = plan.iter().map(|line| line.get(0)).collect();
+    let plan = plan.join("\n");
+    assert!(plan.contains("hit_20261124_visitor_id_idx"), "{plan}");
+}
