@@ -1,0 +1,105 @@
+use super::*;
+
+const SITE: &str = "[[site]]\nkey = \"a\"\n";
+
+fn errors(text: &str, environment: &[(&str, &str)]) -> Vec<String> {
+    let environment = environment
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()));
+    Config::parse(text, environment).map_or_else(|errors| errors.0, |_| Vec::new())
+}
+
+#[test]
+fn the_demo_configuration_and_the_defaults_are_right() {
+    let demo = Config::parse(include_str!("../../demo.toml"), []).expect("demo.toml is right");
+    assert_eq!(demo.sites[0].default_permit, Permit::ALL);
+    let bare = Config::parse(SITE, []).expect("a site is all that is needed");
+    assert_eq!(bare.sites[0].default_permit, Permit::NONE);
+    assert_eq!(bare.spool.ack, Ack::Disk);
+    assert_eq!(bare.cookie.max_age, days(390));
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_with_what_would_be_right() {
+    let text = r#"
+        [http]
+        listen = "here"
+        lisen = 1
+        trusted_proxies = ["10.0.0.0/8", "10.0.0.0/99"]
+        [spool]
+        ack = "maybe"
+        max_bytes = "100MiB"
+        chunk_bytes = "64MiB"
+        [cookie]
+        keys = ["1:c2hvcnQ="]
+        max_age = "397d"
+        [database]
+        url = "postgres://me:hush@db/x?sslmode=require"
+        [colour]
+        [[site]]
+        hosts = "px"
+        origins = ["*"]
+    "#;
+    assert_eq!(
+        errors(
+            text,
+            &[
+                ("AVTRYCK_LOADER_BATCH_WAIT", "soon"),
+                ("AVTRYCK_HTTP_LISTN", "x"),
+                ("AVTRYCK_LOG", "debug")
+            ]
+        ),
+        [
+            r#"http.listen: "here" is wrong; an address with a port would be right"#,
+            r#"http.trusted_proxies: "10.0.0.0/99" is wrong; networks such as 10.0.0.0/8 would be right"#,
+            "http.lisen: is no key; did you mean listen?",
+            r#"spool.ack: "maybe" is wrong; disk or memory would be right"#,
+            r#"database.url: "(not shown)" is wrong; embedded, or a postgres:// URL without sslmode=require would be right"#,
+            r#"loader.batch_wait: "soon" is wrong; 10ms to 60s would be right"#,
+            r#"cookie.keys: "(not shown)" is wrong; ID:BASE64, an ID of 0 to 255 and at least 32 bytes would be right"#,
+            r#"cookie.max_age: "397d" is wrong; 1d to 396d (13 months) would be right"#,
+            "site[0].key: is missing; 1 to 64 of a-z 0-9 . - _ would be right",
+            r#"site[0].hosts: "px" is wrong; a list would be right"#,
+            r#"site[0].origins: "*" is wrong; origins such as https://www.telenor.se would be right"#,
+            "spool.max_bytes: less than two chunks; at least 2 × spool.chunk_bytes would be right",
+            "colour: is no section; one of http, path, admin, spool, database, loader, geoip, device, privacy, cookie, site, partner would be right",
+            "AVTRYCK_HTTP_LISTN: names no key; AVTRYCK_<SECTION>_<KEY> would be right",
+        ]
+    );
+    assert_eq!(errors("", &[]).len(), 1);
+    assert!(errors("x = ", &[])[0].starts_with("no TOML"));
+    let twice = format!("{SITE}{SITE}[path]\npixel = \"/e\"\n");
+    assert_eq!(errors(&twice, &[]).len(), 2);
+}
+
+#[test]
+fn the_environment_outweighs_the_file() {
+    let text = format!("{SITE}[http]\nlisten = \"127.0.0.1:1\"\n");
+    let environment = [
+        ("AVTRYCK_HTTP_LISTEN", "127.0.0.1:2"),
+        ("AVTRYCK_HTTP_TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
+        ("AVTRYCK_SPOOL_MAX_BYTES", "1GB"),
+    ];
+    let config = Config::parse(
+        &text,
+        environment.map(|(name, value)| (name.into(), value.into())),
+    )
+    .expect("a right configuration");
+    assert_eq!(config.http.listen.port(), 2);
+    assert_eq!(config.http.trusted_proxies.len(), 2);
+    assert_eq!(config.spool.bytes_max, 1_000_000_000);
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let secret = STANDARD.encode([7; 32]);
+    let text = format!(
+        "{SITE}[cookie]\nkeys = [\"1:{secret}\"]\n[database]\nurl = \"postgres://me:hush@db/x?password=hush\"\n"
+    );
+    let config = Config::parse(&text, []).expect("a right configuration");
+    let shown = format!("{config:?}{}", config.describe());
+    assert!(
+        !shown.contains("hush") && !shown.contains(&secret) && !shown.contains("7, 7"),
+        "{shown}"
+    );
+}

@@ -1,0 +1,124 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use avtryck::config::Config;
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Exit status for a wrong configuration (EX_USAGE of sysexits.h).
+const EXIT_CONFIG: u8 = 64;
+
+/// An edge collector for cookies and pixels: durable before the reply, exactly one row.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration file; every key can also be set by AVTRYCK_<SECTION>_<KEY>.
+    #[arg(long, global = true, env = "AVTRYCK_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Collect: answer hits, keep them, load them into Postgres.
+    Serve,
+    /// Bring the database's schema up to date, and end.
+    Migrate,
+    /// Say whether the configuration is right, and what it comes to.
+    CheckConfig,
+    /// Look at a spool.
+    #[command(subcommand)]
+    Spool(SpoolCommand),
+}
+
+#[derive(Subcommand)]
+enum SpoolCommand {
+    /// Read every record; a line for each chunk. Exit status 1 where something is damaged.
+    Verify {
+        /// The spool's directory.
+        dir: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log_to_stderr();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if let Command::Spool(SpoolCommand::Verify { dir }) = &arguments.command {
+        return verify(dir);
+    }
+    let config = match Config::load(arguments.config.as_deref(), std::env::vars()) {
+        Ok(config) => config,
+        Err(errors) => {
+            #[expect(
+                clippy::print_stderr,
+                reason = "what is wrong is the answer to the command"
+            )]
+            {
+                eprintln!("{errors}");
+            }
+            return Ok(ExitCode::from(EXIT_CONFIG));
+        }
+    };
+    match arguments.command {
+        Command::Serve => avtryck::serve::serve(config)?,
+        Command::Migrate => avtryck::serve::migrate(&config)?,
+        Command::CheckConfig => print(&config.describe()),
+        Command::Spool(_) => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify(dir: &std::path::Path) -> anyhow::Result<ExitCode> {
+    let reports = avtryck::spool::verify(dir, &avtryck::spool::RealDisk)
+        .with_context(|| format!("cannot read the spool in {}", dir.display()))?;
+    let mut damaged = false;
+    for report in &reports {
+        print(&report.to_string());
+        damaged |= report.is_damaged();
+    }
+    Ok(if damaged {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "this is what the command was asked for"
+)]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+/// Logs for people on a terminal and as JSON elsewhere; AVTRYCK_LOG sets the level.
+fn log_to_stderr() {
+    use std::io::IsTerminal as _;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("AVTRYCK_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    if std::io::stderr().is_terminal() {
+        builder.init()
+    } else {
+        builder.json().init()
+    }
+}

@@ -1,0 +1,401 @@
+//! Puts the parts together, in the order that keeps the promise: the spool first, so that whatever
+//! is answered is safe; the edge next, which needs nothing else; Postgres last and behind the edge's
+//! back. The stop goes the other way: edge, spool, loader, Postgres.
+
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::config::Config;
+use crate::enrich::{self, Sources, Tables};
+use crate::http::admin::{self, Status};
+use crate::http::{self, Edge, Listener};
+use crate::jobs;
+use crate::loader::{Loader, Progress};
+use crate::metrics::Metrics;
+use crate::postgres::{self, Database};
+use crate::spool::{self, RealDisk, Spool};
+use crate::visitor::Keyring;
+
+/// What loading may take at the stop; what is left waits in the spool.
+const LAST_BATCH_TIME_MAX: Duration = Duration::from_secs(3);
+/// How often histograms are folded and jobs looked at.
+const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
+
+/// Collects until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Where the spool, a listener or a thread cannot be set up.
+pub fn serve(config: Config) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::new().context("registering metrics")?);
+    let spool = open_spool(&config, &metrics)?;
+    let keyring = keyring(&config)?;
+    let database = Arc::new(Database::new(&config.database)?);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()
+        .context("starting the loader's runtime")?;
+    let local = tokio::task::LocalSet::new();
+    let result = local.block_on(&runtime, run(config, metrics, spool, keyring, database));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// Brings the schema up to date.
+///
+/// # Errors
+/// Where Postgres cannot be reached, or a migration fails.
+pub fn migrate(config: &Config) -> anyhow::Result<()> {
+    let database = Database::new(&config.database)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let migrated = async { postgres::migrate(&mut database.connect().await?).await }.await;
+        database.stop().await;
+        migrated
+    })
+}
+
+async fn run(
+    config: Config,
+    metrics: Arc<Metrics>,
+    spool: Spool,
+    keyring: Keyring,
+    database: Arc<Database>,
+) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let http = &config.http;
+    let listener = Listener::bind(
+        http.listen,
+        http.thread_count(),
+        http.connections_max,
+        http.connections_per_address_max,
+    )
+    .with_context(|| format!("http.listen: cannot listen on {}", http.listen))?;
+    let admin = TcpListener::bind(config.admin.listen)
+        .await
+        .with_context(|| format!("admin.listen: cannot listen on {}", config.admin.listen))?;
+    let addresses = (listener.address, admin.local_addr()?);
+    let progress = Arc::new(Progress::default());
+    let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
+    let sources = sources(&config);
+    let loader = Loader {
+        spool: spool.clone(),
+        database: Arc::clone(&database),
+        tables: Arc::clone(&tables),
+        batch_rows: config.loader.batch_rows,
+        batch_wait: config.loader.batch_wait,
+        client_ip: config.privacy.client_ip,
+        metrics: Arc::clone(&metrics),
+        progress: Arc::clone(&progress),
+    };
+    let jobs = jobs::Settings {
+        retention: config.privacy.retention,
+    };
+    let status = Arc::new(Health {
+        spool: spool.clone(),
+        metrics: Arc::clone(&metrics),
+        progress,
+    });
+
+    let (drain, draining) = watch::channel(false);
+    let edge = Arc::new(Edge::new(
+        config,
+        keyring,
+        Arc::clone(&metrics),
+        database.psql(),
+    ));
+    let threads = start_edge(&edge, &spool, listener, &draining)?;
+    tokio::task::spawn_local(admin::serve(admin, status));
+    tracing::info!(http = %addresses.0, admin = %addresses.1, "listening");
+
+    let (stop, stopping) = watch::channel(false);
+    let loading = tokio::task::spawn_local({
+        let (tables, metrics, sources) =
+            (Arc::clone(&tables), Arc::clone(&metrics), sources.clone());
+        async move {
+            reload(&tables, sources, &metrics).await;
+            loader.run(stopping).await;
+        }
+    });
+    tokio::task::spawn_local(work(Arc::clone(&database), jobs, Arc::clone(&metrics)));
+
+    while let Event::Reload = signals.next().await {
+        reload(&tables, sources.clone(), &metrics).await;
+    }
+    tracing::info!("stopping: requests in flight are answered");
+    drain.send_replace(true);
+    tokio::task::spawn_blocking(move || join(threads))
+        .await
+        .context("waiting for the edge")?;
+    let closing = spool.clone();
+    tokio::task::spawn_blocking(move || closing.close())
+        .await
+        .context("closing the spool")?;
+    stop.send_replace(true);
+    if tokio::time::timeout(LAST_BATCH_TIME_MAX, loading)
+        .await
+        .is_err()
+    {
+        tracing::warn!("the last batch was not loaded in time; it waits in the spool");
+    }
+    database.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn open_spool(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Spool> {
+    let settings = spool::Settings {
+        dir: config.spool.dir.clone(),
+        ack: config.spool.ack,
+        bytes_max: config.spool.bytes_max,
+        chunk_bytes: config.spool.chunk_bytes,
+    };
+    let observer = Box::new(SpoolMetrics(Arc::clone(metrics)));
+    Ok(Spool::open(settings, Arc::new(RealDisk), observer)?)
+}
+
+struct SpoolMetrics(Arc<Metrics>);
+
+impl spool::Observer for SpoolMetrics {
+    fn committed(&self, records: u64, append_wait: Duration, sync: Duration) {
+        self.0.spool_commit(records, append_wait, sync);
+    }
+
+    fn failed(&self, _: &io::Error) {
+        self.0.spool_io_errors.increment(1);
+    }
+}
+
+/// The keys of the visitor cookie: the configured ones, else one of our own beside the spool.
+fn keyring(config: &Config) -> anyhow::Result<Keyring> {
+    let age_seconds_max = i64::try_from(config.cookie.max_age.as_secs()).unwrap_or(i64::MAX);
+    let own;
+    let mut keys: Vec<(u8, &[u8])> = config
+        .cookie
+        .keys
+        .iter()
+        .map(|(id, secret)| (*id, secret.as_slice()))
+        .collect();
+    if keys.is_empty() {
+        own = own_key(&config.spool.dir.join("cookie.key"))?;
+        keys.push((0, &own));
+    }
+    Ok(Keyring::new(keys, age_seconds_max))
+}
+
+fn own_key(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let describe = || format!("the key of the visitor cookie in {}", path.display());
+    match std::fs::read_to_string(path) {
+        Ok(text) => STANDARD
+            .decode(text.trim())
+            .ok()
+            .filter(|key| key.len() >= 32)
+            .with_context(|| {
+                format!(
+                    "{} is damaged; 32 bytes in base64 would be right",
+                    describe()
+                )
+            }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut key = vec![0; 32];
+            getrandom::fill(&mut key).with_context(describe)?;
+            let new = path.with_extension("new");
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&new)
+                .with_context(describe)?;
+            writeln!(file, "{}", STANDARD.encode(&key)).with_context(describe)?;
+            file.sync_all().with_context(describe)?;
+            std::fs::rename(&new, path).with_context(describe)?;
+            Ok(key)
+        }
+        Err(error) => Err(error).with_context(describe),
+    }
+}
+
+fn sources(config: &Config) -> Sources {
+    Sources {
+        city: config.geoip.city.clone(),
+        network: config.geoip.network.clone(),
+        rules: config.device.rules.clone(),
+        crawlers: config.device.crawlers.clone(),
+    }
+}
+
+fn start_edge(
+    edge: &Arc<Edge>,
+    spool: &Spool,
+    listener: Listener,
+    draining: &http::Drain,
+) -> anyhow::Result<Vec<JoinHandle<io::Result<()>>>> {
+    let limits = listener.limits();
+    let start = |(index, socket)| {
+        let (edge, spool, limits, draining) = (
+            Arc::clone(edge),
+            spool.clone(),
+            Arc::clone(&limits),
+            draining.clone(),
+        );
+        thread::Builder::new()
+            .name(format!("edge {index}"))
+            .spawn(move || http::run(edge, &spool, socket, limits, draining))
+            .context("starting an edge thread")
+    };
+    listener
+        .sockets
+        .into_iter()
+        .enumerate()
+        .map(start)
+        .collect()
+}
+
+fn join(threads: Vec<JoinHandle<io::Result<()>>>) {
+    for thread in threads {
+        match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "an edge thread failed"),
+            Err(_) => tracing::error!("an edge thread panicked"),
+        }
+    }
+}
+
+/// Reads geodata and rules anew; a broken file leaves what is in use.
+async fn reload(tables: &Arc<ArcSwap<Tables>>, sources: Sources, metrics: &Metrics) {
+    let before = tables.load_full();
+    let loaded = tokio::task::spawn_blocking(move || enrich::reload(&sources, &before)).await;
+    let Ok((new, errors)) = loaded else {
+        metrics.reload_errors.increment(1);
+        tracing::error!("loading geodata and rules panicked");
+        return;
+    };
+    for error in &errors {
+        metrics.reload_errors.increment(1);
+        tracing::error!("{error}; what was in use before is kept");
+    }
+    tables.store(Arc::new(new));
+    tracing::info!(failed = errors.len(), "geodata and device rules loaded");
+}
+
+/// Runs the jobs that are due, and folds what histograms gathered.
+async fn work(database: Arc<Database>, settings: jobs::Settings, metrics: Arc<Metrics>) {
+    let mut schedule = jobs::Schedule::default();
+    let mut client = None;
+    loop {
+        metrics.upkeep();
+        if clock::now() >= schedule.next() {
+            if client
+                .as_ref()
+                .is_none_or(tokio_postgres::Client::is_closed)
+            {
+                client = async {
+                    let mut client = database.connect().await?;
+                    postgres::migrate(&mut client).await?;
+                    anyhow::Ok(client)
+                }
+                .await
+                .ok();
+            }
+            if let Some(client) = &mut client {
+                for outcome in schedule.tick(client, &settings, clock::now()).await {
+                    match outcome.result {
+                        Ok(done) if done > 0 => {
+                            tracing::info!(job = outcome.name, done, "job done")
+                        }
+                        Ok(_) => {}
+                        Err(error) => {
+                            metrics.job_errors.increment(1);
+                            tracing::error!(job = outcome.name, "job failed: {error:#}");
+                        }
+                    }
+                }
+            }
+        }
+        tokio::time::sleep(UPKEEP_PERIOD).await;
+    }
+}
+
+enum Event {
+    Reload,
+    Stop,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Event {
+        tokio::select! {
+            _ = self.terminate.recv() => Event::Stop,
+            _ = self.interrupt.recv() => Event::Stop,
+            _ = self.hangup.recv() => Event::Reload,
+        }
+    }
+}
+
+/// What the admin listener tells.
+struct Health {
+    spool: Spool,
+    metrics: Arc<Metrics>,
+    progress: Arc<Progress>,
+}
+
+impl Status for Health {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a gauge is a float; bytes lose less than one in 2^52"
+    )]
+    fn metrics(&self) -> String {
+        let position = self.progress.position();
+        self.metrics.spool_bytes.set(self.spool.used_bytes() as f64);
+        self.metrics
+            .spool_backlog_bytes
+            .set(self.spool.backlog_bytes(position) as f64);
+        self.metrics
+            .spool_oldest_seconds
+            .set(self.progress.oldest_unloaded(clock::now()).as_secs_f64());
+        self.metrics.render()
+    }
+
+    fn ready(&self) -> Result<String, String> {
+        if self.spool.is_full() {
+            return Err("the spool is full".to_owned());
+        }
+        if self.spool.is_failing() {
+            return Err("the spool's disk fails".to_owned());
+        }
+        Ok(if self.progress.is_connected() {
+            "postgres: loading\n".to_owned()
+        } else {
+            "postgres: not reached; hits are kept in the spool\n".to_owned()
+        })
+    }
+}
