@@ -1,0 +1,150 @@
+// See docs/tag.md. Never throws into the page.
+(function (cfg) {
+  const former = window.avtryck || {};
+  if (former.site) return; // included twice
+  const base = new URL((document.currentScript || {}).src || location).origin;
+  const waiting = [];
+  const hints = {};
+  let phase = 0; // 1: learning, 2: ready, 3: first sent, 4: replied
+  let blocked;
+  let here = url();
+  let from = document.referrer;
+
+  const safe = f => (...args) => {
+    try {
+      return f(...args);
+    } catch (e) {}
+  };
+
+  // Fragments may hold secrets.
+  function url() {
+    return location.href.split('#')[0];
+  }
+
+  // Throws in a sandbox.
+  function choice() {
+    return (document.cookie.split('; ').find(pair => pair.startsWith(cfg.choice + '=')) || '=').split('=')[1];
+  }
+
+  function silent(now = choice()) {
+    return cfg.ask && (!now || now === 'none');
+  }
+
+  const flush = safe(leaving => {
+    if (!waiting.length || document.prerendering || silent()) return;
+    if (leaving || phase > 3) send(waiting.splice(0));
+    else if (!phase) learn();
+    else if (phase === 2) first(waiting.shift());
+  });
+
+  const reach = next => () => {
+    if (phase < next) phase = next;
+    flush();
+  };
+
+  function learn() {
+    phase = 1;
+    const go = reach(2);
+    setTimeout(go, 200);
+    if (!navigator.userAgentData) return go();
+    navigator.userAgentData.getHighEntropyValues(['model', 'platformVersion', 'formFactors']).then(got => {
+      hints.brands = got.brands.map(one => `"${one.brand}";v="${one.version}"`).join();
+      hints.form_factors = JSON.stringify(got.formFactors || []).slice(1, -1);
+      hints.mobile = got.mobile;
+      hints.model = got.model;
+      hints.platform = got.platform;
+      hints.platform_version = got.platformVersion;
+    }).then(go, go);
+  }
+
+  // Hits sent before its reply would get other visitor IDs.
+  function first(hit) {
+    const open = reach(4);
+    // What blocks fetch blocks beacons silently.
+    const retry = () => {
+      blocked = true;
+      pixel(hit, open);
+    };
+    phase = 3;
+    setTimeout(open, 3000);
+    if (!window.fetch) return retry();
+    const body = JSON.stringify(hit);
+    fetch(base + cfg.event, { method: 'POST', mode: 'no-cors', credentials: 'include', keepalive: true, body })
+      .then(open, retry);
+  }
+
+  function send(hits) {
+    if (blocked || !navigator.sendBeacon || !navigator.sendBeacon(base + cfg.event, JSON.stringify(hits)))
+      hits.forEach(hit => pixel(hit));
+  }
+
+  const pixel = safe((hit, done) => {
+    const query = [];
+    const add = (prefix, fields) => {
+      for (const key in fields) {
+        const value = fields[key];
+        if (key === 'ch') add('ch_', value);
+        else query.push([prefix + key, value instanceof Object ? JSON.stringify(value) : value]
+          .map(encodeURIComponent).join('='));
+      }
+    };
+    add('', hit);
+    const image = new Image();
+    image.onload = image.onerror = done;
+    // 8 KiB is refused.
+    image.src = base + cfg.pixel + '?' + query.join('&').slice(0, 8000);
+  });
+
+  const record = safe((fields, name) => {
+    if (cfg.ask && choice() === 'none') return;
+    const hit = Object.assign({
+      site: cfg.site,
+      // http has no randomUUID.
+      id: crypto.randomUUID ? crypto.randomUUID() : crypto.getRandomValues(new Uint32Array(4)).join('-'),
+      ch: hints,
+    }, JSON.parse(JSON.stringify(fields || {}))); // the page may change it
+    if (name) hit.e = name;
+    hit.u = hit.u || here;
+    hit.ref = hit.ref || from;
+    if (waiting.length < 100) waiting.push(hit);
+    flush();
+  });
+
+  function moved() {
+    const now = url();
+    if (now === here) return;
+    from = here;
+    here = now;
+    record();
+  }
+
+  const commands = {
+    event: (name, fields) => name && record(fields, name),
+    page: fields => record(fields),
+    consent(list) {
+      const domain = ('.' + location.hostname).endsWith('.' + cfg.domain);
+      document.cookie = cfg.choice + '=' + (list.join('.') || 'none') +
+        ';path=/;max-age=33696000;samesite=lax' +
+        (domain ? ';domain=' + cfg.domain : '') +
+        (location.protocol === 'https:' ? ';secure' : '');
+      if (silent()) waiting.length = 0; // refused
+      flush();
+    },
+  };
+
+  window.avtryck = safe((name, ...args) => commands[name](...args));
+  avtryck.site = cfg.site;
+  ['pushState', 'replaceState'].forEach(name => {
+    const native = history[name];
+    history[name] = function (...args) {
+      native.apply(this, args);
+      moved();
+    };
+  });
+  addEventListener('popstate', moved);
+  addEventListener('pagehide', () => flush(true));
+  document.addEventListener('visibilitychange', () => flush(document.hidden));
+  document.addEventListener('prerenderingchange', () => flush());
+  record();
+  (former.q || []).forEach(args => avtryck(...args));
+})(__CONFIG__);
