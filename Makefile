@@ -1,0 +1,38 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run build test lint fetch fmt clean-data
+
+help: ## say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+run: ## install, fetch, build and start it with a demo site and a database of its own
+	@script/setup run
+	@script/fetch rules
+	@script/fetch --optional geodata
+	@cargo build --release --locked
+	@target/release/avtryck --config demo.toml serve
+
+build: ## build the release binary
+	@script/setup run
+	@cargo build --release --locked
+
+fetch: ## get the geodata, the device rules and the data of the tests
+	@script/fetch geodata rules test
+
+lint: ## formatting, lints, advisories
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check; \
+	else echo "skipped: cargo deny (cargo-deny is not installed)"; fi
+
+test: ## install, fetch, lint and run every test
+	@script/setup test
+	@script/fetch rules test geodata
+	@$(MAKE) --no-print-directory lint
+	@cargo test --workspace --locked
+
+fmt: ## format the code
+	@cargo fmt --all
+
+clean-data: ## remove what was fetched; the next run or test gets it again
+	@rm -rf .cache geoip/data assets/data

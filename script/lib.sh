@@ -1,0 +1,73 @@
+# What the scripts share. Sourced, never run.
+# shellcheck shell=bash
+set -euo pipefail
+shopt -s inherit_errexit
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# Where what is not finished lies; set by the script that fetches, which clears it away.
+work=
+
+# say MESSAGE: one plain line for the person who waits.
+say() { printf '%s\n' "$*" >&2; }
+
+# matches FILE SHA256
+matches() { [ -f "$1" ] && printf '%s  %s\n' "$2" "$1" | sha256sum --check --status; }
+
+# download KIND NAME VERSION SHA256: runs the registry's own client in the folder where it is called.
+# pip gets the digest too: it runs a source package to read its metadata, and must not run another one.
+# npm's own retries keep whoever is offline waiting for minutes: few and short ones here.
+# Only the named package comes as source; what its build needs comes built (32 s otherwise, 4 s so).
+download() {
+  local kind=$1 name=$2 version=$3 digest=$4
+  if [ "$kind" = npm ]; then
+    npm pack --loglevel error --prefer-offline --fetch-retries 2 \
+      --fetch-retry-mintimeout 1000 --fetch-retry-maxtimeout 5000 "$name@$version"
+    return
+  fi
+  local form=--only-binary
+  [ "$kind" = wheel ] || form=--no-binary
+  printf '%s==%s --hash=sha256:%s\n' "$name" "$version" "$digest" >requirements
+  python3 -m pip download --quiet --disable-pip-version-check --no-input --no-deps --retries 2 \
+    "$form" "$name" --require-hashes --requirement requirements
+}
+
+# package KIND NAME VERSION FILE SHA256: puts FILE of the registry's package into .cache and prints
+# its path. It is fetched by name and believed for its digest alone.
+package() {
+  local kind=$1 name=$2 version=$3 file=$4 digest=$5
+  local cache=$root/.cache/packages here=$work/$4.d
+  mkdir -p "$cache"
+  if ! matches "$cache/$file" "$digest"; then
+    mkdir "$here"
+    say "fetching $name $version"
+    if ! (cd "$here" && download "$kind" "$name" "$version" "$digest") >"$here/log" 2>&1 </dev/null; then
+      say "$name $version could not be fetched: $(grep -m 1 -E '^(npm )?(ERR|err)' "$here/log" || tail -n 1 "$here/log")"
+      return 1
+    fi
+    if ! matches "$here/$file" "$digest"; then
+      say "$name $version is not the file that was expected (its SHA-256 differs); nothing was kept."
+      return 1
+    fi
+    mv "$here/$file" "$cache/$file"
+  fi
+  printf '%s\n' "$cache/$file"
+}
+
+# unpack ARCHIVE DIR STRIP PATTERN...: takes files out of ARCHIVE; they belong to whoever asks.
+unpack() {
+  local archive=$1 dir=$2 strip=$3
+  shift 3
+  mkdir -p "$dir"
+  tar -xzf "$archive" -C "$dir" --strip-components "$strip" --no-same-owner --wildcards "$@"
+}
+
+# fresh DIR STAMP: whether DIR was made from just that.
+fresh() { [ "$(cat "$1/.made-from" 2>/dev/null)" = "$2" ]; }
+
+# replace DIR NEW STAMP: puts NEW in the place of DIR. The stamp is in NEW before it moves, so a DIR
+# that was cut short counts as stale.
+replace() {
+  printf '%s\n' "$3" >"$2/.made-from"
+  mkdir -p "$(dirname "$1")"
+  rm -rf "$1"
+  mv -T "$2" "$1"
+}

@@ -1,0 +1,383 @@
+//! The tag and the demo page in a real browser: Debian's Chromium, driven through ChromeDriver.
+//!
+//! Chromium's requests come from the loopback address, which has no place, and WebDriver cannot add
+//! a header to them. So the browser reaches the collector through a forwarding proxy of the test,
+//! which names a Swedish address in `X-Forwarded-For`; the collector trusts it. The proxy also keeps
+//! each request's target: that is how a test sees that nothing was sent.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncBufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::Collector;
+
+/// An address of a Swedish access network.
+const VISITOR_IP: &str = "2.249.0.1";
+/// Long enough for the tag to have sent what it would send: it waits 200 ms for client hints.
+const SILENCE: Duration = Duration::from_millis(1200);
+
+/// A site that permits all unless asked to refuse, as in the demo, and one that has to ask.
+const CONFIG: &str = r#"
+[[site]]
+key = "demo"
+hosts = ["127.0.0.1"]
+default_permit = ["store", "measure", "profile", "match", "link", "locate"]
+
+[[site]]
+key = "asks"
+hosts = ["asks.example"]
+default_permit = []
+
+[[partner]]
+key = "demo-network"
+"#;
+
+/// A page that carries the tag of the site that has to ask.
+const ASKING_PAGE: &str = "<!doctype html><title>asks</title><link rel=icon href=data:,><script>\
+    window.avtryck = window.avtryck || function () { (avtryck.q = avtryck.q || []).push(arguments); };\
+    </script><script src=\"/tag.js?site=asks\"></script>";
+
+/// ChromeDriver, ended with the test whatever its outcome.
+struct Driver {
+    child: Child,
+    port: u16,
+}
+
+impl Driver {
+    fn start() -> Driver {
+        let mut child = Command::new("/usr/bin/chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver starts: apt-get install chromium-driver");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let mut lines = BufReader::new(stdout).lines();
+        // "ChromeDriver was started successfully on port 41234."
+        let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
+            let (_, rest) = line.split_once("started successfully on port ")?;
+            rest.trim_end_matches('.').parse().ok()
+        });
+        // Read on, or a full pipe would stop the driver.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        let mut driver = Driver { child, port: 0 };
+        driver.port = port.expect("chromedriver says its port");
+        driver
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nothing more to do then.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A browser with a profile of its own. The session is closed before the driver is ended, which
+/// would leave Chromium behind otherwise.
+struct Browser {
+    client: Client,
+    _driver: Driver,
+    _profile: tempfile::TempDir,
+}
+
+impl Browser {
+    async fn start() -> Browser {
+        let driver = Driver::start();
+        let profile = tempfile::tempdir().expect("a directory for the profile");
+        let profile_arg = format!("--user-data-dir={}", profile.path().display());
+        let options = json!({
+            "binary": "/usr/bin/chromium",
+            "args": [
+                "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                // Without "Headless", by which crawler lists know it.
+                "--user-agent=Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36",
+                profile_arg,
+            ],
+        });
+        let capabilities = [("goog:chromeOptions".to_owned(), options)]
+            .into_iter()
+            .collect();
+        let client = ClientBuilder::rustls()
+            .expect("a TLS configuration")
+            .capabilities(capabilities)
+            .connect(&format!("http://127.0.0.1:{}", driver.port))
+            .await
+            .expect("a browser session");
+        Browser {
+            client,
+            _driver: driver,
+            _profile: profile,
+        }
+    }
+
+    async fn open(&self, url: &str) {
+        self.client.goto(url).await.expect("the page opens");
+    }
+
+    async fn click(&self, id: &str) {
+        let button = self
+            .client
+            .find(Locator::Id(id))
+            .await
+            .expect("the button is there");
+        button.click().await.expect("the button can be clicked");
+    }
+
+    async fn run(&self, script: &str) -> Value {
+        self.client
+            .execute(script, Vec::new())
+            .await
+            .expect("the script runs")
+    }
+
+    async fn close(self) {
+        self.client
+            .clone()
+            .close()
+            .await
+            .expect("the session closes");
+    }
+}
+
+/// The proxy in front of the collector.
+struct Proxy {
+    address: SocketAddr,
+    targets: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    async fn start(collector: SocketAddr) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let targets = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&targets);
+        tokio::spawn(async move {
+            while let Ok((browser, _)) = listener.accept().await {
+                let seen = Arc::clone(&seen);
+                // A connection that breaks off is the browser's to repeat.
+                tokio::spawn(async move { forward(browser, collector, &seen).await.ok() });
+            }
+        });
+        Proxy { address, targets }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// The hits that went through: their paths.
+    fn hits(&self) -> Vec<String> {
+        let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = |target: &String| target.split('?').next().unwrap_or_default().to_owned();
+        targets
+            .iter()
+            .map(path)
+            .filter(|path| ["/e", "/p.gif", "/i.gif"].contains(&path.as_str()))
+            .collect()
+    }
+}
+
+/// Forwards one request and its reply, then closes: `Connection: close` both ways spares the proxy
+/// from knowing where a reply ends.
+async fn forward(
+    browser: TcpStream,
+    collector: SocketAddr,
+    seen: &Mutex<Vec<String>>,
+) -> std::io::Result<()> {
+    let mut browser = AsyncBufReader::new(browser);
+    let mut head = String::new();
+    let mut body_bytes = 0;
+    if browser.read_line(&mut head).await? == 0 {
+        return Ok(()); // Chromium opens connections ahead of need.
+    }
+    let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    loop {
+        let mut line = String::new();
+        if browser.read_line(&mut line).await? == 0 || line == "\r\n" {
+            break;
+        }
+        let (name, value) = line.split_once(':').unwrap_or_default();
+        if name.eq_ignore_ascii_case("content-length") {
+            body_bytes = value.trim().parse().unwrap_or(0);
+        }
+        if !name.eq_ignore_ascii_case("connection") {
+            head.push_str(&line);
+        }
+    }
+    let mut body = vec![0; body_bytes];
+    browser.read_exact(&mut body).await?;
+    seen.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(target.clone());
+    if target == "/asks" {
+        let reply = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{ASKING_PAGE}",
+            ASKING_PAGE.len(),
+        );
+        return browser.write_all(reply.as_bytes()).await;
+    }
+    head.push_str(&format!(
+        "X-Forwarded-For: {VISITOR_IP}\r\nConnection: close\r\n\r\n"
+    ));
+    let mut upstream = TcpStream::connect(collector).await?;
+    upstream.write_all(head.as_bytes()).await?;
+    upstream.write_all(&body).await?;
+    tokio::io::copy(&mut upstream, &mut browser).await?;
+    browser.shutdown().await
+}
+
+#[tokio::test]
+async fn the_demo_page_becomes_enriched_rows_of_one_visitor_until_it_refuses() {
+    let collector = Collector::start(CONFIG).await;
+    let proxy = Proxy::start(collector.http).await;
+    let browser = Browser::start().await;
+
+    let opened = Instant::now();
+    browser.open(&proxy.url("/demo")).await;
+    collector
+        .wait_for(
+            "select count(*) from avtryck.hit_detail where kind in ('page_view', 'impression')",
+            2,
+        )
+        .await;
+    eprintln!("rows after {:?}", opened.elapsed());
+    let views = collector
+        .rows(
+            "select device_class, browser, country, visitor_id::text, page_url \
+             from avtryck.hit_detail where kind = 'page_view'",
+        )
+        .await;
+    let [view] = views.as_slice() else {
+        panic!("{} page views", views.len())
+    };
+    assert_eq!(view.get::<_, Option<&str>>("device_class"), Some("desktop"));
+    let name: &str = view.get("browser");
+    assert!(name.contains("Chrom"), "browser {name}");
+    assert_eq!(view.get::<_, Option<&str>>("country"), Some("SE"));
+    assert_eq!(
+        view.get::<_, Option<String>>("page_url"),
+        Some(proxy.url("/demo"))
+    );
+    assert!(view.get::<_, Option<&str>>("visitor_id").is_some());
+
+    browser.click("spa").await;
+    browser.click("event").await;
+    collector
+        .wait_for(
+            "select count(*) from avtryck.hit_detail where kind = 'event'",
+            1,
+        )
+        .await;
+    collector
+        .wait_for(
+            "select count(*) from avtryck.hit_detail where kind = 'page_view'",
+            2,
+        )
+        .await;
+    let spa = collector
+        .rows("select referrer from avtryck.hit_detail where page_url like '%/demo?view=1' and kind = 'page_view'")
+        .await;
+    let referrer = spa
+        .first()
+        .and_then(|row| row.get::<_, Option<String>>("referrer"));
+    assert_eq!(referrer, Some(proxy.url("/demo")));
+    let event = collector
+        .rows("select event_name, params->>'currency' as currency from avtryck.hit_detail where kind = 'event'")
+        .await;
+    let event = event.first().expect("one event");
+    assert_eq!(
+        event.get::<_, Option<&str>>("event_name"),
+        Some("add_to_cart")
+    );
+    assert_eq!(event.get::<_, Option<&str>>("currency"), Some("SEK"));
+    let visitors = collector
+        .rows("select count(distinct visitor_id) as ids, count(visitor_id) as rows from avtryck.hit_detail")
+        .await;
+    let visitors = visitors.first().expect("one row");
+    assert_eq!(
+        visitors.get::<_, i64>("ids"),
+        1,
+        "page views, event and impression share one visitor"
+    );
+    assert_eq!(visitors.get::<_, i64>("rows"), 4);
+
+    browser.click("refuse").await;
+    browser.click("event").await;
+    browser.click("spa").await;
+    collector
+        .wait_for(
+            "select coalesce(sum(hits), 0)::bigint from avtryck.hit_count where site = 'demo'",
+            2,
+        )
+        .await;
+    let kept = collector
+        .rows("select count(*) as rows from avtryck.hit_detail")
+        .await;
+    assert_eq!(
+        kept.first().expect("one row").get::<_, i64>("rows"),
+        4,
+        "no row after the refusal"
+    );
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_site_that_permits_nothing_by_default_sends_nothing_before_the_consent() {
+    let collector = Collector::start(CONFIG).await;
+    let proxy = Proxy::start(collector.http).await;
+    let browser = Browser::start().await;
+
+    browser.open(&proxy.url("/asks")).await;
+    browser.run("avtryck('event', 'early')").await;
+    browser
+        .run("history.pushState(null, '', '/asks?view=1')")
+        .await;
+    tokio::time::sleep(SILENCE).await;
+    assert_eq!(proxy.hits(), Vec::<String>::new(), "sent before a choice");
+
+    browser.run("avtryck('consent', [])").await;
+    browser.run("avtryck('event', 'refused')").await;
+    tokio::time::sleep(SILENCE).await;
+    assert_eq!(proxy.hits(), Vec::<String>::new(), "sent after a refusal");
+
+    browser
+        .run("avtryck('consent', ['store', 'measure'])")
+        .await;
+    browser.run("avtryck('event', 'agreed')").await;
+    collector
+        .wait_for(
+            "select count(*) from avtryck.hit_detail where event_name = 'agreed'",
+            1,
+        )
+        .await;
+    let held = "select count(*) from avtryck.hit_detail where event_name in ('early', 'refused')";
+    assert_eq!(
+        collector.number(held).await,
+        0,
+        "what was held at the refusal is gone"
+    );
+    browser.close().await;
+}
+
+#[test]
+fn the_tag_is_at_most_two_kilobytes_gzipped() {
+    use std::io::Write as _;
+
+    // The settings as the server writes them, for a site with a long key.
+    let settings = r#"{"ask":false,"choice":"avchoice","domain":"telenor.se","event":"/e","pixel":"/p.gif","site":"telenor.se"}"#;
+    let served = include_str!("../../assets/tag.js").replace("__CONFIG__", settings);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(served.as_bytes()).expect("memory takes it");
+    let bytes = gzip.finish().expect("memory takes it").len();
+    assert!(bytes <= 2048, "{bytes} bytes");
+}

@@ -1,0 +1,19 @@
+//! The product from outside: bytes in, reply and row out, against the real binary, a real Postgres
+//! and a real browser.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    reason = "a test that panics has failed, as it should"
+)]
+
+mod browser;
+mod command_line;
+mod consent;
+mod device_differential;
+mod hits;
+mod load;
+mod loading;
+mod operation;
+mod support;

