@@ -4,22 +4,24 @@
 //! outweighs the file; a list is separated by commas there. Every mistake is reported at once, each
 //! with its key, its value and what would be right. Secrets are named, never shown.
 
+mod key;
 mod read;
 #[cfg(test)]
 mod tests;
+mod value;
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 
 use crate::hit::Permit;
 use crate::request::ForwardedHeader;
-use read::{Reader, Section};
+use read::Reader;
 
 /// All settings.
 #[derive(Clone, Debug)]
@@ -37,6 +39,8 @@ pub struct Config {
     pub cookie: Cookie,
     pub sites: Vec<Site>,
     pub partners: Vec<Partner>,
+    /// Every key as it is in force and where its value is from, as TOML and without secrets.
+    pub in_force: String,
 }
 
 /// `[http]`: the public listener.
@@ -131,18 +135,15 @@ impl fmt::Display for DatabaseUrl {
             DatabaseUrl::Embedded => f.write_str("embedded"),
             DatabaseUrl::Url(url) => {
                 let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", ""));
+                // A URL's parameters may hold a password too.
+                let rest = rest.split('?').next().unwrap_or_default();
                 match rest.rsplit_once('@') {
-                    Some((_, place)) => write!(f, "{scheme}://…@{}", without_query(place)),
-                    None => write!(f, "{scheme}://{}", without_query(rest)),
+                    Some((_, place)) => write!(f, "{scheme}://…@{place}"),
+                    None => write!(f, "{scheme}://{rest}"),
                 }
             }
         }
     }
-}
-
-/// A URL's parameters may hold a password too.
-fn without_query(url: &str) -> &str {
-    url.split('?').next().unwrap_or_default()
 }
 
 /// `[database]`.
@@ -265,18 +266,13 @@ impl Config {
     /// All mistakes at once.
     pub fn load(
         path: Option<&Path>,
-        environment: impl IntoIterator<Item = (String, String)>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Config, ConfigErrors> {
-        let text = match path {
-            None => String::new(),
-            Some(path) => std::fs::read_to_string(path).map_err(|error| {
-                ConfigErrors(vec![format!(
-                    "{}: cannot be read ({error})",
-                    path.display()
-                )])
-            })?,
-        };
-        Config::parse(&text, environment)
+        let text = path.map(|path| {
+            std::fs::read_to_string(path)
+                .map_err(|error| format!("{}: cannot be read ({error})", path.display()))
+        });
+        Config::read(text.unwrap_or_else(|| Ok(String::new())), environment)
     }
 
     /// Reads a configuration's text and the environment.
@@ -285,85 +281,36 @@ impl Config {
     /// All mistakes at once.
     pub fn parse(
         text: &str,
-        environment: impl IntoIterator<Item = (String, String)>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Config, ConfigErrors> {
-        let mut reader = Reader::new(text, environment)?;
-        let config = Config {
-            http: reader.section("http", http),
-            path: reader.section("path", paths),
-            admin: reader.section("admin", |s| Admin {
-                listen: s.take(
-                    "listen",
-                    ([127, 0, 0, 1], 9090).into(),
-                    "an address with a port",
-                    |t| t.parse().ok(),
-                ),
-            }),
-            spool: reader.section("spool", spool),
-            database: reader.section("database", |s| Database {
-                url: s.take_secret(
-                    "url",
-                    DatabaseUrl::Embedded,
-                    "embedded, or a postgres:// URL without sslmode=require",
-                    database_url,
-                ),
-                dir: s.take("dir", "data/postgres".into(), "a directory", path),
-            }),
-            loader: reader.section("loader", |s| Loader {
-                batch_rows: s.take("batch_rows", 20_000, "1 to 200000", |t| {
-                    whole(t, 1..=200_000)
-                }),
-                batch_wait: s.take(
-                    "batch_wait",
-                    Duration::from_millis(500),
-                    "10ms to 60s",
-                    |t| {
-                        duration(t).filter(|d| {
-                            (Duration::from_millis(10)..=Duration::from_secs(60)).contains(d)
-                        })
-                    },
-                ),
-            }),
-            geoip: reader.section("geoip", |s| Geoip {
-                city: s.take_list("city", "files", path),
-                network: s.take_list("network", "files", path),
-            }),
-            device: reader.section("device", |s| Device {
-                rules: s.take(
-                    "rules",
-                    "assets/data/rules/regexes.json".into(),
-                    "a file",
-                    path,
-                ),
-                crawlers: s.take(
-                    "crawlers",
-                    "assets/data/rules/crawlers.json".into(),
-                    "a file",
-                    path,
-                ),
-            }),
-            privacy: reader.section("privacy", |s| Privacy {
-                client_ip: s.take(
-                    "client_ip",
-                    ClientIp::Truncated,
-                    "none, truncated or full",
-                    |t| match t {
-                        "none" => Some(ClientIp::None),
-                        "truncated" => Some(ClientIp::Truncated),
-                        "full" => Some(ClientIp::Full),
-                        _ => None,
-                    },
-                ),
-                retention: s.take("retention", days(90), "1d to 3650d, in whole days", |t| {
-                    whole_days(t, 1..=3650)
-                }),
-            }),
-            cookie: reader.section("cookie", cookie),
-            sites: reader.tables("site", site),
-            partners: reader.tables("partner", |s| Partner { key: key(s) }),
+        Config::read(Ok(text.to_owned()), environment)
+    }
+
+    fn read(
+        text: Result<String, String>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Config, ConfigErrors> {
+        let mut reader = Reader::new(text, environment);
+        let mut config = Config {
+            http: reader.section("http", key::http),
+            path: reader.section("path", key::paths),
+            admin: reader.section("admin", key::admin),
+            spool: reader.section("spool", key::spool),
+            database: reader.section("database", key::database),
+            loader: reader.section("loader", key::loader),
+            geoip: reader.section("geoip", key::geoip),
+            device: reader.section("device", key::device),
+            privacy: reader.section("privacy", key::privacy),
+            cookie: reader.section("cookie", key::cookie),
+            sites: reader.tables("site", key::site),
+            partners: reader.tables("partner", key::partner),
+            in_force: String::new(),
         };
-        config.check(&mut reader);
-        reader.finish(config)
+        if reader.file_was_read() {
+            config.check(&mut reader);
+        }
+        config.in_force = reader.finish()?;
+        Ok(config)
     }
 
     /// What no key alone can tell.
@@ -374,271 +321,65 @@ impl Config {
         if self.spool.bytes_max < 2 * self.spool.chunk_bytes {
             reader.error("spool.max_bytes: less than two chunks; at least 2 × spool.chunk_bytes would be right");
         }
-        if self.admin.listen == self.http.listen && self.http.listen.port() != 0 {
+        if clash(self.admin.listen, self.http.listen) {
             reader.error("admin.listen: the same as http.listen; an address that the public cannot reach would be right");
         }
-        let twice = |values: Vec<&String>| {
-            let mut values = values;
-            values.sort();
-            values.windows(2).find_map(|pair| {
-                pair.first()
-                    .filter(|_| pair.first() == pair.last())
-                    .map(|v| (*v).clone())
-            })
-        };
-        for (name, found) in [
-            (
-                "site.key",
-                twice(self.sites.iter().map(|site| &site.key).collect()),
-            ),
-            (
-                "site.hosts",
-                twice(self.sites.iter().flat_map(|site| &site.hosts).collect()),
-            ),
-            (
-                "partner.key",
-                twice(self.partners.iter().map(|partner| &partner.key).collect()),
-            ),
-            (
-                "path",
-                twice(vec![
-                    &self.path.pixel,
-                    &self.path.event,
-                    &self.path.id,
-                    &self.path.impression,
-                    &self.path.tag,
-                ]),
-            ),
-        ] {
-            if let Some(value) = found {
-                reader.error(&format!(
-                    "{name}: {value:?} is there twice; each once would be right"
-                ));
-            }
-        }
-        let mut ids: Vec<u8> = self.cookie.keys.iter().map(|(id, _)| *id).collect();
-        ids.sort_unstable();
-        if ids.windows(2).any(|pair| pair.first() == pair.last()) {
+        if self.cookie.name == self.cookie.choice_name {
             reader.error(
-                "cookie.keys: two keys have one ID; an ID of its own for each would be right",
+                "cookie.choice_name: the same as cookie.name; another name would be right",
             );
         }
-    }
-
-    /// Every setting as it is in force, a line each, without secrets.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        format!("{self:#?}")
-    }
-}
-
-fn http(s: &mut Section<'_>) -> Http {
-    Http {
-        listen: s.take(
-            "listen",
-            ([127, 0, 0, 1], 8080).into(),
-            "an address with a port",
-            |t| t.parse().ok(),
-        ),
-        threads: s.take("threads", 0, "0 (one per core) to 256", |t| {
-            whole(t, 0..=256)
-        }),
-        trusted_proxies: s.take_list("trusted_proxies", "networks such as 10.0.0.0/8", |t| {
-            t.parse()
-                .ok()
-                .or_else(|| t.parse::<IpAddr>().ok().map(IpNet::from))
-        }),
-        forwarded_header: s.take(
-            "forwarded_header",
-            ForwardedHeader::XForwardedFor,
-            "x-forwarded-for or forwarded",
-            |t| match t {
-                "x-forwarded-for" => Some(ForwardedHeader::XForwardedFor),
-                "forwarded" => Some(ForwardedHeader::Forwarded),
-                _ => None,
-            },
-        ),
-        h2c: s.take("h2c", false, "true or false", |t| t.parse().ok()),
-        connections_max: s.take("connections_max", 16_384, "1 to 1000000", |t| {
-            whole(t, 1..=1_000_000)
-        }),
-        connections_per_address_max: s.take(
-            "connections_per_address_max",
-            1024,
-            "0 (no limit) to 1000000",
-            |t| whole(t, 0..=1_000_000),
-        ),
+        let paths = &self.path;
+        once(reader, "site.key", self.sites.iter().map(|site| &site.key));
+        once(
+            reader,
+            "site.hosts",
+            self.sites.iter().flat_map(|site| &site.hosts),
+        );
+        once(
+            reader,
+            "partner.key",
+            self.partners.iter().map(|partner| &partner.key),
+        );
+        once(
+            reader,
+            "path",
+            [
+                &paths.pixel,
+                &paths.event,
+                &paths.id,
+                &paths.impression,
+                &paths.tag,
+            ],
+        );
+        once(
+            reader,
+            "cookie.keys, the ID",
+            self.cookie.keys.iter().map(|(id, _)| id),
+        );
     }
 }
 
-fn paths(s: &mut Section<'_>) -> Paths {
-    let mut take = |name: &str, default: &str| {
-        s.take(
-            name,
-            default.to_owned(),
-            "a path such as /p.gif, not /demo",
-            |t| {
-                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
-                (t.starts_with('/') && t != "/demo" && t.bytes().all(plain)).then(|| t.to_owned())
-            },
-        )
-    };
-    Paths {
-        pixel: take("pixel", "/p.gif"),
-        event: take("event", "/e"),
-        id: take("id", "/id"),
-        impression: take("impression", "/i.gif"),
-        tag: take("tag", "/tag.js"),
+/// Whether two listeners cannot both be had.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_place =
+        one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && same_place
+}
+
+/// Reports each value that is there twice.
+fn once<T: Ord + fmt::Display>(
+    reader: &mut Reader,
+    name: &str,
+    values: impl IntoIterator<Item = T>,
+) {
+    let mut seen = BTreeSet::new();
+    for value in values {
+        if seen.contains(&value) {
+            reader.error(&format!(
+                "{name}: {value} is there twice; each once would be right"
+            ));
+        }
+        seen.insert(value);
     }
-}
-
-fn spool(s: &mut Section<'_>) -> Spool {
-    const MIB: u64 = 1 << 20;
-    Spool {
-        dir: s.take("dir", "data/spool".into(), "a directory", path),
-        ack: s.take("ack", Ack::Disk, "disk or memory", |t| match t {
-            "disk" => Some(Ack::Disk),
-            "memory" => Some(Ack::Memory),
-            _ => None,
-        }),
-        bytes_max: s.take("max_bytes", 16 << 30, "a size such as 16GiB", bytes),
-        chunk_bytes: s.take("chunk_bytes", 64 * MIB, "1MiB to 1GiB", |t| {
-            bytes(t).filter(|bytes| (MIB..=1024 * MIB).contains(bytes))
-        }),
-    }
-}
-
-fn cookie(s: &mut Section<'_>) -> Cookie {
-    // RFC 6265, section 4.1.1: a cookie's name is a token.
-    let token = |t: &str| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-        (!t.is_empty() && t.len() <= 64 && t.bytes().all(plain)).then(|| t.to_owned())
-    };
-    Cookie {
-        name: s.take("name", "avid".to_owned(), "letters, digits, - . _", token),
-        choice_name: s.take(
-            "choice_name",
-            "avchoice".to_owned(),
-            "letters, digits, - . _",
-            token,
-        ),
-        keys: s.take_secret_list(
-            "keys",
-            "ID:BASE64, an ID of 0 to 255 and at least 32 bytes",
-            |t| {
-                let (id, secret) = t.split_once(':')?;
-                let secret = STANDARD
-                    .decode(secret)
-                    .ok()
-                    .filter(|secret| secret.len() >= 32)?;
-                Some((id.parse().ok()?, secret))
-            },
-        ),
-        max_age: s.take("max_age", days(390), "1d to 396d (13 months)", |t| {
-            duration(t).filter(|age| (days(1)..=days(396)).contains(age))
-        }),
-    }
-}
-
-fn key(s: &mut Section<'_>) -> String {
-    s.require("key", "1 to 64 of a-z 0-9 . - _", |t| {
-        let plain =
-            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
-        ((1..=64).contains(&t.len()) && t.bytes().all(plain)).then(|| t.to_owned())
-    })
-}
-
-fn site(s: &mut Section<'_>) -> Site {
-    let host = |t: &str| {
-        let plain = |byte: u8| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]".contains(&byte)
-        };
-        (!t.is_empty() && t.bytes().all(plain)).then(|| t.to_owned())
-    };
-    Site {
-        key: key(s),
-        hosts: s.take_list("hosts", "host names in lower case", host),
-        cookie_domain: s.take("cookie_domain", None, "a domain such as telenor.se", |t| {
-            host(t)
-                .filter(|t| t.contains('.') && !t.starts_with('.'))
-                .map(Some)
-        }),
-        origins: s.take_list("origins", "origins such as https://www.telenor.se", |t| {
-            let (scheme, rest) = t.split_once("://")?;
-            (matches!(scheme, "http" | "https") && host(rest).is_some()).then(|| t.to_owned())
-        }),
-        default_permit: s
-            .take_list(
-                "default_permit",
-                "store, measure, profile, match, link, locate",
-                Permit::named,
-            )
-            .into_iter()
-            .fold(Permit::NONE, Permit::with),
-    }
-}
-
-fn database_url(text: &str) -> Option<DatabaseUrl> {
-    if text == "embedded" {
-        return Some(DatabaseUrl::Embedded);
-    }
-    if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
-        return None;
-    }
-    let parsed: tokio_postgres::Config = text.parse().ok()?;
-    let plain = parsed.get_ssl_mode() != tokio_postgres::config::SslMode::Require;
-    plain.then(|| DatabaseUrl::Url(text.to_owned()))
-}
-
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "it stands where parsers stand that can fail"
-)]
-fn path(text: &str) -> Option<PathBuf> {
-    Some(PathBuf::from(text))
-}
-
-fn whole(text: &str, range: std::ops::RangeInclusive<usize>) -> Option<usize> {
-    text.parse().ok().filter(|number| range.contains(number))
-}
-
-fn days(days: u64) -> Duration {
-    Duration::from_secs(days * 86_400)
-}
-
-fn whole_days(text: &str, range: std::ops::RangeInclusive<u64>) -> Option<Duration> {
-    duration(text).filter(|d| d.as_secs() % 86_400 == 0 && range.contains(&(d.as_secs() / 86_400)))
-}
-
-/// `500ms`, `10s`, `5m`, `24h`, `90d`.
-fn duration(text: &str) -> Option<Duration> {
-    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.checked_mul(millis).map(Duration::from_millis)
-}
-
-/// `4096`, `64MiB`, `1GB`.
-fn bytes(text: &str) -> Option<u64> {
-    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-    let factor: u64 = match unit {
-        "" | "B" => 1,
-        "kB" => 1000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        "TiB" => 1 << 40,
-        _ => return None,
-    };
-    number.checked_mul(factor)
 }

@@ -62,7 +62,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Command::Spool(SpoolCommand::Verify { dir }) = &arguments.command {
         return verify(dir);
     }
-    let config = match Config::load(arguments.config.as_deref(), std::env::vars()) {
+    let config = match Config::load(arguments.config.as_deref(), std::env::vars_os()) {
         Ok(config) => config,
         Err(errors) => {
             #[expect(
@@ -78,7 +78,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Serve => avtryck::serve::serve(config)?,
         Command::Migrate => avtryck::serve::migrate(&config)?,
-        Command::CheckConfig => print(&config.describe()),
+        Command::CheckConfig => print(config.in_force.trim_end()),
         Command::Spool(_) => {}
     }
     Ok(ExitCode::SUCCESS)

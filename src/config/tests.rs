@@ -1,4 +1,8 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
+use crate::config::value::days;
 
 const SITE: &str = "[[site]]\nkey = \"a\"\n";
 
@@ -55,21 +59,59 @@ fn every_mistake_is_reported_at_once_with_what_would_be_right() {
             "http.lisen: is no key; did you mean listen?",
             r#"spool.ack: "maybe" is wrong; disk or memory would be right"#,
             r#"database.url: "(not shown)" is wrong; embedded, or a postgres:// URL without sslmode=require would be right"#,
-            r#"loader.batch_wait: "soon" is wrong; 10ms to 60s would be right"#,
+            r#"AVTRYCK_LOADER_BATCH_WAIT: "soon" is wrong; 10ms to 60s would be right"#,
             r#"cookie.keys: "(not shown)" is wrong; ID:BASE64, an ID of 0 to 255 and at least 32 bytes would be right"#,
             r#"cookie.max_age: "397d" is wrong; 1d to 396d (13 months) would be right"#,
             "site[0].key: is missing; 1 to 64 of a-z 0-9 . - _ would be right",
             r#"site[0].hosts: "px" is wrong; a list would be right"#,
-            r#"site[0].origins: "*" is wrong; origins such as https://www.telenor.se would be right"#,
+            r#"site[0].origins: "*" is wrong; origins such as https://www.telenor.se, as browsers send them would be right"#,
             "spool.max_bytes: less than two chunks; at least 2 × spool.chunk_bytes would be right",
             "colour: is no section; one of http, path, admin, spool, database, loader, geoip, device, privacy, cookie, site, partner would be right",
-            "AVTRYCK_HTTP_LISTN: names no key; AVTRYCK_<SECTION>_<KEY> would be right",
+            "AVTRYCK_HTTP_LISTN: names no key; did you mean AVTRYCK_HTTP_LISTEN?",
         ]
     );
     assert_eq!(errors("", &[]).len(), 1);
-    assert!(errors("x = ", &[])[0].starts_with("no TOML"));
     let twice = format!("{SITE}{SITE}[path]\npixel = \"/e\"\n");
-    assert_eq!(errors(&twice, &[]).len(), 2);
+    assert_eq!(
+        errors(&twice, &[]),
+        [
+            "site.key: a is there twice; each once would be right",
+            "path: /e is there twice; each once would be right",
+        ]
+    );
+    let two_mistakes = [
+        "line 2: no TOML (key with no value, expected `=`)",
+        "AVTRYCK_HTTP_LISTEN: \"here\" is wrong; an address with a port would be right",
+    ];
+    assert_eq!(
+        errors("[cookie]\nkeys\n", &[("AVTRYCK_HTTP_LISTEN", "here")]),
+        two_mistakes
+    );
+}
+
+#[test]
+fn what_would_fail_later_is_refused_at_once() {
+    for text in [
+        "[cookie]\nname = \"avchoice\"",
+        "[cookie]\nname = \"\"",
+        "[http]\nlisten = \"10.0.0.1:80\"\n[admin]\nlisten = \"0.0.0.0:80\"",
+        "[spool]\ndir = \"\"",
+        "[path]\npixel = \"/a/../b\"",
+        "[path]\npixel = \"/cb/x\"",
+        "[path]\npixel = \"/a//b\"",
+        "[[site]]\nkey = \"b\"\nhosts = [\"px.example:80\"]",
+        "[[site]]\nkey = \"b\"\ncookie_domain = \"10.0.0.1\"",
+        "[[site]]\nkey = \"b\"\ncookie_domain = \"se\"",
+        "[[site]]\nkey = \"b\"\norigins = [\"https://www.example:443\"]",
+        "[[site]]\nkey = \"b\"\norigins = [\"https://www.example/\"]",
+        "[[site]]\nkey = \"\"",
+        "[[partner]]\nkey = [\"a\"]",
+    ] {
+        let errors = errors(&format!("{SITE}{text}\n"), &[]);
+        assert_eq!(errors.len(), 1, "{text}: {errors:?}");
+    }
+    let right = "[path]\npixel = \"/consented/p.gif\"\n[[site]]\nkey = \"b\"\nhosts = [\"px.example\", \"[::1]\"]\norigins = [\"http://[::1]:8080\", \"https://a.example\"]\ncookie_domain = \"b.example\"\n";
+    assert_eq!(errors(&format!("{SITE}{right}"), &[]), [""; 0]);
 }
 
 #[test]
@@ -91,13 +133,47 @@ fn the_environment_outweighs_the_file() {
 }
 
 #[test]
+fn what_is_in_force_reads_back_as_the_same_configuration() {
+    let text = format!(
+        "{SITE}hosts = [\"px.example\"]\ndefault_permit = [\"store\"]\n[spool]\nmax_bytes = \"1GiB\"\n"
+    );
+    let environment = || [("AVTRYCK_HTTP_THREADS".into(), "3".into())];
+    let shown = Config::parse(&text, environment()).unwrap().in_force;
+    for line in [
+        "threads = 3  # environment",
+        "max_bytes = \"1GiB\"  # file",
+        "chunk_bytes = \"64MiB\"  # default",
+        "hosts = [\"px.example\"]  # file",
+    ] {
+        assert!(shown.contains(line), "no {line} in\n{shown}");
+    }
+    let again = Config::parse(&shown, []).unwrap().in_force;
+    let values = |text: &str| {
+        text.lines()
+            .map(|line| line.split("  # ").next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(values(&shown), values(&again));
+}
+
+#[test]
 fn secrets_are_not_shown() {
     let secret = STANDARD.encode([7; 32]);
-    let text = format!(
-        "{SITE}[cookie]\nkeys = [\"1:{secret}\"]\n[database]\nurl = \"postgres://me:hush@db/x?password=hush\"\n"
+    let sound = format!(
+        "{SITE}[cookie]\nkeys = [\"1:{secret}\"]\n[database]\nurl = \"postgres://me:hush@db/x?password=hush@there\"\n"
     );
-    let config = Config::parse(&text, []).expect("a right configuration");
-    let shown = format!("{config:?}{}", config.describe());
+    let config = Config::parse(&sound, []).expect("a right configuration");
+    let mut shown = format!("{config:?}{}{}", config.in_force, config.database.url);
+    for wrong in [
+        format!("{SITE}[cookie]\nkeys = \"1:{secret}\"\n"),
+        format!("{SITE}[cookie]\nkeys = \"1:{secret}\n"),
+        format!("{SITE}[cookie]\nkeys = [\"300:{secret}\"]\n"),
+        format!("{SITE}[database]\nurl = [\"hush\"]\n"),
+    ] {
+        let errors = errors(&wrong, &[]);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        shown.push_str(&errors.concat());
+    }
     assert!(
         !shown.contains("hush") && !shown.contains(&secret) && !shown.contains("7, 7"),
         "{shown}"

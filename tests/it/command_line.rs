@@ -29,11 +29,8 @@ async fn a_wrong_configuration_ends_with_64_and_names_every_mistake() {
         .await
         .unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert!(
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .contains("batch_rows: 20000")
-    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("batch_rows = 20000  # default"), "{text}");
 }
 
 #[tokio::test]

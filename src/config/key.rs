@@ -1,0 +1,191 @@
+//! Every key: its name, its default as it would stand in the file, and what is right for it.
+
+use std::time::Duration;
+
+use super::read::Section;
+use super::value::{self, days};
+use super::{
+    Ack, Admin, ClientIp, Cookie, Database, Device, Geoip, Http, Loader, Partner, Paths, Privacy,
+    Site, Spool,
+};
+use crate::hit::Permit;
+use crate::request::ForwardedHeader;
+
+const MIB: u64 = 1 << 20;
+
+pub(super) fn http(s: &mut Section<'_>) -> Http {
+    const ADDRESS: &str = "an address with a port";
+    Http {
+        listen: s.take("listen", "127.0.0.1:8080", ADDRESS, value::parsed),
+        threads: s.take("threads", "0", "0 (one per core) to 256", |t| {
+            value::whole(t, 0..=256)
+        }),
+        trusted_proxies: s.list(
+            "trusted_proxies",
+            "networks such as 10.0.0.0/8",
+            value::network,
+        ),
+        forwarded_header: s.take(
+            "forwarded_header",
+            "x-forwarded-for",
+            "x-forwarded-for or forwarded",
+            |t| match t {
+                "x-forwarded-for" => Some(ForwardedHeader::XForwardedFor),
+                "forwarded" => Some(ForwardedHeader::Forwarded),
+                _ => None,
+            },
+        ),
+        h2c: s.take("h2c", "false", "true or false", value::parsed),
+        connections_max: s.take("connections_max", "16384", "1 to 1000000", |t| {
+            value::whole(t, 1..=1_000_000)
+        }),
+        connections_per_address_max: s.take(
+            "connections_per_address_max",
+            "1024",
+            "0 (no limit) to 1000000",
+            |t| value::whole(t, 0..=1_000_000),
+        ),
+    }
+}
+
+pub(super) fn paths(s: &mut Section<'_>) -> Paths {
+    let right = "a path such as /p.gif that is not one of /c /cb/ /consent /demo /privacy /sync/";
+    let mut take = |name: &str, default: &str| s.take(name, default, right, value::endpoint);
+    Paths {
+        pixel: take("pixel", "/p.gif"),
+        event: take("event", "/e"),
+        id: take("id", "/id"),
+        impression: take("impression", "/i.gif"),
+        tag: take("tag", "/tag.js"),
+    }
+}
+
+pub(super) fn admin(s: &mut Section<'_>) -> Admin {
+    Admin {
+        listen: s.take(
+            "listen",
+            "127.0.0.1:9090",
+            "an address with a port",
+            value::parsed,
+        ),
+    }
+}
+
+pub(super) fn spool(s: &mut Section<'_>) -> Spool {
+    Spool {
+        dir: s.take("dir", "data/spool", "a directory", value::path),
+        ack: s.take("ack", "disk", "disk or memory", |t| match t {
+            "disk" => Some(Ack::Disk),
+            "memory" => Some(Ack::Memory),
+            _ => None,
+        }),
+        bytes_max: s.take("max_bytes", "16GiB", "a size such as 16GiB", value::bytes),
+        chunk_bytes: s.take("chunk_bytes", "64MiB", "1MiB to 1GiB", |t| {
+            value::bytes(t).filter(|bytes| (MIB..=1024 * MIB).contains(bytes))
+        }),
+    }
+}
+
+pub(super) fn database(s: &mut Section<'_>) -> Database {
+    let right = "embedded, or a postgres:// URL without sslmode=require";
+    Database {
+        url: s.secret("url", "embedded", right, value::database_url),
+        dir: s.take("dir", "data/postgres", "a directory", value::path),
+    }
+}
+
+pub(super) fn loader(s: &mut Section<'_>) -> Loader {
+    let wait = Duration::from_millis(10)..=Duration::from_secs(60);
+    Loader {
+        batch_rows: s.take("batch_rows", "20000", "1 to 200000", |t| {
+            value::whole(t, 1..=200_000)
+        }),
+        batch_wait: s.take("batch_wait", "500ms", "10ms to 60s", |t| {
+            value::duration(t).filter(|d| wait.contains(d))
+        }),
+    }
+}
+
+pub(super) fn geoip(s: &mut Section<'_>) -> Geoip {
+    Geoip {
+        city: s.list("city", "files", value::path),
+        network: s.list("network", "files", value::path),
+    }
+}
+
+pub(super) fn device(s: &mut Section<'_>) -> Device {
+    let rules = "assets/data/rules/regexes.json";
+    let crawlers = "assets/data/rules/crawlers.json";
+    Device {
+        rules: s.take("rules", rules, "a file", value::path),
+        crawlers: s.take("crawlers", crawlers, "a file", value::path),
+    }
+}
+
+pub(super) fn privacy(s: &mut Section<'_>) -> Privacy {
+    Privacy {
+        client_ip: s.take(
+            "client_ip",
+            "truncated",
+            "none, truncated or full",
+            |t| match t {
+                "none" => Some(ClientIp::None),
+                "truncated" => Some(ClientIp::Truncated),
+                "full" => Some(ClientIp::Full),
+                _ => None,
+            },
+        ),
+        retention: s.take("retention", "90d", "1d to 3650d, in whole days", |t| {
+            value::whole_days(t, 1..=3650)
+        }),
+    }
+}
+
+pub(super) fn cookie(s: &mut Section<'_>) -> Cookie {
+    let name = "1 to 64 letters, digits, - . _";
+    let keys = "ID:BASE64, an ID of 0 to 255 and at least 32 bytes";
+    Cookie {
+        name: s.take("name", "avid", name, value::token),
+        choice_name: s.take("choice_name", "avchoice", name, value::token),
+        keys: s.secret_list("keys", keys, value::cookie_key),
+        max_age: s.take("max_age", "390d", "1d to 396d (13 months)", |t| {
+            value::duration(t).filter(|age| (days(1)..=days(396)).contains(age))
+        }),
+    }
+}
+
+pub(super) fn site(s: &mut Section<'_>) -> Site {
+    let origins = "origins such as https://www.telenor.se, as browsers send them";
+    Site {
+        key: s.require("key", NAME, value::name),
+        hosts: s.list(
+            "hosts",
+            "host names in lower case, without ports",
+            value::host,
+        ),
+        cookie_domain: s.take("cookie_domain", "", "a domain such as telenor.se", |t| {
+            if t.is_empty() {
+                return Some(None);
+            }
+            value::domain(t).map(Some)
+        }),
+        origins: s.list("origins", origins, value::origin),
+        default_permit: s
+            .list(
+                "default_permit",
+                "store, measure, profile, match, link, locate",
+                Permit::named,
+            )
+            .into_iter()
+            .fold(Permit::NONE, Permit::with),
+    }
+}
+
+pub(super) fn partner(s: &mut Section<'_>) -> Partner {
+    Partner {
+        key: s.require("key", NAME, value::name),
+    }
+}
+
+/// What is right for the key of a site or partner.
+const NAME: &str = "1 to 64 of a-z 0-9 . - _";
