@@ -1,5 +1,6 @@
 //! A chunk's name and header, and the file that names the spool.
 
+use std::cmp::Ordering;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,16 @@ impl Header {
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         bytes
+    }
+
+    /// What it tells of a chunk before its own: where that ends, as far as anything in it was
+    /// acknowledged. A chunk that was passed over holds nothing.
+    pub(super) fn end_of(self, number: u64) -> Option<u64> {
+        match self.previous.cmp(&number) {
+            Ordering::Less => Some(HEADER_BYTES),
+            Ordering::Equal => Some(self.previous_end),
+            Ordering::Greater => None,
+        }
     }
 
     fn decode(bytes: &[u8; 64], id: SpoolId) -> Option<Header> {
@@ -125,22 +136,20 @@ pub(super) fn read_id(disk: &dyn Disk, dir: &Path) -> Result<Option<SpoolId>, Op
         })
 }
 
-/// The ID of the spool in `dir`, made where the spool is new.
-pub(super) fn load_id(disk: &dyn Disk, dir: &Path) -> Result<SpoolId, OpenError> {
-    if let Some(id) = read_id(disk, dir)? {
-        return Ok(id);
-    }
+/// The ID of the spool in `dir`. Where there is no chunk it is a new one: a spool that was emptied by
+/// hand begins at chunk 1 again, and what is known of the former one must not be taken for it.
+pub(super) fn load_id(disk: &dyn Disk, dir: &Path, is_empty: bool) -> Result<SpoolId, OpenError> {
     let path = dir.join("id");
-    let io = |source: io::Error| OpenError::Io {
-        path: path.clone(),
-        source,
-    };
-    if !list(disk, dir).map_err(io)?.is_empty() {
-        return Err(OpenError::Format {
+    if !is_empty {
+        return read_id(disk, dir)?.ok_or(OpenError::Format {
             path,
             what: "is missing though there are chunks; the file that was written with them would be right",
         });
     }
+    let io = |source: io::Error| OpenError::Io {
+        path: path.clone(),
+        source,
+    };
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| io(io::Error::other(error)))?;
     let id = SpoolId(id);

@@ -17,8 +17,10 @@ pub trait Disk: Send + Sync + 'static {
     fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
     /// Makes a file that is not there yet, with its space allocated.
     fn create(&self, path: &Path, bytes: u64) -> io::Result<Box<dyn DiskFile>>;
-    /// Opens a file that is there.
+    /// Opens a file that is there, for reading.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// Opens a file that is there, for writing too.
+    fn open_to_write(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Deletes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Renames a file over another.
@@ -37,6 +39,8 @@ pub trait DiskFile: Send {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes what was written durable.
     fn sync_data(&self) -> io::Result<()>;
+    /// Gives back the space behind an offset.
+    fn truncate(&self, bytes: u64) -> io::Result<()>;
 }
 
 /// The operating system's file system.
@@ -108,6 +112,11 @@ impl Disk for RealDisk {
         Ok(Box::new(RealFile(File::open(path)?)))
     }
 
+    fn open_to_write(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Box::new(RealFile(file)))
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
@@ -138,5 +147,9 @@ impl DiskFile for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.0.set_len(bytes)
     }
 }

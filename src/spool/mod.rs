@@ -43,8 +43,10 @@
 //! # Read and recovery
 //! A reader gives out what is committed and nothing beyond. At the start only the last chunk is
 //! read, to find its end; it is synced, since records of a killed process may be in the page cache
-//! alone, and never appended to: a new chunk begins with the first group. Chunk numbers are never
-//! used twice; a chunk and its name are durable before its first record is.
+//! alone, and cut off there, so that it takes no more space than it needs. It is never appended to: a
+//! new chunk begins with the first group. Chunk numbers are never used twice; a chunk and its name are
+//! durable before its first record is. A spool without a chunk gets a new ID: one that was emptied by
+//! hand is another spool.
 //!
 //! Three things are told apart. *Torn*: bytes behind the last valid record of the last chunk; nobody
 //! was told that they are safe. *Corrupt*: bytes before a chunk's end that are no record; the reader
@@ -222,9 +224,7 @@ impl Shared {
             .map(|(next, _)| *next);
         let Some(next) = next else { return Ok(None) };
         let header = chunk::read_header(&*self.disk, &self.settings.dir, next, self.id)?;
-        Ok(header
-            .filter(|header| header.previous == number)
-            .map(|header| header.previous_end))
+        Ok(header.and_then(|header| header.end_of(number)))
     }
 }
 
@@ -249,20 +249,23 @@ impl Spool {
             .lock(&dir.join("lock"))
             .map_err(at(dir.join("lock")))?
             .ok_or_else(|| OpenError::Locked(dir.clone()))?;
-        let id = chunk::load_id(&*disk, &dir)?;
-        let chunks: BTreeMap<u64, u64> = chunk::list(&*disk, &dir)
+        let mut chunks: BTreeMap<u64, u64> = chunk::list(&*disk, &dir)
             .map_err(at(dir.clone()))?
             .into_iter()
             .collect();
+        let id = chunk::load_id(&*disk, &dir, chunks.is_empty())?;
         let seed = frame::seed(id);
         let last = chunks.last_key_value().map_or(0, |(number, _)| *number);
         let mut recovered = Position::default();
         if last > 0 {
             let path = chunk::path(&dir, last);
-            let file = disk.open(&path).map_err(at(path.clone()))?;
+            let file = disk.open_to_write(&path).map_err(at(path.clone()))?;
             file.sync_data().map_err(at(path.clone()))?;
             let mut window = Window::new(file);
-            let offset = window.scan_end(seed).map_err(at(path))?;
+            let offset = window.scan_end(seed).map_err(at(path.clone()))?;
+            // Nobody writes behind it any more; many starts must not fill the spool with space kept free.
+            window.file.truncate(offset).map_err(at(path))?;
+            chunks.insert(last, offset);
             recovered = Position {
                 chunk: last,
                 offset,

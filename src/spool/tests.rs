@@ -144,6 +144,35 @@ fn a_chunk_number_is_never_used_twice_so_no_position_is_ahead_of_new_records() {
 }
 
 #[test]
+fn a_spool_that_was_emptied_by_hand_is_another_spool() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let spool = open(dir.path());
+    append(&spool, &payloads(1, 8));
+    let id = spool.id();
+    spool.close();
+    drop(spool);
+    let spool = open(dir.path());
+    assert_eq!(spool.id(), id);
+    spool.close();
+    drop(spool);
+    for file in chunk_files(dir.path()) {
+        std::fs::remove_file(file).expect("removed");
+    }
+    assert_ne!(open(dir.path()).id(), id);
+}
+
+#[test]
+fn many_starts_do_not_fill_the_spool() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for _ in 0..20 {
+        let spool = open(dir.path());
+        assert_eq!(append(&spool, &payloads(1, 8)), [Ok(())]);
+        spool.close();
+    }
+    assert_eq!(all(&open(dir.path()), Position::default()).0.len(), 20);
+}
+
+#[test]
 fn a_second_process_is_kept_out() {
     let dir = tempfile::tempdir().expect("a directory");
     let spool = open(dir.path());
@@ -186,13 +215,16 @@ fn a_torn_tail_ends_the_chunk_wherever_it_is_cut() {
         let mut bytes = sound.clone();
         bytes[usize::try_from(cut).expect("small")..].fill(0);
         std::fs::write(&file, &bytes).expect("written");
+        let report = &verify(dir.path(), &RealDisk).expect("a spool")[0];
+        assert_eq!((report.records, report.torn_bytes > 0), (3, cut > end - 72));
         let spool = open(dir.path());
         assert_eq!(
             all(&spool, Position::default()),
             (written[..3].to_vec(), Damage::default())
         );
         let report = &verify(dir.path(), &RealDisk).expect("a spool")[0];
-        assert_eq!((report.records, report.torn_bytes > 0), (3, cut > end - 72));
+        assert!(!report.is_damaged(), "the torn tail is cut off");
+        assert_eq!(spool.used_bytes(), end - 72);
         spool.close();
     }
 }
@@ -274,6 +306,9 @@ impl DiskFile for FaultyFile {
         self.inner.sync_data()?;
         self.call()
     }
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.inner.truncate(bytes)
+    }
 }
 
 impl Disk for Faulty {
@@ -296,6 +331,9 @@ impl Disk for Faulty {
     }
     fn open(&self, path: &std::path::Path) -> io::Result<Box<dyn DiskFile>> {
         RealDisk.open(path)
+    }
+    fn open_to_write(&self, path: &std::path::Path) -> io::Result<Box<dyn DiskFile>> {
+        RealDisk.open_to_write(path)
     }
     fn remove(&self, path: &std::path::Path) -> io::Result<()> {
         RealDisk.remove(path)

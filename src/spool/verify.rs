@@ -78,8 +78,7 @@ pub fn verify(dir: &Path, disk: &dyn Disk) -> Result<Vec<ChunkReport>, OpenError
         let stated_end = match next {
             Some(next) => chunk::read_header(disk, dir, next, id)
                 .map_err(at)?
-                .filter(|header| header.previous == number)
-                .map(|header| header.previous_end),
+                .and_then(|header| header.end_of(number)),
             None => None,
         };
         let file = disk.open(&chunk::path(dir, number)).map_err(at)?;

@@ -1,18 +1,24 @@
 //! The writer: takes groups, writes and syncs them, starts chunks.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::append::Thread;
+use super::append::{Group, Thread};
 use super::chunk::{self, HEADER_BYTES, Header};
-use super::{Ack, AppendError, DiskFile, PENDING_BYTES_MAX, Position, Shared, lock};
+use super::frame::FRAME_BYTES;
+use super::{
+    Ack, AppendError, DiskFile, PENDING_BYTES_MAX, Position, RECORD_BYTES_MAX, Shared, lock,
+};
 use crate::clock;
 
 /// How long after a failed attempt no new chunk is tried.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// How often a spool that is full or failing is tried without a hit.
+const PROBE_PERIOD: Duration = Duration::from_secs(1);
 
 /// A buffer that grew beyond this is not kept for the next group.
 const BUFFER_KEPT_BYTES: usize = PENDING_BYTES_MAX / 8;
@@ -29,6 +35,8 @@ struct Live {
     number: u64,
     file: Box<dyn DiskFile>,
     end: u64,
+    /// Where what was acknowledged before it ends.
+    before: Position,
 }
 
 pub(super) fn start(shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
@@ -57,7 +65,11 @@ impl Writer {
         let mut bytes = Vec::new();
         while let Some(taken) = self.take(&mut bytes) {
             let started = clock::monotonic();
-            let outcome = self.commit(&bytes);
+            let outcome = if taken.threads.is_empty() {
+                self.probe()
+            } else {
+                self.commit(&bytes)
+            };
             let ended = clock::monotonic();
             self.shared
                 .full
@@ -68,7 +80,7 @@ impl Writer {
             for thread in &taken.threads {
                 thread.tell(taken.number, outcome);
             }
-            if outcome.is_ok() {
+            if outcome.is_ok() && taken.records > 0 {
                 let wait = taken
                     .first_append
                     .map_or(Duration::ZERO, |first| ended - first);
@@ -82,20 +94,23 @@ impl Writer {
     }
 
     /// Waits for a group and swaps its bytes with an empty buffer; `None` once the spool is closed.
+    /// While the spool is full or failing, an empty group comes every [`PROBE_PERIOD`].
     fn take(&self, bytes: &mut Vec<u8>) -> Option<Taken> {
-        let mut group = lock(&self.shared.group);
-        while group.threads.is_empty() {
-            if group.is_closed {
-                return None;
-            }
-            group.writer_is_idle = true;
-            group = self
-                .shared
-                .wake_writer
-                .wait(group)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
+        let shared = &self.shared;
+        let troubled =
+            shared.full.load(Ordering::Relaxed) || shared.failing.load(Ordering::Relaxed);
+        let period = if troubled { PROBE_PERIOD } else { Duration::MAX };
+        let mut group = lock(&shared.group);
+        group.writer_is_idle = true;
+        let idle = |group: &mut Group| group.threads.is_empty() && !group.is_closed;
+        (group, _) = shared
+            .wake_writer
+            .wait_timeout_while(group, period, idle)
+            .unwrap_or_else(PoisonError::into_inner);
         group.writer_is_idle = false;
+        if group.threads.is_empty() && group.is_closed {
+            return None;
+        }
         std::mem::swap(&mut group.bytes, bytes);
         let number = group.number;
         group.number += 1;
@@ -107,10 +122,16 @@ impl Writer {
         })
     }
 
-    fn commit(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
-        if bytes.is_empty() {
-            return Ok(());
+    /// Finds out whether there is room again, so that readiness comes back without a hit being tried.
+    fn probe(&mut self) -> Result<(), AppendError> {
+        let enough = (FRAME_BYTES + RECORD_BYTES_MAX) as u64;
+        match &self.live {
+            Some(live) if live.end + enough <= self.shared.settings.chunk_bytes => Ok(()),
+            _ => self.rotate(),
         }
+    }
+
+    fn commit(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
         let length = bytes.len() as u64;
         let fits = |live: &Live, chunk_bytes: u64| live.end + length <= chunk_bytes;
         if !self
@@ -127,6 +148,7 @@ impl Writer {
         self.rotate()?;
         self.write(bytes).map_err(|error| {
             self.give_up(&error);
+            self.retry_at = Some(clock::monotonic() + RETRY_PAUSE);
             failure(&error)
         })
     }
@@ -145,14 +167,41 @@ impl Writer {
             offset: live.end,
         };
         *lock(&self.shared.committed) = self.last;
+        self.retry_at = None;
         Ok(())
     }
 
-    /// Leaves a chunk that failed for good.
+    /// Leaves a chunk that failed for good. One that holds nothing is deleted, so that a disk that
+    /// fails for long does not fill the spool.
     fn give_up(&mut self, error: &io::Error) {
+        self.failed(error, "the spool gives a chunk up");
+        if let Some(live) = self.live.take()
+            && live.end == HEADER_BYTES
+        {
+            self.last = live.before;
+            self.forget(live.number);
+        }
+    }
+
+    /// Deletes what is left of a chunk; its number is not used again. Where even that fails it takes
+    /// space until a later start, and its reader finds that it holds nothing.
+    fn forget(&self, number: u64) {
+        let dir = &self.shared.settings.dir;
+        if self.shared.disk.remove(&chunk::path(dir, number)).is_ok() {
+            lock(&self.shared.chunks).remove(&number);
+            // A name that comes back after a crash is harmless, see `Header::end_of`.
+            self.shared.disk.sync_dir(dir).ok();
+        }
+    }
+
+    /// Counts a failure; the first of a row is logged.
+    fn failed(&self, error: &io::Error, what: &str) {
         self.shared.observer.failed(error);
-        tracing::error!(%error, "the spool gives a chunk up");
-        self.live = None;
+        let is_known = self.shared.failing.load(Ordering::Relaxed)
+            || self.shared.full.load(Ordering::Relaxed);
+        if !is_known {
+            tracing::error!(%error, "{what}");
+        }
     }
 
     /// Starts the next chunk: durable, with its name, before its first record.
@@ -173,7 +222,6 @@ impl Writer {
         let number = self.shared.highest.fetch_add(1, Ordering::Relaxed) + 1;
         match self.create(number) {
             Ok(live) => {
-                self.retry_at = None;
                 self.last = Position {
                     chunk: number,
                     offset: HEADER_BYTES,
@@ -183,13 +231,11 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                self.shared.observer.failed(&error);
-                tracing::error!(%error, "the spool cannot start a chunk");
+                self.failed(&error, "the spool cannot start a chunk");
                 self.retry_at = Some(now + RETRY_PAUSE);
-                // Its header may have reached the disk and says where the chunk before ends.
                 self.live = None;
-                // What is left of the attempt takes space; the number is not used again.
-                drop(self.shared.disk.remove(&chunk::path(&settings.dir, number)));
+                lock(&self.shared.chunks).insert(number, settings.chunk_bytes);
+                self.forget(number);
                 Err(failure(&error))
             }
         }
@@ -210,6 +256,7 @@ impl Writer {
             number,
             file,
             end: HEADER_BYTES,
+            before: self.last,
         })
     }
 }
