@@ -11,8 +11,8 @@ mod tests;
 mod value;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::ffi::OsString;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -325,9 +325,8 @@ impl Config {
             reader.error("admin.listen: the same as http.listen; an address that the public cannot reach would be right");
         }
         if self.cookie.name == self.cookie.choice_name {
-            reader.error(
-                "cookie.choice_name: the same as cookie.name; another name would be right",
-            );
+            reader
+                .error("cookie.choice_name: the same as cookie.name; another name would be right");
         }
         let paths = &self.path;
         once(reader, "site.key", self.sites.iter().map(|site| &site.key));

@@ -150,15 +150,19 @@ impl Loader {
     ) -> anyhow::Result<()> {
         let mut client = self.database.connect().await?;
         self.metrics.postgres_connects.increment(1);
-        postgres::migrate(&mut client).await?;
         let id = self.spool.id().0;
         let mut from = postgres::position::read(&client, id)
             .await
             .context("reading the position")?;
         let start = from.map_or(Position::default(), into_spool);
-        if start > self.spool.committed() {
-            tracing::error!(?start, committed = ?self.spool.committed(), "Postgres is ahead of the spool: was the spool restored from a copy?");
-        }
+        // New hits get chunks with numbers that Postgres takes for loaded: nothing may be skipped.
+        anyhow::ensure!(
+            start.chunk <= self.spool.committed().chunk,
+            "Postgres has loaded this spool up to chunk {}, but it ends in chunk {}: it was restored from an older copy; \
+             with the chunks and the file id moved away a new spool would begin",
+            start.chunk,
+            self.spool.committed().chunk,
+        );
         self.progress.set_position(start);
         let mut reader = self.spool.reader(start);
         let mut batch = Batch::default();

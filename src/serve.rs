@@ -25,7 +25,7 @@ use crate::http::{self, Edge, Listener};
 use crate::jobs;
 use crate::loader::{Loader, Progress};
 use crate::metrics::Metrics;
-use crate::postgres::{self, Database};
+use crate::postgres::Database;
 use crate::spool::{self, RealDisk, Spool};
 use crate::visitor::Keyring;
 
@@ -64,9 +64,9 @@ pub fn migrate(config: &Config) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let migrated = async { postgres::migrate(&mut database.connect().await?).await }.await;
+        let connected = database.connect().await;
         database.stop().await;
-        migrated
+        connected.map(drop)
     })
 }
 
@@ -286,12 +286,20 @@ async fn reload(tables: &Arc<ArcSwap<Tables>>, sources: Sources, metrics: &Metri
         tracing::error!("loading geodata and rules panicked");
         return;
     };
-    for error in &errors {
-        metrics.reload_errors.increment(1);
-        tracing::error!("{error}; what was in use before is kept");
+    let (partial, failed): (Vec<_>, Vec<_>) = errors.iter().partition(|error| error.is_partial());
+    metrics.reload_errors.increment(failed.len() as u64);
+    for error in partial {
+        tracing::warn!("{error}");
+    }
+    if !failed.is_empty() {
+        let texts: Vec<String> = failed.iter().map(ToString::to_string).collect();
+        tracing::error!(
+            "not loaded, so what an earlier load gave stays in use, and without one hits go without it: {}",
+            texts.join("; ")
+        );
     }
     tables.store(Arc::new(new));
-    tracing::info!(failed = errors.len(), "geodata and device rules loaded");
+    tracing::info!(failed = failed.len(), "geodata and device rules loaded");
 }
 
 /// Runs the jobs that are due, and folds what histograms gathered.
@@ -305,13 +313,8 @@ async fn work(database: Arc<Database>, settings: jobs::Settings, metrics: Arc<Me
                 .as_ref()
                 .is_none_or(tokio_postgres::Client::is_closed)
             {
-                client = async {
-                    let mut client = database.connect().await?;
-                    postgres::migrate(&mut client).await?;
-                    anyhow::Ok(client)
-                }
-                .await
-                .ok();
+                // Why it cannot be reached is the loader's to log.
+                client = database.connect().await.ok();
             }
             if let Some(client) = &mut client {
                 for outcome in schedule.tick(client, &settings, clock::now()).await {

@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, Config};
 
-use super::connect;
 use super::embedded::Embedded;
+use super::{connect, migrate};
 use crate::config::{self, DatabaseUrl};
 
 /// The database of a collector.
@@ -48,11 +48,17 @@ impl Database {
         })
     }
 
-    /// Connects; starts the embedded server where it does not run.
+    /// Connects, brings the schema up to date, and starts the embedded server where it does not run.
     ///
     /// # Errors
-    /// Where Postgres cannot be started or reached.
+    /// Where Postgres cannot be started or reached, or a migration fails.
     pub async fn connect(&self) -> anyhow::Result<Client> {
+        let mut client = self.reach().await?;
+        migrate(&mut client).await?;
+        Ok(client)
+    }
+
+    async fn reach(&self) -> anyhow::Result<Client> {
         match self {
             Database::Url(config) => connect(config).await.context("connecting to Postgres"),
             Database::Embedded { dir, server, psql } => {

@@ -99,7 +99,11 @@ impl Writer {
         let shared = &self.shared;
         let troubled =
             shared.full.load(Ordering::Relaxed) || shared.failing.load(Ordering::Relaxed);
-        let period = if troubled { PROBE_PERIOD } else { Duration::MAX };
+        let period = if troubled {
+            PROBE_PERIOD
+        } else {
+            Duration::MAX
+        };
         let mut group = lock(&shared.group);
         group.writer_is_idle = true;
         let idle = |group: &mut Group| group.threads.is_empty() && !group.is_closed;
@@ -197,8 +201,8 @@ impl Writer {
     /// Counts a failure; the first of a row is logged.
     fn failed(&self, error: &io::Error, what: &str) {
         self.shared.observer.failed(error);
-        let is_known = self.shared.failing.load(Ordering::Relaxed)
-            || self.shared.full.load(Ordering::Relaxed);
+        let is_known =
+            self.shared.failing.load(Ordering::Relaxed) || self.shared.full.load(Ordering::Relaxed);
         if !is_known {
             tracing::error!(%error, "{what}");
         }

@@ -316,7 +316,7 @@ async fn the_demo_page_becomes_enriched_rows_of_one_visitor_until_it_refuses() {
     browser.click("spa").await;
     collector
         .wait_for(
-            "select coalesce(sum(hits), 0)::bigint from avtryck.hit_count where site = 'demo'",
+            "select coalesce(sum(hits), 0)::bigint from avtryck.hit_count_detail where site = 'demo'",
             2,
         )
         .await;
