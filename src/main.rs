@@ -110,8 +110,9 @@ fn print(text: &str) {
 /// Logs for people on a terminal and as JSON elsewhere; AVTRYCK_LOG sets the level.
 fn log_to_stderr() {
     use std::io::IsTerminal as _;
-    let filter = tracing_subscriber::EnvFilter::try_from_env("AVTRYCK_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,refinery_core=warn"));
+    let filter = tracing_subscriber::EnvFilter::try_from_env("AVTRYCK_LOG").unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new("info,refinery_core=warn,tokio_postgres=warn")
+    });
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

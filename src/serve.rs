@@ -122,6 +122,13 @@ async fn run(
     let threads = start_edge(&edge, &spool, listener, &draining)?;
     tokio::task::spawn_local(admin::serve(admin, status));
     tracing::info!(http = %addresses.0, admin = %addresses.1, "listening");
+    if database.psql().is_some() {
+        tracing::info!(
+            "the demo page is http://{}/demo, the metrics are http://{}/metrics",
+            addresses.0,
+            addresses.1
+        );
+    }
 
     let (stop, stopping) = watch::channel(false);
     let loading = tokio::task::spawn_local({
