@@ -111,6 +111,8 @@ pub struct Spool {
     pub bytes_max: u64,
     /// Size of a chunk. Default 64 MiB.
     pub chunk_bytes: u64,
+    /// How long a chunk stays after it was loaded, if there is room. Default 0.
+    pub keep: Duration,
 }
 
 /// Which Postgres.

@@ -25,6 +25,7 @@ use crate::enrich::Tables;
 use crate::hit::{self, Hit, Permit};
 use crate::metrics::Metrics;
 use crate::postgres::dimension::Dimensions;
+use crate::postgres::position::Progress as Progressed;
 use crate::postgres::{self, CommitError, Count, Database, Entry, Load, Loaded, Rejected};
 use crate::row::{Ad, Dimension, Row, Site};
 use crate::spool::{Batch, Position, Reader, Spool};
@@ -128,7 +129,7 @@ impl Loader {
             return;
         }
         let mut batch = Batch::default();
-        let mut reader = self.spool.reader(self.progress.position());
+        let mut reader = self.spool.reader(self.progress.position(), 0);
         if reader.read(&mut batch, 1, 1).is_ok() {
             self.note_first(&batch);
         }
@@ -154,7 +155,7 @@ impl Loader {
         let mut from = postgres::position::read(&client, id)
             .await
             .context("reading the position")?;
-        let start = from.map_or(Position::default(), into_spool);
+        let start = from.map_or(Position::default(), |from| into_spool(from.position));
         // New hits get chunks with numbers that Postgres takes for loaded: nothing may be skipped.
         anyhow::ensure!(
             start.chunk <= self.spool.committed().chunk,
@@ -164,14 +165,18 @@ impl Loader {
             self.spool.committed().chunk,
         );
         self.progress.set_position(start);
-        let mut reader = self.spool.reader(start);
+        // What was loaded after that is to be loaded again, if the database was restored from a backup.
+        self.spool.release(start).context("releasing chunks")?;
+        let mut reader = self
+            .spool
+            .reader(start, from.map_or(0, |from| from.records));
         let mut batch = Batch::default();
         let mut known = Cache::new(KNOWN_KEYS_MAX);
         let mut rows_max = self.batch_rows;
         loop {
             let last = *stop.borrow();
             self.read(&mut reader, &mut batch, rows_max)?;
-            if batch.end != into_spool_or_start(from) {
+            if batch.end != from.map_or(Position::default(), |from| into_spool(from.position)) {
                 self.load(&mut client, &batch, &mut from, &mut known)
                     .await?;
                 *pause = PAUSE_MIN;
@@ -208,14 +213,16 @@ impl Loader {
             .read(batch, rows_max, BATCH_BYTES_MAX)
             .context("reading the spool")?;
         let damage = batch.damage;
-        if damage.regions + damage.missing > 0 {
+        if damage.is_some() {
             tracing::error!(
                 regions = damage.regions,
                 bytes = damage.bytes,
-                missing_chunks = damage.missing,
-                "the spool is damaged; what is sound is loaded"
+                gaps = damage.missing,
+                records = damage.records,
+                "the spool is damaged or chunks of it are gone; what is sound is loaded"
             );
             self.metrics.spool_damage_bytes.increment(damage.bytes);
+            self.metrics.spool_lost_records.increment(damage.records);
         }
         if !batch.is_empty() {
             self.note_first(batch);
@@ -227,7 +234,7 @@ impl Loader {
         &self,
         client: &mut Client,
         batch: &Batch,
-        from: &mut Option<postgres::Position>,
+        from: &mut Option<Progressed>,
         known: &mut Known,
     ) -> anyhow::Result<()> {
         let started = clock::monotonic();
@@ -236,10 +243,13 @@ impl Loader {
         for (position, payload) in batch.records() {
             prepared.take(self, &tables, known, position, payload);
         }
-        let to = into_postgres(batch.end);
+        let to = Progressed {
+            position: into_postgres(batch.end),
+            records: batch.end_records,
+        };
         let load = Load {
             spool_id: self.spool.id().0,
-            from: *from,
+            from: from.map(|from| from.position),
             to,
             entries: &prepared.entries,
             dimensions: &prepared.dimensions,
@@ -303,10 +313,6 @@ fn into_spool(position: postgres::Position) -> Position {
         chunk: position.0,
         offset: position.1,
     }
-}
-
-fn into_spool_or_start(position: Option<postgres::Position>) -> Position {
-    position.map_or(Position::default(), into_spool)
 }
 
 fn into_postgres(position: Position) -> postgres::Position {

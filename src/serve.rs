@@ -171,9 +171,18 @@ fn open_spool(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Spool> 
         ack: config.spool.ack,
         bytes_max: config.spool.bytes_max,
         chunk_bytes: config.spool.chunk_bytes,
+        keep: config.spool.keep,
     };
     let observer = Box::new(SpoolMetrics(Arc::clone(metrics)));
-    Ok(Spool::open(settings, Arc::new(RealDisk), observer)?)
+    let spool = Spool::open(settings, Arc::new(RealDisk), observer)?;
+    let torn_bytes = spool.torn_bytes();
+    if torn_bytes > 0 {
+        tracing::warn!(
+            torn_bytes,
+            "a write that was not finished was cut off the spool"
+        );
+    }
+    Ok(spool)
 }
 
 struct SpoolMetrics(Arc<Metrics>);

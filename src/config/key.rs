@@ -83,6 +83,9 @@ pub(super) fn spool(s: &mut Section<'_>) -> Spool {
         chunk_bytes: s.take("chunk_bytes", "64MiB", "1MiB to 1GiB", |t| {
             value::bytes(t).filter(|bytes| (MIB..=1024 * MIB).contains(bytes))
         }),
+        keep: s.take("keep", "0s", "0s to 30d", |t| {
+            value::duration(t).filter(|keep| *keep <= days(30))
+        }),
     }
 }
 

@@ -81,8 +81,8 @@ pub struct Load<'a> {
     pub spool_id: [u8; 16],
     /// The position that the batch was read from; `None` where [`position::read`] found none.
     pub from: Option<Position>,
-    /// The position after the batch.
-    pub to: Position,
+    /// How far the spool is loaded with the batch.
+    pub to: position::Progress,
     /// The rows.
     pub entries: &'a [Entry<'a>],
     /// Dimension rows that may be new.

@@ -8,21 +8,33 @@ use super::uuid::Uuid;
 /// A place in a spool: chunk and byte offset.
 pub type Position = (u64, u64);
 
-/// Up to where the spool is loaded; `None` where nothing of it ever was.
+/// How far a spool is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The place behind the last record.
+    pub position: Position,
+    /// How many records lie before it in the whole life of the spool.
+    pub records: u64,
+}
+
+/// How far the spool is loaded; `None` where nothing of it ever was.
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn read(client: &Client, spool_id: [u8; 16]) -> Result<Option<Position>, Error> {
+pub async fn read(client: &Client, spool_id: [u8; 16]) -> Result<Option<Progress>, Error> {
     let row = client
         .query_opt(
-            "select chunk, byte_offset from avtryck.spool_position where spool_id = $1",
+            "select chunk, byte_offset, records from avtryck.spool_position where spool_id = $1",
             &[&Uuid(spool_id)],
         )
         .await?;
     row.map(|row| {
-        let chunk: i64 = row.try_get(0)?;
-        let offset: i64 = row.try_get(1)?;
-        Ok((chunk.cast_unsigned(), offset.cast_unsigned()))
+        let [chunk, offset, records] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?]
+            .map(|number: i64| number.cast_unsigned());
+        Ok(Progress {
+            position: (chunk, offset),
+            records,
+        })
     })
     .transpose()
 }
@@ -34,35 +46,37 @@ pub(super) async fn advance(
     transaction: &Transaction<'_>,
     spool_id: [u8; 16],
     from: Option<Position>,
-    to: Position,
+    to: Progress,
 ) -> Result<bool, Error> {
     let spool_id = Uuid(spool_id);
-    let (chunk, offset) = (to.0.cast_signed(), to.1.cast_signed());
-    let changed =
-        match from {
-            None => transaction
+    let [chunk, offset, records] = [to.position.0, to.position.1, to.records].map(u64::cast_signed);
+    let changed = match from {
+        None => {
+            transaction
                 .execute(
-                    "insert into avtryck.spool_position (spool_id, chunk, byte_offset, updated_at) \
-                     values ($1, $2, $3, now()) on conflict do nothing",
-                    &[&spool_id, &chunk, &offset],
+                    "insert into avtryck.spool_position (spool_id, chunk, byte_offset, records, updated_at) \
+                     values ($1, $2, $3, $4, now()) on conflict do nothing",
+                    &[&spool_id, &chunk, &offset, &records],
                 )
-                .await?,
-            Some((from_chunk, from_offset)) => {
-                transaction
-                    .execute(
-                        "update avtryck.spool_position \
-                     set chunk = $2, byte_offset = $3, updated_at = now() \
-                     where spool_id = $1 and chunk = $4 and byte_offset = $5",
-                        &[
-                            &spool_id,
-                            &chunk,
-                            &offset,
-                            &from_chunk.cast_signed(),
-                            &from_offset.cast_signed(),
-                        ],
-                    )
-                    .await?
-            }
-        };
+                .await?
+        }
+        Some((from_chunk, from_offset)) => {
+            transaction
+                .execute(
+                    "update avtryck.spool_position \
+                     set chunk = $2, byte_offset = $3, records = $4, updated_at = now() \
+                     where spool_id = $1 and chunk = $5 and byte_offset = $6",
+                    &[
+                        &spool_id,
+                        &chunk,
+                        &offset,
+                        &records,
+                        &from_chunk.cast_signed(),
+                        &from_offset.cast_signed(),
+                    ],
+                )
+                .await?
+        }
+    };
     Ok(changed == 1)
 }

@@ -1,13 +1,17 @@
 //! A chunk's name and header, and the file that names the spool.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Disk, DiskFile, OpenError, SpoolId};
+use super::read::Window;
+use super::{Disk, DiskFile, OpenError, SpoolId, frame};
 
-/// Bytes of a chunk before its first record.
-pub(super) const HEADER_BYTES: u64 = 64;
+/// One copy of a header.
+const COPY_BYTES: usize = 64;
+/// Bytes of a chunk before its first record: the header, twice.
+pub(super) const HEADER_BYTES: u64 = 2 * COPY_BYTES as u64;
 const MAGIC: &[u8; 8] = b"AVTRYCK\n";
 const VERSION: u32 = 1;
 
@@ -17,21 +21,27 @@ pub(super) struct Header {
     pub(super) number: u64,
     pub(super) previous: u64,
     pub(super) previous_end: u64,
+    pub(super) records_before: u64,
 }
 
 impl Header {
     pub(super) fn encode(self, id: SpoolId) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(64);
+        let mut bytes = Vec::with_capacity(COPY_BYTES);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(&id.0);
-        for number in [self.number, self.previous, self.previous_end] {
-            bytes.extend_from_slice(&number.to_le_bytes());
+        let mut rest = id.0.to_vec();
+        for number in [
+            self.number,
+            self.previous,
+            self.previous_end,
+            self.records_before,
+        ] {
+            rest.extend_from_slice(&number.to_le_bytes());
         }
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-        bytes
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes), &rest);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        bytes.extend_from_slice(&rest);
+        bytes.repeat(2)
     }
 
     /// What it tells of a chunk before its own: where that ends, as far as anything in it was
@@ -44,17 +54,19 @@ impl Header {
         }
     }
 
-    fn decode(bytes: &[u8; 64], id: SpoolId) -> Option<Header> {
-        let (rest, crc) = bytes.split_last_chunk::<4>()?;
+    fn decode(bytes: &[u8; COPY_BYTES], id: SpoolId) -> Option<Header> {
+        let (start, rest) = bytes.split_first_chunk::<12>()?;
+        let (crc, rest) = rest.split_first_chunk::<4>()?;
         let number = |at: usize| Some(u64::from_le_bytes(*rest.get(at..)?.first_chunk()?));
-        let sound = crc32c::crc32c(rest) == u32::from_le_bytes(*crc)
-            && rest.starts_with(MAGIC)
-            && rest.get(8..12)? == VERSION.to_le_bytes()
-            && rest.get(16..32)? == id.0;
+        let sound = crc32c::crc32c_append(crc32c::crc32c(start), rest) == u32::from_le_bytes(*crc)
+            && start.starts_with(MAGIC)
+            && start.ends_with(&VERSION.to_le_bytes())
+            && rest.starts_with(&id.0);
         sound.then_some(Header {
-            number: number(32)?,
-            previous: number(40)?,
-            previous_end: number(48)?,
+            number: number(16)?,
+            previous: number(24)?,
+            previous_end: number(32)?,
+            records_before: number(40)?,
         })
     }
 }
@@ -79,7 +91,17 @@ pub(super) fn header_of(
     number: u64,
     id: SpoolId,
 ) -> io::Result<Option<Header>> {
-    let mut bytes = [0; 64];
+    let copies = header_copies(file, number, id)?;
+    Ok(copies.into_iter().flatten().next())
+}
+
+/// Both copies of the header, as far as they are sound.
+pub(super) fn header_copies(
+    file: &dyn DiskFile,
+    number: u64,
+    id: SpoolId,
+) -> io::Result<[Option<Header>; 2]> {
+    let mut bytes = [0; 2 * COPY_BYTES];
     let mut filled = 0;
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, filled as u64)? {
@@ -87,7 +109,33 @@ pub(super) fn header_of(
             read => filled += read,
         }
     }
-    Ok(Header::decode(&bytes, id).filter(|header| header.number == number))
+    let copy = |at: usize| {
+        let whole = bytes.get(..filled)?.get(at..)?.first_chunk()?;
+        Header::decode(whole, id).filter(|header| header.number == number)
+    };
+    Ok([copy(0), copy(COPY_BYTES)])
+}
+
+/// How many records lie before a chunk, by its header. Where that is damaged, by the nearest sound one
+/// before it and the records that can still be read.
+pub(super) fn records_before(
+    disk: &dyn Disk,
+    dir: &Path,
+    id: SpoolId,
+    chunks: &BTreeMap<u64, u64>,
+    number: u64,
+) -> io::Result<u64> {
+    let mut counted = 0;
+    for (number, _) in chunks.range(..=number).rev() {
+        if let Some(header) = read_header(disk, dir, *number, id)? {
+            return Ok(header.records_before + counted);
+        }
+        if let Some((before, _)) = chunks.range(..number).next_back() {
+            let mut window = Window::new(disk.open(&path(dir, *before))?);
+            counted += window.scan_end(frame::seed(id))?.1;
+        }
+    }
+    Ok(counted)
 }
 
 /// The chunks in a directory: numbers and sizes.

@@ -7,17 +7,18 @@
 //! the one process that writes; and chunks named `<number, 16 hex digits>.chunk` (mode 0600), each
 //! preallocated to `chunk_bytes`. All numbers are little-endian.
 //!
+//! A chunk begins with its header, twice, so that no single damage hides where the chunk before ends:
+//!
 //! | header of a chunk | bytes |
 //! | --- | --- |
 //! | magic `AVTRYCK\n` | 0..8 |
 //! | format version, 1 | 8..12 |
-//! | reserved, 0 | 12..16 |
+//! | CRC-32C of bytes 0..12 and 16..64 | 12..16 |
 //! | spool ID | 16..32 |
 //! | number of this chunk | 32..40 |
 //! | number of the chunk before, 0 for none | 40..48 |
 //! | where the chunk before ends | 48..56 |
-//! | reserved, 0 | 56..60 |
-//! | CRC-32C of bytes 0..60 | 60..64 |
+//! | records acknowledged in all chunks before | 56..64 |
 //!
 //! | record | bytes |
 //! | --- | --- |
@@ -48,15 +49,22 @@
 //! durable before its first record is. A spool without a chunk gets a new ID: one that was emptied by
 //! hand is another spool.
 //!
+//! A chunk whose records are all loaded is deleted once it was kept for `keep`, and before that if a
+//! new chunk finds no room: a database that was restored from a backup can be loaded again from it.
+//! Each header counts the records before it, so what is gone or damaged is known to the record.
+//!
 //! Three things are told apart. *Torn*: bytes behind the last valid record of the last chunk; nobody
 //! was told that they are safe. *Corrupt*: bytes before a chunk's end that are no record; the reader
-//! counts them and searches on byte by byte. *I/O error*: nothing is known about the bytes.
+//! counts them and searches on byte by byte. *I/O error*: nothing is known about the bytes. In the one group
+//! that a crash tore, a sound record may stand behind bytes that are none: the record is given out, the
+//! bytes count as corrupt, and no record counts as lost.
 
 mod append;
 mod chunk;
 mod disk;
 mod frame;
 mod read;
+mod recover;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -69,8 +77,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::clock;
 pub use crate::config::Ack;
 pub use append::{Appender, Pending};
 pub use disk::{Disk, DiskFile, RealDisk};
@@ -79,7 +88,7 @@ pub use verify::{ChunkReport, verify};
 
 use append::Group;
 use chunk::HEADER_BYTES;
-use read::Window;
+use recover::{Recovered, recover};
 
 /// The largest payload of a record, in bytes.
 pub const RECORD_BYTES_MAX: usize = 256 * 1024;
@@ -116,7 +125,23 @@ pub struct Settings {
     pub bytes_max: u64,
     /// Size of a chunk, in bytes.
     pub chunk_bytes: u64,
+    /// How long a chunk stays after it was loaded, if there is room.
+    pub keep: Duration,
 }
+
+/// How long the writer waits when the disk fails it.
+#[derive(Clone, Copy, Debug)]
+struct Pauses {
+    /// No new chunk is tried for so long after a failed attempt.
+    retry: Duration,
+    /// A spool that is full or failing is tried so often without a hit.
+    probe: Duration,
+}
+
+const PAUSES: Pauses = Pauses {
+    retry: Duration::from_millis(250),
+    probe: Duration::from_secs(1),
+};
 
 /// Told of what the writer does.
 pub trait Observer: Send + Sync + 'static {
@@ -188,10 +213,13 @@ struct Shared {
     wake_writer: Condvar,
     /// The end of what is durable.
     committed: Mutex<Position>,
-    /// The end of the last chunk of the run before.
-    recovered: Position,
+    /// Where the last chunk of the run before ends.
+    recovered: Recovered,
     /// Chunks on the disk with the space that they take.
     chunks: Mutex<BTreeMap<u64, u64>>,
+    /// Chunks that are loaded and kept, and since when.
+    loaded: Mutex<BTreeMap<u64, Instant>>,
+    pauses: Pauses,
     full: AtomicBool,
     failing: AtomicBool,
     /// The highest chunk number ever tried.
@@ -208,6 +236,29 @@ impl Shared {
         lock(&self.chunks).values().sum()
     }
 
+    /// Deletes a chunk; fine if it is gone already.
+    fn delete(&self, number: u64) -> io::Result<()> {
+        match self.disk.remove(&chunk::path(&self.settings.dir, number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => lock(&self.chunks).remove(&number),
+        };
+        Ok(())
+    }
+
+    /// Whether a chunk more may be there; what is loaded and only kept makes room.
+    fn make_room(&self) -> bool {
+        let fits = || self.used_bytes() + self.settings.chunk_bytes <= self.settings.bytes_max;
+        while !fits() {
+            let Some((oldest, _)) = lock(&self.loaded).pop_first() else {
+                return false;
+            };
+            if self.delete(oldest).is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Where a chunk ends, if that is known: from the writer, from the scan at the start, or from
     /// the header of the chunk behind it.
     fn end_of(&self, number: u64) -> io::Result<Option<u64>> {
@@ -215,8 +266,8 @@ impl Shared {
         if number == committed.chunk {
             return Ok(Some(committed.offset));
         }
-        if number == self.recovered.chunk {
-            return Ok(Some(self.recovered.offset));
+        if number == self.recovered.end.chunk {
+            return Ok(Some(self.recovered.end.offset));
         }
         let next = lock(&self.chunks)
             .range(number + 1..)
@@ -242,6 +293,15 @@ impl Spool {
         disk: Arc<dyn Disk>,
         observer: Box<dyn Observer>,
     ) -> Result<Spool, OpenError> {
+        Spool::open_with(settings, disk, observer, PAUSES)
+    }
+
+    fn open_with(
+        settings: Settings,
+        disk: Arc<dyn Disk>,
+        observer: Box<dyn Observer>,
+        pauses: Pauses,
+    ) -> Result<Spool, OpenError> {
         let dir = settings.dir.clone();
         let at = |path: PathBuf| move |source| OpenError::Io { path, source };
         disk.create_dir(&dir).map_err(at(dir.clone()))?;
@@ -254,40 +314,27 @@ impl Spool {
             .into_iter()
             .collect();
         let id = chunk::load_id(&*disk, &dir, chunks.is_empty())?;
-        let seed = frame::seed(id);
-        let last = chunks.last_key_value().map_or(0, |(number, _)| *number);
-        let mut recovered = Position::default();
-        if last > 0 {
-            let path = chunk::path(&dir, last);
-            let file = disk.open_to_write(&path).map_err(at(path.clone()))?;
-            file.sync_data().map_err(at(path.clone()))?;
-            let mut window = Window::new(file);
-            let offset = window.scan_end(seed).map_err(at(path.clone()))?;
-            // Nobody writes behind it any more; many starts must not fill the spool with space kept free.
-            window.file.truncate(offset).map_err(at(path))?;
-            chunks.insert(last, offset);
-            recovered = Position {
-                chunk: last,
-                offset,
-            };
-        }
+        let highest = chunks.last_key_value().map_or(0, |(number, _)| *number);
+        let recovered = recover(&*disk, &dir, id, &mut chunks)?;
         let shared = Arc::new(Shared {
             id,
-            seed,
+            seed: frame::seed(id),
             group: Mutex::new(Group::new(&settings)),
             settings,
             disk,
             observer,
             wake_writer: Condvar::new(),
-            committed: Mutex::new(recovered),
+            committed: Mutex::new(recovered.end),
             recovered,
             chunks: Mutex::new(chunks),
+            loaded: Mutex::default(),
+            pauses,
             full: AtomicBool::new(false),
             failing: AtomicBool::new(false),
-            highest: AtomicU64::new(last),
+            highest: AtomicU64::new(highest),
             _lock: guard,
         });
-        let writer = write::start(Arc::clone(&shared)).map_err(at(dir))?;
+        let writer = write::start(Arc::clone(&shared), recovered.records).map_err(at(dir))?;
         Ok(Spool {
             shared,
             writer: Arc::new(Mutex::new(Some(writer))),
@@ -306,10 +353,17 @@ impl Spool {
         Appender::new(Arc::clone(&self.shared))
     }
 
-    /// A way out, from a position on.
+    /// A way out, from a position on that so many records lie before.
     #[must_use]
-    pub fn reader(&self, from: Position) -> Reader {
-        Reader::new(Arc::clone(&self.shared), from)
+    pub fn reader(&self, from: Position, records: u64) -> Reader {
+        Reader::new(Arc::clone(&self.shared), from, records)
+    }
+
+    /// Bytes behind the last record that were cut off when it was opened: of a group that a crash tore,
+    /// which nobody was told of, or of a last record that was damaged since.
+    #[must_use]
+    pub fn torn_bytes(&self) -> u64 {
+        self.shared.recovered.torn_bytes
     }
 
     /// The end of what readers are given.
@@ -353,22 +407,32 @@ impl Spool {
         self.shared.failing.load(Ordering::Relaxed)
     }
 
-    /// Deletes the chunks that lie wholly before a position.
+    /// Takes what lies before a position as loaded: chunks that lie wholly before it are deleted once
+    /// they were kept for long enough. After a restart that time begins anew.
     ///
     /// # Errors
     /// Where one cannot be deleted; it is tried again with the next call.
     pub fn release(&self, before: Position) -> io::Result<()> {
         let limit = before.chunk.min(self.committed().chunk);
-        let done: Vec<u64> = lock(&self.shared.chunks)
-            .range(..limit)
-            .map(|(number, _)| *number)
-            .collect();
+        let now = clock::monotonic();
+        let done: Vec<u64> = {
+            let chunks = lock(&self.shared.chunks);
+            let mut loaded = lock(&self.shared.loaded);
+            loaded.retain(|number, _| *number < limit && chunks.contains_key(number));
+            for (number, _) in chunks.range(..limit) {
+                loaded.entry(*number).or_insert(now);
+            }
+            let keep = self.shared.settings.keep;
+            let is_due = |since: Instant| now.saturating_duration_since(since) >= keep;
+            loaded
+                .iter()
+                .filter(|(_, since)| is_due(**since))
+                .map(|(number, _)| *number)
+                .collect()
+        };
         for number in done {
-            let path = chunk::path(&self.shared.settings.dir, number);
-            match self.shared.disk.remove(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => lock(&self.shared.chunks).remove(&number),
-            };
+            self.shared.delete(number)?;
+            lock(&self.shared.loaded).remove(&number);
         }
         Ok(())
     }

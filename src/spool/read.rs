@@ -19,8 +19,18 @@ pub struct Damage {
     pub regions: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Places where a chunk is gone.
+    /// Places where chunks are gone.
     pub missing: u64,
+    /// Records that are known to have been there, from the count in a later chunk's header.
+    pub records: u64,
+}
+
+impl Damage {
+    /// Whether there is any.
+    #[must_use]
+    pub fn is_some(&self) -> bool {
+        *self != Damage::default()
+    }
 }
 
 /// Records that were read. To be used again and again.
@@ -30,6 +40,8 @@ pub struct Batch {
     records: Vec<(Position, Range<usize>)>,
     /// The position behind the last record.
     pub end: Position,
+    /// How many records lie before that, in the whole life of the spool.
+    pub end_records: u64,
     /// What was passed over on the way.
     pub damage: Damage,
 }
@@ -54,10 +66,11 @@ impl Batch {
             .map(|(position, range)| (*position, self.bytes.get(range.clone()).unwrap_or_default()))
     }
 
-    fn clear(&mut self, position: Position) {
+    fn clear(&mut self, position: Position, records: u64) {
         self.bytes.clear();
         self.records.clear();
         self.end = position;
+        self.end_records = records;
         self.damage = Damage::default();
     }
 }
@@ -76,14 +89,16 @@ pub struct ReadError {
 pub struct Reader {
     shared: Arc<Shared>,
     position: Position,
+    records: u64,
     open: Option<(u64, Window)>,
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, position: Position) -> Reader {
+    pub(super) fn new(shared: Arc<Shared>, position: Position, records: u64) -> Reader {
         Reader {
             shared,
             position,
+            records,
             open: None,
         }
     }
@@ -99,107 +114,140 @@ impl Reader {
         records_max: usize,
         bytes_max: usize,
     ) -> Result<(), ReadError> {
-        batch.clear(self.position);
+        batch.clear(self.position, self.records);
+        let read = self.fill(batch, records_max, bytes_max);
+        batch.end = self.position;
+        batch.end_records = self.records;
+        let Err((chunk, source)) = read else {
+            return Ok(());
+        };
+        self.open = None;
+        // What was read before the fault is given out first; the next call meets the fault again.
+        if !batch.is_empty() || batch.damage.is_some() {
+            return Ok(());
+        }
+        Err(ReadError {
+            path: chunk::path(&self.shared.settings.dir, chunk),
+            source,
+        })
+    }
+
+    fn fill(
+        &mut self,
+        batch: &mut Batch,
+        records_max: usize,
+        bytes_max: usize,
+    ) -> Result<(), (u64, io::Error)> {
         while self.position < self.shared.committed() {
-            let start = self.position;
-            let chunk = match self.find() {
-                Some(chunk) => chunk,
-                None => break,
+            let Some(number) = self.chunk_from(self.position.chunk) else {
+                return Ok(());
             };
-            let read = self.read_chunk(chunk, batch, records_max, bytes_max);
-            let done = read.map_err(|source| {
-                self.position = start;
-                self.open = None;
-                ReadError {
-                    path: chunk::path(&self.shared.settings.dir, chunk),
-                    source,
-                }
-            })?;
-            batch.end = self.position;
-            if !done {
-                break;
+            let at = |error| (number, error);
+            if number != self.position.chunk {
+                self.enter(number, batch).map_err(at)?;
             }
+            if !self.read_chunk(batch, records_max, bytes_max).map_err(at)? {
+                return Ok(());
+            }
+            let Some(next) = self.chunk_from(number + 1) else {
+                return Ok(());
+            };
+            self.enter(next, batch).map_err(|error| (next, error))?;
         }
         Ok(())
     }
 
-    /// The first chunk on disk that the position is in or before.
-    fn find(&self) -> Option<u64> {
+    /// The first chunk on disk from a number on that holds something committed.
+    fn chunk_from(&self, number: u64) -> Option<u64> {
+        let last = self.shared.committed().chunk;
         lock(&self.shared.chunks)
-            .range(self.position.chunk..)
+            .range(number..=last.max(number))
             .next()
             .map(|(number, _)| *number)
+            .filter(|number| *number <= last)
     }
 
-    /// Reads on in a chunk; whether its end was reached and another may follow.
+    /// Goes to the start of a chunk; its header tells what is missing before it.
+    fn enter(&mut self, number: u64, batch: &mut Batch) -> io::Result<()> {
+        let id = self.shared.id;
+        match chunk::header_of(&*self.window(number)?.file, number, id)? {
+            Some(header) => {
+                let follows = header.previous <= self.position.chunk;
+                batch.damage.missing += u64::from(!follows);
+                batch.damage.records += header.records_before.saturating_sub(self.records);
+                self.records = header.records_before;
+            }
+            // The start of a chunk that was given up before it held anything.
+            None if self.shared.end_of(number)? == Some(HEADER_BYTES) => {}
+            None => {
+                batch.damage.regions += 1;
+                batch.damage.bytes += HEADER_BYTES;
+            }
+        }
+        self.position = Position {
+            chunk: number,
+            offset: HEADER_BYTES,
+        };
+        Ok(())
+    }
+
+    fn window(&mut self, number: u64) -> io::Result<&mut Window> {
+        let open = match self.open.take() {
+            Some(open) if open.0 == number => open,
+            _ => {
+                let path = chunk::path(&self.shared.settings.dir, number);
+                (number, Window::new(self.shared.disk.open(&path)?))
+            }
+        };
+        Ok(&mut self.open.insert(open).1)
+    }
+
+    /// Reads on in the chunk that the position is in; whether it was read to its end and others follow.
     fn read_chunk(
         &mut self,
-        number: u64,
         batch: &mut Batch,
         records_max: usize,
         bytes_max: usize,
     ) -> io::Result<bool> {
         let shared = Arc::clone(&self.shared);
-        if self.open.as_ref().is_none_or(|(open, _)| *open != number) {
-            let file = shared
-                .disk
-                .open(&chunk::path(&shared.settings.dir, number))?;
-            self.open = Some((number, Window::new(file)));
-        }
-        let Some((_, window)) = &mut self.open else {
-            return Ok(false);
+        let (mut position, mut records) = (self.position, self.records);
+        position.offset = position.offset.max(HEADER_BYTES);
+        let is_live = position.chunk == shared.committed().chunk;
+        let window = self.window(position.chunk)?;
+        let end = match shared.end_of(position.chunk)? {
+            Some(end) => end,
+            None => window.scan_end(shared.seed)?.0,
         };
-        if number != self.position.chunk {
-            let header = chunk::header_of(&*window.file, number, shared.id)?;
-            let follows = header.is_some_and(|header| header.previous <= self.position.chunk);
-            batch.damage.missing += u64::from(!follows && self.position.chunk != 0);
-            self.position = Position {
-                chunk: number,
-                offset: 0,
-            };
-        }
-        self.position.offset = self.position.offset.max(HEADER_BYTES);
-        let is_live = number == shared.committed().chunk;
-        let end = match shared.end_of(number)? {
-            Some(end) => Some(end),
-            None => Some(window.scan_end(shared.seed)?),
-        }
-        .unwrap_or(HEADER_BYTES);
-        while self.position.offset < end {
-            if batch.records.len() >= records_max || batch.bytes.len() >= bytes_max {
-                return Ok(false);
+        let outcome = loop {
+            if position.offset >= end {
+                break Ok(!is_live);
             }
-            let at = self.position.offset;
-            let bytes = window.frame(at, end)?;
+            if batch.records.len() >= records_max || batch.bytes.len() >= bytes_max {
+                break Ok(false);
+            }
+            let at = position.offset;
+            let bytes = match window.frame(at, end) {
+                Ok(bytes) => bytes,
+                Err(error) => break Err(error),
+            };
             if let Some(payload) = frame::payload(bytes, shared.seed) {
                 let start = batch.bytes.len();
                 batch.bytes.extend_from_slice(payload);
-                batch
-                    .records
-                    .push((self.position, start..batch.bytes.len()));
-                self.position.offset = at + (FRAME_BYTES + payload.len()) as u64;
-            } else {
-                let next = window.resync(at + 1, end, shared.seed)?.unwrap_or(end);
-                batch.damage.regions += 1;
-                batch.damage.bytes += next - at;
-                self.position.offset = next;
+                batch.records.push((position, start..batch.bytes.len()));
+                position.offset = at + (FRAME_BYTES + payload.len()) as u64;
+                records += 1;
+                continue;
             }
-        }
-        if is_live {
-            return Ok(false);
-        }
-        // The end of this chunk is the beginning of the next; none there yet: it stays here.
-        let next = lock(&shared.chunks)
-            .range(number + 1..)
-            .next()
-            .map(|(next, _)| *next);
-        if let Some(next) = next.filter(|next| *next <= shared.committed().chunk) {
-            self.position = Position {
-                chunk: next,
-                offset: HEADER_BYTES,
+            let next = match window.resync(at + 1, end, shared.seed) {
+                Ok(next) => next.unwrap_or(end),
+                Err(error) => break Err(error),
             };
-        }
-        Ok(next.is_some())
+            batch.damage.regions += 1;
+            batch.damage.bytes += next - at;
+            position.offset = next;
+        };
+        (self.position, self.records) = (position, records);
+        outcome
     }
 }
 
@@ -290,15 +338,17 @@ impl Window {
         Ok(None)
     }
 
-    /// Where the last valid record of a whole chunk ends.
-    pub(super) fn scan_end(&mut self, seed: u32) -> io::Result<u64> {
+    /// Where the last valid record of a whole chunk ends, and how many valid ones there are.
+    pub(super) fn scan_end(&mut self, seed: u32) -> io::Result<(u64, u64)> {
         let size = self.file.size()?;
         let mut at = HEADER_BYTES;
         let mut end = HEADER_BYTES;
+        let mut records = 0;
         while at < size {
             if let Some(payload) = frame::payload(self.frame(at, size)?, seed) {
                 at += (FRAME_BYTES + payload.len()) as u64;
                 end = at;
+                records += 1;
             } else {
                 match self.resync(at + 1, size, seed)? {
                     Some(next) => at = next,
@@ -306,7 +356,7 @@ impl Window {
                 }
             }
         }
-        Ok(end)
+        Ok((end, records))
     }
 
     /// Whether a byte between two offsets is not zero.

@@ -21,7 +21,7 @@ pub struct ChunkReport {
     pub torn_bytes: u64,
     /// What should have been records.
     pub corrupt: Damage,
-    /// Whether the header is sound.
+    /// Whether both copies of the header are sound.
     pub header_is_sound: bool,
 }
 
@@ -82,11 +82,12 @@ pub fn verify(dir: &Path, disk: &dyn Disk) -> Result<Vec<ChunkReport>, OpenError
             None => None,
         };
         let file = disk.open(&chunk::path(dir, number)).map_err(at)?;
-        let header_is_sound = chunk::header_of(&*file, number, id).map_err(at)?.is_some();
+        let copies = chunk::header_copies(&*file, number, id).map_err(at)?;
+        let header_is_sound = copies.iter().all(Option::is_some);
         let mut window = Window::new(file);
         let end = match stated_end {
             Some(end) => end,
-            None => window.scan_end(seed).map_err(at)?,
+            None => window.scan_end(seed).map_err(at)?.0,
         };
         let mut report = ChunkReport {
             number,

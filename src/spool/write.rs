@@ -14,12 +14,6 @@ use super::{
 };
 use crate::clock;
 
-/// How long after a failed attempt no new chunk is tried.
-const RETRY_PAUSE: Duration = Duration::from_millis(250);
-
-/// How often a spool that is full or failing is tried without a hit.
-const PROBE_PERIOD: Duration = Duration::from_secs(1);
-
 /// A buffer that grew beyond this is not kept for the next group.
 const BUFFER_KEPT_BYTES: usize = PENDING_BYTES_MAX / 8;
 
@@ -28,6 +22,8 @@ struct Writer {
     live: Option<Live>,
     /// The last chunk, and where what was acknowledged in it ends.
     last: Position,
+    /// Records acknowledged since the spool was made.
+    records: u64,
     retry_at: Option<Instant>,
 }
 
@@ -39,12 +35,14 @@ struct Live {
     before: Position,
 }
 
-pub(super) fn start(shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
+/// Starts the writer of a spool that so many records were acknowledged in.
+pub(super) fn start(shared: Arc<Shared>, records: u64) -> io::Result<JoinHandle<()>> {
     let last = shared.committed();
     let mut writer = Writer {
         shared,
         live: None,
         last,
+        records,
         retry_at: None,
     };
     thread::Builder::new()
@@ -80,6 +78,9 @@ impl Writer {
             for thread in &taken.threads {
                 thread.tell(taken.number, outcome);
             }
+            if outcome.is_ok() {
+                self.records += taken.records;
+            }
             if outcome.is_ok() && taken.records > 0 {
                 let wait = taken
                     .first_append
@@ -94,13 +95,13 @@ impl Writer {
     }
 
     /// Waits for a group and swaps its bytes with an empty buffer; `None` once the spool is closed.
-    /// While the spool is full or failing, an empty group comes every [`PROBE_PERIOD`].
+    /// While the spool is full or failing, an empty group comes every `Pauses::probe`.
     fn take(&self, bytes: &mut Vec<u8>) -> Option<Taken> {
         let shared = &self.shared;
         let troubled =
             shared.full.load(Ordering::Relaxed) || shared.failing.load(Ordering::Relaxed);
         let period = if troubled {
-            PROBE_PERIOD
+            shared.pauses.probe
         } else {
             Duration::MAX
         };
@@ -152,7 +153,7 @@ impl Writer {
         self.rotate()?;
         self.write(bytes).map_err(|error| {
             self.give_up(&error);
-            self.retry_at = Some(clock::monotonic() + RETRY_PAUSE);
+            self.retry_at = Some(clock::monotonic() + self.shared.pauses.retry);
             failure(&error)
         })
     }
@@ -175,26 +176,27 @@ impl Writer {
         Ok(())
     }
 
-    /// Leaves a chunk that failed for good. One that holds nothing is deleted, so that a disk that
-    /// fails for long does not fill the spool.
+    /// Leaves a chunk that failed for good, and cuts it off behind what was acknowledged. One that holds
+    /// nothing is deleted, so that a disk that fails for long does not fill the spool.
     fn give_up(&mut self, error: &io::Error) {
         self.failed(error, "the spool gives a chunk up");
-        if let Some(live) = self.live.take()
-            && live.end == HEADER_BYTES
-        {
+        let Some(live) = self.live.take() else {
+            return;
+        };
+        if live.end == HEADER_BYTES {
             self.last = live.before;
             self.forget(live.number);
+        } else if live.file.truncate(live.end).is_ok() {
+            lock(&self.shared.chunks).insert(live.number, live.end);
         }
     }
 
     /// Deletes what is left of a chunk; its number is not used again. Where even that fails it takes
     /// space until a later start, and its reader finds that it holds nothing.
     fn forget(&self, number: u64) {
-        let dir = &self.shared.settings.dir;
-        if self.shared.disk.remove(&chunk::path(dir, number)).is_ok() {
-            lock(&self.shared.chunks).remove(&number);
+        if self.shared.delete(number).is_ok() {
             // A name that comes back after a crash is harmless, see `Header::end_of`.
-            self.shared.disk.sync_dir(dir).ok();
+            self.shared.disk.sync_dir(&self.shared.settings.dir).ok();
         }
     }
 
@@ -211,7 +213,7 @@ impl Writer {
     /// Starts the next chunk: durable, with its name, before its first record.
     fn rotate(&mut self) -> Result<(), AppendError> {
         let settings = &self.shared.settings;
-        if self.shared.used_bytes() + settings.chunk_bytes > settings.bytes_max {
+        if !self.shared.make_room() {
             return Err(AppendError::Full);
         }
         let now = clock::monotonic();
@@ -236,7 +238,7 @@ impl Writer {
             }
             Err(error) => {
                 self.failed(&error, "the spool cannot start a chunk");
-                self.retry_at = Some(now + RETRY_PAUSE);
+                self.retry_at = Some(now + self.shared.pauses.retry);
                 self.live = None;
                 lock(&self.shared.chunks).insert(number, settings.chunk_bytes);
                 self.forget(number);
@@ -251,6 +253,7 @@ impl Writer {
             number,
             previous: self.last.chunk,
             previous_end: self.last.offset,
+            records_before: self.records,
         };
         let file = disk.create(&chunk::path(&settings.dir, number), settings.chunk_bytes)?;
         file.write_all_at(&header.encode(self.shared.id), 0)?;

@@ -53,7 +53,7 @@ async fn verify_reports_each_chunk_and_ends_with_1_where_something_is_damaged() 
     assert!(String::from_utf8_lossy(&sound.stdout).contains(": 3 records, "));
     let chunk = spool.join("0000000000000001.chunk");
     let mut bytes = std::fs::read(&chunk).unwrap();
-    bytes[100] ^= 1;
+    bytes[200] ^= 1;
     std::fs::write(&chunk, bytes).unwrap();
     let damaged = verify().await;
     assert_eq!(damaged.status.code(), Some(1));

@@ -20,6 +20,7 @@ async fn spool(dir: &std::path::Path, payloads: Vec<Vec<u8>>) {
         ack: Ack::Disk,
         bytes_max: 1 << 30,
         chunk_bytes: 4 << 20,
+        keep: std::time::Duration::ZERO,
     };
     let spool = Spool::open(settings, std::sync::Arc::new(RealDisk), Box::new(Quiet)).unwrap();
     let local = tokio::task::LocalSet::new();

@@ -211,12 +211,14 @@ create table avtryck.spool_position (
     spool_id uuid primary key,
     chunk bigint not null,
     byte_offset bigint not null,
+    records bigint not null,
     updated_at timestamptz not null
 );
 comment on table avtryck.spool_position is 'Up to where each spool is loaded. Changed in the transaction that stores the rows, so each record becomes one row.';
 comment on column avtryck.spool_position.spool_id is 'The ID in the directory of the spool.';
 comment on column avtryck.spool_position.chunk is 'Number of the chunk.';
 comment on column avtryck.spool_position.byte_offset is 'Offset in the chunk.';
+comment on column avtryck.spool_position.records is 'How many records lie before it in the whole life of the spool.';
 comment on column avtryck.spool_position.updated_at is 'When the last batch was loaded.';
 
 create table avtryck.rejected_hit (
