@@ -542,3 +542,6 @@ impl Keys<'_, '_> {
         Some(device.key)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use super::stream::Stream;
 use super::timer::Wheel;
 use super::{Edge, Peer, Worker, router};
+use crate::clock;
 use crate::spool::Spool;
 
 /// Time for a request's header, and for the next request of a connection to begin.
@@ -44,6 +45,9 @@ const BACKLOG: i32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Time that requests in flight have once the collector stops.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(4);
+/// How long after that a connection without a request stays open: a request that its client has sent by
+/// then is answered, with the word that it was the last.
+const DRAIN_IDLE_TIME: Duration = Duration::from_secs(1);
 
 /// Tells the edge threads to stop, once it holds true.
 pub type Drain = watch::Receiver<bool>;
@@ -195,7 +199,7 @@ pub fn run(
             worker: Rc::new(Worker { edge, appender }),
             wheel: Wheel::new(),
             limits,
-            draining: Rc::new(Notify::new()),
+            draining: Rc::default(),
             open: Rc::new(Cell::new(0)),
             closed: Rc::new(Notify::new()),
         };
@@ -213,7 +217,7 @@ struct Thread {
     worker: Rc<Worker>,
     wheel: Wheel,
     limits: Arc<Limits>,
-    draining: Rc<Notify>,
+    draining: Rc<Draining>,
     open: Rc<Cell<usize>>,
     closed: Rc<Notify>,
 }
@@ -286,10 +290,14 @@ impl Thread {
     }
 
     async fn drain(&self) {
+        self.draining.replies_close.set(true);
+        let started = clock::monotonic();
         let idle = async {
             while self.open.get() > 0 {
                 // Asked again each time: a connection that was just accepted did not hear it yet.
-                self.draining.notify_waiters();
+                if started.elapsed() >= DRAIN_IDLE_TIME {
+                    self.draining.idle_ones_close.notify_waiters();
+                }
                 let again = tokio::time::sleep(ACCEPT_PAUSE);
                 tokio::select! {
                     () = self.closed.notified() => {}
@@ -306,10 +314,19 @@ impl Thread {
     }
 }
 
+/// What connections hear of the stop.
+#[derive(Default)]
+struct Draining {
+    /// Each reply is the last one of its connection.
+    replies_close: Cell<bool>,
+    /// Connections without a request are closed.
+    idle_ones_close: Notify,
+}
+
 struct Connection {
     worker: Rc<Worker>,
     wheel: Wheel,
-    draining: Rc<Notify>,
+    draining: Rc<Draining>,
     peer: Peer,
 }
 
@@ -334,10 +351,10 @@ impl Connection {
         let worn = Rc::new(Notify::new());
         let requests = Cell::new(0_u32);
         let (worker, peer) = (Rc::clone(&self.worker), self.peer);
-        let worn_out = Rc::clone(&worn);
+        let (worn_out, draining) = (Rc::clone(&worn), Rc::clone(&self.draining));
         let service = service_fn(move |request| {
             requests.set(requests.get() + 1);
-            let is_last = requests.get() == CONNECTION_REQUESTS_MAX;
+            let is_last = requests.get() == CONNECTION_REQUESTS_MAX || draining.replies_close.get();
             if is_last {
                 worn_out.notify_one();
             }
@@ -380,7 +397,7 @@ impl Connection {
     async fn ends(&self, worn: &Notify) {
         tokio::select! {
             biased;
-            () = self.draining.notified() => {}
+            () = self.draining.idle_ones_close.notified() => {}
             () = worn.notified() => {}
             () = self.wheel.sleep(CONNECTION_TIME_MAX) => {}
         }

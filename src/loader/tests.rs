@@ -1,0 +1,257 @@
+//! The loader over a connection to Postgres that breaks at any byte, and beside another loader.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UnixStream};
+
+use super::*;
+use crate::hit::Kind;
+use crate::postgres::embedded::testing;
+use crate::spool::{Ack, Observer, RealDisk, Settings};
+
+struct Quiet;
+
+impl Observer for Quiet {
+    fn committed(&self, _: u64, _: Duration, _: Duration) {}
+    fn failed(&self, _: &std::io::Error) {}
+}
+
+fn spool(dir: &std::path::Path) -> Spool {
+    let settings = Settings {
+        dir: dir.to_owned(),
+        ack: Ack::Disk,
+        bytes_max: 64 << 20,
+        chunk_bytes: 1 << 20,
+        keep: Duration::ZERO,
+    };
+    Spool::open(settings, Arc::new(RealDisk), Box::new(Quiet)).unwrap()
+}
+
+fn loader(spool: &Spool, config: tokio_postgres::Config) -> Loader {
+    Loader {
+        spool: spool.clone(),
+        database: Arc::new(Database::Url(Box::new(config))),
+        tables: Arc::new(ArcSwap::from_pointee(Tables::default())),
+        batch_rows: 1000,
+        batch_wait: Duration::from_millis(1),
+        client_ip: ClientIp::None,
+        metrics: Arc::new(Metrics::new().unwrap()),
+        progress: Arc::default(),
+    }
+}
+
+/// Loads what one batch allows over one connection.
+async fn load_once(loader: &Loader) -> anyhow::Result<()> {
+    let (_stop, mut stopped) = watch::channel(true);
+    loader.session(&mut stopped, &mut PAUSE_MIN.clone()).await
+}
+
+/// Appends hits named by number, one of them with an event ID, one only to be counted, and one that
+/// Postgres refuses.
+async fn append(spool: &Spool, numbers: std::ops::Range<u64>) {
+    let appender = spool.appender();
+    let deliver = tokio::task::spawn_local(appender.deliver());
+    let encoders = numbers.map(|number| {
+        move |out: &mut Vec<u8>| {
+            let mut hit = Hit::new(clock::now(), Kind::Event, "site");
+            if number % 4 != 3 {
+                hit.permit = Permit::MEASURE;
+                hit.event_name = format!("{number}").into();
+            }
+            match number % 4 {
+                1 => hit.event_id = format!("id-{number}").into(),
+                2 => hit.params = "{\"broken\":".into(),
+                _ => {}
+            }
+            hit.encode(out);
+        }
+    });
+    appender.append_all(encoders).unwrap().await.unwrap();
+    deliver.abort();
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    ToPostgres,
+    FromPostgres,
+}
+
+/// Where the proxy cuts: so many bytes behind the start of the transaction, and how many there were.
+#[derive(Default)]
+struct Cut {
+    after: AtomicU64,
+    seen: AtomicU64,
+    /// From when on bytes count: the loader has begun its transaction.
+    begun: AtomicBool,
+}
+
+/// A proxy in front of Postgres's socket that breaks a connection after so many bytes of the
+/// transaction in one way.
+async fn proxy(target: std::path::PathBuf, way: Way, cut: Arc<Cut>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::task::spawn_local(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            client.set_nodelay(true).unwrap();
+            let server = UnixStream::connect(&target).await.unwrap();
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            let up = Arc::clone(&cut);
+            let down = Arc::clone(&cut);
+            tokio::task::spawn_local(async move {
+                tokio::select! {
+                    () = pump(&mut from_client, &mut to_server, &up, way == Way::ToPostgres, true) => {}
+                    () = pump(&mut from_server, &mut to_client, &down, way == Way::FromPostgres, false) => {}
+                }
+            });
+        }
+    });
+    address
+}
+
+async fn pump(
+    from: &mut (impl tokio::io::AsyncRead + Unpin),
+    to: &mut (impl tokio::io::AsyncWrite + Unpin),
+    cut: &Cut,
+    counts: bool,
+    is_client: bool,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        let mut bytes = &buffer[..read];
+        if is_client && !cut.begun.load(Ordering::Relaxed) {
+            let begins = b"START TRANSACTION";
+            let found = bytes.windows(begins.len()).any(|part| part == begins);
+            cut.begun.store(found, Ordering::Relaxed);
+        }
+        if counts && cut.begun.load(Ordering::Relaxed) {
+            let seen = cut.seen.fetch_add(read as u64, Ordering::Relaxed);
+            let room = cut.after.load(Ordering::Relaxed).saturating_sub(seen);
+            if room < read as u64 {
+                bytes = &bytes[..room as usize];
+                drop(to.write_all(bytes).await);
+                return;
+            }
+        }
+        if to.write_all(bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What has come of the hits: rows, distinct names, hits counted, hits set aside.
+async fn outcome(client: &Client) -> [i64; 4] {
+    let row = client
+        .query_one(
+            "select (select count(*) from avtryck.hit), \
+             (select count(distinct event_name) from avtryck.hit), \
+             (select coalesce(sum(hits), 0)::bigint from avtryck.hit_count), \
+             (select count(*) from avtryck.rejected_hit)",
+            &[],
+        )
+        .await
+        .unwrap();
+    [0, 1, 2, 3].map(|column| row.get(column))
+}
+
+async fn cut_everywhere(way: Way, step: usize) {
+    let postgres = testing::Database::migrated().await;
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir.path().join("spool"));
+    let socket = match &postgres.config.get_hosts()[0] {
+        tokio_postgres::config::Host::Unix(dir) => dir.join(".s.PGSQL.5432"),
+        tokio_postgres::config::Host::Tcp(host) => panic!("{host} is no socket"),
+    };
+    let cut = Arc::<Cut>::default();
+    let address = proxy(socket, way, Arc::clone(&cut)).await;
+    let mut config = postgres.config.clone();
+    let mut through = tokio_postgres::Config::new();
+    through
+        .host("127.0.0.1")
+        .port(address.port())
+        .user(config.get_user().unwrap())
+        .dbname(config.get_dbname().unwrap());
+    std::mem::swap(&mut config, &mut through);
+    let loader = loader(&spool, config);
+    let mut batches = 0;
+    let mut whole = 0;
+    for after in (0..).step_by(step) {
+        append(&spool, 4 * batches..4 * batches + 4).await;
+        batches += 1;
+        cut.after.store(after, Ordering::Relaxed);
+        cut.seen.store(0, Ordering::Relaxed);
+        cut.begun.store(false, Ordering::Relaxed);
+        let first = load_once(&loader).await;
+        if first.is_err() {
+            // The connection is sound from here on; what is true stands in Postgres.
+            cut.after.store(u64::MAX, Ordering::Relaxed);
+            load_once(&loader).await.unwrap();
+        } else {
+            // The cut lies behind the transaction.
+            whole += 1;
+        }
+        let batches = batches as i64;
+        assert_eq!(
+            outcome(&postgres.client).await,
+            [2 * batches, 2 * batches, batches, batches],
+            "{way:?}, cut after {after} bytes"
+        );
+        if whole > 3 {
+            break;
+        }
+    }
+    eprintln!("{way:?}: {} connections cut", batches - whole);
+    spool.close();
+}
+
+/// Each how many bytes the connection is cut: `LOADER_CUT_STEP=1` for every one.
+fn step() -> usize {
+    let given = std::env::var("LOADER_CUT_STEP");
+    given.map_or(11, |step| step.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_connection_cut_on_the_way_to_postgres_loses_nothing_and_loads_nothing_twice() {
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(cut_everywhere(Way::ToPostgres, step()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_connection_cut_on_the_way_from_postgres_loses_nothing_and_loads_nothing_twice() {
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(cut_everywhere(Way::FromPostgres, step()))
+        .await;
+}
+
+#[tokio::test]
+async fn two_loaders_of_one_spool_load_each_hit_once() {
+    let local = tokio::task::LocalSet::new();
+    let work = async {
+        let postgres = testing::Database::migrated().await;
+        let dir = tempfile::tempdir().unwrap();
+        let spool = spool(&dir.path().join("spool"));
+        let [one, two] = [(), ()].map(|()| loader(&spool, postgres.config.clone()));
+        let mut moved = 0;
+        for batch in 0..50 {
+            append(&spool, 4 * batch..4 * batch + 4).await;
+            let (first, second) = tokio::join!(load_once(&one), load_once(&two));
+            for outcome in [&first, &second] {
+                if let Err(error) = outcome {
+                    assert!(format!("{error:#}").contains("another loader"), "{error:#}");
+                    moved += 1;
+                }
+            }
+            assert!(first.is_ok() || second.is_ok());
+        }
+        assert!(moved > 0, "they never met");
+        assert_eq!(outcome(&postgres.client).await, [100, 100, 50, 50]);
+        spool.close();
+    };
+    local.run_until(work).await;
+}
