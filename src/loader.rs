@@ -33,7 +33,7 @@ use crate::spool::{Batch, Position, Reader, Spool};
 /// How much larger a batch may be while the loader is behind.
 const BATCHES_WHEN_BEHIND: usize = 4;
 /// Payload of a batch, in bytes.
-const BATCH_BYTES_MAX: usize = 32 * 1024 * 1024;
+const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Dimension keys that are remembered as stored.
 const KNOWN_KEYS_MAX: usize = 262_144;
 /// The first and the longest pause after an error.

@@ -36,6 +36,8 @@ pub struct Plan {
     pub connections: usize,
     /// Requests a second over all connections; as fast as replies come where there is none.
     pub rate: Option<f64>,
+    /// Bytes that each page's URL is longer, up to 2,000, to fill a spool with fewer hits.
+    pub padding: usize,
 }
 
 /// What came of it.
@@ -147,6 +149,16 @@ async fn one_connection(
     outcome
 }
 
+/// Sends one pixel without a name over a connection of its own; the reply's status, if there is one.
+pub async fn one(address: SocketAddr, site: &str) -> Option<u16> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let request = format!("GET /p.gif?site={site} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+    let mut buffer = Vec::new();
+    let exchange = exchange(&mut stream, request.as_bytes(), &mut buffer);
+    let reply = tokio::time::timeout(REPLY_TIME_MAX, exchange).await;
+    Some(reply.ok()?.ok()?.status)
+}
+
 /// When each request of a connection is due.
 struct Schedule {
     period: Option<Duration>,
@@ -188,8 +200,9 @@ impl Schedule {
 /// A pixel as a phone's browser sends it behind a proxy that the collector trusts.
 fn request(plan: &Plan, number: u64) -> String {
     let Plan { site, prefix, .. } = plan;
+    let padding = "p".repeat(plan.padding);
     format!(
-        "GET /p.gif?site={site}&e={prefix}-{number}&u=https%3A%2F%2Fwww.{site}.example%2Fpage%2F{page} HTTP/1.1\r\n\
+        "GET /p.gif?site={site}&e={prefix}-{number}&u=https%3A%2F%2Fwww.{site}.example%2Fpage%2F{page}{padding} HTTP/1.1\r\n\
          Host: 127.0.0.1\r\n\
          User-Agent: Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{version}.0.0.0 Mobile Safari/537.36\r\n\
          X-Forwarded-For: 2.{a}.{b}.{c}\r\n\r\n",

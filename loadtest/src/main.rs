@@ -27,6 +27,9 @@ struct Arguments {
     /// Requests a second; without it as many as are answered.
     #[arg(long)]
     rate: Option<f64>,
+    /// Bytes that each page's URL is longer.
+    #[arg(long, default_value_t = 0)]
+    padding: usize,
     /// How long.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
@@ -43,6 +46,7 @@ fn main() -> std::io::Result<()> {
         prefix: arguments.prefix.clone(),
         connections: arguments.connections,
         rate: arguments.rate.filter(|rate| *rate > 0.0),
+        padding: arguments.padding,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

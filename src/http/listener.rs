@@ -7,13 +7,11 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
@@ -242,10 +240,15 @@ impl Thread {
             }
         }
         // Who has connected already is served: closing the listener would reset them.
-        while let Poll::Ready(Ok((stream, address))) =
-            poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await
-        {
-            if let Ok(permit) = Arc::clone(&self.limits.all).try_acquire_owned() {
+        // Asked of the system itself: the runtime may not have heard of the last ones yet.
+        let Ok(listener) = listener.into_std() else {
+            return;
+        };
+        while let Ok((stream, address)) = listener.accept() {
+            if let Ok(permit) = Arc::clone(&self.limits.all).try_acquire_owned()
+                && stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
                 self.open(stream, address, permit);
             }
         }

@@ -9,6 +9,7 @@
 )]
 
 mod browser;
+mod chaos;
 mod command_line;
 mod consent;
 mod device_differential;

@@ -152,6 +152,14 @@ impl Collector {
         self.child.id().unwrap()
     }
 
+    /// Memory that it holds, in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
+        kilobytes.parse::<u64>().unwrap() * 1024
+    }
+
     /// Sends SIGTERM and waits for the end; the directory and the log are the caller's.
     pub(crate) async fn stop(mut self) -> (ExitStatus, tempfile::TempDir, String) {
         self.signal("TERM");
@@ -225,6 +233,15 @@ impl Collector {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("{sql} answers {last:?} and not {number}");
+    }
+
+    /// Waits until its database can be reached.
+    pub(crate) async fn until_up(&self) {
+        let started = Instant::now();
+        while !self.is_up().await {
+            assert!(started.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn is_up(&self) -> bool {
