@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint fetch fmt clean-data
+.PHONY: help run build test chaos lint fetch fmt clean-data
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,16 @@ test: ## install, fetch, lint and run every test
 	@script/fetch rules test geodata
 	@$(MAKE) --no-print-directory lint
 	@cargo test --workspace --locked
+
+KILLS ?= 1000
+OUTAGE_BYTES ?= 2147483648
+SEEDS ?= 300000
+
+chaos: ## kill it, starve it, cut its connections: the tests of the promise with large figures
+	@script/setup test
+	@script/fetch rules test geodata
+	@SPOOL_SEEDS=$(SEEDS) LOADER_CUT_STEP=1 cargo test --locked --lib -- simulation loader:: --nocapture
+	@CHAOS_KILLS=$(KILLS) CHAOS_OUTAGE_BYTES=$(OUTAGE_BYTES) cargo test --locked --test it -- chaos --nocapture --test-threads 1
 
 fmt: ## format the code
 	@cargo fmt --all

@@ -281,7 +281,6 @@ async fn a_long_outage_of_postgres_costs_disk_and_no_memory_and_is_caught_up_wit
     postgres.stop().await.unwrap();
     if bytes.is_some() {
         assert!(restart <= Duration::from_secs(5), "{restart:?}");
-        assert!(drain_rate > fill_rate);
     }
 }
 

@@ -143,3 +143,132 @@ async fn hits_of_a_killed_collector_are_loaded_once_by_the_next() {
         75
     );
 }
+
+#[tokio::test]
+async fn a_batch_of_twenty_thousand_with_many_bad_hits_loads_all_the_others() {
+    let dir = tempdir();
+    std::fs::write(dir.path().join("avtryck.toml"), config(dir.path(), SITES)).unwrap();
+    let is_bad = |n: usize| n % 331 == 17 || (9000..9020).contains(&n) || n == 19_999;
+    let payloads = (0..20_000).map(|n| {
+        let mut hit = Hit::new(clock::now(), Kind::Event, "open");
+        hit.permit = Permit::MEASURE;
+        hit.event_name = format!("{n}").into();
+        if is_bad(n) {
+            match n % 4 {
+                0 => hit.page_url = "a\0b".into(),
+                1 => hit.params = "{\"broken\":".into(),
+                2 => hit.params = "{\"lone\":\"\\ud800\"}".into(),
+                _ => hit.received_at = clock::UnixMicros(i64::MAX),
+            }
+        }
+        encoded(&hit)
+    });
+    spool(dir.path(), payloads.collect()).await;
+    let bad = (0..20_000).filter(|n| is_bad(*n)).count();
+    let collector = Collector::start_in(dir).await;
+    let sound = 20_000 - bad as i64;
+    collector
+        .wait_for("select count(*) from avtryck.hit", sound)
+        .await;
+    for (sql, number) in [
+        ("select count(distinct event_name) from avtryck.hit", sound),
+        ("select count(*) from avtryck.rejected_hit", bad as i64),
+    ] {
+        assert_eq!(collector.number(sql).await, number, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn hostile_values_cost_no_good_hit_and_never_stop_the_loader() {
+    let collector = Collector::open().await;
+    let deep = format!(
+        "{{\"site\":\"open\",\"x\":{}{}}}",
+        "[".repeat(5000),
+        "]".repeat(5000)
+    );
+    let members: String = (0..10_000).map(|n| format!(",\"k{n}\":{n}")).collect();
+    let long = "å".repeat(300_000);
+    // Each body, and whether its event is taken; what is taken is a row.
+    let bodies: Vec<(Vec<u8>, bool)> = vec![
+        (br#"{"site":"open","e":"nul \u0000 inside"}"#.to_vec(), true),
+        (
+            b"{\"site\":\"open\",\"e\":\"raw \xff\xfe bytes\"}".to_vec(),
+            false,
+        ),
+        (
+            br#"{"site":"open","e":"lone \ud800 surrogate"}"#.to_vec(),
+            false,
+        ),
+        (
+            br#"{"site":"open","p":"lone \udc00 surrogate"}"#.to_vec(),
+            false,
+        ),
+        (br#"{"site":"open","price":1e400}"#.to_vec(), false),
+        (br#"{"site":"open","price":-1e308}"#.to_vec(), true),
+        (
+            br#"{"site":"open","n":123456789012345678901234567890}"#.to_vec(),
+            true,
+        ),
+        (br#"{"site":"open","e":{"an":"object"}}"#.to_vec(), true),
+        (br#"{"site":"open","":"", "k":"\u0000"}"#.to_vec(), true),
+        (br#"{"site":"open","k\u0000":1}"#.to_vec(), true),
+        (
+            br#"{"site":"open","e":"\u202e\ufeff\u0007"}"#.to_vec(),
+            true,
+        ),
+        (
+            format!(r#"{{"site":"open","u":"{long}"}}"#).into_bytes(),
+            true,
+        ),
+        (
+            format!(r#"{{"site":"open","{long}":1}}"#).into_bytes(),
+            true,
+        ),
+        (format!(r#"{{"site":"open"{members}}}"#).into_bytes(), true),
+        (deep.into_bytes(), false),
+        (br#"{"site":"open","site":"open"}"#.to_vec(), true),
+        (b"[]".to_vec(), false),
+        (b"".to_vec(), false),
+        (b"null".to_vec(), false),
+    ];
+    let mut rows = 0;
+    for (body, is_taken) in &bodies {
+        let reply = collector.post_bytes("/e", body).await;
+        let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
+        let expected: &[u16] = if *is_taken { &[204] } else { &[204, 400] };
+        assert!(expected.contains(&reply.status), "{shown}: {reply:?}");
+        assert!(*is_taken || reply.status == 400 || body == b"[]", "{shown}");
+        rows += i64::from(*is_taken);
+    }
+    for target in [
+        "/p.gif?site=open&e=%00",
+        "/p.gif?site=open&e=%ff%fe",
+        "/p.gif?site=open&e=%ed%a0%80",
+        "/p.gif?site=open&%00=%00",
+        "/p.gif?site=open&e=%",
+        "/p.gif?site=open&e=%zz&&&===",
+        "/p.gif?site=open&id=%00%00",
+        "/p.gif?site=open&ch_model=%22%00",
+    ] {
+        let reply = collector.get(target, &[]).await;
+        assert_eq!(reply.status, 200, "{target}");
+        rows += 1;
+    }
+    collector.get("/p.gif?site=open&e=last", &[]).await;
+    collector
+        .wait_for(
+            "select count(*) from avtryck.hit where event_name = 'last'",
+            1,
+        )
+        .await;
+    assert_eq!(
+        collector.number("select count(*) from avtryck.hit").await,
+        rows + 1
+    );
+    assert_eq!(
+        collector
+            .number("select count(*) from avtryck.rejected_hit")
+            .await,
+        0
+    );
+}

@@ -262,6 +262,17 @@ impl Collector {
         self.request("POST", target, headers, body).await
     }
 
+    /// Posts a body that need not be text.
+    pub(crate) async fn post_bytes(&self, target: &str, body: &[u8]) -> Reply {
+        let mut request = format!(
+            "POST {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        )
+        .into_bytes();
+        request.extend_from_slice(body);
+        raw(self.http, &request).await
+    }
+
     pub(crate) async fn request(
         &self,
         method: &str,
