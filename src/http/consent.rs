@@ -46,16 +46,18 @@ pub(crate) async fn answer(
         Method::POST => {
             check_origin(request, site)?;
             let permit = posted(request, body).await?;
-            let mut cookies = choice_cookie(request, site, permit);
-            if !permit.allows(Permit::STORE) {
-                cookies.extend(ended_cookies(request, site));
-            }
-            Ok(told(request, site, Some(permit)).with_cookie(cookies))
+            let ended = if permit.allows(Permit::STORE) {
+                Vec::new()
+            } else {
+                ended_cookies(request, site)
+            };
+            Ok(chose(request, site, permit).with_cookie(ended))
         }
         Method::DELETE => {
             check_origin(request, site)?;
-            let cookies = withdraw(worker, request, site).await?;
-            Ok(told(request, site, Some(Permit::NONE)).with_cookie(cookies))
+            withdraw(worker, request, site).await?;
+            let ended = ended_cookies(request, site);
+            Ok(chose(request, site, Permit::NONE).with_cookie(ended))
         }
         _ => Ok(told(request, site, None)),
     }
@@ -106,14 +108,9 @@ fn chosen(body: &[u8]) -> Option<Permit> {
         })
 }
 
-/// Puts the visitor's withdrawal into the spool and waits until it is there; the cookies that tell the
-/// browser. Every ID that the request proves is withdrawn: there may be one of the site's domain and
-/// one of the collector's host.
-async fn withdraw(
-    worker: &Worker,
-    request: &Request<'_>,
-    site: &Site,
-) -> Result<Vec<String>, Refusal> {
+/// Puts the visitor's withdrawal into the spool and waits until it is there. Every ID that the request
+/// proves is withdrawn: there may be one of the site's domain and one of the collector's host.
+async fn withdraw(worker: &Worker, request: &Request<'_>, site: &Site) -> Result<(), Refusal> {
     let edge = request.edge;
     let mut visitors: Vec<VisitorId> = Vec::new();
     for value in request.headers.cookies(&edge.config.cookie.name) {
@@ -131,12 +128,12 @@ async fn withdraw(
     if !hits.is_empty() {
         worker.record(&hits).await?;
     }
-    let mut cookies = choice_cookie(request, site, Permit::NONE);
-    cookies.extend(ended_cookies(request, site));
-    Ok(cookies)
+    Ok(())
 }
 
-fn choice_cookie(request: &Request<'_>, site: &Site, permit: Permit) -> Vec<String> {
+/// Sets the choice and tells it. Where a browser would not keep the cookie (in another site's page,
+/// over http) the reply tells what holds without it: it must not claim what it cannot do.
+fn chose(request: &Request<'_>, site: &Site, permit: Permit) -> Reply {
     let cookie = set_open_cookie(
         &request.edge.config.cookie.choice_name,
         &permit.to_string(),
@@ -144,7 +141,8 @@ fn choice_cookie(request: &Request<'_>, site: &Site, permit: Permit) -> Vec<Stri
         request.is_secure(),
         CHOICE_AGE_SECONDS,
     );
-    cookie.into_iter().collect()
+    let kept = cookie.is_some().then_some(permit);
+    told(request, site, kept).with_cookie(cookie)
 }
 
 /// What ends the visitor cookie, whether it was set for the site's domain or for the host alone.
@@ -160,7 +158,8 @@ fn ended_cookies(request: &Request<'_>, site: &Site) -> Vec<String> {
         .collect()
 }
 
-/// What a page view would be permitted now; `new` is the choice that this reply sets.
+/// What a page view without a consent string would be permitted now; `new` is the choice that this
+/// reply sets.
 fn told(request: &Request<'_>, site: &Site, new: Option<Permit>) -> Reply {
     let edge = request.edge;
     let new = new.map(|permit| permit.to_string());

@@ -9,6 +9,7 @@
 )]
 
 mod browser;
+mod choice;
 mod command_line;
 mod consent;
 mod device_differential;
