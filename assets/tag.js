@@ -87,9 +87,7 @@
     };
     phase = 3;
     setTimeout(open, 3000);
-    if (!window.fetch) return retry();
-    const body = JSON.stringify(hit);
-    fetch(base + cfg.event, { method: 'POST', mode: 'no-cors', credentials: 'include', keepalive: true, body })
+    fetch(base + cfg.event, { method: 'POST', mode: 'no-cors', credentials: 'include', keepalive: true, body: JSON.stringify(hit) })
       .then(open, retry);
   }
 
@@ -131,10 +129,9 @@
   });
 
   function moved() {
-    const now = url();
-    if (now === here) return;
+    if (url() === here) return;
     from = here;
-    here = now;
+    here = url();
     record();
   }
 

@@ -79,158 +79,163 @@ fn nothing(source: ConsentSource) -> [(Permit, ConsentSource); 4] {
     [(Permit::NONE, source); 4]
 }
 
+/// Checks every cell of a row, for each way to come to it.
+fn hold(row: &Row<'_>) {
+    for said in &row.said {
+        for rules in row.rules {
+            check(*said, rules, row.cells);
+        }
+    }
+}
+
 #[test]
-fn each_cell_of_the_decision_table_holds_for_each_way_to_come_to_it() {
-    use ConsentSource::{Choice, Default, Gdpr0, Gpp, Tcf};
-    let (full_text, store, gpp) = (full_string(), store_string(), gpp_string());
-    let (text, store, gpp) = (full_text.as_str(), store.as_str(), gpp.as_str());
+fn row_1_with_gdpr_0_that_counts_no_string_is_read() {
+    let (text, gpp) = (full_string(), gpp_string());
+    let tcf = [None, Some(""), Some(text.as_str()), Some("x")];
+    let gpp = [None, Some(""), Some(gpp.as_str())];
+    hold(&Row {
+        said: tcf
+            .into_iter()
+            .flat_map(|tcf| gpp.map(|gpp| [Some("0"), tcf, gpp, Some("2")]))
+            .collect(),
+        rules: &[TRUSTING],
+        cells: unasked(OUTSIDE, ConsentSource::Gdpr0),
+    });
+}
+
+#[test]
+fn row_2_a_tc_string_decides_whatever_gpp_says_beside_it() {
+    use ConsentSource::{Choice, Tcf};
+    let (text, store, gpp) = (full_string(), store_string(), gpp_string());
+    let (text, store, gpp) = (text.as_str(), store.as_str(), gpp.as_str());
+    let beside = [None, Some(""), Some("x"), Some(gpp)];
+    hold(&Row {
+        said: [None, Some(""), Some("0"), Some("1"), Some("yes")]
+            .into_iter()
+            .flat_map(|gdpr| beside.map(|gpp| [gdpr, Some(text), gpp, Some("7")]))
+            .collect(),
+        rules: &[RULES],
+        cells: full(Tcf),
+    });
+    // One that permits a part: the choice and it have nothing in common.
+    hold(&Row {
+        said: vec![
+            [None, Some(store), None, None],
+            [Some("1"), Some(store), Some(gpp), None],
+        ],
+        rules: &[RULES, TRUSTING],
+        cells: [
+            (Permit::STORE, Tcf),
+            (Permit::STORE, Tcf),
+            (Permit::NONE, Choice),
+            (Permit::NONE, Choice),
+        ],
+    });
+    // One that is no consent, even beside a GPP string that is.
     let cut = &text[..text.len() - 5];
     let trailing = format!("{text}B");
     let another = format!("{text}.x");
-    let usa = vectors::named("GPP without section 2: usnat,usca").string;
-    let table = [
-        // 1. gdpr=0 that counts: no string is read.
-        Row {
-            said: [None, Some(""), Some(text), Some("x")]
-                .into_iter()
-                .flat_map(|tcf| {
-                    [None, Some(""), Some(gpp)].map(|gpp| [Some("0"), tcf, gpp, Some("2")])
-                })
-                .collect(),
-            rules: &[TRUSTING],
-            cells: unasked(OUTSIDE, Gdpr0),
-        },
-        // 2. A TC string that permits all, whatever GPP says beside it.
-        Row {
-            said: [None, Some(""), Some("0"), Some("1"), Some("yes")]
-                .into_iter()
-                .flat_map(|gdpr| {
-                    [None, Some(""), Some("x"), Some(gpp)]
-                        .map(|gpp| [gdpr, Some(text), gpp, Some("7")])
-                })
-                .collect(),
-            rules: &[RULES],
-            cells: full(Tcf),
-        },
-        // 2. One that permits a part: the choice and it have nothing in common.
-        Row {
-            said: vec![
-                [None, Some(store), None, None],
-                [Some("1"), Some(store), Some(gpp), None],
-            ],
-            rules: &[RULES, TRUSTING],
-            cells: [
-                (Permit::STORE, Tcf),
-                (Permit::STORE, Tcf),
-                (Permit::NONE, Choice),
-                (Permit::NONE, Choice),
-            ],
-        },
-        // 2. One that is no consent, even beside a GPP string that is.
-        Row {
-            said: [cut, "x", "null", "=", &trailing, &another, gpp]
-                .into_iter()
-                .flat_map(|tcf| [None, Some(gpp)].map(|gpp| [Some("1"), Some(tcf), gpp, None]))
-                .collect(),
-            rules: &[RULES],
-            cells: nothing(Tcf),
-        },
-        Row {
-            said: vec![[None, Some(text), Some(gpp), None]],
-            rules: &[NO_VENDOR, OTHER_VENDOR],
-            cells: nothing(Tcf),
-        },
-        // 3. A GPP string whose section 2 permits all and is in force.
-        Row {
-            said: [
-                None,
-                Some(""),
-                Some("2"),
-                Some("7,2"),
-                Some("2, 6"),
-                Some("[2]"),
-            ]
+    hold(&Row {
+        said: [cut, "x", "null", "=", &trailing, &another, gpp]
+            .into_iter()
+            .flat_map(|tcf| [None, Some(gpp)].map(|gpp| [Some("1"), Some(tcf), gpp, None]))
+            .collect(),
+        rules: &[RULES],
+        cells: nothing(Tcf),
+    });
+    hold(&Row {
+        said: vec![[None, Some(text), Some(gpp), None]],
+        rules: &[NO_VENDOR, OTHER_VENDOR],
+        cells: nothing(Tcf),
+    });
+}
+
+#[test]
+fn row_3_a_gpp_string_decides_by_its_section_2_where_that_is_in_force() {
+    use ConsentSource::Gpp;
+    let (gpp, text) = (gpp_string(), full_string());
+    let gpp = gpp.as_str();
+    let in_force = [
+        None,
+        Some(""),
+        Some("2"),
+        Some("7,2"),
+        Some("2, 6"),
+        Some("[2]"),
+    ];
+    hold(&Row {
+        said: in_force
             .into_iter()
             .flat_map(|sid| [None, Some("0"), Some("1")].map(|gdpr| [gdpr, None, Some(gpp), sid]))
             .chain([[Some("1"), Some(""), Some(gpp), Some("2")]])
             .collect(),
-            rules: &[RULES],
-            cells: full(Gpp),
-        },
-        // 3. One that is not in force, has no section 2, or is malformed.
-        Row {
-            said: vec![
-                [None, None, Some(gpp), Some("7")],
-                [None, None, Some(gpp), Some("-1")],
-                [None, None, Some(gpp), Some("22")],
-                [None, None, Some(&usa), Some("2")],
-                [None, None, Some("DBAA"), None],
-                [None, None, Some("DBABMA"), None],
-                [None, None, Some("DBABMA~"), None],
-                [None, None, Some("x"), None],
-                [None, None, Some(text), None],
-                [
-                    None,
-                    None,
-                    gpp.rsplit_once('~').map(|(before, _)| before),
-                    None,
-                ],
-            ],
-            rules: &[RULES],
-            cells: nothing(Gpp),
-        },
-        Row {
-            said: vec![[None, None, Some(gpp), None]],
-            rules: &[NO_VENDOR, OTHER_VENDOR],
-            cells: nothing(Gpp),
-        },
-        // 4. A string is missing where one belongs.
-        Row {
-            said: vec![
-                [Some("1"), None, None, None],
-                [Some("1"), Some(""), None, None],
-                [Some("1"), Some(""), Some(""), Some("2")],
-                [Some("1"), None, Some(""), None],
-                [Some(""), None, None, None],
-                [Some("yes"), None, None, Some("2")],
-                [None, Some(""), None, None],
-                [None, Some(""), Some(""), None],
-            ],
-            rules: &[RULES, TRUSTING, NO_VENDOR],
-            cells: nothing(Tcf),
-        },
-        Row {
-            said: vec![[Some("0"), Some(""), None, None]],
-            rules: &[RULES],
-            cells: nothing(Tcf),
-        },
-        Row {
-            said: vec![
-                [None, None, Some(""), None],
-                [None, None, Some(""), Some("2")],
-            ],
-            rules: &[RULES, TRUSTING],
-            cells: nothing(Gpp),
-        },
-        // 5. Nothing is said, or gdpr=0 that does not count.
-        Row {
-            said: vec![[None; 4], [None, None, None, Some("2")]],
-            rules: &[RULES, TRUSTING, NO_VENDOR],
-            cells: unasked(DEFAULT, Default),
-        },
-        Row {
-            said: vec![[Some("0"), None, None, None]],
-            rules: &[RULES, NO_VENDOR],
-            cells: unasked(DEFAULT, Default),
-        },
-    ];
-    for row in table {
-        for said in &row.said {
-            for rules in row.rules {
-                check(*said, rules, row.cells);
-            }
-        }
-    }
+        rules: &[RULES],
+        cells: full(Gpp),
+    });
+    let usa = vectors::named("GPP without section 2: usnat,usca").string;
+    let one_short = gpp.rsplit_once('~').map(|(before, _)| before);
+    let malformed = ["DBAA", "DBABMA", "DBABMA~", "x", &text].map(Some);
+    hold(&Row {
+        said: ["7", "-1", "22"]
+            .map(|sid| [None, None, Some(gpp), Some(sid)])
+            .into_iter()
+            .chain([[None, None, Some(usa.as_str()), Some("2")]])
+            .chain(malformed.map(|gpp| [None, None, gpp, None]))
+            .chain([[None, None, one_short, None]])
+            .collect(),
+        rules: &[RULES],
+        cells: nothing(Gpp),
+    });
+    hold(&Row {
+        said: vec![[None, None, Some(gpp), None]],
+        rules: &[NO_VENDOR, OTHER_VENDOR],
+        cells: nothing(Gpp),
+    });
+}
+
+#[test]
+fn row_4_a_string_that_is_missing_where_one_belongs_is_no_consent() {
+    hold(&Row {
+        said: vec![
+            [Some("1"), None, None, None],
+            [Some("1"), Some(""), None, None],
+            [Some("1"), Some(""), Some(""), Some("2")],
+            [Some("1"), None, Some(""), None],
+            [Some(""), None, None, None],
+            [Some("yes"), None, None, Some("2")],
+            [None, Some(""), None, None],
+            [None, Some(""), Some(""), None],
+        ],
+        rules: &[RULES, TRUSTING, NO_VENDOR],
+        cells: nothing(ConsentSource::Tcf),
+    });
+    hold(&Row {
+        said: vec![[Some("0"), Some(""), None, None]],
+        rules: &[RULES],
+        cells: nothing(ConsentSource::Tcf),
+    });
+    hold(&Row {
+        said: vec![
+            [None, None, Some(""), None],
+            [None, None, Some(""), Some("2")],
+        ],
+        rules: &[RULES, TRUSTING],
+        cells: nothing(ConsentSource::Gpp),
+    });
+}
+
+#[test]
+fn row_5_where_nothing_is_said_the_default_holds_and_gdpr_0_changes_nothing() {
+    hold(&Row {
+        said: vec![[None; 4], [None, None, None, Some("2")]],
+        rules: &[RULES, TRUSTING, NO_VENDOR],
+        cells: unasked(DEFAULT, ConsentSource::Default),
+    });
+    hold(&Row {
+        said: vec![[Some("0"), None, None, None]],
+        rules: &[RULES, NO_VENDOR],
+        cells: unasked(DEFAULT, ConsentSource::Default),
+    });
 }
 
 fn check(said: [Option<&str>; 4], rules: &Rules, cells: [(Permit, ConsentSource); 4]) {

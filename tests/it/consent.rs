@@ -168,6 +168,16 @@ async fn without_a_permit_a_hit_is_a_count_and_nothing_else_anywhere() {
             count("shut", Some("asking-network"), 1),
         ]
     );
+    let texts = TELLTALES
+        .iter()
+        .map(|text| (*text).to_owned())
+        .chain(strings.into_iter().filter(|text| text.len() > 8));
+    leaves_no_trace(collector, texts.collect(), &cookie).await;
+}
+
+/// Stops the collector; neither its spool, nor its database in files and in rows, nor its log holds a
+/// text, the visitor of the cookie or the address.
+async fn leaves_no_trace(collector: Collector, mut texts: Vec<String>, cookie: &str) {
     let dump = dump(&collector).await;
     assert!(
         dump.contains("spring") && dump.contains("avtryck.rejected_hit"),
@@ -175,13 +185,9 @@ async fn without_a_permit_a_hit_is_a_count_and_nothing_else_anywhere() {
     );
     let (status, dir, log) = collector.stop().await;
     assert!(status.success());
-    let visitor = visitor_of(&cookie);
+    let visitor = visitor_of(cookie);
     let uuid = hex(&visitor);
-    let texts = TELLTALES
-        .iter()
-        .map(|text| (*text).to_owned())
-        .chain(strings.into_iter().filter(|text| text.len() > 8))
-        .chain([cookie.split_once('=').unwrap().1.to_owned()]);
+    texts.push(cookie.split_once('=').unwrap().1.to_owned());
     for text in texts {
         for (place, found) in [
             (

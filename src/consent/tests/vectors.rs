@@ -285,7 +285,7 @@ fn a_hostile_string_takes_no_longer_than_a_friendly_one() {
     for (number, length) in [(0, 17), (0, 12)] {
         put(number, length);
     }
-    while hostile.len() % 6 != 0 {
+    while !hostile.len().is_multiple_of(6) {
         hostile.push('0');
     }
     let sextet = |six: &[u8]| {
