@@ -172,7 +172,6 @@ pub fn strip(hit: &mut Hit<'_>) {
     if hit.kind == Kind::Withdrawal {
         *hit = Hit {
             visitor: hit.visitor,
-            consent_source: hit.consent_source,
             ..Hit::new(hit.received_at, hit.kind, std::mem::take(&mut hit.site))
         };
         return;

@@ -402,7 +402,6 @@ fn a_withdrawal_keeps_site_time_and_visitor_and_permits_nothing() {
     strip(&mut hit);
     let expected = Hit {
         visitor: Some(VisitorId(*b"telltaletelltale")),
-        consent_source: ConsentSource::Tcf,
         ..Hit::new(UnixMicros(1_700_000_012_345_678), Kind::Withdrawal, "site")
     };
     assert_eq!(hit, expected);

@@ -25,7 +25,7 @@ use super::reply::{self, Reply, WithCookie as _};
 use super::{Refusal, Worker, cors, event};
 use crate::config::Site;
 use crate::consent::{self, Rules};
-use crate::hit::{ConsentSource, Hit, Kind, Permit, VisitorId};
+use crate::hit::{Hit, Kind, Permit, VisitorId};
 use crate::metrics::Reason;
 use crate::visitor::{Placement, set_cookie, set_open_cookie};
 
@@ -120,7 +120,6 @@ async fn withdraw(worker: &Worker, request: &Request<'_>, site: &Site) -> Result
     let withdrawal = |visitor: &VisitorId| {
         let mut hit = Hit::new(request.now, Kind::Withdrawal, site.key.as_str());
         hit.visitor = Some(*visitor);
-        hit.consent_source = ConsentSource::Choice;
         consent::strip(&mut hit);
         hit
     };
