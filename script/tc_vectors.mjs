@@ -235,7 +235,12 @@ for (const [name, sections] of Object.entries(others)) {
     model.decodeSection('tcfeuv2', from.string);
     for (const section of sections) {
       if (section === 'uspv1') model.setFieldValue('uspv1', 'Notice', 'Y');
-      else if (section === 'tcfcav1') model.setFieldValue('tcfcav1', 'CmpId', 50);
+      else if (section === 'tcfcav1') {
+        model.setFieldValue('tcfcav1', 'CmpId', 50);
+        // Else the day of the run.
+        for (const field of ['Created', 'LastUpdated'])
+          model.setFieldValue('tcfcav1', field, new Date(`${BEFORE_2_3}T00:00:00Z`));
+      }
       else model.setFieldValue(section, 'SaleOptOut', 1);
     }
     const string = model.encode();

@@ -64,7 +64,7 @@ pub(crate) async fn answer(
 }
 
 /// Refuses a change that does not come from a page of the site or of the collector itself.
-fn check_origin(request: &Request<'_>, site: &Site) -> Result<(), Refusal> {
+pub(crate) fn check_origin(request: &Request<'_>, site: &Site) -> Result<(), Refusal> {
     let origin = request.headers.origin.ok_or(Refusal(Reason::Origin))?;
     let own = match origin.split_once("://") {
         // A proxy in front may have ended TLS, so https need not be seen here; http must be.
@@ -110,7 +110,11 @@ fn chosen(body: &[u8]) -> Option<Permit> {
 
 /// Puts the visitor's withdrawal into the spool and waits until it is there. Every ID that the request
 /// proves is withdrawn: there may be one of the site's domain and one of the collector's host.
-async fn withdraw(worker: &Worker, request: &Request<'_>, site: &Site) -> Result<(), Refusal> {
+pub(crate) async fn withdraw(
+    worker: &Worker,
+    request: &Request<'_>,
+    site: &Site,
+) -> Result<(), Refusal> {
     let edge = request.edge;
     let mut visitors: Vec<VisitorId> = Vec::new();
     for value in request.headers.cookies(&edge.config.cookie.name) {
@@ -130,22 +134,28 @@ async fn withdraw(worker: &Worker, request: &Request<'_>, site: &Site) -> Result
     Ok(())
 }
 
-/// Sets the choice and tells it. Where a browser would not keep the cookie (in another site's page,
-/// over http) the reply tells what holds without it: it must not claim what it cannot do.
-fn chose(request: &Request<'_>, site: &Site, permit: Permit) -> Reply {
-    let cookie = set_open_cookie(
+/// The cookie that keeps a choice; `None` where a browser would not keep it: in another site's page,
+/// over http.
+pub(crate) fn choice_cookie(request: &Request<'_>, site: &Site, permit: Permit) -> Option<String> {
+    set_open_cookie(
         &request.edge.config.cookie.choice_name,
         &permit.to_string(),
         request.placement(site),
         request.is_secure(),
         CHOICE_AGE_SECONDS,
-    );
+    )
+}
+
+/// Sets the choice and tells it. Where it cannot be kept the reply tells what holds without it: it must
+/// not claim what it cannot do.
+fn chose(request: &Request<'_>, site: &Site, permit: Permit) -> Reply {
+    let cookie = choice_cookie(request, site, permit);
     let kept = cookie.is_some().then_some(permit);
     told(request, site, kept).with_cookie(cookie)
 }
 
 /// What ends the visitor cookie, whether it was set for the site's domain or for the host alone.
-fn ended_cookies(request: &Request<'_>, site: &Site) -> Vec<String> {
+pub(crate) fn ended_cookies(request: &Request<'_>, site: &Site) -> Vec<String> {
     let placement = request.placement(site);
     let host_alone = matches!(placement, Placement::FirstParty { domain: Some(_) })
         .then_some(Placement::FirstParty { domain: None });

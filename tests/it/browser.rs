@@ -5,6 +5,8 @@
 //! which names a Swedish address in `X-Forwarded-For`; the collector trusts it. The proxy also keeps
 //! each request's target: that is how a test sees that nothing was sent.
 
+mod pages;
+
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -40,62 +42,6 @@ gvl_id = 2
 key = "demo-network"
 default_permit = ["store", "measure", "profile", "match", "link", "locate"]
 "#;
-
-/// Consent platforms as pages find them: they keep who listens, and answer when the test says so. The
-/// one of TCF says at once, as real ones do, that it is asking the visitor.
-const PLATFORMS: &str = r#"
-    const heard = { tcf: [], gpp: [] };
-    const tcf = (eventStatus, tcString, store) =>
-        ({ eventStatus, tcString, gdprApplies: true, purpose: { consents: { 1: store } } });
-    const gpp = (signalStatus, gppString) =>
-        ({ eventName: 'signalStatus', pingData: { signalStatus, gppString, applicableSections: [2] } });
-    const __TCF__ = (command, version, listener) => {
-        if (command !== 'addEventListener' || version !== 2) throw command;
-        heard.tcf.push(listener);
-        listener(tcf('cmpuishown', ''), true);
-    };
-    const __GPP__ = (command, listener) => {
-        if (command !== 'addEventListener') throw command;
-        heard.gpp.push(listener);
-        listener(gpp('not ready', ''), true);
-    };
-    const answer = (who, what) => heard[who].forEach(listener => listener(what, true));
-"#;
-
-/// A page with the tag of a site, behind a script of its own.
-fn page(site: &str, script: &str) -> String {
-    format!(
-        "<!doctype html><title>{site}</title><link rel=icon href=data:,><script>{script}\
-         window.avtryck = window.avtryck || function () {{ (avtryck.q = avtryck.q || []).push(arguments); }};\
-         </script><script src=\"/tag.js?site={site}\"></script>"
-    )
-}
-
-/// The pages that the proxy serves itself.
-fn own_page(path: &str) -> Option<String> {
-    let platforms = |tcf: bool, gpp: bool| {
-        PLATFORMS
-            .replace(
-                "const __TCF__",
-                if tcf {
-                    "window.__tcfapi"
-                } else {
-                    "const unused1"
-                },
-            )
-            .replace(
-                "const __GPP__",
-                if gpp { "window.__gpp" } else { "const unused2" },
-            )
-    };
-    match path {
-        "/asks" => Some(page("asks", "")),
-        "/tcf" => Some(page("asks", &platforms(true, false))),
-        "/gpp" => Some(page("asks", &platforms(false, true))),
-        "/mute" => Some(page("demo", &platforms(true, true))),
-        _ => None,
-    }
-}
 
 /// ChromeDriver, ended with the test whatever its outcome.
 struct Driver {
@@ -318,7 +264,7 @@ async fn forward(
             target: target.clone(),
             body: String::from_utf8_lossy(&body).into_owned(),
         });
-    if let Some(page) = own_page(&target) {
+    if let Some(page) = pages::page_of(&target) {
         let reply = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{page}",
             page.len(),
