@@ -5,6 +5,9 @@
   const base = new URL((document.currentScript || {}).src || location).origin;
   const waiting = [];
   const hints = {};
+  const said = {}; // by consent platforms, passed on as it is
+  const unheard = new Set(); // platforms that have not answered
+  let blind; // nothing may be read from the device
   let phase = 0; // 1: learning, 2: ready, 3: first sent, 4: replied
   let blocked;
   let here = url();
@@ -23,18 +26,35 @@
 
   // Throws in a sandbox.
   function choice() {
-    return (document.cookie.split('; ').find(pair => pair.startsWith(cfg.choice + '=')) || '=').split('=')[1];
+    return (('; ' + document.cookie).split('; ' + cfg.choice + '=')[1] || '').split(';')[0];
   }
 
-  function silent(now = choice()) {
-    return cfg.ask && (!now || now === 'none');
+  function silent() {
+    return cfg.ask && /^(none)?$/.test(choice());
   }
 
   const flush = safe(leaving => {
     if (!waiting.length || document.prerendering || silent()) return;
-    if (leaving || phase > 3) send(waiting.splice(0));
+    if (leaving || phase > 3) send(waiting.splice(0).map(full));
+    else if (unheard.size) return;
     else if (!phase) learn();
-    else if (phase === 2) first(waiting.shift());
+    else if (phase === 2) first(full(waiting.shift()));
+  });
+
+  // Strings come first: the end of a pixel may be cut.
+  const full = hit => Object.assign({}, said, hit);
+
+  const listen = safe((api, read, ...version) => {
+    if (!window[api]) return;
+    unheard.add(api);
+    window[api]('addEventListener', ...version, safe(data => {
+      const got = read(data);
+      if (!got) return;
+      Object.assign(said, got);
+      unheard.delete(api);
+      cfg.ask = 0; // asked and answered
+      flush();
+    }));
   });
 
   const reach = next => () => {
@@ -46,7 +66,7 @@
     phase = 1;
     const go = reach(2);
     setTimeout(go, 200);
-    if (!navigator.userAgentData) return go();
+    if (blind || !navigator.userAgentData) return go();
     navigator.userAgentData.getHighEntropyValues(['model', 'platformVersion', 'formFactors']).then(got => {
       hints.brands = got.brands.map(one => `"${one.brand}";v="${one.version}"`).join();
       hints.form_factors = JSON.stringify(got.formFactors || []).slice(1, -1);
@@ -67,9 +87,7 @@
     };
     phase = 3;
     setTimeout(open, 3000);
-    if (!window.fetch) return retry();
-    const body = JSON.stringify(hit);
-    fetch(base + cfg.event, { method: 'POST', mode: 'no-cors', credentials: 'include', keepalive: true, body })
+    fetch(base + cfg.event, { method: 'POST', mode: 'no-cors', credentials: 'include', keepalive: true, body: JSON.stringify(hit) })
       .then(open, retry);
   }
 
@@ -100,7 +118,7 @@
     const hit = Object.assign({
       site: cfg.site,
       // http has no randomUUID.
-      id: crypto.randomUUID ? crypto.randomUUID() : crypto.getRandomValues(new Uint32Array(4)).join('-'),
+      id: crypto.getRandomValues(new Uint32Array(4)).join('-'),
       ch: hints,
     }, JSON.parse(JSON.stringify(fields || {}))); // the page may change it
     if (name) hit.e = name;
@@ -111,10 +129,9 @@
   });
 
   function moved() {
-    const now = url();
-    if (now === here) return;
+    if (url() === here) return;
     from = here;
-    here = now;
+    here = url();
     record();
   }
 
@@ -145,6 +162,18 @@
   addEventListener('pagehide', () => flush(true));
   document.addEventListener('visibilitychange', () => flush(document.hidden));
   document.addEventListener('prerenderingchange', () => flush());
+  // While the visitor is being asked, nothing is an answer.
+  listen('__tcfapi', data => {
+    if (data.eventStatus === 'cmpuishown') return;
+    blind = data.gdprApplies && !data.purpose.consents[1];
+    return { gdpr: data.gdprApplies === false ? 0 : 1, gdpr_consent: data.tcString || '' };
+  }, 2);
+  listen('__gpp', ({ pingData }) => pingData.signalStatus === 'ready' &&
+    { gpp: pingData.gppString, gpp_sid: pingData.applicableSections });
+  setTimeout(() => {
+    unheard.clear();
+    flush();
+  }, 3000);
   record();
   (former.q || []).forEach(args => avtryck(...args));
 })(__CONFIG__);

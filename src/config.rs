@@ -81,6 +81,7 @@ pub struct Paths {
     pub event: String,
     pub id: String,
     pub impression: String,
+    pub consent: String,
     pub tag: String,
 }
 
@@ -239,6 +240,11 @@ pub struct Site {
     pub origins: Vec<String>,
     /// What is allowed where the visitor said nothing. Default nothing.
     pub default_permit: Permit,
+    /// The site's vendor ID in the Global Vendor List. Default none: no TC string permits anything.
+    pub gvl_id: Option<u16>,
+    /// What is allowed where the sender says that the GDPR does not apply (`gdpr=0`). Default nothing:
+    /// it is not believed.
+    pub gdpr_0_permit: Permit,
 }
 
 /// `[[partner]]`: an ad network or other third party.
@@ -246,6 +252,12 @@ pub struct Site {
 pub struct Partner {
     /// The name in `partner=`.
     pub key: String,
+    /// As for a site, for the hits that name the partner.
+    pub default_permit: Permit,
+    /// The vendor ID that the partner's macros are about. As for a site.
+    pub gvl_id: Option<u16>,
+    /// As for a site.
+    pub gdpr_0_permit: Permit,
 }
 
 /// Everything that is wrong with a configuration.
@@ -350,6 +362,7 @@ impl Config {
                 &paths.event,
                 &paths.id,
                 &paths.impression,
+                &paths.consent,
                 &paths.tag,
             ],
         );

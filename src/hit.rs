@@ -31,17 +31,20 @@ pub enum Kind {
     Callback = 5,
     /// IDs were exchanged with a partner.
     Sync = 6,
+    /// A visitor withdrew: never a row, an instruction to the loader to forget this visitor's ID.
+    Withdrawal = 7,
 }
 
 impl Kind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 7] = [
         Kind::PageView,
         Kind::Event,
         Kind::Impression,
         Kind::Click,
         Kind::Callback,
         Kind::Sync,
+        Kind::Withdrawal,
     ];
 
     /// The number that stands in the spool and in Postgres.
@@ -116,6 +119,12 @@ impl Permit {
         Permit(self.0 & !other.0)
     }
 
+    /// The flags that both have.
+    #[must_use]
+    pub const fn and(self, other: Permit) -> Permit {
+        Permit(self.0 & other.0)
+    }
+
     /// The flags as a number: 1 store, 2 measure, 4 profile, 8 match, 16 link, 32 locate.
     #[must_use]
     pub fn bits(self) -> u8 {
@@ -160,16 +169,32 @@ pub enum ConsentSource {
     Tcf = 4,
     /// A GPP string.
     Gpp = 5,
+    /// `gdpr=0` from where the configuration believes it.
+    Gdpr0 = 6,
 }
 
 impl ConsentSource {
-    const ALL: [ConsentSource; 5] = [
+    const ALL: [ConsentSource; 6] = [
         ConsentSource::Default,
         ConsentSource::Choice,
         ConsentSource::Gpc,
         ConsentSource::Tcf,
         ConsentSource::Gpp,
+        ConsentSource::Gdpr0,
     ];
+
+    /// The word in SQL and in the reply of `/consent`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ConsentSource::Default => "default",
+            ConsentSource::Choice => "choice",
+            ConsentSource::Gpc => "gpc",
+            ConsentSource::Tcf => "tcf",
+            ConsentSource::Gpp => "gpp",
+            ConsentSource::Gdpr0 => "gdpr_0",
+        }
+    }
 
     /// The number that stands in the spool and in Postgres.
     #[must_use]

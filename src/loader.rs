@@ -22,7 +22,7 @@ use tokio_postgres::Client;
 use crate::clock::{self, UnixMicros};
 use crate::config::ClientIp;
 use crate::enrich::Tables;
-use crate::hit::{self, Hit, Permit};
+use crate::hit::{self, Hit, Kind, Permit};
 use crate::metrics::Metrics;
 use crate::postgres::dimension::Dimensions;
 use crate::postgres::position::Progress as Progressed;
@@ -373,6 +373,10 @@ impl<'a> Prepared<'a> {
                 return;
             }
         };
+        // No hit: nothing to count and nothing to store.
+        if hit.kind == Kind::Withdrawal {
+            return;
+        }
         let mut keys = Keys {
             prepared: self,
             known,

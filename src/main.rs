@@ -35,6 +35,17 @@ enum Command {
     /// Look at a spool.
     #[command(subcommand)]
     Spool(SpoolCommand),
+    /// Keys of the visitor cookie.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Make a key and print it as cookie.keys takes it, with an ID that the configuration (if one is
+    /// named) does not use. The first key in the list signs, every one verifies: put the new one last,
+    /// everywhere; then first, everywhere; and take an old one out when cookie.max_age has passed.
+    New,
 }
 
 #[derive(Subcommand)]
@@ -62,6 +73,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Command::Spool(SpoolCommand::Verify { dir }) = &arguments.command {
         return verify(dir);
     }
+    if let (Command::Keys(KeysCommand::New), None) = (&arguments.command, &arguments.config) {
+        print(&avtryck::serve::new_key(&[])?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let config = match Config::load(arguments.config.as_deref(), std::env::vars_os()) {
         Ok(config) => config,
         Err(errors) => {
@@ -79,6 +94,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Serve => avtryck::serve::serve(config)?,
         Command::Migrate => avtryck::serve::migrate(&config)?,
         Command::CheckConfig => print(config.in_force.trim_end()),
+        Command::Keys(KeysCommand::New) => print(&avtryck::serve::new_key(&config.cookie.keys)?),
         Command::Spool(_) => {}
     }
     Ok(ExitCode::SUCCESS)

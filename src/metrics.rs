@@ -19,17 +19,19 @@ pub enum Endpoint {
     Event,
     Id,
     Impression,
+    Consent,
     Tag,
     Demo,
     Unknown,
 }
 
 impl Endpoint {
-    const ALL: [(Endpoint, &'static str); 7] = [
+    const ALL: [(Endpoint, &'static str); 8] = [
         (Endpoint::Pixel, "pixel"),
         (Endpoint::Event, "event"),
         (Endpoint::Id, "id"),
         (Endpoint::Impression, "impression"),
+        (Endpoint::Consent, "consent"),
         (Endpoint::Tag, "tag"),
         (Endpoint::Demo, "demo"),
         (Endpoint::Unknown, "unknown"),
@@ -65,7 +67,7 @@ pub enum Reason {
     BodyBroken,
     /// The body, or an event in it, is not the JSON that is asked for.
     Json,
-    /// The page's origin is not one of a site's.
+    /// The page's origin is not one of the site's, or it is not told where it has to be.
     Origin,
     /// The spool has no room.
     SpoolFull,

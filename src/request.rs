@@ -46,6 +46,8 @@ pub struct Signals<'a> {
     pub tcf: Option<Cow<'a, str>>,
     /// `gpp`: a GPP string.
     pub gpp: Option<Cow<'a, str>>,
+    /// `gpp_sid`: the IDs of the sections in force, separated by commas.
+    pub gpp_sid: Option<Cow<'a, str>>,
     /// The header `Sec-GPC: 1`.
     pub gpc: bool,
     /// The value of the first-party choice cookie.
@@ -316,6 +318,10 @@ fn put<'a>(
             signals.gpp = Some(text);
             return true;
         }
+        "gpp_sid" => {
+            signals.gpp_sid = Some(text);
+            return true;
+        }
         "ch_mobile" => {
             hit.hints.mobile = mobile(&text).or(hit.hints.mobile);
             return true;
@@ -339,7 +345,7 @@ fn put<'a>(
         "ch_platform_version" => &mut hit.hints.platform_version,
         "ch_form_factors" => &mut hit.hints.form_factors,
         "ch_brands" => &mut hit.hints.brands,
-        // `cb` only defeats caches; the others belong to signals that are decoded elsewhere.
+        // `cb` only defeats caches; `addtl_consent` permits nothing that the other signals do not.
         _ => return true,
     };
     if !text.is_empty() {

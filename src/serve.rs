@@ -214,6 +214,20 @@ fn keyring(config: &Config) -> anyhow::Result<Keyring> {
     Ok(Keyring::new(keys, age_seconds_max))
 }
 
+/// A new key of the visitor cookie, as `cookie.keys` takes it: `ID:BASE64`, with the lowest ID from 1 on
+/// that no key of `known` has. ID 0 is the one that a collector makes for itself.
+///
+/// # Errors
+/// Where every ID is taken, or the operating system gives no entropy.
+pub fn new_key(known: &[(u8, Vec<u8>)]) -> anyhow::Result<String> {
+    let id = (1..=u8::MAX)
+        .find(|id| known.iter().all(|(taken, _)| taken != id))
+        .context("cookie.keys: every ID from 1 to 255 is taken; fewer keys would be right")?;
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).context("making a key of the visitor cookie")?;
+    Ok(format!("{id}:{}", STANDARD.encode(key)))
+}
+
 fn own_key(path: &Path) -> anyhow::Result<Vec<u8>> {
     let describe = || format!("the key of the visitor cookie in {}", path.display());
     match std::fs::read_to_string(path) {

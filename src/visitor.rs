@@ -101,8 +101,8 @@ pub enum Placement<'a> {
     ThirdParty,
 }
 
-/// The `Set-Cookie` header. `None` where a browser would not keep the cookie: a third-party cookie
-/// needs https.
+/// The `Set-Cookie` header of a cookie for the collector's eyes only. `None` where a browser would not
+/// keep it: a third-party cookie needs https.
 #[must_use]
 pub fn set_cookie(
     name: &str,
@@ -111,7 +111,24 @@ pub fn set_cookie(
     secure: bool,
     age_seconds: i64,
 ) -> Option<String> {
-    let mut cookie = format!("{name}={value}; Path=/; Max-Age={age_seconds}; HttpOnly");
+    let cookie = format!("{name}={value}; Path=/; Max-Age={age_seconds}; HttpOnly");
+    placed(cookie, placement, secure)
+}
+
+/// The same for a cookie that the page's scripts may read.
+#[must_use]
+pub fn set_open_cookie(
+    name: &str,
+    value: &str,
+    placement: Placement<'_>,
+    secure: bool,
+    age_seconds: i64,
+) -> Option<String> {
+    let cookie = format!("{name}={value}; Path=/; Max-Age={age_seconds}");
+    placed(cookie, placement, secure)
+}
+
+fn placed(mut cookie: String, placement: Placement<'_>, secure: bool) -> Option<String> {
     match placement {
         Placement::FirstParty { domain } => {
             if let Some(domain) = domain {

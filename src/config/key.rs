@@ -49,13 +49,14 @@ pub(super) fn http(s: &mut Section<'_>) -> Http {
 }
 
 pub(super) fn paths(s: &mut Section<'_>) -> Paths {
-    let right = "a path such as /p.gif that is not one of /c /cb/ /consent /demo /privacy /sync/";
+    let right = "a path such as /p.gif that is not one of /c /cb/ /demo /privacy /sync/";
     let mut take = |name: &str, default: &str| s.take(name, default, right, value::endpoint);
     Paths {
         pixel: take("pixel", "/p.gif"),
         event: take("event", "/e"),
         id: take("id", "/id"),
         impression: take("impression", "/i.gif"),
+        consent: take("consent", "/consent"),
         tag: take("tag", "/tag.js"),
     }
 }
@@ -173,21 +174,33 @@ pub(super) fn site(s: &mut Section<'_>) -> Site {
             value::domain(t).map(Some)
         }),
         origins: s.list("origins", origins, value::origin),
-        default_permit: s
-            .list(
-                "default_permit",
-                "store, measure, profile, match, link, locate",
-                Permit::named,
-            )
-            .into_iter()
-            .fold(Permit::NONE, Permit::with),
+        default_permit: permit(s, "default_permit"),
+        gvl_id: gvl_id(s),
+        gdpr_0_permit: permit(s, "gdpr_0_permit"),
     }
 }
 
 pub(super) fn partner(s: &mut Section<'_>) -> Partner {
     Partner {
         key: s.require("key", NAME, value::name),
+        default_permit: permit(s, "default_permit"),
+        gvl_id: gvl_id(s),
+        gdpr_0_permit: permit(s, "gdpr_0_permit"),
     }
+}
+
+fn permit(s: &mut Section<'_>, key: &str) -> Permit {
+    let right = "store, measure, profile, match, link, locate";
+    s.list(key, right, Permit::named)
+        .into_iter()
+        .fold(Permit::NONE, Permit::with)
+}
+
+/// 0, the default, is no vendor's ID.
+fn gvl_id(s: &mut Section<'_>) -> Option<u16> {
+    let right = "1 to 65535, the ID in the Global Vendor List, or 0 for none";
+    let id: u16 = s.take("gvl_id", "0", right, value::parsed);
+    (id != 0).then_some(id)
 }
 
 /// What is right for the key of a site or partner.

@@ -106,12 +106,41 @@ fn what_would_fail_later_is_refused_at_once() {
         "[[site]]\nkey = \"b\"\norigins = [\"https://www.example/\"]",
         "[[site]]\nkey = \"\"",
         "[[partner]]\nkey = [\"a\"]",
+        "[[partner]]\nkey = \"a\"\ngvl_id = 65536",
+        "[[site]]\nkey = \"b\"\ngvl_id = -1",
+        "[[site]]\nkey = \"b\"\ngdpr_0_permit = [\"all\"]",
+        "[path]\nconsent = \"/id\"",
     ] {
         let errors = errors(&format!("{SITE}{text}\n"), &[]);
         assert_eq!(errors.len(), 1, "{text}: {errors:?}");
     }
     let right = "[path]\npixel = \"/consented/p.gif\"\n[[site]]\nkey = \"b\"\nhosts = [\"px.example\", \"[::1]\"]\norigins = [\"http://[::1]:8080\", \"https://a.example\"]\ncookie_domain = \"b.example\"\n";
     assert_eq!(errors(&format!("{SITE}{right}"), &[]), [""; 0]);
+}
+
+#[test]
+fn sites_and_partners_have_rules_of_consent_that_allow_nothing_unless_asked_to() {
+    let text = format!(
+        "{SITE}gvl_id = 77\n[[partner]]\nkey = \"b\"\n[[partner]]\nkey = \"c\"\ngvl_id = 755\ndefault_permit = [\"measure\"]\ngdpr_0_permit = [\"store\", \"measure\"]\n"
+    );
+    let config = Config::parse(&text, []).expect("a right configuration");
+    let site = &config.sites[0];
+    assert_eq!(
+        (site.gvl_id, site.default_permit, site.gdpr_0_permit),
+        (Some(77), Permit::NONE, Permit::NONE)
+    );
+    let rules = |at: usize| {
+        let partner = &config.partners[at];
+        (
+            partner.gvl_id,
+            partner.default_permit,
+            partner.gdpr_0_permit,
+        )
+    };
+    assert_eq!(rules(0), (None, Permit::NONE, Permit::NONE));
+    let both = Permit::STORE.with(Permit::MEASURE);
+    assert_eq!(rules(1), (Some(755), Permit::MEASURE, both));
+    assert_eq!(config.path.consent, "/consent");
 }
 
 #[test]

@@ -1,57 +1,162 @@
 //! Consent signals -> [`Permit`]; and what is not permitted leaves the hit here, before the spool.
-//! Pure.
+//! Pure; strings that were read are remembered ([`Strings`]).
 //!
 //! # Signals to permit
-//! The first row that applies decides.
+//! The row is the first that applies, the column what else came with it. `GPC` is the header
+//! `Sec-GPC: 1`, the choice is the cookie that `/consent` or the tag sets.
 //!
-//! | signal | permit | source |
-//! | --- | --- | --- |
-//! | `gdpr_consent` is there, in whatever form | none: TC strings are not decoded yet, and one that nobody reads is no consent | `tcf` |
-//! | `gpp` is there | none, for the same reason | `gpp` |
-//! | `gdpr=1` without a string | none: a missing string is no consent | `tcf` |
-//! | the choice cookie, and no `Sec-GPC` | exactly the flags that it names | `choice` |
-//! | the choice cookie and `Sec-GPC: 1` | the same less `profile`, `match`, `link`: the choice was made here, but it sells nothing | `choice` |
-//! | `Sec-GPC: 1` | none: no default outweighs a visitor's objection | `gpc` |
-//! | nothing | the site's `default_permit` | `default` |
+//! | | what is said of the visitor | alone | with GPC | with a choice | with both |
+//! | --- | --- | --- | --- | --- | --- |
+//! | 1 | `gdpr=0`, where `gdpr_0_permit` is not empty | `gdpr_0_permit` (`gdpr_0`) | none (`gpc`) | the choice (`choice`) | the choice less the sale (`choice`) |
+//! | 2 | `gdpr_consent` | what the TC string permits (`tcf`) | that less the sale (`tcf`) | what string and choice both permit | that less the sale |
+//! | 3 | `gpp` | what the TC string of its section 2 permits (`gpp`) | that less the sale (`gpp`) | what string and choice both permit | that less the sale |
+//! | 4 | one of the two without a value, or any `gdpr` but 0 without a string | none (`tcf`; `gpp` where only that came) | none | none | none |
+//! | 5 | nothing, or `gdpr=0` that does not count | `default_permit` (`default`) | none (`gpc`) | the choice (`choice`) | the choice less the sale (`choice`) |
 //!
-//! `gdpr=0` changes nothing: a parameter can't take a visitor out of the law. A choice cookie with
-//! an unknown flag keeps the flags that are known.
+//! - In brackets stands the signal that the row in Postgres names as `consent_source`. In rows 2 and 3 it
+//!   is `choice` where the choice took away something that the string permits.
+//! - **The sale** is `profile`, `match` and `link`. A consent or a choice was given to this site,
+//!   which GPC does not revoke; but GPC says that nothing may be sold or shared. Where nobody asked the
+//!   visitor (rows 1 and 5), GPC is an objection and outweighs any default.
+//! - **A choice beside a string narrows it**: who withdrew on this site stays out whatever a consent
+//!   platform, which has not heard of it, still sends.
+//! - **`gdpr=0`** is the sender's word, and a parameter cannot take a visitor out of the law. It counts
+//!   where the configuration says what such a hit may do; then strings beside it are not read. Else it
+//!   is as if it were not there.
+//! - **Whose rules**: a hit that names a partner is judged by the `[[partner]]`, any other by its `[[site]]`:
+//!   `gvl_id`, `default_permit`, `gdpr_0_permit`. Without a `gvl_id` no string permits anything.
+//! - **A string** that is missing, malformed, an unexpanded macro (row 4), made for another vendor or for an
+//!   older policy is no consent; [`tcf`] says which are, and maps purposes to the permit.
+//!   `gpp` counts if `gpp_sid` names section 2 or is absent; it is read only where `gdpr_consent` is not there.
+//! - A choice cookie with an unknown flag keeps the flags that are known.
 //!
 //! # What a missing flag removes
-//! | without | leaves the hit |
+//! | without | leaves the hit, before the spool |
 //! | --- | --- |
-//! | `measure` | all but the time's minute, site, kind, partner, campaign, creative, placement and publisher: the hit becomes a count |
-//! | `store` | the visitor cookie is neither read nor set; no visitor, partner or device ID |
-//! | `locate` | place finer than the region (taken away after the lookup, [`crate::row::Place::coarse`]) |
-//! | `profile`, `match`, `link` | nothing here; what does these things looks at the row's permit |
+//! | `measure` | all but the time's minute, site, kind, partner, campaign, creative, placement and publisher: the hit becomes a count in `hit_count`, and the address, agent, URLs, IDs and parameters are gone |
+//! | `store` | the visitor cookie is neither read nor set; no visitor, partner or device ID (`uid`, `maid`, `did`) |
+//! | `locate` | nothing here; after the lookup all of the place but country and region ([`crate::row::Place::coarse`]) |
+//! | `profile` | nothing here; segments take only rows whose permit has it |
+//! | `match` | nothing here; IDs are exchanged and sources combined only for rows whose permit has it |
+//! | `link` | nothing here; aliases and households see only rows whose permit has it: the permit in the row is the flag |
+//!
+//! A [`Kind::Withdrawal`] is the visitor's own instruction: it keeps site, time and visitor, and
+//! nothing else, under no permit at all.
+
+mod bits;
+mod gpp;
+mod strings;
+mod tcf;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 
-use crate::clock::UnixMicros;
-use crate::hit::{ConsentSource, Hit, Permit};
-use crate::request::Signals;
+pub use strings::Strings;
 
-/// What Global Privacy Control takes from a choice that was made on the site itself.
+use crate::clock::UnixMicros;
+use crate::config::{Partner, Site};
+use crate::hit::{ConsentSource, Hit, Kind, Permit};
+use crate::request::{Signals, URI_BYTES_MAX};
+
+/// What Global Privacy Control takes from a consent that was given to the site itself.
 const SALE: Permit = Permit::PROFILE.with(Permit::MATCH).with(Permit::LINK);
 
-/// Decides what the signals of one request allow.
+/// What the configuration says of the consent of a site's or partner's hits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The vendor of the Global Vendor List that strings are asked about.
+    pub gvl_id: Option<u16>,
+    /// What is allowed where the visitor said nothing.
+    pub default_permit: Permit,
+    /// What is allowed with `gdpr=0`; where empty, that changes nothing.
+    pub gdpr_0_permit: Permit,
+}
+
+impl From<&Site> for Rules {
+    fn from(site: &Site) -> Rules {
+        Rules {
+            gvl_id: site.gvl_id,
+            default_permit: site.default_permit,
+            gdpr_0_permit: site.gdpr_0_permit,
+        }
+    }
+}
+
+impl From<&Partner> for Rules {
+    fn from(partner: &Partner) -> Rules {
+        Rules {
+            gvl_id: partner.gvl_id,
+            default_permit: partner.default_permit,
+            gdpr_0_permit: partner.gdpr_0_permit,
+        }
+    }
+}
+
+/// Decides what the signals of one request allow to a hit of `kind`, and which signal decided.
 #[must_use]
-pub fn decide(signals: &Signals<'_>, default: Permit) -> (Permit, ConsentSource) {
-    if signals.tcf.is_some() {
-        return (Permit::NONE, ConsentSource::Tcf);
+pub fn decide(
+    signals: &Signals<'_>,
+    rules: &Rules,
+    kind: Kind,
+    strings: &Strings,
+) -> (Permit, ConsentSource) {
+    let sale = if signals.gpc { SALE } else { Permit::NONE };
+    let choice = signals.choice.map(choice);
+    let outside = signals.gdpr.as_deref() == Some("0") && rules.gdpr_0_permit != Permit::NONE;
+    let said = if outside {
+        None
+    } else {
+        said(signals, rules, kind, strings)
+    };
+    match (said, choice) {
+        (Some((permit, source)), None) => (permit.without(sale), source),
+        (Some((permit, source)), Some(choice)) => {
+            let both = permit.and(choice);
+            let source = if both == permit {
+                source
+            } else {
+                ConsentSource::Choice
+            };
+            (both.without(sale), source)
+        }
+        (None, Some(choice)) => (choice.without(sale), ConsentSource::Choice),
+        (None, None) if signals.gpc => (Permit::NONE, ConsentSource::Gpc),
+        (None, None) if outside => (rules.gdpr_0_permit, ConsentSource::Gdpr0),
+        (None, None) => (rules.default_permit, ConsentSource::Default),
     }
-    if signals.gpp.is_some() {
-        return (Permit::NONE, ConsentSource::Gpp);
+}
+
+/// Rows 2 to 4: what strings permit, where there are any or ought to be.
+fn said(
+    signals: &Signals<'_>,
+    rules: &Rules,
+    kind: Kind,
+    strings: &Strings,
+) -> Option<(Permit, ConsentSource)> {
+    let permit = |tc_string: Option<&str>| {
+        // One that fills the parameter may have been cut.
+        let whole = tc_string.filter(|text| text.len() < URI_BYTES_MAX);
+        whole
+            .zip(rules.gvl_id)
+            .and_then(|(text, vendor)| strings.read(text, vendor))
+            .map_or(Permit::NONE, |says| tcf::permit(says, kind))
+    };
+    let tcf = signals.tcf.as_deref();
+    let gpp = signals.gpp.as_deref();
+    if let Some(text) = tcf.filter(|text| !text.is_empty()) {
+        return Some((permit(Some(text)), ConsentSource::Tcf));
     }
-    if signals.gdpr.as_deref() == Some("1") {
-        return (Permit::NONE, ConsentSource::Tcf);
+    if let Some(text) = gpp.filter(|text| !text.is_empty()) {
+        let in_force = signals.gpp_sid.as_deref().unwrap_or_default();
+        let section = gpp::eu_section(text, in_force);
+        return Some((permit(section), ConsentSource::Gpp));
     }
-    match (signals.choice.map(choice), signals.gpc) {
-        (Some(permit), false) => (permit, ConsentSource::Choice),
-        (Some(permit), true) => (permit.without(SALE), ConsentSource::Choice),
-        (None, true) => (Permit::NONE, ConsentSource::Gpc),
-        (None, false) => (default, ConsentSource::Default),
+    let asks = signals.gdpr.as_deref().is_some_and(|gdpr| gdpr != "0");
+    if tcf.is_some() || asks {
+        return Some((Permit::NONE, ConsentSource::Tcf));
     }
+    gpp.map(|_| (Permit::NONE, ConsentSource::Gpp))
 }
 
 /// Reads the choice cookie's value: names of flags joined by dots, or `none`.
@@ -64,6 +169,13 @@ fn choice(value: &str) -> Permit {
 
 /// Takes from the hit what its permit does not allow.
 pub fn strip(hit: &mut Hit<'_>) {
+    if hit.kind == Kind::Withdrawal {
+        *hit = Hit {
+            visitor: hit.visitor,
+            ..Hit::new(hit.received_at, hit.kind, std::mem::take(&mut hit.site))
+        };
+        return;
+    }
     if !hit.permit.allows(Permit::MEASURE) {
         let minute = hit.received_at.seconds().div_euclid(60) * 60_000_000;
         *hit = Hit {
@@ -82,129 +194,5 @@ pub fn strip(hit: &mut Hit<'_>) {
         hit.partner_uid = Cow::Borrowed("");
         hit.maid = Cow::Borrowed("");
         hit.device_id = Cow::Borrowed("");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hit::{Flags, Kind, VisitorId};
-
-    fn full() -> Hit<'static> {
-        let mut hit = Hit::new(UnixMicros(1_700_000_012_345_678), Kind::Impression, "site");
-        for text in [
-            &mut hit.user_agent,
-            &mut hit.page_url,
-            &mut hit.referrer,
-            &mut hit.event_name,
-            &mut hit.event_id,
-            &mut hit.partner_uid,
-            &mut hit.maid,
-            &mut hit.device_id,
-            &mut hit.category,
-            &mut hit.params,
-            &mut hit.hints.model,
-            &mut hit.hints.brands,
-        ] {
-            *text = Cow::Borrowed("telltale");
-        }
-        hit.partner = Cow::Borrowed("network");
-        hit.campaign = Cow::Borrowed("spring");
-        hit.client_ip = Some([192, 0, 2, 1].into());
-        hit.visitor = Some(VisitorId(*b"telltaletelltale"));
-        hit.flags = Flags::NEW_VISITOR;
-        hit.permit = Permit::ALL;
-        hit
-    }
-
-    #[test]
-    fn each_row_of_the_decision_table_holds() {
-        let default = Permit::STORE.with(Permit::MEASURE);
-        let all = "store.measure.profile.match.link.locate";
-        let of = |gdpr: Option<&'static str>, tcf: Option<&'static str>, gpp, choice, gpc| {
-            let signals = Signals {
-                gdpr: gdpr.map(Cow::Borrowed),
-                tcf: tcf.map(Cow::Borrowed),
-                gpp: Option::<&str>::map(gpp, Cow::Borrowed),
-                gpc,
-                choice,
-            };
-            decide(&signals, default)
-        };
-        use ConsentSource::{Choice, Default, Gpc, Gpp, Tcf};
-        for (got, permit, source) in [
-            (of(None, None, None, None, false), default, Default),
-            (of(Some("0"), None, None, None, false), default, Default),
-            (of(Some("0"), None, None, None, true), Permit::NONE, Gpc),
-            (of(Some("1"), None, None, None, false), Permit::NONE, Tcf),
-            (
-                of(Some("1"), None, None, Some(all), false),
-                Permit::NONE,
-                Tcf,
-            ),
-            (
-                of(None, Some("CPx"), None, Some(all), false),
-                Permit::NONE,
-                Tcf,
-            ),
-            (of(None, Some(""), None, None, false), Permit::NONE, Tcf),
-            (
-                of(None, None, Some("DBABMA"), Some(all), false),
-                Permit::NONE,
-                Gpp,
-            ),
-            (of(None, None, None, None, true), Permit::NONE, Gpc),
-            (of(None, None, None, Some(all), false), Permit::ALL, Choice),
-            (
-                of(None, None, None, Some(all), true),
-                Permit::ALL.without(SALE),
-                Choice,
-            ),
-            (
-                of(None, None, None, Some("none"), false),
-                Permit::NONE,
-                Choice,
-            ),
-            (of(None, None, None, Some(""), false), Permit::NONE, Choice),
-            (
-                of(None, None, None, Some("none"), true),
-                Permit::NONE,
-                Choice,
-            ),
-            (
-                of(None, None, None, Some("measure.everything"), false),
-                Permit::MEASURE,
-                Choice,
-            ),
-        ] {
-            assert_eq!(got, (permit, source));
-        }
-    }
-
-    #[test]
-    fn without_measure_only_what_a_count_holds_is_left() {
-        let mut hit = full();
-        hit.permit = Permit::ALL.without(Permit::MEASURE);
-        strip(&mut hit);
-        let mut bytes = Vec::new();
-        hit.encode(&mut bytes);
-        assert!(!String::from_utf8_lossy(&bytes).contains("telltale"));
-        assert_eq!(hit.client_ip, None);
-        assert_eq!(hit.flags, Flags::default());
-        assert_eq!(hit.received_at, UnixMicros(1_699_999_980_000_000));
-        assert_eq!((&*hit.partner, &*hit.campaign), ("network", "spring"));
-    }
-
-    #[test]
-    fn without_store_the_ids_are_gone_and_the_rest_stays() {
-        let mut hit = full();
-        hit.permit = Permit::MEASURE;
-        strip(&mut hit);
-        assert_eq!(hit.visitor, None);
-        assert_eq!(
-            (&*hit.partner_uid, &*hit.maid, &*hit.device_id),
-            ("", "", "")
-        );
-        assert_eq!(&*hit.page_url, "telltale");
     }
 }

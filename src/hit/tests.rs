@@ -41,10 +41,10 @@ fn schema() -> impl Strategy<Value = Schema> {
     (
         (
             0..i64::MAX as u64,
-            1_u32..=6,
+            1_u32..=7,
             ".*",
             0_u32..64,
-            1_u32..=5,
+            1_u32..=6,
             any::<u32>(),
         ),
         (

@@ -8,8 +8,8 @@ use hyper::header::HeaderMap;
 use super::{Edge, Peer, Refusal, Worker, mint};
 use crate::clock::UnixMicros;
 use crate::config::Site;
-use crate::consent;
-use crate::hit::{Flags, Hit, Permit, VisitorId};
+use crate::consent::{self, Rules};
+use crate::hit::{Flags, Hit, Kind, Permit, VisitorId};
 use crate::metrics::Reason;
 use crate::request::{self, Headers, Signals};
 use crate::visitor::{Placement, lies_within, set_cookie};
@@ -54,6 +54,13 @@ impl<'r> Request<'r> {
             .ok_or(Refusal(Reason::SiteMissing))
     }
 
+    /// The site that a query string names or that has the request's host.
+    pub(crate) fn site_of(&self, query: &'r str) -> Result<&'r Site, Refusal> {
+        let mut hit = Hit::new(self.now, Kind::PageView, "");
+        request::query(query, &mut hit, &mut Signals::default());
+        self.site(&hit.site)
+    }
+
     /// The host without its port.
     fn host(&self) -> &'r str {
         let host = self.headers.host.unwrap_or_default();
@@ -72,11 +79,9 @@ impl<'r> Request<'r> {
     ) -> Result<(), Refusal> {
         let site = self.site(&hit.site)?;
         hit.site = Cow::Borrowed(&site.key);
-        let partners = &self.edge.config.partners;
-        if !hit.partner.is_empty() && !partners.iter().any(|partner| partner.key == *hit.partner) {
-            return Err(Refusal(Reason::PartnerUnknown));
-        }
-        (hit.permit, hit.consent_source) = consent::decide(signals, site.default_permit);
+        let rules = self.rules(site, &hit.partner)?;
+        (hit.permit, hit.consent_source) =
+            consent::decide(signals, &rules, hit.kind, &self.edge.strings);
         if hit.permit.allows(Permit::STORE) {
             self.identify(site, hit, visit);
         }
@@ -91,6 +96,19 @@ impl<'r> Request<'r> {
         }
         consent::strip(hit);
         Ok(())
+    }
+
+    /// The rules of the partner that the hit names, else those of its site.
+    fn rules(&self, site: &Site, partner: &str) -> Result<Rules, Refusal> {
+        if partner.is_empty() {
+            return Ok(Rules::from(site));
+        }
+        let partners = &self.edge.config.partners;
+        partners
+            .iter()
+            .find(|known| known.key == partner)
+            .map(Rules::from)
+            .ok_or(Refusal(Reason::PartnerUnknown))
     }
 
     /// The address that geodata is looked up for. It is in the spool whatever `privacy.client_ip`
@@ -153,7 +171,8 @@ impl<'r> Request<'r> {
         }
     }
 
-    fn is_secure(&self) -> bool {
+    /// Whether the request came by https, as far as the connection or a trusted proxy tells.
+    pub(crate) fn is_secure(&self) -> bool {
         self.peer.tls
             || request::forwarded_https(
                 self.peer.ip,
@@ -163,7 +182,7 @@ impl<'r> Request<'r> {
     }
 
     /// First party where the browser says so, or where the page's host lies in the site's domain.
-    fn placement<'s>(&self, site: &'s Site) -> Placement<'s> {
+    pub(crate) fn placement<'s>(&self, site: &'s Site) -> Placement<'s> {
         let host = self.host();
         let domain = site
             .cookie_domain

@@ -4,29 +4,29 @@
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 
+use super::Refusal;
 use super::reply::{self, Reply};
-use super::{Edge, Refusal};
+use crate::config::Site;
 use crate::metrics::Reason;
 use crate::request::Headers;
 
-/// Whether the origin is one of any site's.
-fn is_known(edge: &Edge, origin: &str) -> bool {
-    edge.config
-        .sites
+/// Whether the origin is one of the sites'.
+pub(crate) fn is_known(sites: &[Site], origin: &str) -> bool {
+    sites
         .iter()
         .flat_map(|site| &site.origins)
         .any(|known| known == origin)
 }
 
-/// The reply to a preflight.
+/// The reply to a preflight from a page of one of `sites`.
 pub(crate) fn preflight(
-    edge: &Edge,
+    sites: &[Site],
     headers: &Headers<'_>,
     allow: &'static str,
 ) -> Result<Reply, Refusal> {
     let mut reply = reply::empty(StatusCode::NO_CONTENT);
     match headers.origin {
-        Some(origin) if is_known(edge, origin) => {
+        Some(origin) if is_known(sites, origin) => {
             let map = reply.headers_mut();
             map.insert(
                 header::ACCESS_CONTROL_ALLOW_METHODS,
@@ -50,13 +50,13 @@ pub(crate) fn preflight(
     Ok(reply)
 }
 
-/// Lets a known origin read the reply, with credentials.
-pub(crate) fn allow(edge: &Edge, headers: &Headers<'_>, reply: &mut Reply) {
+/// Lets a known origin of one of `sites` read the reply, with credentials.
+pub(crate) fn allow(sites: &[Site], headers: &Headers<'_>, reply: &mut Reply) {
     let Some(origin) = headers.origin else { return };
     reply
         .headers_mut()
         .append(header::VARY, HeaderValue::from_static("Origin"));
-    if is_known(edge, origin)
+    if is_known(sites, origin)
         && let Ok(origin) = HeaderValue::from_str(origin)
     {
         let map = reply.headers_mut();

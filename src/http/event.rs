@@ -41,7 +41,7 @@ pub(crate) async fn answer(
     {
         return Err(Refusal(Reason::ContentType));
     }
-    let body = read(body).await?;
+    let body = read(body, BODY_BYTES_MAX).await?;
     let events = request::events(&body).ok_or(Refusal(Reason::Json))?;
     debug_assert!(events.len() <= EVENTS_MAX);
     let mut visit = Visit::default();
@@ -75,8 +75,9 @@ pub(crate) async fn answer(
     Ok(reply.with_cookie(visit.cookie))
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Refusal> {
-    let body = Limited::new(body, BODY_BYTES_MAX).collect();
+/// A body of at most `bytes_max`.
+pub(crate) async fn read(body: Incoming, bytes_max: usize) -> Result<Bytes, Refusal> {
+    let body = Limited::new(body, bytes_max).collect();
     match tokio::time::timeout(BODY_TIME_MAX, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal(Reason::BodyTooLarge)),

@@ -6,6 +6,7 @@
 
 pub mod admin;
 mod collect;
+mod consent;
 mod cors;
 mod demo;
 mod event;
@@ -26,6 +27,7 @@ pub use listener::{Drain, Listener, run};
 pub use refusal::Refusal;
 
 use crate::config::Config;
+use crate::consent::Strings;
 use crate::hit::VisitorId;
 use crate::metrics::Metrics;
 use crate::spool::Appender;
@@ -41,6 +43,8 @@ pub struct Edge {
     pub metrics: Arc<Metrics>,
     /// What `psql` needs to reach the embedded Postgres; the demo page is served where it is there.
     pub demo_psql: Option<Arc<OnceLock<String>>>,
+    /// Consent strings that were read.
+    pub(crate) strings: Strings,
     scripts: tag::Scripts,
 }
 
@@ -59,6 +63,7 @@ impl Edge {
             keyring,
             metrics,
             demo_psql,
+            strings: Strings::default(),
             scripts,
         }
     }

@@ -21,16 +21,18 @@ const REFUSAL: HeaderName = HeaderName::from_static("avtryck-refusal");
 const CORP: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const CH: HeaderName = HeaderName::from_static("accept-ch");
 
-/// Adds the visitor cookie to a reply.
+/// Adds cookies to a reply.
 pub(crate) trait WithCookie {
-    /// Sets the cookie where there is one.
-    fn with_cookie(self, cookie: Option<String>) -> Self;
+    /// Sets each cookie that there is.
+    fn with_cookie(self, cookies: impl IntoIterator<Item = String>) -> Self;
 }
 
 impl WithCookie for Reply {
-    fn with_cookie(mut self, cookie: Option<String>) -> Reply {
-        if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()) {
-            self.headers_mut().insert(header::SET_COOKIE, cookie);
+    fn with_cookie(mut self, cookies: impl IntoIterator<Item = String>) -> Reply {
+        for cookie in cookies {
+            if let Ok(cookie) = HeaderValue::try_from(cookie) {
+                self.headers_mut().append(header::SET_COOKIE, cookie);
+            }
         }
         self
     }

@@ -6,7 +6,7 @@ use hyper::{Method, Request as HttpRequest, Version};
 
 use super::collect::Request;
 use super::reply::{self, Reply, Shape};
-use super::{Peer, Refusal, Worker, cors, demo, event, id, pixel, tag};
+use super::{Peer, Refusal, Worker, consent, cors, demo, event, id, pixel, tag};
 use crate::clock;
 use crate::config::Config;
 use crate::hit::Kind;
@@ -21,6 +21,7 @@ fn endpoint(config: &Config, demo: bool, path: &str) -> Endpoint {
         (&paths.event, Endpoint::Event),
         (&paths.impression, Endpoint::Impression),
         (&paths.id, Endpoint::Id),
+        (&paths.consent, Endpoint::Consent),
         (&paths.tag, Endpoint::Tag),
     ] {
         if path == known {
@@ -37,6 +38,7 @@ fn endpoint(config: &Config, demo: bool, path: &str) -> Endpoint {
 fn methods(endpoint: Endpoint) -> &'static str {
     match endpoint {
         Endpoint::Event => "POST, OPTIONS",
+        Endpoint::Consent => "GET, HEAD, POST, DELETE, OPTIONS",
         _ => "GET, HEAD, OPTIONS",
     }
 }
@@ -50,7 +52,11 @@ pub(crate) async fn route(
 ) -> Reply {
     let (parts, body) = request.into_parts();
     let edge = &*worker.edge;
-    let headers = Headers::read(&parts.headers);
+    let mut headers = Headers::read(&parts.headers);
+    // In HTTP/2 the host stands in the request's target.
+    headers.host = headers
+        .host
+        .or(parts.uri.authority().map(|authority| authority.as_str()));
     let endpoint = endpoint(&edge.config, edge.demo_psql.is_some(), parts.uri.path());
     let shape = match endpoint {
         Endpoint::Pixel | Endpoint::Impression => Shape::Gif,
@@ -63,13 +69,18 @@ pub(crate) async fn route(
         peer,
         now: clock::now(),
     };
+    let query = parts.uri.query().unwrap_or_default();
+    // A visitor's choice is the business of that site's pages alone.
+    let sites = match endpoint {
+        Endpoint::Consent => request.site_of(query).map_or(&[][..], std::slice::from_ref),
+        _ => &edge.config.sites,
+    };
     let answer = match check(&parts, &headers, endpoint) {
         Err(refusal) => Err(refusal),
         Ok(()) if parts.method == Method::OPTIONS => {
-            cors::preflight(edge, &headers, methods(endpoint))
+            cors::preflight(sites, &headers, methods(endpoint))
         }
         Ok(()) => {
-            let query = parts.uri.query().unwrap_or_default();
             let record = parts.method != Method::HEAD;
             match endpoint {
                 Endpoint::Pixel => {
@@ -80,6 +91,9 @@ pub(crate) async fn route(
                 }
                 Endpoint::Event => event::answer(worker, &request, query, body).await,
                 Endpoint::Id => id::answer(&request, query, record),
+                Endpoint::Consent => {
+                    consent::answer(worker, &request, query, &parts.method, body).await
+                }
                 Endpoint::Tag => tag::answer(&request, query),
                 Endpoint::Demo => Ok(demo::answer(edge)),
                 Endpoint::Unknown => Err(Refusal(Reason::UnknownPath)),
@@ -96,7 +110,7 @@ pub(crate) async fn route(
         }
         reply
     });
-    cors::allow(edge, &headers, &mut reply);
+    cors::allow(sites, &headers, &mut reply);
     // A request whose length is coded in chunks is where proxies and servers disagree: nothing may
     // follow it on the same connection.
     let ends = headers.has_transfer_encoding || is_last;
@@ -125,7 +139,7 @@ fn check(
     let host_is_sound = if parts.version < Version::HTTP_2 {
         headers.hosts == 1 && parts.uri.authority().is_none() && headers.host.is_some_and(is_host)
     } else {
-        headers.hosts <= 1 && parts.uri.authority().is_some()
+        headers.hosts <= 1 && parts.uri.authority().is_some() && headers.host.is_some_and(is_host)
     };
     if !host_is_sound {
         return Err(Refusal(Reason::Host));

@@ -360,7 +360,7 @@ async fn migrations_run_twice_and_at_once() {
     migrate(&mut other).await.unwrap();
     assert_eq!(
         number(&other, "select count(*) from avtryck.migration").await,
-        1
+        i64::try_from(schema::migrations::runner().get_migrations().len()).unwrap()
     );
     let bare = "select count(*) from pg_class where relnamespace = 'avtryck'::regnamespace \
         and relkind in ('r', 'p', 'v') and relname <> 'migration' \

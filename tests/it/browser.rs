@@ -5,6 +5,8 @@
 //! which names a Swedish address in `X-Forwarded-For`; the collector trusts it. The proxy also keeps
 //! each request's target: that is how a test sees that nothing was sent.
 
+mod pages;
+
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -16,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncBufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::Collector;
+use crate::support::{Collector, consent_string};
 
 /// An address of a Swedish access network.
 const VISITOR_IP: &str = "2.249.0.1";
@@ -34,15 +36,12 @@ default_permit = ["store", "measure", "profile", "match", "link", "locate"]
 key = "asks"
 hosts = ["asks.example"]
 default_permit = []
+gvl_id = 2
 
 [[partner]]
 key = "demo-network"
+default_permit = ["store", "measure", "profile", "match", "link", "locate"]
 "#;
-
-/// A page that carries the tag of the site that has to ask.
-const ASKING_PAGE: &str = "<!doctype html><title>asks</title><link rel=icon href=data:,><script>\
-    window.avtryck = window.avtryck || function () { (avtryck.q = avtryck.q || []).push(arguments); };\
-    </script><script src=\"/tag.js?site=asks\"></script>";
 
 /// ChromeDriver, ended with the test whatever its outcome.
 struct Driver {
@@ -140,6 +139,33 @@ impl Browser {
             .expect("the script runs")
     }
 
+    /// The value of a cookie of the open page.
+    async fn cookie(&self, name: &str) -> Option<String> {
+        let cookies = self.client.get_all_cookies().await.expect("the cookies");
+        let found = cookies.into_iter().find(|cookie| cookie.name() == name);
+        found.map(|cookie| cookie.value().to_owned())
+    }
+
+    /// Presses a button of the demo page and waits until the page tells the choice.
+    async fn choose(&self, id: &str, told: &str) {
+        self.click(id).await;
+        self.wait_for_text("choice", told).await;
+    }
+
+    async fn wait_for_text(&self, id: &str, text: &str) {
+        let started = Instant::now();
+        let script = format!("return document.getElementById('{id}').textContent");
+        let mut last = Value::Null;
+        while started.elapsed() < Duration::from_secs(20) {
+            last = self.run(&script).await;
+            if last == *text {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("#{id} holds {last} and not {text:?}");
+    }
+
     async fn close(self) {
         self.client
             .clone()
@@ -152,23 +178,29 @@ impl Browser {
 /// The proxy in front of the collector.
 struct Proxy {
     address: SocketAddr,
-    targets: Arc<Mutex<Vec<String>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+/// A request that went through.
+struct Seen {
+    target: String,
+    body: String,
 }
 
 impl Proxy {
     async fn start(collector: SocketAddr) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let targets = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&targets);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let all = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((browser, _)) = listener.accept().await {
-                let seen = Arc::clone(&seen);
+                let seen = Arc::clone(&all);
                 // A connection that breaks off is the browser's to repeat.
                 tokio::spawn(async move { forward(browser, collector, &seen).await.ok() });
             }
         });
-        Proxy { address, targets }
+        Proxy { address, seen }
     }
 
     fn url(&self, path: &str) -> String {
@@ -177,13 +209,23 @@ impl Proxy {
 
     /// The hits that went through: their paths.
     fn hits(&self) -> Vec<String> {
-        let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = |target: &String| target.split('?').next().unwrap_or_default().to_owned();
-        targets
-            .iter()
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = |seen: &Seen| seen.target.split('?').next().unwrap_or_default().to_owned();
+        seen.iter()
             .map(path)
             .filter(|path| ["/e", "/p.gif", "/i.gif"].contains(&path.as_str()))
             .collect()
+    }
+
+    /// The last event posted.
+    fn last_event(&self) -> Value {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = seen.iter().rfind(|seen| seen.target == "/e");
+        let body: Value = serde_json::from_str(&last.expect("an event").body).expect("JSON");
+        match body {
+            Value::Array(mut events) => events.pop().expect("an event"),
+            event => event,
+        }
     }
 }
 
@@ -192,7 +234,7 @@ impl Proxy {
 async fn forward(
     browser: TcpStream,
     collector: SocketAddr,
-    seen: &Mutex<Vec<String>>,
+    seen: &Mutex<Vec<Seen>>,
 ) -> std::io::Result<()> {
     let mut browser = AsyncBufReader::new(browser);
     let mut head = String::new();
@@ -218,11 +260,14 @@ async fn forward(
     browser.read_exact(&mut body).await?;
     seen.lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .push(target.clone());
-    if target == "/asks" {
+        .push(Seen {
+            target: target.clone(),
+            body: String::from_utf8_lossy(&body).into_owned(),
+        });
+    if let Some(page) = pages::page_of(&target) {
         let reply = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{ASKING_PAGE}",
-            ASKING_PAGE.len(),
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{page}",
+            page.len(),
         );
         return browser.write_all(reply.as_bytes()).await;
     }
@@ -311,23 +356,163 @@ async fn the_demo_page_becomes_enriched_rows_of_one_visitor_until_it_refuses() {
     );
     assert_eq!(visitors.get::<_, i64>("rows"), 4);
 
-    browser.click("refuse").await;
+    follow_choices(&collector, &proxy, &browser).await;
+    browser.close().await;
+}
+
+/// Refuses, accepts and withdraws on the demo page, from which four rows of one visitor are there.
+async fn follow_choices(collector: &Collector, proxy: &Proxy, browser: &Browser) {
+    let counted =
+        "select coalesce(sum(hits), 0)::bigint from avtryck.hit_count_detail where site = 'demo'";
+    let rows = "select count(*) from avtryck.hit_detail";
+    browser.choose("refuse", "refused").await;
+    assert_eq!(
+        browser.cookie("avid").await,
+        None,
+        "the ID is gone with `store`"
+    );
     browser.click("event").await;
     browser.click("spa").await;
+    collector.wait_for(counted, 2).await;
+    assert_eq!(collector.number(rows).await, 4, "no row after the refusal");
+
+    browser
+        .choose("accept", "store, measure, profile, match, link, locate")
+        .await;
+    browser.click("event").await;
+    collector.wait_for(rows, 5).await;
+    let by_choice = collector
+        .rows("select visitor_id::text from avtryck.hit_detail where consent_source = 'choice'")
+        .await;
+    let visitor = by_choice
+        .first()
+        .and_then(|row| row.get::<_, Option<String>>(0));
+    assert!(visitor.is_some(), "a new ID after the new consent");
+    let ids = "select count(distinct visitor_id) from avtryck.hit_detail";
+    assert_eq!(collector.number(ids).await, 2);
+    assert!(browser.cookie("avid").await.is_some());
+
+    browser.choose("withdraw", "refused").await;
+    assert_eq!(browser.cookie("avid").await, None);
+    assert_eq!(browser.cookie("avchoice").await.as_deref(), Some("none"));
+    browser.click("event").await;
+    collector.wait_for(counted, 3).await;
+    // A page that is opened anew still knows.
+    browser.open(&proxy.url("/demo")).await;
+    browser.wait_for_text("choice", "refused").await;
+    collector.wait_for(counted, 5).await;
+    assert_eq!(
+        collector.number(rows).await,
+        5,
+        "no row after the withdrawal"
+    );
+}
+
+#[tokio::test]
+async fn a_consent_platform_is_waited_for_and_its_strings_are_passed_on_unmodified() {
+    let collector = Collector::start(CONFIG).await;
+    let proxy = Proxy::start(collector.http).await;
+    let browser = Browser::start().await;
+    let agreed = consent_string("made since TCF 2.3, disclosed");
+    let refused = consent_string("refused");
+
+    browser.open(&proxy.url("/tcf")).await;
+    browser.run("avtryck('event', 'early')").await;
+    tokio::time::sleep(SILENCE).await;
+    assert_eq!(
+        proxy.hits(),
+        Vec::<String>::new(),
+        "sent while the visitor is asked"
+    );
+    browser
+        .run(&format!(
+            "answer('tcf', tcf('useractioncomplete', '{agreed}', true))"
+        ))
+        .await;
+    let rows = "select count(*) from avtryck.hit_detail where consent_source = 'tcf' and 'store' = any(permit) and visitor_id is not null";
+    collector.wait_for(rows, 2).await;
+    let event = proxy.last_event();
+    assert_eq!(
+        (&event["gdpr"], &event["gdpr_consent"]),
+        (&json!(1), &json!(agreed))
+    );
+
+    // A later change holds from the next hit on, and the collector decides what it means.
+    browser
+        .run(&format!(
+            "answer('tcf', tcf('useractioncomplete', '{refused}', false))"
+        ))
+        .await;
+    browser.run("avtryck('event', 'after')").await;
+    let counted = "select coalesce(sum(hits), 0)::bigint from avtryck.hit_count_detail";
+    collector.wait_for(counted, 1).await;
+    assert_eq!(proxy.last_event()["gdpr_consent"], json!(refused));
+    assert_eq!(
+        collector
+            .number("select count(*) from avtryck.hit_detail")
+            .await,
+        2
+    );
+
+    // A refusal from the start: nothing is asked of the device, and only a count is kept.
+    browser.open(&proxy.url("/tcf")).await;
+    browser
+        .run(&format!(
+            "answer('tcf', tcf('tcloaded', '{refused}', false))"
+        ))
+        .await;
+    collector.wait_for(counted, 2).await;
+    assert_eq!(proxy.last_event()["ch"], json!({}));
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn gpp_is_heard_too_and_a_platform_that_never_answers_is_not_waited_for_for_ever() {
+    let collector = Collector::start(CONFIG).await;
+    let proxy = Proxy::start(collector.http).await;
+    let browser = Browser::start().await;
+    let string =
+        consent_string("GPP with the USA: policy 4, long ranges, some disclosed, publisher's own");
+
+    browser.open(&proxy.url("/gpp")).await;
+    tokio::time::sleep(SILENCE).await;
+    assert_eq!(proxy.hits(), Vec::<String>::new());
+    browser
+        .run(&format!("answer('gpp', gpp('ready', '{string}'))"))
+        .await;
+    let rows = "select count(*) from avtryck.hit_detail where consent_source = 'gpp'";
+    collector.wait_for(rows, 1).await;
+    let event = proxy.last_event();
+    assert_eq!(
+        (&event["gpp"], &event["gpp_sid"]),
+        (&json!(string), &json!([2]))
+    );
+
+    // Two platforms and no answer, on a site whose default permits to send.
+    let before = proxy.hits().len();
+    let opened = Instant::now();
+    browser.open(&proxy.url("/mute")).await;
+    tokio::time::sleep(SILENCE).await;
+    assert_eq!(proxy.hits().len(), before, "the limit is 3 s");
+    let defaults = "select count(*) from avtryck.hit_detail where consent_source = 'default'";
+    collector.wait_for(defaults, 1).await;
+    assert!(opened.elapsed() > Duration::from_millis(2900));
+
+    // One answer of two comes late: the next hit has it.
+    let agreed = consent_string("made since TCF 2.3, disclosed");
+    browser
+        .run(&format!(
+            "answer('tcf', tcf('useractioncomplete', '{agreed}', true))"
+        ))
+        .await;
+    browser.run("avtryck('event', 'late')").await;
+    // The demo site has no vendor ID, so no string permits anything there.
     collector
         .wait_for(
-            "select coalesce(sum(hits), 0)::bigint from avtryck.hit_count_detail where site = 'demo'",
-            2,
+            "select coalesce(sum(hits), 0)::bigint from avtryck.hit_count_detail",
+            1,
         )
         .await;
-    let kept = collector
-        .rows("select count(*) as rows from avtryck.hit_detail")
-        .await;
-    assert_eq!(
-        kept.first().expect("one row").get::<_, i64>("rows"),
-        4,
-        "no row after the refusal"
-    );
     browser.close().await;
 }
 
@@ -367,17 +552,4 @@ async fn a_site_that_permits_nothing_by_default_sends_nothing_before_the_consent
         "what was held at the refusal is gone"
     );
     browser.close().await;
-}
-
-#[test]
-fn the_tag_is_at_most_two_kilobytes_gzipped() {
-    use std::io::Write as _;
-
-    // The settings as the server writes them, for a site with a long key.
-    let settings = r#"{"ask":false,"choice":"avchoice","domain":"telenor.se","event":"/e","pixel":"/p.gif","site":"telenor.se"}"#;
-    let served = include_str!("../../assets/tag.js").replace("__CONFIG__", settings);
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    gzip.write_all(served.as_bytes()).expect("memory takes it");
-    let bytes = gzip.finish().expect("memory takes it").len();
-    assert!(bytes <= 2048, "{bytes} bytes");
 }

@@ -74,3 +74,81 @@ async fn verify_reports_each_chunk_and_ends_with_1_where_something_is_damaged() 
         .await;
     assert!(collector.metric("avtryck_spool_damage_bytes_total").await > 0.0);
 }
+
+#[tokio::test]
+async fn a_new_key_has_a_free_id_and_signs_once_it_stands_first() {
+    let new = async |arguments: &[&str]| {
+        let output = command(arguments).output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let first = new(&["keys", "new"]).await;
+    let again = new(&["keys", "new"]).await;
+    assert!(first.starts_with("1:") && first != again, "{first}");
+    let dir = tempdir();
+    let file = dir.path().join("avtryck.toml");
+    let write = |keys: &str| {
+        let text = format!(
+            "{}\n[cookie]\nkeys = [{keys}]\n",
+            config(dir.path(), crate::support::SITES)
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    write(&format!("\"{first}\""));
+    let second = new(&["keys", "new", "--config", file.to_str().unwrap()]).await;
+    assert!(second.starts_with("2:"), "{second}");
+
+    // The old key's cookie is still believed, and the new one signs.
+    let collector = Collector::start_in(dir).await;
+    let old = collector
+        .get("/id?site=open", &[])
+        .await
+        .cookie()
+        .to_owned();
+    let (_, dir, _) = collector.stop().await;
+    let text = std::fs::read_to_string(dir.path().join("avtryck.toml")).unwrap();
+    let text = text.replace(
+        &format!("\"{first}\""),
+        &format!("\"{second}\", \"{first}\""),
+    );
+    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
+    let collector = Collector::start_in(dir).await;
+    assert_eq!(
+        collector
+            .get("/id?site=open", &[("Cookie", &old)])
+            .await
+            .cookies,
+        [""; 0]
+    );
+    let new = collector
+        .get("/id?site=open", &[])
+        .await
+        .cookie()
+        .to_owned();
+    let key_id = |cookie: &str| {
+        use base64::Engine as _;
+        let value = cookie.split_once('=').unwrap().1;
+        base64::engine::general_purpose::URL_SAFE_NO_PAD
+            .decode(value)
+            .unwrap()[0]
+    };
+    assert_eq!((key_id(&old), key_id(&new)), (1, 2));
+}
+
+#[tokio::test]
+async fn a_configuration_without_keys_makes_one_that_only_its_owner_may_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let collector = Collector::open().await;
+    let cookie = collector
+        .get("/id?site=open", &[])
+        .await
+        .cookie()
+        .to_owned();
+    let key = collector.dir.path().join("spool/cookie.key");
+    let mode = std::fs::metadata(&key).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let (_, dir, _) = collector.stop().await;
+    let collector = Collector::start_in(dir).await;
+    let again = collector.get("/id?site=open", &[("Cookie", &cookie)]).await;
+    assert_eq!(again.cookies, [""; 0], "the same key after a restart");
+}

@@ -10,6 +10,7 @@
 
 mod browser;
 mod chaos;
+mod choice;
 mod command_line;
 mod consent;
 mod device_differential;

@@ -15,7 +15,8 @@ use tokio_postgres::{NoTls, Row};
 /// How long anything may take before a test gives it up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A site that permits all, under the name `open`, one that permits nothing, `shut`, and a partner.
+/// A site that permits all, under the name `open`, one that permits nothing, `shut`, and a partner of
+/// each kind. All are vendor 2 to consent strings.
 pub(crate) const SITES: &str = r#"
 [[site]]
 key = "open"
@@ -23,10 +24,13 @@ hosts = ["127.0.0.1"]
 cookie_domain = "open.example"
 origins = ["https://www.open.example"]
 default_permit = ["store", "measure", "profile", "match", "link", "locate"]
+gvl_id = 2
 
 [[site]]
 key = "shut"
 hosts = ["shut.example"]
+origins = ["https://www.shut.example"]
+gvl_id = 2
 
 [[site]]
 key = "rows-only"
@@ -34,10 +38,25 @@ default_permit = ["measure"]
 
 [[partner]]
 key = "network"
+default_permit = ["store", "measure", "profile", "match", "link", "locate"]
+gvl_id = 2
+
+[[partner]]
+key = "asking-network"
+gvl_id = 2
 "#;
 
 /// The user agent that tests send unless they say otherwise.
 pub(crate) const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1";
+
+/// A string of the recorded vectors, by its name.
+pub(crate) fn consent_string(name: &str) -> String {
+    let vectors: serde_json::Value =
+        serde_json::from_str(include_str!("../../src/consent/vectors.json")).unwrap();
+    let vectors = vectors.as_array().unwrap();
+    let vector = vectors.iter().find(|vector| vector["name"] == name);
+    vector.unwrap()["string"].as_str().unwrap().to_owned()
+}
 
 pub(crate) struct Collector {
     child: Child,
@@ -336,6 +355,8 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: HashMap<String, String>,
+    /// Every `Set-Cookie`, in order.
+    pub(crate) cookies: Vec<String>,
     pub(crate) body: String,
     pub(crate) bytes: Vec<u8>,
 }
@@ -379,8 +400,13 @@ fn parse(bytes: &[u8]) -> Reply {
         .next()
         .and_then(|line| line.split(' ').nth(1)?.parse().ok())
         .unwrap_or(0);
+    let headers = lines.clone().filter_map(|line| line.split_once(": "));
     Reply {
         status,
+        cookies: headers
+            .filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"))
+            .map(|(_, value)| value.to_owned())
+            .collect(),
         headers: lines
             .filter_map(|line| line.split_once(": "))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))

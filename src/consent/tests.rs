@@ -1,0 +1,408 @@
+//! The two tables of the module's documentation, cell by cell.
+
+mod reference;
+mod vectors;
+
+use std::borrow::Cow;
+
+use super::*;
+use crate::hit::{Flags, VisitorId};
+
+/// A string by which vendor 2 may do everything, and vendor 1 nothing: of policy 4, with vendors as bits.
+fn full_string() -> String {
+    vectors::named("policy 4, few, as bits, all disclosed").string
+}
+
+/// One by which vendor 2 may store, and nothing else.
+fn store_string() -> String {
+    vectors::named("store alone").string
+}
+
+fn gpp_string() -> String {
+    vectors::named("GPP with the USA: policy 4, long ranges, some disclosed, publisher's own")
+        .string
+}
+
+const DEFAULT: Permit = Permit::STORE.with(Permit::MEASURE);
+const OUTSIDE: Permit = Permit::ALL.without(Permit::LOCATE);
+const CHOICE: Permit = Permit::MEASURE.with(Permit::LINK);
+const CHOICE_TEXT: &str = "measure.link";
+
+const RULES: Rules = Rules {
+    gvl_id: Some(2),
+    default_permit: DEFAULT,
+    gdpr_0_permit: Permit::NONE,
+};
+const TRUSTING: Rules = Rules {
+    gdpr_0_permit: OUTSIDE,
+    ..RULES
+};
+const NO_VENDOR: Rules = Rules {
+    gvl_id: None,
+    ..RULES
+};
+const OTHER_VENDOR: Rules = Rules {
+    gvl_id: Some(1),
+    ..RULES
+};
+
+/// One row: the parameters that come under it, the rules, and the cells.
+struct Row<'t> {
+    /// `gdpr`, `gdpr_consent`, `gpp`, `gpp_sid`.
+    said: Vec<[Option<&'t str>; 4]>,
+    rules: &'t [Rules],
+    /// Alone, with GPC, with a choice, with both.
+    cells: [(Permit, ConsentSource); 4],
+}
+
+/// The cells of a row where nobody asked the visitor.
+fn unasked(alone: Permit, source: ConsentSource) -> [(Permit, ConsentSource); 4] {
+    [
+        (alone, source),
+        (Permit::NONE, ConsentSource::Gpc),
+        (CHOICE, ConsentSource::Choice),
+        (Permit::MEASURE, ConsentSource::Choice),
+    ]
+}
+
+/// The cells of a row whose string permits all.
+fn full(source: ConsentSource) -> [(Permit, ConsentSource); 4] {
+    [
+        (Permit::ALL, source),
+        (Permit::ALL.without(SALE), source),
+        (CHOICE, ConsentSource::Choice),
+        (Permit::MEASURE, ConsentSource::Choice),
+    ]
+}
+
+fn nothing(source: ConsentSource) -> [(Permit, ConsentSource); 4] {
+    [(Permit::NONE, source); 4]
+}
+
+/// Checks every cell of a row, for each way to come to it.
+fn hold(row: &Row<'_>) {
+    for said in &row.said {
+        for rules in row.rules {
+            check(*said, rules, row.cells);
+        }
+    }
+}
+
+#[test]
+fn row_1_with_gdpr_0_that_counts_no_string_is_read() {
+    let (text, gpp) = (full_string(), gpp_string());
+    let tcf = [None, Some(""), Some(text.as_str()), Some("x")];
+    let gpp = [None, Some(""), Some(gpp.as_str())];
+    hold(&Row {
+        said: tcf
+            .into_iter()
+            .flat_map(|tcf| gpp.map(|gpp| [Some("0"), tcf, gpp, Some("2")]))
+            .collect(),
+        rules: &[TRUSTING],
+        cells: unasked(OUTSIDE, ConsentSource::Gdpr0),
+    });
+}
+
+#[test]
+fn row_2_a_tc_string_decides_whatever_gpp_says_beside_it() {
+    use ConsentSource::{Choice, Tcf};
+    let (text, store, gpp) = (full_string(), store_string(), gpp_string());
+    let (text, store, gpp) = (text.as_str(), store.as_str(), gpp.as_str());
+    let beside = [None, Some(""), Some("x"), Some(gpp)];
+    hold(&Row {
+        said: [None, Some(""), Some("0"), Some("1"), Some("yes")]
+            .into_iter()
+            .flat_map(|gdpr| beside.map(|gpp| [gdpr, Some(text), gpp, Some("7")]))
+            .collect(),
+        rules: &[RULES],
+        cells: full(Tcf),
+    });
+    // One that permits a part: the choice and it have nothing in common.
+    hold(&Row {
+        said: vec![
+            [None, Some(store), None, None],
+            [Some("1"), Some(store), Some(gpp), None],
+        ],
+        rules: &[RULES, TRUSTING],
+        cells: [
+            (Permit::STORE, Tcf),
+            (Permit::STORE, Tcf),
+            (Permit::NONE, Choice),
+            (Permit::NONE, Choice),
+        ],
+    });
+    // One that is no consent, even beside a GPP string that is.
+    let cut = &text[..text.len() - 5];
+    let trailing = format!("{text}B");
+    let another = format!("{text}.x");
+    hold(&Row {
+        said: [cut, "x", "null", "=", &trailing, &another, gpp]
+            .into_iter()
+            .flat_map(|tcf| [None, Some(gpp)].map(|gpp| [Some("1"), Some(tcf), gpp, None]))
+            .collect(),
+        rules: &[RULES],
+        cells: nothing(Tcf),
+    });
+    hold(&Row {
+        said: vec![[None, Some(text), Some(gpp), None]],
+        rules: &[NO_VENDOR, OTHER_VENDOR],
+        cells: nothing(Tcf),
+    });
+}
+
+#[test]
+fn row_3_a_gpp_string_decides_by_its_section_2_where_that_is_in_force() {
+    use ConsentSource::Gpp;
+    let (gpp, text) = (gpp_string(), full_string());
+    let gpp = gpp.as_str();
+    let in_force = [
+        None,
+        Some(""),
+        Some("2"),
+        Some("7,2"),
+        Some("2, 6"),
+        Some("[2]"),
+    ];
+    hold(&Row {
+        said: in_force
+            .into_iter()
+            .flat_map(|sid| [None, Some("0"), Some("1")].map(|gdpr| [gdpr, None, Some(gpp), sid]))
+            .chain([[Some("1"), Some(""), Some(gpp), Some("2")]])
+            .collect(),
+        rules: &[RULES],
+        cells: full(Gpp),
+    });
+    let usa = vectors::named("GPP without section 2: usnat,usca").string;
+    let one_short = gpp.rsplit_once('~').map(|(before, _)| before);
+    let malformed = ["DBAA", "DBABMA", "DBABMA~", "x", &text].map(Some);
+    hold(&Row {
+        said: ["7", "-1", "22"]
+            .map(|sid| [None, None, Some(gpp), Some(sid)])
+            .into_iter()
+            .chain([[None, None, Some(usa.as_str()), Some("2")]])
+            .chain(malformed.map(|gpp| [None, None, gpp, None]))
+            .chain([[None, None, one_short, None]])
+            .collect(),
+        rules: &[RULES],
+        cells: nothing(Gpp),
+    });
+    hold(&Row {
+        said: vec![[None, None, Some(gpp), None]],
+        rules: &[NO_VENDOR, OTHER_VENDOR],
+        cells: nothing(Gpp),
+    });
+}
+
+#[test]
+fn row_4_a_string_that_is_missing_where_one_belongs_is_no_consent() {
+    hold(&Row {
+        said: vec![
+            [Some("1"), None, None, None],
+            [Some("1"), Some(""), None, None],
+            [Some("1"), Some(""), Some(""), Some("2")],
+            [Some("1"), None, Some(""), None],
+            [Some(""), None, None, None],
+            [Some("yes"), None, None, Some("2")],
+            [None, Some(""), None, None],
+            [None, Some(""), Some(""), None],
+        ],
+        rules: &[RULES, TRUSTING, NO_VENDOR],
+        cells: nothing(ConsentSource::Tcf),
+    });
+    hold(&Row {
+        said: vec![[Some("0"), Some(""), None, None]],
+        rules: &[RULES],
+        cells: nothing(ConsentSource::Tcf),
+    });
+    hold(&Row {
+        said: vec![
+            [None, None, Some(""), None],
+            [None, None, Some(""), Some("2")],
+        ],
+        rules: &[RULES, TRUSTING],
+        cells: nothing(ConsentSource::Gpp),
+    });
+}
+
+#[test]
+fn row_5_where_nothing_is_said_the_default_holds_and_gdpr_0_changes_nothing() {
+    hold(&Row {
+        said: vec![[None; 4], [None, None, None, Some("2")]],
+        rules: &[RULES, TRUSTING, NO_VENDOR],
+        cells: unasked(DEFAULT, ConsentSource::Default),
+    });
+    hold(&Row {
+        said: vec![[Some("0"), None, None, None]],
+        rules: &[RULES, NO_VENDOR],
+        cells: unasked(DEFAULT, ConsentSource::Default),
+    });
+}
+
+fn check(said: [Option<&str>; 4], rules: &Rules, cells: [(Permit, ConsentSource); 4]) {
+    let [gdpr, tcf, gpp, gpp_sid] = said.map(|value| value.map(Cow::Borrowed));
+    let columns = [
+        (false, None),
+        (true, None),
+        (false, Some(CHOICE_TEXT)),
+        (true, Some(CHOICE_TEXT)),
+    ];
+    for ((gpc, choice), cell) in columns.into_iter().zip(cells) {
+        let signals = Signals {
+            gdpr: gdpr.clone(),
+            tcf: tcf.clone(),
+            gpp: gpp.clone(),
+            gpp_sid: gpp_sid.clone(),
+            gpc,
+            choice,
+        };
+        let decided = decide(&signals, rules, Kind::Impression, &Strings::default());
+        assert_eq!(decided, cell, "{signals:?} {rules:?}");
+    }
+}
+
+#[test]
+fn a_choice_gives_the_flags_that_it_names_and_narrows_a_string() {
+    let text = full_string();
+    for (choice, permit) in [
+        ("none", Permit::NONE),
+        ("", Permit::NONE),
+        ("store.measure.profile.match.link.locate", Permit::ALL),
+        ("measure.everything", Permit::MEASURE),
+        ("STORE", Permit::NONE),
+    ] {
+        let mut signals = Signals {
+            choice: Some(choice),
+            ..Signals::default()
+        };
+        let of =
+            |signals: &Signals<'_>| decide(signals, &RULES, Kind::PageView, &Strings::default());
+        assert_eq!(of(&signals), (permit, ConsentSource::Choice));
+        signals.tcf = Some(Cow::Borrowed(&text));
+        let source = if permit == Permit::ALL {
+            ConsentSource::Tcf
+        } else {
+            ConsentSource::Choice
+        };
+        assert_eq!(of(&signals), (permit, source), "{choice} beside a string");
+    }
+}
+
+#[test]
+fn a_string_that_fills_its_parameter_may_have_been_cut_and_is_none() {
+    let zeros =
+        |length: usize| format!("{}.{}", full_string(), "Y".to_owned() + &"A".repeat(length));
+    let of = |text: &str| {
+        let signals = Signals {
+            tcf: Some(Cow::Borrowed(text)),
+            ..Signals::default()
+        };
+        decide(&signals, &RULES, Kind::PageView, &Strings::default()).0
+    };
+    let room = URI_BYTES_MAX - full_string().len() - 3;
+    assert_eq!(of(&zeros(room)), Permit::ALL);
+    assert_eq!(of(&zeros(room + 1)), Permit::NONE);
+}
+
+fn telltale(kind: Kind) -> Hit<'static> {
+    let mut hit = Hit::new(UnixMicros(1_700_000_012_345_678), kind, "site");
+    for text in [
+        &mut hit.user_agent,
+        &mut hit.page_url,
+        &mut hit.referrer,
+        &mut hit.event_name,
+        &mut hit.event_id,
+        &mut hit.partner_uid,
+        &mut hit.maid,
+        &mut hit.device_id,
+        &mut hit.category,
+        &mut hit.params,
+        &mut hit.hints.brands,
+        &mut hit.hints.platform,
+        &mut hit.hints.platform_version,
+        &mut hit.hints.model,
+        &mut hit.hints.form_factors,
+    ] {
+        *text = Cow::Borrowed("telltale");
+    }
+    hit.hints.mobile = Some(true);
+    for text in [
+        &mut hit.partner,
+        &mut hit.campaign,
+        &mut hit.creative,
+        &mut hit.placement,
+        &mut hit.publisher,
+    ] {
+        *text = Cow::Borrowed("ad");
+    }
+    hit.client_ip = Some([192, 0, 2, 1].into());
+    hit.visitor = Some(VisitorId(*b"telltaletelltale"));
+    hit.flags = Flags::NEW_VISITOR;
+    hit.permit = Permit::ALL;
+    hit.consent_source = ConsentSource::Tcf;
+    hit
+}
+
+/// Every set of flags.
+fn permits() -> impl Iterator<Item = Permit> {
+    (0..64_u8).map(|bits| {
+        Permit::NAMED
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| bits & 1 << at != 0)
+            .fold(Permit::NONE, |permit, (_, (_, flag))| permit.with(*flag))
+    })
+}
+
+#[test]
+fn each_row_of_the_second_table_holds_for_every_permit() {
+    for permit in permits() {
+        for kind in Kind::ALL
+            .into_iter()
+            .filter(|kind| *kind != Kind::Withdrawal)
+        {
+            let mut hit = telltale(kind);
+            hit.permit = permit;
+            let before = hit.clone();
+            strip(&mut hit);
+            let expected = if !permit.allows(Permit::MEASURE) {
+                let ad = || Cow::Borrowed("ad");
+                Hit {
+                    permit,
+                    consent_source: ConsentSource::Tcf,
+                    partner: ad(),
+                    campaign: ad(),
+                    creative: ad(),
+                    placement: ad(),
+                    publisher: ad(),
+                    ..Hit::new(UnixMicros(1_699_999_980_000_000), kind, "site")
+                }
+            } else if !permit.allows(Permit::STORE) {
+                Hit {
+                    visitor: None,
+                    partner_uid: Cow::Borrowed(""),
+                    maid: Cow::Borrowed(""),
+                    device_id: Cow::Borrowed(""),
+                    ..before
+                }
+            } else {
+                before
+            };
+            assert_eq!(hit, expected, "{permit}");
+            let mut bytes = Vec::new();
+            hit.encode(&mut bytes);
+            let told = String::from_utf8_lossy(&bytes).contains("telltale");
+            assert_eq!(told, permit.allows(Permit::MEASURE), "{permit}");
+        }
+    }
+}
+
+#[test]
+fn a_withdrawal_keeps_site_time_and_visitor_and_permits_nothing() {
+    let mut hit = telltale(Kind::Withdrawal);
+    strip(&mut hit);
+    let expected = Hit {
+        visitor: Some(VisitorId(*b"telltaletelltale")),
+        ..Hit::new(UnixMicros(1_700_000_012_345_678), Kind::Withdrawal, "site")
+    };
+    assert_eq!(hit, expected);
+}

@@ -1,0 +1,382 @@
+//! `/consent`: the visitor's own choice, told, recorded and withdrawn.
+
+use serde_json::{Value, json};
+
+use crate::support::{Collector, Reply};
+
+const PAGE: (&str, &str) = ("Origin", "https://www.open.example");
+/// The page's host and the collector's lie in one domain.
+const SAME_SITE: (&str, &str) = ("Sec-Fetch-Site", "same-site");
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+const ALL: &str =
+    r#"{"store":true,"measure":true,"profile":true,"match":true,"link":true,"locate":true}"#;
+
+fn told(reply: &Reply) -> Value {
+    assert_eq!(
+        (reply.status, reply.header("content-type")),
+        (200, "application/json")
+    );
+    assert_eq!(reply.header("cache-control"), "no-store");
+    serde_json::from_str(&reply.body).unwrap()
+}
+
+fn permit(names: &[&str], source: &str) -> Value {
+    let mut permit = json!({ "source": source });
+    for flag in ["store", "measure", "profile", "match", "link", "locate"] {
+        permit[flag] = names.contains(&flag).into();
+    }
+    permit
+}
+
+#[tokio::test]
+async fn a_visitor_is_told_what_holds_now() {
+    let collector = Collector::open().await;
+    for (site, headers, expected) in [
+        ("shut", vec![], permit(&[], "default")),
+        (
+            "open",
+            vec![],
+            permit(
+                &["store", "measure", "profile", "match", "link", "locate"],
+                "default",
+            ),
+        ),
+        ("open", vec![("Sec-GPC", "1")], permit(&[], "gpc")),
+        (
+            "shut",
+            vec![("Cookie", "avchoice=store.profile")],
+            permit(&["store", "profile"], "choice"),
+        ),
+        (
+            "shut",
+            vec![("Cookie", "avchoice=store.profile"), ("Sec-GPC", "1")],
+            permit(&["store"], "choice"),
+        ),
+        (
+            "open",
+            vec![("Cookie", "avchoice=none")],
+            permit(&[], "choice"),
+        ),
+    ] {
+        let reply = collector
+            .get(&format!("/consent?site={site}"), &headers)
+            .await;
+        assert_eq!(told(&reply), expected, "{site} {headers:?}");
+        assert_eq!(reply.cookies, [""; 0], "asking sets nothing");
+    }
+    // By its host, and under another path where that is asked for.
+    assert_eq!(
+        told(&collector.get("/consent", &[]).await)["source"],
+        "default"
+    );
+    assert_eq!(
+        collector
+            .get("/consent?site=nowhere", &[])
+            .await
+            .header("avtryck-refusal"),
+        "site_unknown"
+    );
+    let moved = format!("{}\n[path]\nconsent = \"/val\"\n", crate::support::SITES);
+    let collector = Collector::start(&moved).await;
+    assert_eq!(collector.get("/val?site=open", &[]).await.status, 200);
+    assert_eq!(collector.get("/consent?site=open", &[]).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_choice_is_kept_in_a_cookie_that_each_hit_brings_back() {
+    let collector = Collector::open().await;
+    let own_host = [
+        ("Host", "px.open.example"),
+        ("X-Forwarded-Proto", "https"),
+        ("Sec-Fetch-Site", "same-site"),
+        PAGE,
+        JSON,
+    ];
+    let reply = collector
+        .post(
+            "/consent?site=open",
+            &own_host,
+            r#"{"store":true,"measure":true,"profile":false}"#,
+        )
+        .await;
+    assert_eq!(told(&reply), permit(&["store", "measure"], "choice"));
+    assert_eq!(
+        reply.cookies,
+        [
+            "avchoice=store.measure; Path=/; Max-Age=33696000; Domain=open.example; SameSite=Lax; Secure"
+        ]
+    );
+    // Without `store` the visitor cookie ends, wherever it was set.
+    let reply = collector
+        .post("/consent?site=open", &own_host, r#"{"measure":true}"#)
+        .await;
+    assert_eq!(
+        reply.cookies,
+        [
+            "avchoice=measure; Path=/; Max-Age=33696000; Domain=open.example; SameSite=Lax; Secure",
+            "avid=; Path=/; Max-Age=0; HttpOnly; Domain=open.example; SameSite=Lax; Secure",
+            "avid=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax; Secure",
+        ]
+    );
+    // With GPC the reply says what the choice comes to.
+    let with_gpc = [PAGE, SAME_SITE, JSON, ("Sec-GPC", "1")];
+    let reply = collector.post("/consent?site=open", &with_gpc, ALL).await;
+    assert_eq!(
+        told(&reply),
+        permit(&["store", "measure", "locate"], "choice")
+    );
+    // In a page of another site it is that site's alone.
+    let framed = [
+        PAGE,
+        JSON,
+        ("X-Forwarded-Proto", "https"),
+        ("Sec-Fetch-Site", "cross-site"),
+    ];
+    let reply = collector.post("/consent?site=open", &framed, ALL).await;
+    assert!(
+        reply.cookies[0].ends_with("Max-Age=33696000; SameSite=None; Secure; Partitioned"),
+        "{reply:?}"
+    );
+    // Over http a browser would not keep that, and the reply does not claim that it did.
+    let plain = [PAGE, JSON, ("Sec-Fetch-Site", "cross-site")];
+    let reply = collector.post("/consent?site=open", &plain, "{}").await;
+    assert_eq!(
+        (told(&reply)["source"].as_str(), reply.cookies.len()),
+        (Some("default"), 0)
+    );
+    let bad = collector
+        .post(
+            "/consent?site=open",
+            &[PAGE, JSON],
+            r#"{"everything":true}"#,
+        )
+        .await;
+    assert_eq!((bad.status, bad.header("avtryck-refusal")), (400, "json"));
+    let long = format!("{{\"store\":true{}}}", " ".repeat(5000));
+    let long = collector
+        .post("/consent?site=open", &[PAGE, JSON], &long)
+        .await;
+    assert_eq!(
+        (long.status, long.header("avtryck-refusal")),
+        (413, "body_too_large")
+    );
+}
+
+/// A method, its headers, and the status and reason that it gets.
+type Attempt = (
+    &'static str,
+    Vec<(&'static str, &'static str)>,
+    u16,
+    &'static str,
+);
+
+fn attempts() -> Vec<Attempt> {
+    vec![
+        ("POST", vec![JSON], 403, "origin"),
+        ("DELETE", vec![], 403, "origin"),
+        (
+            "POST",
+            vec![JSON, ("Origin", "https://evil.example")],
+            403,
+            "origin",
+        ),
+        (
+            "DELETE",
+            vec![("Origin", "https://evil.example")],
+            403,
+            "origin",
+        ),
+        ("DELETE", vec![("Origin", "null")], 403, "origin"),
+        ("DELETE", vec![("Origin", "https://")], 403, "origin"),
+        // Another site of the same collector is another site.
+        (
+            "DELETE",
+            vec![("Origin", "https://www.shut.example")],
+            403,
+            "origin",
+        ),
+        (
+            "DELETE",
+            vec![("Origin", "http://www.open.example")],
+            403,
+            "origin",
+        ),
+        // The collector's own pages.
+        ("DELETE", vec![("Origin", "http://127.0.0.1")], 200, ""),
+        ("DELETE", vec![("Origin", "https://127.0.0.1")], 200, ""),
+        (
+            "DELETE",
+            vec![("Origin", "http://127.0.0.1:81")],
+            403,
+            "origin",
+        ),
+        (
+            "DELETE",
+            vec![
+                ("Origin", "http://127.0.0.1"),
+                ("X-Forwarded-Proto", "https"),
+            ],
+            403,
+            "origin",
+        ),
+        ("DELETE", vec![PAGE], 200, ""),
+        // What a form can send.
+        ("POST", vec![PAGE], 415, "content_type"),
+        (
+            "POST",
+            vec![PAGE, ("Content-Type", "text/plain")],
+            415,
+            "content_type",
+        ),
+        (
+            "POST",
+            vec![PAGE, ("Content-Type", "application/x-www-form-urlencoded")],
+            415,
+            "content_type",
+        ),
+        ("POST", vec![PAGE, JSON], 200, ""),
+        ("PUT", vec![PAGE, JSON], 405, "method"),
+    ]
+}
+
+#[tokio::test]
+async fn no_other_site_can_change_a_choice() {
+    let collector = Collector::open().await;
+    for (method, headers, status, reason) in attempts() {
+        let body = if method == "POST" { ALL } else { "" };
+        let reply = collector
+            .request(method, "/consent?site=open", &headers, body)
+            .await;
+        assert_eq!(
+            (reply.status, reply.header("avtryck-refusal")),
+            (status, reason),
+            "{method} {headers:?}"
+        );
+        if status != 200 {
+            assert_eq!(reply.cookies, [""; 0]);
+            let metric = format!("avtryck_refusals_total{{reason=\"{reason}\"}}");
+            assert!(collector.metric(&metric).await >= 1.0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_pages_of_the_site_itself_may_read_its_choice() {
+    let collector = Collector::open().await;
+    let allowed = async |method: &str, origin: &str| {
+        let headers = [("Origin", origin)];
+        let reply = collector
+            .request(method, "/consent?site=open", &headers, "")
+            .await;
+        (
+            reply.status,
+            reply.header("access-control-allow-origin").to_owned(),
+            reply.header("access-control-allow-credentials").to_owned(),
+        )
+    };
+    let none = || (String::new(), String::new());
+    let own = || (PAGE.1.to_owned(), "true".to_owned());
+    for (method, origin, status, (by_origin, by_credentials)) in [
+        ("GET", PAGE.1, 200, own()),
+        ("OPTIONS", PAGE.1, 204, own()),
+        ("GET", "https://www.shut.example", 200, none()),
+        ("OPTIONS", "https://www.shut.example", 403, none()),
+        ("OPTIONS", "https://evil.example", 403, none()),
+    ] {
+        assert_eq!(
+            allowed(method, origin).await,
+            (status, by_origin, by_credentials),
+            "{method} {origin}"
+        );
+    }
+    let preflight = collector
+        .request("OPTIONS", "/consent?site=open", &[PAGE], "")
+        .await;
+    assert_eq!(
+        preflight.header("access-control-allow-methods"),
+        "GET, HEAD, POST, DELETE, OPTIONS"
+    );
+}
+
+#[tokio::test]
+async fn a_withdrawal_is_on_disk_before_its_reply_and_is_no_hit() {
+    let collector = Collector::open().await;
+    let cookie = collector
+        .get("/id?site=open", &[])
+        .await
+        .cookie()
+        .to_owned();
+    let other = collector
+        .get("/id?site=open", &[])
+        .await
+        .cookie()
+        .to_owned();
+    let forged = format!("{}A", &other[..other.len() - 1]);
+    let forged = if forged == other {
+        format!("{}B", &other[..other.len() - 1])
+    } else {
+        forged
+    };
+    let spool = collector.dir.path().join("spool");
+    let in_spool =
+        |cookie: &str| super::consent::holds(&spool, &super::consent::visitor_of(cookie));
+
+    // A cookie that is not ours names nobody: nothing is recorded, the choice is set all the same.
+    let reply = collector
+        .request(
+            "DELETE",
+            "/consent?site=open",
+            &[PAGE, SAME_SITE, ("Cookie", &forged)],
+            "",
+        )
+        .await;
+    assert_eq!(told(&reply), permit(&[], "choice"));
+    assert!(!in_spool(&forged));
+
+    let cookies = format!("{cookie}; avchoice=store.measure; {forged}");
+    let reply = collector
+        .request(
+            "DELETE",
+            "/consent?site=open",
+            &[PAGE, SAME_SITE, ("Cookie", &cookies)],
+            "",
+        )
+        .await;
+    assert!(in_spool(&cookie), "the record is there once the reply is");
+    assert!(!in_spool(&forged));
+    assert_eq!(told(&reply), permit(&[], "choice"));
+    assert_eq!(
+        reply.cookies,
+        [
+            "avchoice=none; Path=/; Max-Age=33696000; SameSite=Lax",
+            "avid=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax",
+        ]
+    );
+    // What the browser sends from now on is a count, even if it kept the old ID.
+    let kept = format!("{cookie}; avchoice=none");
+    assert_eq!(
+        collector
+            .get("/p.gif?site=open", &[("Cookie", &kept)])
+            .await
+            .cookies,
+        [""; 0]
+    );
+    collector
+        .wait_for(
+            "select coalesce(sum(hits), 0)::bigint from avtryck.hit_count",
+            1,
+        )
+        .await;
+    assert_eq!(
+        collector
+            .number("select count(*) from avtryck.hit_detail")
+            .await,
+        0
+    );
+    assert_eq!(
+        collector
+            .number("select count(*) from avtryck.rejected_hit")
+            .await,
+        0
+    );
+}
