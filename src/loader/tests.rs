@@ -1,5 +1,10 @@
 //! The loader over a connection to Postgres that breaks at any byte, and beside another loader.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "sizes in these tests are small"
+)]
+
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 

@@ -1,3 +1,8 @@
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "sizes in these tests are small"
+)]
+
 mod model;
 mod simulation;
 
