@@ -229,6 +229,24 @@ impl Flags {
     /// The cookie came in a third-party placement: it belongs to one embedding site only.
     pub const THIRD_PARTY: Flags = Flags(1 << 6);
 
+    /// The visitor never saw the ad: a preview, a thumbnail, or the test of an auction.
+    pub const PREVIEW: Flags = Flags(1 << 8);
+    /// The user agent is missing, or one that no browser or app has.
+    pub const BAD_AGENT: Flags = Flags(1 << 9);
+    /// The address belongs to a data centre (`traffic.data_centre_asns`); set by the loader.
+    pub const DATA_CENTRE: Flags = Flags(1 << 10);
+    /// A click on a creative that its visitor had no impression of; set by the loader.
+    pub const NO_IMPRESSION: Flags = Flags(1 << 11);
+    /// A click within 100 ms of its impression; set by the loader.
+    pub const FAST_CLICK: Flags = Flags(1 << 12);
+    /// A signed click URL for one use, used again; set by the loader.
+    pub const REPLAYED: Flags = Flags(1 << 13);
+    /// A known crawler; set by the loader.
+    pub const BOT: Flags = Flags(1 << 14);
+
+    /// Flags of hits that count nowhere, though they are rows.
+    pub const UNCOUNTED: Flags = Flags::PREFETCH.with(Flags::PREVIEW);
+
     /// These flags and those of `other`.
     #[must_use]
     pub const fn with(self, other: Flags) -> Flags {
@@ -244,6 +262,18 @@ impl Flags {
     #[must_use]
     pub fn has(self, other: Flags) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Whether a flag of `other` is set here.
+    #[must_use]
+    pub fn has_any(self, other: Flags) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The flags that both have.
+    #[must_use]
+    pub const fn and(self, other: Flags) -> Flags {
+        Flags(self.0 & other.0)
     }
 
     /// The flags as a number; the view `hit_detail` names them.
@@ -304,6 +334,8 @@ pub struct Hit<'a> {
     pub maid: Cow<'a, str>,
     pub device_id: Cow<'a, str>,
     pub category: Cow<'a, str>,
+    /// Of a click its own ID, of another hit that of the click that it follows.
+    pub click_id: Cow<'a, str>,
     /// What the sender added, as the text of one JSON object.
     pub params: Cow<'a, str>,
 }
@@ -336,12 +368,13 @@ impl<'a> Hit<'a> {
             maid: Cow::Borrowed(""),
             device_id: Cow::Borrowed(""),
             category: Cow::Borrowed(""),
+            click_id: Cow::Borrowed(""),
             params: Cow::Borrowed(""),
         }
     }
 
     /// Each text with its field number in proto/hit.proto: the one list that both directions use.
-    fn texts(&self) -> [(u32, &Cow<'a, str>); 21] {
+    fn texts(&self) -> [(u32, &Cow<'a, str>); 22] {
         [
             (3, &self.site),
             (16, &self.user_agent),
@@ -364,6 +397,7 @@ impl<'a> Hit<'a> {
             (34, &self.hints.platform_version),
             (35, &self.hints.model),
             (36, &self.hints.form_factors),
+            (37, &self.click_id),
         ]
     }
 
@@ -390,6 +424,7 @@ impl<'a> Hit<'a> {
             34 => &mut self.hints.platform_version,
             35 => &mut self.hints.model,
             36 => &mut self.hints.form_factors,
+            37 => &mut self.click_id,
             _ => return None,
         })
     }

@@ -1,14 +1,16 @@
 //! An HTTP request -> a [`Hit`] and the consent [`Signals`] that came with it. Pure.
 //!
-//! What the sender wrote is never trusted to be clean: a text is percent-decoded once, cut at its
-//! limit on a character's border, and freed of what Postgres cannot hold; the hit's flags say that
-//! it happened. An unexpanded macro of an ad network counts as absent. A visitor's ID or address
-//! is never taken from a parameter.
+//! What the sender wrote is never trusted to be clean: a text is percent-decoded once (twice where a
+//! macro encoded what was encoded already), cut at its limit on a character's border, and freed of what
+//! Postgres cannot hold; the hit's flags say that it happened. An unexpanded macro of an ad network
+//! counts as absent. A visitor's ID or address is never taken from a parameter.
 //!
 //! docs/parameters.md lists the parameters; the limits stand here.
 
 mod address;
+mod agent;
 mod json;
+mod text;
 
 pub use address::{ForwardedHeader, client_ip, forwarded_https};
 pub use json::{EVENTS_MAX, event_hit, events};
@@ -17,9 +19,9 @@ use std::borrow::Cow;
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
-use percent_encoding::percent_decode;
 
 use crate::hit::{Flags, Hit, Kind};
+use text::{clean, decode, decode_utf8, is_macro};
 
 /// The longest request target, in bytes.
 pub const URI_BYTES_MAX: usize = 8 * 1024;
@@ -31,6 +33,8 @@ pub const USER_AGENT_BYTES_MAX: usize = 512;
 pub const TEXT_BYTES_MAX: usize = 256;
 /// The longest event name and event ID, in bytes.
 pub const EVENT_BYTES_MAX: usize = 128;
+/// The longest click ID, in bytes: ours have 22 characters, those of others more.
+pub const CLICK_ID_BYTES_MAX: usize = 64;
 /// The most further parameters of one hit; later ones are left out.
 pub const PARAMS_MAX: usize = 64;
 /// The most bytes of further parameters, as JSON; what goes beyond is left out.
@@ -75,6 +79,8 @@ pub struct Headers<'a> {
     pub gpc: bool,
     /// `Sec-Purpose: prefetch` or prerender, also under its old names.
     pub prefetch: bool,
+    /// `X-Purpose: preview` or `Sec-Purpose: preview`: a thumbnail.
+    pub preview: bool,
     cookies: Vec<&'a HeaderValue>,
     user_agent: &'a [u8],
     referer: &'a [u8],
@@ -119,7 +125,8 @@ impl<'a> Headers<'a> {
             "sec-fetch-site" => self.fetch_site = text(),
             "sec-purpose" | "purpose" | "x-purpose" | "x-moz" => {
                 let value = value.as_bytes();
-                self.prefetch |= value.starts_with(b"prefetch") || value.starts_with(b"preview");
+                self.prefetch |= value.starts_with(b"prefetch");
+                self.preview |= value.starts_with(b"preview");
             }
             name => {
                 if let Some(at) = HINTS.iter().position(|hint| *hint == name)
@@ -193,6 +200,12 @@ impl<'a> Headers<'a> {
         if self.prefetch {
             flags.set(Flags::PREFETCH);
         }
+        if self.preview {
+            flags.set(Flags::PREVIEW);
+        }
+        if agent::is_impossible(&hit.user_agent) {
+            flags.set(Flags::BAD_AGENT);
+        }
         hit.flags = flags;
     }
 }
@@ -214,10 +227,10 @@ fn unquoted(text: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 /// Puts a query string's parameters into `hit` and `signals`. The first of a repeated parameter
-/// counts.
+/// counts. `ev` says what happened where the hit is an impression to begin with.
 pub fn query<'a>(query: &'a str, hit: &mut Hit<'a>, signals: &mut Signals<'a>) {
     let mut params = Params::default();
-    let mut seen = Seen::default();
+    let mut seen = Seen::of(hit.kind);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, raw) = pair.split_once('=').unwrap_or((pair, ""));
         let mut flags = Flags::default();
@@ -234,33 +247,80 @@ pub fn query<'a>(query: &'a str, hit: &mut Hit<'a>, signals: &mut Signals<'a>) {
         }
     }
     hit.params = params.finish();
-    finish(hit);
+    finish(hit, seen);
 }
 
-/// The last touch once all parameters are in: the kind follows from the event's name.
-fn finish(hit: &mut Hit<'_>) {
+/// The last touch once all parameters are in: the kind follows from what happened.
+fn finish<'a>(hit: &mut Hit<'a>, seen: Seen<'a>) {
+    match &*seen.ad_event {
+        "" | "impression" => {}
+        "click" => hit.kind = Kind::Click,
+        _ => {
+            hit.kind = Kind::Event;
+            hit.event_name = seen.ad_event;
+        }
+    }
     if hit.kind == Kind::PageView && !hit.event_name.is_empty() {
         hit.kind = Kind::Event;
     }
+    // A limited device has no ID, whatever the sender calls it.
+    if seen.limits_tracking || hit.maid.bytes().all(|byte| matches!(byte, b'0' | b'-')) {
+        hit.maid = Cow::Borrowed("");
+    }
+    // iOS writes UUIDs in capitals, Android does not, and networks as they like.
+    if hit.maid.len() == UUID_BYTES && hit.maid.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        hit.maid = Cow::Owned(hit.maid.to_ascii_lowercase());
+    }
+    // What VAST says where it knows no ID.
+    for id in [
+        &mut hit.partner_uid,
+        &mut hit.device_id,
+        &mut hit.maid,
+        &mut hit.creative,
+    ] {
+        if matches!(&**id, "-1" | "-2") {
+            *id = Cow::Borrowed("");
+        }
+    }
 }
 
-/// Which of the known parameters were there already.
-#[derive(Default)]
-struct Seen(u32);
+/// The length of a UUID with its hyphens.
+const UUID_BYTES: usize = 36;
+
+/// Which of the known parameters were there already, and what is decided once all are in.
+struct Seen<'a> {
+    places: u32,
+    /// Whether `ev` is a parameter.
+    is_impression: bool,
+    ad_event: Cow<'a, str>,
+    limits_tracking: bool,
+}
+
+impl Seen<'_> {
+    fn of(kind: Kind) -> Self {
+        Seen {
+            places: 0,
+            is_impression: kind == Kind::Impression,
+            ad_event: Cow::Borrowed(""),
+            limits_tracking: false,
+        }
+    }
+}
 
 /// Each known parameter's limit; further parameters have the limit of all of them together.
 fn limit(name: &str) -> usize {
     match name {
         "site" => 64,
         "u" | "ref" => URL_BYTES_MAX,
-        "e" | "id" => EVENT_BYTES_MAX,
+        "e" | "id" | "ev" => EVENT_BYTES_MAX,
+        "avclid" | "click_id" => CLICK_ID_BYTES_MAX,
         "gdpr_consent" | "gpp" | "addtl_consent" => URI_BYTES_MAX,
         name if KNOWN.contains(&name) => TEXT_BYTES_MAX,
         _ => PARAMS_BYTES_MAX,
     }
 }
 
-const KNOWN: [&str; 26] = [
+const KNOWN: [&str; 28] = [
     "site",
     "u",
     "ref",
@@ -287,6 +347,21 @@ const KNOWN: [&str; 26] = [
     "gpp_sid",
     "addtl_consent",
     "cb",
+    "avclid",
+    "click_id",
+];
+
+/// What OpenRTB's macros give in an auction that is a test; none of these is anything but an ID, a price or
+/// a code.
+const AUDITED: [&str; 8] = [
+    "auction_id",
+    "bid_id",
+    "imp_id",
+    "seat_id",
+    "ad_id",
+    "price",
+    "currency",
+    "loss",
 ];
 
 /// Puts one known parameter in its place; false for a further parameter.
@@ -295,15 +370,24 @@ fn put<'a>(
     value: Option<&Cow<'a, str>>,
     hit: &mut Hit<'a>,
     signals: &mut Signals<'a>,
-    seen: &mut Seen,
+    seen: &mut Seen<'a>,
 ) -> bool {
-    let Some(at) = KNOWN.iter().position(|known| *known == name) else {
-        return false;
-    };
-    if seen.0 & (1 << at) != 0 {
+    if name == "ev" && seen.is_impression {
+        if seen.ad_event.is_empty() {
+            seen.ad_event = value.cloned().unwrap_or_default();
+        }
         return true;
     }
-    seen.0 |= 1 << at;
+    // Two names of one field.
+    let name = if name == "click_id" { "avclid" } else { name };
+    let Some(at) = KNOWN.iter().position(|known| *known == name) else {
+        note_ad(name, value.map_or("", |value| value), hit, seen);
+        return false;
+    };
+    if seen.places & (1 << at) != 0 {
+        return true;
+    }
+    seen.places |= 1 << at;
     let text = value.cloned().unwrap_or_default();
     let slot = match name {
         "gdpr" => {
@@ -345,6 +429,7 @@ fn put<'a>(
         "ch_platform_version" => &mut hit.hints.platform_version,
         "ch_form_factors" => &mut hit.hints.form_factors,
         "ch_brands" => &mut hit.hints.brands,
+        "avclid" => &mut hit.click_id,
         // `cb` only defeats caches; `addtl_consent` permits nothing that the other signals do not.
         _ => return true,
     };
@@ -352,6 +437,17 @@ fn put<'a>(
         *slot = text;
     }
     true
+}
+
+/// Notes what a further parameter says of an ad; it is kept in `params` all the same.
+fn note_ad(name: &str, text: &str, hit: &mut Hit<'_>, seen: &mut Seen<'_>) {
+    let is_true = matches!(text, "1" | "true");
+    match name {
+        "preview" if is_true => hit.flags.set(Flags::PREVIEW),
+        "lat" => seen.limits_tracking |= is_true,
+        name if text == "AUDIT" && AUDITED.contains(&name) => hit.flags.set(Flags::PREVIEW),
+        _ => {}
+    }
 }
 
 /// The further parameters, as the text of a JSON object that grows up to its limits.
@@ -395,87 +491,6 @@ fn push_json_text(out: &mut String, text: &str) {
         }
     }
     out.push('"');
-}
-
-/// One raw query value: percent-decoded once, cleaned and cut; `None` for an unexpanded macro,
-/// which is recognised before decoding too, since `%%CACHEBUSTER%%` is no valid escape.
-fn decode<'a>(raw: &'a str, bytes_max: usize, flags: &mut Flags) -> Option<Cow<'a, str>> {
-    let expanded = |flags: &mut Flags| flags.set(Flags::MACRO);
-    if is_macro(raw) {
-        expanded(flags);
-        return None;
-    }
-    let spaced: Cow<'a, str> = if raw.contains('+') {
-        Cow::Owned(raw.replace('+', " "))
-    } else {
-        Cow::Borrowed(raw)
-    };
-    let text = match spaced {
-        Cow::Borrowed(text) => match Cow::from(percent_decode(text.as_bytes())) {
-            Cow::Borrowed(_) => Cow::Borrowed(text),
-            Cow::Owned(bytes) => owned_utf8(bytes, flags),
-        },
-        Cow::Owned(text) => owned_utf8(percent_decode(text.as_bytes()).collect(), flags),
-    };
-    if is_macro(&text) {
-        expanded(flags);
-        return None;
-    }
-    Some(clean(text, bytes_max, flags))
-}
-
-fn owned_utf8<'a>(bytes: Vec<u8>, flags: &mut Flags) -> Cow<'a, str> {
-    Cow::Owned(String::from_utf8(bytes).unwrap_or_else(|error| {
-        flags.set(Flags::CLEANED);
-        String::from_utf8_lossy(error.as_bytes()).into_owned()
-    }))
-}
-
-fn decode_utf8<'a>(bytes: &'a [u8], flags: &mut Flags) -> Cow<'a, str> {
-    let text = String::from_utf8_lossy(bytes);
-    if matches!(text, Cow::Owned(_)) {
-        flags.set(Flags::CLEANED);
-    }
-    text
-}
-
-/// Cuts a text at `bytes_max` on a character's border and replaces control characters by U+FFFD.
-fn clean<'a>(text: Cow<'a, str>, bytes_max: usize, flags: &mut Flags) -> Cow<'a, str> {
-    let mut text = text;
-    if text.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
-        flags.set(Flags::CLEANED);
-        text = Cow::Owned(text.replace(|c: char| c.is_ascii_control(), "\u{fffd}"));
-    }
-    if text.len() > bytes_max {
-        flags.set(Flags::TRUNCATED);
-        let end = text.floor_char_boundary(bytes_max);
-        text = match text {
-            Cow::Borrowed(text) => Cow::Borrowed(text.get(..end).unwrap_or_default()),
-            Cow::Owned(mut text) => {
-                text.truncate(end);
-                Cow::Owned(text)
-            }
-        };
-    }
-    text
-}
-
-/// Whether a whole value is a macro that an ad network was to replace and did not
-/// (reference: the networks' own macro lists): `${…}`, `%%…%%`, `[UPPER]`, `__ADF…__`.
-fn is_macro(value: &str) -> bool {
-    let within = |open: &str, close: &str| {
-        value
-            .strip_prefix(open)
-            .and_then(|rest| rest.strip_suffix(close))
-            .unwrap_or_default()
-    };
-    !within("${", "}").is_empty()
-        || !within("%%", "%%").is_empty()
-        || !within("__ADF", "__").is_empty()
-        || (!within("[", "]").is_empty()
-            && within("[", "]")
-                .bytes()
-                .all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
 }
 
 #[cfg(test)]

@@ -33,8 +33,8 @@
 //! # What a missing flag removes
 //! | without | leaves the hit, before the spool |
 //! | --- | --- |
-//! | `measure` | all but the time's minute, site, kind, partner, campaign, creative, placement and publisher: the hit becomes a count in `hit_count`, and the address, agent, URLs, IDs and parameters are gone |
-//! | `store` | the visitor cookie is neither read nor set; no visitor, partner or device ID (`uid`, `maid`, `did`) |
+//! | `measure` | all but the time's minute, site, kind, partner, campaign, creative, placement and publisher: the hit becomes a count in `hit_count`, and the address, agent, URLs, IDs and parameters are gone (of the flags those stay that say it counts nowhere) |
+//! | `store` | the visitor cookie is neither read nor set; no visitor, partner or device ID (`uid`, `maid`, `did`), and no click ID |
 //! | `locate` | nothing here; after the lookup all of the place but country and region ([`crate::row::Place::coarse`]) |
 //! | `profile` | nothing here; segments take only rows whose permit has it |
 //! | `match` | nothing here; IDs are exchanged and sources combined only for rows whose permit has it |
@@ -56,7 +56,7 @@ pub use strings::Strings;
 
 use crate::clock::UnixMicros;
 use crate::config::{Partner, Site};
-use crate::hit::{ConsentSource, Hit, Kind, Permit};
+use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit};
 use crate::request::{Signals, URI_BYTES_MAX};
 
 /// What Global Privacy Control takes from a consent that was given to the site itself.
@@ -181,6 +181,7 @@ pub fn strip(hit: &mut Hit<'_>) {
         *hit = Hit {
             permit: hit.permit,
             consent_source: hit.consent_source,
+            flags: hit.flags.and(Flags::UNCOUNTED),
             partner: std::mem::take(&mut hit.partner),
             campaign: std::mem::take(&mut hit.campaign),
             creative: std::mem::take(&mut hit.creative),
@@ -194,5 +195,6 @@ pub fn strip(hit: &mut Hit<'_>) {
         hit.partner_uid = Cow::Borrowed("");
         hit.maid = Cow::Borrowed("");
         hit.device_id = Cow::Borrowed("");
+        hit.click_id = Cow::Borrowed("");
     }
 }

@@ -315,6 +315,7 @@ fn telltale(kind: Kind) -> Hit<'static> {
         &mut hit.maid,
         &mut hit.device_id,
         &mut hit.category,
+        &mut hit.click_id,
         &mut hit.params,
         &mut hit.hints.brands,
         &mut hit.hints.platform,
@@ -336,7 +337,7 @@ fn telltale(kind: Kind) -> Hit<'static> {
     }
     hit.client_ip = Some([192, 0, 2, 1].into());
     hit.visitor = Some(VisitorId(*b"telltaletelltale"));
-    hit.flags = Flags::NEW_VISITOR;
+    hit.flags = Flags::NEW_VISITOR.with(Flags::PREVIEW);
     hit.permit = Permit::ALL;
     hit.consent_source = ConsentSource::Tcf;
     hit
@@ -369,6 +370,7 @@ fn each_row_of_the_second_table_holds_for_every_permit() {
                 Hit {
                     permit,
                     consent_source: ConsentSource::Tcf,
+                    flags: Flags::PREVIEW,
                     partner: ad(),
                     campaign: ad(),
                     creative: ad(),
@@ -382,6 +384,7 @@ fn each_row_of_the_second_table_holds_for_every_permit() {
                     partner_uid: Cow::Borrowed(""),
                     maid: Cow::Borrowed(""),
                     device_id: Cow::Borrowed(""),
+                    click_id: Cow::Borrowed(""),
                     ..before
                 }
             } else {

@@ -87,7 +87,7 @@ proptest! {
 
     #[test]
     fn every_text_survives_and_no_bytes_make_it_panic(
-        texts in proptest::collection::vec(".{0,12}", 21),
+        texts in proptest::collection::vec(".{0,12}", 22),
         noise in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
         let mut hit = Hit::new(UnixMicros(-1), Kind::Click, "");

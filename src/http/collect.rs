@@ -21,6 +21,8 @@ pub(crate) struct Request<'r> {
     pub(crate) map: &'r HeaderMap,
     pub(crate) peer: Peer,
     pub(crate) now: UnixMicros,
+    /// Whatever happened, it is an ad that is measured (purpose 7 of TCF), not the page.
+    pub(crate) is_about_ad: bool,
 }
 
 /// The visitor that a request turned out to have. Decided once for a request, so that all events of
@@ -80,8 +82,13 @@ impl<'r> Request<'r> {
         let site = self.site(&hit.site)?;
         hit.site = Cow::Borrowed(&site.key);
         let rules = self.rules(site, &hit.partner)?;
+        let measured = if self.is_about_ad {
+            Kind::Impression
+        } else {
+            hit.kind
+        };
         (hit.permit, hit.consent_source) =
-            consent::decide(signals, &rules, hit.kind, &self.edge.strings);
+            consent::decide(signals, &rules, measured, &self.edge.strings);
         if hit.permit.allows(Permit::STORE) {
             self.identify(site, hit, visit);
         }

@@ -68,6 +68,7 @@ pub(crate) async fn route(
         map: &parts.headers,
         peer,
         now: clock::now(),
+        is_about_ad: endpoint == Endpoint::Impression,
     };
     let query = parts.uri.query().unwrap_or_default();
     // A visitor's choice is the business of that site's pages alone.

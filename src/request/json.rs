@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{Params, Seen, Signals, clean, finish, is_macro, limit, put};
+use super::{Params, Seen, Signals, clean, finish, is_macro, limit, note_ad, put};
 use crate::hit::{Flags, Hit};
 
 /// The most events in one body.
@@ -32,7 +32,7 @@ pub fn event_hit<'a>(event: &RawValue, hit: &mut Hit<'a>, signals: &mut Signals<
         return false;
     };
     let mut params = Params::default();
-    let mut seen = Seen::default();
+    let mut seen = Seen::of(hit.kind);
     for (name, value) in members {
         let name = clean(Cow::Owned(name), super::TEXT_BYTES_MAX, &mut hit.flags).into_owned();
         match (name.as_str(), value) {
@@ -54,13 +54,21 @@ pub fn event_hit<'a>(event: &RawValue, hit: &mut Hit<'a>, signals: &mut Signals<
                 put(name, value.as_ref(), hit, signals, &mut seen);
             }
             (name, mut value) => {
+                match &value {
+                    Value::String(text) => note_ad(name, text, hit, &mut seen),
+                    Value::Bool(true) => note_ad(name, "true", hit, &mut seen),
+                    Value::Number(number) if number.as_i64() == Some(1) => {
+                        note_ad(name, "1", hit, &mut seen);
+                    }
+                    _ => {}
+                }
                 clean_value(&mut value, &mut hit.flags);
                 params.push(name, |out| out.push_str(&value.to_string()), &mut hit.flags);
             }
         }
     }
     hit.params = params.finish();
-    finish(hit);
+    finish(hit, seen);
     true
 }
 

@@ -70,6 +70,101 @@ fn an_unexpanded_macro_counts_as_absent_and_flags_the_hit() {
 }
 
 #[test]
+fn what_a_macro_encoded_a_second_time_is_decoded_a_second_time() {
+    for (raw, value) in [
+        // Once encoded: its own escapes stay.
+        ("https%3A%2F%2Fx.se%2Fa%2520b", "https://x.se/a%20b"),
+        ("100%25", "100%"),
+        ("a%2525%2Fb", "a%25/b"),
+        ("50%25+off", "50% off"),
+        ("%2541%25", "%41%"),
+        ("%25zz", "%zz"),
+        // Twice.
+        (
+            "https%253A%252F%252Fx.se%252F%25C3%25A5%2520b",
+            "https://x.se/å b",
+        ),
+        ("https%253A//x.se/a%2520b", "https://x.se/a b"),
+        ("HTTP%253a//x.se", "HTTP://x.se"),
+        ("sm%25C3%25B6r%2520g%25C3%25A5s", "smör gås"),
+        ("a%2526b", "a&b"),
+    ] {
+        let text = format!("own={raw}&u={raw}");
+        let (hit, _) = hit_of(&text);
+        assert_eq!(&*hit.page_url, value, "{raw}");
+        let params: serde_json::Value = serde_json::from_str(&hit.params).expect("an object");
+        assert_eq!(params["own"], *value, "{raw}");
+    }
+    let (hit, _) = hit_of("campaign=%2524%257BCAMPAIGN_ID%257D&creative=%ecid!");
+    assert_eq!((&*hit.campaign, &*hit.creative), ("", ""));
+    assert_eq!(hit.flags, Flags::MACRO);
+}
+
+fn ad_hit(text: &str) -> Hit<'_> {
+    let mut hit = Hit::new(UnixMicros(0), Kind::Impression, "");
+    query(text, &mut hit, &mut Signals::default());
+    hit
+}
+
+#[test]
+fn ev_says_what_an_ad_did() {
+    for (text, kind, name) in [
+        ("", Kind::Impression, ""),
+        ("ev=impression", Kind::Impression, ""),
+        ("ev=[EVENT]", Kind::Impression, ""),
+        ("ev=click&ev=win", Kind::Click, ""),
+        ("ev=firstQuartile&e=other", Kind::Event, "firstQuartile"),
+        ("e=other&ev=error&err=402", Kind::Event, "error"),
+    ] {
+        let hit = ad_hit(text);
+        assert_eq!((hit.kind, &*hit.event_name), (kind, name), "{text}");
+        assert!(!hit.params.contains("ev\""), "{text}");
+    }
+    assert_eq!(&*hit_of("ev=click").0.params, r#"{"ev":"click"}"#);
+    assert_eq!(hit_of("ev=click").0.kind, Kind::PageView);
+}
+
+#[test]
+fn a_preview_and_the_test_of_an_auction_are_flagged() {
+    for text in ["preview=1", "preview=true", "price=AUDIT", "loss=AUDIT&x=1"] {
+        assert_eq!(ad_hit(text).flags, Flags::PREVIEW, "{text}");
+    }
+    for text in ["preview=0", "campaign=AUDIT", "size=AUDIT", "is=1"] {
+        assert_eq!(ad_hit(text).flags, Flags::default(), "{text}");
+    }
+    for purpose in ["prefetch", "preview"] {
+        let map = header_map(&[("x-purpose", purpose), ("user-agent", "VLC")]);
+        let mut hit = ad_hit("");
+        Headers::read(&map).fill(&mut hit);
+        let flag = if purpose == "preview" {
+            Flags::PREVIEW
+        } else {
+            Flags::PREFETCH
+        };
+        assert_eq!(hit.flags, flag, "{purpose}");
+    }
+}
+
+#[test]
+fn an_id_that_says_there_is_none_is_none() {
+    let maid = "maid=AEBE52E7-03EE-455A-B3C4-E57283966239";
+    assert_eq!(&*ad_hit(maid).maid, "aebe52e7-03ee-455a-b3c4-e57283966239");
+    let limited = format!("{maid}&lat=1");
+    for text in [
+        &limited,
+        "maid=00000000-0000-0000-0000-000000000000",
+        "maid=-1",
+    ] {
+        assert_eq!(&*ad_hit(text).maid, "", "{text}");
+    }
+    let hit = ad_hit("uid=-1&did=-2&avclid=abc&click_id=no");
+    assert_eq!((&*hit.partner_uid, &*hit.device_id), ("", ""));
+    assert_eq!(&*hit.click_id, "abc");
+    let long = format!("click_id={}", "x".repeat(100));
+    assert_eq!(ad_hit(&long).click_id.len(), CLICK_ID_BYTES_MAX);
+}
+
+#[test]
 fn what_postgres_cannot_hold_is_replaced_and_flagged() {
     let (hit, _) = hit_of("u=a%00b&x=%ff&%00=1");
     assert_eq!(&*hit.page_url, "a\u{fffd}b");
