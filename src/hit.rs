@@ -9,11 +9,14 @@
 //! whose wire type is wrong, a text that is not UTF-8, or an unknown kind is a [`DecodeError`]: the
 //! loader sets such a record aside as a rejected hit.
 
+mod fields;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::clock::UnixMicros;
+pub use fields::{subjects, without_client_ip};
 
 /// What a hit records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,11 +36,13 @@ pub enum Kind {
     Sync = 6,
     /// A visitor withdrew: never a row, an instruction to the loader to forget this visitor's ID.
     Withdrawal = 7,
+    /// A visitor asked to be erased: never a row, the instruction to delete what is held besides.
+    Erasure = 8,
 }
 
 impl Kind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::PageView,
         Kind::Event,
         Kind::Impression,
@@ -45,7 +50,14 @@ impl Kind {
         Kind::Callback,
         Kind::Sync,
         Kind::Withdrawal,
+        Kind::Erasure,
     ];
+
+    /// Whether it is what a visitor asks for: it goes into the spool of instructions, and is no hit.
+    #[must_use]
+    pub fn is_instruction(self) -> bool {
+        matches!(self, Kind::Withdrawal | Kind::Erasure)
+    }
 
     /// The number that stands in the spool and in Postgres.
     #[must_use]
@@ -522,35 +534,6 @@ impl<'a> Hit<'a> {
         }
         Ok(())
     }
-}
-
-/// The encoding without the client's address, as far as it can be read: a record that is set aside
-/// must not carry the address into Postgres.
-#[must_use]
-pub fn without_client_ip(bytes: &[u8]) -> Vec<u8> {
-    let mut kept = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let before = rest;
-        let Ok(key) = take_varint(&mut rest) else {
-            break;
-        };
-        match key & 7 {
-            0 if take_varint(&mut rest).is_ok() => {}
-            2 => {
-                let length = take_varint(&mut rest).map(usize::try_from);
-                let Ok(Ok(length)) = length else { break };
-                if rest.split_off(..length).is_none() {
-                    break;
-                }
-            }
-            _ => break,
-        }
-        if key >> 3 != 8 {
-            kept.extend_from_slice(before.get(..before.len() - rest.len()).unwrap_or_default());
-        }
-    }
-    kept
 }
 
 /// Why bytes are no hit.

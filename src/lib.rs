@@ -28,4 +28,5 @@ pub mod request;
 pub mod row;
 pub mod serve;
 pub mod spool;
+pub mod subject;
 pub mod visitor;

@@ -22,7 +22,7 @@ use tokio_postgres::Client;
 use crate::clock::{self, UnixMicros};
 use crate::config::ClientIp;
 use crate::enrich::Tables;
-use crate::hit::{self, Flags, Hit, Kind, Permit};
+use crate::hit::{self, Flags, Hit, Permit};
 use crate::metrics::Metrics;
 use crate::postgres::dimension::Dimensions;
 use crate::postgres::position::Progress as Progressed;
@@ -374,7 +374,7 @@ impl<'a> Prepared<'a> {
             }
         };
         // No hit: nothing to count and nothing to store.
-        if hit.kind == Kind::Withdrawal {
+        if hit.kind.is_instruction() {
             return;
         }
         // Neither a row nor to be counted.

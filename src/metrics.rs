@@ -148,6 +148,7 @@ pub struct Metrics {
     pub spool_io_errors: Counter,
     pub spool_damage_bytes: Counter,
     pub spool_lost_records: Counter,
+    pub instructions: Counter,
     pub batch_rows: Histogram,
     pub batch_seconds: Histogram,
     pub rows: Counter,
@@ -219,6 +220,7 @@ impl Metrics {
             spool_io_errors: counter!("avtryck_spool_io_errors_total"),
             spool_damage_bytes: counter!("avtryck_spool_damage_bytes_total"),
             spool_lost_records: counter!("avtryck_spool_lost_records_total"),
+            instructions: counter!("avtryck_instructions_total"),
             batch_rows: histogram!("avtryck_loader_batch_rows"),
             batch_seconds: histogram!("avtryck_loader_batch_seconds"),
             rows: counter!("avtryck_loader_rows_total"),
@@ -308,6 +310,10 @@ fn describe() {
         (
             "avtryck_spool_lost_records_total",
             "Records that the spool had taken and could not give out: damaged, or in chunks that are gone.",
+        ),
+        (
+            "avtryck_instructions_total",
+            "Withdrawals and erasures that visitors asked for.",
         ),
         ("avtryck_loader_rows_total", "Hits that became rows."),
         (

@@ -21,7 +21,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::enrich::{self, Sources, Tables};
 use crate::http::admin::{self, Status};
-use crate::http::{self, Edge, Listener};
+use crate::http::{self, Edge, Listener, Spools};
 use crate::jobs;
 use crate::loader::{Loader, Progress};
 use crate::metrics::Metrics;
@@ -33,6 +33,11 @@ use crate::visitor::Keyring;
 const LAST_BATCH_TIME_MAX: Duration = Duration::from_secs(3);
 /// How often histograms are folded and jobs looked at.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
+/// The folder in `spool.dir` of the spool of instructions, and its size: an instruction takes some 50
+/// bytes, so while Postgres is away 300,000 visitors may withdraw.
+const INSTRUCTION_DIR: &str = "instruction";
+const INSTRUCTION_CHUNK_BYTES: u64 = 1 << 20;
+const INSTRUCTION_BYTES_MAX: u64 = 16 << 20;
 
 /// Collects until SIGTERM or SIGINT.
 ///
@@ -40,7 +45,7 @@ const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 /// Where the spool, a listener or a thread cannot be set up.
 pub fn serve(config: Config) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new().context("registering metrics")?);
-    let spool = open_spool(&config, &metrics)?;
+    let spools = open_spools(&config, &metrics)?;
     let keyring = keyring(&config)?;
     let database = Arc::new(Database::new(&config.database)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -49,7 +54,7 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
         .build()
         .context("starting the loader's runtime")?;
     let local = tokio::task::LocalSet::new();
-    let result = local.block_on(&runtime, run(config, metrics, spool, keyring, database));
+    let result = local.block_on(&runtime, run(config, metrics, spools, keyring, database));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
@@ -73,7 +78,7 @@ pub fn migrate(config: &Config) -> anyhow::Result<()> {
 async fn run(
     config: Config,
     metrics: Arc<Metrics>,
-    spool: Spool,
+    spools: Spools,
     keyring: Keyring,
     database: Arc<Database>,
 ) -> anyhow::Result<()> {
@@ -94,7 +99,7 @@ async fn run(
     let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
     let sources = sources(&config);
     let loader = Loader {
-        spool: spool.clone(),
+        spool: spools.hits.clone(),
         database: Arc::clone(&database),
         tables: Arc::clone(&tables),
         batch_rows: config.loader.batch_rows,
@@ -107,7 +112,7 @@ async fn run(
         retention: config.privacy.retention,
     };
     let status = Arc::new(Health {
-        spool: spool.clone(),
+        spool: spools.hits.clone(),
         metrics: Arc::clone(&metrics),
         progress,
     });
@@ -119,7 +124,7 @@ async fn run(
         Arc::clone(&metrics),
         database.psql(),
     ));
-    let threads = start_edge(&edge, &spool, listener, &draining)?;
+    let threads = start_edge(&edge, &spools, listener, &draining)?;
     tokio::task::spawn_local(admin::serve(admin, status));
     tracing::info!(http = %addresses.0, admin = %addresses.1, "listening");
     if database.psql().is_some() {
@@ -149,10 +154,12 @@ async fn run(
     tokio::task::spawn_blocking(move || join(threads))
         .await
         .context("waiting for the edge")?;
-    let closing = spool.clone();
-    tokio::task::spawn_blocking(move || closing.close())
-        .await
-        .context("closing the spool")?;
+    tokio::task::spawn_blocking(move || {
+        spools.hits.close();
+        spools.instructions.close();
+    })
+    .await
+    .context("closing the spools")?;
     stop.send_replace(true);
     if tokio::time::timeout(LAST_BATCH_TIME_MAX, loading)
         .await
@@ -165,21 +172,36 @@ async fn run(
     Ok(())
 }
 
-fn open_spool(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Spool> {
-    let settings = spool::Settings {
+fn open_spools(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Spools> {
+    let hits = spool::Settings {
         dir: config.spool.dir.clone(),
         ack: config.spool.ack,
         bytes_max: config.spool.bytes_max,
         chunk_bytes: config.spool.chunk_bytes,
         keep: config.spool.keep,
     };
-    let observer = Box::new(SpoolMetrics(Arc::clone(metrics)));
-    let spool = Spool::open(settings, Arc::new(RealDisk), observer)?;
+    // What a visitor asks for is worth a sync whatever hits are worth.
+    let instructions = spool::Settings {
+        dir: config.spool.dir.join(INSTRUCTION_DIR),
+        ack: spool::Ack::Disk,
+        bytes_max: INSTRUCTION_BYTES_MAX,
+        chunk_bytes: INSTRUCTION_CHUNK_BYTES,
+        keep: config.spool.keep,
+    };
+    let hits = open_spool(hits, SpoolMetrics(Arc::clone(metrics)))?;
+    let instructions = open_spool(instructions, InstructionMetrics(Arc::clone(metrics)))?;
+    Ok(Spools { hits, instructions })
+}
+
+fn open_spool(settings: spool::Settings, observer: impl spool::Observer) -> anyhow::Result<Spool> {
+    let dir = settings.dir.clone();
+    let spool = Spool::open(settings, Arc::new(RealDisk), Box::new(observer))?;
     let torn_bytes = spool.torn_bytes();
     if torn_bytes > 0 {
         tracing::warn!(
             torn_bytes,
-            "a write that was not finished was cut off the spool"
+            "a write that was not finished was cut off the spool in {}",
+            dir.display()
         );
     }
     Ok(spool)
@@ -190,6 +212,19 @@ struct SpoolMetrics(Arc<Metrics>);
 impl spool::Observer for SpoolMetrics {
     fn committed(&self, records: u64, append_wait: Duration, sync: Duration) {
         self.0.spool_commit(records, append_wait, sync);
+    }
+
+    fn failed(&self, _: &io::Error) {
+        self.0.spool_io_errors.increment(1);
+    }
+}
+
+/// The few instructions would blur what is told of hits.
+struct InstructionMetrics(Arc<Metrics>);
+
+impl spool::Observer for InstructionMetrics {
+    fn committed(&self, records: u64, _: Duration, _: Duration) {
+        self.0.instructions.increment(records);
     }
 
     fn failed(&self, _: &io::Error) {
@@ -272,21 +307,21 @@ fn sources(config: &Config) -> Sources {
 
 fn start_edge(
     edge: &Arc<Edge>,
-    spool: &Spool,
+    spools: &Spools,
     listener: Listener,
     draining: &http::Drain,
 ) -> anyhow::Result<Vec<JoinHandle<io::Result<()>>>> {
     let limits = listener.limits();
     let start = |(index, socket)| {
-        let (edge, spool, limits, draining) = (
+        let (edge, spools, limits, draining) = (
             Arc::clone(edge),
-            spool.clone(),
+            spools.clone(),
             Arc::clone(&limits),
             draining.clone(),
         );
         thread::Builder::new()
             .name(format!("edge {index}"))
-            .spawn(move || http::run(edge, &spool, socket, limits, draining))
+            .spawn(move || http::run(edge, &spools, socket, limits, draining))
             .context("starting an edge thread")
     };
     listener

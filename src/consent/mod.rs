@@ -40,8 +40,8 @@
 //! | `match` | nothing here; IDs are exchanged and sources combined only for rows whose permit has it |
 //! | `link` | nothing here; aliases and households see only rows whose permit has it: the permit in the row is the flag |
 //!
-//! A [`Kind::Withdrawal`] is the visitor's own instruction: it keeps site, time and visitor, and
-//! nothing else, under no permit at all.
+//! A [`Kind::Withdrawal`] or [`Kind::Erasure`] is the visitor's own instruction: it keeps site, time
+//! and visitor, and nothing else, under no permit at all.
 
 mod bits;
 mod gpp;
@@ -169,7 +169,7 @@ fn choice(value: &str) -> Permit {
 
 /// Takes from the hit what its permit does not allow.
 pub fn strip(hit: &mut Hit<'_>) {
-    if hit.kind == Kind::Withdrawal {
+    if hit.kind.is_instruction() {
         *hit = Hit {
             visitor: hit.visitor,
             ..Hit::new(hit.received_at, hit.kind, std::mem::take(&mut hit.site))

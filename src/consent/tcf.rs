@@ -67,7 +67,7 @@ pub(super) fn permit(says: Says, kind: Kind) -> Permit {
     let measured = match kind {
         Kind::PageView | Kind::Event => 8,
         Kind::Impression | Kind::Click | Kind::Callback | Kind::Sync => 7,
-        Kind::Withdrawal => return Permit::NONE,
+        Kind::Withdrawal | Kind::Erasure => return Permit::NONE,
     };
     let mut permit = Permit::NONE;
     for (flag, holds) in [

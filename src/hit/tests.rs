@@ -41,7 +41,7 @@ fn schema() -> impl Strategy<Value = Schema> {
     (
         (
             0..i64::MAX as u64,
-            1_u32..=7,
+            1_u32..=8,
             ".*",
             0_u32..64,
             1_u32..=6,

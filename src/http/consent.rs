@@ -6,10 +6,11 @@
 //! - **GET** tells what a page view without a consent string would be permitted now.
 //! - **POST** takes a JSON object of flags; what it leaves out is refused. A choice without `store`
 //!   ends the visitor cookie too.
-//! - **DELETE** withdraws: the visitor's ID goes into the spool first, so that what waits there is not
-//!   loaded either; only then the reply ends the visitor cookie and sets the choice to `none`. Where the
-//!   spool cannot take it, the reply is 503 and nothing has changed: the cookie that names the ID is
-//!   still there for another attempt.
+//! - **DELETE** withdraws: the visitor's ID goes into the spool of instructions first, which the loader
+//!   empties before it takes hits, so that nothing of that visitor that still waits becomes a row; only
+//!   then the reply ends the visitor cookie and sets the choice to `none`. Where the ID cannot be kept,
+//!   the reply is 503 and nothing has changed: the cookie that names it is still there for another
+//!   attempt.
 //!
 //! A change takes an `Origin` that is one of the site's or the collector's own, and a POST the content
 //! type `application/json`, which no form has: another site's page can make the browser send the cookie
@@ -25,7 +26,7 @@ use super::reply::{self, Reply, WithCookie as _};
 use super::{Refusal, Worker, cors, event};
 use crate::config::Site;
 use crate::consent::{self, Rules};
-use crate::hit::{Hit, Kind, Permit, VisitorId};
+use crate::hit::{Kind, Permit};
 use crate::metrics::Reason;
 use crate::visitor::{Placement, set_cookie, set_open_cookie};
 
@@ -55,7 +56,7 @@ pub(crate) async fn answer(
         }
         Method::DELETE => {
             check_origin(request, site)?;
-            withdraw(worker, request, site).await?;
+            worker.instruct(request, site, Kind::Withdrawal).await?;
             let ended = ended_cookies(request, site);
             Ok(chose(request, site, Permit::NONE).with_cookie(ended))
         }
@@ -106,32 +107,6 @@ fn chosen(body: &[u8]) -> Option<Permit> {
                 permit
             })
         })
-}
-
-/// Puts the visitor's withdrawal into the spool and waits until it is there. Every ID that the request
-/// proves is withdrawn: there may be one of the site's domain and one of the collector's host.
-pub(crate) async fn withdraw(
-    worker: &Worker,
-    request: &Request<'_>,
-    site: &Site,
-) -> Result<(), Refusal> {
-    let edge = request.edge;
-    let mut visitors: Vec<VisitorId> = Vec::new();
-    for value in request.headers.cookies(&edge.config.cookie.name) {
-        let visitor = edge.keyring.verify(value, request.now);
-        visitors.extend(visitor.filter(|visitor| !visitors.contains(visitor)));
-    }
-    let withdrawal = |visitor: &VisitorId| {
-        let mut hit = Hit::new(request.now, Kind::Withdrawal, site.key.as_str());
-        hit.visitor = Some(*visitor);
-        consent::strip(&mut hit);
-        hit
-    };
-    let hits: Vec<Hit<'_>> = visitors.iter().map(withdrawal).collect();
-    if !hits.is_empty() {
-        worker.record(&hits).await?;
-    }
-    Ok(())
 }
 
 /// The cookie that keeps a choice; `None` where a browser would not keep it: in another site's page,

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::stream::Stream;
 use super::timer::Wheel;
-use super::{Edge, Peer, Worker, router};
+use super::{Edge, Peer, Spools, Worker, router};
 use crate::clock;
 use crate::spool::Spool;
 
@@ -181,7 +181,7 @@ impl Drop for Entered {
 /// Where the runtime or the listener cannot be set up.
 pub fn run(
     edge: Arc<Edge>,
-    spool: &Spool,
+    spools: &Spools,
     socket: std::net::TcpListener,
     limits: Arc<Limits>,
     drain: Drain,
@@ -191,10 +191,15 @@ pub fn run(
         .build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
-        let appender = spool.appender();
-        let deliver = tokio::task::spawn_local(appender.deliver());
+        let [appender, instructions] = [&spools.hits, &spools.instructions].map(Spool::appender);
+        let delivering =
+            [&appender, &instructions].map(|appender| tokio::task::spawn_local(appender.deliver()));
         let thread = Thread {
-            worker: Rc::new(Worker { edge, appender }),
+            worker: Rc::new(Worker {
+                edge,
+                appender,
+                instructions,
+            }),
             wheel: Wheel::new(),
             limits,
             draining: Rc::default(),
@@ -206,7 +211,7 @@ pub fn run(
         thread.accept(listener, drain).await;
         thread.drain().await;
         turn.abort();
-        deliver.abort();
+        delivering.iter().for_each(tokio::task::JoinHandle::abort);
         Ok(())
     })
 }

@@ -11,6 +11,7 @@ mod cors;
 mod demo;
 mod event;
 mod id;
+mod instruction;
 mod listener;
 mod pixel;
 mod refusal;
@@ -30,7 +31,7 @@ use crate::config::Config;
 use crate::consent::Strings;
 use crate::hit::VisitorId;
 use crate::metrics::Metrics;
-use crate::spool::Appender;
+use crate::spool::{Appender, Spool};
 use crate::visitor::Keyring;
 
 /// What all edge threads share.
@@ -73,6 +74,18 @@ impl Edge {
 pub(crate) struct Worker {
     pub(crate) edge: Arc<Edge>,
     pub(crate) appender: Appender,
+    /// The way into the spool of instructions.
+    pub(crate) instructions: Appender,
+}
+
+/// Where the edge keeps what it takes.
+#[derive(Clone)]
+pub struct Spools {
+    /// Hits.
+    pub hits: Spool,
+    /// What visitors ask for: small, and read before the hits, so that a withdrawal overtakes what
+    /// waits there.
+    pub instructions: Spool,
 }
 
 /// Who sent a request, as far as the connection tells.

@@ -12,6 +12,7 @@ pub mod embedded;
 mod installation;
 pub mod partition;
 pub mod position;
+pub mod subject;
 mod uuid;
 
 use anyhow::Context as _;

@@ -93,7 +93,7 @@ fn the_permits_of_real_strings_come_out_as_an_independent_rule_expects() {
             for kind in Kind::ALL {
                 let expected = match kind {
                     Kind::PageView | Kind::Event => flags(&expect.page),
-                    Kind::Withdrawal => Permit::NONE,
+                    Kind::Withdrawal | Kind::Erasure => Permit::NONE,
                     _ => flags(&expect.ad),
                 };
                 let of = |text| decided(text, vector.is_gpp(), expect.vendor, kind, &strings);

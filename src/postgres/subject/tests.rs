@@ -1,0 +1,144 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use super::*;
+use crate::clock::UnixMicros;
+use crate::hit::{Kind, Permit};
+use crate::postgres::embedded::testing::Database;
+
+/// 2026-11-24T12:34:56Z.
+const NOON: UnixMicros = UnixMicros(1_795_523_696_000_000);
+const ANNA: VisitorId = VisitorId([0xa1; 16]);
+const MAID: &str = "38400000-8cf0-11bd-b23e-10b96e40000d";
+
+/// Three days with hits of Anna and of others, some of which share the text of a partner's ID.
+async fn filled() -> Database {
+    let database = Database::migrated().await;
+    database
+        .client
+        .batch_execute(include_str!("tests.sql"))
+        .await
+        .unwrap();
+    let mut rejected = Hit::new(NOON, Kind::Event, "shop");
+    rejected.permit = Permit::ALL;
+    rejected.visitor = Some(ANNA);
+    rejected.maid = MAID.into();
+    rejected.partner = "adform".into();
+    rejected.partner_uid = "7".into();
+    rejected.params = "{\"broken\":".into();
+    let mut whole = Vec::new();
+    rejected.encode(&mut whole);
+    // Cut within its last field, and so no hit any more.
+    let cut = &whole[..whole.len() - 1];
+    rejected.visitor = Some(VisitorId([0xb0; 16]));
+    rejected.maid = "another".into();
+    rejected.partner = "other".into();
+    // Anna's ID in a place where it is not one.
+    rejected.params = format!("{{\"seen\":\"{MAID}\"").into();
+    let mut another = Vec::new();
+    rejected.encode(&mut another);
+    for payload in [&whole, cut, &another] {
+        database
+            .client
+            .execute(
+                "insert into avtryck.rejected_hit values (now(), gen_random_uuid(), 1, 1, 'bad', $1)",
+                &[&payload],
+            )
+            .await
+            .unwrap();
+    }
+    database
+}
+
+async fn exported(database: &mut Database, subject: &Subject<'_>) -> Vec<Value> {
+    let mut lines = Vec::new();
+    let count = export(&mut database.client, subject, async |line| {
+        lines.push(serde_json::from_str(&line)?);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(count, lines.len() as u64);
+    lines
+}
+
+fn tables(lines: &[Value]) -> Vec<&str> {
+    lines
+        .iter()
+        .map(|line| line["table"].as_str().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_visitor_gets_every_row_of_their_own_in_words_and_no_other() {
+    let mut database = filled().await;
+    let lines = exported(&mut database, &Subject::Visitor(ANNA)).await;
+    assert_eq!(
+        tables(&lines),
+        ["hit", "hit", "hit", "rejected_hit", "rejected_hit"]
+    );
+    let first = &lines[0];
+    for (column, value) in [
+        ("received_at", json!("2026-11-22T10:00:00+00:00")),
+        ("kind", json!("impression")),
+        ("site", json!("shop")),
+        ("visitor_id", json!(ANNA.to_string())),
+        ("city", json!("Solna")),
+        ("device_class", json!("phone")),
+        ("partner", json!("adform")),
+        ("partner_uid", json!("7")),
+        ("permit", json!(["store", "measure"])),
+        ("event_name", Value::Null),
+        ("params", json!({ "plan": 1 })),
+    ] {
+        assert_eq!(first[column], value, "{column}");
+    }
+    // What no longer decodes is handed out as bytes.
+    let (whole, cut) = (&lines[3], &lines[4]);
+    assert_eq!(whole["reason"], "bad");
+    assert_eq!(whole["hit"]["maid"], MAID);
+    assert_eq!(cut["hit"], Value::Null);
+    assert!(cut["payload"].as_str().unwrap().starts_with("\\x"));
+    let nobody = exported(&mut database, &Subject::Visitor(VisitorId([0; 16]))).await;
+    assert!(nobody.is_empty());
+}
+
+#[tokio::test]
+async fn other_ids_find_their_rows_by_partner_and_in_either_case() {
+    let mut database = filled().await;
+    for maid in [MAID.to_owned(), MAID.to_uppercase()] {
+        let lines = exported(&mut database, &Subject::Maid(&maid)).await;
+        assert_eq!(
+            tables(&lines),
+            ["hit", "hit", "rejected_hit", "rejected_hit"],
+            "{maid}"
+        );
+    }
+    for (partner, uid, hits) in [
+        ("adform", "7", vec!["hit", "rejected_hit", "rejected_hit"]),
+        ("other", "7", vec!["hit", "rejected_hit"]),
+        ("", "7", vec!["hit"]),
+        ("adform", "8", vec![]),
+        ("adform", "", vec![]),
+    ] {
+        let lines = exported(&mut database, &Subject::PartnerUid { partner, uid }).await;
+        assert_eq!(tables(&lines), hits, "{partner}:{uid}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_held_about_a_visitor_is_told_in_short() {
+    let database = filled().await;
+    let held = held(&database.client, ANNA, 2).await.unwrap();
+    assert_eq!((held.hits, held.ads_seen, held.ads_clicked), (3, 1, 1));
+    assert_eq!(held.first_at, Some(UnixMicros(1_795_341_600_000_000)));
+    let last: Vec<&str> = held.last.iter().map(|hit| hit.kind.as_str()).collect();
+    assert_eq!(last, ["page_view", "click"]);
+    assert_eq!(held.last[1].client_ip, "192.0.2.0");
+    assert_eq!(held.last[1].page_url, "");
+    let nothing = super::held(&database.client, VisitorId([0; 16]), 2).await;
+    assert_eq!(nothing.unwrap(), Held::default());
+}
