@@ -1,5 +1,5 @@
-//! What Postgres stores of a hit: exactly the columns of `avtryck.hit`, in order, and the
-//! dimension rows that it points to.
+//! What Postgres stores of a hit: exactly the columns of `avtryck.hit`, and the dimension
+//! rows that it points to.
 //!
 //! A dimension row's key is the XXH3 64-bit hash of its content (each text with its length before
 //! it, numbers as little-endian bytes), so that any number of loaders agree on it with no round
@@ -57,22 +57,45 @@ impl Row<'_> {
 }
 
 /// Which ad a hit is about. Empty texts mean unknown.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the fields are the columns of `avtryck.ad`")]
-pub struct Ad {
-    pub partner: String,
-    pub campaign: String,
-    pub creative: String,
-    pub placement: String,
-    pub publisher: String,
+pub struct Ad<Text = String> {
+    pub partner: Text,
+    pub campaign: Text,
+    pub creative: Text,
+    pub placement: Text,
+    pub publisher: Text,
+}
+
+impl<Text> Ad<Text> {
+    /// The same with each text changed.
+    pub fn map<To>(self, change: impl Fn(Text) -> To) -> Ad<To> {
+        Ad {
+            partner: change(self.partner),
+            campaign: change(self.campaign),
+            creative: change(self.creative),
+            placement: change(self.placement),
+            publisher: change(self.publisher),
+        }
+    }
 }
 
 /// The site that a hit was made on, with the category of the page.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the fields are the columns of `avtryck.site`")]
-pub struct Site {
-    pub site: String,
-    pub category: String,
+pub struct Site<Text = String> {
+    pub site: Text,
+    pub category: Text,
+}
+
+impl<Text> Site<Text> {
+    /// The same with each text changed.
+    pub fn map<To>(self, change: impl Fn(Text) -> To) -> Site<To> {
+        Site {
+            site: change(self.site),
+            category: change(self.category),
+        }
+    }
 }
 
 /// Where a hit came from, by its IP address. Empty texts and `None` mean unknown.
@@ -232,7 +255,7 @@ impl Dimension for Device {
     }
 }
 
-impl Dimension for Ad {
+impl<Text: AsRef<str>> Dimension for Ad<Text> {
     fn feed(&self, hash: &mut ContentHash) {
         for text in [
             &self.partner,
@@ -241,14 +264,14 @@ impl Dimension for Ad {
             &self.placement,
             &self.publisher,
         ] {
-            hash.text(text);
+            hash.text(text.as_ref());
         }
     }
 }
 
-impl Dimension for Site {
+impl<Text: AsRef<str>> Dimension for Site<Text> {
     fn feed(&self, hash: &mut ContentHash) {
-        hash.text(&self.site);
-        hash.text(&self.category);
+        hash.text(self.site.as_ref());
+        hash.text(self.category.as_ref());
     }
 }

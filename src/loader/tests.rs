@@ -12,7 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixStream};
 
 use super::*;
-use crate::hit::Kind;
+use crate::clock;
+use crate::hit::{Kind, Permit};
 use crate::postgres::embedded::testing;
 use crate::spool::{Ack, Observer, RealDisk, Settings};
 

@@ -15,86 +15,20 @@
 //! (the table's columns are not those that this program writes): setting every hit aside for that
 //! would be wrong.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, Transaction};
-use xxhash_rust::xxh3::Xxh3;
 
-use super::dimension::{self, Dimensions};
-use super::position::{self, Position};
+use super::load::{Counts, Load, Mark, Rejected};
 use super::uuid::Uuid;
-use super::{copy, partition};
-use crate::clock::UnixMicros;
-use crate::hit::Kind;
-use crate::row::Row;
+use super::{copy, dimension, partition, position};
 
-/// The first and the last time (excluded) that a row may have: 2000-01-01 and 2200-01-01. A clock
-/// that far off would make partitions without end.
-const RECEIVED_AT: Range<i64> = 946_684_800_000_000..7_258_118_400_000_000;
-
-/// A row of the batch, and what is needed to set it aside.
-#[derive(Clone, Debug)]
-pub struct Entry<'a> {
-    /// The row.
-    pub row: Row<'a>,
-    /// See [`event_key`]; `None` where the sender gave no event ID.
-    pub event_key: Option<[u8; 16]>,
-    /// Where the record stands in the spool.
-    pub position: Position,
-    /// The record's payload.
-    pub payload: &'a [u8],
-}
-
-/// Hits without the permit to measure, of one minute and kind, on one site, for one ad.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Count {
-    /// Minutes since 1970.
-    pub minute: i64,
-    /// Key of the site.
-    pub site_key: i64,
-    /// Key of the ad, 0 for none.
-    pub ad_key: i64,
-    /// Kind of the hits.
-    pub kind: Kind,
-    /// How many.
-    pub hits: i64,
-}
-
-/// A record that the loader could not make a row of.
-#[derive(Clone, Debug)]
-pub struct Rejected<'a> {
-    /// Where the record stands in the spool.
-    pub position: Position,
-    /// Why.
-    pub reason: Cow<'a, str>,
-    /// The record's payload.
-    pub payload: &'a [u8],
-}
-
-/// One batch.
-pub struct Load<'a> {
-    /// The spool.
-    pub spool_id: [u8; 16],
-    /// The position that the batch was read from; `None` where [`position::read`] found none.
-    pub from: Option<Position>,
-    /// How far the spool is loaded with the batch.
-    pub to: position::Progress,
-    /// The rows.
-    pub entries: &'a [Entry<'a>],
-    /// Dimension rows that may be new.
-    pub dimensions: &'a Dimensions,
-    /// Counts; the same key may come more than once.
-    pub counts: &'a [Count],
-    /// What the loader itself rejected.
-    pub rejected: &'a [Rejected<'a>],
-    /// What of a rejected payload may be stored. The spool's record holds the raw IP address, which
-    /// Postgres gets only as `privacy.client_ip` says.
-    pub keep: &'a (dyn Fn(&[u8]) -> Vec<u8> + Sync),
-}
+/// What of a payload may be stored, by its range among the payloads of the batch. The spool's record
+/// holds the raw IP address, which Postgres gets only as `privacy.client_ip` says.
+pub type Keep<'a> = &'a (dyn Fn(Range<usize>) -> Vec<u8> + Sync);
 
 /// What a batch came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,101 +61,65 @@ pub enum CommitError {
     Postgres(#[from] Error),
 }
 
-/// The key under which an event ID is known: the XXH3 128-bit hash of site, kind, partner and ID.
-#[must_use]
-pub fn event_key(site: &str, kind: Kind, partner: &str, event_id: &str) -> [u8; 16] {
-    let mut hash = Xxh3::new();
-    for text in [site, partner, event_id] {
-        hash.update(&(text.len() as u64).to_le_bytes());
-        hash.update(text.as_bytes());
-    }
-    hash.update(&[kind.number()]);
-    hash.digest128().to_be_bytes()
-}
-
-/// Loads a batch in one transaction.
+/// Loads a batch in one transaction. What is left in `load` afterwards is of no use but to be cleared.
 ///
 /// # Errors
 /// [`CommitError`]; nothing is stored then, but see [`CommitError::Postgres`].
-pub async fn commit(client: &mut Client, load: &Load<'_>) -> Result<Loaded, CommitError> {
+pub async fn commit(
+    client: &mut Client,
+    load: &mut Load,
+    keep: Keep<'_>,
+) -> Result<Loaded, CommitError> {
     let mut transaction = client.transaction().await?;
     if !position::advance(&transaction, load.spool_id, load.from, load.to).await? {
         return Err(CommitError::Moved);
     }
-    let mut loaded = Loaded::default();
-    let mut rejected: Vec<Rejected<'_>> = load.rejected.to_vec();
-    let mut entries = Vec::with_capacity(load.entries.len());
-    for entry in load.entries {
-        match flaw(&entry.row) {
-            None => entries.push(entry),
-            Some(reason) => rejected.push(reject(entry, reason)),
-        }
-    }
-    loaded.new_days = partition::make_days(&transaction, &days(&entries)).await?;
-    loaded.new_dimensions = dimension::insert(&transaction, load.dimensions).await?;
-    let before = entries.len();
-    leave_out_repeated(&transaction, &mut entries).await?;
-    loaded.repeated = (before - entries.len()) as u64;
+    let marks = &mut load.rows.marks;
+    let mut loaded = Loaded {
+        new_days: partition::make_days(&transaction, &days(marks)).await?,
+        new_dimensions: dimension::insert(&transaction, &load.dimensions).await?,
+        ..Loaded::default()
+    };
+    let before = marks.len();
+    leave_out_repeated(&transaction, marks).await?;
+    loaded.repeated = (before - marks.len()) as u64;
 
-    let refused = load_rows(&mut transaction, &entries).await?;
-    loaded.rows = (entries.len() - refused.len()) as u64;
+    let bytes = std::mem::take(&mut load.rows.bytes).freeze();
+    let refused = load_rows(&mut transaction, &bytes, marks).await?;
+    load.rows.bytes = bytes.try_into_mut().unwrap_or_default();
+    loaded.rows = (marks.len() - refused.len()) as u64;
     forget_event_keys(&transaction, &refused).await?;
-    rejected.extend(
-        refused
-            .into_iter()
-            .map(|(entry, reason)| reject(entry, reason)),
-    );
-    loaded.counted = add_counts(&transaction, load.counts).await?;
-    loaded.rejected = set_aside(&transaction, load, &rejected).await?;
+    let refused = refused.into_iter().map(|(mark, reason)| Rejected {
+        record: mark.record.clone(),
+        reason,
+    });
+    load.rejected.extend(refused);
+    loaded.counted = add_counts(&transaction, &load.counts).await?;
+    loaded.rejected = set_aside(&transaction, load.spool_id, &load.rejected, keep).await?;
     transaction.commit().await?;
     Ok(loaded)
 }
 
-fn reject<'a>(entry: &Entry<'a>, reason: impl Into<Cow<'a, str>>) -> Rejected<'a> {
-    Rejected {
-        position: entry.position,
-        reason: reason.into(),
-        payload: entry.payload,
-    }
-}
-
-/// What Postgres would refuse and is cheap to see here, without a round of bisecting.
-fn flaw(row: &Row<'_>) -> Option<&'static str> {
-    if !RECEIVED_AT.contains(&row.received_at.0) {
-        return Some("received_at lies before 2000 or after 2199");
-    }
-    let nul = row.texts().iter().any(|text| text.as_bytes().contains(&0));
-    nul.then_some("a text holds NUL, which Postgres cannot store")
-}
-
-/// The day since 1970, UTC. [`RECEIVED_AT`] fits an i32 many times over.
-fn day(at: UnixMicros) -> i32 {
-    i32::try_from(at.day()).unwrap_or(i32::MAX)
-}
-
-fn days(entries: &[&Entry<'_>]) -> Vec<i32> {
+fn days(marks: &[Mark]) -> Vec<i32> {
     let mut days: Vec<i32> = Vec::new();
-    for entry in entries {
-        let day = day(entry.row.received_at);
-        if !days.contains(&day) {
-            days.push(day);
+    for mark in marks {
+        if !days.contains(&mark.day) {
+            days.push(mark.day);
         }
     }
     days.sort_unstable();
     days
 }
 
-/// Leaves out the entries whose event ID is in Postgres already or earlier in the batch.
+/// Leaves out the rows whose event ID is in Postgres already or earlier in the batch.
 async fn leave_out_repeated(
     transaction: &Transaction<'_>,
-    entries: &mut Vec<&Entry<'_>>,
+    marks: &mut Vec<Mark>,
 ) -> Result<(), Error> {
     let mut first: HashMap<[u8; 16], i32> = HashMap::new();
-    for entry in entries.iter() {
-        if let Some(key) = entry.event_key {
-            first
-                .entry(key)
-                .or_insert_with(|| day(entry.row.received_at));
+    for mark in marks.iter() {
+        if let Some(key) = mark.event_key {
+            first.entry(key).or_insert(mark.day);
         }
     }
     if first.is_empty() {
@@ -242,18 +140,18 @@ async fn leave_out_repeated(
     for row in rows {
         unseen.insert(row.try_get::<_, Uuid>(0)?.0);
     }
-    entries.retain(|entry| entry.event_key.is_none_or(|key| unseen.remove(&key)));
+    marks.retain(|mark| mark.event_key.is_none_or(|key| unseen.remove(&key)));
     Ok(())
 }
 
 /// A hit that did not become a row must not stand in the way of one that would.
 async fn forget_event_keys(
     transaction: &Transaction<'_>,
-    refused: &[(&Entry<'_>, String)],
+    refused: &[(&Mark, String)],
 ) -> Result<(), Error> {
     let keys: Vec<Uuid> = refused
         .iter()
-        .filter_map(|(entry, _)| entry.event_key.map(Uuid))
+        .filter_map(|(mark, _)| mark.event_key.map(Uuid))
         .collect();
     if !keys.is_empty() {
         transaction
@@ -266,38 +164,32 @@ async fn forget_event_keys(
     Ok(())
 }
 
-/// Loads the rows, each or none of a range at a time; returns those that Postgres refused, with its
-/// message.
-async fn load_rows<'e, 'a>(
+/// Loads the marked rows, each or none of a list at a time; returns those that Postgres refused, with
+/// its message.
+async fn load_rows<'m>(
     transaction: &mut Transaction<'_>,
-    entries: &[&'e Entry<'a>],
-) -> Result<Vec<(&'e Entry<'a>, String)>, Error> {
+    bytes: &Bytes,
+    marks: &'m [Mark],
+) -> Result<Vec<(&'m Mark, String)>, Error> {
     let mut refused = Vec::new();
-    let (bytes, ends) = encode(entries);
-    let mut ranges = Vec::from([Range {
-        start: 0,
-        end: entries.len(),
-    }]);
-    while let Some(range) = ranges.pop() {
-        let start = range.start.checked_sub(1).and_then(|last| ends.get(last));
-        let end = range.end.checked_sub(1).and_then(|last| ends.get(last));
-        let (Some(entry), Some(&end)) = (entries.get(range.start), end) else {
+    let mut lists = Vec::from([marks]);
+    while let Some(list) = lists.pop() {
+        let Some((first, rest)) = list.split_first() else {
             continue;
         };
         let savepoint = transaction.savepoint("rows").await?;
-        match copy::load(&savepoint, bytes.slice(start.copied().unwrap_or(0)..end)).await {
+        match copy::load(&savepoint, stretches(bytes, list)).await {
             Ok(_) => savepoint.commit().await?,
             Err(error) => {
                 let Some(reason) = data_refused(&error) else {
                     return Err(error);
                 };
                 savepoint.rollback().await?;
-                if range.len() == 1 {
-                    refused.push((*entry, reason));
+                if rest.is_empty() {
+                    refused.push((first, reason));
                 } else {
-                    let middle = range.start.midpoint(range.end);
-                    ranges.push(middle..range.end);
-                    ranges.push(range.start..middle);
+                    let (one, other) = list.split_at(list.len() / 2);
+                    lists.extend([other, one]);
                 }
             }
         }
@@ -305,19 +197,11 @@ async fn load_rows<'e, 'a>(
     Ok(refused)
 }
 
-/// The rows as COPY takes them, and where each ends.
-fn encode(entries: &[&Entry<'_>]) -> (Bytes, Vec<usize>) {
-    /// What a row takes without its texts, and some for them: few batches grow the buffer twice.
-    const ROW_BYTES_TYPICAL: usize = 320;
-    let mut bytes = BytesMut::with_capacity(entries.len() * ROW_BYTES_TYPICAL);
-    let ends = entries
-        .iter()
-        .map(|entry| {
-            copy::encode(&entry.row, &mut bytes);
-            bytes.len()
-        })
-        .collect();
-    (bytes.freeze(), ends)
+/// The bytes of the marked rows; those of neighbours come as one.
+fn stretches<'a>(bytes: &'a Bytes, marks: &'a [Mark]) -> impl Iterator<Item = Bytes> + 'a {
+    marks
+        .chunk_by(|one, next| one.row.end == next.row.start)
+        .filter_map(|marks| Some(bytes.slice(marks.first()?.row.start..marks.last()?.row.end)))
 }
 
 /// The server's message, if it refused the data of a row. Its detail, which may repeat values, is
@@ -333,25 +217,26 @@ fn data_refused(error: &Error) -> Option<String> {
 }
 
 /// Adds to the counts, in the order of their key; the number of hits.
-async fn add_counts(transaction: &Transaction<'_>, counts: &[Count]) -> Result<u64, Error> {
+async fn add_counts(transaction: &Transaction<'_>, counts: &Counts) -> Result<u64, Error> {
+    let counts = &counts.0;
     if counts.is_empty() {
         return Ok(0);
     }
-    let minutes: Vec<i64> = counts.iter().map(|count| count.minute).collect();
-    let sites: Vec<i64> = counts.iter().map(|count| count.site_key).collect();
-    let ads: Vec<i64> = counts.iter().map(|count| count.ad_key).collect();
+    let minutes: Vec<i64> = counts.keys().map(|count| count.minute).collect();
+    let sites: Vec<i64> = counts.keys().map(|count| count.site_key).collect();
+    let ads: Vec<i64> = counts.keys().map(|count| count.ad_key).collect();
     let kinds: Vec<i16> = counts
-        .iter()
+        .keys()
         .map(|count| count.kind.number().into())
         .collect();
-    let hits: Vec<i64> = counts.iter().map(|count| count.hits).collect();
+    let hits: Vec<i64> = counts.values().copied().collect();
     transaction
         .execute(
             "insert into avtryck.hit_count (minute, site_key, ad_key, kind, hits) \
-             select to_timestamp(minute * 60), site_key, ad_key, kind, sum(hits)::bigint \
+             select to_timestamp(minute * 60), site_key, ad_key, kind, hits \
              from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::bigint[]) \
                   as new (minute, site_key, ad_key, kind, hits) \
-             group by 1, 2, 3, 4 order by 1, 2, 3, 4 \
+             order by 1, 2, 3, 4 \
              on conflict (minute, site_key, ad_key, kind) \
              do update set hits = hit_count.hits + excluded.hits",
             &[&minutes, &sites, &ads, &kinds, &hits],
@@ -363,25 +248,27 @@ async fn add_counts(transaction: &Transaction<'_>, counts: &[Count]) -> Result<u
 /// Stores the rejected hits; how many.
 async fn set_aside(
     transaction: &Transaction<'_>,
-    load: &Load<'_>,
-    rejected: &[Rejected<'_>],
+    spool_id: [u8; 16],
+    rejected: &[Rejected],
+    keep: Keep<'_>,
 ) -> Result<u64, Error> {
     /// Rejected hits in one statement: bounds what is held of them at once.
     const REJECTED_MAX: usize = 1_000;
     for some in rejected.chunks(REJECTED_MAX) {
-        let chunks: Vec<i64> = some
-            .iter()
-            .map(|hit| hit.position.0.cast_signed())
+        let records = || some.iter().map(|hit| &hit.record);
+        let chunks: Vec<i64> = records()
+            .map(|record| record.position.0.cast_signed())
             .collect();
-        let offsets: Vec<i64> = some
-            .iter()
-            .map(|hit| hit.position.1.cast_signed())
+        let offsets: Vec<i64> = records()
+            .map(|record| record.position.1.cast_signed())
+            .collect();
+        let payloads: Vec<Vec<u8>> = records()
+            .map(|record| keep(record.payload.clone()))
             .collect();
         let reasons: Vec<String> = some
             .iter()
             .map(|hit| hit.reason.replace('\0', "\u{fffd}"))
             .collect();
-        let payloads: Vec<Vec<u8>> = some.iter().map(|hit| (load.keep)(hit.payload)).collect();
         transaction
             .execute(
                 "insert into avtryck.rejected_hit \
@@ -389,7 +276,7 @@ async fn set_aside(
                  select now(), $1, chunk, byte_offset, reason, payload \
                  from unnest($2::bigint[], $3::bigint[], $4::text[], $5::bytea[]) \
                       as new (chunk, byte_offset, reason, payload)",
-                &[&Uuid(load.spool_id), &chunks, &offsets, &reasons, &payloads],
+                &[&Uuid(spool_id), &chunks, &offsets, &reasons, &payloads],
             )
             .await?;
     }

@@ -4,6 +4,10 @@
 //! of columns (i16) and for each column its length (i32, -1 for NULL) and bytes, big-endian; at the
 //! end -1 as i16. Timestamps are microseconds since 2000-01-01; inet is family (2 or 3), prefix
 //! bits, is-CIDR, length, address; jsonb is a version byte (1) and the text.
+//!
+//! The order of the columns is this module's own. Those of a fixed width that are never NULL come
+//! first, so that they lie at constant offsets from the start of a row, and a step of the transaction
+//! can change one in rows that are encoded already ([`FLAGS_OFFSET`]).
 
 use std::net::IpAddr;
 
@@ -24,28 +28,27 @@ const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: &[u8] = &[0xff, 0xff];
 
-const COPY: &str = "copy avtryck.hit (received_at, site_key, place_key, network_key, device_key, \
-    ad_key, flags, kind, permit, consent_source, hit_id, visitor_id, page_url, referrer, \
+const COPY: &str = "copy avtryck.hit (flags, received_at, site_key, kind, permit, consent_source, \
+    hit_id, ad_key, place_key, network_key, device_key, visitor_id, page_url, referrer, \
     event_name, event_id, partner_uid, maid, device_id, client_ip, params) \
     from stdin (format binary)";
 
 /// The number of columns in [`COPY`].
 const COLUMNS: i16 = 21;
 
+/// Where the flags (i32) of a row lie: behind the number of columns and their own length.
+pub const FLAGS_OFFSET: usize = 2 + 4;
+
 /// Appends one row.
 pub fn encode(row: &Row<'_>, out: &mut BytesMut) {
     out.put_i16(COLUMNS);
+    out.put_i32(4);
+    out.put_i32(row.flags.bits().cast_signed());
     put_i64(
         out,
         Some(row.received_at.0.saturating_sub(POSTGRES_EPOCH_MICROS)),
     );
     put_i64(out, Some(row.site_key));
-    put_i64(out, row.place_key);
-    put_i64(out, row.network_key);
-    put_i64(out, row.device_key);
-    put_i64(out, row.ad_key);
-    out.put_i32(4);
-    out.put_i32(row.flags.bits().cast_signed());
     for number in [
         row.kind.number(),
         row.permit.bits(),
@@ -55,6 +58,9 @@ pub fn encode(row: &Row<'_>, out: &mut BytesMut) {
         out.put_i16(i16::from(number));
     }
     put_bytes(out, &row.hit_id);
+    for key in [row.ad_key, row.place_key, row.network_key, row.device_key] {
+        put_i64(out, key);
+    }
     match &row.visitor_id {
         Some(visitor) => put_bytes(out, &visitor.0),
         None => out.put_i32(-1),
@@ -72,19 +78,24 @@ pub fn encode(row: &Row<'_>, out: &mut BytesMut) {
     }
 }
 
-/// Copies encoded rows (without header and trailer) into `avtryck.hit`; the number of rows.
-/// `bytes` is only borrowed from: once this returns no piece of it is held, and its buffer can be
+/// Copies stretches of encoded rows (without header and trailer) into `avtryck.hit`; the number of rows.
+/// They are only borrowed from: once this returns no piece of them is held, and their buffer can be
 /// had back by `Bytes::try_into_mut`.
 ///
 /// # Errors
 /// Where Postgres refuses a row or fails.
-pub async fn load(transaction: &Transaction<'_>, mut bytes: Bytes) -> Result<u64, Error> {
+pub async fn load(
+    transaction: &Transaction<'_>,
+    stretches: impl Iterator<Item = Bytes>,
+) -> Result<u64, Error> {
     let sink = transaction.copy_in::<_, Bytes>(COPY).await?;
     let mut sink = std::pin::pin!(sink);
     sink.feed(Bytes::from_static(HEADER)).await?;
-    while !bytes.is_empty() {
-        let piece = bytes.split_to(bytes.len().min(PIECE_BYTES_MAX));
-        sink.feed(piece).await?;
+    for mut bytes in stretches {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(PIECE_BYTES_MAX));
+            sink.feed(piece).await?;
+        }
     }
     sink.feed(Bytes::from_static(TRAILER)).await?;
     sink.finish().await
@@ -135,5 +146,42 @@ fn put_inet(out: &mut BytesMut, network: Option<IpNet>) {
             out.put_slice(&[3, network.prefix_len(), 0, 16]);
             out.put_slice(&ip.octets());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixMicros;
+    use crate::hit::{ConsentSource, Flags, Kind, Permit};
+
+    #[test]
+    fn flags_lie_where_the_offset_says() {
+        let row = Row {
+            received_at: UnixMicros(1),
+            site_key: 1,
+            place_key: None,
+            network_key: None,
+            device_key: None,
+            ad_key: None,
+            flags: Flags::THIRD_PARTY.with(Flags::CLEANED),
+            kind: Kind::Click,
+            permit: Permit::ALL,
+            consent_source: ConsentSource::Tcf,
+            hit_id: [7; 16],
+            visitor_id: None,
+            page_url: "".into(),
+            referrer: "".into(),
+            event_name: "".into(),
+            event_id: "".into(),
+            partner_uid: "".into(),
+            maid: "".into(),
+            device_id: "".into(),
+            client_ip: None,
+            params: "".into(),
+        };
+        let mut bytes = BytesMut::new();
+        encode(&row, &mut bytes);
+        assert_eq!(bytes[FLAGS_OFFSET..][..4], 65_i32.to_be_bytes());
     }
 }

@@ -10,7 +10,7 @@ use tokio_postgres::{Error, Transaction};
 use crate::row::{Ad, Device, Network, Place, Site};
 
 /// Dimension rows with their keys, as the batch found them: those that the loader does not know to
-/// be in Postgres. It may count them as known only once the batch is committed.
+/// be in Postgres once the batches before this one are committed.
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "the fields are the tables of schema avtryck")]
 pub struct Dimensions {

@@ -10,6 +10,7 @@ mod database;
 pub mod dimension;
 pub mod embedded;
 mod installation;
+pub mod load;
 pub mod partition;
 pub mod position;
 pub mod subject;
@@ -18,8 +19,9 @@ mod uuid;
 use anyhow::Context as _;
 use tokio_postgres::{Client, Config, NoTls};
 
-pub use commit::{CommitError, Count, Entry, Load, Loaded, Rejected, commit, event_key};
+pub use commit::{CommitError, Keep, Loaded, commit};
 pub use database::Database;
+pub use load::{Count, Load, Record, Rejected, event_key};
 pub use position::Position;
 
 /// The advisory lock that a migration runs under: "avtryck" in ASCII.

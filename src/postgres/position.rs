@@ -9,7 +9,7 @@ use super::uuid::Uuid;
 pub type Position = (u64, u64);
 
 /// How far a spool is loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// The place behind the last record.
     pub position: Position,

@@ -47,13 +47,21 @@ fn row(number: usize) -> Row<'static> {
     }
 }
 
-fn entry(number: usize) -> Entry<'static> {
-    Entry {
-        row: row(number),
-        event_key: None,
+/// The payload of the record with that number: its name.
+fn payload(number: usize) -> String {
+    format!("payload {number:06}")
+}
+
+fn record(number: usize) -> Record {
+    let bytes = payload(0).len();
+    Record {
         position: (1, number as u64),
-        payload: b"as it came",
+        payload: number * bytes..(number + 1) * bytes,
     }
+}
+
+fn keep(range: std::ops::Range<usize>) -> Vec<u8> {
+    payload(range.start / payload(0).len()).into_bytes()
 }
 
 /// In chunk 1, behind that many bytes and a tenth as many records.
@@ -64,17 +72,30 @@ fn progress(offset: u64) -> position::Progress {
     }
 }
 
-fn load<'a>(entries: &'a [Entry<'a>], dimensions: &'a Dimensions) -> Load<'a> {
-    Load {
+/// A batch of rows, each with its number and event key.
+fn load<'a>(rows: impl IntoIterator<Item = (usize, Row<'a>, Option<[u8; 16]>)>) -> Load {
+    let mut load = Load {
         spool_id: SPOOL,
-        from: None,
         to: progress(100),
-        entries,
-        dimensions,
-        counts: &[],
-        rejected: &[],
-        keep: &|payload| payload.to_ascii_uppercase(),
+        ..Load::default()
+    };
+    for (number, row, event_key) in rows {
+        let record = record(number);
+        if let Err(reason) = load.rows.push(&row, event_key, &record) {
+            let reason = reason.to_owned();
+            load.rejected.push(Rejected { record, reason });
+        }
     }
+    load
+}
+
+/// A batch of plain rows.
+fn plain(numbers: std::ops::Range<usize>) -> Load {
+    load(numbers.map(|number| (number, row(number), None)))
+}
+
+async fn commit(client: &mut Client, mut load: Load) -> Result<Loaded, CommitError> {
+    super::commit(client, &mut load, &keep).await
 }
 
 async fn number(client: &Client, sql: &str) -> i64 {
@@ -156,10 +177,11 @@ async fn every_column_comes_back_through_the_view() {
         consent_source: ConsentSource::Default,
         ..row(6)
     };
-    let entries = [full, bare].map(|row| Entry { row, ..entry(0) });
-    let loaded = commit(&mut database.client, &load(&entries, &dimensions))
-        .await
-        .unwrap();
+    let batch = Load {
+        dimensions,
+        ..load([(0, full, None), (1, bare, None)])
+    };
+    let loaded = commit(&mut database.client, batch).await.unwrap();
     assert_eq!(
         (loaded.rows, loaded.new_dimensions, loaded.new_days),
         (2, 6, 1)
@@ -217,24 +239,19 @@ async fn every_column_comes_back_through_the_view() {
 #[tokio::test]
 async fn bad_rows_among_twenty_thousand_are_set_aside_and_the_rest_loaded() {
     let mut database = Database::migrated().await;
-    let mut entries: Vec<Entry<'_>> = (0..20_000).map(entry).collect();
-    entries[3].row.page_url = "https://telenor.se/\0".into();
-    entries[4].row.received_at = UnixMicros(i64::MAX);
-    entries[777].row.params = "{".into();
-    entries[777].event_key = Some([1; 16]);
-    entries[778].row.params = r#"{"a":"\u0000"}"#.into();
-    entries[19_999].row.params = Cow::Owned("[".repeat(200_000));
-    let none = Dimensions::default();
-    let own = [Rejected {
-        position: (1, 50_000),
+    let mut rows: Vec<_> = (0..20_000).map(|n| (n, row(n), None)).collect();
+    rows[3].1.page_url = "https://telenor.se/\0".into();
+    rows[4].1.received_at = UnixMicros(i64::MAX);
+    rows[777].1.params = "{".into();
+    rows[777].2 = Some([1; 16]);
+    rows[778].1.params = r#"{"a":"\u0000"}"#.into();
+    rows[19_999].1.params = Cow::Owned("[".repeat(200_000));
+    let mut batch = load(rows);
+    batch.rejected.push(Rejected {
+        record: record(50_000),
         reason: "field 3 is not\0 UTF-8".into(),
-        payload: b"own",
-    }];
-    let batch = Load {
-        rejected: &own,
-        ..load(&entries, &none)
-    };
-    let loaded = commit(&mut database.client, &batch).await.unwrap();
+    });
+    let loaded = commit(&mut database.client, batch).await.unwrap();
     assert_eq!((loaded.rows, loaded.rejected), (19_995, 6));
     assert_eq!(
         number(&database.client, "select count(*) from avtryck.hit").await,
@@ -257,8 +274,10 @@ async fn bad_rows_among_twenty_thousand_are_set_aside_and_the_rest_loaded() {
     for (line, reason) in rejected[1..].iter().zip(reasons) {
         assert!(line.get::<_, &str>(1).starts_with(reason), "{line:?}");
     }
-    assert_eq!(rejected[0].get::<_, &[u8]>(2), b"AS IT CAME");
-    assert_eq!(rejected[3].get::<_, i64>(0), 778);
+    for (line, number) in rejected.iter().zip([3, 4, 777, 778, 19_999, 50_000]) {
+        assert_eq!(line.get::<_, i64>(0), number as i64);
+        assert_eq!(line.get::<_, &[u8]>(2), payload(number).as_bytes());
+    }
     let position = position::read(&database.client, SPOOL).await.unwrap();
     assert_eq!(position, Some(progress(100)));
 }
@@ -268,12 +287,9 @@ async fn a_second_loader_finds_the_position_moved_and_stores_nothing() {
     let mut database = Database::migrated().await;
     assert_eq!(position::read(&database.client, SPOOL).await.unwrap(), None);
     let mut other = database.connect().await;
-    let entries = [entry(1)];
-    let none = Dimensions::default();
-    let batch = load(&entries, &none);
     let (one, two) = tokio::join!(
-        commit(&mut database.client, &batch),
-        commit(&mut other, &batch)
+        commit(&mut database.client, plain(1..2)),
+        commit(&mut other, plain(1..2))
     );
     assert!(one.is_ok() != two.is_ok());
     let failed = one.err().or(two.err()).unwrap();
@@ -282,11 +298,11 @@ async fn a_second_loader_finds_the_position_moved_and_stores_nothing() {
     let next = |from, to| Load {
         from,
         to,
-        ..load(&entries, &none)
+        ..plain(1..2)
     };
-    let stale = commit(&mut other, &next(Some((1, 99)), progress(120))).await;
+    let stale = commit(&mut other, next(Some((1, 99)), progress(120))).await;
     assert!(matches!(stale, Err(CommitError::Moved)));
-    commit(&mut other, &next(Some((1, 100)), progress(160)))
+    commit(&mut other, next(Some((1, 100)), progress(160)))
         .await
         .unwrap();
     assert_eq!(number(&other, "select count(*) from avtryck.hit").await, 2);
@@ -299,20 +315,15 @@ async fn a_repeated_event_id_is_stored_once() {
     let mut database = Database::migrated().await;
     let key = event_key("telenor.se", Kind::Event, "", "order-1");
     assert_ne!(key, event_key("telenor.se", Kind::Click, "", "order-1"));
-    let mut entries = [entry(1), entry(2), entry(3)];
-    entries[0].event_key = Some(key);
-    entries[1].event_key = Some(key);
-    let none = Dimensions::default();
-    let loaded = commit(&mut database.client, &load(&entries, &none))
-        .await
-        .unwrap();
+    let three = || load([Some(key), Some(key), None].map(|key| (1, row(1), key)));
+    let loaded = commit(&mut database.client, three()).await.unwrap();
     assert_eq!((loaded.rows, loaded.repeated), (2, 1));
     let batch = Load {
         from: Some((1, 100)),
         to: progress(200),
-        ..load(&entries, &none)
+        ..three()
     };
-    let loaded = commit(&mut database.client, &batch).await.unwrap();
+    let loaded = commit(&mut database.client, batch).await.unwrap();
     assert_eq!((loaded.rows, loaded.repeated), (1, 2));
 }
 
@@ -324,17 +335,15 @@ async fn counts_add_up_over_batches() {
         site_key: 1,
         ad_key: 0,
         kind: Kind::Impression,
-        hits: 3,
     };
-    let none = Dimensions::default();
     for (from, to) in [(None, progress(1)), (Some((1, 1)), progress(2))] {
-        let batch = Load {
+        let mut batch = Load {
             from,
             to,
-            counts: &[count, count],
-            ..load(&[], &none)
+            ..plain(0..0)
         };
-        let loaded = commit(&mut database.client, &batch).await.unwrap();
+        (0..6).for_each(|_| batch.counts.add(count));
+        let loaded = commit(&mut database.client, batch).await.unwrap();
         assert_eq!(loaded.counted, 6);
     }
     let line = database
@@ -375,14 +384,12 @@ async fn migrations_run_twice_and_at_once() {
 #[tokio::test]
 async fn an_error_that_is_not_the_rows_fails_the_batch_whole() {
     let mut database = Database::migrated().await;
-    let none = Dimensions::default();
-    let entries = [entry(1)];
     database
         .client
         .batch_execute("alter table avtryck.hit drop column params cascade")
         .await
         .unwrap();
-    let failed = commit(&mut database.client, &load(&entries, &none)).await;
+    let failed = commit(&mut database.client, plain(1..2)).await;
     assert!(matches!(failed, Err(CommitError::Postgres(_))));
     let anew = database.connect().await;
     assert_eq!(position::read(&anew, SPOOL).await.unwrap(), None);
@@ -391,11 +398,7 @@ async fn an_error_that_is_not_the_rows_fails_the_batch_whole() {
 #[tokio::test]
 async fn one_visitors_rows_are_found_by_index() {
     let mut database = Database::migrated().await;
-    let entries: Vec<Entry<'_>> = (0..2_000).map(entry).collect();
-    let none = Dimensions::default();
-    commit(&mut database.client, &load(&entries, &none))
-        .await
-        .unwrap();
+    commit(&mut database.client, plain(0..2_000)).await.unwrap();
     database
         .client
         .batch_execute("analyze avtryck.hit")

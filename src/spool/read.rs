@@ -59,11 +59,27 @@ impl Batch {
         self.records.is_empty()
     }
 
+    /// The length of all payloads.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Each record's place and the range of its payload.
+    pub fn ranges(&self) -> impl Iterator<Item = (Position, Range<usize>)> {
+        self.records.iter().cloned()
+    }
+
+    /// The payload that lies there.
+    #[must_use]
+    pub fn payload(&self, range: Range<usize>) -> &[u8] {
+        self.bytes.get(range).unwrap_or_default()
+    }
+
     /// Each record's place and payload.
     pub fn records(&self) -> impl Iterator<Item = (Position, &[u8])> {
-        self.records
-            .iter()
-            .map(|(position, range)| (*position, self.bytes.get(range.clone()).unwrap_or_default()))
+        self.ranges()
+            .map(|(position, range)| (position, self.payload(range)))
     }
 
     fn clear(&mut self, position: Position, records: u64) {

@@ -1,0 +1,164 @@
+//! A batch on its way to Postgres: its rows, encoded as COPY takes them, and beside them what the
+//! transaction must know of each.
+//!
+//! It owns all that it holds, for one thread fills it while another commits the batch before it. Once
+//! encoded, a row is a range of bytes and a [`Mark`]: to leave it out is to drop its mark, and to
+//! bisect is to halve a list of marks. What the transaction alone can tell of a row is written into
+//! the bytes, at one of the constant offsets of [`copy`](super::copy).
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use bytes::BytesMut;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::copy;
+use super::dimension::Dimensions;
+use super::position::{Position, Progress};
+use crate::clock::UnixMicros;
+use crate::hit::Kind;
+use crate::row::Row;
+
+/// The first and the last time (excluded) that a row may have: 2000-01-01 and 2200-01-01. A clock
+/// that far off would make partitions without end.
+const RECEIVED_AT: Range<i64> = 946_684_800_000_000..7_258_118_400_000_000;
+
+/// One batch. [`Load::clear`] empties it for the next and keeps its buffers.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// The spool.
+    pub spool_id: [u8; 16],
+    /// The position that the batch was read from; `None` where
+    /// [`position::read`](super::position::read) found none.
+    pub from: Option<Position>,
+    /// How far the spool is loaded with the batch.
+    pub to: Progress,
+    /// The rows.
+    pub rows: Rows,
+    /// Dimension rows that may be new.
+    pub dimensions: Dimensions,
+    /// Hits without the permit to measure.
+    pub counts: Counts,
+    /// What the loader itself rejected.
+    pub rejected: Vec<Rejected>,
+}
+
+impl Load {
+    /// Empties it.
+    pub fn clear(&mut self) {
+        self.rows.bytes.clear();
+        self.rows.marks.clear();
+        self.dimensions = Dimensions::default();
+        self.counts.0.clear();
+        self.rejected.clear();
+    }
+}
+
+/// Where a hit's record is to be found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Its place in the spool.
+    pub position: Position,
+    /// Its payload, among the payloads of the batch.
+    pub payload: Range<usize>,
+}
+
+/// A record that does not become a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// The record.
+    pub record: Record,
+    /// Why.
+    pub reason: String,
+}
+
+/// Rows, one behind the other.
+#[derive(Debug, Default)]
+pub struct Rows {
+    pub(super) bytes: BytesMut,
+    pub(super) marks: Vec<Mark>,
+}
+
+/// What the transaction must know of an encoded row.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    /// Its bytes.
+    pub(super) row: Range<usize>,
+    /// The UTC day of its partition, since 1970.
+    pub(super) day: i32,
+    /// See [`event_key`]; `None` where the sender gave no event ID.
+    pub(super) event_key: Option<[u8; 16]>,
+    /// The record that it was made of.
+    pub(super) record: Record,
+}
+
+impl Rows {
+    /// Encodes a row.
+    ///
+    /// # Errors
+    /// What Postgres would refuse and is cheap to see here, without a round of bisecting: the reason to
+    /// reject the record with.
+    pub fn push(
+        &mut self,
+        row: &Row<'_>,
+        event_key: Option<[u8; 16]>,
+        record: &Record,
+    ) -> Result<(), &'static str> {
+        if !RECEIVED_AT.contains(&row.received_at.0) {
+            return Err("received_at lies before 2000 or after 2199");
+        }
+        if row.texts().iter().any(|text| text.as_bytes().contains(&0)) {
+            return Err("a text holds NUL, which Postgres cannot store");
+        }
+        let start = self.bytes.len();
+        copy::encode(row, &mut self.bytes);
+        self.marks.push(Mark {
+            row: start..self.bytes.len(),
+            day: day(row.received_at),
+            event_key,
+            record: record.clone(),
+        });
+        Ok(())
+    }
+}
+
+/// The day since 1970, UTC. [`RECEIVED_AT`] fits an i32 many times over.
+fn day(at: UnixMicros) -> i32 {
+    i32::try_from(at.day()).unwrap_or(i32::MAX)
+}
+
+/// The key under which an event ID is known: the XXH3 128-bit hash of site, kind, partner and ID.
+#[must_use]
+pub fn event_key(site: &str, kind: Kind, partner: &str, event_id: &str) -> [u8; 16] {
+    let mut hash = Xxh3::new();
+    for text in [site, partner, event_id] {
+        hash.update(&(text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    }
+    hash.update(&[kind.number()]);
+    hash.digest128().to_be_bytes()
+}
+
+/// Hits of one minute and kind, on one site, for one ad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Count {
+    /// Minutes since 1970.
+    pub minute: i64,
+    /// Key of the site.
+    pub site_key: i64,
+    /// Key of the ad, 0 for none.
+    pub ad_key: i64,
+    /// Kind of the hits.
+    pub kind: Kind,
+}
+
+/// How many hits there are of each [`Count`].
+#[derive(Debug, Default)]
+pub struct Counts(pub(super) HashMap<Count, i64>);
+
+impl Counts {
+    /// Counts one hit.
+    pub fn add(&mut self, count: Count) {
+        *self.0.entry(count).or_default() += 1;
+    }
+}
