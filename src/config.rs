@@ -22,6 +22,7 @@ use ipnet::IpNet;
 use crate::hit::Permit;
 use crate::request::ForwardedHeader;
 use read::Reader;
+pub(crate) use value::duration;
 
 /// All settings.
 #[derive(Clone, Debug)]
@@ -37,6 +38,7 @@ pub struct Config {
     pub device: Device,
     pub privacy: Privacy,
     pub cookie: Cookie,
+    pub click: Click,
     pub sites: Vec<Site>,
     pub partners: Vec<Partner>,
     /// Every key as it is in force and where its value is from, as TOML and without secrets.
@@ -81,6 +83,7 @@ pub struct Paths {
     pub event: String,
     pub id: String,
     pub impression: String,
+    pub click: String,
     pub consent: String,
     pub tag: String,
 }
@@ -227,6 +230,20 @@ impl fmt::Debug for Cookie {
     }
 }
 
+/// `[click]`: signed click URLs.
+#[derive(Clone)]
+pub struct Click {
+    /// Keys with their IDs: the first signs, each verifies. None: one is made in the data directory.
+    pub keys: Vec<(u8, Vec<u8>)>,
+}
+
+impl fmt::Debug for Click {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<u8> = self.keys.iter().map(|(id, _)| *id).collect();
+        f.debug_struct("Click").field("key_ids", &ids).finish()
+    }
+}
+
 /// `[[site]]`: whose pages the hits are from.
 #[derive(Clone, Debug)]
 pub struct Site {
@@ -245,6 +262,10 @@ pub struct Site {
     /// What is allowed where the sender says that the GDPR does not apply (`gdpr=0`). Default nothing:
     /// it is not believed.
     pub gdpr_0_permit: Permit,
+    /// Hosts that a click may go to without a signature, `*.` before one for all below it. Default none.
+    pub click_hosts: Vec<String>,
+    /// Whether the target of a click is told the click's ID. Default false.
+    pub click_id: bool,
 }
 
 /// `[[partner]]`: an ad network or other third party.
@@ -316,6 +337,7 @@ impl Config {
             device: reader.section("device", key::device),
             privacy: reader.section("privacy", key::privacy),
             cookie: reader.section("cookie", key::cookie),
+            click: reader.section("click", key::click),
             sites: reader.tables("site", key::site),
             partners: reader.tables("partner", key::partner),
             in_force: String::new(),
@@ -362,6 +384,7 @@ impl Config {
                 &paths.event,
                 &paths.id,
                 &paths.impression,
+                &paths.click,
                 &paths.consent,
                 &paths.tag,
             ],
@@ -370,6 +393,11 @@ impl Config {
             reader,
             "cookie.keys, the ID",
             self.cookie.keys.iter().map(|(id, _)| id),
+        );
+        once(
+            reader,
+            "click.keys, the ID",
+            self.click.keys.iter().map(|(id, _)| id),
         );
     }
 }

@@ -255,6 +255,8 @@ impl Flags {
     pub const REPLAYED: Flags = Flags(1 << 13);
     /// A known crawler; set by the loader.
     pub const BOT: Flags = Flags(1 << 14);
+    /// A click whose signed URL is for one use: a later one with its event ID is kept, as a replay.
+    pub const ONE_TIME: Flags = Flags(1 << 15);
 
     /// Flags of hits that count nowhere, though they are rows.
     pub const UNCOUNTED: Flags = Flags::PREFETCH.with(Flags::PREVIEW);

@@ -14,6 +14,8 @@
 //!
 //! [`serve`] puts these together; ARCHITECTURE.md holds the invariants.
 
+pub mod ad_tag;
+pub mod click;
 pub mod clock;
 pub mod config;
 pub mod consent;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use avtryck::ad_tag::ClickUrl;
 use avtryck::config::Config;
 use clap::{Parser, Subcommand};
 
@@ -35,14 +36,16 @@ enum Command {
     /// Look at a spool.
     #[command(subcommand)]
     Spool(SpoolCommand),
-    /// Keys of the visitor cookie.
+    /// Print a signed click URL for an ad.
+    ClickUrl(Box<ClickUrl>),
+    /// Keys of the visitor cookie and of click URLs.
     #[command(subcommand)]
     Keys(KeysCommand),
 }
 
 #[derive(Subcommand)]
 enum KeysCommand {
-    /// Make a key and print it as cookie.keys takes it, with an ID that the configuration (if one is
+    /// Make a key and print it as cookie.keys and click.keys take it, with an ID that the configuration (if one is
     /// named) does not use. The first key in the list signs, every one verifies: put the new one last,
     /// everywhere; then first, everywhere; and take an old one out when cookie.max_age has passed.
     New,
@@ -80,24 +83,37 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let config = match Config::load(arguments.config.as_deref(), std::env::vars_os()) {
         Ok(config) => config,
         Err(errors) => {
-            #[expect(
-                clippy::print_stderr,
-                reason = "what is wrong is the answer to the command"
-            )]
-            {
-                eprintln!("{errors}");
-            }
+            complain(&errors.to_string());
             return Ok(ExitCode::from(EXIT_CONFIG));
         }
     };
-    match arguments.command {
+    match &arguments.command {
         Command::Serve => avtryck::serve::serve(config)?,
         Command::Migrate => avtryck::serve::migrate(&config)?,
         Command::CheckConfig => print(config.in_force.trim_end()),
         Command::Keys(KeysCommand::New) => print(&avtryck::serve::new_key(&config.cookie.keys)?),
+        Command::ClickUrl(click_url) => {
+            let keyring = avtryck::serve::click_keyring(&config)?;
+            let text = click_url.text(&config.path.click, &keyring, avtryck::clock::now());
+            return Ok(answer(text));
+        }
         Command::Spool(_) => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what was asked for, or what is wrong with how it was asked.
+fn answer(text: Result<String, String>) -> ExitCode {
+    match text {
+        Ok(text) => {
+            print(text.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(wrong) => {
+            complain(&wrong);
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
 }
 
 fn verify(dir: &std::path::Path) -> anyhow::Result<ExitCode> {
@@ -121,6 +137,14 @@ fn verify(dir: &std::path::Path) -> anyhow::Result<ExitCode> {
 )]
 fn print(text: &str) {
     println!("{text}");
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "what is wrong is the answer to the command"
+)]
+fn complain(text: &str) {
+    eprintln!("{text}");
 }
 
 /// Logs for people on a terminal and as JSON elsewhere; AVTRYCK_LOG sets the level.

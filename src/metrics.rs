@@ -19,6 +19,7 @@ pub enum Endpoint {
     Event,
     Id,
     Impression,
+    Click,
     Consent,
     Tag,
     Demo,
@@ -26,11 +27,12 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    const ALL: [(Endpoint, &'static str); 8] = [
+    const ALL: [(Endpoint, &'static str); 9] = [
         (Endpoint::Pixel, "pixel"),
         (Endpoint::Event, "event"),
         (Endpoint::Id, "id"),
         (Endpoint::Impression, "impression"),
+        (Endpoint::Click, "click"),
         (Endpoint::Consent, "consent"),
         (Endpoint::Tag, "tag"),
         (Endpoint::Demo, "demo"),
@@ -69,6 +71,14 @@ pub enum Reason {
     Json,
     /// The page's origin is not one of the site's, or it is not told where it has to be.
     Origin,
+    /// A click names no target, or one that nobody may be sent to.
+    ClickTarget,
+    /// A click's target is not signed, and its host is not on the site's list.
+    ClickHost,
+    /// A click's signature is not one of ours, and the target's host is not on the site's list.
+    ClickSignature,
+    /// A click's signature has ended, and the target's host is not on the site's list.
+    ClickExpired,
     /// The spool has no room.
     SpoolFull,
     /// The spool could not be written.
@@ -81,7 +91,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Reason; 18] = [
+    pub const ALL: [Reason; 22] = [
         Reason::UnknownPath,
         Reason::Method,
         Reason::UriTooLong,
@@ -96,6 +106,10 @@ impl Reason {
         Reason::BodyBroken,
         Reason::Json,
         Reason::Origin,
+        Reason::ClickTarget,
+        Reason::ClickHost,
+        Reason::ClickSignature,
+        Reason::ClickExpired,
         Reason::SpoolFull,
         Reason::SpoolFailed,
         Reason::HitTooLarge,
@@ -120,6 +134,10 @@ impl Reason {
             Reason::BodyBroken => "body_broken",
             Reason::Json => "json",
             Reason::Origin => "origin",
+            Reason::ClickTarget => "click_target",
+            Reason::ClickHost => "click_host",
+            Reason::ClickSignature => "click_signature",
+            Reason::ClickExpired => "click_expired",
             Reason::SpoolFull => "spool_full",
             Reason::SpoolFailed => "spool_failed",
             Reason::HitTooLarge => "hit_too_large",

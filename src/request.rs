@@ -14,6 +14,7 @@ mod text;
 
 pub use address::{ForwardedHeader, client_ip, forwarded_https};
 pub use json::{EVENTS_MAX, event_hit, events};
+pub(crate) use text::is_encoded_still;
 
 use std::borrow::Cow;
 
@@ -292,6 +293,7 @@ struct Seen<'a> {
     places: u32,
     /// Whether `ev` is a parameter.
     is_impression: bool,
+    is_click: bool,
     ad_event: Cow<'a, str>,
     limits_tracking: bool,
 }
@@ -301,6 +303,7 @@ impl Seen<'_> {
         Seen {
             places: 0,
             is_impression: kind == Kind::Impression,
+            is_click: kind == Kind::Click,
             ad_event: Cow::Borrowed(""),
             limits_tracking: false,
         }
@@ -372,6 +375,10 @@ fn put<'a>(
     signals: &mut Signals<'a>,
     seen: &mut Seen<'a>,
 ) -> bool {
+    // How a click's URL is signed and answered says nothing of the click.
+    if seen.is_click && matches!(name, "k" | "exp" | "sig" | "clid") {
+        return true;
+    }
     if name == "ev" && seen.is_impression {
         if seen.ad_event.is_empty() {
             seen.ad_event = value.cloned().unwrap_or_default();

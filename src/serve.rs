@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::click;
 use crate::clock;
 use crate::config::Config;
 use crate::enrich::{self, Sources, Tables};
@@ -47,6 +48,7 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new().context("registering metrics")?);
     let spools = open_spools(&config, &metrics)?;
     let keyring = keyring(&config)?;
+    let click_keyring = click_keyring(&config)?;
     let database = Arc::new(Database::new(&config.database)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -54,7 +56,10 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
         .build()
         .context("starting the loader's runtime")?;
     let local = tokio::task::LocalSet::new();
-    let result = local.block_on(&runtime, run(config, metrics, spools, keyring, database));
+    let result = local.block_on(
+        &runtime,
+        run(config, metrics, spools, (keyring, click_keyring), database),
+    );
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
@@ -79,7 +84,7 @@ async fn run(
     config: Config,
     metrics: Arc<Metrics>,
     spools: Spools,
-    keyring: Keyring,
+    (keyring, click_keyring): (Keyring, click::Keyring),
     database: Arc<Database>,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
@@ -121,6 +126,7 @@ async fn run(
     let edge = Arc::new(Edge::new(
         config,
         keyring,
+        click_keyring,
         Arc::clone(&metrics),
         database.psql(),
     ));
@@ -235,21 +241,40 @@ impl spool::Observer for InstructionMetrics {
 /// The keys of the visitor cookie: the configured ones, else one of our own beside the spool.
 fn keyring(config: &Config) -> anyhow::Result<Keyring> {
     let age_seconds_max = i64::try_from(config.cookie.max_age.as_secs()).unwrap_or(i64::MAX);
-    let own;
-    let mut keys: Vec<(u8, &[u8])> = config
-        .cookie
-        .keys
-        .iter()
-        .map(|(id, secret)| (*id, secret.as_slice()))
-        .collect();
-    if keys.is_empty() {
-        own = own_key(&config.spool.dir.join("cookie.key"))?;
-        keys.push((0, &own));
-    }
-    Ok(Keyring::new(keys, age_seconds_max))
+    let own = own_keys(&config.cookie.keys, config, "cookie.key")?;
+    let keys = config.cookie.keys.iter().chain(&own);
+    Ok(Keyring::new(
+        keys.map(|(id, secret)| (*id, secret.as_slice())),
+        age_seconds_max,
+    ))
 }
 
-/// A new key of the visitor cookie, as `cookie.keys` takes it: `ID:BASE64`, with the lowest ID from 1 on
+/// The keys of click URLs, likewise.
+///
+/// # Errors
+/// Where a key of our own cannot be read or made.
+pub fn click_keyring(config: &Config) -> anyhow::Result<click::Keyring> {
+    let own = own_keys(&config.click.keys, config, "click.key")?;
+    let keys = config.click.keys.iter().chain(&own);
+    Ok(click::Keyring::new(
+        keys.map(|(id, secret)| (*id, secret.as_slice())),
+    ))
+}
+
+/// The key that a collector makes for itself where none is configured.
+fn own_keys(
+    configured: &[(u8, Vec<u8>)],
+    config: &Config,
+    file: &str,
+) -> anyhow::Result<Vec<(u8, Vec<u8>)>> {
+    if configured.is_empty() {
+        Ok(vec![(0, own_key(&config.spool.dir.join(file))?)])
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+/// A new key of the visitor cookie or of click URLs, as the configuration takes it: `ID:BASE64`, with the lowest ID from 1 on
 /// that no key of `known` has. ID 0 is the one that a collector makes for itself.
 ///
 /// # Errors
@@ -257,14 +282,14 @@ fn keyring(config: &Config) -> anyhow::Result<Keyring> {
 pub fn new_key(known: &[(u8, Vec<u8>)]) -> anyhow::Result<String> {
     let id = (1..=u8::MAX)
         .find(|id| known.iter().all(|(taken, _)| taken != id))
-        .context("cookie.keys: every ID from 1 to 255 is taken; fewer keys would be right")?;
+        .context("every ID from 1 to 255 is taken; fewer keys would be right")?;
     let mut key = [0; 32];
-    getrandom::fill(&mut key).context("making a key of the visitor cookie")?;
+    getrandom::fill(&mut key).context("making a key")?;
     Ok(format!("{id}:{}", STANDARD.encode(key)))
 }
 
 fn own_key(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let describe = || format!("the key of the visitor cookie in {}", path.display());
+    let describe = || format!("the key in {}", path.display());
     match std::fs::read_to_string(path) {
         Ok(text) => STANDARD
             .decode(text.trim())

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::read::Section;
 use super::value::{self, days};
 use super::{
-    Ack, Admin, ClientIp, Cookie, Database, Device, Geoip, Http, Loader, Partner, Paths, Privacy,
-    Site, Spool,
+    Ack, Admin, Click, ClientIp, Cookie, Database, Device, Geoip, Http, Loader, Partner, Paths,
+    Privacy, Site, Spool,
 };
 use crate::hit::Permit;
 use crate::request::ForwardedHeader;
@@ -49,13 +49,14 @@ pub(super) fn http(s: &mut Section<'_>) -> Http {
 }
 
 pub(super) fn paths(s: &mut Section<'_>) -> Paths {
-    let right = "a path such as /p.gif that is not one of /c /cb/ /demo /privacy /sync/";
+    let right = "a path such as /p.gif that is not one of /cb/ /demo /privacy /sync/";
     let mut take = |name: &str, default: &str| s.take(name, default, right, value::endpoint);
     Paths {
         pixel: take("pixel", "/p.gif"),
         event: take("event", "/e"),
         id: take("id", "/id"),
         impression: take("impression", "/i.gif"),
+        click: take("click", "/c"),
         consent: take("consent", "/consent"),
         tag: take("tag", "/tag.js"),
     }
@@ -147,14 +148,19 @@ pub(super) fn privacy(s: &mut Section<'_>) -> Privacy {
 
 pub(super) fn cookie(s: &mut Section<'_>) -> Cookie {
     let name = "1 to 64 letters, digits, - . _";
-    let keys = "ID:BASE64, an ID of 0 to 255 and at least 32 bytes";
     Cookie {
         name: s.take("name", "avid", name, value::token),
         choice_name: s.take("choice_name", "avchoice", name, value::token),
-        keys: s.secret_list("keys", keys, value::cookie_key),
+        keys: s.secret_list("keys", KEYS, value::key),
         max_age: s.take("max_age", "390d", "1d to 396d (13 months)", |t| {
             value::duration(t).filter(|age| (days(1)..=days(396)).contains(age))
         }),
+    }
+}
+
+pub(super) fn click(s: &mut Section<'_>) -> Click {
+    Click {
+        keys: s.secret_list("keys", KEYS, value::key),
     }
 }
 
@@ -177,6 +183,12 @@ pub(super) fn site(s: &mut Section<'_>) -> Site {
         default_permit: permit(s, "default_permit"),
         gvl_id: gvl_id(s),
         gdpr_0_permit: permit(s, "gdpr_0_permit"),
+        click_hosts: s.list(
+            "click_hosts",
+            "host names in lower case, without ports; *.shop.example for all below shop.example",
+            value::host_or_below,
+        ),
+        click_id: s.take("click_id", "false", "true or false", value::parsed),
     }
 }
 
@@ -203,5 +215,7 @@ fn gvl_id(s: &mut Section<'_>) -> Option<u16> {
     (id != 0).then_some(id)
 }
 
+/// What is right for a list of keys.
+const KEYS: &str = "ID:BASE64, an ID of 0 to 255 and at least 32 bytes";
 /// What is right for the key of a site or partner.
 const NAME: &str = "1 to 64 of a-z 0-9 . - _";

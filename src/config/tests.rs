@@ -66,7 +66,7 @@ fn every_mistake_is_reported_at_once_with_what_would_be_right() {
             r#"site[0].hosts: "px" is wrong; a list would be right"#,
             r#"site[0].origins: "*" is wrong; origins such as https://www.telenor.se, as browsers send them would be right"#,
             "spool.max_bytes: less than two chunks; at least 2 × spool.chunk_bytes would be right",
-            "colour: is no section; one of http, path, admin, spool, database, loader, geoip, device, privacy, cookie, site, partner would be right",
+            "colour: is no section; one of http, path, admin, spool, database, loader, geoip, device, privacy, cookie, click, site, partner would be right",
             "AVTRYCK_HTTP_LISTN: names no key; did you mean AVTRYCK_HTTP_LISTEN?",
         ]
     );
@@ -110,6 +110,10 @@ fn what_would_fail_later_is_refused_at_once() {
         "[[site]]\nkey = \"b\"\ngvl_id = -1",
         "[[site]]\nkey = \"b\"\ngdpr_0_permit = [\"all\"]",
         "[path]\nconsent = \"/id\"",
+        "[click]\nkeys = [\"1:c2hvcnQ=\"]",
+        "[[site]]\nkey = \"b\"\nclick_hosts = [\"*\"]",
+        "[[site]]\nkey = \"b\"\nclick_hosts = [\"*.se\"]",
+        "[[site]]\nkey = \"b\"\nclick_hosts = [\"https://a.example\"]",
     ] {
         let errors = errors(&format!("{SITE}{text}\n"), &[]);
         assert_eq!(errors.len(), 1, "{text}: {errors:?}");
@@ -189,7 +193,7 @@ fn what_is_in_force_reads_back_as_the_same_configuration() {
 fn secrets_are_not_shown() {
     let secret = STANDARD.encode([7; 32]);
     let sound = format!(
-        "{SITE}[cookie]\nkeys = [\"1:{secret}\"]\n[database]\nurl = \"postgres://me:hush@db/x?password=hush@there\"\n"
+        "{SITE}[cookie]\nkeys = [\"1:{secret}\"]\n[click]\nkeys = [\"1:{secret}\"]\n[database]\nurl = \"postgres://me:hush@db/x?password=hush@there\"\n"
     );
     let config = Config::parse(&sound, []).expect("a right configuration");
     let mut shown = format!("{config:?}{}{}", config.in_force, config.database.url);

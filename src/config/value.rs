@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::DatabaseUrl;
 
 /// Paths that endpoints have for good, or will.
-const FIXED_PATHS: [&str; 5] = ["/c", "/cb", "/demo", "/privacy", "/sync"];
+const FIXED_PATHS: [&str; 4] = ["/cb", "/demo", "/privacy", "/sync"];
 
 /// What the standard library can parse.
 pub(super) fn parsed<T: FromStr>(text: &str) -> Option<T> {
@@ -33,7 +33,7 @@ pub(super) fn whole_days(text: &str, range: RangeInclusive<u64>) -> Option<Durat
 }
 
 /// `500ms`, `10s`, `5m`, `24h`, `90d`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
     let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
     let millis = match unit {
@@ -95,7 +95,7 @@ pub(super) fn token(text: &str) -> Option<String> {
 }
 
 /// `ID:BASE64`.
-pub(super) fn cookie_key(text: &str) -> Option<(u8, Vec<u8>)> {
+pub(super) fn key(text: &str) -> Option<(u8, Vec<u8>)> {
     let (id, secret) = text.split_once(':')?;
     let secret = STANDARD.decode(secret).ok()?;
     (secret.len() >= 32).then_some((id.parse().ok()?, secret))
@@ -126,6 +126,14 @@ pub(super) fn host(text: &str) -> Option<String> {
             })
     };
     (is_name() || is_ipv6()).then(|| text.to_owned())
+}
+
+/// A host name, or `*.` and a domain.
+pub(super) fn host_or_below(text: &str) -> Option<String> {
+    match text.strip_prefix("*.") {
+        Some(below) => domain(below).map(|_| text.to_owned()),
+        None => host(text),
+    }
 }
 
 /// A host name with a dot in it: no address, and no top-level domain.

@@ -5,6 +5,7 @@
 //! once the spool holds it.
 
 pub mod admin;
+mod click;
 mod collect;
 mod consent;
 mod cors;
@@ -40,6 +41,8 @@ pub struct Edge {
     pub config: Config,
     /// The keys of the visitor cookie.
     pub keyring: Keyring,
+    /// The keys of click URLs.
+    pub click_keyring: crate::click::Keyring,
     /// Every metric.
     pub metrics: Arc<Metrics>,
     /// What `psql` needs to reach the embedded Postgres; the demo page is served where it is there.
@@ -55,6 +58,7 @@ impl Edge {
     pub fn new(
         config: Config,
         keyring: Keyring,
+        click_keyring: crate::click::Keyring,
         metrics: Arc<Metrics>,
         demo_psql: Option<Arc<OnceLock<String>>>,
     ) -> Edge {
@@ -62,6 +66,7 @@ impl Edge {
         Edge {
             config,
             keyring,
+            click_keyring,
             metrics,
             demo_psql,
             strings: Strings::default(),

@@ -2,6 +2,7 @@
 
 use hyper::StatusCode;
 
+use crate::click;
 use crate::metrics::Reason;
 use crate::spool::AppendError;
 
@@ -23,7 +24,11 @@ impl Refusal {
             | Reason::SiteUnknown
             | Reason::PartnerUnknown
             | Reason::BodyBroken
-            | Reason::Json => StatusCode::BAD_REQUEST,
+            | Reason::Json
+            | Reason::ClickTarget
+            | Reason::ClickHost
+            | Reason::ClickSignature
+            | Reason::ClickExpired => StatusCode::BAD_REQUEST,
             Reason::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Reason::BodyTooLarge | Reason::HitTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Reason::BodySlow => StatusCode::REQUEST_TIMEOUT,
@@ -46,6 +51,17 @@ impl Refusal {
                 | Reason::BodyBroken
                 | Reason::Stopping
         )
+    }
+}
+
+impl From<click::Flaw> for Refusal {
+    fn from(flaw: click::Flaw) -> Refusal {
+        Refusal(match flaw {
+            click::Flaw::Target => Reason::ClickTarget,
+            click::Flaw::Host => Reason::ClickHost,
+            click::Flaw::Signature => Reason::ClickSignature,
+            click::Flaw::Expired => Reason::ClickExpired,
+        })
     }
 }
 

@@ -45,13 +45,15 @@ pub(crate) enum Shape {
     Gif,
     /// 204.
     Empty,
+    /// What people see: a page, where the reply is no redirect.
+    Page,
 }
 
 /// The reply to a recorded hit.
 pub(crate) fn hit(shape: Shape) -> Reply {
     let mut reply = match shape {
         Shape::Gif => gif(StatusCode::OK),
-        Shape::Empty => empty(StatusCode::NO_CONTENT),
+        Shape::Empty | Shape::Page => empty(StatusCode::NO_CONTENT),
     };
     reply.headers_mut().insert(CH, ACCEPT_CH);
     reply
@@ -84,12 +86,49 @@ pub(crate) fn with_body(status: StatusCode, content_type: &'static str, body: By
     reply
 }
 
+/// Sends a browser on to `location`, which is ASCII.
+pub(crate) fn redirect(location: &str) -> Option<Reply> {
+    let location = HeaderValue::from_str(location).ok()?;
+    let mut reply = empty(StatusCode::FOUND);
+    let headers = reply.headers_mut();
+    headers.insert(header::LOCATION, location);
+    headers.insert(CH, ACCEPT_CH);
+    Some(reply)
+}
+
+/// A page that says why a link leads nowhere. It repeats nothing of the request, and links to nothing.
+fn page(status: StatusCode, refusal: Refusal) -> Reply {
+    let reason = refusal.0.name();
+    let text = format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>This link does not work</title>\n<h1>This link does not work</h1>\n\
+         <p>It was made wrongly or changed on the way, so it leads nowhere. To go back is safe.</p>\n\
+         <p><small>For whoever made it: <code>{reason}</code></small></p>\n</html>\n"
+    );
+    let mut reply = with_body(status, "text/html; charset=utf-8", Bytes::from(text));
+    let headers = reply.headers_mut();
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    reply
+}
+
 /// The reply to a refused request: what a pixel gets is a GIF all the same, so that no page shows a
 /// broken image.
 pub(crate) fn refused(refusal: Refusal, shape: Shape) -> Reply {
     let status = refusal.status();
     let mut reply = match shape {
         Shape::Gif => gif(status),
+        Shape::Page => page(status, refusal),
         Shape::Empty => with_body(
             status,
             "text/plain",

@@ -6,7 +6,7 @@ use hyper::{Method, Request as HttpRequest, Version};
 
 use super::collect::Request;
 use super::reply::{self, Reply, Shape};
-use super::{Peer, Refusal, Worker, consent, cors, demo, event, id, pixel, tag};
+use super::{Peer, Refusal, Worker, click, consent, cors, demo, event, id, pixel, tag};
 use crate::clock;
 use crate::config::Config;
 use crate::hit::Kind;
@@ -20,6 +20,7 @@ fn endpoint(config: &Config, demo: bool, path: &str) -> Endpoint {
         (&paths.pixel, Endpoint::Pixel),
         (&paths.event, Endpoint::Event),
         (&paths.impression, Endpoint::Impression),
+        (&paths.click, Endpoint::Click),
         (&paths.id, Endpoint::Id),
         (&paths.consent, Endpoint::Consent),
         (&paths.tag, Endpoint::Tag),
@@ -60,6 +61,7 @@ pub(crate) async fn route(
     let endpoint = endpoint(&edge.config, edge.demo_psql.is_some(), parts.uri.path());
     let shape = match endpoint {
         Endpoint::Pixel | Endpoint::Impression => Shape::Gif,
+        Endpoint::Click => Shape::Page,
         _ => Shape::Empty,
     };
     let request = Request {
@@ -68,7 +70,7 @@ pub(crate) async fn route(
         map: &parts.headers,
         peer,
         now: clock::now(),
-        is_about_ad: endpoint == Endpoint::Impression,
+        is_about_ad: matches!(endpoint, Endpoint::Impression | Endpoint::Click),
     };
     let query = parts.uri.query().unwrap_or_default();
     // A visitor's choice is the business of that site's pages alone.
@@ -90,6 +92,7 @@ pub(crate) async fn route(
                 Endpoint::Impression => {
                     pixel::answer(worker, &request, query, Kind::Impression, record).await
                 }
+                Endpoint::Click => click::answer(worker, &request, query, record).await,
                 Endpoint::Event => event::answer(worker, &request, query, body).await,
                 Endpoint::Id => id::answer(&request, query, record),
                 Endpoint::Consent => {

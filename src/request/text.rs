@@ -46,7 +46,7 @@ pub(super) fn decode<'a>(
 /// Whether a decoded value was encoded twice: it has escapes, all of them whole, and beside them only
 /// characters that no encoder touches; or it is a URL whose scheme is still encoded. A URL that was encoded
 /// once shows its `:` and `/` bare, so its own escapes stay.
-fn is_encoded_still(text: &str) -> bool {
+pub(crate) fn is_encoded_still(text: &str) -> bool {
     if !text.contains('%') {
         return false;
     }

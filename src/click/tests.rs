@@ -1,0 +1,282 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: UnixMicros = UnixMicros(1_800_000_000_000_000);
+
+fn ring() -> Keyring {
+    Keyring::new([(7, [7; 32].as_slice()), (1, [1; 32].as_slice())])
+}
+
+fn hosts() -> Vec<String> {
+    ["www.shop.example", "*.shop.example", "[2001:db8::1]"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+fn location(query: &str) -> Result<String, Flaw> {
+    target(query, &ring(), &hosts(), NOW).map(|target| target.location(None))
+}
+
+/// A value as a careful sender encodes it.
+fn encoded(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+fn signed(rest: &str) -> String {
+    ring().sign(rest).expect("a key")
+}
+
+#[test]
+fn the_signature_is_the_one_that_the_documentation_tells_to_make() {
+    // echo -ne 'avtryck click 1\nk=7&to=https%3A%2F%2Fx.example%2F' | openssl dgst -sha256 -mac HMAC
+    //   -macopt hexkey:0707070707070707070707070707070707070707070707070707070707070707 -binary | base64
+    assert_eq!(
+        signed("to=https%3A%2F%2Fx.example%2F"),
+        "k=7&to=https%3A%2F%2Fx.example%2F&sig=yTezV9HufHw7_cGOd1ZtPFEgM6cpxXDaw_UUfkT4Iw0"
+    );
+}
+
+#[test]
+fn a_signed_target_may_be_anywhere_and_nothing_behind_the_signature_moves_it() {
+    let query = signed("to=https%3A%2F%2Fx.example%2F");
+    let there = Ok("https://x.example/".to_owned());
+    assert_eq!(location(&query), there);
+    for behind in [
+        "",
+        "&",
+        "&to=https%3A%2F%2Fevil.example",
+        "&sig=AA",
+        "&k=1",
+        "&exp=1",
+        "&id=1&placement=[X]",
+    ] {
+        let query = format!("{query}{behind}");
+        assert_eq!(location(&query), there, "{behind}");
+        let is_one_time = target(&query, &ring(), &[], NOW).map(|target| target.is_one_time);
+        assert_eq!(is_one_time, Ok(false), "{behind}");
+    }
+    for before in ["to=https%3A%2F%2Fevil.example&", "&", "x=1&", "sig=1&"] {
+        let query = format!("{before}{query}");
+        assert_eq!(location(&query), Err(Flaw::Signature), "{before}");
+    }
+    // The whole MAC, its first half, and nothing shorter.
+    let cut = |characters: usize| &query[..query.len() - 43 + characters];
+    assert_eq!(location(cut(43)), there);
+    assert_eq!(
+        location(cut(22)),
+        Err(Flaw::Signature),
+        "bits that no byte holds"
+    );
+    assert_eq!(location(cut(24)), there);
+    assert_eq!(location(cut(20)), Err(Flaw::Signature));
+    assert_eq!(location(&format!("{query}=")), there);
+    // No `to` was signed: none that comes later counts.
+    let without = signed("site=a");
+    assert_eq!(
+        location(&format!("{without}&to=https%3A%2F%2Fwww.shop.example")),
+        Err(Flaw::Target)
+    );
+    let once = target(
+        &signed("to=https%3A%2F%2Fx.example&id=5"),
+        &ring(),
+        &[],
+        NOW,
+    );
+    assert!(once.is_ok_and(|target| target.is_one_time));
+}
+
+#[test]
+fn a_signature_ends_with_its_time_and_a_listed_host_does_not() {
+    let at = |end: &str| {
+        let to = format!("exp={end}&to=https%3A%2F%2Fx.example");
+        location(&signed(&to))
+    };
+    assert!(at("1800000001").is_ok());
+    for end in ["1800000000", "0", "-1", "", "soon"] {
+        assert_eq!(at(end), Err(Flaw::Expired), "{end}");
+    }
+    let listed = signed("exp=1&to=https%3A%2F%2Fwww.shop.example%2F");
+    assert_eq!(
+        location(&listed),
+        Ok("https://www.shop.example/".to_owned())
+    );
+    let unknown = Keyring::new([(9, [7; 32].as_slice())])
+        .sign("to=https%3A%2F%2Fx.example")
+        .expect("a key");
+    assert_eq!(location(&unknown), Err(Flaw::Signature));
+}
+
+#[test]
+fn a_listed_host_is_gone_to_as_browsers_would_read_it() {
+    for (to, location_is) in [
+        ("https://www.shop.example", "https://www.shop.example/"),
+        (
+            "HTTPS://WWW.SHOP.EXAMPLE:443/a?b=c+d#e",
+            "https://www.shop.example/a?b=c+d#e",
+        ),
+        ("http://a.b.shop.example:8080/å b", ""),
+        (
+            "http://a.b.shop.example:8080/å",
+            "http://a.b.shop.example:8080/%C3%A5",
+        ),
+        (
+            "https://www.shop.example/%0d%0aSet-Cookie",
+            "https://www.shop.example/%0d%0aSet-Cookie",
+        ),
+        ("https://[2001:DB8:0::1]/", "https://[2001:db8::1]/"),
+        ("https://www。shop。example/", "https://www.shop.example/"),
+        ("https://ｗｗｗ.shop.example/", "https://www.shop.example/"),
+        ("https://%77ww.shop.example/", "https://www.shop.example/"),
+    ] {
+        let expected = if location_is.is_empty() {
+            Err(Flaw::Target)
+        } else {
+            Ok(location_is.to_owned())
+        };
+        assert_eq!(location(&format!("to={}", encoded(to))), expected, "{to}");
+    }
+    // Encoded by hand, not at all, and twice.
+    for raw in [
+        "https%3A//www.shop.example/?a=1+2",
+        "https://www.shop.example/?a=1+2",
+        "https%253A%252F%252Fwww.shop.example%252F%253Fa%253D1%2B2",
+    ] {
+        let there = "https://www.shop.example/?a=1+2".to_owned();
+        assert_eq!(location(&format!("to={raw}")), Ok(there), "{raw}");
+    }
+}
+
+#[test]
+fn what_is_no_target_is_refused_even_with_a_signature() {
+    for to in [
+        "",
+        "/",
+        "//www.shop.example",
+        "www.shop.example",
+        "https:www.shop.example",
+        "https:/www.shop.example",
+        "https:///www.shop.example",
+        "https://",
+        "https://?",
+        "javascript:alert(1)",
+        "javascript://www.shop.example/%0aalert(1)",
+        "data:text/html,x",
+        "ftp://www.shop.example",
+        "https://user@www.shop.example",
+        "https://user:word@www.shop.example",
+        "https://@www.shop.example",
+        "https://www.shop.example\\@evil.example",
+        "https:\\\\www.shop.example",
+        "https://www.shop.example\t",
+        " https://www.shop.example",
+        "https://www.shop\n.example",
+        "https://www.shop.example/\r\nSet-Cookie: a=b",
+        "https://www.shop.example/\u{85}",
+        "https://www.shop.example/\u{2028}",
+        "https://www.shop.example%2f.evil.example",
+        "https://www.shop.example:99999",
+        "https://[::1",
+        "https://evil.example;.shop.example",
+        "https://..shop.example",
+    ] {
+        let to = encoded(to);
+        for query in [format!("to={to}"), signed(&format!("to={to}"))] {
+            assert_eq!(location(&query), Err(Flaw::Target), "{query}");
+        }
+    }
+    assert_eq!(
+        location("to=https://www.shop.example/%ff"),
+        Err(Flaw::Target)
+    );
+    for query in [
+        "",
+        "To=https://www.shop.example",
+        "%74o=https://www.shop.example",
+        "to",
+    ] {
+        assert_eq!(location(query), Err(Flaw::Target), "{query}");
+    }
+}
+
+#[test]
+fn a_host_that_is_not_on_the_list_is_refused() {
+    for host in [
+        "evil.example",
+        "shop.example",
+        "www.shop.example.",
+        "www.shop.example.evil.example",
+        "wwwshop.example",
+        "evilshop.example",
+        "shöp.example",
+        "[2001:db8::2]",
+        "0x7f.1",
+    ] {
+        let query = format!("to={}", encoded(&format!("https://{host}/")));
+        assert_eq!(location(&query), Err(Flaw::Host), "{host}");
+    }
+    let open = target("to=https://evil.example", &ring(), &[], NOW);
+    assert_eq!(open, Err(Flaw::Host));
+}
+
+#[test]
+fn the_click_id_goes_into_the_query_and_replaces_another_one() {
+    for (to, location) in [
+        (
+            "https://www.shop.example",
+            "https://www.shop.example/?avclid=ID",
+        ),
+        (
+            "https://www.shop.example/a?#f",
+            "https://www.shop.example/a?avclid=ID#f",
+        ),
+        (
+            "https://www.shop.example/?a=1+2&b=%20#f",
+            "https://www.shop.example/?a=1+2&b=%20&avclid=ID#f",
+        ),
+        (
+            "https://www.shop.example/?avclid=old&avclid&avclidx=1",
+            "https://www.shop.example/?avclidx=1&avclid=ID",
+        ),
+    ] {
+        let query = format!("to={}", encoded(to));
+        let target = target(&query, &ring(), &hosts(), NOW).expect("a target");
+        assert_eq!(target.location(Some("ID")), location);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_target_leaves_the_list_and_none_can_break_a_header(
+        to in prop_oneof![
+            "[a-z/:@.?#%\\\\\\[\\]0-9 \t\r\n]{0,40}",
+            "https?:[/\\\\]{0,3}(www\\.shop\\.example|evil\\.example|[.@:%a-f0-9]{0,9}){1,4}[/\\\\@#?:]?.{0,10}",
+            ".{0,40}",
+        ],
+        escapes in any::<bool>(),
+    ) {
+        let to = if escapes { encoded(&to) } else { to };
+        let query = format!("to={to}");
+        if let Ok(target) = target(&query, &ring(), &hosts(), NOW) {
+            let host = target.host().to_owned();
+            prop_assert!(host.ends_with(".shop.example") || host == "[2001:db8::1]", "{host}");
+            let location = target.location(Some("ID"));
+            prop_assert!(location.bytes().all(|byte| (0x21..0x7f).contains(&byte)), "{location}");
+            let again = Url::parse(&location).expect("a URL");
+            prop_assert_eq!(again.host_str(), Some(host.as_str()));
+            prop_assert_eq!(again.as_str(), location.as_str());
+        }
+    }
+
+    #[test]
+    fn no_change_of_what_was_signed_is_believed(at in 0_usize..60, byte in 0x21_u8..0x7f) {
+        let query = signed("exp=1800000060&id=1&to=https%3A%2F%2Fx.example%2F");
+        let mut forged = query.clone().into_bytes();
+        if let Some(place) = forged.get_mut(at) {
+            *place = byte;
+        }
+        let forged = String::from_utf8(forged).expect("ASCII");
+        let gone = target(&forged, &ring(), &[], NOW);
+        prop_assert!(forged == query || gone.is_err(), "{}", forged);
+    }
+}
