@@ -139,12 +139,13 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// The values of each cookie of that name, in the order sent.
+    /// The values of each cookie of that name, in the order sent. Cookies are parted as bytes: those of
+    /// other programs on the domain need not be ASCII, and must not hide ours.
     pub fn cookies<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a str> + 'h {
         self.cookies
             .iter()
-            .filter_map(|header| header.to_str().ok())
-            .flat_map(|header| header.split(';'))
+            .flat_map(|header| header.as_bytes().split(|byte| *byte == b';'))
+            .filter_map(|pair| str::from_utf8(pair).ok())
             .filter_map(move |pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
     }
 

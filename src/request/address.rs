@@ -51,15 +51,16 @@ pub fn forwarded_https(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> 
             .get_all("x-forwarded-proto")
             .iter()
             .next_back()
-            .and_then(|value| value.to_str().ok()?.rsplit(',').next())
-            .is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"))
+            .and_then(|value| value.as_bytes().rsplit(|byte| *byte == b',').next())
+            .is_some_and(|proto| proto.trim_ascii().eq_ignore_ascii_case(b"https"))
 }
 
 fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// Every hop of all the header's values joined, left to right; `None` where one is no address.
+/// Every hop of all the header's values joined, left to right; `None` where one is no address. Hops are
+/// parted as bytes: what a client wrote need not be text, and must not hide the hop behind it.
 fn hops(headers: &HeaderMap, header: ForwardedHeader) -> Vec<Option<IpAddr>> {
     let name = match header {
         ForwardedHeader::XForwardedFor => "x-forwarded-for",
@@ -68,15 +69,18 @@ fn hops(headers: &HeaderMap, header: ForwardedHeader) -> Vec<Option<IpAddr>> {
     headers
         .get_all(name)
         .iter()
-        .flat_map(|value| value.to_str().unwrap_or("?").split(','))
-        .map(|hop| match header {
-            ForwardedHeader::XForwardedFor => address(hop),
-            ForwardedHeader::Forwarded => hop.split(';').find_map(|pair| {
-                let (name, value) = pair.split_once('=')?;
-                name.trim()
-                    .eq_ignore_ascii_case("for")
-                    .then(|| address(value))?
-            }),
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(|hop| {
+            let hop = str::from_utf8(hop).ok()?;
+            match header {
+                ForwardedHeader::XForwardedFor => address(hop),
+                ForwardedHeader::Forwarded => hop.split(';').find_map(|pair| {
+                    let (name, value) = pair.split_once('=')?;
+                    name.trim()
+                        .eq_ignore_ascii_case("for")
+                        .then(|| address(value))?
+                }),
+            }
         })
         .collect()
 }

@@ -287,6 +287,37 @@ fn the_client_is_the_rightmost_address_that_is_not_trusted() {
     );
 }
 
+#[test]
+fn bytes_that_are_no_text_hide_neither_the_client_nor_a_cookie() {
+    let bytes = |name, value: &[u8]| {
+        let mut map = HeaderMap::new();
+        map.append(name, HeaderValue::from_bytes(value).expect("a value"));
+        map
+    };
+    let trusted = ["10.0.0.0/8".parse().expect("a network")];
+    let peer = "10.0.0.1".parse().expect("an address");
+    for (header, name, value) in [
+        (
+            ForwardedHeader::XForwardedFor,
+            "x-forwarded-for",
+            &b"\xff, 2.2.2.2"[..],
+        ),
+        (
+            ForwardedHeader::Forwarded,
+            "forwarded",
+            &b"for=\xff, for=2.2.2.2"[..],
+        ),
+    ] {
+        let client = client_ip(peer, &bytes(name, value), header, &trusted);
+        assert_eq!(client.to_string(), "2.2.2.2");
+    }
+    let proto = bytes("x-forwarded-proto", b"\xff, https");
+    assert!(forwarded_https(peer, &proto, &trusted));
+    let map = bytes("cookie", b"name=\xc3\xa5\xff; avid=value");
+    let headers = Headers::read(&map);
+    assert_eq!(headers.cookies("avid").collect::<Vec<_>>(), ["value"]);
+}
+
 proptest! {
     #[test]
     fn nothing_that_an_attacker_puts_in_front_changes_the_client(noise in "[ -~]{0,60}") {
