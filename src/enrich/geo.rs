@@ -20,6 +20,7 @@ use serde::de::{IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::{Keyed, Problem};
+use crate::request::TEXT_BYTES_MAX;
 use crate::row::{Dimension, Network, Place};
 
 /// Records decoded at the opening of a file, in the order of their networks.
@@ -168,13 +169,13 @@ struct Flat<'a> {
 fn flat_place(record: &Record<'_>) -> Result<Place, MaxMindDbError> {
     let flat: Flat<'_> = record.decode()?.unwrap_or_default();
     Ok(Place {
-        country: flat.country_code.to_owned(),
-        region: flat.state1.to_owned(),
-        city: flat.city.to_owned(),
-        postal_code: flat.postcode.to_owned(),
+        country: text(flat.country_code),
+        region: text(flat.state1),
+        city: text(flat.city),
+        postal_code: text(flat.postcode),
         latitude: flat.latitude.within(90.0),
         longitude: flat.longitude.within(180.0),
-        time_zone: flat.timezone.to_owned(),
+        time_zone: text(flat.timezone),
     })
 }
 
@@ -234,13 +235,13 @@ fn nested_place(record: &Record<'_>) -> Result<Place, MaxMindDbError> {
         time_zone,
     } = nested.location;
     Ok(Place {
-        country: nested.country.iso_code.to_owned(),
-        region: region.to_owned(),
-        city: nested.city.names.en.to_owned(),
-        postal_code: nested.postal.code.to_owned(),
+        country: text(nested.country.iso_code),
+        region: text(region),
+        city: text(nested.city.names.en),
+        postal_code: text(nested.postal.code),
         latitude: latitude.within(90.0),
         longitude: longitude.within(180.0),
-        time_zone: time_zone.to_owned(),
+        time_zone: text(time_zone),
     })
 }
 
@@ -261,8 +262,14 @@ fn network(record: &Record<'_>) -> Result<Network, MaxMindDbError> {
     };
     Ok(Network {
         asn: owner.autonomous_system_number,
-        name: name.to_owned(),
+        name: text(name),
     })
+}
+
+/// A text of a record, cut like those of a hit.
+fn text(text: &str) -> String {
+    let end = text.floor_char_boundary(TEXT_BYTES_MAX);
+    text.get(..end).unwrap_or_default().to_owned()
 }
 
 /// A coordinate, in single precision (flat files) or double (nested ones).
