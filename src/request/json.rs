@@ -39,14 +39,9 @@ pub fn event_hit<'a>(event: &RawValue, hit: &mut Hit<'a>, signals: &mut Signals<
             (_, Value::Null) => {}
             ("ch", Value::Object(hints)) => {
                 for (hint, value) in hints {
-                    let value = scalar(&hint, value, &mut hit.flags);
-                    put(
-                        &format!("ch_{hint}"),
-                        value.as_ref(),
-                        hit,
-                        signals,
-                        &mut seen,
-                    );
+                    let name = format!("ch_{hint}");
+                    let value = scalar(&name, value, &mut hit.flags);
+                    put(&name, value.as_ref(), hit, signals, &mut seen);
                 }
             }
             (name, value) if super::KNOWN.contains(&name) => {

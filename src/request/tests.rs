@@ -215,6 +215,17 @@ fn events_are_read_one_by_one_and_a_wrong_one_is_refused_alone() {
 }
 
 #[test]
+fn a_hint_of_an_event_is_cut_like_one_of_a_query() {
+    let model = "m".repeat(TEXT_BYTES_MAX + 1);
+    let body = format!("{{\"ch\":{{\"model\":\"{model}\"}}}}");
+    let event = events(body.as_bytes()).expect("JSON").remove(0);
+    let mut hit = Hit::new(UnixMicros(0), Kind::PageView, "");
+    assert!(event_hit(event, &mut hit, &mut Signals::default()));
+    assert_eq!(hit.hints.model, model[1..]);
+    assert!(hit.flags.has(Flags::TRUNCATED));
+}
+
+#[test]
 fn headers_are_read_in_one_pass() {
     let map = header_map(&[
         ("host", "px.telenor.se"),
