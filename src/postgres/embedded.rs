@@ -47,6 +47,11 @@ const SOCKET: &str = ".s.PGSQL.5432";
 /// How long a server may take to start: it may have a day's WAL to replay.
 const START_SECONDS_MAX: u64 = 300;
 
+/// Runs a program with its arguments, and without files that a shell above left open: the server
+/// outlives us, and would hold a script's lock for as long. Our own files close by themselves. (Shells
+/// name descriptors by one digit.)
+const WITHOUT_INHERITED_FILES: &str = r#"exec "$0" "$@" 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-"#;
+
 /// A running private Postgres.
 #[derive(Clone, Debug)]
 pub struct Embedded {
@@ -359,7 +364,9 @@ impl Embedded {
         fs::set_permissions(&conf, Permissions::from_mode(0o644))
             .context("making avtryck.conf readable")?;
         let log = self.place.dir.join("server.log");
-        let mut command = self.place.command(&self.installation.program("pg_ctl"));
+        let mut command = self.place.command(Path::new("/bin/sh"));
+        command.args(["-c", WITHOUT_INHERITED_FILES]);
+        command.arg(self.installation.program("pg_ctl"));
         command.arg("start").arg("-D").arg(cluster);
         command
             .arg("-w")

@@ -74,6 +74,20 @@ async fn a_folder_that_only_root_can_enter_or_too_long_a_path_works() {
 }
 
 #[test]
+fn a_shell_s_open_files_are_not_inherited() {
+    let inherited = |through: &str| {
+        let mut command = Command::new("/bin/sh");
+        let opens = r#"exec 9>/dev/null; exec /bin/sh -c "$0" "$@""#;
+        command.args(["-c", opens, through, "/bin/ls", "/proc/self/fd"]);
+        let listed = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        assert!(listed.lines().any(|file| file == "1"), "{listed}");
+        listed.lines().any(|file| file == "9")
+    };
+    assert!(inherited(r#"exec "$0" "$@""#));
+    assert!(!inherited(WITHOUT_INHERITED_FILES));
+}
+
+#[test]
 fn versions_are_read_from_what_postgres_prints() {
     let major = installation::major_of;
     assert_eq!(
