@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test chaos lint fetch fmt clean-data
+.PHONY: help run build test chaos fuzz lint fetch fmt clean-data
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -19,11 +19,11 @@ build: ## build the release binary
 fetch: ## get the geodata, the device rules and the data of the tests
 	@script/fetch geodata rules test
 
-lint: ## formatting, lints, advisories
+lint: ## formatting, lints, what the dependencies are held to
 	@cargo fmt --all --check
+	@cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
-	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check; \
-	else echo "skipped: cargo deny (cargo-deny is not installed)"; fi
+	@script/deny
 
 test: ## install, fetch, lint and run every test
 	@script/setup test
@@ -41,8 +41,12 @@ chaos: ## kill it, starve it, cut its connections: the tests of the promise with
 	@SPOOL_SEEDS=$(SEEDS) LOADER_CUT_STEP=1 cargo test --locked --lib -- simulation loader:: --nocapture
 	@CHAOS_KILLS=$(KILLS) CHAOS_OUTAGE_BYTES=$(OUTAGE_BYTES) cargo test --locked --test it -- chaos --nocapture --test-threads 1
 
+fuzz: ## give hostile bytes to each fuzz target, FUZZ_SECONDS (60) each; TARGETS="query chunk" for some
+	@script/fuzz $(TARGETS)
+
 fmt: ## format the code
 	@cargo fmt --all
+	@cargo fmt --manifest-path fuzz/Cargo.toml
 
 clean-data: ## remove what was fetched; the next run or test gets it again
 	@rm -rf .cache geoip/data assets/data

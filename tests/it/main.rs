@@ -15,8 +15,16 @@ mod choice;
 mod command_line;
 mod consent;
 mod device_differential;
+mod fuzz;
 mod hits;
 mod load;
 mod loading;
 mod operation;
+mod supply;
 mod support;
+#[path = "../../fuzz/src/lib.rs"]
+#[allow(
+    unreachable_pub,
+    reason = "a package of its own, which the fuzzer links"
+)]
+mod targets;

@@ -1,7 +1,7 @@
 //! TC and GPP strings read naively, bit by bit out of a list of bits, straight from the formats'
 //! tables: the judge of what a mutated string says. It shares nothing with the code under test.
 
-use crate::hit::{Kind, Permit};
+use super::{Kind, Permit};
 
 /// A list of bits and the place in it.
 struct List(Vec<bool>, usize);

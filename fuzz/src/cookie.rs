@@ -1,0 +1,77 @@
+//! The `Cookie` header: the visitor's value and the choice.
+
+use std::sync::OnceLock;
+
+use avtryck::clock::UnixMicros;
+use avtryck::consent::{Rules, Strings, decide};
+use avtryck::hit::{ConsentSource, Kind, Permit, VisitorId};
+use avtryck::request::{Headers, Signals};
+use avtryck::visitor::{Keyring, Placement, set_cookie};
+use hyper::header::{COOKIE, HeaderMap, HeaderValue};
+
+use super::sound::NOW;
+
+const AGE_SECONDS_MAX: i64 = 390 * 86_400;
+const VISITOR: VisitorId = VisitorId([9; 16]);
+
+/// A `Cookie` header's value, or the value of the visitor's cookie alone.
+pub fn cookie(bytes: &[u8]) {
+    let ring = Keyring::new([(1, &[1; 32][..]), (2, &[2; 32][..])], AGE_SECONDS_MAX);
+    let signed = ring.sign(VISITOR, NOW).expect("a key signs");
+    if let Ok(value) = str::from_utf8(bytes) {
+        verify(&ring, &signed, value);
+    }
+    let Ok(value) = HeaderValue::from_bytes(bytes) else {
+        return;
+    };
+    let mut map = HeaderMap::new();
+    map.append(COOKIE, value);
+    let headers = Headers::read(&map);
+    for value in headers.cookies("avid") {
+        assert!(!value.contains(';'), "{value:?}");
+        verify(&ring, &signed, value);
+    }
+    choice(&headers);
+    // Whatever other cookies hold, ours is found behind them.
+    let mut behind = bytes.to_vec();
+    behind.extend_from_slice(format!("; avid={signed}").as_bytes());
+    let value = HeaderValue::from_bytes(&behind).expect("as sound as before");
+    map.insert(COOKIE, value);
+    let headers = Headers::read(&map);
+    let mut visitors = headers.cookies("avid");
+    let found = visitors.find_map(|value| ring.verify(value, NOW));
+    assert_eq!(found, Some(VISITOR));
+}
+
+/// A value is believed if it is the one that was signed, and in its time.
+fn verify(ring: &Keyring, signed: &str, value: &str) {
+    let found = ring.verify(value, NOW);
+    assert_eq!(found, (value == signed).then_some(VISITOR), "{value:?}");
+    let late = UnixMicros(NOW.0 + (AGE_SECONDS_MAX + 1) * 1_000_000);
+    assert_eq!(ring.verify(value, late), None, "{value:?}");
+    if found.is_some() {
+        let placement = Placement::FirstParty { domain: None };
+        let cookie = set_cookie("avid", value, placement, true, AGE_SECONDS_MAX);
+        assert!(HeaderValue::try_from(cookie.expect("a cookie")).is_ok());
+    }
+}
+
+/// A choice permits what it names and nothing else.
+fn choice(headers: &Headers<'_>) {
+    static STRINGS: OnceLock<Strings> = OnceLock::new();
+    let signals: Signals<'_> = headers.signals("avchoice");
+    let Some(value) = signals.choice else {
+        return;
+    };
+    let rules = Rules {
+        default_permit: Permit::ALL,
+        ..Rules::default()
+    };
+    let strings = STRINGS.get_or_init(Strings::default);
+    let (permit, source) = decide(&signals, &rules, Kind::PageView, strings);
+    assert_eq!(source, ConsentSource::Choice);
+    for (name, flag) in Permit::NAMED {
+        let is_named = value.split('.').any(|word| word == name);
+        assert_eq!(permit.allows(flag), is_named, "{value:?}");
+    }
+}

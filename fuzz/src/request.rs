@@ -1,0 +1,88 @@
+//! Query strings, headers and event JSON -> hits; and hits out of the spool.
+
+use avtryck::hit::{self, Flags, Hit, Kind};
+use avtryck::request::{self, EVENTS_MAX, Headers, Signals};
+use serde_json::{Map, Value};
+
+use super::sound::{self, NOW};
+
+/// A query string, after a request's `?`.
+pub fn query(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for kind in [Kind::PageView, Kind::Impression, Kind::Click] {
+        query_of(kind, &text);
+    }
+}
+
+fn query_of(kind: Kind, text: &str) {
+    let read = |text: &str| {
+        let mut hit = Hit::new(NOW, kind, "");
+        let mut signals = Signals::default();
+        request::query(text, &mut hit, &mut signals);
+        sound::hit(&hit);
+        sound::signals(&signals);
+        let mut kept = Vec::new();
+        hit.encode(&mut kept);
+        let signals = [signals.gdpr, signals.tcf, signals.gpp, signals.gpp_sid];
+        (
+            kept,
+            signals.map(|text| text.map(std::borrow::Cow::into_owned)),
+        )
+    };
+    let (hit, signals) = read(text);
+    let mut hit = Hit::decode(&hit).expect("a hit of ours");
+    // The first of a repeated parameter counts: what is put behind changes no known field.
+    let twice = format!("{text}&{text}");
+    let (again, signals_again) = read(&twice);
+    let mut again = Hit::decode(&again).expect("a hit of ours");
+    for hit in [&mut hit, &mut again] {
+        hit.params = "".into();
+        hit.flags = Flags::default();
+    }
+    assert_eq!(hit, again);
+    assert_eq!(signals, signals_again);
+}
+
+/// The headers of a request.
+pub fn headers(bytes: &[u8]) {
+    let map = super::header_map(bytes);
+    let headers = Headers::read(&map);
+    let mut hit = Hit::new(NOW, Kind::PageView, "site");
+    headers.fill(&mut hit);
+    sound::hit(&hit);
+    assert_eq!(headers.hosts, map.get_all("host").iter().count());
+    let host = headers.page_host().unwrap_or_default();
+    assert!(!host.contains(['/', '?', '#', '@']), "{host:?}");
+}
+
+/// The body of `POST /e`.
+pub fn event(bytes: &[u8]) {
+    let Some(events) = request::events(bytes) else {
+        return;
+    };
+    assert!(events.len() <= EVENTS_MAX);
+    for event in events {
+        let mut hit = Hit::new(NOW, Kind::PageView, "site");
+        let mut signals = Signals::default();
+        let taken = request::event_hit(event, &mut hit, &mut signals);
+        let is_object = serde_json::from_str::<Map<String, Value>>(event.get()).is_ok();
+        assert_eq!(taken, is_object, "{}", event.get());
+        sound::hit(&hit);
+        sound::signals(&signals);
+    }
+}
+
+/// A record's payload, as the loader finds it in the spool.
+pub fn hit(bytes: &[u8]) {
+    let kept = hit::without_client_ip(bytes);
+    assert_eq!(hit::without_client_ip(&kept), kept);
+    assert!(kept.len() <= bytes.len());
+    let Ok(mut hit) = Hit::decode(bytes) else {
+        return;
+    };
+    let mut encoded = Vec::new();
+    hit.encode(&mut encoded);
+    assert_eq!(Hit::decode(&encoded).as_ref(), Ok(&hit));
+    hit.client_ip = None;
+    assert_eq!(Hit::decode(&kept), Ok(hit));
+}
