@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::support::{Collector, PATIENCE, SITES, config, tempdir};
 
 const MIB: u64 = 1 << 20;
-/// Beyond what the tests' configuration says.
+/// How long after a kill a pixel may go unanswered.
 const READY_TIME_MAX: Duration = Duration::from_secs(2);
 
 fn variable(name: &str) -> Option<u64> {
@@ -194,9 +194,7 @@ async fn whatever_is_killed_each_acknowledged_hit_is_one_row() {
         outcome.broken
     );
     assert!(acknowledged > 1000);
-    if kills.is_some() {
-        assert!(slowest <= READY_TIME_MAX, "ready only after {slowest:?}");
-    }
+    assert!(slowest <= READY_TIME_MAX, "ready only after {slowest:?}");
 }
 
 #[tokio::test]
@@ -213,6 +211,12 @@ async fn a_long_outage_of_postgres_costs_disk_and_no_memory_and_is_caught_up_wit
     let warm = Load::start(address, 32, Some(2000.0), 1500);
     tokio::time::sleep(Duration::from_millis(500)).await;
     let mut outcome = warm.stop().await;
+    // The loader looks for Postgres once geodata and rules are in memory.
+    let started = Instant::now();
+    while collector.metric("avtryck_postgres_errors_total").await == 0.0 {
+        assert!(started.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let before = collector.resident_bytes();
     let started = Instant::now();
     let load = Load::start(address, 32, None, 1500);
@@ -279,9 +283,11 @@ async fn a_long_outage_of_postgres_costs_disk_and_no_memory_and_is_caught_up_wit
     assert!(grown <= 64 * MIB, "{grown}");
     drop(collector.kill().await);
     postgres.stop().await.unwrap();
-    if bytes.is_some() {
-        assert!(restart <= Duration::from_secs(5), "{restart:?}");
-    }
+    assert!(restart <= Duration::from_secs(5), "{restart:?}");
+    assert!(
+        drain_rate > fill_rate,
+        "recorded at {fill_rate:.0} a second, loaded at {drain_rate:.0}"
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,373 @@
+//! How fast a backlog is loaded: `cargo bench --bench drain`.
+//!
+//! Fills a spool with hits as a site with ads would send them, then loads it, each round into an empty
+//! database of a Postgres of its own, and says how many hits a second that were and what CPU time each
+//! took: in the thread that prepares batches, in the thread that commits them, in Postgres's process of
+//! that connection, and in the rest of Postgres.
+//!
+//! `DRAIN_HITS` and `DRAIN_ROUNDS` set the size. `DRAIN_SET='wal_compression=lz4;shared_buffers=256MB'`
+//! sets the server in every second round, so that a setting is compared within one run; `DRAIN_SQL` runs
+//! in the database of those rounds before they begin. `DRAIN_DIR` is where spool and database lie.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "a measurement fails by panicking and prints"
+)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use avtryck::clock::{self, UnixMicros};
+use avtryck::config::ClientIp;
+use avtryck::enrich::{self, Sources, Tables};
+use avtryck::hit::{ConsentSource, Hit, Kind, Permit, VisitorId};
+use avtryck::loader::{Loader, Progress};
+use avtryck::metrics::Metrics;
+use avtryck::postgres::{Database, embedded::Embedded};
+use avtryck::spool::{Ack, Observer, RealDisk, Settings, Spool};
+use tokio::sync::watch;
+
+/// Hits that are appended at once.
+const APPENDED_MAX: u64 = 1_000;
+
+struct Quiet;
+
+impl Observer for Quiet {
+    fn committed(&self, _: u64, _: Duration, _: Duration) {}
+    fn failed(&self, _: &std::io::Error) {}
+}
+
+fn variable(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, run());
+}
+
+async fn run() {
+    let hits = variable("DRAIN_HITS", 500_000);
+    let rounds = variable("DRAIN_ROUNDS", 4);
+    let set = std::env::var("DRAIN_SET").ok();
+    let sql = std::env::var("DRAIN_SQL").ok();
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("drain");
+    let dir = match std::env::var_os("DRAIN_DIR") {
+        Some(dir) => builder.tempdir_in(dir),
+        None => builder.tempdir(),
+    }
+    .unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let spool = spool(&dir.path().join("spool"));
+    fill(&spool, hits).await;
+    let bytes = spool.used_bytes();
+    println!(
+        "{hits} hits, {:.0} bytes each in the spool",
+        bytes as f64 / hits as f64
+    );
+    let tables = Arc::new(ArcSwap::from_pointee(tables()));
+    let mut embedded = Embedded::start(&dir.path().join("postgres")).await.unwrap();
+    for round in 0..rounds {
+        let other = |set: &Option<String>| set.clone().filter(|_| round % 2 == 1);
+        if set.is_some() {
+            embedded = settings(embedded, dir.path(), other(&set).as_ref()).await;
+        }
+        let name = format!("drain_{round}");
+        let config = embedded.database(&name).await.unwrap();
+        let database = Arc::new(Database::Url(Box::new(config)));
+        let client = database.connect().await.unwrap();
+        if let Some(sql) = other(&sql) {
+            client.batch_execute(&sql).await.unwrap();
+        }
+        drop(client);
+        let changed = [other(&set), other(&sql)].into_iter().flatten();
+        println!("{}", changed.collect::<Vec<_>>().join("; "));
+        drain(&spool, &tables, &embedded, database, hits).await;
+        let client = avtryck::postgres::connect(&embedded.config())
+            .await
+            .unwrap();
+        let drop = format!("drop database {name} with (force)");
+        client.batch_execute(&drop).await.unwrap();
+        client.batch_execute("checkpoint").await.unwrap();
+    }
+    spool.close();
+    embedded.stop().await.unwrap();
+}
+
+/// Starts the server anew with other settings.
+async fn settings(embedded: Embedded, dir: &Path, set: Option<&String>) -> Embedded {
+    let client = avtryck::postgres::connect(&embedded.config())
+        .await
+        .unwrap();
+    client
+        .batch_execute("alter system reset all")
+        .await
+        .unwrap();
+    for setting in set.iter().flat_map(|set| set.split(';')) {
+        let (name, value) = setting.split_once('=').unwrap();
+        let sql = format!("alter system set {name} = '{value}'");
+        client.batch_execute(&sql).await.unwrap();
+    }
+    drop(client);
+    embedded.stop().await.unwrap();
+    Embedded::start(&dir.join("postgres")).await.unwrap()
+}
+
+fn spool(dir: &Path) -> Spool {
+    let settings = Settings {
+        dir: dir.to_owned(),
+        ack: Ack::Memory,
+        bytes_max: 64 << 30,
+        chunk_bytes: 64 << 20,
+        // What is loaded stays for the next round.
+        keep: Duration::from_secs(86_400),
+    };
+    Spool::open(settings, Arc::new(RealDisk), Box::new(Quiet)).unwrap()
+}
+
+fn tables() -> Tables {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = Sources {
+        city: ["ipv4", "ipv6"]
+            .map(|family| root.join(format!("geoip/data/dbip-city-{family}.mmdb")))
+            .into(),
+        network: vec![root.join("assets/data/test/mmdb/GeoLite2-ASN-Test.mmdb")],
+        rules: root.join("assets/data/rules/regexes.json"),
+        crawlers: root.join("assets/data/rules/crawlers.json"),
+    };
+    let (tables, errors) = enrich::load(&sources);
+    for error in errors.iter().filter(|error| !error.is_partial()) {
+        println!("without {error}: `make fetch` gets it");
+    }
+    tables
+}
+
+/// Numbers from a seed: SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+/// The user agents of the tests' corpus, or a few hundred made up.
+fn agents() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/data/test/user-agents.json");
+    let Ok(text) = std::fs::read_to_string(path) else {
+        let made = |n| format!("Mozilla/5.0 (Linux; Android 10; K) Chrome/{n}.0.0.0 Mobile");
+        return (0..300).map(made).collect();
+    };
+    let agents: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let agents = agents.iter().map(|agent| agent["userAgent"].as_str());
+    agents.map(|agent| agent.unwrap().to_owned()).collect()
+}
+
+async fn fill(spool: &Spool, hits: u64) {
+    let agents = agents();
+    let appender = spool.appender();
+    let deliver = tokio::task::spawn_local(appender.deliver());
+    let mut random = Random(1);
+    let begun = clock::now();
+    for first in (0..hits).step_by(APPENDED_MAX as usize) {
+        let encoders = (first..hits.min(first + APPENDED_MAX)).map(|number| {
+            let (seed, agents) = (random.next(), &agents);
+            move |out: &mut Vec<u8>| {
+                let at = UnixMicros(begun.0 + number as i64 * 25);
+                hit(at, number, &mut Random(seed), agents).encode(out);
+            }
+        });
+        appender.append_all(encoders).unwrap().await.unwrap();
+    }
+    deliver.abort();
+}
+
+/// A hit of a shop with ads: half page views, three in ten events, two in ten impressions elsewhere.
+/// Seven in ten come with a cookie. Half carry a consent string, and one in ten of those refuses. What
+/// the tag sends has an event ID.
+fn hit<'a>(
+    received_at: UnixMicros,
+    number: u64,
+    random: &mut Random,
+    agents: &'a [String],
+) -> Hit<'a> {
+    let kind = match random.below(10) {
+        0..5 => Kind::PageView,
+        5..8 => Kind::Event,
+        _ => Kind::Impression,
+    };
+    let site = ["telenor.se", "shop.example", "news.example"][random.below(3) as usize];
+    let mut hit = Hit::new(received_at, kind, site);
+    hit.consent_source = [ConsentSource::Default, ConsentSource::Tcf][random.below(2) as usize];
+    hit.permit = Permit::ALL;
+    if hit.consent_source == ConsentSource::Tcf {
+        hit.permit = match random.below(10) {
+            0 => Permit::NONE,
+            1..5 => Permit::ALL.without(Permit::LOCATE),
+            _ => Permit::ALL,
+        };
+    }
+    if random.below(10) < 7 && hit.permit.allows(Permit::STORE) {
+        // One visitor in about five hits.
+        let visitor = Random(random.below(1 + number / 5)).next();
+        hit.visitor = Some(VisitorId((u128::from(visitor) << 64 | 7).to_be_bytes()));
+    }
+    let address = random.next();
+    hit.client_ip = Some(if random.below(4) == 0 {
+        let parts = (0x2a01_0000 | address as u128 & 0xffff) << 96 | address as u128;
+        IpAddr::from(Ipv6Addr::from(parts))
+    } else {
+        IpAddr::from(Ipv4Addr::from(0x0200_0000 | address as u32 & 0x3fff_ffff))
+    });
+    hit.user_agent = agents[random.below(agents.len() as u64) as usize]
+        .as_str()
+        .into();
+    hit.page_url = format!(
+        "https://www.{site}/mobiltelefoner/samsung/galaxy-{}?from=start&color=black",
+        random.below(2_000)
+    )
+    .into();
+    hit.referrer = "https://www.google.com/".into();
+    if kind == Kind::Impression {
+        hit.partner = "adform".into();
+        hit.campaign = format!("campaign-{}", random.below(20)).into();
+        hit.creative = format!("creative-{}", random.below(200)).into();
+        hit.placement = format!("placement-{}", random.below(50)).into();
+        hit.publisher = "dn.se".into();
+        hit.partner_uid = format!("{:016x}", random.below(100_000)).into();
+    } else if hit.permit.allows(Permit::MEASURE) {
+        let [a, b] = [random.next(), random.next()];
+        hit.event_id = format!("{}-{}-{}-{}", a as u32, a >> 32, b as u32, b >> 32).into();
+    }
+    if kind == Kind::Event {
+        hit.event_name = "add_to_cart".into();
+        hit.params = format!(
+            "{{\"sku\":\"{}\",\"value\":\"{}.00\",\"currency\":\"SEK\"}}",
+            random.below(5_000),
+            random.below(10_000)
+        )
+        .into();
+    }
+    hit
+}
+
+async fn drain(
+    spool: &Spool,
+    tables: &Arc<ArcSwap<Tables>>,
+    embedded: &Embedded,
+    database: Arc<Database>,
+    hits: u64,
+) {
+    let progress = Arc::new(Progress::default());
+    let loader = Loader {
+        spool: spool.clone(),
+        database,
+        tables: Arc::clone(tables),
+        batch_rows: 20_000,
+        batch_wait: Duration::from_millis(10),
+        client_ip: ClientIp::Truncated,
+        metrics: Arc::new(Metrics::new().unwrap()),
+        progress: Arc::clone(&progress),
+    };
+    let (stop, stopping) = watch::channel(false);
+    let cluster = embedded.dir().join("cluster/postmaster.pid");
+    let before = Cpu::now(&cluster);
+    let started = Instant::now();
+    let loading = tokio::task::spawn_local(loader.run(stopping));
+    let mut resident_bytes_max = 0;
+    let mut cpu = before;
+    while progress.position() < spool.committed() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        resident_bytes_max = resident_bytes_max.max(resident_bytes());
+        cpu = Cpu::now(&cluster);
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    stop.send_replace(true);
+    loading.await.unwrap();
+    let micros = |of: fn(&Cpu) -> f64| (of(&cpu) - of(&before)) * 1e6 / hits as f64;
+    println!(
+        "{:.0} hits/s; CPU µs a hit: prepare {:.2}, commit {:.2}, postgres: connection {:.2}, rest {:.2}; \
+         resident at most {} MiB",
+        hits as f64 / seconds,
+        micros(|cpu| cpu.prepare),
+        micros(|cpu| cpu.main),
+        micros(|cpu| cpu.connection),
+        micros(|cpu| cpu.rest),
+        resident_bytes_max >> 20,
+    );
+}
+
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+/// CPU seconds so far.
+#[derive(Clone, Copy, Default)]
+struct Cpu {
+    prepare: f64,
+    main: f64,
+    connection: f64,
+    rest: f64,
+}
+
+impl Cpu {
+    fn now(postmaster: &Path) -> Cpu {
+        let mut cpu = Cpu::default();
+        for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+            let (name, seconds) = cpu_of(&task.path()).unwrap_or_default();
+            if name == "prepare" {
+                cpu.prepare += seconds;
+            } else if task.file_name().to_string_lossy() == std::process::id().to_string() {
+                cpu.main += seconds;
+            }
+        }
+        let pid = std::fs::read_to_string(postmaster).unwrap();
+        let pid = pid.lines().next().unwrap();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        for child in children.unwrap().split_whitespace() {
+            let dir = format!("/proc/{child}");
+            let Some((_, seconds)) = cpu_of(Path::new(&dir)) else {
+                continue;
+            };
+            let line = std::fs::read_to_string(format!("{dir}/cmdline")).unwrap_or_default();
+            if line.contains("avtryck drain_") {
+                cpu.connection += seconds;
+            } else {
+                cpu.rest += seconds;
+            }
+        }
+        cpu
+    }
+}
+
+/// Name and CPU seconds of a thread or process.
+fn cpu_of(dir: &Path) -> Option<(String, f64)> {
+    let stat = std::fs::read_to_string(dir.join("stat")).ok()?;
+    let (start, rest) = stat.rsplit_once(") ")?;
+    let name = start.split_once('(')?.1.to_owned();
+    let ticks = rest.split(' ').skip(11).take(2).map(str::parse::<f64>);
+    // The kernel counts in hundredths of a second.
+    Some((name, ticks.flatten().sum::<f64>() / 100.0))
+}
