@@ -93,6 +93,8 @@ pub struct Paths {
 pub struct Admin {
     /// Default 127.0.0.1:9090.
     pub listen: SocketAddr,
+    /// Names under which a browser may open the live view, beside addresses and `localhost`. Default none.
+    pub hosts: Vec<String>,
 }
 
 /// What a reply claims.

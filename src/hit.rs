@@ -59,6 +59,21 @@ impl Kind {
         matches!(self, Kind::Withdrawal | Kind::Erasure)
     }
 
+    /// The word in SQL.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::PageView => "page_view",
+            Kind::Event => "event",
+            Kind::Impression => "impression",
+            Kind::Click => "click",
+            Kind::Callback => "callback",
+            Kind::Sync => "sync",
+            Kind::Withdrawal => "withdrawal",
+            Kind::Erasure => "erasure",
+        }
+    }
+
     /// The number that stands in the spool and in Postgres.
     #[must_use]
     pub fn number(self) -> u8 {
@@ -258,6 +273,24 @@ impl Flags {
     /// A click whose signed URL is for one use: a later one with its event ID is kept, as a replay.
     pub const ONE_TIME: Flags = Flags(1 << 15);
 
+    /// Each flag with its name in SQL.
+    pub const NAMED: [(&'static str, Flags); 14] = [
+        ("cleaned", Flags::CLEANED),
+        ("truncated", Flags::TRUNCATED),
+        ("macro", Flags::MACRO),
+        ("prefetch", Flags::PREFETCH),
+        ("new_visitor", Flags::NEW_VISITOR),
+        ("foreign_origin", Flags::FOREIGN_ORIGIN),
+        ("third_party", Flags::THIRD_PARTY),
+        ("preview", Flags::PREVIEW),
+        ("bad_agent", Flags::BAD_AGENT),
+        ("data_centre", Flags::DATA_CENTRE),
+        ("no_impression", Flags::NO_IMPRESSION),
+        ("fast_click", Flags::FAST_CLICK),
+        ("replayed", Flags::REPLAYED),
+        ("bot", Flags::BOT),
+    ];
+
     /// Flags of hits that count nowhere, though they are rows.
     pub const UNCOUNTED: Flags = Flags::PREFETCH.with(Flags::PREVIEW);
 
@@ -294,6 +327,20 @@ impl Flags {
     #[must_use]
     pub fn bits(self) -> u32 {
         self.0
+    }
+}
+
+impl fmt::Display for Flags {
+    /// The names of the flags joined by dots; nothing for no flag.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (name, flag) in Flags::NAMED {
+            if self.has(flag) {
+                write!(f, "{separator}{name}")?;
+                separator = ".";
+            }
+        }
+        Ok(())
     }
 }
 

@@ -38,6 +38,15 @@ impl Endpoint {
         (Endpoint::Demo, "demo"),
         (Endpoint::Unknown, "unknown"),
     ];
+
+    /// The word in the label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Endpoint::ALL
+            .iter()
+            .find(|(known, _)| *known == self)
+            .map_or("unknown", |(_, name)| name)
+    }
 }
 
 /// Why a request, or one event of it, was not recorded.
@@ -142,6 +151,53 @@ impl Reason {
             Reason::SpoolFailed => "spool_failed",
             Reason::HitTooLarge => "hit_too_large",
             Reason::Stopping => "stopping",
+        }
+    }
+
+    /// What would be right, for the live view: one line to whoever pasted the tag.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Reason::UnknownPath => {
+                "no endpoint has that path: compare it with the tag, and with [path] in the configuration"
+            }
+            Reason::Method => "that endpoint does not take this method",
+            Reason::UriTooLong => "the address is longer than 8 KiB: send less, or a POST",
+            Reason::Host => {
+                "the Host header is missing, doubled or malformed: look at the proxy in front"
+            }
+            Reason::UnexpectedBody => "a GET with a body: no browser sends that",
+            Reason::SiteMissing => {
+                "it names no site, and no [[site]] has this host: add site= to the tag, or the host to hosts"
+            }
+            Reason::SiteUnknown => {
+                "no [[site]] has that key: compare its spelling with the configuration"
+            }
+            Reason::PartnerUnknown => {
+                "no [[partner]] has that key: compare its spelling with the configuration"
+            }
+            Reason::ContentType => "the content type must be application/json or text/plain",
+            Reason::BodyTooLarge => "the body is larger than 1 MiB: send fewer events at once",
+            Reason::BodySlow => "the body did not arrive within 10 seconds",
+            Reason::BodyBroken => "the body broke off",
+            Reason::Json => "the body is no JSON object, nor an array of objects",
+            Reason::Origin => "the page is not one of the origins of this [[site]]",
+            Reason::ClickTarget => {
+                "the target is no http or https address that can be followed safely: write it whole, percent-encoded, in to="
+            }
+            Reason::ClickHost => {
+                "the target is neither signed nor on the click_hosts of this [[site]]: sign it with avtryck click-url, or list its host"
+            }
+            Reason::ClickSignature => {
+                "the signature does not fit: sign the query as it is sent, up to &sig=, with a key of click.keys"
+            }
+            Reason::ClickExpired => "the signed click URL has expired: sign a new one",
+            Reason::SpoolFull => {
+                "the spool is full: Postgres has been away for long, or spool.max_bytes is small"
+            }
+            Reason::SpoolFailed => "the disk of the spool fails: look at the log",
+            Reason::HitTooLarge => "the hit is larger than a record may be",
+            Reason::Stopping => "the collector was stopping",
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::enrich::{self, Sources, Tables};
 use crate::http::admin::{self, Status};
+use crate::http::board::{self, Board};
 use crate::http::{self, Edge, Listener, Spools};
 use crate::jobs;
 use crate::loader::{Loader, Progress};
@@ -122,6 +123,7 @@ async fn run(
         progress,
     });
 
+    let (live, board) = live_view(&config, &tables);
     let (drain, draining) = watch::channel(false);
     let edge = Arc::new(Edge::new(
         config,
@@ -129,13 +131,14 @@ async fn run(
         click_keyring,
         Arc::clone(&metrics),
         database.psql(),
+        live,
     ));
     let threads = start_edge(&edge, &spools, listener, &draining)?;
-    tokio::task::spawn_local(admin::serve(admin, status));
+    tokio::task::spawn_local(admin::serve(admin, status, board));
     tracing::info!(http = %addresses.0, admin = %addresses.1, "listening");
     if database.psql().is_some() {
         tracing::info!(
-            "the demo page is http://{}/demo, the metrics are http://{}/metrics",
+            "the demo page is http://{}/demo, what arrives shows live at http://{}/",
             addresses.0,
             addresses.1
         );
@@ -319,6 +322,15 @@ fn own_key(path: &Path) -> anyhow::Result<Vec<u8>> {
         }
         Err(error) => Err(error).with_context(describe),
     }
+}
+
+/// Both ends of the live view, with the task that leads from one to the other.
+fn live_view(config: &Config, tables: &Arc<ArcSwap<Tables>>) -> (Arc<http::Live>, Arc<Board>) {
+    let (live, samples) = http::Live::new();
+    let board = Arc::new(Board::new(Arc::clone(&live), config.admin.hosts.clone()));
+    let showing = board::show(Arc::clone(&board), samples, Arc::clone(tables));
+    tokio::task::spawn_local(showing);
+    (live, board)
 }
 
 fn sources(config: &Config) -> Sources {

@@ -70,6 +70,7 @@ pub(super) fn admin(s: &mut Section<'_>) -> Admin {
             "an address with a port",
             value::parsed,
         ),
+        hosts: s.list("hosts", "host names without a port", value::host),
     }
 }
 

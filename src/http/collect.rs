@@ -220,6 +220,7 @@ impl Worker {
                 .map(|hit| move |out: &mut Vec<u8>| hit.encode(out)),
         )?;
         pending.await?;
+        self.edge.live.hits(hits);
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use super::collect::{Request, Visit};
 use super::reply::{self, Reply, Shape, WithCookie as _};
 use super::{Refusal, Worker};
 use crate::hit::{Hit, Kind};
-use crate::metrics::Reason;
+use crate::metrics::{Endpoint, Reason};
 use crate::request::{self, EVENTS_MAX};
 
 /// The largest body, in bytes.
@@ -62,7 +62,12 @@ pub(crate) async fn answer(
         };
         match admitted {
             Ok(()) => hits.push(hit),
-            Err(refusal) => refused.push((index, refusal)),
+            Err(refusal) => {
+                let target = (Endpoint::Event, &*request.edge.config.path.event, query);
+                let named = (&*hit.site, &*hit.partner);
+                request.edge.live.refused(request, target, named, refusal);
+                refused.push((index, refusal));
+            }
         }
     }
     if !hits.is_empty() {

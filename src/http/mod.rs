@@ -5,6 +5,7 @@
 //! once the spool holds it.
 
 pub mod admin;
+pub mod board;
 mod click;
 mod collect;
 mod consent;
@@ -14,6 +15,7 @@ mod event;
 mod id;
 mod instruction;
 mod listener;
+mod live;
 mod pixel;
 mod refusal;
 mod reply;
@@ -26,6 +28,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 pub use listener::{Drain, Listener, run};
+pub use live::{Live, Sample};
 pub use refusal::Refusal;
 
 use crate::config::Config;
@@ -47,6 +50,8 @@ pub struct Edge {
     pub metrics: Arc<Metrics>,
     /// What `psql` needs to reach the embedded Postgres; the demo page is served where it is there.
     pub demo_psql: Option<Arc<OnceLock<String>>>,
+    /// What viewers of the live view are shown.
+    pub(crate) live: Arc<Live>,
     /// Consent strings that were read.
     pub(crate) strings: Strings,
     scripts: tag::Scripts,
@@ -61,6 +66,7 @@ impl Edge {
         click_keyring: crate::click::Keyring,
         metrics: Arc<Metrics>,
         demo_psql: Option<Arc<OnceLock<String>>>,
+        live: Arc<Live>,
     ) -> Edge {
         let scripts = tag::Scripts::new(&config);
         Edge {
@@ -69,6 +75,7 @@ impl Edge {
             click_keyring,
             metrics,
             demo_psql,
+            live,
             strings: Strings::default(),
             scripts,
         }

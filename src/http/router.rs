@@ -106,6 +106,8 @@ pub(crate) async fn route(
     };
     let mut reply = answer.unwrap_or_else(|refusal| {
         edge.metrics.refusal(refusal.0);
+        let target = (endpoint, parts.uri.path(), query);
+        edge.live.refused(&request, target, ("", ""), refusal);
         let mut reply = reply::refused(refusal, shape);
         if refusal.0 == Reason::Method {
             reply

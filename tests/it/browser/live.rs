@@ -1,0 +1,73 @@
+//! The live view, as a person sees it.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::{Browser, CONFIG};
+use crate::support::{Collector, PATIENCE};
+
+impl Browser {
+    /// Waits until a script answers true.
+    async fn until(&self, script: &str) {
+        let started = Instant::now();
+        while self.run(script).await != Value::Bool(true) {
+            assert!(started.elapsed() < PATIENCE, "{script}");
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_live_view_says_what_became_of_a_tag_and_runs_nothing_that_it_shows() {
+    let collector = Collector::start(CONFIG).await;
+    let browser = Browser::start().await;
+    browser.open(&format!("http://{}/", collector.admin)).await;
+    browser
+        .until("return document.getElementById('stream').textContent === 'watching'")
+        .await;
+    // Samples are given out from the next whole second on: hits until the first shows.
+    let hostile = "%3Cimg%20src%3Dx%20onerror%3D%22document.title%3D'run'%22%3E";
+    let shown = "return document.querySelectorAll('#hits li.row').length > 0";
+    let started = Instant::now();
+    while browser.run(shown).await != Value::Bool(true) {
+        assert!(started.elapsed() < PATIENCE);
+        collector
+            .get(&format!("/p.gif?site=demo&u={hostile}&e={hostile}"), &[])
+            .await;
+    }
+    collector.get("/p.gif?site=asks", &[]).await;
+    collector.get("/p.gif?site=dmeo", &[]).await;
+    browser
+        .until(
+            "return ['row', 'count', 'refused'].every(kind => document.querySelector('#hits li.' + kind))",
+        )
+        .await;
+    let text = browser
+        .run("return document.querySelector('#hits li.row').textContent")
+        .await;
+    assert!(
+        text.as_str()
+            .is_some_and(|text| text.contains("<img src=x")),
+        "{text}"
+    );
+    let injected =
+        "return document.querySelector('#hits img') !== null || document.title === 'run'";
+    assert_eq!(browser.run(injected).await, Value::Bool(false));
+
+    // Why does a tag not show up? Its site is misspelt.
+    browser
+        .run("const site = document.getElementById('site'); site.value = 'dmeo'; site.dispatchEvent(new Event('input', { bubbles: true }))")
+        .await;
+    browser
+        .until("return /1 × refused \\(site_unknown\\): no \\[\\[site\\]\\] has that key/.test(document.getElementById('why').textContent)")
+        .await;
+    browser
+        .until("return document.querySelectorAll('#hits li').length === 1")
+        .await;
+    // The charts have read the metrics twice.
+    browser
+        .until("return document.getElementById('rate').textContent !== '–'")
+        .await;
+    browser.close().await;
+}

@@ -1,0 +1,234 @@
+//! The live view: what a person at the admin listener sees of hits as they arrive.
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::{Collector, PATIENCE, raw};
+
+/// A viewer that reads the stream.
+struct Viewer {
+    stream: TcpStream,
+    text: String,
+}
+
+impl Viewer {
+    /// Watches, and is there once the stream has begun.
+    async fn start(collector: &Collector) -> Viewer {
+        let mut stream = TcpStream::connect(collector.admin).await.unwrap();
+        stream
+            .write_all(b"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            .await
+            .unwrap();
+        let mut viewer = Viewer {
+            stream,
+            text: String::new(),
+        };
+        // The first whole second: from then on samples are given out.
+        viewer.until(|text| text.contains("event: second")).await;
+        assert!(viewer.text.starts_with("HTTP/1.1 200 OK\r\n"));
+        viewer
+    }
+
+    async fn until(&mut self, found: impl Fn(&str) -> bool) {
+        let read = async {
+            while !found(&self.text) {
+                let mut bytes = [0; 4096];
+                let length = self.stream.read(&mut bytes).await.unwrap();
+                assert_ne!(length, 0, "the stream ended: {}", self.text);
+                self.text
+                    .push_str(&String::from_utf8_lossy(&bytes[..length]));
+            }
+        };
+        tokio::time::timeout(PATIENCE, read).await.unwrap();
+    }
+
+    /// The data of every event of that name so far.
+    fn events(&self, name: &str) -> Vec<Value> {
+        let start = format!("event: {name}\ndata: ");
+        self.text
+            .split(&start)
+            .skip(1)
+            .map(|rest| serde_json::from_str(rest.lines().next().unwrap()).unwrap())
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn what_becomes_of_each_hit_is_shown_without_ids_and_addresses() {
+    let collector = Collector::open().await;
+    // The loader begins once geodata and rules are read.
+    collector
+        .wait_for("select count(*) from avtryck.hit", 0)
+        .await;
+    let mut viewer = Viewer::start(&collector).await;
+    let seen = collector
+        .get(
+            "/p.gif?site=open&u=https%3A%2F%2Fwww.open.example%2F&id=telltale-1",
+            &[],
+        )
+        .await;
+    collector
+        .get(
+            "/i.gif?site=open&partner=network&campaign=spring&creative=b1&uid=telltale-2&maid=telltale-3&did=telltale-4",
+            &[("Cookie", seen.cookie())],
+        )
+        .await;
+    collector
+        .get("/p.gif?site=shut&u=https%3A%2F%2Ftelltale.example%2F", &[])
+        .await;
+    collector
+        .get("/p.gif?site=nowhere&uid=telltale-5", &[])
+        .await;
+    collector
+        .get(
+            "/pixel.gif/telltale-6?u=telltale-7",
+            &[("User-Agent", "telltale-8")],
+        )
+        .await;
+    let events = r#"[{"site":"open","e":"good"},{"site":"open","partner":"unheard","e":"bad"}]"#;
+    collector.post("/e", &[], events).await;
+    viewer
+        .until(|text| {
+            text.matches("event: hit").count() == 4 && text.matches("event: refused").count() == 3
+        })
+        .await;
+
+    let hits = viewer.events("hit");
+    let shown = |at: usize, name: &str| hits[at][name].as_str().unwrap().to_owned();
+    assert_eq!(
+        [
+            shown(0, "kind"),
+            shown(0, "becomes"),
+            shown(0, "visitor"),
+            shown(0, "class"),
+            shown(0, "source")
+        ],
+        ["page_view", "row", "new", "phone", "default"]
+    );
+    assert!(shown(0, "place").ends_with("SE"), "{}", hits[0]);
+    assert!(shown(0, "permit").starts_with("store.measure"));
+    assert_eq!(
+        [
+            shown(1, "kind"),
+            shown(1, "becomes"),
+            shown(1, "partner"),
+            shown(1, "ad")
+        ],
+        ["impression", "row", "network", "spring · b1"]
+    );
+    assert_eq!([shown(2, "site"), shown(2, "becomes")], ["shut", "count"]);
+    assert_eq!(
+        (&hits[2]["place"], &hits[2]["page"]),
+        (&Value::Null, &Value::from(""))
+    );
+    assert_eq!([shown(3, "kind"), shown(3, "event")], ["event", "good"]);
+
+    let refused = viewer.events("refused");
+    let why: Vec<[&str; 3]> = refused
+        .iter()
+        .map(|one| ["reason", "site", "path"].map(|name| one[name].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        why,
+        [
+            ["site_unknown", "nowhere", "/p.gif"],
+            ["unknown_path", "", "/pixel.gif"],
+            ["partner_unknown", "open", "/e"],
+        ]
+    );
+    let value = seen.cookie().split_once('=').unwrap().1;
+    for hidden in ["telltale", "2.64.0.1", value] {
+        assert!(!viewer.text.contains(hidden), "{hidden} in {}", viewer.text);
+    }
+}
+
+#[tokio::test]
+async fn many_hits_are_sampled_and_a_viewer_that_does_not_read_holds_nothing_up() {
+    let collector = Collector::open().await;
+    let mut reading = Viewer::start(&collector).await;
+    let stalled = Viewer::start(&collector).await;
+    const HITS: usize = 3000;
+    let mut connection = TcpStream::connect(collector.http).await.unwrap();
+    let (mut from, mut to) = connection.split();
+    let long = "x".repeat(1500);
+    let request = format!(
+        "GET /p.gif?site=open&u=https://www.open.example/{long} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    );
+    let send = async {
+        for _ in 0..HITS {
+            to.write_all(request.as_bytes()).await.unwrap();
+        }
+    };
+    let read = async {
+        let mut text = Vec::new();
+        while text
+            .windows(15)
+            .filter(|some| *some == b"HTTP/1.1 200 OK")
+            .count()
+            < HITS
+        {
+            assert_ne!(from.read_buf(&mut text).await.unwrap(), 0);
+        }
+    };
+    tokio::time::timeout(PATIENCE, async { tokio::join!(send, read) })
+        .await
+        .expect("every hit is answered");
+    // What was not shown is told, once for each second.
+    let passed_over = |text: &str| {
+        text.split("\"passed_over\":")
+            .skip(1)
+            .filter_map(|rest| rest.split('}').next()?.parse::<usize>().ok())
+            .sum::<usize>()
+    };
+    reading
+        .until(|text| passed_over(text) + text.matches("event: hit").count() >= HITS)
+        .await;
+    let shown = reading.events("hit").len();
+    assert!((1..HITS / 2).contains(&shown), "{shown} of {HITS} shown");
+    drop(stalled);
+}
+
+#[tokio::test]
+async fn it_answers_to_its_own_names_to_a_few_viewers_and_never_on_the_public_listener() {
+    let collector = Collector::open().await;
+    let ask = async |path: &str, host: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        raw(collector.admin, request.as_bytes()).await
+    };
+    let page = ask("/", "127.0.0.1:9090").await;
+    assert_eq!(
+        (page.status, page.header("content-type")),
+        (200, "text/html; charset=utf-8")
+    );
+    assert!(
+        page.header("content-security-policy")
+            .starts_with("default-src 'none'; script-src 'sha256-")
+    );
+    assert!(page.body.contains("avtryck live"));
+    for path in ["/", "/live"] {
+        assert_eq!(ask(path, "evil.example").await.status, 403);
+        assert_eq!(collector.get(path, &[]).await.status, 404);
+    }
+    let mut viewers = Vec::new();
+    for _ in 0..8 {
+        viewers.push(Viewer::start(&collector).await);
+    }
+    assert_eq!(ask("/live", "localhost").await.status, 503);
+    drop(viewers.pop());
+    // The place is free once the collector has seen that the connection is closed.
+    let again = async { while ask_head(&collector).await != 200 {} };
+    tokio::time::timeout(PATIENCE, again).await.unwrap();
+}
+
+/// Opens a stream and leaves at once; the status that it got.
+async fn ask_head(collector: &Collector) -> u16 {
+    let mut stream = TcpStream::connect(collector.admin).await.unwrap();
+    stream
+        .write_all(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).await.unwrap();
+    str::from_utf8(&start[9..]).unwrap().parse().unwrap()
+}
