@@ -1,9 +1,9 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test chaos fuzz lint fetch fmt clean-data
+.PHONY: help run build test chaos fuzz bench bench-quick lint fetch fmt clean-data
 
 help: ## say what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
 
 run: ## install, fetch, build and start it with a demo site and a database of its own
 	@script/setup run
@@ -43,6 +43,19 @@ chaos: ## kill it, starve it, cut its connections: the tests of the promise with
 
 fuzz: ## give hostile bytes to each fuzz target, FUZZ_SECONDS (60) each; TARGETS="query chunk" for some
 	@script/fuzz $(TARGETS)
+
+BENCH_SEED ?= 1
+
+bench bench-quick:
+	@script/setup bench
+	@script/fetch rules test geodata
+	@cargo build --release --locked --bins -p avtryck -p loadtest
+	@target/release/bench --seed $(BENCH_SEED) $(BENCH)
+
+bench: BENCH = --report loadtest/RESULTS.md
+bench: ## measure what a hit costs, beside nginx and others (10 minutes; writes loadtest/RESULTS.md)
+bench-quick: BENCH = --quick
+bench-quick: ## the same table in 90 seconds
 
 fmt: ## format the code
 	@cargo fmt --all

@@ -5,6 +5,8 @@
 //! read to its end may or may not have been kept; that is for nobody to know, and it is not counted as
 //! either. Whoever compares with Postgres looks for each acknowledged name exactly once.
 
+pub mod corpus;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -214,9 +216,13 @@ fn request(plan: &Plan, number: u64) -> String {
     )
 }
 
-struct Reply {
-    status: u16,
-    closes: bool,
+/// What the head of a reply says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Its status.
+    pub status: u16,
+    /// No further request may follow on its connection.
+    pub closes: bool,
 }
 
 /// Sends a request and reads its whole reply.
@@ -231,14 +237,15 @@ async fn exchange(
         if stream.read_buf(buffer).await? == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
-        if let Some(reply) = parse(buffer) {
+        if let Some(reply) = reply(buffer) {
             return Ok(reply);
         }
     }
 }
 
 /// The reply, once all of it is there.
-fn parse(bytes: &[u8]) -> Option<Reply> {
+#[must_use]
+pub fn reply(bytes: &[u8]) -> Option<Reply> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(bytes.get(..end)?).ok()?;
     let mut lines = head.split("\r\n");
@@ -259,11 +266,11 @@ mod tests {
 
     #[test]
     fn a_reply_counts_once_all_of_it_is_there() {
-        let reply = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nConnection: close\r\n\r\nGIF";
-        for cut in 0..reply.len() {
-            assert!(parse(&reply[..cut]).is_none(), "{cut}");
+        let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nConnection: close\r\n\r\nGIF";
+        for cut in 0..bytes.len() {
+            assert!(reply(&bytes[..cut]).is_none(), "{cut}");
         }
-        let whole = parse(reply).expect("a whole reply");
+        let whole = reply(bytes).expect("a whole reply");
         assert_eq!((whole.status, whole.closes), (200, true));
     }
 }

@@ -1,0 +1,95 @@
+//! What a hit costs, here and with the alternatives, in one run on one machine.
+//!
+//! | name | contender |
+//! | --- | --- |
+//! | edge | the collector with a database that cannot be reached: decides, signs, syncs, answers |
+//! | collector | the collector with Postgres: the same, and rows |
+//! | floor | a bare hyper server that answers the GIF; and COPY of the collector's very rows from a file |
+//! | nginx | `empty_gif`, `userid`, buffered access log |
+//! | nginx-copy | the same with `geoip2`, its log loaded by `\copy` once a second |
+//! | nginx-rsyslog | nginx -> rsyslog -> Postgres, an insert a hit |
+//!
+//! Each round measures all of them in turn, so that what changes on the machine meanwhile meets all alike;
+//! ratios are taken within a round, and the median of the rounds is what counts. Who is not measured is
+//! idle. All share one Postgres: the collector's embedded one, with its settings.
+
+mod carriers;
+mod collector;
+mod cost;
+mod figures;
+mod floor;
+mod nginx;
+mod open_loop;
+mod plot;
+mod postgres;
+mod process;
+mod report;
+mod rounds;
+mod usage;
+mod wrk;
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures what a hit costs, beside the alternatives.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Fewer and shorter rounds: 90 s in all.
+    #[arg(long)]
+    quick: bool,
+    /// One round of a second each: to see that it works.
+    #[arg(long, conflicts_with = "quick")]
+    trial: bool,
+    /// The seed of the requests.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where to write the report; its plot goes beside it.
+    #[arg(long)]
+    report: Option<std::path::PathBuf>,
+    #[arg(long, hide = true)]
+    floor: Option<SocketAddr>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(address) = arguments.floor {
+        return Ok(floor::serve(address)?);
+    }
+    let plan = if arguments.trial {
+        rounds::Plan::TRIAL
+    } else if arguments.quick {
+        rounds::Plan::QUICK
+    } else {
+        rounds::Plan::FULL
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let figures = runtime.block_on(rounds::run(&plan, arguments.seed))?;
+    let report = report::Report::of(&figures, &plan)?;
+    print(&report.terminal());
+    if let Some(path) = arguments.report {
+        std::fs::write(&path, report.markdown())?;
+        std::fs::write(path.with_extension("svg"), plot::svg(&figures.course))?;
+    }
+    Ok(())
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "this is what the command was asked for"
+)]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+/// Says what goes on, to whoever waits.
+#[expect(clippy::print_stderr, reason = "the report goes to the other output")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
