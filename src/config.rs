@@ -85,6 +85,7 @@ pub struct Paths {
     pub impression: String,
     pub click: String,
     pub consent: String,
+    pub privacy: String,
     pub tag: String,
 }
 
@@ -378,19 +379,26 @@ impl Config {
             "partner.key",
             self.partners.iter().map(|partner| &partner.key),
         );
-        once(
-            reader,
-            "path",
-            [
-                &paths.pixel,
-                &paths.event,
-                &paths.id,
-                &paths.impression,
-                &paths.click,
-                &paths.consent,
-                &paths.tag,
-            ],
-        );
+        let all = [
+            &paths.pixel,
+            &paths.event,
+            &paths.id,
+            &paths.impression,
+            &paths.click,
+            &paths.consent,
+            &paths.privacy,
+            &paths.tag,
+        ];
+        once(reader, "path", all);
+        let lies_below = |path: &&String| {
+            let rest = path.strip_prefix(&paths.privacy);
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        if let Some(path) = all.into_iter().find(lies_below) {
+            reader.error(&format!(
+                "path.privacy: {path} lies below it, where its forms are; another path would be right"
+            ));
+        }
         once(
             reader,
             "cookie.keys, the ID",

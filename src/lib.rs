@@ -22,6 +22,7 @@ pub mod consent;
 pub mod enrich;
 pub mod hit;
 pub mod http;
+pub mod inquiry;
 pub mod jobs;
 pub mod loader;
 pub mod metrics;

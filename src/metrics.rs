@@ -21,19 +21,23 @@ pub enum Endpoint {
     Impression,
     Click,
     Consent,
+    Privacy,
+    PrivacyForm,
     Tag,
     Demo,
     Unknown,
 }
 
 impl Endpoint {
-    const ALL: [(Endpoint, &'static str); 9] = [
+    const ALL: [(Endpoint, &'static str); 11] = [
         (Endpoint::Pixel, "pixel"),
         (Endpoint::Event, "event"),
         (Endpoint::Id, "id"),
         (Endpoint::Impression, "impression"),
         (Endpoint::Click, "click"),
         (Endpoint::Consent, "consent"),
+        (Endpoint::Privacy, "privacy"),
+        (Endpoint::PrivacyForm, "privacy_form"),
         (Endpoint::Tag, "tag"),
         (Endpoint::Demo, "demo"),
         (Endpoint::Unknown, "unknown"),
@@ -88,6 +92,16 @@ pub enum Reason {
     ClickSignature,
     /// A click's signature has ended, and the target's host is not on the site's list.
     ClickExpired,
+    /// A form's body is not one of this page's.
+    Form,
+    /// A form was made for another visitor.
+    Token,
+    /// The privacy page was asked for by a frame or a script.
+    Framed,
+    /// Too many ask for what is held.
+    Busy,
+    /// Postgres does not tell what is held.
+    DatabaseAway,
     /// The spool has no room.
     SpoolFull,
     /// The spool could not be written.
@@ -100,7 +114,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Reason; 22] = [
+    pub const ALL: [Reason; 27] = [
         Reason::UnknownPath,
         Reason::Method,
         Reason::UriTooLong,
@@ -119,6 +133,11 @@ impl Reason {
         Reason::ClickHost,
         Reason::ClickSignature,
         Reason::ClickExpired,
+        Reason::Form,
+        Reason::Token,
+        Reason::Framed,
+        Reason::Busy,
+        Reason::DatabaseAway,
         Reason::SpoolFull,
         Reason::SpoolFailed,
         Reason::HitTooLarge,
@@ -147,6 +166,11 @@ impl Reason {
             Reason::ClickHost => "click_host",
             Reason::ClickSignature => "click_signature",
             Reason::ClickExpired => "click_expired",
+            Reason::Form => "form",
+            Reason::Token => "token",
+            Reason::Framed => "framed",
+            Reason::Busy => "busy",
+            Reason::DatabaseAway => "database_away",
             Reason::SpoolFull => "spool_full",
             Reason::SpoolFailed => "spool_failed",
             Reason::HitTooLarge => "hit_too_large",
@@ -192,6 +216,13 @@ impl Reason {
                 "the signature does not fit: sign the query as it is sent, up to &sig=, with a key of click.keys"
             }
             Reason::ClickExpired => "the signed click URL has expired: sign a new one",
+            Reason::Form => "a form of the privacy page that is not as the page made it",
+            Reason::Token => "a form of the privacy page for another visitor: load the page again",
+            Reason::Framed => "the privacy page is shown in no frame and to no script: link to it",
+            Reason::Busy => "too many ask the privacy page what is held",
+            Reason::DatabaseAway => {
+                "Postgres does not tell the privacy page what is held: look at the log"
+            }
             Reason::SpoolFull => {
                 "the spool is full: Postgres has been away for long, or spool.max_bytes is small"
             }
@@ -203,8 +234,8 @@ impl Reason {
 }
 
 /// Statuses that replies have; another one counts under 0.
-const STATUSES: [u16; 14] = [
-    200, 204, 302, 304, 400, 403, 404, 405, 408, 413, 414, 415, 503, 0,
+const STATUSES: [u16; 15] = [
+    200, 204, 302, 303, 304, 400, 403, 404, 405, 408, 413, 414, 415, 503, 0,
 ];
 
 /// The handles of all metrics.

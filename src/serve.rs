@@ -2,7 +2,10 @@
 //! is answered is safe; the edge next, which needs nothing else; Postgres last and behind the edge's
 //! back. The stop goes the other way: edge, spool, loader, Postgres.
 
+mod answer;
+
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +27,7 @@ use crate::enrich::{self, Sources, Tables};
 use crate::http::admin::{self, Status};
 use crate::http::board::{self, Board};
 use crate::http::{self, Edge, Listener, Spools};
+use crate::inquiry;
 use crate::jobs;
 use crate::loader::{Loader, Progress};
 use crate::metrics::Metrics;
@@ -125,6 +129,7 @@ async fn run(
 
     let (live, board) = live_view(&config, &tables);
     let (drain, draining) = watch::channel(false);
+    let (inquirer, inquiries) = inquiry::queue();
     let edge = Arc::new(Edge::new(
         config,
         keyring,
@@ -132,17 +137,11 @@ async fn run(
         Arc::clone(&metrics),
         database.psql(),
         live,
+        inquirer,
     ));
     let threads = start_edge(&edge, &spools, listener, &draining)?;
     tokio::task::spawn_local(admin::serve(admin, status, board));
-    tracing::info!(http = %addresses.0, admin = %addresses.1, "listening");
-    if database.psql().is_some() {
-        tracing::info!(
-            "the demo page is http://{}/demo, what arrives shows live at http://{}/",
-            addresses.0,
-            addresses.1
-        );
-    }
+    tell(addresses, database.psql().is_some());
 
     let (stop, stopping) = watch::channel(false);
     let loading = tokio::task::spawn_local({
@@ -154,6 +153,7 @@ async fn run(
         }
     });
     tokio::task::spawn_local(work(Arc::clone(&database), jobs, Arc::clone(&metrics)));
+    tokio::task::spawn_local(answer::run(Arc::clone(&database), inquiries));
 
     while let Event::Reload = signals.next().await {
         reload(&tables, sources.clone(), &metrics).await;
@@ -179,6 +179,16 @@ async fn run(
     database.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Says where it listens.
+fn tell((http, admin): (SocketAddr, SocketAddr), has_demo: bool) {
+    tracing::info!(%http, %admin, "listening");
+    if has_demo {
+        tracing::info!(
+            "the demo page is http://{http}/demo, what arrives shows live at http://{admin}/"
+        );
+    }
 }
 
 fn open_spools(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Spools> {

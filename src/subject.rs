@@ -151,6 +151,23 @@ pub struct Held {
     pub ads_clicked: u64,
     /// The last hits, the newest first; as many as were asked for.
     pub last: Vec<HeldHit>,
+    /// The ads that were shown or clicked last, the newest first; as many as were asked for.
+    pub ads: Vec<HeldAd>,
+}
+
+/// An ad as its visitor is shown it; empty texts mean that its hits named none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the first three are columns of `hit_detail`")]
+pub struct HeldAd {
+    pub partner: String,
+    pub campaign: String,
+    pub creative: String,
+    /// How often it was shown.
+    pub seen: u64,
+    /// How often it was clicked.
+    pub clicked: u64,
+    /// When either happened last.
+    pub last_at: UnixMicros,
 }
 
 /// A hit as its visitor is shown it; empty texts mean that nothing is held. The names are those of

@@ -57,6 +57,12 @@ impl Keyring {
     /// The visitor of a cookie's value, if it is to be believed at `now`.
     #[must_use]
     pub fn verify(&self, value: &str, now: UnixMicros) -> Option<VisitorId> {
+        self.read(value, now).map(|known| known.visitor)
+    }
+
+    /// The same, with the time at which the ID was made.
+    #[must_use]
+    pub fn read(&self, value: &str, now: UnixMicros) -> Option<Known> {
         let mut bytes = [0; VALUE_BYTES];
         let length = URL_SAFE_NO_PAD.decode_slice(value, &mut bytes).ok()?;
         if length != VALUE_BYTES {
@@ -70,9 +76,31 @@ impl Keyring {
             .chain_update(signed)
             .verify_truncated_left(mac)
             .ok()?;
-        let age = now.seconds() - i64::from(u32::from_be_bytes(*made_at));
-        let fresh = (-SKEW_SECONDS..self.age_seconds_max).contains(&age);
-        Some(VisitorId(id.try_into().ok()?)).filter(|_| fresh)
+        let made_at = i64::from(u32::from_be_bytes(*made_at));
+        let fresh = (-SKEW_SECONDS..self.age_seconds_max).contains(&(now.seconds() - made_at));
+        let known = Known {
+            visitor: VisitorId(id.try_into().ok()?),
+            made_at: UnixMicros(made_at * 1_000_000),
+        };
+        Some(known).filter(|_| fresh)
+    }
+
+    /// What a form carries that is for a visitor: the first 96 bits of HMAC-SHA-256 over `avtryck visitor 1`,
+    /// `form` and the visitor's ID, in base64url. No cookie's value is a MAC over so many bytes.
+    #[must_use]
+    pub fn form_token(&self, visitor: VisitorId) -> Option<String> {
+        let (_, key) = self.keys.first()?;
+        let mac = form_mac(key, visitor).finalize().into_bytes();
+        Some(URL_SAFE_NO_PAD.encode(mac.get(..MAC_BYTES)?))
+    }
+
+    /// Whether a token is a form's for that visitor.
+    #[must_use]
+    pub fn is_form_token(&self, visitor: VisitorId, token: &str) -> bool {
+        let mut mac = [0; MAC_BYTES];
+        let length = URL_SAFE_NO_PAD.decode_slice(token, &mut mac);
+        let verifies = |key| form_mac(key, visitor).verify_truncated_left(&mac).is_ok();
+        length == Ok(MAC_BYTES) && self.keys.iter().any(|(_, key)| verifies(key))
     }
 
     /// The value of a cookie that names `visitor`, made at `now`.
@@ -87,6 +115,19 @@ impl Keyring {
         value.extend_from_slice(mac.get(..MAC_BYTES)?);
         Some(URL_SAFE_NO_PAD.encode(value))
     }
+}
+
+fn form_mac(key: &Hmac<Sha256>, visitor: VisitorId) -> Hmac<Sha256> {
+    key.clone().chain_update(b"form").chain_update(visitor.0)
+}
+
+/// A visitor as their cookie names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The ID.
+    pub visitor: VisitorId,
+    /// When it was made, to the second.
+    pub made_at: UnixMicros,
 }
 
 /// Where a cookie is set.
@@ -184,6 +225,21 @@ mod tests {
             old.verify(&both.sign(visitor, NOW).expect("a key signs"), NOW),
             None
         );
+    }
+
+    #[test]
+    fn a_form_is_for_the_visitor_that_it_was_made_for_whichever_key_is_the_first() {
+        let old = ring(&[(1, &[1; 32])]);
+        let both = ring(&[(2, &[2; 32]), (1, &[1; 32])]);
+        let visitor = VisitorId([9; 16]);
+        let token = old.form_token(visitor).expect("a key signs");
+        assert_eq!(token.len(), 16);
+        assert!(old.is_form_token(visitor, &token) && both.is_form_token(visitor, &token));
+        assert!(!both.is_form_token(VisitorId([8; 16]), &token));
+        assert!(!ring(&[(1, &[3; 32])]).is_form_token(visitor, &token));
+        for other in ["", "A", &token[..15], &token[4..], &format!("{token}AAAA")] {
+            assert!(!both.is_form_token(visitor, other), "{other}");
+        }
     }
 
     #[test]

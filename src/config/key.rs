@@ -49,7 +49,7 @@ pub(super) fn http(s: &mut Section<'_>) -> Http {
 }
 
 pub(super) fn paths(s: &mut Section<'_>) -> Paths {
-    let right = "a path such as /p.gif that is not one of /cb/ /demo /privacy /sync/";
+    let right = "a path such as /p.gif that is not one of /cb/ /demo /sync/";
     let mut take = |name: &str, default: &str| s.take(name, default, right, value::endpoint);
     Paths {
         pixel: take("pixel", "/p.gif"),
@@ -58,6 +58,7 @@ pub(super) fn paths(s: &mut Section<'_>) -> Paths {
         impression: take("impression", "/i.gif"),
         click: take("click", "/c"),
         consent: take("consent", "/consent"),
+        privacy: take("privacy", "/privacy"),
         tag: take("tag", "/tag.js"),
     }
 }

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::DatabaseUrl;
 
 /// Paths that endpoints have for good, or will.
-const FIXED_PATHS: [&str; 4] = ["/cb", "/demo", "/privacy", "/sync"];
+const FIXED_PATHS: [&str; 3] = ["/cb", "/demo", "/sync"];
 
 /// What the standard library can parse.
 pub(super) fn parsed<T: FromStr>(text: &str) -> Option<T> {

@@ -67,21 +67,25 @@ pub(crate) async fn answer(
 /// Refuses a change that does not come from a page of the site or of the collector itself.
 pub(crate) fn check_origin(request: &Request<'_>, site: &Site) -> Result<(), Refusal> {
     let origin = request.headers.origin.ok_or(Refusal(Reason::Origin))?;
+    if is_own_origin(request, origin) || cors::is_known(std::slice::from_ref(site), origin) {
+        Ok(())
+    } else {
+        Err(Refusal(Reason::Origin))
+    }
+}
+
+/// Whether an origin is the collector's, as this request reached it.
+pub(crate) fn is_own_origin(request: &Request<'_>, origin: &str) -> bool {
     let own = match origin.split_once("://") {
         // A proxy in front may have ended TLS, so https need not be seen here; http must be.
         Some(("https", host)) => Some(host),
         Some(("http", host)) if !request.is_secure() => Some(host),
         _ => None,
     };
-    let is_own = own.is_some_and(|own| {
+    own.is_some_and(|own| {
         let host = request.headers.host.unwrap_or_default();
         !own.is_empty() && own.eq_ignore_ascii_case(host)
-    });
-    if is_own || cors::is_known(std::slice::from_ref(site), origin) {
-        Ok(())
-    } else {
-        Err(Refusal(Reason::Origin))
-    }
+    })
 }
 
 /// The permit that a body names: an object of flags, each true or false.

@@ -17,6 +17,7 @@ mod instruction;
 mod listener;
 mod live;
 mod pixel;
+mod privacy;
 mod refusal;
 mod reply;
 mod router;
@@ -34,6 +35,7 @@ pub use refusal::Refusal;
 use crate::config::Config;
 use crate::consent::Strings;
 use crate::hit::VisitorId;
+use crate::inquiry::Inquirer;
 use crate::metrics::Metrics;
 use crate::spool::{Appender, Spool};
 use crate::visitor::Keyring;
@@ -54,6 +56,8 @@ pub struct Edge {
     pub(crate) live: Arc<Live>,
     /// Consent strings that were read.
     pub(crate) strings: Strings,
+    /// Where the privacy page asks what is held.
+    pub(crate) inquirer: Inquirer,
     scripts: tag::Scripts,
 }
 
@@ -67,6 +71,7 @@ impl Edge {
         metrics: Arc<Metrics>,
         demo_psql: Option<Arc<OnceLock<String>>>,
         live: Arc<Live>,
+        inquirer: Inquirer,
     ) -> Edge {
         let scripts = tag::Scripts::new(&config);
         Edge {
@@ -77,6 +82,7 @@ impl Edge {
             demo_psql,
             live,
             strings: Strings::default(),
+            inquirer,
             scripts,
         }
     }

@@ -24,6 +24,7 @@ impl Refusal {
             | Reason::SiteUnknown
             | Reason::PartnerUnknown
             | Reason::BodyBroken
+            | Reason::Form
             | Reason::Json
             | Reason::ClickTarget
             | Reason::ClickHost
@@ -32,10 +33,12 @@ impl Refusal {
             Reason::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Reason::BodyTooLarge | Reason::HitTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Reason::BodySlow => StatusCode::REQUEST_TIMEOUT,
-            Reason::Origin => StatusCode::FORBIDDEN,
-            Reason::SpoolFull | Reason::SpoolFailed | Reason::Stopping => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Reason::Origin | Reason::Token | Reason::Framed => StatusCode::FORBIDDEN,
+            Reason::Busy
+            | Reason::DatabaseAway
+            | Reason::SpoolFull
+            | Reason::SpoolFailed
+            | Reason::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 

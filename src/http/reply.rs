@@ -1,14 +1,21 @@
 //! Replies: the GIF, the empty one, JSON, and the headers that all of them carry.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Frame};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
+use tokio::sync::mpsc;
+
 use super::Refusal;
+use crate::inquiry::Piece;
 
 /// A reply.
-pub(crate) type Reply = Response<Full<Bytes>>;
+pub(crate) type Reply = Response<Either<Full<Bytes>, Pieces>>;
 
 /// A transparent GIF of one pixel, 43 bytes: header, screen of two colours, transparency, image.
 pub(crate) const GIF: &[u8; 43] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
@@ -70,7 +77,7 @@ fn gif(status: StatusCode) -> Reply {
 
 /// A reply without a body that is not to be kept.
 pub(crate) fn empty(status: StatusCode) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::new()));
+    let mut reply = Response::new(Either::Left(Full::default()));
     *reply.status_mut() = status;
     reply.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     reply
@@ -79,7 +86,7 @@ pub(crate) fn empty(status: StatusCode) -> Reply {
 /// A reply with a body that is not to be kept.
 pub(crate) fn with_body(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
     let mut reply = empty(status);
-    *reply.body_mut() = Full::new(body);
+    *reply.body_mut() = Either::Left(Full::new(body));
     reply
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -122,6 +129,50 @@ fn page(status: StatusCode, refusal: Refusal) -> Reply {
     reply
 }
 
+/// A reply whose body arrives behind its first piece, and is not to be kept.
+pub(crate) fn in_pieces(
+    content_type: &'static str,
+    first: Bytes,
+    rest: mpsc::Receiver<Piece>,
+) -> Reply {
+    let mut reply = with_body(StatusCode::OK, content_type, Bytes::new());
+    *reply.body_mut() = Either::Right(Pieces {
+        first: Some(first),
+        rest,
+    });
+    reply
+}
+
+/// A body in pieces. One that stops before its end is cut off, so that no client takes it for whole.
+pub(crate) struct Pieces {
+    first: Option<Bytes>,
+    rest: mpsc::Receiver<Piece>,
+}
+
+/// A body stopped before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the body stopped before its end")]
+pub(crate) struct CutOff;
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = CutOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        Poll::Ready(match ready!(self.rest.poll_recv(cx)) {
+            Some(Piece::Bytes(bytes)) => Some(Ok(Frame::data(bytes))),
+            Some(Piece::End) => None,
+            None => Some(Err(CutOff)),
+        })
+    }
+}
+
 /// The reply to a refused request: what a pixel gets is a GIF all the same, so that no page shows a
 /// broken image.
 pub(crate) fn refused(refusal: Refusal, shape: Shape) -> Reply {
@@ -135,6 +186,13 @@ pub(crate) fn refused(refusal: Refusal, shape: Shape) -> Reply {
             Bytes::from(format!("{}\n", refusal.0.name())),
         ),
     };
+    tell(&mut reply, refusal);
+    reply
+}
+
+/// Says in a reply's headers why the request was refused.
+pub(crate) fn tell(reply: &mut Reply, refusal: Refusal) {
+    let status = reply.status();
     let headers = reply.headers_mut();
     headers.insert(REFUSAL, HeaderValue::from_static(refusal.0.name()));
     if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -143,5 +201,4 @@ pub(crate) fn refused(refusal: Refusal, shape: Shape) -> Reply {
     if refusal.closes() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    reply
 }

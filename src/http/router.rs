@@ -6,7 +6,7 @@ use hyper::{Method, Request as HttpRequest, Version};
 
 use super::collect::Request;
 use super::reply::{self, Reply, Shape};
-use super::{Peer, Refusal, Worker, click, consent, cors, demo, event, id, pixel, tag};
+use super::{Peer, Refusal, Worker, click, consent, cors, demo, event, id, pixel, privacy, tag};
 use crate::clock;
 use crate::config::Config;
 use crate::hit::Kind;
@@ -23,13 +23,16 @@ fn endpoint(config: &Config, demo: bool, path: &str) -> Endpoint {
         (&paths.click, Endpoint::Click),
         (&paths.id, Endpoint::Id),
         (&paths.consent, Endpoint::Consent),
+        (&paths.privacy, Endpoint::Privacy),
         (&paths.tag, Endpoint::Tag),
     ] {
         if path == known {
             return endpoint;
         }
     }
-    if demo && path == "/demo" {
+    if privacy::Form::of(config, path).is_some() {
+        Endpoint::PrivacyForm
+    } else if demo && path == "/demo" {
         Endpoint::Demo
     } else {
         Endpoint::Unknown
@@ -40,6 +43,7 @@ fn methods(endpoint: Endpoint) -> &'static str {
     match endpoint {
         Endpoint::Event => "POST, OPTIONS",
         Endpoint::Consent => "GET, HEAD, POST, DELETE, OPTIONS",
+        Endpoint::PrivacyForm => "POST, OPTIONS",
         _ => "GET, HEAD, OPTIONS",
     }
 }
@@ -76,6 +80,8 @@ pub(crate) async fn route(
     // A visitor's choice is the business of that site's pages alone.
     let sites = match endpoint {
         Endpoint::Consent => request.site_of(query).map_or(&[][..], std::slice::from_ref),
+        // No other page may read what is held.
+        Endpoint::Privacy | Endpoint::PrivacyForm => &[],
         _ => &edge.config.sites,
     };
     let answer = match check(&parts, &headers, endpoint) {
@@ -97,6 +103,9 @@ pub(crate) async fn route(
                 Endpoint::Id => id::answer(&request, query, record),
                 Endpoint::Consent => {
                     consent::answer(worker, &request, query, &parts.method, body).await
+                }
+                Endpoint::Privacy | Endpoint::PrivacyForm => {
+                    Ok(privacy::answer(worker, &request, &parts, body).await)
                 }
                 Endpoint::Tag => tag::answer(&request, query),
                 Endpoint::Demo => Ok(demo::answer(edge)),

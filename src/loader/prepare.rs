@@ -271,3 +271,40 @@ pub(super) fn keep(payload: &[u8], client_ip: ClientIp) -> Vec<u8> {
         _ => hit::without_client_ip(payload),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixMicros;
+    use crate::hit::Kind;
+
+    #[test]
+    fn postgres_gets_of_an_address_what_the_configuration_says_also_where_a_hit_is_set_aside() {
+        for (ip, truncated) in [
+            ("203.0.113.77", "203.0.113.0/24"),
+            ("255.255.255.255", "255.255.255.0/24"),
+            ("2001:db8:abcd:12:3456:789a:bcde:f012", "2001:db8:abcd::/48"),
+            ("::1", "::/48"),
+        ] {
+            let ip: IpAddr = ip.parse().expect("an address");
+            let truncated: IpNet = truncated.parse().expect("a network");
+            let mut hit = Hit::new(UnixMicros(0), Kind::PageView, "shop");
+            hit.client_ip = Some(ip);
+            let mut payload = Vec::new();
+            hit.encode(&mut payload);
+            for (config, shortened, kept) in [
+                (ClientIp::None, None, None),
+                (
+                    ClientIp::Truncated,
+                    Some(truncated),
+                    Some(truncated.network()),
+                ),
+                (ClientIp::Full, Some(IpNet::from(ip)), Some(ip)),
+            ] {
+                assert_eq!(shorten(ip, config), shortened);
+                let set_aside = keep(&payload, config);
+                assert_eq!(Hit::decode(&set_aside).map(|hit| hit.client_ip), Ok(kept));
+            }
+        }
+    }
+}

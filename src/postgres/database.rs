@@ -58,6 +58,27 @@ impl Database {
         Ok(client)
     }
 
+    /// Connects to a server that runs already, without looking at its schema: for questions that are not
+    /// worth a wait.
+    ///
+    /// # Errors
+    /// Where Postgres does not run or cannot be reached.
+    pub async fn reach_running(&self) -> anyhow::Result<Client> {
+        let config = match self {
+            Database::Url(config) => Box::clone(config),
+            Database::Embedded { server, .. } => {
+                let server = server
+                    .try_lock()
+                    .context("the embedded Postgres is starting")?;
+                let running = server
+                    .as_ref()
+                    .context("the embedded Postgres does not run")?;
+                Box::new(running.config())
+            }
+        };
+        Ok(connect(&config).await?)
+    }
+
     async fn reach(&self) -> anyhow::Result<Client> {
         match self {
             Database::Url(config) => connect(config).await.context("connecting to Postgres"),

@@ -20,7 +20,7 @@ use tokio_postgres::{Client, Error, GenericClient, Row};
 use super::uuid::Uuid;
 use crate::clock::UnixMicros;
 use crate::hit::{self, Hit, VisitorId};
-use crate::subject::{Held, HeldHit, Subject};
+use crate::subject::{Held, HeldAd, HeldHit, Subject};
 
 /// A table that holds IDs, or hashes of them.
 struct Table {
@@ -93,7 +93,7 @@ impl<'s> Wanted<'s> {
     }
 }
 
-/// What is held about a visitor, in short, with their last hits.
+/// What is held about a visitor, in short, with their last hits and ads.
 ///
 /// # Errors
 /// Where Postgres fails.
@@ -106,6 +106,9 @@ pub async fn held(client: &Client, visitor: VisitorId, last_max: usize) -> Resul
     let last = client
         .query(include_str!("subject/last.sql"), &[&visitor, &limit])
         .await?;
+    let ads = client
+        .query(include_str!("subject/ads.sql"), &[&visitor, &limit])
+        .await?;
     let number = |column: &str| sum.try_get(column).map(i64::cast_unsigned);
     let first_at: Option<i64> = sum.try_get("first_at")?;
     Ok(Held {
@@ -114,14 +117,30 @@ pub async fn held(client: &Client, visitor: VisitorId, last_max: usize) -> Resul
         ads_seen: number("ads_seen")?,
         ads_clicked: number("ads_clicked")?,
         last: last.iter().map(held_hit).collect::<Result<_, Error>>()?,
+        ads: ads.iter().map(held_ad).collect::<Result<_, Error>>()?,
+    })
+}
+
+/// A text of a row, empty where it is null.
+fn text(row: &Row, column: &str) -> Result<String, Error> {
+    let text: Option<String> = row.try_get(column)?;
+    Ok(text.unwrap_or_default())
+}
+
+fn held_ad(row: &Row) -> Result<HeldAd, Error> {
+    let number = |column: &str| row.try_get(column).map(i64::cast_unsigned);
+    Ok(HeldAd {
+        partner: text(row, "partner")?,
+        campaign: text(row, "campaign")?,
+        creative: text(row, "creative")?,
+        seen: number("seen")?,
+        clicked: number("clicked")?,
+        last_at: UnixMicros(row.try_get("last_at")?),
     })
 }
 
 fn held_hit(row: &Row) -> Result<HeldHit, Error> {
-    let text = |column: &str| {
-        row.try_get::<_, Option<String>>(column)
-            .map(Option::unwrap_or_default)
-    };
+    let text = |column: &str| text(row, column);
     Ok(HeldHit {
         received_at: UnixMicros(row.try_get("received_at")?),
         kind: text("kind")?,

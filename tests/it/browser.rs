@@ -7,6 +7,7 @@
 
 mod live;
 mod pages;
+mod privacy;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -91,6 +92,16 @@ struct Browser {
 
 impl Browser {
     async fn start() -> Browser {
+        Browser::start_with(json!({})).await
+    }
+
+    /// One whose pages run no scripts.
+    async fn without_scripts() -> Browser {
+        Browser::start_with(json!({ "profile.managed_default_content_settings.javascript": 2 }))
+            .await
+    }
+
+    async fn start_with(preferences: Value) -> Browser {
         let driver = Driver::start();
         let profile = tempfile::tempdir().expect("a directory for the profile");
         let profile_arg = format!("--user-data-dir={}", profile.path().display());
@@ -103,6 +114,7 @@ impl Browser {
                 "--user-agent=Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36",
                 profile_arg,
             ],
+            "prefs": preferences,
         });
         let capabilities = [("goog:chromeOptions".to_owned(), options)]
             .into_iter()
@@ -131,6 +143,12 @@ impl Browser {
             .await
             .expect("the button is there");
         button.click().await.expect("the button can be clicked");
+    }
+
+    async fn click_link(&self, text: &str) {
+        let link = self.client.find(Locator::LinkText(text)).await;
+        let link = link.expect("the link is there");
+        link.click().await.expect("the link can be clicked");
     }
 
     async fn run(&self, script: &str) -> Value {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{Collector, consent_string};
+use crate::support::{Collector, SITES, config, consent_string, tempdir};
 
 /// Everything that a refused hit could be known by, in one request; consent strings come on top.
 const TELLTALES: [&str; 11] = [
@@ -84,7 +84,9 @@ pub(crate) fn visitor_of(cookie: &str) -> [u8; 16] {
 
 #[tokio::test]
 async fn without_a_permit_a_hit_is_a_count_and_nothing_else_anywhere() {
-    let collector = Collector::open().await;
+    let dir = tempdir();
+    std::fs::write(dir.path().join("avtryck.toml"), config(dir.path(), SITES)).unwrap();
+    let collector = Collector::start_logging(dir, "debug").await;
     let cookie = collector
         .get("/id?site=open", &[])
         .await
@@ -185,6 +187,11 @@ async fn leaves_no_trace(collector: Collector, mut texts: Vec<String>, cookie: &
     );
     let (status, dir, log) = collector.stop().await;
     assert!(status.success());
+    assert!(
+        holds(&dir.path().join("spool"), b"spring"),
+        "what was permitted is still in the spool"
+    );
+    assert!(log.contains("DEBUG"), "the log tells what it can");
     let visitor = visitor_of(cookie);
     let uuid = hex(&visitor);
     texts.push(cookie.split_once('=').unwrap().1.to_owned());

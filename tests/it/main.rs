@@ -21,6 +21,7 @@ mod live;
 mod load;
 mod loading;
 mod operation;
+mod privacy;
 mod supply;
 mod support;
 #[path = "../../fuzz/src/lib.rs"]

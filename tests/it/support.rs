@@ -130,7 +130,13 @@ impl Collector {
 
     /// Starts one in a directory that holds its configuration already.
     pub(crate) async fn start_in(dir: tempfile::TempDir) -> Collector {
+        Collector::start_logging(dir, "info").await
+    }
+
+    /// The same with a level of its log.
+    pub(crate) async fn start_logging(dir: tempfile::TempDir, level: &str) -> Collector {
         let mut child = command(&["serve"])
+            .env("AVTRYCK_LOG", level)
             .env("AVTRYCK_CONFIG", dir.path().join("avtryck.toml"))
             .stderr(Stdio::piped())
             .kill_on_drop(true)

@@ -1,0 +1,435 @@
+//! What the page says, in each of its languages.
+
+/// A language that the page speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Language {
+    Swedish,
+    English,
+}
+
+impl Language {
+    pub(super) const ALL: [Language; 2] = [Language::Swedish, Language::English];
+
+    /// The tag of BCP 47.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Language::Swedish => "sv",
+            Language::English => "en",
+        }
+    }
+
+    /// The language's name for itself.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Language::Swedish => "Svenska",
+            Language::English => "English",
+        }
+    }
+
+    pub(super) fn text(self) -> &'static Text {
+        match self {
+            Language::Swedish => &SWEDISH,
+            Language::English => &ENGLISH,
+        }
+    }
+
+    /// The language of that tag, whatever its region.
+    pub(super) fn named(tag: &str) -> Option<Language> {
+        let primary = tag.split('-').next().unwrap_or_default();
+        Language::ALL
+            .into_iter()
+            .find(|language| primary.eq_ignore_ascii_case(language.code()))
+    }
+
+    /// The language that an `Accept-Language` header (RFC 9110, section 12.5.4) likes best of those that
+    /// there are; English where it names none of them, as most who read neither know some.
+    pub(super) fn accepted(header: &str) -> Language {
+        let mut best = (Language::English, 0.0);
+        for range in header.split(',') {
+            let (tag, weight) = range.split_once(';').unwrap_or((range, "q=1"));
+            let weight = weight.trim().strip_prefix("q=");
+            let weight: f32 = weight.and_then(|text| text.parse().ok()).unwrap_or(0.0);
+            if let Some(language) = Language::named(tag.trim())
+                && weight > best.1
+            {
+                best = (language, weight);
+            }
+        }
+        best.0
+    }
+}
+
+/// Puts a value in the place of `{}`.
+pub(super) fn fill(text: &str, value: &str) -> String {
+    text.replacen("{}", value, 1)
+}
+
+/// Every text of the page; `{}` is filled in.
+pub(super) struct Text {
+    pub(super) title: &'static str,
+    pub(super) language: &'static str,
+    pub(super) lead: &'static str,
+    pub(super) why: &'static str,
+    pub(super) why_intro: &'static str,
+    pub(super) cookies: &'static str,
+    /// The name of the visitor cookie, then that of the choice cookie.
+    pub(super) cookies_why: &'static str,
+    pub(super) visits: &'static str,
+    pub(super) visits_why: &'static str,
+    pub(super) ads: &'static str,
+    pub(super) ads_why: &'static str,
+    pub(super) place: &'static str,
+    pub(super) place_why: &'static str,
+    /// What is stored of the address: nothing, a part, all.
+    pub(super) address: [&'static str; 3],
+    pub(super) device: &'static str,
+    pub(super) device_why: &'static str,
+    pub(super) partner_id: &'static str,
+    pub(super) partner_id_why: &'static str,
+    pub(super) stored: &'static str,
+    pub(super) no_cookie: &'static str,
+    pub(super) nothing: &'static str,
+    pub(super) number: &'static str,
+    pub(super) made: &'static str,
+    /// How long ago: today, yesterday, a number of days.
+    pub(super) ago: [&'static str; 3],
+    pub(super) hits: &'static str,
+    /// One in all; how many are shown, of how many in all.
+    pub(super) hits_shown: &'static str,
+    pub(super) kinds: [(&'static str, &'static str); 6],
+    pub(super) devices: [(&'static str, &'static str); 9],
+    /// Shown once, shown a number of times, and the same for clicks.
+    pub(super) seen: [&'static str; 2],
+    pub(super) clicked: [&'static str; 2],
+    pub(super) ad_without_name: &'static str,
+    pub(super) choose: &'static str,
+    /// What is allowed, and why.
+    pub(super) now: &'static str,
+    pub(super) now_nothing: &'static str,
+    /// What decides: the site, the visitor, GPC, a consent platform.
+    pub(super) by_default: &'static str,
+    pub(super) by_choice: &'static str,
+    pub(super) by_gpc: &'static str,
+    pub(super) by_platform: &'static str,
+    pub(super) gpc: &'static str,
+    pub(super) allow: &'static str,
+    /// For each flag of the permit: its name, its label, what it allows.
+    pub(super) flags: [(&'static str, &'static str, &'static str); 6],
+    pub(super) save: &'static str,
+    pub(super) platform: &'static str,
+    pub(super) take: &'static str,
+    pub(super) take_why: &'static str,
+    pub(super) take_button: &'static str,
+    pub(super) delete: &'static str,
+    pub(super) delete_why: &'static str,
+    pub(super) delete_button: &'static str,
+    pub(super) retention: &'static str,
+    pub(super) elsewhere: &'static str,
+    pub(super) places_from: &'static str,
+    pub(super) back: &'static str,
+    pub(super) done_choice: &'static str,
+    pub(super) done_erasure: &'static str,
+    pub(super) away: &'static str,
+    pub(super) busy: &'static str,
+    pub(super) old_form: &'static str,
+    pub(super) framed: &'static str,
+    pub(super) site_unknown: &'static str,
+    pub(super) not_kept: &'static str,
+    pub(super) wrong: &'static str,
+    pub(super) months: [&'static str; 12],
+}
+
+static SWEDISH: Text = Text {
+    title: "Dina uppgifter",
+    language: "Språk",
+    lead: "Här ser du vad {} sparar om den här webbläsaren. Du kan ta med dig det, bestämma vad som får sparas och radera allt.",
+    why: "Vad som samlas in, och varför",
+    why_intro: "Det du säger nej till sparas inte. Utan mätning blir ett besök bara en siffra i en räknare.",
+    cookies: "Egna kakor",
+    cookies_why: "Kakan {} är ett slumpat nummer som känner igen webbläsaren mellan besöken, så att vi kan räkna besökare och inte bara sidvisningar. Kakan {} minns ditt val.",
+    visits: "Besök",
+    visits_why: "Vilken sida du öppnar, när, och varifrån du kom. Så ser vi vad som används och vad som behöver bli bättre.",
+    ads: "Annonser",
+    ads_why: "Vilka annonser du har sett och klickat på. Så ser vi vad en kampanj ger, och betalar rätt för den.",
+    place: "Plats",
+    place_why: "Ungefär var du är, uppslaget från IP-adressen: land och region, och ort om du tillåter det.",
+    address: [
+        "Själva adressen sparas inte i databasen.",
+        "Av själva adressen sparas bara början.",
+        "Även IP-adressen sparas.",
+    ],
+    device: "Enhet",
+    device_why: "Vilken sorts enhet, vilket operativsystem och vilken webbläsare du använder, så att sidorna fungerar där.",
+    partner_id: "Partner-ID",
+    partner_id_why: "Annonsnätverkens egna nummer för din webbläsare eller mobil, så att deras siffror går att jämföra med våra.",
+    stored: "Sparat om den här webbläsaren",
+    no_cookie: "Webbläsaren har ingen kaka från oss, så det finns inget att visa. Använder du flera webbläsare eller enheter får du öppna sidan i var och en av dem.",
+    nothing: "Inget är sparat än. Det dröjer några sekunder från ett besök tills det syns här.",
+    number: "Webbläsarens nummer",
+    made: "Skapat",
+    ago: ["i dag", "i går", "för {} dagar sedan"],
+    hits: "Senaste händelserna",
+    hits_shown: "De senaste {} av {}, i svensk tid. Alla finns i filen som du kan ladda ner.",
+    kinds: [
+        ("page_view", "Sidvisning"),
+        ("event", "Händelse"),
+        ("impression", "Annons visad"),
+        ("click", "Annons klickad"),
+        ("callback", "Rapport från annonsnätverk"),
+        ("sync", "Utbyte av ID"),
+    ],
+    devices: [
+        ("phone", "mobil"),
+        ("tablet", "surfplatta"),
+        ("desktop", "dator"),
+        ("tv", "tv"),
+        ("console", "spelkonsol"),
+        ("car", "bil"),
+        ("watch", "klocka"),
+        ("bot", "robot"),
+        ("other", "annan enhet"),
+    ],
+    seen: ["Visad en gång", "Visad {} gånger"],
+    clicked: ["klickad en gång", "klickad {} gånger"],
+    ad_without_name: "Annons utan namn",
+    choose: "Ditt val",
+    now: "Just nu tillåtet: {}. {}",
+    now_nothing: "ingenting",
+    by_default: "Det är webbplatsens grundinställning; du har inte valt något.",
+    by_choice: "Det har du själv valt.",
+    by_gpc: "Det bestämmer din webbläsare, som skickar Global Privacy Control.",
+    by_platform: "Det har du svarat i webbplatsens samtyckesruta.",
+    gpc: "Din webbläsare skickar Global Privacy Control. Därför är anpassning, jämförelse med partner och koppling av enheter avstängda, vad du än väljer här.",
+    allow: "Jag tillåter",
+    flags: [
+        (
+            "store",
+            "Igenkänning",
+            "En kaka med ett slumpat nummer, och ID från partner. Utan den försvinner kakan, och då kan sidan inte längre visa eller radera det som redan är sparat. Vill du få bort det, radera först.",
+        ),
+        (
+            "measure",
+            "Mätning",
+            "Varje sidvisning, annons och klick sparas med tid, sida och enhet.",
+        ),
+        (
+            "profile",
+            "Anpassning",
+            "Webbläsaren får ingå i målgrupper efter vad du har tittat på.",
+        ),
+        (
+            "match",
+            "Jämförelse med partner",
+            "Webbläsarens nummer får kopplas till annonsnätverkens.",
+        ),
+        (
+            "link",
+            "Koppling av enheter",
+            "Din mobil, din dator och ditt hushåll får kännas igen som hörande ihop.",
+        ),
+        (
+            "locate",
+            "Ort",
+            "Ort, postnummer och ungefärliga koordinater från IP-adressen. Utan det sparas bara land och region.",
+        ),
+    ],
+    save: "Spara mitt val",
+    platform: "Har webbplatsen en samtyckesruta gäller bara det som du tillåter på båda ställena.",
+    take: "Ta med dig uppgifterna",
+    take_why: "En JSON-fil med allt som är sparat om den här webbläsaren, inte bara det som syns här ovanför.",
+    take_button: "Ladda ner filen",
+    delete: "Radera allt",
+    delete_why: "Allt som är sparat om den här webbläsaren raderas, kakan tas bort och inget mer får sparas. Det går inte att ångra.",
+    delete_button: "Radera mina uppgifter",
+    retention: "Uppgifter raderas av sig själva när de är {} dagar gamla.",
+    elsewhere: "Annonser på andra webbplatser använder ett eget nummer för varje webbplats. Det kan den här sidan inte läsa, så de visningarna syns inte här.",
+    places_from: "Platserna kommer från",
+    back: "Till sidan med dina uppgifter",
+    done_choice: "Ditt val är sparat. Det gäller från och med nästa sida du öppnar.",
+    done_erasure: "Raderingen är registrerad. Den är klar inom några sekunder, eller så snart databasen är i gång igen.",
+    away: "Databasen svarar inte just nu, så det sparade kan inte visas. Du kan ändå välja och radera.",
+    busy: "Det har kommit många frågor på kort tid, så det sparade kan inte visas just nu. Försök igen om en liten stund. Du kan ändå välja och radera.",
+    old_form: "Sidan hann bli för gammal, och inget har ändrats. Öppna den på nytt och försök igen.",
+    framed: "Dina uppgifter visas inte inuti en annan sida. Öppna sidan för sig.",
+    site_unknown: "Länken säger inte vilken webbplats det gäller.",
+    not_kept: "Det gick inte att ta emot just nu, och inget har ändrats. Försök igen om en liten stund.",
+    wrong: "Förfrågan gick inte att förstå, och inget har ändrats.",
+    months: [
+        "januari",
+        "februari",
+        "mars",
+        "april",
+        "maj",
+        "juni",
+        "juli",
+        "augusti",
+        "september",
+        "oktober",
+        "november",
+        "december",
+    ],
+};
+
+static ENGLISH: Text = Text {
+    title: "Your data",
+    language: "Language",
+    lead: "This is what {} keeps about this browser. You can take it with you, decide what may be kept, and delete it all.",
+    why: "What is collected, and why",
+    why_intro: "What you say no to is not kept. Without measurement a visit is only a number in a counter.",
+    cookies: "Our own cookies",
+    cookies_why: "The cookie {} is a random number that recognises the browser between visits, so that we can count visitors and not just page views. The cookie {} remembers your choice.",
+    visits: "Visits",
+    visits_why: "Which page you open, when, and where you came from. That shows us what is used and what needs to get better.",
+    ads: "Ads",
+    ads_why: "Which ads you have seen and clicked. That shows us what a campaign brings, and what to pay for it.",
+    place: "Place",
+    place_why: "Roughly where you are, looked up by IP address: country and region, and the town if you allow it.",
+    address: [
+        "The address itself is not kept in the database.",
+        "Of the address itself only the beginning is kept.",
+        "The IP address is kept too.",
+    ],
+    device: "Device",
+    device_why: "What kind of device, operating system and browser you use, so that the pages work on them.",
+    partner_id: "Partner IDs",
+    partner_id_why: "The ad networks' own numbers for your browser or phone, so that their figures can be compared with ours.",
+    stored: "Kept about this browser",
+    no_cookie: "This browser has no cookie of ours, so there is nothing to show. If you use several browsers or devices, open this page in each of them.",
+    nothing: "Nothing is kept yet. A visit takes a few seconds to appear here.",
+    number: "The browser's number",
+    made: "Made",
+    ago: ["today", "yesterday", "{} days ago"],
+    hits: "What happened last",
+    hits_shown: "The last {} of {}, in Swedish time. All of them are in the file that you can download.",
+    kinds: [
+        ("page_view", "Page view"),
+        ("event", "Event"),
+        ("impression", "Ad shown"),
+        ("click", "Ad clicked"),
+        ("callback", "Report from an ad network"),
+        ("sync", "Exchange of IDs"),
+    ],
+    devices: [
+        ("phone", "phone"),
+        ("tablet", "tablet"),
+        ("desktop", "computer"),
+        ("tv", "TV"),
+        ("console", "games console"),
+        ("car", "car"),
+        ("watch", "watch"),
+        ("bot", "robot"),
+        ("other", "other device"),
+    ],
+    seen: ["Shown once", "Shown {} times"],
+    clicked: ["clicked once", "clicked {} times"],
+    ad_without_name: "Ad without a name",
+    choose: "Your choice",
+    now: "Allowed now: {}. {}",
+    now_nothing: "nothing",
+    by_default: "That is the site's own setting; you have not chosen.",
+    by_choice: "You chose that yourself.",
+    by_gpc: "Your browser decided that: it sends Global Privacy Control.",
+    by_platform: "That is what you answered when the site asked for your consent.",
+    gpc: "Your browser sends Global Privacy Control. So personalisation, comparison with partners and connecting devices are off, whatever you choose here.",
+    allow: "I allow",
+    flags: [
+        (
+            "store",
+            "Recognition",
+            "A cookie with a random number, and IDs from partners. Without it the cookie goes, and this page can no longer show or delete what is already kept. If you want that gone, delete it first.",
+        ),
+        (
+            "measure",
+            "Measurement",
+            "Each page view, ad and click is kept with its time, page and device.",
+        ),
+        (
+            "profile",
+            "Personalisation",
+            "The browser may be part of audiences, by what you have looked at.",
+        ),
+        (
+            "match",
+            "Comparison with partners",
+            "The browser's number may be connected with those of ad networks.",
+        ),
+        (
+            "link",
+            "Connecting devices",
+            "Your phone, your computer and your household may be recognised as belonging together.",
+        ),
+        (
+            "locate",
+            "Town",
+            "Town, postal code and rough coordinates, by IP address. Without it only country and region are kept.",
+        ),
+    ],
+    save: "Save my choice",
+    platform: "If the site itself asks for your consent, only what you allow in both places holds.",
+    take: "Take your data with you",
+    take_why: "A JSON file with all that is kept about this browser, not only what is shown above.",
+    take_button: "Download the file",
+    delete: "Delete it all",
+    delete_why: "All that is kept about this browser is deleted, the cookie goes, and nothing more may be kept. This cannot be undone.",
+    delete_button: "Delete my data",
+    retention: "Data are deleted by themselves when they are {} days old.",
+    elsewhere: "Ads on other sites use a separate number for each site. This page cannot read it, so those are not shown here.",
+    places_from: "Places are from",
+    back: "To the page with your data",
+    done_choice: "Your choice is saved. It holds from the next page that you open.",
+    done_erasure: "The deletion is recorded. It is done within seconds, or as soon as the database is running again.",
+    away: "The database does not answer just now, so what is kept cannot be shown. You can still choose and delete.",
+    busy: "Many questions came in a short time, so what is kept cannot be shown just now. Try again in a little while. You can still choose and delete.",
+    old_form: "The page had become too old, and nothing has changed. Open it anew and try again.",
+    framed: "Your data are not shown inside another page. Open this page by itself.",
+    site_unknown: "The link does not say which site it is about.",
+    not_kept: "That could not be taken just now, and nothing has changed. Try again in a little while.",
+    wrong: "The request could not be understood, and nothing has changed.",
+    months: [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hit::Permit;
+
+    #[test]
+    fn the_language_is_the_one_that_the_reader_likes_best() {
+        for (header, language) in [
+            ("sv-SE,sv;q=0.9,en-US;q=0.8,en;q=0.7", Language::Swedish),
+            ("en-GB,en;q=0.9,sv;q=0.8", Language::English),
+            ("de,sv;q=0.3", Language::Swedish),
+            ("SV", Language::Swedish),
+            ("sv;q=0.4, en;q=0.5", Language::English),
+            ("sv;q=0", Language::English),
+            ("svx", Language::English),
+            ("de", Language::English),
+            ("*", Language::English),
+            ("", Language::English),
+            ("sv;q=x,;;,=", Language::English),
+        ] {
+            assert_eq!(Language::accepted(header), language, "{header}");
+        }
+    }
+
+    #[test]
+    fn each_language_explains_each_flag_in_the_order_of_the_permit() {
+        for language in Language::ALL {
+            let names = language.text().flags.map(|(name, ..)| name);
+            assert_eq!(names, Permit::NAMED.map(|(name, _)| name));
+        }
+    }
+}

@@ -1,0 +1,545 @@
+//! `/privacy`: the visitor's own page, its forms, and what they come to.
+
+use serde_json::Value;
+
+use crate::consent::visitor_of;
+use crate::support::{Collector, Reply, SITES};
+
+const OWN: (&str, &str) = ("Origin", "http://127.0.0.1");
+const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
+const SWEDISH: (&str, &str) = ("Accept-Language", "sv-SE,sv;q=0.9,en;q=0.8");
+
+/// A visitor with the cookie of a first visit.
+async fn visitor(collector: &Collector) -> String {
+    collector
+        .get("/id?site=open", &[])
+        .await
+        .cookie()
+        .to_owned()
+}
+
+fn uuid(cookie: &str) -> String {
+    let hex: String = visitor_of(cookie)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let (a, b, c) = (&hex[..8], &hex[8..12], &hex[12..16]);
+    format!("{a}-{b}-{c}-{}-{}", &hex[16..20], &hex[20..])
+}
+
+/// The page, as a browser asks for it.
+async fn page(collector: &Collector, headers: &[(&str, &str)]) -> Reply {
+    let mut all = vec![
+        ("Sec-Fetch-Dest", "document"),
+        ("Sec-Fetch-Mode", "navigate"),
+    ];
+    all.extend_from_slice(headers);
+    collector.get("/privacy?site=open", &all).await
+}
+
+/// The token in the page's forms.
+fn token(page: &Reply) -> &str {
+    let (_, rest) = page.body.split_once("name=\"token\" value=\"").unwrap();
+    rest.split('"').next().unwrap()
+}
+
+/// Sends a form of the page as a browser does.
+async fn submit(collector: &Collector, form: &str, cookie: &str, body: &str) -> Reply {
+    let headers = [
+        OWN,
+        FORM,
+        ("Sec-Fetch-Site", "same-origin"),
+        ("Cookie", cookie),
+    ];
+    let target = format!("/privacy/{form}?site=open&lang=sv");
+    collector.post(&target, &headers, body).await
+}
+
+async fn rows_of(collector: &Collector, cookie: &str, number: i64) {
+    let sql = format!(
+        "select count(*) from avtryck.hit where visitor_id = '{}'",
+        uuid(cookie)
+    );
+    collector.wait_for(&sql, number).await;
+}
+
+#[tokio::test]
+async fn the_page_speaks_the_readers_language_and_keeps_to_itself() {
+    let collector = Collector::open().await;
+    for (query, accepted, language, title) in [
+        (
+            "?site=open",
+            "sv-SE,sv;q=0.9,en;q=0.8",
+            "sv",
+            "Dina uppgifter",
+        ),
+        ("?site=open", "de,en;q=0.5", "en", "Your data"),
+        ("?site=open&lang=en", "sv", "en", "Your data"),
+        ("?lang=sv", "en", "sv", "Dina uppgifter"),
+        ("?lang=fr", "sv", "sv", "Dina uppgifter"),
+    ] {
+        let target = format!("/privacy{query}");
+        let page = collector
+            .get(&target, &[("Accept-Language", accepted)])
+            .await;
+        assert_eq!(
+            (page.status, page.header("content-language")),
+            (200, language)
+        );
+        assert!(
+            page.body
+                .starts_with(&format!("<!doctype html>\n<html lang=\"{language}\">"))
+        );
+        assert!(
+            page.body.contains(&format!("<h1>{title}</h1>")),
+            "{}",
+            page.body
+        );
+        assert_eq!(page.cookies, [""; 0], "looking sets nothing");
+        let other = if language == "sv" { "en" } else { "sv" };
+        let switch = format!("href=\"/privacy?site=open&#38;lang={other}\"");
+        assert!(page.body.contains(&switch), "{}", page.body);
+    }
+    let page = page(&collector, &[SWEDISH]).await;
+    let (_, style) = page.body.split_once("<style>").unwrap();
+    let style = style.split("</style>").next().unwrap();
+    let hash = {
+        use base64::Engine as _;
+        use sha2::Digest as _;
+        base64::engine::general_purpose::STANDARD.encode(sha2::Sha256::digest(style))
+    };
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    );
+    for (name, value) in [
+        ("content-type", "text/html; charset=utf-8"),
+        ("content-security-policy", policy.as_str()),
+        ("referrer-policy", "same-origin"),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("cache-control", "no-store"),
+    ] {
+        assert_eq!(page.header(name), value, "{name}");
+    }
+    assert!(!page.body.contains("<script") && !page.body.contains("style=\""));
+    assert!(
+        page.body.contains("https://db-ip.com"),
+        "the places' source is named"
+    );
+    assert!(page.body.len() < 30_000, "{} bytes", page.body.len());
+    // Which site: by name or by host, and none is said as a page too.
+    let lost = collector.get("/privacy?site=nowhere", &[SWEDISH]).await;
+    assert_eq!(
+        (lost.status, lost.header("avtryck-refusal")),
+        (400, "site_unknown")
+    );
+    assert!(lost.body.contains("vilken webbplats"), "{}", lost.body);
+    let moved = format!("{SITES}\n[path]\nprivacy = \"/integritet\"\n");
+    let collector = Collector::start(&moved).await;
+    let page = collector.get("/integritet?site=open", &[]).await;
+    assert!(
+        page.body.contains("action=\"/integritet/choice?"),
+        "{}",
+        page.body
+    );
+    assert_eq!(collector.get("/privacy?site=open", &[]).await.status, 404);
+    assert_eq!(
+        collector.post("/integritet/choice", &[], "").await.status,
+        403
+    );
+}
+
+#[tokio::test]
+async fn a_browser_is_shown_what_is_held_about_it_and_about_nobody_else() {
+    let collector = Collector::open().await;
+    let (anna, bo) = (visitor(&collector).await, visitor(&collector).await);
+    for (who, page) in [(&anna, "annas-page"), (&bo, "bos-page")] {
+        let view = format!("/p.gif?site=open&u=https%3A%2F%2Fopen.example%2F{page}");
+        let ad = "/i.gif?site=open&partner=network&campaign=spring&creative=banner-1";
+        for target in [view.as_str(), ad, ad] {
+            collector.get(target, &[("Cookie", who)]).await;
+        }
+        rows_of(&collector, who, 3).await;
+    }
+    let seen = page(&collector, &[("Cookie", &anna), SWEDISH]).await;
+    let id = uuid(&anna);
+    for text in [
+        id.as_str(),
+        "https://open.example/annas-page",
+        "Sidvisning",
+        "mobil, Apple, iPhone, iOS",
+        "SE",
+        "Annons visad: <bdi>spring · banner-1</bdi>",
+        "<bdi>spring · banner-1 · network</bdi>",
+        "Visad 2 gånger",
+        "De senaste 3 av 3",
+        "(i dag)",
+        "Just nu tillåtet: igenkänning, mätning, anpassning, jämförelse med partner, koppling av enheter, ort. \
+         Det är webbplatsens grundinställning",
+    ] {
+        assert!(seen.body.contains(text), "{text} in {}", seen.body);
+    }
+    assert!(!seen.body.contains("bos-page") && !seen.body.contains(&uuid(&bo)));
+
+    // What names nobody shows nothing, and asks Postgres nothing.
+    let broken = |cookie: &str| {
+        let end = if cookie.ends_with('A') { "B" } else { "A" };
+        format!("{}{end}", &cookie[..cookie.len() - 1])
+    };
+    for forged in [
+        broken(&anna),
+        format!("avid={}", uuid(&anna)),
+        format!("avid={}", "A".repeat(44)),
+        "avid=".to_owned(),
+        format!("other{anna}"),
+    ] {
+        let seen = page(&collector, &[("Cookie", &forged), SWEDISH]).await;
+        assert_eq!(seen.status, 200);
+        assert!(!seen.body.contains("annas-page") && !seen.body.contains(&id));
+        assert!(seen.body.contains("ingen kaka"), "{}", seen.body);
+        assert!(!seen.body.contains("id=\"erase\"") && !seen.body.contains("id=\"file\""));
+    }
+    // Neither a frame nor another page's script is shown anything.
+    for destination in [
+        "iframe", "frame", "object", "embed", "empty", "script", "image",
+    ] {
+        let headers = [("Cookie", anna.as_str()), ("Sec-Fetch-Dest", destination)];
+        let seen = collector.get("/privacy?site=open", &headers).await;
+        assert_eq!(
+            (seen.status, seen.header("avtryck-refusal")),
+            (403, "framed")
+        );
+        assert!(!seen.body.contains("annas-page") && !seen.body.contains(&id));
+    }
+    let site = ("Origin", "https://www.open.example");
+    let seen = page(&collector, &[("Cookie", &anna), site]).await;
+    assert_eq!(seen.header("access-control-allow-origin"), "");
+    let asked = collector
+        .request("OPTIONS", "/privacy?site=open", &[site], "")
+        .await;
+    assert_eq!(
+        (asked.status, asked.header("avtryck-refusal")),
+        (403, "origin")
+    );
+    // The signals that decide are told.
+    let refused = format!("{anna}; avchoice=none");
+    let seen = page(&collector, &[("Cookie", &refused), SWEDISH]).await;
+    assert!(
+        seen.body
+            .contains("Just nu tillåtet: ingenting. Det har du själv valt.")
+    );
+    let seen = page(&collector, &[("Sec-GPC", "1"), ("Accept-Language", "en")]).await;
+    assert!(
+        seen.body
+            .contains("Allowed now: nothing. Your browser decided that"),
+        "{}",
+        seen.body
+    );
+}
+
+#[tokio::test]
+async fn whatever_senders_wrote_is_shown_as_text() {
+    let collector = Collector::open().await;
+    let cookie = visitor(&collector).await;
+    let hostile = "%22%3E%3Cscript%3Ealert(1)%3C/script%3E%3Cimg%20src=x%20onerror=alert(1)%3E";
+    let target = format!(
+        "/p.gif?site=open&u=javascript:{hostile}&e={hostile}&campaign={hostile}&creative={hostile}"
+    );
+    let agent = "Mozilla/5.0 (Linux; Android 14; <script>alert(1)</script>) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Mobile Safari/537.36";
+    let hints = ("Sec-CH-UA-Model", "\"<script>alert(1)</script>\"");
+    collector
+        .get(
+            &target,
+            &[("Cookie", &cookie), ("User-Agent", agent), hints],
+        )
+        .await;
+    collector
+        .get(
+            &format!("/i.gif?site=open&campaign={hostile}"),
+            &[("Cookie", &cookie)],
+        )
+        .await;
+    rows_of(&collector, &cookie, 2).await;
+    let seen = page(&collector, &[("Cookie", &cookie)]).await;
+    assert!(
+        seen.body
+            .contains("javascript:&#34;&#62;&#60;script&#62;alert(1)"),
+        "{}",
+        seen.body
+    );
+    for tag in ["<script", "<img", "href=\"javascript"] {
+        assert!(!seen.body.contains(tag), "{tag} in {}", seen.body);
+    }
+}
+
+#[tokio::test]
+async fn a_form_counts_from_this_page_alone() {
+    let collector = Collector::open().await;
+    let (anna, bo) = (visitor(&collector).await, visitor(&collector).await);
+    collector
+        .get("/p.gif?site=open", &[("Cookie", &anna)])
+        .await;
+    rows_of(&collector, &anna, 1).await;
+    let hers = page(&collector, &[("Cookie", &anna)]).await;
+    let his = page(&collector, &[("Cookie", &bo)]).await;
+    let body = format!("token={}&measure=on", token(&hers));
+    let his = format!("token={}&measure=on", token(&his));
+    let site = ("Origin", "https://www.open.example");
+    let same = ("Sec-Fetch-Site", "same-origin");
+    type Case<'t> = (&'t [(&'t str, &'t str)], &'t str, u16, &'t str);
+    let cases: [Case<'_>; 14] = [
+        (&[FORM], &body, 403, "origin"),
+        (
+            &[FORM, ("Origin", "https://evil.example")],
+            &body,
+            403,
+            "origin",
+        ),
+        (&[FORM, ("Origin", "null")], &body, 403, "origin"),
+        (
+            &[FORM, ("Origin", "http://127.0.0.1:81")],
+            &body,
+            403,
+            "origin",
+        ),
+        (&[FORM, site], &body, 403, "origin"),
+        (
+            &[FORM, OWN, ("Sec-Fetch-Site", "cross-site")],
+            &body,
+            403,
+            "origin",
+        ),
+        (
+            &[FORM, OWN, ("Sec-Fetch-Site", "same-site")],
+            &body,
+            403,
+            "origin",
+        ),
+        (&[OWN, same], &body, 415, "content_type"),
+        (
+            &[OWN, ("Content-Type", "text/plain")],
+            &body,
+            415,
+            "content_type",
+        ),
+        (&[FORM, OWN, same], "measure=on", 403, "token"),
+        (&[FORM, OWN, same], &his, 403, "token"),
+        (&[FORM, OWN, same], "token=&measure=on", 403, "token"),
+        (&[FORM, OWN, same], "everything=on", 400, "form"),
+        (&[FORM, OWN, same], &"x".repeat(2000), 413, "body_too_large"),
+    ];
+    for form in ["choice", "file", "erasure"] {
+        for (headers, body, status, reason) in &cases {
+            let mut headers = headers.to_vec();
+            headers.push(("Cookie", &anna));
+            headers.push(SWEDISH);
+            let target = format!("/privacy/{form}?site=open");
+            let reply = collector.post(&target, &headers, body).await;
+            assert_eq!(
+                (reply.status, reply.header("avtryck-refusal")),
+                (*status, *reason),
+                "{form} {headers:?}"
+            );
+            assert_eq!(reply.cookies, [""; 0]);
+            assert!(reply.body.contains("inget har ändrats"), "{}", reply.body);
+            assert!(!reply.body.contains(&uuid(&anna)));
+            assert_eq!(reply.header("x-frame-options"), "DENY");
+        }
+        let reply = collector
+            .get(&format!("/privacy/{form}?site=open"), &[])
+            .await;
+        assert_eq!(
+            (reply.status, reply.header("allow")),
+            (405, "POST, OPTIONS")
+        );
+    }
+    assert!(
+        collector
+            .metric("avtryck_refusals_total{reason=\"token\"}")
+            .await
+            >= 9.0
+    );
+    rows_of(&collector, &anna, 1).await;
+}
+
+#[tokio::test]
+async fn a_choice_by_the_form_holds_from_the_next_hit_on() {
+    let collector = Collector::open().await;
+    let cookie = visitor(&collector).await;
+    let seen = page(&collector, &[("Cookie", &cookie)]).await;
+    let body = format!("token={}&store=on&measure=on", token(&seen));
+    let reply = submit(&collector, "choice", &cookie, &body).await;
+    assert_eq!(
+        (reply.status, reply.header("location")),
+        (303, "/privacy?site=open&lang=sv&done=choice")
+    );
+    assert_eq!(
+        reply.cookies,
+        ["avchoice=store.measure; Path=/; Max-Age=33696000; SameSite=Lax"]
+    );
+    let chosen = format!("{cookie}; avchoice=store.measure");
+    let after = collector
+        .get(reply.header("location"), &[("Cookie", &chosen)])
+        .await;
+    assert!(after.body.contains("Ditt val är sparat."), "{}", after.body);
+    assert!(
+        after
+            .body
+            .contains("Just nu tillåtet: igenkänning, mätning. Det har du själv valt.")
+    );
+    let checked = |name: &str| {
+        let input = format!("name=\"{name}\" aria-describedby=\"{name}-why\"");
+        after.body.contains(&format!("{input} checked>"))
+    };
+    let flags = ["store", "measure", "profile", "match", "link", "locate"];
+    assert_eq!(flags.map(checked), [true, true, false, false, false, false]);
+    collector
+        .get("/p.gif?site=open", &[("Cookie", &chosen)])
+        .await;
+    rows_of(&collector, &cookie, 1).await;
+    let row = &collector
+        .rows("select array_to_string(permit, ' '), consent_source, city from avtryck.hit_detail")
+        .await[0];
+    let got: (&str, &str, Option<&str>) = (row.get(0), row.get(1), row.get(2));
+    assert_eq!(got, ("store measure", "choice", None));
+
+    // Without recognition the cookie ends; a link alone claims nothing.
+    let reply = submit(
+        &collector,
+        "choice",
+        &chosen,
+        &format!("token={}", token(&seen)),
+    )
+    .await;
+    assert_eq!(
+        reply.cookies,
+        [
+            "avchoice=none; Path=/; Max-Age=33696000; SameSite=Lax",
+            "avid=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax",
+        ]
+    );
+    for done in ["choice", "erasure"] {
+        let target = format!("/privacy?site=open&lang=sv&done={done}");
+        let claimed = collector.get(&target, &[("Cookie", &cookie)]).await;
+        assert!(
+            !claimed.body.contains("role=\"status\""),
+            "{}",
+            claimed.body
+        );
+    }
+    // A browser without an ID can choose as well.
+    let reply = submit(&collector, "choice", "", "token=&measure=on").await;
+    assert_eq!(reply.status, 303);
+    assert!(reply.cookies[0].starts_with("avchoice=measure;"));
+}
+
+/// The body of a reply whose length was coded in chunks.
+fn unchunked(reply: &Reply) -> String {
+    let (mut rest, mut body) = (reply.bytes.as_slice(), Vec::new());
+    loop {
+        let end = rest.windows(2).position(|two| two == b"\r\n").unwrap();
+        let length = std::str::from_utf8(&rest[..end]).unwrap();
+        let length = usize::from_str_radix(length, 16).unwrap();
+        if length == 0 {
+            return String::from_utf8(body).unwrap();
+        }
+        body.extend_from_slice(&rest[end + 2..end + 2 + length]);
+        rest = &rest[end + 4 + length..];
+    }
+}
+
+#[tokio::test]
+async fn the_file_holds_every_row_and_not_only_the_last_ones() {
+    let collector = Collector::open().await;
+    let cookie = visitor(&collector).await;
+    let other = visitor(&collector).await;
+    collector
+        .get("/p.gif?site=open", &[("Cookie", &other)])
+        .await;
+    rows_of(&collector, &other, 1).await;
+    let empty = page(&collector, &[("Cookie", &cookie), SWEDISH]).await;
+    assert!(empty.body.contains("Inget är sparat än."), "{}", empty.body);
+    let body = format!("token={}", token(&empty));
+    let reply = submit(&collector, "file", &cookie, &body).await;
+    assert_eq!(unchunked(&reply), "[\n]\n");
+
+    // More than a page shows, and more than a piece of the file holds.
+    let padding = "x".repeat(2000);
+    let event = |number: usize| serde_json::json!({ "site": "open", "e": "step", "id": number.to_string(), "u": format!("https://open.example/{padding}") });
+    let events: Vec<Value> = (0..500).map(event).collect();
+    let posted = serde_json::to_string(&events).unwrap();
+    let reply = collector.post("/e", &[("Cookie", &cookie)], &posted).await;
+    assert_eq!(reply.status, 204);
+    rows_of(&collector, &cookie, 500).await;
+    let reply = submit(&collector, "file", &cookie, &body).await;
+    assert_eq!(
+        (
+            reply.status,
+            reply.header("content-type"),
+            reply.header("content-disposition"),
+            reply.header("cache-control"),
+        ),
+        (
+            200,
+            "application/json",
+            "attachment; filename=\"open.json\"",
+            "no-store"
+        )
+    );
+    let rows: Vec<Value> = serde_json::from_str(&unchunked(&reply)).unwrap();
+    assert_eq!(rows.len(), 500);
+    let id = uuid(&cookie);
+    assert!(
+        rows.iter()
+            .all(|row| row["visitor_id"] == id && row["table"] == "hit")
+    );
+    let mut ids: Vec<usize> = rows
+        .iter()
+        .map(|row| row["event_id"].as_str().unwrap().parse().unwrap())
+        .collect();
+    ids.sort_unstable();
+    assert!(ids.into_iter().eq(0..500));
+}
+
+#[tokio::test]
+async fn without_postgres_the_page_comes_and_choice_and_deletion_are_kept() {
+    let away = SITES.replacen(
+        "[[site]]",
+        "[database]\nurl = \"postgres://nobody@127.0.0.1:1/none\"\n[[site]]",
+        1,
+    );
+    let dir = crate::support::tempdir();
+    let text = crate::support::config(dir.path(), &away);
+    let own = format!("[database]\ndir = \"{}/postgres\"\n", dir.path().display());
+    std::fs::write(dir.path().join("avtryck.toml"), text.replacen(&own, "", 1)).unwrap();
+    let collector = Collector::start_in(dir).await;
+    let cookie = visitor(&collector).await;
+    let seen = page(&collector, &[("Cookie", &cookie), SWEDISH]).await;
+    assert_eq!(seen.status, 200);
+    assert!(
+        seen.body.contains("Databasen svarar inte just nu"),
+        "{}",
+        seen.body
+    );
+    assert!(seen.body.contains(&uuid(&cookie)) && seen.body.contains("id=\"erase\""));
+    let body = format!("token={}", token(&seen));
+    let file = submit(&collector, "file", &cookie, &body).await;
+    assert_eq!(
+        (file.status, file.header("avtryck-refusal")),
+        (503, "database_away")
+    );
+    assert!(file.header("content-type").starts_with("text/html"));
+    let choice = submit(&collector, "choice", &cookie, &format!("{body}&store=on")).await;
+    assert_eq!((choice.status, choice.cookie()), (303, "avchoice=store"));
+    let instructions = collector.dir.path().join("spool/instruction");
+    let is_recorded = || crate::consent::holds(&instructions, &visitor_of(&cookie));
+    assert!(!is_recorded());
+    let erasure = submit(&collector, "erasure", &cookie, &body).await;
+    assert_eq!(
+        (erasure.status, erasure.cookies[0].split(';').next()),
+        (303, Some("avchoice=none"))
+    );
+    assert!(is_recorded(), "the wish is there once the reply is");
+}
