@@ -62,6 +62,8 @@ async fn append(spool: &Spool, numbers: std::ops::Range<u64>) {
     let encoders = numbers.map(|number| {
         move |out: &mut Vec<u8>| {
             let mut hit = Hit::new(clock::now(), Kind::Event, "site");
+            // A batch brings new dimension rows, and the next may point to them.
+            hit.category = format!("{}", number / 10).into();
             if number % 4 != 3 {
                 hit.permit = Permit::MEASURE;
                 hit.event_name = format!("{number}").into();
@@ -118,6 +120,26 @@ async fn proxy(target: std::path::PathBuf, way: Way, cut: Arc<Cut>) -> SocketAdd
     address
 }
 
+/// The way to a database through a proxy, and where that cuts it.
+async fn through_proxy(
+    config: &tokio_postgres::Config,
+    way: Way,
+) -> (tokio_postgres::Config, Arc<Cut>) {
+    let socket = match &config.get_hosts()[0] {
+        tokio_postgres::config::Host::Unix(dir) => dir.join(".s.PGSQL.5432"),
+        tokio_postgres::config::Host::Tcp(host) => panic!("{host} is no socket"),
+    };
+    let cut = Arc::<Cut>::default();
+    let address = proxy(socket, way, Arc::clone(&cut)).await;
+    let mut through = tokio_postgres::Config::new();
+    through
+        .host("127.0.0.1")
+        .port(address.port())
+        .user(config.get_user().unwrap())
+        .dbname(config.get_dbname().unwrap());
+    (through, cut)
+}
+
 async fn pump(
     from: &mut (impl tokio::io::AsyncRead + Unpin),
     to: &mut (impl tokio::io::AsyncWrite + Unpin),
@@ -138,6 +160,8 @@ async fn pump(
             let room = cut.after.load(Ordering::Relaxed).saturating_sub(seen);
             if room < read as u64 {
                 bytes = &bytes[..room as usize];
+                // The next connection is sound.
+                cut.after.store(u64::MAX, Ordering::Relaxed);
                 drop(to.write_all(bytes).await);
                 return;
             }
@@ -167,20 +191,7 @@ async fn cut_everywhere(way: Way, step: usize) {
     let postgres = testing::Database::migrated().await;
     let dir = tempfile::tempdir().unwrap();
     let spool = spool(&dir.path().join("spool"));
-    let socket = match &postgres.config.get_hosts()[0] {
-        tokio_postgres::config::Host::Unix(dir) => dir.join(".s.PGSQL.5432"),
-        tokio_postgres::config::Host::Tcp(host) => panic!("{host} is no socket"),
-    };
-    let cut = Arc::<Cut>::default();
-    let address = proxy(socket, way, Arc::clone(&cut)).await;
-    let mut config = postgres.config.clone();
-    let mut through = tokio_postgres::Config::new();
-    through
-        .host("127.0.0.1")
-        .port(address.port())
-        .user(config.get_user().unwrap())
-        .dbname(config.get_dbname().unwrap());
-    std::mem::swap(&mut config, &mut through);
+    let (config, cut) = through_proxy(&postgres.config, way).await;
     let loader = loader(&spool, config);
     let mut batches = 0;
     let mut whole = 0;
@@ -192,8 +203,7 @@ async fn cut_everywhere(way: Way, step: usize) {
         cut.begun.store(false, Ordering::Relaxed);
         let first = load_once(&loader).await;
         if first.is_err() {
-            // The connection is sound from here on; what is true stands in Postgres.
-            cut.after.store(u64::MAX, Ordering::Relaxed);
+            // What is true stands in Postgres.
             load_once(&loader).await.unwrap();
         } else {
             // The cut lies behind the transaction.
@@ -211,6 +221,80 @@ async fn cut_everywhere(way: Way, step: usize) {
     }
     eprintln!("{way:?}: {} connections cut", batches - whole);
     spool.close();
+}
+
+/// Batches follow each other, so that one is prepared while the one before it commits, and the
+/// connection breaks at so many places in the midst of them.
+async fn cut_between_batches(way: Way, cuts: u64) {
+    const HITS: u64 = 40;
+    let postgres = testing::Database::migrated().await;
+    let dir = tempfile::tempdir().unwrap();
+    let spool = spool(&dir.path().join("spool"));
+    let (config, cut) = through_proxy(&postgres.config, way).await;
+    let mut backlog_bytes = 0;
+    for backlog in 0..=cuts {
+        // The first goes through, and tells how many bytes there are.
+        let is_sound = backlog == 0;
+        let after = if is_sound {
+            u64::MAX
+        } else {
+            backlog_bytes * (backlog - 1) / cuts
+        };
+        append(&spool, backlog * HITS..(backlog + 1) * HITS).await;
+        cut.after.store(after, Ordering::Relaxed);
+        cut.seen.store(0, Ordering::Relaxed);
+        cut.begun.store(false, Ordering::Relaxed);
+        let loader = Loader {
+            batch_rows: 4,
+            ..loader(&spool, config.clone())
+        };
+        let progress = Arc::clone(&loader.progress);
+        let (stop, stopped) = watch::channel(false);
+        let loading = tokio::task::spawn_local(loader.run(stopped));
+        while progress.position() < spool.committed() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if is_sound {
+            backlog_bytes = cut.seen.load(Ordering::Relaxed);
+        }
+        stop.send_replace(true);
+        loading.await.unwrap();
+        assert_eq!(
+            cut.after.load(Ordering::Relaxed),
+            u64::MAX,
+            "it was not cut"
+        );
+        let quarter = ((backlog + 1) * HITS) as i64 / 4;
+        assert_eq!(
+            outcome(&postgres.client).await,
+            [2 * quarter, 2 * quarter, quarter, quarter],
+            "{way:?}, cut after {after} of {backlog_bytes} bytes"
+        );
+    }
+    let dangling = postgres
+        .client
+        .query_one(
+            "select count(*) from (select site_key from avtryck.hit \
+             union all select site_key from avtryck.hit_count) as hit \
+             where site_key not in (select key from avtryck.site)",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert_eq!(dangling.get::<_, i64>(0), 0, "keys without their row");
+    eprintln!("{way:?}: {cuts} cuts within {backlog_bytes} bytes");
+    spool.close();
+}
+
+#[tokio::test]
+async fn a_connection_cut_between_batches_loses_nothing_and_loads_nothing_twice() {
+    let local = tokio::task::LocalSet::new();
+    let cuts = 132 / step() as u64;
+    let work = async {
+        cut_between_batches(Way::ToPostgres, cuts).await;
+        cut_between_batches(Way::FromPostgres, cuts).await;
+    };
+    local.run_until(work).await;
 }
 
 /// Each how many bytes the connection is cut: `LOADER_CUT_STEP=1` for every one.
