@@ -194,9 +194,14 @@ impl Content {
         bytes[offset..end].copy_from_slice(new);
     }
 
+    /// What is pending reaches the disk. What an earlier sync failed on is not pending any more.
     fn sync(&mut self) {
-        self.durable.clone_from(&self.cached);
-        self.pending.clear();
+        for change in std::mem::take(&mut self.pending) {
+            match change {
+                Pending::Size(size) => self.durable.resize(size, 0),
+                Pending::Write(offset, bytes) => Content::put(&mut self.durable, offset, &bytes),
+            }
+        }
     }
 
     /// Each pending change reaches the disk, or a part of it, or nothing.
