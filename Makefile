@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test chaos fuzz bench bench-quick lint fetch fmt clean-data
+.PHONY: help run build test chaos subject fuzz bench bench-quick lint fetch fmt clean-data
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -40,6 +40,13 @@ chaos: ## kill it, starve it, cut its connections: the tests of the promise with
 	@script/fetch rules test geodata
 	@SPOOL_SEEDS=$(SEEDS) LOADER_CUT_STEP=1 cargo test --locked --lib -- simulation loader:: --nocapture
 	@CHAOS_KILLS=$(KILLS) CHAOS_OUTAGE_BYTES=$(OUTAGE_BYTES) cargo test --locked --test it -- chaos --nocapture --test-threads 1
+
+ROWS ?= 10000000
+
+subject: ## how long subject access and erasure take among ten million rows of 90 days
+	@script/setup test
+	@script/fetch rules test geodata
+	@SUBJECT_ROWS=$(ROWS) cargo test --locked --test it -- ninety_days --nocapture
 
 fuzz: ## give hostile bytes to each fuzz target, FUZZ_SECONDS (60) each; TARGETS="query chunk" for some
 	@script/fuzz $(TARGETS)

@@ -71,6 +71,7 @@ async fn run() {
     }
     .unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let instructions = spool(&dir.path().join("instruction"));
     let spool = spool(&dir.path().join("spool"));
     fill(&spool, hits).await;
     let bytes = spool.used_bytes();
@@ -95,7 +96,7 @@ async fn run() {
         drop(client);
         let changed = [other(&set), other(&sql)].into_iter().flatten();
         println!("{}", changed.collect::<Vec<_>>().join("; "));
-        drain(&spool, &tables, &embedded, database, hits).await;
+        drain((&spool, &instructions), &tables, &embedded, database, hits).await;
         let client = avtryck::postgres::connect(&embedded.config())
             .await
             .unwrap();
@@ -273,7 +274,7 @@ fn hit<'a>(
 }
 
 async fn drain(
-    spool: &Spool,
+    (spool, instructions): (&Spool, &Spool),
     tables: &Arc<ArcSwap<Tables>>,
     embedded: &Embedded,
     database: Arc<Database>,
@@ -282,6 +283,7 @@ async fn drain(
     let progress = Arc::new(Progress::default());
     let loader = Loader {
         spool: spool.clone(),
+        instructions: instructions.clone(),
         database,
         tables: Arc::clone(tables),
         batch_rows: 20_000,

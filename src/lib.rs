@@ -14,6 +14,7 @@
 //!
 //! [`serve`] puts these together; ARCHITECTURE.md holds the invariants.
 
+pub mod access;
 pub mod ad_tag;
 pub mod click;
 pub mod clock;

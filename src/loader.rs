@@ -6,6 +6,7 @@
 //! from there, so a batch is never loaded twice and never left out. A batch is one transaction; while
 //! the loader is behind, batches are up to [`BATCHES_WHEN_BEHIND`] times as large.
 
+mod instruction;
 mod keys;
 mod prepare;
 
@@ -23,8 +24,11 @@ use crate::config::ClientIp;
 use crate::enrich::Tables;
 use crate::hit::Hit;
 use crate::metrics::Metrics;
-use crate::postgres::{self, CommitError, Database, Loaded};
+use crate::postgres::position::Progress as Progressed;
+use crate::postgres::{self, CommitError, Database, Loaded, Payloads};
 use crate::spool::{Batch, Position, Spool};
+pub use instruction::Instructions;
+use instruction::Overtaking;
 use prepare::{Prepared, Preparer, Preparing};
 
 /// How much larger a batch may be while the loader is behind.
@@ -79,6 +83,8 @@ impl Progress {
 pub struct Loader {
     /// The spool that it empties.
     pub spool: Spool,
+    /// What visitors ask for, which is known before their hits are loaded.
+    pub instructions: Spool,
     /// The database that it fills.
     pub database: Arc<Database>,
     /// Places, networks and devices; exchanged on a reload.
@@ -144,6 +150,7 @@ impl Loader {
     ) -> anyhow::Result<()> {
         let mut client = self.database.connect().await?;
         self.metrics.postgres_connects.increment(1);
+        let mut overtaking = Overtaking::new(&self.instructions, &client).await?;
         let mut preparing = self.begin(&client).await?;
         let mut rows_max = self.batch_rows;
         // Whether the batch that is asked for is to be the last: then it holds what was there at the stop.
@@ -153,14 +160,15 @@ impl Loader {
             let mut prepared = preparing.next().await?;
             let is_behind = prepared.is_full;
             if is_last {
-                return self.load(&mut client, &mut prepared).await;
+                return self.load(&mut client, &mut overtaking, &mut prepared).await;
             }
             if is_behind {
                 rows_max = self.batch_rows * BATCHES_WHEN_BEHIND;
                 is_last = *stop.borrow();
                 preparing.ask(rows_max);
             }
-            self.load(&mut client, &mut prepared).await?;
+            self.load(&mut client, &mut overtaking, &mut prepared)
+                .await?;
             *pause = PAUSE_MIN;
             preparing.take_back(prepared);
             if !is_behind {
@@ -185,15 +193,7 @@ impl Loader {
         let from = postgres::position::read(client, spool_id)
             .await
             .context("reading the position")?;
-        let start = from.map_or(Position::default(), |from| into_spool(from.position));
-        // New hits get chunks with numbers that Postgres takes for loaded: nothing may be skipped.
-        anyhow::ensure!(
-            start.chunk <= self.spool.committed().chunk,
-            "Postgres has loaded this spool up to chunk {}, but it ends in chunk {}: it was restored from an older copy; \
-             with the chunks and the file id moved away a new spool would begin",
-            start.chunk,
-            self.spool.committed().chunk,
-        );
+        let start = start_of(&self.spool, from)?;
         self.progress.set_position(start);
         // What was loaded after that is to be loaded again, if the database was restored from a backup.
         self.spool.release(start).context("releasing chunks")?;
@@ -210,14 +210,23 @@ impl Loader {
         preparer.start()
     }
 
-    async fn load(&self, client: &mut Client, prepared: &mut Prepared) -> anyhow::Result<()> {
+    async fn load(
+        &self,
+        client: &mut Client,
+        overtaking: &mut Overtaking,
+        prepared: &mut Prepared,
+    ) -> anyhow::Result<()> {
+        overtaking.take(client).await?;
         if prepared.is_some() {
             if !prepared.batch.is_empty() {
                 self.note_first(prepared.first_received_at);
             }
             let (batch, load) = (&prepared.batch, &mut prepared.load);
-            let keep = |range| prepare::keep(batch.payload(range), self.client_ip);
-            let loaded = match postgres::commit(client, load, &keep).await {
+            let payloads = Payloads {
+                bytes: batch.payloads(),
+                keep: &|payload| prepare::keep(payload, self.client_ip),
+            };
+            let loaded = match postgres::commit(client, load, payloads).await {
                 Ok(loaded) => loaded,
                 Err(CommitError::Moved) => {
                     anyhow::bail!("another loader has moved the position on")
@@ -257,6 +266,7 @@ impl Loader {
         metrics.rows.increment(loaded.rows);
         metrics.counted.increment(loaded.counted);
         metrics.repeated.increment(loaded.repeated);
+        metrics.suppressed.increment(loaded.suppressed);
         metrics.rejected.increment(loaded.rejected);
         if loaded.rejected > 0 {
             tracing::warn!(
@@ -265,6 +275,22 @@ impl Loader {
             );
         }
     }
+}
+
+/// Where the reading of a spool begins, from what Postgres says of it.
+fn start_of(spool: &Spool, from: Option<Progressed>) -> anyhow::Result<Position> {
+    let start = from.map_or(Position::default(), |from| into_spool(from.position));
+    let end = spool.committed();
+    // New records get chunks with numbers that Postgres takes for loaded: nothing may be skipped.
+    anyhow::ensure!(
+        start.chunk <= end.chunk,
+        "Postgres has loaded the spool {} up to chunk {}, but it ends in chunk {}: it was restored from an older copy; \
+         with the chunks and the file id moved away a new spool would begin",
+        spool.id(),
+        start.chunk,
+        end.chunk,
+    );
+    Ok(start)
 }
 
 fn into_spool(position: postgres::Position) -> Position {

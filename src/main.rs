@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use avtryck::access::{self, Given};
 use avtryck::ad_tag::ClickUrl;
 use avtryck::config::Config;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -41,6 +42,40 @@ enum Command {
     /// Keys of the visitor cookie and of click URLs.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// What is held about one visitor, device or partner's ID.
+    #[command(subcommand)]
+    Subject(SubjectCommand),
+}
+
+#[derive(Subcommand)]
+enum SubjectCommand {
+    /// Write everything that is held under an ID: a JSON object a line, with the table and its columns.
+    Export(Selector),
+    /// Delete everything that is held under an ID, and load nothing of it any more. Says what was removed.
+    Erase(Selector),
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Selector {
+    /// The visitor: the UUID in visitor_id of hit_detail, or the value of the visitor cookie.
+    #[arg(long, value_name = "ID")]
+    visitor: Option<String>,
+    /// A mobile advertising ID, in upper or lower case.
+    #[arg(long, value_name = "ID")]
+    maid: Option<String>,
+    /// A partner's ID for the visitor. Nothing before the colon: the ID in hits that name no partner.
+    #[arg(long, value_name = "PARTNER:ID")]
+    partner_uid: Option<String>,
+}
+
+impl Selector {
+    fn given(&self) -> Option<Given> {
+        let visitor = self.visitor.clone().map(Given::Visitor);
+        let maid = self.maid.clone().map(Given::Maid);
+        let uid = self.partner_uid.clone().map(Given::PartnerUid);
+        visitor.or(maid).or(uid)
+    }
 }
 
 #[derive(Subcommand)]
@@ -97,6 +132,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             let text = click_url.text(&config.path.click, &keyring, avtryck::clock::now());
             return Ok(answer(text));
         }
+        Command::Subject(command) => return subject(&config, command),
         Command::Spool(_) => {}
     }
     Ok(ExitCode::SUCCESS)
@@ -114,6 +150,24 @@ fn answer(text: Result<String, String>) -> ExitCode {
             ExitCode::from(EXIT_CONFIG)
         }
     }
+}
+
+fn subject(config: &Config, command: &SubjectCommand) -> anyhow::Result<ExitCode> {
+    let (SubjectCommand::Export(selector) | SubjectCommand::Erase(selector)) = command;
+    let given = selector.given().context("no ID was given")?;
+    let subject = match given.subject(config) {
+        Ok(subject) => subject,
+        Err(error) => {
+            complain(&error.to_string());
+            return Ok(ExitCode::from(EXIT_CONFIG));
+        }
+    };
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    match command {
+        SubjectCommand::Export(_) => access::export(config, &subject, &mut out)?,
+        SubjectCommand::Erase(_) => access::erase(config, &subject, &mut out)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn verify(dir: &std::path::Path) -> anyhow::Result<ExitCode> {

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::clock::UnixMicros;
-use crate::hit::{ConsentSource, Flags, Kind, Permit, VisitorId};
+use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit, VisitorId};
 
 /// One row of `avtryck.hit`. Empty texts and `None` become NULL.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +80,21 @@ impl<Text> Ad<Text> {
     }
 }
 
+impl<'h> Ad<&'h str> {
+    /// The ad of a hit; `None` where it names none.
+    #[must_use]
+    pub fn of(hit: &'h Hit<'_>) -> Option<Ad<&'h str>> {
+        let ad = Ad {
+            partner: &*hit.partner,
+            campaign: &*hit.campaign,
+            creative: &*hit.creative,
+            placement: &*hit.placement,
+            publisher: &*hit.publisher,
+        };
+        (ad != Ad::default()).then_some(ad)
+    }
+}
+
 /// The site that a hit was made on, with the category of the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the fields are the columns of `avtryck.site`")]
@@ -94,6 +109,17 @@ impl<Text> Site<Text> {
         Site {
             site: change(self.site),
             category: change(self.category),
+        }
+    }
+}
+
+impl<'h> Site<&'h str> {
+    /// The site of a hit.
+    #[must_use]
+    pub fn of(hit: &'h Hit<'_>) -> Site<&'h str> {
+        Site {
+            site: &*hit.site,
+            category: &*hit.category,
         }
     }
 }

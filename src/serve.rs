@@ -29,7 +29,7 @@ use crate::http::board::{self, Board};
 use crate::http::{self, Edge, Listener, Spools};
 use crate::inquiry;
 use crate::jobs;
-use crate::loader::{Loader, Progress};
+use crate::loader::{Instructions, Loader, Progress};
 use crate::metrics::Metrics;
 use crate::postgres::Database;
 use crate::spool::{self, RealDisk, Spool};
@@ -80,7 +80,7 @@ pub fn migrate(config: &Config) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         let connected = database.connect().await;
-        database.stop().await;
+        database.leave().await;
         connected.map(drop)
     })
 }
@@ -93,14 +93,7 @@ async fn run(
     database: Arc<Database>,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let http = &config.http;
-    let listener = Listener::bind(
-        http.listen,
-        http.thread_count(),
-        http.connections_max,
-        http.connections_per_address_max,
-    )
-    .with_context(|| format!("http.listen: cannot listen on {}", http.listen))?;
+    let listener = bind(&config)?;
     let admin = TcpListener::bind(config.admin.listen)
         .await
         .with_context(|| format!("admin.listen: cannot listen on {}", config.admin.listen))?;
@@ -110,6 +103,7 @@ async fn run(
     let sources = sources(&config);
     let loader = Loader {
         spool: spools.hits.clone(),
+        instructions: spools.instructions.clone(),
         database: Arc::clone(&database),
         tables: Arc::clone(&tables),
         batch_rows: config.loader.batch_rows,
@@ -118,13 +112,21 @@ async fn run(
         metrics: Arc::clone(&metrics),
         progress: Arc::clone(&progress),
     };
+    let instructions = Instructions {
+        spool: spools.instructions.clone(),
+        database: Arc::clone(&database),
+        wait: config.loader.batch_wait,
+        metrics: Arc::clone(&metrics),
+        progress: Arc::default(),
+    };
     let jobs = jobs::Settings {
         retention: config.privacy.retention,
     };
     let status = Arc::new(Health {
-        spool: spools.hits.clone(),
+        spools: spools.clone(),
         metrics: Arc::clone(&metrics),
         progress,
+        instructions: Arc::clone(&instructions.progress),
     });
 
     let (live, board) = live_view(&config, &tables);
@@ -144,6 +146,7 @@ async fn run(
     tell(addresses, database.psql().is_some());
 
     let (stop, stopping) = watch::channel(false);
+    tokio::task::spawn_local(instructions.run(stopping.clone()));
     let loading = tokio::task::spawn_local({
         let (tables, metrics, sources) =
             (Arc::clone(&tables), Arc::clone(&metrics), sources.clone());
@@ -189,6 +192,17 @@ fn tell((http, admin): (SocketAddr, SocketAddr), has_demo: bool) {
             "the demo page is http://{http}/demo, what arrives shows live at http://{admin}/"
         );
     }
+}
+
+fn bind(config: &Config) -> anyhow::Result<Listener> {
+    let http = &config.http;
+    Listener::bind(
+        http.listen,
+        http.thread_count(),
+        http.connections_max,
+        http.connections_per_address_max,
+    )
+    .with_context(|| format!("http.listen: cannot listen on {}", http.listen))
 }
 
 fn open_spools(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Spools> {
@@ -260,6 +274,12 @@ fn keyring(config: &Config) -> anyhow::Result<Keyring> {
         keys.map(|(id, secret)| (*id, secret.as_slice())),
         age_seconds_max,
     ))
+}
+
+/// The same for a command that makes no key: `None` where there is none or it is damaged.
+pub(crate) fn existing_keyring(config: &Config) -> Option<Keyring> {
+    let is_there = !config.cookie.keys.is_empty() || config.spool.dir.join("cookie.key").exists();
+    is_there.then(|| keyring(config).ok()).flatten()
 }
 
 /// The keys of click URLs, likewise.
@@ -478,9 +498,10 @@ impl Signals {
 
 /// What the admin listener tells.
 struct Health {
-    spool: Spool,
+    spools: Spools,
     metrics: Arc<Metrics>,
     progress: Arc<Progress>,
+    instructions: Arc<Progress>,
 }
 
 impl Status for Health {
@@ -489,22 +510,23 @@ impl Status for Health {
         reason = "a gauge is a float; bytes lose less than one in 2^52"
     )]
     fn metrics(&self) -> String {
-        let position = self.progress.position();
-        self.metrics.spool_bytes.set(self.spool.used_bytes() as f64);
-        self.metrics
-            .spool_backlog_bytes
-            .set(self.spool.backlog_bytes(position) as f64);
-        self.metrics
-            .spool_oldest_seconds
-            .set(self.progress.oldest_unloaded(clock::now()).as_secs_f64());
-        self.metrics.render()
+        let Spools { hits, instructions } = &self.spools;
+        let metrics = &self.metrics;
+        let backlog = hits.backlog_bytes(self.progress.position());
+        let oldest = self.progress.oldest_unloaded(clock::now());
+        metrics.spool_bytes.set(hits.used_bytes() as f64);
+        metrics.spool_backlog_bytes.set(backlog as f64);
+        metrics.spool_oldest_seconds.set(oldest.as_secs_f64());
+        let backlog = instructions.backlog_bytes(self.instructions.position());
+        metrics.instruction_backlog_bytes.set(backlog as f64);
+        metrics.render()
     }
 
     fn ready(&self) -> Result<String, String> {
-        if self.spool.is_full() {
+        if self.spools.hits.is_full() {
             return Err("the spool is full".to_owned());
         }
-        if self.spool.is_failing() {
+        if self.spools.hits.is_failing() {
             return Err("the spool's disk fails".to_owned());
         }
         Ok(if self.progress.is_connected() {

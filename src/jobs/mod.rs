@@ -4,6 +4,7 @@
 mod event_key;
 mod partition_ahead;
 mod retention;
+mod suppression;
 
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ pub struct Job {
 }
 
 /// Every job.
-pub const JOBS: [Job; 3] = [
+pub const JOBS: [Job; 4] = [
     Job {
         name: "partition_ahead",
         period: Duration::from_hours(1),
@@ -54,6 +55,11 @@ pub const JOBS: [Job; 3] = [
         name: "event_key",
         period: Duration::from_hours(1),
         run: |client, _, now| Box::pin(event_key::run(client, now)),
+    },
+    Job {
+        name: "suppression",
+        period: Duration::from_hours(24),
+        run: |client, _, now| Box::pin(suppression::run(client, now)),
     },
 ];
 

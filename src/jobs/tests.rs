@@ -75,6 +75,29 @@ async fn old_event_ids_and_rejected_hits_go_and_counts_stay() {
 }
 
 #[tokio::test]
+async fn a_visitor_stays_suppressed_for_as_long_as_a_cookie_may_live_and_other_ids_for_ever() {
+    let mut database = Database::migrated().await;
+    let client = &mut database.client;
+    client
+        .batch_execute(
+            "insert into avtryck.suppression (key, since, id_kind, reason) \
+             select gen_random_uuid(), since, id_kind, reason from (values \
+               ('2025-09-23T23:59Z'::timestamptz, 'visitor', 'withdrawal'), \
+               ('2025-09-23T23:59Z', 'visitor', 'erasure'), \
+               ('2025-09-24T00:00Z', 'visitor', 'withdrawal'), \
+               ('2020-01-01T00:00Z', 'maid', 'erasure'), \
+               ('2020-01-01T00:00Z', 'partner_uid', 'erasure')) as entry (since, id_kind, reason)",
+        )
+        .await
+        .unwrap();
+    run(client, &SETTINGS, NOON).await.unwrap();
+    let sql = "select id_kind from avtryck.suppression order by 1";
+    let rows = client.query(sql, &[]).await.unwrap();
+    let kinds: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(kinds, ["maid", "partner_uid", "visitor"]);
+}
+
+#[tokio::test]
 async fn a_reader_delays_retention_and_the_job_comes_back_in_a_minute() {
     let mut database = Database::migrated().await;
     let mut reader = database.connect().await;

@@ -50,25 +50,13 @@ impl Keys<'_> {
     }
 
     pub(super) fn site(&mut self, hit: &Hit<'_>) -> i64 {
-        let site = Site {
-            site: &*hit.site,
-            category: &*hit.category,
-        };
+        let site = Site::of(hit);
         let owned = || site.map(str::to_owned);
         self.store(Table::Site, site.key(), owned, |new| &mut new.sites)
     }
 
     pub(super) fn ad(&mut self, hit: &Hit<'_>) -> Option<i64> {
-        let ad = Ad {
-            partner: &*hit.partner,
-            campaign: &*hit.campaign,
-            creative: &*hit.creative,
-            placement: &*hit.placement,
-            publisher: &*hit.publisher,
-        };
-        if ad == Ad::default() {
-            return None;
-        }
+        let ad = Ad::of(hit)?;
         let owned = || ad.map(str::to_owned);
         Some(self.store(Table::Ad, ad.key(), owned, |new| &mut new.ads))
     }

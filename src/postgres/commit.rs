@@ -4,6 +4,7 @@
 //! | step | why there |
 //! | --- | --- |
 //! | the position moves from `from` to `to` | a second loader of the spool waits here, then finds it [`CommitError::Moved`] |
+//! | hits of IDs on the list of suppression are left out | before anything is stored of them ([`suppression`]) |
 //! | partitions of the batch's days | under a lock, so retention cannot drop one before its rows come |
 //! | dimensions | before the rows that point to them |
 //! | event IDs | a hit whose ID is known is left out as repeated |
@@ -16,19 +17,31 @@
 //! would be wrong.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
 
 use bytes::Bytes;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, Transaction};
 
-use super::load::{Counts, Load, Mark, Rejected};
+use super::load::{Counts, Load, Mark, Record, Rejected};
 use super::uuid::Uuid;
-use super::{copy, dimension, partition, position};
+use super::{copy, dimension, partition, position, suppression};
 
-/// What of a payload may be stored, by its range among the payloads of the batch. The spool's record
-/// holds the raw IP address, which Postgres gets only as `privacy.client_ip` says.
-pub type Keep<'a> = &'a (dyn Fn(Range<usize>) -> Vec<u8> + Sync);
+/// The payloads of a batch, which the records' ranges are of.
+#[derive(Clone, Copy)]
+pub struct Payloads<'a> {
+    /// All of them.
+    pub bytes: &'a [u8],
+    /// What of one may be stored. The spool's record holds the raw IP address, which Postgres gets only as
+    /// `privacy.client_ip` says.
+    pub keep: &'a (dyn Fn(&[u8]) -> Vec<u8> + Sync),
+}
+
+impl<'a> Payloads<'a> {
+    /// The payload of a record.
+    pub(super) fn of(&self, record: &Record) -> &'a [u8] {
+        self.bytes.get(record.payload.clone()).unwrap_or_default()
+    }
+}
 
 /// What a batch came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +54,9 @@ pub struct Loaded {
     pub rejected: u64,
     /// Hits left out because their event ID was known.
     pub repeated: u64,
+    /// Hits of visitors who withdrew, or of erased subjects: those that could have been rows are among the
+    /// counted.
+    pub suppressed: u64,
     /// Dimension rows that were new.
     pub new_dimensions: u64,
     /// Partitions that were missing.
@@ -68,14 +84,16 @@ pub enum CommitError {
 pub async fn commit(
     client: &mut Client,
     load: &mut Load,
-    keep: Keep<'_>,
+    payloads: Payloads<'_>,
 ) -> Result<Loaded, CommitError> {
     let mut transaction = client.transaction().await?;
     if !position::advance(&transaction, load.spool_id, load.from, load.to).await? {
         return Err(CommitError::Moved);
     }
+    let suppressed = suppression::leave_out(&transaction, load, payloads).await?;
     let marks = &mut load.rows.marks;
     let mut loaded = Loaded {
+        suppressed,
         new_days: partition::make_days(&transaction, &days(marks)).await?,
         new_dimensions: dimension::insert(&transaction, &load.dimensions).await?,
         ..Loaded::default()
@@ -95,7 +113,7 @@ pub async fn commit(
     });
     load.rejected.extend(refused);
     loaded.counted = add_counts(&transaction, &load.counts).await?;
-    loaded.rejected = set_aside(&transaction, load.spool_id, &load.rejected, keep).await?;
+    loaded.rejected = set_aside(&transaction, load.spool_id, &load.rejected, payloads).await?;
     transaction.commit().await?;
     Ok(loaded)
 }
@@ -250,7 +268,7 @@ async fn set_aside(
     transaction: &Transaction<'_>,
     spool_id: [u8; 16],
     rejected: &[Rejected],
-    keep: Keep<'_>,
+    payloads: Payloads<'_>,
 ) -> Result<u64, Error> {
     /// Rejected hits in one statement: bounds what is held of them at once.
     const REJECTED_MAX: usize = 1_000;
@@ -263,7 +281,7 @@ async fn set_aside(
             .map(|record| record.position.1.cast_signed())
             .collect();
         let payloads: Vec<Vec<u8>> = records()
-            .map(|record| keep(record.payload.clone()))
+            .map(|record| (payloads.keep)(payloads.of(record)))
             .collect();
         let reasons: Vec<String> = some
             .iter()

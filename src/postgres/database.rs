@@ -111,13 +111,29 @@ impl Database {
         }
     }
 
-    /// Stops the embedded server, if it was started.
+    /// Stops the embedded server, if it was started or adopted.
     pub async fn stop(&self) {
-        if let Database::Embedded { server, .. } = self
-            && let Some(server) = server.lock().await.take()
+        if let Some(server) = self.take_server().await
             && let Err(error) = server.stop().await
         {
             tracing::error!("the embedded Postgres did not stop: {error:#}");
+        }
+    }
+
+    /// Stops the embedded server, if it was started and not adopted: what a command beside a collector
+    /// may do.
+    pub async fn leave(&self) {
+        if let Some(server) = self.take_server().await
+            && let Err(error) = server.leave().await
+        {
+            tracing::error!("the embedded Postgres did not stop: {error:#}");
+        }
+    }
+
+    async fn take_server(&self) -> Option<Embedded> {
+        match self {
+            Database::Embedded { server, .. } => server.lock().await.take(),
+            Database::Url(_) => None,
         }
     }
 }

@@ -57,6 +57,8 @@ const WITHOUT_INHERITED_FILES: &str = r#"exec "$0" "$@" 3>&- 4>&- 5>&- 6>&- 7>&-
 pub struct Embedded {
     place: Place,
     installation: Installation,
+    /// Whether somebody else had started it.
+    was_running: bool,
 }
 
 /// Where the cluster lies and as whom it runs.
@@ -135,6 +137,17 @@ impl Embedded {
         config
     }
 
+    /// Stops the server unless it ran before, when a collector may be at work on it.
+    ///
+    /// # Errors
+    /// Where it does not stop.
+    pub async fn leave(self) -> anyhow::Result<()> {
+        if self.was_running {
+            return Ok(());
+        }
+        self.stop().await
+    }
+
     /// Stops the server; open transactions are rolled back.
     ///
     /// # Errors
@@ -207,6 +220,7 @@ fn start(dir: &Path) -> anyhow::Result<Embedded> {
     let version = fs::read_to_string(place.cluster().join("PG_VERSION")).ok();
     let installation = installation::find(version.as_deref().and_then(installation::major_of))?;
     let embedded = Embedded {
+        was_running: is_running(&place.cluster()),
         place,
         installation,
     };

@@ -14,12 +14,13 @@ pub mod load;
 pub mod partition;
 pub mod position;
 pub mod subject;
+pub mod suppression;
 mod uuid;
 
 use anyhow::Context as _;
 use tokio_postgres::{Client, Config, NoTls};
 
-pub use commit::{CommitError, Keep, Loaded, commit};
+pub use commit::{CommitError, Loaded, Payloads, commit};
 pub use database::Database;
 pub use load::{Count, Load, Record, Rejected, event_key};
 pub use position::Position;

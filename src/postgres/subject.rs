@@ -9,6 +9,8 @@
 //! `event_key` stays as it is: it holds hashes of the senders' event IDs, of nobody's ID, for a week, and
 //! keeps an event that was erased from being recorded anew when its sender repeats it.
 
+mod erase;
+
 use std::pin::pin;
 
 use anyhow::Context as _;
@@ -16,6 +18,8 @@ use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, GenericClient, Row};
+
+pub use erase::{AskedBy, Removed, erase, finish, remove};
 
 use super::uuid::Uuid;
 use crate::clock::UnixMicros;
@@ -29,6 +33,10 @@ struct Table {
     words: &'static str,
     /// The order in which it is handed out.
     order: &'static str,
+    /// What the conditions need beside the table, which goes by the name `held`, where the view has it.
+    joined: &'static str,
+    /// Whether it stays when the subject is erased: it holds hashes alone.
+    is_kept: bool,
     /// The condition for a row by a visitor's ID, a MAID, a partner's ID: `$1` is the key of the subject
     /// (uuid), `$2` the ID (text), `$3` the partner (text). Each has its index.
     by: [&'static str; 3],
@@ -40,6 +48,8 @@ const TABLES: [Table; 3] = [
         name: "hit",
         words: "avtryck.hit_detail",
         order: "received_at",
+        joined: "left join avtryck.ad on ad.key = held.ad_key",
+        is_kept: false,
         by: [
             "visitor_id = $2::uuid",
             "lower(maid collate \"C\") = $2",
@@ -50,12 +60,16 @@ const TABLES: [Table; 3] = [
         name: "suppression",
         words: "avtryck.suppression",
         order: "since",
+        joined: "",
+        is_kept: true,
         by: ["key = $1"; 3],
     },
     Table {
         name: "erasure",
         words: "avtryck.erasure",
         order: "erased_at",
+        joined: "",
+        is_kept: true,
         by: ["key = $1"; 3],
     },
 ];
@@ -207,10 +221,12 @@ pub async fn export(
             lines += 1;
         }
     }
-    for rejected in rejected(&transaction, subject).await? {
+    each_rejected(&transaction, subject, async |rejected| {
         line(rejected.line()?).await?;
         lines += 1;
-    }
+        Ok(true)
+    })
+    .await?;
     transaction.commit().await?;
     Ok(lines)
 }
@@ -232,12 +248,13 @@ impl RejectedHit {
     }
 }
 
-/// The rejected hits that name a subject. Their table is read from end to end: it has no index for what
-/// stands in payloads, and seldom many rows.
-async fn rejected(
+/// Gives out the rejected hits that name a subject, until `found` answers false. Their table is read from
+/// end to end: it has no index for what stands in payloads, and seldom many rows.
+async fn each_rejected(
     client: &impl GenericClient,
     subject: &Subject<'_>,
-) -> anyhow::Result<Vec<RejectedHit>> {
+    mut found: impl AsyncFnMut(RejectedHit) -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
     // What any encoding that names the subject holds; bytes, so that a payload need not be text.
     let needle = match subject {
         Subject::Visitor(visitor) => visitor.0.to_vec(),
@@ -250,18 +267,17 @@ async fn rejected(
     };
     let rows = client.query_raw(sql, [needle]).await?;
     let mut rows = pin!(rows);
-    let mut found = Vec::new();
     while let Some(row) = rows.try_next().await? {
         let payload: Vec<u8> = row.try_get("payload")?;
         let named = hit::subjects(&payload);
         if named.iter().flatten().any(|named| named.is(subject)) {
-            found.push(RejectedHit {
-                columns: row.try_get("columns")?,
-                payload,
-            });
+            let columns = row.try_get("columns")?;
+            if !found(RejectedHit { columns, payload }).await? {
+                break;
+            }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// A hit as `hit_detail` would say it, as far as the record tells.

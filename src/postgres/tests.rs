@@ -13,11 +13,11 @@ use crate::clock::UnixMicros;
 use crate::hit::{ConsentSource, Flags, Kind, Permit, VisitorId};
 use crate::row::{Ad, Device, DeviceClass, Dimension as _, Network, Place, Row, Site};
 
-const SPOOL: [u8; 16] = [7; 16];
+pub(super) const SPOOL: [u8; 16] = [7; 16];
 /// 2026-11-24T12:34:56.789012Z.
-const NOON: UnixMicros = UnixMicros(1_795_523_696_789_012);
+pub(super) const NOON: UnixMicros = UnixMicros(1_795_523_696_789_012);
 
-fn row(number: usize) -> Row<'static> {
+pub(super) fn row(number: usize) -> Row<'static> {
     let mut hit_id = [0; 16];
     hit_id[8..].copy_from_slice(&(number as u64).to_be_bytes());
     Row {
@@ -60,12 +60,13 @@ fn record(number: usize) -> Record {
     }
 }
 
-fn keep(range: std::ops::Range<usize>) -> Vec<u8> {
-    payload(range.start / payload(0).len()).into_bytes()
+/// The payloads of so many records.
+fn payloads(records: usize) -> Vec<u8> {
+    (0..records).flat_map(|n| payload(n).into_bytes()).collect()
 }
 
 /// In chunk 1, behind that many bytes and a tenth as many records.
-fn progress(offset: u64) -> position::Progress {
+pub(super) fn progress(offset: u64) -> position::Progress {
     position::Progress {
         position: (1, offset),
         records: offset / 10,
@@ -95,10 +96,15 @@ fn plain(numbers: std::ops::Range<usize>) -> Load {
 }
 
 async fn commit(client: &mut Client, mut load: Load) -> Result<Loaded, CommitError> {
-    super::commit(client, &mut load, &keep).await
+    let bytes = payloads(50_001);
+    let payloads = Payloads {
+        bytes: &bytes,
+        keep: &<[u8]>::to_ascii_uppercase,
+    };
+    super::commit(client, &mut load, payloads).await
 }
 
-async fn number(client: &Client, sql: &str) -> i64 {
+pub(super) async fn number(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
 }
 
@@ -276,7 +282,10 @@ async fn bad_rows_among_twenty_thousand_are_set_aside_and_the_rest_loaded() {
     }
     for (line, number) in rejected.iter().zip([3, 4, 777, 778, 19_999, 50_000]) {
         assert_eq!(line.get::<_, i64>(0), number as i64);
-        assert_eq!(line.get::<_, &[u8]>(2), payload(number).as_bytes());
+        assert_eq!(
+            line.get::<_, &[u8]>(2),
+            payload(number).to_ascii_uppercase().as_bytes()
+        );
     }
     let position = position::read(&database.client, SPOOL).await.unwrap();
     assert_eq!(position, Some(progress(100)));

@@ -65,6 +65,12 @@ impl Batch {
         self.bytes.len()
     }
 
+    /// All payloads, which the ranges are of.
+    #[must_use]
+    pub fn payloads(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Each record's place and the range of its payload.
     pub fn ranges(&self) -> impl Iterator<Item = (Position, Range<usize>)> {
         self.records.iter().cloned()

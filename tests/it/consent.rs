@@ -46,7 +46,7 @@ pub(crate) fn holds(dir: &Path, bytes: &[u8]) -> bool {
 }
 
 /// Every row of every table, partitions included, as text.
-async fn dump(collector: &Collector) -> String {
+pub(crate) async fn dump(collector: &Collector) -> String {
     let tables = collector
         .rows(
             "select format('%I.%I', schemaname, tablename) from pg_tables \

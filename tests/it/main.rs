@@ -22,6 +22,7 @@ mod load;
 mod loading;
 mod operation;
 mod privacy;
+mod subject;
 mod supply;
 mod support;
 #[path = "../../fuzz/src/lib.rs"]

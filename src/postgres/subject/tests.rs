@@ -8,6 +8,7 @@ use super::*;
 use crate::clock::UnixMicros;
 use crate::hit::{Kind, Permit};
 use crate::postgres::embedded::testing::Database;
+use crate::postgres::suppression;
 
 /// 2026-11-24T12:34:56Z.
 const NOON: UnixMicros = UnixMicros(1_795_523_696_000_000);
@@ -141,4 +142,111 @@ async fn what_is_held_about_a_visitor_is_told_in_short() {
     assert_eq!(held.last[1].page_url, "");
     let nothing = super::held(&database.client, VisitorId([0; 16]), 2).await;
     assert_eq!(nothing.unwrap(), Held::default());
+}
+
+/// Every row of every table as text.
+async fn dump(client: &Client) -> String {
+    let tables = client
+        .query(
+            "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname = 'avtryck'",
+            &[],
+        )
+        .await
+        .unwrap();
+    let mut dump = String::new();
+    for table in tables {
+        let table: String = table.get(0);
+        let sql = format!("select t::text from {table} t");
+        for row in client.query(&sql, &[]).await.unwrap() {
+            dump.push_str(row.get(0));
+            dump.push('\n');
+        }
+    }
+    dump
+}
+
+fn removed(hit: u64, rejected_hit: u64) -> Removed {
+    Removed([("hit", hit), ("rejected_hit", rejected_hit)].into())
+}
+
+#[tokio::test]
+async fn an_erasure_leaves_nothing_but_hashes_and_a_second_one_is_on_record_too() {
+    let mut database = filled().await;
+    let hex = "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1";
+    let before = dump(&database.client).await;
+    assert!(before.contains(&ANNA.to_string()) && before.contains(hex));
+    let anna = Subject::Visitor(ANNA);
+    for (asked_by, expected) in [
+        (AskedBy::Visitor, removed(3, 2)),
+        (AskedBy::Cli, removed(0, 0)),
+    ] {
+        let removed = erase(&mut database.client, &anna, asked_by).await.unwrap();
+        assert_eq!(removed, expected);
+    }
+    let after = dump(&database.client).await;
+    assert!(
+        !after.contains(&ANNA.to_string()) && !after.contains(hex),
+        "{after}"
+    );
+    // Everybody else's is still there, her MAID on a row of its own too: it is another subject.
+    let left = exported(&mut database, &Subject::Maid(MAID)).await;
+    assert_eq!(tables(&left), ["hit"]);
+    let lines = exported(&mut database, &anna).await;
+    assert_eq!(tables(&lines), ["suppression", "erasure", "erasure"]);
+    assert_eq!(lines[0]["reason"], "erasure");
+    assert_eq!(lines[1]["asked_by"], "visitor");
+    assert_eq!(lines[1]["removed"], json!({ "hit": 3, "rejected_hit": 2 }));
+    assert_eq!(lines[2]["removed"], json!({ "hit": 0, "rejected_hit": 0 }));
+    // A withdrawal that comes later does not make less of it.
+    suppression::add(
+        &mut database.client,
+        &[(anna, suppression::Reason::Withdrawal)],
+    )
+    .await
+    .unwrap();
+    let lines = exported(&mut database, &anna).await;
+    assert_eq!(lines[0]["reason"], "erasure");
+}
+
+#[tokio::test]
+async fn other_ids_are_erased_in_either_case_and_of_one_partner_alone() {
+    let mut database = filled().await;
+    let client = &mut database.client;
+    let maid = MAID.to_uppercase();
+    let uid = |partner, uid| Subject::PartnerUid { partner, uid };
+    for (subject, expected) in [
+        (Subject::Maid(&maid), removed(2, 2)),
+        (uid("adform", "7"), removed(1, 0)),
+        (uid("other", "8"), removed(0, 0)),
+        (uid("", "7"), removed(1, 0)),
+    ] {
+        let removed = erase(client, &subject, AskedBy::Cli).await.unwrap();
+        assert_eq!(removed, expected, "{subject:?}");
+    }
+    let left = client
+        .query_one(
+            "select count(*) from avtryck.hit where partner_uid = '7'",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert_eq!(left.get::<_, i64>(0), 1, "the other partner's");
+}
+
+#[tokio::test]
+async fn more_rejected_hits_than_go_at_once_are_all_erased() {
+    let mut database = filled().await;
+    database
+        .client
+        .execute(
+            "insert into avtryck.rejected_hit \
+             select now(), gen_random_uuid(), 1, 1, 'bad', \
+                    '\\x3a10'::bytea || decode(repeat('a1', 16), 'hex') || int4send(n) \
+             from generate_series(1, 2500) as n",
+            &[],
+        )
+        .await
+        .unwrap();
+    let done = erase(&mut database.client, &Subject::Visitor(ANNA), AskedBy::Cli).await;
+    assert_eq!(done.unwrap(), removed(3, 2502));
 }

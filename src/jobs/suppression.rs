@@ -1,0 +1,28 @@
+//! Forgets visitors who withdrew or were erased, once no hit can name them any more.
+//!
+//! Entries of other IDs stay: a device keeps its mobile advertising ID, and a partner its ID for a
+//! visitor, for as long as they like.
+
+use anyhow::Context as _;
+use tokio_postgres::Client;
+
+use crate::clock::UnixMicros;
+
+/// The age of the oldest cookie that any configuration lets live.
+const COOKIE_DAYS_MAX: i32 = 396;
+/// How long its last hit may wait in a spool.
+const SLACK_DAYS: i32 = 30;
+
+pub(super) async fn run(client: &mut Client, now: UnixMicros) -> anyhow::Result<u64> {
+    super::delete_all(
+        client,
+        "delete from avtryck.suppression where key = any(array( \
+             select key from avtryck.suppression \
+             where id_kind = 'visitor' \
+               and since < (date '1970-01-01' + $1::int)::timestamp at time zone 'UTC' \
+             limit $2))",
+        super::day(now) - COOKIE_DAYS_MAX - SLACK_DAYS,
+    )
+    .await
+    .context("deleting old entries of the list of suppression")
+}

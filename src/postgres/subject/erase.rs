@@ -1,0 +1,227 @@
+//! Erases what is held under an ID.
+//!
+//! The order guarantees that nothing is left: first the ID goes on the list of suppression, committed,
+//! and no batch is on its way any more that does not know it; then rows are deleted, so many at a time
+//! and each partition by itself, that neither loaders nor readers wait long; then the audit row is
+//! written. Whatever breaks off in between, the same request finishes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use anyhow::Context as _;
+use serde_json::json;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Transaction};
+
+use super::{PARAMETERS, TABLES, Table, Wanted, each_rejected};
+use crate::hit::VisitorId;
+use crate::postgres::position::{self, Position, Progress};
+use crate::postgres::suppression::{self, Reason};
+use crate::postgres::uuid::Uuid;
+use crate::subject::Subject;
+
+/// How many rows one delete takes at most: short transactions, little WAL at once.
+const DELETE_ROWS_MAX: u64 = 10_000;
+
+/// Rejected hits that are deleted at once.
+const REJECTED_MAX: usize = 1000;
+
+/// Who asked for an erasure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskedBy {
+    /// An operator, with `avtryck subject erase`.
+    Cli,
+    /// The visitor, on their own page.
+    Visitor,
+}
+
+impl AskedBy {
+    /// The word in SQL.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            AskedBy::Cli => "cli",
+            AskedBy::Visitor => "visitor",
+        }
+    }
+}
+
+/// How many rows were removed, by table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed(pub BTreeMap<&'static str, u64>);
+
+impl fmt::Display for Removed {
+    /// A line a table.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (table, rows)) in self.0.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "\n" };
+            write!(f, "{separator}{table}: {rows} rows removed")?;
+        }
+        Ok(())
+    }
+}
+
+/// Erases a subject: suppression, deletion, audit row. A second time removes nothing and is on record too.
+///
+/// # Errors
+/// Where Postgres fails; the same call finishes then.
+pub async fn erase(
+    client: &mut Client,
+    subject: &Subject<'_>,
+    asked_by: AskedBy,
+) -> anyhow::Result<Removed> {
+    suppression::add(client, &[(*subject, Reason::Erasure)])
+        .await
+        .context("adding to the list of suppression")?;
+    let removed = remove(client, subject).await?;
+    let transaction = client.transaction().await?;
+    note(&transaction, subject, asked_by, &removed).await?;
+    transaction.commit().await?;
+    Ok(removed)
+}
+
+/// Deletes the rows of a subject that is on the list of suppression.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn remove(client: &Client, subject: &Subject<'_>) -> anyhow::Result<Removed> {
+    let wanted = Wanted::new(subject);
+    let mut removed = Removed::default();
+    for table in TABLES.iter().filter(|table| !table.is_kept) {
+        let mut rows = 0;
+        for place in places(client, table, &wanted).await? {
+            rows += delete(client, table, &place, &wanted)
+                .await
+                .with_context(|| format!("deleting from {place}"))?;
+        }
+        removed.0.insert(table.name, rows);
+    }
+    let rejected = delete_rejected(client, subject)
+        .await
+        .context("deleting from avtryck.rejected_hit")?;
+    removed.0.insert("rejected_hit", rejected);
+    Ok(removed)
+}
+
+/// The partitions that hold rows of the subject, or the table itself where it has none.
+async fn places(
+    client: &Client,
+    table: &Table,
+    wanted: &Wanted<'_>,
+) -> anyhow::Result<Vec<String>> {
+    let Table { name, joined, .. } = table;
+    let sql = format!(
+        "select distinct held.tableoid::regclass::text from avtryck.{name} as held {joined} where {}",
+        wanted.condition(table)
+    );
+    let statement = client.prepare_typed(&sql, &PARAMETERS).await?;
+    let rows = client.query(&statement, &wanted.parameters()).await?;
+    Ok(rows
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()?)
+}
+
+async fn delete(
+    client: &Client,
+    table: &Table,
+    place: &str,
+    wanted: &Wanted<'_>,
+) -> anyhow::Result<u64> {
+    let sql = format!(
+        "delete from {place} where ctid = any(array( \
+             select held.ctid from {place} as held {} where {} limit {DELETE_ROWS_MAX}))",
+        table.joined,
+        wanted.condition(table)
+    );
+    let mut deleted = 0;
+    loop {
+        let rows = match client.prepare_typed(&sql, &PARAMETERS).await {
+            Ok(statement) => client.execute(&statement, &wanted.parameters()).await,
+            Err(error) => Err(error),
+        };
+        match rows {
+            Ok(rows) => {
+                deleted += rows;
+                if rows < DELETE_ROWS_MAX {
+                    return Ok(deleted);
+                }
+            }
+            // Retention dropped the day meanwhile, and the rows with it.
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(deleted),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn delete_rejected(client: &Client, subject: &Subject<'_>) -> anyhow::Result<u64> {
+    let mut deleted = 0;
+    loop {
+        let mut payloads: Vec<Vec<u8>> = Vec::new();
+        each_rejected(client, subject, async |hit| {
+            payloads.push(hit.payload);
+            Ok(payloads.len() < REJECTED_MAX)
+        })
+        .await?;
+        if payloads.is_empty() {
+            return Ok(deleted);
+        }
+        // The same bytes name the same subject wherever they stand.
+        deleted += client
+            .execute(
+                "delete from avtryck.rejected_hit where payload = any($1)",
+                &[&payloads],
+            )
+            .await?;
+    }
+}
+
+async fn note(
+    transaction: &Transaction<'_>,
+    subject: &Subject<'_>,
+    asked_by: AskedBy,
+    removed: &Removed,
+) -> anyhow::Result<()> {
+    transaction
+        .execute(
+            "insert into avtryck.erasure (erased_at, key, id_kind, asked_by, removed) \
+             values (now(), $1, $2, $3, $4)",
+            &[
+                &Uuid(subject.key()),
+                &subject.id_kind(),
+                &asked_by.name(),
+                &json!(removed.0),
+            ],
+        )
+        .await
+        .context("writing the audit row")?;
+    Ok(())
+}
+
+/// Takes instructions as carried out: writes the audit rows of the visitors who were erased, and moves the
+/// position of their spool on from `from` to `to`.
+///
+/// # Errors
+/// Where Postgres fails, or the position is elsewhere.
+pub async fn finish(
+    client: &mut Client,
+    spool_id: [u8; 16],
+    from: Option<Position>,
+    to: Progress,
+    erased: &[(VisitorId, Removed)],
+) -> anyhow::Result<()> {
+    let transaction = client.transaction().await?;
+    let moved = position::advance(&transaction, spool_id, from, to).await?;
+    anyhow::ensure!(moved, "another loader has moved the position on");
+    for (visitor, removed) in erased {
+        note(
+            &transaction,
+            &Subject::Visitor(*visitor),
+            AskedBy::Visitor,
+            removed,
+        )
+        .await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}

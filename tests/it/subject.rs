@@ -1,0 +1,375 @@
+//! Withdrawal, subject access and erasure: what the list of suppression keeps from being loaded, and what
+//! `avtryck subject` hands out and deletes.
+
+use std::path::Path;
+use std::process::Output;
+
+use avtryck::postgres::embedded::Embedded;
+use serde_json::Value;
+
+use crate::support::{Collector, PATIENCE, SITES, command, config, tempdir};
+
+const PAGE: (&str, &str) = ("Origin", "https://www.open.example");
+const MAID: &str = "38400000-8cf0-11bd-b23e-10b96e40000d";
+
+/// Runs `avtryck subject` with the configuration in `dir`.
+async fn subject(dir: &Path, arguments: &[&str]) -> Output {
+    command(&["subject"])
+        .args(arguments)
+        .env("AVTRYCK_CONFIG", dir.join("avtryck.toml"))
+        .output()
+        .await
+        .unwrap()
+}
+
+async fn succeeds(dir: &Path, arguments: &[&str]) -> String {
+    let output = subject(dir, arguments).await;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {told}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn tables(lines: &[Value]) -> Vec<&str> {
+    lines
+        .iter()
+        .map(|line| line["table"].as_str().unwrap())
+        .collect()
+}
+
+async fn new_visitor(collector: &Collector) -> String {
+    let reply = collector.get("/id?site=open", &[]).await;
+    reply.cookie().to_owned()
+}
+
+async fn hit(collector: &Collector, cookie: &str, more: &str) {
+    let target = format!("/p.gif?site=open{more}");
+    let reply = collector.get(&target, &[("Cookie", cookie)]).await;
+    assert_eq!(reply.status, 200);
+}
+
+async fn withdraw(collector: &Collector, cookie: &str) {
+    let reply = collector
+        .request(
+            "DELETE",
+            "/consent?site=open",
+            &[PAGE, ("Sec-Fetch-Site", "same-site"), ("Cookie", cookie)],
+            "",
+        )
+        .await;
+    assert_eq!(reply.status, 200);
+}
+
+fn uuid(cookie: &str) -> String {
+    avtryck::hit::VisitorId(super::consent::visitor_of(cookie)).to_string()
+}
+
+/// A collector whose Postgres does not run yet, and where it will.
+async fn without_postgres() -> (Collector, std::path::PathBuf) {
+    let dir = tempdir();
+    let later = dir.path().join("later");
+    let url = format!(
+        "[database]\nurl = \"postgres://avtryck@{}/avtryck\"\n",
+        later.display().to_string().replace('/', "%2F")
+    );
+    let text = config(dir.path(), SITES).replacen("[database]\n", &url, 1);
+    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
+    (Collector::start_in(dir).await, later)
+}
+
+async fn number(client: &tokio_postgres::Client, sql: &str) -> i64 {
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+/// Waits until a metric has a value.
+async fn until(collector: &Collector, metric: &str, value: f64) {
+    let started = std::time::Instant::now();
+    while collector.metric(metric).await != value {
+        assert!(started.elapsed() < PATIENCE, "{metric}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_withdrawal_overtakes_the_hits_that_wait_through_kills_and_without_postgres() {
+    let (collector, later) = without_postgres().await;
+    let [anna, berta] = [new_visitor(&collector).await, new_visitor(&collector).await];
+    for n in 0..10 {
+        hit(&collector, &anna, &format!("&e=anna-{n}&id=anna-{n}")).await;
+        hit(&collector, &berta, &format!("&e=berta-{n}")).await;
+    }
+    withdraw(&collector, &anna).await;
+    // Nothing but the disk has it.
+    let dir = collector.kill().await;
+    let collector = Collector::start_in(dir).await;
+    let metric = "avtryck_instruction_backlog_bytes";
+    assert!(collector.metric(metric).await > 0.0);
+    // A browser that kept its cookie, whatever the reply said.
+    hit(&collector, &anna, "&e=anna-later").await;
+    let postgres = Embedded::start(&later).await.unwrap();
+    until(&collector, "avtryck_spool_backlog_bytes", 0.0).await;
+    until(&collector, metric, 0.0).await;
+    let client = avtryck::postgres::connect(&postgres.config())
+        .await
+        .unwrap();
+    for (sql, expected) in [
+        ("select count(*) from avtryck.hit", 10),
+        (
+            "select count(*) from avtryck.hit where event_name like 'berta-%'",
+            10,
+        ),
+        ("select sum(hits)::bigint from avtryck.hit_count", 11),
+        ("select count(*) from avtryck.event_key", 0),
+        (
+            "select count(*) from avtryck.suppression where reason = 'withdrawal'",
+            1,
+        ),
+    ] {
+        assert_eq!(number(&client, sql).await, expected, "{sql}");
+    }
+    let metric = "avtryck_loader_suppressed_total";
+    assert_eq!(collector.metric(metric).await, 11.0);
+    // What comes after a restart is a count as well.
+    let collector = Collector::start_in(collector.kill().await).await;
+    hit(&collector, &anna, "&e=anna-last").await;
+    until(&collector, metric, 1.0).await;
+    assert_eq!(
+        number(&client, "select count(*) from avtryck.hit").await,
+        10
+    );
+    drop(collector.kill().await);
+    postgres.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cookie_that_is_not_ours_withdraws_nobody() {
+    let collector = Collector::open().await;
+    let cookie = new_visitor(&collector).await;
+    let last = if cookie.ends_with('A') { "B" } else { "A" };
+    let forged = format!("{}{last}", &cookie[..cookie.len() - 1]);
+    withdraw(&collector, &forged).await;
+    hit(&collector, &cookie, "").await;
+    let sql = "select count(*) from avtryck.hit";
+    collector.wait_for(sql, 1).await;
+    let metric = "avtryck_instructions_total";
+    assert_eq!(collector.metric(metric).await, 0.0);
+    // Nor does the operator's command take it for a visitor.
+    for command in ["export", "erase"] {
+        let (_, value) = forged.split_once('=').unwrap();
+        let output = subject(collector.dir.path(), &[command, "--visitor", value]).await;
+        assert_eq!(output.status.code(), Some(64));
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.starts_with("--visitor: neither a UUID"), "{told}");
+        assert!(output.stdout.is_empty());
+    }
+    assert_eq!(collector.number(sql).await, 1);
+}
+
+#[tokio::test]
+async fn an_export_beside_the_collector_has_every_table_and_leaves_the_database_running() {
+    let collector = Collector::open().await;
+    let anna = new_visitor(&collector).await;
+    let ad = format!("&partner=network&campaign=spring&uid=u-1&maid={MAID}");
+    hit(
+        &collector,
+        &anna,
+        "&u=https%3A%2F%2Fwww.open.example%2Fanna",
+    )
+    .await;
+    let target = format!("/i.gif?site=open{ad}");
+    let reply = collector.get(&target, &[("Cookie", &anna)]).await;
+    assert_eq!(reply.status, 200);
+    // Somebody else's on the same partner.
+    let other = target.replace("u-1", "u-2").replace(MAID, "other");
+    assert_eq!(collector.get(&other, &[]).await.status, 200);
+    collector
+        .wait_for("select count(*) from avtryck.hit", 3)
+        .await;
+    let dir = collector.dir.path();
+    let (_, value) = anna.split_once('=').unwrap();
+    let by_uuid = succeeds(dir, &["export", "--visitor", &uuid(&anna)]).await;
+    let by_cookie = succeeds(dir, &["export", "--visitor", value]).await;
+    assert_eq!(by_uuid, by_cookie);
+    let held = lines(&by_uuid);
+    assert_eq!(tables(&held), ["hit", "hit"]);
+    assert_eq!(held[0]["page_url"], "https://www.open.example/anna");
+    assert_eq!(held[0]["visitor_id"], uuid(&anna));
+    assert_eq!(held[0]["device_brand"], "Apple");
+    assert_eq!(held[1]["campaign"], "spring");
+    let upper = MAID.to_uppercase();
+    for (arguments, hits) in [
+        (["export", "--maid", upper.as_str()], 1),
+        (["export", "--partner-uid", "network:u-1"], 1),
+        (["export", "--partner-uid", ":u-1"], 0),
+        (
+            [
+                "export",
+                "--visitor",
+                "00000000-0000-0000-0000-000000000000",
+            ],
+            0,
+        ),
+    ] {
+        let found = lines(&succeeds(dir, &arguments).await);
+        assert_eq!(found.len(), hits, "{arguments:?}");
+    }
+    for (arguments, told) in [
+        (
+            ["export", "--partner-uid", "u-1"],
+            "--partner-uid: there is no colon",
+        ),
+        (
+            ["erase", "--partner-uid", "network:"],
+            "--partner-uid: the ID is empty",
+        ),
+        (["erase", "--maid", ""], "--maid: the ID is empty"),
+        (["erase", "--visitor", "1"], "--visitor: neither"),
+    ] {
+        let output = subject(dir, &arguments).await;
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.starts_with(told), "{text}");
+    }
+    // The collector's own server was not stopped by any of that.
+    hit(&collector, &anna, "").await;
+    collector
+        .wait_for("select count(*) from avtryck.hit", 4)
+        .await;
+    assert_eq!(collector.metric("avtryck_postgres_errors_total").await, 0.0);
+}
+
+#[tokio::test]
+async fn an_erasure_leaves_nothing_in_the_database_and_nothing_comes_after_it() {
+    let collector = Collector::open().await;
+    let [anna, berta] = [new_visitor(&collector).await, new_visitor(&collector).await];
+    let rows = "select count(*) from avtryck.hit";
+    for n in 0..5 {
+        hit(
+            &collector,
+            &anna,
+            &format!("&e=telltale-{n}&uid=telltale-uid"),
+        )
+        .await;
+        hit(&collector, &berta, "").await;
+    }
+    collector.wait_for(rows, 10).await;
+    let dir = collector.dir.path();
+    let id = uuid(&anna);
+    // Hits before, while and after it runs: whichever way a batch falls, none of them may be left.
+    let sending = async {
+        for n in 5..200 {
+            hit(&collector, &anna, &format!("&e=telltale-{n}")).await;
+        }
+    };
+    let erase = ["erase", "--visitor", id.as_str()];
+    let ((), told) = tokio::join!(sending, succeeds(dir, &erase));
+    assert!(told.starts_with("hit: "), "{told}");
+    hit(&collector, &anna, "&e=telltale-last").await;
+    hit(&collector, &berta, "&e=end").await;
+    let end = "select count(*) from avtryck.hit where event_name = 'end'";
+    collector.wait_for(end, 1).await;
+    assert_eq!(collector.number(rows).await, 6);
+    let dump = super::consent::dump(&collector).await;
+    let hex = id.replace('-', "");
+    for telltale in ["telltale", &id, &hex] {
+        assert!(!dump.contains(telltale), "{telltale} in\n{dump}");
+    }
+    // Every hit of hers that is no row is a count, or was a row that is gone.
+    let removed: i64 = collector
+        .number("select (removed->>'hit')::bigint from avtryck.erasure")
+        .await;
+    let counted = collector
+        .number("select sum(hits)::bigint from avtryck.hit_count")
+        .await;
+    assert_eq!(removed + counted, 201);
+    // Again: nothing is left, and that it was asked for is on record.
+    let again = succeeds(dir, &erase).await;
+    assert!(again.starts_with("hit: 0 rows removed\n"), "{again}");
+    let held = lines(&succeeds(dir, &["export", "--visitor", &id]).await);
+    assert_eq!(tables(&held), ["suppression", "erasure", "erasure"]);
+    let (_, _, log) = collector.stop().await;
+    assert!(!log.contains(&id) && !log.contains(&hex), "{log}");
+}
+
+/// Rows of many visitors over 90 days: each visitor's hundred lie on as many days as there are.
+const ROWS: &str = "
+    insert into avtryck.hit (received_at, site_key, device_key, ad_key, flags, kind, permit,
+        consent_source, hit_id, visitor_id, page_url, partner_uid, maid)
+    select '2026-08-01T00:00Z'::timestamptz + n * (interval '90 days' / $rows), 1, 1, 1, 0, 1 + n % 3, 3, 1,
+        md5('hit' || n)::uuid, md5('visitor' || n % ($rows / 100))::uuid,
+        'https://www.open.example/mobiltelefoner/' || n,
+        case when n % 10 < 3 then 'uid-' || n % ($rows / 100) end,
+        case when n % 10 > 7 then md5('maid' || n % ($rows / 100))::uuid::text end
+    from generate_series(0, $rows - 1) as n";
+
+/// `SUBJECT_ROWS` for more than a small database: `make subject` takes ten million.
+#[tokio::test]
+async fn an_export_from_ninety_days_of_rows_takes_at_most_two_seconds() {
+    let rows: u64 = std::env::var("SUBJECT_ROWS").map_or(200_000, |rows| rows.parse().unwrap());
+    let dir = tempdir();
+    let text = config(dir.path(), SITES);
+    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
+    let place = dir.path().join("postgres");
+    let postgres = Embedded::start(&place).await.unwrap();
+    let mut client = avtryck::postgres::connect(&postgres.config())
+        .await
+        .unwrap();
+    avtryck::postgres::migrate(&mut client).await.unwrap();
+    client
+        .batch_execute(
+            "insert into avtryck.site values (1, 'open', null); \
+             insert into avtryck.device (key, class, is_bot) values (1, 'phone', false); \
+             insert into avtryck.ad (key, partner) values (1, 'network'); \
+             select avtryck.make_hit_day(date '2026-08-01' + n) from generate_series(0, 89) as n",
+        )
+        .await
+        .unwrap();
+    let sql = ROWS.replace("$rows", &rows.to_string());
+    client.batch_execute(&sql).await.unwrap();
+    client
+        .batch_execute("vacuum analyze avtryck.hit")
+        .await
+        .unwrap();
+    let id: String = client
+        .query_one("select md5('visitor1')::uuid::text", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let maid: String = client
+        .query_one("select md5('maid8')::uuid::text", &[])
+        .await
+        .unwrap()
+        .get(0);
+    drop(client);
+    let selectors = [
+        ("--visitor", id.as_str(), 100),
+        ("--maid", maid.as_str(), 100),
+        ("--partner-uid", "network:uid-2", 100),
+    ];
+    for (option, id, expected) in selectors {
+        // Nothing is in the server's own buffers.
+        postgres.clone().stop().await.unwrap();
+        Embedded::start(&place).await.unwrap();
+        for run in ["the first time", "again"] {
+            let started = std::time::Instant::now();
+            let held = lines(&succeeds(dir.path(), &["export", option, id]).await);
+            let took = started.elapsed();
+            assert_eq!(held.len(), expected, "{option}");
+            eprintln!("{rows} rows: export {option} {run}: {took:?}");
+            assert!(took.as_secs() < 2, "{option} {run}: {took:?}");
+        }
+    }
+    for (option, id, expected) in selectors {
+        let started = std::time::Instant::now();
+        let told = succeeds(dir.path(), &["erase", option, id]).await;
+        eprintln!("{rows} rows: erase {option}: {:?}", started.elapsed());
+        let first = told.lines().next().unwrap();
+        assert_eq!(first, format!("hit: {expected} rows removed"));
+    }
+    Embedded::start(&place).await.unwrap().stop().await.unwrap();
+}
