@@ -270,6 +270,104 @@ mod tests {
         assert_eq!(ring.verify(&value[1..], NOW), None);
     }
 
+    /// Numbers from a seed: SplitMix64.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            usize::try_from((z ^ (z >> 31)) % limit as u64).expect("below a usize")
+        }
+    }
+
+    /// One forgery made of signed values: of their bytes, of their text, or of several of them.
+    fn forge(random: &mut Random, signed: &[String], foreign: &[String]) -> String {
+        let text = |random: &mut Random| signed[random.below(signed.len())].clone();
+        let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).expect("base64");
+        let value = text(random);
+        match random.below(10) {
+            0 | 1 => {
+                let mut bytes = bytes(&value);
+                for _ in 0..=random.below(4) {
+                    let at = random.below(bytes.len());
+                    bytes[at] ^= 1 << random.below(8);
+                }
+                URL_SAFE_NO_PAD.encode(bytes)
+            }
+            2 | 3 => {
+                let (one, other) = (bytes(&value), bytes(&text(random)));
+                let at = random.below(one.len() + 1);
+                URL_SAFE_NO_PAD.encode([&one[..at], &other[at..]].concat())
+            }
+            4 => {
+                // Another key's ID, time or visitor under this one's MAC.
+                let (mut one, other) = (bytes(&value), bytes(&text(random)));
+                let part = [0..1, 1..5, 5..21, 21..33][random.below(4)].clone();
+                one[part.clone()].copy_from_slice(&other[part]);
+                URL_SAFE_NO_PAD.encode(one)
+            }
+            5 => value[..random.below(value.len())].to_owned(),
+            6 => format!("{value}{}", &text(random)[..random.below(44)]),
+            7 => {
+                let characters = b"ABCabc019-_=+/%\" \t;,.\xc3";
+                let mut changed = value.into_bytes();
+                let at = random.below(changed.len());
+                changed[at] = characters[random.below(characters.len())];
+                String::from_utf8_lossy(&changed).into_owned()
+            }
+            8 => {
+                let bytes = bytes(&value);
+                match random.below(4) {
+                    0 => base64::engine::general_purpose::URL_SAFE.encode([&*bytes, &[0]].concat()),
+                    1 => base64::engine::general_purpose::STANDARD.encode(bytes),
+                    2 => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+                    _ => value.to_ascii_lowercase(),
+                }
+            }
+            _ => foreign[random.below(foreign.len())].clone(),
+        }
+    }
+
+    #[test]
+    fn none_of_a_million_forgeries_is_believed() {
+        let mut random = Random(17);
+        let visitors: Vec<VisitorId> = (0..64_u8).map(|at| VisitorId([at; 16])).collect();
+        let ours = ring(&[(1, &[1; 32]), (2, &[2; 32])]);
+        let second = ring(&[(2, &[2; 32])]);
+        let stranger = ring(&[(1, &[3; 32])]);
+        let sign = |ring: &Keyring, at: usize| {
+            let made_at = later(-i64::try_from(at).expect("small") * 1000);
+            ring.sign(visitors[at], made_at).expect("a key signs")
+        };
+        // Each visitor once, under the one key or the other.
+        let signed: Vec<String> = (0..64)
+            .map(|at| sign(if at % 2 == 0 { &ours } else { &second }, at))
+            .collect();
+        let foreign: Vec<String> = (0..64).map(|at| sign(&stranger, at)).collect();
+        let by_value: std::collections::HashMap<&str, VisitorId> = signed
+            .iter()
+            .map(String::as_str)
+            .zip(visitors.iter().copied())
+            .collect();
+        let (mut forgeries, mut unchanged) = (0, 0);
+        while forgeries < 1_000_000 {
+            let value = forge(&mut random, &signed, &foreign);
+            let believed = ours.verify(&value, NOW);
+            // A splice of a value with itself is that value, and means the visitor it was signed for.
+            let known = by_value.get(value.as_str()).copied();
+            assert_eq!(believed, known, "{value}");
+            match known {
+                Some(_) => unchanged += 1,
+                None => forgeries += 1,
+            }
+        }
+        eprintln!("{forgeries} forgeries, none believed; {unchanged} more were no forgeries");
+        assert_eq!(by_value.len(), 64);
+    }
+
     #[test]
     fn the_header_fits_its_placement() {
         let cookie = |placement, secure| set_cookie("avid", "v", placement, secure, 60);

@@ -32,8 +32,22 @@ pub fn client_ip(
     if !is_trusted(client, trusted) {
         return client;
     }
-    for hop in hops(headers, header).into_iter().rev() {
-        let Some(address) = hop else { break };
+    let (name, is_quoting) = match header {
+        ForwardedHeader::XForwardedFor => ("x-forwarded-for", false),
+        ForwardedHeader::Forwarded => ("forwarded", true),
+    };
+    // From right to left without looking further than needed: what an attacker wrote is never read.
+    let hops = headers
+        .get_all(name)
+        .iter()
+        .rev()
+        .flat_map(|value| FromRight::new(value.as_bytes(), b',', is_quoting));
+    for hop in hops {
+        let address = match header {
+            ForwardedHeader::XForwardedFor => address(hop),
+            ForwardedHeader::Forwarded => forwarded_for(hop).and_then(address),
+        };
+        let Some(address) = address else { break };
         client = address;
         if !is_trusted(client, trusted) {
             break;
@@ -51,7 +65,7 @@ pub fn forwarded_https(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> 
             .get_all("x-forwarded-proto")
             .iter()
             .next_back()
-            .and_then(|value| value.as_bytes().rsplit(|byte| *byte == b',').next())
+            .and_then(|value| FromRight::new(value.as_bytes(), b',', false).next())
             .is_some_and(|proto| proto.trim_ascii().eq_ignore_ascii_case(b"https"))
 }
 
@@ -59,35 +73,62 @@ fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// Every hop of all the header's values joined, left to right; `None` where one is no address. Hops are
-/// parted as bytes: what a client wrote need not be text, and must not hide the hop behind it.
-fn hops(headers: &HeaderMap, header: ForwardedHeader) -> Vec<Option<IpAddr>> {
-    let name = match header {
-        ForwardedHeader::XForwardedFor => "x-forwarded-for",
-        ForwardedHeader::Forwarded => "forwarded",
-    };
-    headers
-        .get_all(name)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(|hop| {
-            let hop = str::from_utf8(hop).ok()?;
-            match header {
-                ForwardedHeader::XForwardedFor => address(hop),
-                ForwardedHeader::Forwarded => hop.split(';').find_map(|pair| {
-                    let (name, value) = pair.split_once('=')?;
-                    name.trim()
-                        .eq_ignore_ascii_case("for")
-                        .then(|| address(value))?
-                }),
+/// The parts of a header's value from right to left. A quoted string (RFC 9110, section 5.6.4) is read from
+/// its end too: what a proxy wrote last is sound, whatever quotes stand unbalanced in front of it.
+struct FromRight<'a> {
+    rest: Option<&'a [u8]>,
+    separator: u8,
+    is_quoting: bool,
+}
+
+impl<'a> FromRight<'a> {
+    fn new(text: &'a [u8], separator: u8, is_quoting: bool) -> FromRight<'a> {
+        FromRight {
+            rest: Some(text),
+            separator,
+            is_quoting,
+        }
+    }
+}
+
+impl<'a> Iterator for FromRight<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let text = self.rest.take()?;
+        let mut is_quoted = false;
+        for (at, byte) in text.iter().enumerate().rev() {
+            if *byte == b'"' && self.is_quoting {
+                is_quoted = !is_quoted || is_escaped(text, at);
+            } else if *byte == self.separator && !is_quoted {
+                self.rest = text.get(..at);
+                return text.get(at + 1..);
             }
-        })
-        .collect()
+        }
+        Some(text)
+    }
+}
+
+/// Whether the byte there has a backslash in front that is not itself escaped.
+fn is_escaped(text: &[u8], at: usize) -> bool {
+    let before = text.get(..at).unwrap_or_default();
+    let backslashes = before.iter().rev().take_while(|byte| **byte == b'\\');
+    backslashes.count() % 2 == 1
+}
+
+/// The value of `for` among the pairs of one hop (RFC 7239, section 4).
+fn forwarded_for(hop: &[u8]) -> Option<&[u8]> {
+    FromRight::new(hop, b';', true).find_map(|pair| {
+        let equals = pair.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = pair.split_at_checked(equals)?;
+        let is_for = name.trim_ascii().eq_ignore_ascii_case(b"for");
+        is_for.then(|| value.get(1..)).flatten()
+    })
 }
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`, also quoted.
-fn address(text: &str) -> Option<IpAddr> {
-    let text = text.trim().trim_matches('"');
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(text).ok()?.trim().trim_matches('"');
     let bare = text
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
@@ -97,3 +138,6 @@ fn address(text: &str) -> Option<IpAddr> {
         .ok()
         .map(|address| address.to_canonical())
 }
+
+#[cfg(test)]
+mod tests;
