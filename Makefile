@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test chaos subject fuzz bench bench-quick lint fetch fmt clean-data
+.PHONY: help run build test chaos hostile subject fuzz bench bench-quick lint fetch fmt clean-data
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -40,6 +40,12 @@ chaos: ## kill it, starve it, cut its connections: the tests of the promise with
 	@script/fetch rules test geodata
 	@SPOOL_SEEDS=$(SEEDS) LOADER_CUT_STEP=1 cargo test --locked --lib -- simulation loader:: --nocapture
 	@CHAOS_KILLS=$(KILLS) CHAOS_OUTAGE_BYTES=$(OUTAGE_BYTES) cargo test --locked --test it -- chaos --nocapture --test-threads 1
+
+hostile: ## slow, smuggling and greedy clients, alone on the machine and held to the promised figures
+	@script/setup test
+	@script/fetch rules test geodata
+	@cargo test --locked --lib -- allowance address:: visitor:: --nocapture
+	@HOSTILE_ALONE=1 cargo test --locked --test it -- hostile:: --nocapture --test-threads 1
 
 ROWS ?= 10000000
 

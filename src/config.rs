@@ -29,6 +29,7 @@ pub(crate) use value::duration;
 #[expect(missing_docs, reason = "the sections' own docs say what they are")]
 pub struct Config {
     pub http: Http,
+    pub limit: Limit,
     pub path: Paths,
     pub admin: Admin,
     pub spool: Spool,
@@ -73,6 +74,17 @@ impl Http {
             threads => threads,
         }
     }
+}
+
+/// `[limit]`: how many hits one client may send, an IPv4 address or an IPv6 /64.
+#[derive(Clone, Debug)]
+pub struct Limit {
+    /// In the long run; 0 is no limit. Default 100.
+    pub hits_per_second: u64,
+    /// At once, after a time without any. Default 1000.
+    pub burst: u64,
+    /// Whether hits over the limit are refused; else they are flagged. Default false.
+    pub drop: bool,
 }
 
 /// `[path]`: where each endpoint answers.
@@ -331,6 +343,7 @@ impl Config {
         let mut reader = Reader::new(text, environment);
         let mut config = Config {
             http: reader.section("http", key::http),
+            limit: reader.section("limit", key::limit),
             path: reader.section("path", key::paths),
             admin: reader.section("admin", key::admin),
             spool: reader.section("spool", key::spool),

@@ -255,6 +255,8 @@ impl Flags {
     pub const FOREIGN_ORIGIN: Flags = Flags(1 << 5);
     /// The cookie came in a third-party placement: it belongs to one embedding site only.
     pub const THIRD_PARTY: Flags = Flags(1 << 6);
+    /// The client sends more hits than its limit.
+    pub const OVER_LIMIT: Flags = Flags(1 << 7);
 
     /// The visitor never saw the ad: a preview, a thumbnail, or the test of an auction.
     pub const PREVIEW: Flags = Flags(1 << 8);

@@ -62,10 +62,16 @@ pub enum Reason {
     Method,
     /// The request target is longer than its limit.
     UriTooLong,
+    /// What was sent is no request; hyper answers it and closes.
+    Malformed,
     /// There is not exactly one valid `Host`.
     Host,
     /// A body where none may be.
     UnexpectedBody,
+    /// A `Transfer-Encoding` other than `chunked`.
+    TransferEncoding,
+    /// The client sends more hits than its limit.
+    OverLimit,
     /// No `site`, and no single site has this host.
     SiteMissing,
     /// The configuration has no such site.
@@ -114,12 +120,15 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Reason; 27] = [
+    pub const ALL: [Reason; 30] = [
         Reason::UnknownPath,
         Reason::Method,
         Reason::UriTooLong,
+        Reason::Malformed,
         Reason::Host,
         Reason::UnexpectedBody,
+        Reason::TransferEncoding,
+        Reason::OverLimit,
         Reason::SiteMissing,
         Reason::SiteUnknown,
         Reason::PartnerUnknown,
@@ -151,8 +160,11 @@ impl Reason {
             Reason::UnknownPath => "unknown_path",
             Reason::Method => "method",
             Reason::UriTooLong => "uri_too_long",
+            Reason::Malformed => "malformed",
             Reason::Host => "host",
             Reason::UnexpectedBody => "unexpected_body",
+            Reason::TransferEncoding => "transfer_encoding",
+            Reason::OverLimit => "over_limit",
             Reason::SiteMissing => "site_missing",
             Reason::SiteUnknown => "site_unknown",
             Reason::PartnerUnknown => "partner_unknown",
@@ -190,7 +202,14 @@ impl Reason {
             Reason::Host => {
                 "the Host header is missing, doubled or malformed: look at the proxy in front"
             }
+            Reason::Malformed => "what was sent is no HTTP request",
             Reason::UnexpectedBody => "a GET with a body: no browser sends that",
+            Reason::TransferEncoding => {
+                "the body is coded in another way than chunked: send it plain"
+            }
+            Reason::OverLimit => {
+                "the client sends more hits than [limit] allows: name the proxies in front in http.trusted_proxies, or raise the limit"
+            }
             Reason::SiteMissing => {
                 "it names no site, and no [[site]] has this host: add site= to the tag, or the host to hosts"
             }
@@ -234,8 +253,8 @@ impl Reason {
 }
 
 /// Statuses that replies have; another one counts under 0.
-const STATUSES: [u16; 15] = [
-    200, 204, 302, 303, 304, 400, 403, 404, 405, 408, 413, 414, 415, 503, 0,
+const STATUSES: [u16; 16] = [
+    200, 204, 302, 303, 304, 400, 403, 404, 405, 408, 413, 414, 415, 429, 503, 0,
 ];
 
 /// The handles of all metrics.
@@ -244,6 +263,9 @@ pub struct Metrics {
     requests: Vec<Vec<Counter>>,
     refusals: Vec<Counter>,
     pub connections: Gauge,
+    pub connections_refused: Counter,
+    pub accept_errors: Counter,
+    pub over_limit: Counter,
     pub append_seconds: Histogram,
     pub sync_seconds: Histogram,
     pub group_records: Histogram,
@@ -318,6 +340,9 @@ impl Metrics {
                 .map(|reason| counter!("avtryck_refusals_total", "reason" => reason.name()))
                 .collect(),
             connections: gauge!("avtryck_http_connections"),
+            connections_refused: counter!("avtryck_http_connections_refused_total"),
+            accept_errors: counter!("avtryck_http_accept_errors_total"),
+            over_limit: counter!("avtryck_hits_over_limit_total"),
             append_seconds: histogram!("avtryck_spool_append_seconds"),
             sync_seconds: histogram!("avtryck_spool_sync_seconds"),
             group_records: histogram!("avtryck_spool_group_records"),
@@ -407,6 +432,18 @@ fn describe() {
         (
             "avtryck_refusals_total",
             "Requests, or events of a request, that were not recorded, by reason.",
+        ),
+        (
+            "avtryck_http_connections_refused_total",
+            "Connections closed at once: their address had as many as it may.",
+        ),
+        (
+            "avtryck_http_accept_errors_total",
+            "Failed attempts to accept a connection, such as too many open files.",
+        ),
+        (
+            "avtryck_hits_over_limit_total",
+            "Hits of clients that send more than their limit, flagged or refused.",
         ),
         (
             "avtryck_spool_io_errors_total",

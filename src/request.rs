@@ -74,8 +74,10 @@ pub struct Headers<'a> {
     pub content_type: Option<&'a str>,
     /// `Content-Length` above zero.
     pub has_length: bool,
-    /// A `Transfer-Encoding` header was there.
-    pub has_transfer_encoding: bool,
+    /// How many `Transfer-Encoding` headers there were.
+    pub transfer_encodings: usize,
+    /// `Transfer-Encoding: chunked`, once and nothing else.
+    pub is_chunked: bool,
     /// `Sec-GPC: 1`.
     pub gpc: bool,
     /// `Sec-Purpose: prefetch` or prerender, also under its old names.
@@ -121,7 +123,11 @@ impl<'a> Headers<'a> {
             "origin" => self.origin = text(),
             "content-type" => self.content_type = text(),
             "content-length" => self.has_length = value.as_bytes() != b"0",
-            "transfer-encoding" => self.has_transfer_encoding = true,
+            "transfer-encoding" => {
+                self.transfer_encodings += 1;
+                self.is_chunked = self.transfer_encodings == 1
+                    && value.as_bytes().eq_ignore_ascii_case(b"chunked");
+            }
             "sec-gpc" => self.gpc = value.as_bytes() == b"1",
             "sec-fetch-site" => self.fetch_site = text(),
             "sec-purpose" | "purpose" | "x-purpose" | "x-moz" => {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::read::Section;
 use super::value::{self, days};
 use super::{
-    Ack, Admin, Click, ClientIp, Cookie, Database, Device, Geoip, Http, Loader, Partner, Paths,
-    Privacy, Site, Spool,
+    Ack, Admin, Click, ClientIp, Cookie, Database, Device, Geoip, Http, Limit, Loader, Partner,
+    Paths, Privacy, Site, Spool,
 };
 use crate::hit::Permit;
 use crate::request::ForwardedHeader;
@@ -45,6 +45,19 @@ pub(super) fn http(s: &mut Section<'_>) -> Http {
             "0 (no limit) to 1000000",
             |t| value::whole(t, 0..=1_000_000),
         ),
+    }
+}
+
+pub(super) fn limit(s: &mut Section<'_>) -> Limit {
+    let within = |text: &str, first: u64, last: u64| {
+        value::parsed(text).filter(|number| (first..=last).contains(number))
+    };
+    Limit {
+        hits_per_second: s.take("hits_per_second", "100", "0 (no limit) to 10000", |t| {
+            within(t, 0, 10_000)
+        }),
+        burst: s.take("burst", "1000", "1 to 1000000", |t| within(t, 1, 1_000_000)),
+        drop: s.take("drop", "false", "true or false", value::parsed),
     }
 }
 

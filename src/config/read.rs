@@ -160,7 +160,7 @@ impl Reader {
 
     /// What is in force, if nothing is wrong.
     pub(super) fn finish(mut self) -> Result<String, ConfigErrors> {
-        let sections = "http, path, admin, spool, database, loader, geoip, device, privacy, cookie, click, site, partner";
+        let sections = "http, limit, path, admin, spool, database, loader, geoip, device, privacy, cookie, click, site, partner";
         for name in self.table.keys() {
             self.errors.push(format!(
                 "{name}: is no section; one of {sections} would be right"

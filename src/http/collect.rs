@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use hyper::header::HeaderMap;
 
 use super::{Edge, Peer, Refusal, Worker, mint};
-use crate::clock::UnixMicros;
+use crate::clock::{self, UnixMicros};
 use crate::config::Site;
 use crate::consent::{self, Rules};
 use crate::hit::{Flags, Hit, Kind, Permit, VisitorId};
@@ -20,6 +20,9 @@ pub(crate) struct Request<'r> {
     pub(crate) headers: &'r Headers<'r>,
     pub(crate) map: &'r HeaderMap,
     pub(crate) peer: Peer,
+    /// The client's address, behind trusted proxies. It is in the spool whatever `privacy.client_ip` says,
+    /// if the permit has `measure`, and gone with its chunk; what Postgres gets of it the loader decides.
+    pub(crate) client: IpAddr,
     pub(crate) now: UnixMicros,
     /// Whatever happened, it is an ad that is measured (purpose 7 of TCF), not the page.
     pub(crate) is_about_ad: bool,
@@ -82,6 +85,7 @@ impl<'r> Request<'r> {
         let site = self.site(&hit.site)?;
         hit.site = Cow::Borrowed(&site.key);
         let rules = self.rules(site, &hit.partner)?;
+        self.spend(hit)?;
         let measured = if self.is_about_ad {
             Kind::Impression
         } else {
@@ -93,7 +97,7 @@ impl<'r> Request<'r> {
             self.identify(site, hit, visit);
         }
         if hit.permit.allows(Permit::MEASURE) {
-            hit.client_ip = Some(self.client_ip());
+            hit.client_ip = Some(self.client);
             if let Some(origin) = self.headers.origin
                 && !site.origins.is_empty()
                 && !site.origins.iter().any(|known| known == origin)
@@ -118,16 +122,22 @@ impl<'r> Request<'r> {
             .ok_or(Refusal(Reason::PartnerUnknown))
     }
 
-    /// The address that geodata is looked up for. It is in the spool whatever `privacy.client_ip`
-    /// says, and gone with its chunk; what Postgres gets of it the loader decides.
-    fn client_ip(&self) -> IpAddr {
-        let http = &self.edge.config.http;
-        request::client_ip(
-            self.peer.ip,
-            self.map,
-            http.forwarded_header,
-            &http.trusted_proxies,
-        )
+    /// Takes the hit from what its client may send. One that is over the limit is flagged or, if the
+    /// configuration says so, refused; but not a click, behind which somebody waits for a page. A callback
+    /// comes from a partner's server, which speaks for many clients.
+    fn spend(&self, hit: &mut Hit<'_>) -> Result<(), Refusal> {
+        let Some(allowances) = &self.edge.allowances else {
+            return Ok(());
+        };
+        if hit.kind == Kind::Callback || allowances.take(self.client, clock::monotonic()) {
+            return Ok(());
+        }
+        self.edge.metrics.over_limit.increment(1);
+        if self.edge.config.limit.drop && hit.kind != Kind::Click {
+            return Err(Refusal(Reason::OverLimit));
+        }
+        hit.flags.set(Flags::OVER_LIMIT);
+        Ok(())
     }
 
     fn identify(&self, site: &Site, hit: &mut Hit<'_>, visit: &mut Visit) {

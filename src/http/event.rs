@@ -2,28 +2,22 @@
 //!
 //! `sendBeacon` can send `text/plain` without a preflight, so that is taken as JSON too. Each event
 //! stands for itself: the good ones are recorded together, with one wait for the spool. The reply is
-//! 204 when all were taken; when some were refused 200, and when none was taken 400, with JSON that
-//! says which and why.
-
-use std::time::Duration;
+//! 204 when all were taken; when some were refused 200, and when none was taken the first one's status, with
+//! JSON that says which and why.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::StatusCode;
-use hyper::body::Incoming;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::body::{Body as _, Incoming};
 
 use super::collect::{Request, Visit};
+use super::limits::{BODY_BYTES_MAX, BODY_TIME_MAX};
 use super::reply::{self, Reply, Shape, WithCookie as _};
 use super::{Refusal, Worker};
 use crate::hit::{Hit, Kind};
 use crate::metrics::{Endpoint, Reason};
 use crate::request::{self, EVENTS_MAX};
 
-/// The largest body, in bytes.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// How long a body may take to arrive.
-const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// How many refused events a reply names; the count covers all.
 const REFUSED_NAMED_MAX: usize = 20;
 
@@ -82,6 +76,10 @@ pub(crate) async fn answer(
 
 /// A body of at most `bytes_max`.
 pub(crate) async fn read(body: Incoming, bytes_max: usize) -> Result<Bytes, Refusal> {
+    // One that says how long it is need not be read to be too long.
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(Refusal(Reason::BodyTooLarge));
+    }
     let body = Limited::new(body, bytes_max).collect();
     match tokio::time::timeout(BODY_TIME_MAX, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
@@ -107,14 +105,11 @@ fn partial(
         .collect();
     let body = serde_json::json!({ "taken": taken, "refused": refused.len(), "first": named });
     let status = if taken == 0 {
-        StatusCode::BAD_REQUEST
+        first.status()
     } else {
         StatusCode::OK
     };
     let mut reply = reply::with_body(status, "application/json", Bytes::from(body.to_string()));
-    reply.headers_mut().insert(
-        HeaderName::from_static("avtryck-refusal"),
-        HeaderValue::from_static(first.0.name()),
-    );
+    reply::tell(&mut reply, first);
     reply
 }

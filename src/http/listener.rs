@@ -1,44 +1,37 @@
 //! Accepts connections on one edge thread, and ends those that take too much or too long.
 //!
 //! Each edge thread has a listener of its own on the same address (`SO_REUSEPORT`), a runtime and a
-//! timer wheel. Limits: connections in all and from one address; time for a header (also the idle
-//! time between requests), for a stalled write, and for a connection as a whole.
+//! timer wheel. What a connection may take is in `limits`.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::pin::pin;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
+use super::limits::{
+    BACKLOG, CONNECTION_REQUESTS_MAX, CONNECTION_TIME_MAX, HEADER_BYTES_MAX, HEADER_TIME_MAX,
+    LAST_REQUEST_TIME_MAX, Limits, PREFACE_TIME_MAX, SEND_BUFFER_BYTES, connections_that_fit,
+};
+use super::reply::ReplyBody;
 use super::stream::Stream;
 use super::timer::Wheel;
 use super::{Edge, Peer, Spools, Worker, router};
 use crate::clock;
+use crate::metrics::Reason;
 use crate::spool::Spool;
 
-/// Time for a request's header, and for the next request of a connection to begin.
-const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
-/// Time for the first bytes of a connection on which HTTP/2 may begin.
-const PREFACE_TIME_MAX: Duration = Duration::from_secs(5);
-/// Age at which a connection is ended, so that load moves to new processes and hosts.
-const CONNECTION_TIME_MAX: Duration = Duration::from_secs(300);
-/// Requests after which a connection is ended.
-const CONNECTION_REQUESTS_MAX: u32 = 10_000;
-/// The buffer for a request's header, in bytes: hyper answers a larger one with 431.
-const HEADER_BYTES_MAX: usize = 16 * 1024;
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 4096;
 /// Pause after an error of accept, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Time that requests in flight have once the collector stops.
@@ -79,7 +72,10 @@ impl Listener {
         Ok(Listener {
             sockets,
             address,
-            limits: Arc::new(Limits::new(connections_max, per_address_max)),
+            limits: Arc::new(Limits::new(
+                connections_that_fit(connections_max),
+                per_address_max,
+            )),
         })
     }
 
@@ -99,80 +95,11 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // Connections inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-/// How many connections there may be, in all and from one address.
-pub struct Limits {
-    all: Arc<Semaphore>,
-    per_address_max: usize,
-    /// Open connections by address; as many entries as there are connections at the most.
-    per_address: Mutex<HashMap<IpAddr, usize>>,
-}
-
-impl Limits {
-    fn new(connections_max: usize, per_address_max: usize) -> Limits {
-        Limits {
-            all: Arc::new(Semaphore::new(connections_max)),
-            per_address_max,
-            per_address: Mutex::new(HashMap::new()),
-        }
-    }
-
-    /// Counts a connection in; `None` where its address has as many as it may.
-    fn enter(self: &Arc<Limits>, ip: IpAddr, permit: OwnedSemaphorePermit) -> Option<Entered> {
-        let key = client_key(ip);
-        let mut counts = self
-            .per_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(key).or_insert(0);
-        if *count >= self.per_address_max {
-            return None;
-        }
-        *count += 1;
-        Some(Entered {
-            limits: Arc::clone(self),
-            key,
-            _permit: permit,
-        })
-    }
-}
-
-/// An IPv4 address, or the /64 of an IPv6 one: what one subscriber has.
-fn client_key(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, ..] = ip.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 => v4,
-    }
-}
-
-/// A connection that is counted, until it is dropped.
-struct Entered {
-    limits: Arc<Limits>,
-    key: IpAddr,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        let mut counts = self
-            .limits
-            .per_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.key);
-            }
-        }
-    }
 }
 
 /// Runs one edge thread until `drain` says stop and the requests in flight are answered.
@@ -227,6 +154,7 @@ struct Thread {
 
 impl Thread {
     async fn accept(&self, listener: TcpListener, mut drain: Drain) {
+        let mut fails = false;
         loop {
             let all = Arc::clone(&self.limits.all);
             let accepted = async {
@@ -235,9 +163,16 @@ impl Thread {
             };
             tokio::select! {
                 (Ok(permit), accepted) = accepted => match accepted {
-                    Ok((stream, address)) => self.open(stream, address, permit),
+                    Ok((stream, address)) => {
+                        fails = false;
+                        self.open(stream, address, permit);
+                    }
                     Err(error) => {
-                        tracing::warn!(%error, "accept failed");
+                        if !fails {
+                            tracing::warn!(%error, "accept failed; tried again until it does not");
+                        }
+                        fails = true;
+                        self.worker.edge.metrics.accept_errors.increment(1);
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -271,7 +206,10 @@ impl Thread {
         } else {
             match self.limits.enter(ip, permit) {
                 Some(entered) => Err(entered),
-                None => return,
+                None => {
+                    self.worker.edge.metrics.connections_refused.increment(1);
+                    return;
+                }
             }
         };
         // Replies are one small segment: nothing is won by holding them back.
@@ -356,48 +294,76 @@ impl Connection {
         } else {
             Protocol::Http1
         };
+        if matches!(protocol, Protocol::Http1) {
+            // Until there is a header, hyper's buffers would be what a silent connection costs.
+            let head = tokio::select! {
+                biased;
+                head = stream.read_head(HEADER_BYTES_MAX) => head,
+                () = self.draining.idle_ones_close.notified() => return,
+                () = self.wheel.sleep(HEADER_TIME_MAX) => return,
+            };
+            if !head.is_ok_and(|is_any| is_any) {
+                return;
+            }
+        }
         let worn = Rc::new(Notify::new());
         let requests = Cell::new(0_u32);
         let (worker, peer) = (Rc::clone(&self.worker), self.peer);
         let (worn_out, draining) = (Rc::clone(&worn), Rc::clone(&self.draining));
+        let lines_are_unsound = match protocol {
+            Protocol::Http1 => stream.bare_line_feed(),
+            Protocol::Http2 => Rc::default(),
+        };
         let service = service_fn(move |request| {
             requests.set(requests.get() + 1);
-            let is_last = requests.get() == CONNECTION_REQUESTS_MAX || draining.replies_close.get();
+            let is_last = requests.get() == CONNECTION_REQUESTS_MAX
+                || draining.replies_close.get()
+                || lines_are_unsound.get();
             if is_last {
                 worn_out.notify_one();
             }
             let worker = Rc::clone(&worker);
-            async move { Ok::<_, Infallible>(router::route(&worker, peer, request, is_last).await) }
+            // hyper keeps room for one such future in each connection, idle ones too. In a box it takes
+            // its kilobytes only while there is a request.
+            Box::pin(async move {
+                Ok::<_, Infallible>(router::route(&worker, peer, request, is_last).await)
+            })
         });
-        // An error here is the client's: it broke off, or was ended by a limit.
+        let io = TokioIo::new(stream);
         match protocol {
             Protocol::Http1 => {
                 let connection = http1::Builder::new()
                     .timer(self.wheel.clone())
                     .header_read_timeout(HEADER_TIME_MAX)
                     .max_buf_size(HEADER_BYTES_MAX)
-                    .serve_connection(TokioIo::new(stream), service);
-                let mut connection = pin!(connection);
-                tokio::select! {
-                    biased;
-                    _ = connection.as_mut() => return,
-                    () = self.ends(&worn) => {}
-                }
-                connection.as_mut().graceful_shutdown();
-                drop(connection.await);
+                    .serve_connection(io, service);
+                self.run(Box::pin(connection), &worn).await;
             }
             Protocol::Http2 => {
-                let connection = http2_builder(self.wheel.clone())
-                    .serve_connection(TokioIo::new(stream), service);
-                let mut connection = pin!(connection);
+                let connection = http2_builder(self.wheel.clone()).serve_connection(io, service);
+                self.run(Box::pin(connection), &worn).await;
+            }
+        }
+    }
+
+    /// Runs a connection to its end, which a limit may bring. In a box it is not moved from future to
+    /// future, each of which would keep room for it.
+    async fn run(&self, mut connection: Pin<Box<impl Graceful>>, worn: &Notify) {
+        let result = tokio::select! {
+            biased;
+            result = connection.as_mut() => result,
+            () = self.ends(worn) => {
+                connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     biased;
-                    _ = connection.as_mut() => return,
-                    () = self.ends(&worn) => {}
+                    result = connection.as_mut() => result,
+                    () = self.wheel.sleep(LAST_REQUEST_TIME_MAX) => return,
                 }
-                connection.as_mut().graceful_shutdown();
-                drop(connection.await);
             }
+        };
+        // Another error is the client's as well: it broke off, or was ended by a limit.
+        if result.is_err_and(|error| error.is_parse()) {
+            self.worker.edge.metrics.refusal(Reason::Malformed);
         }
     }
 
@@ -409,6 +375,31 @@ impl Connection {
             () = worn.notified() => {}
             () = self.wheel.sleep(CONNECTION_TIME_MAX) => {}
         }
+    }
+}
+
+/// A connection of either protocol.
+trait Graceful: Future<Output = hyper::Result<()>> {
+    /// Takes no further request.
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<S> Graceful for http1::Connection<TokioIo<Stream>, S>
+where
+    S: HttpService<Incoming, ResBody = ReplyBody, Error = Infallible>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        http1::Connection::graceful_shutdown(self);
+    }
+}
+
+impl<S> Graceful for http2::Connection<TokioIo<Stream>, S, Local>
+where
+    S: HttpService<Incoming, ResBody = ReplyBody, Error = Infallible>,
+    S::Future: 'static,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        http2::Connection::graceful_shutdown(self);
     }
 }
 

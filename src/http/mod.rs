@@ -1,10 +1,11 @@
 //! The public side: accepts connections, limits them, routes requests and answers.
 //!
-//! `listener` accepts on each edge thread and ends what takes too long; `router` names the
+//! `listener` accepts on each edge thread and ends what goes beyond `limits`; `router` names the
 //! endpoints; each endpoint has a file of its own. Nothing here knows Postgres: a hit is answered
 //! once the spool holds it.
 
 pub mod admin;
+mod allowance;
 pub mod board;
 mod click;
 mod collect;
@@ -14,6 +15,7 @@ mod demo;
 mod event;
 mod id;
 mod instruction;
+mod limits;
 mod listener;
 mod live;
 mod pixel;
@@ -32,6 +34,9 @@ pub use listener::{Drain, Listener, run};
 pub use live::{Live, Sample};
 pub use refusal::Refusal;
 
+use allowance::Allowances;
+
+use crate::clock;
 use crate::config::Config;
 use crate::consent::Strings;
 use crate::hit::VisitorId;
@@ -58,6 +63,8 @@ pub struct Edge {
     pub(crate) strings: Strings,
     /// Where the privacy page asks what is held.
     pub(crate) inquirer: Inquirer,
+    /// What each client may still send; none where there is no limit.
+    allowances: Option<Allowances>,
     scripts: tag::Scripts,
 }
 
@@ -74,6 +81,7 @@ impl Edge {
         inquirer: Inquirer,
     ) -> Edge {
         let scripts = tag::Scripts::new(&config);
+        let allowances = Allowances::new(&config.limit, clock::monotonic());
         Edge {
             config,
             keyring,
@@ -83,6 +91,7 @@ impl Edge {
             live,
             strings: Strings::default(),
             inquirer,
+            allowances,
             scripts,
         }
     }

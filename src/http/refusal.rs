@@ -18,8 +18,10 @@ impl Refusal {
             Reason::UnknownPath => StatusCode::NOT_FOUND,
             Reason::Method => StatusCode::METHOD_NOT_ALLOWED,
             Reason::UriTooLong => StatusCode::URI_TOO_LONG,
-            Reason::Host
+            Reason::Malformed
+            | Reason::Host
             | Reason::UnexpectedBody
+            | Reason::TransferEncoding
             | Reason::SiteMissing
             | Reason::SiteUnknown
             | Reason::PartnerUnknown
@@ -34,6 +36,7 @@ impl Refusal {
             Reason::BodyTooLarge | Reason::HitTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Reason::BodySlow => StatusCode::REQUEST_TIMEOUT,
             Reason::Origin | Reason::Token | Reason::Framed => StatusCode::FORBIDDEN,
+            Reason::OverLimit => StatusCode::TOO_MANY_REQUESTS,
             Reason::Busy
             | Reason::DatabaseAway
             | Reason::SpoolFull
@@ -46,8 +49,11 @@ impl Refusal {
     pub(crate) fn closes(self) -> bool {
         matches!(
             self.0,
-            Reason::Host
+            Reason::Malformed
+                | Reason::Host
                 | Reason::UnexpectedBody
+                | Reason::TransferEncoding
+                | Reason::Method
                 | Reason::UriTooLong
                 | Reason::BodyTooLarge
                 | Reason::BodySlow

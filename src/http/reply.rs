@@ -15,7 +15,9 @@ use super::Refusal;
 use crate::inquiry::Piece;
 
 /// A reply.
-pub(crate) type Reply = Response<Either<Full<Bytes>, Pieces>>;
+pub(crate) type Reply = Response<ReplyBody>;
+/// What it holds: some bytes, or a body that is made while it is sent.
+pub(crate) type ReplyBody = Either<Full<Bytes>, Pieces>;
 
 /// A transparent GIF of one pixel, 43 bytes: header, screen of two colours, transparency, image.
 pub(crate) const GIF: &[u8; 43] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
@@ -190,12 +192,15 @@ pub(crate) fn refused(refusal: Refusal, shape: Shape) -> Reply {
     reply
 }
 
-/// Says in a reply's headers why the request was refused.
+/// Says in a reply's headers why the request, or the first of its events, was refused.
 pub(crate) fn tell(reply: &mut Reply, refusal: Refusal) {
     let status = reply.status();
     let headers = reply.headers_mut();
     headers.insert(REFUSAL, HeaderValue::from_static(refusal.0.name()));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    if matches!(
+        status,
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+    ) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     if refusal.closes() {

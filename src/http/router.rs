@@ -11,7 +11,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::hit::Kind;
 use crate::metrics::{Endpoint, Reason};
-use crate::request::{Headers, URI_BYTES_MAX};
+use crate::request::{self, Headers, URI_BYTES_MAX};
 
 /// The endpoint of a path.
 fn endpoint(config: &Config, demo: bool, path: &str) -> Endpoint {
@@ -73,6 +73,12 @@ pub(crate) async fn route(
         headers: &headers,
         map: &parts.headers,
         peer,
+        client: request::client_ip(
+            peer.ip,
+            &parts.headers,
+            edge.config.http.forwarded_header,
+            &edge.config.http.trusted_proxies,
+        ),
         now: clock::now(),
         is_about_ad: matches!(endpoint, Endpoint::Impression | Endpoint::Click),
     };
@@ -126,9 +132,10 @@ pub(crate) async fn route(
         reply
     });
     cors::allow(sites, &headers, &mut reply);
-    // A request whose length is coded in chunks is where proxies and servers disagree: nothing may
-    // follow it on the same connection.
-    let ends = headers.has_transfer_encoding || is_last;
+    // A request whose length is coded in chunks is where proxies and servers disagree, and a refused one
+    // with a body is where an attacker tries: nothing may follow them on the same connection.
+    let is_refused_body = headers.has_length && reply.status().is_client_error();
+    let ends = headers.transfer_encodings > 0 || is_refused_body || is_last;
     if ends && parts.version < Version::HTTP_2 {
         reply
             .headers_mut()
@@ -159,7 +166,10 @@ fn check(
     if !host_is_sound {
         return Err(Refusal(Reason::Host));
     }
-    let has_body = headers.has_length || headers.has_transfer_encoding;
+    if headers.transfer_encodings > 0 && !headers.is_chunked {
+        return Err(Refusal(Reason::TransferEncoding));
+    }
+    let has_body = headers.has_length || headers.is_chunked;
     if parts.method != Method::POST && has_body {
         return Err(Refusal(Reason::UnexpectedBody));
     }
@@ -179,9 +189,27 @@ fn check(
 /// A host name or address with an optional port: no userinfo, no path, nothing that a log or a
 /// proxy could read otherwise.
 fn is_host(host: &str) -> bool {
-    !host.is_empty()
-        && host.len() <= 255
-        && host.bytes().all(|byte| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
-        })
+    let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((name, port)) => {
+            let is_ipv6 = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+            if name.is_empty() || !name.bytes().all(is_ipv6) {
+                return false;
+            }
+            (name, port)
+        }
+        None => {
+            let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+            let is_plain =
+                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+            if name.is_empty() || !name.bytes().all(is_plain) {
+                return false;
+            }
+            (name, port)
+        }
+    };
+    let port_is_sound = port.is_empty()
+        || port
+            .strip_prefix(':')
+            .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    name.len() <= 255 && port.len() <= 6 && port_is_sound
 }

@@ -81,22 +81,28 @@ fn scalar<'a>(name: &str, value: Value, flags: &mut Flags) -> Option<Cow<'a, str
     Some(clean(Cow::Owned(text), limit(name), flags))
 }
 
-/// Replaces NUL, which `jsonb` refuses, in a value's texts and names.
+/// What no text or name in a JSON value may hold: NUL, which `jsonb` refuses, and DEL and the control
+/// characters beyond ASCII, which JSON writes as they are. The others it escapes, and a text may need line's ends.
+fn is_unsound(character: char) -> bool {
+    matches!(character, '\0' | '\u{7f}'..='\u{9f}')
+}
+
+/// Replaces what is unsound in a value's texts and names.
 fn clean_value(value: &mut Value, flags: &mut Flags) {
     match value {
-        Value::String(text) if text.contains('\0') => {
-            *text = text.replace('\0', "\u{fffd}");
+        Value::String(text) if text.contains(is_unsound) => {
+            *text = text.replace(is_unsound, "\u{fffd}");
             flags.set(Flags::CLEANED);
         }
         Value::Array(values) => values
             .iter_mut()
             .for_each(|value| clean_value(value, flags)),
         Value::Object(members) => {
-            if members.keys().any(|name| name.contains('\0')) {
+            if members.keys().any(|name| name.contains(is_unsound)) {
                 flags.set(Flags::CLEANED);
                 *members = std::mem::take(members)
                     .into_iter()
-                    .map(|(name, value)| (name.replace('\0', "\u{fffd}"), value))
+                    .map(|(name, value)| (name.replace(is_unsound, "\u{fffd}"), value))
                     .collect();
             }
             members

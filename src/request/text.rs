@@ -81,9 +81,12 @@ pub(super) fn decode_utf8<'a>(bytes: &'a [u8], flags: &mut Flags) -> Cow<'a, str
 /// Cuts a text at `bytes_max` on a character's border and replaces control characters by U+FFFD.
 pub(super) fn clean<'a>(text: Cow<'a, str>, bytes_max: usize, flags: &mut Flags) -> Cow<'a, str> {
     let mut text = text;
-    if text.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
+    // The control characters beyond ASCII (U+0080 to U+009F) begin with 0xc2 in UTF-8; terminals obey them
+    // too.
+    let is_suspect = |byte: u8| byte < 0x20 || byte == 0x7f || byte == 0xc2;
+    if text.bytes().any(is_suspect) && text.contains(char::is_control) {
         flags.set(Flags::CLEANED);
-        text = Cow::Owned(text.replace(|c: char| c.is_ascii_control(), "\u{fffd}"));
+        text = Cow::Owned(text.replace(char::is_control, "\u{fffd}"));
     }
     if text.len() > bytes_max {
         flags.set(Flags::TRUNCATED);

@@ -17,6 +17,7 @@ mod consent;
 mod device_differential;
 mod fuzz;
 mod hits;
+mod hostile;
 mod live;
 mod load;
 mod loading;

@@ -135,8 +135,14 @@ impl Collector {
 
     /// The same with a level of its log.
     pub(crate) async fn start_logging(dir: tempfile::TempDir, level: &str) -> Collector {
-        let mut child = command(&["serve"])
-            .env("AVTRYCK_LOG", level)
+        let mut command = command(&["serve"]);
+        command.env("AVTRYCK_LOG", level);
+        Collector::start_by(command, dir).await
+    }
+
+    /// The same by a command of the caller's.
+    pub(crate) async fn start_by(mut command: Command, dir: tempfile::TempDir) -> Collector {
+        let mut child = command
             .env("AVTRYCK_CONFIG", dir.path().join("avtryck.toml"))
             .stderr(Stdio::piped())
             .kill_on_drop(true)
