@@ -199,24 +199,26 @@ impl<'r> Asked<'r> {
         };
         let mut page = Page::new(self.language, |language| self.link("", language));
         page.notices.extend(self.done_notice(page.t));
-        let mut status = StatusCode::OK;
-        let mut held = None;
-        match answer {
-            Answer::Nobody => {}
-            Answer::Held(all) => held = Some(page::shown(all, self.language)),
-            Answer::Refused(reason) => {
-                page.notices.push(Notice {
-                    text: notice(page.t, reason),
-                    is_good: false,
-                });
-                // Without Postgres the page is as whole as it can be, and need not be asked for again.
-                if reason != Reason::DatabaseAway {
-                    status = Refusal(reason).status();
-                }
-            }
-        }
+        let (held, reason) = match answer {
+            Answer::Nobody => (None, None),
+            Answer::Held(all) => (Some(page::shown(all, self.language)), None),
+            Answer::Refused(reason) => (None, Some(reason)),
+        };
+        page.notices.extend(reason.map(|reason| Notice {
+            text: notice(page.t, reason),
+            is_good: false,
+        }));
         page.body = Some(self.body(site, held));
-        Ok(written(status, &page))
+        Ok(match reason {
+            // Without Postgres the page is as whole as it can be, and need not be asked for again.
+            None | Some(Reason::DatabaseAway) => written(StatusCode::OK, &page),
+            Some(reason) => {
+                let refusal = Refusal(reason);
+                let mut reply = written(refusal.status(), &page);
+                reply::tell(&mut reply, refusal);
+                reply
+            }
+        })
     }
 
     /// Refuses to be shown in a frame, or to be fetched by anything but a navigation. Browsers that do not
