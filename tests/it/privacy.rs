@@ -504,6 +504,54 @@ async fn the_file_holds_every_row_and_not_only_the_last_ones() {
 }
 
 #[tokio::test]
+async fn deleting_takes_everything_out_of_the_database() {
+    let collector = Collector::open().await;
+    let (anna, bo) = (visitor(&collector).await, visitor(&collector).await);
+    for who in [&anna, &bo] {
+        for target in ["/p.gif?site=open", "/i.gif?site=open&campaign=spring"] {
+            collector.get(target, &[("Cookie", who)]).await;
+        }
+        rows_of(&collector, who, 2).await;
+    }
+    let seen = page(&collector, &[("Cookie", &anna)]).await;
+    let body = format!("token={}", token(&seen));
+    let reply = submit(&collector, "erasure", &anna, &body).await;
+    assert_eq!(
+        (reply.status, reply.header("location")),
+        (303, "/privacy?site=open&lang=sv&done=erasure")
+    );
+    assert_eq!(
+        reply.cookies,
+        [
+            "avchoice=none; Path=/; Max-Age=33696000; SameSite=Lax",
+            "avid=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax",
+        ]
+    );
+    rows_of(&collector, &anna, 0).await;
+    rows_of(&collector, &bo, 2).await;
+    let gone = [("Cookie", "avchoice=none"), SWEDISH];
+    let after = collector.get(reply.header("location"), &gone).await;
+    assert!(
+        after.body.contains("Raderingen är registrerad."),
+        "{}",
+        after.body
+    );
+    assert!(after.body.contains("ingen kaka") && after.body.contains("ingenting"));
+    // A browser that kept the cookie all the same finds nothing there, now and later.
+    collector
+        .get("/p.gif?site=open", &[("Cookie", &anna)])
+        .await;
+    collector
+        .wait_for(
+            "select coalesce(sum(hits), 0)::bigint from avtryck.hit_count",
+            1,
+        )
+        .await;
+    let kept = page(&collector, &[("Cookie", &anna), SWEDISH]).await;
+    assert!(kept.body.contains("Inget är sparat än."), "{}", kept.body);
+}
+
+#[tokio::test]
 async fn without_postgres_the_page_comes_and_choice_and_deletion_are_kept() {
     let away = SITES.replacen(
         "[[site]]",
