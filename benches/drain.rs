@@ -289,6 +289,7 @@ async fn drain(
         batch_rows: 20_000,
         batch_wait: Duration::from_millis(10),
         client_ip: ClientIp::Truncated,
+        data_centre_asns: Arc::default(),
         metrics: Arc::new(Metrics::new().unwrap()),
         progress: Arc::clone(&progress),
     };

@@ -10,11 +10,12 @@ mod read;
 mod tests;
 mod value;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -38,6 +39,7 @@ pub struct Config {
     pub geoip: Geoip,
     pub device: Device,
     pub privacy: Privacy,
+    pub traffic: Traffic,
     pub cookie: Cookie,
     pub click: Click,
     pub sites: Vec<Site>,
@@ -222,6 +224,15 @@ pub struct Privacy {
     pub retention: Duration,
 }
 
+/// `[traffic]`: what is taken for traffic that no person made.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    /// Autonomous systems of data centres. By default those of hosts who rent out servers and carry no
+    /// subscribers. What also carries people (corporate networks, the relays of browsers and phones: 8075,
+    /// 13335, 36183, 54113) is not among them.
+    pub data_centre_asns: Arc<HashSet<u32>>,
+}
+
 /// `[cookie]`: the visitor's.
 #[derive(Clone)]
 pub struct Cookie {
@@ -352,6 +363,7 @@ impl Config {
             geoip: reader.section("geoip", key::geoip),
             device: reader.section("device", key::device),
             privacy: reader.section("privacy", key::privacy),
+            traffic: reader.section("traffic", key::traffic),
             cookie: reader.section("cookie", key::cookie),
             click: reader.section("click", key::click),
             sites: reader.tables("site", key::site),

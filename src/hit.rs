@@ -325,6 +325,12 @@ impl Flags {
         Flags(self.0 & other.0)
     }
 
+    /// The flags that are here and not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Flags) -> Flags {
+        Flags(self.0 & !other.0)
+    }
+
     /// The flags as a number; the view `hit_detail` names them.
     #[must_use]
     pub fn bits(self) -> u32 {

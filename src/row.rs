@@ -36,6 +36,7 @@ pub struct Row<'a> {
     pub partner_uid: Cow<'a, str>,
     pub maid: Cow<'a, str>,
     pub device_id: Cow<'a, str>,
+    pub click_id: Cow<'a, str>,
     pub client_ip: Option<IpNet>,
     pub params: Cow<'a, str>,
 }
@@ -43,7 +44,7 @@ pub struct Row<'a> {
 impl Row<'_> {
     /// The columns of type text, in order.
     #[must_use]
-    pub fn texts(&self) -> [&str; 7] {
+    pub fn texts(&self) -> [&str; 8] {
         [
             &self.page_url,
             &self.referrer,
@@ -52,6 +53,7 @@ impl Row<'_> {
             &self.partner_uid,
             &self.maid,
             &self.device_id,
+            &self.click_id,
         ]
     }
 }

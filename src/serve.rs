@@ -109,6 +109,7 @@ async fn run(
         batch_rows: config.loader.batch_rows,
         batch_wait: config.loader.batch_wait,
         client_ip: config.privacy.client_ip,
+        data_centre_asns: Arc::clone(&config.traffic.data_centre_asns),
         metrics: Arc::clone(&metrics),
         progress: Arc::clone(&progress),
     };

@@ -1,12 +1,13 @@
 //! Every key: its name, its default as it would stand in the file, and what is right for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::read::Section;
 use super::value::{self, days};
 use super::{
     Ack, Admin, Click, ClientIp, Cookie, Database, Device, Geoip, Http, Limit, Loader, Partner,
-    Paths, Privacy, Site, Spool,
+    Paths, Privacy, Site, Spool, Traffic,
 };
 use crate::hit::Permit;
 use crate::request::ForwardedHeader;
@@ -158,6 +159,18 @@ pub(super) fn privacy(s: &mut Section<'_>) -> Privacy {
         retention: s.take("retention", "90d", "1d to 3650d, in whole days", |t| {
             value::whole_days(t, 1..=3650)
         }),
+    }
+}
+
+pub(super) fn traffic(s: &mut Section<'_>) -> Traffic {
+    // DigitalOcean, Amazon (two), OVH, Vultr, Hetzner, Oracle, Alibaba, Linode, Google Cloud.
+    let hosts = [
+        "14061", "14618", "16509", "16276", "20473", "24940", "31898", "45102", "63949", "396982",
+    ];
+    let right = "numbers of autonomous systems";
+    let asns = s.list_or("data_centre_asns", &hosts, right, value::parsed);
+    Traffic {
+        data_centre_asns: Arc::new(asns.into_iter().collect()),
     }
 }
 

@@ -160,7 +160,7 @@ impl Reader {
 
     /// What is in force, if nothing is wrong.
     pub(super) fn finish(mut self) -> Result<String, ConfigErrors> {
-        let sections = "http, limit, path, admin, spool, database, loader, geoip, device, privacy, cookie, click, site, partner";
+        let sections = "http, limit, path, admin, spool, database, loader, geoip, device, privacy, traffic, cookie, click, site, partner";
         for name in self.table.keys() {
             self.errors.push(format!(
                 "{name}: is no section; one of {sections} would be right"
@@ -226,7 +226,18 @@ impl Section<'_> {
         right: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Vec<T> {
-        self.many(key, right, parse, false)
+        self.many(key, &[], right, parse, false)
+    }
+
+    /// A key with any number of values; `default` is what would stand in the file.
+    pub(super) fn list_or<T>(
+        &mut self,
+        key: &str,
+        default: &[&str],
+        right: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Vec<T> {
+        self.many(key, default, right, parse, false)
     }
 
     /// Like `list`; the values are never shown.
@@ -236,7 +247,7 @@ impl Section<'_> {
         right: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Vec<T> {
-        self.many(key, right, parse, true)
+        self.many(key, &[], right, parse, true)
     }
 
     fn one<T>(
@@ -280,6 +291,7 @@ impl Section<'_> {
     fn many<T>(
         &mut self,
         key: &str,
+        default: &[&str],
         right: &str,
         parse: impl Fn(&str) -> Option<T>,
         secret: bool,
@@ -306,7 +318,7 @@ impl Section<'_> {
                 return Vec::new();
             }
             None => Given {
-                texts: Vec::new(),
+                texts: default.iter().map(|text| (*text).to_owned()).collect(),
                 name: String::new(),
                 from: "default",
             },

@@ -66,7 +66,7 @@ fn every_mistake_is_reported_at_once_with_what_would_be_right() {
             r#"site[0].hosts: "px" is wrong; a list would be right"#,
             r#"site[0].origins: "*" is wrong; origins such as https://www.telenor.se, as browsers send them would be right"#,
             "spool.max_bytes: less than two chunks; at least 2 × spool.chunk_bytes would be right",
-            "colour: is no section; one of http, limit, path, admin, spool, database, loader, geoip, device, privacy, cookie, click, site, partner would be right",
+            "colour: is no section; one of http, limit, path, admin, spool, database, loader, geoip, device, privacy, traffic, cookie, click, site, partner would be right",
             "AVTRYCK_HTTP_LISTN: names no key; did you mean AVTRYCK_HTTP_LISTEN?",
         ]
     );

@@ -2,6 +2,7 @@
 //! in several processes at once; what one leaves undone its next turn does.
 
 mod event_key;
+mod exposure;
 mod partition_ahead;
 mod retention;
 mod suppression;
@@ -40,7 +41,7 @@ pub struct Job {
 }
 
 /// Every job.
-pub const JOBS: [Job; 4] = [
+pub const JOBS: [Job; 5] = [
     Job {
         name: "partition_ahead",
         period: Duration::from_hours(1),
@@ -60,6 +61,11 @@ pub const JOBS: [Job; 4] = [
         name: "suppression",
         period: Duration::from_hours(24),
         run: |client, _, now| Box::pin(suppression::run(client, now)),
+    },
+    Job {
+        name: "exposure",
+        period: Duration::from_hours(24),
+        run: |client, settings, now| Box::pin(exposure::run(client, settings, now)),
     },
 ];
 

@@ -98,6 +98,30 @@ async fn a_visitor_stays_suppressed_for_as_long_as_a_cookie_may_live_and_other_i
 }
 
 #[tokio::test]
+async fn old_exposures_go_wherever_they_lie_in_the_table() {
+    let mut database = Database::migrated().await;
+    let client = &mut database.client;
+    // More pages than a stretch has, with what is old among what is not, and the limit to the day.
+    client
+        .batch_execute(
+            "insert into avtryck.exposure \
+               select gen_random_uuid(), n, '2026-01-01', \
+                      case n % 10 when 0 then timestamptz '2026-11-21T23:59:59Z' else '2026-11-22T00:00Z' end, 1, 0 \
+               from generate_series(1, 100000) as n",
+        )
+        .await
+        .unwrap();
+    run(client, &SETTINGS, NOON).await.unwrap();
+    let sql = "select count(*), min(last_at) = '2026-11-22T00:00Z', \
+               pg_relation_size('avtryck.exposure') > 1000 * 8192 from avtryck.exposure";
+    let left = client.query_one(sql, &[]).await.unwrap();
+    assert_eq!(
+        (left.get(0), left.get(1), left.get(2)),
+        (90_000_i64, true, true)
+    );
+}
+
+#[tokio::test]
 async fn a_reader_delays_retention_and_the_job_comes_back_in_a_minute() {
     let mut database = Database::migrated().await;
     let mut reader = database.connect().await;

@@ -61,6 +61,22 @@ impl Keys<'_> {
         Some(self.store(Table::Ad, ad.key(), owned, |new| &mut new.ads))
     }
 
+    /// The row of `ad` that stands for the creative alone; `None` where the hit names neither campaign nor
+    /// creative.
+    pub(super) fn creative(&mut self, hit: &Hit<'_>) -> Option<i64> {
+        if hit.campaign.is_empty() && hit.creative.is_empty() {
+            return None;
+        }
+        let ad = Ad {
+            partner: &*hit.partner,
+            campaign: &*hit.campaign,
+            creative: &*hit.creative,
+            ..Ad::default()
+        };
+        let owned = || ad.map(str::to_owned);
+        Some(self.store(Table::Ad, ad.key(), owned, |new| &mut new.ads))
+    }
+
     pub(super) fn place(&mut self, tables: &Tables, hit: &Hit<'_>) -> Option<i64> {
         let Some(place) = hit.client_ip.and_then(|ip| tables.place(ip)) else {
             self.metrics.place_misses.increment(1);
@@ -74,23 +90,27 @@ impl Keys<'_> {
         Some(self.store(Table::Place, place.key, content, |new| &mut new.places))
     }
 
-    pub(super) fn network(&mut self, tables: &Tables, hit: &Hit<'_>) -> Option<i64> {
+    /// The network's key, and its ASN.
+    pub(super) fn network(&mut self, tables: &Tables, hit: &Hit<'_>) -> (Option<i64>, Option<u32>) {
         let Some(network) = hit.client_ip.and_then(|ip| tables.network(ip)) else {
             self.metrics.network_misses.increment(1);
-            return None;
+            return (None, None);
         };
         let content = || network.value.clone();
-        Some(self.store(Table::Network, network.key, content, |new| {
+        let key = self.store(Table::Network, network.key, content, |new| {
             &mut new.networks
-        }))
+        });
+        (Some(key), network.value.asn)
     }
 
-    pub(super) fn device(&mut self, tables: &Tables, hit: &Hit<'_>) -> Option<i64> {
+    /// The device's key, and whether it is a robot.
+    pub(super) fn device(&mut self, tables: &Tables, hit: &Hit<'_>) -> (i64, bool) {
         let device = tables.device(&hit.user_agent, &hit.hints);
         if device.value == Device::default() {
             self.metrics.device_misses.increment(1);
         }
         let content = || device.value.clone();
-        Some(self.store(Table::Device, device.key, content, |new| &mut new.devices))
+        let key = self.store(Table::Device, device.key, content, |new| &mut new.devices);
+        (key, device.value.is_bot)
     }
 }

@@ -7,6 +7,7 @@
 //! be on its way: batches commit in order, and after an error this stage is dropped with all that it
 //! knows.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -22,8 +23,9 @@ use super::keys::{KNOWN_KEYS_MAX, Keys, Known};
 use crate::clock::{self, UnixMicros};
 use crate::config::ClientIp;
 use crate::enrich::Tables;
-use crate::hit::{self, Flags, Hit, Permit};
+use crate::hit::{self, Flags, Hit, Kind, Permit};
 use crate::metrics::Metrics;
+use crate::postgres::exposure::Seen;
 use crate::postgres::position::Progress as Progressed;
 use crate::postgres::{self, Count, Load, Record, Rejected};
 use crate::row::Row;
@@ -71,6 +73,7 @@ pub(super) struct Preparer {
     pub(super) from: Option<Progressed>,
     pub(super) tables: Arc<ArcSwap<Tables>>,
     pub(super) client_ip: ClientIp,
+    pub(super) data_centre_asns: Arc<HashSet<u32>>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -183,14 +186,29 @@ impl Preparer {
             });
             return Ok(());
         }
+        let (network_key, asn) = keys.network(tables, &hit);
+        let (device_key, is_bot) = keys.device(tables, &hit);
+        let mut flags = hit.flags;
+        // A callback comes from its network's server, unless it names the client.
+        if hit.kind != Kind::Callback || !hit.user_agent.is_empty() {
+            if is_bot {
+                flags.set(Flags::BOT);
+            }
+            if asn.is_some_and(|asn| self.data_centre_asns.contains(&asn)) {
+                flags.set(Flags::DATA_CENTRE);
+            }
+        }
+        let seen = keys
+            .creative(&hit)
+            .and_then(|creative| Seen::of(&hit, creative));
         let row = Row {
             received_at: hit.received_at,
             site_key,
             place_key: keys.place(tables, &hit),
-            network_key: keys.network(tables, &hit),
-            device_key: keys.device(tables, &hit),
+            network_key,
+            device_key: Some(device_key),
             ad_key,
-            flags: hit.flags,
+            flags,
             kind: hit.kind,
             permit: hit.permit,
             consent_source: hit.consent_source,
@@ -203,12 +221,13 @@ impl Preparer {
             partner_uid: hit.partner_uid,
             maid: hit.maid,
             device_id: hit.device_id,
+            click_id: hit.click_id,
             client_ip: hit.client_ip.and_then(|ip| shorten(ip, self.client_ip)),
             params: hit.params,
         };
         let event_key = (!row.event_id.is_empty())
             .then(|| postgres::event_key(&hit.site, hit.kind, &hit.partner, &row.event_id));
-        load.rows.push(&row, event_key, record)
+        load.rows.push(&row, event_key, seen, record)
     }
 }
 

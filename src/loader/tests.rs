@@ -5,6 +5,8 @@
     reason = "sizes in these tests are small"
 )]
 
+mod exposure;
+
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 
@@ -44,6 +46,7 @@ fn loader(spool: &Spool, instructions: &Spool, config: tokio_postgres::Config) -
         batch_rows: 1000,
         batch_wait: Duration::from_millis(1),
         client_ip: ClientIp::None,
+        data_centre_asns: Arc::default(),
         metrics: Arc::new(Metrics::new().unwrap()),
         progress: Arc::default(),
     }

@@ -7,7 +7,8 @@
 //! | hits of IDs on the list of suppression are left out | before anything is stored of them ([`suppression`]) |
 //! | partitions of the batch's days | under a lock, so retention cannot drop one before its rows come |
 //! | dimensions | before the rows that point to them |
-//! | event IDs | a hit whose ID is known is left out as repeated |
+//! | event IDs | a hit whose ID is known is left out as repeated, or stored as a replay |
+//! | exposures | what is stored now has a number, which the row is to hold |
 //! | rows by COPY | refused data is bisected by savepoints down to the bad rows |
 //! | counts, rejected hits | what is known only now |
 //!
@@ -22,9 +23,11 @@ use bytes::Bytes;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, Transaction};
 
-use super::load::{Counts, Load, Mark, Record, Rejected};
+use super::exposure::{self, Seen};
+use super::load::{self, Counts, Load, Mark, Record, Rejected, Rows};
 use super::uuid::Uuid;
 use super::{copy, dimension, partition, position, suppression};
+use crate::hit::Flags;
 
 /// The payloads of a batch, which the records' ranges are of.
 #[derive(Clone, Copy)]
@@ -99,16 +102,14 @@ pub async fn commit(
         ..Loaded::default()
     };
     let before = marks.len();
-    leave_out_repeated(&transaction, marks).await?;
-    loaded.repeated = (before - marks.len()) as u64;
+    leave_out_repeated(&transaction, &mut load.rows).await?;
+    loaded.repeated = (before - load.rows.marks.len()) as u64;
 
-    let bytes = std::mem::take(&mut load.rows.bytes).freeze();
-    let refused = load_rows(&mut transaction, &bytes, marks).await?;
-    load.rows.bytes = bytes.try_into_mut().unwrap_or_default();
-    loaded.rows = (marks.len() - refused.len()) as u64;
+    let refused = expose_and_load(&mut transaction, &mut load.rows).await?;
+    loaded.rows = load.rows.marks.len() as u64;
     forget_event_keys(&transaction, &refused).await?;
     let refused = refused.into_iter().map(|(mark, reason)| Rejected {
-        record: mark.record.clone(),
+        record: mark.record,
         reason,
     });
     load.rejected.extend(refused);
@@ -129,10 +130,11 @@ fn days(marks: &[Mark]) -> Vec<i32> {
     days
 }
 
-/// Leaves out the rows whose event ID is in Postgres already or earlier in the batch.
+/// Leaves out the rows whose event ID is in Postgres already or earlier in the batch. Of a URL for one use a
+/// later click is stored as a replay.
 async fn leave_out_repeated(
     transaction: &Transaction<'_>,
-    marks: &mut Vec<Mark>,
+    Rows { bytes, marks }: &mut Rows,
 ) -> Result<(), Error> {
     let mut first: HashMap<[u8; 16], i32> = HashMap::new();
     for mark in marks.iter() {
@@ -158,14 +160,22 @@ async fn leave_out_repeated(
     for row in rows {
         unseen.insert(row.try_get::<_, Uuid>(0)?.0);
     }
-    marks.retain(|mark| mark.event_key.is_none_or(|key| unseen.remove(&key)));
+    marks.retain_mut(|mark| {
+        let is_new = mark.event_key.is_none_or(|key| unseen.remove(&key));
+        if !is_new && mark.is_one_time {
+            load::set_flags(bytes, mark, Flags::REPLAYED);
+            // The ID is another row's.
+            mark.event_key = None;
+        }
+        is_new || mark.is_one_time
+    });
     Ok(())
 }
 
 /// A hit that did not become a row must not stand in the way of one that would.
 async fn forget_event_keys(
     transaction: &Transaction<'_>,
-    refused: &[(&Mark, String)],
+    refused: &[(Mark, String)],
 ) -> Result<(), Error> {
     let keys: Vec<Uuid> = refused
         .iter()
@@ -182,13 +192,46 @@ async fn forget_event_keys(
     Ok(())
 }
 
+/// Counts exposures and loads the rows; those that Postgres refused, with its message, are left out of the
+/// marks. A hit that becomes no row must not stay counted, nor raise the numbers behind it: then all is
+/// counted and loaded again without it.
+async fn expose_and_load(
+    transaction: &mut Transaction<'_>,
+    rows: &mut Rows,
+) -> Result<Vec<(Mark, String)>, Error> {
+    let mut all_refused = Vec::new();
+    loop {
+        let mut savepoint = transaction.savepoint("exposure").await?;
+        let seen: Vec<Seen> = rows.marks.iter().filter_map(|mark| mark.seen).collect();
+        if !seen.is_empty() {
+            let exposures = exposure::count(&savepoint, &seen).await?;
+            let marks = rows.marks.iter().filter(|mark| mark.seen.is_some());
+            for (mark, exposure) in marks.zip(exposures) {
+                load::write_exposure(&mut rows.bytes, mark, exposure);
+            }
+        }
+        let bytes = std::mem::take(&mut rows.bytes).freeze();
+        let refused = load_rows(&mut savepoint, &bytes, &rows.marks).await?;
+        rows.bytes = bytes.try_into_mut().unwrap_or_default();
+        let is_settled = refused.iter().all(|(mark, _)| mark.seen.is_none());
+        let starts: HashSet<usize> = refused.iter().map(|(mark, _)| mark.row.start).collect();
+        rows.marks.retain(|mark| !starts.contains(&mark.row.start));
+        all_refused.extend(refused);
+        if is_settled {
+            savepoint.commit().await?;
+            return Ok(all_refused);
+        }
+        savepoint.rollback().await?;
+    }
+}
+
 /// Loads the marked rows, each or none of a list at a time; returns those that Postgres refused, with
 /// its message.
-async fn load_rows<'m>(
+async fn load_rows(
     transaction: &mut Transaction<'_>,
     bytes: &Bytes,
-    marks: &'m [Mark],
-) -> Result<Vec<(&'m Mark, String)>, Error> {
+    marks: &[Mark],
+) -> Result<Vec<(Mark, String)>, Error> {
     let mut refused = Vec::new();
     let mut lists = Vec::from([marks]);
     while let Some(list) = lists.pop() {
@@ -204,7 +247,7 @@ async fn load_rows<'m>(
                 };
                 savepoint.rollback().await?;
                 if rest.is_empty() {
-                    refused.push((first, reason));
+                    refused.push((first.clone(), reason));
                 } else {
                     let (one, other) = list.split_at(list.len() / 2);
                     lists.extend([other, one]);

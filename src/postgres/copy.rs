@@ -7,7 +7,8 @@
 //!
 //! The order of the columns is this module's own. Those of a fixed width that are never NULL come
 //! first, so that they lie at constant offsets from the start of a row, and a step of the transaction
-//! can change one in rows that are encoded already ([`FLAGS_OFFSET`]).
+//! can change one in rows that are encoded already ([`FLAGS_OFFSET`]). So can the exposure number of a row
+//! that has one.
 
 use std::net::IpAddr;
 
@@ -16,6 +17,7 @@ use futures_util::SinkExt as _;
 use ipnet::IpNet;
 use tokio_postgres::{Error, Transaction};
 
+use crate::hit::Flags;
 use crate::row::Row;
 
 /// What one message of the COPY carries at most: large enough that messages cost nothing, small
@@ -23,27 +25,37 @@ use crate::row::Row;
 const PIECE_BYTES_MAX: usize = 256 * 1024;
 
 /// 1970-01-01 to 2000-01-01 in microseconds.
-const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+pub(super) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: &[u8] = &[0xff, 0xff];
 
-const COPY: &str = "copy avtryck.hit (flags, received_at, site_key, kind, permit, consent_source, \
+const COPY: &str = "copy avtryck.hit (flags, exposure_number, received_at, site_key, kind, permit, consent_source, \
     hit_id, ad_key, place_key, network_key, device_key, visitor_id, page_url, referrer, \
-    event_name, event_id, partner_uid, maid, device_id, client_ip, params) \
+    event_name, event_id, partner_uid, maid, device_id, click_id, client_ip, params) \
     from stdin (format binary)";
 
 /// The number of columns in [`COPY`].
-const COLUMNS: i16 = 21;
+const COLUMNS: i16 = 23;
 
 /// Where the flags (i32) of a row lie: behind the number of columns and their own length.
 pub const FLAGS_OFFSET: usize = 2 + 4;
 
-/// Appends one row.
-pub fn encode(row: &Row<'_>, out: &mut BytesMut) {
+/// Where the exposure number (i32) lies, in a row that has one: behind the flags and its own length.
+pub const EXPOSURE_NUMBER_OFFSET: usize = FLAGS_OFFSET + 4 + 4;
+
+/// Appends one row; `has_exposure`: with room for its exposure number, which is 0 for now, else with none.
+/// [`Flags::ONE_TIME`] is for the loader alone.
+pub fn encode(row: &Row<'_>, has_exposure: bool, out: &mut BytesMut) {
     out.put_i16(COLUMNS);
     out.put_i32(4);
-    out.put_i32(row.flags.bits().cast_signed());
+    out.put_i32(row.flags.without(Flags::ONE_TIME).bits().cast_signed());
+    if has_exposure {
+        out.put_i32(4);
+        out.put_i32(0);
+    } else {
+        out.put_i32(-1);
+    }
     put_i64(
         out,
         Some(row.received_at.0.saturating_sub(POSTGRES_EPOCH_MICROS)),
@@ -153,10 +165,10 @@ fn put_inet(out: &mut BytesMut, network: Option<IpNet>) {
 mod tests {
     use super::*;
     use crate::clock::UnixMicros;
-    use crate::hit::{ConsentSource, Flags, Kind, Permit};
+    use crate::hit::{ConsentSource, Kind, Permit};
 
     #[test]
-    fn flags_lie_where_the_offset_says() {
+    fn flags_and_exposure_number_lie_where_the_offsets_say() {
         let row = Row {
             received_at: UnixMicros(1),
             site_key: 1,
@@ -177,11 +189,16 @@ mod tests {
             partner_uid: "".into(),
             maid: "".into(),
             device_id: "".into(),
+            click_id: "".into(),
             client_ip: None,
             params: "".into(),
         };
         let mut bytes = BytesMut::new();
-        encode(&row, &mut bytes);
+        encode(&row, true, &mut bytes);
         assert_eq!(bytes[FLAGS_OFFSET..][..4], 65_i32.to_be_bytes());
+        assert_eq!(
+            bytes[EXPOSURE_NUMBER_OFFSET - 4..][..8],
+            [0, 0, 0, 4, 0, 0, 0, 0]
+        );
     }
 }

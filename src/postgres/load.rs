@@ -14,9 +14,10 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::copy;
 use super::dimension::Dimensions;
+use super::exposure::{Exposure, Seen};
 use super::position::{Position, Progress};
 use crate::clock::UnixMicros;
-use crate::hit::Kind;
+use crate::hit::{Flags, Kind};
 use crate::row::Row;
 
 /// The first and the last time (excluded) that a row may have: 2000-01-01 and 2200-01-01. A clock
@@ -88,6 +89,10 @@ pub(super) struct Mark {
     pub(super) day: i32,
     /// See [`event_key`]; `None` where the sender gave no event ID.
     pub(super) event_key: Option<[u8; 16]>,
+    /// Whether a repeated event ID makes it a replay, which is stored, and nothing to be left out.
+    pub(super) is_one_time: bool,
+    /// What it is to a creative; such a row has an exposure number.
+    pub(super) seen: Option<Seen>,
     /// The record that it was made of.
     pub(super) record: Record,
 }
@@ -102,6 +107,7 @@ impl Rows {
         &mut self,
         row: &Row<'_>,
         event_key: Option<[u8; 16]>,
+        seen: Option<Seen>,
         record: &Record,
     ) -> Result<(), &'static str> {
         if !RECEIVED_AT.contains(&row.received_at.0) {
@@ -111,15 +117,43 @@ impl Rows {
             return Err("a text holds NUL, which Postgres cannot store");
         }
         let start = self.bytes.len();
-        copy::encode(row, &mut self.bytes);
+        copy::encode(row, seen.is_some(), &mut self.bytes);
         self.marks.push(Mark {
             row: start..self.bytes.len(),
             day: day(row.received_at),
             event_key,
+            is_one_time: row.flags.has(Flags::ONE_TIME),
+            seen,
             record: record.clone(),
         });
         Ok(())
     }
+}
+
+/// Sets flags in an encoded row.
+pub(super) fn set_flags(bytes: &mut [u8], mark: &Mark, set: Flags) {
+    write_flags(bytes, mark, Flags::default(), set);
+}
+
+/// Writes into an encoded row what is known of its exposure. Written twice, the second holds.
+pub(super) fn write_exposure(bytes: &mut [u8], mark: &Mark, exposure: Exposure) {
+    let earned = Flags::NO_IMPRESSION.with(Flags::FAST_CLICK);
+    write_flags(bytes, mark, earned, exposure.flags);
+    if let Some(number) = int_at(bytes, mark, copy::EXPOSURE_NUMBER_OFFSET) {
+        *number = exposure.number.to_be_bytes();
+    }
+}
+
+fn write_flags(bytes: &mut [u8], mark: &Mark, clear: Flags, set: Flags) {
+    if let Some(flags) = int_at(bytes, mark, copy::FLAGS_OFFSET) {
+        let others = u32::from_be_bytes(*flags) & !clear.bits();
+        *flags = (others | set.bits()).to_be_bytes();
+    }
+}
+
+fn int_at<'b>(bytes: &'b mut [u8], mark: &Mark, offset: usize) -> Option<&'b mut [u8; 4]> {
+    let row = bytes.get_mut(mark.row.clone())?;
+    row.get_mut(offset..)?.first_chunk_mut()
 }
 
 /// The day since 1970, UTC. [`RECEIVED_AT`] fits an i32 many times over.

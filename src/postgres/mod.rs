@@ -9,12 +9,14 @@ pub mod copy;
 mod database;
 pub mod dimension;
 pub mod embedded;
+pub mod exposure;
 mod installation;
 pub mod load;
 pub mod partition;
 pub mod position;
 pub mod subject;
 pub mod suppression;
+mod timestamp;
 mod uuid;
 
 use anyhow::Context as _;

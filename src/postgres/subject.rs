@@ -43,7 +43,7 @@ struct Table {
 }
 
 /// Every table that holds IDs, but for `rejected_hit`.
-const TABLES: [Table; 3] = [
+const TABLES: [Table; 4] = [
     Table {
         name: "hit",
         words: "avtryck.hit_detail",
@@ -55,6 +55,14 @@ const TABLES: [Table; 3] = [
             "lower(maid collate \"C\") = $2",
             "partner_uid = $2 and coalesce(partner, '') = $3",
         ],
+    },
+    Table {
+        name: "exposure",
+        words: "avtryck.exposure_detail",
+        order: "first_at",
+        joined: "",
+        is_kept: false,
+        by: ["subject = $2::uuid", "subject = $1", "subject = $1"],
     },
     Table {
         name: "suppression",

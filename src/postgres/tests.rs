@@ -4,6 +4,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod report;
+
 use std::borrow::Cow;
 
 use super::dimension::Dimensions;
@@ -42,6 +44,7 @@ pub(super) fn row(number: usize) -> Row<'static> {
         partner_uid: Cow::Borrowed(""),
         maid: Cow::Borrowed(""),
         device_id: Cow::Borrowed(""),
+        click_id: Cow::Borrowed(""),
         client_ip: Some("192.0.2.0/24".parse().unwrap()),
         params: Cow::Borrowed(r#"{"plan":"unlimited"}"#),
     }
@@ -82,7 +85,7 @@ fn load<'a>(rows: impl IntoIterator<Item = (usize, Row<'a>, Option<[u8; 16]>)>) 
     };
     for (number, row, event_key) in rows {
         let record = record(number);
-        if let Err(reason) = load.rows.push(&row, event_key, &record) {
+        if let Err(reason) = load.rows.push(&row, event_key, None, &record) {
             let reason = reason.to_owned();
             load.rejected.push(Rejected { record, reason });
         }
@@ -170,6 +173,7 @@ async fn every_column_comes_back_through_the_view() {
         partner_uid: "p-1".into(),
         maid: "m-1".into(),
         device_id: "d-1".into(),
+        click_id: "c-1".into(),
         client_ip: Some("2001:db8::/48".parse().unwrap()),
         ..row(5)
     };
@@ -222,7 +226,8 @@ async fn every_column_comes_back_through_the_view() {
             "consent_source": "tcf", "partner": "adform", "partner_uid": "p-1", "maid": "m-1",
             "device_id": "d-1", "campaign": "spring", "creative": "b\ufffdig",
             "placement": "top", "publisher": "dn.se", "event_name": "order", "event_id": "e-1",
-            "client_ip": "2001:db8::/48", "params": {"plan": "unlimited"}
+            "client_ip": "2001:db8::/48", "params": {"plan": "unlimited"},
+            "click_id": "c-1", "exposure_number": null, "seen_before": null
             }"#
         )
         .unwrap()
@@ -334,6 +339,36 @@ async fn a_repeated_event_id_is_stored_once() {
     };
     let loaded = commit(&mut database.client, batch).await.unwrap();
     assert_eq!((loaded.rows, loaded.repeated), (1, 2));
+}
+
+#[tokio::test]
+async fn a_url_for_one_use_that_is_used_again_is_stored_as_a_replay() {
+    let mut database = Database::migrated().await;
+    let key = Some([1; 16]);
+    let clicked = |number, params: &'static str| Row {
+        kind: Kind::Click,
+        flags: Flags::ONE_TIME.with(Flags::NEW_VISITOR),
+        params: params.into(),
+        ..row(number)
+    };
+    // The third is refused, and must not free the ID of the first.
+    let rows = [(1, ""), (2, ""), (3, "{")].map(|(n, params)| (n, clicked(n, params), key));
+    let loaded = commit(&mut database.client, load(rows)).await.unwrap();
+    assert_eq!((loaded.rows, loaded.repeated, loaded.rejected), (2, 0, 1));
+    let next = Load {
+        from: Some((1, 100)),
+        to: progress(200),
+        ..load([(4, clicked(4, ""), key)])
+    };
+    commit(&mut database.client, next).await.unwrap();
+    let sql = "select flags from avtryck.hit order by hit_id";
+    let rows = database.client.query(sql, &[]).await.unwrap();
+    let flags: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+    let replayed = Flags::NEW_VISITOR
+        .with(Flags::REPLAYED)
+        .bits()
+        .cast_signed();
+    assert_eq!(flags, [16, replayed, replayed]);
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ mod load;
 mod loading;
 mod operation;
 mod privacy;
+mod reports;
 mod subject;
 mod supply;
 mod support;

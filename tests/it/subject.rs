@@ -196,7 +196,7 @@ async fn an_export_beside_the_collector_has_every_table_and_leaves_the_database_
     let by_cookie = succeeds(dir, &["export", "--visitor", value]).await;
     assert_eq!(by_uuid, by_cookie);
     let held = lines(&by_uuid);
-    assert_eq!(tables(&held), ["hit", "hit"]);
+    assert_eq!(tables(&held), ["hit", "hit", "exposure"]);
     assert_eq!(held[0]["page_url"], "https://www.open.example/anna");
     assert_eq!(held[0]["visitor_id"], uuid(&anna));
     assert_eq!(held[0]["device_brand"], "Apple");
@@ -289,7 +289,8 @@ async fn an_erasure_leaves_nothing_in_the_database_and_nothing_comes_after_it() 
     assert_eq!(removed + counted, 201);
     // Again: nothing is left, and that it was asked for is on record.
     let again = succeeds(dir, &erase).await;
-    assert!(again.starts_with("hit: 0 rows removed\n"), "{again}");
+    let nothing = |line| line == "hit: 0 rows removed";
+    assert!(again.lines().any(nothing), "{again}");
     let held = lines(&succeeds(dir, &["export", "--visitor", &id]).await);
     assert_eq!(tables(&held), ["suppression", "erasure", "erasure"]);
     let (_, _, log) = collector.stop().await;
@@ -368,8 +369,8 @@ async fn an_export_from_ninety_days_of_rows_takes_at_most_two_seconds() {
         let started = std::time::Instant::now();
         let told = succeeds(dir.path(), &["erase", option, id]).await;
         eprintln!("{rows} rows: erase {option}: {:?}", started.elapsed());
-        let first = told.lines().next().unwrap();
-        assert_eq!(first, format!("hit: {expected} rows removed"));
+        let removed = format!("hit: {expected} rows removed");
+        assert!(told.lines().any(|line| line == removed), "{told}");
     }
     Embedded::start(&place).await.unwrap().stop().await.unwrap();
 }

@@ -166,7 +166,14 @@ async fn dump(client: &Client) -> String {
 }
 
 fn removed(hit: u64, rejected_hit: u64) -> Removed {
-    Removed([("hit", hit), ("rejected_hit", rejected_hit)].into())
+    Removed(
+        [
+            ("exposure", 0),
+            ("hit", hit),
+            ("rejected_hit", rejected_hit),
+        ]
+        .into(),
+    )
 }
 
 #[tokio::test]
@@ -195,8 +202,14 @@ async fn an_erasure_leaves_nothing_but_hashes_and_a_second_one_is_on_record_too(
     assert_eq!(tables(&lines), ["suppression", "erasure", "erasure"]);
     assert_eq!(lines[0]["reason"], "erasure");
     assert_eq!(lines[1]["asked_by"], "visitor");
-    assert_eq!(lines[1]["removed"], json!({ "hit": 3, "rejected_hit": 2 }));
-    assert_eq!(lines[2]["removed"], json!({ "hit": 0, "rejected_hit": 0 }));
+    assert_eq!(
+        lines[1]["removed"],
+        json!({ "exposure": 0, "hit": 3, "rejected_hit": 2 })
+    );
+    assert_eq!(
+        lines[2]["removed"],
+        json!({ "exposure": 0, "hit": 0, "rejected_hit": 0 })
+    );
     // A withdrawal that comes later does not make less of it.
     suppression::add(
         &mut database.client,

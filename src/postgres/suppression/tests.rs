@@ -44,7 +44,7 @@ fn named(from: Option<Position>, to: u64, visitors: &[(u8, Flags)]) -> (Load, Ve
             load.rejected.push(Rejected { record, reason });
         } else {
             load.rows
-                .push(&row, Some([to as u8 + number as u8; 16]), &record)
+                .push(&row, Some([to as u8 + number as u8; 16]), None, &record)
                 .unwrap();
         }
     }
