@@ -202,3 +202,6 @@ async fn suppress(client: &mut Client, instructions: &[(VisitorId, Kind)]) -> an
         .await
         .context("adding to the list of suppression")
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ impl Observer for Quiet {
     fn failed(&self, _: &std::io::Error) {}
 }
 
-fn spool(dir: &std::path::Path) -> Spool {
+pub(super) fn spool(dir: &std::path::Path) -> Spool {
     let settings = Settings {
         dir: dir.to_owned(),
         ack: Ack::Disk,
@@ -37,7 +37,11 @@ fn spool(dir: &std::path::Path) -> Spool {
     Spool::open(settings, Arc::new(RealDisk), Box::new(Quiet)).unwrap()
 }
 
-fn loader(spool: &Spool, instructions: &Spool, config: tokio_postgres::Config) -> Loader {
+pub(super) fn loader(
+    spool: &Spool,
+    instructions: &Spool,
+    config: tokio_postgres::Config,
+) -> Loader {
     Loader {
         spool: spool.clone(),
         instructions: instructions.clone(),
@@ -53,7 +57,7 @@ fn loader(spool: &Spool, instructions: &Spool, config: tokio_postgres::Config) -
 }
 
 /// Loads what one batch allows over one connection.
-async fn load_once(loader: &Loader) -> anyhow::Result<()> {
+pub(super) async fn load_once(loader: &Loader) -> anyhow::Result<()> {
     let (_stop, mut stopped) = watch::channel(true);
     loader.session(&mut stopped, &mut PAUSE_MIN.clone()).await
 }
