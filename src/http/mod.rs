@@ -63,6 +63,8 @@ pub struct Edge {
     pub(crate) strings: Strings,
     /// Where the privacy page asks what is held.
     pub(crate) inquirer: Inquirer,
+    /// How often each client may still ask that.
+    pub(crate) views: Option<Allowances>,
     /// What each client may still send; none where there is no limit.
     allowances: Option<Allowances>,
     scripts: tag::Scripts,
@@ -91,6 +93,7 @@ impl Edge {
             live,
             strings: Strings::default(),
             inquirer,
+            views: Allowances::new(&privacy::VIEWS, clock::monotonic()),
             allowances,
             scripts,
         }

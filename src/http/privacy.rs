@@ -15,7 +15,8 @@
 //! not `no-referrer`, with which browsers would send `Origin: null` even to ourselves (Fetch standard,
 //! section 3.2). The page is shown in no frame, and no other origin may read it.
 //!
-//! Each view costs Postgres a query: [`crate::inquiry`] bounds what that comes to.
+//! Each view costs Postgres a query: a client has [`VIEWS`], and [`crate::inquiry`] bounds what all of them
+//! come to.
 
 mod page;
 mod text;
@@ -32,7 +33,8 @@ use super::collect::Request;
 use super::consent::{choice_cookie, ended_cookies, is_own_origin};
 use super::reply::{self, Reply, WithCookie as _};
 use super::{Refusal, Worker, event};
-use crate::config::{Config, Site};
+use crate::clock;
+use crate::config::{self, Config, Site};
 use crate::consent::{self, Rules};
 use crate::hit::{Kind, Permit};
 use crate::inquiry::{ANSWER_TIME_MAX, Busy, Piece};
@@ -42,6 +44,12 @@ use crate::visitor::Known;
 use page::{Body, Notice, Page};
 use text::Language;
 
+/// What one client may ask of Postgres: a page or a file each second, after thirty at once.
+pub(crate) const VIEWS: config::Limit = config::Limit {
+    hits_per_second: 1,
+    burst: 30,
+    drop: true,
+};
 /// The largest form, in bytes: six flags and a token take 120.
 const BODY_BYTES_MAX: usize = 1024;
 /// Visitors of one browser that the page shows. There are two at the most, one of the site's domain and
@@ -242,6 +250,9 @@ impl<'r> Asked<'r> {
             edge.metrics.refusal(reason);
             Answer::Refused(reason)
         };
+        if !self.may_ask() {
+            return refused(Reason::OverLimit);
+        }
         let visitors = self.known.iter().map(|known| known.visitor).collect();
         let Ok(answered) = edge.inquirer.summary(visitors) else {
             return refused(Reason::Busy);
@@ -250,6 +261,12 @@ impl<'r> Asked<'r> {
             Ok(Ok(held)) => Answer::Held(held),
             Ok(Err(_)) | Err(_) => refused(Reason::DatabaseAway),
         }
+    }
+
+    /// Whether this client may ask once more.
+    fn may_ask(&self) -> bool {
+        let views = self.request.edge.views.as_ref();
+        views.is_none_or(|views| views.take(self.request.client, clock::monotonic()))
     }
 
     fn body(&self, site: &Site, held: Option<page::Shown>) -> Body {
@@ -365,6 +382,9 @@ impl<'r> Asked<'r> {
     /// All that is held, in pieces as Postgres gives it.
     async fn file(&self, site: &Site) -> Result<Reply, Refusal> {
         let edge = self.request.edge;
+        if !self.may_ask() {
+            return Err(Refusal(Reason::OverLimit));
+        }
         let visitors = self.known.iter().map(|known| known.visitor).collect();
         let mut pieces = edge
             .inquirer
@@ -424,7 +444,7 @@ fn submitted(body: &[u8]) -> Option<(&str, Permit)> {
 fn notice(t: &text::Text, reason: Reason) -> &'static str {
     match reason {
         Reason::DatabaseAway => t.away,
-        Reason::Busy => t.busy,
+        Reason::Busy | Reason::OverLimit => t.busy,
         Reason::Token => t.old_form,
         Reason::Framed => t.framed,
         Reason::SiteMissing | Reason::SiteUnknown => t.site_unknown,

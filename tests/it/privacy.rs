@@ -552,6 +552,49 @@ async fn deleting_takes_everything_out_of_the_database() {
 }
 
 #[tokio::test]
+async fn a_client_that_asks_too_often_is_told_less_and_can_still_choose() {
+    let collector = Collector::open().await;
+    let cookie = visitor(&collector).await;
+    collector
+        .get(
+            "/p.gif?site=open&u=https://open.example/",
+            &[("Cookie", &cookie)],
+        )
+        .await;
+    rows_of(&collector, &cookie, 1).await;
+    let client = ("X-Forwarded-For", "2.64.0.9");
+    let asked = [client, ("Cookie", &cookie), SWEDISH];
+    let mut told = 0;
+    let refused = loop {
+        let seen = page(&collector, &asked).await;
+        if seen.status != 200 {
+            break seen;
+        }
+        assert!(seen.body.contains("https://open.example/"));
+        told += 1;
+        assert!(told < 1000);
+    };
+    assert!(told >= 30, "{told}");
+    assert_eq!(
+        (
+            refused.status,
+            refused.header("avtryck-refusal"),
+            refused.header("retry-after")
+        ),
+        (429, "over_limit", "1")
+    );
+    assert!(!refused.body.contains("https://open.example/"));
+    assert!(refused.body.contains("många frågor") && refused.body.contains("id=\"erase\""));
+    let body = format!("token={}&store=on", token(&refused));
+    let target = "/privacy/choice?site=open";
+    let headers = [client, OWN, FORM, ("Cookie", &cookie)];
+    assert_eq!(collector.post(target, &headers, &body).await.status, 303);
+    assert_eq!(collector.get("/p.gif?site=open", &asked).await.status, 200);
+    // Who is elsewhere is not held up.
+    assert_eq!(page(&collector, &[("Cookie", &cookie)]).await.status, 200);
+}
+
+#[tokio::test]
 async fn without_postgres_the_page_comes_and_choice_and_deletion_are_kept() {
     let away = SITES.replacen(
         "[[site]]",
