@@ -82,6 +82,10 @@ const TABLES: [Table; 4] = [
     },
 ];
 
+/// Postgres expects far more rows under one ID than there are, and would compile the plan and start workers
+/// for them: of 10 million rows in 90 partitions those under one MAID took 1.0 s to export with both.
+const PLAIN_PLANS: &str = "set jit = off; set max_parallel_workers_per_gather = 0";
+
 const PARAMETERS: [Type; 3] = [Type::UUID, Type::TEXT, Type::TEXT];
 
 /// A subject as parameters of a condition.
@@ -208,7 +212,7 @@ pub async fn export(
         .start()
         .await?;
     transaction
-        .batch_execute("set local time zone 'UTC'")
+        .batch_execute(&format!("set local time zone 'UTC'; {PLAIN_PLANS}"))
         .await?;
     let wanted = Wanted::new(subject);
     let mut lines = 0;

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
-use super::{PARAMETERS, TABLES, Table, Wanted, each_rejected};
+use super::{PARAMETERS, PLAIN_PLANS, TABLES, Table, Wanted, each_rejected};
 use crate::hit::VisitorId;
 use crate::postgres::position::{self, Position, Progress};
 use crate::postgres::suppression::{self, Reason};
@@ -85,6 +85,7 @@ pub async fn erase(
 /// # Errors
 /// Where Postgres fails.
 pub async fn remove(client: &Client, subject: &Subject<'_>) -> anyhow::Result<Removed> {
+    client.batch_execute(PLAIN_PLANS).await?;
     let wanted = Wanted::new(subject);
     let mut removed = Removed::default();
     for table in TABLES.iter().filter(|table| !table.is_kept) {
