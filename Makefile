@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test chaos hostile subject fuzz bench bench-quick lint fetch fmt clean-data
+.PHONY: help run build test chaos hostile subject fuzz broken bench bench-quick lint fetch fmt clean-data
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -69,6 +69,11 @@ bench: BENCH = --report loadtest/RESULTS.md
 bench: ## measure what a hit costs, beside nginx and others (10 minutes; writes loadtest/RESULTS.md)
 bench-quick: BENCH = --quick
 bench-quick: ## the same table in 90 seconds
+
+broken: ## break the build on purpose, in each way of script/broken.d (or CASES), and see its tests fail
+	@script/setup test
+	@script/fetch rules test geodata
+	@script/broken $(CASES)
 
 fmt: ## format the code
 	@cargo fmt --all
