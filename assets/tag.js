@@ -12,6 +12,7 @@
   let blocked;
   let here = url();
   let from = document.referrer;
+  let clicked = (location.search.split(/[?&]avclid=/)[1] || '').split('&')[0]; // the click that led here
 
   const safe = f => (...args) => {
     try {
@@ -35,14 +36,21 @@
 
   const flush = safe(leaving => {
     if (!waiting.length || document.prerendering || silent()) return;
+    remember();
     if (leaving || phase > 3) send(waiting.splice(0).map(full));
     else if (unheard.size) return;
     else if (!phase) learn();
     else if (phase === 2) first(full(waiting.shift()));
   });
 
+  // A click is remembered for later pages only where that is allowed.
+  const remember = safe(() => {
+    if (!blind && /store|true/.test(choice() || blind < 1 || cfg.keep && !navigator.globalPrivacyControl))
+      clicked = sessionStorage.avclid = clicked || sessionStorage.avclid || '';
+  });
+
   // Strings come first: the end of a pixel may be cut.
-  const full = hit => Object.assign({}, said, hit);
+  const full = hit => Object.assign({ avclid: clicked }, said, hit);
 
   const listen = safe((api, read, ...version) => {
     if (!window[api]) return;

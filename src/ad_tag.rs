@@ -1,11 +1,16 @@
 //! What goes into an ad network's forms: signed click URLs, and tags with the network's own macros. Pure.
 
+mod networks;
+
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::click::{self, Keyring};
 use crate::clock::UnixMicros;
+use crate::config::{Config, Partner};
+use crate::request::Mapping;
+use networks::Network;
 
 /// What stays as it is in a value: RFC 3986's unreserved characters.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -115,6 +120,230 @@ impl ClickUrl {
             signed(rest, &self.to, keyring)?
         ))
     }
+}
+
+/// `avtryck tag`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Tag {
+    /// Where the collector is reached, such as https://px.example.
+    #[arg(long)]
+    pub at: String,
+    /// The partner's key in the configuration; its mapping says whose macros are used.
+    #[arg(long)]
+    pub partner: String,
+    /// Which ad; what is given stands in the place of the network's macro.
+    #[command(flatten)]
+    pub ad: Ad,
+    /// The size of the creative, such as 300x250.
+    #[arg(long, value_name = "WxH")]
+    pub size: Option<String>,
+    /// Where a click goes; without it there is no click URL.
+    #[arg(long, value_name = "URL")]
+    pub click: Option<String>,
+    /// Tells the click's target its ID, as `avclid`.
+    #[arg(long)]
+    pub click_id: bool,
+}
+
+/// VAST events that every player tells.
+const VAST_EVENTS: [&str; 10] = [
+    "start",
+    "firstQuartile",
+    "midpoint",
+    "thirdQuartile",
+    "complete",
+    "mute",
+    "unmute",
+    "pause",
+    "resume",
+    "skip",
+];
+
+impl Tag {
+    /// The tags, with a line above each that says what it is.
+    ///
+    /// # Errors
+    /// What is wrong with an argument, or an unknown partner.
+    pub fn text(&self, config: &Config, keyring: &Keyring) -> Result<String, String> {
+        let partner = self.partner(config)?;
+        let mapping = partner.fields.mapping.ok_or_else(|| {
+            let names = Mapping::ALL.map(Mapping::name).join(", ");
+            format!(
+                "partner {}: it has no mapping; one of {names} would be right",
+                partner.key
+            )
+        })?;
+        let mut text = String::new();
+        for network in networks::of(mapping) {
+            self.write(&mut text, network, partner, config, keyring)?;
+        }
+        Ok(text)
+    }
+
+    fn partner<'c>(&self, config: &'c Config) -> Result<&'c Partner, String> {
+        let found = config
+            .partners
+            .iter()
+            .find(|known| known.key == self.partner);
+        found.ok_or_else(|| {
+            let keys: Vec<&str> = config.partners.iter().map(|known| &*known.key).collect();
+            let keys = if keys.is_empty() {
+                "a [[partner]] in the configuration".to_owned()
+            } else {
+                format!("one of {}", keys.join(", "))
+            };
+            format!(
+                "--partner {}: is not in the configuration; {keys} would be right",
+                self.partner
+            )
+        })
+    }
+
+    fn write(
+        &self,
+        text: &mut String,
+        network: &Network,
+        partner: &Partner,
+        config: &Config,
+        keyring: &Keyring,
+    ) -> Result<(), String> {
+        let at = origin(&self.at)?;
+        let fixed = self.fixed(partner)?;
+        let consent = consent(partner.gvl_id);
+        let pixel = format!("{at}{}?", config.path.impression);
+        let url = |more: &str| format!("{pixel}{}", self.filled(&fixed, network, more).0);
+        let mut add = |line: &str| {
+            text.push_str(line);
+            text.push('\n');
+        };
+        add(&format!("# {}: impression", network.name));
+        let impression = url(&consent);
+        add(&format!(
+            "<img src=\"{impression}\" width=\"1\" height=\"1\" alt=\"\">\n"
+        ));
+        let click = self.click_url(at, &fixed, network, &consent, config, keyring)?;
+        if let Some(click) = &click {
+            add(&format!(
+                "# {}: click\n{}{click}\n",
+                network.name, network.click
+            ));
+        }
+        if network.has_notices {
+            for (notice, more) in [
+                ("nurl", "&ev=win"),
+                ("burl", "&ev=billable"),
+                ("lurl", "&ev=loss&loss=${AUCTION_LOSS}"),
+            ] {
+                add(&format!(
+                    "# {}: {notice}\n{}\n",
+                    network.name,
+                    url(&format!("{consent}{more}"))
+                ));
+            }
+        }
+        let vast = "&gdpr_consent=[GDPRCONSENT]&gpp=[GPPSTRING]&gpp_sid=[GPPSECTIONID]&lat=[LIMITADTRACKING]";
+        let event = |name: &str| format!("<![CDATA[{}]]>", url(&format!("{vast}{name}")));
+        add(&format!("# {}: VAST 4", network.name));
+        add(&format!("<Impression>{}</Impression>", event("")));
+        add(&format!(
+            "<Error>{}</Error>",
+            event("&ev=error&err=[ERRORCODE]")
+        ));
+        add("<TrackingEvents>");
+        for name in VAST_EVENTS {
+            add(&format!(
+                "  <Tracking event=\"{name}\">{}</Tracking>",
+                event(&format!("&ev={name}"))
+            ));
+        }
+        add("</TrackingEvents>\n<VideoClicks>");
+        match &click {
+            Some(click) => add(&format!(
+                "  <ClickThrough><![CDATA[{click}]]></ClickThrough>"
+            )),
+            None => add(&format!(
+                "  <ClickTracking>{}</ClickTracking>",
+                event("&ev=click")
+            )),
+        }
+        add("</VideoClicks>\n");
+        Ok(())
+    }
+
+    /// What every tag says in the same words.
+    fn fixed(&self, partner: &Partner) -> Result<Query, String> {
+        let mut query = Query::default();
+        let site = self.ad.site.as_deref().unwrap_or(&partner.site);
+        if !site.is_empty() {
+            query.add("site", site);
+        }
+        query.add("partner", &partner.key);
+        for (name, value) in self.ad.pairs() {
+            query.add(name, value);
+        }
+        if let Some(size) = &self.size {
+            let is_size = size.split_once('x').is_some_and(|(width, height)| {
+                [width, height]
+                    .iter()
+                    .all(|side| side.parse::<u16>().is_ok())
+            });
+            if !is_size {
+                return Err(format!(
+                    "--size {size}: a size such as 300x250 would be right"
+                ));
+            }
+            query.add("size", size);
+        }
+        Ok(query)
+    }
+
+    /// That, what the network fills in of the rest, and more.
+    fn filled(&self, fixed: &Query, network: &Network, more: &str) -> Query {
+        let mut query = fixed.clone();
+        for (name, value) in network.macros {
+            if !self.says(name) {
+                query.add_raw(name, value);
+            }
+        }
+        query.0.push_str(more);
+        query
+    }
+
+    fn says(&self, name: &str) -> bool {
+        self.ad.pairs().any(|(said, _)| said == name) || (name == "size" && self.size.is_some())
+    }
+
+    /// The click URL: signed, with the network's macros behind the signature.
+    fn click_url(
+        &self,
+        at: &str,
+        fixed: &Query,
+        network: &Network,
+        consent: &str,
+        config: &Config,
+        keyring: &Keyring,
+    ) -> Result<Option<String>, String> {
+        let Some(to) = &self.click else {
+            return Ok(None);
+        };
+        let mut rest = fixed.clone();
+        if self.click_id {
+            rest.add("clid", "1");
+        }
+        let query = Query(signed(rest, to, keyring)?);
+        let query = self.filled(&query, network, consent).0;
+        Ok(Some(format!("{at}{}?{query}", config.path.click)))
+    }
+}
+
+/// The consent macros of IAB Europe and IAB Tech Lab, which each network knows, about a vendor. Without one no string
+/// would permit anything.
+fn consent(gvl_id: Option<u16>) -> String {
+    gvl_id.map_or_else(String::new, |id| {
+        format!(
+            "&gdpr=${{GDPR}}&gdpr_consent=${{GDPR_CONSENT_{id}}}&gpp=${{GPP_STRING_{id}}}&gpp_sid=${{GPP_SID}}"
+        )
+    })
 }
 
 fn end(now: UnixMicros, time: Duration) -> i64 {

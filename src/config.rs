@@ -21,7 +21,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::hit::Permit;
-use crate::request::ForwardedHeader;
+use crate::request::{Fields, ForwardedHeader};
 use read::Reader;
 pub(crate) use value::duration;
 
@@ -98,6 +98,9 @@ pub struct Paths {
     pub id: String,
     pub impression: String,
     pub click: String,
+    pub callback: String,
+    pub sync: String,
+    pub set_uid: String,
     pub consent: String,
     pub privacy: String,
     pub tag: String,
@@ -295,7 +298,7 @@ pub struct Site {
 }
 
 /// `[[partner]]`: an ad network or other third party.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Partner {
     /// The name in `partner=`.
     pub key: String,
@@ -305,6 +308,31 @@ pub struct Partner {
     pub gvl_id: Option<u16>,
     /// As for a site.
     pub gdpr_0_permit: Permit,
+    /// Signs the partner's callbacks. Default none.
+    pub secret: String,
+    /// Stands in for a signature. Default none; without either no callback is taken.
+    pub token: String,
+    /// How far a signed callback's timestamp may be from now. Default 5 m.
+    pub timestamp_window: Duration,
+    /// What the partner calls things. Default what we do.
+    pub fields: Fields,
+    /// The key of the site that its callbacks are about when they name none.
+    pub site: String,
+    /// Where a visitor's browser is sent to exchange IDs. Default nowhere.
+    pub match_url: String,
+    /// Whether its callbacks may say the visitor's address and agent. Default false.
+    pub trusted_client: bool,
+}
+
+impl fmt::Debug for Partner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partner")
+            .field("key", &self.key)
+            .field("mapping", &self.fields.mapping)
+            .field("has_secret", &!self.secret.is_empty())
+            .field("has_token", &!self.token.is_empty())
+            .finish()
+    }
 }
 
 /// Everything that is wrong with a configuration.
@@ -410,6 +438,9 @@ impl Config {
             &paths.id,
             &paths.impression,
             &paths.click,
+            &paths.callback,
+            &paths.sync,
+            &paths.set_uid,
             &paths.consent,
             &paths.privacy,
             &paths.tag,
@@ -429,6 +460,15 @@ impl Config {
             "cookie.keys, the ID",
             self.cookie.keys.iter().map(|(id, _)| id),
         );
+        for partner in &self.partners {
+            let is_known = self.sites.iter().any(|site| site.key == partner.site);
+            if !partner.site.is_empty() && !is_known {
+                let (key, site) = (&partner.key, &partner.site);
+                reader.error(&format!(
+                    "partner {key}, site: {site} is no site; the key of one would be right"
+                ));
+            }
+        }
         once(
             reader,
             "click.keys, the ID",

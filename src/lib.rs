@@ -16,6 +16,7 @@
 
 pub mod access;
 pub mod ad_tag;
+pub mod callback;
 pub mod click;
 pub mod clock;
 pub mod config;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use avtryck::access::{self, Given};
-use avtryck::ad_tag::ClickUrl;
+use avtryck::ad_tag::{ClickUrl, Tag};
 use avtryck::config::Config;
 use clap::{Args, Parser, Subcommand};
 
@@ -39,6 +39,8 @@ enum Command {
     Spool(SpoolCommand),
     /// Print a signed click URL for an ad.
     ClickUrl(Box<ClickUrl>),
+    /// Print the tags of an ad with a network's own macros: pixel, click and VAST.
+    Tag(Box<Tag>),
     /// Keys of the visitor cookie and of click URLs.
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -133,6 +135,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             return Ok(answer(text));
         }
         Command::Subject(command) => return subject(&config, command),
+        Command::Tag(tag) => {
+            let keyring = avtryck::serve::click_keyring(&config)?;
+            return Ok(answer(tag.text(&config, &keyring)));
+        }
         Command::Spool(_) => {}
     }
     Ok(ExitCode::SUCCESS)

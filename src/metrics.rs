@@ -20,6 +20,9 @@ pub enum Endpoint {
     Id,
     Impression,
     Click,
+    Callback,
+    Sync,
+    SetUid,
     Consent,
     Privacy,
     PrivacyForm,
@@ -29,12 +32,15 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    const ALL: [(Endpoint, &'static str); 11] = [
+    const ALL: [(Endpoint, &'static str); 14] = [
         (Endpoint::Pixel, "pixel"),
         (Endpoint::Event, "event"),
         (Endpoint::Id, "id"),
         (Endpoint::Impression, "impression"),
         (Endpoint::Click, "click"),
+        (Endpoint::Callback, "callback"),
+        (Endpoint::Sync, "sync"),
+        (Endpoint::SetUid, "setuid"),
         (Endpoint::Consent, "consent"),
         (Endpoint::Privacy, "privacy"),
         (Endpoint::PrivacyForm, "privacy_form"),
@@ -108,6 +114,16 @@ pub enum Reason {
     Busy,
     /// Postgres does not tell what is held.
     DatabaseAway,
+    /// The configuration gives the partner nothing to prove a callback with.
+    CallbackClosed,
+    /// A callback has neither signature nor token.
+    CallbackUnproved,
+    /// A callback's signature is not the partner's.
+    CallbackSignature,
+    /// A callback was signed too long ago, or is yet to be.
+    CallbackTimestamp,
+    /// A callback's token is not the partner's.
+    CallbackToken,
     /// The spool has no room.
     SpoolFull,
     /// The spool could not be written.
@@ -120,7 +136,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Reason; 30] = [
+    pub const ALL: [Reason; 35] = [
         Reason::UnknownPath,
         Reason::Method,
         Reason::UriTooLong,
@@ -147,6 +163,11 @@ impl Reason {
         Reason::Framed,
         Reason::Busy,
         Reason::DatabaseAway,
+        Reason::CallbackClosed,
+        Reason::CallbackUnproved,
+        Reason::CallbackSignature,
+        Reason::CallbackTimestamp,
+        Reason::CallbackToken,
         Reason::SpoolFull,
         Reason::SpoolFailed,
         Reason::HitTooLarge,
@@ -183,6 +204,11 @@ impl Reason {
             Reason::Framed => "framed",
             Reason::Busy => "busy",
             Reason::DatabaseAway => "database_away",
+            Reason::CallbackClosed => "callback_closed",
+            Reason::CallbackUnproved => "callback_unproved",
+            Reason::CallbackSignature => "callback_signature",
+            Reason::CallbackTimestamp => "callback_timestamp",
+            Reason::CallbackToken => "callback_token",
             Reason::SpoolFull => "spool_full",
             Reason::SpoolFailed => "spool_failed",
             Reason::HitTooLarge => "hit_too_large",
@@ -235,6 +261,19 @@ impl Reason {
                 "the signature does not fit: sign the query as it is sent, up to &sig=, with a key of click.keys"
             }
             Reason::ClickExpired => "the signed click URL has expired: sign a new one",
+            Reason::CallbackClosed => {
+                "this [[partner]] has neither a secret nor a token: give it one of them"
+            }
+            Reason::CallbackUnproved => {
+                "the callback has neither Avtryck-Signature nor a token: see docs/ads.md"
+            }
+            Reason::CallbackSignature => {
+                "the signature does not fit: it covers timestamp, method, target and the body as sent, with this partner's secret"
+            }
+            Reason::CallbackTimestamp => {
+                "the callback was signed outside timestamp_window: look at the sender's clock, and sign each attempt anew"
+            }
+            Reason::CallbackToken => "the token is not this partner's",
             Reason::Form => "a form of the privacy page that is not as the page made it",
             Reason::Token => "a form of the privacy page for another visitor: load the page again",
             Reason::Framed => "the privacy page is shown in no frame and to no script: link to it",
@@ -253,8 +292,8 @@ impl Reason {
 }
 
 /// Statuses that replies have; another one counts under 0.
-const STATUSES: [u16; 16] = [
-    200, 204, 302, 303, 304, 400, 403, 404, 405, 408, 413, 414, 415, 429, 503, 0,
+const STATUSES: [u16; 17] = [
+    200, 204, 302, 303, 304, 400, 401, 403, 404, 405, 408, 413, 414, 415, 429, 503, 0,
 ];
 
 /// The handles of all metrics.

@@ -9,11 +9,13 @@
 
 mod address;
 mod agent;
+mod fields;
 mod json;
 mod text;
 
 pub use address::{ForwardedHeader, client_ip, forwarded_https};
-pub use json::{EVENTS_MAX, event_hit, events};
+pub use fields::{Fields, Mapping};
+pub use json::{EVENTS_MAX, event_hit, event_hit_as, events};
 pub(crate) use text::is_encoded_still;
 
 use std::borrow::Cow;
@@ -237,8 +239,36 @@ fn unquoted(text: Cow<'_, str>) -> Cow<'_, str> {
 /// Puts a query string's parameters into `hit` and `signals`. The first of a repeated parameter
 /// counts. `ev` says what happened where the hit is an impression to begin with.
 pub fn query<'a>(query: &'a str, hit: &mut Hit<'a>, signals: &mut Signals<'a>) {
+    query_as(query, Reading::default(), hit, signals);
+}
+
+/// How a partner's callbacks are read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reading<'n> {
+    /// What the partner calls things.
+    pub fields: Option<&'n Fields>,
+    /// Whether the partner is believed what it says of the visitor's address and agent.
+    pub trusts_client: bool,
+}
+
+impl Reading<'_> {
+    fn ours<'n>(&self, theirs: Cow<'n, str>) -> Cow<'n, str> {
+        match self.fields {
+            Some(fields) => fields.ours(theirs),
+            None => theirs,
+        }
+    }
+}
+
+/// Like [`query`], under a partner's names.
+pub fn query_as<'a>(
+    query: &'a str,
+    reading: Reading<'_>,
+    hit: &mut Hit<'a>,
+    signals: &mut Signals<'a>,
+) {
     let mut params = Params::default();
-    let mut seen = Seen::of(hit.kind);
+    let mut seen = Seen::of(hit.kind, reading);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, raw) = pair.split_once('=').unwrap_or((pair, ""));
         let mut flags = Flags::default();
@@ -246,6 +276,7 @@ pub fn query<'a>(query: &'a str, hit: &mut Hit<'a>, signals: &mut Signals<'a>) {
             hit.flags.set(flags);
             continue;
         };
+        let name = reading.ours(name);
         let value = decode(raw, limit(&name), &mut flags);
         hit.flags.set(flags);
         if !put(&name, value.as_ref(), hit, signals, &mut seen)
@@ -261,12 +292,17 @@ pub fn query<'a>(query: &'a str, hit: &mut Hit<'a>, signals: &mut Signals<'a>) {
 /// The last touch once all parameters are in: the kind follows from what happened.
 fn finish<'a>(hit: &mut Hit<'a>, seen: Seen<'a>) {
     match &*seen.ad_event {
-        "" | "impression" => {}
+        "" => {}
+        _ if hit.kind == Kind::Callback => hit.event_name = seen.ad_event,
+        "impression" => {}
         "click" => hit.kind = Kind::Click,
         _ => {
             hit.kind = Kind::Event;
             hit.event_name = seen.ad_event;
         }
+    }
+    if seen.trusts_client && !hit.user_agent.is_empty() && agent::is_impossible(&hit.user_agent) {
+        hit.flags.set(Flags::BAD_AGENT);
     }
     if hit.kind == Kind::PageView && !hit.event_name.is_empty() {
         hit.kind = Kind::Event;
@@ -298,19 +334,19 @@ const UUID_BYTES: usize = 36;
 /// Which of the known parameters were there already, and what is decided once all are in.
 struct Seen<'a> {
     places: u32,
-    /// Whether `ev` is a parameter.
-    is_impression: bool,
-    is_click: bool,
+    /// What the hit was to begin with.
+    kind: Kind,
+    trusts_client: bool,
     ad_event: Cow<'a, str>,
     limits_tracking: bool,
 }
 
 impl Seen<'_> {
-    fn of(kind: Kind) -> Self {
+    fn of(kind: Kind, reading: Reading<'_>) -> Self {
         Seen {
             places: 0,
-            is_impression: kind == Kind::Impression,
-            is_click: kind == Kind::Click,
+            kind,
+            trusts_client: reading.trusts_client,
             ad_event: Cow::Borrowed(""),
             limits_tracking: false,
         }
@@ -382,14 +418,7 @@ fn put<'a>(
     signals: &mut Signals<'a>,
     seen: &mut Seen<'a>,
 ) -> bool {
-    // How a click's URL is signed and answered says nothing of the click.
-    if seen.is_click && matches!(name, "k" | "exp" | "sig" | "clid") {
-        return true;
-    }
-    if name == "ev" && seen.is_impression {
-        if seen.ad_event.is_empty() {
-            seen.ad_event = value.cloned().unwrap_or_default();
-        }
+    if put_of_kind(name, value, hit, seen) {
         return true;
     }
     // Two names of one field.
@@ -452,6 +481,42 @@ fn put<'a>(
     }
     true
 }
+
+/// Puts a parameter that only hits of some kinds have in its place; false for any other.
+fn put_of_kind<'a>(
+    name: &str,
+    value: Option<&Cow<'a, str>>,
+    hit: &mut Hit<'a>,
+    seen: &mut Seen<'a>,
+) -> bool {
+    match (seen.kind, name) {
+        (Kind::Impression | Kind::Callback, "ev") => {
+            if seen.ad_event.is_empty() {
+                seen.ad_event = value.cloned().unwrap_or_default();
+            }
+        }
+        // How it is signed and answered says nothing of the hit.
+        (Kind::Click, "k" | "exp" | "sig" | "clid")
+        | (Kind::Sync, "f" | "bidder" | "bounced" | "bounce")
+        | (Kind::Callback, "token") => {}
+        // A visitor's address must not come to stand in `params`, which is kept as it is.
+        (Kind::Callback, "client_ip") => {
+            let ip = value.and_then(|text| text.parse().ok());
+            hit.client_ip = hit.client_ip.or(ip.filter(|_| seen.trusts_client));
+        }
+        (Kind::Callback, "user_agent") => {
+            if seen.trusts_client && hit.user_agent.is_empty() {
+                let text = value.cloned().unwrap_or_default();
+                hit.user_agent = clean(text, USER_AGENT_BYTES_MAX, &mut hit.flags);
+            }
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// The parameters that only callbacks have.
+const OF_CALLBACKS: [&str; 4] = ["ev", "token", "client_ip", "user_agent"];
 
 /// Notes what a further parameter says of an ad; it is kept in `params` all the same.
 fn note_ad(name: &str, text: &str, hit: &mut Hit<'_>, seen: &mut Seen<'_>) {

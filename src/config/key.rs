@@ -10,7 +10,7 @@ use super::{
     Paths, Privacy, Site, Spool, Traffic,
 };
 use crate::hit::Permit;
-use crate::request::ForwardedHeader;
+use crate::request::{Fields, ForwardedHeader, Mapping};
 
 const MIB: u64 = 1 << 20;
 
@@ -63,7 +63,7 @@ pub(super) fn limit(s: &mut Section<'_>) -> Limit {
 }
 
 pub(super) fn paths(s: &mut Section<'_>) -> Paths {
-    let right = "a path such as /p.gif that is not one of /cb/ /demo /sync/";
+    let right = "a path such as /p.gif that is not /demo";
     let mut take = |name: &str, default: &str| s.take(name, default, right, value::endpoint);
     Paths {
         pixel: take("pixel", "/p.gif"),
@@ -71,6 +71,9 @@ pub(super) fn paths(s: &mut Section<'_>) -> Paths {
         id: take("id", "/id"),
         impression: take("impression", "/i.gif"),
         click: take("click", "/c"),
+        callback: take("callback", "/cb"),
+        sync: take("sync", "/sync"),
+        set_uid: take("setuid", "/setuid"),
         consent: take("consent", "/consent"),
         privacy: take("privacy", "/privacy"),
         tag: take("tag", "/tag.js"),
@@ -226,8 +229,38 @@ pub(super) fn partner(s: &mut Section<'_>) -> Partner {
         default_permit: permit(s, "default_permit"),
         gvl_id: gvl_id(s),
         gdpr_0_permit: permit(s, "gdpr_0_permit"),
+        secret: s.secret("secret", "", SECRET, value::secret),
+        token: s.secret("token", "", SECRET, value::secret),
+        timestamp_window: s.take("timestamp_window", "5m", "1s to 1d", |t| {
+            value::duration(t).filter(|d| (Duration::from_secs(1)..=days(1)).contains(d))
+        }),
+        fields: Fields {
+            mapping: s.take("mapping", "", "adform, google, xandr or openrtb", |t| {
+                if t.is_empty() {
+                    return Some(None);
+                }
+                Mapping::named(t).map(Some)
+            }),
+            own: s.pairs("fields", "theirs = \"ours\", ours as in docs/parameters.md"),
+        },
+        site: s.take("site", "", NAME, |t| {
+            if t.is_empty() {
+                return Some(String::new());
+            }
+            value::name(t)
+        }),
+        match_url: s.take(
+            "match_url",
+            "",
+            "an http or https URL with {uid} in it",
+            value::match_url,
+        ),
+        trusted_client: s.take("trusted_client", "false", "true or false", value::parsed),
     }
 }
+
+/// What is right for a partner's secret or token.
+const SECRET: &str = "at least 16 visible ASCII characters, none of which a URL would encode";
 
 fn permit(s: &mut Section<'_>, key: &str) -> Permit {
     let right = "store, measure, profile, match, link, locate";

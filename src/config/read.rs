@@ -250,6 +250,34 @@ impl Section<'_> {
         self.many(key, &[], right, parse, true)
     }
 
+    /// A table of texts, by default empty.
+    pub(super) fn pairs(&mut self, key: &str, right: &str) -> Vec<(String, String)> {
+        let (table, name, from) = match self.given(key) {
+            Some((Value::Table(table), name, from)) => (table, name, from),
+            Some((value, name, _)) => {
+                self.wrong(&name, &text(&value), right);
+                return Vec::new();
+            }
+            None => (Table::new(), String::new(), "default"),
+        };
+        let mut taken = Vec::new();
+        for (theirs, ours) in table {
+            match ours {
+                Value::String(ours) => taken.push((theirs, ours)),
+                other => self.wrong(&format!("{name}.{theirs}"), &text(&other), right),
+            }
+        }
+        let shown: Vec<String> = taken
+            .iter()
+            .map(|(theirs, ours)| {
+                let quoted = |text: &str| Value::String(text.to_owned()).to_string();
+                format!("{} = {}", quoted(theirs), quoted(ours))
+            })
+            .collect();
+        self.note(key, &format!("{{ {} }}", shown.join(", ")), from);
+        taken
+    }
+
     fn one<T>(
         &mut self,
         key: &str,

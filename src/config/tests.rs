@@ -97,7 +97,15 @@ fn what_would_fail_later_is_refused_at_once() {
         "[http]\nlisten = \"10.0.0.1:80\"\n[admin]\nlisten = \"0.0.0.0:80\"",
         "[spool]\ndir = \"\"",
         "[path]\npixel = \"/a/../b\"",
-        "[path]\npixel = \"/cb/x\"",
+        "[path]\npixel = \"/privacy/x\"",
+        "[path]\nset_uid = \"/x\"",
+        "[[partner]]\nkey = \"a\"\nsecret = \"short\"",
+        "[[partner]]\nkey = \"a\"\nmapping = \"else\"",
+        "[[partner]]\nkey = \"a\"\nsite = \"b\"",
+        "[[partner]]\nkey = \"a\"\nmatch_url = \"https://p.example/\"",
+        "[[partner]]\nkey = \"a\"\nmatch_url = \"javascript:{uid}\"",
+        "[[partner]]\nkey = \"a\"\nfields = [\"a\"]",
+        "[[partner]]\nkey = \"a\"\n[partner.fields]\ncid = 1",
         "[path]\npixel = \"/a//b\"",
         "[[site]]\nkey = \"b\"\nhosts = [\"px.example:80\"]",
         "[[site]]\nkey = \"b\"\ncookie_domain = \"10.0.0.1\"",
@@ -168,7 +176,8 @@ fn the_environment_outweighs_the_file() {
 #[test]
 fn what_is_in_force_reads_back_as_the_same_configuration() {
     let text = format!(
-        "{SITE}hosts = [\"px.example\"]\ndefault_permit = [\"store\"]\n[spool]\nmax_bytes = \"1GiB\"\n"
+        "{SITE}hosts = [\"px.example\"]\ndefault_permit = [\"store\"]\n[spool]\nmax_bytes = \"1GiB\"\n\
+         [[partner]]\nkey = \"p\"\n[partner.fields]\n\"device.ifa\" = \"maid\"\n"
     );
     let environment = || [("AVTRYCK_HTTP_THREADS".into(), "3".into())];
     let shown = Config::parse(&text, environment()).unwrap().in_force;
@@ -177,6 +186,7 @@ fn what_is_in_force_reads_back_as_the_same_configuration() {
         "max_bytes = \"1GiB\"  # file",
         "chunk_bytes = \"64MiB\"  # default",
         "hosts = [\"px.example\"]  # file",
+        "fields = { \"device.ifa\" = \"maid\" }  # file",
     ] {
         assert!(shown.contains(line), "no {line} in\n{shown}");
     }

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::DatabaseUrl;
 
 /// Paths that endpoints have for good, or will.
-const FIXED_PATHS: [&str; 3] = ["/cb", "/demo", "/sync"];
+const FIXED_PATHS: [&str; 1] = ["/demo"];
 
 /// What the standard library can parse.
 pub(super) fn parsed<T: FromStr>(text: &str) -> Option<T> {
@@ -99,6 +99,24 @@ pub(super) fn key(text: &str) -> Option<(u8, Vec<u8>)> {
     let (id, secret) = text.split_once(':')?;
     let secret = STANDARD.decode(secret).ok()?;
     (secret.len() >= 32).then_some((id.parse().ok()?, secret))
+}
+
+/// Empty for none.
+pub(super) fn secret(text: &str) -> Option<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let sound = text.is_empty() || ((16..=256).contains(&text.len()) && text.bytes().all(plain));
+    sound.then(|| text.to_owned())
+}
+
+/// Empty for none. It goes into a header, with the ID in its place.
+pub(super) fn match_url(text: &str) -> Option<String> {
+    let is_url = || {
+        let url = url::Url::parse(&text.replace("{uid}", "0")).ok();
+        url.is_some_and(|url| matches!(url.scheme(), "http" | "https"))
+            && text.contains("{uid}")
+            && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    (text.is_empty() || is_url()).then(|| text.to_owned())
 }
 
 /// The key of a site or partner.

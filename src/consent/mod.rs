@@ -37,7 +37,7 @@
 //! | `store` | the visitor cookie is neither read nor set; no visitor, partner or device ID (`uid`, `maid`, `did`), and no click ID |
 //! | `locate` | nothing here; after the lookup all of the place but country and region ([`crate::row::Place::coarse`]) |
 //! | `profile` | nothing here; segments take only rows whose permit has it |
-//! | `match` | nothing here; IDs are exchanged and sources combined only for rows whose permit has it |
+//! | `match` | of a `sync`, the partner's ID; else nothing here: IDs are exchanged and sources combined only for rows whose permit has it |
 //! | `link` | nothing here; aliases and households see only rows whose permit has it: the permit in the row is the flag |
 //!
 //! A [`Kind::Withdrawal`] or [`Kind::Erasure`] is the visitor's own instruction: it keeps site, time
@@ -189,6 +189,9 @@ pub fn strip(hit: &mut Hit<'_>) {
             publisher: std::mem::take(&mut hit.publisher),
             ..Hit::new(UnixMicros(minute), hit.kind, std::mem::take(&mut hit.site))
         };
+    }
+    if hit.kind == Kind::Sync && !hit.permit.allows(Permit::MATCH) {
+        hit.partner_uid = Cow::Borrowed("");
     }
     if !hit.permit.allows(Permit::STORE) {
         hit.visitor = None;

@@ -375,6 +375,14 @@ fn each_row_of_the_second_table_holds_for_every_permit() {
                     publisher: ad(),
                     ..Hit::new(UnixMicros(1_699_999_980_000_000), kind, "site")
                 }
+            } else if kind == Kind::Sync
+                && permit.allows(Permit::STORE)
+                && !permit.allows(Permit::MATCH)
+            {
+                Hit {
+                    partner_uid: Cow::Borrowed(""),
+                    ..before
+                }
             } else if !permit.allows(Permit::STORE) {
                 Hit {
                     visitor: None,

@@ -7,7 +7,7 @@ use hyper::header::HeaderMap;
 
 use super::{Edge, Peer, Refusal, Worker, mint};
 use crate::clock::{self, UnixMicros};
-use crate::config::Site;
+use crate::config::{Partner, Site};
 use crate::consent::{self, Rules};
 use crate::hit::{Flags, Hit, Kind, Permit, VisitorId};
 use crate::metrics::Reason;
@@ -26,6 +26,8 @@ pub(crate) struct Request<'r> {
     pub(crate) now: UnixMicros,
     /// Whatever happened, it is an ad that is measured (purpose 7 of TCF), not the page.
     pub(crate) is_about_ad: bool,
+    /// A partner's server speaks: its address and its cookies are nobody's.
+    pub(crate) is_from_server: bool,
 }
 
 /// The visitor that a request turned out to have. Decided once for a request, so that all events of
@@ -93,10 +95,10 @@ impl<'r> Request<'r> {
         };
         (hit.permit, hit.consent_source) =
             consent::decide(signals, &rules, measured, &self.edge.strings);
-        if hit.permit.allows(Permit::STORE) {
+        if hit.permit.allows(Permit::STORE) && !self.is_from_server {
             self.identify(site, hit, visit);
         }
-        if hit.permit.allows(Permit::MEASURE) {
+        if hit.permit.allows(Permit::MEASURE) && !self.is_from_server {
             hit.client_ip = Some(self.client);
             if let Some(origin) = self.headers.origin
                 && !site.origins.is_empty()
@@ -109,17 +111,21 @@ impl<'r> Request<'r> {
         Ok(())
     }
 
+    /// The partner of that key.
+    pub(crate) fn partner(&self, key: &str) -> Result<&'r Partner, Refusal> {
+        let partners = &self.edge.config.partners;
+        partners
+            .iter()
+            .find(|known| known.key == key)
+            .ok_or(Refusal(Reason::PartnerUnknown))
+    }
+
     /// The rules of the partner that the hit names, else those of its site.
     fn rules(&self, site: &Site, partner: &str) -> Result<Rules, Refusal> {
         if partner.is_empty() {
             return Ok(Rules::from(site));
         }
-        let partners = &self.edge.config.partners;
-        partners
-            .iter()
-            .find(|known| known.key == partner)
-            .map(Rules::from)
-            .ok_or(Refusal(Reason::PartnerUnknown))
+        self.partner(partner).map(Rules::from)
     }
 
     /// Takes the hit from what its client may send. One that is over the limit is flagged or, if the

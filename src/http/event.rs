@@ -89,7 +89,8 @@ pub(crate) async fn read(body: Incoming, bytes_max: usize) -> Result<Bytes, Refu
     }
 }
 
-fn partial(
+/// The reply where some were refused: which, and why.
+pub(super) fn partial(
     request: &Request<'_>,
     taken: usize,
     refused: &[(usize, Refusal)],

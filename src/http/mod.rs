@@ -7,6 +7,7 @@
 pub mod admin;
 mod allowance;
 pub mod board;
+mod callback;
 mod click;
 mod collect;
 mod consent;
@@ -24,6 +25,7 @@ mod refusal;
 mod reply;
 mod router;
 mod stream;
+mod sync;
 mod tag;
 mod timer;
 

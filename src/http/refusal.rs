@@ -35,7 +35,14 @@ impl Refusal {
             Reason::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Reason::BodyTooLarge | Reason::HitTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Reason::BodySlow => StatusCode::REQUEST_TIMEOUT,
-            Reason::Origin | Reason::Token | Reason::Framed => StatusCode::FORBIDDEN,
+            Reason::CallbackUnproved => StatusCode::UNAUTHORIZED,
+            Reason::Origin
+            | Reason::Token
+            | Reason::Framed
+            | Reason::CallbackClosed
+            | Reason::CallbackSignature
+            | Reason::CallbackTimestamp
+            | Reason::CallbackToken => StatusCode::FORBIDDEN,
             Reason::OverLimit => StatusCode::TOO_MANY_REQUESTS,
             Reason::Busy
             | Reason::DatabaseAway

@@ -2,13 +2,17 @@
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request as HttpRequest, Version};
 
 use super::collect::Request;
 use super::reply::{self, Reply, Shape};
-use super::{Peer, Refusal, Worker, click, consent, cors, demo, event, id, pixel, privacy, tag};
+use super::{
+    Peer, Refusal, Worker, callback, click, consent, cors, demo, event, id, pixel, privacy, sync,
+    tag,
+};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Site};
 use crate::hit::Kind;
 use crate::metrics::{Endpoint, Reason};
 use crate::request::{self, Headers, URI_BYTES_MAX};
@@ -21,6 +25,7 @@ fn endpoint(config: &Config, demo: bool, path: &str) -> Endpoint {
         (&paths.event, Endpoint::Event),
         (&paths.impression, Endpoint::Impression),
         (&paths.click, Endpoint::Click),
+        (&paths.set_uid, Endpoint::SetUid),
         (&paths.id, Endpoint::Id),
         (&paths.consent, Endpoint::Consent),
         (&paths.privacy, Endpoint::Privacy),
@@ -32,6 +37,10 @@ fn endpoint(config: &Config, demo: bool, path: &str) -> Endpoint {
     }
     if privacy::Form::of(config, path).is_some() {
         Endpoint::PrivacyForm
+    } else if sync::key_of(path, &paths.callback).is_some() {
+        Endpoint::Callback
+    } else if sync::key_of(path, &paths.sync).is_some() {
+        Endpoint::Sync
     } else if demo && path == "/demo" {
         Endpoint::Demo
     } else {
@@ -42,9 +51,67 @@ fn endpoint(config: &Config, demo: bool, path: &str) -> Endpoint {
 fn methods(endpoint: Endpoint) -> &'static str {
     match endpoint {
         Endpoint::Event => "POST, OPTIONS",
+        Endpoint::Callback => "GET, POST",
         Endpoint::Consent => "GET, HEAD, POST, DELETE, OPTIONS",
         Endpoint::PrivacyForm => "POST, OPTIONS",
         _ => "GET, HEAD, OPTIONS",
+    }
+}
+
+/// What a refused request gets.
+fn shape(endpoint: Endpoint) -> Shape {
+    match endpoint {
+        Endpoint::Pixel | Endpoint::Impression | Endpoint::Sync | Endpoint::SetUid => Shape::Gif,
+        Endpoint::Click => Shape::Page,
+        _ => Shape::Empty,
+    }
+}
+
+/// The sites whose pages may read the reply.
+fn readers<'r>(request: &Request<'r>, endpoint: Endpoint, query: &'r str) -> &'r [Site] {
+    match endpoint {
+        // A visitor's choice is the business of that site's pages alone.
+        Endpoint::Consent => request.site_of(query).map_or(&[], std::slice::from_ref),
+        // No other page may read what is held.
+        Endpoint::Privacy | Endpoint::PrivacyForm => &[],
+        _ => &request.edge.config.sites,
+    }
+}
+
+/// Asks the endpoint.
+async fn ask(
+    worker: &Worker,
+    request: &Request<'_>,
+    endpoint: Endpoint,
+    parts: &Parts,
+    body: Incoming,
+) -> Result<Reply, Refusal> {
+    let query = parts.uri.query().unwrap_or_default();
+    let record = parts.method != Method::HEAD;
+    match endpoint {
+        Endpoint::Pixel => pixel::answer(worker, request, query, Kind::PageView, record).await,
+        Endpoint::Impression => {
+            pixel::answer(worker, request, query, Kind::Impression, record).await
+        }
+        Endpoint::Click => click::answer(worker, request, query, record).await,
+        Endpoint::Callback => {
+            let key = sync::key_of(parts.uri.path(), &request.edge.config.path.callback);
+            callback::answer(worker, request, key.unwrap_or_default(), parts, body).await
+        }
+        Endpoint::Sync => {
+            let key = sync::key_of(parts.uri.path(), &request.edge.config.path.sync);
+            sync::answer(worker, request, key.unwrap_or_default(), query, record).await
+        }
+        Endpoint::SetUid => sync::set_uid(worker, request, query, record).await,
+        Endpoint::Event => event::answer(worker, request, query, body).await,
+        Endpoint::Id => id::answer(request, query, record),
+        Endpoint::Consent => consent::answer(worker, request, query, &parts.method, body).await,
+        Endpoint::Privacy | Endpoint::PrivacyForm => {
+            Ok(privacy::answer(worker, request, parts, body).await)
+        }
+        Endpoint::Tag => tag::answer(request, query),
+        Endpoint::Demo => Ok(demo::answer(request.edge)),
+        Endpoint::Unknown => Err(Refusal(Reason::UnknownPath)),
     }
 }
 
@@ -63,11 +130,6 @@ pub(crate) async fn route(
         .host
         .or(parts.uri.authority().map(|authority| authority.as_str()));
     let endpoint = endpoint(&edge.config, edge.demo_psql.is_some(), parts.uri.path());
-    let shape = match endpoint {
-        Endpoint::Pixel | Endpoint::Impression => Shape::Gif,
-        Endpoint::Click => Shape::Page,
-        _ => Shape::Empty,
-    };
     let request = Request {
         edge,
         headers: &headers,
@@ -80,50 +142,32 @@ pub(crate) async fn route(
             &edge.config.http.trusted_proxies,
         ),
         now: clock::now(),
-        is_about_ad: matches!(endpoint, Endpoint::Impression | Endpoint::Click),
+        is_about_ad: matches!(
+            endpoint,
+            Endpoint::Impression | Endpoint::Click | Endpoint::Callback
+        ),
+        is_from_server: endpoint == Endpoint::Callback,
     };
     let query = parts.uri.query().unwrap_or_default();
-    // A visitor's choice is the business of that site's pages alone.
-    let sites = match endpoint {
-        Endpoint::Consent => request.site_of(query).map_or(&[][..], std::slice::from_ref),
-        // No other page may read what is held.
-        Endpoint::Privacy | Endpoint::PrivacyForm => &[],
-        _ => &edge.config.sites,
-    };
+    let sites = readers(&request, endpoint, query);
     let answer = match check(&parts, &headers, endpoint) {
         Err(refusal) => Err(refusal),
         Ok(()) if parts.method == Method::OPTIONS => {
             cors::preflight(sites, &headers, methods(endpoint))
         }
-        Ok(()) => {
-            let record = parts.method != Method::HEAD;
-            match endpoint {
-                Endpoint::Pixel => {
-                    pixel::answer(worker, &request, query, Kind::PageView, record).await
-                }
-                Endpoint::Impression => {
-                    pixel::answer(worker, &request, query, Kind::Impression, record).await
-                }
-                Endpoint::Click => click::answer(worker, &request, query, record).await,
-                Endpoint::Event => event::answer(worker, &request, query, body).await,
-                Endpoint::Id => id::answer(&request, query, record),
-                Endpoint::Consent => {
-                    consent::answer(worker, &request, query, &parts.method, body).await
-                }
-                Endpoint::Privacy | Endpoint::PrivacyForm => {
-                    Ok(privacy::answer(worker, &request, &parts, body).await)
-                }
-                Endpoint::Tag => tag::answer(&request, query),
-                Endpoint::Demo => Ok(demo::answer(edge)),
-                Endpoint::Unknown => Err(Refusal(Reason::UnknownPath)),
-            }
-        }
+        Ok(()) => ask(worker, &request, endpoint, &parts, body).await,
     };
     let mut reply = answer.unwrap_or_else(|refusal| {
         edge.metrics.refusal(refusal.0);
-        let target = (endpoint, parts.uri.path(), query);
+        // A partner's token may stand in its query.
+        let shown = if endpoint == Endpoint::Callback {
+            ""
+        } else {
+            query
+        };
+        let target = (endpoint, parts.uri.path(), shown);
         edge.live.refused(&request, target, ("", ""), refusal);
-        let mut reply = reply::refused(refusal, shape);
+        let mut reply = reply::refused(refusal, shape(endpoint));
         if refusal.0 == Reason::Method {
             reply
                 .headers_mut()
@@ -146,11 +190,7 @@ pub(crate) async fn route(
 }
 
 /// What holds for every request, whatever it asks for.
-fn check(
-    parts: &hyper::http::request::Parts,
-    headers: &Headers<'_>,
-    endpoint: Endpoint,
-) -> Result<(), Refusal> {
+fn check(parts: &Parts, headers: &Headers<'_>, endpoint: Endpoint) -> Result<(), Refusal> {
     let target = parts
         .uri
         .path_and_query()

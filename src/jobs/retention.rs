@@ -1,4 +1,5 @@
-//! Removes what is older than `privacy.retention`: whole days of hits, and rejected hits.
+//! Removes what is older than `privacy.retention`: whole days of hits, rejected hits, and partners' IDs that
+//! were not seen for as long.
 //!
 //! `hit_count` stays: a count per minute, site and ad holds no personal data. So do the dimension
 //! rows, which describe places, networks, devices, ads and sites, not visitors.
@@ -27,9 +28,19 @@ pub(super) async fn run(
     )
     .await
     .context("deleting old rejected hits")?;
+    let partner_ids = super::delete_all(
+        client,
+        "delete from avtryck.partner_id where ctid = any(array( \
+             select ctid from avtryck.partner_id \
+             where last_seen < (date '1970-01-01' + $1::int)::timestamp at time zone 'UTC' \
+             limit $2))",
+        first_kept,
+    )
+    .await
+    .context("deleting old IDs of partners")?;
     let days = partition::drop_before(client, first_kept).await?;
     if !days.is_empty() {
         tracing::info!(?days, "retention dropped the hits of whole days");
     }
-    Ok(rejected + days.len() as u64)
+    Ok(rejected + partner_ids + days.len() as u64)
 }

@@ -26,6 +26,7 @@ use crate::enrich::Tables;
 use crate::hit::{self, Flags, Hit, Kind, Permit};
 use crate::metrics::Metrics;
 use crate::postgres::exposure::Seen;
+use crate::postgres::partner_id::Link;
 use crate::postgres::position::Progress as Progressed;
 use crate::postgres::{self, Count, Load, Record, Rejected};
 use crate::row::Row;
@@ -201,6 +202,7 @@ impl Preparer {
         let seen = keys
             .creative(&hit)
             .and_then(|creative| Seen::of(&hit, creative));
+        let link = Link::of(&hit);
         let row = Row {
             received_at: hit.received_at,
             site_key,
@@ -227,7 +229,11 @@ impl Preparer {
         };
         let event_key = (!row.event_id.is_empty())
             .then(|| postgres::event_key(&hit.site, hit.kind, &hit.partner, &row.event_id));
-        load.rows.push(&row, event_key, seen, record)
+        load.rows.push(&row, event_key, seen, record)?;
+        if let Some(link) = link {
+            load.link(link);
+        }
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@
 //! | partitions of the batch's days | under a lock, so retention cannot drop one before its rows come |
 //! | dimensions | before the rows that point to them |
 //! | event IDs | a hit whose ID is known is left out as repeated, or stored as a replay |
+//! | partners' IDs | of the rows that are left |
 //! | exposures | what is stored now has a number, which the row is to hold |
 //! | rows by COPY | refused data is bisected by savepoints down to the bad rows |
 //! | counts, rejected hits | what is known only now |
@@ -26,7 +27,7 @@ use tokio_postgres::{Client, Error, Transaction};
 use super::exposure::{self, Seen};
 use super::load::{self, Counts, Load, Mark, Record, Rejected, Rows};
 use super::uuid::Uuid;
-use super::{copy, dimension, partition, position, suppression};
+use super::{copy, dimension, partition, partner_id, position, suppression};
 use crate::hit::Flags;
 
 /// The payloads of a batch, which the records' ranges are of.
@@ -105,6 +106,7 @@ pub async fn commit(
     leave_out_repeated(&transaction, &mut load.rows).await?;
     loaded.repeated = (before - load.rows.marks.len()) as u64;
 
+    partner_id::upsert(&transaction, &load.links, &load.rows.marks).await?;
     let refused = expose_and_load(&mut transaction, &mut load.rows).await?;
     loaded.rows = load.rows.marks.len() as u64;
     forget_event_keys(&transaction, &refused).await?;

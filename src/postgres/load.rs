@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::copy;
 use super::dimension::Dimensions;
 use super::exposure::{Exposure, Seen};
+use super::partner_id::Link;
 use super::position::{Position, Progress};
 use crate::clock::UnixMicros;
 use crate::hit::{Flags, Kind};
@@ -40,6 +41,8 @@ pub struct Load {
     pub dimensions: Dimensions,
     /// Hits without the permit to measure.
     pub counts: Counts,
+    /// Partners' IDs that rows bring, each with where its row begins.
+    pub(super) links: Vec<(usize, Link)>,
     /// What the loader itself rejected.
     pub rejected: Vec<Rejected>,
 }
@@ -51,7 +54,17 @@ impl Load {
         self.rows.marks.clear();
         self.dimensions = Dimensions::default();
         self.counts.0.clear();
+        self.links.clear();
         self.rejected.clear();
+    }
+}
+
+impl Load {
+    /// Adds the partner's ID that the row pushed last brings: if the row is left out, so is the link.
+    pub fn link(&mut self, link: Link) {
+        if let Some(mark) = self.rows.marks.last() {
+            self.links.push((mark.row.start, link));
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod exposure;
 mod installation;
 pub mod load;
 pub mod partition;
+pub mod partner_id;
 pub mod position;
 pub mod subject;
 pub mod suppression;

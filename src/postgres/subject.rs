@@ -43,7 +43,7 @@ struct Table {
 }
 
 /// Every table that holds IDs, but for `rejected_hit`.
-const TABLES: [Table; 4] = [
+const TABLES: [Table; 5] = [
     Table {
         name: "hit",
         words: "avtryck.hit_detail",
@@ -63,6 +63,18 @@ const TABLES: [Table; 4] = [
         joined: "",
         is_kept: false,
         by: ["subject = $2::uuid", "subject = $1", "subject = $1"],
+    },
+    Table {
+        name: "partner_id",
+        words: "avtryck.partner_id",
+        order: "first_seen",
+        joined: "",
+        is_kept: false,
+        by: [
+            "visitor_id = $2::uuid",
+            "false",
+            "partner_uid = $2 and partner = $3",
+        ],
     },
     Table {
         name: "suppression",

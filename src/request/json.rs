@@ -6,8 +6,11 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{Params, Seen, Signals, clean, finish, is_macro, limit, note_ad, put};
-use crate::hit::{Flags, Hit};
+use super::{
+    Fields, OF_CALLBACKS, Params, Reading, Seen, Signals, clean, finish, is_macro, limit, note_ad,
+    put,
+};
+use crate::hit::{Flags, Hit, Kind};
 
 /// The most events in one body.
 pub const EVENTS_MAX: usize = 1000;
@@ -28,13 +31,29 @@ pub fn events(body: &[u8]) -> Option<Vec<&RawValue>> {
 /// Puts one event's members into `hit` and `signals`; false where it is no JSON object, or one that
 /// holds what no text can (a lone surrogate, a number out of range, more than 128 levels).
 pub fn event_hit<'a>(event: &RawValue, hit: &mut Hit<'a>, signals: &mut Signals<'a>) -> bool {
+    event_hit_as(event, Reading::default(), hit, signals)
+}
+
+/// Like [`event_hit`], under a partner's names.
+pub fn event_hit_as<'a>(
+    event: &RawValue,
+    reading: Reading<'_>,
+    hit: &mut Hit<'a>,
+    signals: &mut Signals<'a>,
+) -> bool {
     let Ok(members) = serde_json::from_str::<Map<String, Value>>(event.get()) else {
         return false;
     };
     let mut params = Params::default();
-    let mut seen = Seen::of(hit.kind);
+    let mut seen = Seen::of(hit.kind, reading);
+    let mut members: Vec<(String, Value)> = members.into_iter().collect();
+    if let Some(fields) = reading.fields {
+        members = reached(members, fields);
+    }
     for (name, value) in members {
-        let name = clean(Cow::Owned(name), super::TEXT_BYTES_MAX, &mut hit.flags).into_owned();
+        let name = clean(Cow::Owned(name), super::TEXT_BYTES_MAX, &mut hit.flags);
+        let name = reading.ours(name).into_owned();
+        let is_callbacks = seen.kind == Kind::Callback && OF_CALLBACKS.contains(&&*name);
         match (name.as_str(), value) {
             (_, Value::Null) => {}
             ("ch", Value::Object(hints)) => {
@@ -44,7 +63,7 @@ pub fn event_hit<'a>(event: &RawValue, hit: &mut Hit<'a>, signals: &mut Signals<
                     put(&name, value.as_ref(), hit, signals, &mut seen);
                 }
             }
-            (name, value) if super::KNOWN.contains(&name) => {
+            (name, value) if is_callbacks || super::KNOWN.contains(&name) => {
                 let value = scalar(name, value, &mut hit.flags);
                 put(name, value.as_ref(), hit, signals, &mut seen);
             }
@@ -65,6 +84,25 @@ pub fn event_hit<'a>(event: &RawValue, hit: &mut Hit<'a>, signals: &mut Signals<
     hit.params = params.finish();
     finish(hit, seen);
     true
+}
+
+/// The members with those in the place of an object that have a name of their own by their path; what else the object
+/// holds stays in it.
+fn reached(members: Vec<(String, Value)>, fields: &Fields) -> Vec<(String, Value)> {
+    let mut flat = Vec::with_capacity(members.len());
+    // A path is as long as the longest name: nothing is descended into that no name reaches.
+    for (path, value) in members {
+        match value {
+            Value::Object(inner) if fields.reach_into(&path) => {
+                let inner = inner
+                    .into_iter()
+                    .map(|(name, value)| (format!("{path}.{name}"), value));
+                flat.extend(reached(inner.collect(), fields));
+            }
+            value => flat.push((path, value)),
+        }
+    }
+    flat
 }
 
 /// A known member's text: strings as they are, other values as their JSON.

@@ -1,5 +1,7 @@
 //! Ad placements from outside: impressions, clicks and where they lead.
 
+mod callbacks;
+mod tags;
 mod targets;
 
 use crate::support::{Collector, PATIENCE, SITES, command, config, root, tempdir};
