@@ -170,6 +170,7 @@ fn removed(hit: u64, rejected_hit: u64) -> Removed {
         [
             ("exposure", 0),
             ("hit", hit),
+            ("partner_id", 0),
             ("rejected_hit", rejected_hit),
         ]
         .into(),
@@ -204,11 +205,11 @@ async fn an_erasure_leaves_nothing_but_hashes_and_a_second_one_is_on_record_too(
     assert_eq!(lines[1]["asked_by"], "visitor");
     assert_eq!(
         lines[1]["removed"],
-        json!({ "exposure": 0, "hit": 3, "rejected_hit": 2 })
+        json!({ "exposure": 0, "hit": 3, "partner_id": 0, "rejected_hit": 2 })
     );
     assert_eq!(
         lines[2]["removed"],
-        json!({ "exposure": 0, "hit": 0, "rejected_hit": 0 })
+        json!({ "exposure": 0, "hit": 0, "partner_id": 0, "rejected_hit": 0 })
     );
     // A withdrawal that comes later does not make less of it.
     suppression::add(
