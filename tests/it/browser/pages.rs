@@ -21,6 +21,16 @@ const PLATFORMS: &str = r#"
     const answer = (who, what) => heard[who].forEach(listener => listener(what, true));
 "#;
 
+/// A publisher's page, on the host 127.0.0.1, with a placement whose ads come from `localhost`, which is another site.
+const PUBLISHER: &str = "<!doctype html><title>news</title><link rel=icon href=data:,><h1>News</h1><script>\
+    document.write(`<iframe src=\"http://localhost:${location.port}/creative\" width=300 height=250></iframe>`)</script>";
+
+/// The ad: a pixel, and a link that leaves the frame.
+const CREATIVE: &str = "<!doctype html><title>ad</title><link rel=icon href=data:,><script>\
+    const ad = 'site=demo&partner=demo-network&campaign=spring&creative=banner&imp_id=i-1';\
+    const to = encodeURIComponent(`http://127.0.0.1:${location.port}/landing`);\
+    document.write(`<a id=ad target=_top href=\"/c?${ad}&clid=1&to=${to}\">Phones</a><img src=\"/i.gif?${ad}\">`)</script>";
+
 /// A page with the tag of a site, behind a script of its own.
 fn page(site: &str, script: &str) -> String {
     format!(
@@ -47,7 +57,10 @@ pub(super) fn page_of(path: &str) -> Option<String> {
                 if gpp { "window.__gpp" } else { "const unused2" },
             )
     };
-    match path {
+    match path.split('?').next().unwrap_or_default() {
+        "/publisher" => Some(PUBLISHER.to_owned()),
+        "/creative" => Some(CREATIVE.to_owned()),
+        "/landing" => Some(page("demo", "") + "<p id=landed>here"),
         "/asks" => Some(page("asks", "")),
         "/tcf" => Some(page("asks", &platforms(true, false))),
         "/gpp" => Some(page("asks", &platforms(false, true))),
