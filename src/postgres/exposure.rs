@@ -5,6 +5,9 @@
 //! of these, in the order of their keys: loaders wait for each other instead of deadlocking. What it gives
 //! back and the order of the hits tell each hit's number as it was at that time.
 //!
+//! It is the dearest step of the transaction: 14 µs a pair in a table of 5 million, each row of which is on a
+//! page of its own (docs/performance.md).
+//!
 //! Where a click comes before the first impression of its pair in the batch, it is to be judged by the
 //! impression before the batch, whose time the batch's own would overwrite: such a pair's first clicks
 //! go in first, and the rest of it by a second upsert.
