@@ -388,9 +388,10 @@ impl Reply {
 pub(crate) async fn raw(address: SocketAddr, request: &[u8]) -> Reply {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(request).await.unwrap();
+        // A peer that refuses what it has not read resets the connection behind its answer: writing may
+        // fail then, and what was answered is there to be read all the same.
+        drop(stream.write_all(request).await);
         let mut bytes = Vec::new();
-        // A peer that refuses what it has not read resets the connection behind its answer.
         drop(stream.read_to_end(&mut bytes).await);
         bytes
     };
