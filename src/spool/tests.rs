@@ -30,7 +30,15 @@ fn settings(dir: &std::path::Path) -> Settings {
 }
 
 fn open(dir: &std::path::Path) -> Spool {
-    Spool::open(settings(dir), Arc::new(RealDisk), Box::new(Quiet)).expect("the spool opens")
+    // Another test that starts a process at this moment holds the lock of a spool that was just closed,
+    // until its child executes.
+    for _ in 0..1_000_000 {
+        match Spool::open(settings(dir), Arc::new(RealDisk), Box::new(Quiet)) {
+            Err(OpenError::Locked(_)) => std::thread::yield_now(),
+            opened => return opened.expect("the spool opens"),
+        }
+    }
+    panic!("the spool stays locked");
 }
 
 /// Appends payloads from an edge thread's runtime and says what became of each.
