@@ -284,16 +284,15 @@ impl Loader {
 /// Where the reading of a spool begins, from what Postgres says of it.
 fn start_of(spool: &Spool, from: Option<Progressed>) -> anyhow::Result<Position> {
     let start = from.map_or(Position::default(), |from| into_spool(from.position));
-    let end = spool.committed();
-    // New records get chunks with numbers that Postgres takes for loaded: nothing may be skipped.
-    anyhow::ensure!(
-        start.chunk <= end.chunk,
-        "Postgres has loaded the spool {} up to chunk {}, but it ends in chunk {}: it was restored from an older copy; \
-         with the chunks and the file id moved away a new spool would begin",
-        spool.id(),
-        start.chunk,
-        end.chunk,
-    );
+    spool.check_start(start).map_err(|end| {
+        anyhow::anyhow!(
+            "Postgres has loaded the spool {} up to chunk {}, but it ended in chunk {} when it was opened: it was restored \
+             from an older copy; with the chunks and the file id moved away a new spool would begin",
+            spool.id(),
+            start.chunk,
+            end.chunk,
+        )
+    })?;
     Ok(start)
 }
 

@@ -215,6 +215,8 @@ struct Shared {
     committed: Mutex<Position>,
     /// Where the last chunk of the run before ends.
     recovered: Recovered,
+    /// Reading has begun where it may.
+    begun: AtomicBool,
     /// Chunks on the disk with the space that they take.
     chunks: Mutex<BTreeMap<u64, u64>>,
     /// Chunks that are loaded and kept, and since when.
@@ -326,6 +328,7 @@ impl Spool {
             wake_writer: Condvar::new(),
             committed: Mutex::new(recovered.end),
             recovered,
+            begun: AtomicBool::new(false),
             chunks: Mutex::new(chunks),
             loaded: Mutex::default(),
             pauses,
@@ -351,6 +354,26 @@ impl Spool {
     #[must_use]
     pub fn appender(&self) -> Appender {
         Appender::new(Arc::clone(&self.shared))
+    }
+
+    /// Whether reading may begin at `start`, or the end that lies before it: then this spool was restored from
+    /// an older copy, and its new records get chunks with numbers that its reader takes for read. The first
+    /// time what was there when it was opened counts, for new records may have come since.
+    ///
+    /// # Errors
+    /// That end.
+    pub fn check_start(&self, start: Position) -> Result<(), Position> {
+        let has_begun = self.shared.begun.load(Ordering::Acquire);
+        let end = if has_begun {
+            self.committed()
+        } else {
+            self.shared.recovered.end
+        };
+        if start.chunk > end.chunk {
+            return Err(end);
+        }
+        self.shared.begun.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// A way out, from a position on that so many records lie before.

@@ -450,3 +450,32 @@ fn a_hit_that_arrives_while_a_group_syncs_is_in_the_next_and_all_are_woken() {
     read.dedup();
     assert_eq!(read.len(), 2000);
 }
+
+#[test]
+fn a_spool_restored_from_an_older_copy_is_not_read_where_its_new_records_would_be_skipped() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let older = tempfile::tempdir().expect("a directory");
+    let spool = open(dir.path());
+    append(&spool, &[vec![1; 10]]);
+    spool.close();
+    drop(spool);
+    for entry in std::fs::read_dir(dir.path()).expect("the spool") {
+        let entry = entry.expect("a file");
+        std::fs::copy(entry.path(), older.path().join(entry.file_name())).expect("a copy");
+    }
+    // The life that the copy does not know: another chunk, which was loaded.
+    let spool = open(dir.path());
+    append(&spool, &[vec![2; 10]]);
+    let loaded = spool.committed();
+    assert_eq!(spool.check_start(Position::default()), Ok(()));
+    assert_eq!(spool.check_start(loaded), Ok(()), "what came since counts");
+    spool.close();
+    drop(spool);
+
+    let restored = open(older.path());
+    append(&restored, &[vec![3; 10]]);
+    assert!(restored.committed().chunk >= loaded.chunk);
+    assert!(restored.check_start(loaded).is_err());
+    append(&restored, &[vec![4; 10]]);
+    assert!(restored.check_start(loaded).is_err(), "however often");
+}
