@@ -281,6 +281,7 @@ pub fn query_as<'a>(
         hit.flags.set(flags);
         if !put(&name, value.as_ref(), hit, signals, &mut seen)
             && let Some(value) = value
+            && !(hit.kind == Kind::Callback && fields::is_personal(&name))
         {
             params.push(&name, |out| push_json_text(out, &value), &mut hit.flags);
         }

@@ -34,7 +34,7 @@
 //! | without | leaves the hit, before the spool |
 //! | --- | --- |
 //! | `measure` | all but the time's minute, site, kind, partner, campaign, creative, placement and publisher: the hit becomes a count in `hit_count`, and the address, agent, URLs, IDs and parameters are gone (of the flags those stay that say it counts nowhere) |
-//! | `store` | the visitor cookie is neither read nor set; no visitor, partner or device ID (`uid`, `maid`, `did`), and no click ID |
+//! | `store` | the visitor cookie is neither read nor set; no visitor, partner or device ID (`uid`, `maid`, `did`), and no click ID, also not in the page's or the referrer's address |
 //! | `locate` | nothing here; after the lookup all of the place but country and region ([`crate::row::Place::coarse`]) |
 //! | `profile` | nothing here; segments take only rows whose permit has it |
 //! | `match` | of a `sync`, the partner's ID; else nothing here: IDs are exchanged and sources combined only for rows whose permit has it |
@@ -52,6 +52,8 @@ mod tests;
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode_str;
+
 pub use strings::Strings;
 
 use crate::clock::UnixMicros;
@@ -59,6 +61,8 @@ use crate::config::{Partner, Site};
 use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit};
 use crate::request::{Signals, URI_BYTES_MAX};
 
+/// The parameters of a page's address that hold a click's ID.
+const CLICK_ID_NAMES: [&str; 2] = ["avclid", "click_id"];
 /// What Global Privacy Control takes from a consent that was given to the site itself.
 const SALE: Permit = Permit::PROFILE.with(Permit::MATCH).with(Permit::LINK);
 
@@ -199,5 +203,32 @@ pub fn strip(hit: &mut Hit<'_>) {
         hit.maid = Cow::Borrowed("");
         hit.device_id = Cow::Borrowed("");
         hit.click_id = Cow::Borrowed("");
+        for url in [&mut hit.page_url, &mut hit.referrer] {
+            forget_click(url);
+        }
     }
+}
+
+/// Takes the click ID out of the address of a page that a click led to.
+fn forget_click(url: &mut Cow<'_, str>) {
+    let (address, fragment) = url.split_once('#').unwrap_or((&**url, ""));
+    let Some((page, query)) = address.split_once('?') else {
+        return;
+    };
+    let names_click = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        CLICK_ID_NAMES.contains(&&*percent_decode_str(name).decode_utf8_lossy())
+    };
+    if !query.split('&').any(|pair| names_click(&pair)) {
+        return;
+    }
+    let kept: Vec<&str> = query.split('&').filter(|pair| !names_click(pair)).collect();
+    let mut clean = page.to_owned();
+    for (mark, rest) in [('?', kept.join("&").as_str()), ('#', fragment)] {
+        if !rest.is_empty() {
+            clean.push(mark);
+            clean.push_str(rest);
+        }
+    }
+    *url = Cow::Owned(clean);
 }

@@ -416,3 +416,39 @@ fn an_instruction_keeps_site_time_and_visitor_and_permits_nothing() {
         assert_eq!(hit, expected);
     }
 }
+
+#[test]
+fn without_store_no_address_of_a_page_names_the_click_that_led_there() {
+    for (before, after) in [
+        ("https://shop.example/", "https://shop.example/"),
+        (
+            "https://shop.example/?a=1&b=2#c",
+            "https://shop.example/?a=1&b=2#c",
+        ),
+        ("https://shop.example/?avclid=X", "https://shop.example/"),
+        (
+            "https://shop.example/?a=1&avclid=X&b=2#c",
+            "https://shop.example/?a=1&b=2#c",
+        ),
+        (
+            "https://shop.example/?%61vclid=X&click_id=Y#c",
+            "https://shop.example/#c",
+        ),
+        (
+            "https://shop.example/?notavclid=X",
+            "https://shop.example/?notavclid=X",
+        ),
+    ] {
+        let with = |permit| {
+            let mut hit = Hit::new(UnixMicros(0), Kind::PageView, "shop");
+            hit.permit = permit;
+            hit.page_url = before.into();
+            hit.referrer = before.into();
+            strip(&mut hit);
+            hit
+        };
+        let hit = with(Permit::MEASURE);
+        assert_eq!((&*hit.page_url, &*hit.referrer), (after, after));
+        assert_eq!(with(DEFAULT).page_url, before);
+    }
+}

@@ -180,7 +180,8 @@ fn shown(hit: &Hit<'_>, tables: &Tables) -> Value {
         "becomes": becomes,
         "site": hit.site,
         "event": hit.event_name,
-        "page": hit.page_url,
+        // Its query may hold anybody's IDs.
+        "page": hit.page_url.split(['?', '#']).next(),
         "partner": hit.partner,
         "ad": joined([&hit.campaign, &hit.creative, &hit.placement, &hit.publisher]),
         "place": place,

@@ -141,6 +141,22 @@ const OPENRTB: [(&str, &str); 24] = [
     ("user.consent", "gdpr_consent"),
 ];
 
+/// Members of a callback that say who the visitor is or where, and that no name of ours stands for. They become no
+/// parameter: what the permit takes from a hit must not stand there (OpenRTB 2.6, sections 3.2.18 to 3.2.20, 3.2.27).
+const PERSONAL: [&str; 11] = [
+    "device", "user", "geo", "eids", "ip", "ipv6", "ifa", "didsha1", "didmd5", "dpidsha1",
+    "dpidmd5",
+];
+
+/// Whether a member, by its path, or any that it lies in, is one of them.
+pub(super) fn is_personal(path: &str) -> bool {
+    path.split('.').any(|name| {
+        PERSONAL
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
+    })
+}
+
 /// The names of one partner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields {

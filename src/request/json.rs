@@ -67,6 +67,7 @@ pub fn event_hit_as<'a>(
                 let value = scalar(name, value, &mut hit.flags);
                 put(name, value.as_ref(), hit, signals, &mut seen);
             }
+            (name, _) if hit.kind == Kind::Callback && super::fields::is_personal(name) => {}
             (name, mut value) => {
                 match &value {
                     Value::String(text) => note_ad(name, text, hit, &mut seen),

@@ -295,3 +295,46 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_callback_says_of_the_visitor_beside_our_names_becomes_no_parameter() {
+    let fields = Fields {
+        mapping: Some(Mapping::OpenRtb),
+        ..Fields::default()
+    };
+    let event = r#"{"ev":"impression","cur":"SEK","x":1,"device":{"ifa":"38400000-8cf0-11bd-b23e-10b96e40000d",
+        "ip":"192.0.2.77","ipv6":"2001:db8::77","didsha1":"telltale","geo":{"lat":59.3},"make":"telltale"},
+        "user":{"id":"telltale","buyeruid":"uid-1","eids":[{"source":"telltale"}]},"IPv6":"2001:db8::77"}"#;
+    let query = "ev=impression&cur=SEK&x=1&device.ipv6=2001:db8::77&user.id=telltale&geo=telltale&buyeruid=uid-1";
+    for fields in [Some(&fields), None] {
+        let reading = Reading {
+            fields,
+            ..Reading::default()
+        };
+        let read = |fill: &dyn Fn(&mut Hit<'_>)| {
+            let mut hit = Hit::new(UnixMicros(0), Kind::Callback, "");
+            fill(&mut hit);
+            let params = hit.params.to_string();
+            for hidden in ["telltale", "192.0.2", "2001:db8", "59.3", "geo"] {
+                assert!(!params.contains(hidden), "{params}");
+            }
+            assert!(params.contains("\"x\":"), "{params}");
+        };
+        let event: &serde_json::value::RawValue = serde_json::from_str(event).unwrap();
+        read(&|hit| {
+            let mut own = Hit::new(UnixMicros(0), Kind::Callback, "");
+            assert!(event_hit_as(
+                event,
+                reading,
+                &mut own,
+                &mut Signals::default()
+            ));
+            hit.params = Cow::Owned(own.params.into_owned());
+        });
+        read(&|hit| {
+            let mut own = Hit::new(UnixMicros(0), Kind::Callback, "");
+            query_as(query, reading, &mut own, &mut Signals::default());
+            hit.params = Cow::Owned(own.params.into_owned());
+        });
+    }
+}
