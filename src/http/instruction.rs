@@ -4,11 +4,17 @@
 //! takes hits: from the reply on, what waits in the spool of that visitor becomes no row, though it
 //! came before.
 
+use super::allowance::Allowances;
 use super::collect::Request;
 use super::{Refusal, Worker};
+use crate::clock;
 use crate::config::Site;
 use crate::consent;
 use crate::hit::{Hit, Kind, VisitorId};
+use crate::metrics::Reason;
+
+/// Visitors of one request: a browser has two at the most, unless somebody plants cookies.
+const VISITORS_MAX: usize = 4;
 
 impl Worker {
     /// Puts an instruction ([`Kind::is_instruction`]) for every visitor ID that the request proves into
@@ -28,6 +34,11 @@ impl Worker {
         }
         if visitors.is_empty() {
             return Ok(0);
+        }
+        // Each is work for Postgres, and their spool is small.
+        let is_over = |allowed: &Allowances| !allowed.take(request.client, clock::monotonic());
+        if visitors.len() > VISITORS_MAX || edge.instructions.as_ref().is_some_and(is_over) {
+            return Err(Refusal(Reason::OverLimit));
         }
         let instruction = |visitor: &VisitorId| {
             let mut hit = Hit::new(request.now, kind, site.key.as_str());

@@ -67,6 +67,8 @@ pub struct Edge {
     pub(crate) inquirer: Inquirer,
     /// How often each client may still ask that.
     pub(crate) views: Option<Allowances>,
+    /// How many instructions each client may give: as many, beside the views.
+    pub(crate) instructions: Option<Allowances>,
     /// What each client may still send; none where there is no limit.
     allowances: Option<Allowances>,
     scripts: tag::Scripts,
@@ -96,6 +98,7 @@ impl Edge {
             strings: Strings::default(),
             inquirer,
             views: Allowances::new(&privacy::VIEWS, clock::monotonic()),
+            instructions: Allowances::new(&privacy::VIEWS, clock::monotonic()),
             allowances,
             scripts,
         }

@@ -135,9 +135,11 @@ impl Instructions {
     ) -> anyhow::Result<Vec<(VisitorId, subject::Removed)>> {
         let instructions = instructions(batch);
         suppress(client, &instructions).await?;
-        let mut erased = Vec::new();
+        let mut erased: Vec<(VisitorId, subject::Removed)> = Vec::new();
         for (visitor, kind) in instructions {
-            if kind == Kind::Erasure {
+            // Asked for again in one batch: nothing new was loaded in between.
+            let is_done = erased.iter().any(|(done, _)| *done == visitor);
+            if kind == Kind::Erasure && !is_done {
                 let removed = subject::remove(client, &Subject::Visitor(visitor)).await?;
                 erased.push((visitor, removed));
             }

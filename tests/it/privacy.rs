@@ -590,6 +590,32 @@ async fn a_client_that_asks_too_often_is_told_less_and_can_still_choose() {
     let headers = [client, OWN, FORM, ("Cookie", &cookie)];
     assert_eq!(collector.post(target, &headers, &body).await.status, 303);
     assert_eq!(collector.get("/p.gif?site=open", &asked).await.status, 200);
+    // Deletion has an allowance of its own, as everything has that costs Postgres work.
+    let wish = format!("token={}", token(&refused));
+    let mut taken = 0;
+    let target = "/privacy/erasure?site=open";
+    let refused = loop {
+        let done = collector.post(target, &headers, &wish).await;
+        if done.status != 303 {
+            break done;
+        }
+        taken += 1;
+        assert!(taken < 1000);
+    };
+    assert!(taken >= 30, "{taken}");
+    assert_eq!(
+        (refused.status, refused.header("avtryck-refusal")),
+        (429, "over_limit")
+    );
+    let mut planted = cookie.clone();
+    for _ in 0..4 {
+        planted = format!("{planted}; {}", visitor(&collector).await);
+    }
+    let elsewhere = [("X-Forwarded-For", "2.64.0.10"), OWN, ("Cookie", &planted)];
+    let many = collector
+        .request("DELETE", "/consent?site=open", &elsewhere, "")
+        .await;
+    assert_eq!((many.status, many.cookies.len()), (429, 0));
     // Who is elsewhere is not held up.
     assert_eq!(page(&collector, &[("Cookie", &cookie)]).await.status, 200);
 }
