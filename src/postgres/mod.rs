@@ -20,6 +20,8 @@ pub mod suppression;
 mod timestamp;
 mod uuid;
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -35,11 +37,29 @@ mod schema {
     refinery::embed_migrations!("src/postgres/migrations");
 }
 
+/// What every connection rests on, whatever the server, the database or the role say otherwise: a chunk of the
+/// spool is deleted behind a commit, so a commit is durable; the locks of a batch are taken statement by
+/// statement; and whoever is cut off in a transaction does not hold its locks for hours.
+const SESSION: &str = "select set_config('synchronous_commit', 'on', false) \
+     where current_setting('synchronous_commit') = 'off'; \
+     set default_transaction_isolation = 'read committed'; \
+     set idle_in_transaction_session_timeout = '150s'";
+/// How long a silent connection may be dead.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
 /// Connects, and drives the connection on a task of the current runtime until the client is dropped.
 ///
 /// # Errors
 /// Where Postgres cannot be reached or refuses.
 pub async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
+    let mut config = config.clone();
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(SILENCE_MAX);
+    }
+    // The default of two hours is the system's, and nobody's choice.
+    if config.get_keepalives_idle() > SILENCE_MAX {
+        config.keepalives_idle(SILENCE_MAX);
+    }
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(async move {
         // Whoever waits for an answer gets this error too, and handles it.
@@ -47,6 +67,7 @@ pub async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
             tracing::debug!(%error, "the connection to Postgres ended");
         }
     });
+    client.batch_execute(SESSION).await?;
     Ok(client)
 }
 

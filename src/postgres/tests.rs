@@ -461,3 +461,28 @@ async fn one_visitors_rows_are_found_by_index() {
     let plan = plan.join("\n");
     assert!(plan.contains("hit_20261124_visitor_id_idx"), "{plan}");
 }
+
+#[tokio::test]
+async fn a_connection_commits_durably_and_gives_up_its_locks_whatever_the_database_says() {
+    let database = Database::migrated().await;
+    let name = database.config.get_dbname().unwrap();
+    for (setting, value) in [
+        ("synchronous_commit", "off"),
+        ("default_transaction_isolation", "serializable"),
+    ] {
+        let sql = format!("alter database \"{name}\" set {setting} = '{value}'");
+        database.client.batch_execute(&sql).await.unwrap();
+    }
+    let client = connect(&database.config).await.unwrap();
+    for (setting, value) in [
+        ("synchronous_commit", "on"),
+        ("default_transaction_isolation", "read committed"),
+        ("idle_in_transaction_session_timeout", "150s"),
+    ] {
+        let row = client
+            .query_one(&format!("show {setting}"), &[])
+            .await
+            .unwrap();
+        assert_eq!(row.get::<_, String>(0), value);
+    }
+}
