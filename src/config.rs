@@ -375,6 +375,21 @@ impl Config {
         Config::read(Ok(text.to_owned()), environment)
     }
 
+    /// What is in force, in one line and without secrets: `http.listen = "127.0.0.1:8080" (file), …`.
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
+        let mut section = String::new();
+        let mut entries = Vec::new();
+        for line in self.in_force.lines() {
+            if let Some(name) = line.strip_prefix('[') {
+                section = name.replace(['[', ']'], "");
+            } else if let Some((entry, from)) = line.rsplit_once("  # ") {
+                entries.push(format!("{section}.{entry} ({from})"));
+            }
+        }
+        entries.join(", ")
+    }
+
     fn read(
         text: Result<String, String>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,

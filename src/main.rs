@@ -8,6 +8,9 @@ use avtryck::access::{self, Given};
 use avtryck::ad_tag::{ClickUrl, Tag};
 use avtryck::config::Config;
 use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -99,7 +102,10 @@ enum SpoolCommand {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log_to_stderr();
+    if let Err(wrong) = log_to_stderr() {
+        complain(&wrong);
+        return ExitCode::from(EXIT_CONFIG);
+    }
     match run(&arguments) {
         Ok(code) => code,
         Err(error) => {
@@ -207,19 +213,31 @@ fn complain(text: &str) {
     eprintln!("{text}");
 }
 
-/// Logs for people on a terminal and as JSON elsewhere; AVTRYCK_LOG sets the level.
-fn log_to_stderr() {
+/// Logs to stderr, for people on a terminal and as JSON elsewhere. AVTRYCK_LOG is the level of our own words
+/// alone: of what we are made of only warnings are heard, for below that tokio-postgres logs the parameters
+/// of statements, which are IDs.
+fn log_to_stderr() -> Result<(), String> {
     use std::io::IsTerminal as _;
-    let filter = tracing_subscriber::EnvFilter::try_from_env("AVTRYCK_LOG").unwrap_or_else(|_| {
-        tracing_subscriber::EnvFilter::new("info,refinery_core=warn,tokio_postgres=warn")
-    });
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let level = match std::env::var("AVTRYCK_LOG") {
+        Err(_) => LevelFilter::INFO,
+        Ok(text) => text.parse().map_err(|_| {
+            format!("AVTRYCK_LOG: {text:?} is wrong; off, error, warn, info, debug or trace would be right")
+        })?,
+    };
+    let heard = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("avtryck", level);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false);
-    if std::io::stderr().is_terminal() {
-        builder.init()
+    let lines = if std::io::stderr().is_terminal() {
+        lines.boxed()
     } else {
-        builder.json().init()
-    }
+        lines.json().boxed()
+    };
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(heard)
+        .init();
+    Ok(())
 }

@@ -50,6 +50,12 @@ const INSTRUCTION_BYTES_MAX: u64 = 16 << 20;
 /// # Errors
 /// Where the spool, a listener or a thread cannot be set up.
 pub fn serve(config: Config) -> anyhow::Result<()> {
+    let in_force = config.in_one_line();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = in_force,
+        "starting"
+    );
     let metrics = Arc::new(Metrics::new().context("registering metrics")?);
     let spools = open_spools(&config, &metrics)?;
     let keyring = keyring(&config)?;

@@ -190,6 +190,16 @@ fn what_is_in_force_reads_back_as_the_same_configuration() {
     ] {
         assert!(shown.contains(line), "no {line} in\n{shown}");
     }
+    let line = Config::parse(&text, environment()).unwrap().in_one_line();
+    assert!(!line.contains('\n'));
+    for entry in [
+        "http.threads = 3 (environment), ",
+        ", spool.max_bytes = \"1GiB\" (file), ",
+        ", site.hosts = [\"px.example\"] (file), ",
+        ", partner.key = \"p\" (file), ",
+    ] {
+        assert!(line.contains(entry), "no {entry} in {line}");
+    }
     let again = Config::parse(&shown, []).unwrap().in_force;
     let values = |text: &str| {
         text.lines()
@@ -206,7 +216,8 @@ fn secrets_are_not_shown() {
         "{SITE}[cookie]\nkeys = [\"1:{secret}\"]\n[click]\nkeys = [\"1:{secret}\"]\n[database]\nurl = \"postgres://me:hush@db/x?password=hush@there\"\n"
     );
     let config = Config::parse(&sound, []).expect("a right configuration");
-    let mut shown = format!("{config:?}{}{}", config.in_force, config.database.url);
+    let mut shown =
+        format!("{config:?}{}{}", config.in_force, config.database.url) + &config.in_one_line();
     for wrong in [
         format!("{SITE}[cookie]\nkeys = \"1:{secret}\"\n"),
         format!("{SITE}[cookie]\nkeys = \"1:{secret}\n"),

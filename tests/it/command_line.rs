@@ -23,12 +23,14 @@ async fn a_wrong_configuration_ends_with_64_and_names_every_mistake() {
         assert!(text.contains("site: there is none"), "{text}");
     }
     std::fs::write(&file, config(dir.path(), crate::support::SITES)).unwrap();
-    let output = command(&["check-config", "--config"])
-        .arg(&file)
-        .output()
-        .await
-        .unwrap();
+    let mut check = command(&["check-config", "--config"]);
+    check.arg(&file);
+    let output = check.output().await.unwrap();
     assert!(output.status.success(), "{output:?}");
+    let loud = check.env("AVTRYCK_LOG", "loud").output().await.unwrap();
+    assert_eq!(loud.status.code(), Some(64));
+    let wrong = String::from_utf8_lossy(&loud.stderr).into_owned();
+    assert!(wrong.starts_with("AVTRYCK_LOG: \"loud\" is wrong; off, error"));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("batch_rows = 20000  # default"), "{text}");
 }

@@ -21,6 +21,7 @@ mod hostile;
 mod live;
 mod load;
 mod loading;
+mod log;
 mod operation;
 mod privacy;
 mod reports;

@@ -61,9 +61,7 @@ impl Collector {
         let begun = Instant::now();
         let mut command = Command::new(root().join("target/release/avtryck"));
         command.arg("--config").arg(&config).arg("serve");
-        command
-            .env_clear()
-            .env("AVTRYCK_LOG", "info,refinery_core=warn");
+        command.env_clear();
         let mut process = Process::start(command.stderr(Stdio::piped()))
             .context("`cargo build --release` builds it")?;
         let stderr = process.stderr().context("its log")?;
