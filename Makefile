@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test chaos hostile subject fuzz broken bench bench-quick lint fetch fmt clean-data
+.PHONY: help run build test chaos hostile subject fuzz broken bench bench-quick lint fetch fmt metrics-docs clean-data
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -78,6 +78,9 @@ broken: ## break the build on purpose, in each way of script/broken.d (or CASES)
 fmt: ## format the code
 	@cargo fmt --all
 	@cargo fmt --manifest-path fuzz/Cargo.toml
+
+metrics-docs: ## write docs/metrics.md anew from the code
+	@WRITE_DOCS=1 cargo test --locked --lib -- page_of_metrics
 
 clean-data: ## remove what was fetched; the next run or test gets it again
 	@rm -rf .cache geoip/data assets/data

@@ -203,7 +203,8 @@ pub enum ConsentSource {
 }
 
 impl ConsentSource {
-    const ALL: [ConsentSource; 6] = [
+    /// Every source.
+    pub const ALL: [ConsentSource; 6] = [
         ConsentSource::Default,
         ConsentSource::Choice,
         ConsentSource::Gpc,

@@ -1,452 +1,285 @@
-//! Every metric, named once. Handles are made at the start; the edge only adds to them.
+//! Every metric: name, help and the values of its labels stand in [`Metrics::register`], and nowhere else.
+//! `docs/metrics.md` is made of what is registered (`make metrics-docs`).
 //!
-//! Label values come from the enums here and from nothing that a request says, so no sender can
-//! make the set of series grow.
+//! A metric is a plain atomic, or a few of them, made at the start; whoever counts only adds to it. Label
+//! values come from enums and from nothing that a request says, so no sender can make the set of series
+//! grow. Names end in their unit, those of counters in `_total`.
+
+mod label;
+mod process;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
-use metrics::{
-    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
-    gauge, histogram,
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, Result, TextEncoder,
 };
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// What was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "docs/parameters.md describes each endpoint")]
-pub enum Endpoint {
-    Pixel,
-    Event,
-    Id,
-    Impression,
-    Click,
-    Callback,
-    Sync,
-    SetUid,
-    Consent,
-    Privacy,
-    PrivacyForm,
-    Tag,
-    Demo,
-    Unknown,
-}
-
-impl Endpoint {
-    const ALL: [(Endpoint, &'static str); 14] = [
-        (Endpoint::Pixel, "pixel"),
-        (Endpoint::Event, "event"),
-        (Endpoint::Id, "id"),
-        (Endpoint::Impression, "impression"),
-        (Endpoint::Click, "click"),
-        (Endpoint::Callback, "callback"),
-        (Endpoint::Sync, "sync"),
-        (Endpoint::SetUid, "setuid"),
-        (Endpoint::Consent, "consent"),
-        (Endpoint::Privacy, "privacy"),
-        (Endpoint::PrivacyForm, "privacy_form"),
-        (Endpoint::Tag, "tag"),
-        (Endpoint::Demo, "demo"),
-        (Endpoint::Unknown, "unknown"),
-    ];
-
-    /// The word in the label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Endpoint::ALL
-            .iter()
-            .find(|(known, _)| *known == self)
-            .map_or("unknown", |(_, name)| name)
-    }
-}
-
-/// Why a request, or one event of it, was not recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// No endpoint has this path.
-    UnknownPath,
-    /// The endpoint does not take this method.
-    Method,
-    /// The request target is longer than its limit.
-    UriTooLong,
-    /// What was sent is no request; hyper answers it and closes.
-    Malformed,
-    /// There is not exactly one valid `Host`.
-    Host,
-    /// A body where none may be.
-    UnexpectedBody,
-    /// A `Transfer-Encoding` other than `chunked`.
-    TransferEncoding,
-    /// The client sends more hits than its limit.
-    OverLimit,
-    /// No `site`, and no single site has this host.
-    SiteMissing,
-    /// The configuration has no such site.
-    SiteUnknown,
-    /// The configuration has no such partner.
-    PartnerUnknown,
-    /// The content type is neither JSON nor plain text.
-    ContentType,
-    /// The body is larger than its limit.
-    BodyTooLarge,
-    /// The body did not arrive in time.
-    BodySlow,
-    /// The body broke off.
-    BodyBroken,
-    /// The body, or an event in it, is not the JSON that is asked for.
-    Json,
-    /// The page's origin is not one of the site's, or it is not told where it has to be.
-    Origin,
-    /// A click names no target, or one that nobody may be sent to.
-    ClickTarget,
-    /// A click's target is not signed, and its host is not on the site's list.
-    ClickHost,
-    /// A click's signature is not one of ours, and the target's host is not on the site's list.
-    ClickSignature,
-    /// A click's signature has ended, and the target's host is not on the site's list.
-    ClickExpired,
-    /// A form's body is not one of this page's.
-    Form,
-    /// A form was made for another visitor.
-    Token,
-    /// The privacy page was asked for by a frame or a script.
-    Framed,
-    /// Too many ask for what is held.
-    Busy,
-    /// Postgres does not tell what is held.
-    DatabaseAway,
-    /// The configuration gives the partner nothing to prove a callback with.
-    CallbackClosed,
-    /// A callback has neither signature nor token.
-    CallbackUnproved,
-    /// A callback's signature is not the partner's.
-    CallbackSignature,
-    /// A callback was signed too long ago, or is yet to be.
-    CallbackTimestamp,
-    /// A callback's token is not the partner's.
-    CallbackToken,
-    /// The spool has no room.
-    SpoolFull,
-    /// The spool could not be written.
-    SpoolFailed,
-    /// The hit is larger than a record may be.
-    HitTooLarge,
-    /// The collector is stopping.
-    Stopping,
-}
-
-impl Reason {
-    /// Every reason, in the order of the enum.
-    pub const ALL: [Reason; 35] = [
-        Reason::UnknownPath,
-        Reason::Method,
-        Reason::UriTooLong,
-        Reason::Malformed,
-        Reason::Host,
-        Reason::UnexpectedBody,
-        Reason::TransferEncoding,
-        Reason::OverLimit,
-        Reason::SiteMissing,
-        Reason::SiteUnknown,
-        Reason::PartnerUnknown,
-        Reason::ContentType,
-        Reason::BodyTooLarge,
-        Reason::BodySlow,
-        Reason::BodyBroken,
-        Reason::Json,
-        Reason::Origin,
-        Reason::ClickTarget,
-        Reason::ClickHost,
-        Reason::ClickSignature,
-        Reason::ClickExpired,
-        Reason::Form,
-        Reason::Token,
-        Reason::Framed,
-        Reason::Busy,
-        Reason::DatabaseAway,
-        Reason::CallbackClosed,
-        Reason::CallbackUnproved,
-        Reason::CallbackSignature,
-        Reason::CallbackTimestamp,
-        Reason::CallbackToken,
-        Reason::SpoolFull,
-        Reason::SpoolFailed,
-        Reason::HitTooLarge,
-        Reason::Stopping,
-    ];
-
-    /// The word in the header `Avtryck-Refusal` and in the label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Reason::UnknownPath => "unknown_path",
-            Reason::Method => "method",
-            Reason::UriTooLong => "uri_too_long",
-            Reason::Malformed => "malformed",
-            Reason::Host => "host",
-            Reason::UnexpectedBody => "unexpected_body",
-            Reason::TransferEncoding => "transfer_encoding",
-            Reason::OverLimit => "over_limit",
-            Reason::SiteMissing => "site_missing",
-            Reason::SiteUnknown => "site_unknown",
-            Reason::PartnerUnknown => "partner_unknown",
-            Reason::ContentType => "content_type",
-            Reason::BodyTooLarge => "body_too_large",
-            Reason::BodySlow => "body_slow",
-            Reason::BodyBroken => "body_broken",
-            Reason::Json => "json",
-            Reason::Origin => "origin",
-            Reason::ClickTarget => "click_target",
-            Reason::ClickHost => "click_host",
-            Reason::ClickSignature => "click_signature",
-            Reason::ClickExpired => "click_expired",
-            Reason::Form => "form",
-            Reason::Token => "token",
-            Reason::Framed => "framed",
-            Reason::Busy => "busy",
-            Reason::DatabaseAway => "database_away",
-            Reason::CallbackClosed => "callback_closed",
-            Reason::CallbackUnproved => "callback_unproved",
-            Reason::CallbackSignature => "callback_signature",
-            Reason::CallbackTimestamp => "callback_timestamp",
-            Reason::CallbackToken => "callback_token",
-            Reason::SpoolFull => "spool_full",
-            Reason::SpoolFailed => "spool_failed",
-            Reason::HitTooLarge => "hit_too_large",
-            Reason::Stopping => "stopping",
-        }
-    }
-
-    /// What would be right, for the live view: one line to whoever pasted the tag.
-    #[must_use]
-    pub fn advice(self) -> &'static str {
-        match self {
-            Reason::UnknownPath => {
-                "no endpoint has that path: compare it with the tag, and with [path] in the configuration"
-            }
-            Reason::Method => "that endpoint does not take this method",
-            Reason::UriTooLong => "the address is longer than 8 KiB: send less, or a POST",
-            Reason::Host => {
-                "the Host header is missing, doubled or malformed: look at the proxy in front"
-            }
-            Reason::Malformed => "what was sent is no HTTP request",
-            Reason::UnexpectedBody => "a GET with a body: no browser sends that",
-            Reason::TransferEncoding => {
-                "the body is coded in another way than chunked: send it plain"
-            }
-            Reason::OverLimit => {
-                "the client sends more hits than [limit] allows: name the proxies in front in http.trusted_proxies, or raise the limit"
-            }
-            Reason::SiteMissing => {
-                "it names no site, and no [[site]] has this host: add site= to the tag, or the host to hosts"
-            }
-            Reason::SiteUnknown => {
-                "no [[site]] has that key: compare its spelling with the configuration"
-            }
-            Reason::PartnerUnknown => {
-                "no [[partner]] has that key: compare its spelling with the configuration"
-            }
-            Reason::ContentType => "the content type must be application/json or text/plain",
-            Reason::BodyTooLarge => "the body is larger than 1 MiB: send fewer events at once",
-            Reason::BodySlow => "the body did not arrive within 10 seconds",
-            Reason::BodyBroken => "the body broke off",
-            Reason::Json => "the body is no JSON object, nor an array of objects",
-            Reason::Origin => "the page is not one of the origins of this [[site]]",
-            Reason::ClickTarget => {
-                "the target is no http or https address that can be followed safely: write it whole, percent-encoded, in to="
-            }
-            Reason::ClickHost => {
-                "the target is neither signed nor on the click_hosts of this [[site]]: sign it with avtryck click-url, or list its host"
-            }
-            Reason::ClickSignature => {
-                "the signature does not fit: sign the query as it is sent, up to &sig=, with a key of click.keys"
-            }
-            Reason::ClickExpired => "the signed click URL has expired: sign a new one",
-            Reason::CallbackClosed => {
-                "this [[partner]] has neither a secret nor a token: give it one of them"
-            }
-            Reason::CallbackUnproved => {
-                "the callback has neither Avtryck-Signature nor a token: see docs/ads.md"
-            }
-            Reason::CallbackSignature => {
-                "the signature does not fit: it covers timestamp, method, target and the body as sent, with this partner's secret"
-            }
-            Reason::CallbackTimestamp => {
-                "the callback was signed outside timestamp_window: look at the sender's clock, and sign each attempt anew"
-            }
-            Reason::CallbackToken => "the token is not this partner's",
-            Reason::Form => "a form of the privacy page that is not as the page made it",
-            Reason::Token => "a form of the privacy page for another visitor: load the page again",
-            Reason::Framed => "the privacy page is shown in no frame and to no script: link to it",
-            Reason::Busy => "too many ask the privacy page what is held",
-            Reason::DatabaseAway => {
-                "Postgres does not tell the privacy page what is held: look at the log"
-            }
-            Reason::SpoolFull => {
-                "the spool is full: Postgres has been away for long, or spool.max_bytes is small"
-            }
-            Reason::SpoolFailed => "the disk of the spool fails: look at the log",
-            Reason::HitTooLarge => "the hit is larger than a record may be",
-            Reason::Stopping => "the collector was stopping",
-        }
-    }
-}
-
-/// Statuses that replies have; another one counts under 0.
-const STATUSES: [u16; 17] = [
-    200, 204, 302, 303, 304, 400, 401, 403, 404, 405, 408, 413, 414, 415, 429, 503, 0,
-];
+use crate::hit::{ConsentSource, Flags, Hit};
+use label::STATUSES;
+pub use label::{Endpoint, Outcome, Reason};
+use process::Process;
 
 /// The handles of all metrics.
-#[expect(missing_docs, reason = "each metric's help text stands in `describe`")]
+#[expect(missing_docs, reason = "each metric's help text stands in `register`")]
 pub struct Metrics {
-    requests: Vec<Vec<Counter>>,
-    refusals: Vec<Counter>,
-    pub connections: Gauge,
-    pub connections_refused: Counter,
-    pub accept_errors: Counter,
-    pub over_limit: Counter,
-    pub append_seconds: Histogram,
-    pub sync_seconds: Histogram,
-    pub group_records: Histogram,
-    pub spool_bytes: Gauge,
-    pub spool_backlog_bytes: Gauge,
+    registry: Registry,
+    process: Process,
+    requests: [[IntCounter; STATUSES.len()]; Endpoint::ALL.len()],
+    request_seconds: [Histogram; Endpoint::ALL.len()],
+    refusals: [IntCounter; Reason::ALL.len()],
+    hits: [[IntCounter; Outcome::ALL.len()]; ConsentSource::ALL.len()],
+    pub over_limit: IntCounter,
+    pub threads: IntGauge,
+    pub connections: IntGauge,
+    pub connections_max: IntGauge,
+    pub connections_refused: IntCounter,
+    pub accept_errors: IntCounter,
+    append_seconds: Histogram,
+    sync_seconds: Histogram,
+    group_records: Histogram,
+    pub spool_bytes: IntGauge,
+    pub spool_bytes_max: IntGauge,
+    pub spool_backlog_bytes: IntGauge,
     pub spool_oldest_seconds: Gauge,
-    pub instruction_backlog_bytes: Gauge,
-    pub spool_io_errors: Counter,
-    pub spool_damage_bytes: Counter,
-    pub spool_lost_records: Counter,
-    pub instructions: Counter,
+    pub spool_io_errors: IntCounter,
+    pub spool_damage_bytes: IntCounter,
+    pub spool_lost_records: IntCounter,
+    pub instructions: IntCounter,
+    pub instruction_backlog_bytes: IntGauge,
+    pub loader_connected: IntGauge,
     pub batch_rows: Histogram,
     pub batch_seconds: Histogram,
-    pub rows: Counter,
-    pub counted: Counter,
-    pub repeated: Counter,
-    pub suppressed: Counter,
-    pub rejected: Counter,
-    pub place_misses: Counter,
-    pub network_misses: Counter,
-    pub device_misses: Counter,
-    pub dimension_hits: Counter,
-    pub dimension_misses: Counter,
-    pub postgres_connects: Counter,
-    pub postgres_errors: Counter,
-    pub reload_errors: Counter,
-    pub job_errors: Counter,
-    handle: PrometheusHandle,
+    pub rows: IntCounter,
+    pub counted: IntCounter,
+    pub repeated: IntCounter,
+    pub suppressed: IntCounter,
+    pub rejected_by_loader: IntCounter,
+    pub rejected_by_postgres: IntCounter,
+    flagged: [IntCounter; Flags::NAMED.len()],
+    pub place_misses: IntCounter,
+    pub network_misses: IntCounter,
+    pub device_misses: IntCounter,
+    pub dimension_hits: IntCounter,
+    pub dimension_misses: IntCounter,
+    pub postgres_connects: IntCounter,
+    pub postgres_errors: IntCounter,
+    pub places_built: IntGauge,
+    pub networks_built: IntGauge,
+    pub reload_errors: IntCounter,
+    pub job_errors: IntCounter,
 }
 
+/// Buckets of times, in seconds.
 const SECONDS: [f64; 14] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0,
 ];
+/// Buckets of numbers of hits.
 const RECORDS: [f64; 12] = [
     1.0, 4.0, 16.0, 64.0, 256.0, 1000.0, 4000.0, 10_000.0, 20_000.0, 40_000.0, 80_000.0, 200_000.0,
 ];
 
 impl Metrics {
-    /// Registers every metric with a recorder of this process's own.
+    /// Makes every metric.
     ///
     /// # Errors
-    /// Where the histogram buckets are refused, which is a mistake in this file.
-    pub fn new() -> Result<Metrics, BuildError> {
-        let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
-            .set_buckets_for_metric(Matcher::Suffix("_records".into()), &RECORDS)?
-            .set_buckets_for_metric(Matcher::Suffix("_rows".into()), &RECORDS)?
-            .build_recorder();
-        let handle = recorder.handle();
-        Ok(metrics::with_local_recorder(&recorder, || {
-            Metrics::register(handle)
-        }))
+    /// Where a name or label is none, or stands here twice: a mistake in this file.
+    pub fn new() -> Result<Metrics> {
+        Metrics::register(&Register(Registry::new()))
     }
 
-    fn register(handle: PrometheusHandle) -> Metrics {
-        describe();
-        let requests = |(_, endpoint): &(Endpoint, &'static str)| {
-            STATUSES
-                .iter()
-                .map(|status| {
-                    counter!("avtryck_http_requests_total", "endpoint" => *endpoint, "status" => status.to_string())
-                })
-                .collect()
-        };
-        gauge!("avtryck_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-        let misses =
-            |table: &'static str| counter!("avtryck_enrich_misses_total", "table" => table);
-        Metrics {
-            requests: Endpoint::ALL.iter().map(requests).collect(),
-            refusals: Reason::ALL
-                .iter()
-                .map(|reason| counter!("avtryck_refusals_total", "reason" => reason.name()))
-                .collect(),
-            connections: gauge!("avtryck_http_connections"),
-            connections_refused: counter!("avtryck_http_connections_refused_total"),
-            accept_errors: counter!("avtryck_http_accept_errors_total"),
-            over_limit: counter!("avtryck_hits_over_limit_total"),
-            append_seconds: histogram!("avtryck_spool_append_seconds"),
-            sync_seconds: histogram!("avtryck_spool_sync_seconds"),
-            group_records: histogram!("avtryck_spool_group_records"),
-            spool_bytes: gauge!("avtryck_spool_bytes"),
-            spool_backlog_bytes: gauge!("avtryck_spool_backlog_bytes"),
-            spool_oldest_seconds: gauge!("avtryck_spool_oldest_unloaded_seconds"),
-            instruction_backlog_bytes: gauge!("avtryck_instruction_backlog_bytes"),
-            spool_io_errors: counter!("avtryck_spool_io_errors_total"),
-            spool_damage_bytes: counter!("avtryck_spool_damage_bytes_total"),
-            spool_lost_records: counter!("avtryck_spool_lost_records_total"),
-            instructions: counter!("avtryck_instructions_total"),
-            batch_rows: histogram!("avtryck_loader_batch_rows"),
-            batch_seconds: histogram!("avtryck_loader_batch_seconds"),
-            rows: counter!("avtryck_loader_rows_total"),
-            counted: counter!("avtryck_loader_counted_total"),
-            repeated: counter!("avtryck_loader_repeated_total"),
-            suppressed: counter!("avtryck_loader_suppressed_total"),
-            rejected: counter!("avtryck_loader_rejected_total"),
-            place_misses: misses("place"),
-            network_misses: misses("network"),
-            device_misses: misses("device"),
-            dimension_hits: counter!("avtryck_dimension_cache_total", "result" => "hit"),
-            dimension_misses: counter!("avtryck_dimension_cache_total", "result" => "miss"),
-            postgres_connects: counter!("avtryck_postgres_connects_total"),
-            postgres_errors: counter!("avtryck_postgres_errors_total"),
-            reload_errors: counter!("avtryck_reload_errors_total"),
-            job_errors: counter!("avtryck_job_errors_total"),
-            handle,
-        }
+    #[expect(clippy::too_many_lines, reason = "a table")]
+    fn register(r: &Register) -> Result<Metrics> {
+        let [build_info] = r.gauges(
+            "avtryck_build_info",
+            "The version that runs; always 1.",
+            ("version", [env!("CARGO_PKG_VERSION")]),
+        )?;
+        build_info.set(1);
+        let endpoints = Endpoint::ALL.map(|(_, name)| name);
+        let [dimension_hits, dimension_misses] = r.counters(
+            "avtryck_dimension_cache_total",
+            "Dimension keys that the loader looked up in its cache.",
+            ("result", ["hit", "miss"]),
+        )?;
+        let [place_misses, network_misses, device_misses] = r.counters(
+            "avtryck_enrich_misses_total",
+            "Rows for which geodata or device rules had no answer.",
+            ("table", ["place", "network", "device"]),
+        )?;
+        let [rejected_by_loader, rejected_by_postgres] = r.counters(
+            "avtryck_loader_rejected_total",
+            "Recorded hits set aside in rejected_hit, by who would not take them.",
+            ("by", ["loader", "postgres"]),
+        )?;
+        let [places_built, networks_built] = r.gauges(
+            "avtryck_geodata_build_timestamp_seconds",
+            "When the oldest geodata file in use was built, since 1970; 0 without one.",
+            ("table", ["place", "network"]),
+        )?;
+        Ok(Metrics {
+            registry: r.0.clone(),
+            process: Process::register(r)?,
+            requests: r.grid(
+                "avtryck_http_requests_total",
+                "Requests answered.",
+                ("endpoint", endpoints),
+                ("status", STATUSES),
+            )?,
+            request_seconds: r.histograms(
+                "avtryck_http_request_duration_seconds",
+                "From a request's header to its reply, with the arrival of its body and the wait for the disk.",
+                ("endpoint", endpoints),
+            )?,
+            refusals: r.counters(
+                "avtryck_refusals_total",
+                "Requests, or events of a request, that were not recorded.",
+                ("reason", Reason::ALL.map(Reason::name)),
+            )?,
+            hits: r.grid(
+                "avtryck_hits_total",
+                "Hits recorded, by the signal that decided and by what its permit makes of them: a count, a row, or a row with the visitor's IDs.",
+                ("consent_source", ConsentSource::ALL.map(ConsentSource::name)),
+                ("outcome", Outcome::ALL.map(|(_, name)| name)),
+            )?,
+            over_limit: r.counter(
+                "avtryck_hits_over_limit_total",
+                "Hits of clients that send more than their limit, flagged or refused.",
+            )?,
+            threads: r.gauge("avtryck_http_threads", "Edge threads.")?,
+            connections: r.gauge("avtryck_http_connections", "Open connections.")?,
+            connections_max: r.gauge(
+                "avtryck_http_max_connections",
+                "Connections that may be open, as the limit of open files allows.",
+            )?,
+            connections_refused: r.counter(
+                "avtryck_http_connections_refused_total",
+                "Connections closed at once: their address had as many as it may.",
+            )?,
+            accept_errors: r.counter(
+                "avtryck_http_accept_errors_total",
+                "Failed attempts to accept a connection, such as too many open files.",
+            )?,
+            append_seconds: r.histogram(
+                "avtryck_spool_append_seconds",
+                "From a group's first append to its commit: the longest wait in it.",
+                &SECONDS,
+            )?,
+            sync_seconds: r.histogram(
+                "avtryck_spool_sync_seconds",
+                "Write and fdatasync of a group; the rate of its sum is how busy the spool's writer is.",
+                &SECONDS,
+            )?,
+            group_records: r.histogram(
+                "avtryck_spool_group_records",
+                "Records of a group commit.",
+                &RECORDS,
+            )?,
+            spool_bytes: r.gauge("avtryck_spool_bytes", "Disk space that the chunks of the spool take.")?,
+            spool_bytes_max: r.gauge("avtryck_spool_max_bytes", "Disk space that they may take (spool.max_bytes).")?,
+            spool_backlog_bytes: r.gauge("avtryck_spool_backlog_bytes", "Bytes in the spool that are not loaded.")?,
+            spool_oldest_seconds: r.add(Gauge::new(
+                "avtryck_spool_oldest_unloaded_seconds",
+                "Age of the oldest hit that is not loaded.",
+            )?)?,
+            spool_io_errors: r.counter("avtryck_spool_io_errors_total", "Groups that the disk did not take.")?,
+            spool_damage_bytes: r.counter(
+                "avtryck_spool_damage_bytes_total",
+                "Bytes of the spool that were no valid record.",
+            )?,
+            spool_lost_records: r.counter(
+                "avtryck_spool_lost_records_total",
+                "Records that the spool had taken and could not give out: damaged, or in chunks that are gone.",
+            )?,
+            instructions: r.counter(
+                "avtryck_instructions_total",
+                "Withdrawals and erasures that visitors asked for.",
+            )?,
+            instruction_backlog_bytes: r.gauge(
+                "avtryck_instruction_backlog_bytes",
+                "Bytes of withdrawals and erasures that are not carried out.",
+            )?,
+            loader_connected: r.gauge("avtryck_loader_connected", "1 if Postgres took the last batch, else 0.")?,
+            batch_rows: r.histogram("avtryck_loader_batch_rows", "Hits of a batch.", &RECORDS)?,
+            batch_seconds: r.histogram(
+                "avtryck_loader_batch_seconds",
+                "From reading a batch to its commit.",
+                &SECONDS,
+            )?,
+            rows: r.counter("avtryck_loader_rows_total", "Hits that became rows.")?,
+            counted: r.counter(
+                "avtryck_loader_counted_total",
+                "Hits without the permit to measure, added to hit_count.",
+            )?,
+            repeated: r.counter(
+                "avtryck_loader_repeated_total",
+                "Hits left out because their event ID was stored before.",
+            )?,
+            suppressed: r.counter(
+                "avtryck_loader_suppressed_total",
+                "Hits of visitors who withdrew or were erased, made counts.",
+            )?,
+            rejected_by_loader,
+            rejected_by_postgres,
+            flagged: r.counters(
+                "avtryck_loader_flagged_total",
+                "Rows with a flag; one row may have several.",
+                ("flag", Flags::NAMED.map(|(name, _)| name)),
+            )?,
+            place_misses,
+            network_misses,
+            device_misses,
+            dimension_hits,
+            dimension_misses,
+            postgres_connects: r.counter("avtryck_postgres_connects_total", "Connections made to Postgres.")?,
+            postgres_errors: r.counter("avtryck_postgres_errors_total", "Failed connections and transactions.")?,
+            places_built,
+            networks_built,
+            reload_errors: r.counter(
+                "avtryck_reload_errors_total",
+                "Files of geodata or rules that could not be loaded.",
+            )?,
+            job_errors: r.counter("avtryck_job_errors_total", "Runs of jobs that failed.")?,
+        })
     }
 
-    /// Counts one reply.
-    pub fn request(&self, endpoint: Endpoint, status: u16) {
-        let by_status = Endpoint::ALL
-            .iter()
-            .position(|(known, _)| *known == endpoint)
-            .and_then(|at| self.requests.get(at));
+    /// Counts one reply, and how long it took to make.
+    pub fn request(&self, endpoint: Endpoint, status: &str, took: Duration) {
         let at = STATUSES
             .iter()
             .position(|known| *known == status)
             .unwrap_or(STATUSES.len() - 1);
-        if let Some(counter) = by_status.and_then(|counters| counters.get(at)) {
-            counter.increment(1);
+        let by_status = self.requests.get(endpoint as usize);
+        count(by_status.and_then(|counters| counters.get(at)));
+        if let Some(seconds) = self.request_seconds.get(endpoint as usize) {
+            seconds.observe(took.as_secs_f64());
         }
     }
 
     /// Counts one refusal.
     pub fn refusal(&self, reason: Reason) {
-        let at = Reason::ALL.iter().position(|known| *known == reason);
-        if let Some(counter) = at.and_then(|at| self.refusals.get(at)) {
-            counter.increment(1);
+        count(self.refusals.get(reason as usize));
+    }
+
+    /// Counts a hit that the spool holds.
+    pub fn hit(&self, hit: &Hit<'_>) {
+        let source = ConsentSource::ALL
+            .iter()
+            .position(|known| *known == hit.consent_source);
+        let by_outcome = source.and_then(|at| self.hits.get(at));
+        count(by_outcome.and_then(|counters| counters.get(Outcome::from(hit.permit) as usize)));
+    }
+
+    /// Counts the flags of rows that were stored.
+    pub fn flags(&self, rows: impl Iterator<Item = Flags>) {
+        for flags in rows.filter(|flags| *flags != Flags::default()) {
+            for ((_, flag), counter) in Flags::NAMED.iter().zip(&self.flagged) {
+                counter.inc_by(u64::from(flags.has(*flag)));
+            }
         }
-    }
-
-    /// Everything in Prometheus's text form. Idle histograms are folded first, so that they take no
-    /// memory between scrapes.
-    #[must_use]
-    pub fn render(&self) -> String {
-        self.handle.run_upkeep();
-        self.handle.render()
-    }
-
-    /// Folds what histograms gathered; to be called now and then even when nobody scrapes.
-    pub fn upkeep(&self) {
-        self.handle.run_upkeep();
     }
 
     /// Records how a commit of the spool went.
@@ -455,141 +288,93 @@ impl Metrics {
             clippy::cast_precision_loss,
             reason = "a group holds far fewer than 2^52 records"
         )]
-        self.group_records.record(records as f64);
-        self.append_seconds.record(append_wait);
-        self.sync_seconds.record(sync);
+        self.group_records.observe(records as f64);
+        self.append_seconds.observe(append_wait.as_secs_f64());
+        self.sync_seconds.observe(sync.as_secs_f64());
+    }
+
+    /// Everything in Prometheus's text form.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.process.read();
+        // Only a metric without a series is no text, and none is registered so.
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap_or_default()
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "a table")]
-fn describe() {
-    for (name, help) in [
-        (
-            "avtryck_http_requests_total",
-            "Requests answered, by endpoint and status.",
-        ),
-        (
-            "avtryck_refusals_total",
-            "Requests, or events of a request, that were not recorded, by reason.",
-        ),
-        (
-            "avtryck_http_connections_refused_total",
-            "Connections closed at once: their address had as many as it may.",
-        ),
-        (
-            "avtryck_http_accept_errors_total",
-            "Failed attempts to accept a connection, such as too many open files.",
-        ),
-        (
-            "avtryck_hits_over_limit_total",
-            "Hits of clients that send more than their limit, flagged or refused.",
-        ),
-        (
-            "avtryck_spool_io_errors_total",
-            "Groups of hits that the disk did not take.",
-        ),
-        (
-            "avtryck_spool_damage_bytes_total",
-            "Bytes of the spool that were no valid record.",
-        ),
-        (
-            "avtryck_spool_lost_records_total",
-            "Records that the spool had taken and could not give out: damaged, or in chunks that are gone.",
-        ),
-        (
-            "avtryck_instructions_total",
-            "Withdrawals and erasures that visitors asked for.",
-        ),
-        ("avtryck_loader_rows_total", "Hits that became rows."),
-        (
-            "avtryck_loader_counted_total",
-            "Hits without the permit to measure, added to hit_count.",
-        ),
-        (
-            "avtryck_loader_repeated_total",
-            "Hits left out because their event ID was stored before.",
-        ),
-        (
-            "avtryck_loader_suppressed_total",
-            "Hits of visitors who withdrew or were erased, made counts.",
-        ),
-        (
-            "avtryck_loader_rejected_total",
-            "Recorded hits set aside in rejected_hit.",
-        ),
-        (
-            "avtryck_enrich_misses_total",
-            "Rows for which a table had no answer.",
-        ),
-        (
-            "avtryck_dimension_cache_total",
-            "Dimension keys looked up in the loader's cache.",
-        ),
-        (
-            "avtryck_postgres_connects_total",
-            "Connections made to Postgres.",
-        ),
-        (
-            "avtryck_postgres_errors_total",
-            "Failed connections and transactions.",
-        ),
-        (
-            "avtryck_reload_errors_total",
-            "Files of geodata or rules that could not be loaded.",
-        ),
-        ("avtryck_job_errors_total", "Runs of jobs that failed."),
-    ] {
-        describe_counter!(name, help);
+fn count(counter: Option<&IntCounter>) {
+    if let Some(counter) = counter {
+        counter.inc();
     }
-    for (name, unit, help) in [
-        ("avtryck_build_info", Unit::Count, "The version that runs."),
-        ("avtryck_http_connections", Unit::Count, "Open connections."),
-        (
-            "avtryck_spool_bytes",
-            Unit::Bytes,
-            "Disk space that the chunks of the spool take.",
-        ),
-        (
-            "avtryck_spool_backlog_bytes",
-            Unit::Bytes,
-            "Bytes in the spool that are not loaded.",
-        ),
-        (
-            "avtryck_instruction_backlog_bytes",
-            Unit::Bytes,
-            "Bytes of withdrawals and erasures that are not carried out.",
-        ),
-        (
-            "avtryck_spool_oldest_unloaded_seconds",
-            Unit::Seconds,
-            "Age of the oldest hit that is not loaded.",
-        ),
-    ] {
-        describe_gauge!(name, unit, help);
+}
+
+/// Makes metrics, and has each told to whoever scrapes.
+struct Register(Registry);
+
+impl Register {
+    fn add<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C> {
+        self.0.register(Box::new(collector.clone()))?;
+        Ok(collector)
     }
-    for (name, unit, help) in [
-        (
-            "avtryck_spool_append_seconds",
-            Unit::Seconds,
-            "From a group's first append to its commit: the longest wait in it.",
-        ),
-        (
-            "avtryck_spool_sync_seconds",
-            Unit::Seconds,
-            "Write and fdatasync of a group.",
-        ),
-        (
-            "avtryck_spool_group_records",
-            Unit::Count,
-            "Records of a group commit.",
-        ),
-        ("avtryck_loader_batch_rows", Unit::Count, "Hits of a batch."),
-        (
-            "avtryck_loader_batch_seconds",
-            Unit::Seconds,
-            "From reading a batch to its commit.",
-        ),
-    ] {
-        describe_histogram!(name, unit, help);
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter> {
+        self.add(IntCounter::new(name, help)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge> {
+        self.add(IntGauge::new(name, help)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram> {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.add(Histogram::with_opts(options)?)
+    }
+
+    /// A counter for each value of a label.
+    fn counters<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        (label, values): (&str, [&str; N]),
+    ) -> Result<[IntCounter; N]> {
+        let all = self.add(IntCounterVec::new(Opts::new(name, help), &[label])?)?;
+        Ok(values.map(|value| all.with_label_values(&[value])))
+    }
+
+    /// A gauge for each value of a label.
+    fn gauges<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        (label, values): (&str, [&str; N]),
+    ) -> Result<[IntGauge; N]> {
+        let all = self.add(IntGaugeVec::new(Opts::new(name, help), &[label])?)?;
+        Ok(values.map(|value| all.with_label_values(&[value])))
+    }
+
+    /// A histogram of times for each value of a label.
+    fn histograms<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        (label, values): (&str, [&str; N]),
+    ) -> Result<[Histogram; N]> {
+        let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+        let all = self.add(HistogramVec::new(options, &[label])?)?;
+        Ok(values.map(|value| all.with_label_values(&[value])))
+    }
+
+    /// A counter for each value of one label with each of another.
+    fn grid<const N: usize, const M: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        (row, rows): (&str, [&str; N]),
+        (column, columns): (&str, [&str; M]),
+    ) -> Result<[[IntCounter; M]; N]> {
+        let all = self.add(IntCounterVec::new(Opts::new(name, help), &[row, column])?)?;
+        Ok(rows.map(|row| columns.map(|column| all.with_label_values(&[row, column]))))
     }
 }

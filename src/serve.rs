@@ -37,8 +37,8 @@ use crate::visitor::Keyring;
 
 /// What loading may take at the stop; what is left waits in the spool.
 const LAST_BATCH_TIME_MAX: Duration = Duration::from_secs(3);
-/// How often histograms are folded and jobs looked at.
-const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
+/// How often jobs are looked at.
+const WORK_PERIOD: Duration = Duration::from_secs(5);
 /// The folder in `spool.dir` of the spool of instructions, and its size: an instruction takes some 50
 /// bytes, so while Postgres is away 300,000 visitors may withdraw.
 const INSTRUCTION_DIR: &str = "instruction";
@@ -213,6 +213,7 @@ fn bind(config: &Config) -> anyhow::Result<Listener> {
 }
 
 fn open_spools(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Spools> {
+    metrics.spool_bytes_max.set(gauged(config.spool.bytes_max));
     let hits = spool::Settings {
         dir: config.spool.dir.clone(),
         ack: config.spool.ack,
@@ -255,7 +256,7 @@ impl spool::Observer for SpoolMetrics {
     }
 
     fn failed(&self, _: &io::Error) {
-        self.0.spool_io_errors.increment(1);
+        self.0.spool_io_errors.inc();
     }
 }
 
@@ -264,11 +265,11 @@ struct InstructionMetrics(Arc<Metrics>);
 
 impl spool::Observer for InstructionMetrics {
     fn committed(&self, records: u64, _: Duration, _: Duration) {
-        self.0.instructions.increment(records);
+        self.0.instructions.inc_by(records);
     }
 
     fn failed(&self, _: &io::Error) {
-        self.0.spool_io_errors.increment(1);
+        self.0.spool_io_errors.inc();
     }
 }
 
@@ -386,6 +387,11 @@ fn start_edge(
     draining: &http::Drain,
 ) -> anyhow::Result<Vec<JoinHandle<io::Result<()>>>> {
     let limits = listener.limits();
+    let metrics = &edge.metrics;
+    let threads = listener.sockets.len();
+    metrics.threads.set(gauged(threads as u64));
+    let connections_max = limits.all.available_permits();
+    metrics.connections_max.set(gauged(connections_max as u64));
     let start = |(index, socket)| {
         let (edge, spools, limits, draining) = (
             Arc::clone(edge),
@@ -421,12 +427,12 @@ async fn reload(tables: &Arc<ArcSwap<Tables>>, sources: Sources, metrics: &Metri
     let before = tables.load_full();
     let loaded = tokio::task::spawn_blocking(move || enrich::reload(&sources, &before)).await;
     let Ok((new, errors)) = loaded else {
-        metrics.reload_errors.increment(1);
+        metrics.reload_errors.inc();
         tracing::error!("loading geodata and rules panicked");
         return;
     };
     let (partial, failed): (Vec<_>, Vec<_>) = errors.iter().partition(|error| error.is_partial());
-    metrics.reload_errors.increment(failed.len() as u64);
+    metrics.reload_errors.inc_by(failed.len() as u64);
     for error in partial {
         tracing::warn!("{error}");
     }
@@ -437,16 +443,18 @@ async fn reload(tables: &Arc<ArcSwap<Tables>>, sources: Sources, metrics: &Metri
             texts.join("; ")
         );
     }
+    let [places, networks] = new.built().map(gauged);
+    metrics.places_built.set(places);
+    metrics.networks_built.set(networks);
     tables.store(Arc::new(new));
     tracing::info!(failed = failed.len(), "geodata and device rules loaded");
 }
 
-/// Runs the jobs that are due, and folds what histograms gathered.
+/// Runs the jobs that are due.
 async fn work(database: Arc<Database>, settings: jobs::Settings, metrics: Arc<Metrics>) {
     let mut schedule = jobs::Schedule::default();
     let mut client = None;
     loop {
-        metrics.upkeep();
         if clock::now() >= schedule.next() {
             if client
                 .as_ref()
@@ -463,15 +471,19 @@ async fn work(database: Arc<Database>, settings: jobs::Settings, metrics: Arc<Me
                         }
                         Ok(_) => {}
                         Err(error) => {
-                            metrics.job_errors.increment(1);
+                            metrics.job_errors.inc();
                             tracing::error!(job = outcome.name, "job failed: {error:#}");
                         }
                     }
                 }
             }
         }
-        tokio::time::sleep(UPKEEP_PERIOD).await;
+        tokio::time::sleep(WORK_PERIOD).await;
     }
+}
+
+fn gauged(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 enum Event {
@@ -512,20 +524,18 @@ struct Health {
 }
 
 impl Status for Health {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a gauge is a float; bytes lose less than one in 2^52"
-    )]
     fn metrics(&self) -> String {
         let Spools { hits, instructions } = &self.spools;
         let metrics = &self.metrics;
         let backlog = hits.backlog_bytes(self.progress.position());
         let oldest = self.progress.oldest_unloaded(clock::now());
-        metrics.spool_bytes.set(hits.used_bytes() as f64);
-        metrics.spool_backlog_bytes.set(backlog as f64);
+        metrics.spool_bytes.set(gauged(hits.used_bytes()));
+        metrics.spool_backlog_bytes.set(gauged(backlog));
         metrics.spool_oldest_seconds.set(oldest.as_secs_f64());
         let backlog = instructions.backlog_bytes(self.instructions.position());
-        metrics.instruction_backlog_bytes.set(backlog as f64);
+        metrics.instruction_backlog_bytes.set(gauged(backlog));
+        let is_connected = self.progress.is_connected();
+        metrics.loader_connected.set(is_connected.into());
         metrics.render()
     }
 

@@ -148,6 +148,11 @@ impl<T: Dimension + Default + PartialEq> GeoFile<T> {
 }
 
 impl<T> GeoFile<T> {
+    /// When it was built, in seconds since 1970.
+    pub(super) fn built(&self) -> u64 {
+        self.reader.metadata().build_epoch
+    }
+
     /// Where it was read from.
     pub(super) fn path(&self) -> &Path {
         &self.path

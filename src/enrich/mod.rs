@@ -227,6 +227,14 @@ impl Tables {
         self.networks.iter().find_map(|file| file.lookup(ip))
     }
 
+    /// When the oldest file of places and of networks was built, in seconds since 1970; 0 without one.
+    #[must_use]
+    pub fn built(&self) -> [u64; 2] {
+        let places = self.places.iter().map(|file| file.built()).min();
+        let networks = self.networks.iter().map(|file| file.built()).min();
+        [places, networks].map(Option::unwrap_or_default)
+    }
+
     /// The device behind a user agent and client hints. What neither tells is empty.
     #[must_use]
     pub fn device(&self, user_agent: &str, hints: &Hints<'_>) -> Arc<Keyed<Device>> {

@@ -97,6 +97,12 @@ impl Flags {
         Flags(self.0 & !other.0)
     }
 
+    /// The flags of that number.
+    #[must_use]
+    pub fn from_bits(bits: u32) -> Flags {
+        Flags(bits)
+    }
+
     /// The flags as a number; the view `hit_detail` names them.
     #[must_use]
     pub fn bits(self) -> u32 {

@@ -138,7 +138,7 @@ impl<'r> Request<'r> {
         if hit.kind == Kind::Callback || allowances.take(self.client, clock::monotonic()) {
             return Ok(());
         }
-        self.edge.metrics.over_limit.increment(1);
+        self.edge.metrics.over_limit.inc();
         if self.edge.config.limit.drop && hit.kind != Kind::Click {
             return Err(Refusal(Reason::OverLimit));
         }
@@ -236,6 +236,7 @@ impl Worker {
                 .map(|hit| move |out: &mut Vec<u8>| hit.encode(out)),
         )?;
         pending.await?;
+        hits.iter().for_each(|hit| self.edge.metrics.hit(hit));
         self.edge.live.hits(hits);
         Ok(())
     }

@@ -172,7 +172,7 @@ impl Thread {
                             tracing::warn!(%error, "accept failed; tried again until it does not");
                         }
                         fails = true;
-                        self.worker.edge.metrics.accept_errors.increment(1);
+                        self.worker.edge.metrics.accept_errors.inc();
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -207,7 +207,7 @@ impl Thread {
             match self.limits.enter(ip, permit) {
                 Some(entered) => Err(entered),
                 None => {
-                    self.worker.edge.metrics.connections_refused.increment(1);
+                    self.worker.edge.metrics.connections_refused.inc();
                     return;
                 }
             }
@@ -217,7 +217,7 @@ impl Thread {
             return;
         }
         self.open.set(self.open.get() + 1);
-        self.worker.edge.metrics.connections.increment(1);
+        self.worker.edge.metrics.connections.inc();
         let connection = Connection {
             worker: Rc::clone(&self.worker),
             wheel: self.wheel.clone(),
@@ -230,7 +230,7 @@ impl Thread {
             connection.serve(stream).await;
             drop(entered);
             open.set(open.get() - 1);
-            edge.metrics.connections.decrement(1);
+            edge.metrics.connections.dec();
             closed.notify_one();
         });
     }

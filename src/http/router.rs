@@ -122,6 +122,7 @@ pub(crate) async fn route(
     request: HttpRequest<Incoming>,
     is_last: bool,
 ) -> Reply {
+    let begun = clock::monotonic();
     let (parts, body) = request.into_parts();
     let edge = &*worker.edge;
     let mut headers = Headers::read(&parts.headers);
@@ -185,7 +186,8 @@ pub(crate) async fn route(
             .headers_mut()
             .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    edge.metrics.request(endpoint, reply.status().as_u16());
+    edge.metrics
+        .request(endpoint, reply.status().as_str(), begun.elapsed());
     reply
 }
 

@@ -98,7 +98,7 @@ impl Instructions {
     /// Works over one connection until an error ends it.
     async fn session(&self, pause: &mut Duration) -> anyhow::Result<std::convert::Infallible> {
         let mut client = self.database.connect().await?;
-        self.metrics.postgres_connects.increment(1);
+        self.metrics.postgres_connects.inc();
         let (mut from, mut reader) = reader(&self.spool, &client).await?;
         let mut batch = Batch::default();
         loop {
@@ -108,9 +108,7 @@ impl Instructions {
                 tracing::error!(%error, "a chunk of instructions that were carried out cannot be deleted");
             }
             read(&mut reader, &mut batch, CARRIED_OUT_MAX)?;
-            self.metrics
-                .spool_lost_records
-                .increment(batch.damage.records);
+            self.metrics.spool_lost_records.inc_by(batch.damage.records);
             if batch.end == start {
                 *pause = PAUSE_MIN;
                 tokio::time::sleep(self.wait).await;

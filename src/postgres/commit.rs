@@ -56,6 +56,8 @@ pub struct Loaded {
     pub counted: u64,
     /// Hits set aside, those that the loader rejected among them.
     pub rejected: u64,
+    /// Those of them that Postgres refused.
+    pub refused: u64,
     /// Hits left out because their event ID was known.
     pub repeated: u64,
     /// Hits of visitors who withdrew, or of erased subjects: those that could have been rows are among the
@@ -81,7 +83,8 @@ pub enum CommitError {
     Postgres(#[from] Error),
 }
 
-/// Loads a batch in one transaction. What is left in `load` afterwards is of no use but to be cleared.
+/// Loads a batch in one transaction. What is left in `load` afterwards are the rows that were stored; the rest
+/// is of no use but to be cleared.
 ///
 /// # Errors
 /// [`CommitError`]; nothing is stored then, but see [`CommitError::Postgres`].
@@ -109,6 +112,7 @@ pub async fn commit(
     partner_id::upsert(&transaction, &load.links, &load.rows.marks).await?;
     let refused = expose_and_load(&mut transaction, &mut load.rows).await?;
     loaded.rows = load.rows.marks.len() as u64;
+    loaded.refused = refused.len() as u64;
     forget_event_keys(&transaction, &refused).await?;
     let refused = refused.into_iter().map(|(mark, reason)| Rejected {
         record: mark.record,

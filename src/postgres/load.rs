@@ -143,6 +143,19 @@ impl Rows {
     }
 }
 
+impl Rows {
+    /// The flags of each row.
+    pub fn flags(&self) -> impl Iterator<Item = Flags> {
+        let bytes = self.marks.iter().map(|mark| {
+            let row = self.bytes.get(mark.row.clone())?;
+            row.get(copy::FLAGS_OFFSET..)?.first_chunk()
+        });
+        bytes
+            .flatten()
+            .map(|flags| Flags::from_bits(u32::from_be_bytes(*flags)))
+    }
+}
+
 /// Sets flags in an encoded row.
 pub(super) fn set_flags(bytes: &mut [u8], mark: &Mark, set: Flags) {
     write_flags(bytes, mark, Flags::default(), set);

@@ -14,7 +14,7 @@ impl Observer for Quiet {
 }
 
 /// Puts payloads into the spool of a collector that does not run.
-async fn spool(dir: &std::path::Path, payloads: Vec<Vec<u8>>) {
+pub(crate) async fn spool(dir: &std::path::Path, payloads: Vec<Vec<u8>>) {
     let settings = Settings {
         dir: dir.join("spool"),
         ack: Ack::Disk,
@@ -39,7 +39,7 @@ async fn spool(dir: &std::path::Path, payloads: Vec<Vec<u8>>) {
     spool.close();
 }
 
-fn encoded(hit: &Hit<'_>) -> Vec<u8> {
+pub(crate) fn encoded(hit: &Hit<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     hit.encode(&mut bytes);
     bytes
@@ -90,7 +90,11 @@ async fn one_bad_hit_is_set_aside_with_its_reason_and_the_rest_of_its_batch_is_l
             "no more of the address than a row has"
         );
     }
-    assert_eq!(collector.metric("avtryck_loader_rejected_total").await, 3.0);
+    let by = async |who: &str| {
+        let name = format!("avtryck_loader_rejected_total{{by=\"{who}\"}}");
+        collector.metric(&name).await
+    };
+    assert_eq!((by("loader").await, by("postgres").await), (2.0, 1.0));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{Collector, PATIENCE, SITES, config, root, tempdir};
+use crate::support::{Collector, PATIENCE, SITES, config, root, tempdir, until};
 
 #[tokio::test]
 async fn the_admin_listener_tells_health_readiness_and_metrics_and_the_public_one_does_not() {
@@ -31,11 +31,16 @@ async fn the_admin_listener_tells_health_readiness_and_metrics_and_the_public_on
         "avtryck_loader_batch_rows_count 1",
         "avtryck_loader_batch_seconds_sum",
         "avtryck_loader_rows_total 1",
-        "avtryck_loader_rejected_total 0",
+        "avtryck_loader_rejected_total{by=\"postgres\"} 0",
         "avtryck_enrich_misses_total{table=\"place\"} 0",
         "avtryck_dimension_cache_total{result=\"miss\"}",
         "avtryck_postgres_connects_total ",
         "avtryck_build_info{version=",
+        "avtryck_hits_total{consent_source=\"default\",outcome=\"visitor\"} 1",
+        "avtryck_http_request_duration_seconds_count{endpoint=\"pixel\"} 1",
+        "avtryck_http_threads 2\n",
+        "avtryck_loader_connected 1",
+        "avtryck_loader_flagged_total{flag=\"new_visitor\"} 1",
     ] {
         assert!(metrics.contains(name), "no {name} in\n{metrics}");
     }
@@ -43,6 +48,36 @@ async fn the_admin_listener_tells_health_readiness_and_metrics_and_the_public_on
     for path in ["/metrics", "/healthz", "/readyz"] {
         assert_eq!(collector.get(path, &[]).await.status, 404);
     }
+}
+
+#[tokio::test]
+async fn no_request_makes_a_series() {
+    let collector = Collector::open().await;
+    let series = async || {
+        let metrics = collector.admin("/metrics").await.body;
+        let names = metrics.lines().filter(|line| !line.starts_with('#'));
+        names
+            .filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned()))
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = series().await;
+    for n in 0..20 {
+        for target in [
+            format!("/p{n}.gif?site=open"),
+            format!("/p.gif?site=site-{n}&e=event-{n}"),
+            format!("/i.gif?site=open&partner=network-{n}&campaign=campaign-{n}"),
+            format!("/cb/partner-{n}?token={n}"),
+            format!("/sync/partner-{n}"),
+            format!("/c?to=https://{n}.example/"),
+            "/".repeat(n),
+        ] {
+            collector.get(&target, &[]).await;
+            collector
+                .request(&format!("METHOD{n}"), &target, &[], "")
+                .await;
+        }
+    }
+    assert_eq!(series().await, before);
 }
 
 #[tokio::test]
@@ -124,14 +159,6 @@ async fn sighup_takes_new_geodata_and_a_broken_file_leaves_the_old_in_use() {
 
 fn clock_event() -> String {
     format!("at{}", avtryck::clock::now().0)
-}
-
-async fn until(check: impl AsyncFn() -> bool) {
-    let started = Instant::now();
-    while !check().await {
-        assert!(started.elapsed() < PATIENCE);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test]

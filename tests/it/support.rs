@@ -340,15 +340,29 @@ impl Collector {
         raw(self.admin, request.as_bytes()).await
     }
 
-    /// The value of one metric, by its name with labels as Prometheus writes it.
+    /// The value of one metric, by its name with labels as Prometheus writes it; without labels, the sum of all
+    /// that have the name.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
         let metrics = self.admin("/metrics").await.body;
-        let line = metrics
+        let values: Vec<f64> = metrics
             .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in\n{metrics}"))
-            .parse()
-            .unwrap()
+            .filter_map(|line| {
+                let rest = line.strip_prefix(name)?;
+                let (labels, value) = rest.rsplit_once(' ')?;
+                (labels.is_empty() || labels.starts_with('{')).then(|| value.parse().unwrap())
+            })
+            .collect();
+        assert!(!values.is_empty(), "no {name} in\n{metrics}");
+        values.iter().sum()
+    }
+}
+
+/// Asks again and again until the answer is yes.
+pub(crate) async fn until(check: impl AsyncFn() -> bool) {
+    let started = Instant::now();
+    while !check().await {
+        assert!(started.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
