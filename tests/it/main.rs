@@ -24,6 +24,7 @@ mod loading;
 mod log;
 mod operation;
 mod privacy;
+mod prometheus;
 mod reports;
 mod subject;
 mod supply;

@@ -1,0 +1,304 @@
+//! Collectors, what is sent to them, and the faults that alerts are about.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use avtryck::clock::{self, UnixMicros};
+use avtryck::hit::{Hit, Kind, Permit};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use super::server::Prometheus;
+use crate::loading::{encoded, spool};
+use crate::support::{Collector, IPHONE, SITES, config, raw, root, tempdir, until};
+
+const TOKEN: &str = "token-of-the-ad-server";
+const CONNECTIONS_MAX: usize = 64;
+/// A database that nobody answers for.
+const AWAY: &str = "[database]\nurl = \"postgres://nobody@127.0.0.1:1/none\"\n";
+
+/// A request as it is sent.
+pub(super) fn request(method: &str, target: &str, headers: &str, body: &str) -> String {
+    let length = match body.len() {
+        0 => String::new(),
+        length => format!("Content-Length: {length}\r\n"),
+    };
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nX-Forwarded-For: 2.64.0.1\r\n\
+         {length}{headers}\r\n{body}"
+    )
+}
+
+pub(super) fn pixel(site: &str) -> String {
+    request(
+        "GET",
+        &format!("/p.gif?site={site}"),
+        &format!("User-Agent: {IPHONE}\r\n"),
+        "",
+    )
+}
+
+/// What a day brings: pages, ads, callbacks, robots, refused tags.
+pub(super) fn visits() -> Vec<String> {
+    let ad = "/i.gif?site=open&partner=network&campaign=spring&creative=banner&uid=u1";
+    let callback = format!("/cb/server?token={TOKEN}&e=sale");
+    vec![
+        pixel("open"),
+        pixel("shut"),
+        pixel("nowhere"),
+        request("GET", ad, "", ""),
+        request("GET", &callback, "", ""),
+        request(
+            "GET",
+            "/p.gif?site=open",
+            "User-Agent: Googlebot/2.1\r\n",
+            "",
+        ),
+        request(
+            "POST",
+            "/e",
+            "Content-Type: application/json\r\n",
+            r#"{"site":"open","e":"seen"}"#,
+        ),
+    ]
+}
+
+/// Sends requests one after the other, over and over.
+pub(super) fn send(address: SocketAddr, requests: Vec<String>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_millis(15));
+        for request in requests.iter().cycle() {
+            pace.tick().await;
+            raw(address, request.as_bytes()).await;
+        }
+    })
+}
+
+/// Geodata that was built just now.
+fn write_geodata(path: &Path) {
+    let mut file = maxminddb_writer::Database::default();
+    file.metadata.ip_version = maxminddb_writer::metadata::IpVersion::V4;
+    file.metadata.binary_format_major_version = 2;
+    file.metadata.build_epoch = clock::now().seconds().cast_unsigned();
+    let place = std::collections::BTreeMap::from([("country_code", "SE"), ("city", "Farsta")]);
+    let place = file.insert_value(&place).unwrap();
+    file.insert_node(
+        "2.64.0.0/16"
+            .parse::<maxminddb_writer::paths::IpAddrWithMask>()
+            .unwrap(),
+        place,
+    );
+    std::fs::write(path, file.write_to(Vec::new()).unwrap()).unwrap();
+}
+
+/// A line of a configuration put in place of the one with the same key.
+fn set(text: &str, key: &str, value: &str) -> String {
+    let line = |line: &str| {
+        if line.starts_with(&format!("{key} = ")) {
+            format!("{key} = {value}\n")
+        } else {
+            format!("{line}\n")
+        }
+    };
+    text.lines().map(line).collect()
+}
+
+/// One that has all that it needs.
+pub(super) async fn start_well() -> Collector {
+    let dir = tempdir();
+    let geodata = dir.path().join("city.mmdb");
+    write_geodata(&geodata);
+    let partner = format!(
+        "[[partner]]\nkey = \"server\"\ntoken = \"{TOKEN}\"\nsite = \"open\"\ndefault_permit = [\"measure\"]\n"
+    );
+    let text = config(
+        dir.path(),
+        &format!("connections_max = {CONNECTIONS_MAX}\n---\n{SITES}{partner}"),
+    );
+    let text = set(&text, "city", &format!("[\"{}\"]", geodata.display()));
+    let text = set(&text, "network", "[]");
+    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
+    Collector::start_in(dir).await
+}
+
+/// One whose Postgres is not there.
+pub(super) async fn start_alone() -> Collector {
+    let dir = tempdir();
+    let text = config(dir.path(), SITES).replacen("[database]\n", AWAY, 1);
+    let text = set(&set(&text, "city", "[]"), "network", "[]");
+    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
+    Collector::start_in(dir).await
+}
+
+/// One that found hits of an hour ago in its spool, and whose Postgres is not there; its geodata are old, its rules broken.
+pub(super) async fn start_away() -> Collector {
+    let dir = tempdir();
+    let mut hit = Hit::new(
+        UnixMicros(clock::now().0 - 3_600_000_000),
+        Kind::Event,
+        "open",
+    );
+    hit.permit = Permit::MEASURE;
+    spool(dir.path(), vec![encoded(&hit)]).await;
+    let text = config(dir.path(), SITES).replacen("[database]\n", AWAY, 1);
+    let text = set(&text, "city", "[]");
+    let text = set(&text, "chunk_bytes", "\"1MiB\"\nmax_bytes = \"8MiB\"");
+    let text = set(
+        &text,
+        "rules",
+        &format!("\"{}/Cargo.toml\"", root().display()),
+    );
+    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
+    Collector::start_in(dir).await
+}
+
+/// Has Postgres refuse a hit, and a partner's server send what proves nothing.
+pub(super) async fn send_what_is_refused(collector: &Collector) {
+    let poison = "alter table avtryck.hit add check (event_name is distinct from 'poison')";
+    collector
+        .database()
+        .await
+        .batch_execute(poison)
+        .await
+        .unwrap();
+    let poisoned = collector.get("/p.gif?site=open&e=poison", &[]).await;
+    assert_eq!(poisoned.status, 200);
+    for _ in 0..100 {
+        let wrong = collector
+            .get("/cb/server?token=another-token-than-that", &[])
+            .await;
+        assert_eq!(wrong.header("avtryck-refusal"), "callback_token");
+    }
+}
+
+/// Connections that do nothing, nearly as many as there may be.
+pub(super) async fn crowd(collector: &Collector) -> Vec<TcpStream> {
+    let mut open = Vec::new();
+    while open.len() < CONNECTIONS_MAX - 2 {
+        open.push(TcpStream::connect(collector.http).await.unwrap());
+    }
+    open
+}
+
+/// Withdraws a visitor, and fills the spool.
+pub(super) async fn fill(collector: &Collector) {
+    let new = collector.get("/id?site=open", &[]).await;
+    let of_the_page = [
+        ("Origin", "https://www.open.example"),
+        ("Cookie", new.cookie()),
+    ];
+    let withdrawn = collector
+        .request("DELETE", "/consent?site=open", &of_the_page, "")
+        .await;
+    assert_eq!(withdrawn.status, 200);
+    let event = format!(
+        r#"{{"site":"open","u":"https://www.open.example/{}"}}"#,
+        "x".repeat(1900)
+    );
+    let events = format!("[{}]", vec![event; 100].join(","));
+    while collector.post("/e", &[], &events).await.status == 204 {}
+}
+
+/// Changes what the disk answers a running collector.
+async fn meddle(collector: &Collector, how: &str) -> Child {
+    let pid = collector.pid().to_string();
+    let meddling = Command::new("strace")
+        .args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=fdatasync",
+            "-e",
+        ])
+        .arg(format!("inject=fdatasync:{how}"))
+        .args(["-p", &pid])
+        .kill_on_drop(true)
+        .spawn()
+        .expect("strace is installed by script/setup test");
+    let tracer = format!("TracerPid:\t{}\n", meddling.id().unwrap());
+    until(async || {
+        let mut threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        threads.all(|thread| {
+            let status = thread.unwrap().path().join("status");
+            std::fs::read_to_string(status).unwrap().contains(&tracer)
+        })
+    })
+    .await;
+    meddling
+}
+
+/// Has it let go of the collector, which a kill would not.
+async fn end(meddling: &mut Child) {
+    let pid = meddling.id().unwrap().to_string();
+    let told = Command::new("kill").arg(pid).status().await.unwrap();
+    assert!(told.success());
+    meddling.wait().await.unwrap();
+}
+
+/// Has the disk take 0.3 s for each sync, and then fail.
+pub(super) async fn slow_down_and_fail_the_disk(prometheus: &Prometheus, collector: &Collector) {
+    let mut meddling = meddle(collector, "delay_enter=300000").await;
+    let load = send(collector.http, vec![pixel("open")]);
+    prometheus.until_fires("slow", &["AvtryckSlow"]).await;
+    end(&mut meddling).await;
+    let _failing = meddle(collector, "error=EIO").await;
+    prometheus
+        .until_fires("slow", &["AvtryckSpoolDiskErrors"])
+        .await;
+    load.abort();
+}
+
+/// Kills it and starts it three times, and kills it for good.
+pub(super) async fn start_over(
+    prometheus: &Prometheus,
+    name: &str,
+    mut collector: Collector,
+    others: &[(&str, SocketAddr)],
+) {
+    for times in 1..=3 {
+        collector = Collector::start_in(collector.kill().await).await;
+        prometheus.scrape(&[others, &[(name, collector.admin)]].concat());
+        let query =
+            format!("changes(process_start_time_seconds{{instance=\"{name}\"}}[15m]) >= {times}");
+        until(async || !prometheus.query(&query).await.is_empty()).await;
+    }
+    collector.kill().await;
+}
+
+/// Stops it, damages a record that waits in its spool, takes a table away from a job, and starts it again.
+pub(super) async fn damage(collector: Collector) -> Collector {
+    let away = "alter table avtryck.rejected_hit rename to rejected_hit_away";
+    collector
+        .database()
+        .await
+        .batch_execute(away)
+        .await
+        .unwrap();
+    let (_, dir, _) = collector.stop().await;
+    let mut hit = Hit::new(clock::now(), Kind::Event, "open");
+    hit.permit = Permit::MEASURE;
+    hit.event_name = "to be damaged".into();
+    spool(dir.path(), vec![encoded(&hit); 2]).await;
+    let folder = std::fs::read_dir(dir.path().join("spool")).unwrap();
+    let last = folder
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "chunk")
+        })
+        .max()
+        .unwrap();
+    let mut bytes = std::fs::read(&last).unwrap();
+    let text = b"to be damaged";
+    let at = bytes
+        .windows(text.len())
+        .position(|window| window == text)
+        .unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(last, bytes).unwrap();
+    Collector::start_in(dir).await
+}
