@@ -32,7 +32,12 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Collect: answer hits, keep them, load them into Postgres.
-    Serve,
+    Serve {
+        /// Take over from the process that serves from the same spool, if there is one: no connection is refused, and
+        /// that process ends.
+        #[arg(long)]
+        take_over: bool,
+    },
     /// Bring the database's schema up to date, and end.
     Migrate,
     /// Say whether the configuration is right, and what it comes to.
@@ -131,7 +136,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     match &arguments.command {
-        Command::Serve => avtryck::serve::serve(config)?,
+        Command::Serve { take_over } => avtryck::serve::serve(config, *take_over)?,
         Command::Migrate => avtryck::serve::migrate(&config)?,
         Command::CheckConfig => print(config.in_force.trim_end()),
         Command::Keys(KeysCommand::New) => print(&avtryck::serve::new_key(&config.cookie.keys)?),

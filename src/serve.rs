@@ -1,8 +1,11 @@
 //! Puts the parts together, in the order that keeps the promise: the spool first, so that whatever
 //! is answered is safe; the edge next, which needs nothing else; Postgres last and behind the edge's
-//! back. The stop goes the other way: edge, spool, loader, Postgres.
+//! back. The stop goes the other way: edge, spool, loader, Postgres. Instead of stopping it may hand over
+//! to another process (`handover`), which needs the spool alone: what the loader has in hand is dropped.
 
 mod answer;
+mod handover;
+mod spools;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -26,30 +29,26 @@ use crate::config::Config;
 use crate::enrich::{self, Sources, Tables};
 use crate::http::admin::{self, Status};
 use crate::http::board::{self, Board};
-use crate::http::{self, Edge, Listener, Spools};
+use crate::http::{self, Course, Edge, Listener, Spools};
 use crate::inquiry;
 use crate::jobs;
 use crate::loader::{Instructions, Loader, Progress};
 use crate::metrics::Metrics;
 use crate::postgres::Database;
-use crate::spool::{self, RealDisk, Spool};
 use crate::visitor::Keyring;
+use handover::{Door, Role, Sockets, Successor};
 
 /// What loading may take at the stop; what is left waits in the spool.
 const LAST_BATCH_TIME_MAX: Duration = Duration::from_secs(3);
 /// How often jobs are looked at.
 const WORK_PERIOD: Duration = Duration::from_secs(5);
-/// The folder in `spool.dir` of the spool of instructions, and its size: an instruction takes some 50
-/// bytes, so while Postgres is away 300,000 visitors may withdraw.
-const INSTRUCTION_DIR: &str = "instruction";
-const INSTRUCTION_CHUNK_BYTES: u64 = 1 << 20;
-const INSTRUCTION_BYTES_MAX: u64 = 16 << 20;
 
-/// Collects until SIGTERM or SIGINT.
+/// Collects until SIGTERM or SIGINT, or until another process takes over; with `take_over`, from the one that
+/// serves now.
 ///
 /// # Errors
 /// Where the spool, a listener or a thread cannot be set up.
-pub fn serve(config: Config) -> anyhow::Result<()> {
+pub fn serve(config: Config, take_over: bool) -> anyhow::Result<()> {
     let in_force = config.in_one_line();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -57,7 +56,12 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
         "starting"
     );
     let metrics = Arc::new(Metrics::new().context("registering metrics")?);
-    let spools = open_spools(&config, &metrics)?;
+    let sockets = if take_over {
+        handover::take_over(&config.spool.dir).context("taking over")?
+    } else {
+        Sockets::default()
+    };
+    let spools = spools::open(&config, &metrics)?;
     let keyring = keyring(&config)?;
     let click_keyring = click_keyring(&config)?;
     let database = Arc::new(Database::new(&config.database)?);
@@ -69,7 +73,14 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
     let local = tokio::task::LocalSet::new();
     let result = local.block_on(
         &runtime,
-        run(config, metrics, spools, (keyring, click_keyring), database),
+        run(
+            config,
+            metrics,
+            spools,
+            (keyring, click_keyring),
+            database,
+            sockets,
+        ),
     );
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -97,12 +108,14 @@ async fn run(
     spools: Spools,
     (keyring, click_keyring): (Keyring, click::Keyring),
     database: Arc<Database>,
+    mut sockets: Sockets,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let listener = bind(&config)?;
-    let admin = TcpListener::bind(config.admin.listen)
-        .await
-        .with_context(|| format!("admin.listen: cannot listen on {}", config.admin.listen))?;
+    let listener = bind(&config, &mut sockets)?;
+    let admin = bind_admin(&config, &mut sockets)?;
+    sockets = duplicates(&listener, &admin)?;
+    let admin = TcpListener::from_std(admin)?;
+    let door = Door::open(&config.spool.dir);
     let addresses = (listener.address, admin.local_addr()?);
     let progress = Arc::new(Progress::default());
     let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
@@ -137,7 +150,7 @@ async fn run(
     });
 
     let (live, board) = live_view(&config, &tables);
-    let (drain, draining) = watch::channel(false);
+    let (drain, draining) = watch::channel(Course::Open);
     let (inquirer, inquiries) = inquiry::queue();
     let edge = Arc::new(Edge::new(
         config,
@@ -149,11 +162,11 @@ async fn run(
         inquirer,
     ));
     let threads = start_edge(&edge, &spools, listener, &draining)?;
-    tokio::task::spawn_local(admin::serve(admin, status, board));
+    let admin = tokio::task::spawn_local(admin::serve(admin, status, board));
     tell(addresses, database.psql().is_some());
 
     let (stop, stopping) = watch::channel(false);
-    tokio::task::spawn_local(instructions.run(stopping.clone()));
+    let instructing = tokio::task::spawn_local(instructions.run(stopping.clone()));
     let loading = tokio::task::spawn_local({
         let (tables, metrics, sources) =
             (Arc::clone(&tables), Arc::clone(&metrics), sources.clone());
@@ -165,21 +178,31 @@ async fn run(
     tokio::task::spawn_local(work(Arc::clone(&database), jobs, Arc::clone(&metrics)));
     tokio::task::spawn_local(answer::run(Arc::clone(&database), inquiries));
 
-    while let Event::Reload = signals.next().await {
-        reload(&tables, sources.clone(), &metrics).await;
+    let again = async || reload(&tables, sources.clone(), &metrics).await;
+    let successor = until_end(&mut signals, &door, &sockets, &drain, again).await;
+    // Where nobody else has them, their closing tells clients to go elsewhere.
+    drop(sockets);
+    if successor.is_some() {
+        admin.abort();
+        drain.send_replace(Course::HandedOver);
+    } else {
+        tracing::info!("stopping: requests in flight are answered");
+        drain.send_replace(Course::Stopping);
     }
-    tracing::info!("stopping: requests in flight are answered");
-    drain.send_replace(true);
     tokio::task::spawn_blocking(move || join(threads))
         .await
         .context("waiting for the edge")?;
-    tokio::task::spawn_blocking(move || {
-        spools.hits.close();
-        spools.instructions.close();
-    })
-    .await
-    .context("closing the spools")?;
+    close(spools.clone()).await?;
+    if let Some(successor) = successor {
+        return handover::finish(successor, &spools, [loading, instructing]).await;
+    }
     stop.send_replace(true);
+    stop_loading(loading, &database).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn stop_loading(loading: tokio::task::JoinHandle<()>, database: &Database) {
     if tokio::time::timeout(LAST_BATCH_TIME_MAX, loading)
         .await
         .is_err()
@@ -187,8 +210,39 @@ async fn run(
         tracing::warn!("the last batch was not loaded in time; it waits in the spool");
     }
     database.stop().await;
-    tracing::info!("stopped");
-    Ok(())
+}
+
+/// Serves until it is to stop, or until another process waits to go on.
+async fn until_end(
+    signals: &mut Signals,
+    door: &Door,
+    sockets: &Sockets,
+    drain: &watch::Sender<Course>,
+    reload: impl AsyncFn(),
+) -> Option<Successor> {
+    loop {
+        tokio::select! {
+            event = signals.next() => match event {
+                Event::Reload => reload().await,
+                Event::Stop => return None,
+            },
+            successor = door.next() => {
+                if handover::leave(&successor, sockets, drain, signals).await {
+                    return Some(successor);
+                }
+            }
+        }
+    }
+}
+
+async fn close(spools: Spools) -> anyhow::Result<()> {
+    let close = move || {
+        spools.hits.close();
+        spools.instructions.close();
+    };
+    tokio::task::spawn_blocking(close)
+        .await
+        .context("closing the spools")
 }
 
 /// Says where it listens.
@@ -201,76 +255,37 @@ fn tell((http, admin): (SocketAddr, SocketAddr), has_demo: bool) {
     }
 }
 
-fn bind(config: &Config) -> anyhow::Result<Listener> {
+fn bind(config: &Config, sockets: &mut Sockets) -> anyhow::Result<Listener> {
     let http = &config.http;
     Listener::bind(
         http.listen,
         http.thread_count(),
         http.connections_max,
         http.connections_per_address_max,
+        sockets.take(Role::Http, http.listen),
     )
     .with_context(|| format!("http.listen: cannot listen on {}", http.listen))
 }
 
-fn open_spools(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Spools> {
-    metrics.spool_bytes_max.set(gauged(config.spool.bytes_max));
-    let hits = spool::Settings {
-        dir: config.spool.dir.clone(),
-        ack: config.spool.ack,
-        bytes_max: config.spool.bytes_max,
-        chunk_bytes: config.spool.chunk_bytes,
-        keep: config.spool.keep,
+/// What is given to the process that takes over, some day.
+fn duplicates(listener: &Listener, admin: &std::net::TcpListener) -> io::Result<Sockets> {
+    let mut sockets = Sockets::default();
+    sockets.add(Role::Http, listener.duplicates()?);
+    sockets.add(Role::Admin, [admin.try_clone()?]);
+    Ok(sockets)
+}
+
+fn bind_admin(config: &Config, sockets: &mut Sockets) -> anyhow::Result<std::net::TcpListener> {
+    let address = config.admin.listen;
+    let bind = || {
+        let socket = std::net::TcpListener::bind(address)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
     };
-    // What a visitor asks for is worth a sync whatever hits are worth.
-    let instructions = spool::Settings {
-        dir: config.spool.dir.join(INSTRUCTION_DIR),
-        ack: spool::Ack::Disk,
-        bytes_max: INSTRUCTION_BYTES_MAX,
-        chunk_bytes: INSTRUCTION_CHUNK_BYTES,
-        keep: config.spool.keep,
-    };
-    let hits = open_spool(hits, SpoolMetrics(Arc::clone(metrics)))?;
-    let instructions = open_spool(instructions, InstructionMetrics(Arc::clone(metrics)))?;
-    Ok(Spools { hits, instructions })
-}
-
-fn open_spool(settings: spool::Settings, observer: impl spool::Observer) -> anyhow::Result<Spool> {
-    let dir = settings.dir.clone();
-    let spool = Spool::open(settings, Arc::new(RealDisk), Box::new(observer))?;
-    let torn_bytes = spool.torn_bytes();
-    if torn_bytes > 0 {
-        tracing::warn!(
-            torn_bytes,
-            "a write that was not finished was cut off the spool in {}",
-            dir.display()
-        );
-    }
-    Ok(spool)
-}
-
-struct SpoolMetrics(Arc<Metrics>);
-
-impl spool::Observer for SpoolMetrics {
-    fn committed(&self, records: u64, append_wait: Duration, sync: Duration) {
-        self.0.spool_commit(records, append_wait, sync);
-    }
-
-    fn failed(&self, _: &io::Error) {
-        self.0.spool_io_errors.inc();
-    }
-}
-
-/// The few instructions would blur what is told of hits.
-struct InstructionMetrics(Arc<Metrics>);
-
-impl spool::Observer for InstructionMetrics {
-    fn committed(&self, records: u64, _: Duration, _: Duration) {
-        self.0.instructions.inc_by(records);
-    }
-
-    fn failed(&self, _: &io::Error) {
-        self.0.spool_io_errors.inc();
-    }
+    let handed_over = sockets.take(Role::Admin, address).pop();
+    handed_over
+        .map_or_else(bind, io::Result::Ok)
+        .with_context(|| format!("admin.listen: cannot listen on {address}"))
 }
 
 /// The keys of the visitor cookie: the configured ones, else one of our own beside the spool.
@@ -511,6 +526,13 @@ impl Signals {
             _ = self.terminate.recv() => Event::Stop,
             _ = self.interrupt.recv() => Event::Stop,
             _ = self.hangup.recv() => Event::Reload,
+        }
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 }

@@ -38,6 +38,8 @@ pub struct Plan {
     pub connections: usize,
     /// Requests a second over all connections; as fast as replies come where there is none.
     pub rate: Option<f64>,
+    /// Each request over a connection of its own.
+    pub fresh: bool,
     /// Bytes that each page's URL is longer, up to 2,000, to fill a spool with fewer hits.
     pub padding: usize,
 }
@@ -51,6 +53,8 @@ pub struct Outcome {
     pub refused: std::collections::BTreeMap<u16, u64>,
     /// Requests without a whole reply.
     pub broken: u64,
+    /// Connections that were not taken.
+    pub unconnected: u64,
     /// From the moment that a request was due to the end of its reply, in microseconds. Where the rate
     /// is given a request is due on schedule, even if the one before it is not answered yet.
     pub latency: Histogram<u64>,
@@ -66,6 +70,7 @@ impl Outcome {
             acknowledged: Vec::new(),
             refused: std::collections::BTreeMap::new(),
             broken: 0,
+            unconnected: 0,
             latency,
             took: Duration::ZERO,
         }
@@ -77,6 +82,7 @@ impl Outcome {
             *self.refused.entry(status).or_default() += number;
         }
         self.broken += other.broken;
+        self.unconnected += other.unconnected;
         self.latency
             .add(other.latency)
             .expect("both have the same bounds");
@@ -121,6 +127,7 @@ async fn one_connection(
             None => match TcpStream::connect(plan.address).await {
                 Ok(stream) => stream,
                 Err(_) => {
+                    outcome.unconnected += 1;
                     tokio::time::sleep(RECONNECT_PAUSE).await;
                     continue;
                 }
@@ -138,7 +145,7 @@ async fn one_connection(
                 } else {
                     *outcome.refused.entry(reply.status).or_default() += 1;
                 }
-                if !reply.closes {
+                if !reply.closes && !plan.fresh {
                     connection = Some(stream);
                 }
             }

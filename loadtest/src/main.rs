@@ -33,6 +33,9 @@ struct Arguments {
     /// How long.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Each request over a connection of its own.
+    #[arg(long)]
+    fresh: bool,
     /// Where to write the names of the acknowledged hits, a line each.
     #[arg(long)]
     acknowledged: Option<PathBuf>,
@@ -46,6 +49,7 @@ fn main() -> std::io::Result<()> {
         prefix: arguments.prefix.clone(),
         connections: arguments.connections,
         rate: arguments.rate.filter(|rate| *rate > 0.0),
+        fresh: arguments.fresh,
         padding: arguments.padding,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -28,7 +28,6 @@ use super::reply::ReplyBody;
 use super::stream::Stream;
 use super::timer::Wheel;
 use super::{Edge, Peer, Spools, Worker, router};
-use crate::clock;
 use crate::metrics::Reason;
 use crate::spool::Spool;
 
@@ -39,9 +38,25 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(4);
 /// How long after that a connection without a request stays open: a request that its client has sent by
 /// then is answered, with the word that it was the last.
 const DRAIN_IDLE_TIME: Duration = Duration::from_secs(1);
+/// The same where another process goes on: whoever connects meanwhile waits for it.
+const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(1);
+const HAND_OVER_IDLE_TIME: Duration = Duration::from_millis(250);
 
-/// Tells the edge threads to stop, once it holds true.
-pub type Drain = watch::Receiver<bool>;
+/// What the edge threads are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// Serve.
+    Open,
+    /// Serve, but let each reply end its connection: another process is about to go on.
+    Leaving,
+    /// Stop. The other process has the listening sockets, and takes who connects from now on.
+    HandedOver,
+    /// Stop. Who has connected already is served.
+    Stopping,
+}
+
+/// Tells the edge threads their course.
+pub type Drain = watch::Receiver<Course>;
 
 /// The listening sockets, one for each edge thread, and the limits that they share.
 pub struct Listener {
@@ -53,7 +68,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds a socket for each of `threads`.
+    /// Binds a socket for each of `threads`, beside those that another process handed over. Each of those gets a
+    /// thread, were it one too many: connections wait in it.
     ///
     /// # Errors
     /// Where the address cannot be bound.
@@ -62,10 +78,18 @@ impl Listener {
         threads: usize,
         connections_max: usize,
         per_address_max: usize,
+        handed_over: Vec<std::net::TcpListener>,
     ) -> io::Result<Listener> {
-        let first = bind(address)?;
-        let address = first.local_addr()?;
-        let mut sockets = vec![first];
+        let mut sockets = handed_over;
+        let address = match sockets.first() {
+            Some(first) => first.local_addr()?,
+            None => {
+                let first = bind(address)?;
+                let address = first.local_addr()?;
+                sockets.push(first);
+                address
+            }
+        };
         while sockets.len() < threads {
             sockets.push(bind(address)?);
         }
@@ -83,6 +107,15 @@ impl Listener {
     #[must_use]
     pub fn limits(&self) -> Arc<Limits> {
         Arc::clone(&self.limits)
+    }
+
+    /// The sockets once more, to hand over. While one of them is open connections are taken into its queue.
+    ///
+    /// # Errors
+    /// Where there are too many open files.
+    pub fn duplicates(&self) -> io::Result<Vec<std::net::TcpListener>> {
+        let sockets = self.sockets.iter();
+        sockets.map(std::net::TcpListener::try_clone).collect()
     }
 }
 
@@ -121,7 +154,7 @@ pub fn run(
         let [appender, instructions] = [&spools.hits, &spools.instructions].map(Spool::appender);
         let delivering =
             [&appender, &instructions].map(|appender| tokio::task::spawn_local(appender.deliver()));
-        let thread = Thread {
+        let mut thread = Thread {
             worker: Rc::new(Worker {
                 edge,
                 appender,
@@ -130,13 +163,14 @@ pub fn run(
             wheel: Wheel::new(),
             limits,
             draining: Rc::default(),
+            left: None,
             open: Rc::new(Cell::new(0)),
             closed: Rc::new(Notify::new()),
         };
         let turn = tokio::task::spawn_local(thread.wheel.clone().turn());
         let listener = TcpListener::from_std(socket)?;
-        thread.accept(listener, drain).await;
-        thread.drain().await;
+        let end = thread.accept(listener, drain).await;
+        thread.drain(end).await;
         turn.abort();
         delivering.iter().for_each(tokio::task::JoinHandle::abort);
         Ok(())
@@ -148,12 +182,15 @@ struct Thread {
     wheel: Wheel,
     limits: Arc<Limits>,
     draining: Rc<Draining>,
+    /// What those hear that connected before the course last changed.
+    left: Option<Rc<Draining>>,
     open: Rc<Cell<usize>>,
     closed: Rc<Notify>,
 }
 
 impl Thread {
-    async fn accept(&self, listener: TcpListener, mut drain: Drain) {
+    /// Takes connections until the course is to stop; says how.
+    async fn accept(&mut self, listener: TcpListener, mut drain: Drain) -> Course {
         let mut fails = false;
         loop {
             let all = Arc::clone(&self.limits.all);
@@ -176,13 +213,17 @@ impl Thread {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                _ = drain.wait_for(|stop| *stop) => break,
+                course = next(&mut drain) => match course {
+                    Course::Open | Course::Leaving => self.change_to(course),
+                    Course::HandedOver => return course,
+                    Course::Stopping => break,
+                },
             }
         }
         // Who has connected already is served: closing the listener would reset them.
         // Asked of the system itself: the runtime may not have heard of the last ones yet.
         let Ok(listener) = listener.into_std() else {
-            return;
+            return Course::Stopping;
         };
         while let Ok((stream, address)) = listener.accept() {
             if let Ok(permit) = Arc::clone(&self.limits.all).try_acquire_owned()
@@ -191,6 +232,19 @@ impl Thread {
             {
                 self.open(stream, address, permit);
             }
+        }
+        Course::Stopping
+    }
+
+    /// From now on connections are told another thing than those that are open.
+    fn change_to(&mut self, course: Course) {
+        let is_leaving = course == Course::Leaving;
+        let next = Rc::new(Draining::default());
+        next.replies_close.set(is_leaving);
+        self.draining.replies_close.set(is_leaving);
+        let left = std::mem::replace(&mut self.draining, next);
+        if let Some(before) = self.left.replace(left) {
+            before.close_idle_ones();
         }
     }
 
@@ -235,23 +289,33 @@ impl Thread {
         });
     }
 
-    async fn drain(&self) {
+    async fn drain(&self, end: Course) {
+        let (idle_time, time_max) = if end == Course::HandedOver {
+            (HAND_OVER_IDLE_TIME, HAND_OVER_TIME_MAX)
+        } else {
+            (DRAIN_IDLE_TIME, DRAIN_TIME_MAX)
+        };
         self.draining.replies_close.set(true);
-        let started = clock::monotonic();
-        let idle = async {
+        if let Some(left) = &self.left {
+            left.close_idle_ones();
+        }
+        let all_closed = async {
             while self.open.get() > 0 {
-                // Asked again each time: a connection that was just accepted did not hear it yet.
-                if started.elapsed() >= DRAIN_IDLE_TIME {
-                    self.draining.idle_ones_close.notify_waiters();
-                }
-                let again = tokio::time::sleep(ACCEPT_PAUSE);
-                tokio::select! {
-                    () = self.closed.notified() => {}
-                    () = again => {}
-                }
+                self.closed.notified().await;
             }
         };
-        if tokio::time::timeout(DRAIN_TIME_MAX, idle).await.is_err() {
+        let idle_ones_close = async {
+            tokio::time::sleep(idle_time).await;
+            self.draining.close_idle_ones();
+            std::future::pending::<()>().await;
+        };
+        let ended = async {
+            tokio::select! {
+                () = all_closed => {}
+                () = idle_ones_close => {}
+            }
+        };
+        if tokio::time::timeout(time_max, ended).await.is_err() {
             tracing::warn!(
                 connections = self.open.get(),
                 "connections cut off at the stop"
@@ -260,13 +324,35 @@ impl Thread {
     }
 }
 
+/// The next course; where nobody is left to tell one, to stop.
+async fn next(drain: &mut Drain) -> Course {
+    match drain.changed().await {
+        Ok(()) => *drain.borrow_and_update(),
+        Err(_) => Course::Stopping,
+    }
+}
+
 /// What connections hear of the stop.
 #[derive(Default)]
 struct Draining {
     /// Each reply is the last one of its connection.
     replies_close: Cell<bool>,
-    /// Connections without a request are closed.
-    idle_ones_close: Notify,
+    idle_ones_close: Cell<bool>,
+    told: Notify,
+}
+
+impl Draining {
+    fn close_idle_ones(&self) {
+        self.idle_ones_close.set(true);
+        self.told.notify_waiters();
+    }
+
+    /// When connections without a request are closed.
+    async fn idle_ones_close(&self) {
+        while !self.idle_ones_close.get() {
+            self.told.notified().await;
+        }
+    }
 }
 
 struct Connection {
@@ -299,7 +385,7 @@ impl Connection {
             let head = tokio::select! {
                 biased;
                 head = stream.read_head(HEADER_BYTES_MAX) => head,
-                () = self.draining.idle_ones_close.notified() => return,
+                () = self.draining.idle_ones_close() => return,
                 () = self.wheel.sleep(HEADER_TIME_MAX) => return,
             };
             if !head.is_ok_and(|is_any| is_any) {
@@ -371,7 +457,7 @@ impl Connection {
     async fn ends(&self, worn: &Notify) {
         tokio::select! {
             biased;
-            () = self.draining.idle_ones_close.notified() => {}
+            () = self.draining.idle_ones_close() => {}
             () = worn.notified() => {}
             () = self.wheel.sleep(CONNECTION_TIME_MAX) => {}
         }

@@ -32,7 +32,7 @@ mod timer;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-pub use listener::{Drain, Listener, run};
+pub use listener::{Course, Drain, Listener, run};
 pub use live::{Live, Sample};
 pub use refusal::Refusal;
 

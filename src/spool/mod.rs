@@ -226,7 +226,7 @@ struct Shared {
     failing: AtomicBool,
     /// The highest chunk number ever tried.
     highest: AtomicU64,
-    _lock: Box<dyn Send + Sync>,
+    lock: Mutex<Option<Box<dyn Send + Sync>>>,
 }
 
 impl Shared {
@@ -335,7 +335,7 @@ impl Spool {
             full: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             highest: AtomicU64::new(highest),
-            _lock: guard,
+            lock: Mutex::new(Some(guard)),
         });
         let writer = write::start(Arc::clone(&shared), recovered.records).map_err(at(dir))?;
         Ok(Spool {
@@ -468,5 +468,10 @@ impl Spool {
         if writer.is_some_and(|writer| writer.join().is_err()) {
             tracing::error!("the spool's writer panicked");
         }
+    }
+
+    /// Lets another process open it. It has to be closed, and nothing may release chunks of it any more.
+    pub fn let_go(&self) {
+        *lock(&self.shared.lock) = None;
     }
 }

@@ -38,7 +38,7 @@ impl Random {
 }
 
 /// A configuration with a port that stays the same over restarts, and replacements.
-fn fixed(dir: &Path, replacements: &[(&str, &str)]) -> SocketAddr {
+pub(crate) fn fixed(dir: &Path, replacements: &[(&str, &str)]) -> SocketAddr {
     let address = std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .unwrap();
@@ -53,29 +53,33 @@ fn fixed(dir: &Path, replacements: &[(&str, &str)]) -> SocketAddr {
 }
 
 /// Load that runs until it is stopped.
-struct Load {
+pub(crate) struct Load {
     stop: watch::Sender<bool>,
     sending: JoinHandle<Outcome>,
 }
 
 impl Load {
     fn start(address: SocketAddr, connections: usize, rate: Option<f64>, padding: usize) -> Load {
-        let (stop, stopped) = watch::channel(false);
-        let plan = Plan {
+        Load::of(Plan {
             address,
             site: "open".to_owned(),
             prefix: "hit".to_owned(),
             connections,
             rate,
+            fresh: false,
             padding,
-        };
+        })
+    }
+
+    pub(crate) fn of(plan: Plan) -> Load {
+        let (stop, stopped) = watch::channel(false);
         Load {
             stop,
             sending: tokio::spawn(loadtest::send(plan, stopped)),
         }
     }
 
-    async fn stop(self) -> Outcome {
+    pub(crate) async fn stop(self) -> Outcome {
         self.stop.send_replace(true);
         self.sending.await.unwrap()
     }
@@ -83,16 +87,25 @@ impl Load {
 
 /// Waits until all that was recorded is loaded, then looks for each acknowledged hit.
 async fn check(client: &tokio_postgres::Client, outcome: &Outcome, patience: Duration) {
+    check_names(client, "hit", outcome, patience).await;
+}
+
+/// The same for hits with another prefix.
+pub(crate) async fn check_names(
+    client: &tokio_postgres::Client,
+    prefix: &str,
+    outcome: &Outcome,
+    patience: Duration,
+) {
+    let sql = format!(
+        "select substr(event_name, {})::bigint from avtryck.hit where event_name like '{prefix}-%'",
+        prefix.len() + 2
+    );
     let started = Instant::now();
     let mut rows: HashMap<u64, u64> = HashMap::new();
     loop {
         rows.clear();
-        let names = client
-            .query(
-                "select substr(event_name, 5)::bigint from avtryck.hit where event_name like 'hit-%'",
-                &[],
-            )
-            .await;
+        let names = client.query(&sql, &[]).await;
         // The schema may be to come yet.
         for name in names.unwrap_or_default() {
             *rows.entry(name.get::<_, i64>(0) as u64).or_default() += 1;
@@ -125,7 +138,7 @@ fn kill(pid: u32) {
 }
 
 /// The main process of the embedded Postgres, if it runs, or one of its children.
-fn postgres_pid(dir: &Path, child: Option<u64>) -> Option<u32> {
+pub(crate) fn postgres_pid(dir: &Path, child: Option<u64>) -> Option<u32> {
     let file = dir.join("postgres/cluster/postmaster.pid");
     let text = std::fs::read_to_string(file).ok()?;
     let main = text.lines().next()?.parse().ok()?;

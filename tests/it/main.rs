@@ -35,3 +35,4 @@ mod support;
     reason = "a package of its own, which the fuzzer links"
 )]
 mod targets;
+mod upgrade;

@@ -18,13 +18,16 @@ fn the_systemd_unit_is_sound_and_leaves_little_exposed() {
         eprintln!("skipped: the systemd unit is not checked (systemd-analyze is not installed)");
         return;
     }
-    let unit = std::fs::read_to_string(root().join("ops/systemd/avtryck.service")).unwrap();
-    let installed = "ExecStart=/usr/local/bin/avtryck serve";
+    let unit = std::fs::read_to_string(root().join("ops/systemd/avtryck@.service")).unwrap();
+    let installed = "ExecStart=/usr/local/bin/avtryck serve --take-over";
     assert!(unit.contains(installed));
     let dir = tempdir();
-    let path = dir.path().join("avtryck.service");
+    let path = dir.path().join("avtryck@a.service");
     // Only a program that is there counts as sound.
-    let here = format!("ExecStart={} serve", env!("CARGO_BIN_EXE_avtryck"));
+    let here = format!(
+        "ExecStart={} serve --take-over",
+        env!("CARGO_BIN_EXE_avtryck")
+    );
     std::fs::write(&path, unit.replace(installed, &here)).unwrap();
     let analyze = |arguments: &[&str]| {
         let output = Command::new("systemd-analyze")

@@ -202,6 +202,16 @@ impl Collector {
         (status, self.dir, log)
     }
 
+    /// Starts another that takes over from it, and says how it ended.
+    pub(crate) async fn hand_over(mut self) -> (Collector, ExitStatus, String) {
+        let next = Collector::start_by(command(&["serve", "--take-over"]), self.dir).await;
+        let status = tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .unwrap()
+            .unwrap();
+        (next, status, self.log.await.unwrap())
+    }
+
     /// Kills it without a warning. Its Postgres stays, as after a crash.
     pub(crate) async fn kill(mut self) -> tempfile::TempDir {
         self.child.kill().await.unwrap();

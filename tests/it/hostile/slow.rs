@@ -150,6 +150,7 @@ impl Honest {
             prefix: "honest".to_owned(),
             connections: 16,
             rate: Some(HONEST_RATE),
+            fresh: false,
             padding: 0,
         };
         let sending = std::thread::spawn(move || {

@@ -1,0 +1,80 @@
+//! The two spools of a collector, hits and instructions, and what metrics hear of each.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::http::Spools;
+use crate::metrics::Metrics;
+use crate::spool::{self, RealDisk, Spool};
+
+/// The folder in `spool.dir` of the spool of instructions, and its size: an instruction takes some 50
+/// bytes, so while Postgres is away 300,000 visitors may withdraw.
+const INSTRUCTION_DIR: &str = "instruction";
+const INSTRUCTION_CHUNK_BYTES: u64 = 1 << 20;
+const INSTRUCTION_BYTES_MAX: u64 = 16 << 20;
+
+/// Opens both, each for this process alone.
+pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Spools> {
+    metrics
+        .spool_bytes_max
+        .set(super::gauged(config.spool.bytes_max));
+    let hits = spool::Settings {
+        dir: config.spool.dir.clone(),
+        ack: config.spool.ack,
+        bytes_max: config.spool.bytes_max,
+        chunk_bytes: config.spool.chunk_bytes,
+        keep: config.spool.keep,
+    };
+    // What a visitor asks for is worth a sync whatever hits are worth.
+    let instructions = spool::Settings {
+        dir: config.spool.dir.join(INSTRUCTION_DIR),
+        ack: spool::Ack::Disk,
+        bytes_max: INSTRUCTION_BYTES_MAX,
+        chunk_bytes: INSTRUCTION_CHUNK_BYTES,
+        keep: config.spool.keep,
+    };
+    let hits = open_one(hits, SpoolMetrics(Arc::clone(metrics)))?;
+    let instructions = open_one(instructions, InstructionMetrics(Arc::clone(metrics)))?;
+    Ok(Spools { hits, instructions })
+}
+
+fn open_one(settings: spool::Settings, observer: impl spool::Observer) -> anyhow::Result<Spool> {
+    let dir = settings.dir.clone();
+    let spool = Spool::open(settings, Arc::new(RealDisk), Box::new(observer))?;
+    let torn_bytes = spool.torn_bytes();
+    if torn_bytes > 0 {
+        tracing::warn!(
+            torn_bytes,
+            "a write that was not finished was cut off the spool in {}",
+            dir.display()
+        );
+    }
+    Ok(spool)
+}
+
+struct SpoolMetrics(Arc<Metrics>);
+
+impl spool::Observer for SpoolMetrics {
+    fn committed(&self, records: u64, append_wait: Duration, sync: Duration) {
+        self.0.spool_commit(records, append_wait, sync);
+    }
+
+    fn failed(&self, _: &io::Error) {
+        self.0.spool_io_errors.inc();
+    }
+}
+
+/// The few instructions would blur what is told of hits.
+struct InstructionMetrics(Arc<Metrics>);
+
+impl spool::Observer for InstructionMetrics {
+    fn committed(&self, records: u64, _: Duration, _: Duration) {
+        self.0.instructions.inc_by(records);
+    }
+
+    fn failed(&self, _: &io::Error) {
+        self.0.spool_io_errors.inc();
+    }
+}
