@@ -101,7 +101,7 @@ impl Metrics {
         build_info.set(1);
         let endpoints = Endpoint::ALL.map(|(_, name)| name);
         let [dimension_hits, dimension_misses] = r.counters(
-            "avtryck_dimension_cache_total",
+            "avtryck_loader_dimension_lookups_total",
             "Dimension keys that the loader looked up in its cache.",
             ("result", ["hit", "miss"]),
         )?;

@@ -43,7 +43,17 @@ fn docs() -> String {
                 .expect("a string takes all");
         }
     }
-    page + "\n## Values of labels\n\n" + &values
+    let buckets = |buckets: &[f64]| {
+        let shown: Vec<String> = buckets.iter().map(ToString::to_string).collect();
+        shown.join(", ")
+    };
+    page + "\n## Values of labels\n\n"
+        + &values
+        + &format!(
+            "- `le` of what ends in `_seconds`: {}; of what ends in `_records` or `_rows`: {}.\n",
+            buckets(&SECONDS),
+            buckets(&RECORDS),
+        )
 }
 
 /// The labels of a metric with their values, in their order.

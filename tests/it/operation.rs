@@ -33,7 +33,7 @@ async fn the_admin_listener_tells_health_readiness_and_metrics_and_the_public_on
         "avtryck_loader_rows_total 1",
         "avtryck_loader_rejected_total{by=\"postgres\"} 0",
         "avtryck_enrich_misses_total{table=\"place\"} 0",
-        "avtryck_dimension_cache_total{result=\"miss\"}",
+        "avtryck_loader_dimension_lookups_total{result=\"miss\"}",
         "avtryck_postgres_connects_total ",
         "avtryck_build_info{version=",
         "avtryck_hits_total{consent_source=\"default\",outcome=\"visitor\"} 1",

@@ -105,7 +105,7 @@ async fn every_panel_has_data_and_every_alert_fires_once_its_fault_is_there() {
     let lost = send(away.http, vec![pixel("open")]);
     slow_down_and_fail_the_disk(&prometheus, &slow).await;
     send_what_is_refused(&well).await;
-    let crowd = crowd(&well).await;
+    let crowd = crowd(&well);
     prometheus.until_fires("well", &FROM_OUTSIDE).await;
     drop(crowd);
     prometheus.until_fires("away", &OF_AN_OUTAGE).await;

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use avtryck::clock::{self, UnixMicros};
 use avtryck::hit::{Hit, Kind, Permit};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::server::Prometheus;
 use crate::loading::{encoded, spool};
@@ -174,12 +175,17 @@ pub(super) async fn send_what_is_refused(collector: &Collector) {
 }
 
 /// Connections that do nothing, nearly as many as there may be.
-pub(super) async fn crowd(collector: &Collector) -> Vec<TcpStream> {
-    let mut open = Vec::new();
-    while open.len() < CONNECTIONS_MAX - 2 {
-        open.push(TcpStream::connect(collector.http).await.unwrap());
+pub(super) fn crowd(collector: &Collector) -> JoinSet<()> {
+    let crowd = 0..CONNECTIONS_MAX - 2;
+    crowd.map(|_| stay(collector.http)).collect()
+}
+
+/// Comes back whenever it is shown the door.
+async fn stay(address: SocketAddr) {
+    loop {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        drop(stream.read_to_end(&mut Vec::new()).await);
     }
-    open
 }
 
 /// Withdraws a visitor, and fills the spool.
