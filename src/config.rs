@@ -6,6 +6,7 @@
 
 mod key;
 mod read;
+mod setting;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -23,7 +24,19 @@ use ipnet::IpNet;
 use crate::hit::Permit;
 use crate::request::{Fields, ForwardedHeader};
 use read::Reader;
+use setting::Kept;
+pub use setting::{Settings, Waiting};
 pub(crate) use value::duration;
+
+/// What stands above the keys in [`Config::example`].
+const EXAMPLE_HEAD: &str = "\
+# Every key of avtryck, with its default: `avtryck example-config` prints this file.
+#
+# Each key of a [section] also has an environment variable, which outweighs the file; the values of a
+# list are separated by commas there. `avtryck check-config` says whether a file is right, what is in
+# force and where each value is from. SIGHUP (`systemctl reload avtryck`) reads the file again, and what
+# it refers to; a file with a mistake in it changes nothing. What takes a restart says so.
+";
 
 /// All settings.
 #[derive(Clone, Debug)]
@@ -44,8 +57,8 @@ pub struct Config {
     pub click: Click,
     pub sites: Vec<Site>,
     pub partners: Vec<Partner>,
-    /// Every key as it is in force and where its value is from, as TOML and without secrets.
-    pub in_force: String,
+    /// Every key as it is in force and where its value is from.
+    pub in_force: Settings,
 }
 
 /// `[http]`: the public listener.
@@ -79,7 +92,7 @@ impl Http {
 }
 
 /// `[limit]`: how many hits one client may send, an IPv4 address or an IPv6 /64.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// In the long run; 0 is no limit. Default 100.
     pub hits_per_second: u64,
@@ -357,11 +370,7 @@ impl Config {
         path: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Config, ConfigErrors> {
-        let text = path.map(|path| {
-            std::fs::read_to_string(path)
-                .map_err(|error| format!("{}: cannot be read ({error})", path.display()))
-        });
-        Config::read(text.unwrap_or_else(|| Ok(String::new())), environment)
+        Config::read(text(path), environment, Kept::new())
     }
 
     /// Reads a configuration's text and the environment.
@@ -372,29 +381,42 @@ impl Config {
         text: &str,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Config, ConfigErrors> {
-        Config::read(Ok(text.to_owned()), environment)
+        Config::read(Ok(text.to_owned()), environment, Kept::new())
     }
 
-    /// What is in force, in one line and without secrets: `http.listen = "127.0.0.1:8080" (file), …`.
+    /// Reads file and environment again for a collector that runs with `self`: what it can take is taken,
+    /// the rest stays and is named.
+    ///
+    /// # Errors
+    /// All mistakes at once; then nothing is taken.
+    pub fn reload(
+        &self,
+        path: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)> + Clone,
+    ) -> Result<(Config, Vec<Waiting>), ConfigErrors> {
+        let text = text(path);
+        // What waits for the restart has to be right too, or the restart would fail.
+        let wanted = Config::read(text.clone(), environment.clone(), Kept::new())?;
+        let config = Config::read(text, environment, self.in_force.kept())?;
+        let waiting = self.in_force.waiting(&wanted.in_force);
+        Ok((config, waiting))
+    }
+
+    /// A configuration file with every key, its default and what it means.
     #[must_use]
-    pub fn in_one_line(&self) -> String {
-        let mut section = String::new();
-        let mut entries = Vec::new();
-        for line in self.in_force.lines() {
-            if let Some(name) = line.strip_prefix('[') {
-                section = name.replace(['[', ']'], "");
-            } else if let Some((entry, from)) = line.rsplit_once("  # ") {
-                entries.push(format!("{section}.{entry} ({from})"));
-            }
-        }
-        entries.join(", ")
+    pub fn example() -> String {
+        let tables = "[[site]]\nkey = \"shop\"\nhosts = [\"px.shop.example\"]\n[[partner]]\nkey = \"network\"\n";
+        let defaults =
+            Config::parse(tables, []).expect("defaults are right: a test reads them all");
+        format!("{EXAMPLE_HEAD}{}", defaults.in_force.example())
     }
 
     fn read(
         text: Result<String, String>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
+        kept: Kept,
     ) -> Result<Config, ConfigErrors> {
-        let mut reader = Reader::new(text, environment);
+        let mut reader = Reader::new(text, environment, kept);
         let mut config = Config {
             http: reader.section("http", key::http),
             limit: reader.section("limit", key::limit),
@@ -411,7 +433,7 @@ impl Config {
             click: reader.section("click", key::click),
             sites: reader.tables("site", key::site),
             partners: reader.tables("partner", key::partner),
-            in_force: String::new(),
+            in_force: Settings::default(),
         };
         if reader.file_was_read() {
             config.check(&mut reader);
@@ -490,6 +512,15 @@ impl Config {
             self.click.keys.iter().map(|(id, _)| id),
         );
     }
+}
+
+/// The text of a file; none where there is none.
+fn text(path: Option<&Path>) -> Result<String, String> {
+    let Some(path) = path else {
+        return Ok(String::new());
+    };
+    std::fs::read_to_string(path)
+        .map_err(|error| format!("{}: cannot be read ({error})", path.display()))
 }
 
 /// Whether two listeners cannot both be had.

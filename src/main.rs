@@ -42,6 +42,8 @@ enum Command {
     Migrate,
     /// Say whether the configuration is right, and what it comes to.
     CheckConfig,
+    /// Print a configuration file with every key, its default and what it means.
+    ExampleConfig,
     /// Look at a spool.
     #[command(subcommand)]
     Spool(SpoolCommand),
@@ -124,6 +126,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Command::Spool(SpoolCommand::Verify { dir }) = &arguments.command {
         return verify(dir);
     }
+    if let Command::ExampleConfig = arguments.command {
+        print(Config::example().trim_end());
+        return Ok(ExitCode::SUCCESS);
+    }
     if let (Command::Keys(KeysCommand::New), None) = (&arguments.command, &arguments.config) {
         print(&avtryck::serve::new_key(&[])?);
         return Ok(ExitCode::SUCCESS);
@@ -138,7 +144,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         Command::Serve { take_over } => avtryck::serve::serve(config, *take_over)?,
         Command::Migrate => avtryck::serve::migrate(&config)?,
-        Command::CheckConfig => print(config.in_force.trim_end()),
+        Command::CheckConfig => print(config.in_force.to_string().trim_end()),
         Command::Keys(KeysCommand::New) => print(&avtryck::serve::new_key(&config.cookie.keys)?),
         Command::ClickUrl(click_url) => {
             let keyring = avtryck::serve::click_keyring(&config)?;
@@ -150,7 +156,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             let keyring = avtryck::serve::click_keyring(&config)?;
             return Ok(answer(tag.text(&config, &keyring)));
         }
-        Command::Spool(_) => {}
+        Command::ExampleConfig | Command::Spool(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

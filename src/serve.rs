@@ -49,7 +49,7 @@ const WORK_PERIOD: Duration = Duration::from_secs(5);
 /// # Errors
 /// Where the spool, a listener or a thread cannot be set up.
 pub fn serve(config: Config, take_over: bool) -> anyhow::Result<()> {
-    let in_force = config.in_one_line();
+    let in_force = config.in_force.in_one_line();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         config = in_force,

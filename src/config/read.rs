@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt::Write as _;
 
 use toml::{Table, Value};
 
 use super::ConfigErrors;
+use super::setting::{Kept, Setting, Settings, Source};
 
 /// Variables that are no keys: where the file is, and how much is logged.
 const OTHER_VARIABLES: [&str; 2] = ["AVTRYCK_CONFIG", "AVTRYCK_LOG"];
@@ -17,10 +17,11 @@ pub(super) struct Reader {
     table: Table,
     file_was_read: bool,
     environment: BTreeMap<String, String>,
-    /// Every variable that there could be.
-    variables: Vec<String>,
+    kept: Kept,
+    /// Every section that there could be.
+    sections: Vec<String>,
     errors: Vec<String>,
-    in_force: String,
+    settings: Vec<Setting>,
 }
 
 /// One table while its keys are taken.
@@ -34,12 +35,10 @@ pub(super) struct Section<'r> {
     reader: &'r mut Reader,
 }
 
-/// The texts of a value, and where they are from.
-struct Given {
-    texts: Vec<String>,
-    /// The key, or the variable.
-    name: String,
-    from: &'static str,
+/// One key while its value is taken.
+pub(super) struct Key<'s, 'r> {
+    section: &'s mut Section<'r>,
+    setting: Setting,
 }
 
 impl Reader {
@@ -47,6 +46,7 @@ impl Reader {
     pub(super) fn new(
         text: Result<String, String>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
+        kept: Kept,
     ) -> Reader {
         let mut errors = Vec::new();
         let parsed = text.and_then(|text| {
@@ -79,9 +79,10 @@ impl Reader {
             table,
             file_was_read,
             environment: ours,
-            variables: Vec::new(),
+            kept,
+            sections: Vec::new(),
             errors,
-            in_force: String::new(),
+            settings: Vec::new(),
         }
     }
 
@@ -102,7 +103,7 @@ impl Reader {
                 Table::new()
             }
         };
-        self.start(&format!("[{name}]"));
+        self.sections.push(name.to_owned());
         self.take(name.to_owned(), table, true, take)
     }
 
@@ -117,6 +118,7 @@ impl Reader {
                 Vec::new()
             }
         };
+        self.sections.push(name.to_owned());
         let mut taken = Vec::new();
         for (index, value) in values.into_iter().enumerate() {
             let Value::Table(table) = value else {
@@ -125,18 +127,9 @@ impl Reader {
                 ));
                 continue;
             };
-            self.start(&format!("[[{name}]]"));
             taken.push(self.take(format!("{name}[{index}]"), table, false, &take));
         }
         taken
-    }
-
-    fn start(&mut self, header: &str) {
-        if !self.in_force.is_empty() {
-            self.in_force.push('\n');
-        }
-        self.in_force.push_str(header);
-        self.in_force.push('\n');
     }
 
     fn take<T>(
@@ -159,227 +152,66 @@ impl Reader {
     }
 
     /// What is in force, if nothing is wrong.
-    pub(super) fn finish(mut self) -> Result<String, ConfigErrors> {
-        let sections = "http, limit, path, admin, spool, database, loader, geoip, device, privacy, traffic, cookie, click, site, partner";
+    pub(super) fn finish(mut self) -> Result<Settings, ConfigErrors> {
+        let sections = self.sections.join(", ");
         for name in self.table.keys() {
             self.errors.push(format!(
                 "{name}: is no section; one of {sections} would be right"
             ));
         }
+        let variables = self.settings.iter().filter_map(|s| s.variable.as_deref());
         for name in self.environment.keys() {
-            let nearest = nearest(&self.variables, name);
+            let nearest = nearest(variables.clone(), name);
             self.errors
                 .push(format!("{name}: names no key; did you mean {nearest}?"));
         }
         if self.errors.is_empty() {
-            Ok(self.in_force)
+            Ok(Settings(self.settings))
         } else {
             Err(ConfigErrors(self.errors))
         }
     }
 }
 
-impl Section<'_> {
-    /// A key with one value; `default` is what would stand in the file.
-    pub(super) fn take<T>(
-        &mut self,
-        key: &str,
-        default: &str,
-        right: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> T {
-        self.one(key, default, right, parse, false)
+impl<'r> Section<'r> {
+    /// A key that a reload applies.
+    pub(super) fn key(&mut self, key: &'static str, means: &'static str) -> Key<'_, 'r> {
+        self.start(key, means, false)
     }
 
-    /// Like `take`; only the default is ever shown.
-    pub(super) fn secret<T>(
-        &mut self,
-        key: &str,
-        default: &str,
-        right: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> T {
-        self.one(key, default, right, parse, true)
+    /// A key that holds from the start of the process to its end.
+    pub(super) fn fixed(&mut self, key: &'static str, means: &'static str) -> Key<'_, 'r> {
+        self.start(key, means, true)
     }
 
-    /// A key that has to be there.
-    pub(super) fn require(
-        &mut self,
-        key: &str,
-        right: &str,
-        parse: impl Fn(&str) -> Option<String>,
-    ) -> String {
-        if !self.table.contains_key(key) {
-            let name = &self.name;
-            self.reader
-                .error(&format!("{name}.{key}: is missing; {right} would be right"));
-        }
-        // What stands in for it is never used.
-        let stand_in = self.name.replace(['[', ']'], ".");
-        self.take(key, &stand_in, right, parse)
-    }
-
-    /// A key with any number of values, by default none.
-    pub(super) fn list<T>(
-        &mut self,
-        key: &str,
-        right: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Vec<T> {
-        self.many(key, &[], right, parse, false)
-    }
-
-    /// A key with any number of values; `default` is what would stand in the file.
-    pub(super) fn list_or<T>(
-        &mut self,
-        key: &str,
-        default: &[&str],
-        right: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Vec<T> {
-        self.many(key, default, right, parse, false)
-    }
-
-    /// Like `list`; the values are never shown.
-    pub(super) fn secret_list<T>(
-        &mut self,
-        key: &str,
-        right: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Vec<T> {
-        self.many(key, &[], right, parse, true)
-    }
-
-    /// A table of texts, by default empty.
-    pub(super) fn pairs(&mut self, key: &str, right: &str) -> Vec<(String, String)> {
-        let (table, name, from) = match self.given(key) {
-            Some((Value::Table(table), name, from)) => (table, name, from),
-            Some((value, name, _)) => {
-                self.wrong(&name, &text(&value), right);
-                return Vec::new();
-            }
-            None => (Table::new(), String::new(), "default"),
+    fn start(&mut self, key: &'static str, means: &'static str, is_fixed: bool) -> Key<'_, 'r> {
+        let variable = self
+            .has_variables
+            .then(|| format!("AVTRYCK_{}_{key}", self.name).to_uppercase());
+        let in_file = self.table.remove(key).map(|value| (value, Source::File));
+        let in_environment = variable
+            .as_ref()
+            .and_then(|variable| self.reader.environment.remove(variable))
+            .map(|text| (Value::String(text), Source::Environment));
+        let mut setting = Setting {
+            section: self.name.clone(),
+            key,
+            means,
+            right: "",
+            variable,
+            is_fixed,
+            given: in_environment.or(in_file),
+            texts: Vec::new(),
+            shown: String::new(),
         };
-        let mut taken = Vec::new();
-        for (theirs, ours) in table {
-            match ours {
-                Value::String(ours) => taken.push((theirs, ours)),
-                other => self.wrong(&format!("{name}.{theirs}"), &text(&other), right),
-            }
+        if let Some(kept) = self.reader.kept.get(&setting.name()).filter(|_| is_fixed) {
+            setting.given.clone_from(kept);
         }
-        let shown: Vec<String> = taken
-            .iter()
-            .map(|(theirs, ours)| {
-                let quoted = |text: &str| Value::String(text.to_owned()).to_string();
-                format!("{} = {}", quoted(theirs), quoted(ours))
-            })
-            .collect();
-        self.note(key, &format!("{{ {} }}", shown.join(", ")), from);
-        taken
-    }
-
-    fn one<T>(
-        &mut self,
-        key: &str,
-        default: &str,
-        right: &str,
-        parse: impl Fn(&str) -> Option<T>,
-        secret: bool,
-    ) -> T {
-        let given = match self.given(key) {
-            Some((Value::Array(_) | Value::Table(_), name, _)) => {
-                self.wrong(&name, HIDDEN, right);
-                None
-            }
-            Some((value, name, from)) => Some(Given {
-                texts: vec![text(&value)],
-                name,
-                from,
-            }),
-            None => None,
-        };
-        let hidden = |text: &str| secret && text != default;
-        let shown = |text: &str| if hidden(text) { HIDDEN } else { text }.to_owned();
-        let taken = given.as_ref().and_then(|given| {
-            let text = given.texts.first()?;
-            let value = parse(text);
-            if value.is_none() {
-                self.wrong(&given.name, &shown(text), right);
-            }
-            Some((value?, plain(&shown(text)), given.from))
-        });
-        let (value, text, from) = taken.unwrap_or_else(|| {
-            let value = parse(default).expect("defaults are right: a test reads them all");
-            (value, plain(default), "default")
-        });
-        self.note(key, &text, from);
-        value
-    }
-
-    fn many<T>(
-        &mut self,
-        key: &str,
-        default: &[&str],
-        right: &str,
-        parse: impl Fn(&str) -> Option<T>,
-        secret: bool,
-    ) -> Vec<T> {
-        let shown = |text: &str| if secret { HIDDEN } else { text }.to_owned();
-        let given = match self.given(key) {
-            Some((Value::Array(values), name, from)) => Given {
-                texts: values.iter().map(text).collect(),
-                name,
-                from,
-            },
-            // A variable separates the values of a list by commas.
-            Some((Value::String(text), name, from @ "environment")) => Given {
-                texts: text
-                    .split(',')
-                    .map(|part| part.trim().to_owned())
-                    .filter(|part| !part.is_empty())
-                    .collect(),
-                name,
-                from,
-            },
-            Some((value, name, _)) => {
-                self.wrong(&name, &shown(&text(&value)), "a list");
-                return Vec::new();
-            }
-            None => Given {
-                texts: default.iter().map(|text| (*text).to_owned()).collect(),
-                name: String::new(),
-                from: "default",
-            },
-        };
-        let mut taken = Vec::new();
-        for text in &given.texts {
-            match parse(text) {
-                Some(value) => taken.push(value),
-                None => self.wrong(&given.name, &shown(text), right),
-            }
-        }
-        let texts: Vec<String> = given
-            .texts
-            .iter()
-            .map(|text| Value::String(shown(text)).to_string())
-            .collect();
-        self.note(key, &format!("[{}]", texts.join(", ")), given.from);
-        taken
-    }
-
-    /// A key's value with the name to complain under: from the environment, else from the file.
-    fn given(&mut self, key: &str) -> Option<(Value, String, &'static str)> {
         self.known.push(key.to_owned());
-        let in_file = self.table.remove(key);
-        if self.has_variables {
-            let variable = format!("AVTRYCK_{}_{key}", self.name).to_uppercase();
-            let text = self.reader.environment.remove(&variable);
-            self.reader.variables.push(variable.clone());
-            if let Some(text) = text {
-                return Some((Value::String(text), variable, "environment"));
-            }
+        Key {
+            section: self,
+            setting,
         }
-        in_file.map(|value| (value, format!("{}.{key}", self.name), "file"))
     }
 
     fn wrong(&mut self, name: &str, value: &str, right: &str) {
@@ -388,19 +220,201 @@ impl Section<'_> {
         ));
     }
 
-    fn note(&mut self, key: &str, value: &str, from: &str) {
-        // Writing to a string cannot fail.
-        writeln!(self.reader.in_force, "{key} = {value}  # {from}").ok();
-    }
-
     fn finish(self) {
         for key in self.table.keys() {
             self.reader.error(&format!(
                 "{}.{key}: is no key; did you mean {}?",
                 self.name,
-                nearest(&self.known, key)
+                nearest(self.known.iter().map(String::as_str), key)
             ));
         }
+    }
+}
+
+impl Key<'_, '_> {
+    /// One value; `default` is what would stand in the file.
+    pub(super) fn one<T>(
+        self,
+        default: &str,
+        right: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> T {
+        self.take(default, right, parse, false)
+    }
+
+    /// Like `one`; only the default is ever shown.
+    pub(super) fn secret<T>(
+        self,
+        default: &str,
+        right: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> T {
+        self.take(default, right, parse, true)
+    }
+
+    /// A value that has to be there.
+    pub(super) fn required(
+        self,
+        right: &'static str,
+        parse: impl Fn(&str) -> Option<String>,
+    ) -> String {
+        let Setting { section, given, .. } = &self.setting;
+        // What stands in for it is never used.
+        let stand_in = section.replace(['[', ']'], ".");
+        if given.is_none() {
+            let name = self.setting.name();
+            self.section
+                .reader
+                .error(&format!("{name}: is missing; {right} would be right"));
+        }
+        self.take(&stand_in, right, parse, false)
+    }
+
+    /// Any number of values, by default none.
+    pub(super) fn list<T>(self, right: &'static str, parse: impl Fn(&str) -> Option<T>) -> Vec<T> {
+        self.take_all(&[], right, parse, false)
+    }
+
+    /// Any number of values; `default` is what would stand in the file.
+    pub(super) fn list_or<T>(
+        self,
+        default: &[&str],
+        right: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Vec<T> {
+        self.take_all(default, right, parse, false)
+    }
+
+    /// Like `list`; the values are never shown.
+    pub(super) fn secret_list<T>(
+        self,
+        right: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Vec<T> {
+        self.take_all(&[], right, parse, true)
+    }
+
+    /// A table of texts, by default empty.
+    pub(super) fn pairs(mut self, right: &'static str) -> Vec<(String, String)> {
+        let table = match self.setting.given.clone() {
+            Some((Value::Table(table), _)) => table,
+            Some((value, _)) => {
+                self.wrong(&text(&value), right);
+                Table::new()
+            }
+            None => Table::new(),
+        };
+        let mut taken = Vec::new();
+        for (theirs, ours) in table {
+            match ours {
+                Value::String(ours) => taken.push((theirs, ours)),
+                other => {
+                    let name = format!("{}.{theirs}", self.name());
+                    self.section.wrong(&name, &text(&other), right);
+                }
+            }
+        }
+        let quoted = |text: &str| Value::String(text.to_owned()).to_string();
+        let shown: Vec<String> = taken
+            .iter()
+            .map(|(theirs, ours)| format!("{} = {}", quoted(theirs), quoted(ours)))
+            .collect();
+        let shown = match shown.join(", ") {
+            none if none.is_empty() => "{}".to_owned(),
+            some => format!("{{ {some} }}"),
+        };
+        self.note(right, Vec::new(), shown);
+        taken
+    }
+
+    fn take<T>(
+        mut self,
+        default: &str,
+        right: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+        secret: bool,
+    ) -> T {
+        let given = match &self.setting.given {
+            Some((Value::Array(_) | Value::Table(_), _)) => {
+                self.wrong(HIDDEN, right);
+                None
+            }
+            Some((value, _)) => Some(text(value)),
+            None => None,
+        };
+        let hidden = |text: &str| secret && text != default;
+        let shown = |text: &str| if hidden(text) { HIDDEN } else { text }.to_owned();
+        let taken = given.and_then(|text| {
+            let value = parse(&text);
+            if value.is_none() {
+                self.wrong(&shown(&text), right);
+            }
+            Some((value?, text))
+        });
+        let (value, text) = taken.unwrap_or_else(|| {
+            let value = parse(default).expect("defaults are right: a test reads them all");
+            (value, default.to_owned())
+        });
+        let shown = plain(&shown(&text));
+        self.note(right, vec![text], shown);
+        value
+    }
+
+    fn take_all<T>(
+        mut self,
+        default: &[&str],
+        right: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+        secret: bool,
+    ) -> Vec<T> {
+        let shown = |text: &str| if secret { HIDDEN } else { text }.to_owned();
+        let texts = match &self.setting.given {
+            Some((Value::Array(values), _)) => values.iter().map(text).collect(),
+            // A variable separates the values of a list by commas.
+            Some((Value::String(text), Source::Environment)) => text
+                .split(',')
+                .map(|part| part.trim().to_owned())
+                .filter(|part| !part.is_empty())
+                .collect(),
+            Some((value, _)) => {
+                self.wrong(&shown(&text(value)), "a list");
+                Vec::new()
+            }
+            None => default.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        let mut taken = Vec::new();
+        for text in &texts {
+            match parse(text) {
+                Some(value) => taken.push(value),
+                None => self.wrong(&shown(text), right),
+            }
+        }
+        let quoted: Vec<String> = texts
+            .iter()
+            .map(|text| Value::String(shown(text)).to_string())
+            .collect();
+        self.note(right, texts, format!("[{}]", quoted.join(", ")));
+        taken
+    }
+
+    /// The name to complain under: the key or, where the value is from there, the variable.
+    fn name(&self) -> String {
+        match (&self.setting.given, &self.setting.variable) {
+            (Some((_, Source::Environment)), Some(variable)) => variable.clone(),
+            _ => self.setting.name(),
+        }
+    }
+
+    fn wrong(&mut self, value: &str, right: &str) {
+        let name = self.name();
+        self.section.wrong(&name, value, right);
+    }
+
+    fn note(mut self, right: &'static str, texts: Vec<String>, shown: String) {
+        self.setting.right = right;
+        self.setting.texts = texts;
+        self.setting.shown = shown;
+        self.section.reader.settings.push(self.setting);
     }
 }
 
@@ -419,11 +433,10 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn nearest<'k>(known: &'k [String], name: &str) -> &'k str {
+fn nearest<'k>(known: impl Iterator<Item = &'k str>, name: &str) -> &'k str {
     known
-        .iter()
         .min_by_key(|known| distance(known, name))
-        .map_or("", String::as_str)
+        .unwrap_or_default()
 }
 
 /// How many letters have to change (Levenshtein).

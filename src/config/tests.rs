@@ -1,6 +1,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::setting::Setting;
 use super::*;
 use crate::config::value::days;
 
@@ -180,7 +181,10 @@ fn what_is_in_force_reads_back_as_the_same_configuration() {
          [[partner]]\nkey = \"p\"\n[partner.fields]\n\"device.ifa\" = \"maid\"\n"
     );
     let environment = || [("AVTRYCK_HTTP_THREADS".into(), "3".into())];
-    let shown = Config::parse(&text, environment()).unwrap().in_force;
+    let shown = Config::parse(&text, environment())
+        .unwrap()
+        .in_force
+        .to_string();
     for line in [
         "threads = 3  # environment",
         "max_bytes = \"1GiB\"  # file",
@@ -190,7 +194,10 @@ fn what_is_in_force_reads_back_as_the_same_configuration() {
     ] {
         assert!(shown.contains(line), "no {line} in\n{shown}");
     }
-    let line = Config::parse(&text, environment()).unwrap().in_one_line();
+    let line = Config::parse(&text, environment())
+        .unwrap()
+        .in_force
+        .in_one_line();
     assert!(!line.contains('\n'));
     for entry in [
         "http.threads = 3 (environment), ",
@@ -200,7 +207,7 @@ fn what_is_in_force_reads_back_as_the_same_configuration() {
     ] {
         assert!(line.contains(entry), "no {entry} in {line}");
     }
-    let again = Config::parse(&shown, []).unwrap().in_force;
+    let again = Config::parse(&shown, []).unwrap().in_force.to_string();
     let values = |text: &str| {
         text.lines()
             .map(|line| line.split("  # ").next().unwrap().to_owned())
@@ -216,8 +223,8 @@ fn secrets_are_not_shown() {
         "{SITE}[cookie]\nkeys = [\"1:{secret}\"]\n[click]\nkeys = [\"1:{secret}\"]\n[database]\nurl = \"postgres://me:hush@db/x?password=hush@there\"\n"
     );
     let config = Config::parse(&sound, []).expect("a right configuration");
-    let mut shown =
-        format!("{config:?}{}{}", config.in_force, config.database.url) + &config.in_one_line();
+    let mut shown = format!("{config:?}{}{}", config.in_force, config.database.url)
+        + &config.in_force.in_one_line();
     for wrong in [
         format!("{SITE}[cookie]\nkeys = \"1:{secret}\"\n"),
         format!("{SITE}[cookie]\nkeys = \"1:{secret}\n"),
@@ -232,4 +239,82 @@ fn secrets_are_not_shown() {
         !shown.contains("hush") && !shown.contains(&secret) && !shown.contains("7, 7"),
         "{shown}"
     );
+}
+
+#[test]
+fn the_example_is_the_one_that_the_code_gives_and_is_right_as_it_is_and_with_every_key() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/avtryck.example.toml");
+    let committed = std::fs::read_to_string(path).expect("the example is there");
+    assert!(
+        committed == Config::example(),
+        "`avtryck example-config > avtryck.example.toml` would make it so"
+    );
+    let as_it_is = Config::parse(&committed, []).expect("the example is right");
+    assert_eq!(as_it_is.sites[0].key, "shop");
+    let every_key = committed
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(key) if !key.is_empty() && !key.starts_with(' ') => key,
+            _ => line,
+        })
+        .collect::<Vec<_>>()
+        .join("\n");
+    let whole = Config::parse(&every_key, []).expect("the example is right with every key");
+    let said = |config: &Config| {
+        let settings = config.in_force.0.iter();
+        settings.map(Setting::name).collect::<Vec<_>>()
+    };
+    let defaults = Config::parse(SITE, []).unwrap();
+    let of_partner = |name: &String| name.starts_with("partner");
+    assert_eq!(
+        said(&whole)
+            .into_iter()
+            .filter(|name| !of_partner(name))
+            .collect::<Vec<_>>(),
+        said(&defaults)
+    );
+    assert!(said(&whole).iter().any(of_partner));
+    let from_file = |setting: &Setting| matches!(setting.given, Some((_, setting::Source::File)));
+    assert!(whole.in_force.0.iter().all(from_file));
+}
+
+#[test]
+fn a_reload_takes_what_it_can_keeps_what_is_fixed_and_names_it() {
+    let reload = |running: &Config, text: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        running.reload(Some(file.path()), [])
+    };
+    let url = |word: &str| format!("[database]\nurl = \"postgres://me:{word}@db/x\"\n");
+    let running = Config::parse(&format!("{SITE}{}", url("hush")), []).unwrap();
+    let text = format!(
+        "{}[http]\nlisten = \"127.0.0.1:2\"\nh2c = true\n[cookie]\nname = \"b\"\n{SITE}{}",
+        url("still"),
+        SITE.replace("\"a\"", "\"b\"")
+    );
+    let (taken, waiting) = reload(&running, &text).unwrap();
+    assert_eq!(taken.http.listen, running.http.listen);
+    assert!(taken.database.url == running.database.url);
+    assert_eq!((taken.http.h2c, taken.cookie.name.as_str()), (true, "b"));
+    assert_eq!(taken.sites.len(), 2);
+    let waits = |key: &str, in_force: &str, wanted: &str| Waiting {
+        key: key.to_owned(),
+        in_force: in_force.to_owned(),
+        wanted: wanted.to_owned(),
+    };
+    assert_eq!(
+        waiting,
+        [
+            waits("http.listen", "\"127.0.0.1:8080\"", "\"127.0.0.1:2\""),
+            waits("database.url", "\"(not shown)\"", "\"(not shown)\""),
+        ]
+    );
+    // It still waits at the next reload, and no longer once the file has again what is in force.
+    let (again, waiting) = reload(&taken, &text).unwrap();
+    assert_eq!(waiting.len(), 2);
+    let (_, waiting) = reload(&again, &format!("{SITE}{}", url("hush"))).unwrap();
+    assert_eq!(waiting, []);
+    // A mistake in what would only count after the restart refuses the file as well.
+    let wrong = format!("{SITE}[http]\nlisten = \"here\"\n[cookie]\nname = \"avchoice\"\n");
+    assert_eq!(reload(&running, &wrong).unwrap_err().0.len(), 2);
 }

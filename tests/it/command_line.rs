@@ -1,6 +1,6 @@
 //! The commands beside `serve`.
 
-use crate::support::{Collector, command, config, tempdir};
+use crate::support::{Collector, command, config, root, tempdir};
 
 #[tokio::test]
 async fn a_wrong_configuration_ends_with_64_and_names_every_mistake() {
@@ -153,4 +153,12 @@ async fn a_configuration_without_keys_makes_one_that_only_its_owner_may_read() {
     let collector = Collector::start_in(dir).await;
     let again = collector.get("/id?site=open", &[("Cookie", &cookie)]).await;
     assert_eq!(again.cookies, [""; 0], "the same key after a restart");
+}
+
+#[tokio::test]
+async fn the_example_configuration_is_printed_and_right() {
+    let output = command(&["example-config"]).output().await.unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let committed = std::fs::read_to_string(root().join("avtryck.example.toml")).unwrap();
+    assert_eq!(printed, committed);
 }
