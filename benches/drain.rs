@@ -148,6 +148,7 @@ fn tables() -> Tables {
         network: vec![root.join("assets/data/test/mmdb/GeoLite2-ASN-Test.mmdb")],
         rules: root.join("assets/data/rules/regexes.json"),
         crawlers: root.join("assets/data/rules/crawlers.json"),
+        data_centres: Arc::default(),
     };
     let (tables, errors) = enrich::load(&sources);
     for error in errors.iter().filter(|error| !error.is_partial()) {
@@ -289,7 +290,6 @@ async fn drain(
         batch_rows: 20_000,
         batch_wait: Duration::from_millis(10),
         client_ip: ClientIp::Truncated,
-        data_centre_asns: Arc::default(),
         metrics: Arc::new(Metrics::new().unwrap()),
         progress: Arc::clone(&progress),
     };

@@ -316,7 +316,6 @@ async fn round(embedded: &Embedded, spool: &Spool, instructions: &Spool, hits: u
         batch_rows: 20_000,
         batch_wait: Duration::from_millis(10),
         client_ip: ClientIp::Truncated,
-        data_centre_asns: Arc::default(),
         metrics: Arc::new(Metrics::new().unwrap()),
         progress: Arc::clone(&progress),
     };

@@ -59,6 +59,7 @@ pub enum Piece {
 pub struct Busy;
 
 /// The asking side.
+#[derive(Clone)]
 pub struct Inquirer {
     waiting: mpsc::Sender<Inquiry>,
     files: Arc<Semaphore>,

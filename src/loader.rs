@@ -10,7 +10,6 @@ mod instruction;
 mod keys;
 mod prepare;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -96,8 +95,6 @@ pub struct Loader {
     pub batch_wait: Duration,
     /// What Postgres gets of an address.
     pub client_ip: ClientIp,
-    /// Networks of data centres: hits from them are flagged.
-    pub data_centre_asns: Arc<HashSet<u32>>,
     /// Every metric.
     pub metrics: Arc<Metrics>,
     /// What it tells of itself.
@@ -208,7 +205,6 @@ impl Loader {
             from,
             tables: Arc::clone(&self.tables),
             client_ip: self.client_ip,
-            data_centre_asns: Arc::clone(&self.data_centre_asns),
             metrics: Arc::clone(&self.metrics),
         };
         preparer.start()

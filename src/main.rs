@@ -142,7 +142,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     match &arguments.command {
-        Command::Serve { take_over } => avtryck::serve::serve(config, *take_over)?,
+        Command::Serve { take_over } => {
+            avtryck::serve::serve(config, arguments.config.clone(), *take_over)?;
+        }
         Command::Migrate => avtryck::serve::migrate(&config)?,
         Command::CheckConfig => print(config.in_force.to_string().trim_end()),
         Command::Keys(KeysCommand::New) => print(&avtryck::serve::new_key(&config.cookie.keys)?),

@@ -70,6 +70,9 @@ pub struct Metrics {
     pub places_built: IntGauge,
     pub networks_built: IntGauge,
     pub reload_errors: IntCounter,
+    pub reloads_applied: IntCounter,
+    pub reloads_refused: IntCounter,
+    pub config_timestamp: IntGauge,
     pub job_errors: IntCounter,
 }
 
@@ -119,6 +122,11 @@ impl Metrics {
             "avtryck_geodata_build_timestamp_seconds",
             "When the oldest geodata file in use was built, since 1970; 0 without one.",
             ("table", ["place", "network"]),
+        )?;
+        let [reloads_applied, reloads_refused] = r.counters(
+            "avtryck_config_reloads_total",
+            "Reloads of the configuration; a refused one changed nothing.",
+            ("outcome", ["applied", "refused"]),
         )?;
         Ok(Metrics {
             registry: r.0.clone(),
@@ -241,6 +249,12 @@ impl Metrics {
             reload_errors: r.counter(
                 "avtryck_reload_errors_total",
                 "Files of geodata or rules that could not be loaded.",
+            )?,
+            reloads_applied,
+            reloads_refused,
+            config_timestamp: r.gauge(
+                "avtryck_config_timestamp_seconds",
+                "When the configuration in force was read, since 1970.",
             )?,
             job_errors: r.counter("avtryck_job_errors_total", "Runs of jobs that failed.")?,
         })

@@ -5,12 +5,14 @@
 
 mod answer;
 mod handover;
+mod reload;
 mod spools;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -26,7 +28,7 @@ use tokio::sync::watch;
 use crate::click;
 use crate::clock;
 use crate::config::Config;
-use crate::enrich::{self, Sources, Tables};
+use crate::enrich::{Sources, Tables};
 use crate::http::admin::{self, Status};
 use crate::http::board::{self, Board};
 use crate::http::{self, Course, Edge, Listener, Spools};
@@ -37,6 +39,7 @@ use crate::metrics::Metrics;
 use crate::postgres::Database;
 use crate::visitor::Keyring;
 use handover::{Door, Role, Sockets, Successor};
+use reload::Reload;
 
 /// What loading may take at the stop; what is left waits in the spool.
 const LAST_BATCH_TIME_MAX: Duration = Duration::from_secs(3);
@@ -44,11 +47,11 @@ const LAST_BATCH_TIME_MAX: Duration = Duration::from_secs(3);
 const WORK_PERIOD: Duration = Duration::from_secs(5);
 
 /// Collects until SIGTERM or SIGINT, or until another process takes over; with `take_over`, from the one that
-/// serves now.
+/// serves now. The configuration was read from `file` and the environment; SIGHUP reads them again.
 ///
 /// # Errors
 /// Where the spool, a listener or a thread cannot be set up.
-pub fn serve(config: Config, take_over: bool) -> anyhow::Result<()> {
+pub fn serve(config: Config, file: Option<PathBuf>, take_over: bool) -> anyhow::Result<()> {
     let in_force = config.in_force.in_one_line();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -62,8 +65,7 @@ pub fn serve(config: Config, take_over: bool) -> anyhow::Result<()> {
         Sockets::default()
     };
     let spools = spools::open(&config, &metrics)?;
-    let keyring = keyring(&config)?;
-    let click_keyring = click_keyring(&config)?;
+    let keyrings = keyrings(&config)?;
     let database = Arc::new(Database::new(&config.database)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -73,14 +75,7 @@ pub fn serve(config: Config, take_over: bool) -> anyhow::Result<()> {
     let local = tokio::task::LocalSet::new();
     let result = local.block_on(
         &runtime,
-        run(
-            config,
-            metrics,
-            spools,
-            (keyring, click_keyring),
-            database,
-            sockets,
-        ),
+        run((config, file), metrics, spools, keyrings, database, sockets),
     );
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -103,7 +98,7 @@ pub fn migrate(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn run(
-    config: Config,
+    (config, file): (Config, Option<PathBuf>),
     metrics: Arc<Metrics>,
     spools: Spools,
     (keyring, click_keyring): (Keyring, click::Keyring),
@@ -119,7 +114,6 @@ async fn run(
     let addresses = (listener.address, admin.local_addr()?);
     let progress = Arc::new(Progress::default());
     let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
-    let sources = sources(&config);
     let loader = Loader {
         spool: spools.hits.clone(),
         instructions: spools.instructions.clone(),
@@ -128,7 +122,6 @@ async fn run(
         batch_rows: config.loader.batch_rows,
         batch_wait: config.loader.batch_wait,
         client_ip: config.privacy.client_ip,
-        data_centre_asns: Arc::clone(&config.traffic.data_centre_asns),
         metrics: Arc::clone(&metrics),
         progress: Arc::clone(&progress),
     };
@@ -152,7 +145,7 @@ async fn run(
     let (live, board) = live_view(&config, &tables);
     let (drain, draining) = watch::channel(Course::Open);
     let (inquirer, inquiries) = inquiry::queue();
-    let edge = Arc::new(Edge::new(
+    let edge = Arc::new(ArcSwap::from_pointee(Edge::new(
         config,
         keyring,
         click_keyring,
@@ -160,25 +153,25 @@ async fn run(
         database.psql(),
         live,
         inquirer,
-    ));
+    )));
     let threads = start_edge(&edge, &spools, listener, &draining)?;
     let admin = tokio::task::spawn_local(admin::serve(admin, status, board));
     tell(addresses, database.psql().is_some());
 
+    let reload = Rc::new(Reload::new(file, edge, tables, Arc::clone(&metrics)));
     let (stop, stopping) = watch::channel(false);
     let instructing = tokio::task::spawn_local(instructions.run(stopping.clone()));
     let loading = tokio::task::spawn_local({
-        let (tables, metrics, sources) =
-            (Arc::clone(&tables), Arc::clone(&metrics), sources.clone());
+        let reload = Rc::clone(&reload);
         async move {
-            reload(&tables, sources, &metrics).await;
+            reload.read_tables().await;
             loader.run(stopping).await;
         }
     });
     tokio::task::spawn_local(work(Arc::clone(&database), jobs, Arc::clone(&metrics)));
     tokio::task::spawn_local(answer::run(Arc::clone(&database), inquiries));
 
-    let again = async || reload(&tables, sources.clone(), &metrics).await;
+    let again = async || reload.run().await;
     let successor = until_end(&mut signals, &door, &sockets, &drain, again).await;
     // Where nobody else has them, their closing tells clients to go elsewhere.
     drop(sockets);
@@ -288,6 +281,10 @@ fn bind_admin(config: &Config, sockets: &mut Sockets) -> anyhow::Result<std::net
         .with_context(|| format!("admin.listen: cannot listen on {address}"))
 }
 
+fn keyrings(config: &Config) -> anyhow::Result<(Keyring, click::Keyring)> {
+    Ok((keyring(config)?, click_keyring(config)?))
+}
+
 /// The keys of the visitor cookie: the configured ones, else one of our own beside the spool.
 fn keyring(config: &Config) -> anyhow::Result<Keyring> {
     let age_seconds_max = i64::try_from(config.cookie.max_age.as_secs()).unwrap_or(i64::MAX);
@@ -392,17 +389,18 @@ fn sources(config: &Config) -> Sources {
         network: config.geoip.network.clone(),
         rules: config.device.rules.clone(),
         crawlers: config.device.crawlers.clone(),
+        data_centres: Arc::clone(&config.traffic.data_centre_asns),
     }
 }
 
 fn start_edge(
-    edge: &Arc<Edge>,
+    edge: &Arc<ArcSwap<Edge>>,
     spools: &Spools,
     listener: Listener,
     draining: &http::Drain,
 ) -> anyhow::Result<Vec<JoinHandle<io::Result<()>>>> {
     let limits = listener.limits();
-    let metrics = &edge.metrics;
+    let metrics = Arc::clone(&edge.load().metrics);
     let threads = listener.sockets.len();
     metrics.threads.set(gauged(threads as u64));
     let connections_max = limits.all.available_permits();
@@ -435,34 +433,6 @@ fn join(threads: Vec<JoinHandle<io::Result<()>>>) {
             Err(_) => tracing::error!("an edge thread panicked"),
         }
     }
-}
-
-/// Reads geodata and rules anew; a broken file leaves what is in use.
-async fn reload(tables: &Arc<ArcSwap<Tables>>, sources: Sources, metrics: &Metrics) {
-    let before = tables.load_full();
-    let loaded = tokio::task::spawn_blocking(move || enrich::reload(&sources, &before)).await;
-    let Ok((new, errors)) = loaded else {
-        metrics.reload_errors.inc();
-        tracing::error!("loading geodata and rules panicked");
-        return;
-    };
-    let (partial, failed): (Vec<_>, Vec<_>) = errors.iter().partition(|error| error.is_partial());
-    metrics.reload_errors.inc_by(failed.len() as u64);
-    for error in partial {
-        tracing::warn!("{error}");
-    }
-    if !failed.is_empty() {
-        let texts: Vec<String> = failed.iter().map(ToString::to_string).collect();
-        tracing::error!(
-            "not loaded, so what an earlier load gave stays in use, and without one hits go without it: {}",
-            texts.join("; ")
-        );
-    }
-    let [places, networks] = new.built().map(gauged);
-    metrics.places_built.set(places);
-    metrics.networks_built.set(networks);
-    tables.store(Arc::new(new));
-    tracing::info!(failed = failed.len(), "geodata and device rules loaded");
 }
 
 /// Runs the jobs that are due.

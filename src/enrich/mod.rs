@@ -13,6 +13,7 @@ mod hints;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::net::IpAddr;
@@ -31,7 +32,7 @@ use geo::GeoFile;
 /// Devices kept by user agent and hints. 10,000 observed page views held 952 distinct user agents.
 const DEVICES_CACHED_MAX: usize = 16_384;
 
-/// The files to read.
+/// The files to read, and what stands beside them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     /// Places, in MaxMind's format; the first that knows an address answers.
@@ -42,6 +43,17 @@ pub struct Sources {
     pub rules: PathBuf,
     /// Crawlers: the JSON of the npm package `crawler-user-agents`.
     pub crawlers: PathBuf,
+    /// The numbers of autonomous systems of data centres.
+    pub data_centres: Arc<HashSet<u32>>,
+}
+
+impl Sources {
+    /// Whether a file is one of them.
+    #[must_use]
+    pub fn name(&self, path: &Path) -> bool {
+        let mut geodata = self.city.iter().chain(&self.network);
+        geodata.any(|known| known == path) || self.rules == path || self.crawlers == path
+    }
 }
 
 /// A value and the key of its dimension row.
@@ -128,6 +140,7 @@ pub struct Tables {
     networks: Vec<Arc<GeoFile<Network>>>,
     rules: Option<Arc<Rules>>,
     crawlers: Option<Arc<Crawlers>>,
+    data_centres: Arc<HashSet<u32>>,
     devices: Cache<SeenKey, Arc<Keyed<Device>>>,
 }
 
@@ -139,6 +152,7 @@ impl Default for Tables {
             networks: Vec::new(),
             rules: None,
             crawlers: None,
+            data_centres: Arc::default(),
             devices: Cache::new(DEVICES_CACHED_MAX),
         }
     }
@@ -182,6 +196,7 @@ pub fn reload(sources: &Sources, old: &Tables) -> (Tables, Vec<LoadError>) {
         networks,
         rules,
         crawlers,
+        data_centres: Arc::clone(&sources.data_centres),
         ..Tables::default()
     };
     (tables, errors)
@@ -233,6 +248,12 @@ impl Tables {
         let places = self.places.iter().map(|file| file.built()).min();
         let networks = self.networks.iter().map(|file| file.built()).min();
         [places, networks].map(Option::unwrap_or_default)
+    }
+
+    /// Whether an autonomous system is a data centre's.
+    #[must_use]
+    pub fn is_data_centre(&self, asn: u32) -> bool {
+        self.data_centres.contains(&asn)
     }
 
     /// The device behind a user agent and client hints. What neither tells is empty.

@@ -236,8 +236,8 @@ impl Worker {
                 .map(|hit| move |out: &mut Vec<u8>| hit.encode(out)),
         )?;
         pending.await?;
-        hits.iter().for_each(|hit| self.edge.metrics.hit(hit));
-        self.edge.live.hits(hits);
+        hits.iter().for_each(|hit| self.metrics.hit(hit));
+        self.edge.get().live.hits(hits);
         Ok(())
     }
 }

@@ -4,6 +4,8 @@
 //! takes hits: from the reply on, what waits in the spool of that visitor becomes no row, though it
 //! came before.
 
+use std::sync::Arc;
+
 use super::allowance::Allowances;
 use super::collect::Request;
 use super::{Refusal, Worker};
@@ -36,7 +38,7 @@ impl Worker {
             return Ok(0);
         }
         // Each is work for Postgres, and their spool is small.
-        let is_over = |allowed: &Allowances| !allowed.take(request.client, clock::monotonic());
+        let is_over = |allowed: &Arc<Allowances>| !allowed.take(request.client, clock::monotonic());
         if visitors.len() > VISITORS_MAX || edge.instructions.as_ref().is_some_and(is_over) {
             return Err(Refusal(Reason::OverLimit));
         }

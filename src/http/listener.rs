@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
@@ -20,6 +21,7 @@ use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
+use super::current::Current;
 use super::limits::{
     BACKLOG, CONNECTION_REQUESTS_MAX, CONNECTION_TIME_MAX, HEADER_BYTES_MAX, HEADER_TIME_MAX,
     LAST_REQUEST_TIME_MAX, Limits, PREFACE_TIME_MAX, SEND_BUFFER_BYTES, connections_that_fit,
@@ -140,7 +142,7 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// # Errors
 /// Where the runtime or the listener cannot be set up.
 pub fn run(
-    edge: Arc<Edge>,
+    edge: Arc<ArcSwap<Edge>>,
     spools: &Spools,
     socket: std::net::TcpListener,
     limits: Arc<Limits>,
@@ -156,7 +158,8 @@ pub fn run(
             [&appender, &instructions].map(|appender| tokio::task::spawn_local(appender.deliver()));
         let mut thread = Thread {
             worker: Rc::new(Worker {
-                edge,
+                metrics: Arc::clone(&edge.load().metrics),
+                edge: Current::new(edge),
                 appender,
                 instructions,
             }),
@@ -209,7 +212,7 @@ impl Thread {
                             tracing::warn!(%error, "accept failed; tried again until it does not");
                         }
                         fails = true;
-                        self.worker.edge.metrics.accept_errors.inc();
+                        self.worker.metrics.accept_errors.inc();
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -250,7 +253,8 @@ impl Thread {
 
     fn open(&self, stream: TcpStream, address: SocketAddr, permit: OwnedSemaphorePermit) {
         let ip = address.ip().to_canonical();
-        let http = &self.worker.edge.config.http;
+        let edge = self.worker.edge.get();
+        let http = &edge.config.http;
         let is_proxy = http
             .trusted_proxies
             .iter()
@@ -261,7 +265,7 @@ impl Thread {
             match self.limits.enter(ip, permit) {
                 Some(entered) => Err(entered),
                 None => {
-                    self.worker.edge.metrics.connections_refused.inc();
+                    self.worker.metrics.connections_refused.inc();
                     return;
                 }
             }
@@ -271,7 +275,7 @@ impl Thread {
             return;
         }
         self.open.set(self.open.get() + 1);
-        self.worker.edge.metrics.connections.inc();
+        self.worker.metrics.connections.inc();
         let connection = Connection {
             worker: Rc::clone(&self.worker),
             wheel: self.wheel.clone(),
@@ -280,11 +284,11 @@ impl Thread {
         };
         let (open, closed) = (Rc::clone(&self.open), Rc::clone(&self.closed));
         tokio::task::spawn_local(async move {
-            let edge = Arc::clone(&connection.worker.edge);
+            let metrics = Arc::clone(&connection.worker.metrics);
             connection.serve(stream).await;
             drop(entered);
             open.set(open.get() - 1);
-            edge.metrics.connections.dec();
+            metrics.connections.dec();
             closed.notify_one();
         });
     }
@@ -371,7 +375,7 @@ enum Protocol {
 impl Connection {
     async fn serve(self, stream: TcpStream) {
         let mut stream = Stream::new(stream, self.wheel.clone());
-        let protocol = if self.worker.edge.config.http.h2c {
+        let protocol = if self.worker.edge.get().config.http.h2c {
             match tokio::time::timeout(PREFACE_TIME_MAX, stream.starts_with(HTTP2_PREFACE)).await {
                 Ok(Ok(true)) => Protocol::Http2,
                 Ok(Ok(false)) => Protocol::Http1,
@@ -449,7 +453,7 @@ impl Connection {
         };
         // Another error is the client's as well: it broke off, or was ended by a limit.
         if result.is_err_and(|error| error.is_parse()) {
-            self.worker.edge.metrics.refusal(Reason::Malformed);
+            self.worker.metrics.refusal(Reason::Malformed);
         }
     }
 

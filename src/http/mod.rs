@@ -12,6 +12,7 @@ mod click;
 mod collect;
 mod consent;
 mod cors;
+mod current;
 mod demo;
 mod event;
 mod id;
@@ -37,9 +38,10 @@ pub use live::{Live, Sample};
 pub use refusal::Refusal;
 
 use allowance::Allowances;
+use current::Current;
 
 use crate::clock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::consent::Strings;
 use crate::hit::VisitorId;
 use crate::inquiry::Inquirer;
@@ -47,7 +49,8 @@ use crate::metrics::Metrics;
 use crate::spool::{Appender, Spool};
 use crate::visitor::Keyring;
 
-/// What all edge threads share.
+/// What all edge threads share, by the configuration in force. A reload exchanges it whole, and a request
+/// keeps the one that it began with.
 pub struct Edge {
     /// The configuration.
     pub config: Config,
@@ -62,15 +65,15 @@ pub struct Edge {
     /// What viewers of the live view are shown.
     pub(crate) live: Arc<Live>,
     /// Consent strings that were read.
-    pub(crate) strings: Strings,
+    pub(crate) strings: Arc<Strings>,
     /// Where the privacy page asks what is held.
     pub(crate) inquirer: Inquirer,
     /// How often each client may still ask that.
-    pub(crate) views: Option<Allowances>,
+    pub(crate) views: Option<Arc<Allowances>>,
     /// How many instructions each client may give: as many, beside the views.
-    pub(crate) instructions: Option<Allowances>,
+    pub(crate) instructions: Option<Arc<Allowances>>,
     /// What each client may still send; none where there is no limit.
-    allowances: Option<Allowances>,
+    allowances: Option<Arc<Allowances>>,
     scripts: tag::Scripts,
 }
 
@@ -86,28 +89,62 @@ impl Edge {
         live: Arc<Live>,
         inquirer: Inquirer,
     ) -> Edge {
-        let scripts = tag::Scripts::new(&config);
-        let allowances = Allowances::new(&config.limit, clock::monotonic());
         Edge {
+            scripts: tag::Scripts::new(&config),
+            allowances: allowances(&config.limit),
             config,
             keyring,
             click_keyring,
             metrics,
             demo_psql,
             live,
-            strings: Strings::default(),
+            strings: Arc::default(),
             inquirer,
-            views: Allowances::new(&privacy::VIEWS, clock::monotonic()),
-            instructions: Allowances::new(&privacy::VIEWS, clock::monotonic()),
-            allowances,
-            scripts,
+            views: allowances(&privacy::VIEWS),
+            instructions: allowances(&privacy::VIEWS),
+        }
+    }
+
+    /// The same by another configuration. What clients have used up stays so, unless the limit is another
+    /// one.
+    #[must_use]
+    pub fn with(
+        &self,
+        config: Config,
+        keyring: Keyring,
+        click_keyring: crate::click::Keyring,
+    ) -> Edge {
+        let is_same_limit = self.config.limit == config.limit;
+        Edge {
+            scripts: tag::Scripts::new(&config),
+            allowances: if is_same_limit {
+                self.allowances.clone()
+            } else {
+                allowances(&config.limit)
+            },
+            config,
+            keyring,
+            click_keyring,
+            metrics: Arc::clone(&self.metrics),
+            demo_psql: self.demo_psql.clone(),
+            live: Arc::clone(&self.live),
+            strings: Arc::clone(&self.strings),
+            inquirer: self.inquirer.clone(),
+            views: self.views.clone(),
+            instructions: self.instructions.clone(),
         }
     }
 }
 
+fn allowances(limit: &config::Limit) -> Option<Arc<Allowances>> {
+    Allowances::new(limit, clock::monotonic()).map(Arc::new)
+}
+
 /// One edge thread's own.
 pub(crate) struct Worker {
-    pub(crate) edge: Arc<Edge>,
+    /// By the configuration in force.
+    pub(crate) edge: Current<Edge>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) appender: Appender,
     /// The way into the spool of instructions.
     pub(crate) instructions: Appender,

@@ -124,7 +124,8 @@ pub(crate) async fn route(
 ) -> Reply {
     let begun = clock::monotonic();
     let (parts, body) = request.into_parts();
-    let edge = &*worker.edge;
+    let held = worker.edge.get();
+    let edge = &**held;
     let mut headers = Headers::read(&parts.headers);
     // In HTTP/2 the host stands in the request's target.
     headers.host = headers

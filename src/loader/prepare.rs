@@ -7,7 +7,6 @@
 //! be on its way: batches commit in order, and after an error this stage is dropped with all that it
 //! knows.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -74,7 +73,6 @@ pub(super) struct Preparer {
     pub(super) from: Option<Progressed>,
     pub(super) tables: Arc<ArcSwap<Tables>>,
     pub(super) client_ip: ClientIp,
-    pub(super) data_centre_asns: Arc<HashSet<u32>>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -195,7 +193,7 @@ impl Preparer {
             if is_bot {
                 flags.set(Flags::BOT);
             }
-            if asn.is_some_and(|asn| self.data_centre_asns.contains(&asn)) {
+            if asn.is_some_and(|asn| tables.is_data_centre(asn)) {
                 flags.set(Flags::DATA_CENTRE);
             }
         }

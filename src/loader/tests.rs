@@ -50,7 +50,6 @@ pub(super) fn loader(
         batch_rows: 1000,
         batch_wait: Duration::from_millis(1),
         client_ip: ClientIp::None,
-        data_centre_asns: Arc::default(),
         metrics: Arc::new(Metrics::new().unwrap()),
         progress: Arc::default(),
     }

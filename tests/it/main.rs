@@ -25,6 +25,7 @@ mod log;
 mod operation;
 mod privacy;
 mod prometheus;
+mod reload;
 mod reports;
 mod subject;
 mod supply;

@@ -144,7 +144,9 @@ async fn sighup_takes_new_geodata_and_a_broken_file_leaves_the_old_in_use() {
     assert_eq!(country("first", "2.64.0.1").await.as_deref(), Some("SE"));
     std::fs::write(&city, "no geodata").unwrap();
     collector.signal("HUP");
-    until(async || collector.metric("avtryck_reload_errors_total").await == 1.0).await;
+    collector
+        .until_metric("avtryck_reload_errors_total", 1.0)
+        .await;
     assert_eq!(country("second", "2.64.0.1").await.as_deref(), Some("SE"));
     let nested = root().join("assets/data/test/mmdb/GeoIP2-City-Test.mmdb");
     std::fs::copy(nested, &city).unwrap();

@@ -7,7 +7,7 @@ use std::process::Output;
 use avtryck::postgres::embedded::Embedded;
 use serde_json::Value;
 
-use crate::support::{Collector, PATIENCE, SITES, command, config, tempdir};
+use crate::support::{Collector, SITES, command, config, tempdir};
 
 const PAGE: (&str, &str) = ("Origin", "https://www.open.example");
 const MAID: &str = "38400000-8cf0-11bd-b23e-10b96e40000d";
@@ -86,15 +86,6 @@ async fn number(client: &tokio_postgres::Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
 }
 
-/// Waits until a metric has a value.
-async fn until(collector: &Collector, metric: &str, value: f64) {
-    let started = std::time::Instant::now();
-    while collector.metric(metric).await != value {
-        assert!(started.elapsed() < PATIENCE, "{metric}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-}
-
 #[tokio::test]
 async fn a_withdrawal_overtakes_the_hits_that_wait_through_kills_and_without_postgres() {
     let (collector, later) = without_postgres().await;
@@ -112,8 +103,10 @@ async fn a_withdrawal_overtakes_the_hits_that_wait_through_kills_and_without_pos
     // A browser that kept its cookie, whatever the reply said.
     hit(&collector, &anna, "&e=anna-later").await;
     let postgres = Embedded::start(&later).await.unwrap();
-    until(&collector, "avtryck_spool_backlog_bytes", 0.0).await;
-    until(&collector, metric, 0.0).await;
+    collector
+        .until_metric("avtryck_spool_backlog_bytes", 0.0)
+        .await;
+    collector.until_metric(metric, 0.0).await;
     let client = avtryck::postgres::connect(&postgres.config())
         .await
         .unwrap();
@@ -137,7 +130,7 @@ async fn a_withdrawal_overtakes_the_hits_that_wait_through_kills_and_without_pos
     // What comes after a restart is a count as well.
     let collector = Collector::start_in(collector.kill().await).await;
     hit(&collector, &anna, "&e=anna-last").await;
-    until(&collector, metric, 1.0).await;
+    collector.until_metric(metric, 1.0).await;
     assert_eq!(
         number(&client, "select count(*) from avtryck.hit").await,
         10

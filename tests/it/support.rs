@@ -350,6 +350,11 @@ impl Collector {
         raw(self.admin, request.as_bytes()).await
     }
 
+    /// Waits until a metric has that value.
+    pub(crate) async fn until_metric(&self, name: &str, value: f64) {
+        until(async || self.metric(name).await == value).await;
+    }
+
     /// The value of one metric, by its name with labels as Prometheus writes it; without labels, the sum of all
     /// that have the name.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
