@@ -47,6 +47,9 @@ enum Command {
     /// Look at a spool.
     #[command(subcommand)]
     Spool(SpoolCommand),
+    /// Look at geodata.
+    #[command(subcommand)]
+    Geoip(GeoipCommand),
     /// Print a signed click URL for an ad.
     ClickUrl(Box<ClickUrl>),
     /// Print the tags of an ad with a network's own macros: pixel, click and VAST.
@@ -99,6 +102,16 @@ enum KeysCommand {
 }
 
 #[derive(Subcommand)]
+enum GeoipCommand {
+    /// Read files in MaxMind's format to their end; a line for each. Exit status 1 where one is not sound.
+    Verify {
+        /// The files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
 enum SpoolCommand {
     /// Read every record; a line for each chunk. Exit status 1 where something is damaged.
     Verify {
@@ -125,6 +138,9 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Command::Spool(SpoolCommand::Verify { dir }) = &arguments.command {
         return verify(dir);
+    }
+    if let Command::Geoip(GeoipCommand::Verify { files }) = &arguments.command {
+        return Ok(verify_geodata(files));
     }
     if let Command::ExampleConfig = arguments.command {
         print(Config::example().trim_end());
@@ -158,7 +174,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             let keyring = avtryck::serve::click_keyring(&config)?;
             return Ok(answer(tag.text(&config, &keyring)));
         }
-        Command::ExampleConfig | Command::Spool(_) => {}
+        Command::ExampleConfig | Command::Geoip(_) | Command::Spool(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -208,6 +224,29 @@ fn verify(dir: &std::path::Path) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+fn verify_geodata(files: &[PathBuf]) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for file in files {
+        match avtryck::enrich::verify(file) {
+            Ok(report) => {
+                let days = report.age(avtryck::clock::now()).as_secs() / 86_400;
+                print(&format!(
+                    "{}: {}, {}, built {days} days ago, {} networks",
+                    file.display(),
+                    report.about,
+                    report.database_type,
+                    report.networks,
+                ));
+            }
+            Err(error) => {
+                complain(&error.to_string());
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
 }
 
 #[expect(

@@ -101,7 +101,7 @@ async fn run(
     (config, file): (Config, Option<PathBuf>),
     metrics: Arc<Metrics>,
     spools: Spools,
-    (keyring, click_keyring): (Keyring, click::Keyring),
+    keyrings: (Keyring, click::Keyring),
     database: Arc<Database>,
     mut sockets: Sockets,
 ) -> anyhow::Result<()> {
@@ -147,8 +147,8 @@ async fn run(
     let (inquirer, inquiries) = inquiry::queue();
     let edge = Arc::new(ArcSwap::from_pointee(Edge::new(
         config,
-        keyring,
-        click_keyring,
+        keyrings,
+        Arc::clone(&tables),
         Arc::clone(&metrics),
         database.psql(),
         live,

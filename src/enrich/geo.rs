@@ -19,7 +19,7 @@ use quick_cache::sync::Cache;
 use serde::de::{IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Keyed, Problem};
+use super::{Keyed, Origin, Problem, Report};
 use crate::request::TEXT_BYTES_MAX;
 use crate::row::{Dimension, Network, Place};
 
@@ -151,6 +151,31 @@ impl<T> GeoFile<T> {
     /// When it was built, in seconds since 1970.
     pub(super) fn built(&self) -> u64 {
         self.reader.metadata().build_epoch
+    }
+
+    /// Reads the file to its end, which opening it does not.
+    pub(super) fn report(&self, about: &'static str) -> Result<Report, Problem> {
+        let mut networks = 0;
+        for record in self.reader.networks(WithinOptions::default())? {
+            (self.decode)(&record?)?;
+            networks += 1;
+        }
+        Ok(Report {
+            about,
+            database_type: self.reader.metadata().database_type.clone(),
+            built_seconds: self.built(),
+            networks,
+        })
+    }
+
+    /// Whose data it holds, as its type or name tells: npm's packages state types such as `city ipv4`
+    /// whosever they are.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let told = format!("{} {name}", self.reader.metadata().database_type).to_lowercase();
+        Origin::ALL
+            .into_iter()
+            .find(|origin| told.contains(origin.word()))
     }
 
     /// Where it was read from.

@@ -19,10 +19,12 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 
+use crate::clock::UnixMicros;
 use crate::hit::Hints;
 use crate::row::{Device, Dimension, Network, Place};
 use bot::Crawlers;
@@ -54,6 +56,65 @@ impl Sources {
         let mut geodata = self.city.iter().chain(&self.network);
         geodata.any(|known| known == path) || self.rules == path || self.crawlers == path
     }
+}
+
+/// Whose geodata: those who ask for a link wherever places are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// DB-IP's free databases, CC BY 4.0.
+    DbIp,
+    /// GeoLite2 of MaxMind.
+    GeoLite,
+}
+
+impl Origin {
+    /// All of them.
+    pub const ALL: [Origin; 2] = [Origin::DbIp, Origin::GeoLite];
+
+    /// What is in the type or the name of their files.
+    fn word(self) -> &'static str {
+        match self {
+            Origin::DbIp => "dbip",
+            Origin::GeoLite => "geolite",
+        }
+    }
+}
+
+/// What a file of geodata holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// `places` or `networks`.
+    pub about: &'static str,
+    /// As the file states it.
+    pub database_type: String,
+    /// When it was built, in seconds since 1970.
+    pub built_seconds: u64,
+    /// How many networks of addresses it tells apart.
+    pub networks: u64,
+}
+
+impl Report {
+    /// How long ago the file was built.
+    #[must_use]
+    pub fn age(&self, now: UnixMicros) -> Duration {
+        let now = u64::try_from(now.seconds()).unwrap_or(0);
+        Duration::from_secs(now.saturating_sub(self.built_seconds))
+    }
+}
+
+/// Reads a file of geodata to its end, for whoever is about to put it in the place of another.
+///
+/// # Errors
+/// Where something of it cannot be read, or it is about neither places nor networks.
+pub fn verify(path: &Path) -> Result<Report, LoadError> {
+    let report = match geo::open_places(path) {
+        Ok(file) => file.report("places"),
+        Err(Problem::Schema { .. }) => {
+            geo::open_networks(path).and_then(|file| file.report("networks"))
+        }
+        Err(problem) => Err(problem),
+    };
+    report.map_err(|problem| problem.at(path))
 }
 
 /// A value and the key of its dimension row.
@@ -248,6 +309,16 @@ impl Tables {
         let places = self.places.iter().map(|file| file.built()).min();
         let networks = self.networks.iter().map(|file| file.built()).min();
         [places, networks].map(Option::unwrap_or_default)
+    }
+
+    /// Whose geodata are in use, of those who ask for a link.
+    #[must_use]
+    pub fn origins(&self) -> Vec<Origin> {
+        let places = self.places.iter().filter_map(|file| file.origin());
+        let networks = self.networks.iter().filter_map(|file| file.origin());
+        let found: Vec<Origin> = places.chain(networks).collect();
+        let is_found = |origin: &Origin| found.contains(origin);
+        Origin::ALL.into_iter().filter(is_found).collect()
     }
 
     /// Whether an autonomous system is a data centre's.

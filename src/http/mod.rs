@@ -33,6 +33,8 @@ mod timer;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
+
 pub use listener::{Course, Drain, Listener, run};
 pub use live::{Live, Sample};
 pub use refusal::Refusal;
@@ -43,6 +45,7 @@ use current::Current;
 use crate::clock;
 use crate::config::{self, Config};
 use crate::consent::Strings;
+use crate::enrich::Tables;
 use crate::hit::VisitorId;
 use crate::inquiry::Inquirer;
 use crate::metrics::Metrics;
@@ -58,6 +61,8 @@ pub struct Edge {
     pub keyring: Keyring,
     /// The keys of click URLs.
     pub click_keyring: crate::click::Keyring,
+    /// Whose geodata are shown, for the privacy page to say.
+    pub(crate) tables: Arc<ArcSwap<Tables>>,
     /// Every metric.
     pub metrics: Arc<Metrics>,
     /// What `psql` needs to reach the embedded Postgres; the demo page is served where it is there.
@@ -82,8 +87,8 @@ impl Edge {
     #[must_use]
     pub fn new(
         config: Config,
-        keyring: Keyring,
-        click_keyring: crate::click::Keyring,
+        (keyring, click_keyring): (Keyring, crate::click::Keyring),
+        tables: Arc<ArcSwap<Tables>>,
         metrics: Arc<Metrics>,
         demo_psql: Option<Arc<OnceLock<String>>>,
         live: Arc<Live>,
@@ -95,6 +100,7 @@ impl Edge {
             config,
             keyring,
             click_keyring,
+            tables,
             metrics,
             demo_psql,
             live,
@@ -111,8 +117,7 @@ impl Edge {
     pub fn with(
         &self,
         config: Config,
-        keyring: Keyring,
-        click_keyring: crate::click::Keyring,
+        (keyring, click_keyring): (Keyring, crate::click::Keyring),
     ) -> Edge {
         let is_same_limit = self.config.limit == config.limit;
         Edge {
@@ -125,6 +130,7 @@ impl Edge {
             config,
             keyring,
             click_keyring,
+            tables: Arc::clone(&self.tables),
             metrics: Arc::clone(&self.metrics),
             demo_psql: self.demo_psql.clone(),
             live: Arc::clone(&self.live),

@@ -295,6 +295,7 @@ impl<'r> Asked<'r> {
             file_action: action(Form::File),
             erasure_action: action(Form::Erasure),
             flags: page::flags(t, permit),
+            origins: edge.tables.load().origins(),
             retention: text::fill(t.retention, &days.to_string()),
         }
     }

@@ -101,8 +101,7 @@ impl Reload {
             .config
             .reload(self.file.as_deref(), environment)
             .map_err(|errors| errors.0)?;
-        let (keyring, click_keyring) =
-            keyrings(&config).map_err(|error| vec![format!("{error:#}")])?;
+        let keyrings = keyrings(&config).map_err(|error| vec![format!("{error:#}")])?;
         let wanted = sources(&config);
         let Some((tables, errors)) = self.read(wanted.clone()).await else {
             return Err(vec!["reading geodata and rules panicked".to_owned()]);
@@ -117,7 +116,7 @@ impl Reload {
         }
         self.exchange(tables, &errors);
         *in_use = wanted;
-        let edge = running.with(config, keyring, click_keyring);
+        let edge = running.with(config, keyrings);
         self.edge.store(Arc::new(edge));
         Ok(waiting)
     }

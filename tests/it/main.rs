@@ -16,6 +16,7 @@ mod command_line;
 mod consent;
 mod device_differential;
 mod fuzz;
+mod geodata;
 mod hits;
 mod hostile;
 mod live;

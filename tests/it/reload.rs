@@ -232,7 +232,18 @@ async fn partners_geodata_and_data_centres_are_new_for_the_next_hits() {
         let target = "/cb/network?site=open&kind=click&token=0123456789abcdef";
         collector.get(target, &[]).await.status
     };
+    // Whose data places are from is said where their licences ask for it.
+    let credits = async || {
+        let page = collector.get("/privacy?site=open", &[]).await.body;
+        [
+            page.contains(
+                "<a href=\"https://db-ip.com\" rel=\"noreferrer\">IP Geolocation by DB-IP</a>",
+            ),
+            page.contains("This product includes GeoLite2 Data created by MaxMind"),
+        ]
+    };
     let (city, is_data_centre) = rows("before").await;
+    assert_eq!(credits().await, [true, true]);
     assert_ne!(city, "Changchun");
     assert!(!is_data_centre);
     assert_eq!(callback().await, 403);
@@ -246,4 +257,5 @@ async fn partners_geodata_and_data_centres_are_new_for_the_next_hits() {
     collector.reload(APPLIED).await;
     assert_eq!(rows("after").await, ("Changchun".to_owned(), true));
     assert_eq!(callback().await, 204);
+    assert_eq!(credits().await, [false, true]);
 }

@@ -9,31 +9,21 @@ use crate::support::{root, tempdir};
 const EXPOSURE_MAX: &str = "--threshold=15";
 
 #[test]
-fn the_systemd_unit_is_sound_and_leaves_little_exposed() {
+fn the_systemd_units_are_sound_and_leave_little_exposed() {
     if Command::new("systemd-analyze")
         .arg("--version")
         .output()
         .is_err()
     {
-        eprintln!("skipped: the systemd unit is not checked (systemd-analyze is not installed)");
+        eprintln!("skipped: the systemd units are not checked (systemd-analyze is not installed)");
         return;
     }
-    let unit = std::fs::read_to_string(root().join("ops/systemd/avtryck@.service")).unwrap();
-    let installed = "ExecStart=/usr/local/bin/avtryck serve --take-over";
-    assert!(unit.contains(installed));
     let dir = tempdir();
-    let path = dir.path().join("avtryck@a.service");
-    // Only a program that is there counts as sound.
-    let here = format!(
-        "ExecStart={} serve --take-over",
-        env!("CARGO_BIN_EXE_avtryck")
-    );
-    std::fs::write(&path, unit.replace(installed, &here)).unwrap();
-    let analyze = |arguments: &[&str]| {
+    let analyze = |arguments: &[&str], name: &str| {
         let output = Command::new("systemd-analyze")
             .arg("--no-pager")
             .args(arguments)
-            .arg(&path)
+            .arg(dir.path().join(name))
             .output()
             .unwrap();
         let text = [output.stdout, output.stderr].concat();
@@ -41,8 +31,36 @@ fn the_systemd_unit_is_sound_and_leaves_little_exposed() {
         assert!(output.status.success(), "{arguments:?}: {text}");
         text
     };
-    assert_eq!(analyze(&["verify", "--man=no"]), "");
-    analyze(&["security", "--offline=true", EXPOSURE_MAX]);
+    let update = root().join("geoip/update");
+    let units = [
+        (
+            "avtryck@a.service",
+            "/usr/local/bin/avtryck serve --take-over",
+            format!("{} serve --take-over", env!("CARGO_BIN_EXE_avtryck")),
+        ),
+        (
+            "avtryck-geodata.service",
+            "/usr/local/lib/avtryck/geoip-update",
+            update.display().to_string(),
+        ),
+        ("avtryck-geodata.timer", "", String::new()),
+    ];
+    for (name, installed, here) in &units {
+        let unit =
+            std::fs::read_to_string(root().join("ops/systemd").join(name.replace("@a", "@")))
+                .unwrap();
+        let start = |program: &str| format!("ExecStart={program}");
+        assert!(unit.contains(&start(installed)) || installed.is_empty());
+        // Only a program that is there counts as sound.
+        let unit = unit.replace(&start(installed), &start(here));
+        std::fs::write(dir.path().join(name), unit).unwrap();
+    }
+    for (name, installed, _) in &units {
+        assert_eq!(analyze(&["verify", "--man=no"], name), "");
+        if !installed.is_empty() {
+            analyze(&["security", "--offline=true", EXPOSURE_MAX], name);
+        }
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::text::{Language, Text, fill};
 use super::time;
 use crate::clock::UnixMicros;
 use crate::config::{ClientIp, Config};
+use crate::enrich::Origin;
 use crate::hit::{ConsentSource, Permit};
 use crate::subject::{Held, HeldAd, HeldHit};
 use crate::visitor::Known;
@@ -72,6 +73,8 @@ pub(super) struct Body {
     pub(super) file_action: String,
     pub(super) erasure_action: String,
     pub(super) flags: Vec<Flag>,
+    /// Whose geodata the places are from.
+    pub(super) origins: Vec<Origin>,
     pub(super) retention: String,
 }
 
@@ -335,6 +338,7 @@ mod tests {
             file_action: "/privacy/file".to_owned(),
             erasure_action: "/privacy/erasure".to_owned(),
             flags: flags(t, Permit::STORE.with(Permit::MEASURE)),
+            origins: Origin::ALL.to_vec(),
             retention: fill(t.retention, "90"),
         });
         page
@@ -409,8 +413,8 @@ mod tests {
             }
             assert_eq!(
                 html.matches("href=").count(),
-                3,
-                "two links to sources and one language"
+                4,
+                "three links to sources and one language"
             );
         }
     }
