@@ -1,15 +1,17 @@
 //! What the visitor's own page asks about: the edge asks, the thread with Postgres answers.
 //!
 //! They share no more than this queue, so that the edge needs no Postgres. It is bounded, and so is what
-//! it can cost: one short question is answered at a time, [`FILES_MAX`] files are written at a time, and
-//! who asks gives up after [`ANSWER_TIME_MAX`]. An inquiry that cannot be answered is dropped, which its
+//! it can cost: one short question is answered at a time, [`FILES_MAX`] files are written at a time, one for
+//! each client, so that no slow reader keeps the others from theirs, and who asks gives up after
+//! [`ANSWER_TIME_MAX`]. An inquiry that cannot be answered is dropped, which its
 //! asker sees.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::hit::VisitorId;
 use crate::subject::Held;
@@ -20,8 +22,8 @@ pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 pub const FILE_TIME_MAX: Duration = Duration::from_secs(120);
 /// Inquiries that wait.
 const WAITING_MAX: usize = 32;
-/// Files that are written at the same time.
-const FILES_MAX: usize = 2;
+/// Files that are written at the same time; each takes a connection to Postgres.
+const FILES_MAX: usize = 8;
 /// Pieces of a file that wait for its reader.
 const PIECES_MAX: usize = 4;
 
@@ -42,7 +44,7 @@ pub enum Wanted {
         /// Where its pieces go.
         pieces: mpsc::Sender<Piece>,
         /// Counts the file until it is written.
-        turn: OwnedSemaphorePermit,
+        turn: Turn,
     },
 }
 
@@ -62,14 +64,42 @@ pub struct Busy;
 #[derive(Clone)]
 pub struct Inquirer {
     waiting: mpsc::Sender<Inquiry>,
-    files: Arc<Semaphore>,
+    files: Files,
+}
+
+/// The clients for which a file is being written.
+type Files = Arc<Mutex<Vec<IpAddr>>>;
+
+/// One file's place among them, until it is dropped.
+pub struct Turn {
+    files: Files,
+    client: IpAddr,
+}
+
+impl Turn {
+    fn take(files: &Files, client: IpAddr) -> Option<Turn> {
+        let mut clients = files.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_room = clients.len() < FILES_MAX && !clients.contains(&client);
+        has_room.then(|| {
+            clients.push(client);
+            let files = Arc::clone(files);
+            Turn { files, client }
+        })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut clients = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.retain(|client| *client != self.client);
+    }
 }
 
 /// Both ends of a new queue.
 #[must_use]
 pub fn queue() -> (Inquirer, mpsc::Receiver<Inquiry>) {
     let (waiting, inquiries) = mpsc::channel(WAITING_MAX);
-    let files = Arc::new(Semaphore::new(FILES_MAX));
+    let files = Files::default();
     (Inquirer { waiting, files }, inquiries)
 }
 
@@ -84,13 +114,17 @@ impl Inquirer {
         Ok(answered)
     }
 
-    /// Asks for all that is held about visitors.
+    /// Asks for all that is held about visitors, on behalf of a client: an address that stands for one
+    /// subscriber.
     ///
     /// # Errors
-    /// Where too many inquiries wait, or too many files are being written.
-    pub fn file(&self, visitors: Vec<VisitorId>) -> Result<mpsc::Receiver<Piece>, Busy> {
-        let files = Arc::clone(&self.files);
-        let turn = files.try_acquire_owned().map_err(|_| Busy)?;
+    /// Where too many inquiries wait, too many files are being written, or one for this client is.
+    pub fn file(
+        &self,
+        visitors: Vec<VisitorId>,
+        client: IpAddr,
+    ) -> Result<mpsc::Receiver<Piece>, Busy> {
+        let turn = Turn::take(&self.files, client).ok_or(Busy)?;
         let (pieces, written) = mpsc::channel(PIECES_MAX);
         self.ask(visitors, Wanted::File { pieces, turn })?;
         Ok(written)
@@ -110,15 +144,18 @@ mod tests {
     #[test]
     fn neither_inquiries_nor_files_pile_up() {
         let (inquirer, mut inquiries) = queue();
-        let files: Vec<_> = (0..FILES_MAX).map(|_| inquirer.file(Vec::new())).collect();
+        let file = |client: u8| inquirer.file(Vec::new(), IpAddr::from([10, 0, 0, client]));
+        let files: Vec<_> = (0..7).map(file).collect();
         assert!(files.iter().all(Result::is_ok));
-        assert_eq!(inquirer.file(Vec::new()).err(), Some(Busy));
+        assert_eq!(file(0).err(), Some(Busy), "one for each client");
+        assert!(file(7).is_ok());
+        assert_eq!(file(8).err(), Some(Busy), "and no more than eight");
         for _ in FILES_MAX..WAITING_MAX {
             assert!(inquirer.summary(Vec::new()).is_ok());
         }
         assert_eq!(inquirer.summary(Vec::new()).err(), Some(Busy));
-        // A file that is done makes room for another inquiry and another file.
+        // A file that is done makes room for another inquiry and another file, its client's too.
         drop(inquiries.try_recv());
-        assert!(inquirer.file(Vec::new()).is_ok());
+        assert!(file(0).is_ok());
     }
 }

@@ -31,6 +31,7 @@ use hyper::{Method, StatusCode};
 
 use super::collect::Request;
 use super::consent::{choice_cookie, ended_cookies, is_own_origin};
+use super::limits::subscriber;
 use super::reply::{self, Reply, WithCookie as _};
 use super::{Refusal, Worker, event};
 use crate::clock;
@@ -389,7 +390,7 @@ impl<'r> Asked<'r> {
         let visitors = self.known.iter().map(|known| known.visitor).collect();
         let mut pieces = edge
             .inquirer
-            .file(visitors)
+            .file(visitors, subscriber(self.request.client))
             .map_err(|Busy| Refusal(Reason::Busy))?;
         // The status has to wait for the first piece: without Postgres there is none.
         let first = tokio::time::timeout(ANSWER_TIME_MAX, pieces.recv()).await;

@@ -98,6 +98,24 @@ async fn a_visitor_stays_suppressed_for_as_long_as_a_cookie_may_live_and_other_i
 }
 
 #[tokio::test]
+async fn an_erasure_is_on_record_for_three_years() {
+    let mut database = Database::migrated().await;
+    let client = &mut database.client;
+    client
+        .batch_execute(
+            "insert into avtryck.erasure (erased_at, key, id_kind, asked_by, removed) \
+             select erased_at, gen_random_uuid(), 'maid', 'cli', '{}' \
+             from unnest(array['2023-11-24T23:59Z', '2023-11-25T00:00Z']::timestamptz[]) as erased_at",
+        )
+        .await
+        .unwrap();
+    run(client, &SETTINGS, NOON).await.unwrap();
+    let sql = "select count(*), min(erased_at) = '2023-11-25T00:00Z' from avtryck.erasure";
+    let left = client.query_one(sql, &[]).await.unwrap();
+    assert_eq!((left.get(0), left.get(1)), (1_i64, true));
+}
+
+#[tokio::test]
 async fn old_exposures_go_wherever_they_lie_in_the_table() {
     let mut database = Database::migrated().await;
     let client = &mut database.client;
