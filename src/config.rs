@@ -43,6 +43,7 @@ const EXAMPLE_HEAD: &str = "\
 #[expect(missing_docs, reason = "the sections' own docs say what they are")]
 pub struct Config {
     pub http: Http,
+    pub tls: Tls,
     pub limit: Limit,
     pub path: Paths,
     pub admin: Admin,
@@ -55,6 +56,7 @@ pub struct Config {
     pub traffic: Traffic,
     pub cookie: Cookie,
     pub click: Click,
+    pub certificates: Vec<Certificate>,
     pub sites: Vec<Site>,
     pub partners: Vec<Partner>,
     /// Every key as it is in force and where its value is from.
@@ -74,6 +76,10 @@ pub struct Http {
     pub forwarded_header: ForwardedHeader,
     /// HTTP/2 without TLS, by prior knowledge. Default false.
     pub h2c: bool,
+    /// Whether connections begin with the PROXY protocol. Default false.
+    pub proxy_protocol: bool,
+    /// Whether a page that is asked for by http is sent to https. Default false.
+    pub redirect_to_https: bool,
     /// Open connections, in all. Default 16384.
     pub connections_max: usize,
     /// Open connections of one IPv4 address or IPv6 /64, proxies aside; 0 is no limit. Default 1024.
@@ -89,6 +95,26 @@ impl Http {
             threads => threads,
         }
     }
+}
+
+/// `[tls]`: the public listener for https.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Where hits arrive over TLS. Default nowhere.
+    pub listen: Option<SocketAddr>,
+    /// Whether connections begin with the PROXY protocol. Default false.
+    pub proxy_protocol: bool,
+    /// How long browsers are to come by https alone. Default 0: nothing is said.
+    pub hsts: Duration,
+}
+
+/// `[[certificate]]`: files in PEM; the first is for who asks for no name, or for another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The server's own certificate, and those that lead from it to a root.
+    pub chain: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// `[limit]`: how many hits one client may send, an IPv4 address or an IPv6 /64.
@@ -405,7 +431,7 @@ impl Config {
     /// A configuration file with every key, its default and what it means.
     #[must_use]
     pub fn example() -> String {
-        let tables = "[[site]]\nkey = \"shop\"\nhosts = [\"px.shop.example\"]\n[[partner]]\nkey = \"network\"\n";
+        let tables = "[[site]]\nkey = \"shop\"\nhosts = [\"px.shop.example\"]\n[[partner]]\nkey = \"network\"\n[[certificate]]\nchain = \"px.pem\"\nkey = \"px.key\"\n";
         let defaults =
             Config::parse(tables, []).expect("defaults are right: a test reads them all");
         format!("{EXAMPLE_HEAD}{}", defaults.in_force.example())
@@ -419,6 +445,7 @@ impl Config {
         let mut reader = Reader::new(text, environment, kept);
         let mut config = Config {
             http: reader.section("http", key::http),
+            tls: reader.section("tls", key::tls),
             limit: reader.section("limit", key::limit),
             path: reader.section("path", key::paths),
             admin: reader.section("admin", key::admin),
@@ -431,6 +458,7 @@ impl Config {
             traffic: reader.section("traffic", key::traffic),
             cookie: reader.section("cookie", key::cookie),
             click: reader.section("click", key::click),
+            certificates: reader.tables("certificate", key::certificate),
             sites: reader.tables("site", key::site),
             partners: reader.tables("partner", key::partner),
             in_force: Settings::default(),
@@ -453,6 +481,7 @@ impl Config {
         if clash(self.admin.listen, self.http.listen) {
             reader.error("admin.listen: the same as http.listen; an address that the public cannot reach would be right");
         }
+        self.check_tls(reader);
         if self.cookie.name == self.cookie.choice_name {
             reader
                 .error("cookie.choice_name: the same as cookie.name; another name would be right");
@@ -511,6 +540,26 @@ impl Config {
             "click.keys, the ID",
             self.click.keys.iter().map(|(id, _)| id),
         );
+    }
+
+    fn check_tls(&self, reader: &mut Reader) {
+        let speaks_proxy = self.http.proxy_protocol || self.tls.proxy_protocol;
+        if speaks_proxy && self.http.trusted_proxies.is_empty() {
+            reader.error("http.trusted_proxies: there is none, so no PROXY protocol would be believed; the load balancer's network would be right");
+        }
+        let Some(listen) = self.tls.listen else {
+            return;
+        };
+        if self.certificates.is_empty() {
+            reader.error("certificate: there is none for tls.listen; a [[certificate]] with chain and key would be right");
+        }
+        for (name, other) in [("http", self.http.listen), ("admin", self.admin.listen)] {
+            if clash(listen, other) {
+                reader.error(&format!(
+                    "tls.listen: the same as {name}.listen; another port would be right"
+                ));
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use avtryck::access::{self, Given};
 use avtryck::ad_tag::{ClickUrl, Tag};
-use avtryck::config::Config;
+use avtryck::config::{Config, ConfigErrors};
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -128,10 +128,16 @@ fn main() -> ExitCode {
     }
     match run(&arguments) {
         Ok(code) => code,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast::<ConfigErrors>() {
+            Ok(errors) => {
+                complain(&errors.to_string());
+                ExitCode::from(EXIT_CONFIG)
+            }
+            Err(error) => {
+                tracing::error!("{error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 
@@ -150,19 +156,16 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         print(&avtryck::serve::new_key(&[])?);
         return Ok(ExitCode::SUCCESS);
     }
-    let config = match Config::load(arguments.config.as_deref(), std::env::vars_os()) {
-        Ok(config) => config,
-        Err(errors) => {
-            complain(&errors.to_string());
-            return Ok(ExitCode::from(EXIT_CONFIG));
-        }
-    };
+    let config = Config::load(arguments.config.as_deref(), std::env::vars_os())?;
     match &arguments.command {
         Command::Serve { take_over } => {
             avtryck::serve::serve(config, arguments.config.clone(), *take_over)?;
         }
         Command::Migrate => avtryck::serve::migrate(&config)?,
-        Command::CheckConfig => print(config.in_force.to_string().trim_end()),
+        Command::CheckConfig => {
+            avtryck::http::tls::check(&config.certificates)?;
+            print(config.in_force.to_string().trim_end());
+        }
         Command::Keys(KeysCommand::New) => print(&avtryck::serve::new_key(&config.cookie.keys)?),
         Command::ClickUrl(click_url) => {
             let keyring = avtryck::serve::click_keyring(&config)?;

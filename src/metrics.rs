@@ -10,6 +10,7 @@ mod process;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -18,9 +19,10 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, Result, TextEncoder,
 };
 
+use crate::clock::UnixMicros;
 use crate::hit::{ConsentSource, Flags, Hit};
 use label::STATUSES;
-pub use label::{Endpoint, Outcome, Reason};
+pub use label::{Endpoint, HandshakeFailure, Outcome, Reason};
 use process::Process;
 
 /// The handles of all metrics.
@@ -38,6 +40,11 @@ pub struct Metrics {
     pub connections_max: IntGauge,
     pub connections_refused: IntCounter,
     pub accept_errors: IntCounter,
+    pub proxy_errors: IntCounter,
+    handshakes: [IntCounter; 2],
+    handshake_failures: [IntCounter; HandshakeFailure::ALL.len()],
+    certificate_expiry: IntGaugeVec,
+    pub certificate_reload_failures: IntCounter,
     append_seconds: Histogram,
     sync_seconds: Histogram,
     group_records: Histogram,
@@ -171,6 +178,32 @@ impl Metrics {
                 "avtryck_http_accept_errors_total",
                 "Failed attempts to accept a connection, such as too many open files.",
             )?,
+            proxy_errors: r.counter(
+                "avtryck_proxy_protocol_errors_total",
+                "Connections that had to begin with the PROXY protocol of a trusted proxy, and did not.",
+            )?,
+            handshakes: r.counters(
+                "avtryck_tls_handshakes_total",
+                "Handshakes that made a connection, by whether a ticket shortened them.",
+                ("resumed", ["false", "true"]),
+            )?,
+            handshake_failures: r.counters(
+                "avtryck_tls_handshake_failures_total",
+                "Handshakes that made no connection.",
+                ("reason", HandshakeFailure::ALL.map(|(_, name)| name)),
+            )?,
+            // The configuration names the files, and no request another one.
+            certificate_expiry: r.add(IntGaugeVec::new(
+                Opts::new(
+                    "avtryck_certificate_expiry_timestamp_seconds",
+                    "When the first certificate of a chain ends, since 1970, by the file; no series without tls.listen.",
+                ),
+                &["certificate"],
+            )?)?,
+            certificate_reload_failures: r.counter(
+                "avtryck_certificate_reload_failures_total",
+                "Certificates that changed and could not be read: the ones before stay in use.",
+            )?,
             append_seconds: r.histogram(
                 "avtryck_spool_append_seconds",
                 "From a group's first append to its commit: the longest wait in it.",
@@ -276,6 +309,23 @@ impl Metrics {
     /// Counts one refusal.
     pub fn refusal(&self, reason: Reason) {
         count(self.refusals.get(reason as usize));
+    }
+
+    /// Counts a handshake that made a connection.
+    pub fn handshake(&self, is_resumed: bool) {
+        count(self.handshakes.get(usize::from(is_resumed)));
+    }
+
+    /// Counts one that made none.
+    pub fn handshake_failure(&self, failure: HandshakeFailure) {
+        count(self.handshake_failures.get(failure as usize));
+    }
+
+    /// Tells when the first certificate of a file ends.
+    pub fn certificate_expiry(&self, chain: &Path, at: UnixMicros) {
+        let file = chain.display().to_string();
+        let gauge = self.certificate_expiry.with_label_values(&[&file]);
+        gauge.set(at.seconds());
     }
 
     /// Counts a hit that the spool holds.

@@ -5,6 +5,7 @@
 
 mod answer;
 mod handover;
+mod public;
 mod reload;
 mod spools;
 
@@ -31,7 +32,7 @@ use crate::config::Config;
 use crate::enrich::{Sources, Tables};
 use crate::http::admin::{self, Status};
 use crate::http::board::{self, Board};
-use crate::http::{self, Course, Edge, Listener, Spools};
+use crate::http::{self, Course, Edge, Spools};
 use crate::inquiry;
 use crate::jobs;
 use crate::loader::{Instructions, Loader, Progress};
@@ -39,6 +40,7 @@ use crate::metrics::Metrics;
 use crate::postgres::Database;
 use crate::visitor::Keyring;
 use handover::{Door, Role, Sockets, Successor};
+use public::Public;
 use reload::Reload;
 
 /// What loading may take at the stop; what is left waits in the spool.
@@ -58,6 +60,8 @@ pub fn serve(config: Config, file: Option<PathBuf>, take_over: bool) -> anyhow::
         config = in_force,
         "starting"
     );
+    // Before another process goes for this one.
+    http::tls::check(&config.certificates)?;
     let metrics = Arc::new(Metrics::new().context("registering metrics")?);
     let sockets = if take_over {
         handover::take_over(&config.spool.dir).context("taking over")?
@@ -106,12 +110,13 @@ async fn run(
     mut sockets: Sockets,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let listener = bind(&config, &mut sockets)?;
+    let public = Public::open(&config, &metrics, &mut sockets)?;
     let admin = bind_admin(&config, &mut sockets)?;
-    sockets = duplicates(&listener, &admin)?;
+    sockets = public.duplicates(&admin)?;
     let admin = TcpListener::from_std(admin)?;
     let door = Door::open(&config.spool.dir);
-    let addresses = (listener.address, admin.local_addr()?);
+    let addresses = (public.addresses()?, admin.local_addr()?);
+    let certificates = public.certificates.clone();
     let progress = Arc::new(Progress::default());
     let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
     let loader = Loader {
@@ -154,11 +159,11 @@ async fn run(
         live,
         inquirer,
     )));
-    let threads = start_edge(&edge, &spools, listener, &draining)?;
+    let threads = start_edge(&edge, &spools, public, &draining)?;
     let admin = tokio::task::spawn_local(admin::serve(admin, status, board));
     tell(addresses, database.psql().is_some());
 
-    let reload = Rc::new(Reload::new(file, edge, tables, Arc::clone(&metrics)));
+    let reload = Reload::new(file, edge, tables, certificates, Arc::clone(&metrics));
     let (stop, stopping) = watch::channel(false);
     let instructing = tokio::task::spawn_local(instructions.run(stopping.clone()));
     let loading = tokio::task::spawn_local({
@@ -239,33 +244,14 @@ async fn close(spools: Spools) -> anyhow::Result<()> {
 }
 
 /// Says where it listens.
-fn tell((http, admin): (SocketAddr, SocketAddr), has_demo: bool) {
-    tracing::info!(%http, %admin, "listening");
+fn tell(((http, tls), admin): ((SocketAddr, Option<SocketAddr>), SocketAddr), has_demo: bool) {
+    let tls = tls.map(tracing::field::display);
+    tracing::info!(%http, tls, %admin, "listening");
     if has_demo {
         tracing::info!(
             "the demo page is http://{http}/demo, what arrives shows live at http://{admin}/"
         );
     }
-}
-
-fn bind(config: &Config, sockets: &mut Sockets) -> anyhow::Result<Listener> {
-    let http = &config.http;
-    Listener::bind(
-        http.listen,
-        http.thread_count(),
-        http.connections_max,
-        http.connections_per_address_max,
-        sockets.take(Role::Http, http.listen),
-    )
-    .with_context(|| format!("http.listen: cannot listen on {}", http.listen))
-}
-
-/// What is given to the process that takes over, some day.
-fn duplicates(listener: &Listener, admin: &std::net::TcpListener) -> io::Result<Sockets> {
-    let mut sockets = Sockets::default();
-    sockets.add(Role::Http, listener.duplicates()?);
-    sockets.add(Role::Admin, [admin.try_clone()?]);
-    Ok(sockets)
 }
 
 fn bind_admin(config: &Config, sockets: &mut Sockets) -> anyhow::Result<std::net::TcpListener> {
@@ -396,16 +382,17 @@ fn sources(config: &Config) -> Sources {
 fn start_edge(
     edge: &Arc<ArcSwap<Edge>>,
     spools: &Spools,
-    listener: Listener,
+    public: Public,
     draining: &http::Drain,
 ) -> anyhow::Result<Vec<JoinHandle<io::Result<()>>>> {
-    let limits = listener.limits();
+    let limits = Arc::clone(&public.limits);
     let metrics = Arc::clone(&edge.load().metrics);
-    let threads = listener.sockets.len();
+    let entrances = public.threads();
+    let threads = entrances.len();
     metrics.threads.set(gauged(threads as u64));
     let connections_max = limits.all.available_permits();
     metrics.connections_max.set(gauged(connections_max as u64));
-    let start = |(index, socket)| {
+    let start = |(index, entrances)| {
         let (edge, spools, limits, draining) = (
             Arc::clone(edge),
             spools.clone(),
@@ -414,15 +401,10 @@ fn start_edge(
         );
         thread::Builder::new()
             .name(format!("edge {index}"))
-            .spawn(move || http::run(edge, &spools, socket, limits, draining))
+            .spawn(move || http::run(edge, &spools, entrances, limits, draining))
             .context("starting an edge thread")
     };
-    listener
-        .sockets
-        .into_iter()
-        .enumerate()
-        .map(start)
-        .collect()
+    entrances.into_iter().enumerate().map(start).collect()
 }
 
 fn join(threads: Vec<JoinHandle<io::Result<()>>>) {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::read::Section;
 use super::value::{self, days};
 use super::{
-    Ack, Admin, Click, ClientIp, Cookie, Database, Device, Geoip, Http, Limit, Loader, Partner,
-    Paths, Privacy, Site, Spool, Traffic,
+    Ack, Admin, Certificate, Click, ClientIp, Cookie, Database, Device, Geoip, Http, Limit, Loader,
+    Partner, Paths, Privacy, Site, Spool, Tls, Traffic,
 };
 use crate::hit::Permit;
 use crate::request::{Fields, ForwardedHeader, Mapping};
@@ -20,6 +20,7 @@ const ADDRESS: &str = "an address with a port";
 const DIRECTORY: &str = "a directory";
 const FILE: &str = "a file";
 const FILES: &str = "files";
+const PEM: &str = "a file in PEM";
 const HOSTS: &str = "host names in lower case, without ports";
 const TRUTH: &str = "true or false";
 const KEYS: &str = "ID:BASE64, an ID of 0 to 255 and at least 32 bytes";
@@ -54,6 +55,13 @@ pub(super) fn http(s: &mut Section<'_>) -> Http {
         h2c: s
             .key("h2c", "HTTP/2 without TLS, by prior knowledge.")
             .one("false", TRUTH, value::parsed),
+        proxy_protocol: proxy_protocol(s),
+        redirect_to_https: s
+            .key(
+                "redirect_to_https",
+                "Whether /privacy is sent to https when it is asked for by http. Hits are answered where they arrive.",
+            )
+            .one("false", TRUTH, value::parsed),
         connections_max: s
             .fixed(
                 "connections_max",
@@ -68,6 +76,50 @@ pub(super) fn http(s: &mut Section<'_>) -> Http {
             .one("1024", "0 (no limit) to 1000000", |t| {
                 value::whole(t, 0..=1_000_000)
             }),
+    }
+}
+
+pub(super) fn tls(s: &mut Section<'_>) -> Tls {
+    Tls {
+        listen: s
+            .fixed(
+                "listen",
+                "Where hits arrive over TLS, by HTTP/2 and HTTP/1.1; empty is nowhere. See docs/tls.md.",
+            )
+            .one("", ADDRESS, |t| {
+                if t.is_empty() {
+                    return Some(None);
+                }
+                value::parsed(t).map(Some)
+            }),
+        proxy_protocol: proxy_protocol(s),
+        hsts: s
+            .key(
+                "hsts",
+                "How long browsers are to come by https alone, said in replies over TLS.",
+            )
+            .one("0s", "0s (nothing is said) to 730d", |t| {
+                value::duration(t).filter(|age| *age <= days(730))
+            }),
+    }
+}
+
+fn proxy_protocol(s: &mut Section<'_>) -> bool {
+    s.fixed(
+        "proxy_protocol",
+        "Whether connections begin with the PROXY protocol of a trusted proxy, version 1 or 2; others are ended.",
+    )
+    .one("false", TRUTH, value::parsed)
+}
+
+pub(super) fn certificate(s: &mut Section<'_>) -> Certificate {
+    let chain = "The server's own certificate, and those that lead from it to a root. Certificates are chosen by their names, the first for everyone else, and read again when the files change.";
+    Certificate {
+        chain: s.key("chain", chain).required(PEM, value::text).into(),
+        key: s
+            .key("key", "Its private key.")
+            .required(PEM, value::text)
+            .into(),
     }
 }
 

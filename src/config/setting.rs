@@ -166,7 +166,8 @@ impl Settings {
             let stands = table == "site" && matches!(setting.key, "key" | "hosts");
             if setting.section != section {
                 section = &setting.section;
-                let mark = if table == "partner" { "#" } else { "" };
+                let is_needed = table != "partner" && table != "certificate";
+                let mark = if is_needed { "" } else { "#" };
                 // Writing to a string cannot fail.
                 write!(text, "\n{mark}{}", setting.header()).ok();
             }

@@ -67,7 +67,7 @@ fn every_mistake_is_reported_at_once_with_what_would_be_right() {
             r#"site[0].hosts: "px" is wrong; a list would be right"#,
             r#"site[0].origins: "*" is wrong; origins such as https://www.telenor.se, as browsers send them would be right"#,
             "spool.max_bytes: less than two chunks; at least 2 × spool.chunk_bytes would be right",
-            "colour: is no section; one of http, limit, path, admin, spool, database, loader, geoip, device, privacy, traffic, cookie, click, site, partner would be right",
+            "colour: is no section; one of http, tls, limit, path, admin, spool, database, loader, geoip, device, privacy, traffic, cookie, click, certificate, site, partner would be right",
             "AVTRYCK_HTTP_LISTN: names no key; did you mean AVTRYCK_HTTP_LISTEN?",
         ]
     );
@@ -265,7 +265,7 @@ fn the_example_is_the_one_that_the_code_gives_and_is_right_as_it_is_and_with_eve
         settings.map(Setting::name).collect::<Vec<_>>()
     };
     let defaults = Config::parse(SITE, []).unwrap();
-    let of_partner = |name: &String| name.starts_with("partner");
+    let of_partner = |name: &String| name.starts_with("partner") || name.starts_with("certificate");
     assert_eq!(
         said(&whole)
             .into_iter()
@@ -317,4 +317,35 @@ fn a_reload_takes_what_it_can_keeps_what_is_fixed_and_names_it() {
     // A mistake in what would only count after the restart refuses the file as well.
     let wrong = format!("{SITE}[http]\nlisten = \"here\"\n[cookie]\nname = \"avchoice\"\n");
     assert_eq!(reload(&running, &wrong).unwrap_err().0.len(), 2);
+}
+
+#[test]
+fn tls_needs_a_certificate_and_a_port_of_its_own_and_proxies_that_are_believed() {
+    let certificate = "[[certificate]]\nchain = \"a.pem\"\nkey = \"a.key\"\n";
+    for (text, right) in [
+        (
+            format!("[tls]\nlisten = \"0.0.0.0:8443\"\n{SITE}"),
+            "certificate: there is none for tls.listen; a [[certificate]] with chain and key would be right",
+        ),
+        (
+            format!("[tls]\nlisten = \"0.0.0.0:8080\"\n{certificate}{SITE}"),
+            "tls.listen: the same as http.listen; another port would be right",
+        ),
+        (
+            format!("[tls]\nlisten = \"0.0.0.0:9090\"\n{certificate}{SITE}"),
+            "tls.listen: the same as admin.listen; another port would be right",
+        ),
+        (
+            format!("[http]\nproxy_protocol = true\n{SITE}"),
+            "http.trusted_proxies: there is none, so no PROXY protocol would be believed; the load balancer's network would be right",
+        ),
+        (
+            format!("[tls]\nhsts = \"731d\"\n{SITE}"),
+            "tls.hsts: \"731d\" is wrong; 0s (nothing is said) to 730d would be right",
+        ),
+    ] {
+        assert_eq!(errors(&text, &[]), [right]);
+    }
+    let sound = format!("[tls]\nlisten = \"0.0.0.0:8443\"\n{certificate}{SITE}");
+    assert_eq!(errors(&sound, &[]), Vec::<String>::new());
 }

@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 /// Time for a request's header, and for the next request of a connection to begin.
 pub(crate) const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 /// Time for the first bytes of a connection on which HTTP/2 may begin.
 pub(crate) const PREFACE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Time for the handshake of TLS.
+pub(crate) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a body may take to arrive.
 pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a client may take none of the bytes that it is sent.
@@ -41,7 +43,7 @@ const FILES_BESIDE: u64 = 512;
 
 /// How many of `connections_max` the process can hold open. Raises its own limit of open files as far as
 /// it may: a limit that is found out by a failing `accept` would stop the spool's new chunks as well.
-pub(crate) fn connections_that_fit(connections_max: usize) -> usize {
+fn connections_that_fit(connections_max: usize) -> usize {
     let wanted = u64::try_from(connections_max)
         .unwrap_or(u64::MAX)
         .saturating_add(FILES_BESIDE);
@@ -76,49 +78,51 @@ pub(crate) fn connections_that_fit(connections_max: usize) -> usize {
 /// How many connections there may be, in all and from one address.
 pub struct Limits {
     pub(crate) all: Arc<Semaphore>,
-    per_address_max: usize,
     /// Open connections by address; as many entries as there are connections at the most.
     per_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl Limits {
-    pub(crate) fn new(connections_max: usize, per_address_max: usize) -> Limits {
+    /// Of `connections_max`, or as many as fit.
+    #[must_use]
+    pub fn new(connections_max: usize) -> Limits {
         Limits {
-            all: Arc::new(Semaphore::new(connections_max)),
-            per_address_max,
+            all: Arc::new(Semaphore::new(connections_that_fit(connections_max))),
             per_address: Mutex::new(HashMap::new()),
         }
     }
 
-    /// Counts a connection in; `None` where its address has as many as it may.
+    /// Counts a connection for its address, which may have so many.
     pub(crate) fn enter(
         self: &Arc<Limits>,
         ip: IpAddr,
-        permit: OwnedSemaphorePermit,
-    ) -> Option<Entered> {
+        per_address_max: usize,
+    ) -> Result<Entered, TooMany> {
         let key = subscriber(ip);
         let mut counts = self
             .per_address
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(key).or_insert(0);
-        if *count >= self.per_address_max {
-            return None;
+        if *count >= per_address_max {
+            return Err(TooMany);
         }
         *count += 1;
-        Some(Entered {
+        Ok(Entered {
             limits: Arc::clone(self),
             key,
-            _permit: permit,
         })
     }
 }
+
+/// An address has as many connections as it may.
+#[derive(Debug)]
+pub(crate) struct TooMany;
 
 /// A connection that is counted, until it is dropped.
 pub(crate) struct Entered {
     limits: Arc<Limits>,
     key: IpAddr,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Entered {

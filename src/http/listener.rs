@@ -1,35 +1,39 @@
 //! Accepts connections on one edge thread, and ends those that take too much or too long.
 //!
-//! Each edge thread has a listener of its own on the same address (`SO_REUSEPORT`), a runtime and a
-//! timer wheel. What a connection may take is in `limits`.
+//! Each edge thread has entrances of its own, a runtime and a timer wheel. What a connection may take is in
+//! `limits`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
+use hyper::Request as HttpRequest;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
+use hyper::server::conn::http2::Connection as Http2Connection;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
-use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
 use super::current::Current;
+use super::entrance::{Before, Entrance};
 use super::limits::{
-    BACKLOG, CONNECTION_REQUESTS_MAX, CONNECTION_TIME_MAX, HEADER_BYTES_MAX, HEADER_TIME_MAX,
-    LAST_REQUEST_TIME_MAX, Limits, PREFACE_TIME_MAX, SEND_BUFFER_BYTES, connections_that_fit,
+    CONNECTION_REQUESTS_MAX, CONNECTION_TIME_MAX, Entered, HANDSHAKE_TIME_MAX, HEADER_BYTES_MAX,
+    HEADER_TIME_MAX, LAST_REQUEST_TIME_MAX, Limits, PREFACE_TIME_MAX, TooMany,
 };
-use super::reply::ReplyBody;
-use super::stream::Stream;
+use super::reply::{Reply, ReplyBody};
+use super::socket::Socket;
+use super::stream::{Inflow, Stream};
 use super::timer::Wheel;
-use super::{Edge, Peer, Spools, Worker, router};
+use super::{Edge, Peer, Spools, Worker, http2, proxy, router, tls};
 use crate::metrics::Reason;
 use crate::spool::Spool;
 
@@ -40,6 +44,7 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(4);
 /// How long after that a connection without a request stays open: a request that its client has sent by
 /// then is answered, with the word that it was the last.
 const DRAIN_IDLE_TIME: Duration = Duration::from_secs(1);
+
 /// The same where another process goes on: whoever connects meanwhile waits for it.
 const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(1);
 const HAND_OVER_IDLE_TIME: Duration = Duration::from_millis(250);
@@ -60,91 +65,14 @@ pub enum Course {
 /// Tells the edge threads their course.
 pub type Drain = watch::Receiver<Course>;
 
-/// The listening sockets, one for each edge thread, and the limits that they share.
-pub struct Listener {
-    /// One socket for each thread.
-    pub sockets: Vec<std::net::TcpListener>,
-    /// The address, with the port that the system chose where 0 was asked for.
-    pub address: SocketAddr,
-    limits: Arc<Limits>,
-}
-
-impl Listener {
-    /// Binds a socket for each of `threads`, beside those that another process handed over. Each of those gets a
-    /// thread, were it one too many: connections wait in it.
-    ///
-    /// # Errors
-    /// Where the address cannot be bound.
-    pub fn bind(
-        address: SocketAddr,
-        threads: usize,
-        connections_max: usize,
-        per_address_max: usize,
-        handed_over: Vec<std::net::TcpListener>,
-    ) -> io::Result<Listener> {
-        let mut sockets = handed_over;
-        let address = match sockets.first() {
-            Some(first) => first.local_addr()?,
-            None => {
-                let first = bind(address)?;
-                let address = first.local_addr()?;
-                sockets.push(first);
-                address
-            }
-        };
-        while sockets.len() < threads {
-            sockets.push(bind(address)?);
-        }
-        Ok(Listener {
-            sockets,
-            address,
-            limits: Arc::new(Limits::new(
-                connections_that_fit(connections_max),
-                per_address_max,
-            )),
-        })
-    }
-
-    /// The limits, for [`run`].
-    #[must_use]
-    pub fn limits(&self) -> Arc<Limits> {
-        Arc::clone(&self.limits)
-    }
-
-    /// The sockets once more, to hand over. While one of them is open connections are taken into its queue.
-    ///
-    /// # Errors
-    /// Where there are too many open files.
-    pub fn duplicates(&self) -> io::Result<Vec<std::net::TcpListener>> {
-        let sockets = self.sockets.iter();
-        sockets.map(std::net::TcpListener::try_clone).collect()
-    }
-}
-
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(IpProtocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    // Connections inherit it.
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 /// Runs one edge thread until `drain` says stop and the requests in flight are answered.
 ///
 /// # Errors
-/// Where the runtime or the listener cannot be set up.
+/// Where the runtime or an entrance cannot be set up.
 pub fn run(
     edge: Arc<ArcSwap<Edge>>,
     spools: &Spools,
-    socket: std::net::TcpListener,
+    entrances: Vec<Entrance>,
     limits: Arc<Limits>,
     drain: Drain,
 ) -> io::Result<()> {
@@ -156,7 +84,7 @@ pub fn run(
         let [appender, instructions] = [&spools.hits, &spools.instructions].map(Spool::appender);
         let delivering =
             [&appender, &instructions].map(|appender| tokio::task::spawn_local(appender.deliver()));
-        let mut thread = Thread {
+        let thread = Rc::new(Thread {
             worker: Rc::new(Worker {
                 metrics: Arc::clone(&edge.load().metrics),
                 edge: Current::new(edge),
@@ -165,18 +93,20 @@ pub fn run(
             }),
             wheel: Wheel::new(),
             limits,
-            draining: Rc::default(),
-            left: None,
-            open: Rc::new(Cell::new(0)),
-            closed: Rc::new(Notify::new()),
-        };
+            draining: RefCell::default(),
+            left: RefCell::default(),
+            open: Cell::new(0),
+            closed: Notify::new(),
+        });
         let turn = tokio::task::spawn_local(thread.wheel.clone().turn());
-        let listener = TcpListener::from_std(socket)?;
-        let end = thread.accept(listener, drain).await;
+        let accepting = entrances
+            .into_iter()
+            .map(|entrance| thread.accept(entrance, drain.clone()));
+        let (accepted, end) = tokio::join!(join_all(accepting), thread.steer(drain.clone()));
         thread.drain(end).await;
         turn.abort();
         delivering.iter().for_each(tokio::task::JoinHandle::abort);
-        Ok(())
+        accepted.into_iter().collect()
     })
 }
 
@@ -184,16 +114,18 @@ struct Thread {
     worker: Rc<Worker>,
     wheel: Wheel,
     limits: Arc<Limits>,
-    draining: Rc<Draining>,
+    draining: RefCell<Rc<Draining>>,
     /// What those hear that connected before the course last changed.
-    left: Option<Rc<Draining>>,
-    open: Rc<Cell<usize>>,
-    closed: Rc<Notify>,
+    left: RefCell<Option<Rc<Draining>>>,
+    open: Cell<usize>,
+    closed: Notify,
 }
 
 impl Thread {
-    /// Takes connections until the course is to stop; says how.
-    async fn accept(&mut self, listener: TcpListener, mut drain: Drain) -> Course {
+    /// Takes connections until the course is to stop.
+    async fn accept(self: &Rc<Self>, entrance: Entrance, mut drain: Drain) -> io::Result<()> {
+        let listener = TcpListener::from_std(entrance.socket)?;
+        let before = Rc::new(entrance.before);
         let mut fails = false;
         loop {
             let all = Arc::clone(&self.limits.all);
@@ -205,7 +137,7 @@ impl Thread {
                 (Ok(permit), accepted) = accepted => match accepted {
                     Ok((stream, address)) => {
                         fails = false;
-                        self.open(stream, address, permit);
+                        self.open(stream, address, permit, &before);
                     }
                     Err(error) => {
                         if !fails {
@@ -216,59 +148,63 @@ impl Thread {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                course = next(&mut drain) => match course {
-                    Course::Open | Course::Leaving => self.change_to(course),
-                    Course::HandedOver => return course,
-                    Course::Stopping => break,
+                end = end(&mut drain) => match end {
+                    Course::HandedOver => return Ok(()),
+                    _ => break,
                 },
             }
         }
         // Who has connected already is served: closing the listener would reset them.
         // Asked of the system itself: the runtime may not have heard of the last ones yet.
-        let Ok(listener) = listener.into_std() else {
-            return Course::Stopping;
-        };
+        let listener = listener.into_std()?;
         while let Ok((stream, address)) = listener.accept() {
             if let Ok(permit) = Arc::clone(&self.limits.all).try_acquire_owned()
                 && stream.set_nonblocking(true).is_ok()
                 && let Ok(stream) = TcpStream::from_std(stream)
             {
-                self.open(stream, address, permit);
+                self.open(stream, address, permit, &before);
             }
         }
-        Course::Stopping
+        Ok(())
+    }
+
+    /// Follows the course until it is to stop; says how.
+    async fn steer(&self, mut drain: Drain) -> Course {
+        loop {
+            match next(&mut drain).await {
+                course @ (Course::Open | Course::Leaving) => self.change_to(course),
+                end => return end,
+            }
+        }
     }
 
     /// From now on connections are told another thing than those that are open.
-    fn change_to(&mut self, course: Course) {
+    fn change_to(&self, course: Course) {
         let is_leaving = course == Course::Leaving;
         let next = Rc::new(Draining::default());
         next.replies_close.set(is_leaving);
-        self.draining.replies_close.set(is_leaving);
-        let left = std::mem::replace(&mut self.draining, next);
-        if let Some(before) = self.left.replace(left) {
+        let left = self.draining.replace(next);
+        left.replies_close.set(is_leaving);
+        if let Some(before) = self.left.replace(Some(left)) {
             before.close_idle_ones();
         }
     }
 
-    fn open(&self, stream: TcpStream, address: SocketAddr, permit: OwnedSemaphorePermit) {
+    /// Serves a connection on a task of its own.
+    fn open(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+        permit: OwnedSemaphorePermit,
+        before: &Rc<Before>,
+    ) {
         let ip = address.ip().to_canonical();
-        let edge = self.worker.edge.get();
-        let http = &edge.config.http;
-        let is_proxy = http
-            .trusted_proxies
-            .iter()
-            .any(|network| network.contains(&ip));
-        let entered = if is_proxy || http.connections_per_address_max == 0 {
-            Ok(permit)
-        } else {
-            match self.limits.enter(ip, permit) {
-                Some(entered) => Err(entered),
-                None => {
-                    self.worker.metrics.connections_refused.inc();
-                    return;
-                }
-            }
+        if before.proxy_protocol && !self.is_proxy(ip) {
+            self.worker.metrics.proxy_errors.inc();
+            return;
+        }
+        let Ok(entered) = self.enter(ip) else {
+            return;
         };
         // Replies are one small segment: nothing is won by holding them back.
         if stream.set_nodelay(true).is_err() {
@@ -276,21 +212,44 @@ impl Thread {
         }
         self.open.set(self.open.get() + 1);
         self.worker.metrics.connections.inc();
+        let thread = Rc::clone(self);
         let connection = Connection {
-            worker: Rc::clone(&self.worker),
-            wheel: self.wheel.clone(),
-            draining: Rc::clone(&self.draining),
-            peer: Peer { ip, tls: false },
+            thread: Rc::clone(self),
+            before: Rc::clone(before),
+            draining: Rc::clone(&self.draining.borrow()),
+            peer: Peer {
+                ip,
+                tls: before.tls.is_some(),
+            },
+            entered,
         };
-        let (open, closed) = (Rc::clone(&self.open), Rc::clone(&self.closed));
         tokio::task::spawn_local(async move {
-            let metrics = Arc::clone(&connection.worker.metrics);
             connection.serve(stream).await;
-            drop(entered);
-            open.set(open.get() - 1);
-            metrics.connections.dec();
-            closed.notify_one();
+            drop(permit);
+            thread.open.set(thread.open.get() - 1);
+            thread.worker.metrics.connections.dec();
+            thread.closed.notify_one();
         });
+    }
+
+    fn is_proxy(&self, ip: IpAddr) -> bool {
+        let edge = self.worker.edge.get();
+        let mut proxies = edge.config.http.trusted_proxies.iter();
+        proxies.any(|network| network.contains(&ip))
+    }
+
+    /// Counts a connection for its address, unless that is a proxy's. An error where it has as many as it may.
+    fn enter(&self, ip: IpAddr) -> Result<Option<Entered>, TooMany> {
+        let edge = self.worker.edge.get();
+        let per_address_max = edge.config.http.connections_per_address_max;
+        if self.is_proxy(ip) || per_address_max == 0 {
+            return Ok(None);
+        }
+        let entered = self.limits.enter(ip, per_address_max);
+        if entered.is_err() {
+            self.worker.metrics.connections_refused.inc();
+        }
+        entered.map(Some)
     }
 
     async fn drain(&self, end: Course) {
@@ -299,8 +258,9 @@ impl Thread {
         } else {
             (DRAIN_IDLE_TIME, DRAIN_TIME_MAX)
         };
-        self.draining.replies_close.set(true);
-        if let Some(left) = &self.left {
+        let draining = Rc::clone(&self.draining.borrow());
+        draining.replies_close.set(true);
+        if let Some(left) = self.left.borrow().as_ref() {
             left.close_idle_ones();
         }
         let all_closed = async {
@@ -310,7 +270,7 @@ impl Thread {
         };
         let idle_ones_close = async {
             tokio::time::sleep(idle_time).await;
-            self.draining.close_idle_ones();
+            draining.close_idle_ones();
             std::future::pending::<()>().await;
         };
         let ended = async {
@@ -326,6 +286,13 @@ impl Thread {
             );
         }
     }
+}
+
+/// The course that ends accepting, once it is told; where nobody is left to tell one, to stop.
+async fn end(drain: &mut Drain) -> Course {
+    let ends = |course: &Course| matches!(course, Course::HandedOver | Course::Stopping);
+    let end = drain.wait_for(ends).await;
+    end.map_or(Course::Stopping, |end| *end)
 }
 
 /// The next course; where nobody is left to tell one, to stop.
@@ -360,110 +327,203 @@ impl Draining {
 }
 
 struct Connection {
-    worker: Rc<Worker>,
-    wheel: Wheel,
+    thread: Rc<Thread>,
+    before: Rc<Before>,
     draining: Rc<Draining>,
     peer: Peer,
+    entered: Option<Entered>,
 }
 
-/// Which protocol a connection speaks. TLS will know it from ALPN.
+/// Which protocol a connection speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Protocol {
     Http1,
     Http2,
 }
 
+/// hyper keeps room for one in each connection, idle ones too. In a box it takes its kilobytes only while there is a request.
+type Answer = Pin<Box<dyn Future<Output = Result<Reply, Infallible>>>>;
+
+/// What the requests of a connection tell it.
+#[derive(Default)]
+struct Requests {
+    count: Cell<u32>,
+    /// Notified where no further one is to be taken.
+    worn: Notify,
+}
+
 impl Connection {
-    async fn serve(self, stream: TcpStream) {
-        let mut stream = Stream::new(stream, self.wheel.clone());
-        let protocol = if self.worker.edge.get().config.http.h2c {
-            match tokio::time::timeout(PREFACE_TIME_MAX, stream.starts_with(HTTP2_PREFACE)).await {
-                Ok(Ok(true)) => Protocol::Http2,
-                Ok(Ok(false)) => Protocol::Http1,
-                Ok(Err(_)) | Err(_) => return,
-            }
-        } else {
-            Protocol::Http1
-        };
-        if matches!(protocol, Protocol::Http1) {
-            // Until there is a header, hyper's buffers would be what a silent connection costs.
-            let head = tokio::select! {
-                biased;
-                head = stream.read_head(HEADER_BYTES_MAX) => head,
-                () = self.draining.idle_ones_close() => return,
-                () = self.wheel.sleep(HEADER_TIME_MAX) => return,
-            };
-            if !head.is_ok_and(|is_any| is_any) {
-                return;
-            }
+    async fn serve(mut self, mut stream: TcpStream) {
+        if self.before.proxy_protocol && !self.is_announced(&mut stream).await {
+            return;
         }
-        let worn = Rc::new(Notify::new());
-        let requests = Cell::new(0_u32);
-        let (worker, peer) = (Rc::clone(&self.worker), self.peer);
-        let (worn_out, draining) = (Rc::clone(&worn), Rc::clone(&self.draining));
-        let lines_are_unsound = match protocol {
-            Protocol::Http1 => stream.bare_line_feed(),
-            Protocol::Http2 => Rc::default(),
+        let Some((mut stream, protocol)) = self.begin(stream).await else {
+            return;
         };
-        let service = service_fn(move |request| {
-            requests.set(requests.get() + 1);
-            let is_last = requests.get() == CONNECTION_REQUESTS_MAX
-                || draining.replies_close.get()
-                || lines_are_unsound.get();
-            if is_last {
-                worn_out.notify_one();
+        let inflow = stream.inflow();
+        match protocol {
+            // Until there is a header, hyper's buffers would be what a silent connection costs.
+            Protocol::Http1 => {
+                let head = stream.read_head(HEADER_BYTES_MAX);
+                if !self.within(HEADER_TIME_MAX, head).await.unwrap_or(false) {
+                    return;
+                }
             }
-            let worker = Rc::clone(&worker);
-            // hyper keeps room for one such future in each connection, idle ones too. In a box it takes
-            // its kilobytes only while there is a request.
-            Box::pin(async move {
-                Ok::<_, Infallible>(router::route(&worker, peer, request, is_last).await)
-            })
-        });
+            Protocol::Http2 => inflow.allow(http2::REQUEST_BYTES_MAX),
+        }
+        let requests = Rc::new(Requests::default());
+        let service = service_fn(self.answer(protocol, &requests, inflow));
         let io = TokioIo::new(stream);
         match protocol {
             Protocol::Http1 => {
                 let connection = http1::Builder::new()
-                    .timer(self.wheel.clone())
+                    .timer(self.thread.wheel.clone())
                     .header_read_timeout(HEADER_TIME_MAX)
                     .max_buf_size(HEADER_BYTES_MAX)
                     .serve_connection(io, service);
-                self.run(Box::pin(connection), &worn).await;
+                self.run(Box::pin(connection), self.ends(&requests)).await;
             }
             Protocol::Http2 => {
-                let connection = http2_builder(self.wheel.clone()).serve_connection(io, service);
-                self.run(Box::pin(connection), &worn).await;
+                let connection =
+                    http2::builder(self.thread.wheel.clone()).serve_connection(io, service);
+                let ends = async {
+                    tokio::select! {
+                        () = self.ends(&requests) => {}
+                        () = self.rests(&requests) => {}
+                    }
+                };
+                self.run(Box::pin(connection), ends).await;
             }
+        }
+    }
+
+    /// Hears from a proxy for whom it connects: from then on the connection is that client's.
+    async fn is_announced(&mut self, stream: &mut TcpStream) -> bool {
+        let header = Box::pin(proxy::announced(stream));
+        let Ok(client) = self.within(PREFACE_TIME_MAX, header).await else {
+            self.thread.worker.metrics.proxy_errors.inc();
+            return false;
+        };
+        let Some(client) = client else {
+            return true;
+        };
+        self.peer.ip = client;
+        let entered = self.thread.enter(client);
+        entered.map(|entered| self.entered = entered).is_ok()
+    }
+
+    /// Finds out which protocol is spoken, behind the handshake of TLS where there is one.
+    async fn begin(&self, stream: TcpStream) -> Option<(Stream, Protocol)> {
+        let socket = Socket::new(stream, self.thread.wheel.clone());
+        let Some(acceptor) = &self.before.tls else {
+            let mut stream = Stream::plain(socket);
+            let may_be_http2 = self.thread.worker.edge.get().config.http.h2c;
+            let protocol = if may_be_http2 && self.has_preface(&mut stream).await? {
+                Protocol::Http2
+            } else {
+                Protocol::Http1
+            };
+            return Some((stream, protocol));
+        };
+        let metrics = &self.thread.worker.metrics;
+        // In a box it takes its kilobytes only while it lasts.
+        let handshake = Box::pin(self.within(HANDSHAKE_TIME_MAX, acceptor.accept(socket)));
+        let stream = tls::counted(handshake, metrics).await?;
+        let is_http2 = tls::is_http2(&stream);
+        let mut stream = Stream::encrypted(stream);
+        if !is_http2 {
+            return Some((stream, Protocol::Http1));
+        }
+        let speaks = self.has_preface(&mut stream).await?;
+        speaks.then_some((stream, Protocol::Http2))
+    }
+
+    /// Whether HTTP/2 begins; `None` where nothing does in time.
+    async fn has_preface(&self, stream: &mut Stream) -> Option<bool> {
+        let begins = stream.starts_with(http2::PREFACE);
+        self.within(PREFACE_TIME_MAX, begins).await.ok()
+    }
+
+    /// What a client does before there is a request: it has `time`, and not until the stop.
+    async fn within<T>(
+        &self,
+        time: Duration,
+        work: impl Future<Output = io::Result<T>>,
+    ) -> io::Result<T> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = self.draining.idle_ones_close() => Err(io::ErrorKind::Interrupted.into()),
+            () = self.thread.wheel.sleep(time) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Answers a request of this connection.
+    fn answer(
+        &self,
+        protocol: Protocol,
+        requests: &Rc<Requests>,
+        inflow: Rc<Inflow>,
+    ) -> impl Fn(HttpRequest<Incoming>) -> Answer + use<> {
+        let (thread, peer) = (Rc::clone(&self.thread), self.peer);
+        let (requests, draining) = (Rc::clone(requests), Rc::clone(&self.draining));
+        move |request| {
+            requests.count.set(requests.count.get() + 1);
+            let lines_are_unsound = match protocol {
+                Protocol::Http1 => inflow.has_bare_line_feed(),
+                Protocol::Http2 => {
+                    inflow.allow(http2::REQUEST_BYTES_MAX);
+                    false
+                }
+            };
+            let is_last = requests.count.get() == CONNECTION_REQUESTS_MAX
+                || draining.replies_close.get()
+                || lines_are_unsound;
+            if is_last {
+                requests.worn.notify_one();
+            }
+            let worker = Rc::clone(&thread.worker);
+            Box::pin(async move { Ok(router::route(&worker, peer, request, is_last).await) })
         }
     }
 
     /// Runs a connection to its end, which a limit may bring. In a box it is not moved from future to
     /// future, each of which would keep room for it.
-    async fn run(&self, mut connection: Pin<Box<impl Graceful>>, worn: &Notify) {
+    async fn run(&self, mut connection: Pin<Box<impl Graceful>>, ends: impl Future<Output = ()>) {
         let result = tokio::select! {
             biased;
             result = connection.as_mut() => result,
-            () = self.ends(worn) => {
+            () = ends => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     biased;
                     result = connection.as_mut() => result,
-                    () = self.wheel.sleep(LAST_REQUEST_TIME_MAX) => return,
+                    () = self.thread.wheel.sleep(LAST_REQUEST_TIME_MAX) => return,
                 }
             }
         };
         // Another error is the client's as well: it broke off, or was ended by a limit.
         if result.is_err_and(|error| error.is_parse()) {
-            self.worker.metrics.refusal(Reason::Malformed);
+            self.thread.worker.metrics.refusal(Reason::Malformed);
         }
     }
 
     /// When the connection is to take no further request.
-    async fn ends(&self, worn: &Notify) {
+    async fn ends(&self, requests: &Requests) {
         tokio::select! {
             biased;
             () = self.draining.idle_ones_close() => {}
-            () = worn.notified() => {}
-            () = self.wheel.sleep(CONNECTION_TIME_MAX) => {}
+            () = requests.worn.notified() => {}
+            () = self.thread.wheel.sleep(CONNECTION_TIME_MAX) => {}
+        }
+    }
+
+    /// When a connection of HTTP/2 has been without a request for long.
+    async fn rests(&self, requests: &Requests) {
+        let mut before = None;
+        while before != Some(requests.count.get()) {
+            before = Some(requests.count.get());
+            self.thread.wheel.sleep(http2::IDLE_TIME).await;
         }
     }
 }
@@ -483,41 +543,12 @@ where
     }
 }
 
-impl<S> Graceful for http2::Connection<TokioIo<Stream>, S, Local>
+impl<S> Graceful for Http2Connection<TokioIo<Stream>, S, http2::Local>
 where
     S: HttpService<Incoming, ResBody = ReplyBody, Error = Infallible>,
     S::Future: 'static,
 {
     fn graceful_shutdown(self: Pin<&mut Self>) {
-        http2::Connection::graceful_shutdown(self);
-    }
-}
-
-/// What a client that speaks HTTP/2 by prior knowledge sends first (RFC 9113, section 3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-fn http2_builder(wheel: Wheel) -> http2::Builder<Local> {
-    let mut builder = http2::Builder::new(Local);
-    builder
-        .timer(wheel)
-        .max_concurrent_streams(100)
-        .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(1024)
-        .max_header_list_size(16 * 1024)
-        .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(256 * 1024)
-        .max_send_buf_size(64 * 1024)
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10));
-    builder
-}
-
-/// Runs the streams of an HTTP/2 connection on the thread that it lives on.
-#[derive(Clone, Copy)]
-struct Local;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+        Http2Connection::graceful_shutdown(self);
     }
 }

@@ -1,6 +1,6 @@
 //! The public side: accepts connections, limits them, routes requests and answers.
 //!
-//! `listener` accepts on each edge thread and ends what goes beyond `limits`; `router` names the
+//! `listener` accepts at the `entrance`s of each edge thread, plain or in `tls`, and ends what goes beyond `limits`; `router` names the
 //! endpoints; each endpoint has a file of its own. Nothing here knows Postgres: a hit is answered
 //! once the spool holds it.
 
@@ -14,7 +14,10 @@ mod consent;
 mod cors;
 mod current;
 mod demo;
+mod entrance;
 mod event;
+mod http2;
+mod https;
 mod id;
 mod instruction;
 mod limits;
@@ -22,20 +25,26 @@ mod listener;
 mod live;
 mod pixel;
 mod privacy;
+mod proxy;
 mod refusal;
 mod reply;
 mod router;
+mod socket;
 mod stream;
 mod sync;
 mod tag;
 mod timer;
+pub mod tls;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use hyper::header::HeaderValue;
 
-pub use listener::{Course, Drain, Listener, run};
+pub use entrance::{Before, Entrance};
+pub use limits::Limits;
+pub use listener::{Course, Drain, run};
 pub use live::{Live, Sample};
 pub use refusal::Refusal;
 
@@ -80,6 +89,8 @@ pub struct Edge {
     /// What each client may still send; none where there is no limit.
     allowances: Option<Arc<Allowances>>,
     scripts: tag::Scripts,
+    /// What replies over TLS say of https.
+    hsts: Option<HeaderValue>,
 }
 
 impl Edge {
@@ -97,6 +108,7 @@ impl Edge {
         Edge {
             scripts: tag::Scripts::new(&config),
             allowances: allowances(&config.limit),
+            hsts: https::hsts(config.tls.hsts),
             config,
             keyring,
             click_keyring,
@@ -122,6 +134,7 @@ impl Edge {
         let is_same_limit = self.config.limit == config.limit;
         Edge {
             scripts: tag::Scripts::new(&config),
+            hsts: https::hsts(config.tls.hsts),
             allowances: if is_same_limit {
                 self.allowances.clone()
             } else {

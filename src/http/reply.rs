@@ -105,6 +105,13 @@ pub(crate) fn redirect(location: &str) -> Option<Reply> {
     Some(reply)
 }
 
+/// Sends a browser on to where the same page is from now on.
+pub(crate) fn moved(location: &str) -> Option<Reply> {
+    let mut reply = redirect(location)?;
+    *reply.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    Some(reply)
+}
+
 /// A page that says why a link leads nowhere. It repeats nothing of the request, and links to nothing.
 fn page(status: StatusCode, refusal: Refusal) -> Reply {
     let reason = refusal.0.name();

@@ -3,13 +3,14 @@
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
+use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request as HttpRequest, Version};
 
 use super::collect::Request;
 use super::reply::{self, Reply, Shape};
 use super::{
-    Peer, Refusal, Worker, callback, click, consent, cors, demo, event, id, pixel, privacy, sync,
-    tag,
+    Peer, Refusal, Worker, callback, click, consent, cors, demo, event, https, id, pixel, privacy,
+    sync, tag,
 };
 use crate::clock;
 use crate::config::{Config, Site};
@@ -150,12 +151,24 @@ pub(crate) async fn route(
         ),
         is_from_server: endpoint == Endpoint::Callback,
     };
+    let http = &edge.config.http;
     let query = parts.uri.query().unwrap_or_default();
     let sites = readers(&request, endpoint, query);
     let answer = match check(&parts, &headers, endpoint) {
         Err(refusal) => Err(refusal),
         Ok(()) if parts.method == Method::OPTIONS => {
             cors::preflight(sites, &headers, methods(endpoint))
+        }
+        Ok(())
+            if endpoint == Endpoint::Privacy && http.redirect_to_https && !request.is_secure() =>
+        {
+            let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+            let location = https::location(
+                headers.host.unwrap_or_default(),
+                edge.config.tls.listen,
+                target,
+            );
+            reply::moved(&location).ok_or(Refusal(Reason::Host))
         }
         Ok(()) => ask(worker, &request, endpoint, &parts, body).await,
     };
@@ -178,6 +191,11 @@ pub(crate) async fn route(
         reply
     });
     cors::allow(sites, &headers, &mut reply);
+    if let Some(hsts) = edge.hsts.as_ref().filter(|_| peer.tls) {
+        reply
+            .headers_mut()
+            .insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
     // A request whose length is coded in chunks is where proxies and servers disagree, and a refused one
     // with a body is where an attacker tries: nothing may follow them on the same connection.
     let is_refused_body = headers.has_length && reply.status().is_client_error();
@@ -204,7 +222,13 @@ fn check(parts: &Parts, headers: &Headers<'_>, endpoint: Endpoint) -> Result<(),
     let host_is_sound = if parts.version < Version::HTTP_2 {
         headers.hosts == 1 && parts.uri.authority().is_none() && headers.host.is_some_and(is_host)
     } else {
-        headers.hosts <= 1 && parts.uri.authority().is_some() && headers.host.is_some_and(is_host)
+        // Where both are there they are the same (RFC 9113, section 8.3.1): headers.host is the header then.
+        headers.hosts <= 1
+            && parts.uri.authority().is_some_and(|authority| {
+                let is_same = |host| authority.as_str().eq_ignore_ascii_case(host);
+                headers.host.is_some_and(is_same)
+            })
+            && headers.host.is_some_and(is_host)
     };
     if !host_is_sound {
         return Err(Refusal(Reason::Host));

@@ -1,5 +1,5 @@
-//! A connection's bytes: what was read ahead to tell its protocol and to have a header, a limit on stalled writes, and a look
-//! at how lines end.
+//! A connection's bytes, plain or out of TLS: what was read ahead to tell its protocol and to have a header, how many come in,
+//! and a look at how lines end.
 //!
 //! hyper takes a bare line feed for a line's end, as RFC 9112, section 2.2, allows. A proxy in front may
 //! take it for part of a header's value and pass it on: what is one request to the proxy could then be
@@ -11,44 +11,78 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
-use super::limits::WRITE_TIME_MAX;
-use super::timer::{CoarseSleep, Wheel};
+use super::socket::Socket;
 
 /// Room for most headers.
 const HEAD_READ_BYTES: usize = 1024;
 
 pub(crate) struct Stream {
-    inner: TcpStream,
-    wheel: Wheel,
+    inner: Either<Socket, Box<TlsStream<Socket>>>,
     /// Read ahead, and to be read again.
     ahead: Vec<u8>,
-    /// Set while a write waits for the client.
-    stalled: Option<Pin<Box<CoarseSleep>>>,
-    bare_line_feed: Rc<Cell<bool>>,
+    inflow: Rc<Inflow>,
     last_byte: u8,
 }
 
+/// What whoever answers has to know of the bytes that came in, and how many more may.
+pub(crate) struct Inflow {
+    bare_line_feed: Cell<bool>,
+    bytes_left: Cell<Option<u64>>,
+}
+
+impl Inflow {
+    /// Whether a line feed without a carriage return in front was read.
+    pub(crate) fn has_bare_line_feed(&self) -> bool {
+        self.bare_line_feed.get()
+    }
+
+    /// Lets so many more bytes in. Without it there is no limit.
+    pub(crate) fn allow(&self, bytes: u64) {
+        let left = self.bytes_left.get().unwrap_or(0);
+        self.bytes_left.set(Some(left.saturating_add(bytes)));
+    }
+
+    fn take(&self, bytes: usize) -> io::Result<()> {
+        if let Some(left) = self.bytes_left.get() {
+            let left = left.checked_sub(u64::try_from(bytes).unwrap_or(u64::MAX));
+            self.bytes_left
+                .set(Some(left.ok_or(io::ErrorKind::QuotaExceeded)?));
+        }
+        Ok(())
+    }
+}
+
 impl Stream {
-    pub(crate) fn new(inner: TcpStream, wheel: Wheel) -> Stream {
+    /// Of bytes as they come.
+    pub(crate) fn plain(socket: Socket) -> Stream {
+        Stream::new(Either::Left(socket))
+    }
+
+    /// Of bytes in TLS.
+    pub(crate) fn encrypted(stream: Box<TlsStream<Socket>>) -> Stream {
+        Stream::new(Either::Right(stream))
+    }
+
+    fn new(inner: Either<Socket, Box<TlsStream<Socket>>>) -> Stream {
         Stream {
             inner,
-            wheel,
             ahead: Vec::new(),
-            stalled: None,
-            bare_line_feed: Rc::default(),
+            inflow: Rc::new(Inflow {
+                bare_line_feed: Cell::new(false),
+                bytes_left: Cell::new(None),
+            }),
             last_byte: 0,
         }
     }
 
-    /// Holds true once a line feed without a carriage return in front was read.
-    pub(crate) fn bare_line_feed(&self) -> Rc<Cell<bool>> {
-        Rc::clone(&self.bare_line_feed)
+    /// What is read from now on.
+    pub(crate) fn inflow(&self) -> Rc<Inflow> {
+        Rc::clone(&self.inflow)
     }
 
     fn look_at(&mut self, bytes: &[u8]) {
@@ -64,7 +98,7 @@ impl Stream {
                 found | is_bare(*before, *byte)
             });
         if found {
-            self.bare_line_feed.set(true);
+            self.inflow.bare_line_feed.set(true);
         }
         self.last_byte = *last;
     }
@@ -96,36 +130,23 @@ impl Stream {
         {
             // The end may lie across two reads.
             looked_at = self.ahead.len().saturating_sub(2);
-            self.inner.readable().await?;
-            self.ahead.reserve(HEAD_READ_BYTES);
-            match self.inner.try_read_buf(&mut self.ahead) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+            if self.read_ahead().await? == 0 {
+                break;
             }
         }
         Ok(!self.ahead.is_empty())
     }
 
-    /// Passes a write's result on; one that waits longer than it may becomes an error.
-    fn limited<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        result: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if result.is_ready() {
-            self.stalled = None;
-            return result;
+    /// Reads more ahead; 0 bytes at the end.
+    async fn read_ahead(&mut self) -> io::Result<usize> {
+        match &mut self.inner {
+            Either::Left(socket) => socket.read_late(&mut self.ahead, HEAD_READ_BYTES).await,
+            // What it has decrypted already, no socket tells of.
+            Either::Right(stream) => {
+                self.ahead.reserve(HEAD_READ_BYTES);
+                stream.read_buf(&mut self.ahead).await
+            }
         }
-        let wheel = &self.wheel;
-        let stalled = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(wheel.sleep(WRITE_TIME_MAX)));
-        ready!(stalled.as_mut().poll(cx));
-        // What the client does not read must not stay with the kernel for minutes behind the close.
-        drop(SockRef::from(&self.inner).set_linger(Some(Duration::ZERO)));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -157,8 +178,9 @@ impl AsyncRead for Stream {
             buffer.put_slice(&self.ahead);
             self.ahead = rest;
         }
-        self.look_at(buffer.filled().get(before..).unwrap_or_default());
-        Poll::Ready(Ok(()))
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        self.look_at(read);
+        Poll::Ready(self.inflow.take(read.len()))
     }
 }
 
@@ -168,8 +190,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        self.limited(cx, result)
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -177,12 +198,11 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
-        self.limited(cx, result)
+        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.inner.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -12,6 +12,7 @@ const DOCS: &str = "docs/metrics.md";
 /// The page in the operator's hands, made of what is registered.
 fn docs() -> String {
     let metrics = Metrics::new().expect("each name stands once");
+    metrics.certificate_expiry(Path::new("any"), UnixMicros::default());
     let mut page = String::from(
         "# Metrics\n\n\
          Made by `make metrics-docs` from `src/metrics.rs`; a test compares them.\n\n\
@@ -37,8 +38,9 @@ fn docs() -> String {
             family.help()
         )
         .expect("a string takes all");
-        // The version is another one with each release.
-        for (label, known) in labels.iter().filter(|(label, _)| label != "version") {
+        // The version is another one with each release, and certificates are the operator's.
+        let is_known = |label: &str| label != "version" && label != "certificate";
+        for (label, known) in labels.iter().filter(|(label, _)| is_known(label)) {
             writeln!(values, "- `{label}` of `{name}`: {}.", known.join(", "))
                 .expect("a string takes all");
         }

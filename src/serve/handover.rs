@@ -42,7 +42,7 @@ const NAME: &str = "hand-over";
 const LEAVE_TIME: Duration = Duration::from_secs(2);
 /// How long the process that comes waits for the spool: far longer than the other one may take.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// Sockets that one message may carry on Linux (`SCM_MAX_FD`): an edge of 252 threads.
+/// Sockets that one message may carry on Linux (`SCM_MAX_FD`): an edge of 252 threads, or 126 with TLS.
 const SOCKETS_MAX: usize = 253;
 /// Pause after an error of accept.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -51,6 +51,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Http,
+    Tls,
     Admin,
 }
 
@@ -58,6 +59,7 @@ impl Role {
     fn tag(self) -> u8 {
         match self {
             Role::Http => b'h',
+            Role::Tls => b't',
             Role::Admin => b'a',
         }
     }

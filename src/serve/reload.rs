@@ -2,15 +2,17 @@
 //!
 //! | what | is exchanged |
 //! | --- | --- |
-//! | a file that is wrong, or names geodata, rules or keys that cannot be read | nothing: every mistake is logged |
+//! | a file that is wrong, or names geodata, rules, keys or certificates that cannot be read | nothing: every mistake is logged |
 //! | keys that take a restart | no; each that differs is logged |
 //! | all other keys, sites and partners | the edge, whole; a request goes on with the one that it began with |
+//! | certificates | the list, whole; a connection goes on with the one that it began with |
 //! | geodata, device rules, crawlers, data centres | the tables, whole; a batch goes on with the ones that it began with |
 //!
-//! A file of geodata or rules that was in use and has become unreadable is no mistake of the configuration:
+//! A file of geodata or rules, or a certificate, that was in use and has become unreadable is no mistake of the configuration:
 //! what was read of it stays in use.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -21,6 +23,7 @@ use crate::clock;
 use crate::config::Waiting;
 use crate::enrich::{self, LoadError, Sources, Tables};
 use crate::http::Edge;
+use crate::http::tls::Certificates;
 use crate::metrics::Metrics;
 
 /// Everything that a reload exchanges, and what it is made from.
@@ -28,6 +31,8 @@ pub(super) struct Reload {
     file: Option<PathBuf>,
     edge: Arc<ArcSwap<Edge>>,
     tables: Arc<ArcSwap<Tables>>,
+    /// None where https is not spoken.
+    certificates: Option<Arc<Certificates>>,
     metrics: Arc<Metrics>,
     /// What the tables were read from. Locked for as long as new ones are read: the first reading may take
     /// seconds, and must not overtake that of a reload.
@@ -40,16 +45,18 @@ impl Reload {
         file: Option<PathBuf>,
         edge: Arc<ArcSwap<Edge>>,
         tables: Arc<ArcSwap<Tables>>,
+        certificates: Option<Arc<Certificates>>,
         metrics: Arc<Metrics>,
-    ) -> Reload {
+    ) -> Rc<Reload> {
         metrics.config_timestamp.set(clock::now().seconds());
-        Reload {
+        Rc::new(Reload {
             file,
             edge,
             tables,
+            certificates,
             metrics,
             sources: Mutex::default(),
-        }
+        })
     }
 
     /// Reads geodata and rules for the first time. Without a file hits go without what it tells.
@@ -113,6 +120,10 @@ impl Reload {
             .collect();
         if !mistakes.is_empty() {
             return Err(mistakes);
+        }
+        if let Some(certificates) = &self.certificates {
+            let (files, metrics) = (config.certificates.clone(), Arc::clone(&self.metrics));
+            Arc::clone(certificates).exchange(files, metrics).await?;
         }
         self.exchange(tables, &errors);
         *in_use = wanted;

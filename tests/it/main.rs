@@ -15,6 +15,7 @@ mod choice;
 mod command_line;
 mod consent;
 mod device_differential;
+mod front;
 mod fuzz;
 mod geodata;
 mod hits;
@@ -37,4 +38,5 @@ mod support;
     reason = "a package of its own, which the fuzzer links"
 )]
 mod targets;
+mod tls;
 mod upgrade;

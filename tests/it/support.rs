@@ -1,5 +1,7 @@
 //! A running collector with a database of its own, and what tests ask of it.
 
+pub(crate) mod tls;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -61,6 +63,8 @@ pub(crate) fn consent_string(name: &str) -> String {
 pub(crate) struct Collector {
     child: Child,
     pub(crate) http: SocketAddr,
+    /// Where it speaks TLS, if it does.
+    pub(crate) tls: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
     /// Where spool, database and configuration lie; deleted in the end.
     pub(crate) dir: tempfile::TempDir,
@@ -163,11 +167,12 @@ impl Collector {
                 break value["fields"].clone();
             }
         };
-        let address = |name: &str| addresses[name].as_str().unwrap().parse().unwrap();
+        let address = |name: &str| addresses[name].as_str().map(|text| text.parse().unwrap());
         Collector {
             child,
-            http: address("http"),
-            admin: address("admin"),
+            http: address("http").unwrap(),
+            tls: address("tls"),
+            admin: address("admin").unwrap(),
             dir,
             log: tokio::spawn(async move {
                 while let Ok(Some(line)) = lines.next_line().await {

@@ -1,0 +1,106 @@
+//! A connection's socket, with a limit on stalled writes.
+//!
+//! The limit lies below TLS, which takes bytes into a buffer of its own before its client has taken any.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::limits::WRITE_TIME_MAX;
+use super::timer::{CoarseSleep, Wheel};
+
+pub(crate) struct Socket {
+    inner: TcpStream,
+    wheel: Wheel,
+    /// Set while a write waits for the client.
+    stalled: Option<Pin<Box<CoarseSleep>>>,
+}
+
+impl Socket {
+    pub(crate) fn new(inner: TcpStream, wheel: Wheel) -> Socket {
+        Socket {
+            inner,
+            wheel,
+            stalled: None,
+        }
+    }
+
+    /// Reads once there is something, into memory that is taken no earlier.
+    pub(crate) async fn read_late(&self, into: &mut Vec<u8>, room: usize) -> io::Result<usize> {
+        loop {
+            self.inner.readable().await?;
+            into.reserve(room);
+            match self.inner.try_read_buf(into) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+        }
+    }
+
+    /// Passes a write's result on; one that waits longer than it may becomes an error.
+    fn limited<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.stalled = None;
+            return result;
+        }
+        let wheel = &self.wheel;
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(wheel.sleep(WRITE_TIME_MAX)));
+        ready!(stalled.as_mut().poll(cx));
+        // What the client does not read must not stay with the kernel for minutes behind the close.
+        drop(SockRef::from(&self.inner).set_linger(Some(Duration::ZERO)));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        self.limited(cx, result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
+        self.limited(cx, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

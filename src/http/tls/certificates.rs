@@ -1,0 +1,335 @@
+//! Certificates and their keys: read from files, chosen by name, and read again when the files change.
+//!
+//! A client names the host that it wants. The certificate that has this name, or `*.` and what stands behind the
+//! name's first dot, is shown; of several the first whose kind of key the client knows. Who names nothing, or a
+//! host that no certificate is for, gets the first of all, so that the error that people see is about the name.
+//!
+//! The files are looked at every few seconds, since what renews certificates need not know of us. Chain and key
+//! are two files that no one replaces at once: a pair that does not fit, like any file that is broken, leaves
+//! what was read before in use, and is tried again at the next change.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{Error, InconsistentKeys, SignatureScheme};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer as _;
+
+use crate::clock::{self, UnixMicros};
+use crate::config::{Certificate as Files, ConfigErrors};
+use crate::metrics::Metrics;
+
+/// How often the files are looked at.
+const LOOK_PERIOD: Duration = Duration::from_secs(5);
+
+/// Says what is wrong with the files, as a start would. Blocks.
+///
+/// # Errors
+/// All mistakes at once.
+pub fn check(files: &[Files]) -> Result<(), ConfigErrors> {
+    read_all(files).map(drop)
+}
+
+/// The certificates in use.
+#[derive(Debug)]
+pub struct Certificates {
+    choice: ArcSwap<Choice>,
+    seen: Mutex<Seen>,
+}
+
+/// What the last look at the files gave.
+#[derive(Debug)]
+struct Seen {
+    files: Vec<Files>,
+    stamps: Vec<Stamp>,
+    read: Vec<Certificate>,
+}
+
+impl Certificates {
+    /// Reads the files. Blocks.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn open(files: &[Files], metrics: &Metrics) -> Result<Certificates, ConfigErrors> {
+        let stamps = stamps(files);
+        let read = read_all(files)?;
+        for (files, certificate) in files.iter().zip(&read) {
+            certificate.tell(files, metrics);
+        }
+        Ok(Certificates {
+            choice: ArcSwap::from_pointee(Choice::of(&read)),
+            seen: Mutex::new(Seen {
+                files: files.to_vec(),
+                stamps,
+                read,
+            }),
+        })
+    }
+
+    /// Reads the files again whenever one of them has changed, for ever.
+    pub async fn watch(self: Arc<Certificates>, metrics: Arc<Metrics>) {
+        loop {
+            tokio::time::sleep(LOOK_PERIOD).await;
+            let (certificates, metrics) = (Arc::clone(&self), Arc::clone(&metrics));
+            let look = move || certificates.take_changed(&metrics);
+            if tokio::task::spawn_blocking(look).await.is_err() {
+                tracing::error!("reading certificates panicked");
+            }
+        }
+    }
+
+    /// Reads these files, on a blocking thread, and takes them for those before.
+    ///
+    /// # Errors
+    /// All mistakes at once; then all is as before. One in a file that was in use is none of them: what was read of it stays.
+    pub async fn exchange(
+        self: Arc<Certificates>,
+        files: Vec<Files>,
+        metrics: Arc<Metrics>,
+    ) -> Result<(), Vec<String>> {
+        let take = move || self.seen().take(files, &self.choice, &metrics);
+        let taken = tokio::task::spawn_blocking(take).await;
+        taken.unwrap_or_else(|_| Err(vec!["reading certificates panicked".to_owned()]))
+    }
+
+    fn take_changed(&self, metrics: &Metrics) {
+        let mut seen = self.seen();
+        if seen.stamps != stamps(&seen.files) {
+            let files = seen.files.clone();
+            // Each of them was in use.
+            drop(seen.take(files, &self.choice, metrics));
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    fn take(
+        &mut self,
+        files: Vec<Files>,
+        choice: &ArcSwap<Choice>,
+        metrics: &Metrics,
+    ) -> Result<(), Vec<String>> {
+        // Before reading: what changes meanwhile is seen as a change the next time.
+        let stamps = stamps(&files);
+        let (mut read, mut mistakes) = (Vec::new(), Vec::new());
+        for (index, files) in files.iter().enumerate() {
+            match (Certificate::read(index, files), self.of(files)) {
+                (Ok(certificate), _) => {
+                    certificate.tell(files, metrics);
+                    read.push(certificate);
+                }
+                (Err(error), Some(before)) => {
+                    metrics.certificate_reload_failures.inc();
+                    tracing::error!("{error}; until then the certificate read before stays in use");
+                    read.push(before.clone());
+                }
+                (Err(error), None) => mistakes.push(error),
+            }
+        }
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        choice.store(Arc::new(Choice::of(&read)));
+        *self = Seen {
+            files,
+            stamps,
+            read,
+        };
+        Ok(())
+    }
+
+    /// What was read of these files.
+    fn of(&self, files: &Files) -> Option<&Certificate> {
+        let at = self.files.iter().position(|known| known == files)?;
+        self.read.get(at)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let choice = self.choice.load();
+        choice.choose(hello.server_name(), hello.signature_schemes())
+    }
+}
+
+/// What tells that a file is another one or was written to: file system, number, and time of the last change
+/// to it or its permissions. `None` where there is none.
+type Stamp = Option<(u64, u64, i64, i64)>;
+
+fn stamps(files: &[Files]) -> Vec<Stamp> {
+    let stamp = |path: &Path| {
+        let found = std::fs::metadata(path).ok()?;
+        Some((found.dev(), found.ino(), found.ctime(), found.ctime_nsec()))
+    };
+    let both = |files: &Files| [stamp(&files.chain), stamp(&files.key)];
+    files.iter().flat_map(both).collect()
+}
+
+/// Certificates by the names that they are for.
+#[derive(Debug)]
+struct Choice {
+    by_name: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    all: Vec<Arc<CertifiedKey>>,
+}
+
+impl Choice {
+    fn of(certificates: &[Certificate]) -> Choice {
+        let mut by_name: HashMap<String, Vec<_>> = HashMap::new();
+        for certificate in certificates {
+            for name in &certificate.names {
+                let of_name = by_name.entry(name.clone()).or_default();
+                of_name.push(Arc::clone(&certificate.certified));
+            }
+        }
+        Choice {
+            by_name,
+            all: certificates
+                .iter()
+                .map(|certificate| Arc::clone(&certificate.certified))
+                .collect(),
+        }
+    }
+
+    fn choose(&self, name: Option<&str>, known: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let named = name.and_then(|name| {
+            let below = || self.by_name.get(&format!("*.{}", name.split_once('.')?.1));
+            self.by_name.get(name).or_else(below)
+        });
+        let fits = |certified: &&Arc<CertifiedKey>| certified.key.choose_scheme(known).is_some();
+        named.unwrap_or(&self.all).iter().find(fits).cloned()
+    }
+}
+
+/// A certificate as it was read.
+#[derive(Clone, Debug)]
+struct Certificate {
+    certified: Arc<CertifiedKey>,
+    /// In lower case; `*.` begins one that stands for every label in that place.
+    names: Vec<String>,
+    /// From when and until when all of the chain is valid.
+    validity: (UnixMicros, UnixMicros),
+}
+
+fn read_all(files: &[Files]) -> Result<Vec<Certificate>, ConfigErrors> {
+    let mut read = Vec::new();
+    let mut errors = Vec::new();
+    for (index, files) in files.iter().enumerate() {
+        match Certificate::read(index, files) {
+            Ok(certificate) => read.push(certificate),
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() {
+        Ok(read)
+    } else {
+        Err(ConfigErrors(errors))
+    }
+}
+
+impl Certificate {
+    fn read(index: usize, files: &Files) -> Result<Certificate, String> {
+        let wrong = |key: &str, path: &Path, what: &str| {
+            format!("certificate[{index}].{key}: {} {what}", path.display())
+        };
+        let chain = chain(&files.chain).map_err(|what| wrong("chain", &files.chain, &what))?;
+        let mut names = Vec::new();
+        let mut validity = (i64::MIN, i64::MAX);
+        for (at, der) in chain.iter().enumerate() {
+            let (_, parsed) = X509Certificate::from_der(der).map_err(|error| {
+                let what = format!(
+                    "holds a certificate that cannot be read ({error}); X.509 would be right"
+                );
+                wrong("chain", &files.chain, &what)
+            })?;
+            let of_this = parsed.validity();
+            validity.0 = validity.0.max(of_this.not_before.timestamp());
+            validity.1 = validity.1.min(of_this.not_after.timestamp());
+            if at == 0 {
+                names = dns_names(&parsed);
+            }
+        }
+        let key = key(&files.key).map_err(|what| wrong("key", &files.key, &what))?;
+        let certified = CertifiedKey::from_der(chain, key, &super::provider()).map_err(|error| {
+            let what = match error {
+                Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => format!(
+                    "is not the key of the first certificate in {}; the one that it was issued for would be right",
+                    files.chain.display()
+                ),
+                error => format!("cannot be used ({error}); an RSA or ECDSA key would be right"),
+            };
+            wrong("key", &files.key, &what)
+        })?;
+        let micros = |seconds: i64| UnixMicros(seconds.saturating_mul(1_000_000));
+        Ok(Certificate {
+            certified: Arc::new(certified),
+            names,
+            validity: (micros(validity.0), micros(validity.1)),
+        })
+    }
+
+    /// Says what was read to those who run the collector.
+    fn tell(&self, files: &Files, metrics: &Metrics) {
+        let (from, until) = self.validity;
+        metrics.certificate_expiry(&files.chain, until);
+        let now = clock::now();
+        let (names, chain) = (self.names.join(" "), files.chain.display());
+        if now >= until {
+            tracing::warn!(%chain, names, "a certificate has expired: browsers refuse it");
+        } else if now < from {
+            tracing::warn!(%chain, names, "a certificate is not valid yet: browsers refuse it");
+        } else {
+            let days_left = until.since(now).as_secs() / 86_400;
+            tracing::info!(%chain, names, days_left, "certificate loaded");
+        }
+    }
+}
+
+fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names
+        .into_iter()
+        .flat_map(|names| &names.value.general_names);
+    names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let right = "PEM with the server's own certificate first would be right";
+    let chain: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| match error {
+            pem::Error::Io(error) => format!("cannot be read ({error}); {right}"),
+            error => format!("is no PEM ({error}); {right}"),
+        })?;
+    if chain.is_empty() {
+        return Err(format!("holds no certificate; {right}"));
+    }
+    Ok(chain)
+}
+
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let right = "PEM with a private key that is not encrypted would be right";
+    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
+        pem::Error::Io(error) => format!("cannot be read ({error}); {right}"),
+        pem::Error::NoItemsFound => format!("holds no private key; {right}"),
+        // The error's own text may show a line of the key.
+        _ => format!("is no PEM; {right}"),
+    })
+}

@@ -1,0 +1,89 @@
+//! The public listeners, with the certificates of the one for https.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::handover::{Role, Sockets};
+use crate::config::Config;
+use crate::http::tls::{self, Certificates};
+use crate::http::{Before, Entrance, Limits};
+use crate::metrics::Metrics;
+
+/// What edge threads accept on.
+pub(super) struct Public {
+    http: Vec<Entrance>,
+    tls: Vec<Entrance>,
+    pub(super) certificates: Option<Arc<Certificates>>,
+    pub(super) limits: Arc<Limits>,
+}
+
+impl Public {
+    /// Reads the certificates, which are looked after from then on, and opens every entrance, of the sockets that another
+    /// process handed over or of new ones. Blocks.
+    pub(super) fn open(
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        sockets: &mut Sockets,
+    ) -> anyhow::Result<Public> {
+        let (http, threads) = (&config.http, config.http.thread_count());
+        let before = Before {
+            proxy_protocol: http.proxy_protocol,
+            tls: None,
+        };
+        let handed_over = sockets.take(Role::Http, http.listen);
+        let mut public = Public {
+            http: Entrance::open(http.listen, threads, &before, handed_over)
+                .with_context(|| format!("http.listen: cannot listen on {}", http.listen))?,
+            tls: Vec::new(),
+            certificates: None,
+            limits: Arc::new(Limits::new(http.connections_max)),
+        };
+        if let Some(listen) = config.tls.listen {
+            let certificates = Arc::new(Certificates::open(&config.certificates, metrics)?);
+            let acceptor = tls::acceptor(Arc::clone(&certificates)).context("preparing TLS")?;
+            let before = Before {
+                proxy_protocol: config.tls.proxy_protocol,
+                tls: Some(acceptor),
+            };
+            let handed_over = sockets.take(Role::Tls, listen);
+            public.tls = Entrance::open(listen, public.http.len(), &before, handed_over)
+                .with_context(|| format!("tls.listen: cannot listen on {listen}"))?;
+            public.certificates = Some(Arc::clone(&certificates));
+            tokio::task::spawn_local(certificates.watch(Arc::clone(metrics)));
+        }
+        Ok(public)
+    }
+
+    /// Where http and https arrive.
+    pub(super) fn addresses(&self) -> io::Result<(SocketAddr, Option<SocketAddr>)> {
+        let first = |entrances: &[Entrance]| entrances.first().map(Entrance::address).transpose();
+        let http = first(&self.http)?.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok((http, first(&self.tls)?))
+    }
+
+    /// What is given to the process that takes over, some day.
+    pub(super) fn duplicates(&self, admin: &std::net::TcpListener) -> io::Result<Sockets> {
+        let mut sockets = Sockets::default();
+        for (role, entrances) in [(Role::Http, &self.http), (Role::Tls, &self.tls)] {
+            let duplicates = entrances.iter().map(Entrance::duplicate);
+            sockets.add(role, duplicates.collect::<io::Result<Vec<_>>>()?);
+        }
+        sockets.add(Role::Admin, [admin.try_clone()?]);
+        Ok(sockets)
+    }
+
+    /// The entrances of each thread.
+    pub(super) fn threads(self) -> Vec<Vec<Entrance>> {
+        let mut threads: Vec<Vec<Entrance>> = Vec::new();
+        for entrances in [self.http, self.tls] {
+            threads.resize_with(threads.len().max(entrances.len()), Vec::new);
+            for (thread, entrance) in threads.iter_mut().zip(entrances) {
+                thread.push(entrance);
+            }
+        }
+        threads
+    }
+}
