@@ -20,6 +20,7 @@ mod fuzz;
 mod geodata;
 mod hits;
 mod hostile;
+mod http2;
 mod live;
 mod load;
 mod loading;
