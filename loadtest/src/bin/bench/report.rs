@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::cost::{Cost, Micros, median, ratio};
-use crate::figures::{Closed, EndToEnd, Figures, Open};
+use crate::figures::{Closed, EndToEnd, Figures, Handshakes, Open};
 use crate::process::root;
 use crate::rounds::Plan;
 
@@ -202,6 +202,7 @@ fn costs<T>(rounds: &[T], cost: impl Fn(&T) -> &Cost) -> Vec<Cost> {
 fn goals(figures: &Figures) -> Table {
     let mut table = Table::new("Goals", ["", "goal", "found", "reached"]);
     costs_wanted(figures, &mut table);
+    handshakes_wanted(figures, &mut table);
     speed_and_size_wanted(figures, &mut table);
     table
 }
@@ -249,6 +250,20 @@ fn costs_wanted(figures: &Figures, table: &mut Table) {
         let saturated = median(collector.iter().map(|cost| cost.micros().sum()));
         let name = format!("CPU a hit: at saturation / at {} a second", open.rate);
         table.at_most(&name, saturated / open.cost.micros().sum(), 1.1, "");
+    }
+}
+
+fn handshakes_wanted(figures: &Figures, table: &mut Table) {
+    for (by_ticket, name) in [
+        (false, "New connections with TLS a second: edge / nginx"),
+        (true, "The same by ticket: edge / nginx"),
+    ] {
+        let rounds = figures
+            .tls
+            .iter()
+            .filter(|round| round.by_ticket == by_ticket);
+        let ratios = rounds.map(|round| round.edge.rate / round.nginx.rate);
+        table.at_least(name, median(ratios), 1.0, "");
     }
 }
 
@@ -349,6 +364,26 @@ fn contenders(figures: &Figures) -> Table {
             Some(median(rounds.iter().map(|round| round.rate))),
             None,
         );
+    }
+    for by_ticket in [false, true] {
+        let rounds = || {
+            figures
+                .tls
+                .iter()
+                .filter(move |round| round.by_ticket == by_ticket)
+        };
+        let of = |name, closed: fn(&Handshakes) -> &Closed| {
+            let how = if by_ticket { "by ticket" } else { "whole" };
+            let micros = rounds().map(|round| closed(round).cost.micros()).collect();
+            let rate = median(rounds().map(|round| closed(round).rate));
+            (format!("{name}, a handshake each, {how}"), micros, rate)
+        };
+        for (name, micros, rate) in [
+            of("edge", |round| &round.edge),
+            of("nginx", |round| &round.nginx),
+        ] {
+            add(&name, micros, Some(rate), None);
+        }
     }
     let copy: Vec<Micros> = figures.floor_copy.iter().map(Cost::micros).collect();
     add("floor: COPY from a file", copy, None, None);

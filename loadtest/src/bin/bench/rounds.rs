@@ -17,13 +17,14 @@ use loadtest::corpus::{self, Corpus, REQUESTS};
 use crate::carriers::{Psql, Rsyslog};
 use crate::collector::{Collector, Counters, NO_DATABASE, geodata};
 use crate::cost::{Cost, Meter};
-use crate::figures::{Closed, Course, Device, Drain, EndToEnd, Figures, Open};
+use crate::figures::{Closed, Course, Device, Drain, EndToEnd, Figures, Handshakes, Open};
 use crate::floor::Floor;
 use crate::nginx::{Log, Nginx};
 use crate::postgres::{FloorCopy, Server, number, size, until};
 use crate::process::{folder, root};
+use crate::tls::Files;
 use crate::usage::Root;
-use crate::{open_loop, say, wrk};
+use crate::{open_loop, say, tls, wrk};
 
 /// The key of the visitor cookie, the collector's and the corpus's.
 const KEY: [u8; 32] = *b"a key for the bench and no other";
@@ -130,6 +131,7 @@ struct Bench {
     corpus: Arc<Corpus>,
     file: PathBuf,
     key: String,
+    certificate: Files,
     /// How many loads were sent: none repeats another one's serial numbers.
     sends: u32,
     dir: PathBuf,
@@ -154,15 +156,16 @@ impl Bench {
         let rsyslog = Rsyslog::start(server, "rsyslog", &logs).await?;
         let copied = dir.join("nginx-copy");
         server.nginx_table("copy").await?;
+        let certificate = Files::make(dir).await?;
         let alone = dir.join("edge");
-        let edge = Collector::start(&alone, NO_DATABASE, &key).await?;
+        let edge = Collector::start(&alone, NO_DATABASE, &key, &certificate).await?;
         let url = server.url("collector").await?;
-        let collector = Collector::start(&dir.join("collector"), &url, &key).await?;
+        let collector = Collector::start(&dir.join("collector"), &url, &key, &certificate).await?;
         Ok(Bench {
             floor: Floor::start().await?,
-            nginx: Nginx::start(&dir.join("nginx"), Log::Buffered).await?,
-            geo_nginx: Nginx::start(&copied, Log::Places).await?,
-            log_nginx: Nginx::start(&logs, Log::Syslog).await?,
+            nginx: Nginx::start(&dir.join("nginx"), Log::Buffered, &certificate).await?,
+            geo_nginx: Nginx::start(&copied, Log::Places, &certificate).await?,
+            log_nginx: Nginx::start(&logs, Log::Syslog, &certificate).await?,
             psql: Psql::start(server, "copy", dir)?,
             rsyslog,
             edge,
@@ -172,6 +175,7 @@ impl Bench {
             corpus,
             file,
             key,
+            certificate,
             sends: 0,
             dir: dir.to_owned(),
         })
@@ -209,6 +213,15 @@ impl Bench {
         figures
             .nginx_close
             .push(self.closed(close, nginx, false).await?);
+        for by_ticket in [false, true] {
+            let edge = handshakes(close, self.edge.tls, self.edge.root(), by_ticket).await?;
+            let nginx = handshakes(close, self.nginx.tls, self.nginx.root(), by_ticket).await?;
+            figures.tls.push(Handshakes {
+                by_ticket,
+                edge,
+                nginx,
+            });
+        }
         Ok(())
     }
 
@@ -425,9 +438,15 @@ impl Bench {
     async fn swap_edge(&mut self) -> anyhow::Result<Collector> {
         let url = self.server.url("drain").await?;
         let dir = self.dir.join("edge");
-        let alone = Collector::start(&self.dir.join("idle"), NO_DATABASE, &self.key).await?;
+        let alone = Collector::start(
+            &self.dir.join("idle"),
+            NO_DATABASE,
+            &self.key,
+            &self.certificate,
+        )
+        .await?;
         std::mem::replace(&mut self.edge, alone).stop().await?;
-        Collector::start(&dir, &url, &self.key).await
+        Collector::start(&dir, &url, &self.key, &self.certificate).await
     }
 
     /// How long a device takes, of the corpus's user agents.
@@ -472,6 +491,21 @@ impl Bench {
             new,
         })
     }
+}
+
+/// New connections with TLS, a pixel each.
+async fn handshakes(
+    time: Duration,
+    address: std::net::SocketAddr,
+    root: Root,
+    by_ticket: bool,
+) -> anyhow::Result<Closed> {
+    let meter = Meter::start([root]);
+    let made = tls::run(address, time, by_ticket).await?;
+    Ok(Closed {
+        rate: made.rate,
+        cost: meter.stop(made.connections),
+    })
 }
 
 /// Hits loaded a second, from the first batch until a backlog is gone or `time` is over.
