@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test chaos hostile subject fuzz broken bench bench-quick lint fetch fmt metrics-docs clean-data
+.PHONY: help run build deb deb-test test chaos hostile subject fuzz broken bench bench-quick lint fetch fmt metrics-docs clean-data
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -16,6 +16,13 @@ build: ## build the release binary
 	@script/setup run
 	@cargo build --release --locked
 
+deb: build ## make the Debian package of it, in target/package
+	@script/fetch rules
+	@script/deb
+
+deb-test: deb ## install that package here, try it and purge it (as root)
+	@script/deb_test target/package/*.deb
+
 fetch: ## get the geodata, the device rules and the data of the tests
 	@script/fetch geodata rules test
 
@@ -27,7 +34,7 @@ lint: ## formatting, lints, what the dependencies are held to
 
 test: ## install, fetch, lint and run every test
 	@script/setup test
-	@script/fetch rules test geodata
+	@script/fetch rules test geodata lint
 	@$(MAKE) --no-print-directory lint
 	@cargo test --workspace --locked
 

@@ -22,6 +22,7 @@ pub mod clock;
 pub mod config;
 pub mod consent;
 pub mod enrich;
+pub mod health;
 pub mod hit;
 pub mod http;
 pub mod inquiry;

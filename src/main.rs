@@ -38,6 +38,8 @@ enum Command {
         #[arg(long)]
         take_over: bool,
     },
+    /// Ask the collector that serves at admin.listen whether it can keep hits. Exit status 1 if not.
+    Healthy,
     /// Bring the database's schema up to date, and end.
     Migrate,
     /// Say whether the configuration is right, and what it comes to.
@@ -161,6 +163,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Serve { take_over } => {
             avtryck::serve::serve(config, arguments.config.clone(), *take_over)?;
         }
+        Command::Healthy => return healthy(&config),
         Command::Migrate => avtryck::serve::migrate(&config)?,
         Command::CheckConfig => {
             avtryck::http::tls::check(&config.certificates)?;
@@ -180,6 +183,17 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::ExampleConfig | Command::Geoip(_) | Command::Spool(_) => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn healthy(config: &Config) -> anyhow::Result<ExitCode> {
+    let (is_ready, said) = avtryck::health::ask(config.admin.listen)
+        .with_context(|| format!("nobody answers at {}", config.admin.listen))?;
+    print(said.trim_end());
+    Ok(if is_ready {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Prints what was asked for, or what is wrong with how it was asked.
