@@ -30,6 +30,7 @@ mod operation;
 mod package;
 mod privacy;
 mod prometheus;
+mod proxied;
 mod reload;
 mod reports;
 mod subject;
