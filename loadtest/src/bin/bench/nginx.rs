@@ -149,6 +149,7 @@ http {{
   server {{
     listen {address} reuseport;
     listen {tls} ssl http2 reuseport;
+    ssl_protocols TLSv1.2 TLSv1.3;
     ssl_certificate {chain};
     ssl_certificate_key {key};
     location / {{ empty_gif; access_log {log}; }}
