@@ -5,7 +5,9 @@
 //! 204 when all were taken; when some were refused 200, and when none was taken the first one's status, with
 //! JSON that says which and why.
 
-use bytes::Bytes;
+use std::error::Error;
+
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::StatusCode;
 use hyper::body::{Body as _, Incoming};
@@ -80,13 +82,24 @@ pub(crate) async fn read(body: Incoming, bytes_max: usize) -> Result<Bytes, Refu
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(Refusal(Reason::BodyTooLarge));
     }
-    let body = Limited::new(body, bytes_max).collect();
-    match tokio::time::timeout(BODY_TIME_MAX, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+    match tokio::time::timeout(BODY_TIME_MAX, copy(Limited::new(body, bytes_max))).await {
+        Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal(Reason::BodyTooLarge)),
         Ok(Err(_)) => Err(Refusal(Reason::BodyBroken)),
         Err(_) => Err(Refusal(Reason::BodySlow)),
     }
+}
+
+/// The bytes of a body. Copied, because each piece as it came, be it one byte, holds the whole buffer that
+/// it was read into: 8 KiB.
+async fn copy(mut body: Limited<Incoming>) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes.freeze())
 }
 
 /// The reply where some were refused: which, and why.
