@@ -51,7 +51,7 @@ async fn days_are_made_ahead_and_dropped_when_wholly_older_than_retention() {
 }
 
 #[tokio::test]
-async fn old_event_ids_and_rejected_hits_go_and_counts_stay() {
+async fn old_event_ids_rejected_hits_and_partners_ids_go_and_counts_stay() {
     let mut database = Database::migrated().await;
     let client = &mut database.client;
     client
@@ -62,12 +62,15 @@ async fn old_event_ids_and_rejected_hits_go_and_counts_stay() {
              insert into avtryck.rejected_hit \
                select t, gen_random_uuid(), 1, 1, 'bad', '' from \
                unnest(array['2026-11-21T23:59Z', '2026-11-22T00:00Z']::timestamptz[]) as t; \
+             insert into avtryck.partner_id \
+               select gen_random_uuid(), '2020-01-01', t, 'adform', 'u' from \
+               unnest(array['2026-11-21T23:59Z', '2026-11-22T00:00Z']::timestamptz[]) as t; \
              insert into avtryck.hit_count (minute, site_key, kind, hits) values ('2020-01-01', 1, 1, 1)",
         )
         .await
         .unwrap();
     run(client, &SETTINGS, NOON).await.unwrap();
-    for table in ["event_key", "rejected_hit", "hit_count"] {
+    for table in ["event_key", "rejected_hit", "partner_id", "hit_count"] {
         let sql = format!("select count(*) from avtryck.{table}");
         let left: i64 = client.query_one(&sql, &[]).await.unwrap().get(0);
         assert_eq!(left, 1, "{table}");

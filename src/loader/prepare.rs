@@ -225,8 +225,14 @@ impl Preparer {
             client_ip: hit.client_ip.and_then(|ip| shorten(ip, self.client_ip)),
             params: hit.params,
         };
+        // A URL for one use is signed with its ID, but perhaps with neither site nor partner: whoever adds
+        // another makes no other URL of it.
+        let scope = match hit.flags.has(Flags::ONE_TIME) {
+            true => ("", ""),
+            false => (&*hit.site, &*hit.partner),
+        };
         let event_key = (!row.event_id.is_empty())
-            .then(|| postgres::event_key(&hit.site, hit.kind, &hit.partner, &row.event_id));
+            .then(|| postgres::event_key(scope.0, hit.kind, scope.1, &row.event_id));
         load.rows.push(&row, event_key, seen, record)?;
         if let Some(link) = link {
             load.link(link);

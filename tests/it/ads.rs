@@ -290,6 +290,31 @@ async fn a_click_that_may_go_nowhere_gets_a_page_that_says_so() {
 }
 
 #[tokio::test]
+async fn a_url_for_one_use_stays_used_whatever_is_added_to_it() {
+    let collector = Collector::start(&sites()).await;
+    let url = click_url(
+        &collector,
+        &["--to", "https://landing.example", "--id", "7"],
+    )
+    .await;
+    for added in [
+        "&site=open",
+        "&site=telling&clid=0",
+        "&site=open&partner=network",
+    ] {
+        let reply = collector.get(&format!("{url}{added}"), &[]).await;
+        assert_eq!(reply.header("location"), "https://landing.example/");
+    }
+    let rows = "select count(*) from avtryck.hit_detail where kind = 'click' and event_id = '7'";
+    collector.wait_for(rows, 3).await;
+    let first =
+        format!("{rows} and site = 'open' and partner is null and not 'replayed' = any(flags)");
+    assert_eq!(collector.number(&first).await, 1);
+    let replayed = format!("{rows} and 'replayed' = any(flags)");
+    assert_eq!(collector.number(&replayed).await, 2);
+}
+
+#[tokio::test]
 async fn a_key_is_made_once_and_the_command_signs_with_it() {
     let collector = Collector::open().await;
     let file = collector.dir.path().join("spool/click.key");
