@@ -25,7 +25,7 @@ use crate::enrich::Tables;
 use crate::hit::Hit;
 use crate::metrics::Metrics;
 use crate::postgres::position::Progress as Progressed;
-use crate::postgres::{self, CommitError, Database, Loaded, Payloads};
+use crate::postgres::{self, CommitError, Database, Loaded, Payloads, exposure};
 use crate::spool::{Batch, Position, Spool};
 pub use instruction::Instructions;
 use instruction::Overtaking;
@@ -142,7 +142,7 @@ impl Loader {
         self.progress.oldest_unloaded.store(at, Ordering::Relaxed);
     }
 
-    /// Loads over one connection; an error ends it.
+    /// Loads over one connection, with another for exposures; an error ends both.
     async fn session(
         &self,
         stop: &mut watch::Receiver<bool>,
@@ -150,40 +150,55 @@ impl Loader {
     ) -> anyhow::Result<()> {
         let mut client = self.database.connect().await?;
         self.metrics.postgres_connects.inc();
+        let beside = self.database.connect().await?;
+        self.metrics.postgres_connects.inc();
+        beside.batch_execute(exposure::SESSION).await?;
         let mut overtaking = Overtaking::new(&self.instructions, &client).await?;
         let mut preparing = self.begin(&client).await?;
-        let mut rows_max = self.batch_rows;
         // Whether the batch that is asked for is to be the last: then it holds what was there at the stop.
         let mut is_last = *stop.borrow();
-        preparing.ask(rows_max);
+        preparing.ask(self.batch_rows);
+        let mut prepared = upcoming(&mut preparing, &beside).await?;
         loop {
-            let mut prepared = preparing.next().await?;
-            let is_behind = prepared.is_full;
-            if is_last {
-                return self.load(&mut client, &mut overtaking, &mut prepared).await;
-            }
+            let ends = is_last;
+            let is_behind = prepared.is_full && !ends;
             if is_behind {
-                rows_max = self.batch_rows * BATCHES_WHEN_BEHIND;
                 is_last = *stop.borrow();
-                preparing.ask(rows_max);
+                preparing.ask(self.batch_rows * BATCHES_WHEN_BEHIND);
             }
-            self.load(&mut client, &mut overtaking, &mut prepared)
-                .await?;
+            let load = self.load(&mut client, &mut overtaking, &mut prepared);
+            let next = async {
+                match is_behind {
+                    true => upcoming(&mut preparing, &beside).await.map(Some),
+                    false => Ok(None),
+                }
+            };
+            let ((), next) = tokio::try_join!(load, next)?;
             *pause = PAUSE_MIN;
-            preparing.take_back(prepared);
-            if !is_behind {
-                rows_max = self.batch_rows;
-                self.progress.oldest_unloaded.store(0, Ordering::Relaxed);
-                tokio::select! {
-                    () = tokio::time::sleep(self.batch_wait) => {}
-                    _ = stop.wait_for(|stop| *stop) => {}
-                }
-                if client.is_closed() {
-                    anyhow::bail!("the connection to Postgres was lost");
-                }
-                is_last = *stop.borrow();
-                preparing.ask(rows_max);
+            if ends {
+                return Ok(exposure::add_up(&beside).await?);
             }
+            let loaded = match next {
+                Some(mut next) => {
+                    next.load.follow(&prepared.load);
+                    std::mem::replace(&mut prepared, next)
+                }
+                None => {
+                    self.progress.oldest_unloaded.store(0, Ordering::Relaxed);
+                    tokio::select! {
+                        () = tokio::time::sleep(self.batch_wait) => {}
+                        _ = stop.wait_for(|stop| *stop) => {}
+                    }
+                    if client.is_closed() {
+                        anyhow::bail!("the connection to Postgres was lost");
+                    }
+                    is_last = *stop.borrow();
+                    preparing.ask(self.batch_rows);
+                    let next = upcoming(&mut preparing, &beside).await?;
+                    std::mem::replace(&mut prepared, next)
+                }
+            };
+            preparing.take_back(loaded);
         }
     }
 
@@ -281,6 +296,21 @@ impl Loader {
             );
         }
     }
+}
+
+/// The batch that was asked for, with what is known of whom its ads were shown to. Meanwhile what the batches
+/// before it added is added up.
+async fn upcoming(preparing: &mut Preparing, beside: &Client) -> anyhow::Result<Prepared> {
+    exposure::add_up(beside)
+        .await
+        .context("adding up exposures")?;
+    let mut prepared = preparing.next().await?;
+    prepared
+        .load
+        .look_up(beside)
+        .await
+        .context("looking up exposures")?;
+    Ok(prepared)
 }
 
 /// Where the reading of a spool begins, from what Postgres says of it.

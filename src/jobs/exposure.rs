@@ -1,7 +1,8 @@
 //! Forgets who saw what after `privacy.retention`.
 //!
 //! The table has no index on its times: one would turn each change of a row into a new entry in every
-//! index. It is read by stretches instead, each in a short transaction of its own.
+//! index. It is read by stretches instead, each in a short transaction of its own. Rows that a loader is adding
+//! to are left: they were seen just now, and to wait for them here, in another order, could be a deadlock.
 
 use anyhow::Context as _;
 use tokio_postgres::Client;
@@ -23,9 +24,11 @@ pub(super) async fn run(
     let pages: i64 = row.try_get(0)?;
     let delete = client
         .prepare(
-            "delete from avtryck.exposure \
-             where ctid >= format('(%s,0)', $2::bigint)::tid and ctid < format('(%s,0)', $3::bigint)::tid \
-               and last_at < (date '1970-01-01' + $1::int)::timestamp at time zone 'UTC'",
+            "delete from avtryck.exposure where ctid = any(array( \
+                 select ctid from avtryck.exposure \
+                 where ctid >= format('(%s,0)', $2::bigint)::tid and ctid < format('(%s,0)', $3::bigint)::tid \
+                   and last_at < (date '1970-01-01' + $1::int)::timestamp at time zone 'UTC' \
+                 for update skip locked))",
         )
         .await?;
     let mut deleted = 0;

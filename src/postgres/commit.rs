@@ -9,8 +9,8 @@
 //! | dimensions | before the rows that point to them |
 //! | event IDs | a hit whose ID is known is left out as repeated, or stored as a replay |
 //! | partners' IDs | of the rows that are left |
-//! | exposures | what is stored now has a number, which the row is to hold |
-//! | rows by COPY | refused data is bisected by savepoints down to the bad rows |
+//! | rows by COPY, numbered | what is left is stored; refused data is bisected by savepoints down to the bad rows |
+//! | exposures | a hit that became no row does not count ([`exposure`]) |
 //! | counts, rejected hits | what is known only now |
 //!
 //! Postgres refuses a row with an SQLSTATE of class 22 (data), 23 (constraint) or 54 (limit): that
@@ -25,7 +25,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, Transaction};
 
 use super::exposure::{self, Seen};
-use super::load::{self, Counts, Load, Mark, Record, Rejected, Rows};
+use super::load::{self, Counts, Exposures, Load, Mark, Record, Rejected, Rows};
 use super::uuid::Uuid;
 use super::{copy, dimension, partition, partner_id, position, suppression};
 use crate::hit::Flags;
@@ -110,7 +110,8 @@ pub async fn commit(
     loaded.repeated = (before - load.rows.marks.len()) as u64;
 
     partner_id::upsert(&transaction, &load.links, &load.rows.marks).await?;
-    let refused = expose_and_load(&mut transaction, &mut load.rows).await?;
+    let refused = number_and_load(&mut transaction, &mut load.rows, &mut load.exposures).await?;
+    exposure::keep(&transaction, &load.exposures.added).await?;
     loaded.rows = load.rows.marks.len() as u64;
     loaded.refused = refused.len() as u64;
     forget_event_keys(&transaction, &refused).await?;
@@ -198,24 +199,24 @@ async fn forget_event_keys(
     Ok(())
 }
 
-/// Counts exposures and loads the rows; those that Postgres refused, with its message, are left out of the
-/// marks. A hit that becomes no row must not stay counted, nor raise the numbers behind it: then all is
-/// counted and loaded again without it.
-async fn expose_and_load(
+/// Numbers and loads the rows; those that Postgres refused, with its message, are left out of the marks. A
+/// hit that becomes no row must not raise the numbers behind it: then all is numbered and loaded again
+/// without it.
+async fn number_and_load(
     transaction: &mut Transaction<'_>,
     rows: &mut Rows,
+    exposures: &mut Exposures,
 ) -> Result<Vec<(Mark, String)>, Error> {
     let mut all_refused = Vec::new();
     loop {
-        let mut savepoint = transaction.savepoint("exposure").await?;
         let seen: Vec<Seen> = rows.marks.iter().filter_map(|mark| mark.seen).collect();
-        if !seen.is_empty() {
-            let exposures = exposure::count(&savepoint, &seen).await?;
-            let marks = rows.marks.iter().filter(|mark| mark.seen.is_some());
-            for (mark, exposure) in marks.zip(exposures) {
-                load::write_exposure(&mut rows.bytes, mark, exposure);
-            }
+        let (numbered, added) = exposures.known.number(&seen);
+        exposures.added = added;
+        let marks = rows.marks.iter().filter(|mark| mark.seen.is_some());
+        for (mark, exposure) in marks.zip(numbered) {
+            load::write_exposure(&mut rows.bytes, mark, exposure);
         }
+        let mut savepoint = transaction.savepoint("numbered").await?;
         let bytes = std::mem::take(&mut rows.bytes).freeze();
         let refused = load_rows(&mut savepoint, &bytes, &rows.marks).await?;
         rows.bytes = bytes.try_into_mut().unwrap_or_default();

@@ -25,6 +25,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use nix::sys::sysinfo::sysinfo;
 use nix::unistd::{Uid, User};
 use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
@@ -332,13 +333,14 @@ impl Embedded {
              unix_socket_directories = '\"{quoted}\"'\n\
              unix_socket_permissions = 0700\n\
              max_connections = 50\n\
-             shared_buffers = 64MB\n\
+             shared_buffers = {}MB\n\
              max_wal_size = 1GB\n\
              fsync = on\n\
              synchronous_commit = on\n\
              timezone = 'UTC'\n\
              log_timezone = 'UTC'\n\
-             logging_collector = off\n"
+             logging_collector = off\n",
+            buffer_mebibytes()
         ))
     }
 
@@ -395,6 +397,14 @@ impl Embedded {
             )
         })
     }
+}
+
+/// Postgres's buffers, a sixteenth of the memory within limits: in 64 MiB the pages of `exposure` drive each other out,
+/// and loading takes twice as long (docs/performance.md). What is not used takes none.
+fn buffer_mebibytes() -> u64 {
+    const MEBIBYTES: std::ops::RangeInclusive<u64> = 64..=1024;
+    let memory = sysinfo().map_or(0, |system| system.ram_total());
+    (memory / 16 / (1 << 20)).clamp(*MEBIBYTES.start(), *MEBIBYTES.end())
 }
 
 /// Whether the process that `postmaster.pid` names is the server of this cluster: its working

@@ -1,23 +1,27 @@
-//! Who saw which creative, and how often: kept up in the transaction that loads the hits.
+//! Who saw which creative, and how often: told to each hit as it was when it was loaded, and kept.
 //!
 //! A subject is the visitor; without one a hash of the mobile advertising ID, else of the partner's ID
-//! ([`Subject::key`]). A batch comes down to its distinct pairs of subject and creative, and one upsert
-//! of these, in the order of their keys: loaders wait for each other instead of deadlocking. What it gives
-//! back and the order of the hits tell each hit's number as it was at that time.
+//! ([`Subject::key`]). A batch comes down to its distinct pairs of subject and creative, and goes three steps:
 //!
-//! It is the dearest step of the transaction: 14 µs a pair in a table of 5 million, each row of which is on a
-//! page of its own (docs/performance.md).
+//! | step | on which connection |
+//! | --- | --- |
+//! | [`look_up`] what is known of its pairs, while the batch before it is still being loaded | another |
+//! | number its hits, and keep what it adds as one row of `exposure_part`, in its transaction | the loader's |
+//! | [`add_up`] that row into `exposure`, a row a pair | another |
 //!
-//! Where a click comes before the first impression of its pair in the batch, it is to be judged by the
-//! impression before the batch, whose time the batch's own would overwrite: such a pair's first clicks
-//! go in first, and the rest of it by a second upsert.
+//! What the batch before it adds is in memory, for where it was not yet committed when its pairs were looked up. Two
+//! collectors that load hits of the same pair at the same moment may give out a number twice; the sums are right.
+//!
+//! A row of `exposure` lies on a page of its own: to find it takes 8 µs, to add to it 14, more than the rest of
+//! a hit takes to load. On its own connection it takes the time of nobody else (docs/performance.md).
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio_postgres::types::Type;
-use tokio_postgres::{Error, Transaction};
+use tokio_postgres::{Client, Error, Transaction};
 
+use super::position::Position;
 use super::timestamp::Timestamp;
 use super::uuid::Uuid;
 use crate::clock::UnixMicros;
@@ -97,7 +101,7 @@ impl Seen {
 
 type Key = ([u8; 16], i64);
 
-/// What one upsert adds to a pair.
+/// What a batch adds to a pair.
 #[derive(Clone, Copy, Debug, Default)]
 struct Part {
     impressions: i32,
@@ -108,23 +112,16 @@ struct Part {
 }
 
 impl Part {
-    fn is_empty(&self) -> bool {
-        self.impressions + self.clicks == 0
-    }
-
     fn add(&mut self, seen: &Seen) {
-        match seen.act {
-            Act::Impression if self.impressions == 0 => {
-                (self.first_at, self.last_at) = (seen.at, seen.at);
-            }
-            Act::Click(_) if self.is_empty() => {
-                (self.first_at, self.last_at) = (seen.at, seen.at);
-            }
-            Act::Click(_) if self.impressions > 0 => {}
-            _ => {
-                self.first_at = self.first_at.min(seen.at);
-                self.last_at = self.last_at.max(seen.at);
-            }
+        let is_first = match seen.act {
+            Act::Impression => self.impressions == 0,
+            Act::Click(_) => self.impressions + self.clicks == 0,
+        };
+        if is_first {
+            (self.first_at, self.last_at) = (seen.at, seen.at);
+        } else if seen.act == Act::Impression || self.impressions == 0 {
+            self.first_at = self.first_at.min(seen.at);
+            self.last_at = self.last_at.max(seen.at);
         }
         match seen.act {
             Act::Impression => self.impressions += 1,
@@ -133,41 +130,33 @@ impl Part {
     }
 }
 
-/// A pair in the batch.
+/// What a batch adds.
+#[derive(Debug, Default)]
+pub(super) struct Parts(HashMap<Key, Part>);
+
+/// The impressions of a pair.
 #[derive(Clone, Copy, Debug, Default)]
-struct Pair {
-    first: Part,
-    second: Part,
-    /// Impressions so far: at first those before the batch.
-    impressions: i32,
-    last_impression_at: Option<UnixMicros>,
+struct Impressions {
+    number: i32,
+    last_at: Option<UnixMicros>,
 }
 
-impl Pair {
-    fn add(&mut self, seen: &Seen) {
-        let clicks_first = self.first.impressions == 0 && self.first.clicks > 0;
-        let goes_on = !self.second.is_empty() || (clicks_first && seen.act == Act::Impression);
-        let part = if goes_on {
-            &mut self.second
-        } else {
-            &mut self.first
-        };
-        part.add(seen);
+impl Impressions {
+    fn add(&mut self, number: i32, last_at: UnixMicros) {
+        self.number = self.number.saturating_add(number);
+        self.last_at = self.last_at.max(Some(last_at));
     }
 
-    /// Counts one hit after the other, once what was before is known.
+    /// Counts one hit; what it then is.
     fn next(&mut self, seen: &Seen) -> Exposure {
         let mut flags = Flags::default();
         match seen.act {
-            Act::Impression => {
-                self.impressions = self.impressions.saturating_add(1);
-                self.last_impression_at = self.last_impression_at.max(Some(seen.at));
-            }
+            Act::Impression => self.add(1, seen.at),
             Act::Click(may) => {
                 let since = |last: UnixMicros| seen.at.0.checked_sub(last.0);
-                let since = self.last_impression_at.and_then(since);
+                let since = self.last_at.and_then(since);
                 let fast = 0..i64::try_from(FAST_CLICK.as_micros()).unwrap_or(i64::MAX);
-                if self.impressions == 0 {
+                if self.number == 0 {
                     flags = Flags::NO_IMPRESSION.and(may);
                 } else if since.is_some_and(|since| fast.contains(&since)) {
                     flags = Flags::FAST_CLICK.and(may);
@@ -175,56 +164,123 @@ impl Pair {
             }
         }
         Exposure {
-            number: self.impressions,
+            number: self.number,
             flags,
         }
     }
 }
 
-/// Counts the hits of a batch, which come in their order; what each then is.
-pub(super) async fn count(
-    transaction: &Transaction<'_>,
-    seen: &[Seen],
-) -> Result<Vec<Exposure>, Error> {
-    let mut pairs: HashMap<Key, Pair> = HashMap::new();
-    for one in seen {
-        let pair = pairs.entry((one.subject, one.creative_key)).or_default();
-        pair.add(one);
-    }
-    let mut keys: Vec<Key> = pairs.keys().copied().collect();
-    keys.sort_unstable();
-    upsert(transaction, &keys, &mut pairs, |pair| pair.first).await?;
-    keys.retain(|key| pairs.get(key).is_some_and(|pair| !pair.second.is_empty()));
-    if !keys.is_empty() {
-        // What the first upsert told of these is what holds: they are only added to.
-        let added = keys.iter().filter_map(|key| Some((*key, *pairs.get(key)?)));
-        let mut added = added.collect();
-        upsert(transaction, &keys, &mut added, |pair| pair.second).await?;
-    }
-    let next = |one: &Seen| {
-        let pair = pairs.get_mut(&(one.subject, one.creative_key));
-        pair.map_or_else(Exposure::default, |pair| pair.next(one))
-    };
-    Ok(seen.iter().map(next).collect())
+/// What is known of a batch's pairs before it: those that had an impression.
+#[derive(Debug, Default)]
+pub struct Known {
+    pairs: HashMap<Key, Impressions>,
+    /// How far the spool was loaded when they were looked up.
+    position: Option<Position>,
 }
 
-/// Adds a part of each pair, and notes what was before it.
-async fn upsert(
-    transaction: &Transaction<'_>,
-    keys: &[Key],
-    pairs: &mut HashMap<Key, Pair>,
-    part: impl Fn(&Pair) -> Part,
-) -> Result<(), Error> {
-    let parts = || keys.iter().filter_map(|key| pairs.get(key)).map(&part);
+impl Known {
+    /// Adds what the batch before this one, which ends at `to`, added, unless that was looked up as well.
+    pub(super) fn complete(&mut self, parts: &Parts, to: Position) {
+        if self.position >= Some(to) {
+            return;
+        }
+        for (key, part) in parts.0.iter().filter(|(_, part)| part.impressions > 0) {
+            let pair = self.pairs.entry(*key).or_default();
+            pair.add(part.impressions, part.last_at);
+        }
+    }
+
+    /// Numbers the hits of a batch, which come in their order; what each then is, and what they add.
+    pub(super) fn number(&self, seen: &[Seen]) -> (Vec<Exposure>, Parts) {
+        let mut pairs: HashMap<Key, (Impressions, Part)> = HashMap::new();
+        let next = |one: &Seen| {
+            let key = (one.subject, one.creative_key);
+            let known = || self.pairs.get(&key).copied().unwrap_or_default();
+            let (impressions, part) = pairs
+                .entry(key)
+                .or_insert_with(|| (known(), Part::default()));
+            part.add(one);
+            impressions.next(one)
+        };
+        let exposures = seen.iter().map(next).collect();
+        let parts = pairs.into_iter().map(|(key, (_, part))| (key, part));
+        (exposures, Parts(parts.collect()))
+    }
+}
+
+/// How a connection is set up that looks up and adds up: joins of so many pairs are to hash them, in memory. Adding up moves
+/// what is durable already, so a crash may undo the last of it: it need not wait for the disk.
+pub const SESSION: &str =
+    "set enable_nestloop = off; set jit = off; set work_mem = '32MB'; set synchronous_commit = off";
+
+/// What is known of the pairs of these hits of a spool.
+///
+/// # Errors
+/// Where Postgres fails.
+pub(super) async fn look_up(
+    client: &Client,
+    spool_id: [u8; 16],
+    seen: impl Iterator<Item = &Seen>,
+) -> Result<Known, Error> {
+    let mut keys: Vec<Key> = seen.map(|one| (one.subject, one.creative_key)).collect();
+    if keys.is_empty() {
+        return Ok(Known::default());
+    }
+    // Neighbours lie on the same pages of the index.
+    keys.sort_unstable();
+    keys.dedup();
     let subjects: Vec<Uuid> = keys.iter().map(|(subject, _)| Uuid(*subject)).collect();
     let creatives: Vec<i64> = keys.iter().map(|(_, creative)| *creative).collect();
-    let first_at: Vec<Timestamp> = parts().map(|part| Timestamp(part.first_at)).collect();
-    let last_at: Vec<Timestamp> = parts().map(|part| Timestamp(part.last_at)).collect();
-    let impressions: Vec<i32> = parts().map(|part| part.impressions).collect();
-    let clicks: Vec<i32> = parts().map(|part| part.clicks).collect();
-    let rows = transaction
+    let rows = client
         .query_typed(
-            include_str!("exposure/upsert.sql"),
+            include_str!("exposure/look_up.sql"),
+            &[
+                (&subjects, Type::UUID_ARRAY),
+                (&creatives, Type::INT8_ARRAY),
+                (&Uuid(spool_id), Type::UUID),
+            ],
+        )
+        .await?;
+    let mut known = Known::default();
+    for row in rows {
+        let subjects: Option<Vec<Uuid>> = row.try_get(0)?;
+        let creatives: Option<Vec<i64>> = row.try_get(1)?;
+        let numbers: Option<Vec<i32>> = row.try_get(2)?;
+        let last_at: Option<Vec<Timestamp>> = row.try_get(3)?;
+        let keys = subjects.into_iter().flatten().map(|subject| subject.0);
+        let keys = keys.zip(creatives.into_iter().flatten());
+        let impressions = numbers.into_iter().flatten();
+        let impressions = impressions.zip(last_at.into_iter().flatten());
+        for (key, (number, last_at)) in keys.zip(impressions) {
+            let pair: &mut Impressions = known.pairs.entry(key).or_default();
+            pair.add(number, last_at.0);
+        }
+        let [chunk, offset]: [Option<i64>; 2] = [row.try_get(4)?, row.try_get(5)?];
+        known.position = chunk
+            .zip(offset)
+            .map(|(chunk, offset)| (chunk.cast_unsigned(), offset.cast_unsigned()));
+    }
+    Ok(known)
+}
+
+/// Keeps what a batch adds.
+pub(super) async fn keep(transaction: &Transaction<'_>, parts: &Parts) -> Result<(), Error> {
+    if parts.0.is_empty() {
+        return Ok(());
+    }
+    let mut parts: Vec<(&Key, &Part)> = parts.0.iter().collect();
+    parts.sort_unstable_by_key(|(key, _)| **key);
+    let keys = || parts.iter().map(|(key, _)| **key);
+    let values = || parts.iter().map(|(_, part)| **part);
+    let subjects: Vec<Uuid> = keys().map(|(subject, _)| Uuid(subject)).collect();
+    let creatives: Vec<i64> = keys().map(|(_, creative)| creative).collect();
+    let first_at: Vec<Timestamp> = values().map(|part| Timestamp(part.first_at)).collect();
+    let last_at: Vec<Timestamp> = values().map(|part| Timestamp(part.last_at)).collect();
+    let impressions: Vec<i32> = values().map(|part| part.impressions).collect();
+    let clicks: Vec<i32> = values().map(|part| part.clicks).collect();
+    transaction
+        .execute_typed(
+            "insert into avtryck.exposure_part values ($1, $2, $3, $4, $5, $6)",
             &[
                 (&subjects, Type::UUID_ARRAY),
                 (&creatives, Type::INT8_ARRAY),
@@ -235,25 +291,17 @@ async fn upsert(
             ],
         )
         .await?;
-    let Some(row) = rows.first() else {
-        return Ok(());
-    };
-    let subjects: Vec<Uuid> = row.try_get(0)?;
-    let creatives: Vec<i64> = row.try_get(1)?;
-    let impressions: Vec<i32> = row.try_get(2)?;
-    let last_at: Vec<Timestamp> = row.try_get(3)?;
-    let known = subjects.iter().zip(creatives).zip(impressions).zip(last_at);
-    for (((subject, creative), impressions), last_at) in known {
-        let Some(pair) = pairs.get_mut(&(subject.0, creative)) else {
-            continue;
-        };
-        let added = part(pair);
-        pair.impressions = impressions.saturating_sub(added.impressions);
-        // With no impression in the part the time is that of the last one before it.
-        if added.impressions == 0 && pair.impressions > 0 {
-            pair.last_impression_at = Some(last_at.0);
-        }
-    }
+    Ok(())
+}
+
+/// Adds what batches have kept to `exposure`, whichever collector loaded them.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn add_up(client: &Client) -> Result<(), Error> {
+    client
+        .execute(include_str!("exposure/add_up.sql"), &[])
+        .await?;
     Ok(())
 }
 

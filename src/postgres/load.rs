@@ -10,11 +10,12 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::BytesMut;
+use tokio_postgres::{Client, Error};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::copy;
 use super::dimension::Dimensions;
-use super::exposure::{Exposure, Seen};
+use super::exposure::{self, Exposure, Known, Parts, Seen};
 use super::partner_id::Link;
 use super::position::{Position, Progress};
 use crate::clock::UnixMicros;
@@ -43,8 +44,17 @@ pub struct Load {
     pub counts: Counts,
     /// Partners' IDs that rows bring, each with where its row begins.
     pub(super) links: Vec<(usize, Link)>,
+    /// Who has seen what.
+    pub(super) exposures: Exposures,
     /// What the loader itself rejected.
     pub rejected: Vec<Rejected>,
+}
+
+/// What is known of the batch's pairs of subject and creative, and, once it is committed, what it added.
+#[derive(Debug, Default)]
+pub(super) struct Exposures {
+    pub(super) known: Known,
+    pub(super) added: Parts,
 }
 
 impl Load {
@@ -55,7 +65,27 @@ impl Load {
         self.dimensions = Dimensions::default();
         self.counts.0.clear();
         self.links.clear();
+        self.exposures = Exposures::default();
         self.rejected.clear();
+    }
+
+    /// Looks up what is known of its pairs of subject and creative ([`exposure`](super::exposure)), over a
+    /// connection other than that of the batch before.
+    ///
+    /// # Errors
+    /// Where Postgres fails.
+    pub async fn look_up(&mut self, client: &Client) -> Result<(), Error> {
+        let seen = self.rows.marks.iter().filter_map(|mark| mark.seen.as_ref());
+        self.exposures.known = exposure::look_up(client, self.spool_id, seen).await?;
+        Ok(())
+    }
+
+    /// Takes over what the batch before it, which is committed, added to its pairs.
+    pub fn follow(&mut self, before: &Load) {
+        let exposures = &mut self.exposures;
+        exposures
+            .known
+            .complete(&before.exposures.added, before.to.position);
     }
 }
 

@@ -166,6 +166,7 @@ async fn stored_rows(client: &Client) -> BTreeMap<u64, (Option<i32>, u32)> {
 }
 
 async fn stored_pairs(client: &Client) -> Vec<(String, i64, [i64; 4])> {
+    crate::postgres::exposure::add_up(client).await.unwrap();
     let micros = |column| format!("(extract(epoch from {column}) * 1000000)::bigint");
     let sql = format!(
         "select replace(subject::text, '-', ''), creative_key, {}, {}, impressions::bigint, clicks::bigint \
@@ -180,6 +181,21 @@ async fn stored_pairs(client: &Client) -> Vec<(String, i64, [i64; 4])> {
             (row.get(0), row.get(1), numbers)
         })
         .collect()
+}
+
+/// Loads batch after batch over one connection, the next of them prepared while one is loaded.
+async fn load_all(loader: &Loader) -> anyhow::Result<()> {
+    let (_stop, mut stopped) = watch::channel(false);
+    let mut pause = PAUSE_MIN;
+    let is_loaded = async {
+        while loader.progress.position() != loader.spool.committed() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        ended = loader.session(&mut stopped, &mut pause) => ended,
+        () = is_loaded => Ok(()),
+    }
 }
 
 async fn check(seed: u64) {
@@ -216,14 +232,17 @@ async fn check(seed: u64) {
         let after = match random.below(3) {
             _ if is_over => u64::MAX,
             0 => u64::MAX,
-            _ => random.below(12_000),
+            _ => random.below(24_000),
         };
         let (loader, cut) = &mut loaders[random.below(2) as usize];
         cut.after.store(after, Ordering::Relaxed);
         cut.seen.store(0, Ordering::Relaxed);
         cut.begun.store(false, Ordering::Relaxed);
-        loader.batch_rows = 1 + random.below(2 * STEP_MAX) as usize;
-        broken += u64::from(load_once(loader).await.is_err());
+        loader.batch_rows = 1 + random.below(STEP_MAX) as usize;
+        broken += u64::from(match random.below(2) {
+            0 => load_once(loader).await.is_err(),
+            _ => load_all(loader).await.is_err(),
+        });
         if is_over && loader.progress.position() == spool.committed() {
             break;
         }

@@ -15,6 +15,7 @@ use tokio_postgres::{Client, Transaction};
 
 use super::{PARAMETERS, PLAIN_PLANS, TABLES, Table, Wanted, each_rejected};
 use crate::hit::VisitorId;
+use crate::postgres::exposure;
 use crate::postgres::position::{self, Position, Progress};
 use crate::postgres::suppression::{self, Reason};
 use crate::postgres::uuid::Uuid;
@@ -86,6 +87,10 @@ pub async fn erase(
 /// Where Postgres fails.
 pub async fn remove(client: &Client, subject: &Subject<'_>) -> anyhow::Result<Removed> {
     client.batch_execute(PLAIN_PLANS).await?;
+    // What is added later holds nothing of a subject on the list.
+    exposure::add_up(client)
+        .await
+        .context("adding up exposures")?;
     let wanted = Wanted::new(subject);
     let mut removed = Removed::default();
     for table in TABLES.iter().filter(|table| !table.is_kept) {
