@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::server::Prometheus;
 use crate::loading::{encoded, spool};
+use crate::support::tls::{Authority, certificates, listen};
 use crate::support::{Collector, IPHONE, SITES, config, raw, root, tempdir, until};
 
 const TOKEN: &str = "token-of-the-ad-server";
@@ -106,9 +107,17 @@ fn set(text: &str, key: &str, value: &str) -> String {
     text.lines().map(line).collect()
 }
 
+/// What makes a collector speak TLS, with a certificate until a year's first day.
+fn tls(dir: &Path, until_year: i32) -> String {
+    let stem = dir.join("localhost");
+    Authority::new().issue(&stem, &["localhost"], until_year);
+    format!("{}{}", listen(), certificates(&[stem]))
+}
+
 /// One that has all that it needs.
 pub(super) async fn start_well() -> Collector {
     let dir = tempdir();
+    let tls = tls(dir.path(), 2100);
     let geodata = dir.path().join("city.mmdb");
     write_geodata(&geodata);
     let partner = format!(
@@ -116,7 +125,7 @@ pub(super) async fn start_well() -> Collector {
     );
     let text = config(
         dir.path(),
-        &format!("connections_max = {CONNECTIONS_MAX}\n---\n{SITES}{partner}"),
+        &format!("connections_max = {CONNECTIONS_MAX}\n---\n{tls}{SITES}{partner}"),
     );
     let text = set(&text, "city", &format!("[\"{}\"]", geodata.display()));
     let text = set(&text, "network", "[]");
@@ -124,10 +133,11 @@ pub(super) async fn start_well() -> Collector {
     Collector::start_in(dir).await
 }
 
-/// One whose Postgres is not there.
+/// One whose Postgres is not there, and whose certificate has ended.
 pub(super) async fn start_alone() -> Collector {
     let dir = tempdir();
-    let text = config(dir.path(), SITES).replacen("[database]\n", AWAY, 1);
+    let tls = tls(dir.path(), 2024);
+    let text = config(dir.path(), &format!("{tls}{SITES}")).replacen("[database]\n", AWAY, 1);
     let text = set(&set(&text, "city", "[]"), "network", "[]");
     std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
     Collector::start_in(dir).await
