@@ -107,12 +107,15 @@ impl Keyring {
     #[must_use]
     pub fn sign(&self, visitor: VisitorId, now: UnixMicros) -> Option<String> {
         let (key_id, key) = self.keys.first()?;
-        let mut value = Vec::with_capacity(VALUE_BYTES);
-        value.push(*key_id);
-        value.extend_from_slice(&u32::try_from(now.seconds()).ok()?.to_be_bytes());
-        value.extend_from_slice(&visitor.0);
-        let mac = key.clone().chain_update(&value).finalize().into_bytes();
-        value.extend_from_slice(mac.get(..MAC_BYTES)?);
+        let mut value = [0; VALUE_BYTES];
+        let (signed, mac) = value.split_at_mut_checked(SIGNED_BYTES)?;
+        let (id, rest) = signed.split_first_mut()?;
+        let (made_at, visitor_id) = rest.split_first_chunk_mut::<4>()?;
+        *id = *key_id;
+        *made_at = u32::try_from(now.seconds()).ok()?.to_be_bytes();
+        visitor_id.copy_from_slice(&visitor.0);
+        let whole = key.clone().chain_update(signed).finalize().into_bytes();
+        mac.copy_from_slice(whole.get(..MAC_BYTES)?);
         Some(URL_SAFE_NO_PAD.encode(value))
     }
 }

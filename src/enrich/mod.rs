@@ -14,15 +14,15 @@ mod hints;
 mod tests;
 
 use std::collections::HashSet;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher as _, Hash, Hasher};
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, Equivalent};
 
 use crate::clock::UnixMicros;
 use crate::hit::Hints;
@@ -203,6 +203,7 @@ pub struct Tables {
     crawlers: Option<Arc<Crawlers>>,
     data_centres: Arc<HashSet<u32>>,
     devices: Cache<SeenKey, Arc<Keyed<Device>>>,
+    hasher: DefaultHashBuilder,
 }
 
 impl Default for Tables {
@@ -215,6 +216,7 @@ impl Default for Tables {
             crawlers: None,
             data_centres: Arc::default(),
             devices: Cache::new(DEVICES_CACHED_MAX),
+            hasher: DefaultHashBuilder::default(),
         }
     }
 }
@@ -330,7 +332,7 @@ impl Tables {
     /// The device behind a user agent and client hints. What neither tells is empty.
     #[must_use]
     pub fn device(&self, user_agent: &str, hints: &Hints<'_>) -> Arc<Keyed<Device>> {
-        let seen = Seen { user_agent, hints };
+        let seen = Seen::new(user_agent, hints, &self.hasher);
         if let Some(device) = self.devices.get(&seen) {
             return device;
         }
@@ -346,56 +348,87 @@ impl Tables {
 }
 
 /// What a device is recognised by, borrowed, so that finding it in the cache allocates nothing.
-#[derive(Hash)]
 struct Seen<'a> {
-    user_agent: &'a str,
-    hints: &'a Hints<'a>,
+    hash: u64,
+    texts: [&'a [u8]; 7],
 }
 
-impl Seen<'_> {
-    fn to_key(&self) -> SeenKey {
-        let Hints {
-            brands,
+/// The same, owned: in one piece, since each further one would be fetched from elsewhere in memory to be compared.
+struct SeenKey {
+    hash: u64,
+    joined: Box<[u8]>,
+}
+
+/// Stands behind each text; no UTF-8 holds it.
+const END: u8 = 0xff;
+
+impl<'a> Seen<'a> {
+    fn new(user_agent: &'a str, hints: &'a Hints<'_>, hasher: &DefaultHashBuilder) -> Seen<'a> {
+        let mobile: &[u8] = match hints.mobile {
+            None => b"",
+            Some(false) => b"0",
+            Some(true) => b"1",
+        };
+        let texts = [
+            user_agent.as_bytes(),
+            hints.brands.as_bytes(),
             mobile,
-            platform,
-            platform_version,
-            model,
-            form_factors,
-        } = self.hints;
+            hints.platform.as_bytes(),
+            hints.platform_version.as_bytes(),
+            hints.model.as_bytes(),
+            hints.form_factors.as_bytes(),
+        ];
+        Seen {
+            hash: hasher.hash_one(texts),
+            texts,
+        }
+    }
+
+    fn to_key(&self) -> SeenKey {
+        let bytes = self.texts.iter().map(|text| text.len() + 1).sum();
+        let mut joined = Vec::with_capacity(bytes);
+        for text in self.texts {
+            joined.extend_from_slice(text);
+            joined.push(END);
+        }
         SeenKey {
-            user_agent: self.user_agent.into(),
-            hints: Hints {
-                brands: brands.to_string().into(),
-                mobile: *mobile,
-                platform: platform.to_string().into(),
-                platform_version: platform_version.to_string().into(),
-                model: model.to_string().into(),
-                form_factors: form_factors.to_string().into(),
-            },
+            hash: self.hash,
+            joined: joined.into(),
         }
     }
 }
 
-/// The same, owned.
-#[derive(PartialEq, Eq)]
-struct SeenKey {
-    user_agent: Box<str>,
-    hints: Hints<'static>,
+impl Hash for Seen<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
 }
 
 impl Hash for SeenKey {
     /// As [`Seen`] hashes.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        Seen {
-            user_agent: &self.user_agent,
-            hints: &self.hints,
-        }
-        .hash(state);
+        state.write_u64(self.hash);
     }
 }
 
+impl PartialEq for SeenKey {
+    fn eq(&self, other: &SeenKey) -> bool {
+        self.joined == other.joined
+    }
+}
+
+impl Eq for SeenKey {}
+
 impl Equivalent<SeenKey> for Seen<'_> {
     fn equivalent(&self, key: &SeenKey) -> bool {
-        *self.user_agent == *key.user_agent && *self.hints == key.hints
+        let mut rest = &*key.joined;
+        self.hash == key.hash
+            && self.texts.iter().all(|text| {
+                let found = rest
+                    .strip_prefix(*text)
+                    .and_then(|rest| rest.strip_prefix(&[END]));
+                rest = found.unwrap_or_default();
+                found.is_some()
+            })
     }
 }

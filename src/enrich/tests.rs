@@ -33,3 +33,37 @@ fn rule_sources() -> Sources {
 fn problems(errors: &[LoadError]) -> Vec<String> {
     errors.iter().map(ToString::to_string).collect()
 }
+
+#[test]
+fn a_device_is_remembered_by_each_of_its_texts_and_by_where_it_stands() {
+    let hinted = |brands: &'static str, mobile, model: &'static str| Hints {
+        brands: brands.into(),
+        mobile,
+        model: model.into(),
+        ..Hints::default()
+    };
+    let all = [
+        ("ab", hinted("", None, "")),
+        ("a", hinted("b", None, "")),
+        ("a", hinted("", None, "b")),
+        ("", hinted("ab", None, "")),
+        ("ab", hinted("", Some(false), "")),
+        ("ab", hinted("", Some(true), "")),
+    ];
+    let hasher = DefaultHashBuilder::default();
+    for (at, (agent, hints)) in all.iter().enumerate() {
+        // Whatever its hash: the texts are what counts.
+        let seen = |agent, hints| Seen {
+            hash: 1,
+            ..Seen::new(agent, hints, &hasher)
+        };
+        let key = seen(*agent, hints).to_key();
+        for (other, (agent, hints)) in all.iter().enumerate() {
+            assert_eq!(
+                seen(*agent, hints).equivalent(&key),
+                at == other,
+                "{at} {other}"
+            );
+        }
+    }
+}

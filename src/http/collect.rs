@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use hyper::header::HeaderMap;
 
-use super::{Edge, Peer, Refusal, Worker, mint};
+use super::mint::Mint;
+use super::{Edge, Peer, Refusal, Worker};
 use crate::clock::{self, UnixMicros};
 use crate::config::{Partner, Site};
 use crate::consent::{self, Rules};
@@ -17,6 +18,7 @@ use crate::visitor::{Placement, lies_within, set_cookie};
 /// One request's circumstances, the same for each of its events.
 pub(crate) struct Request<'r> {
     pub(crate) edge: &'r Edge,
+    pub(crate) mint: &'r Mint,
     pub(crate) headers: &'r Headers<'r>,
     pub(crate) map: &'r HeaderMap,
     pub(crate) peer: Peer,
@@ -173,7 +175,7 @@ impl<'r> Request<'r> {
             };
         }
         let age_seconds = i64::try_from(config.cookie.max_age.as_secs()).unwrap_or(0);
-        let cookie = mint().and_then(|visitor| {
+        let cookie = self.mint.id().and_then(|visitor| {
             let value = self.edge.keyring.sign(visitor, self.now)?;
             let cookie = set_cookie(
                 &config.cookie.name,

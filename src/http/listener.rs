@@ -29,6 +29,7 @@ use super::limits::{
     CONNECTION_REQUESTS_MAX, CONNECTION_TIME_MAX, Entered, HANDSHAKE_TIME_MAX, HEADER_BYTES_MAX,
     HEADER_TIME_MAX, LAST_REQUEST_TIME_MAX, Limits, PREFACE_TIME_MAX, TooMany,
 };
+use super::mint::Mint;
 use super::reply::{Reply, ReplyBody};
 use super::socket::Socket;
 use super::stream::{Inflow, Stream};
@@ -90,6 +91,7 @@ pub fn run(
                 edge: Current::new(edge),
                 appender,
                 instructions,
+                mint: Mint::default(),
             }),
             wheel: Wheel::new(),
             limits,

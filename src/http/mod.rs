@@ -23,6 +23,7 @@ mod instruction;
 mod limits;
 mod listener;
 mod live;
+mod mint;
 mod pixel;
 mod privacy;
 mod proxy;
@@ -50,12 +51,12 @@ pub use refusal::Refusal;
 
 use allowance::Allowances;
 use current::Current;
+use mint::Mint;
 
 use crate::clock;
 use crate::config::{self, Config};
 use crate::consent::Strings;
 use crate::enrich::Tables;
-use crate::hit::VisitorId;
 use crate::inquiry::Inquirer;
 use crate::metrics::Metrics;
 use crate::spool::{Appender, Spool};
@@ -167,6 +168,7 @@ pub(crate) struct Worker {
     pub(crate) appender: Appender,
     /// The way into the spool of instructions.
     pub(crate) instructions: Appender,
+    pub(crate) mint: Mint,
 }
 
 /// Where the edge keeps what it takes.
@@ -184,11 +186,4 @@ pub struct Spools {
 pub(crate) struct Peer {
     pub(crate) ip: IpAddr,
     pub(crate) tls: bool,
-}
-
-/// A new visitor's ID, from the operating system's entropy.
-fn mint() -> Option<VisitorId> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).ok()?;
-    Some(VisitorId(id))
 }

@@ -135,6 +135,7 @@ pub(crate) async fn route(
     let endpoint = endpoint(&edge.config, edge.demo_psql.is_some(), parts.uri.path());
     let request = Request {
         edge,
+        mint: &worker.mint,
         headers: &headers,
         map: &parts.headers,
         peer,
@@ -244,8 +245,8 @@ fn check(parts: &Parts, headers: &Headers<'_>, endpoint: Endpoint) -> Result<(),
         return Err(Refusal(Reason::UnknownPath));
     }
     let allowed = methods(endpoint)
-        .split(", ")
-        .any(|method| method == parts.method.as_str());
+        .split(',')
+        .any(|method| method.trim_start() == parts.method.as_str());
     if allowed {
         Ok(())
     } else {

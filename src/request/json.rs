@@ -6,10 +6,10 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{
-    Fields, OF_CALLBACKS, Params, Reading, Seen, Signals, clean, finish, is_macro, limit, note_ad,
-    put,
-};
+use super::parameter::{Parameter, limit};
+use super::params::Params;
+use super::text::{clean, is_macro};
+use super::{Fields, OF_CALLBACKS, Reading, Seen, Signals, finish, note_ad, put};
 use crate::hit::{Flags, Hit, Kind};
 
 /// The most events in one body.
@@ -60,12 +60,12 @@ pub fn event_hit_as<'a>(
                 for (hint, value) in hints {
                     let name = format!("ch_{hint}");
                     let value = scalar(&name, value, &mut hit.flags);
-                    put(&name, value.as_ref(), hit, signals, &mut seen);
+                    put(&name, value, hit, signals, &mut seen);
                 }
             }
-            (name, value) if is_callbacks || super::KNOWN.contains(&name) => {
+            (name, value) if is_callbacks || Parameter::named(name).is_some() => {
                 let value = scalar(name, value, &mut hit.flags);
-                put(name, value.as_ref(), hit, signals, &mut seen);
+                put(name, value, hit, signals, &mut seen);
             }
             (name, _) if hit.kind == Kind::Callback && super::fields::is_personal(name) => {}
             (name, mut value) => {

@@ -15,6 +15,9 @@ use super::chunk::HEADER_BYTES;
 use super::{AppendError, PENDING_BYTES_MAX, Settings, Shared, frame, lock};
 use crate::clock;
 
+/// What a thread keeps of the room that its last records took: enough for the next one.
+const ENCODED_KEPT_BYTES: usize = 64 * 1024;
+
 /// The records that wait for the writer.
 pub(super) struct Group {
     /// Counts the groups, so that an outcome finds its waiters.
@@ -71,6 +74,8 @@ impl Thread {
 pub struct Appender {
     shared: Arc<Shared>,
     thread: Arc<Thread>,
+    /// Records are encoded here, so that the lock of the group is held for no longer than it takes to copy them.
+    encoded: Rc<RefCell<Vec<u8>>>,
     waiting: Rc<RefCell<VecDeque<Rc<Ticket>>>>,
 }
 
@@ -85,6 +90,7 @@ impl Appender {
         Appender {
             shared,
             thread: Arc::default(),
+            encoded: Rc::default(),
             waiting: Rc::default(),
         }
     }
@@ -98,27 +104,27 @@ impl Appender {
         &self,
         encoders: impl IntoIterator<Item = F>,
     ) -> Result<Pending, AppendError> {
-        let mut group = lock(&self.shared.group);
-        if group.is_closed {
-            return Err(AppendError::Closed);
-        }
-        let before = group.bytes.len();
+        let mut encoded = self.encoded.borrow_mut();
+        encoded.clear();
+        encoded.shrink_to(ENCODED_KEPT_BYTES);
         let mut records = 0;
         for encode in encoders {
-            if !frame::append(&mut group.bytes, self.shared.seed, encode) {
-                group.bytes.truncate(before);
+            if !frame::append(&mut encoded, self.shared.seed, encode) {
                 return Err(AppendError::TooLarge);
             }
             records += 1;
         }
-        if group.bytes.len() > group.bytes_max {
-            group.bytes.truncate(before);
-            return Err(if before == 0 {
-                AppendError::TooLarge
-            } else {
-                AppendError::Full
-            });
+        let mut group = lock(&self.shared.group);
+        if group.is_closed {
+            return Err(AppendError::Closed);
         }
+        if encoded.len() > group.bytes_max {
+            return Err(AppendError::TooLarge);
+        }
+        if encoded.len() > group.bytes_max - group.bytes.len() {
+            return Err(AppendError::Full);
+        }
+        group.bytes.extend_from_slice(&encoded);
         if records > 0 && group.first_append.is_none() {
             group.first_append = Some(clock::monotonic());
         }

@@ -1,0 +1,59 @@
+//! The further parameters of a hit, as the text of a JSON object.
+
+use std::borrow::Cow;
+
+use super::text::has_any;
+use super::{PARAMS_BYTES_MAX, PARAMS_MAX};
+use crate::hit::Flags;
+
+/// Room for the parameters that most hits have, had at once.
+const USUAL_BYTES: usize = 256;
+
+/// The object, which grows up to its limits.
+#[derive(Default)]
+pub(super) struct Params {
+    json: String,
+    count: usize,
+}
+
+impl Params {
+    pub(super) fn push(&mut self, name: &str, write: impl FnOnce(&mut String), flags: &mut Flags) {
+        let before = self.json.len();
+        if before == 0 {
+            self.json.reserve(USUAL_BYTES);
+        }
+        self.json.push(if before == 0 { '{' } else { ',' });
+        push_json_text(&mut self.json, name);
+        self.json.push(':');
+        write(&mut self.json);
+        if self.json.len() >= PARAMS_BYTES_MAX || self.count == PARAMS_MAX {
+            self.json.truncate(before);
+            flags.set(Flags::TRUNCATED);
+        } else {
+            self.count += 1;
+        }
+    }
+
+    pub(super) fn finish<'a>(mut self) -> Cow<'a, str> {
+        if !self.json.is_empty() {
+            self.json.push('}');
+        }
+        Cow::Owned(self.json)
+    }
+}
+
+/// Writes a text as JSON; it is clean, so there is no control character to escape.
+pub(super) fn push_json_text(out: &mut String, text: &str) {
+    out.push('"');
+    if has_any(text.as_bytes(), |byte| (byte == b'"') | (byte == b'\\')) {
+        for character in text.chars() {
+            if matches!(character, '"' | '\\') {
+                out.push('\\');
+            }
+            out.push(character);
+        }
+    } else {
+        out.push_str(text);
+    }
+    out.push('"');
+}
