@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build deb deb-test test chaos hostile subject fuzz broken bench bench-quick lint fetch fmt metrics-docs clean-data
+.PHONY: help run build deb deb-test test chaos hostile subject fuzz broken bench bench-quick bench-check lint fetch fmt metrics-docs clean-data
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -76,6 +76,11 @@ bench: BENCH = --report loadtest/RESULTS.md
 bench: ## measure what a hit costs, beside nginx and others (10 minutes; writes loadtest/RESULTS.md)
 bench-quick: BENCH = --quick
 bench-quick: ## the same table in 90 seconds
+
+bench-check: ## count the instructions of a hit's pure parts; fail where one costs 5 % more than loadtest/benches/instructions.toml
+	@script/setup bench
+	@script/fetch rules test geodata
+	@BENCH_CHECK=1 CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo bench --locked --profile dev -p loadtest --bench pure
 
 broken: ## break the build on purpose, in each way of script/broken.d (or CASES), and see its tests fail
 	@script/setup test

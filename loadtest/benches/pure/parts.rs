@@ -1,0 +1,262 @@
+//! The parts, each over the same requests. What a part is given is made beforehand and never freed.
+
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use avtryck::clock::UnixMicros;
+use avtryck::consent::{self, Rules, Strings};
+use avtryck::enrich::{self, Sources, Tables};
+use avtryck::hit::{Hit, Kind, Permit, VisitorId};
+use avtryck::postgres::copy;
+use avtryck::request::{self, Headers, Signals};
+use avtryck::row::Row;
+use avtryck::visitor::{Keyring, Placement, set_cookie};
+use bytes::BytesMut;
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
+use loadtest::corpus::{Corpus, Request, Source};
+
+/// Hits of one run of a part.
+pub(crate) const HITS: usize = 2_000;
+const NOW: UnixMicros = UnixMicros(1_800_000_000_000_000);
+const AGE_SECONDS: i64 = 390 * 86_400;
+const COOKIE: &str = "avid";
+const CHOICE: &str = "avchoice";
+
+/// What one run of a part does, over [`HITS`] hits.
+pub(crate) type Work = Box<dyn FnMut()>;
+
+/// Makes what a part is given, and its work.
+type Make = fn() -> Work;
+
+/// The parts in the order of a hit's way, each with what makes its work.
+pub(crate) const ALL: [(&str, Make); 9] = [
+    ("request", request_work),
+    ("permit", permit_work),
+    ("cookie", cookie_work),
+    ("encode", encode_work),
+    ("decode", decode_work),
+    ("place", place_work),
+    ("device_known", known_device_work),
+    ("device_new", new_device_work),
+    ("row", row_work),
+];
+
+/// A request as hyper gives it to the edge.
+struct Received {
+    headers: HeaderMap,
+    query: String,
+    kind: Kind,
+    client_ip: IpAddr,
+}
+
+fn work<T>(given: &'static [T], mut one: impl FnMut(&'static T) + 'static) -> Work {
+    Box::new(move || given.iter().for_each(&mut one))
+}
+
+fn request_work() -> Work {
+    work(received(), |received| {
+        black_box(request(received));
+    })
+}
+
+/// Request -> hit, with the signals of consent.
+fn request(received: &Received) -> (Hit<'_>, Signals<'_>) {
+    let headers = Headers::read(&received.headers);
+    let mut hit = Hit::new(NOW, received.kind, "");
+    let mut signals = headers.signals(CHOICE);
+    headers.fill(&mut hit);
+    request::query(&received.query, &mut hit, &mut signals);
+    (hit, signals)
+}
+
+/// A hit as the spool has it, if everything is permitted.
+fn hit(received: &'static Received) -> Hit<'static> {
+    let (mut hit, _) = request(received);
+    hit.permit = Permit::ALL;
+    hit.visitor = Some(VisitorId([9; 16]));
+    hit.client_ip = Some(received.client_ip);
+    hit
+}
+
+/// Signals -> permit, with strings that are known.
+fn permit_work() -> Work {
+    let asked: Vec<_> = received()
+        .iter()
+        .map(|received| (request(received).1, received.kind))
+        .collect();
+    let rules = Rules {
+        gvl_id: Some(2),
+        default_permit: Permit::ALL,
+        gdpr_0_permit: Permit::NONE,
+    };
+    let strings = Strings::default();
+    work(asked.leak(), move |(signals, kind)| {
+        black_box(consent::decide(signals, &rules, *kind, &strings));
+    })
+}
+
+fn cookie_work() -> Work {
+    let keyring = keyring();
+    work(received(), move |received| cookie(&keyring, received))
+}
+
+/// Verifies the cookie or, where there is none to be believed, makes one.
+fn cookie(keyring: &Keyring, received: &Received) {
+    let headers = Headers::read(&received.headers);
+    let known = headers
+        .cookies(COOKIE)
+        .find_map(|value| keyring.verify(value, NOW));
+    if black_box(known).is_none() {
+        let value = keyring.sign(VisitorId([9; 16]), NOW).unwrap();
+        let placement = Placement::FirstParty {
+            domain: Some("shop.example"),
+        };
+        black_box(set_cookie(COOKIE, &value, placement, true, AGE_SECONDS));
+    }
+}
+
+fn encode_work() -> Work {
+    let mut bytes = Vec::with_capacity(64 * 1024);
+    work(hits(), move |hit| {
+        bytes.clear();
+        hit.encode(&mut bytes);
+        black_box(&bytes);
+    })
+}
+
+fn decode_work() -> Work {
+    let encode = |hit: &Hit<'_>| {
+        let mut bytes = Vec::new();
+        hit.encode(&mut bytes);
+        bytes
+    };
+    let encoded: Vec<Vec<u8>> = hits().iter().map(encode).collect();
+    work(encoded.leak(), |bytes| {
+        black_box(Hit::decode(bytes).unwrap());
+    })
+}
+
+fn place_work() -> Work {
+    let tables = tables();
+    work(received(), move |received| {
+        black_box(tables.place(received.client_ip));
+    })
+}
+
+fn known_device_work() -> Work {
+    let tables = tables();
+    work(hits(), move |hit| {
+        black_box(tables.device(&hit.user_agent, &hit.hints));
+    })
+}
+
+/// Devices that no hit had before: each agent with an end of its own.
+fn new_device_work() -> Work {
+    let tables = tables();
+    let mut number = 0_u64;
+    work(hits(), move |hit| {
+        number += 1;
+        let agent = format!("{} Build/{number}", hit.user_agent);
+        black_box(tables.device(&agent, &hit.hints));
+    })
+}
+
+fn row_work() -> Work {
+    let rows: Vec<Row<'_>> = hits().iter().map(row).collect();
+    let mut bytes = BytesMut::with_capacity(64 * 1024);
+    work(rows.leak(), move |row| {
+        bytes.clear();
+        copy::encode(row, false, &mut bytes);
+        black_box(&bytes);
+    })
+}
+
+fn row(hit: &Hit<'static>) -> Row<'static> {
+    let hit = hit.clone();
+    Row {
+        received_at: hit.received_at,
+        site_key: 1,
+        place_key: Some(2),
+        network_key: Some(3),
+        device_key: Some(4),
+        ad_key: Some(5),
+        flags: hit.flags,
+        kind: hit.kind,
+        permit: hit.permit,
+        consent_source: hit.consent_source,
+        hit_id: [6; 16],
+        visitor_id: hit.visitor,
+        page_url: hit.page_url,
+        referrer: hit.referrer,
+        event_name: hit.event_name,
+        event_id: hit.event_id,
+        partner_uid: hit.partner_uid,
+        maid: hit.maid,
+        device_id: hit.device_id,
+        click_id: hit.click_id,
+        client_ip: hit.client_ip.map(Into::into),
+        params: hit.params,
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn keyring() -> Keyring {
+    Keyring::new([(1, [7; 32].as_slice())], AGE_SECONDS)
+}
+
+fn hits() -> &'static [Hit<'static>] {
+    received().iter().map(hit).collect::<Vec<_>>().leak()
+}
+
+fn received() -> &'static [Received] {
+    let source = Source {
+        agents: &root().join("assets/data/test/user-agents.json"),
+        keyring: &keyring(),
+        now: NOW,
+        seed: 1,
+    };
+    let corpus = Corpus::make(&source, HITS).unwrap();
+    corpus.requests.iter().map(parse).collect::<Vec<_>>().leak()
+}
+
+fn parse(request: &Request) -> Received {
+    let mut lines = request.text.split("\r\n");
+    let target = lines.next().unwrap().split(' ').nth(1).unwrap();
+    let (path, query) = target.split_once('?').unwrap();
+    let headers = lines.take_while(|line| !line.is_empty()).map(|line| {
+        let (name, value) = line.split_once(": ").unwrap();
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        (name, HeaderValue::from_str(value).unwrap())
+    });
+    Received {
+        headers: headers.collect(),
+        query: query.to_owned(),
+        kind: if path == "/i.gif" {
+            Kind::Impression
+        } else {
+            Kind::PageView
+        },
+        client_ip: request.client_ip,
+    }
+}
+
+fn tables() -> Tables {
+    let rules = |name: &str| root().join("assets/data/rules").join(name);
+    let city =
+        |family: &str| -> PathBuf { root().join(format!("geoip/data/dbip-city-{family}.mmdb")) };
+    let sources = Sources {
+        city: vec![city("ipv4"), city("ipv6")],
+        rules: rules("regexes.json"),
+        crawlers: rules("crawlers.json"),
+        ..Sources::default()
+    };
+    let (tables, errors) = enrich::load(&sources);
+    let missing = errors.iter().find(|error| !error.is_partial());
+    assert!(missing.is_none(), "{missing:?}: `make fetch` gets it");
+    tables
+}
