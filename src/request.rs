@@ -24,6 +24,8 @@ pub(crate) use text::is_encoded_still;
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 use crate::hit::{Flags, Hit, Kind};
 use headers::mobile;
 use parameter::{Parameter, limit};
@@ -98,8 +100,7 @@ pub fn query_as<'a>(
 ) {
     let mut params = Params::default();
     let mut seen = Seen::of(hit.kind, reading);
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, raw) = pair.split_once('=').unwrap_or((pair, ""));
+    for (name, raw) in pairs(query) {
         let mut flags = Flags::default();
         let Some(name) = decode(name, TEXT_BYTES_MAX, &mut flags) else {
             hit.flags.set(flags);
@@ -116,6 +117,23 @@ pub fn query_as<'a>(
     }
     hit.params = params.finish();
     finish(hit, seen);
+}
+
+/// The parameters of a query string: name and value, as sent.
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = query;
+    std::iter::from_fn(move || {
+        loop {
+            let end = memchr(b'&', rest.as_bytes()).unwrap_or(rest.len());
+            let (pair, behind) = rest.split_at_checked(end)?;
+            rest = behind.get(1..).unwrap_or_default();
+            if !pair.is_empty() {
+                return Some(pair.split_once('=').unwrap_or((pair, "")));
+            } else if behind.is_empty() {
+                return None;
+            }
+        }
+    })
 }
 
 /// The last touch once all parameters are in: the kind follows from what happened.

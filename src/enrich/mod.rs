@@ -14,15 +14,16 @@ mod hints;
 mod tests;
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher as _, Hash, Hasher};
+use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
-use quick_cache::{DefaultHashBuilder, Equivalent};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::clock::UnixMicros;
 use crate::hit::Hints;
@@ -203,7 +204,8 @@ pub struct Tables {
     crawlers: Option<Arc<Crawlers>>,
     data_centres: Arc<HashSet<u32>>,
     devices: Cache<SeenKey, Arc<Keyed<Device>>>,
-    hasher: DefaultHashBuilder,
+    /// What hashes in the cache begin with: nobody outside knows which devices share one.
+    seed: u64,
 }
 
 impl Default for Tables {
@@ -216,7 +218,7 @@ impl Default for Tables {
             crawlers: None,
             data_centres: Arc::default(),
             devices: Cache::new(DEVICES_CACHED_MAX),
-            hasher: DefaultHashBuilder::default(),
+            seed: RandomState::new().hash_one(()),
         }
     }
 }
@@ -332,7 +334,7 @@ impl Tables {
     /// The device behind a user agent and client hints. What neither tells is empty.
     #[must_use]
     pub fn device(&self, user_agent: &str, hints: &Hints<'_>) -> Arc<Keyed<Device>> {
-        let seen = Seen::new(user_agent, hints, &self.hasher);
+        let seen = Seen::new(user_agent, hints, self.seed);
         if let Some(device) = self.devices.get(&seen) {
             return device;
         }
@@ -363,7 +365,7 @@ struct SeenKey {
 const END: u8 = 0xff;
 
 impl<'a> Seen<'a> {
-    fn new(user_agent: &'a str, hints: &'a Hints<'_>, hasher: &DefaultHashBuilder) -> Seen<'a> {
+    fn new(user_agent: &'a str, hints: &'a Hints<'_>, seed: u64) -> Seen<'a> {
         let mobile: &[u8] = match hints.mobile {
             None => b"",
             Some(false) => b"0",
@@ -379,7 +381,9 @@ impl<'a> Seen<'a> {
             hints.form_factors.as_bytes(),
         ];
         Seen {
-            hash: hasher.hash_one(texts),
+            hash: texts
+                .iter()
+                .fold(seed, |seed, text| xxh3_64_with_seed(text, seed)),
             texts,
         }
     }

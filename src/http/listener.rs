@@ -484,8 +484,12 @@ impl Connection {
             if is_last {
                 requests.worn.notify_one();
             }
-            let worker = Rc::clone(&thread.worker);
-            Box::pin(async move { Ok(router::route(&worker, peer, request, is_last).await) })
+            Box::pin(router::route(
+                Rc::clone(&thread.worker),
+                peer,
+                request,
+                is_last,
+            ))
         }
     }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Frame};
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use tokio::sync::mpsc;
@@ -25,6 +25,9 @@ pub(crate) const GIF: &[u8; 43] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff
 /// What the collector asks of browsers beside what they send unasked.
 const ACCEPT_CH: HeaderValue =
     HeaderValue::from_static("Sec-CH-UA-Model, Sec-CH-UA-Platform-Version, Sec-CH-UA-Form-Factors");
+/// Room in a reply's map of headers: hyper puts the headers of the connection's next request into it, and a browser
+/// sends so many.
+const REQUEST_HEADERS: usize = 24;
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const REFUSAL: HeaderName = HeaderName::from_static("avtryck-refusal");
 const CORP: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -81,6 +84,7 @@ fn gif(status: StatusCode) -> Reply {
 pub(crate) fn empty(status: StatusCode) -> Reply {
     let mut reply = Response::new(Either::Left(Full::default()));
     *reply.status_mut() = status;
+    *reply.headers_mut() = HeaderMap::with_capacity(REQUEST_HEADERS);
     reply.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     reply
 }

@@ -1,5 +1,8 @@
 //! Which endpoint a request is for, what every request must keep to, and the count of each reply.
 
+use std::convert::Infallible;
+use std::rc::Rc;
+
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
@@ -79,7 +82,8 @@ fn readers<'r>(request: &Request<'r>, endpoint: Endpoint, query: &'r str) -> &'r
     }
 }
 
-/// Asks the endpoint.
+/// Asks the endpoint. Where it does more than record one hit it is put in a box: a request's future is moved as a whole
+/// and would have room for the largest of them.
 async fn ask(
     worker: &Worker,
     request: &Request<'_>,
@@ -94,21 +98,37 @@ async fn ask(
         Endpoint::Impression => {
             pixel::answer(worker, request, query, Kind::Impression, record).await
         }
-        Endpoint::Click => click::answer(worker, request, query, record).await,
+        Endpoint::Click => Box::pin(click::answer(worker, request, query, record)).await,
         Endpoint::Callback => {
             let key = sync::key_of(parts.uri.path(), &request.edge.config.path.callback);
-            callback::answer(worker, request, key.unwrap_or_default(), parts, body).await
+            Box::pin(callback::answer(
+                worker,
+                request,
+                key.unwrap_or_default(),
+                parts,
+                body,
+            ))
+            .await
         }
         Endpoint::Sync => {
             let key = sync::key_of(parts.uri.path(), &request.edge.config.path.sync);
-            sync::answer(worker, request, key.unwrap_or_default(), query, record).await
+            Box::pin(sync::answer(
+                worker,
+                request,
+                key.unwrap_or_default(),
+                query,
+                record,
+            ))
+            .await
         }
-        Endpoint::SetUid => sync::set_uid(worker, request, query, record).await,
-        Endpoint::Event => event::answer(worker, request, query, body).await,
+        Endpoint::SetUid => Box::pin(sync::set_uid(worker, request, query, record)).await,
+        Endpoint::Event => Box::pin(event::answer(worker, request, query, body)).await,
         Endpoint::Id => id::answer(request, query, record),
-        Endpoint::Consent => consent::answer(worker, request, query, &parts.method, body).await,
+        Endpoint::Consent => {
+            Box::pin(consent::answer(worker, request, query, &parts.method, body)).await
+        }
         Endpoint::Privacy | Endpoint::PrivacyForm => {
-            Ok(privacy::answer(worker, request, parts, body).await)
+            Ok(Box::pin(privacy::answer(worker, request, parts, body)).await)
         }
         Endpoint::Tag => tag::answer(request, query),
         Endpoint::Demo => Ok(demo::answer(request.edge)),
@@ -118,12 +138,13 @@ async fn ask(
 
 /// Answers one request; the last one of a connection is told so.
 pub(crate) async fn route(
-    worker: &Worker,
+    worker: Rc<Worker>,
     peer: Peer,
     request: HttpRequest<Incoming>,
     is_last: bool,
-) -> Reply {
+) -> Result<Reply, Infallible> {
     let begun = clock::monotonic();
+    let worker = &*worker;
     let (parts, body) = request.into_parts();
     let held = worker.edge.get();
     let edge = &**held;
@@ -208,7 +229,7 @@ pub(crate) async fn route(
     }
     edge.metrics
         .request(endpoint, reply.status().as_str(), begun.elapsed());
-    reply
+    Ok(reply)
 }
 
 /// What holds for every request, whatever it asks for.

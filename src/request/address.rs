@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use hyper::HeaderMap;
+use hyper::header::{self, HeaderName};
 use ipnet::IpNet;
 
 /// The header in which the operator's proxies name the client. One only: a proxy that sets one
@@ -19,6 +20,10 @@ pub enum ForwardedHeader {
     /// `Forwarded` (RFC 7239).
     Forwarded,
 }
+
+static FORWARDED: HeaderName = header::FORWARDED;
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The client's address; IPv4-mapped addresses are unmapped.
 #[must_use]
@@ -33,8 +38,8 @@ pub fn client_ip(
         return client;
     }
     let (name, is_quoting) = match header {
-        ForwardedHeader::XForwardedFor => ("x-forwarded-for", false),
-        ForwardedHeader::Forwarded => ("forwarded", true),
+        ForwardedHeader::XForwardedFor => (&X_FORWARDED_FOR, false),
+        ForwardedHeader::Forwarded => (&FORWARDED, true),
     };
     // From right to left without looking further than needed: what an attacker wrote is never read.
     let hops = headers
@@ -62,7 +67,7 @@ pub fn client_ip(
 pub fn forwarded_https(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> bool {
     is_trusted(peer.to_canonical(), trusted)
         && headers
-            .get_all("x-forwarded-proto")
+            .get_all(&X_FORWARDED_PROTO)
             .iter()
             .next_back()
             .and_then(|value| FromRight::new(value.as_bytes(), b',', false).next())

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::text::has_any;
+use super::text::marks;
 use super::{PARAMS_BYTES_MAX, PARAMS_MAX};
 use crate::hit::Flags;
 
@@ -45,7 +45,8 @@ impl Params {
 /// Writes a text as JSON; it is clean, so there is no control character to escape.
 pub(super) fn push_json_text(out: &mut String, text: &str) {
     out.push('"');
-    if has_any(text.as_bytes(), |byte| (byte == b'"') | (byte == b'\\')) {
+    let is_escaped = |byte| u8::from((byte == b'"') | (byte == b'\\'));
+    if marks(text.as_bytes(), is_escaped) != 0 {
         for character in text.chars() {
             if matches!(character, '"' | '\\') {
                 out.push('\\');

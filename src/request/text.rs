@@ -6,18 +6,34 @@ use percent_encoding::percent_decode;
 
 use crate::hit::Flags;
 
-/// Whether one of the bytes is such a one. It looks at them all, without a branch, so that the compiler takes
-/// many at once.
-pub(super) fn has_any(bytes: &[u8], is_such: impl Fn(u8) -> bool) -> bool {
-    bytes
-        .iter()
-        .fold(false, |found, byte| found | is_such(*byte))
+/// Bytes that are looked at together.
+const LANES: usize = 16;
+
+/// The marks of all the bytes. Without a branch for each, so that the compiler looks at many at once; what is left
+/// of the last ones is looked at again with those before it.
+pub(super) fn marks(bytes: &[u8], mark: impl Fn(u8) -> u8) -> u8 {
+    let Some(last) = bytes.last_chunk::<LANES>() else {
+        return bytes.iter().fold(0, |all, byte| all | mark(*byte));
+    };
+    let mut all = [0; LANES];
+    for lanes in bytes.as_chunks::<LANES>().0.iter().chain([last]) {
+        for (all, byte) in all.iter_mut().zip(lanes) {
+            *all |= mark(*byte);
+        }
+    }
+    all.iter().fold(0, |all, marks| all | marks)
 }
 
-/// Whether a byte may be of a control character. Those beyond ASCII (U+0080 to U+009F) begin with 0xc2 in
-/// UTF-8; terminals obey them too.
-fn is_suspect(byte: u8) -> bool {
-    (byte < 0x20) | (byte == 0x7f) | (byte == 0xc2)
+/// The mark of what decoding changes.
+const CODED: u8 = 1;
+/// The mark of what may be of a control character. Those beyond ASCII (U+0080 to U+009F) begin with 0xc2 in UTF-8;
+/// terminals obey them too.
+const SUSPECT: u8 = 2;
+
+fn mark(byte: u8) -> u8 {
+    let is_coded = (byte == b'%') | (byte == b'+');
+    let is_suspect = (byte < 0x20) | (byte == 0x7f) | (byte == 0xc2);
+    (u8::from(is_coded) * CODED) | (u8::from(is_suspect) * SUSPECT)
 }
 
 /// One raw query value: percent-decoded, cleaned and cut; `None` for an unexpanded macro, which is
@@ -34,9 +50,14 @@ pub(super) fn decode<'a>(
         flags.set(Flags::MACRO);
         return None;
     }
-    let is_coded = |byte: u8| (byte == b'%') | (byte == b'+');
-    if !has_any(raw.as_bytes(), is_coded) {
-        return Some(clean(Cow::Borrowed(raw), bytes_max, flags));
+    let marks = marks(raw.as_bytes(), mark);
+    if marks & CODED == 0 {
+        let text = Cow::Borrowed(raw);
+        return Some(if marks & SUSPECT == 0 {
+            cut(text, bytes_max, flags)
+        } else {
+            clean(text, bytes_max, flags)
+        });
     }
     let mut text = owned_utf8(decoded(raw.as_bytes()), flags);
     if is_encoded_still(&text) {
@@ -111,25 +132,30 @@ pub(super) fn decode_utf8<'a>(bytes: &'a [u8], flags: &mut Flags) -> Cow<'a, str
     )
 }
 
-/// Cuts a text at `bytes_max` on a character's border and replaces control characters by U+FFFD.
+/// Replaces control characters by U+FFFD and cuts the text at `bytes_max`.
 pub(super) fn clean<'a>(text: Cow<'a, str>, bytes_max: usize, flags: &mut Flags) -> Cow<'a, str> {
     let mut text = text;
-    if has_any(text.as_bytes(), is_suspect) && text.contains(char::is_control) {
+    if marks(text.as_bytes(), mark) & SUSPECT != 0 && text.contains(char::is_control) {
         flags.set(Flags::CLEANED);
         text = Cow::Owned(text.replace(char::is_control, "\u{fffd}"));
     }
-    if text.len() > bytes_max {
-        flags.set(Flags::TRUNCATED);
-        let end = text.floor_char_boundary(bytes_max);
-        text = match text {
-            Cow::Borrowed(text) => Cow::Borrowed(text.get(..end).unwrap_or_default()),
-            Cow::Owned(mut text) => {
-                text.truncate(end);
-                Cow::Owned(text)
-            }
-        };
+    cut(text, bytes_max, flags)
+}
+
+/// Cuts a text at `bytes_max` on a character's border.
+fn cut<'a>(text: Cow<'a, str>, bytes_max: usize, flags: &mut Flags) -> Cow<'a, str> {
+    if text.len() <= bytes_max {
+        return text;
     }
-    text
+    flags.set(Flags::TRUNCATED);
+    let end = text.floor_char_boundary(bytes_max);
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.get(..end).unwrap_or_default()),
+        Cow::Owned(mut text) => {
+            text.truncate(end);
+            Cow::Owned(text)
+        }
+    }
 }
 
 /// Whether a whole value is a macro that an ad network was to replace and did not
@@ -169,6 +195,16 @@ mod tests {
             let spaced = raw.replace('+', " ");
             let expected: Vec<u8> = percent_decode(spaced.as_bytes()).collect();
             prop_assert_eq!(decoded(raw.as_bytes()), expected);
+        }
+
+        #[test]
+        fn a_mark_is_found_wherever_its_byte_stands(length in 1..70_usize, at in 0..70_usize) {
+            let mut bytes = vec![b'a'; length];
+            prop_assert_eq!(marks(&bytes, mark), 0);
+            bytes[at % length] = b'%';
+            prop_assert_eq!(marks(&bytes, mark), CODED);
+            bytes[at % length] = 0xc2;
+            prop_assert_eq!(marks(&bytes, mark), SUSPECT);
         }
     }
 }
