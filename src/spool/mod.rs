@@ -31,8 +31,9 @@
 //!
 //! # Write
 //! Edge threads append to one group in memory ([`PENDING_BYTES_MAX`]); one thread takes the group,
-//! writes it with one call and syncs it. What arrives meanwhile is the next group. A commit wakes
-//! each edge thread once, however many of its hits were in the group.
+//! writes it with one call and syncs it. What arrives meanwhile is the next group; while groups are large, it
+//! waits a moment for more before it takes one. A commit wakes each edge thread once, however many of its hits
+//! were in the group.
 //!
 //! After a failed write or sync a chunk is given up: it is neither written nor synced again. The
 //! group goes to a new chunk, whose header says that the old one ends where it was last acknowledged;
@@ -129,9 +130,13 @@ pub struct Settings {
     pub keep: Duration,
 }
 
-/// How long the writer waits when the disk fails it.
+/// How long the writer waits.
 #[derive(Clone, Copy, Debug)]
 struct Pauses {
+    /// So long for more hits, while many arrive.
+    gather: Duration,
+    /// That many arrive a large group says for so long.
+    busy: Duration,
     /// No new chunk is tried for so long after a failed attempt.
     retry: Duration,
     /// A spool that is full or failing is tried so often without a hit.
@@ -139,6 +144,8 @@ struct Pauses {
 }
 
 const PAUSES: Pauses = Pauses {
+    gather: Duration::from_micros(150),
+    busy: Duration::from_millis(2),
     retry: Duration::from_millis(250),
     probe: Duration::from_secs(1),
 };

@@ -479,3 +479,48 @@ fn a_spool_restored_from_an_older_copy_is_not_read_where_its_new_records_would_b
     append(&restored, &[vec![4; 10]]);
     assert!(restored.check_start(loaded).is_err(), "however often");
 }
+
+/// How many records each group had.
+#[derive(Clone, Default)]
+struct Groups(Arc<Mutex<Vec<u64>>>);
+
+impl Observer for Groups {
+    fn committed(&self, records: u64, _: Duration, _: Duration) {
+        lock(&self.0).push(records);
+    }
+    fn failed(&self, _: &io::Error) {}
+}
+
+#[test]
+fn hits_are_gathered_while_many_arrive_and_a_hit_among_few_waits_for_no_other() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let dir = tempfile::tempdir().expect("a directory");
+    let groups = Groups::default();
+    let pauses = Pauses {
+        gather: HOUR,
+        busy: HOUR,
+        ..PAUSES
+    };
+    let observer = Box::new(groups.clone());
+    let spool = Spool::open_with(settings(dir.path()), Arc::new(RealDisk), observer, pauses)
+        .expect("the spool opens");
+    let few = append(&spool, &payloads(3, 100));
+    assert!(few.iter().all(Result::is_ok));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let appender = spool.appender();
+        tokio::task::spawn_local(appender.deliver());
+        let hit = |out: &mut Vec<u8>| out.extend_from_slice(b"hit");
+        let many = appender.append_all([hit; 100]).expect("room");
+        assert_eq!(many.await, Ok(()));
+        let gathered = [appender.append(hit), appender.append(hit)];
+        // The end waits for no more.
+        spool.close();
+        for pending in gathered {
+            assert_eq!(pending.expect("room").await, Ok(()));
+        }
+    });
+    assert_eq!(*lock(&groups.0), [1, 1, 1, 100, 2]);
+}

@@ -16,6 +16,9 @@ use crate::clock;
 
 /// A buffer that grew beyond this is not kept for the next group.
 const BUFFER_KEPT_BYTES: usize = PENDING_BYTES_MAX / 8;
+/// A group of so many records says that many hits arrive: more than wait for one another at a rate that one sync
+/// after the other keeps up with.
+const BUSY_RECORDS_MIN: u64 = 16;
 
 struct Writer {
     shared: Arc<Shared>,
@@ -25,6 +28,8 @@ struct Writer {
     /// Records acknowledged since the spool was made.
     records: u64,
     retry_at: Option<Instant>,
+    /// Until when more hits are waited for before a group is taken.
+    busy_until: Option<Instant>,
 }
 
 struct Live {
@@ -44,6 +49,7 @@ pub(super) fn start(shared: Arc<Shared>, records: u64) -> io::Result<JoinHandle<
         last,
         records,
         retry_at: None,
+        busy_until: None,
     };
     thread::Builder::new()
         .name("spool".to_owned())
@@ -89,13 +95,17 @@ impl Writer {
                     .observer
                     .committed(taken.records, wait, ended - started);
             }
+            if taken.records >= BUSY_RECORDS_MIN {
+                self.busy_until = Some(ended + self.shared.pauses.busy);
+            }
             bytes.clear();
             bytes.shrink_to(BUFFER_KEPT_BYTES);
         }
     }
 
     /// Waits for a group and swaps its bytes with an empty buffer; `None` once the spool is closed.
-    /// While the spool is full or failing, an empty group comes every `Pauses::probe`.
+    /// While the spool is full or failing, an empty group comes every `Pauses::probe`. While many hits
+    /// arrive, the group is left to grow for `Pauses::gather`: fewer syncs and fewer wake-ups for as many hits.
     fn take(&self, bytes: &mut Vec<u8>) -> Option<Taken> {
         let shared = &self.shared;
         let troubled =
@@ -113,6 +123,16 @@ impl Writer {
             .wait_timeout_while(group, period, idle)
             .unwrap_or_else(PoisonError::into_inner);
         group.writer_is_idle = false;
+        let is_busy = self
+            .busy_until
+            .is_some_and(|until| clock::monotonic() < until);
+        if is_busy && !group.threads.is_empty() {
+            // Only the end of the spool wakes it before the time is up.
+            (group, _) = shared
+                .wake_writer
+                .wait_timeout_while(group, shared.pauses.gather, |group| !group.is_closed)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
         if group.threads.is_empty() && group.is_closed {
             return None;
         }
