@@ -399,8 +399,8 @@ impl Embedded {
     }
 }
 
-/// Postgres's buffers, a sixteenth of the memory within limits: in 64 MiB the pages of `exposure` drive each other out,
-/// and loading takes twice as long (docs/performance.md). What is not used takes none.
+/// Postgres's buffers, a sixteenth of the memory within limits: in 64 MiB the pages of `exposure` drive each other out, and
+/// adding to one takes twice as long (docs/performance.md). What is not used takes none.
 fn buffer_mebibytes() -> u64 {
     const MEBIBYTES: std::ops::RangeInclusive<u64> = 64..=1024;
     let memory = sysinfo().map_or(0, |system| system.ram_total());

@@ -152,7 +152,10 @@ fn db_ips_month_before_is_taken_until_the_new_one_is_published_and_the_collector
         }
     });
     let dir = tempdir();
-    let mut hears = Command::new("sleep").arg("600").spawn().unwrap();
+    // Also where the tests run under nohup, which ignores SIGHUP for all that it starts.
+    let mut hears = Command::new("env");
+    hears.args(["--default-signal=HUP", "sleep", "600"]);
+    let mut hears = hears.spawn().unwrap();
     let pid = hears.id().to_string();
     let run = || {
         let environment = [("DBIP_URL", url.as_str())];
