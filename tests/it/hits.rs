@@ -208,7 +208,9 @@ async fn an_impression_carries_its_ad_and_a_repeated_event_id_is_stored_once() {
             .get::<_, Vec<String>>(8)
             .contains(&"macro".to_owned())
     );
-    assert_eq!(collector.metric("avtryck_loader_repeated_total").await, 2.0);
+    collector
+        .until_metric("avtryck_loader_repeated_total", 2.0)
+        .await;
 }
 
 #[tokio::test]

@@ -14,6 +14,13 @@ async fn the_admin_listener_tells_health_readiness_and_metrics_and_the_public_on
     collector
         .wait_for("select count(*) from avtryck.hit", 1)
         .await;
+    // A row is there a moment before the loader hears of it.
+    collector
+        .until_metric("avtryck_spool_backlog_bytes", 0.0)
+        .await;
+    collector
+        .until_metric("avtryck_spool_oldest_unloaded_seconds", 0.0)
+        .await;
     assert_eq!(collector.admin("/healthz").await.status, 200);
     let ready = collector.admin("/readyz").await;
     assert_eq!(
