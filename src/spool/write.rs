@@ -19,6 +19,9 @@ const BUFFER_KEPT_BYTES: usize = PENDING_BYTES_MAX / 8;
 /// A group of so many records says that many hits arrive: more than wait for one another at a rate that one sync
 /// after the other keeps up with.
 const BUSY_RECORDS_MIN: u64 = 16;
+/// A chunk is written with zeros so far ahead of its records. Space that was only kept free has to be marked as written
+/// by the sync that first covers it, which takes the file system's journal; zeros that are overwritten take none.
+const AHEAD_BYTES: u64 = 256 * 1024;
 
 struct Writer {
     shared: Arc<Shared>,
@@ -36,6 +39,8 @@ struct Live {
     number: u64,
     file: Box<dyn DiskFile>,
     end: u64,
+    /// Up to where it was written at least once.
+    written: u64,
     /// Where what was acknowledged before it ends.
     before: Position,
 }
@@ -182,11 +187,19 @@ impl Writer {
         let Some(live) = &mut self.live else {
             return Err(io::Error::other("no chunk is open"));
         };
+        let settings = &self.shared.settings;
+        let end = live.end + bytes.len() as u64;
         live.file.write_all_at(bytes, live.end)?;
-        if self.shared.settings.ack == Ack::Disk {
+        if settings.ack == Ack::Disk {
+            if end > live.written {
+                let ahead = AHEAD_BYTES.min(settings.chunk_bytes - end);
+                let zeros = vec![0; usize::try_from(ahead).unwrap_or_default()];
+                live.file.write_all_at(&zeros, end)?;
+                live.written = end + ahead;
+            }
             live.file.sync_data()?;
         }
-        live.end += bytes.len() as u64;
+        live.end = end;
         self.last = Position {
             chunk: live.number,
             offset: live.end,
@@ -283,6 +296,7 @@ impl Writer {
             number,
             file,
             end: HEADER_BYTES,
+            written: HEADER_BYTES,
             before: self.last,
         })
     }

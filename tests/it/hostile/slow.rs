@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::tcp::WriteHalf;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::Command;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::support::{Collector, PATIENCE, SITES, config, tempdir};
@@ -26,13 +26,15 @@ const TIME_MAX: Duration = Duration::from_secs(10);
 const SLACK: Duration = Duration::from_secs(1);
 /// Of the server's own; what the kernel keeps in socket buffers is not in it.
 const MEMORY_BYTES_MAX: u64 = 20 * 1024;
-/// Latencies below are not told apart: a time slice of the scheduler on busy cores takes as long.
-const LATENCY_FLOOR: Duration = Duration::from_millis(10);
+/// Latencies below are not told apart: one sync that has to wait for the disk takes as long.
+const LATENCY_FLOOR: Duration = Duration::from_millis(2);
 /// The same among other tests.
 const LATENCY_FLOOR_SHARED: Duration = Duration::from_millis(500);
 const HONEST_RATE: f64 = 500.0;
+/// How long they are alone first.
+const ALONE_TIME: Duration = Duration::from_secs(5);
 /// How many slow ones come in a second: the first reach their time when the last have come, and none before.
-const OPENED_PER_SECOND: u32 = 1000;
+const OPENED_PER_SECOND: u32 = 600;
 const HOST: &str = "Host: 127.0.0.1\r\n";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,15 +136,55 @@ async fn trickle(mut stream: WriteHalf<'_>, bytes: &[u8]) {
     std::future::pending().await
 }
 
-/// Honest clients on a thread of their own, so that the slow ones here do not delay them.
+/// Honest clients on a thread of their own, so that the slow ones here do not delay them. They begin anew each second: what
+/// this machine's disk does to one of them says little.
 struct Honest {
     stop: watch::Sender<bool>,
-    sending: JoinHandle<Outcome>,
+    sending: JoinHandle<Vec<Outcome>>,
 }
 
 impl Honest {
     fn start(address: SocketAddr) -> Honest {
         let (stop, stopped) = watch::channel(false);
+        let sending = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(by_seconds(address, stopped))
+        });
+        Honest { stop, sending }
+    }
+
+    async fn stop(self) -> Honesty {
+        self.stop.send_replace(true);
+        let seconds = tokio::task::spawn_blocking(|| self.sending.join().unwrap())
+            .await
+            .unwrap();
+        let mut p99s: Vec<u64> = seconds
+            .iter()
+            .map(|second| second.latency.value_at_quantile(0.99))
+            .collect();
+        p99s.sort_unstable();
+        Honesty {
+            p99: Duration::from_micros(p99s[p99s.len() / 2]),
+            failed: seconds
+                .iter()
+                .any(|second| second.broken > 0 || !second.refused.is_empty()),
+        }
+    }
+}
+
+/// What honest clients saw.
+struct Honesty {
+    /// In half of the seconds no more.
+    p99: Duration,
+    failed: bool,
+}
+
+async fn by_seconds(address: SocketAddr, stopped: watch::Receiver<bool>) -> Vec<Outcome> {
+    let mut seconds = Vec::new();
+    while !*stopped.borrow() {
         let plan = Plan {
             address,
             site: "open".to_owned(),
@@ -152,26 +194,14 @@ impl Honest {
             fresh: false,
             padding: 0,
         };
-        let sending = std::thread::spawn(move || {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap()
-                .block_on(loadtest::send(plan, stopped))
+        let (end, ended) = watch::channel(false);
+        let (outcome, ()) = tokio::join!(loadtest::send(plan, ended), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            end.send_replace(true);
         });
-        Honest { stop, sending }
+        seconds.push(outcome);
     }
-
-    async fn stop(self) -> Outcome {
-        self.stop.send_replace(true);
-        tokio::task::spawn_blocking(|| self.sending.join().unwrap())
-            .await
-            .unwrap()
-    }
-}
-
-fn p99(outcome: &Outcome) -> Duration {
-    Duration::from_micros(outcome.latency.value_at_quantile(0.99))
+    seconds
 }
 
 /// How much later than due a timer of this process ever rang, until it is aborted.
@@ -187,6 +217,58 @@ async fn watch_lag(lag: watch::Sender<Duration>) {
             is_larger
         });
     }
+}
+
+/// Lets the system prefer every other thread to this one: attackers have processors of their own.
+fn step_back() {
+    let thread = std::fs::read_link("/proc/thread-self").unwrap();
+    let renice = std::process::Command::new("renice")
+        .args(["-n", "19", "-p"])
+        .arg(thread.file_name().unwrap())
+        .output();
+    assert!(renice.unwrap().status.success());
+}
+
+/// Opens all slow connections, tells how long that took, and holds them. How long those of each kind had, least and most,
+/// and how late this thread ever was.
+fn attack(
+    address: SocketAddr,
+    opened: oneshot::Sender<Duration>,
+) -> (BTreeMap<Slow, (Duration, Duration)>, Duration) {
+    step_back();
+    let work = async {
+        let (lag, largest_lag) = watch::channel(Duration::ZERO);
+        let lagging = tokio::spawn(watch_lag(lag));
+        let at_once = Arc::new(Semaphore::new(128));
+        let mut clients = JoinSet::new();
+        let started = Instant::now();
+        for number in 0..CONNECTIONS {
+            let due = started + Duration::from_secs(1) * number / OPENED_PER_SECOND;
+            tokio::time::sleep_until(due.into()).await;
+            let permit = Arc::clone(&at_once).acquire_owned().await.unwrap();
+            let kind = KINDS[number as usize % KINDS.len()];
+            clients.spawn(async move {
+                let client = open(number, address, kind).await;
+                drop(permit);
+                (kind, client.hold().await)
+            });
+        }
+        drop(at_once.acquire_many(128).await.unwrap());
+        opened.send(started.elapsed()).unwrap();
+        let mut times: BTreeMap<Slow, (Duration, Duration)> = BTreeMap::new();
+        while let Some(done) = clients.join_next().await {
+            let (kind, time) = done.unwrap();
+            let (least, most) = times.entry(kind).or_insert((time, time));
+            (*least, *most) = (time.min(*least), time.max(*most));
+        }
+        lagging.abort();
+        (times, *largest_lag.borrow())
+    };
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(work)
 }
 
 fn raise_open_files() {
@@ -221,50 +303,31 @@ async fn five_thousand_slow_clients_are_cut_off_in_time_cost_little_and_delay_no
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let honest = Honest::start(collector.http);
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(ALONE_TIME).await;
     let before = honest.stop().await;
     let memory_before = collector.resident_bytes();
 
-    let (lag, largest_lag) = watch::channel(Duration::ZERO);
-    let lagging = tokio::spawn(watch_lag(lag));
     let honest = Honest::start(collector.http);
-    let opening = Arc::new(Semaphore::new(128));
-    let mut clients = JoinSet::new();
-    let started = Instant::now();
-    for number in 0..CONNECTIONS {
-        tokio::time::sleep_until(
-            (started + Duration::from_secs(1) * number / OPENED_PER_SECOND).into(),
-        )
-        .await;
-        let permit = Arc::clone(&opening).acquire_owned().await.unwrap();
-        let (address, kind) = (collector.http, KINDS[number as usize % KINDS.len()]);
-        clients.spawn(async move {
-            let client = open(number, address, kind).await;
-            drop(permit);
-            (kind, client.hold().await)
-        });
-    }
-    drop(opening.acquire_many(128).await.unwrap());
-    let took = started.elapsed();
+    let (told, opened) = oneshot::channel();
+    let address = collector.http;
+    let attack = std::thread::spawn(move || attack(address, told));
+    let took = opened.await.unwrap();
+    let opening = honest.stop().await;
+    let honest = Honest::start(collector.http);
     let open = collector.metric("avtryck_http_connections").await;
     let mut memory = collector.resident_bytes();
-    let mut times: BTreeMap<Slow, (Duration, Duration)> = BTreeMap::new();
-    while let Some(done) = clients.join_next().await {
-        let (kind, time) = done.unwrap();
-        let (least, most) = times.entry(kind).or_insert((time, time));
-        (*least, *most) = (time.min(*least), time.max(*most));
+    while !attack.is_finished() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
         memory = memory.max(collector.resident_bytes());
     }
-    let during = honest.stop().await;
-    lagging.abort();
-    let lag = *largest_lag.borrow();
+    let (times, lag) = attack.join().unwrap();
+    let after = honest.stop().await;
 
     let each = memory.saturating_sub(memory_before) / u64::from(CONNECTIONS);
     eprintln!(
-        "{open} connections open after {took:?}: {each} bytes each; honest p99 {:?} before and {:?} meanwhile; cut off after {times:?}, \
-         this process late by at most {lag:?}",
-        p99(&before),
-        p99(&during),
+        "{open} connections open after {took:?}: {each} bytes each; honest p99 {:?} before, {:?} while they came, {:?} while they stayed and were cut off; \
+         cut off after {times:?}, this process late by at most {lag:?}",
+        before.p99, opening.p99, after.p99,
     );
     assert!(open >= f64::from(CONNECTIONS));
     for (kind, (least, most)) in times {
@@ -275,13 +338,15 @@ async fn five_thousand_slow_clients_are_cut_off_in_time_cost_little_and_delay_no
         );
     }
     assert!(each <= MEMORY_BYTES_MAX, "{each}");
-    assert_eq!((during.broken, during.refused.len()), (0, 0));
     let floor = if is_alone {
         LATENCY_FLOOR
     } else {
         LATENCY_FLOOR_SHARED
     };
-    assert!(p99(&during) <= (2 * p99(&before)).max(floor));
+    for during in [opening, after] {
+        assert!(!during.failed);
+        assert!(during.p99 <= (2 * before.p99).max(floor));
+    }
 }
 
 #[tokio::test]
