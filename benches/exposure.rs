@@ -320,13 +320,18 @@ async fn round(embedded: &Embedded, spool: &Spool, instructions: &Spool, hits: u
         progress: Arc::clone(&progress),
     };
     let (stop, stopping) = watch::channel(false);
+    let sql = "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8";
+    let wal: f64 = client.query_one(sql, &[]).await.unwrap().get(0);
     let started = Instant::now();
     let loading = tokio::task::spawn_local(loader.run(stopping));
     while progress.position() < spool.committed() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let seconds = started.elapsed().as_secs_f64();
     stop.send_replace(true);
     loading.await.unwrap();
+    // The last ones are added up as well.
+    let seconds = started.elapsed().as_secs_f64();
+    let wal = client.query_one(sql, &[]).await.unwrap().get::<_, f64>(0) - wal;
+    println!("{:.0} bytes of WAL a hit", wal / hits as f64);
     hits as f64 / seconds
 }

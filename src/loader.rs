@@ -152,7 +152,7 @@ impl Loader {
         self.metrics.postgres_connects.inc();
         let beside = self.database.connect().await?;
         self.metrics.postgres_connects.inc();
-        beside.batch_execute(exposure::SESSION).await?;
+        exposure::set_up(&beside).await?;
         let mut overtaking = Overtaking::new(&self.instructions, &client).await?;
         let mut preparing = self.begin(&client).await?;
         // Whether the batch that is asked for is to be the last: then it holds what was there at the stop.

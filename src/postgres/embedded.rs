@@ -334,7 +334,7 @@ impl Embedded {
              unix_socket_permissions = 0700\n\
              max_connections = 50\n\
              shared_buffers = {}MB\n\
-             max_wal_size = 1GB\n\
+             max_wal_size = 2GB\n\
              fsync = on\n\
              synchronous_commit = on\n\
              timezone = 'UTC'\n\

@@ -209,10 +209,27 @@ impl Known {
     }
 }
 
-/// How a connection is set up that looks up and adds up: joins of so many pairs are to hash them, in memory. Adding up moves
-/// what is durable already, so a crash may undo the last of it: it need not wait for the disk.
-pub const SESSION: &str =
+/// Joins of so many pairs are to hash them, in memory. Adding up moves what is durable already, so a crash may undo the last
+/// of it: it need not wait for the disk.
+const SESSION: &str =
     "set enable_nestloop = off; set jit = off; set work_mem = '32MB'; set synchronous_commit = off";
+
+/// The first change of a page behind a checkpoint puts the whole page into the WAL, and here nearly each pair is on a page
+/// of its own: that is more WAL than the hits themselves take, and most of what adding up costs.
+const COMPRESSION: &str = "set wal_compression = lz4";
+
+/// Sets a connection up that looks up and adds up.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn set_up(client: &Client) -> Result<(), Error> {
+    client.batch_execute(SESSION).await?;
+    // Not every role may set it, and not every server knows it: those go without.
+    match client.batch_execute(COMPRESSION).await {
+        Err(error) if error.as_db_error().is_none() => Err(error),
+        _ => Ok(()),
+    }
+}
 
 /// What is known of the pairs of these hits of a spool.
 ///

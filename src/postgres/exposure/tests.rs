@@ -188,7 +188,7 @@ async fn one_subject_is_found_by_index_in_the_view_and_many_are_looked_up_by_key
         )
         .await
         .unwrap();
-    database.client.batch_execute(SESSION).await.unwrap();
+    set_up(&database.client).await.unwrap();
     let look_up = include_str!("look_up.sql")
         .replace(
             "unnest($1, $2)",
@@ -211,6 +211,24 @@ async fn one_subject_is_found_by_index_in_the_view_and_many_are_looked_up_by_key
             plan.contains("using exposure_pkey") || plan.contains("on exposure_pkey"),
             "{plan}"
         );
+    }
+}
+
+#[tokio::test]
+async fn pages_are_compressed_in_the_wal_where_the_role_may_say_so_and_elsewhere_it_goes_without() {
+    let client = Database::migrated().await.client;
+    let setting = async |name| -> String {
+        let row = client.query_one(&format!("show {name}"), &[]).await;
+        row.unwrap().get(0)
+    };
+    let sql = "create role may_not; create role may; grant set on parameter wal_compression to may";
+    client.batch_execute(sql).await.unwrap();
+    for (role, compression) in [("none", "lz4"), ("may_not", "off"), ("may", "lz4")] {
+        let sql = format!("reset all; set role {role}");
+        client.batch_execute(&sql).await.unwrap();
+        set_up(&client).await.unwrap();
+        assert_eq!(setting("wal_compression").await, compression, "{role}");
+        assert_eq!(setting("synchronous_commit").await, "off");
     }
 }
 
