@@ -4,8 +4,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use nix::fcntl::{FallocateFlags, fallocate};
+
+use crate::clock;
+
+/// How long a lock is waited for: a process that was killed as it started another program leaves its open files to that
+/// one until the program begins, which is some milliseconds.
+const LOCK_TIME_MAX: Duration = Duration::from_millis(500);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// A file system, as far as the spool needs one. Errors are what the system says.
 pub trait Disk: Send + Sync + 'static {
@@ -75,10 +84,16 @@ impl Disk for RealDisk {
             .write(true)
             .mode(0o600)
             .open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(error),
+        let until = clock::monotonic() + LOCK_TIME_MAX;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(Box::new(file))),
+                Err(fs::TryLockError::WouldBlock) if clock::monotonic() < until => {
+                    thread::sleep(LOCK_PAUSE);
+                }
+                Err(fs::TryLockError::WouldBlock) => return Ok(None),
+                Err(fs::TryLockError::Error(error)) => return Err(error),
+            }
         }
     }
 
