@@ -23,24 +23,34 @@ use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 
-use ua_parser::{Extractor, Regexes, os, user_agent};
+use ua_parser::{device, os, user_agent};
 
-use super::{Problem, hints};
+use super::{Problem, hints, rules};
 use crate::hit::Hints;
 use crate::row::{Device, DeviceClass};
 
-/// The compiled device rules.
-pub(super) struct Rules(Extractor<'static>);
+/// The device rules.
+pub(super) struct Rules {
+    browsers: rules::Rules<user_agent::Extractor<'static>>,
+    systems: rules::Rules<os::Extractor<'static>>,
+    makes: rules::Rules<device::Extractor<'static>>,
+}
 
 impl Rules {
-    /// Reads and compiles the rules: the content of uap-core's `regexes.yaml` as JSON.
+    /// Reads the rules: the content of uap-core's `regexes.yaml` as JSON.
     pub(super) fn open(path: &Path) -> Result<Rules, Problem> {
-        let rules: Regexes<'static> = serde_json::from_slice(&fs::read(path)?)?;
-        Ok(Rules(rules.try_into()?))
+        let file: rules::File = serde_json::from_slice(&fs::read(path)?)?;
+        Ok(Rules {
+            browsers: rules::Rules::new(file.user_agent_parsers)?,
+            systems: rules::Rules::new(file.os_parsers)?,
+            makes: rules::Rules::new(file.device_parsers)?,
+        })
     }
 
     fn browser(&self, user_agent: &str) -> (String, String) {
-        let found = self.0.ua.extract(user_agent);
+        let found = self
+            .browsers
+            .first(user_agent, |rule, text| rule.extract(text));
         let user_agent::ValueRef {
             family,
             major,
@@ -52,7 +62,9 @@ impl Rules {
     }
 
     fn os(&self, user_agent: &str) -> (String, String) {
-        let found = self.0.os.extract(user_agent);
+        let found = self
+            .systems
+            .first(user_agent, |rule, text| rule.extract(text));
         let os::ValueRef {
             os,
             major,
@@ -66,7 +78,10 @@ impl Rules {
     }
 
     fn make(&self, user_agent: &str) -> Make {
-        let found = self.0.dev.extract(user_agent).unwrap_or_default();
+        let found = self
+            .makes
+            .first(user_agent, |rule, text| rule.extract(text));
+        let found = found.unwrap_or_default();
         let brand = found.brand.as_deref().and_then(known).unwrap_or("");
         let model = found.model.as_deref().and_then(known).unwrap_or("");
         Make {

@@ -9,6 +9,7 @@ mod bot;
 mod device;
 mod geo;
 mod hints;
+mod rules;
 
 #[cfg(test)]
 mod tests;

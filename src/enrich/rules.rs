@@ -1,0 +1,130 @@
+//! The device rules of one kind, in their order: the first that matches tells.
+//!
+//! All of them compiled take 61 MiB, and what a site sees needs a few of them. So a rule is compiled once a user agent has the
+//! words that its pattern asks for. The words of all rules are looked for in one pass, by the parts that ua-parser's
+//! own engine is made of.
+
+use std::sync::OnceLock;
+
+use aho_corasick::AhoCorasick;
+use regex_filtered::mapper::{self, Mapper};
+use regex_filtered::model::Model;
+use regex_filtered::{BuildError, ParseError};
+use regex_syntax::ParserBuilder;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use ua_parser::{Error, device, os, user_agent};
+
+use super::Problem;
+
+/// The content of uap-core's `regexes.yaml` as JSON: each rule by itself, not read yet.
+#[derive(Deserialize)]
+pub(super) struct File {
+    pub(super) user_agent_parsers: Vec<Box<RawValue>>,
+    pub(super) os_parsers: Vec<Box<RawValue>>,
+    pub(super) device_parsers: Vec<Box<RawValue>>,
+}
+
+/// A kind of rule: an extractor here is one of ua-parser's, with one rule.
+pub(super) trait Extract: Sized {
+    /// A rule as it is written.
+    type Rule: DeserializeOwned;
+    /// A shorter word of a pattern is not looked for.
+    const WORD_BYTES_MIN: usize;
+
+    fn compile(rule: Self::Rule) -> Result<Self, Error>;
+    /// Its pattern, and whether case counts for nothing.
+    fn pattern(rule: &Self::Rule) -> (&str, bool);
+}
+
+impl Extract for user_agent::Extractor<'static> {
+    type Rule = user_agent::Parser<'static>;
+    const WORD_BYTES_MIN: usize = 3;
+
+    fn compile(rule: Self::Rule) -> Result<Self, Error> {
+        Ok(user_agent::Builder::new().push(rule)?.build()?)
+    }
+
+    fn pattern(rule: &Self::Rule) -> (&str, bool) {
+        (&rule.regex, false)
+    }
+}
+
+impl Extract for os::Extractor<'static> {
+    type Rule = os::Parser<'static>;
+    const WORD_BYTES_MIN: usize = 3;
+
+    fn compile(rule: Self::Rule) -> Result<Self, Error> {
+        Ok(os::Builder::new().push(rule)?.build()?)
+    }
+
+    fn pattern(rule: &Self::Rule) -> (&str, bool) {
+        (&rule.regex, false)
+    }
+}
+
+impl Extract for device::Extractor<'static> {
+    type Rule = device::Parser<'static>;
+    const WORD_BYTES_MIN: usize = 2;
+
+    fn compile(rule: Self::Rule) -> Result<Self, Error> {
+        Ok(device::Builder::new().push(rule)?.build()?)
+    }
+
+    fn pattern(rule: &Self::Rule) -> (&str, bool) {
+        (&rule.regex, rule.regex_flag.is_some())
+    }
+}
+
+/// Rules of one kind.
+pub(super) struct Rules<E> {
+    words: AhoCorasick,
+    /// From the words that a text has to the rules that may match it, in their order.
+    mapper: Mapper,
+    rules: Vec<(Box<RawValue>, OnceLock<Option<E>>)>,
+}
+
+impl<E: Extract> Rules<E> {
+    /// Takes rules of which each compiles; what that takes is given back.
+    pub(super) fn new(rules: Vec<Box<RawValue>>) -> Result<Rules<E>, Problem> {
+        let mut builder = mapper::Builder::new(E::WORD_BYTES_MIN);
+        for text in &rules {
+            let rule = serde_json::from_str(text.get())?;
+            let (pattern, ignores_case) = E::pattern(&rule);
+            let mut parser = ParserBuilder::new().case_insensitive(ignores_case).build();
+            let parsed = parser.parse(pattern).map_err(ParseError::from);
+            let model = parsed.and_then(|parsed| Ok(Model::new(&parsed)?));
+            builder.push(model.map_err(Error::from)?);
+            E::compile(rule)?;
+        }
+        let (mapper, words) = builder.build();
+        let words = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build(words)
+            .map_err(|error| Error::from(BuildError::from(error)))?;
+        let rules = rules.into_iter().map(|text| (text, OnceLock::new()));
+        Ok(Rules {
+            words,
+            mapper,
+            rules: rules.collect(),
+        })
+    }
+
+    /// What the first rule that matches says of `text`.
+    pub(super) fn first<'a, V>(
+        &'a self,
+        text: &'a str,
+        extract: impl Fn(&'a E, &'a str) -> Option<V>,
+    ) -> Option<V> {
+        let words = self.words.find_overlapping_iter(text);
+        let candidates = self
+            .mapper
+            .atom_to_re(words.map(|found| found.pattern().as_usize()));
+        candidates.into_iter().find_map(|index| {
+            let (rule, compiled) = self.rules.get(index)?;
+            let compile = || E::compile(serde_json::from_str(rule.get()).ok()?).ok();
+            extract(compiled.get_or_init(compile).as_ref()?, text)
+        })
+    }
+}
