@@ -1,12 +1,14 @@
 //! The device rules of one kind, in their order: the first that matches tells.
 //!
-//! All of them compiled take 61 MiB, and what a site sees needs a few of them. So a rule is compiled once a user agent has the
-//! words that its pattern asks for. The words of all rules are looked for in one pass, by the parts that ua-parser's
-//! own engine is made of.
+//! All of them compiled take 61 MiB, and what a site sees needs a few of them. So a rule is compiled once it is needed, in three
+//! steps. The words that patterns ask for are looked for in one pass, by the parts that ua-parser's own engine is made
+//! of. Of the rules that may match by their words, a small matcher that knows ASCII alone tells whether they do. Whoever
+//! matches is one of ua-parser's extractors.
 
 use std::sync::OnceLock;
 
 use aho_corasick::AhoCorasick;
+use regex::bytes::{Regex, RegexBuilder};
 use regex_filtered::mapper::{self, Mapper};
 use regex_filtered::model::Model;
 use regex_filtered::{BuildError, ParseError};
@@ -82,7 +84,33 @@ pub(super) struct Rules<E> {
     words: AhoCorasick,
     /// From the words that a text has to the rules that may match it, in their order.
     mapper: Mapper,
-    rules: Vec<(Box<RawValue>, OnceLock<Option<E>>)>,
+    rules: Vec<Rule<E>>,
+}
+
+struct Rule<E> {
+    text: Box<RawValue>,
+    matcher: OnceLock<Option<Regex>>,
+    extractor: OnceLock<Option<E>>,
+}
+
+impl<E: Extract> Rule<E> {
+    /// Whether it may match a text: in ASCII, whether it does.
+    fn may_match(&self, text: &str) -> bool {
+        let compile = || {
+            let rule = serde_json::from_str(self.text.get()).ok()?;
+            let (pattern, ignores_case) = E::pattern(&rule);
+            let mut builder = RegexBuilder::new(pattern);
+            let builder = builder.unicode(false).case_insensitive(ignores_case);
+            builder.build().ok()
+        };
+        let matcher = || self.matcher.get_or_init(compile).as_ref();
+        !text.is_ascii() || matcher().is_none_or(|matcher| matcher.is_match(text.as_bytes()))
+    }
+
+    fn extractor(&self) -> Option<&E> {
+        let compile = || E::compile(serde_json::from_str(self.text.get()).ok()?).ok();
+        self.extractor.get_or_init(compile).as_ref()
+    }
 }
 
 impl<E: Extract> Rules<E> {
@@ -103,7 +131,11 @@ impl<E: Extract> Rules<E> {
             .ascii_case_insensitive(true)
             .build(words)
             .map_err(|error| Error::from(BuildError::from(error)))?;
-        let rules = rules.into_iter().map(|text| (text, OnceLock::new()));
+        let rules = rules.into_iter().map(|text| Rule {
+            text,
+            matcher: OnceLock::new(),
+            extractor: OnceLock::new(),
+        });
         Ok(Rules {
             words,
             mapper,
@@ -121,10 +153,10 @@ impl<E: Extract> Rules<E> {
         let candidates = self
             .mapper
             .atom_to_re(words.map(|found| found.pattern().as_usize()));
-        candidates.into_iter().find_map(|index| {
-            let (rule, compiled) = self.rules.get(index)?;
-            let compile = || E::compile(serde_json::from_str(rule.get()).ok()?).ok();
-            extract(compiled.get_or_init(compile).as_ref()?, text)
-        })
+        candidates
+            .into_iter()
+            .filter_map(|index| self.rules.get(index))
+            .filter(|rule| rule.may_match(text))
+            .find_map(|rule| extract(rule.extractor()?, text))
     }
 }

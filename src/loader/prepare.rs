@@ -16,6 +16,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use quick_cache::unsync::Cache;
+use rustix::process::setpriority_process;
 use tokio::sync::mpsc as async_mpsc;
 
 use super::keys::{KNOWN_KEYS_MAX, Keys, Known};
@@ -91,6 +92,8 @@ impl Preparer {
         thread::Builder::new()
             .name("prepare".to_owned())
             .spawn(move || {
+                // Where the system refuses, it competes with the edge as an equal.
+                setpriority_process(None, postgres::NICE).ok();
                 let mut known = Cache::new(KNOWN_KEYS_MAX);
                 for (mut prepared, rows_max) in asked {
                     let outcome = self.prepare(&mut prepared, rows_max, &mut known);

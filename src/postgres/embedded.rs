@@ -382,6 +382,7 @@ impl Embedded {
         let log = self.place.dir.join("server.log");
         let mut command = self.place.command(Path::new("/bin/sh"));
         command.args(["-c", WITHOUT_INHERITED_FILES]);
+        command.arg("nice").arg("-n").arg(super::NICE.to_string());
         command.arg(self.installation.program("pg_ctl"));
         command.arg("start").arg("-D").arg(cluster);
         command

@@ -37,6 +37,9 @@ mod schema {
     refinery::embed_migrations!("src/postgres/migrations");
 }
 
+/// How far loading steps back, by the number of `nice`: where it and the edge want a core, the edge has it.
+pub(crate) const NICE: i32 = 10;
+
 /// What every connection rests on, whatever the server, the database or the role say otherwise: a chunk of the
 /// spool is deleted behind a commit, so a commit is durable; the locks of a batch are taken statement by
 /// statement; and whoever is cut off in a transaction does not hold its locks for hours.

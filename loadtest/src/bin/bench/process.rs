@@ -13,6 +13,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long it may take to start.
 const START_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// How long it may take to end once nobody asks for it any more.
+const END_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// The user of what need not be root: `nobody` on Debian.
 const NOBODY: u32 = 65_534;
 
@@ -61,6 +64,21 @@ impl Process {
             .await
             .context("a process does not end")??;
         Ok(())
+    }
+}
+
+impl Drop for Process {
+    /// Asks it to end before it is killed: nginx's workers outlive a master that could not tell them.
+    fn drop(&mut self) {
+        let mut kill = std::process::Command::new("kill");
+        if matches!(self.child.try_wait(), Ok(None))
+            && kill.arg("-TERM").arg(self.pid.to_string()).status().is_ok()
+        {
+            let until = Instant::now() + END_TIME_MAX;
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
     }
 }
 
