@@ -9,7 +9,7 @@ use crate::postgres::dimension::Dimensions;
 use crate::row::{Ad, Device, Dimension as _, Site};
 
 /// Dimension keys that are remembered as stored.
-pub(super) const KNOWN_KEYS_MAX: usize = 262_144;
+pub(super) const KNOWN_KEYS_MAX: usize = 65_536;
 
 /// Dimension rows that are in Postgres, or on their way there: the table and the key.
 pub(super) type Known = Cache<(Table, i64), ()>;
