@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use hyper::server::conn::http1;
 use hyper::server::conn::http2::Connection as Http2Connection;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
@@ -167,7 +168,9 @@ impl Thread {
                 self.open(stream, address, permit, &before);
             }
         }
-        Ok(())
+        // A program that is being started at this moment still has our sockets: closed alone, they would go on to take
+        // connections that nobody serves.
+        SockRef::from(&listener).shutdown(Shutdown::Read)
     }
 
     /// Follows the course until it is to stop; says how.
