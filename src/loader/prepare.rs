@@ -33,7 +33,7 @@ use crate::row::Row;
 use crate::spool::{Batch, Position, Reader};
 
 /// Payload of a batch, in bytes.
-const BATCH_BYTES_MAX: usize = 5 * 1024 * 1024;
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A batch on its way to Postgres.
 pub(super) struct Prepared {

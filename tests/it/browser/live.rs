@@ -69,5 +69,11 @@ async fn the_live_view_says_what_became_of_a_tag_and_runs_nothing_that_it_shows(
     browser
         .until("return document.getElementById('rate').textContent !== '–'")
         .await;
+    // A hit that is only counted is none by consent.
+    let share = "return document.getElementById('consent').textContent";
+    while browser.run(share).await != "0 %" {
+        assert!(started.elapsed() < PATIENCE);
+        collector.get("/p.gif?site=asks", &[]).await;
+    }
     browser.close().await;
 }
