@@ -125,8 +125,8 @@
     if (cfg.ask && choice() === 'none') return;
     const hit = Object.assign({
       site: cfg.site,
-      // http has no randomUUID.
-      id: crypto.getRandomValues(new Uint32Array(4)).join('-'),
+      // The collector keeps IDs of one time together; http has no randomUUID.
+      id: Date.now() + '-' + crypto.getRandomValues(new Uint32Array(2)),
       ch: hints,
     }, JSON.parse(JSON.stringify(fields || {}))); // the page may change it
     if (name) hit.e = name;

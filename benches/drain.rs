@@ -5,7 +5,8 @@
 //! took: in the thread that prepares batches, in the thread that commits them, in Postgres's process of
 //! that connection, and in the rest of Postgres.
 //!
-//! `DRAIN_HITS` and `DRAIN_ROUNDS` set the size. `DRAIN_SET='wal_compression=lz4;shared_buffers=256MB'`
+//! `DRAIN_HITS` and `DRAIN_ROUNDS` set the size. With `DRAIN_TABLE_HITS` all rounds, of new hits each, go into one database, until it
+//! was given so many: what a hit costs as the table grows. `DRAIN_SET='wal_compression=lz4;shared_buffers=256MB'`
 //! sets the server in every second round, so that a setting is compared within one run; `DRAIN_SQL` runs
 //! in the database of those rounds before they begin. `DRAIN_DIR` is where spool and database lie.
 
@@ -18,7 +19,9 @@
     reason = "a measurement fails by panicking and prints"
 )]
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -71,15 +74,21 @@ async fn run() {
     }
     .unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let instructions = spool(&dir.path().join("instruction"));
-    let spool = spool(&dir.path().join("spool"));
-    fill(&spool, hits).await;
+    let instructions = spool(&dir.path().join("instruction"), Duration::ZERO);
+    let tables = Arc::new(ArcSwap::from_pointee(tables()));
+    let table_hits = variable("DRAIN_TABLE_HITS", 0);
+    if table_hits > 0 {
+        grow(dir.path(), &instructions, &tables, hits, table_hits).await;
+        return;
+    }
+    // What is loaded stays for the next round.
+    let spool = spool(&dir.path().join("spool"), Duration::from_secs(86_400));
+    fill(&spool, 0..hits).await;
     let bytes = spool.used_bytes();
     println!(
         "{hits} hits, {:.0} bytes each in the spool",
         bytes as f64 / hits as f64
     );
-    let tables = Arc::new(ArcSwap::from_pointee(tables()));
     let mut embedded = Embedded::start(&dir.path().join("postgres")).await.unwrap();
     for round in 0..rounds {
         let other = |set: &Option<String>| set.clone().filter(|_| round % 2 == 1);
@@ -96,7 +105,11 @@ async fn run() {
         drop(client);
         let changed = [other(&set), other(&sql)].into_iter().flatten();
         println!("{}", changed.collect::<Vec<_>>().join("; "));
-        drain((&spool, &instructions), &tables, &embedded, database, hits).await;
+        let spools = (&spool, &instructions);
+        println!(
+            "{}",
+            drain(spools, &tables, &embedded, database, hits).await
+        );
         let client = avtryck::postgres::connect(&embedded.config())
             .await
             .unwrap();
@@ -104,6 +117,48 @@ async fn run() {
         client.batch_execute(&drop).await.unwrap();
         client.batch_execute("checkpoint").await.unwrap();
     }
+    spool.close();
+    embedded.stop().await.unwrap();
+}
+
+/// Loads `hits` new ones after the other into one database, until it was given `table_hits`.
+async fn grow(
+    dir: &Path,
+    instructions: &Spool,
+    tables: &Arc<ArcSwap<Tables>>,
+    hits: u64,
+    table_hits: u64,
+) {
+    let spool = spool(&dir.join("spool"), Duration::ZERO);
+    let embedded = Embedded::start(&dir.join("postgres")).await.unwrap();
+    let config = embedded.database("drain_table").await.unwrap();
+    let database = Arc::new(Database::Url(Box::new(config)));
+    let mut costs = Vec::new();
+    for first in (0..table_hits).step_by(hits as usize) {
+        fill(&spool, first..first + hits).await;
+        let spools = (&spool, instructions);
+        let drained = drain(spools, tables, &embedded, Arc::clone(&database), hits).await;
+        costs.push(drained.micros());
+        let client = database.connect().await.unwrap();
+        let size = "select sum(pg_total_relation_size(relid))::bigint from pg_partition_tree('avtryck.hit')";
+        let bytes: i64 = client.query_one(size, &[]).await.unwrap().get(0);
+        println!(
+            "{} million hits: {drained}; {:.1} GB of table and indexes",
+            (first + hits) / 1_000_000,
+            bytes as f64 / 1e9
+        );
+    }
+    let median = |costs: &[f64]| {
+        let mut sorted = costs.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    };
+    let quarter = costs.len().div_ceil(4);
+    let [begun, ended] = [&costs[..quarter], &costs[costs.len() - quarter..]].map(median);
+    println!(
+        "CPU µs a hit, medians: {begun:.2} in the first quarter of the rounds, {ended:.2} in the last: {:.2} times",
+        ended / begun
+    );
     spool.close();
     embedded.stop().await.unwrap();
 }
@@ -127,14 +182,13 @@ async fn settings(embedded: Embedded, dir: &Path, set: Option<&String>) -> Embed
     Embedded::start(&dir.join("postgres")).await.unwrap()
 }
 
-fn spool(dir: &Path) -> Spool {
+fn spool(dir: &Path, keep: Duration) -> Spool {
     let settings = Settings {
         dir: dir.to_owned(),
         ack: Ack::Memory,
         bytes_max: 64 << 30,
         chunk_bytes: 64 << 20,
-        // What is loaded stays for the next round.
-        keep: Duration::from_secs(86_400),
+        keep,
     };
     Spool::open(settings, Arc::new(RealDisk), Box::new(Quiet)).unwrap()
 }
@@ -186,14 +240,14 @@ fn agents() -> Vec<String> {
     agents.map(|agent| agent.unwrap().to_owned()).collect()
 }
 
-async fn fill(spool: &Spool, hits: u64) {
+async fn fill(spool: &Spool, numbers: Range<u64>) {
     let agents = agents();
     let appender = spool.appender();
     let deliver = tokio::task::spawn_local(appender.deliver());
-    let mut random = Random(1);
+    let mut random = Random(numbers.start);
     let begun = clock::now();
-    for first in (0..hits).step_by(APPENDED_MAX as usize) {
-        let encoders = (first..hits.min(first + APPENDED_MAX)).map(|number| {
+    for first in numbers.clone().step_by(APPENDED_MAX as usize) {
+        let encoders = (first..numbers.end.min(first + APPENDED_MAX)).map(|number| {
             let (seed, agents) = (random.next(), &agents);
             move |out: &mut Vec<u8>| {
                 let at = UnixMicros(begun.0 + number as i64 * 25);
@@ -259,8 +313,13 @@ fn hit<'a>(
         hit.publisher = "dn.se".into();
         hit.partner_uid = format!("{:016x}", random.below(100_000)).into();
     } else if hit.permit.allows(Permit::MEASURE) {
-        let [a, b] = [random.next(), random.next()];
-        hit.event_id = format!("{}-{}-{}-{}", a as u32, a >> 32, b as u32, b >> 32).into();
+        // As the tag makes one.
+        let [time, a, b] = [
+            received_at.0 as u64 / 1_000,
+            random.below(1 << 32),
+            random.below(1 << 32),
+        ];
+        hit.event_id = format!("{time}-{a},{b}").into();
     }
     if kind == Kind::Event {
         hit.event_name = "add_to_cart".into();
@@ -280,7 +339,7 @@ async fn drain(
     embedded: &Embedded,
     database: Arc<Database>,
     hits: u64,
-) {
+) -> Drained {
     let progress = Arc::new(Progress::default());
     let loader = Loader {
         spool: spool.clone(),
@@ -309,16 +368,46 @@ async fn drain(
     stop.send_replace(true);
     loading.await.unwrap();
     let micros = |of: fn(&Cpu) -> f64| (of(&cpu) - of(&before)) * 1e6 / hits as f64;
-    println!(
-        "{:.0} hits/s; CPU µs a hit: prepare {:.2}, commit {:.2}, postgres: connection {:.2}, rest {:.2}; \
-         resident at most {} MiB",
-        hits as f64 / seconds,
-        micros(|cpu| cpu.prepare),
-        micros(|cpu| cpu.main),
-        micros(|cpu| cpu.connection),
-        micros(|cpu| cpu.rest),
-        resident_bytes_max >> 20,
-    );
+    Drained {
+        hits_per_second: hits as f64 / seconds,
+        prepare: micros(|cpu| cpu.prepare),
+        commit: micros(|cpu| cpu.main),
+        connection: micros(|cpu| cpu.connection),
+        rest: micros(|cpu| cpu.rest),
+        resident_bytes_max,
+    }
+}
+
+/// What loading took: CPU µs a hit.
+struct Drained {
+    hits_per_second: f64,
+    prepare: f64,
+    commit: f64,
+    connection: f64,
+    rest: f64,
+    resident_bytes_max: u64,
+}
+
+impl Drained {
+    fn micros(&self) -> f64 {
+        self.prepare + self.commit + self.connection + self.rest
+    }
+}
+
+impl fmt::Display for Drained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:.0} hits/s; CPU µs a hit: prepare {:.2}, commit {:.2}, postgres: connection {:.2}, rest {:.2}; \
+             resident at most {} MiB",
+            self.hits_per_second,
+            self.prepare,
+            self.commit,
+            self.connection,
+            self.rest,
+            self.resident_bytes_max >> 20,
+        )
+    }
 }
 
 fn resident_bytes() -> u64 {
@@ -348,6 +437,8 @@ impl Cpu {
         }
         let pid = std::fs::read_to_string(postmaster).unwrap();
         let pid = pid.lines().next().unwrap();
+        // What ended since, such as a vacuum.
+        cpu.rest += ticks(Path::new(&format!("/proc/{pid}")), 13..15).unwrap_or(0.0);
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
         for child in children.unwrap().split_whitespace() {
             let dir = format!("/proc/{child}");
@@ -368,9 +459,19 @@ impl Cpu {
 /// Name and CPU seconds of a thread or process.
 fn cpu_of(dir: &Path) -> Option<(String, f64)> {
     let stat = std::fs::read_to_string(dir.join("stat")).ok()?;
-    let (start, rest) = stat.rsplit_once(") ")?;
-    let name = start.split_once('(')?.1.to_owned();
-    let ticks = rest.split(' ').skip(11).take(2).map(str::parse::<f64>);
+    let name = stat.rsplit_once(") ")?.0.split_once('(')?.1.to_owned();
+    Some((name, ticks(dir, 11..13)?))
+}
+
+/// The sum of some fields of a `stat` behind the name, in seconds.
+fn ticks(dir: &Path, fields: Range<usize>) -> Option<f64> {
+    let stat = std::fs::read_to_string(dir.join("stat")).ok()?;
+    let fields = stat
+        .rsplit_once(") ")?
+        .1
+        .split(' ')
+        .skip(fields.start)
+        .take(fields.len());
     // The kernel counts in hundredths of a second.
-    Some((name, ticks.flatten().sum::<f64>() / 100.0))
+    Some(fields.flat_map(str::parse::<f64>).sum::<f64>() / 100.0)
 }

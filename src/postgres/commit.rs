@@ -26,9 +26,9 @@ use tokio_postgres::{Client, Error, Transaction};
 
 use super::exposure::{self, Seen};
 use super::load::{self, Counts, Exposures, Load, Mark, Record, Rejected, Rows};
-use super::uuid::Uuid;
 use super::{copy, dimension, partition, partner_id, position, suppression};
 use crate::hit::Flags;
+use uuid::Uuid;
 
 /// The payloads of a batch, which the records' ranges are of.
 #[derive(Clone, Copy)]
@@ -152,8 +152,10 @@ async fn leave_out_repeated(
     if first.is_empty() {
         return Ok(());
     }
-    let (keys, seen_on): (Vec<Uuid>, Vec<i32>) =
-        first.into_iter().map(|(key, day)| (Uuid(key), day)).unzip();
+    let (keys, seen_on): (Vec<Uuid>, Vec<i32>) = first
+        .into_iter()
+        .map(|(key, day)| (Uuid::from_bytes(key), day))
+        .unzip();
     // In the order of the keys: two loaders with the same IDs wait for each other, no deadlock.
     let rows = transaction
         .query(
@@ -165,7 +167,7 @@ async fn leave_out_repeated(
         .await?;
     let mut unseen = HashSet::with_capacity(rows.len());
     for row in rows {
-        unseen.insert(row.try_get::<_, Uuid>(0)?.0);
+        unseen.insert(row.try_get::<_, Uuid>(0)?.into_bytes());
     }
     marks.retain_mut(|mark| {
         let is_new = mark.event_key.is_none_or(|key| unseen.remove(&key));
@@ -186,7 +188,7 @@ async fn forget_event_keys(
 ) -> Result<(), Error> {
     let keys: Vec<Uuid> = refused
         .iter()
-        .filter_map(|(mark, _)| mark.event_key.map(Uuid))
+        .filter_map(|(mark, _)| mark.event_key.map(Uuid::from_bytes))
         .collect();
     if !keys.is_empty() {
         transaction
@@ -344,7 +346,13 @@ async fn set_aside(
                  select now(), $1, chunk, byte_offset, reason, payload \
                  from unnest($2::bigint[], $3::bigint[], $4::text[], $5::bytea[]) \
                       as new (chunk, byte_offset, reason, payload)",
-                &[&Uuid(spool_id), &chunks, &offsets, &reasons, &payloads],
+                &[
+                    &Uuid::from_bytes(spool_id),
+                    &chunks,
+                    &offsets,
+                    &reasons,
+                    &payloads,
+                ],
             )
             .await?;
     }

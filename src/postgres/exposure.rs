@@ -24,10 +24,10 @@ use tokio_postgres::{Client, Error, Transaction};
 
 use super::position::Position;
 use super::timestamp::Timestamp;
-use super::uuid::Uuid;
 use crate::clock::UnixMicros;
 use crate::hit::{Flags, Hit, Kind};
 use crate::subject::Subject;
+use uuid::Uuid;
 
 /// A click so soon after its impression is no person's: nobody sees and decides faster.
 pub const FAST_CLICK: Duration = Duration::from_millis(100);
@@ -247,7 +247,10 @@ pub(super) async fn look_up(
     // Neighbours lie on the same pages of the index.
     keys.sort_unstable();
     keys.dedup();
-    let subjects: Vec<Uuid> = keys.iter().map(|(subject, _)| Uuid(*subject)).collect();
+    let subjects: Vec<Uuid> = keys
+        .iter()
+        .map(|(subject, _)| Uuid::from_bytes(*subject))
+        .collect();
     let creatives: Vec<i64> = keys.iter().map(|(_, creative)| *creative).collect();
     let rows = client
         .query_typed(
@@ -255,7 +258,7 @@ pub(super) async fn look_up(
             &[
                 (&subjects, Type::UUID_ARRAY),
                 (&creatives, Type::INT8_ARRAY),
-                (&Uuid(spool_id), Type::UUID),
+                (&Uuid::from_bytes(spool_id), Type::UUID),
             ],
         )
         .await?;
@@ -265,7 +268,7 @@ pub(super) async fn look_up(
         let creatives: Option<Vec<i64>> = row.try_get(1)?;
         let numbers: Option<Vec<i32>> = row.try_get(2)?;
         let last_at: Option<Vec<Timestamp>> = row.try_get(3)?;
-        let keys = subjects.into_iter().flatten().map(|subject| subject.0);
+        let keys = subjects.into_iter().flatten().map(Uuid::into_bytes);
         let keys = keys.zip(creatives.into_iter().flatten());
         let impressions = numbers.into_iter().flatten();
         let impressions = impressions.zip(last_at.into_iter().flatten());
@@ -290,7 +293,9 @@ pub(super) async fn keep(transaction: &Transaction<'_>, parts: &Parts) -> Result
     parts.sort_unstable_by_key(|(key, _)| **key);
     let keys = || parts.iter().map(|(key, _)| **key);
     let values = || parts.iter().map(|(_, part)| **part);
-    let subjects: Vec<Uuid> = keys().map(|(subject, _)| Uuid(subject)).collect();
+    let subjects: Vec<Uuid> = keys()
+        .map(|(subject, _)| Uuid::from_bytes(subject))
+        .collect();
     let creatives: Vec<i64> = keys().map(|(_, creative)| creative).collect();
     let first_at: Vec<Timestamp> = values().map(|part| Timestamp(part.first_at)).collect();
     let last_at: Vec<Timestamp> = values().map(|part| Timestamp(part.last_at)).collect();

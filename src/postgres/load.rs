@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use bytes::BytesMut;
 use tokio_postgres::{Client, Error};
+use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::copy;
@@ -25,6 +26,11 @@ use crate::row::Row;
 /// The first and the last time (excluded) that a row may have: 2000-01-01 and 2200-01-01. A clock
 /// that far off would make partitions without end.
 const RECEIVED_AT: Range<i64> = 946_684_800_000_000..7_258_118_400_000_000;
+
+/// Bits of an event key that are of its hash, where its time stands before them.
+const HASH_BITS: u32 = 80;
+/// Digits of a time in milliseconds, until the year 2286.
+const MILLIS_DIGITS: usize = 13;
 
 /// One batch. [`Load::clear`] empties it for the next and keeps its buffers.
 #[derive(Debug, Default)]
@@ -217,7 +223,9 @@ fn day(at: UnixMicros) -> i32 {
     i32::try_from(at.day()).unwrap_or(i32::MAX)
 }
 
-/// The key under which an event ID is known: the XXH3 128-bit hash of site, kind, partner and ID.
+/// The key under which an event ID is known: the XXH3 128-bit hash of site, kind, partner and ID, begun with the time that
+/// the ID begins with, if it does. So the keys of one moment lie beside each other in the index, where others each take a page
+/// of their own.
 #[must_use]
 pub fn event_key(site: &str, kind: Kind, partner: &str, event_id: &str) -> [u8; 16] {
     let mut hash = Xxh3::new();
@@ -226,7 +234,24 @@ pub fn event_key(site: &str, kind: Kind, partner: &str, event_id: &str) -> [u8; 
         hash.update(text.as_bytes());
     }
     hash.update(&[kind.number()]);
-    hash.digest128().to_be_bytes()
+    let hash = hash.digest128();
+    let key = match time_of(event_id) {
+        Some(millis) => u128::from(millis) << HASH_BITS | hash & ((1 << HASH_BITS) - 1),
+        None => hash,
+    };
+    key.to_be_bytes()
+}
+
+/// The milliseconds since 1970 that an event ID begins with: a UUID of version 7 (RFC 9562, section 5.7), or thirteen digits as
+/// `Date.now()` gives them.
+fn time_of(event_id: &str) -> Option<u64> {
+    if let Ok(uuid) = Uuid::try_parse(event_id) {
+        let [a, b, c, d, e, f, ..] = *uuid.as_bytes();
+        return (uuid.get_version_num() == 7).then(|| u64::from_be_bytes([0, 0, a, b, c, d, e, f]));
+    }
+    let digits = event_id.get(..MILLIS_DIGITS)?;
+    let are_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
+    are_digits.then(|| digits.parse().ok()).flatten()
 }
 
 /// Hits of one minute and kind, on one site, for one ad.

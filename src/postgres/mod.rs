@@ -18,7 +18,6 @@ pub mod position;
 pub mod subject;
 pub mod suppression;
 mod timestamp;
-mod uuid;
 
 use std::time::Duration;
 

@@ -3,9 +3,9 @@
 use tokio_postgres::{Error, Transaction};
 
 use super::load::Mark;
-use super::uuid::Uuid;
 use crate::clock::UnixMicros;
 use crate::hit::{Hit, Kind, Permit, VisitorId};
+use uuid::Uuid;
 
 /// What a link takes.
 const PERMIT: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::MATCH);
@@ -56,7 +56,10 @@ pub(super) async fn upsert(
     if links.is_empty() {
         return Ok(());
     }
-    let visitors: Vec<Uuid> = links.iter().map(|link| Uuid(link.visitor.0)).collect();
+    let visitors: Vec<Uuid> = links
+        .iter()
+        .map(|link| Uuid::from_bytes(link.visitor.0))
+        .collect();
     let partners: Vec<&str> = links.iter().map(|link| &*link.partner).collect();
     let uids: Vec<&str> = links.iter().map(|link| &*link.partner_uid).collect();
     let at: Vec<i64> = links.iter().map(|link| link.at.0).collect();

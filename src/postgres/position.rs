@@ -3,7 +3,7 @@
 
 use tokio_postgres::{Client, Error, Transaction};
 
-use super::uuid::Uuid;
+use uuid::Uuid;
 
 /// A place in a spool: chunk and byte offset.
 pub type Position = (u64, u64);
@@ -25,7 +25,7 @@ pub async fn read(client: &Client, spool_id: [u8; 16]) -> Result<Option<Progress
     let row = client
         .query_opt(
             "select chunk, byte_offset, records from avtryck.spool_position where spool_id = $1",
-            &[&Uuid(spool_id)],
+            &[&Uuid::from_bytes(spool_id)],
         )
         .await?;
     row.map(|row| {
@@ -48,7 +48,7 @@ pub(super) async fn advance(
     from: Option<Position>,
     to: Progress,
 ) -> Result<bool, Error> {
-    let spool_id = Uuid(spool_id);
+    let spool_id = Uuid::from_bytes(spool_id);
     let [chunk, offset, records] = [to.position.0, to.position.1, to.records].map(u64::cast_signed);
     let changed = match from {
         None => {

@@ -21,10 +21,10 @@ use tokio_postgres::{Client, Error, GenericClient, Row};
 
 pub use erase::{AskedBy, Removed, erase, finish, remove};
 
-use super::uuid::Uuid;
 use crate::clock::UnixMicros;
 use crate::hit::{self, Hit, VisitorId};
 use crate::subject::{Held, HeldAd, HeldHit, Subject};
+use uuid::Uuid;
 
 /// A table that holds IDs, or hashes of them.
 struct Table {
@@ -111,7 +111,7 @@ struct Wanted<'s> {
 impl<'s> Wanted<'s> {
     fn new(subject: &'s Subject<'_>) -> Wanted<'s> {
         Wanted {
-            key: Uuid(subject.key()),
+            key: Uuid::from_bytes(subject.key()),
             id: subject.id(),
             partner: subject.partner(),
             by: match subject {
@@ -136,7 +136,7 @@ impl<'s> Wanted<'s> {
 /// # Errors
 /// Where Postgres fails.
 pub async fn held(client: &Client, visitor: VisitorId, last_max: usize) -> Result<Held, Error> {
-    let visitor = Uuid(visitor.0);
+    let visitor = Uuid::from_bytes(visitor.0);
     let limit = i64::try_from(last_max).unwrap_or(i64::MAX);
     let sum = client
         .query_one(include_str!("subject/sum.sql"), &[&visitor])

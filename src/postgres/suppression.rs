@@ -10,10 +10,10 @@ use tokio_postgres::{Client, Error, Transaction};
 
 use super::commit::Payloads;
 use super::load::{Count, Counts, Load};
-use super::uuid::Uuid;
 use crate::hit::{self, Flags, Hit};
 use crate::row::{Ad, Dimension as _, Site};
 use crate::subject::Subject;
+use uuid::Uuid;
 
 /// The advisory lock: "suppress" in ASCII.
 const LOCK: i64 = 0x7375_7070_7265_7373;
@@ -46,7 +46,10 @@ pub async fn add(client: &mut Client, entries: &[(Subject<'_>, Reason)]) -> Resu
     if entries.is_empty() {
         return Ok(());
     }
-    let keys: Vec<Uuid> = entries.iter().map(|(id, _)| Uuid(id.key())).collect();
+    let keys: Vec<Uuid> = entries
+        .iter()
+        .map(|(id, _)| Uuid::from_bytes(id.key()))
+        .collect();
     let kinds: Vec<&str> = entries.iter().map(|(id, _)| id.id_kind()).collect();
     let reasons: Vec<&str> = entries.iter().map(|(_, reason)| reason.name()).collect();
     let transaction = client.transaction().await?;
@@ -133,7 +136,7 @@ async fn among(
     if keys.is_empty() {
         return Ok(HashSet::new());
     }
-    let keys: Vec<Uuid> = keys.into_iter().map(Uuid).collect();
+    let keys: Vec<Uuid> = keys.into_iter().map(Uuid::from_bytes).collect();
     let rows = transaction
         .query(
             "select key from avtryck.suppression where key = any($1)",
@@ -141,7 +144,7 @@ async fn among(
         )
         .await?;
     rows.iter()
-        .map(|row| Ok(row.try_get::<_, Uuid>(0)?.0))
+        .map(|row| Ok(row.try_get::<_, Uuid>(0)?.into_bytes()))
         .collect()
 }
 

@@ -324,6 +324,39 @@ async fn a_second_loader_finds_the_position_moved_and_stores_nothing() {
     assert_eq!(position, Some(progress(160)));
 }
 
+#[test]
+fn keys_of_event_ids_that_begin_with_a_time_are_in_its_order() {
+    let key = |id: &str| event_key("telenor.se", Kind::Event, "", id);
+    for (early, late, millis) in [
+        (
+            "019ac0de-0000-7fff-bfff-ffffffffffff",
+            "019ac0de-0001-7000-8000-000000000000",
+            0x019a_c0de_0000_u64,
+        ),
+        (
+            "1764119000000-4294967295,1",
+            "1764119000001-1,1",
+            1_764_119_000_000,
+        ),
+    ] {
+        assert!(key(early) < key(late));
+        assert_eq!(
+            key(early).first_chunk::<6>().unwrap(),
+            &millis.to_be_bytes()[2..]
+        );
+        // The rest is of the whole ID, and of what it is the ID of.
+        let other = format!("{}0", early.strip_suffix(['1', 'f']).unwrap());
+        assert_ne!(key(early), key(&other));
+        assert_ne!(key(early), event_key("other.se", Kind::Event, "", early));
+    }
+    // Neither says a time.
+    assert_ne!(
+        key("019ac0de-0000-4fff-bfff-ffffffffffff")[..6],
+        [0x01, 0x9a, 0xc0, 0xde, 0, 0]
+    );
+    assert_ne!(key("+764119000000-1")[..2], [0, 0]);
+}
+
 #[tokio::test]
 async fn a_repeated_event_id_is_stored_once() {
     let mut database = Database::migrated().await;

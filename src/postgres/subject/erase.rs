@@ -18,8 +18,8 @@ use crate::hit::VisitorId;
 use crate::postgres::exposure;
 use crate::postgres::position::{self, Position, Progress};
 use crate::postgres::suppression::{self, Reason};
-use crate::postgres::uuid::Uuid;
 use crate::subject::Subject;
+use uuid::Uuid;
 
 /// How many rows one delete takes at most: short transactions, little WAL at once.
 const DELETE_ROWS_MAX: u64 = 10_000;
@@ -193,7 +193,7 @@ async fn note(
             "insert into avtryck.erasure (erased_at, key, id_kind, asked_by, removed) \
              values (now(), $1, $2, $3, $4)",
             &[
-                &Uuid(subject.key()),
+                &Uuid::from_bytes(subject.key()),
                 &subject.id_kind(),
                 &asked_by.name(),
                 &json!(removed.0),
