@@ -26,9 +26,10 @@ deb-test: deb ## install that package here, try it and purge it (as root)
 fetch: ## get the geodata, the device rules and the data of the tests
 	@script/fetch geodata rules test
 
-lint: ## formatting, lints, what the dependencies are held to
+lint: ## formatting, lints, what the dependencies are held to, that the broken builds still can be made
 	@cargo fmt --all --check
 	@cargo fmt --manifest-path fuzz/Cargo.toml --check
+	@for broken in script/broken.d/*.patch; do git apply --check $$broken || exit 1; done
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@script/deny
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use avtryck::request::{ForwardedHeader, client_ip, forwarded_https};
+use avtryck::request::{ForwardedHeader, Headers, client_ip, forwarded_https};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
@@ -22,7 +22,7 @@ pub fn address(bytes: &[u8]) {
     ] {
         let client = |peer: &str, map: &HeaderMap| {
             let peer = peer.parse().expect("an address");
-            client_ip(peer, map, header, &trusted)
+            client_ip(peer, &Headers::read(map), header, &trusted)
         };
         let written = values(name, bytes);
         for peer in [SEEN, "::ffff:203.0.113.9"] {
@@ -57,7 +57,7 @@ fn https(bytes: &[u8], trusted: &[IpNet]) {
         let mut written = bytes.to_vec();
         written.extend_from_slice(format!("\nx, {proto}").as_bytes());
         let map = values("x-forwarded-proto", &written);
-        let says = |peer: [u8; 4]| forwarded_https(peer.into(), &map, trusted);
+        let says = |peer: [u8; 4]| forwarded_https(peer.into(), &Headers::read(&map), trusted);
         assert_eq!(says([10, 0, 0, 1]), secure);
         assert!(!says([203, 0, 113, 9]));
     }

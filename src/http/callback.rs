@@ -12,7 +12,7 @@ use std::io::Read as _;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header;
+use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
 
 use super::collect::{Request, Visit};
@@ -35,7 +35,7 @@ pub(crate) async fn answer(
 ) -> Result<Reply, Refusal> {
     let partner = request.partner(key)?;
     let query = parts.uri.query().unwrap_or_default();
-    let signature = proof(request, partner, query)?;
+    let signature = proof(&parts.headers, partner, query)?;
     let body = event::read(body, BODY_BYTES_MAX).await?;
     if let Some((timestamp, signature)) = signature {
         let signed = Signed {
@@ -49,7 +49,7 @@ pub(crate) async fn answer(
         };
         verify(request, partner, &signed, signature)?;
     }
-    let body = unpacked(request, body)?;
+    let body = unpacked(&parts.headers, body)?;
     match format(request, &body)? {
         Format::Form(form) => {
             let text = [query, form].join("&");
@@ -121,14 +121,14 @@ fn admit<'r>(
 /// What proves the sender: a timestamp and signature that the body is yet to be held against, or `None` for a token
 /// that is right.
 fn proof<'r>(
-    request: &Request<'r>,
+    headers: &'r HeaderMap,
     partner: &Partner,
     query: &'r str,
 ) -> Result<Option<(&'r str, &'r str)>, Refusal> {
     if partner.secret.is_empty() && partner.token.is_empty() {
         return Err(Refusal(Reason::CallbackClosed));
     }
-    let text = |name: &str| request.map.get(name).and_then(|value| value.to_str().ok());
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(signature) = text("avtryck-signature") {
         let timestamp = text("avtryck-timestamp").unwrap_or_default();
         return Ok(Some((timestamp, signature)));
@@ -169,8 +169,8 @@ fn verify(
 }
 
 /// The body without gzip. What it unpacks to has the limit of a body.
-fn unpacked(request: &Request<'_>, body: Bytes) -> Result<Bytes, Refusal> {
-    let Some(encoding) = request.map.get(header::CONTENT_ENCODING) else {
+fn unpacked(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Refusal> {
+    let Some(encoding) = headers.get(header::CONTENT_ENCODING) else {
         return Ok(body);
     };
     match encoding.as_bytes() {

@@ -3,15 +3,13 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use hyper::header::HeaderMap;
-
 use super::mint::Mint;
 use super::{Edge, Peer, Refusal, Worker};
 use crate::clock::{self, UnixMicros};
 use crate::config::{Partner, Site};
 use crate::consent::{self, Rules};
 use crate::hit::{Flags, Hit, Kind, Permit, VisitorId};
-use crate::metrics::Reason;
+use crate::metrics::{Endpoint, Reason};
 use crate::request::{self, Headers, Signals};
 use crate::visitor::{Placement, lies_within, set_cookie};
 
@@ -20,7 +18,6 @@ pub(crate) struct Request<'r> {
     pub(crate) edge: &'r Edge,
     pub(crate) mint: &'r Mint,
     pub(crate) headers: &'r Headers<'r>,
-    pub(crate) map: &'r HeaderMap,
     pub(crate) peer: Peer,
     /// The client's address, behind trusted proxies. It is in the spool whatever `privacy.client_ip` says,
     /// if the permit has `measure`, and gone with its chunk; what Postgres gets of it the loader decides.
@@ -43,6 +40,35 @@ pub(crate) struct Visit {
 }
 
 impl<'r> Request<'r> {
+    /// Of a request for `endpoint`.
+    pub(crate) fn new(
+        worker: &'r Worker,
+        edge: &'r Edge,
+        headers: &'r Headers<'r>,
+        peer: Peer,
+        endpoint: Endpoint,
+    ) -> Request<'r> {
+        let http = &edge.config.http;
+        Request {
+            edge,
+            mint: &worker.mint,
+            headers,
+            peer,
+            client: request::client_ip(
+                peer.ip,
+                headers,
+                http.forwarded_header,
+                &http.trusted_proxies,
+            ),
+            now: clock::now(),
+            is_about_ad: matches!(
+                endpoint,
+                Endpoint::Impression | Endpoint::Click | Endpoint::Callback
+            ),
+            is_from_server: endpoint == Endpoint::Callback,
+        }
+    }
+
     /// The site that the hit names or, where it names none, the one that has the request's host.
     pub(crate) fn site(&self, named: &str) -> Result<&'r Site, Refusal> {
         let sites = &self.edge.config.sites;
@@ -201,7 +227,7 @@ impl<'r> Request<'r> {
         self.peer.tls
             || request::forwarded_https(
                 self.peer.ip,
-                self.map,
+                self.headers,
                 &self.edge.config.http.trusted_proxies,
             )
     }

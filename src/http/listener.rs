@@ -4,39 +4,26 @@
 //! `limits`.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
-use hyper::Request as HttpRequest;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::server::conn::http2::Connection as Http2Connection;
-use hyper::service::{HttpService, service_fn};
-use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
+use super::connection::{Connection, Draining};
 use super::current::Current;
 use super::entrance::{Before, Entrance};
-use super::limits::{
-    CONNECTION_REQUESTS_MAX, CONNECTION_TIME_MAX, Entered, HANDSHAKE_TIME_MAX, HEADER_BYTES_MAX,
-    HEADER_TIME_MAX, LAST_REQUEST_TIME_MAX, Limits, PREFACE_TIME_MAX, TooMany,
-};
+use super::limits::{Entered, Limits, TooMany};
 use super::mint::Mint;
-use super::reply::{Reply, ReplyBody};
-use super::socket::Socket;
-use super::stream::{Inflow, Stream};
 use super::timer::Wheel;
-use super::{Edge, Peer, Spools, Worker, http2, proxy, router, tls};
-use crate::metrics::Reason;
+use super::{Edge, Peer, Spools, Worker, plain};
 use crate::spool::Spool;
 
 /// Pause after an error of accept, such as too many open files.
@@ -78,11 +65,10 @@ pub fn run(
     limits: Arc<Limits>,
     drain: Drain,
 ) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = Builder::new_current_thread()
         .enable_all()
-        .build()?;
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(async {
         let [appender, instructions] = [&spools.hits, &spools.instructions].map(Spool::appender);
         let delivering =
             [&appender, &instructions].map(|appender| tokio::task::spawn_local(appender.deliver()));
@@ -93,6 +79,7 @@ pub fn run(
                 appender,
                 instructions,
                 mint: Mint::default(),
+                replies: plain::Replies::default(),
             }),
             wheel: Wheel::new(),
             limits,
@@ -113,9 +100,10 @@ pub fn run(
     })
 }
 
-struct Thread {
-    worker: Rc<Worker>,
-    wheel: Wheel,
+/// One edge thread's own, beside its [`Worker`].
+pub(super) struct Thread {
+    pub(super) worker: Rc<Worker>,
+    pub(super) wheel: Wheel,
     limits: Arc<Limits>,
     draining: RefCell<Rc<Draining>>,
     /// What those hear that connected before the course last changed.
@@ -244,7 +232,7 @@ impl Thread {
     }
 
     /// Counts a connection for its address, unless that is a proxy's. An error where it has as many as it may.
-    fn enter(&self, ip: IpAddr) -> Result<Option<Entered>, TooMany> {
+    pub(super) fn enter(&self, ip: IpAddr) -> Result<Option<Entered>, TooMany> {
         let edge = self.worker.edge.get();
         let per_address_max = edge.config.http.connections_per_address_max;
         if self.is_proxy(ip) || per_address_max == 0 {
@@ -305,261 +293,5 @@ async fn next(drain: &mut Drain) -> Course {
     match drain.changed().await {
         Ok(()) => *drain.borrow_and_update(),
         Err(_) => Course::Stopping,
-    }
-}
-
-/// What connections hear of the stop.
-#[derive(Default)]
-struct Draining {
-    /// Each reply is the last one of its connection.
-    replies_close: Cell<bool>,
-    idle_ones_close: Cell<bool>,
-    told: Notify,
-}
-
-impl Draining {
-    fn close_idle_ones(&self) {
-        self.idle_ones_close.set(true);
-        self.told.notify_waiters();
-    }
-
-    /// When connections without a request are closed.
-    async fn idle_ones_close(&self) {
-        while !self.idle_ones_close.get() {
-            self.told.notified().await;
-        }
-    }
-}
-
-struct Connection {
-    thread: Rc<Thread>,
-    before: Rc<Before>,
-    draining: Rc<Draining>,
-    peer: Peer,
-    entered: Option<Entered>,
-}
-
-/// Which protocol a connection speaks.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Protocol {
-    Http1,
-    Http2,
-}
-
-/// hyper keeps room for one in each connection, idle ones too. In a box it takes its kilobytes only while there is a request.
-type Answer = Pin<Box<dyn Future<Output = Result<Reply, Infallible>>>>;
-
-/// What the requests of a connection tell it.
-#[derive(Default)]
-struct Requests {
-    count: Cell<u32>,
-    /// Notified where no further one is to be taken.
-    worn: Notify,
-}
-
-impl Connection {
-    async fn serve(mut self, mut stream: TcpStream) {
-        if self.before.proxy_protocol && !self.is_announced(&mut stream).await {
-            return;
-        }
-        let Some((mut stream, protocol)) = self.begin(stream).await else {
-            return;
-        };
-        let inflow = stream.inflow();
-        match protocol {
-            // Until there is a header, hyper's buffers would be what a silent connection costs.
-            Protocol::Http1 => {
-                let head = stream.read_head(HEADER_BYTES_MAX);
-                if !self.within(HEADER_TIME_MAX, head).await.unwrap_or(false) {
-                    return;
-                }
-            }
-            Protocol::Http2 => inflow.allow(http2::REQUEST_BYTES_MAX),
-        }
-        let requests = Rc::new(Requests::default());
-        let service = service_fn(self.answer(protocol, &requests, inflow));
-        let io = TokioIo::new(stream);
-        match protocol {
-            Protocol::Http1 => {
-                let connection = http1::Builder::new()
-                    .timer(self.thread.wheel.clone())
-                    .header_read_timeout(HEADER_TIME_MAX)
-                    .max_buf_size(HEADER_BYTES_MAX)
-                    // A GIF is copied behind its header more cheaply than the kernel takes two pieces.
-                    .writev(false)
-                    .serve_connection(io, service);
-                self.run(Box::pin(connection), self.ends(&requests)).await;
-            }
-            Protocol::Http2 => {
-                let connection =
-                    http2::builder(self.thread.wheel.clone()).serve_connection(io, service);
-                let ends = async {
-                    tokio::select! {
-                        () = self.ends(&requests) => {}
-                        () = self.rests(&requests) => {}
-                    }
-                };
-                self.run(Box::pin(connection), ends).await;
-            }
-        }
-    }
-
-    /// Hears from a proxy for whom it connects: from then on the connection is that client's.
-    async fn is_announced(&mut self, stream: &mut TcpStream) -> bool {
-        let header = Box::pin(proxy::announced(stream));
-        let Ok(client) = self.within(PREFACE_TIME_MAX, header).await else {
-            self.thread.worker.metrics.proxy_errors.inc();
-            return false;
-        };
-        let Some(client) = client else {
-            return true;
-        };
-        self.peer.ip = client;
-        let entered = self.thread.enter(client);
-        entered.map(|entered| self.entered = entered).is_ok()
-    }
-
-    /// Finds out which protocol is spoken, behind the handshake of TLS where there is one.
-    async fn begin(&self, stream: TcpStream) -> Option<(Stream, Protocol)> {
-        let socket = Socket::new(stream, self.thread.wheel.clone());
-        let Some(acceptor) = &self.before.tls else {
-            let mut stream = Stream::plain(socket);
-            let may_be_http2 = self.thread.worker.edge.get().config.http.h2c;
-            let protocol = if may_be_http2 && self.has_preface(&mut stream).await? {
-                Protocol::Http2
-            } else {
-                Protocol::Http1
-            };
-            return Some((stream, protocol));
-        };
-        let metrics = &self.thread.worker.metrics;
-        // In a box it takes its kilobytes only while it lasts.
-        let handshake = Box::pin(self.within(HANDSHAKE_TIME_MAX, acceptor.accept(socket)));
-        let stream = tls::counted(handshake, metrics).await?;
-        let is_http2 = tls::is_http2(&stream);
-        let mut stream = Stream::encrypted(stream);
-        if !is_http2 {
-            return Some((stream, Protocol::Http1));
-        }
-        let speaks = self.has_preface(&mut stream).await?;
-        speaks.then_some((stream, Protocol::Http2))
-    }
-
-    /// Whether HTTP/2 begins; `None` where nothing does in time.
-    async fn has_preface(&self, stream: &mut Stream) -> Option<bool> {
-        let begins = stream.starts_with(http2::PREFACE);
-        self.within(PREFACE_TIME_MAX, begins).await.ok()
-    }
-
-    /// What a client does before there is a request: it has `time`, and not until the stop.
-    async fn within<T>(
-        &self,
-        time: Duration,
-        work: impl Future<Output = io::Result<T>>,
-    ) -> io::Result<T> {
-        tokio::select! {
-            biased;
-            done = work => done,
-            () = self.draining.idle_ones_close() => Err(io::ErrorKind::Interrupted.into()),
-            () = self.thread.wheel.sleep(time) => Err(io::ErrorKind::TimedOut.into()),
-        }
-    }
-
-    /// Answers a request of this connection.
-    fn answer(
-        &self,
-        protocol: Protocol,
-        requests: &Rc<Requests>,
-        inflow: Rc<Inflow>,
-    ) -> impl Fn(HttpRequest<Incoming>) -> Answer + use<> {
-        let (thread, peer) = (Rc::clone(&self.thread), self.peer);
-        let (requests, draining) = (Rc::clone(requests), Rc::clone(&self.draining));
-        move |request| {
-            requests.count.set(requests.count.get() + 1);
-            let lines_are_unsound = match protocol {
-                Protocol::Http1 => inflow.has_bare_line_feed(),
-                Protocol::Http2 => {
-                    inflow.allow(http2::REQUEST_BYTES_MAX);
-                    false
-                }
-            };
-            let is_last = requests.count.get() == CONNECTION_REQUESTS_MAX
-                || draining.replies_close.get()
-                || lines_are_unsound;
-            if is_last {
-                requests.worn.notify_one();
-            }
-            Box::pin(router::route(
-                Rc::clone(&thread.worker),
-                peer,
-                request,
-                is_last,
-            ))
-        }
-    }
-
-    /// Runs a connection to its end, which a limit may bring. In a box it is not moved from future to
-    /// future, each of which would keep room for it.
-    async fn run(&self, mut connection: Pin<Box<impl Graceful>>, ends: impl Future<Output = ()>) {
-        let result = tokio::select! {
-            biased;
-            result = connection.as_mut() => result,
-            () = ends => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    biased;
-                    result = connection.as_mut() => result,
-                    () = self.thread.wheel.sleep(LAST_REQUEST_TIME_MAX) => return,
-                }
-            }
-        };
-        // Another error is the client's as well: it broke off, or was ended by a limit.
-        if result.is_err_and(|error| error.is_parse()) {
-            self.thread.worker.metrics.refusal(Reason::Malformed);
-        }
-    }
-
-    /// When the connection is to take no further request.
-    async fn ends(&self, requests: &Requests) {
-        tokio::select! {
-            biased;
-            () = self.draining.idle_ones_close() => {}
-            () = requests.worn.notified() => {}
-            () = self.thread.wheel.sleep(CONNECTION_TIME_MAX) => {}
-        }
-    }
-
-    /// When a connection of HTTP/2 has been without a request for long.
-    async fn rests(&self, requests: &Requests) {
-        let mut before = None;
-        while before != Some(requests.count.get()) {
-            before = Some(requests.count.get());
-            self.thread.wheel.sleep(http2::IDLE_TIME).await;
-        }
-    }
-}
-
-/// A connection of either protocol.
-trait Graceful: Future<Output = hyper::Result<()>> {
-    /// Takes no further request.
-    fn graceful_shutdown(self: Pin<&mut Self>);
-}
-
-impl<S> Graceful for http1::Connection<TokioIo<Stream>, S>
-where
-    S: HttpService<Incoming, ResBody = ReplyBody, Error = Infallible>,
-{
-    fn graceful_shutdown(self: Pin<&mut Self>) {
-        http1::Connection::graceful_shutdown(self);
-    }
-}
-
-impl<S> Graceful for Http2Connection<TokioIo<Stream>, S, http2::Local>
-where
-    S: HttpService<Incoming, ResBody = ReplyBody, Error = Infallible>,
-    S::Future: 'static,
-{
-    fn graceful_shutdown(self: Pin<&mut Self>) {
-        Http2Connection::graceful_shutdown(self);
     }
 }

@@ -1,7 +1,7 @@
 //! The public side: accepts connections, limits them, routes requests and answers.
 //!
-//! `listener` accepts at the `entrance`s of each edge thread, plain or in `tls`, and ends what goes beyond `limits`; `router` names the
-//! endpoints; each endpoint has a file of its own. Nothing here knows Postgres: a hit is answered
+//! `listener` accepts at the `entrance`s of each edge thread, plain or in `tls`; a `connection` ends what goes beyond `limits`. Hits by
+//! the pixel are answered by `plain`, whatever else comes by hyper; `router` names the endpoints, and each endpoint has a file of its own. Nothing here knows Postgres: a hit is answered
 //! once the spool holds it.
 
 pub mod admin;
@@ -10,6 +10,7 @@ pub mod board;
 mod callback;
 mod click;
 mod collect;
+mod connection;
 mod consent;
 mod cors;
 mod current;
@@ -25,6 +26,7 @@ mod listener;
 mod live;
 mod mint;
 mod pixel;
+mod plain;
 mod privacy;
 mod proxy;
 mod refusal;
@@ -169,6 +171,7 @@ pub(crate) struct Worker {
     /// The way into the spool of instructions.
     pub(crate) instructions: Appender,
     pub(crate) mint: Mint,
+    pub(crate) replies: plain::Replies,
 }
 
 /// Where the edge keeps what it takes.

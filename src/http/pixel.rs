@@ -17,6 +17,17 @@ pub(crate) async fn answer(
     if !record {
         return Ok(reply::hit(Shape::Gif));
     }
+    let cookie = take(worker, request, query, kind).await?;
+    Ok(reply::hit(Shape::Gif).with_cookie(cookie))
+}
+
+/// Records the hit; the cookie to set, where there is one.
+pub(super) async fn take(
+    worker: &Worker,
+    request: &Request<'_>,
+    query: &str,
+    kind: Kind,
+) -> Result<Option<String>, Refusal> {
     let mut hit = Hit::new(request.now, kind, "");
     let mut signals = request
         .headers
@@ -26,5 +37,5 @@ pub(crate) async fn answer(
     request::query(query, &mut hit, &mut signals);
     request.admit(&mut hit, &signals, &mut visit)?;
     worker.record(std::slice::from_ref(&hit)).await?;
-    Ok(reply::hit(Shape::Gif).with_cookie(visit.cookie))
+    Ok(visit.cookie)
 }

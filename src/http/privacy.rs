@@ -25,7 +25,7 @@ mod time;
 use askama::Template as _;
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
@@ -97,6 +97,7 @@ enum Done {
 /// One request for the page or of a form.
 struct Asked<'r> {
     request: &'r Request<'r>,
+    map: &'r HeaderMap,
     site: Result<&'r Site, Refusal>,
     language: Language,
     done: Option<Done>,
@@ -118,7 +119,11 @@ pub(crate) async fn answer(
     parts: &Parts,
     body: Incoming,
 ) -> Reply {
-    let asked = Asked::read(request, parts.uri.query().unwrap_or_default());
+    let asked = Asked::read(
+        request,
+        &parts.headers,
+        parts.uri.query().unwrap_or_default(),
+    );
     let reply = match Form::of(&request.edge.config, parts.uri.path()) {
         None => asked.view(&parts.method).await,
         Some(form) => asked.submit(worker, form, body).await,
@@ -153,7 +158,7 @@ fn dress(reply: &mut Reply, language: Language) {
 }
 
 impl<'r> Asked<'r> {
-    fn read(request: &'r Request<'r>, query: &'r str) -> Asked<'r> {
+    fn read(request: &'r Request<'r>, map: &'r HeaderMap, query: &'r str) -> Asked<'r> {
         let parameter = |wanted: &str| {
             query
                 .split('&')
@@ -162,7 +167,7 @@ impl<'r> Asked<'r> {
                 .map(|(_, value)| value)
         };
         let accepted = || {
-            let header = request.map.get(header::ACCEPT_LANGUAGE);
+            let header = map.get(header::ACCEPT_LANGUAGE);
             Language::accepted(header.and_then(|value| value.to_str().ok()).unwrap_or(""))
         };
         let edge = request.edge;
@@ -174,6 +179,7 @@ impl<'r> Asked<'r> {
         known.truncate(VISITORS_SHOWN);
         Asked {
             request,
+            map,
             site: request.site_of(query),
             language: parameter("lang")
                 .and_then(Language::named)
@@ -233,7 +239,7 @@ impl<'r> Asked<'r> {
     /// Refuses to be shown in a frame, or to be fetched by anything but a navigation. Browsers that do not
     /// tell are held off by the reply's own policy.
     fn check_navigation(&self) -> Result<(), Refusal> {
-        let destination = self.request.map.get("sec-fetch-dest");
+        let destination = self.map.get("sec-fetch-dest");
         if destination.is_none_or(|destination| destination == "document") {
             Ok(())
         } else {

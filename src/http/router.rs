@@ -19,10 +19,10 @@ use crate::clock;
 use crate::config::{Config, Site};
 use crate::hit::Kind;
 use crate::metrics::{Endpoint, Reason};
-use crate::request::{self, Headers, URI_BYTES_MAX};
+use crate::request::{Headers, URI_BYTES_MAX};
 
 /// The endpoint of a path.
-fn endpoint(config: &Config, demo: bool, path: &str) -> Endpoint {
+pub(super) fn endpoint(config: &Config, demo: bool, path: &str) -> Endpoint {
     let paths = &config.path;
     for (known, endpoint) in [
         (&paths.pixel, Endpoint::Pixel),
@@ -154,25 +154,7 @@ pub(crate) async fn route(
         .host
         .or(parts.uri.authority().map(|authority| authority.as_str()));
     let endpoint = endpoint(&edge.config, edge.demo_psql.is_some(), parts.uri.path());
-    let request = Request {
-        edge,
-        mint: &worker.mint,
-        headers: &headers,
-        map: &parts.headers,
-        peer,
-        client: request::client_ip(
-            peer.ip,
-            &parts.headers,
-            edge.config.http.forwarded_header,
-            &edge.config.http.trusted_proxies,
-        ),
-        now: clock::now(),
-        is_about_ad: matches!(
-            endpoint,
-            Endpoint::Impression | Endpoint::Click | Endpoint::Callback
-        ),
-        is_from_server: endpoint == Endpoint::Callback,
-    };
+    let request = Request::new(worker, edge, &headers, peer, endpoint);
     let http = &edge.config.http;
     let query = parts.uri.query().unwrap_or_default();
     let sites = readers(&request, endpoint, query);
@@ -194,30 +176,8 @@ pub(crate) async fn route(
         }
         Ok(()) => ask(worker, &request, endpoint, &parts, body).await,
     };
-    let mut reply = answer.unwrap_or_else(|refusal| {
-        edge.metrics.refusal(refusal.0);
-        // A partner's token may stand in its query.
-        let shown = if endpoint == Endpoint::Callback {
-            ""
-        } else {
-            query
-        };
-        let target = (endpoint, parts.uri.path(), shown);
-        edge.live.refused(&request, target, ("", ""), refusal);
-        let mut reply = reply::refused(refusal, shape(endpoint));
-        if refusal.0 == Reason::Method {
-            reply
-                .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static(methods(endpoint)));
-        }
-        reply
-    });
-    cors::allow(sites, &headers, &mut reply);
-    if let Some(hsts) = edge.hsts.as_ref().filter(|_| peer.tls) {
-        reply
-            .headers_mut()
-            .insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
-    }
+    let target = (endpoint, parts.uri.path(), query);
+    let mut reply = complete(&request, sites, target, answer);
     // A request whose length is coded in chunks is where proxies and servers disagree, and a refused one
     // with a body is where an attacker tries: nothing may follow them on the same connection.
     let is_refused_body = headers.has_length && reply.status().is_client_error();
@@ -232,6 +192,46 @@ pub(crate) async fn route(
     Ok(reply)
 }
 
+/// The reply to an answer or a refusal, with what browsers and `sites` are told beside.
+pub(super) fn complete(
+    request: &Request<'_>,
+    sites: &[Site],
+    (endpoint, path, query): (Endpoint, &str, &str),
+    answer: Result<Reply, Refusal>,
+) -> Reply {
+    let edge = request.edge;
+    let mut reply = answer.unwrap_or_else(|refusal| {
+        edge.metrics.refusal(refusal.0);
+        // A partner's token may stand in its query.
+        let shown = if endpoint == Endpoint::Callback {
+            ""
+        } else {
+            query
+        };
+        edge.live
+            .refused(request, (endpoint, path, shown), ("", ""), refusal);
+        let mut reply = reply::refused(refusal, shape(endpoint));
+        if refusal.0 == Reason::Method {
+            reply
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static(methods(endpoint)));
+        }
+        reply
+    });
+    cors::allow(sites, request.headers, &mut reply);
+    if let Some(hsts) = edge.hsts.as_ref().filter(|_| request.peer.tls) {
+        reply
+            .headers_mut()
+            .insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
+    reply
+}
+
+/// Whether exactly one host is named, and soundly.
+pub(super) fn has_sound_host(headers: &Headers<'_>) -> bool {
+    headers.hosts == 1 && headers.host.is_some_and(is_host)
+}
+
 /// What holds for every request, whatever it asks for.
 fn check(parts: &Parts, headers: &Headers<'_>, endpoint: Endpoint) -> Result<(), Refusal> {
     let target = parts
@@ -242,7 +242,7 @@ fn check(parts: &Parts, headers: &Headers<'_>, endpoint: Endpoint) -> Result<(),
         return Err(Refusal(Reason::UriTooLong));
     }
     let host_is_sound = if parts.version < Version::HTTP_2 {
-        headers.hosts == 1 && parts.uri.authority().is_none() && headers.host.is_some_and(is_host)
+        parts.uri.authority().is_none() && has_sound_host(headers)
     } else {
         // Where both are there they are the same (RFC 9113, section 8.3.1): headers.host is the header then.
         headers.hosts <= 1

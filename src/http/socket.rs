@@ -2,13 +2,14 @@
 //!
 //! The limit lies below TLS, which takes bytes into a buffer of its own before its client has taken any.
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::limits::WRITE_TIME_MAX;
@@ -31,15 +32,14 @@ impl Socket {
     }
 
     /// Reads once there is something, into memory that is taken no earlier.
-    pub(crate) async fn read_late(&self, into: &mut Vec<u8>, room: usize) -> io::Result<usize> {
-        loop {
-            self.inner.readable().await?;
+    pub(crate) async fn read_late(&mut self, into: &mut Vec<u8>, room: usize) -> io::Result<usize> {
+        poll_fn(|cx| {
+            ready!(self.inner.poll_read_ready(cx))?;
             into.reserve(room);
-            match self.inner.try_read_buf(into) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return read,
-            }
-        }
+            // It keeps nothing from one poll to the next.
+            pin!(self.inner.read_buf(into)).poll(cx)
+        })
+        .await
     }
 
     /// Passes a write's result on; one that waits longer than it may becomes an error.

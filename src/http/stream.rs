@@ -12,14 +12,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use memchr::memchr_iter;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
 use super::socket::Socket;
 
-/// Room for most headers.
-const HEAD_READ_BYTES: usize = 1024;
+/// Room for most requests.
+const HEAD_READ_BYTES: usize = 2048;
 
 pub(crate) struct Stream {
     inner: Either<Socket, Box<TlsStream<Socket>>>,
@@ -80,27 +81,41 @@ impl Stream {
         }
     }
 
+    /// What is read ahead.
+    pub(crate) fn ahead(&self) -> &[u8] {
+        &self.ahead
+    }
+
+    /// Takes the first bytes away that are read ahead. Room for most requests is kept for the next one.
+    pub(crate) fn take_ahead(&mut self, length: usize) {
+        if length < self.ahead.len() {
+            self.ahead.drain(..length);
+        } else if self.ahead.capacity() <= 2 * HEAD_READ_BYTES {
+            self.ahead.clear();
+        } else {
+            self.ahead = Vec::new();
+        }
+    }
+
+    /// Says that nothing follows. Without TLS the close says so.
+    pub(crate) async fn end(&mut self) {
+        if let Either::Right(stream) = &mut self.inner {
+            stream.shutdown().await.ok();
+        }
+    }
+
     /// What is read from now on.
     pub(crate) fn inflow(&self) -> Rc<Inflow> {
         Rc::clone(&self.inflow)
     }
 
     fn look_at(&mut self, bytes: &[u8]) {
-        let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
-            return;
-        };
-        let is_bare = |before: u8, byte: u8| (byte == b'\n') & (before != b'\r');
-        // Without a branch, so that the compiler looks at many bytes at once.
-        let found = bytes
-            .iter()
-            .zip(bytes.iter().skip(1))
-            .fold(is_bare(self.last_byte, *first), |found, (before, byte)| {
-                found | is_bare(*before, *byte)
-            });
-        if found {
-            self.inflow.bare_line_feed.set(true);
+        if let Some(last) = bytes.last() {
+            if has_bare_line_feed(self.last_byte, bytes) {
+                self.inflow.bare_line_feed.set(true);
+            }
+            self.last_byte = *last;
         }
-        self.last_byte = *last;
     }
 
     /// Whether the first bytes are these. Reads no more than their length.
@@ -150,12 +165,25 @@ impl Stream {
     }
 }
 
+/// Whether a line feed without a carriage return in front is among the bytes that follow `before`.
+pub(crate) fn has_bare_line_feed(before: u8, bytes: &[u8]) -> bool {
+    let is_bare = |before: u8, byte: u8| (byte == b'\n') & (before != b'\r');
+    let first = bytes.first().is_some_and(|first| is_bare(before, *first));
+    // Without a branch, so that the compiler looks at many bytes at once.
+    bytes
+        .iter()
+        .zip(bytes.iter().skip(1))
+        .fold(first, |found, (before, byte)| {
+            found | is_bare(*before, *byte)
+        })
+}
+
 /// Whether an empty line is among the bytes, however its lines end.
 fn ends_head(bytes: &[u8]) -> bool {
-    let after = |at: usize| bytes.get(at..).unwrap_or_default();
-    bytes.iter().enumerate().any(|(at, byte)| {
-        *byte == b'\n' && (after(at + 1).starts_with(b"\n") || after(at + 1).starts_with(b"\r\n"))
-    })
+    let is_empty_line = |after: &[u8]| after.starts_with(b"\n") || after.starts_with(b"\r\n");
+    // Behind most requests is nothing yet.
+    bytes.ends_with(b"\r\n\r\n")
+        || memchr_iter(b'\n', bytes).any(|at| bytes.get(at + 1..).is_some_and(is_empty_line))
 }
 
 /// Whether no method and no empty line begins so: it is refused without waiting for more.

@@ -176,6 +176,25 @@ pub(crate) struct CoarseSleep {
     entry: Arc<Entry>,
 }
 
+impl CoarseSleep {
+    /// Begins anew: it ends after `duration` from now, up to two ticks late.
+    pub(crate) fn restart(&self, duration: Duration) {
+        let shared = &self.wheel.0;
+        let ticks = duration.as_millis().div_ceil(TICK.as_millis());
+        let now_tick = shared.now_tick.load(Ordering::Relaxed);
+        let deadline_tick = u64::try_from(ticks).map_or(DROPPED - 1, |ticks| now_tick + ticks + 1);
+        self.entry
+            .deadline_tick
+            .store(deadline_tick, Ordering::Relaxed);
+        // It may have come up while nobody waited for it.
+        if self.entry.slot_tick.load(Ordering::Relaxed) == DROPPED {
+            self.wheel
+                .state()
+                .place(Arc::clone(&self.entry), deadline_tick);
+        }
+    }
+}
+
 impl Future for CoarseSleep {
     type Output = ();
 

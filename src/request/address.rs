@@ -6,9 +6,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use hyper::HeaderMap;
-use hyper::header::{self, HeaderName};
 use ipnet::IpNet;
+
+use super::Headers;
 
 /// The header in which the operator's proxies name the client. One only: a proxy that sets one
 /// header passes on whatever the client wrote into the other.
@@ -21,15 +21,11 @@ pub enum ForwardedHeader {
     Forwarded,
 }
 
-static FORWARDED: HeaderName = header::FORWARDED;
-static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
 /// The client's address; IPv4-mapped addresses are unmapped.
 #[must_use]
 pub fn client_ip(
     peer: IpAddr,
-    headers: &HeaderMap,
+    headers: &Headers<'_>,
     header: ForwardedHeader,
     trusted: &[IpNet],
 ) -> IpAddr {
@@ -37,16 +33,15 @@ pub fn client_ip(
     if !is_trusted(client, trusted) {
         return client;
     }
-    let (name, is_quoting) = match header {
-        ForwardedHeader::XForwardedFor => (&X_FORWARDED_FOR, false),
-        ForwardedHeader::Forwarded => (&FORWARDED, true),
+    let (lines, is_quoting) = match header {
+        ForwardedHeader::XForwardedFor => (&headers.x_forwarded_for, false),
+        ForwardedHeader::Forwarded => (&headers.forwarded, true),
     };
     // From right to left without looking further than needed: what an attacker wrote is never read.
-    let hops = headers
-        .get_all(name)
+    let hops = lines
         .iter()
         .rev()
-        .flat_map(|value| FromRight::new(value.as_bytes(), b',', is_quoting));
+        .flat_map(|line| FromRight::new(line, b',', is_quoting));
     for hop in hops {
         let address = match header {
             ForwardedHeader::XForwardedFor => address(hop),
@@ -64,13 +59,11 @@ pub fn client_ip(
 /// Whether a trusted proxy says that the client spoke https to it: the last value counts, which is
 /// the nearest proxy's own.
 #[must_use]
-pub fn forwarded_https(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> bool {
+pub fn forwarded_https(peer: IpAddr, headers: &Headers<'_>, trusted: &[IpNet]) -> bool {
     is_trusted(peer.to_canonical(), trusted)
         && headers
-            .get_all(&X_FORWARDED_PROTO)
-            .iter()
-            .next_back()
-            .and_then(|value| FromRight::new(value.as_bytes(), b',', false).next())
+            .forwarded_proto
+            .and_then(|line| FromRight::new(line, b',', false).next())
             .is_some_and(|proto| proto.trim_ascii().eq_ignore_ascii_case(b"https"))
 }
 

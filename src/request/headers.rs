@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use hyper::HeaderMap;
-use hyper::header::{HeaderName, HeaderValue};
 
 use super::text::{clean, decode_utf8};
 use super::{Signals, TEXT_BYTES_MAX, URL_BYTES_MAX, USER_AGENT_BYTES_MAX, agent};
@@ -34,12 +33,36 @@ pub struct Headers<'a> {
     pub prefetch: bool,
     /// `X-Purpose: preview` or `Sec-Purpose: preview`: a thumbnail.
     pub preview: bool,
-    cookie: Option<&'a HeaderValue>,
-    /// HTTP/2 may part the header (RFC 9113, section 8.2.3); one alone takes no memory.
-    further_cookies: Vec<&'a HeaderValue>,
+    /// `X-Forwarded-For`, or `Forwarded`.
+    pub(super) x_forwarded_for: Lines<'a>,
+    pub(super) forwarded: Lines<'a>,
+    /// `X-Forwarded-Proto`, the last one.
+    pub(super) forwarded_proto: Option<&'a [u8]>,
+    /// HTTP/2 may part the header (RFC 9113, section 8.2.3).
+    cookies: Lines<'a>,
     user_agent: &'a [u8],
     referer: &'a [u8],
     hints: Hints<'a>,
+}
+
+/// The values of a header that may stand on several lines, in the order sent. One alone takes no memory.
+#[derive(Debug, Default)]
+pub(super) struct Lines<'a> {
+    first: Option<&'a [u8]>,
+    further: Vec<&'a [u8]>,
+}
+
+impl<'a> Lines<'a> {
+    fn push(&mut self, line: &'a [u8]) {
+        match self.first {
+            None => self.first = Some(line),
+            Some(_) => self.further.push(line),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        self.first.iter().chain(&self.further).copied()
+    }
 }
 
 /// Client hints, as sent.
@@ -59,27 +82,27 @@ impl<'a> Headers<'a> {
     pub fn read(map: &'a HeaderMap) -> Headers<'a> {
         let mut headers = Headers::default();
         for (name, value) in map {
-            headers.take(name, value);
+            headers.take(name.as_str().as_bytes(), value.as_bytes());
         }
         headers
     }
 
-    /// Names are matched as bytes: that is a decision by length and letter, where texts would be compared
-    /// one after the other.
-    fn take(&mut self, name: &HeaderName, value: &'a HeaderValue) {
-        let text = || value.to_str().ok();
-        let bytes = value.as_bytes();
-        match name.as_str().as_bytes() {
+    /// Takes one header in. Its name is in lower case, and matched as bytes: that is a decision by length and letter,
+    /// where texts would be compared one after the other.
+    pub fn take(&mut self, name: &[u8], bytes: &'a [u8]) {
+        match name {
             b"host" => {
                 self.hosts += 1;
-                self.host = text();
+                self.host = text(bytes);
             }
             b"user-agent" => self.user_agent = bytes,
             b"referer" => self.referer = bytes,
-            b"cookie" if self.cookie.is_none() => self.cookie = Some(value),
-            b"cookie" => self.further_cookies.push(value),
-            b"origin" => self.origin = text(),
-            b"content-type" => self.content_type = text(),
+            b"cookie" => self.cookies.push(bytes),
+            b"x-forwarded-for" => self.x_forwarded_for.push(bytes),
+            b"forwarded" => self.forwarded.push(bytes),
+            b"x-forwarded-proto" => self.forwarded_proto = Some(bytes),
+            b"origin" => self.origin = text(bytes),
+            b"content-type" => self.content_type = text(bytes),
             b"content-length" => self.has_length = bytes != b"0",
             b"transfer-encoding" => {
                 self.transfer_encodings += 1;
@@ -87,7 +110,7 @@ impl<'a> Headers<'a> {
                     self.transfer_encodings == 1 && bytes.eq_ignore_ascii_case(b"chunked");
             }
             b"sec-gpc" => self.gpc = bytes == b"1",
-            b"sec-fetch-site" => self.fetch_site = text(),
+            b"sec-fetch-site" => self.fetch_site = text(bytes),
             b"sec-purpose" | b"purpose" | b"x-purpose" | b"x-moz" => {
                 self.prefetch |= bytes.starts_with(b"prefetch");
                 self.preview |= bytes.starts_with(b"preview");
@@ -105,10 +128,9 @@ impl<'a> Headers<'a> {
     /// The values of each cookie of that name, in the order sent. Cookies are parted as bytes: those of
     /// other programs on the domain need not be ASCII, and must not hide ours.
     pub fn cookies<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a str> + 'h {
-        self.cookie
+        self.cookies
             .iter()
-            .chain(&self.further_cookies)
-            .flat_map(|header| header.as_bytes().split(|byte| *byte == b';'))
+            .flat_map(|line| line.split(|byte| *byte == b';'))
             .filter_map(move |pair| {
                 let value = pair
                     .trim_ascii()
@@ -170,6 +192,15 @@ impl<'a> Headers<'a> {
         }
         hit.flags = flags;
     }
+}
+
+/// A value of visible characters.
+fn text(bytes: &[u8]) -> Option<&str> {
+    let is_visible = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
+    if !bytes.iter().all(is_visible) {
+        return None;
+    }
+    str::from_utf8(bytes).ok()
 }
 
 pub(super) fn mobile(text: &str) -> Option<bool> {

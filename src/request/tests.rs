@@ -272,11 +272,11 @@ fn bytes_that_are_no_text_hide_neither_the_client_nor_a_cookie() {
             &b"for=\xff, for=2.2.2.2"[..],
         ),
     ] {
-        let client = client_ip(peer, &bytes(name, value), header, &trusted);
+        let client = client_ip(peer, &Headers::read(&bytes(name, value)), header, &trusted);
         assert_eq!(client.to_string(), "2.2.2.2");
     }
     let proto = bytes("x-forwarded-proto", b"\xff, https");
-    assert!(forwarded_https(peer, &proto, &trusted));
+    assert!(forwarded_https(peer, &Headers::read(&proto), &trusted));
     let map = bytes("cookie", b"name=\xc3\xa5\xff; avid=value");
     let headers = Headers::read(&map);
     assert_eq!(headers.cookies("avid").collect::<Vec<_>>(), ["value"]);
