@@ -152,6 +152,9 @@ impl Connection {
     ) -> bool {
         let mut late = self.thread.wheel.sleep(HEADER_TIME_MAX);
         loop {
+            if ends.is_terminated() {
+                return !stream.ahead().is_empty();
+            }
             let is_there = tokio::select! {
                 biased;
                 head = stream.read_head(HEADER_BYTES_MAX) => head.unwrap_or(false),
@@ -161,7 +164,7 @@ impl Connection {
             if !is_there {
                 return false;
             }
-            if self.is_last(requests) || ends.is_terminated() {
+            if self.is_last(requests) {
                 return true;
             }
             let next = tokio::select! {

@@ -1,5 +1,4 @@
-//! Plain requests: a GET of the pixel over HTTP/1.1, without a body, on a connection that stays open. They are most of what
-//! comes, so they are read and answered in one piece, without a map of headers on either side.
+//! Plain requests: a GET of the pixel over HTTP/1.1, without a body. They are most of what comes, so they are read and answered in one piece, without a map of headers on either side.
 //!
 //! Nothing is refused here for its form: whatever is not plain goes to hyper as it came. What is read here hyper would read
 //! in the same way, since `httparse` is its parser too.
@@ -43,6 +42,8 @@ pub(super) struct Plain<'a> {
     path: &'a str,
     query: &'a str,
     headers: Headers<'a>,
+    /// The client wants no further one on this connection.
+    is_last: bool,
 }
 
 impl<'a> Plain<'a> {
@@ -70,6 +71,7 @@ impl<'a> Plain<'a> {
             _ => return None,
         };
         let mut headers = Headers::default();
+        let mut is_last = false;
         for header in &*request.headers {
             let mut name = [0; NAME_BYTES_MAX];
             let Some(name) = name.get_mut(..header.name.len()) else {
@@ -79,7 +81,8 @@ impl<'a> Plain<'a> {
             name.make_ascii_lowercase();
             match &*name {
                 b"connection" if header.value.eq_ignore_ascii_case(b"keep-alive") => {}
-                // A body, another protocol, or an end.
+                b"connection" if header.value.eq_ignore_ascii_case(b"close") => is_last = true,
+                // A body, or another protocol.
                 b"connection" | b"content-length" | b"transfer-encoding" | b"expect"
                 | b"upgrade" => {
                     return None;
@@ -94,6 +97,7 @@ impl<'a> Plain<'a> {
                 path,
                 query,
                 headers,
+                is_last,
             },
             length,
         ))
@@ -111,15 +115,18 @@ impl<'a> Plain<'a> {
         let request = Request::new(worker, edge, &self.headers, peer, self.endpoint);
         let taken = pixel::take(worker, &request, self.query, self.kind).await;
         let (status, goes_on) = match taken {
-            // But for the cookie it is the same for all of them.
-            Ok(cookie) if self.headers.origin.is_none() && !peer.tls => {
+            // But for the cookie it is the same for all of these.
+            Ok(cookie) if self.headers.origin.is_none() && !peer.tls && !self.is_last => {
                 worker.replies.hit(request.now, cookie.as_deref(), out);
                 (StatusCode::OK, true)
             }
             taken => {
                 let answer = taken.map(|cookie| reply::hit(Shape::Gif).with_cookie(cookie));
                 let target = (self.endpoint, self.path, self.query);
-                let reply = router::complete(&request, &edge.config.sites, target, answer);
+                let mut reply = router::complete(&request, &edge.config.sites, target, answer);
+                if self.is_last {
+                    reply::end(&mut reply);
+                }
                 let ends = reply.headers().contains_key(header::CONNECTION);
                 (worker.replies.put(request.now, reply, out), !ends)
             }

@@ -215,6 +215,12 @@ pub(crate) fn tell(reply: &mut Reply, refusal: Refusal) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     if refusal.closes() {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        end(reply);
     }
+}
+
+/// Says in a reply's headers that it is the last one of its connection.
+pub(crate) fn end(reply: &mut Reply) {
+    let close = HeaderValue::from_static("close");
+    reply.headers_mut().insert(header::CONNECTION, close);
 }

@@ -183,9 +183,7 @@ pub(crate) async fn route(
     let is_refused_body = headers.has_length && reply.status().is_client_error();
     let ends = headers.transfer_encodings > 0 || is_refused_body || is_last;
     if ends && parts.version < Version::HTTP_2 {
-        reply
-            .headers_mut()
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        reply::end(&mut reply);
     }
     edge.metrics
         .request(endpoint, reply.status().as_str(), begun.elapsed());
