@@ -15,16 +15,15 @@ mod rules;
 mod tests;
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use crate::clock::UnixMicros;
 use crate::hit::Hints;
@@ -204,7 +203,7 @@ pub struct Tables {
     rules: Option<Arc<Rules>>,
     crawlers: Option<Arc<Crawlers>>,
     data_centres: Arc<HashSet<u32>>,
-    devices: Cache<SeenKey, Arc<Keyed<Device>>>,
+    devices: Cache<u128, Arc<Keyed<Device>>>,
     /// What hashes in the cache begin with: nobody outside knows which devices share one.
     seed: u64,
 }
@@ -335,7 +334,7 @@ impl Tables {
     /// The device behind a user agent and client hints. What neither tells is empty.
     #[must_use]
     pub fn device(&self, user_agent: &str, hints: &Hints<'_>) -> Arc<Keyed<Device>> {
-        let seen = Seen::new(user_agent, hints, self.seed);
+        let seen = seen(user_agent, hints, self.seed);
         if let Some(device) = self.devices.get(&seen) {
             return device;
         }
@@ -345,95 +344,29 @@ impl Tables {
             .is_some_and(|crawlers| crawlers.knows(user_agent));
         let device = device::recognise(self.rules.as_deref(), is_crawler, user_agent, hints);
         let device = Arc::new(Keyed::new(device));
-        self.devices.insert(seen.to_key(), Arc::clone(&device));
+        self.devices.insert(seen, Arc::clone(&device));
         device
     }
 }
 
-/// What a device is recognised by, borrowed, so that finding it in the cache allocates nothing.
-struct Seen<'a> {
-    hash: u64,
-    texts: [&'a [u8]; 7],
-}
-
-/// The same, owned: in one piece, since each further one would be fetched from elsewhere in memory to be compared.
-struct SeenKey {
-    hash: u64,
-    joined: Box<[u8]>,
-}
-
-/// Stands behind each text; no UTF-8 holds it.
-const END: u8 = 0xff;
-
-impl<'a> Seen<'a> {
-    fn new(user_agent: &'a str, hints: &'a Hints<'_>, seed: u64) -> Seen<'a> {
-        let mobile: &[u8] = match hints.mobile {
-            None => b"",
-            Some(false) => b"0",
-            Some(true) => b"1",
-        };
-        let texts = [
-            user_agent.as_bytes(),
-            hints.brands.as_bytes(),
-            mobile,
-            hints.platform.as_bytes(),
-            hints.platform_version.as_bytes(),
-            hints.model.as_bytes(),
-            hints.form_factors.as_bytes(),
-        ];
-        Seen {
-            hash: texts
-                .iter()
-                .fold(seed, |seed, text| xxh3_64_with_seed(text, seed)),
-            texts,
-        }
-    }
-
-    fn to_key(&self) -> SeenKey {
-        let bytes = self.texts.iter().map(|text| text.len() + 1).sum();
-        let mut joined = Vec::with_capacity(bytes);
-        for text in self.texts {
-            joined.extend_from_slice(text);
-            joined.push(END);
-        }
-        SeenKey {
-            hash: self.hash,
-            joined: joined.into(),
-        }
-    }
-}
-
-impl Hash for Seen<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-impl Hash for SeenKey {
-    /// As [`Seen`] hashes.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-impl PartialEq for SeenKey {
-    fn eq(&self, other: &SeenKey) -> bool {
-        self.joined == other.joined
-    }
-}
-
-impl Eq for SeenKey {}
-
-impl Equivalent<SeenKey> for Seen<'_> {
-    fn equivalent(&self, key: &SeenKey) -> bool {
-        let mut rest = &*key.joined;
-        self.hash == key.hash
-            && self.texts.iter().all(|text| {
-                let found = rest
-                    .strip_prefix(*text)
-                    .and_then(|rest| rest.strip_prefix(&[END]));
-                rest = found.unwrap_or_default();
-                found.is_some()
-            })
-    }
+/// What a device is recognised by, in short. Nobody outside knows the seed, and so which agents would share 128 bits; no text
+/// is kept or compared, each of which would be fetched from elsewhere in memory.
+fn seen(user_agent: &str, hints: &Hints<'_>, seed: u64) -> u128 {
+    let mobile: &[u8] = match hints.mobile {
+        None => b"",
+        Some(false) => b"0",
+        Some(true) => b"1",
+    };
+    let texts = [
+        hints.brands.as_bytes(),
+        mobile,
+        hints.platform.as_bytes(),
+        hints.platform_version.as_bytes(),
+        hints.model.as_bytes(),
+        hints.form_factors.as_bytes(),
+    ];
+    let seed = texts
+        .iter()
+        .fold(seed, |seed, text| xxh3_64_with_seed(text, seed));
+    xxh3_128_with_seed(user_agent.as_bytes(), seed)
 }

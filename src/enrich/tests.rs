@@ -50,19 +50,11 @@ fn a_device_is_remembered_by_each_of_its_texts_and_by_where_it_stands() {
         ("ab", hinted("", Some(false), "")),
         ("ab", hinted("", Some(true), "")),
     ];
-    for (at, (agent, hints)) in all.iter().enumerate() {
-        // Whatever its hash: the texts are what counts.
-        let seen = |agent, hints| Seen {
-            hash: 1,
-            ..Seen::new(agent, hints, 1)
-        };
-        let key = seen(*agent, hints).to_key();
-        for (other, (agent, hints)) in all.iter().enumerate() {
-            assert_eq!(
-                seen(*agent, hints).equivalent(&key),
-                at == other,
-                "{at} {other}"
-            );
-        }
-    }
+    let keys: HashSet<u128> = all
+        .iter()
+        .map(|(agent, hints)| seen(agent, hints, 1))
+        .collect();
+    assert_eq!(keys.len(), all.len());
+    let (agent, hints) = &all[0];
+    assert!(keys.contains(&seen(agent, hints, 1)) && !keys.contains(&seen(agent, hints, 2)));
 }
