@@ -6,7 +6,7 @@
 //! that connection, and in the rest of Postgres.
 //!
 //! `DRAIN_HITS` and `DRAIN_ROUNDS` set the size. With `DRAIN_TABLE_HITS` all rounds, of new hits each, go into one database, until it
-//! was given so many: what a hit costs as the table grows. `DRAIN_SET='wal_compression=lz4;shared_buffers=256MB'`
+//! was given so many, `DRAIN_DAY_HITS` of each day: what a hit costs as the table grows. `DRAIN_SET='wal_compression=lz4;shared_buffers=256MB'`
 //! sets the server in every second round, so that a setting is compared within one run; `DRAIN_SQL` runs
 //! in the database of those rounds before they begin. `DRAIN_DIR` is where spool and database lie.
 
@@ -83,7 +83,7 @@ async fn run() {
     }
     // What is loaded stays for the next round.
     let spool = spool(&dir.path().join("spool"), Duration::from_secs(86_400));
-    fill(&spool, 0..hits).await;
+    fill(&spool, 0..hits, clock::now(), 25).await;
     let bytes = spool.used_bytes();
     println!(
         "{hits} hits, {:.0} bytes each in the spool",
@@ -133,9 +133,11 @@ async fn grow(
     let embedded = Embedded::start(&dir.join("postgres")).await.unwrap();
     let config = embedded.database("drain_table").await.unwrap();
     let database = Arc::new(Database::Url(Box::new(config)));
+    let begun = clock::now();
+    let apart_micros = 86_400_000_000 / variable("DRAIN_DAY_HITS", 5_000_000);
     let mut costs = Vec::new();
     for first in (0..table_hits).step_by(hits as usize) {
-        fill(&spool, first..first + hits).await;
+        fill(&spool, first..first + hits, begun, apart_micros).await;
         let spools = (&spool, instructions);
         let drained = drain(spools, tables, &embedded, Arc::clone(&database), hits).await;
         costs.push(drained.micros());
@@ -154,10 +156,10 @@ async fn grow(
         sorted[sorted.len() / 2]
     };
     let quarter = costs.len().div_ceil(4);
-    let [begun, ended] = [&costs[..quarter], &costs[costs.len() - quarter..]].map(median);
+    let [first, last] = [&costs[..quarter], &costs[costs.len() - quarter..]].map(median);
     println!(
-        "CPU µs a hit, medians: {begun:.2} in the first quarter of the rounds, {ended:.2} in the last: {:.2} times",
-        ended / begun
+        "CPU µs a hit, medians: {first:.2} in the first quarter of the rounds, {last:.2} in the last: {:.2} times",
+        last / first
     );
     spool.close();
     embedded.stop().await.unwrap();
@@ -240,17 +242,17 @@ fn agents() -> Vec<String> {
     agents.map(|agent| agent.unwrap().to_owned()).collect()
 }
 
-async fn fill(spool: &Spool, numbers: Range<u64>) {
+/// Fills the spool with hits that follow each other so closely.
+async fn fill(spool: &Spool, numbers: Range<u64>, begun: UnixMicros, apart_micros: u64) {
     let agents = agents();
     let appender = spool.appender();
     let deliver = tokio::task::spawn_local(appender.deliver());
     let mut random = Random(numbers.start);
-    let begun = clock::now();
     for first in numbers.clone().step_by(APPENDED_MAX as usize) {
         let encoders = (first..numbers.end.min(first + APPENDED_MAX)).map(|number| {
             let (seed, agents) = (random.next(), &agents);
             move |out: &mut Vec<u8>| {
-                let at = UnixMicros(begun.0 + number as i64 * 25);
+                let at = UnixMicros(begun.0 + (number * apart_micros) as i64);
                 hit(at, number, &mut Random(seed), agents).encode(out);
             }
         });
