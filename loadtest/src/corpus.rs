@@ -7,7 +7,7 @@
 //! | all | from one of 100,000 addresses, 30 % of them IPv6 |
 //! | 70 % | of a visitor with a valid cookie (and with one that nginx's `userid` takes) |
 //! | 50 % | with a TC string; a tenth of those refuses all |
-//! | 55, 15, 30 % | page views, events (each with an ID of its own), impressions |
+//! | 55, 15, 30 % | page views, events (each with an ID of its own, as the tag makes them), impressions |
 //!
 //! What has to differ each time it is sent is a number of [`SERIAL_DIGITS`] digits, which the sender puts in.
 
@@ -255,10 +255,11 @@ impl Maker {
                 let name = self.one_of(&EVENTS);
                 *serial = Some(SERIAL);
                 let price = self.rng.u32(1..20_000);
+                let [a, b] = [self.rng.u32(..), self.rng.u32(..)];
                 add(
                     &mut query,
                     format_args!(
-                        "&e={name}&id=5f0c1e9a-{SERIAL}&product=phone-{}&price={price}&currency=SEK",
+                        "&e={name}&id=1764{SERIAL}-{a}%2C{b}&product=phone-{}&price={price}&currency=SEK",
                         wide % 40
                     ),
                 );
