@@ -1,4 +1,5 @@
-//! Plain requests: a GET of the pixel over HTTP/1.1, without a body. They are most of what comes, so they are read and answered in one piece, without a map of headers on either side.
+//! Plain requests: a GET of the pixel over HTTP/1.1, without a body. They are most of what comes, so they are read and
+//! answered in one piece, without a map of headers on either side.
 //!
 //! Nothing is refused here for its form: whatever is not plain goes to hyper as it came. What is read here hyper would read
 //! in the same way, since `httparse` is its parser too.
@@ -31,7 +32,6 @@ const HEADERS_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 32;
 /// The length of a date (RFC 9110, section 5.6.7).
 const DATE_BYTES: usize = 29;
-
 /// Room for the reply to a hit, with its cookie.
 const REPLY_BYTES: usize = 640;
 
