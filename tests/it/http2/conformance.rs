@@ -17,6 +17,9 @@ use tokio::task::JoinSet;
 use super::frames::{Client, Frame, GOAWAY, HEADERS, PREFACE, RST_STREAM};
 use crate::support::tls::Encrypted;
 
+/// Attempts at what the server does at times: of 72 one in a dozen was without the error.
+const ATTEMPTS_MAX: usize = 20;
+
 /// What is right.
 #[derive(Clone, Copy, Debug)]
 enum Right {
@@ -26,6 +29,8 @@ enum Right {
     Connection(&'static [u32]),
     /// The stream, or the connection, ends with one of these codes.
     Stream(&'static [u32]),
+    /// The same in one of [`ATTEMPTS_MAX`] attempts: it is an error only where the server does not read as fast as bytes come.
+    StreamAtTimes(&'static [u32]),
     /// The request is refused with 400, or its stream ended as malformed.
     Malformed,
 }
@@ -65,7 +70,9 @@ impl Outcome {
                 !is_error && !self.ended && self.statuses == vec![200; count]
             }
             Right::Connection(codes) => self.ended && of(codes, self.goaway),
-            Right::Stream(codes) => of(codes, self.reset) || (self.ended && of(codes, self.goaway)),
+            Right::Stream(codes) | Right::StreamAtTimes(codes) => {
+                of(codes, self.reset) || (self.ended && of(codes, self.goaway))
+            }
             Right::Malformed => self.statuses == [400] || of(&[1], self.reset.or(self.goaway)),
         }
     }
@@ -81,7 +88,7 @@ async fn run(encrypted: &Encrypted, case: &Case) -> Outcome {
     let replies = match case.right {
         Right::Fine(count) => count,
         Right::Malformed => 1,
-        Right::Connection(_) | Right::Stream(_) => 0,
+        Right::Connection(_) | Right::Stream(_) | Right::StreamAtTimes(_) => 0,
     };
     // A reply takes until its hit is on disk.
     while !outcome.ended && outcome.reset.is_none() && outcome.statuses.len() < replies {
@@ -103,7 +110,15 @@ async fn each_odd_or_wrong_frame_is_answered_as_the_standard_says() {
     for case in table::all() {
         let encrypted = Arc::clone(&encrypted);
         running.spawn(async move {
-            let outcome = run(&encrypted, &case).await;
+            let mut outcome = run(&encrypted, &case).await;
+            if matches!(case.right, Right::StreamAtTimes(_)) {
+                for _ in 1..ATTEMPTS_MAX {
+                    if outcome.is(case.right) {
+                        break;
+                    }
+                    outcome = run(&encrypted, &case).await;
+                }
+            }
             (case, outcome)
         });
     }

@@ -5,7 +5,7 @@ use crate::http2::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PING, PRIORITY,
     PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, fields, frame, get, request,
 };
-use Right::{Connection, Fine, Stream};
+use Right::{Connection, Fine, Stream, StreamAtTimes};
 
 /// Of a request that is one frame.
 pub(super) const ENDS: u8 = END_HEADERS | END_STREAM;
@@ -362,7 +362,7 @@ fn flow() -> Vec<Row> {
                 let data = frame(DATA, 0, 1, &[b' '; 16_384]);
                 vec![post(1), data.repeat(20)]
             },
-            Stream(&[FLOW_CONTROL_ERROR]),
+            StreamAtTimes(&[FLOW_CONTROL_ERROR]),
         ),
         (
             "6.9.2 a stream waits for its window, which may be below 0",
