@@ -277,6 +277,29 @@ mod tests {
     }
 
     #[test]
+    fn a_restarted_sleep_ends_after_its_new_time_though_it_had_come_up() {
+        let wheel = Wheel::new();
+        let count = Arc::new(Count(AtomicU64::new(0)));
+        let waker = Waker::from(Arc::clone(&count));
+        let mut cx = Context::from_waker(&waker);
+        let mut sleep = Box::pin(wheel.sleep(4 * TICK));
+        assert!(sleep.as_mut().poll(&mut cx).is_pending());
+        wake(wheel.advance(3));
+        sleep.restart(4 * TICK);
+        wake(wheel.advance(7));
+        assert!(sleep.as_mut().poll(&mut cx).is_pending());
+        wake(wheel.advance(8));
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        sleep.restart(4 * TICK);
+        assert!(sleep.as_mut().poll(&mut cx).is_pending());
+        wake(wheel.advance(12));
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        wake(wheel.advance(13));
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+        assert!(sleep.as_mut().poll(&mut cx).is_ready());
+    }
+
+    #[test]
     fn sleeps_that_are_dropped_are_used_again_where_they_lie() {
         let wheel = Wheel::new();
         for _ in 0..1000 {
