@@ -53,25 +53,36 @@ struct Driver {
 }
 
 impl Driver {
+    /// The driver lets the system choose a port of `[::1]` and ends if the same one is taken on
+    /// `127.0.0.1`; then another is started.
     fn start() -> Driver {
-        let mut child = Command::new("/usr/bin/chromedriver")
+        let mut said = String::new();
+        (0..10)
+            .find_map(|_| Driver::start_once(&mut said))
+            .unwrap_or_else(|| panic!("chromedriver does not start:\n{said}"))
+    }
+
+    /// Starts one; if it ends before it listens, there is none, and what it said is in `said`.
+    fn start_once(said: &mut String) -> Option<Driver> {
+        let child = Command::new("/usr/bin/chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("chromedriver starts: apt-get install chromium-driver");
-        let stdout = child.stdout.take().expect("stdout is piped");
-        let mut lines = BufReader::new(stdout).lines();
+        let mut driver = Driver { child, port: 0 };
+        let stdout = driver.child.stdout.take().expect("stdout is piped");
+        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
         // "ChromeDriver was started successfully on port 41234."
-        let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
+        driver.port = lines.find_map(|line| {
+            said.push_str(&line);
+            said.push('\n');
             let (_, rest) = line.split_once("started successfully on port ")?;
             rest.trim_end_matches('.').parse().ok()
-        });
+        })?;
         // Read on, or a full pipe would stop the driver.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        let mut driver = Driver { child, port: 0 };
-        driver.port = port.expect("chromedriver says its port");
-        driver
+        std::thread::spawn(move || lines.for_each(drop));
+        Some(driver)
     }
 }
 

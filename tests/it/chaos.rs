@@ -14,7 +14,7 @@ use loadtest::{Outcome, Plan};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::support::{Collector, PATIENCE, SITES, config, tempdir};
+use crate::support::{Collector, PATIENCE, SITES, config, free_address, tempdir};
 
 const MIB: u64 = 1 << 20;
 /// How long after a kill a pixel may go unanswered.
@@ -39,9 +39,7 @@ impl Random {
 
 /// A configuration with a port that stays the same over restarts, and replacements.
 pub(crate) fn fixed(dir: &Path, replacements: &[(&str, &str)]) -> SocketAddr {
-    let address = std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .unwrap();
+    let address = free_address();
     let listen = format!("listen = \"{address}\"");
     let mut text = config(dir, SITES).replacen("listen = \"127.0.0.1:0\"", &listen, 1);
     for (from, to) in replacements {

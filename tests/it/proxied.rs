@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use crate::support::{Collector, PATIENCE, SITES, config, root, tempdir};
+use crate::support::{Collector, PATIENCE, SITES, config, free_address, root, tempdir};
 
 const HOST: &str = "px.telenor.se";
 /// Another address of this machine than the proxy's.
@@ -44,12 +44,6 @@ fn certificate(dir: &Path) -> (String, String) {
         .unwrap();
     assert!(made.status.success(), "{made:?}");
     (key, chain)
-}
-
-fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .unwrap()
 }
 
 /// A collector that trusts the proxy alone.

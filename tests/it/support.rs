@@ -3,10 +3,11 @@
 pub(crate) mod tls;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -74,6 +75,17 @@ pub(crate) struct Collector {
 /// The top of the source tree.
 pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// An address for a server that cannot say which port the system gave it, or that is to come back on
+/// the same. It is one of the loopback network that nothing else of the tests uses: on `127.0.0.1`
+/// anybody could take the port before the server does.
+pub(crate) fn free_address() -> SocketAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let address = Ipv4Addr::new(127, high, low, NEXT.fetch_add(1, Ordering::Relaxed));
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    listener.local_addr().unwrap()
 }
 
 /// A directory that the `postgres` user can enter.

@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
 use super::payloads::{Expect, Payload, all};
-use crate::support::{Collector, PATIENCE};
+use crate::support::{Collector, PATIENCE, free_address};
 
 /// Sends a payload and reads until the other side closes.
 async fn exchange(address: SocketAddr, payload: &[u8]) -> Vec<u8> {
@@ -134,9 +134,7 @@ struct Proxy {
 
 impl Proxy {
     async fn start(dir: &Path, upstream: SocketAddr) -> Proxy {
-        let address = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .unwrap();
+        let address = free_address();
         let log = dir.join("access.log");
         let config = format!(
             r#"

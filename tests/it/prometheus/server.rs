@@ -11,7 +11,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use crate::support::{PATIENCE, raw, root, tempdir, until};
+use crate::support::{PATIENCE, free_address, raw, root, tempdir, until};
 
 pub(super) const RULES: &str = "ops/prometheus/avtryck.rules.yml";
 
@@ -44,10 +44,7 @@ impl Prometheus {
         std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
         std::fs::write(dir.path().join("rules.yml"), impatient_rules()).unwrap();
         std::fs::write(dir.path().join("targets.json"), "[]").unwrap();
-        // It takes no port from the system, so one that was free a moment ago has to do.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let address = free_address();
         let child = Command::new("prometheus")
             .current_dir(dir.path())
             .arg("--config.file=prometheus.yml")
