@@ -292,7 +292,7 @@ async fn a_long_outage_of_postgres_costs_disk_and_no_memory_and_is_caught_up_wit
         peak.saturating_sub(before) / 1024,
     );
     assert!(grown <= 64 * MIB, "{grown}");
-    drop(collector.kill().await);
+    let _dir = collector.kill().await;
     postgres.stop().await.unwrap();
     assert!(restart <= Duration::from_secs(5), "{restart:?}");
     assert!(
@@ -342,7 +342,7 @@ async fn a_full_spool_refuses_counts_and_recovers_by_itself() {
         "{} hits taken, {counted} refused; taken again {recovered:?} after Postgres came back",
         outcome.acknowledged.len()
     );
-    drop(collector.kill().await);
+    let _dir = collector.kill().await;
     postgres.stop().await.unwrap();
 }
 

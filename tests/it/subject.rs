@@ -135,7 +135,7 @@ async fn a_withdrawal_overtakes_the_hits_that_wait_through_kills_and_without_pos
         number(&client, "select count(*) from avtryck.hit").await,
         10
     );
-    drop(collector.kill().await);
+    let _dir = collector.kill().await;
     postgres.stop().await.unwrap();
 }
 
