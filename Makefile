@@ -29,6 +29,7 @@ fetch: ## get the geodata, the device rules and the data of the tests
 lint: ## formatting, lints, what the dependencies are held to, that the broken builds still can be made
 	@cargo fmt --all --check
 	@cargo fmt --manifest-path fuzz/Cargo.toml --check
+	@cargo metadata --manifest-path fuzz/Cargo.toml --locked --filter-platform x86_64-unknown-linux-gnu --format-version 1 >/dev/null
 	@for broken in script/broken.d/*.patch; do git apply --check $$broken || exit 1; done
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@script/deny
