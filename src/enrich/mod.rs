@@ -349,8 +349,9 @@ impl Tables {
     }
 }
 
-/// What a device is recognised by, in short. Nobody outside knows the seed, and so which agents would share 128 bits; no text
-/// is kept or compared, each of which would be fetched from elsewhere in memory.
+/// What a device is recognised by, in short: 128 bits for the agent, which 64 for the hints begin. Two that share them by
+/// chance are one pair in 2^64, and nobody outside knows the seed. No text is kept or compared, each of which would be fetched
+/// from elsewhere in memory.
 fn seen(user_agent: &str, hints: &Hints<'_>, seed: u64) -> u128 {
     let mobile: &[u8] = match hints.mobile {
         None => b"",

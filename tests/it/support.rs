@@ -83,7 +83,7 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
-    let address = Ipv4Addr::new(127, high, low, NEXT.fetch_add(1, Ordering::Relaxed));
+    let address = Ipv4Addr::new(127, 128 | high, low, NEXT.fetch_add(1, Ordering::Relaxed));
     let listener = TcpListener::bind((address, 0)).unwrap();
     listener.local_addr().unwrap()
 }
