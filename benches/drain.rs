@@ -34,7 +34,8 @@ use avtryck::enrich::{self, Sources, Tables};
 use avtryck::hit::{ConsentSource, Hit, Kind, Permit, VisitorId};
 use avtryck::loader::{Loader, Progress};
 use avtryck::metrics::Metrics;
-use avtryck::postgres::{Database, embedded::Embedded};
+use avtryck::postgres::Database;
+use avtryck::postgres::server::embedded::Embedded;
 use avtryck::spool::{Ack, Observer, RealDisk, Settings, Spool};
 use tokio::sync::watch;
 

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::hit::VisitorId;
-use crate::subject::Held;
+use crate::hit::subject::Held;
 
 /// How long an answer, or the first piece of a file, is waited for.
 pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);

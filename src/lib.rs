@@ -14,25 +14,26 @@
 //!
 //! [`serve`] puts these together; ARCHITECTURE.md holds the invariants.
 
-pub mod access;
-pub mod ad_tag;
+pub mod admin;
 pub mod callback;
+pub mod cli;
 pub mod click;
 pub mod clock;
 pub mod config;
 pub mod consent;
+pub mod edge;
+pub mod endpoint;
 pub mod enrich;
-pub mod health;
 pub mod hit;
-pub mod http;
 pub mod inquiry;
 pub mod jobs;
 pub mod loader;
 pub mod metrics;
 pub mod postgres;
+pub mod protocol;
+pub mod refusal;
 pub mod request;
 pub mod row;
 pub mod serve;
 pub mod spool;
-pub mod subject;
 pub mod visitor;

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use avtryck::access::{self, Given};
-use avtryck::ad_tag::{ClickUrl, Tag};
+use avtryck::cli::subject as access;
+use avtryck::cli::subject::Given;
+use avtryck::cli::tag::{ClickUrl, Tag};
 use avtryck::config::{Config, ConfigErrors};
 use clap::{Args, Parser, Subcommand};
 use nix::sys::prctl::set_thp_disable;
@@ -170,7 +171,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Healthy => return healthy(&config),
         Command::Migrate => avtryck::serve::migrate(&config)?,
         Command::CheckConfig => {
-            avtryck::http::tls::check(&config.certificates)?;
+            avtryck::edge::transport::tls::check(&config.certificates)?;
             print(config.in_force.to_string().trim_end());
         }
         Command::Keys(KeysCommand::New) => print(&avtryck::serve::new_key(&config.cookie.keys)?),
@@ -190,7 +191,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn healthy(config: &Config) -> anyhow::Result<ExitCode> {
-    let (is_ready, said) = avtryck::health::ask(config.admin.listen)
+    let (is_ready, said) = avtryck::cli::healthy::ask(config.admin.listen)
         .with_context(|| format!("nobody answers at {}", config.admin.listen))?;
     print(said.trim_end());
     Ok(if is_ready {

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
+use avtryck::consent::Signals;
 use avtryck::consent::{Rules, Strings, decide};
+use avtryck::hit::limits::URI_BYTES_MAX;
 use avtryck::hit::{Kind, Permit};
-use avtryck::request::{Signals, URI_BYTES_MAX};
 
 #[path = "../../src/consent/tests/reference.rs"]
 mod reference;

@@ -3,9 +3,10 @@
 use std::sync::OnceLock;
 
 use avtryck::clock::UnixMicros;
+use avtryck::consent::Signals;
 use avtryck::consent::{Rules, Strings, decide};
 use avtryck::hit::{ConsentSource, Kind, Permit, VisitorId};
-use avtryck::request::{Headers, Signals};
+use avtryck::request::Headers;
 use avtryck::visitor::{Keyring, Placement, set_cookie};
 use hyper::header::{COOKIE, HeaderMap, HeaderValue};
 

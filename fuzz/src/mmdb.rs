@@ -5,7 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 
 use avtryck::enrich::{Sources, load};
-use avtryck::request::TEXT_BYTES_MAX;
+use avtryck::hit::limits::TEXT_BYTES_MAX;
 use avtryck::row::Dimension as _;
 use tempfile::TempDir;
 

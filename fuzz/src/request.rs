@@ -1,7 +1,10 @@
 //! Query strings, headers and event JSON -> hits; and hits out of the spool.
 
+use avtryck::consent::Signals;
 use avtryck::hit::{self, Flags, Hit, Kind};
-use avtryck::request::{self, EVENTS_MAX, Headers, Signals};
+use avtryck::protocol::native;
+use avtryck::protocol::native::EVENTS_MAX;
+use avtryck::request::Headers;
 use serde_json::{Map, Value};
 
 use super::sound::{self, NOW};
@@ -18,7 +21,7 @@ fn query_of(kind: Kind, text: &str) {
     let read = |text: &str| {
         let mut hit = Hit::new(NOW, kind, "");
         let mut signals = Signals::default();
-        request::query(text, &mut hit, &mut signals);
+        native::query(text, &mut hit, &mut signals);
         sound::hit(&hit);
         sound::signals(&signals);
         let mut kept = Vec::new();
@@ -57,14 +60,14 @@ pub fn headers(bytes: &[u8]) {
 
 /// The body of `POST /e`.
 pub fn event(bytes: &[u8]) {
-    let Some(events) = request::events(bytes) else {
+    let Some(events) = native::events(bytes) else {
         return;
     };
     assert!(events.len() <= EVENTS_MAX);
     for event in events {
         let mut hit = Hit::new(NOW, Kind::PageView, "site");
         let mut signals = Signals::default();
-        let taken = request::event_hit(event, &mut hit, &mut signals);
+        let taken = native::event_hit(event, &mut hit, &mut signals);
         let is_object = serde_json::from_str::<Map<String, Value>>(event.get()).is_ok();
         assert_eq!(taken, is_object, "{}", event.get());
         sound::hit(&hit);

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use avtryck::clock::UnixMicros;
 use avtryck::consent;
-use avtryck::hit::{Flags, Hit, Permit, VisitorId};
-use avtryck::request::{
-    CLICK_ID_BYTES_MAX, EVENT_BYTES_MAX, PARAMS_BYTES_MAX, PARAMS_MAX, Signals, TEXT_BYTES_MAX,
+use avtryck::consent::Signals;
+use avtryck::hit::limits::{
+    CLICK_ID_BYTES_MAX, EVENT_BYTES_MAX, PARAMS_BYTES_MAX, PARAMS_MAX, TEXT_BYTES_MAX,
     URI_BYTES_MAX, URL_BYTES_MAX, USER_AGENT_BYTES_MAX,
 };
+use avtryck::hit::{Flags, Hit, Permit, VisitorId};
 use serde_json::{Map, Value};
 
 /// When the hits of the targets were received: in the middle of a minute.

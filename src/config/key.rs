@@ -10,8 +10,9 @@ use super::{
     Ack, Admin, Certificate, Click, ClientIp, Cookie, Database, Device, Geoip, Http, Limit, Loader,
     Partner, Paths, Privacy, Site, Spool, Tls, Traffic,
 };
+use crate::callback::names::{Fields, Mapping};
 use crate::hit::Permit;
-use crate::request::{Fields, ForwardedHeader, Mapping};
+use crate::request::ForwardedHeader;
 
 const MIB: u64 = 1 << 20;
 

@@ -45,6 +45,7 @@
 
 mod bits;
 mod gpp;
+mod signals;
 mod strings;
 mod tcf;
 #[cfg(test)]
@@ -54,12 +55,13 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
+pub use signals::Signals;
 pub use strings::Strings;
 
 use crate::clock::UnixMicros;
 use crate::config::{Partner, Site};
+use crate::hit::limits::URI_BYTES_MAX;
 use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit};
-use crate::request::{Signals, URI_BYTES_MAX};
 
 /// The parameters of a page's address that hold a click's ID.
 const CLICK_ID_NAMES: [&str; 2] = ["avclid", "click_id"];

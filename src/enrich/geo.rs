@@ -20,7 +20,7 @@ use serde::de::{IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::{Keyed, Origin, Problem, Report};
-use crate::request::TEXT_BYTES_MAX;
+use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::row::{Dimension, Network, Place};
 
 /// Records decoded at the opening of a file, in the order of their networks.

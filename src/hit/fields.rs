@@ -1,7 +1,7 @@
 //! An encoding taken field by field, as far as it can be read: for records that are no sound hit.
 
 use super::{VisitorId, take_varint};
-use crate::subject::Subject;
+use crate::hit::subject::Subject;
 
 /// The fields of an encoding with their numbers, up to the first that cannot be read.
 struct Fields<'a>(&'a [u8]);

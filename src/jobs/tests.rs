@@ -5,7 +5,7 @@
 )]
 
 use super::*;
-use crate::postgres::embedded::testing::Database;
+use crate::postgres::server::embedded::testing::Database;
 
 const DAY: i64 = 86_400_000_000;
 /// 2026-11-24T12:00:00Z.

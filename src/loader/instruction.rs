@@ -14,14 +14,16 @@ use tokio::sync::watch;
 use tokio_postgres::Client;
 
 use super::{PAUSE_MAX, PAUSE_MIN, Progress, into_postgres, start_of};
+use crate::hit::subject::Subject;
 use crate::hit::{Hit, Kind, VisitorId};
 use crate::metrics::Metrics;
 use crate::postgres::Database;
-use crate::postgres::position::{self, Progress as Progressed};
+use crate::postgres::batch::position;
+use crate::postgres::batch::position::Progress as Progressed;
 use crate::postgres::subject;
-use crate::postgres::suppression::{self, Reason};
+use crate::postgres::subject::suppression;
+use crate::postgres::subject::suppression::Reason;
 use crate::spool::{Batch, Reader, Spool};
-use crate::subject::Subject;
 
 /// Instructions that go on the list at one time.
 const OVERTAKING_MAX: usize = 1000;

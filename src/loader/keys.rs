@@ -5,7 +5,7 @@ use quick_cache::unsync::Cache;
 use crate::enrich::Tables;
 use crate::hit::{Hit, Permit};
 use crate::metrics::Metrics;
-use crate::postgres::dimension::Dimensions;
+use crate::postgres::batch::dimension::Dimensions;
 use crate::row::{Ad, Device, Dimension as _, Site};
 
 /// Dimension keys that are remembered as stored.

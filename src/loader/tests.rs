@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, UnixStream};
 use super::*;
 use crate::clock;
 use crate::hit::{Kind, Permit};
-use crate::postgres::embedded::testing;
+use crate::postgres::server::embedded::testing;
 use crate::spool::{Ack, Observer, RealDisk, Settings};
 
 struct Quiet;

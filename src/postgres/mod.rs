@@ -4,19 +4,10 @@
 //! ([`commit`]), so each record becomes exactly one row. One bad hit never stops a batch. What it
 //! refuses: to guess after a lost connection. The truth is then [`position::read`].
 
-pub mod commit;
-pub mod copy;
-mod database;
-pub mod dimension;
-pub mod embedded;
-pub mod exposure;
-mod installation;
-pub mod load;
+pub mod batch;
 pub mod partition;
-pub mod partner_id;
-pub mod position;
+pub mod server;
 pub mod subject;
-pub mod suppression;
 mod timestamp;
 
 use std::time::Duration;
@@ -24,10 +15,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio_postgres::{Client, Config, NoTls};
 
-pub use commit::{CommitError, Loaded, Payloads, commit};
-pub use database::Database;
-pub use load::{Count, Load, Record, Rejected, event_key};
-pub use position::Position;
+pub use batch::commit::{CommitError, Loaded, Payloads, commit};
+pub use batch::load::{Count, Load, Record, Rejected, event_key};
+pub use batch::position::Position;
+pub use server::connect::Database;
 
 /// The advisory lock that a migration runs under: "avtryck" in ASCII.
 const MIGRATION_LOCK: i64 = 0x0061_7674_7279_636b;

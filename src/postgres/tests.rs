@@ -8,11 +8,12 @@ mod report;
 
 use std::borrow::Cow;
 
-use super::dimension::Dimensions;
-use super::embedded::testing::Database;
 use super::*;
 use crate::clock::UnixMicros;
 use crate::hit::{ConsentSource, Flags, Kind, Permit, VisitorId};
+use crate::postgres::batch::dimension::Dimensions;
+use crate::postgres::batch::position;
+use crate::postgres::server::embedded::testing::Database;
 use crate::row::{Ad, Device, DeviceClass, Dimension as _, Network, Place, Row, Site};
 
 pub(super) const SPOOL: [u8; 16] = [7; 16];

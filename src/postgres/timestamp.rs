@@ -3,14 +3,14 @@
 use bytes::{BufMut as _, BytesMut};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
-use super::copy::POSTGRES_EPOCH_MICROS;
 use crate::clock::UnixMicros;
+use crate::postgres::batch::copy::POSTGRES_EPOCH_MICROS;
 
 type Failure = Box<dyn std::error::Error + Sync + Send>;
 
 /// A value of the SQL type `timestamptz`: microseconds since 2000-01-01.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Timestamp(pub(super) UnixMicros);
+pub(crate) struct Timestamp(pub(crate) UnixMicros);
 
 impl ToSql for Timestamp {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Failure> {

@@ -2,7 +2,7 @@
 
 /// Whether a user agent is missing or impossible. Only what cannot be honest: an agent that merely looks odd
 /// belongs to somebody's app.
-pub(super) fn is_impossible(user_agent: &str) -> bool {
+pub(crate) fn is_impossible(user_agent: &str) -> bool {
     let bare = user_agent.trim();
     let is_word = |word: &&str| bare.eq_ignore_ascii_case(word);
     // Products stand first (RFC 9110, section 10.1.5), and every one begins with a letter or digit.

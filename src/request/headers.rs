@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use hyper::HeaderMap;
 
 use super::text::{clean, decode_utf8};
-use super::{Signals, TEXT_BYTES_MAX, URL_BYTES_MAX, USER_AGENT_BYTES_MAX, agent};
+use crate::consent::Signals;
+use crate::hit::limits::{TEXT_BYTES_MAX, URL_BYTES_MAX, USER_AGENT_BYTES_MAX};
 use crate::hit::{Flags, Hit};
+use crate::request::agent;
 
 /// One pass over the headers: what the request path needs of them.
 #[derive(Debug, Default)]
@@ -34,10 +36,10 @@ pub struct Headers<'a> {
     /// `X-Purpose: preview` or `Sec-Purpose: preview`: a thumbnail.
     pub preview: bool,
     /// `X-Forwarded-For`, or `Forwarded`.
-    pub(super) x_forwarded_for: Lines<'a>,
-    pub(super) forwarded: Lines<'a>,
+    pub(crate) x_forwarded_for: Lines<'a>,
+    pub(crate) forwarded: Lines<'a>,
     /// `X-Forwarded-Proto`, the last one.
-    pub(super) forwarded_proto: Option<&'a [u8]>,
+    pub(crate) forwarded_proto: Option<&'a [u8]>,
     /// HTTP/2 may part the header (RFC 9113, section 8.2.3).
     cookies: Lines<'a>,
     user_agent: &'a [u8],
@@ -47,7 +49,7 @@ pub struct Headers<'a> {
 
 /// The values of a header that may stand on several lines, in the order sent. One alone takes no memory.
 #[derive(Debug, Default)]
-pub(super) struct Lines<'a> {
+pub(crate) struct Lines<'a> {
     first: Option<&'a [u8]>,
     further: Vec<&'a [u8]>,
 }
@@ -60,7 +62,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &'a [u8]> {
         self.first.iter().chain(&self.further).copied()
     }
 }
@@ -203,7 +205,7 @@ fn text(bytes: &[u8]) -> Option<&str> {
     str::from_utf8(bytes).ok()
 }
 
-pub(super) fn mobile(text: &str) -> Option<bool> {
+pub(crate) fn mobile(text: &str) -> Option<bool> {
     match text {
         "?1" | "1" | "true" => Some(true),
         "?0" | "0" | "false" => Some(false),

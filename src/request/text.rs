@@ -11,7 +11,7 @@ const LANES: usize = 16;
 
 /// The marks of all the bytes. Without a branch for each, so that the compiler looks at many at once; what is left
 /// of the last ones is looked at again with those before it.
-pub(super) fn marks(bytes: &[u8], mark: impl Fn(u8) -> u8) -> u8 {
+pub(crate) fn marks(bytes: &[u8], mark: impl Fn(u8) -> u8) -> u8 {
     let Some(last) = bytes.last_chunk::<LANES>() else {
         return bytes.iter().fold(0, |all, byte| all | mark(*byte));
     };
@@ -41,7 +41,7 @@ fn mark(byte: u8) -> u8 {
 ///
 /// Values are decoded once. A macro that encodes what its network had encoded already is the exception:
 /// see [`is_encoded_still`].
-pub(super) fn decode<'a>(
+pub(crate) fn decode<'a>(
     raw: &'a str,
     bytes_max: usize,
     flags: &mut Flags,
@@ -122,7 +122,7 @@ fn owned_utf8<'a>(bytes: Vec<u8>, flags: &mut Flags) -> Cow<'a, str> {
     }))
 }
 
-pub(super) fn decode_utf8<'a>(bytes: &'a [u8], flags: &mut Flags) -> Cow<'a, str> {
+pub(crate) fn decode_utf8<'a>(bytes: &'a [u8], flags: &mut Flags) -> Cow<'a, str> {
     str::from_utf8(bytes).map_or_else(
         |_| {
             flags.set(Flags::CLEANED);
@@ -133,7 +133,7 @@ pub(super) fn decode_utf8<'a>(bytes: &'a [u8], flags: &mut Flags) -> Cow<'a, str
 }
 
 /// Replaces control characters by U+FFFD and cuts the text at `bytes_max`.
-pub(super) fn clean<'a>(text: Cow<'a, str>, bytes_max: usize, flags: &mut Flags) -> Cow<'a, str> {
+pub(crate) fn clean<'a>(text: Cow<'a, str>, bytes_max: usize, flags: &mut Flags) -> Cow<'a, str> {
     let mut text = text;
     if marks(text.as_bytes(), mark) & SUSPECT != 0 && text.contains(char::is_control) {
         flags.set(Flags::CLEANED);
@@ -160,7 +160,7 @@ fn cut<'a>(text: Cow<'a, str>, bytes_max: usize, flags: &mut Flags) -> Cow<'a, s
 
 /// Whether a whole value is a macro that an ad network was to replace and did not
 /// (reference: the networks' own macro lists): `${…}`, `%%…%%`, `%e…!`, `[UPPER]`, `__ADF…__`.
-pub(super) fn is_macro(value: &str) -> bool {
+pub(crate) fn is_macro(value: &str) -> bool {
     if !matches!(value.as_bytes(), [b'$' | b'%' | b'_' | b'[', ..]) {
         return false;
     }

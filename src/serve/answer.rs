@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use tokio_postgres::Client;
 
 use crate::hit::VisitorId;
+use crate::hit::subject::{Held, Subject};
 use crate::inquiry::{ANSWER_TIME_MAX, FILE_TIME_MAX, Inquiry, Piece, Wanted};
 use crate::postgres::{Database, subject};
-use crate::subject::{Held, Subject};
 
 /// Hits that a summary names.
 const LAST_MAX: usize = 20;

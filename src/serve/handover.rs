@@ -33,7 +33,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::http::{Course, Spools};
+use crate::edge::{Course, Spools};
 
 /// The socket in the spool's folder.
 const NAME: &str = "hand-over";

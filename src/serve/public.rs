@@ -8,8 +8,9 @@ use anyhow::Context as _;
 
 use super::handover::{Role, Sockets};
 use crate::config::Config;
-use crate::http::tls::{self, Certificates};
-use crate::http::{Before, Entrance, Limits};
+use crate::edge::transport::tls;
+use crate::edge::transport::tls::Certificates;
+use crate::edge::{Before, Entrance, Limits};
 use crate::metrics::Metrics;
 
 /// What edge threads accept on.

@@ -21,9 +21,9 @@ use tokio::sync::Mutex;
 use super::{gauged, keyrings, sources};
 use crate::clock;
 use crate::config::Waiting;
+use crate::edge::Edge;
+use crate::edge::transport::tls::Certificates;
 use crate::enrich::{self, LoadError, Sources, Tables};
-use crate::http::Edge;
-use crate::http::tls::Certificates;
 use crate::metrics::Metrics;
 
 /// Everything that a reload exchanges, and what it is made from.

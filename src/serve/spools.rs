@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::http::Spools;
+use crate::edge::Spools;
 use crate::metrics::Metrics;
 use crate::spool::{self, RealDisk, Spool};
 

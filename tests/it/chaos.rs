@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use avtryck::postgres::embedded::Embedded;
+use avtryck::postgres::server::embedded::Embedded;
 use loadtest::{Outcome, Plan};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use avtryck::postgres::embedded::Embedded;
+use avtryck::postgres::server::embedded::Embedded;
 use serde_json::Value;
 
 use crate::support::{Collector, SITES, command, config, tempdir};

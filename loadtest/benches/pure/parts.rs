@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use avtryck::clock::UnixMicros;
+use avtryck::consent::Signals;
 use avtryck::consent::{self, Rules, Strings};
 use avtryck::enrich::{self, Sources, Tables};
 use avtryck::hit::{Hit, Kind, Permit, VisitorId};
-use avtryck::postgres::copy;
-use avtryck::request::{self, Headers, Signals};
+use avtryck::postgres::batch::copy;
+use avtryck::protocol::native;
+use avtryck::request::Headers;
 use avtryck::row::Row;
 use avtryck::visitor::{Keyring, Placement, set_cookie};
 use bytes::BytesMut;
@@ -67,7 +69,7 @@ fn request(received: &Received) -> (Hit<'_>, Signals<'_>) {
     let mut hit = Hit::new(NOW, received.kind, "");
     let mut signals = headers.signals(CHOICE);
     headers.fill(&mut hit);
-    request::query(&received.query, &mut hit, &mut signals);
+    native::query(&received.query, &mut hit, &mut signals);
     (hit, signals)
 }
 

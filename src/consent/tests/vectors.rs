@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::super::{Rules, Strings, bits, decide, gpp, tcf};
 use super::reference;
+use crate::consent::Signals;
 use crate::hit::{ConsentSource, Kind, Permit};
-use crate::request::Signals;
 
 #[derive(Clone, Deserialize)]
 pub(super) struct Vector {

@@ -8,7 +8,7 @@ use super::*;
 use crate::clock;
 use crate::hit::Permit;
 use crate::loader::tests::{load_once, loader, spool};
-use crate::postgres::embedded::testing;
+use crate::postgres::server::embedded::testing;
 use crate::spool::Position;
 
 const ANNA: VisitorId = VisitorId([0xa1; 16]);

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::*;
+use crate::hit::subject::Subject;
 use crate::hit::{Flags, VisitorId};
 use crate::row::{Ad, Dimension as _};
-use crate::subject::Subject;
 
 const HITS: u64 = 1_500;
 /// Hits between two turns of a loader, at most.
@@ -166,7 +166,9 @@ async fn stored_rows(client: &Client) -> BTreeMap<u64, (Option<i32>, u32)> {
 }
 
 async fn stored_pairs(client: &Client) -> Vec<(String, i64, [i64; 4])> {
-    crate::postgres::exposure::add_up(client).await.unwrap();
+    crate::postgres::batch::exposure::add_up(client)
+        .await
+        .unwrap();
     let micros = |column| format!("(extract(epoch from {column}) * 1000000)::bigint");
     let sql = format!(
         "select replace(subject::text, '-', ''), creative_key, {}, {}, impressions::bigint, clicks::bigint \

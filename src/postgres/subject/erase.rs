@@ -15,10 +15,12 @@ use tokio_postgres::{Client, Transaction};
 
 use super::{PARAMETERS, PLAIN_PLANS, TABLES, Table, Wanted, each_rejected};
 use crate::hit::VisitorId;
-use crate::postgres::exposure;
-use crate::postgres::position::{self, Position, Progress};
-use crate::postgres::suppression::{self, Reason};
-use crate::subject::Subject;
+use crate::hit::subject::Subject;
+use crate::postgres::batch::exposure;
+use crate::postgres::batch::position;
+use crate::postgres::batch::position::{Position, Progress};
+use crate::postgres::subject::suppression;
+use crate::postgres::subject::suppression::Reason;
 use uuid::Uuid;
 
 /// How many rows one delete takes at most: short transactions, little WAL at once.

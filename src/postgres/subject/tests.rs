@@ -7,8 +7,8 @@
 use super::*;
 use crate::clock::UnixMicros;
 use crate::hit::{Kind, Permit};
-use crate::postgres::embedded::testing::Database;
-use crate::postgres::suppression;
+use crate::postgres::server::embedded::testing::Database;
+use crate::postgres::subject::suppression;
 
 /// 2026-11-24T12:34:56Z.
 const NOON: UnixMicros = UnixMicros(1_795_523_696_000_000);

@@ -1,0 +1,317 @@
+//! The live view: `GET /` and `GET /live` of the admin listener, a page and the stream of server-sent
+//! events that it shows (WHATWG HTML, section 9.2).
+//!
+//! | event | data |
+//! | --- | --- |
+//! | `hit` | a recorded hit, with place and device, and what becomes of it: `row`, `count` or `nothing` |
+//! | `refused` | a refused request, or a refused event of one, with the reason |
+//! | `second` | how many hits and refusals were not shown, because there were too many |
+//!
+//! A hit is shown as the spool has it, so what was not permitted has left it, and without any ID or address. A
+//! viewer that does not keep up misses events; it holds nothing up. A stream ends after [`STREAM_TIME_MAX`]
+//! and the page takes a new one, so that a viewer that is gone does not keep a place.
+//!
+//! A page elsewhere cannot read it: there is no CORS here, and a name that is neither an address, `localhost` nor
+//! in `admin.hosts` is refused, so that no name of an attacker's leads to it (DNS rebinding).
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use hyper::body::Frame;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{broadcast, mpsc};
+
+use super::live::{Live, Refused, Sample};
+use crate::clock::{self, UnixMicros};
+use crate::enrich::Tables;
+use crate::hit::{Flags, Hit, Permit};
+use crate::refusal::Reason;
+
+const SOURCE: &str = include_str!("../../assets/live.html");
+const ADVICE: &str = "__ADVICE__";
+/// Viewers at one time.
+const VIEWERS_MAX: usize = 8;
+/// Age at which a stream ends; the page takes a new one.
+const STREAM_TIME_MAX: Duration = Duration::from_secs(600);
+/// Events that a viewer may be behind before it misses some.
+const BEHIND_MAX: usize = 256;
+
+/// What viewers are shown.
+pub struct Board {
+    live: Arc<Live>,
+    events: broadcast::Sender<Bytes>,
+    /// Names under which the admin listener may be opened in a browser.
+    hosts: Vec<String>,
+    page: Bytes,
+    policy: String,
+}
+
+impl Board {
+    /// An empty one.
+    #[must_use]
+    pub fn new(live: Arc<Live>, hosts: Vec<String>) -> Board {
+        let page = page();
+        Board {
+            live,
+            events: broadcast::channel(BEHIND_MAX).0,
+            hosts,
+            policy: policy(&page),
+            page: Bytes::from(page),
+        }
+    }
+
+    /// Whether a request for this host may see the page.
+    pub(crate) fn answers_to(&self, host: &str) -> bool {
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        };
+        name.eq_ignore_ascii_case("localhost")
+            || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+            || self
+                .hosts
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// The page, and its Content-Security-Policy.
+    pub(crate) fn page(&self) -> (Bytes, &str) {
+        (self.page.clone(), &self.policy)
+    }
+
+    /// The stream of events for one more viewer; `None` where there are enough.
+    pub(crate) fn stream(
+        &self,
+    ) -> Option<impl Stream<Item = Result<Frame<Bytes>, Infallible>> + use<>> {
+        if self.live.viewers() >= VIEWERS_MAX {
+            return None;
+        }
+        let state = (
+            self.live.watch(),
+            self.events.subscribe(),
+            clock::monotonic(),
+        );
+        Some(stream::unfold(
+            state,
+            |(watch, mut events, began)| async move {
+                loop {
+                    let rest = STREAM_TIME_MAX.checked_sub(began.elapsed())?;
+                    match tokio::time::timeout(rest, events.recv()).await {
+                        Ok(Ok(event)) => {
+                            return Some((Ok(Frame::data(event)), (watch, events, began)));
+                        }
+                        Ok(Err(broadcast::error::RecvError::Lagged(_))) => {}
+                        Ok(Err(broadcast::error::RecvError::Closed)) | Err(_) => return None,
+                    }
+                }
+            },
+        ))
+    }
+
+    fn tell(&self, event: &str, data: &Value) {
+        // Without a viewer there is nobody to tell.
+        drop(
+            self.events
+                .send(Bytes::from(format!("event: {event}\ndata: {data}\n\n"))),
+        );
+    }
+}
+
+/// Shows samples for ever, with what `tables` know of them.
+pub async fn show(
+    board: Arc<Board>,
+    mut samples: mpsc::Receiver<Sample>,
+    tables: Arc<ArcSwap<Tables>>,
+) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            Some(sample) = samples.recv() => match sample {
+                Sample::Hit(encoded) => if let Ok(hit) = Hit::decode(&encoded) {
+                    board.tell("hit", &shown(&hit, &tables.load()));
+                },
+                Sample::Refused(refused) => board.tell("refused", &shown_refusal(&refused)),
+            },
+            _ = second.tick() => {
+                let passed_over = board.live.begin_second();
+                board.tell("second", &json!({ "passed_over": passed_over }));
+            }
+        }
+    }
+}
+
+fn shown(hit: &Hit<'_>, tables: &Tables) -> Value {
+    let measured = hit.permit.allows(Permit::MEASURE);
+    let becomes = match (measured, hit.flags.has_any(Flags::UNCOUNTED)) {
+        (true, _) => "row",
+        (false, false) => "count",
+        (false, true) => "nothing",
+    };
+    let ip = hit.client_ip.filter(|_| measured);
+    let place = ip.and_then(|ip| tables.place(ip));
+    let place = place.map(|place| {
+        let place = &place.value;
+        let city = hit.permit.allows(Permit::LOCATE).then_some(&place.city);
+        joined([
+            city.unwrap_or(&String::new()),
+            &place.region,
+            &place.country,
+        ])
+    });
+    let network = ip.and_then(|ip| tables.network(ip));
+    let device = measured.then(|| tables.device(&hit.user_agent, &hit.hints));
+    let device = device.as_ref().map(|device| &device.value);
+    let visitor = match (hit.visitor, hit.flags.has(Flags::NEW_VISITOR)) {
+        (None, _) => "none",
+        (Some(_), true) => "new",
+        (Some(_), false) => "known",
+    };
+    json!({
+        "at": millis(hit.received_at),
+        "kind": hit.kind.name(),
+        "becomes": becomes,
+        "site": hit.site,
+        "event": hit.event_name,
+        // Its query may hold anybody's IDs.
+        "page": hit.page_url.split(['?', '#']).next(),
+        "partner": hit.partner,
+        "ad": joined([&hit.campaign, &hit.creative, &hit.placement, &hit.publisher]),
+        "place": place,
+        "network": network.map(|network| network.value.name.clone()),
+        "class": device.map(|device| device.class.name()),
+        "device": device.map(|device| joined([&device.brand, &device.model, &device.os, &device.browser])),
+        "visitor": visitor,
+        "permit": hit.permit.to_string(),
+        "source": hit.consent_source.name(),
+        "flags": hit.flags.to_string(),
+    })
+}
+
+fn shown_refusal(refused: &Refused) -> Value {
+    json!({
+        "at": millis(refused.at),
+        "kind": refused.endpoint,
+        "reason": refused.reason,
+        "status": refused.status,
+        "site": refused.site,
+        "partner": refused.partner,
+        "host": refused.host,
+        "origin": refused.origin,
+        "path": refused.path,
+    })
+}
+
+fn millis(at: UnixMicros) -> i64 {
+    at.0.div_euclid(1000)
+}
+
+/// The texts that there are, each once.
+fn joined<const N: usize>(texts: [&str; N]) -> String {
+    let mut known: Vec<&str> = Vec::with_capacity(N);
+    for text in texts {
+        if !text.is_empty() && !known.contains(&text) {
+            known.push(text);
+        }
+    }
+    known.join(" · ")
+}
+
+/// The page, with the advice for each reason of refusal.
+fn page() -> String {
+    let advice: serde_json::Map<String, Value> = Reason::ALL
+        .iter()
+        .map(|reason| (reason.name().to_owned(), reason.advice().into()))
+        .collect();
+    SOURCE.replace(ADVICE, &Value::Object(advice).to_string())
+}
+
+/// Lets the page's own script and style run and nothing else: each is named by its digest.
+fn policy(page: &str) -> String {
+    let digest = |element: &str| {
+        let (open, close) = (format!("<{element}>"), format!("</{element}>"));
+        let content = page
+            .split_once(&open)
+            .and_then(|(_, rest)| rest.split_once(&close))
+            .map_or("", |(content, _)| content);
+        format!("'sha256-{}'", STANDARD.encode(Sha256::digest(content)))
+    };
+    format!(
+        "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        digest("script"),
+        digest("style"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_names_of_the_configuration_lead_to_it() {
+        let board = Board::new(Live::new().0, vec!["ops.example".to_owned()]);
+        for host in [
+            "127.0.0.1:9090",
+            "10.0.0.7",
+            "[::1]:9090",
+            "localhost:1",
+            "OPS.example:9090",
+        ] {
+            assert!(board.answers_to(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:9090",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+        ] {
+            assert!(!board.answers_to(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_page_has_one_script_and_style_and_nothing_from_elsewhere() {
+        let page = page();
+        assert!(page.contains("\"unknown_path\":\"no endpoint has that path"));
+        for element in ["<script>", "</script>", "<style>", "</style>"] {
+            assert_eq!(page.matches(element).count(), 1, "{element}");
+        }
+        for forbidden in [
+            ADVICE,
+            "style=",
+            "onclick=",
+            "innerHTML",
+            "http://",
+            "https://",
+        ] {
+            assert!(!page.contains(forbidden), "{forbidden}");
+        }
+    }
+
+    #[test]
+    fn a_hit_shows_no_id_and_no_address() {
+        let mut hit = Hit::new(UnixMicros(5_000), crate::hit::Kind::Impression, "shop");
+        hit.permit = Permit::ALL;
+        hit.visitor = Some(crate::hit::VisitorId(*b"telltaletelltale"));
+        hit.client_ip = Some([192, 0, 2, 77].into());
+        hit.partner_uid = "telltale".into();
+        hit.maid = "telltale".into();
+        hit.device_id = "telltale".into();
+        hit.event_id = "telltale".into();
+        hit.click_id = "telltale".into();
+        let text = shown(&hit, &Tables::default()).to_string();
+        for hidden in ["telltale", "74656c6c", "192.0.2"] {
+            assert!(!text.contains(hidden), "{text}");
+        }
+        assert!(text.contains("\"visitor\":\"known\""), "{text}");
+    }
+}

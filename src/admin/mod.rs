@@ -1,0 +1,168 @@
+//! The admin listener: metrics, health, readiness and the live view, never on the public address.
+
+pub mod board;
+pub mod live;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::admin::board::Board;
+
+/// What the admin listener tells; asked for on each request.
+pub trait Status: 'static {
+    /// All metrics in Prometheus's text form.
+    fn metrics(&self) -> String;
+    /// Ready for hits, with what else is worth knowing; or why not.
+    ///
+    /// # Errors
+    /// The reason why hits cannot be kept at the moment.
+    fn ready(&self) -> Result<String, String>;
+}
+
+/// Connections at one time: scrapers and probes, no crowd.
+const CONNECTIONS_MAX: usize = 64;
+const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Bodies are texts, but for the stream of the live view.
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Serves for ever, on a local task set.
+pub async fn serve(listener: TcpListener, status: Arc<impl Status>, board: Arc<Board>) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
+            return;
+        };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed on the admin listener");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (status, board) = (Arc::clone(&status), Arc::clone(&board));
+        tokio::task::spawn_local(async move {
+            let service = service_fn(move |request| {
+                let reply = answer(&*status, &board, &request);
+                async move { Ok::<_, Infallible>(reply) }
+            });
+            drop(
+                http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADER_TIME_MAX)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await,
+            );
+            drop(permit);
+        });
+    }
+}
+
+fn answer(status: &impl Status, board: &Board, request: &Request<Incoming>) -> Response<Body> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut reply = text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "GET and HEAD only\n".to_owned(),
+        );
+        reply
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return reply;
+    }
+    match request.uri().path() {
+        "/metrics" => text(StatusCode::OK, status.metrics()),
+        "/healthz" => text(StatusCode::OK, "alive\n".to_owned()),
+        "/readyz" => match status.ready() {
+            Ok(remark) => text(StatusCode::OK, format!("ready\n{remark}")),
+            Err(reason) => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("not ready: {reason}\n"),
+            ),
+        },
+        "/" | "/live" if !is_own(board, request) => text(
+            StatusCode::FORBIDDEN,
+            "the live view answers to addresses, localhost and the names in admin.hosts\n"
+                .to_owned(),
+        ),
+        "/" => page(board),
+        "/live" => live(board, request.method() == Method::HEAD),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "/ /metrics /healthz /readyz\n".to_owned(),
+        ),
+    }
+}
+
+fn is_own(board: &Board, request: &Request<Incoming>) -> bool {
+    let host = request.headers().get(header::HOST);
+    host.and_then(|host| host.to_str().ok())
+        .is_some_and(|host| board.answers_to(host))
+}
+
+fn page(board: &Board) -> Response<Body> {
+    let (page, policy) = board.page();
+    let mut reply = with_body(StatusCode::OK, "text/html; charset=utf-8", full(page));
+    let headers = reply.headers_mut();
+    if let Ok(policy) = HeaderValue::from_str(policy) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    reply
+}
+
+fn live(board: &Board, is_head: bool) -> Response<Body> {
+    let body = if is_head {
+        Some(full(Bytes::new()))
+    } else {
+        board
+            .stream()
+            .map(|stream| StreamBody::new(stream).boxed_unsync())
+    };
+    match body {
+        Some(body) => with_body(StatusCode::OK, "text/event-stream", body),
+        None => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many are watching\n".to_owned(),
+        ),
+    }
+}
+
+fn text(code: StatusCode, body: String) -> Response<Body> {
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    with_body(code, content_type, full(Bytes::from(body)))
+}
+
+fn full(body: Bytes) -> Body {
+    Full::new(body).boxed_unsync()
+}
+
+fn with_body(code: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+    let mut reply = Response::new(body);
+    *reply.status_mut() = code;
+    let headers = reply.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    reply
+}

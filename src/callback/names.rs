@@ -1,0 +1,198 @@
+//! What partners call things: their names -> ours, as in docs/parameters.md. A member of a JSON object within an
+//! object is named by its path, `device.ifa`.
+
+use std::borrow::Cow;
+
+/// A network's names that are known without a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapping {
+    /// Adform.
+    Adform,
+    /// Google Ad Manager, Campaign Manager and DV360.
+    Google,
+    /// Xandr.
+    Xandr,
+    /// Plain OpenRTB.
+    OpenRtb,
+}
+
+impl Mapping {
+    /// Every mapping.
+    pub const ALL: [Mapping; 4] = [
+        Mapping::Adform,
+        Mapping::Google,
+        Mapping::Xandr,
+        Mapping::OpenRtb,
+    ];
+
+    /// Its word in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Mapping::Adform => "adform",
+            Mapping::Google => "google",
+            Mapping::Xandr => "xandr",
+            Mapping::OpenRtb => "openrtb",
+        }
+    }
+
+    /// The mapping of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Mapping> {
+        Mapping::ALL
+            .into_iter()
+            .find(|mapping| mapping.name() == name)
+    }
+
+    fn names(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Mapping::Adform => &ADFORM,
+            Mapping::Google => &GOOGLE,
+            Mapping::Xandr => &XANDR,
+            Mapping::OpenRtb => &OPENRTB,
+        }
+    }
+}
+
+const ADFORM: [(&str, &str); 17] = [
+    ("campaignid", "campaign"),
+    ("bannerid", "creative"),
+    ("creativeid", "creative"),
+    ("placementid", "placement"),
+    ("mediaid", "publisher"),
+    ("advertiserid", "advertiser"),
+    ("cookieid", "uid"),
+    ("mobileadvertisingid", "maid"),
+    ("eventtype", "ev"),
+    ("eventid", "id"),
+    ("transactionid", "id"),
+    ("orderid", "order_id"),
+    ("sales", "value"),
+    ("dimensions", "size"),
+    ("consentstring", "gdpr_consent"),
+    ("ipaddress", "client_ip"),
+    ("useragent", "user_agent"),
+];
+
+const GOOGLE: [(&str, &str); 16] = [
+    ("campaign_id", "campaign"),
+    ("creative_id", "creative"),
+    ("placement_id", "placement"),
+    ("site_id", "publisher"),
+    ("publisher_id", "publisher"),
+    ("google_gid", "uid"),
+    ("user_id", "uid"),
+    ("rdid", "maid"),
+    ("is_lat", "lat"),
+    ("event_type", "ev"),
+    ("event_id", "id"),
+    ("transaction_id", "id"),
+    ("ord", "order_id"),
+    ("cost", "value"),
+    ("gdpr_applies", "gdpr"),
+    ("ip_address", "client_ip"),
+];
+
+const XANDR: [(&str, &str); 18] = [
+    ("campaign_id", "campaign"),
+    ("line_item_id", "campaign"),
+    ("creative_id", "creative"),
+    ("tag_id", "placement"),
+    ("placement_id", "placement"),
+    ("publisher_id", "publisher"),
+    ("user_id_64", "uid"),
+    ("user_id", "uid"),
+    ("device_unique_id", "maid"),
+    ("auction_id_64", "auction_id"),
+    ("price_paid", "price"),
+    ("event_type", "ev"),
+    ("event_id", "id"),
+    ("order_value", "value"),
+    ("is_preview", "preview"),
+    ("gdpr_applies", "gdpr"),
+    ("consent_string", "gdpr_consent"),
+    ("ip_address", "client_ip"),
+];
+
+const OPENRTB: [(&str, &str); 24] = [
+    ("id", "auction_id"),
+    ("bidid", "bid_id"),
+    ("impid", "imp_id"),
+    ("seat", "seat_id"),
+    ("seatid", "seat_id"),
+    ("adid", "ad_id"),
+    ("cid", "campaign"),
+    ("crid", "creative"),
+    ("tagid", "placement"),
+    ("cur", "currency"),
+    ("lossreason", "loss"),
+    ("event", "ev"),
+    ("eventid", "id"),
+    ("buyeruid", "uid"),
+    ("user.buyeruid", "uid"),
+    ("ifa", "maid"),
+    ("device.ifa", "maid"),
+    ("device.lmt", "lat"),
+    ("device.ip", "client_ip"),
+    ("device.ua", "user_agent"),
+    ("site.publisher.id", "publisher"),
+    ("app.publisher.id", "publisher"),
+    ("regs.gdpr", "gdpr"),
+    ("user.consent", "gdpr_consent"),
+];
+
+/// Members of a callback that say who the visitor is or where, and that no name of ours stands for. They become no
+/// parameter: what the permit takes from a hit must not stand there (OpenRTB 2.6, sections 3.2.18 to 3.2.20, 3.2.27).
+const PERSONAL: [&str; 11] = [
+    "device", "user", "geo", "eids", "ip", "ipv6", "ifa", "didsha1", "didmd5", "dpidsha1",
+    "dpidmd5",
+];
+
+/// Whether a member, by its path, or any that it lies in, is one of them.
+pub(crate) fn is_personal(path: &str) -> bool {
+    path.split('.').any(|name| {
+        PERSONAL
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
+    })
+}
+
+/// The names of one partner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
+    /// The configuration's, which outweigh the mapping's.
+    pub own: Vec<(String, String)>,
+    /// A network's.
+    pub mapping: Option<Mapping>,
+}
+
+impl Fields {
+    fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        let ready = self.mapping.map_or(&[][..], Mapping::names);
+        let own = self.own.iter();
+        own.map(|(theirs, ours)| (theirs.as_str(), ours.as_str()))
+            .chain(ready.iter().copied())
+    }
+
+    /// Our name for theirs; their own where it has none. Case makes no difference.
+    pub(crate) fn ours<'n>(&self, theirs: Cow<'n, str>) -> Cow<'n, str> {
+        match self
+            .all()
+            .find(|(known, _)| known.eq_ignore_ascii_case(&theirs))
+        {
+            Some((_, ours)) => Cow::Owned(ours.to_owned()),
+            None => theirs,
+        }
+    }
+
+    /// Whether a name stands for something within the member of that path.
+    pub(crate) fn reach_into(&self, path: &str) -> bool {
+        self.all().any(|(known, _)| {
+            known
+                .split_at_checked(path.len())
+                .is_some_and(|(start, rest)| {
+                    start.eq_ignore_ascii_case(path) && rest.starts_with('.')
+                })
+        })
+    }
+}

@@ -1,0 +1,5 @@
+//! The commands of the command line.
+
+pub mod healthy;
+pub mod subject;
+pub mod tag;

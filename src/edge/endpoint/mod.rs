@@ -1,0 +1,12 @@
+//! The endpoints, a file each.
+
+pub(crate) mod callback;
+pub(crate) mod click;
+pub(crate) mod consent;
+pub(crate) mod demo;
+pub(crate) mod event;
+pub(crate) mod id;
+pub(crate) mod pixel;
+pub(crate) mod privacy;
+pub(crate) mod sync;
+pub(crate) mod tag;

@@ -1,0 +1,488 @@
+//! `/privacy`: the visitor's own page. What is collected and why, what is held about this browser, and
+//! three forms: choose per purpose, take it as a file, delete it all. It works without scripts.
+//!
+//! - **`GET /privacy`** shows what is held under each visitor ID that a cookie of the request proves: one
+//!   whose MAC does not verify names nobody. The thread with Postgres answers
+//!   ([`crate::inquiry`]); where it does not, the page comes all the same and says so, and choice
+//!   and deletion work, which need the spool alone.
+//! - **`POST /privacy/choice`** keeps the choice as `/consent` does.
+//! - **`POST /privacy/file`** is all of it as JSON.
+//! - **`POST /privacy/erasure`** records the wish to be erased, on disk before the reply, and then ends the
+//!   cookie and sets the choice to `none`.
+//!
+//! A form counts only from this page: the `Origin` is the collector's own (a site's pages have `/consent`),
+//! and a token binds the form to the visitor that it was made for. `Referrer-Policy` is `same-origin` and
+//! not `no-referrer`, with which browsers would send `Origin: null` even to ourselves (Fetch standard,
+//! section 3.2). The page is shown in no frame, and no other origin may read it.
+//!
+//! Each view costs Postgres a query: a client has [`VIEWS`], and [`crate::inquiry`] bounds what all of them
+//! come to.
+
+mod page;
+mod text;
+mod time;
+
+use askama::Template as _;
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode};
+
+use super::consent::{choice_cookie, ended_cookies, is_own_origin};
+use crate::clock;
+use crate::config::{self, Config, Site};
+use crate::consent::{self, Rules};
+use crate::edge::endpoint::event;
+use crate::edge::exchange::admit::Request;
+use crate::edge::exchange::reply;
+use crate::edge::exchange::reply::{Reply, WithCookie as _};
+use crate::edge::transport::limits::subscriber;
+use crate::edge::{Refusal, Worker};
+use crate::hit::subject::Held;
+use crate::hit::{Kind, Permit};
+use crate::inquiry::{ANSWER_TIME_MAX, Busy, Piece};
+use crate::refusal::Reason;
+use crate::visitor::Known;
+use page::{Body, Notice, Page};
+use text::Language;
+
+/// What one client may ask of Postgres: a page or a file each second, after thirty at once.
+pub(crate) const VIEWS: config::Limit = config::Limit {
+    hits_per_second: 1,
+    burst: 30,
+    drop: true,
+};
+/// The largest form, in bytes: six flags and a token take 120.
+const BODY_BYTES_MAX: usize = 1024;
+/// Visitors of one browser that the page shows. There are two at the most, one of the site's domain and
+/// one of the host, unless somebody plants cookies.
+const VISITORS_SHOWN: usize = 2;
+/// An advertising period of 90 days is shown by the day, and the shortest is a day.
+const DAY_SECONDS: u64 = 86_400;
+
+/// A form of the page, by the last segment of its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Choice,
+    File,
+    Erasure,
+}
+
+impl Form {
+    const ALL: [(Form, &'static str); 3] = [
+        (Form::Choice, "/choice"),
+        (Form::File, "/file"),
+        (Form::Erasure, "/erasure"),
+    ];
+
+    /// The form that a path is for.
+    pub(crate) fn of(config: &Config, path: &str) -> Option<Form> {
+        let rest = path.strip_prefix(&config.path.privacy)?;
+        let found = Form::ALL.into_iter().find(|(_, segment)| rest == *segment);
+        found.map(|(form, _)| form)
+    }
+
+    fn segment(self) -> &'static str {
+        let found = Form::ALL.into_iter().find(|(form, _)| *form == self);
+        found.map_or("", |(_, segment)| segment)
+    }
+}
+
+/// What was just done, told on the page that follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    Choice,
+    Erasure,
+}
+
+/// One request for the page or of a form.
+struct Asked<'r> {
+    request: &'r Request<'r>,
+    map: &'r HeaderMap,
+    site: Result<&'r Site, Refusal>,
+    language: Language,
+    done: Option<Done>,
+    known: Vec<Known>,
+}
+
+/// What is known of what is held.
+enum Answer {
+    /// Nobody to ask about.
+    Nobody,
+    Held(Vec<Held>),
+    /// Not told, for that reason.
+    Refused(Reason),
+}
+
+pub(crate) async fn answer(
+    worker: &Worker,
+    request: &Request<'_>,
+    parts: &Parts,
+    body: Incoming,
+) -> Reply {
+    let asked = Asked::read(
+        request,
+        &parts.headers,
+        parts.uri.query().unwrap_or_default(),
+    );
+    let reply = match Form::of(&request.edge.config, parts.uri.path()) {
+        None => asked.view(&parts.method).await,
+        Some(form) => asked.submit(worker, form, body).await,
+    };
+    let mut reply = reply.unwrap_or_else(|refusal| asked.refused(refusal));
+    dress(&mut reply, asked.language);
+    reply
+}
+
+/// What every reply of the page says to browsers.
+fn dress(reply: &mut Reply, language: Language) {
+    let headers = reply.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, page::POLICY.as_str()),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::CONTENT_LANGUAGE, language.code()),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+impl<'r> Asked<'r> {
+    fn read(request: &'r Request<'r>, map: &'r HeaderMap, query: &'r str) -> Asked<'r> {
+        let parameter = |wanted: &str| {
+            query
+                .split('&')
+                .filter_map(|pair| pair.split_once('='))
+                .find(|(name, _)| *name == wanted)
+                .map(|(_, value)| value)
+        };
+        let accepted = || {
+            let header = map.get(header::ACCEPT_LANGUAGE);
+            Language::accepted(header.and_then(|value| value.to_str().ok()).unwrap_or(""))
+        };
+        let edge = request.edge;
+        let mut known: Vec<Known> = Vec::new();
+        for value in request.headers.cookies(&edge.config.cookie.name) {
+            let one = edge.keyring.read(value, request.now);
+            known.extend(one.filter(|one| known.iter().all(|other| other.visitor != one.visitor)));
+        }
+        known.truncate(VISITORS_SHOWN);
+        Asked {
+            request,
+            map,
+            site: request.site_of(query),
+            language: parameter("lang")
+                .and_then(Language::named)
+                .unwrap_or_else(accepted),
+            done: match parameter("done") {
+                Some("choice") => Some(Done::Choice),
+                Some("erasure") => Some(Done::Erasure),
+                _ => None,
+            },
+            known,
+        }
+    }
+
+    /// The address of the page, or of a form of it, in a language.
+    fn link(&self, segment: &str, language: Language) -> String {
+        let path = &self.request.edge.config.path.privacy;
+        let language = language.code();
+        match self.site {
+            // A site's key has no character that would need escaping.
+            Ok(site) => format!("{path}{segment}?site={}&lang={language}", site.key),
+            Err(_) => format!("{path}{segment}?lang={language}"),
+        }
+    }
+
+    async fn view(&self, method: &Method) -> Result<Reply, Refusal> {
+        let site = self.site?;
+        self.check_navigation()?;
+        let answer = if *method == Method::HEAD {
+            Answer::Nobody
+        } else {
+            self.held().await
+        };
+        let mut page = Page::new(self.language, |language| self.link("", language));
+        page.notices.extend(self.done_notice(page.t));
+        let (held, reason) = match answer {
+            Answer::Nobody => (None, None),
+            Answer::Held(all) => (Some(page::shown(all, self.language)), None),
+            Answer::Refused(reason) => (None, Some(reason)),
+        };
+        page.notices.extend(reason.map(|reason| Notice {
+            text: notice(page.t, reason),
+            is_good: false,
+        }));
+        page.body = Some(self.body(site, held));
+        Ok(match reason {
+            // Without Postgres the page is as whole as it can be, and need not be asked for again.
+            None | Some(Reason::DatabaseAway) => written(StatusCode::OK, &page),
+            Some(reason) => {
+                let refusal = Refusal(reason);
+                let mut reply = written(refusal.status(), &page);
+                reply::tell(&mut reply, refusal);
+                reply
+            }
+        })
+    }
+
+    /// Refuses to be shown in a frame, or to be fetched by anything but a navigation. Browsers that do not
+    /// tell are held off by the reply's own policy.
+    fn check_navigation(&self) -> Result<(), Refusal> {
+        let destination = self.map.get("sec-fetch-dest");
+        if destination.is_none_or(|destination| destination == "document") {
+            Ok(())
+        } else {
+            Err(Refusal(Reason::Framed))
+        }
+    }
+
+    /// Asks what is held.
+    async fn held(&self) -> Answer {
+        let edge = self.request.edge;
+        if self.known.is_empty() {
+            return Answer::Nobody;
+        }
+        let refused = |reason| {
+            edge.metrics.refusal(reason);
+            Answer::Refused(reason)
+        };
+        if !self.may_ask() {
+            return refused(Reason::OverLimit);
+        }
+        let visitors = self.known.iter().map(|known| known.visitor).collect();
+        let Ok(answered) = edge.inquirer.summary(visitors) else {
+            return refused(Reason::Busy);
+        };
+        match tokio::time::timeout(ANSWER_TIME_MAX, answered).await {
+            Ok(Ok(held)) => Answer::Held(held),
+            Ok(Err(_)) | Err(_) => refused(Reason::DatabaseAway),
+        }
+    }
+
+    /// Whether this client may ask once more.
+    fn may_ask(&self) -> bool {
+        let views = self.request.edge.views.as_ref();
+        views.is_none_or(|views| views.take(self.request.client, clock::monotonic()))
+    }
+
+    fn body(&self, site: &Site, held: Option<page::Shown>) -> Body {
+        let edge = self.request.edge;
+        let (config, t) = (&edge.config, self.language.text());
+        let signals = self.request.headers.signals(&config.cookie.choice_name);
+        let (permit, source) =
+            consent::decide(&signals, &Rules::from(site), Kind::PageView, &edge.strings);
+        let action = |form: Form| self.link(form.segment(), self.language);
+        let days = config.privacy.retention.as_secs() / DAY_SECONDS;
+        Body {
+            site: site.key.clone(),
+            lead: text::fill(t.lead, &site.key),
+            cookies_why: page::cookies_why(t, config),
+            address: page::address(t, config.privacy.client_ip),
+            browsers: self
+                .known
+                .iter()
+                .map(|known| page::browser(known, self.request.now, self.language))
+                .collect(),
+            held,
+            now: page::now(t, permit, source),
+            has_gpc: signals.gpc,
+            token: self.token(),
+            choice_action: action(Form::Choice),
+            file_action: action(Form::File),
+            erasure_action: action(Form::Erasure),
+            flags: page::flags(t, permit),
+            origins: edge.tables.load().origins(),
+            retention: text::fill(t.retention, &days.to_string()),
+        }
+    }
+
+    /// What was done, where the cookies bear it out: a link can claim anything.
+    fn done_notice(&self, t: &text::Text) -> Option<Notice> {
+        let config = &self.request.edge.config;
+        let choice = self
+            .request
+            .headers
+            .signals(&config.cookie.choice_name)
+            .choice;
+        let text = match self.done? {
+            Done::Choice if choice.is_some() => t.done_choice,
+            Done::Erasure if choice == Some("none") && self.known.is_empty() => t.done_erasure,
+            _ => return None,
+        };
+        Some(Notice {
+            text,
+            is_good: true,
+        })
+    }
+
+    /// Binds a form to the visitor that it is for; empty for a browser that has no ID.
+    fn token(&self) -> String {
+        let known = self.known.first();
+        known
+            .and_then(|known| self.request.edge.keyring.form_token(known.visitor))
+            .unwrap_or_default()
+    }
+
+    async fn submit(&self, worker: &Worker, form: Form, body: Incoming) -> Result<Reply, Refusal> {
+        let site = self.site?;
+        let headers = self.request.headers;
+        let origin = headers.origin.ok_or(Refusal(Reason::Origin))?;
+        let is_foreign = headers
+            .fetch_site
+            .is_some_and(|relation| relation != "same-origin");
+        if is_foreign || !is_own_origin(self.request, origin) {
+            return Err(Refusal(Reason::Origin));
+        }
+        let content_type = headers.content_type.unwrap_or_default();
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            return Err(Refusal(Reason::ContentType));
+        }
+        let body = event::read(body, BODY_BYTES_MAX).await?;
+        let (token, permit) = submitted(&body).ok_or(Refusal(Reason::Form))?;
+        let keyring = &self.request.edge.keyring;
+        let is_ours = match self.known.first() {
+            Some(known) => keyring.is_form_token(known.visitor, token),
+            None => token.is_empty(),
+        };
+        if !is_ours {
+            return Err(Refusal(Reason::Token));
+        }
+        match form {
+            Form::Choice => Ok(self.chose(site, permit, "choice")),
+            Form::File => self.file(site).await,
+            Form::Erasure => {
+                let recorded = worker.instruct(self.request, site, Kind::Erasure).await?;
+                let done = if recorded > 0 { "erasure" } else { "choice" };
+                Ok(self.chose(site, Permit::NONE, done))
+            }
+        }
+    }
+
+    /// Keeps a choice, and leads back to the page.
+    fn chose(&self, site: &Site, permit: Permit, done: &str) -> Reply {
+        let ended = if permit.allows(Permit::STORE) {
+            Vec::new()
+        } else {
+            ended_cookies(self.request, site)
+        };
+        let mut reply = reply::empty(StatusCode::SEE_OTHER);
+        let target = format!("{}&done={done}", self.link("", self.language));
+        if let Ok(target) = HeaderValue::try_from(target) {
+            reply.headers_mut().insert(header::LOCATION, target);
+        }
+        reply
+            .with_cookie(choice_cookie(self.request, site, permit))
+            .with_cookie(ended)
+    }
+
+    /// All that is held, in pieces as Postgres gives it.
+    async fn file(&self, site: &Site) -> Result<Reply, Refusal> {
+        let edge = self.request.edge;
+        if !self.may_ask() {
+            return Err(Refusal(Reason::OverLimit));
+        }
+        let visitors = self.known.iter().map(|known| known.visitor).collect();
+        let mut pieces = edge
+            .inquirer
+            .file(visitors, subscriber(self.request.client))
+            .map_err(|Busy| Refusal(Reason::Busy))?;
+        // The status has to wait for the first piece: without Postgres there is none.
+        let first = tokio::time::timeout(ANSWER_TIME_MAX, pieces.recv()).await;
+        let Ok(Some(Piece::Bytes(first))) = first else {
+            return Err(Refusal(Reason::DatabaseAway));
+        };
+        let name = format!("attachment; filename=\"{}.json\"", site.key);
+        let mut reply = reply::in_pieces("application/json", first, pieces);
+        if let Ok(name) = HeaderValue::try_from(name) {
+            reply
+                .headers_mut()
+                .insert(header::CONTENT_DISPOSITION, name);
+        }
+        Ok(reply)
+    }
+
+    /// A page that says why not, and leads back.
+    fn refused(&self, refusal: Refusal) -> Reply {
+        self.request.edge.metrics.refusal(refusal.0);
+        let mut page = Page::new(self.language, |language| self.link("", language));
+        page.notices.push(Notice {
+            text: notice(page.t, refusal.0),
+            is_good: false,
+        });
+        let mut reply = written(refusal.status(), &page);
+        reply::tell(&mut reply, refusal);
+        reply
+    }
+}
+
+fn written(status: StatusCode, page: &Page) -> Reply {
+    // Nothing in the template can fail to be written to a text.
+    let html = page.render().unwrap_or_default();
+    reply::with_body(status, "text/html; charset=utf-8", Bytes::from(html))
+}
+
+/// The token and the flags of a form.
+fn submitted(body: &[u8]) -> Option<(&str, Permit)> {
+    let mut token = "";
+    let mut permit = Permit::NONE;
+    let pairs = str::from_utf8(body).ok()?.split('&');
+    for pair in pairs.filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=')? {
+            ("token", value) => token = value,
+            (name, "on") => permit = permit.with(Permit::named(name)?),
+            _ => return None,
+        }
+    }
+    Some((token, permit))
+}
+
+/// What the page says of a refusal.
+fn notice(t: &text::Text, reason: Reason) -> &'static str {
+    match reason {
+        Reason::DatabaseAway => t.away,
+        Reason::Busy | Reason::OverLimit => t.busy,
+        Reason::Token => t.old_form,
+        Reason::Framed => t.framed,
+        Reason::SiteMissing | Reason::SiteUnknown => t.site_unknown,
+        Reason::SpoolFull | Reason::SpoolFailed | Reason::Stopping => t.not_kept,
+        _ => t.wrong,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_a_token_and_flags_and_nothing_else() {
+        for (body, read) in [
+            ("", Some(("", Permit::NONE))),
+            ("token=a-_", Some(("a-_", Permit::NONE))),
+            (
+                "token=x&store=on&locate=on",
+                Some(("x", Permit::STORE.with(Permit::LOCATE))),
+            ),
+            ("store=off", None),
+            ("everything=on", None),
+            ("store", None),
+            ("token=\u{fffd}", Some(("\u{fffd}", Permit::NONE))),
+        ] {
+            assert_eq!(submitted(body.as_bytes()), read, "{body}");
+        }
+        assert_eq!(submitted(b"token=\xff"), None);
+    }
+}

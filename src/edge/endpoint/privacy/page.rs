@@ -1,0 +1,478 @@
+//! The page as its template takes it. Whatever a sender wrote is escaped by the template, cut here, and
+//! never becomes a link.
+
+use std::sync::LazyLock;
+
+use askama::Template;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
+
+use super::text::{Language, Text, fill};
+use super::time;
+use crate::clock::UnixMicros;
+use crate::config::{ClientIp, Config};
+use crate::enrich::Origin;
+use crate::hit::subject::{Held, HeldAd, HeldHit};
+use crate::hit::{ConsentSource, Permit};
+use crate::visitor::Known;
+
+/// Hits on the page; all of them are in the file.
+pub(super) const HITS_SHOWN: usize = 20;
+/// Characters of a page's address that are shown.
+const PAGE_SHOWN: usize = 100;
+/// Characters of another text that are shown.
+const TEXT_SHOWN: usize = 60;
+
+const STYLE: &str = include_str!("../../../../assets/privacy.css");
+
+/// The page takes nothing from anywhere but its own style, known by its hash, and is shown in no frame.
+pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "default-src 'none'; style-src 'sha256-{}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+        STANDARD.encode(Sha256::digest(STYLE))
+    )
+});
+
+#[derive(Template)]
+#[template(path = "privacy.html")]
+pub(super) struct Page {
+    pub(super) t: &'static Text,
+    code: &'static str,
+    style: &'static str,
+    languages: Vec<LanguageLink>,
+    pub(super) notices: Vec<Notice>,
+    back: String,
+    pub(super) body: Option<Body>,
+}
+
+pub(super) struct Notice {
+    pub(super) text: &'static str,
+    pub(super) is_good: bool,
+}
+
+struct LanguageLink {
+    code: &'static str,
+    name: &'static str,
+    is_current: bool,
+    link: String,
+}
+
+/// What stands between the notices and the end, where the page is more than a refusal.
+pub(super) struct Body {
+    pub(super) site: String,
+    pub(super) lead: String,
+    pub(super) cookies_why: String,
+    pub(super) address: &'static str,
+    pub(super) browsers: Vec<Browser>,
+    pub(super) held: Option<Shown>,
+    pub(super) now: String,
+    pub(super) has_gpc: bool,
+    pub(super) token: String,
+    pub(super) choice_action: String,
+    pub(super) file_action: String,
+    pub(super) erasure_action: String,
+    pub(super) flags: Vec<Flag>,
+    /// Whose geodata the places are from.
+    pub(super) origins: Vec<Origin>,
+    pub(super) retention: String,
+}
+
+/// A visitor ID of this browser: there may be one of the site's domain and one of the host.
+pub(super) struct Browser {
+    number: String,
+    made: String,
+}
+
+pub(super) struct Flag {
+    name: &'static str,
+    label: &'static str,
+    why: &'static str,
+    is_set: bool,
+}
+
+/// What is held.
+pub(super) struct Shown {
+    summary: String,
+    hits: Vec<ShownHit>,
+    ads: Vec<ShownAd>,
+}
+
+struct ShownHit {
+    kind: &'static str,
+    name: String,
+    time: String,
+    time_utc: String,
+    page: String,
+    from: String,
+}
+
+struct ShownAd {
+    name: String,
+    seen: String,
+    time: String,
+    time_utc: String,
+}
+
+impl Page {
+    /// A page without a body; `link` gives its address in a language.
+    pub(super) fn new(language: Language, link: impl Fn(Language) -> String) -> Page {
+        let languages = Language::ALL.map(|other| LanguageLink {
+            code: other.code(),
+            name: other.name(),
+            is_current: other == language,
+            link: link(other),
+        });
+        Page {
+            t: language.text(),
+            code: language.code(),
+            style: STYLE,
+            languages: languages.into(),
+            notices: Vec::new(),
+            back: link(language),
+            body: None,
+        }
+    }
+}
+
+/// What the page says of the cookies, of which the configuration has the names.
+pub(super) fn cookies_why(t: &Text, config: &Config) -> String {
+    let named = fill(t.cookies_why, &config.cookie.name);
+    fill(&named, &config.cookie.choice_name)
+}
+
+/// What is stored of the client's address.
+pub(super) fn address(t: &Text, kept: ClientIp) -> &'static str {
+    let [none, part, all] = t.address;
+    match kept {
+        ClientIp::None => none,
+        ClientIp::Truncated => part,
+        ClientIp::Full => all,
+    }
+}
+
+pub(super) fn browser(known: &Known, now: UnixMicros, language: Language) -> Browser {
+    let (day, ago) = (
+        time::day(known.made_at, language),
+        time::ago(known.made_at, now, language),
+    );
+    Browser {
+        number: known.visitor.to_string(),
+        made: format!("{day} ({ago})"),
+    }
+}
+
+/// The permit in words, and the signal that it is from.
+pub(super) fn now(t: &Text, permit: Permit, source: ConsentSource) -> String {
+    let allowed: Vec<String> = flags(t, permit)
+        .iter()
+        .filter(|flag| flag.is_set)
+        .map(|flag| flag.label.to_lowercase())
+        .collect();
+    let allowed = if allowed.is_empty() {
+        t.now_nothing.to_owned()
+    } else {
+        allowed.join(", ")
+    };
+    let source = match source {
+        ConsentSource::Default => t.by_default,
+        ConsentSource::Choice => t.by_choice,
+        ConsentSource::Gpc => t.by_gpc,
+        ConsentSource::Tcf | ConsentSource::Gpp | ConsentSource::Gdpr0 => t.by_platform,
+    };
+    fill(&fill(t.now, &allowed), source)
+}
+
+pub(super) fn flags(t: &Text, permit: Permit) -> Vec<Flag> {
+    let flag = |(name, label, why)| Flag {
+        name,
+        label,
+        why,
+        is_set: Permit::named(name).is_some_and(|flag| permit.allows(flag)),
+    };
+    t.flags.map(flag).into()
+}
+
+/// What is held about each visitor of a browser, as one.
+pub(super) fn shown(held: Vec<Held>, language: Language) -> Shown {
+    let all: u64 = held.iter().map(|held| held.hits).sum();
+    let (mut hits, mut ads) = (Vec::new(), Vec::new());
+    for one in held {
+        hits.extend(one.last);
+        ads.extend(one.ads);
+    }
+    hits.sort_by_key(|hit| std::cmp::Reverse(hit.received_at));
+    hits.truncate(HITS_SHOWN);
+    ads.sort_by_key(|ad| std::cmp::Reverse(ad.last_at));
+    let summary = fill(language.text().hits_shown, &hits.len().to_string());
+    Shown {
+        summary: fill(&summary, &all.to_string()),
+        hits: hits.iter().map(|hit| shown_hit(hit, language)).collect(),
+        ads: ads.iter().map(|ad| shown_ad(ad, language)).collect(),
+    }
+}
+
+fn shown_hit(hit: &HeldHit, language: Language) -> ShownHit {
+    let t = language.text();
+    let word = |words: &[(&str, &'static str)], of: &str| {
+        let found = words.iter().find(|(name, _)| *name == of);
+        found.map_or("", |(_, word)| word)
+    };
+    let ad = [&hit.campaign, &hit.creative].map(String::as_str);
+    let name = if hit.event_name.is_empty() {
+        joined(&ad, " · ")
+    } else {
+        cut(&hit.event_name, TEXT_SHOWN)
+    };
+    let place = [&hit.city, &hit.region, &hit.country].map(String::as_str);
+    let device = [
+        word(&t.devices, &hit.device_class),
+        &hit.device_brand,
+        &hit.device_model,
+        &hit.os,
+        &hit.browser,
+    ];
+    let network = [&hit.network, &hit.client_ip].map(String::as_str);
+    let from = [
+        joined(&place, ", "),
+        joined(&device, ", "),
+        joined(&network, ", "),
+    ];
+    ShownHit {
+        kind: word(&t.kinds, &hit.kind),
+        name,
+        time: time::minute(hit.received_at, language),
+        time_utc: time::utc(hit.received_at),
+        page: cut(&hit.page_url, PAGE_SHOWN),
+        from: from
+            .iter()
+            .filter(|text| !text.is_empty())
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(" · "),
+    }
+}
+
+fn shown_ad(ad: &HeldAd, language: Language) -> ShownAd {
+    let t = language.text();
+    let name = joined(&[&ad.campaign, &ad.creative, &ad.partner], " · ");
+    let times = |number: u64, [once, more]: [&str; 2]| match number {
+        0 => None,
+        1 => Some(once.to_owned()),
+        _ => Some(fill(more, &number.to_string())),
+    };
+    let seen = [times(ad.seen, t.seen), times(ad.clicked, t.clicked)];
+    ShownAd {
+        name: if name.is_empty() {
+            t.ad_without_name.to_owned()
+        } else {
+            name
+        },
+        seen: sentence(&seen.into_iter().flatten().collect::<Vec<_>>().join(", ")),
+        time: time::minute(ad.last_at, language),
+        time_utc: time::utc(ad.last_at),
+    }
+}
+
+/// With a capital letter first.
+fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_uppercase());
+    first.into_iter().flatten().chain(characters).collect()
+}
+
+/// The texts that are there, each once, cut.
+fn joined(texts: &[&str], separator: &str) -> String {
+    let mut there: Vec<String> = Vec::new();
+    for text in texts {
+        let text = cut(text, TEXT_SHOWN);
+        if !text.is_empty() && !there.contains(&text) {
+            there.push(text);
+        }
+    }
+    there.join(separator)
+}
+
+fn cut(text: &str, characters_max: usize) -> String {
+    match text.char_indices().nth(characters_max) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hit::VisitorId;
+
+    const NOW: UnixMicros = UnixMicros(1_790_000_000_000_000);
+
+    fn page(language: Language, held: Vec<Held>) -> Page {
+        let t = language.text();
+        let known = Known {
+            visitor: VisitorId(*b"0123456789abcdef"),
+            made_at: UnixMicros(NOW.0 - 3 * 86_400_000_000),
+        };
+        let mut page = Page::new(language, |language| {
+            format!("/privacy?lang={}", language.code())
+        });
+        page.notices.push(Notice {
+            text: t.done_choice,
+            is_good: true,
+        });
+        page.body = Some(Body {
+            site: "shop".to_owned(),
+            lead: fill(t.lead, "shop"),
+            cookies_why: fill(&fill(t.cookies_why, "avid"), "avchoice"),
+            address: address(t, ClientIp::Truncated),
+            browsers: vec![browser(&known, NOW, language)],
+            held: Some(shown(held, language)),
+            now: now(
+                t,
+                Permit::STORE.with(Permit::MEASURE),
+                ConsentSource::Choice,
+            ),
+            has_gpc: true,
+            token: "token".to_owned(),
+            choice_action: "/privacy/choice".to_owned(),
+            file_action: "/privacy/file".to_owned(),
+            erasure_action: "/privacy/erasure".to_owned(),
+            flags: flags(t, Permit::STORE.with(Permit::MEASURE)),
+            origins: Origin::ALL.to_vec(),
+            retention: fill(t.retention, "90"),
+        });
+        page
+    }
+
+    fn hit(text: &str) -> HeldHit {
+        let text = || text.to_owned();
+        HeldHit {
+            received_at: NOW,
+            kind: "impression".to_owned(),
+            page_url: text(),
+            event_name: text(),
+            country: text(),
+            city: text(),
+            device_class: "phone".to_owned(),
+            device_model: text(),
+            browser: text(),
+            campaign: text(),
+            creative: text(),
+            ..HeldHit::default()
+        }
+    }
+
+    fn held(text: &str, hits: usize) -> Held {
+        let ad = HeldAd {
+            campaign: text.to_owned(),
+            creative: text.to_owned(),
+            seen: 3,
+            clicked: 1,
+            last_at: NOW,
+            ..HeldAd::default()
+        };
+        Held {
+            hits: 1234,
+            last: vec![hit(text); hits],
+            ads: vec![ad; 5],
+            ..Held::default()
+        }
+    }
+
+    #[test]
+    fn what_senders_wrote_is_text_in_a_page_whatever_it_is() {
+        for hostile in [
+            "<script>alert(1)</script>",
+            "\"><img src=x onerror=alert(1)>",
+            "javascript:alert(1)",
+            "' onfocus='alert(1)' autofocus='",
+            "</style><svg/onload=alert(1)>",
+            "{{ t.title }}{% if %}",
+            "&lt;script&gt;",
+            "\u{202e}gpj.exe",
+        ] {
+            let html = page(Language::Swedish, vec![held(hostile, 2)]).render();
+            let html = html.expect("the page is written");
+            let escaped: String = hostile
+                .chars()
+                .map(|character| match character {
+                    '<' => "&#60;".to_owned(),
+                    '>' => "&#62;".to_owned(),
+                    '&' => "&#38;".to_owned(),
+                    '"' => "&#34;".to_owned(),
+                    '\'' => "&#39;".to_owned(),
+                    other => other.to_string(),
+                })
+                .collect();
+            assert!(
+                html.contains(&format!("<p><bdi>{escaped}</bdi></p>")),
+                "{html}"
+            );
+            if escaped != hostile {
+                assert!(!html.contains(hostile), "{hostile}");
+            }
+            assert_eq!(
+                html.matches("href=").count(),
+                4,
+                "three links to sources and one language"
+            );
+        }
+    }
+
+    #[test]
+    fn a_page_that_shows_all_it_can_is_small() {
+        let usual = "https://www.shop.example/mobiltelefoner/apple/iphone-17?ref=start";
+        for language in Language::ALL {
+            let all = |text: &str| {
+                let page = page(
+                    language,
+                    vec![held(text, HITS_SHOWN), held(text, HITS_SHOWN)],
+                );
+                page.render().expect("the page is written").len()
+            };
+            assert!(all(usual) < 30_000, "{}", all(usual));
+            assert!(
+                all(&"&".repeat(8192)) < 60_000,
+                "{}",
+                all(&"&".repeat(8192))
+            );
+        }
+    }
+
+    #[test]
+    fn hits_of_two_cookies_are_one_list_the_newest_first() {
+        let at = |seconds: i64| HeldHit {
+            received_at: UnixMicros(seconds * 1_000_000),
+            ..hit("")
+        };
+        let of = |seconds: &[i64]| Held {
+            hits: 100,
+            last: seconds.iter().map(|seconds| at(*seconds)).collect(),
+            ..Held::default()
+        };
+        let shown = shown(vec![of(&[9, 5]), of(&[7])], Language::English);
+        let times: Vec<&str> = shown.hits.iter().map(|hit| hit.time_utc.as_str()).collect();
+        let second = |second| format!("1970-01-01T00:00:0{second}Z");
+        assert_eq!(times, [second(9), second(7), second(5)]);
+        assert!(
+            shown.summary.starts_with("The last 3 of 200,"),
+            "{}",
+            shown.summary
+        );
+    }
+
+    #[test]
+    fn a_sentence_begins_with_a_capital_and_names_what_happened() {
+        let of = |seen, clicked| {
+            let ad = HeldAd {
+                seen,
+                clicked,
+                ..HeldAd::default()
+            };
+            shown_ad(&ad, Language::Swedish).seen
+        };
+        assert_eq!(of(1, 0), "Visad en gång");
+        assert_eq!(of(0, 2), "Klickad 2 gånger");
+        assert_eq!(of(7, 1), "Visad 7 gånger, klickad en gång");
+    }
+}

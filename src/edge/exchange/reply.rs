@@ -1,0 +1,226 @@
+//! Replies: the GIF, the empty one, JSON, and the headers that all of them carry.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Frame};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use tokio::sync::mpsc;
+
+use crate::edge::Refusal;
+use crate::inquiry::Piece;
+
+/// A reply.
+pub(crate) type Reply = Response<ReplyBody>;
+/// What it holds: some bytes, or a body that is made while it is sent.
+pub(crate) type ReplyBody = Either<Full<Bytes>, Pieces>;
+
+/// A transparent GIF of one pixel, 43 bytes: header, screen of two colours, transparency, image.
+pub(crate) const GIF: &[u8; 43] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+
+/// What the collector asks of browsers beside what they send unasked.
+const ACCEPT_CH: HeaderValue =
+    HeaderValue::from_static("Sec-CH-UA-Model, Sec-CH-UA-Platform-Version, Sec-CH-UA-Form-Factors");
+/// Room in a reply's map of headers: hyper puts the headers of the connection's next request into it, and a browser
+/// sends so many.
+const REQUEST_HEADERS: usize = 24;
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const REFUSAL: HeaderName = HeaderName::from_static("avtryck-refusal");
+const CORP: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const CH: HeaderName = HeaderName::from_static("accept-ch");
+
+/// Adds cookies to a reply.
+pub(crate) trait WithCookie {
+    /// Sets each cookie that there is.
+    fn with_cookie(self, cookies: impl IntoIterator<Item = String>) -> Self;
+}
+
+impl WithCookie for Reply {
+    fn with_cookie(mut self, cookies: impl IntoIterator<Item = String>) -> Reply {
+        for cookie in cookies {
+            if let Ok(cookie) = HeaderValue::try_from(cookie) {
+                self.headers_mut().append(header::SET_COOKIE, cookie);
+            }
+        }
+        self
+    }
+}
+
+/// What the body of a reply to a hit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// 200 with the GIF.
+    Gif,
+    /// 204.
+    Empty,
+    /// What people see: a page, where the reply is no redirect.
+    Page,
+}
+
+/// The reply to a recorded hit.
+pub(crate) fn hit(shape: Shape) -> Reply {
+    let mut reply = match shape {
+        Shape::Gif => gif(StatusCode::OK),
+        Shape::Empty | Shape::Page => empty(StatusCode::NO_CONTENT),
+    };
+    reply.headers_mut().insert(CH, ACCEPT_CH);
+    reply
+}
+
+fn gif(status: StatusCode) -> Reply {
+    let mut reply = with_body(status, "image/gif", Bytes::from_static(GIF));
+    // A page with Cross-Origin-Embedder-Policy shows only images that allow it.
+    reply
+        .headers_mut()
+        .insert(CORP, HeaderValue::from_static("cross-origin"));
+    reply
+}
+
+/// A reply without a body that is not to be kept.
+pub(crate) fn empty(status: StatusCode) -> Reply {
+    let mut reply = Response::new(Either::Left(Full::default()));
+    *reply.status_mut() = status;
+    *reply.headers_mut() = HeaderMap::with_capacity(REQUEST_HEADERS);
+    reply.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    reply
+}
+
+/// A reply with a body that is not to be kept.
+pub(crate) fn with_body(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
+    let mut reply = empty(status);
+    *reply.body_mut() = Either::Left(Full::new(body));
+    reply
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply
+}
+
+/// Sends a browser on to `location`, which is ASCII.
+pub(crate) fn redirect(location: &str) -> Option<Reply> {
+    let location = HeaderValue::from_str(location).ok()?;
+    let mut reply = empty(StatusCode::FOUND);
+    let headers = reply.headers_mut();
+    headers.insert(header::LOCATION, location);
+    headers.insert(CH, ACCEPT_CH);
+    Some(reply)
+}
+
+/// Sends a browser on to where the same page is from now on.
+pub(crate) fn moved(location: &str) -> Option<Reply> {
+    let mut reply = redirect(location)?;
+    *reply.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    Some(reply)
+}
+
+/// A page that says why a link leads nowhere. It repeats nothing of the request, and links to nothing.
+fn page(status: StatusCode, refusal: Refusal) -> Reply {
+    let reason = refusal.0.name();
+    let text = format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>This link does not work</title>\n<h1>This link does not work</h1>\n\
+         <p>It was made wrongly or changed on the way, so it leads nowhere. To go back is safe.</p>\n\
+         <p><small>For whoever made it: <code>{reason}</code></small></p>\n</html>\n"
+    );
+    let mut reply = with_body(status, "text/html; charset=utf-8", Bytes::from(text));
+    let headers = reply.headers_mut();
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    reply
+}
+
+/// A reply whose body arrives behind its first piece, and is not to be kept.
+pub(crate) fn in_pieces(
+    content_type: &'static str,
+    first: Bytes,
+    rest: mpsc::Receiver<Piece>,
+) -> Reply {
+    let mut reply = with_body(StatusCode::OK, content_type, Bytes::new());
+    *reply.body_mut() = Either::Right(Pieces {
+        first: Some(first),
+        rest,
+    });
+    reply
+}
+
+/// A body in pieces. One that stops before its end is cut off, so that no client takes it for whole.
+pub(crate) struct Pieces {
+    first: Option<Bytes>,
+    rest: mpsc::Receiver<Piece>,
+}
+
+/// A body stopped before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the body stopped before its end")]
+pub(crate) struct CutOff;
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = CutOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        Poll::Ready(match ready!(self.rest.poll_recv(cx)) {
+            Some(Piece::Bytes(bytes)) => Some(Ok(Frame::data(bytes))),
+            Some(Piece::End) => None,
+            None => Some(Err(CutOff)),
+        })
+    }
+}
+
+/// The reply to a refused request: what a pixel gets is a GIF all the same, so that no page shows a
+/// broken image.
+pub(crate) fn refused(refusal: Refusal, shape: Shape) -> Reply {
+    let status = refusal.status();
+    let mut reply = match shape {
+        Shape::Gif => gif(status),
+        Shape::Page => page(status, refusal),
+        Shape::Empty => with_body(
+            status,
+            "text/plain",
+            Bytes::from(format!("{}\n", refusal.0.name())),
+        ),
+    };
+    tell(&mut reply, refusal);
+    reply
+}
+
+/// Says in a reply's headers why the request, or the first of its events, was refused.
+pub(crate) fn tell(reply: &mut Reply, refusal: Refusal) {
+    let status = reply.status();
+    let headers = reply.headers_mut();
+    headers.insert(REFUSAL, HeaderValue::from_static(refusal.0.name()));
+    if matches!(
+        status,
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+    ) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if refusal.closes() {
+        end(reply);
+    }
+}
+
+/// Says in a reply's headers that it is the last one of its connection.
+pub(crate) fn end(reply: &mut Reply) {
+    let close = HeaderValue::from_static("close");
+    reply.headers_mut().insert(header::CONNECTION, close);
+}

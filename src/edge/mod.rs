@@ -1,0 +1,169 @@
+//! The public side: accepts connections, limits them, routes requests and answers.
+//!
+//! `listener` accepts at the `entrance`s of each edge thread, plain or in `tls`; a `connection` ends what goes beyond `limits`. Hits by
+//! the pixel are answered by `plain`, whatever else comes by hyper; `router` names the endpoints, and each endpoint has a file of its own. Nothing here knows Postgres: a hit is answered
+//! once the spool holds it.
+
+mod connection;
+mod current;
+mod endpoint;
+pub(crate) mod exchange;
+mod listener;
+mod plain;
+mod router;
+pub mod transport;
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use hyper::header::HeaderValue;
+
+pub use crate::refusal::Refusal;
+pub use listener::{Course, Drain, run};
+pub use transport::entrance::{Before, Entrance};
+pub use transport::limits::Limits;
+
+use current::Current;
+use endpoint::{privacy, tag};
+use exchange::allowance::Allowances;
+use exchange::https;
+use exchange::mint::Mint;
+
+use crate::admin::live::Live;
+
+use crate::clock;
+use crate::config::{self, Config};
+use crate::consent::Strings;
+use crate::enrich::Tables;
+use crate::inquiry::Inquirer;
+use crate::metrics::Metrics;
+use crate::spool::{Appender, Spool};
+use crate::visitor::Keyring;
+
+/// What all edge threads share, by the configuration in force. A reload exchanges it whole, and a request
+/// keeps the one that it began with.
+pub struct Edge {
+    /// The configuration.
+    pub config: Config,
+    /// The keys of the visitor cookie.
+    pub keyring: Keyring,
+    /// The keys of click URLs.
+    pub click_keyring: crate::click::Keyring,
+    /// Whose geodata are shown, for the privacy page to say.
+    pub(crate) tables: Arc<ArcSwap<Tables>>,
+    /// Every metric.
+    pub metrics: Arc<Metrics>,
+    /// What `psql` needs to reach the embedded Postgres; the demo page is served where it is there.
+    pub demo_psql: Option<Arc<OnceLock<String>>>,
+    /// What viewers of the live view are shown.
+    pub(crate) live: Arc<Live>,
+    /// Consent strings that were read.
+    pub(crate) strings: Arc<Strings>,
+    /// Where the privacy page asks what is held.
+    pub(crate) inquirer: Inquirer,
+    /// How often each client may still ask that.
+    pub(crate) views: Option<Arc<Allowances>>,
+    /// How many instructions each client may give: as many, beside the views.
+    pub(crate) instructions: Option<Arc<Allowances>>,
+    /// What each client may still send; none where there is no limit.
+    allowances: Option<Arc<Allowances>>,
+    scripts: tag::Scripts,
+    /// What replies over TLS say of https.
+    hsts: Option<HeaderValue>,
+}
+
+impl Edge {
+    /// Prepares what is the same for every request.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        (keyring, click_keyring): (Keyring, crate::click::Keyring),
+        tables: Arc<ArcSwap<Tables>>,
+        metrics: Arc<Metrics>,
+        demo_psql: Option<Arc<OnceLock<String>>>,
+        live: Arc<Live>,
+        inquirer: Inquirer,
+    ) -> Edge {
+        Edge {
+            scripts: tag::Scripts::new(&config),
+            allowances: allowances(&config.limit),
+            hsts: https::hsts(config.tls.hsts),
+            config,
+            keyring,
+            click_keyring,
+            tables,
+            metrics,
+            demo_psql,
+            live,
+            strings: Arc::default(),
+            inquirer,
+            views: allowances(&privacy::VIEWS),
+            instructions: allowances(&privacy::VIEWS),
+        }
+    }
+
+    /// The same by another configuration. What clients have used up stays so, unless the limit is another
+    /// one.
+    #[must_use]
+    pub fn with(
+        &self,
+        config: Config,
+        (keyring, click_keyring): (Keyring, crate::click::Keyring),
+    ) -> Edge {
+        let is_same_limit = self.config.limit == config.limit;
+        Edge {
+            scripts: tag::Scripts::new(&config),
+            hsts: https::hsts(config.tls.hsts),
+            allowances: if is_same_limit {
+                self.allowances.clone()
+            } else {
+                allowances(&config.limit)
+            },
+            config,
+            keyring,
+            click_keyring,
+            tables: Arc::clone(&self.tables),
+            metrics: Arc::clone(&self.metrics),
+            demo_psql: self.demo_psql.clone(),
+            live: Arc::clone(&self.live),
+            strings: Arc::clone(&self.strings),
+            inquirer: self.inquirer.clone(),
+            views: self.views.clone(),
+            instructions: self.instructions.clone(),
+        }
+    }
+}
+
+fn allowances(limit: &config::Limit) -> Option<Arc<Allowances>> {
+    Allowances::new(limit, clock::monotonic()).map(Arc::new)
+}
+
+/// One edge thread's own.
+pub(crate) struct Worker {
+    /// By the configuration in force.
+    pub(crate) edge: Current<Edge>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) appender: Appender,
+    /// The way into the spool of instructions.
+    pub(crate) instructions: Appender,
+    pub(crate) mint: Mint,
+    pub(crate) replies: plain::Replies,
+}
+
+/// Where the edge keeps what it takes.
+#[derive(Clone)]
+pub struct Spools {
+    /// Hits.
+    pub hits: Spool,
+    /// What visitors ask for: small, and read before the hits, so that a withdrawal overtakes what
+    /// waits there.
+    pub instructions: Spool,
+}
+
+/// Who sent a request, as far as the connection tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) ip: IpAddr,
+    pub(crate) tls: bool,
+}

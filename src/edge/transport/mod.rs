@@ -1,0 +1,10 @@
+//! What lies below a request: sockets, limits, timers, TLS and the frames of HTTP/2.
+
+pub(crate) mod entrance;
+pub(crate) mod http2;
+pub(crate) mod limits;
+pub(crate) mod proxy;
+pub(crate) mod socket;
+pub(crate) mod stream;
+pub(crate) mod timer;
+pub mod tls;

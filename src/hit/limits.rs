@@ -1,0 +1,18 @@
+//! The limits of what a hit may hold, and of the request that brings it.
+
+/// The longest request target, in bytes.
+pub const URI_BYTES_MAX: usize = 8 * 1024;
+/// The longest URL stored, in bytes; a longer one is cut.
+pub const URL_BYTES_MAX: usize = 2048;
+/// The longest user agent stored, in bytes; a longer one is cut.
+pub const USER_AGENT_BYTES_MAX: usize = 512;
+/// The longest ID or name stored, in bytes; a longer one is cut.
+pub const TEXT_BYTES_MAX: usize = 256;
+/// The longest event name and event ID, in bytes.
+pub const EVENT_BYTES_MAX: usize = 128;
+/// The longest click ID, in bytes: ours have 22 characters, those of others more.
+pub const CLICK_ID_BYTES_MAX: usize = 64;
+/// The most further parameters of one hit; later ones are left out.
+pub const PARAMS_MAX: usize = 64;
+/// The most bytes of further parameters, as JSON; what goes beyond is left out.
+pub const PARAMS_BYTES_MAX: usize = 4096;

@@ -1,0 +1,362 @@
+//! Loads one batch: rows, dimensions, counts, rejected hits and the position of the spool, in one
+//! transaction.
+//!
+//! | step | why there |
+//! | --- | --- |
+//! | the position moves from `from` to `to` | a second loader of the spool waits here, then finds it [`CommitError::Moved`] |
+//! | hits of IDs on the list of suppression are left out | before anything is stored of them ([`suppression`]) |
+//! | partitions of the batch's days | under a lock, so retention cannot drop one before its rows come |
+//! | dimensions | before the rows that point to them |
+//! | event IDs | a hit whose ID is known is left out as repeated, or stored as a replay |
+//! | partners' IDs | of the rows that are left |
+//! | rows by COPY, numbered | what is left is stored; refused data is bisected by savepoints down to the bad rows |
+//! | exposures | a hit that became no row does not count ([`exposure`]) |
+//! | counts, rejected hits | what is known only now |
+//!
+//! Postgres refuses a row with an SQLSTATE of class 22 (data), 23 (constraint) or 54 (limit): that
+//! row alone becomes a rejected hit. Any other error fails the whole transaction, and so does 22P04
+//! (the table's columns are not those that this program writes): setting every hit aside for that
+//! would be wrong.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Error, Transaction};
+
+use super::exposure::{self, Seen};
+use super::load::{self, Counts, Exposures, Load, Mark, Record, Rejected, Rows};
+use crate::hit::Flags;
+use crate::postgres::batch::{copy, dimension, partner_id, position};
+use crate::postgres::partition;
+use crate::postgres::subject::suppression;
+use uuid::Uuid;
+
+/// The payloads of a batch, which the records' ranges are of.
+#[derive(Clone, Copy)]
+pub struct Payloads<'a> {
+    /// All of them.
+    pub bytes: &'a [u8],
+    /// What of one may be stored. The spool's record holds the raw IP address, which Postgres gets only as
+    /// `privacy.client_ip` says.
+    pub keep: &'a (dyn Fn(&[u8]) -> Vec<u8> + Sync),
+}
+
+impl<'a> Payloads<'a> {
+    /// The payload of a record.
+    pub(crate) fn of(&self, record: &Record) -> &'a [u8] {
+        self.bytes.get(record.payload.clone()).unwrap_or_default()
+    }
+}
+
+/// What a batch came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Rows stored.
+    pub rows: u64,
+    /// Hits added to counts.
+    pub counted: u64,
+    /// Hits set aside, those that the loader rejected among them.
+    pub rejected: u64,
+    /// Those of them that Postgres refused.
+    pub refused: u64,
+    /// Hits left out because their event ID was known.
+    pub repeated: u64,
+    /// Hits of visitors who withdrew, or of erased subjects: those that could have been rows are among the
+    /// counted.
+    pub suppressed: u64,
+    /// Dimension rows that were new.
+    pub new_dimensions: u64,
+    /// Partitions that were missing.
+    pub new_days: u64,
+}
+
+/// Why a batch was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The position was not `from`: someone else loaded, or an earlier commit did go through though
+    /// its answer was lost. Read the position anew.
+    #[error("the position of the spool has moved")]
+    Moved,
+    /// Postgres failed. Drop the client (where a COPY is refused before it starts, tokio-postgres
+    /// loses count of the answers), connect anew, read the position, for the batch may be committed
+    /// all the same, then try again.
+    #[error("loading a batch: {0}")]
+    Postgres(#[from] Error),
+}
+
+/// Loads a batch in one transaction. What is left in `load` afterwards are the rows that were stored; the rest
+/// is of no use but to be cleared.
+///
+/// # Errors
+/// [`CommitError`]; nothing is stored then, but see [`CommitError::Postgres`].
+pub async fn commit(
+    client: &mut Client,
+    load: &mut Load,
+    payloads: Payloads<'_>,
+) -> Result<Loaded, CommitError> {
+    let mut transaction = client.transaction().await?;
+    if !position::advance(&transaction, load.spool_id, load.from, load.to).await? {
+        return Err(CommitError::Moved);
+    }
+    let suppressed = suppression::leave_out(&transaction, load, payloads).await?;
+    let marks = &mut load.rows.marks;
+    let mut loaded = Loaded {
+        suppressed,
+        new_days: partition::make_days(&transaction, &days(marks)).await?,
+        new_dimensions: dimension::insert(&transaction, &load.dimensions).await?,
+        ..Loaded::default()
+    };
+    let before = marks.len();
+    leave_out_repeated(&transaction, &mut load.rows).await?;
+    loaded.repeated = (before - load.rows.marks.len()) as u64;
+
+    partner_id::upsert(&transaction, &load.links, &load.rows.marks).await?;
+    let refused = number_and_load(&mut transaction, &mut load.rows, &mut load.exposures).await?;
+    exposure::keep(&transaction, &load.exposures.added).await?;
+    loaded.rows = load.rows.marks.len() as u64;
+    loaded.refused = refused.len() as u64;
+    forget_event_keys(&transaction, &refused).await?;
+    let refused = refused.into_iter().map(|(mark, reason)| Rejected {
+        record: mark.record,
+        reason,
+    });
+    load.rejected.extend(refused);
+    loaded.counted = add_counts(&transaction, &load.counts).await?;
+    loaded.rejected = set_aside(&transaction, load.spool_id, &load.rejected, payloads).await?;
+    transaction.commit().await?;
+    Ok(loaded)
+}
+
+fn days(marks: &[Mark]) -> Vec<i32> {
+    let mut days: Vec<i32> = Vec::new();
+    for mark in marks {
+        if !days.contains(&mark.day) {
+            days.push(mark.day);
+        }
+    }
+    days.sort_unstable();
+    days
+}
+
+/// Leaves out the rows whose event ID is in Postgres already or earlier in the batch. Of a URL for one use a
+/// later click is stored as a replay.
+async fn leave_out_repeated(
+    transaction: &Transaction<'_>,
+    Rows { bytes, marks }: &mut Rows,
+) -> Result<(), Error> {
+    let mut first: HashMap<[u8; 16], i32> = HashMap::new();
+    for mark in marks.iter() {
+        if let Some(key) = mark.event_key {
+            first.entry(key).or_insert(mark.day);
+        }
+    }
+    if first.is_empty() {
+        return Ok(());
+    }
+    let (keys, seen_on): (Vec<Uuid>, Vec<i32>) = first
+        .into_iter()
+        .map(|(key, day)| (Uuid::from_bytes(key), day))
+        .unzip();
+    // In the order of the keys: two loaders with the same IDs wait for each other, no deadlock.
+    let rows = transaction
+        .query(
+            "insert into avtryck.event_key (key, seen_on) \
+             select key, date '1970-01-01' + day from unnest($1::uuid[], $2::int[]) as new (key, day) \
+             order by key on conflict do nothing returning key",
+            &[&keys, &seen_on],
+        )
+        .await?;
+    let mut unseen = HashSet::with_capacity(rows.len());
+    for row in rows {
+        unseen.insert(row.try_get::<_, Uuid>(0)?.into_bytes());
+    }
+    marks.retain_mut(|mark| {
+        let is_new = mark.event_key.is_none_or(|key| unseen.remove(&key));
+        if !is_new && mark.is_one_time {
+            load::set_flags(bytes, mark, Flags::REPLAYED);
+            // The ID is another row's.
+            mark.event_key = None;
+        }
+        is_new || mark.is_one_time
+    });
+    Ok(())
+}
+
+/// A hit that did not become a row must not stand in the way of one that would.
+async fn forget_event_keys(
+    transaction: &Transaction<'_>,
+    refused: &[(Mark, String)],
+) -> Result<(), Error> {
+    let keys: Vec<Uuid> = refused
+        .iter()
+        .filter_map(|(mark, _)| mark.event_key.map(Uuid::from_bytes))
+        .collect();
+    if !keys.is_empty() {
+        transaction
+            .execute(
+                "delete from avtryck.event_key where key = any($1)",
+                &[&keys],
+            )
+            .await?;
+    }
+    Ok(())
+}
+
+/// Numbers and loads the rows; those that Postgres refused, with its message, are left out of the marks. A
+/// hit that becomes no row must not raise the numbers behind it: then all is numbered and loaded again
+/// without it.
+async fn number_and_load(
+    transaction: &mut Transaction<'_>,
+    rows: &mut Rows,
+    exposures: &mut Exposures,
+) -> Result<Vec<(Mark, String)>, Error> {
+    let mut all_refused = Vec::new();
+    loop {
+        let seen: Vec<Seen> = rows.marks.iter().filter_map(|mark| mark.seen).collect();
+        let (numbered, added) = exposures.known.number(&seen);
+        exposures.added = added;
+        let marks = rows.marks.iter().filter(|mark| mark.seen.is_some());
+        for (mark, exposure) in marks.zip(numbered) {
+            load::write_exposure(&mut rows.bytes, mark, exposure);
+        }
+        let mut savepoint = transaction.savepoint("numbered").await?;
+        let bytes = std::mem::take(&mut rows.bytes).freeze();
+        let refused = load_rows(&mut savepoint, &bytes, &rows.marks).await?;
+        rows.bytes = bytes.try_into_mut().unwrap_or_default();
+        let is_settled = refused.iter().all(|(mark, _)| mark.seen.is_none());
+        let starts: HashSet<usize> = refused.iter().map(|(mark, _)| mark.row.start).collect();
+        rows.marks.retain(|mark| !starts.contains(&mark.row.start));
+        all_refused.extend(refused);
+        if is_settled {
+            savepoint.commit().await?;
+            return Ok(all_refused);
+        }
+        savepoint.rollback().await?;
+    }
+}
+
+/// Loads the marked rows, each or none of a list at a time; returns those that Postgres refused, with
+/// its message.
+async fn load_rows(
+    transaction: &mut Transaction<'_>,
+    bytes: &Bytes,
+    marks: &[Mark],
+) -> Result<Vec<(Mark, String)>, Error> {
+    let mut refused = Vec::new();
+    let mut lists = Vec::from([marks]);
+    while let Some(list) = lists.pop() {
+        let Some((first, rest)) = list.split_first() else {
+            continue;
+        };
+        let savepoint = transaction.savepoint("rows").await?;
+        match copy::load(&savepoint, stretches(bytes, list)).await {
+            Ok(_) => savepoint.commit().await?,
+            Err(error) => {
+                let Some(reason) = data_refused(&error) else {
+                    return Err(error);
+                };
+                savepoint.rollback().await?;
+                if rest.is_empty() {
+                    refused.push((first.clone(), reason));
+                } else {
+                    let (one, other) = list.split_at(list.len() / 2);
+                    lists.extend([other, one]);
+                }
+            }
+        }
+    }
+    Ok(refused)
+}
+
+/// The bytes of the marked rows; those of neighbours come as one.
+fn stretches<'a>(bytes: &'a Bytes, marks: &'a [Mark]) -> impl Iterator<Item = Bytes> + 'a {
+    marks
+        .chunk_by(|one, next| one.row.end == next.row.start)
+        .filter_map(|marks| Some(bytes.slice(marks.first()?.row.start..marks.last()?.row.end)))
+}
+
+/// The server's message, if it refused the data of a row. Its detail, which may repeat values, is
+/// left out.
+fn data_refused(error: &Error) -> Option<String> {
+    let error = error.as_db_error()?;
+    let code = error.code();
+    let data = ["22", "23", "54"]
+        .iter()
+        .any(|class| code.code().starts_with(class));
+    (data && *code != SqlState::BAD_COPY_FILE_FORMAT)
+        .then(|| format!("{}: {}", code.code(), error.message()))
+}
+
+/// Adds to the counts, in the order of their key; the number of hits.
+async fn add_counts(transaction: &Transaction<'_>, counts: &Counts) -> Result<u64, Error> {
+    let counts = &counts.0;
+    if counts.is_empty() {
+        return Ok(0);
+    }
+    let minutes: Vec<i64> = counts.keys().map(|count| count.minute).collect();
+    let sites: Vec<i64> = counts.keys().map(|count| count.site_key).collect();
+    let ads: Vec<i64> = counts.keys().map(|count| count.ad_key).collect();
+    let kinds: Vec<i16> = counts
+        .keys()
+        .map(|count| count.kind.number().into())
+        .collect();
+    let hits: Vec<i64> = counts.values().copied().collect();
+    transaction
+        .execute(
+            "insert into avtryck.hit_count (minute, site_key, ad_key, kind, hits) \
+             select to_timestamp(minute * 60), site_key, ad_key, kind, hits \
+             from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::bigint[]) \
+                  as new (minute, site_key, ad_key, kind, hits) \
+             order by 1, 2, 3, 4 \
+             on conflict (minute, site_key, ad_key, kind) \
+             do update set hits = hit_count.hits + excluded.hits",
+            &[&minutes, &sites, &ads, &kinds, &hits],
+        )
+        .await?;
+    Ok(hits.iter().sum::<i64>().cast_unsigned())
+}
+
+/// Stores the rejected hits; how many.
+async fn set_aside(
+    transaction: &Transaction<'_>,
+    spool_id: [u8; 16],
+    rejected: &[Rejected],
+    payloads: Payloads<'_>,
+) -> Result<u64, Error> {
+    /// Rejected hits in one statement: bounds what is held of them at once.
+    const REJECTED_MAX: usize = 1_000;
+    for some in rejected.chunks(REJECTED_MAX) {
+        let records = || some.iter().map(|hit| &hit.record);
+        let chunks: Vec<i64> = records()
+            .map(|record| record.position.0.cast_signed())
+            .collect();
+        let offsets: Vec<i64> = records()
+            .map(|record| record.position.1.cast_signed())
+            .collect();
+        let payloads: Vec<Vec<u8>> = records()
+            .map(|record| (payloads.keep)(payloads.of(record)))
+            .collect();
+        let reasons: Vec<String> = some
+            .iter()
+            .map(|hit| hit.reason.replace('\0', "\u{fffd}"))
+            .collect();
+        transaction
+            .execute(
+                "insert into avtryck.rejected_hit \
+                 (rejected_at, spool_id, chunk, byte_offset, reason, payload) \
+                 select now(), $1, chunk, byte_offset, reason, payload \
+                 from unnest($2::bigint[], $3::bigint[], $4::text[], $5::bytea[]) \
+                      as new (chunk, byte_offset, reason, payload)",
+                &[
+                    &Uuid::from_bytes(spool_id),
+                    &chunks,
+                    &offsets,
+                    &reasons,
+                    &payloads,
+                ],
+            )
+            .await?;
+    }
+    Ok(rejected.len() as u64)
+}

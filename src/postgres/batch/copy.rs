@@ -1,0 +1,204 @@
+//! Binary COPY of rows into `avtryck.hit`, encoded by hand.
+//!
+//! The format is Postgres's "Binary Format" of COPY: a 19-byte header, then for each row the number
+//! of columns (i16) and for each column its length (i32, -1 for NULL) and bytes, big-endian; at the
+//! end -1 as i16. Timestamps are microseconds since 2000-01-01; inet is family (2 or 3), prefix
+//! bits, is-CIDR, length, address; jsonb is a version byte (1) and the text.
+//!
+//! The order of the columns is this module's own. Those of a fixed width that are never NULL come
+//! first, so that they lie at constant offsets from the start of a row, and a step of the transaction
+//! can change one in rows that are encoded already ([`FLAGS_OFFSET`]). So can the exposure number of a row
+//! that has one.
+
+use std::net::IpAddr;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::SinkExt as _;
+use ipnet::IpNet;
+use tokio_postgres::{Error, Transaction};
+
+use crate::hit::Flags;
+use crate::row::Row;
+
+/// What one message of the COPY carries at most: large enough that messages cost nothing, small
+/// enough that the connection's buffer does not grow to the size of the batch.
+const PIECE_BYTES_MAX: usize = 256 * 1024;
+
+/// 1970-01-01 to 2000-01-01 in microseconds.
+pub(crate) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const TRAILER: &[u8] = &[0xff, 0xff];
+
+const COPY: &str = "copy avtryck.hit (flags, exposure_number, received_at, site_key, kind, permit, consent_source, \
+    hit_id, ad_key, place_key, network_key, device_key, visitor_id, page_url, referrer, \
+    event_name, event_id, partner_uid, maid, device_id, click_id, client_ip, params) \
+    from stdin (format binary)";
+
+/// The number of columns in [`COPY`].
+const COLUMNS: i16 = 23;
+
+/// Where the flags (i32) of a row lie: behind the number of columns and their own length.
+pub const FLAGS_OFFSET: usize = 2 + 4;
+
+/// Where the exposure number (i32) lies, in a row that has one: behind the flags and its own length.
+pub const EXPOSURE_NUMBER_OFFSET: usize = FLAGS_OFFSET + 4 + 4;
+
+/// Appends one row; `has_exposure`: with room for its exposure number, which is 0 for now, else with none.
+/// [`Flags::ONE_TIME`] is for the loader alone.
+pub fn encode(row: &Row<'_>, has_exposure: bool, out: &mut BytesMut) {
+    out.put_i16(COLUMNS);
+    out.put_i32(4);
+    out.put_i32(row.flags.without(Flags::ONE_TIME).bits().cast_signed());
+    if has_exposure {
+        out.put_i32(4);
+        out.put_i32(0);
+    } else {
+        out.put_i32(-1);
+    }
+    put_i64(
+        out,
+        Some(row.received_at.0.saturating_sub(POSTGRES_EPOCH_MICROS)),
+    );
+    put_i64(out, Some(row.site_key));
+    for number in [
+        row.kind.number(),
+        row.permit.bits(),
+        row.consent_source.number(),
+    ] {
+        out.put_i32(2);
+        out.put_i16(i16::from(number));
+    }
+    put_bytes(out, &row.hit_id);
+    for key in [row.ad_key, row.place_key, row.network_key, row.device_key] {
+        put_i64(out, key);
+    }
+    match &row.visitor_id {
+        Some(visitor) => put_bytes(out, &visitor.0),
+        None => out.put_i32(-1),
+    }
+    for text in row.texts() {
+        put_text(out, text);
+    }
+    put_inet(out, row.client_ip);
+    if row.params.is_empty() {
+        out.put_i32(-1);
+    } else {
+        out.put_i32(length(row.params.len() + 1));
+        out.put_u8(1);
+        out.put_slice(row.params.as_bytes());
+    }
+}
+
+/// Copies stretches of encoded rows (without header and trailer) into `avtryck.hit`; the number of rows.
+/// They are only borrowed from: once this returns no piece of them is held, and their buffer can be
+/// had back by `Bytes::try_into_mut`.
+///
+/// # Errors
+/// Where Postgres refuses a row or fails.
+pub async fn load(
+    transaction: &Transaction<'_>,
+    stretches: impl Iterator<Item = Bytes>,
+) -> Result<u64, Error> {
+    let sink = transaction.copy_in::<_, Bytes>(COPY).await?;
+    let mut sink = std::pin::pin!(sink);
+    sink.feed(Bytes::from_static(HEADER)).await?;
+    for mut bytes in stretches {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(PIECE_BYTES_MAX));
+            sink.feed(piece).await?;
+        }
+    }
+    sink.feed(Bytes::from_static(TRAILER)).await?;
+    sink.finish().await
+}
+
+/// A length of a column. Hits are far below 2 GiB: a longer text would be an invariant broken, and
+/// Postgres refuses the row that says so.
+fn length(bytes: usize) -> i32 {
+    i32::try_from(bytes).unwrap_or(i32::MAX)
+}
+
+fn put_i64(out: &mut BytesMut, value: Option<i64>) {
+    match value {
+        Some(value) => {
+            out.put_i32(8);
+            out.put_i64(value);
+        }
+        None => out.put_i32(-1),
+    }
+}
+
+fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
+    out.put_i32(length(bytes.len()));
+    out.put_slice(bytes);
+}
+
+/// An empty text is NULL.
+fn put_text(out: &mut BytesMut, text: &str) {
+    if text.is_empty() {
+        out.put_i32(-1);
+    } else {
+        put_bytes(out, text.as_bytes());
+    }
+}
+
+fn put_inet(out: &mut BytesMut, network: Option<IpNet>) {
+    let Some(network) = network else {
+        return out.put_i32(-1);
+    };
+    match network.addr() {
+        IpAddr::V4(ip) => {
+            out.put_i32(8);
+            out.put_slice(&[2, network.prefix_len(), 0, 4]);
+            out.put_slice(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            out.put_i32(20);
+            out.put_slice(&[3, network.prefix_len(), 0, 16]);
+            out.put_slice(&ip.octets());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixMicros;
+    use crate::hit::{ConsentSource, Kind, Permit};
+
+    #[test]
+    fn flags_and_exposure_number_lie_where_the_offsets_say() {
+        let row = Row {
+            received_at: UnixMicros(1),
+            site_key: 1,
+            place_key: None,
+            network_key: None,
+            device_key: None,
+            ad_key: None,
+            flags: Flags::THIRD_PARTY.with(Flags::CLEANED),
+            kind: Kind::Click,
+            permit: Permit::ALL,
+            consent_source: ConsentSource::Tcf,
+            hit_id: [7; 16],
+            visitor_id: None,
+            page_url: "".into(),
+            referrer: "".into(),
+            event_name: "".into(),
+            event_id: "".into(),
+            partner_uid: "".into(),
+            maid: "".into(),
+            device_id: "".into(),
+            click_id: "".into(),
+            client_ip: None,
+            params: "".into(),
+        };
+        let mut bytes = BytesMut::new();
+        encode(&row, true, &mut bytes);
+        assert_eq!(bytes[FLAGS_OFFSET..][..4], 65_i32.to_be_bytes());
+        assert_eq!(
+            bytes[EXPOSURE_NUMBER_OFFSET - 4..][..8],
+            [0, 0, 0, 4, 0, 0, 0, 0]
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! Up to where a spool is loaded: read at start and after a lost connection, moved by comparing
+//! and swapping within the transaction that stores the rows.
+
+use tokio_postgres::{Client, Error, Transaction};
+
+use uuid::Uuid;
+
+/// A place in a spool: chunk and byte offset.
+pub type Position = (u64, u64);
+
+/// How far a spool is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The place behind the last record.
+    pub position: Position,
+    /// How many records lie before it in the whole life of the spool.
+    pub records: u64,
+}
+
+/// How far the spool is loaded; `None` where nothing of it ever was.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn read(client: &Client, spool_id: [u8; 16]) -> Result<Option<Progress>, Error> {
+    let row = client
+        .query_opt(
+            "select chunk, byte_offset, records from avtryck.spool_position where spool_id = $1",
+            &[&Uuid::from_bytes(spool_id)],
+        )
+        .await?;
+    row.map(|row| {
+        let [chunk, offset, records] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?]
+            .map(|number: i64| number.cast_unsigned());
+        Ok(Progress {
+            position: (chunk, offset),
+            records,
+        })
+    })
+    .transpose()
+}
+
+/// Moves the position from `from` (`None`: there is none yet) to `to`; false if it was elsewhere.
+/// The row stays locked until the transaction ends, so of two loaders of one spool one waits here
+/// and then finds the position moved.
+pub(crate) async fn advance(
+    transaction: &Transaction<'_>,
+    spool_id: [u8; 16],
+    from: Option<Position>,
+    to: Progress,
+) -> Result<bool, Error> {
+    let spool_id = Uuid::from_bytes(spool_id);
+    let [chunk, offset, records] = [to.position.0, to.position.1, to.records].map(u64::cast_signed);
+    let changed = match from {
+        None => {
+            transaction
+                .execute(
+                    "insert into avtryck.spool_position (spool_id, chunk, byte_offset, records, updated_at) \
+                     values ($1, $2, $3, $4, now()) on conflict do nothing",
+                    &[&spool_id, &chunk, &offset, &records],
+                )
+                .await?
+        }
+        Some((from_chunk, from_offset)) => {
+            transaction
+                .execute(
+                    "update avtryck.spool_position \
+                     set chunk = $2, byte_offset = $3, records = $4, updated_at = now() \
+                     where spool_id = $1 and chunk = $5 and byte_offset = $6",
+                    &[
+                        &spool_id,
+                        &chunk,
+                        &offset,
+                        &records,
+                        &from_chunk.cast_signed(),
+                        &from_offset.cast_signed(),
+                    ],
+                )
+                .await?
+        }
+    };
+    Ok(changed == 1)
+}

@@ -1,0 +1,139 @@
+//! Which Postgres the collector works with, and how it gets a connection.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context as _;
+use tokio::sync::Mutex;
+use tokio_postgres::{Client, Config};
+
+use super::embedded::Embedded;
+use crate::config::{self, DatabaseUrl};
+use crate::postgres::{connect, migrate};
+
+/// The database of a collector.
+pub enum Database {
+    /// A private one, started when it is first needed and again when it is gone.
+    Embedded {
+        /// Where it is to lie.
+        dir: PathBuf,
+        /// The server that was started or adopted.
+        server: Mutex<Option<Embedded>>,
+        /// How to look into it, once it runs.
+        psql: Arc<OnceLock<String>>,
+    },
+    /// The operator's.
+    Url(Box<Config>),
+}
+
+impl Database {
+    /// The database that the configuration names.
+    ///
+    /// # Errors
+    /// Where its URL cannot be read, which the configuration's check has ruled out.
+    pub fn new(config: &config::Database) -> anyhow::Result<Database> {
+        Ok(match &config.url {
+            DatabaseUrl::Embedded => Database::Embedded {
+                dir: config.dir.clone(),
+                server: Mutex::new(None),
+                psql: Arc::default(),
+            },
+            DatabaseUrl::Url(url) => {
+                let mut config: Config = url.parse().context("database.url")?;
+                if config.get_connect_timeout().is_none() {
+                    config.connect_timeout(std::time::Duration::from_secs(5));
+                }
+                Database::Url(Box::new(config))
+            }
+        })
+    }
+
+    /// Connects, brings the schema up to date, and starts the embedded server where it does not run.
+    ///
+    /// # Errors
+    /// Where Postgres cannot be started or reached, or a migration fails.
+    pub async fn connect(&self) -> anyhow::Result<Client> {
+        let mut client = self.reach().await?;
+        migrate(&mut client).await?;
+        Ok(client)
+    }
+
+    /// Connects to a server that runs already, without looking at its schema: for questions that are not
+    /// worth a wait.
+    ///
+    /// # Errors
+    /// Where Postgres does not run or cannot be reached.
+    pub async fn reach_running(&self) -> anyhow::Result<Client> {
+        let config = match self {
+            Database::Url(config) => Box::clone(config),
+            Database::Embedded { server, .. } => {
+                let server = server
+                    .try_lock()
+                    .context("the embedded Postgres is starting")?;
+                let running = server
+                    .as_ref()
+                    .context("the embedded Postgres does not run")?;
+                Box::new(running.config())
+            }
+        };
+        Ok(connect(&config).await?)
+    }
+
+    async fn reach(&self) -> anyhow::Result<Client> {
+        match self {
+            Database::Url(config) => connect(config).await.context("connecting to Postgres"),
+            Database::Embedded { dir, server, psql } => {
+                let mut server = server.lock().await;
+                if let Some(running) = &*server
+                    && let Ok(client) = connect(&running.config()).await
+                {
+                    return Ok(client);
+                }
+                let started = Embedded::start(dir)
+                    .await
+                    .context("starting the embedded Postgres")?;
+                let client = connect(&started.config())
+                    .await
+                    .context("connecting to Postgres");
+                psql.get_or_init(|| format!("psql \"{}\"", started.conninfo()));
+                *server = Some(started);
+                client
+            }
+        }
+    }
+
+    /// The command line that opens the embedded database, once it runs.
+    #[must_use]
+    pub fn psql(&self) -> Option<Arc<OnceLock<String>>> {
+        match self {
+            Database::Embedded { psql, .. } => Some(Arc::clone(psql)),
+            Database::Url(_) => None,
+        }
+    }
+
+    /// Stops the embedded server, if it was started or adopted.
+    pub async fn stop(&self) {
+        if let Some(server) = self.take_server().await
+            && let Err(error) = server.stop().await
+        {
+            tracing::error!("the embedded Postgres did not stop: {error:#}");
+        }
+    }
+
+    /// Stops the embedded server, if it was started and not adopted: what a command beside a collector
+    /// may do.
+    pub async fn leave(&self) {
+        if let Some(server) = self.take_server().await
+            && let Err(error) = server.leave().await
+        {
+            tracing::error!("the embedded Postgres did not stop: {error:#}");
+        }
+    }
+
+    async fn take_server(&self) -> Option<Embedded> {
+        match self {
+            Database::Embedded { server, .. } => server.lock().await.take(),
+            Database::Url(_) => None,
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The list of IDs whose hits become no rows any more: of visitors who withdrew, and of erased subjects.
+//!
+//! A batch takes [`LOCK`] in shared mode before it reads the list, and keeps it until it commits; an
+//! entry is added under the lock in exclusive mode. So when [`add`] returns, no batch is on its way that
+//! does not know the entry, whichever collector loads it: what is deleted after that stays deleted.
+
+use std::collections::HashSet;
+
+use tokio_postgres::{Client, Error, Transaction};
+
+use crate::hit::subject::Subject;
+use crate::hit::{self, Flags, Hit};
+use crate::postgres::batch::commit::Payloads;
+use crate::postgres::batch::load::{Count, Counts, Load};
+use crate::row::{Ad, Dimension as _, Site};
+use uuid::Uuid;
+
+/// The advisory lock: "suppress" in ASCII.
+const LOCK: i64 = 0x7375_7070_7265_7373;
+
+/// Why an ID is on the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Its visitor withdrew: rows from before stay.
+    Withdrawal,
+    /// What was held under it was deleted.
+    Erasure,
+}
+
+impl Reason {
+    /// The word in SQL.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Withdrawal => "withdrawal",
+            Reason::Erasure => "erasure",
+        }
+    }
+}
+
+/// Puts IDs on the list, or says anew since when and why they are there, in a transaction of its own.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn add(client: &mut Client, entries: &[(Subject<'_>, Reason)]) -> Result<(), Error> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<Uuid> = entries
+        .iter()
+        .map(|(id, _)| Uuid::from_bytes(id.key()))
+        .collect();
+    let kinds: Vec<&str> = entries.iter().map(|(id, _)| id.id_kind()).collect();
+    let reasons: Vec<&str> = entries.iter().map(|(_, reason)| reason.name()).collect();
+    let transaction = client.transaction().await?;
+    transaction
+        .execute("select pg_advisory_xact_lock($1)", &[&LOCK])
+        .await?;
+    transaction
+        .execute(include_str!("add.sql"), &[&keys, &kinds, &reasons])
+        .await?;
+    transaction.commit().await
+}
+
+/// Leaves out the hits of the IDs on the list: what would be a row becomes a count, as without the permit
+/// to measure, and what would be set aside is dropped. How many there were. While the list is empty, no
+/// ID is looked at.
+pub(crate) async fn leave_out(
+    transaction: &Transaction<'_>,
+    load: &mut Load,
+    payloads: Payloads<'_>,
+) -> Result<u64, Error> {
+    if !hold(transaction).await? {
+        return Ok(0);
+    }
+    let keys = |record| hit::subjects(payloads.of(record)).map(|id| id.map(|id| id.key()));
+    let marks = &mut load.rows.marks;
+    let of_marks: Vec<Keys> = marks.iter().map(|mark| keys(&mark.record)).collect();
+    let of_rejected: Vec<Keys> = load.rejected.iter().map(|hit| keys(&hit.record)).collect();
+    let all = of_marks.iter().chain(&of_rejected);
+    let distinct: HashSet<[u8; 16]> = all.flatten().flatten().copied().collect();
+    let listed = among(transaction, distinct).await?;
+    if listed.is_empty() {
+        return Ok(0);
+    }
+    let is_listed = |keys: &Keys| keys.iter().flatten().any(|key| listed.contains(key));
+    let before = marks.len() + load.rejected.len();
+    let mut of_marks = of_marks.iter();
+    marks.retain(|mark| {
+        let leaves = of_marks.next().is_some_and(is_listed);
+        if leaves && let Ok(hit) = Hit::decode(payloads.of(&mark.record)) {
+            count(&mut load.counts, &hit);
+        }
+        !leaves
+    });
+    let mut of_rejected = of_rejected.iter();
+    load.rejected
+        .retain(|_| !of_rejected.next().is_some_and(is_listed));
+    Ok((before - marks.len() - load.rejected.len()) as u64)
+}
+
+/// The keys of the IDs that a hit names.
+type Keys = [Option<[u8; 16]>; 3];
+
+fn count(counts: &mut Counts, hit: &Hit<'_>) {
+    if !hit.flags.has_any(Flags::UNCOUNTED) {
+        counts.add(Count {
+            minute: hit.received_at.seconds().div_euclid(60),
+            site_key: Site::of(hit).key(),
+            ad_key: Ad::of(hit).map_or(0, |ad| ad.key()),
+            kind: hit.kind,
+        });
+    }
+}
+
+/// Keeps the list as it is until the transaction ends; whether anything is on it.
+async fn hold(transaction: &Transaction<'_>) -> Result<bool, Error> {
+    // Two statements: the second sees what was committed while the first waited.
+    transaction
+        .execute("select pg_advisory_xact_lock_shared($1)", &[&LOCK])
+        .await?;
+    let row = transaction
+        .query_one("select exists (select from avtryck.suppression)", &[])
+        .await?;
+    row.try_get(0)
+}
+
+/// Those of the keys that are on the list.
+async fn among(
+    transaction: &Transaction<'_>,
+    keys: HashSet<[u8; 16]>,
+) -> Result<HashSet<[u8; 16]>, Error> {
+    if keys.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let keys: Vec<Uuid> = keys.into_iter().map(Uuid::from_bytes).collect();
+    let rows = transaction
+        .query(
+            "select key from avtryck.suppression where key = any($1)",
+            &[&keys],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| Ok(row.try_get::<_, Uuid>(0)?.into_bytes()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

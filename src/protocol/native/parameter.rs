@@ -1,0 +1,102 @@
+//! The parameters that have a place of their own, in a hit or among its signals.
+
+use crate::hit::limits::{
+    CLICK_ID_BYTES_MAX, EVENT_BYTES_MAX, PARAMS_BYTES_MAX, TEXT_BYTES_MAX, URI_BYTES_MAX,
+    URL_BYTES_MAX,
+};
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parameter {
+    Site,
+    PageUrl,
+    Referrer,
+    EventName,
+    EventId,
+    Partner,
+    Campaign,
+    Creative,
+    Placement,
+    Publisher,
+    PartnerUid,
+    Maid,
+    DeviceId,
+    Category,
+    Model,
+    Platform,
+    PlatformVersion,
+    Mobile,
+    FormFactors,
+    Brands,
+    Gdpr,
+    GdprConsent,
+    Gpp,
+    GppSid,
+    ClickId,
+    /// `addtl_consent` permits nothing that the other signals do not.
+    AddtlConsent,
+    /// `cb` only defeats caches.
+    CacheBuster,
+}
+
+impl Parameter {
+    /// The parameter of that name. Names are matched as bytes: that is a decision by length and letter,
+    /// where texts would be compared one after the other.
+    pub(crate) fn named(name: &str) -> Option<Parameter> {
+        Some(match name.as_bytes() {
+            b"site" => Parameter::Site,
+            b"u" => Parameter::PageUrl,
+            b"ref" => Parameter::Referrer,
+            b"e" => Parameter::EventName,
+            b"id" => Parameter::EventId,
+            b"partner" => Parameter::Partner,
+            b"campaign" => Parameter::Campaign,
+            b"creative" => Parameter::Creative,
+            b"placement" => Parameter::Placement,
+            b"publisher" => Parameter::Publisher,
+            b"uid" => Parameter::PartnerUid,
+            b"maid" => Parameter::Maid,
+            b"did" => Parameter::DeviceId,
+            b"cat" => Parameter::Category,
+            b"ch_model" => Parameter::Model,
+            b"ch_platform" => Parameter::Platform,
+            b"ch_platform_version" => Parameter::PlatformVersion,
+            b"ch_mobile" => Parameter::Mobile,
+            b"ch_form_factors" => Parameter::FormFactors,
+            b"ch_brands" => Parameter::Brands,
+            b"gdpr" => Parameter::Gdpr,
+            b"gdpr_consent" => Parameter::GdprConsent,
+            b"gpp" => Parameter::Gpp,
+            b"gpp_sid" => Parameter::GppSid,
+            b"avclid" | b"click_id" => Parameter::ClickId,
+            b"addtl_consent" => Parameter::AddtlConsent,
+            b"cb" => Parameter::CacheBuster,
+            _ => return None,
+        })
+    }
+
+    /// Its bit among those that were there.
+    pub(crate) fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
+    fn bytes_max(self) -> usize {
+        match self {
+            Parameter::Site => 64,
+            Parameter::PageUrl | Parameter::Referrer => URL_BYTES_MAX,
+            Parameter::EventName | Parameter::EventId => EVENT_BYTES_MAX,
+            Parameter::ClickId => CLICK_ID_BYTES_MAX,
+            Parameter::GdprConsent | Parameter::Gpp | Parameter::AddtlConsent => URI_BYTES_MAX,
+            _ => TEXT_BYTES_MAX,
+        }
+    }
+}
+
+/// Each parameter's limit; further parameters have the limit of all of them together.
+pub(crate) fn limit(name: &str) -> usize {
+    match Parameter::named(name) {
+        Some(parameter) => parameter.bytes_max(),
+        None if name == "ev" => EVENT_BYTES_MAX,
+        None => PARAMS_BYTES_MAX,
+    }
+}
