@@ -47,7 +47,7 @@ SEEDS ?= 300000
 chaos: ## kill it, starve it, cut its connections: the tests of the promise with large figures
 	@script/setup test
 	@script/fetch rules test geodata
-	@SPOOL_SEEDS=$(SEEDS) LOADER_CUT_STEP=1 cargo test --locked --lib -- simulation loader:: --nocapture
+	@SPOOL_SEEDS=$(SEEDS) LOADER_CUT_STEP=1 cargo test --locked -p spool -p avtryck --lib -- simulation loader:: --nocapture
 	@CHAOS_KILLS=$(KILLS) CHAOS_OUTAGE_BYTES=$(OUTAGE_BYTES) cargo test --locked --test it -- chaos --nocapture --test-threads 1
 
 hostile: ## slow, smuggling and greedy clients, alone on the machine and held to the promised figures

@@ -36,7 +36,7 @@ use avtryck::loader::{Loader, Progress};
 use avtryck::metrics::Metrics;
 use avtryck::postgres::Database;
 use avtryck::postgres::server::embedded::Embedded;
-use avtryck::spool::{Ack, Observer, RealDisk, Settings, Spool};
+use spool::{Ack, Observer, Options, RealDisk, Spool};
 use tokio::sync::watch;
 
 /// Hits that are appended at once.
@@ -186,14 +186,14 @@ async fn settings(embedded: Embedded, dir: &Path, set: Option<&String>) -> Embed
 }
 
 fn spool(dir: &Path, keep: Duration) -> Spool {
-    let settings = Settings {
+    let options = Options {
         dir: dir.to_owned(),
         ack: Ack::Memory,
         bytes_max: 64 << 30,
         chunk_bytes: 64 << 20,
         keep,
     };
-    Spool::open(settings, Arc::new(RealDisk), Box::new(Quiet)).unwrap()
+    Spool::open(options, Arc::new(RealDisk), Box::new(Quiet)).unwrap()
 }
 
 fn tables() -> Tables {

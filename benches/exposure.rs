@@ -36,7 +36,7 @@ use avtryck::metrics::Metrics;
 use avtryck::postgres::Database;
 use avtryck::postgres::server::embedded::Embedded;
 use avtryck::row::{Ad, Dimension as _};
-use avtryck::spool::{Ack, Observer, RealDisk, Settings, Spool};
+use spool::{Ack, Observer, Options, RealDisk, Spool};
 use tokio::sync::watch;
 use tokio_postgres::Client;
 
@@ -128,7 +128,7 @@ async fn settings(embedded: Embedded, dir: &Path) -> Embedded {
 }
 
 fn spool(dir: &Path) -> Spool {
-    let settings = Settings {
+    let options = Options {
         dir: dir.to_owned(),
         ack: Ack::Memory,
         bytes_max: 64 << 30,
@@ -136,7 +136,7 @@ fn spool(dir: &Path) -> Spool {
         // What is loaded stays for the next round.
         keep: Duration::from_secs(86_400),
     };
-    Spool::open(settings, Arc::new(RealDisk), Box::new(Quiet)).unwrap()
+    Spool::open(options, Arc::new(RealDisk), Box::new(Quiet)).unwrap()
 }
 
 /// Numbers from a seed: SplitMix64.

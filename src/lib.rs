@@ -35,5 +35,4 @@ pub mod refusal;
 pub mod request;
 pub mod row;
 pub mod serve;
-pub mod spool;
 pub mod visitor;

@@ -234,7 +234,7 @@ fn subject(config: &Config, command: &SubjectCommand) -> anyhow::Result<ExitCode
 }
 
 fn verify(dir: &std::path::Path) -> anyhow::Result<ExitCode> {
-    let reports = avtryck::spool::verify(dir, &avtryck::spool::RealDisk)
+    let reports = spool::verify(dir, &spool::RealDisk)
         .with_context(|| format!("cannot read the spool in {}", dir.display()))?;
     let mut damaged = false;
     for report in &reports {

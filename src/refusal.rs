@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 
 use crate::click;
-use crate::spool::AppendError;
+use spool::AppendError;
 
 /// Why a request, or one event of it, was not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use avtryck::spool::{
-    Ack, AppendError, Batch, Damage, Disk, DiskFile, Observer, Position, RECORD_BYTES_MAX,
-    Settings, Spool, verify,
+use spool::{
+    Ack, AppendError, Batch, Damage, Disk, DiskFile, Observer, Options, Position, RECORD_BYTES_MAX,
+    Spool, verify,
 };
 use tokio::runtime::Builder;
 use tokio::task::{LocalSet, spawn_local};
@@ -150,14 +150,14 @@ impl Observer for Quiet {
 }
 
 fn open(disk: &MemoryDisk) -> Spool {
-    let settings = Settings {
+    let options = Options {
         dir: DIR.into(),
         ack: Ack::Disk,
         bytes_max: 64 << 20,
         chunk_bytes: 4096,
         keep: Duration::ZERO,
     };
-    Spool::open(settings, Arc::new(disk.clone()), Box::new(Quiet)).expect("a spool opens")
+    Spool::open(options, Arc::new(disk.clone()), Box::new(Quiet)).expect("a spool opens")
 }
 
 /// All payloads, and all damage on the way.

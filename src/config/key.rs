@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::read::Section;
 use super::value::{self, days};
+use spool::Ack;
+
 use super::{
-    Ack, Admin, Certificate, Click, ClientIp, Cookie, Database, Device, Geoip, Http, Limit, Loader,
+    Admin, Certificate, Click, ClientIp, Cookie, Database, Device, Geoip, Http, Limit, Loader,
     Partner, Paths, Privacy, Site, Spool, Tls, Traffic,
 };
 use crate::callback::names::{Fields, Mapping};

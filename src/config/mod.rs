@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use spool::Ack;
 
 use crate::callback::names::Fields;
 use crate::hit::Permit;
@@ -153,15 +154,6 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Names under which a browser may open the live view, beside addresses and `localhost`. Default none.
     pub hosts: Vec<String>,
-}
-
-/// What a reply claims.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ack {
-    /// The record was synced to the disk.
-    Disk,
-    /// The record is in the page cache: it survives a crash of the process, not of the machine.
-    Memory,
 }
 
 /// `[spool]`: the log on disk.

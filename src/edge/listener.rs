@@ -24,7 +24,7 @@ use crate::edge::exchange::mint::Mint;
 use crate::edge::transport::entrance::{Before, Entrance};
 use crate::edge::transport::limits::{Entered, Limits, TooMany};
 use crate::edge::transport::timer::Wheel;
-use crate::spool::Spool;
+use spool::Spool;
 
 /// Pause after an error of accept, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

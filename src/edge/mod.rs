@@ -38,8 +38,8 @@ use crate::consent::Strings;
 use crate::enrich::Tables;
 use crate::inquiry::Inquirer;
 use crate::metrics::Metrics;
-use crate::spool::{Appender, Spool};
 use crate::visitor::Keyring;
+use spool::{Appender, Spool};
 
 /// What all edge threads share, by the configuration in force. A reload exchanges it whole, and a request
 /// keeps the one that it began with.

@@ -30,7 +30,7 @@ use crate::postgres::batch::partner_id::Link;
 use crate::postgres::batch::position::Progress as Progressed;
 use crate::postgres::{self, Count, Load, Record, Rejected};
 use crate::row::Row;
-use crate::spool::{Batch, Position, Reader};
+use spool::{Batch, Position, Reader};
 
 /// Payload of a batch, in bytes.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;

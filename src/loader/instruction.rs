@@ -23,7 +23,7 @@ use crate::postgres::batch::position::Progress as Progressed;
 use crate::postgres::subject;
 use crate::postgres::subject::suppression;
 use crate::postgres::subject::suppression::Reason;
-use crate::spool::{Batch, Reader, Spool};
+use spool::{Batch, Reader, Spool};
 
 /// Instructions that go on the list at one time.
 const OVERTAKING_MAX: usize = 1000;

@@ -28,10 +28,10 @@ use crate::postgres;
 use crate::postgres::batch::exposure;
 use crate::postgres::batch::position::Progress as Progressed;
 use crate::postgres::{CommitError, Database, Loaded, Payloads};
-use crate::spool::{Batch, Position, Spool};
 use derive::{Prepared, Preparer, Preparing};
 pub use instruction::Instructions;
 use instruction::Overtaking;
+use spool::{Batch, Position, Spool};
 
 /// How much larger a batch may be while the loader is behind.
 const BATCHES_WHEN_BEHIND: usize = 4;

@@ -17,7 +17,7 @@ use super::*;
 use crate::clock;
 use crate::hit::{Kind, Permit};
 use crate::postgres::server::embedded::testing;
-use crate::spool::{Ack, Observer, RealDisk, Settings};
+use spool::{Ack, Observer, Options, RealDisk};
 
 struct Quiet;
 
@@ -27,14 +27,14 @@ impl Observer for Quiet {
 }
 
 pub(super) fn spool(dir: &std::path::Path) -> Spool {
-    let settings = Settings {
+    let options = Options {
         dir: dir.to_owned(),
         ack: Ack::Disk,
         bytes_max: 64 << 20,
         chunk_bytes: 1 << 20,
         keep: Duration::ZERO,
     };
-    Spool::open(settings, Arc::new(RealDisk), Box::new(Quiet)).unwrap()
+    Spool::open(options, Arc::new(RealDisk), Box::new(Quiet)).unwrap()
 }
 
 pub(super) fn loader(

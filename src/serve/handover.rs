@@ -211,8 +211,8 @@ pub(super) async fn finish(
         task.abort();
         drop(task.await);
     }
-    spools.hits.let_go();
-    spools.instructions.let_go();
+    spools.hits.unlock();
+    spools.instructions.unlock();
     drop(successor);
     tracing::info!("handed over");
     Ok(())

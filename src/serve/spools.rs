@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::edge::Spools;
 use crate::metrics::Metrics;
-use crate::spool::{self, RealDisk, Spool};
+use spool::{self, RealDisk, Spool};
 
 /// The folder in `spool.dir` of the spool of instructions, and its size: an instruction takes some 50
 /// bytes, so while Postgres is away 300,000 visitors may withdraw.
@@ -20,7 +20,7 @@ pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Sp
     metrics
         .spool_bytes_max
         .set(super::gauged(config.spool.bytes_max));
-    let hits = spool::Settings {
+    let hits = spool::Options {
         dir: config.spool.dir.clone(),
         ack: config.spool.ack,
         bytes_max: config.spool.bytes_max,
@@ -28,7 +28,7 @@ pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Sp
         keep: config.spool.keep,
     };
     // What a visitor asks for is worth a sync whatever hits are worth.
-    let instructions = spool::Settings {
+    let instructions = spool::Options {
         dir: config.spool.dir.join(INSTRUCTION_DIR),
         ack: spool::Ack::Disk,
         bytes_max: INSTRUCTION_BYTES_MAX,
@@ -40,7 +40,7 @@ pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Sp
     Ok(Spools { hits, instructions })
 }
 
-fn open_one(settings: spool::Settings, observer: impl spool::Observer) -> anyhow::Result<Spool> {
+fn open_one(settings: spool::Options, observer: impl spool::Observer) -> anyhow::Result<Spool> {
     let dir = settings.dir.clone();
     let spool = Spool::open(settings, Arc::new(RealDisk), Box::new(observer))?;
     let torn_bytes = spool.torn_bytes();

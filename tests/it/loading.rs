@@ -2,7 +2,7 @@
 
 use avtryck::clock;
 use avtryck::hit::{Hit, Kind, Permit};
-use avtryck::spool::{Ack, Observer, RealDisk, Settings, Spool};
+use spool::{Ack, Observer, Options, RealDisk, Spool};
 
 use crate::support::{Collector, SITES, config, tempdir};
 
@@ -15,14 +15,14 @@ impl Observer for Quiet {
 
 /// Puts payloads into the spool of a collector that does not run.
 pub(crate) async fn spool(dir: &std::path::Path, payloads: Vec<Vec<u8>>) {
-    let settings = Settings {
+    let options = Options {
         dir: dir.join("spool"),
         ack: Ack::Disk,
         bytes_max: 1 << 30,
         chunk_bytes: 4 << 20,
         keep: std::time::Duration::ZERO,
     };
-    let spool = Spool::open(settings, std::sync::Arc::new(RealDisk), Box::new(Quiet)).unwrap();
+    let spool = Spool::open(options, std::sync::Arc::new(RealDisk), Box::new(Quiet)).unwrap();
     let local = tokio::task::LocalSet::new();
     local
         .run_until(async {

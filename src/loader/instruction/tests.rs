@@ -9,7 +9,7 @@ use crate::clock;
 use crate::hit::Permit;
 use crate::loader::tests::{load_once, loader, spool};
 use crate::postgres::server::embedded::testing;
-use crate::spool::Position;
+use spool::Position;
 
 const ANNA: VisitorId = VisitorId([0xa1; 16]);
 const BERTA: VisitorId = VisitorId([0xb0; 16]);

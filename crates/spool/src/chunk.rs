@@ -5,28 +5,25 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::read::Window;
-use super::{Disk, DiskFile, OpenError, SpoolId, frame};
+use crate::frame::{HEADER_BYTES, HEADER_COPY_BYTES};
+use crate::window::Window;
+use crate::{Disk, DiskFile, OpenError, SpoolId, frame};
 
-/// One copy of a header.
-const COPY_BYTES: usize = 64;
-/// Bytes of a chunk before its first record: the header, twice.
-pub(super) const HEADER_BYTES: u64 = 2 * COPY_BYTES as u64;
 const MAGIC: &[u8; 8] = b"AVTRYCK\n";
 const VERSION: u32 = 1;
 
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) number: u64,
-    pub(super) previous: u64,
-    pub(super) previous_end: u64,
-    pub(super) records_before: u64,
+pub(crate) struct Header {
+    pub(crate) number: u64,
+    pub(crate) previous: u64,
+    pub(crate) previous_end: u64,
+    pub(crate) records_before: u64,
 }
 
 impl Header {
-    pub(super) fn encode(self, id: SpoolId) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(COPY_BYTES);
+    pub(crate) fn encode(self, id: SpoolId) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER_COPY_BYTES);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         let mut rest = id.0.to_vec();
@@ -44,9 +41,9 @@ impl Header {
         bytes.repeat(2)
     }
 
-    /// What it tells of a chunk before its own: where that ends, as far as anything in it was
-    /// acknowledged. A chunk that was passed over holds nothing.
-    pub(super) fn end_of(self, number: u64) -> Option<u64> {
+    /// Returns where an earlier chunk ends, as far as its records were acknowledged. A chunk that
+    /// was passed over holds nothing.
+    pub(crate) fn end_of(self, number: u64) -> Option<u64> {
         match self.previous.cmp(&number) {
             Ordering::Less => Some(HEADER_BYTES),
             Ordering::Equal => Some(self.previous_end),
@@ -54,7 +51,7 @@ impl Header {
         }
     }
 
-    fn decode(bytes: &[u8; COPY_BYTES], id: SpoolId) -> Option<Header> {
+    fn decode(bytes: &[u8; HEADER_COPY_BYTES], id: SpoolId) -> Option<Header> {
         let (start, rest) = bytes.split_first_chunk::<12>()?;
         let (crc, rest) = rest.split_first_chunk::<4>()?;
         let number = |at: usize| Some(u64::from_le_bytes(*rest.get(at..)?.first_chunk()?));
@@ -71,13 +68,13 @@ impl Header {
     }
 }
 
-/// The file of a chunk.
-pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
+/// Returns the path of a chunk.
+pub(crate) fn path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:016x}.chunk"))
 }
 
-/// The header of a chunk; `None` where it is damaged.
-pub(super) fn read_header(
+/// Reads the header of a chunk; `None` if both copies are damaged.
+pub(crate) fn read_header(
     disk: &dyn Disk,
     dir: &Path,
     number: u64,
@@ -86,7 +83,8 @@ pub(super) fn read_header(
     header_of(&*disk.open(&path(dir, number))?, number, id)
 }
 
-pub(super) fn header_of(
+/// Reads the header of an open chunk; `None` if both copies are damaged.
+pub(crate) fn header_of(
     file: &dyn DiskFile,
     number: u64,
     id: SpoolId,
@@ -95,13 +93,13 @@ pub(super) fn header_of(
     Ok(copies.into_iter().flatten().next())
 }
 
-/// Both copies of the header, as far as they are sound.
-pub(super) fn header_copies(
+/// Reads both copies of the header; `None` for a damaged one.
+pub(crate) fn header_copies(
     file: &dyn DiskFile,
     number: u64,
     id: SpoolId,
 ) -> io::Result<[Option<Header>; 2]> {
-    let mut bytes = [0; 2 * COPY_BYTES];
+    let mut bytes = [0; 2 * HEADER_COPY_BYTES];
     let mut filled = 0;
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, filled as u64)? {
@@ -113,12 +111,12 @@ pub(super) fn header_copies(
         let whole = bytes.get(..filled)?.get(at..)?.first_chunk()?;
         Header::decode(whole, id).filter(|header| header.number == number)
     };
-    Ok([copy(0), copy(COPY_BYTES)])
+    Ok([copy(0), copy(HEADER_COPY_BYTES)])
 }
 
-/// How many records lie before a chunk, by its header. Where that is damaged, by the nearest sound one
+/// Counts the records before a chunk, by its header. If that is damaged, by the nearest sound header
 /// before it and the records that can still be read.
-pub(super) fn records_before(
+pub(crate) fn records_before(
     disk: &dyn Disk,
     dir: &Path,
     id: SpoolId,
@@ -138,8 +136,8 @@ pub(super) fn records_before(
     Ok(counted)
 }
 
-/// The chunks in a directory: numbers and sizes.
-pub(super) fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(u64, u64)>> {
+/// Lists the chunks in a directory: numbers and sizes.
+pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(u64, u64)>> {
     let number = |name: &str| {
         let digits = name
             .strip_suffix(".chunk")
@@ -157,8 +155,8 @@ pub(super) fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(u64, u64)>> {
     Ok(chunks)
 }
 
-/// Reads the spool's ID; `None` where there is none.
-pub(super) fn read_id(disk: &dyn Disk, dir: &Path) -> Result<Option<SpoolId>, OpenError> {
+/// Reads the spool's ID; `None` if there is no such file.
+pub(crate) fn read_id(disk: &dyn Disk, dir: &Path) -> Result<Option<SpoolId>, OpenError> {
     let path = dir.join("id");
     let file = match disk.open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -180,18 +178,18 @@ pub(super) fn read_id(disk: &dyn Disk, dir: &Path) -> Result<Option<SpoolId>, Op
         .map(|id| Some(SpoolId(id.to_be_bytes())))
         .ok_or(OpenError::Format {
             path,
-            what: "is no spool ID; 32 hex digits would be right",
+            what: "is not a spool ID, which has 32 hex digits",
         })
 }
 
-/// The ID of the spool in `dir`. Where there is no chunk it is a new one: a spool that was emptied by
-/// hand begins at chunk 1 again, and what is known of the former one must not be taken for it.
-pub(super) fn load_id(disk: &dyn Disk, dir: &Path, is_empty: bool) -> Result<SpoolId, OpenError> {
+/// Returns the ID of the spool in `dir`. Without chunks it gets a new one: a spool that was emptied by
+/// hand begins at chunk 1 again, and positions in the old one must not be applied to it.
+pub(crate) fn load_id(disk: &dyn Disk, dir: &Path, is_empty: bool) -> Result<SpoolId, OpenError> {
     let path = dir.join("id");
     if !is_empty {
         return read_id(disk, dir)?.ok_or(OpenError::Format {
             path,
-            what: "is missing though there are chunks; the file that was written with them would be right",
+            what: "is missing although there are chunks; restore the file that was written with them",
         });
     }
     let io = |source: io::Error| OpenError::Io {

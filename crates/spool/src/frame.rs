@@ -1,18 +1,22 @@
-//! A record's frame: length, checksum, payload.
+//! The frame of a record: length, checksum, payload.
 
-use super::{RECORD_BYTES_MAX, SpoolId};
+use crate::{RECORD_BYTES_MAX, SpoolId};
 
-/// Bytes of a frame before its payload.
-pub(super) const FRAME_BYTES: usize = 8;
+/// The length of a frame before its payload, in bytes.
+pub(crate) const FRAME_BYTES: usize = 8;
+/// The length of one copy of a chunk's header, in bytes.
+pub(crate) const HEADER_COPY_BYTES: usize = 64;
+/// Where a chunk's first record begins, in bytes: after two copies of its header.
+pub(crate) const HEADER_BYTES: u64 = 2 * HEADER_COPY_BYTES as u64;
 
-/// What the checksums of a spool start from.
-pub(super) fn seed(id: SpoolId) -> u32 {
+/// Returns the value that the checksums of a spool start from.
+pub(crate) fn seed(id: SpoolId) -> u32 {
     crc32c::crc32c(&id.0)
 }
 
-/// Appends a record whose payload `encode` writes; false, and nothing appended, where the payload
+/// Appends a record whose payload `encode` writes. Returns false and appends nothing if the payload
 /// is empty or too large.
-pub(super) fn append(out: &mut Vec<u8>, seed: u32, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
+pub(crate) fn append(out: &mut Vec<u8>, seed: u32, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
     let start = out.len();
     out.extend_from_slice(&[0; FRAME_BYTES]);
     encode(out);
@@ -42,16 +46,16 @@ fn checksum(seed: u32, length: [u8; 4], payload: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c_append(seed, &length), payload)
 }
 
-/// The length that a frame claims, if it is one that a record can have.
-pub(super) fn claimed_length(bytes: &[u8]) -> Option<usize> {
+/// Returns the length that a frame claims, if a record can have it.
+pub(crate) fn claimed_length(bytes: &[u8]) -> Option<usize> {
     let length = u32::from_le_bytes(*bytes.first_chunk()?);
     usize::try_from(length)
         .ok()
         .filter(|length| (1..=RECORD_BYTES_MAX).contains(length))
 }
 
-/// The payload of the record that `bytes` begin with, if it is whole and sound.
-pub(super) fn payload(bytes: &[u8], seed: u32) -> Option<&[u8]> {
+/// Returns the payload of the record at the start of `bytes`, if it is complete and sound.
+pub(crate) fn payload(bytes: &[u8], seed: u32) -> Option<&[u8]> {
     let length = claimed_length(bytes)?;
     let (length_bytes, rest) = bytes.split_first_chunk::<4>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;

@@ -1,4 +1,4 @@
-//! The disk under the spool: what it asks of a file system, and the real one.
+//! The disk: what the spool needs from a file system, and the real one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -11,24 +11,24 @@ use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::clock;
 
-/// How long a lock is waited for: a process that was killed as it started another program leaves its open files to that
-/// one until the program begins, which is some milliseconds.
+/// How long to wait for a lock. A process that is killed while it starts another program leaves its
+/// open files to that program for a few milliseconds, until the program begins.
 const LOCK_TIME_MAX: Duration = Duration::from_millis(500);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// A file system, as far as the spool needs one. Errors are what the system says.
+/// A file system, as far as the spool needs one. Errors are the system's.
 pub trait Disk: Send + Sync + 'static {
-    /// Makes a directory and those above it; fine if it is there.
+    /// Creates a directory and its parents; succeeds if it exists.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Takes a lock that ends with the process, or says that another one has it (`None`).
+    /// Takes a lock that ends with the process; `None` if another process holds it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>>;
-    /// Names and sizes of the files in a directory.
+    /// Lists the names and sizes of the files in a directory.
     fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
-    /// Makes a file that is not there yet, with its space allocated.
+    /// Creates a file that does not exist yet, with its space allocated.
     fn create(&self, path: &Path, bytes: u64) -> io::Result<Box<dyn DiskFile>>;
-    /// Opens a file that is there, for reading.
+    /// Opens an existing file for reading.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
-    /// Opens a file that is there, for writing too.
+    /// Opens an existing file for reading and writing.
     fn open_to_write(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Deletes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
@@ -40,15 +40,15 @@ pub trait Disk: Send + Sync + 'static {
 
 /// An open file.
 pub trait DiskFile: Send {
-    /// Its size in bytes.
+    /// Returns its size in bytes.
     fn size(&self) -> io::Result<u64>;
-    /// Reads at an offset; 0 at the end.
+    /// Reads at an offset; returns 0 at the end.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Writes all at an offset.
+    /// Writes all bytes at an offset.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes what was written durable.
     fn sync_data(&self) -> io::Result<()>;
-    /// Gives back the space behind an offset.
+    /// Truncates the file to a length.
     fn truncate(&self, bytes: u64) -> io::Result<()>;
 }
 

@@ -1,4 +1,4 @@
-//! The way in: edge threads put records into the group that the writer takes next.
+//! The way in: threads append records to the group that the writer takes next.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,31 +11,31 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::chunk::HEADER_BYTES;
-use super::{AppendError, PENDING_BYTES_MAX, Settings, Shared, frame, lock};
-use crate::clock;
+use crate::frame::HEADER_BYTES;
+use crate::spool::{Shared, lock};
+use crate::{AppendError, Options, PENDING_BYTES_MAX, clock, frame};
 
-/// What a thread keeps of the room that its last records took: enough for the next one.
+/// How much of its buffer a thread keeps for the next record.
 const ENCODED_KEPT_BYTES: usize = 64 * 1024;
 
 /// The records that wait for the writer.
-pub(super) struct Group {
-    /// Counts the groups, so that an outcome finds its waiters.
-    pub(super) number: u64,
-    pub(super) bytes: Vec<u8>,
-    pub(super) records: u64,
-    pub(super) first_append: Option<Instant>,
-    /// The edge threads that have records in it, each once.
-    pub(super) threads: Vec<Arc<Thread>>,
-    /// The writer waits for something to do.
-    pub(super) writer_is_idle: bool,
-    pub(super) is_closed: bool,
+pub(crate) struct Group {
+    /// The number of this group, by which its outcome finds its waiters.
+    pub(crate) number: u64,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) records: u64,
+    pub(crate) first_append: Option<Instant>,
+    /// The threads that have records in it, each once.
+    pub(crate) threads: Vec<Arc<Thread>>,
+    /// Whether the writer is waiting for something to do.
+    pub(crate) writer_is_idle: bool,
+    pub(crate) is_closed: bool,
     bytes_max: usize,
 }
 
 impl Group {
-    pub(super) fn new(settings: &Settings) -> Group {
-        let chunk = usize::try_from(settings.chunk_bytes - HEADER_BYTES).unwrap_or(usize::MAX);
+    pub(crate) fn new(options: &Options) -> Group {
+        let chunk = usize::try_from(options.chunk_bytes - HEADER_BYTES).unwrap_or(usize::MAX);
         Group {
             number: 0,
             bytes: Vec::new(),
@@ -49,32 +49,32 @@ impl Group {
         }
     }
 
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.is_closed = true;
     }
 }
 
-/// Where the writer leaves an edge thread the outcomes of its groups. At most as many as the thread
-/// has groups under way.
+/// Where the writer leaves the outcomes of one thread's groups; at most one for each group that
+/// the thread has under way.
 #[derive(Default)]
-pub(super) struct Thread {
+pub(crate) struct Thread {
     outcomes: Mutex<Vec<(u64, Result<(), AppendError>)>>,
     notify: Notify,
 }
 
 impl Thread {
-    pub(super) fn tell(&self, group: u64, outcome: Result<(), AppendError>) {
+    pub(crate) fn report(&self, group: u64, outcome: Result<(), AppendError>) {
         lock(&self.outcomes).push((group, outcome));
         self.notify.notify_one();
     }
 }
 
-/// One edge thread's way into the spool.
+/// One thread's way into the spool.
 #[derive(Clone)]
 pub struct Appender {
     shared: Arc<Shared>,
     thread: Arc<Thread>,
-    /// Records are encoded here, so that the lock of the group is held for no longer than it takes to copy them.
+    /// Records are encoded here, so that the group is locked only while they are copied.
     encoded: Rc<RefCell<Vec<u8>>>,
     waiting: Rc<RefCell<VecDeque<Rc<Ticket>>>>,
 }
@@ -86,7 +86,7 @@ struct Ticket {
 }
 
 impl Appender {
-    pub(super) fn new(shared: Arc<Shared>) -> Appender {
+    pub(crate) fn new(shared: Arc<Shared>) -> Appender {
         Appender {
             shared,
             thread: Arc::default(),
@@ -95,11 +95,11 @@ impl Appender {
         }
     }
 
-    /// Appends records, each written by one of `encoders`, as one: all of them or none are taken.
-    /// The outcome says whether they are safe.
+    /// Appends records, each written by one of `encoders`, as one: all of them are taken or none.
+    /// The [`Pending`] outcome says whether they are safe.
     ///
     /// # Errors
-    /// Where they are not even taken: no room, a record too large, the spool closed.
+    /// If they are not taken: no room, a record too large, the spool closed.
     pub fn append_all<F: FnOnce(&mut Vec<u8>)>(
         &self,
         encoders: impl IntoIterator<Item = F>,
@@ -158,8 +158,8 @@ impl Appender {
         self.append_all(std::iter::once(encode))
     }
 
-    /// Passes outcomes on to those who wait, for ever: a task of the edge thread. It is woken once
-    /// for each commit; waking the waiters of its own thread costs no system call.
+    /// Passes outcomes on to the waiters; never returns. Runs as a task of the appending thread: it is
+    /// woken once for each commit, and waking waiters of its own thread costs no system call.
     pub fn deliver(&self) -> impl Future<Output = ()> + 'static {
         let (thread, waiting) = (Arc::clone(&self.thread), Rc::clone(&self.waiting));
         async move {
@@ -181,7 +181,7 @@ impl Appender {
     }
 }
 
-/// Records that were taken and are not yet known to be safe.
+/// Records that were taken and are not yet known to be safe; resolves to their outcome.
 pub struct Pending(Rc<Ticket>);
 
 impl Future for Pending {

@@ -1,24 +1,24 @@
-//! What the run before left: the end of its last chunk, and how many records lie before it.
+//! Recovery: where the previous run ended, and how many records lie before that.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::read::Window;
-use super::{Disk, OpenError, Position, SpoolId, chunk, frame};
+use crate::window::Window;
+use crate::{Disk, OpenError, Position, SpoolId, chunk, frame};
 
 /// Where the spool ends.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Recovered {
-    pub(super) end: Position,
-    /// Records in its whole life.
-    pub(super) records: u64,
-    /// Bytes behind the last record that were cut off.
-    pub(super) torn_bytes: u64,
+pub(crate) struct Recovered {
+    pub(crate) end: Position,
+    /// Records since the spool was created.
+    pub(crate) records: u64,
+    /// Bytes after the last record that were truncated.
+    pub(crate) torn_bytes: u64,
 }
 
-/// Reads and syncs the last chunk, and cuts off what lies behind its last record. A last chunk that was
-/// torn before it held anything is deleted: nobody was told of it.
-pub(super) fn recover(
+/// Reads and syncs the last chunk, and truncates it after its last record. A last chunk that was torn
+/// before it held anything is deleted: nothing in it was acknowledged.
+pub(crate) fn recover(
     disk: &dyn Disk,
     dir: &Path,
     id: SpoolId,
@@ -29,7 +29,7 @@ pub(super) fn recover(
         let number = *number;
         let path = chunk::path(dir, number);
         let file = disk.open_to_write(&path).map_err(at(path.clone()))?;
-        // Records of a killed process may be in the page cache alone.
+        // Records of a killed process may be in the page cache only.
         file.sync_data().map_err(at(path.clone()))?;
         let header = chunk::header_of(&*file, number, id).map_err(at(path.clone()))?;
         let mut window = Window::new(file);
@@ -40,8 +40,8 @@ pub(super) fn recover(
             continue;
         }
         let size = window.file.size().map_err(at(path.clone()))?;
-        let torn = window.has_data(offset, size).map_err(at(path.clone()))?;
-        // Nobody writes behind it any more; many starts must not fill the spool with space kept free.
+        let torn = window.last_data(offset, size).map_err(at(path.clone()))?;
+        // Nothing is appended to it again; many starts must not fill the spool with unused space.
         window.file.truncate(offset).map_err(at(path.clone()))?;
         let before = chunk::records_before(disk, dir, id, chunks, number).map_err(at(path))?;
         chunks.insert(number, offset);

@@ -1,4 +1,4 @@
-//! The writer: takes groups, writes and syncs them, starts chunks.
+//! The writer: takes groups, writes and syncs them, and starts chunks.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -6,32 +6,33 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::append::{Group, Thread};
-use super::chunk::{self, HEADER_BYTES, Header};
-use super::frame::FRAME_BYTES;
-use super::{
-    Ack, AppendError, DiskFile, PENDING_BYTES_MAX, Position, RECORD_BYTES_MAX, Shared, lock,
+use crate::append::{Group, Thread};
+use crate::chunk::Header;
+use crate::frame::{FRAME_BYTES, HEADER_BYTES};
+use crate::spool::{Shared, lock};
+use crate::{
+    Ack, AppendError, DiskFile, PENDING_BYTES_MAX, Position, RECORD_BYTES_MAX, chunk, clock,
 };
-use crate::clock;
 
 /// A buffer that grew beyond this is not kept for the next group.
 const BUFFER_KEPT_BYTES: usize = PENDING_BYTES_MAX / 8;
-/// A group of so many records says that many hits arrive: more than wait for one another at a rate that one sync
-/// after the other keeps up with.
+/// A group of this many records is a sign that many arrive: more than would wait for each other at a
+/// rate that one sync after another keeps up with.
 const BUSY_RECORDS_MIN: u64 = 16;
-/// A chunk is written with zeros so far ahead of its records. Space that was only kept free has to be marked as written
-/// by the sync that first covers it, which takes the file system's journal; zeros that are overwritten take none.
+/// How far ahead of its records a chunk is filled with zeros. The sync that first covers space which
+/// is only allocated must mark it as written, in the file system's journal; overwriting zeros needs
+/// no such entry.
 const AHEAD_BYTES: u64 = 256 * 1024;
 
 struct Writer {
     shared: Arc<Shared>,
     live: Option<Live>,
-    /// The last chunk, and where what was acknowledged in it ends.
+    /// The end of what was acknowledged.
     last: Position,
-    /// Records acknowledged since the spool was made.
+    /// Records acknowledged since the spool was created.
     records: u64,
     retry_at: Option<Instant>,
-    /// Until when more hits are waited for before a group is taken.
+    /// Until when the writer waits for more records before it takes a group.
     busy_until: Option<Instant>,
 }
 
@@ -39,14 +40,14 @@ struct Live {
     number: u64,
     file: Box<dyn DiskFile>,
     end: u64,
-    /// Up to where it was written at least once.
+    /// Up to where it has been written at least once.
     written: u64,
-    /// Where what was acknowledged before it ends.
+    /// The end of what was acknowledged before it.
     before: Position,
 }
 
-/// Starts the writer of a spool that so many records were acknowledged in.
-pub(super) fn start(shared: Arc<Shared>, records: u64) -> io::Result<JoinHandle<()>> {
+/// Starts the writer of a spool in which `records` were acknowledged so far.
+pub(crate) fn start(shared: Arc<Shared>, records: u64) -> io::Result<JoinHandle<()>> {
     let last = shared.committed();
     let mut writer = Writer {
         shared,
@@ -61,7 +62,7 @@ pub(super) fn start(shared: Arc<Shared>, records: u64) -> io::Result<JoinHandle<
         .spawn(move || writer.run())
 }
 
-/// What was in a group, beside its bytes.
+/// What a group held besides its bytes.
 struct Taken {
     number: u64,
     records: u64,
@@ -87,7 +88,7 @@ impl Writer {
                 .failing
                 .store(outcome == Err(AppendError::Io), Ordering::Relaxed);
             for thread in &taken.threads {
-                thread.tell(taken.number, outcome);
+                thread.report(taken.number, outcome);
             }
             if outcome.is_ok() {
                 self.records += taken.records;
@@ -109,8 +110,9 @@ impl Writer {
     }
 
     /// Waits for a group and swaps its bytes with an empty buffer; `None` once the spool is closed.
-    /// While the spool is full or failing, an empty group comes every `Pauses::probe`. While many hits
-    /// arrive, the group is left to grow for `Pauses::gather`: fewer syncs and fewer wake-ups for as many hits.
+    /// While the spool is full or failing, an empty group is returned every `Pauses::probe`. While many
+    /// records arrive, the group may grow for `Pauses::gather`, so that fewer syncs and wake-ups serve
+    /// the same number of records.
     fn take(&self, bytes: &mut Vec<u8>) -> Option<Taken> {
         let shared = &self.shared;
         let troubled =
@@ -132,7 +134,7 @@ impl Writer {
             .busy_until
             .is_some_and(|until| clock::monotonic() < until);
         if is_busy && !group.threads.is_empty() {
-            // Only the end of the spool wakes it before the time is up.
+            // Only closing the spool ends this wait early.
             (group, _) = shared
                 .wake_writer
                 .wait_timeout_while(group, shared.pauses.gather, |group| !group.is_closed)
@@ -152,11 +154,11 @@ impl Writer {
         })
     }
 
-    /// Finds out whether there is room again, so that readiness comes back without a hit being tried.
+    /// Finds out whether there is room again, so that readiness returns before a record is tried.
     fn probe(&mut self) -> Result<(), AppendError> {
         let enough = (FRAME_BYTES + RECORD_BYTES_MAX) as u64;
         match &self.live {
-            Some(live) if live.end + enough <= self.shared.settings.chunk_bytes => Ok(()),
+            Some(live) if live.end + enough <= self.shared.options.chunk_bytes => Ok(()),
             _ => self.rotate(),
         }
     }
@@ -167,7 +169,7 @@ impl Writer {
         if !self
             .live
             .as_ref()
-            .is_some_and(|live| fits(live, self.shared.settings.chunk_bytes))
+            .is_some_and(|live| fits(live, self.shared.options.chunk_bytes))
         {
             self.rotate()?;
         }
@@ -187,12 +189,12 @@ impl Writer {
         let Some(live) = &mut self.live else {
             return Err(io::Error::other("no chunk is open"));
         };
-        let settings = &self.shared.settings;
+        let options = &self.shared.options;
         let end = live.end + bytes.len() as u64;
         live.file.write_all_at(bytes, live.end)?;
-        if settings.ack == Ack::Disk {
+        if options.ack == Ack::Disk {
             if end > live.written {
-                let ahead = AHEAD_BYTES.min(settings.chunk_bytes - end);
+                let ahead = AHEAD_BYTES.min(options.chunk_bytes - end);
                 let zeros = vec![0; usize::try_from(ahead).unwrap_or_default()];
                 live.file.write_all_at(&zeros, end)?;
                 live.written = end + ahead;
@@ -209,10 +211,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Leaves a chunk that failed for good, and cuts it off behind what was acknowledged. One that holds
-    /// nothing is deleted, so that a disk that fails for long does not fill the spool.
+    /// Abandons a chunk that failed, and truncates it after what was acknowledged. One that holds
+    /// nothing is deleted, so that a disk that keeps failing does not fill the spool.
     fn give_up(&mut self, error: &io::Error) {
-        self.failed(error, "the spool gives a chunk up");
+        self.note_failure(error, "the spool gives up a chunk");
         let Some(live) = self.live.take() else {
             return;
         };
@@ -224,17 +226,17 @@ impl Writer {
         }
     }
 
-    /// Deletes what is left of a chunk; its number is not used again. Where even that fails it takes
-    /// space until a later start, and its reader finds that it holds nothing.
+    /// Deletes what is left of a chunk, whose number is not reused. If even that fails, it takes up
+    /// space until a later start, and readers find it empty.
     fn forget(&self, number: u64) {
         if self.shared.delete(number).is_ok() {
             // A name that comes back after a crash is harmless, see `Header::end_of`.
-            self.shared.disk.sync_dir(&self.shared.settings.dir).ok();
+            self.shared.disk.sync_dir(&self.shared.options.dir).ok();
         }
     }
 
-    /// Counts a failure; the first of a row is logged.
-    fn failed(&self, error: &io::Error, what: &str) {
+    /// Counts a failure and logs the first of a series.
+    fn note_failure(&self, error: &io::Error, what: &str) {
         self.shared.observer.failed(error);
         let is_known =
             self.shared.failing.load(Ordering::Relaxed) || self.shared.full.load(Ordering::Relaxed);
@@ -245,7 +247,7 @@ impl Writer {
 
     /// Starts the next chunk: durable, with its name, before its first record.
     fn rotate(&mut self) -> Result<(), AppendError> {
-        let settings = &self.shared.settings;
+        let options = &self.shared.options;
         if !self.shared.make_room() {
             return Err(AppendError::Full);
         }
@@ -265,15 +267,15 @@ impl Writer {
                     chunk: number,
                     offset: HEADER_BYTES,
                 };
-                lock(&self.shared.chunks).insert(number, settings.chunk_bytes);
+                lock(&self.shared.chunks).insert(number, options.chunk_bytes);
                 self.live = Some(live);
                 Ok(())
             }
             Err(error) => {
-                self.failed(&error, "the spool cannot start a chunk");
+                self.note_failure(&error, "the spool cannot start a chunk");
                 self.retry_at = Some(now + self.shared.pauses.retry);
                 self.live = None;
-                lock(&self.shared.chunks).insert(number, settings.chunk_bytes);
+                lock(&self.shared.chunks).insert(number, options.chunk_bytes);
                 self.forget(number);
                 Err(failure(&error))
             }
@@ -281,17 +283,17 @@ impl Writer {
     }
 
     fn create(&self, number: u64) -> io::Result<Live> {
-        let (disk, settings) = (&self.shared.disk, &self.shared.settings);
+        let (disk, options) = (&self.shared.disk, &self.shared.options);
         let header = Header {
             number,
             previous: self.last.chunk,
             previous_end: self.last.offset,
             records_before: self.records,
         };
-        let file = disk.create(&chunk::path(&settings.dir, number), settings.chunk_bytes)?;
+        let file = disk.create(&chunk::path(&options.dir, number), options.chunk_bytes)?;
         file.write_all_at(&header.encode(self.shared.id), 0)?;
         file.sync_data()?;
-        disk.sync_dir(&settings.dir)?;
+        disk.sync_dir(&options.dir)?;
         Ok(Live {
             number,
             file,

@@ -10,7 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::super::{Disk, DiskFile, lock};
+use crate::spool::lock;
+use crate::{Disk, DiskFile};
 
 const SECTOR_BYTES: usize = 512;
 

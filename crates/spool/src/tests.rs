@@ -8,7 +8,12 @@ mod simulation;
 
 use std::sync::atomic::AtomicUsize;
 
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
 use super::*;
+use crate::frame::HEADER_BYTES;
+use crate::spool::lock;
 
 struct Quiet;
 
@@ -19,8 +24,8 @@ impl Observer for Quiet {
 
 const CHUNK_BYTES: u64 = 1 << 20;
 
-fn settings(dir: &std::path::Path) -> Settings {
-    Settings {
+fn options(dir: &std::path::Path) -> Options {
+    Options {
         dir: dir.to_owned(),
         ack: Ack::Disk,
         bytes_max: 4 * CHUNK_BYTES,
@@ -30,7 +35,7 @@ fn settings(dir: &std::path::Path) -> Settings {
 }
 
 fn open(dir: &std::path::Path) -> Spool {
-    Spool::open(settings(dir), Arc::new(RealDisk), Box::new(Quiet)).expect("the spool opens")
+    Spool::open(options(dir), Arc::new(RealDisk), Box::new(Quiet)).expect("the spool opens")
 }
 
 /// Appends payloads from an edge thread's runtime and says what became of each.
@@ -186,7 +191,7 @@ fn many_starts_do_not_fill_the_spool() {
 fn a_second_process_is_kept_out() {
     let dir = tempfile::tempdir().expect("a directory");
     let spool = open(dir.path());
-    let second = Spool::open(settings(dir.path()), Arc::new(RealDisk), Box::new(Quiet));
+    let second = Spool::open(options(dir.path()), Arc::new(RealDisk), Box::new(Quiet));
     assert!(matches!(second, Err(OpenError::Locked(_))));
     spool.close();
     assert_eq!(append(&spool, &payloads(1, 8)), [Err(AppendError::Closed)]);
@@ -384,7 +389,7 @@ fn whichever_write_or_sync_fails_what_was_acknowledged_is_read_once_and_nothing_
             calls: Arc::clone(&calls),
             fails_at,
         };
-        let spool = Spool::open(settings(dir.path()), Arc::new(disk), Box::new(Quiet))
+        let spool = Spool::open(options(dir.path()), Arc::new(disk), Box::new(Quiet))
             .expect("the spool opens");
         let outcomes = append(&spool, &written);
         assert!(
@@ -509,7 +514,7 @@ fn hits_are_gathered_while_many_arrive_and_a_hit_among_few_waits_for_no_other() 
         ..PAUSES
     };
     let observer = Box::new(groups.clone());
-    let spool = Spool::open_with(settings(dir.path()), Arc::new(RealDisk), observer, pauses)
+    let spool = Spool::open_with(options(dir.path()), Arc::new(RealDisk), observer, pauses)
         .expect("the spool opens");
     let few = append(&spool, &payloads(3, 100));
     assert!(few.iter().all(Result::is_ok));

@@ -1,14 +1,13 @@
-//! `avtryck spool verify`: reads every record and says what is damaged. Changes nothing.
+//! Verification: reads every record and reports what is damaged. Changes nothing.
 
 use std::fmt;
 use std::path::Path;
 
-use super::chunk::{self, HEADER_BYTES};
-use super::frame::{self, FRAME_BYTES};
-use super::read::Window;
-use super::{Damage, Disk, OpenError};
+use crate::frame::{self, FRAME_BYTES, HEADER_BYTES};
+use crate::window::Window;
+use crate::{Damage, Disk, OpenError, chunk};
 
-/// What is in a chunk.
+/// What a chunk holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkReport {
     /// Its number.
@@ -17,7 +16,7 @@ pub struct ChunkReport {
     pub records: u64,
     /// Their bytes, frames included.
     pub bytes: u64,
-    /// Bytes behind the last record of the last chunk; nobody was told that they are safe.
+    /// Bytes after the last record of the last chunk, which were never acknowledged.
     pub torn_bytes: u64,
     /// What should have been records.
     pub corrupt: Damage,
@@ -26,7 +25,7 @@ pub struct ChunkReport {
 }
 
 impl ChunkReport {
-    /// Whether anything is wrong with it.
+    /// Returns whether anything in it is damaged.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
         self.torn_bytes > 0 || self.corrupt.regions > 0 || !self.header_is_sound
@@ -53,14 +52,14 @@ impl fmt::Display for ChunkReport {
     }
 }
 
-/// Reads the whole spool in a directory.
+/// Reads the whole spool in a directory; returns a report for each chunk.
 ///
 /// # Errors
-/// Where there is no spool, or the disk fails.
+/// If the directory holds no spool, or the disk fails.
 pub fn verify(dir: &Path, disk: &dyn Disk) -> Result<Vec<ChunkReport>, OpenError> {
     let id = chunk::read_id(disk, dir)?.ok_or_else(|| OpenError::Format {
         path: dir.join("id"),
-        what: "is not there, so this is no spool; the directory in spool.dir would be right",
+        what: "is missing, so this is not the directory of a spool",
     })?;
     let seed = frame::seed(id);
     let at = |source| OpenError::Io {
@@ -100,7 +99,7 @@ pub fn verify(dir: &Path, disk: &dyn Disk) -> Result<Vec<ChunkReport>, OpenError
         count(&mut window, end, seed, &mut report).map_err(at)?;
         if next.is_none() {
             let size = window.file.size().map_err(at)?;
-            let last = window.has_data(end, size).map_err(at)?;
+            let last = window.last_data(end, size).map_err(at)?;
             report.torn_bytes = last.map_or(0, |last| last + 1 - end);
         }
         reports.push(report);

@@ -1,88 +1,86 @@
-//! The way out: committed records from a position on, with what is damaged counted and passed over.
+//! The way out: committed records from a position on. Damage is counted and passed over.
 
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::chunk::{self, HEADER_BYTES};
-use super::frame::{self, FRAME_BYTES};
-use super::{DiskFile, Position, RECORD_BYTES_MAX, Shared, lock};
+use crate::frame::{self, FRAME_BYTES, HEADER_BYTES};
+use crate::spool::{Shared, lock};
+use crate::window::Window;
+use crate::{Position, chunk};
 
-/// Bytes read at one time.
-const BLOCK_BYTES: usize = 256 * 1024;
-
-/// Bytes that should have been records and were not.
+/// What should have been records and was not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
     /// Stretches without a valid record.
     pub regions: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Places where chunks are gone.
+    /// Places where chunks are missing.
     pub missing: u64,
-    /// Records that are known to have been there, from the count in a later chunk's header.
+    /// Records that are known to be lost, from the count in a later chunk's header.
     pub records: u64,
 }
 
 impl Damage {
-    /// Whether there is any.
+    /// Returns whether there is any damage.
     #[must_use]
     pub fn is_some(&self) -> bool {
         *self != Damage::default()
     }
 }
 
-/// Records that were read. To be used again and again.
+/// Records that were read. Reuse one for many reads to keep its buffers.
 #[derive(Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
     records: Vec<(Position, Range<usize>)>,
-    /// The position behind the last record.
+    /// The position after the last record.
     pub end: Position,
-    /// How many records lie before that, in the whole life of the spool.
+    /// How many records lie before `end`, since the spool was created.
     pub end_records: u64,
     /// What was passed over on the way.
     pub damage: Damage,
 }
 
 impl Batch {
-    /// How many records there are.
+    /// Returns the number of records.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// The length of all payloads.
+    /// Returns the length of all payloads, in bytes.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// All payloads, which the ranges are of.
+    /// Returns all payloads, one after the other; [`Batch::ranges`] refer to them.
     #[must_use]
     pub fn payloads(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Each record's place and the range of its payload.
+    /// Returns each record's position and the range of its payload.
     pub fn ranges(&self) -> impl Iterator<Item = (Position, Range<usize>)> {
         self.records.iter().cloned()
     }
 
-    /// The payload that lies there.
+    /// Returns the payload in a range.
     #[must_use]
     pub fn payload(&self, range: Range<usize>) -> &[u8] {
         self.bytes.get(range).unwrap_or_default()
     }
 
-    /// Each record's place and payload.
+    /// Returns each record's position and payload.
     pub fn records(&self) -> impl Iterator<Item = (Position, &[u8])> {
         self.ranges()
             .map(|(position, range)| (position, self.payload(range)))
@@ -97,7 +95,7 @@ impl Batch {
     }
 }
 
-/// Why nothing can be read.
+/// Why nothing could be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{path} cannot be read: {source}")]
 pub struct ReadError {
@@ -116,7 +114,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, position: Position, records: u64) -> Reader {
+    pub(crate) fn new(shared: Arc<Shared>, position: Position, records: u64) -> Reader {
         Reader {
             shared,
             position,
@@ -125,11 +123,11 @@ impl Reader {
         }
     }
 
-    /// Fills `batch` with what is committed, up to so many records or bytes of payload, whichever
-    /// comes first. Empty when there is nothing new.
+    /// Fills `batch` with committed records, up to a number of records or bytes of payload, whichever
+    /// is reached first. The batch is empty if there is nothing new.
     ///
     /// # Errors
-    /// Where the disk fails; the position stays, so the call can be made again.
+    /// If the disk fails; the position stays, so the call can be repeated.
     pub fn read(
         &mut self,
         batch: &mut Batch,
@@ -144,12 +142,12 @@ impl Reader {
             return Ok(());
         };
         self.open = None;
-        // What was read before the fault is given out first; the next call meets the fault again.
+        // What was read before the fault is returned first; the next call meets the fault again.
         if !batch.is_empty() || batch.damage.is_some() {
             return Ok(());
         }
         Err(ReadError {
-            path: chunk::path(&self.shared.settings.dir, chunk),
+            path: chunk::path(&self.shared.options.dir, chunk),
             source,
         })
     }
@@ -179,7 +177,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The first chunk on disk from a number on that holds something committed.
+    /// Returns the first chunk from a number on that holds committed records.
     fn chunk_from(&self, number: u64) -> Option<u64> {
         let last = self.shared.committed().chunk;
         lock(&self.shared.chunks)
@@ -189,7 +187,7 @@ impl Reader {
             .filter(|number| *number <= last)
     }
 
-    /// Goes to the start of a chunk; its header tells what is missing before it.
+    /// Moves to the start of a chunk, whose header tells what is missing before it.
     fn enter(&mut self, number: u64, batch: &mut Batch) -> io::Result<()> {
         let id = self.shared.id;
         match chunk::header_of(&*self.window(number)?.file, number, id)? {
@@ -217,14 +215,14 @@ impl Reader {
         let open = match self.open.take() {
             Some(open) if open.0 == number => open,
             _ => {
-                let path = chunk::path(&self.shared.settings.dir, number);
+                let path = chunk::path(&self.shared.options.dir, number);
                 (number, Window::new(self.shared.disk.open(&path)?))
             }
         };
         Ok(&mut self.open.insert(open).1)
     }
 
-    /// Reads on in the chunk that the position is in; whether it was read to its end and others follow.
+    /// Reads on in the current chunk; returns whether it was read to its end and others follow.
     fn read_chunk(
         &mut self,
         batch: &mut Batch,
@@ -270,130 +268,5 @@ impl Reader {
         };
         (self.position, self.records) = (position, records);
         outcome
-    }
-}
-
-/// A stretch of a file in memory.
-pub(super) struct Window {
-    pub(super) file: Box<dyn DiskFile>,
-    bytes: Vec<u8>,
-    start: u64,
-}
-
-impl Window {
-    pub(super) fn new(file: Box<dyn DiskFile>) -> Window {
-        Window {
-            file,
-            bytes: Vec::new(),
-            start: 0,
-        }
-    }
-
-    /// The bytes from `at` up to `end`, at most `length` of them; fewer where the file is shorter.
-    fn slice(&mut self, at: u64, end: u64, length: usize) -> io::Result<&[u8]> {
-        let length = usize::try_from(end.saturating_sub(at))
-            .unwrap_or(length)
-            .min(length);
-        let held = self.start + self.bytes.len() as u64;
-        if at < self.start || at + length as u64 > held {
-            let wanted = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
-            self.fill(at, length.max(BLOCK_BYTES.min(wanted)))?;
-        }
-        let from = usize::try_from(at - self.start).unwrap_or(usize::MAX);
-        let rest = self.bytes.get(from..).unwrap_or_default();
-        Ok(rest.get(..length).unwrap_or(rest))
-    }
-
-    fn fill(&mut self, at: u64, length: usize) -> io::Result<()> {
-        self.start = at;
-        self.bytes.clear();
-        self.bytes.resize(length, 0);
-        let mut filled = 0;
-        while let Some(rest) = self.bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.file.read_at(rest, at + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.bytes.clear();
-                    return Err(error);
-                }
-            }
-        }
-        self.bytes.truncate(filled);
-        Ok(())
-    }
-
-    /// The bytes that the frame at `at` claims.
-    pub(super) fn frame(&mut self, at: u64, end: u64) -> io::Result<&[u8]> {
-        let head = self.slice(at, end, FRAME_BYTES)?;
-        let length = frame::claimed_length(head).unwrap_or(0);
-        self.slice(at, end, FRAME_BYTES + length)
-    }
-
-    /// The first offset from `at` on that a valid record lies at.
-    pub(super) fn resync(&mut self, mut at: u64, end: u64, seed: u32) -> io::Result<Option<u64>> {
-        while at + (FRAME_BYTES as u64) < end {
-            // Zeros are no record: whole blocks of them are passed over at once.
-            let block = self.slice(at, end, 4096)?;
-            if block.len() > 4 && block.iter().all(|byte| *byte == 0) {
-                at += (block.len() - 3) as u64;
-                continue;
-            }
-            if block.len() < FRAME_BYTES {
-                break;
-            }
-            let candidate = block
-                .windows(4)
-                .position(|length| frame::claimed_length(length).is_some());
-            let Some(candidate) = candidate else {
-                at += (block.len() - 3) as u64;
-                continue;
-            };
-            at += candidate as u64;
-            let bytes = self.slice(at, end, FRAME_BYTES + RECORD_BYTES_MAX)?;
-            if frame::payload(bytes, seed).is_some() {
-                return Ok(Some(at));
-            }
-            at += 1;
-        }
-        Ok(None)
-    }
-
-    /// Where the last valid record of a whole chunk ends, and how many valid ones there are.
-    pub(super) fn scan_end(&mut self, seed: u32) -> io::Result<(u64, u64)> {
-        let size = self.file.size()?;
-        let mut at = HEADER_BYTES;
-        let mut end = HEADER_BYTES;
-        let mut records = 0;
-        while at < size {
-            if let Some(payload) = frame::payload(self.frame(at, size)?, seed) {
-                at += (FRAME_BYTES + payload.len()) as u64;
-                end = at;
-                records += 1;
-            } else {
-                match self.resync(at + 1, size, seed)? {
-                    Some(next) => at = next,
-                    None => break,
-                }
-            }
-        }
-        Ok((end, records))
-    }
-
-    /// Whether a byte between two offsets is not zero.
-    pub(super) fn has_data(&mut self, mut at: u64, end: u64) -> io::Result<Option<u64>> {
-        let mut last = None;
-        while at < end {
-            let block = self.slice(at, end, BLOCK_BYTES)?;
-            if block.is_empty() {
-                break;
-            }
-            if let Some(found) = block.iter().rposition(|byte| *byte != 0) {
-                last = Some(at + found as u64);
-            }
-            at += block.len() as u64;
-        }
-        Ok(last)
     }
 }

@@ -18,7 +18,7 @@ const DIR: &str = "/spool";
 const SMALL_CHUNK_BYTES: u64 = 4096;
 
 fn open_model(disk: &ModelDisk, chunks_max: u64) -> Result<Spool, OpenError> {
-    let settings = Settings {
+    let options = Options {
         dir: DIR.into(),
         ack: Ack::Disk,
         bytes_max: chunks_max * SMALL_CHUNK_BYTES,
@@ -29,7 +29,7 @@ fn open_model(disk: &ModelDisk, chunks_max: u64) -> Result<Spool, OpenError> {
         retry: Duration::ZERO,
         ..PAUSES
     };
-    Spool::open_with(settings, Arc::new(disk.clone()), Box::new(Quiet), pauses)
+    Spool::open_with(options, Arc::new(disk.clone()), Box::new(Quiet), pauses)
 }
 
 /// A payload that shows whether it is the one that was written.
@@ -347,15 +347,15 @@ const LARGE_CHUNK_BYTES: u64 = 256 * 1024;
 impl Damaged {
     fn new() -> Damaged {
         let disk = ModelDisk::new(0);
-        let settings = Settings {
+        let options = Options {
             dir: DIR.into(),
             ack: Ack::Disk,
             bytes_max: 4 * LARGE_CHUNK_BYTES,
             chunk_bytes: LARGE_CHUNK_BYTES,
             keep: Duration::ZERO,
         };
-        let spool = Spool::open(settings, Arc::new(disk.clone()), Box::new(Quiet))
-            .expect("the spool opens");
+        let spool =
+            Spool::open(options, Arc::new(disk.clone()), Box::new(Quiet)).expect("the spool opens");
         let mut written = Vec::new();
         let mut starts = vec![HEADER_BYTES];
         let mut end = HEADER_BYTES;
