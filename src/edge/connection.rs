@@ -222,7 +222,7 @@ impl Connection {
     async fn is_announced(&mut self, stream: &mut TcpStream) -> bool {
         let header = Box::pin(proxy::announced(stream));
         let Ok(client) = self.within(PREFACE_TIME_MAX, header).await else {
-            self.thread.worker.metrics.proxy_errors.inc();
+            self.thread.worker.metrics.proxy_errors.increment(1);
             return false;
         };
         let Some(client) = client else {

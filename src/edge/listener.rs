@@ -135,7 +135,7 @@ impl Thread {
                             tracing::warn!(%error, "accept failed; tried again until it does not");
                         }
                         fails = true;
-                        self.worker.metrics.accept_errors.inc();
+                        self.worker.metrics.accept_errors.increment(1);
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -193,7 +193,7 @@ impl Thread {
     ) {
         let ip = address.ip().to_canonical();
         if before.proxy_protocol && !self.is_proxy(ip) {
-            self.worker.metrics.proxy_errors.inc();
+            self.worker.metrics.proxy_errors.increment(1);
             return;
         }
         let Ok(entered) = self.enter(ip) else {
@@ -204,7 +204,7 @@ impl Thread {
             return;
         }
         self.open.set(self.open.get() + 1);
-        self.worker.metrics.connections.inc();
+        self.worker.metrics.connections.increment(1);
         let thread = Rc::clone(self);
         let connection = Connection {
             thread: Rc::clone(self),
@@ -220,7 +220,7 @@ impl Thread {
             connection.serve(stream).await;
             drop(permit);
             thread.open.set(thread.open.get() - 1);
-            thread.worker.metrics.connections.dec();
+            thread.worker.metrics.connections.decrement(1);
             thread.closed.notify_one();
         });
     }
@@ -240,7 +240,7 @@ impl Thread {
         }
         let entered = self.limits.enter(ip, per_address_max);
         if entered.is_err() {
-            self.worker.metrics.connections_refused.inc();
+            self.worker.metrics.connections_refused.increment(1);
         }
         entered.map(Some)
     }

@@ -100,7 +100,7 @@ impl Instructions {
     /// Works over one connection until an error ends it.
     async fn session(&self, pause: &mut Duration) -> anyhow::Result<std::convert::Infallible> {
         let mut client = self.database.connect().await?;
-        self.metrics.postgres_connects.inc();
+        self.metrics.postgres_connects.increment(1);
         let (mut from, mut reader) = reader(&self.spool, &client).await?;
         let mut batch = Batch::default();
         loop {
@@ -110,7 +110,9 @@ impl Instructions {
                 tracing::error!(%error, "a chunk of instructions that were carried out cannot be deleted");
             }
             read(&mut reader, &mut batch, CARRIED_OUT_MAX)?;
-            self.metrics.spool_lost_records.inc_by(batch.damage.records);
+            self.metrics
+                .spool_lost_records
+                .increment(batch.damage.records);
             if batch.end == start {
                 *pause = PAUSE_MIN;
                 tokio::time::sleep(self.wait).await;

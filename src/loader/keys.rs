@@ -40,9 +40,9 @@ impl Keys<'_> {
         rows: impl FnOnce(&mut Dimensions) -> &mut Vec<(i64, T)>,
     ) -> i64 {
         if self.known.get(&(table, key)).is_some() {
-            self.metrics.dimension_hits.inc();
+            self.metrics.dimension_hits.increment(1);
         } else {
-            self.metrics.dimension_misses.inc();
+            self.metrics.dimension_misses.increment(1);
             self.known.insert((table, key), ());
             rows(self.new).push((key, content()));
         }
@@ -79,7 +79,7 @@ impl Keys<'_> {
 
     pub(super) fn place(&mut self, tables: &Tables, hit: &Hit<'_>) -> Option<i64> {
         let Some(place) = hit.client_ip.and_then(|ip| tables.place(ip)) else {
-            self.metrics.place_misses.inc();
+            self.metrics.place_misses.increment(1);
             return None;
         };
         if !hit.permit.allows(Permit::LOCATE) {
@@ -93,7 +93,7 @@ impl Keys<'_> {
     /// The network's key, and its ASN.
     pub(super) fn network(&mut self, tables: &Tables, hit: &Hit<'_>) -> (Option<i64>, Option<u32>) {
         let Some(network) = hit.client_ip.and_then(|ip| tables.network(ip)) else {
-            self.metrics.network_misses.inc();
+            self.metrics.network_misses.increment(1);
             return (None, None);
         };
         let content = || network.value.clone();
@@ -107,7 +107,7 @@ impl Keys<'_> {
     pub(super) fn device(&mut self, tables: &Tables, hit: &Hit<'_>) -> (i64, bool) {
         let device = tables.device(&hit.user_agent, &hit.hints);
         if device.value == Device::default() {
-            self.metrics.device_misses.inc();
+            self.metrics.device_misses.increment(1);
         }
         let content = || device.value.clone();
         let key = self.store(Table::Device, device.key, content, |new| &mut new.devices);

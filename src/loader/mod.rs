@@ -114,7 +114,7 @@ impl Loader {
             if self.progress.connected.swap(false, Ordering::Relaxed) || pause == PAUSE_MIN {
                 tracing::warn!("loading stopped, hits wait in the spool: {error:#}");
             }
-            self.metrics.postgres_errors.inc();
+            self.metrics.postgres_errors.increment(1);
             self.note_oldest();
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -151,9 +151,9 @@ impl Loader {
         pause: &mut Duration,
     ) -> anyhow::Result<()> {
         let mut client = self.database.connect().await?;
-        self.metrics.postgres_connects.inc();
+        self.metrics.postgres_connects.increment(1);
         let beside = self.database.connect().await?;
-        self.metrics.postgres_connects.inc();
+        self.metrics.postgres_connects.increment(1);
         exposure::set_up(&beside).await?;
         let mut overtaking = Overtaking::new(&self.instructions, &client).await?;
         let mut preparing = self.begin(&client).await?;
@@ -271,26 +271,26 @@ impl Loader {
                 records = damage.records,
                 "the spool is damaged or chunks of it are gone; what is sound is loaded"
             );
-            metrics.spool_damage_bytes.inc_by(damage.bytes);
-            metrics.spool_lost_records.inc_by(damage.records);
+            metrics.spool_damage_bytes.increment(damage.bytes);
+            metrics.spool_lost_records.increment(damage.records);
         }
         #[expect(
             clippy::cast_precision_loss,
             reason = "a batch holds far fewer than 2^52 hits"
         )]
-        metrics.batch_rows.observe(prepared.batch.len() as f64);
+        metrics.batch_rows.record(prepared.batch.len() as f64);
         metrics
             .batch_seconds
-            .observe(prepared.begun.elapsed().as_secs_f64());
-        metrics.rows.inc_by(loaded.rows);
+            .record(prepared.begun.elapsed().as_secs_f64());
+        metrics.rows.increment(loaded.rows);
         metrics.flags(prepared.load.rows.flags());
-        metrics.counted.inc_by(loaded.counted);
-        metrics.repeated.inc_by(loaded.repeated);
-        metrics.suppressed.inc_by(loaded.suppressed);
-        metrics.rejected_by_postgres.inc_by(loaded.refused);
+        metrics.counted.increment(loaded.counted);
+        metrics.repeated.increment(loaded.repeated);
+        metrics.suppressed.increment(loaded.suppressed);
+        metrics.rejected_by_postgres.increment(loaded.refused);
         metrics
             .rejected_by_loader
-            .inc_by(loaded.rejected - loaded.refused);
+            .increment(loaded.rejected - loaded.refused);
         if loaded.rejected > 0 {
             tracing::warn!(
                 hits = loaded.rejected,

@@ -1,51 +1,54 @@
-//! What the process takes, by the names that every exporter gives it. Read when somebody scrapes; what the
-//! system does not tell stays as it was.
+//! What the process uses, under the names that every exporter gives it. Read at a scrape; what the system
+//! does not tell keeps its last value.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
+use metrics::Gauge;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike as _;
-use prometheus::{Counter, Gauge, IntGauge, Result};
 
-use super::Register;
+use super::register::{MetricKind, Register};
+use super::{gauge_value, timestamp};
 use crate::clock;
 
+/// Counters of the exporter are whole numbers, too coarse for processor time, so its line is written here.
+const CPU_SECONDS: &str = "process_cpu_seconds_total";
+const CPU_SECONDS_HELP: &str = "Processor time used, in user and system mode.";
+
 pub(super) struct Process {
-    cpu_seconds: Counter,
-    resident_bytes: IntGauge,
-    virtual_bytes: IntGauge,
-    threads: IntGauge,
-    open_fds: IntGauge,
-    max_fds: IntGauge,
+    resident_bytes: Gauge,
+    virtual_bytes: Gauge,
+    threads: Gauge,
+    open_fds: Gauge,
+    max_fds: Gauge,
 }
 
 impl Process {
-    pub(super) fn register(r: &Register) -> Result<Process> {
-        let start_seconds = r.add(Gauge::new(
+    pub(super) fn register(r: &Register) -> Process {
+        r.describe(
+            MetricKind::Counter,
+            CPU_SECONDS,
+            CPU_SECONDS_HELP,
+            Vec::new(),
+        );
+        r.gauge(
             "process_start_time_seconds",
             "When the process started, in seconds since 1970.",
-        )?)?;
-        start_seconds.set(seconds(clock::now().0));
-        Ok(Process {
-            cpu_seconds: r.add(Counter::new(
-                "process_cpu_seconds_total",
-                "Processor time spent, in user and system mode.",
-            )?)?,
-            resident_bytes: r.gauge("process_resident_memory_bytes", "Memory held.")?,
-            virtual_bytes: r.gauge("process_virtual_memory_bytes", "Address space taken.")?,
-            threads: r.gauge("process_threads", "Threads of the system.")?,
-            open_fds: r.gauge("process_open_fds", "Open files and sockets.")?,
-            max_fds: r.gauge("process_max_fds", "Files and sockets that may be open.")?,
-        })
+        )
+        .set(timestamp(clock::now()));
+        Process {
+            resident_bytes: r.gauge("process_resident_memory_bytes", "Resident memory."),
+            virtual_bytes: r.gauge("process_virtual_memory_bytes", "Address space in use."),
+            threads: r.gauge("process_threads", "Threads of the operating system."),
+            open_fds: r.gauge("process_open_fds", "Open files and sockets."),
+            max_fds: r.gauge("process_max_fds", "Files and sockets that may be open."),
+        }
     }
 
+    /// Reads all of it but the processor time.
     pub(super) fn read(&self) {
-        if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
-            let micros = (usage.user_time() + usage.system_time()).num_microseconds();
-            let new = seconds(micros) - self.cpu_seconds.get();
-            self.cpu_seconds.inc_by(new.max(0.0));
-        }
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         for (name, unit, gauge) in [
             ("VmRSS:", 1024, &self.resident_bytes),
@@ -53,18 +56,31 @@ impl Process {
             ("Threads:", 1, &self.threads),
         ] {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let number = line.and_then(|line| line.split_whitespace().next()?.parse::<i64>().ok());
+            let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
             if let Some(number) = number {
-                gauge.set(number * unit);
+                gauge.set(gauge_value(number * unit));
             }
         }
         if let Ok(files) = fs::read_dir("/proc/self/fd") {
             // One of them is the directory itself.
             self.open_fds
-                .set(i64::try_from(files.count()).unwrap_or(i64::MAX) - 1);
+                .set(gauge_value(files.count().saturating_sub(1) as u64));
         }
         if let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
-            self.max_fds.set(i64::try_from(soft).unwrap_or(i64::MAX));
+            self.max_fds.set(gauge_value(soft));
+        }
+    }
+
+    /// Appends the processor time to a rendered text.
+    pub(super) fn append_cpu_seconds(text: &mut String) {
+        if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
+            let micros = (usage.user_time() + usage.system_time()).num_microseconds();
+            let seconds = seconds(micros);
+            // Writing to a string does not fail.
+            let _ = write!(
+                text,
+                "# HELP {CPU_SECONDS} {CPU_SECONDS_HELP}\n# TYPE {CPU_SECONDS} counter\n{CPU_SECONDS} {seconds}\n"
+            );
         }
     }
 }

@@ -40,7 +40,7 @@ use crate::enrich::{Sources, Tables};
 use crate::inquiry;
 use crate::jobs;
 use crate::loader::{Instructions, Loader, Progress};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, gauge_value};
 use crate::postgres::Database;
 use crate::visitor::Keyring;
 use handover::{Door, Role, Sockets, Successor};
@@ -179,6 +179,10 @@ async fn run(
     });
     tokio::task::spawn_local(work(Arc::clone(&database), jobs, Arc::clone(&metrics)));
     tokio::task::spawn_local(answer::run(Arc::clone(&database), inquiries));
+    tokio::task::spawn_local({
+        let metrics = Arc::clone(&metrics);
+        async move { metrics.keep_up().await }
+    });
 
     let again = async || reload.run().await;
     let successor = until_end(&mut signals, &door, &sockets, &drain, again).await;
@@ -393,9 +397,11 @@ fn start_edge(
     let metrics = Arc::clone(&edge.load().metrics);
     let entrances = public.threads();
     let threads = entrances.len();
-    metrics.threads.set(gauged(threads as u64));
+    metrics.threads.set(gauge_value(threads as u64));
     let connections_max = limits.all.available_permits();
-    metrics.connections_max.set(gauged(connections_max as u64));
+    metrics
+        .connections_max
+        .set(gauge_value(connections_max as u64));
     let start = |(index, entrances)| {
         let (edge, spools, limits, draining) = (
             Arc::clone(edge),
@@ -442,7 +448,7 @@ async fn work(database: Arc<Database>, settings: jobs::Settings, metrics: Arc<Me
                         }
                         Ok(_) => {}
                         Err(error) => {
-                            metrics.job_errors.inc();
+                            metrics.job_errors.increment(1);
                             tracing::error!(job = outcome.name, "job failed: {error:#}");
                         }
                     }
@@ -451,10 +457,6 @@ async fn work(database: Arc<Database>, settings: jobs::Settings, metrics: Arc<Me
         }
         tokio::time::sleep(WORK_PERIOD).await;
     }
-}
-
-fn gauged(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 enum Event {
@@ -507,13 +509,13 @@ impl Status for Health {
         let metrics = &self.metrics;
         let backlog = hits.backlog_bytes(self.progress.position());
         let oldest = self.progress.oldest_unloaded(clock::now());
-        metrics.spool_bytes.set(gauged(hits.used_bytes()));
-        metrics.spool_backlog_bytes.set(gauged(backlog));
+        metrics.spool_bytes.set(gauge_value(hits.used_bytes()));
+        metrics.spool_backlog_bytes.set(gauge_value(backlog));
         metrics.spool_oldest_seconds.set(oldest.as_secs_f64());
         let backlog = instructions.backlog_bytes(self.instructions.position());
-        metrics.instruction_backlog_bytes.set(gauged(backlog));
+        metrics.instruction_backlog_bytes.set(gauge_value(backlog));
         let is_connected = self.progress.is_connected();
-        metrics.loader_connected.set(is_connected.into());
+        metrics.loader_connected.set(u8::from(is_connected));
         metrics.render()
     }
 

@@ -18,13 +18,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
-use super::{gauged, keyrings, sources};
+use super::{keyrings, sources};
 use crate::clock;
 use crate::config::Waiting;
 use crate::edge::Edge;
 use crate::edge::transport::tls::Certificates;
 use crate::enrich::{self, LoadError, Sources, Tables};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, gauge_value, timestamp};
 
 /// Everything that a reload exchanges, and what it is made from.
 pub(super) struct Reload {
@@ -48,7 +48,7 @@ impl Reload {
         certificates: Option<Arc<Certificates>>,
         metrics: Arc<Metrics>,
     ) -> Rc<Reload> {
-        metrics.config_timestamp.set(clock::now().seconds());
+        metrics.config_timestamp.set(timestamp(clock::now()));
         Rc::new(Reload {
             file,
             edge,
@@ -83,15 +83,15 @@ impl Reload {
                         "{key} waits for a restart: {in_force} is in force, {wanted} is in the configuration"
                     );
                 }
-                self.metrics.config_timestamp.set(clock::now().seconds());
-                self.metrics.reloads_applied.inc();
+                self.metrics.config_timestamp.set(timestamp(clock::now()));
+                self.metrics.reloads_applied.increment(1);
                 tracing::info!(waiting = waiting.len(), "the configuration was reloaded");
             }
             Err(mistakes) => {
                 for mistake in &mistakes {
                     tracing::error!("the configuration is wrong: {mistake}");
                 }
-                self.metrics.reloads_refused.inc();
+                self.metrics.reloads_refused.increment(1);
                 tracing::error!(
                     mistakes = mistakes.len(),
                     "nothing was reloaded: what was in force stays"
@@ -137,7 +137,7 @@ impl Reload {
         let before = self.tables.load_full();
         let read = tokio::task::spawn_blocking(move || enrich::reload(&wanted, &before)).await;
         if let Err(error) = &read {
-            self.metrics.reload_errors.inc();
+            self.metrics.reload_errors.increment(1);
             tracing::error!(%error, "reading geodata and rules failed");
         }
         read.ok()
@@ -146,7 +146,7 @@ impl Reload {
     fn exchange(&self, tables: Tables, errors: &[LoadError]) {
         let (partial, failed): (Vec<_>, Vec<_>) =
             errors.iter().partition(|error| error.is_partial());
-        self.metrics.reload_errors.inc_by(failed.len() as u64);
+        self.metrics.reload_errors.increment(failed.len() as u64);
         for error in partial {
             tracing::warn!("{error}");
         }
@@ -157,7 +157,7 @@ impl Reload {
                 texts.join("; ")
             );
         }
-        let [places, networks] = tables.built().map(gauged);
+        let [places, networks] = tables.built().map(gauge_value);
         self.metrics.places_built.set(places);
         self.metrics.networks_built.set(networks);
         self.tables.store(Arc::new(tables));

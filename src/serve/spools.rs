@@ -19,7 +19,7 @@ const INSTRUCTION_BYTES_MAX: u64 = 16 << 20;
 pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Spools> {
     metrics
         .spool_bytes_max
-        .set(super::gauged(config.spool.bytes_max));
+        .set(crate::metrics::gauge_value(config.spool.bytes_max));
     let hits = spool::Options {
         dir: config.spool.dir.clone(),
         ack: config.spool.ack,
@@ -62,7 +62,7 @@ impl spool::Observer for SpoolMetrics {
     }
 
     fn failed(&self, _: &io::Error) {
-        self.0.spool_io_errors.inc();
+        self.0.spool_io_errors.increment(1);
     }
 }
 
@@ -71,10 +71,10 @@ struct InstructionMetrics(Arc<Metrics>);
 
 impl spool::Observer for InstructionMetrics {
     fn committed(&self, records: u64, _: Duration, _: Duration) {
-        self.0.instructions.inc_by(records);
+        self.0.instructions.increment(records);
     }
 
     fn failed(&self, _: &io::Error) {
-        self.0.spool_io_errors.inc();
+        self.0.spool_io_errors.increment(1);
     }
 }

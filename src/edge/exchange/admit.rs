@@ -169,7 +169,7 @@ impl<'r> Request<'r> {
         if hit.kind == Kind::Callback || allowances.take(self.client, clock::monotonic()) {
             return Ok(());
         }
-        self.edge.metrics.over_limit.inc();
+        self.edge.metrics.over_limit.increment(1);
         if self.edge.config.limit.drop && hit.kind != Kind::Click {
             return Err(Refusal(Reason::OverLimit));
         }

@@ -132,7 +132,7 @@ impl Seen {
                     read.push(certificate);
                 }
                 (Err(error), Some(before)) => {
-                    metrics.certificate_reload_failures.inc();
+                    metrics.certificate_reload_failures.increment(1);
                     tracing::error!("{error}; until then the certificate read before stays in use");
                     read.push(before.clone());
                 }

@@ -1,0 +1,182 @@
+//! What every request counts: on shards that threads do not share, summed into the handles later.
+//!
+//! A thread keeps to one shard of [`SHARDS`], so that edge threads do not write to each other's cache
+//! lines. A histogram is counted as a number and a sum for each bucket; summing up records each
+//! bucket's mean as often as it was counted, which gives the exporter the same buckets, counts and sums.
+
+use std::array;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use metrics::{Counter, Histogram};
+
+use super::label::{Outcome, STATUSES};
+use super::register::Register;
+use super::{SECONDS, gauge_value};
+use crate::endpoint::Endpoint;
+use crate::hit::{ConsentSource, Hit};
+
+/// Shards: as many threads count without sharing a cache line.
+const SHARDS: usize = 16;
+const ENDPOINTS: usize = Endpoint::ALL.len();
+const SOURCES: usize = ConsentSource::ALL.len();
+const OUTCOMES: usize = Outcome::ALL.len();
+/// One more for what is above the last bound.
+const BUCKETS: usize = SECONDS.len() + 1;
+
+/// The metrics of requests and their hits.
+pub(super) struct RequestMetrics {
+    shards: [Shard; SHARDS],
+    handles: Mutex<Handles>,
+}
+
+/// The counts of some threads since they were last summed up.
+#[repr(align(128))]
+struct Shard {
+    replies: [[AtomicU64; STATUSES.len()]; ENDPOINTS],
+    times: [[Bucket; BUCKETS]; ENDPOINTS],
+    hits: [[AtomicU64; OUTCOMES]; SOURCES],
+}
+
+/// A bucket of a histogram of times.
+#[derive(Default)]
+struct Bucket {
+    number: AtomicU64,
+    sum_nanos: AtomicU64,
+}
+
+struct Handles {
+    replies: [[Counter; STATUSES.len()]; ENDPOINTS],
+    seconds: [Histogram; ENDPOINTS],
+    hits: [[Counter; OUTCOMES]; SOURCES],
+}
+
+impl Default for Shard {
+    fn default() -> Shard {
+        Shard {
+            replies: array::from_fn(|_| array::from_fn(|_| AtomicU64::default())),
+            times: array::from_fn(|_| array::from_fn(|_| Bucket::default())),
+            hits: array::from_fn(|_| array::from_fn(|_| AtomicU64::default())),
+        }
+    }
+}
+
+thread_local! {
+    /// The shard of this thread.
+    static SHARD: Cell<usize> = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        Cell::new(NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS)
+    };
+}
+
+impl RequestMetrics {
+    pub(super) fn register(r: &Register) -> RequestMetrics {
+        let endpoints = Endpoint::ALL.map(|(_, name)| name);
+        RequestMetrics {
+            shards: array::from_fn(|_| Shard::default()),
+            handles: Mutex::new(Handles {
+                replies: r.grid(
+                    "avtryck_http_requests_total",
+                    "Requests answered.",
+                    ("endpoint", endpoints),
+                    ("status", STATUSES),
+                ),
+                seconds: r.histograms(
+                    "avtryck_http_request_duration_seconds",
+                    "From a request's header to its reply, including the arrival of its body and the wait for the disk.",
+                    ("endpoint", endpoints),
+                ),
+                hits: r.grid(
+                    "avtryck_hits_total",
+                    "Hits recorded, by the signal that decided and by what its permit makes of them: a count, a row, or a row with the visitor's IDs.",
+                    ("consent_source", ConsentSource::ALL.map(ConsentSource::name)),
+                    ("outcome", Outcome::ALL.map(|(_, name)| name)),
+                ),
+            }),
+        }
+    }
+
+    fn shard(&self) -> Option<&Shard> {
+        self.shards.get(SHARD.get())
+    }
+
+    /// Counts a reply and the time that it took.
+    pub(super) fn reply(&self, endpoint: Endpoint, status: &str, took: Duration) {
+        let Some(shard) = self.shard() else { return };
+        let at = STATUSES
+            .iter()
+            .position(|known| *known == status)
+            .unwrap_or(STATUSES.len() - 1);
+        let by_status = shard.replies.get(endpoint as usize);
+        add(by_status.and_then(|counts| counts.get(at)), 1);
+        let seconds = took.as_secs_f64();
+        let at = SECONDS.partition_point(|bound| *bound < seconds);
+        let buckets = shard.times.get(endpoint as usize);
+        if let Some(bucket) = buckets.and_then(|buckets| buckets.get(at)) {
+            add(Some(&bucket.number), 1);
+            let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+            add(Some(&bucket.sum_nanos), nanos);
+        }
+    }
+
+    /// Counts a hit that the spool holds.
+    pub(super) fn hit(&self, hit: &Hit<'_>) {
+        let Some(shard) = self.shard() else { return };
+        let source = ConsentSource::ALL
+            .iter()
+            .position(|known| *known == hit.consent_source);
+        let by_outcome = source.and_then(|at| shard.hits.get(at));
+        let outcome = Outcome::from(hit.permit) as usize;
+        add(by_outcome.and_then(|counts| counts.get(outcome)), 1);
+    }
+
+    /// Moves what was counted into the handles.
+    pub(super) fn sum_up(&self) {
+        let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        for shard in &self.shards {
+            move_counts(shard.replies.iter().zip(&handles.replies));
+            move_counts(shard.hits.iter().zip(&handles.hits));
+            for (buckets, histogram) in shard.times.iter().zip(&handles.seconds) {
+                for (at, bucket) in buckets.iter().enumerate() {
+                    bucket.move_to(histogram, at);
+                }
+            }
+        }
+    }
+}
+
+impl Bucket {
+    /// Moves its counts into the bucket at an index. A request that is counted meanwhile may have its
+    /// number and its time moved by different calls; the mean is kept within the bucket's bounds, so
+    /// that the number is always right and the sum at most the bucket's width off.
+    fn move_to(&self, histogram: &Histogram, at: usize) {
+        let number = self.number.swap(0, Ordering::Relaxed);
+        if number == 0 {
+            return;
+        }
+        let sum = Duration::from_nanos(self.sum_nanos.swap(0, Ordering::Relaxed));
+        let below = at.checked_sub(1).and_then(|at| SECONDS.get(at));
+        let low = below.map_or(0.0, |bound| bound.next_up());
+        let high = SECONDS.get(at).copied().unwrap_or(f64::INFINITY);
+        let mean = (sum.as_secs_f64() / gauge_value(number)).clamp(low, high);
+        histogram.record_many(mean, usize::try_from(number).unwrap_or(usize::MAX));
+    }
+}
+
+fn move_counts<'a, const N: usize>(
+    rows: impl Iterator<Item = (&'a [AtomicU64; N], &'a [Counter; N])>,
+) {
+    for (counts, counters) in rows {
+        for (count, counter) in counts.iter().zip(counters) {
+            counter.increment(count.swap(0, Ordering::Relaxed));
+        }
+    }
+}
+
+fn add(count: Option<&AtomicU64>, number: u64) {
+    if let Some(count) = count {
+        count.fetch_add(number, Ordering::Relaxed);
+    }
+}
