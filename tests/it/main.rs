@@ -15,6 +15,7 @@ mod choice;
 mod command_line;
 mod consent;
 mod device_differential;
+mod fixture;
 mod front;
 mod fuzz;
 mod geodata;
