@@ -34,6 +34,8 @@ lint: ## formatting, lints, what the dependencies are held to, that the broken b
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@script/deny
 
+# Most tests wait for others most of the time.
+test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 test: ## install, fetch, lint and run every test
 	@script/setup test
 	@script/fetch rules test geodata lint
@@ -43,17 +45,20 @@ test: ## install, fetch, lint and run every test
 KILLS ?= 1000
 OUTAGE_BYTES ?= 2147483648
 SEEDS ?= 300000
+PIXELS ?= 100000
 
 chaos: ## kill it, starve it, cut its connections: the tests of the promise with large figures
 	@script/setup test
 	@script/fetch rules test geodata
-	@SPOOL_SEEDS=$(SEEDS) LOADER_CUT_STEP=1 cargo test --locked -p spool -p avtryck --lib -- simulation loader:: --nocapture
-	@CHAOS_KILLS=$(KILLS) CHAOS_OUTAGE_BYTES=$(OUTAGE_BYTES) cargo test --locked --test it -- chaos --nocapture --test-threads 1
+	@SPOOL_SEEDS=$(SEEDS) SPOOL_CHUNK_BYTES=262144 LOADER_CUT_STEP=1 \
+		cargo test --locked -p spool -p avtryck --lib -- simulation loader:: --nocapture
+	@CHAOS_KILLS=$(KILLS) CHAOS_OUTAGE_BYTES=$(OUTAGE_BYTES) LOAD_PIXELS=$(PIXELS) \
+		cargo test --locked --test it -- chaos:: load:: --nocapture --test-threads 1
 
 hostile: ## slow, smuggling and greedy clients, alone on the machine and held to the promised figures
 	@script/setup test
 	@script/fetch rules test geodata
-	@cargo test --locked --lib -- allowance address:: visitor:: --nocapture
+	@CONSENT_MUTATIONS=1000000 cargo test --locked --lib -- allowance address:: visitor:: mutated_strings --nocapture
 	@HOSTILE_ALONE=1 cargo test --locked --test it -- hostile:: --nocapture --test-threads 1
 
 ROWS ?= 10000000

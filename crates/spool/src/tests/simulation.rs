@@ -2,6 +2,7 @@
 //! and after each list the question whether the promise was kept.
 //!
 //! `SPOOL_SEEDS=200000 cargo test --release --lib simulation` runs more lists, `SPOOL_SEED=7` that one.
+//! `SPOOL_CHUNK_BYTES=262144` damages each byte of a larger chunk.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,7 +12,7 @@ use super::model::{Fault, ModelDisk, Random};
 use super::*;
 
 /// Lists in `make test`.
-const SEEDS: u64 = 10_000;
+const SEEDS: u64 = 3000;
 /// Lists that once failed.
 const REGRESSIONS: [u64; 0] = [];
 const DIR: &str = "/spool";
@@ -331,7 +332,7 @@ fn a_fault_or_a_crash_at_any_call_acknowledges_nothing_falsely() {
     }
 }
 
-/// A chunk of 256 KiB in front of a second one, and the payloads of both.
+/// A chunk whose every byte is damaged, in front of a second one, and the payloads of both.
 struct Damaged {
     disk: ModelDisk,
     spool: Spool,
@@ -342,16 +343,22 @@ struct Damaged {
     sound: Vec<u8>,
 }
 
-const LARGE_CHUNK_BYTES: u64 = 256 * 1024;
+/// The length of that chunk in `make test`. What the tests take grows with its square.
+const DAMAGED_CHUNK_BYTES: u64 = 48 * 1024;
+
+fn damaged_chunk_bytes() -> u64 {
+    variable("SPOOL_CHUNK_BYTES").unwrap_or(DAMAGED_CHUNK_BYTES)
+}
 
 impl Damaged {
     fn new() -> Damaged {
+        let chunk_bytes = damaged_chunk_bytes();
         let disk = ModelDisk::new(0);
         let options = Options {
             dir: DIR.into(),
             ack: Ack::Disk,
-            bytes_max: 4 * LARGE_CHUNK_BYTES,
-            chunk_bytes: LARGE_CHUNK_BYTES,
+            bytes_max: 4 * chunk_bytes,
+            chunk_bytes,
             keep: Duration::ZERO,
         };
         let spool =
@@ -425,7 +432,7 @@ fn any_flipped_byte_of_a_chunk_costs_its_record_alone_and_is_counted() {
     on_all_cores(0..2, |part| {
         let damaged = Damaged::new();
         let end = *damaged.starts.last().expect("records");
-        for at in (part..LARGE_CHUNK_BYTES).step_by(2) {
+        for at in (part..damaged_chunk_bytes()).step_by(2) {
             damaged.set(|bytes| bytes[at as usize] ^= 1 << (at % 8));
             if at < HEADER_BYTES {
                 // There is a second copy of the header.
@@ -447,7 +454,7 @@ fn a_chunk_cut_at_any_byte_gives_what_is_before_the_cut() {
         let damaged = Damaged::new();
         let records = damaged.starts.len() - 1;
         let end = *damaged.starts.last().expect("records");
-        for at in (part..LARGE_CHUNK_BYTES).step_by(2) {
+        for at in (part..damaged_chunk_bytes()).step_by(2) {
             damaged.set(|bytes| bytes.truncate(at as usize));
             if at < HEADER_BYTES / 2 {
                 damaged.check(0..records, end, 2, at);
