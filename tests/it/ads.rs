@@ -4,18 +4,22 @@ mod callbacks;
 mod tags;
 mod targets;
 
-use crate::support::{Collector, PATIENCE, SITES, command, config, root, tempdir};
+use crate::support::{Collector, Config, PATIENCE, command, root};
 
-/// [`SITES`], with lists of hosts that clicks may go to and keys that every run has.
-pub(crate) fn sites() -> String {
-    let open = "key = \"open\"\nclick_hosts = [\"www.shop.example\", \"*.shop.example\"]\n";
-    let telling = "[[site]]\nkey = \"telling\"\nclick_hosts = [\"www.shop.example\"]\nclick_id = true\n\
-         default_permit = [\"store\", \"measure\"]\n";
-    let keys = "[click]\nkeys = [\"3:AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=\"]\n";
-    format!(
-        "{keys}{telling}{}",
-        SITES.replacen("key = \"open\"\n", open, 1)
-    )
+/// Makes a configuration with lists of hosts that clicks may go to and keys that every run has.
+pub(crate) fn sites() -> Config {
+    let telling = r#"
+        click.keys = ["3:AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM="]
+        [[site]]
+        key = "telling"
+        click_hosts = ["www.shop.example"]
+        click_id = true
+        default_permit = ["store", "measure"]
+    "#;
+    let open = vec!["www.shop.example", "*.shop.example"];
+    Config::sites()
+        .set("site.open.click_hosts", open)
+        .with(telling)
 }
 
 /// What `avtryck click-url` prints for a collector's configuration, without the origin.
@@ -36,7 +40,7 @@ async fn click_url(collector: &Collector, arguments: &[&str]) -> String {
 
 #[tokio::test]
 async fn an_ad_says_what_it_did_and_each_is_a_row_of_its_kind() {
-    let collector = Collector::start(&sites()).await;
+    let collector = Collector::start(sites()).await;
     let ad = "/i.gif?site=open&partner=network&campaign=spring&creative=banner-1&placement=top";
     for more in [
         "&size=300x250&auction_id=a&price=1.5",
@@ -83,7 +87,7 @@ fn encode(text: &str) -> String {
 
 #[tokio::test]
 async fn a_click_goes_to_its_target_and_becomes_a_row() {
-    let collector = Collector::start(&sites()).await;
+    let collector = Collector::start(sites()).await;
     let url = click_url(
         &collector,
         &[
@@ -149,19 +153,11 @@ async fn a_click_goes_to_its_target_and_becomes_a_row() {
 
 #[tokio::test]
 async fn a_click_that_cannot_be_recorded_still_reaches_its_target() {
-    let dir = tempdir();
-    let unreachable = "postgres://avtryck@127.0.0.1:1/avtryck";
-    let text = config(dir.path(), &sites())
-        .replace(
-            "chunk_bytes = \"4MiB\"",
-            "chunk_bytes = \"1MiB\"\nmax_bytes = \"2MiB\"",
-        )
-        .replace(
-            "[database]",
-            &format!("[database]\nurl = \"{unreachable}\""),
-        );
-    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
-    let collector = Collector::start_in(dir).await;
+    let config = sites()
+        .without_postgres()
+        .set("spool.chunk_bytes", "1MiB")
+        .set("spool.max_bytes", "2MiB");
+    let collector = Collector::start(config).await;
     let click = |more: &str| format!("/c?to=https://www.shop.example/{more}");
     let reached = async |target: &str, headers: &[(&str, &str)]| {
         let reply = collector.get(target, headers).await;
@@ -244,7 +240,7 @@ async fn reached_or_told(collector: &Collector, target: &str) -> (String, String
 
 #[tokio::test]
 async fn a_click_that_may_go_nowhere_gets_a_page_that_says_so() {
-    let collector = Collector::start(&sites()).await;
+    let collector = Collector::start(sites()).await;
     let signed = click_url(
         &collector,
         &["--to", "https://landing.example", "--expires", "1h"],
@@ -291,7 +287,7 @@ async fn a_click_that_may_go_nowhere_gets_a_page_that_says_so() {
 
 #[tokio::test]
 async fn a_url_for_one_use_stays_used_whatever_is_added_to_it() {
-    let collector = Collector::start(&sites()).await;
+    let collector = Collector::start(sites()).await;
     let url = click_url(
         &collector,
         &["--to", "https://landing.example", "--id", "7"],
@@ -350,7 +346,7 @@ fn fenced(language: &str, mark: &str) -> String {
 
 #[tokio::test]
 async fn the_signing_that_the_readme_shows_is_believed() {
-    let collector = Collector::start(&sites()).await;
+    let collector = Collector::start(sites()).await;
     let key = "AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=";
     let python = format!(
         "{}\nprint(click_url('https://px.example/c', 3, '{key}', site='open', campaign='vår', to='https://landing.example/?å'))",

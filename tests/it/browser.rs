@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncBufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Collector, consent_string};
+use crate::support::{Collector, Config, consent_string};
 
 /// An address of a Swedish access network.
 const VISITOR_IP: &str = "2.249.0.1";
@@ -29,7 +29,7 @@ const VISITOR_IP: &str = "2.249.0.1";
 const SILENCE: Duration = Duration::from_millis(1200);
 
 /// A site that permits all unless asked to refuse, as in the demo, and one that has to ask.
-const CONFIG: &str = r#"
+const SITES: &str = r#"
 [[site]]
 key = "demo"
 hosts = ["127.0.0.1"]
@@ -45,6 +45,11 @@ gvl_id = 2
 key = "demo-network"
 default_permit = ["store", "measure", "profile", "match", "link", "locate"]
 "#;
+
+/// Makes a configuration with [`SITES`].
+fn config() -> Config {
+    Config::new().with(SITES)
+}
 
 /// ChromeDriver, ended with the test whatever its outcome.
 struct Driver {
@@ -314,11 +319,10 @@ async fn forward(
 
 #[tokio::test]
 async fn the_demo_page_becomes_enriched_rows_of_one_visitor_until_it_refuses() {
-    let collector = Collector::start(CONFIG).await;
+    let collector = Collector::start(config().embedded()).await;
     let proxy = Proxy::start(collector.http).await;
     let browser = Browser::start().await;
 
-    let opened = Instant::now();
     browser.open(&proxy.url("/demo")).await;
     collector
         .wait_for(
@@ -326,7 +330,6 @@ async fn the_demo_page_becomes_enriched_rows_of_one_visitor_until_it_refuses() {
             2,
         )
         .await;
-    eprintln!("rows after {:?}", opened.elapsed());
     let views = collector
         .rows(
             "select device_class, browser, country, visitor_id::text, page_url \
@@ -441,7 +444,7 @@ async fn follow_choices(collector: &Collector, proxy: &Proxy, browser: &Browser)
 
 #[tokio::test]
 async fn a_consent_platform_is_waited_for_and_its_strings_are_passed_on_unmodified() {
-    let collector = Collector::start(CONFIG).await;
+    let collector = Collector::start(config()).await;
     let proxy = Proxy::start(collector.http).await;
     let browser = Browser::start().await;
     let agreed = consent_string("made since TCF 2.3, disclosed");
@@ -499,7 +502,7 @@ async fn a_consent_platform_is_waited_for_and_its_strings_are_passed_on_unmodifi
 
 #[tokio::test]
 async fn gpp_is_heard_too_and_a_platform_that_never_answers_is_not_waited_for_for_ever() {
-    let collector = Collector::start(CONFIG).await;
+    let collector = Collector::start(config()).await;
     let proxy = Proxy::start(collector.http).await;
     let browser = Browser::start().await;
     let string =
@@ -549,7 +552,7 @@ async fn gpp_is_heard_too_and_a_platform_that_never_answers_is_not_waited_for_fo
 
 #[tokio::test]
 async fn a_site_that_permits_nothing_by_default_sends_nothing_before_the_consent() {
-    let collector = Collector::start(CONFIG).await;
+    let collector = Collector::start(config()).await;
     let proxy = Proxy::start(collector.http).await;
     let browser = Browser::start().await;
 

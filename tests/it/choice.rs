@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Collector, Reply};
+use crate::support::{Collector, Config, Reply};
 
 const PAGE: (&str, &str) = ("Origin", "https://www.open.example");
 /// The page's host and the collector's lie in one domain.
@@ -76,8 +76,8 @@ async fn a_visitor_is_told_what_holds_now() {
             .header("avtryck-refusal"),
         "site_unknown"
     );
-    let moved = format!("{}\n[path]\nconsent = \"/val\"\n", crate::support::SITES);
-    let collector = Collector::start(&moved).await;
+    let moved = Config::sites().set("path.consent", "/val");
+    let collector = Collector::start(moved).await;
     assert_eq!(collector.get("/val?site=open", &[]).await.status, 200);
     assert_eq!(collector.get("/consent?site=open", &[]).await.status, 404);
 }

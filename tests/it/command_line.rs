@@ -1,6 +1,6 @@
 //! The commands beside `serve`.
 
-use crate::support::{Collector, command, config, root, tempdir};
+use crate::support::{Collector, Config, command, root, tempdir};
 
 #[tokio::test]
 async fn a_wrong_configuration_ends_with_64_and_names_every_mistake() {
@@ -22,7 +22,7 @@ async fn a_wrong_configuration_ends_with_64_and_names_every_mistake() {
         assert!(text.contains("http.listen: \"here\"") && text.contains("spool.ack: \"maybe\""));
         assert!(text.contains("site: there is none"), "{text}");
     }
-    std::fs::write(&file, config(dir.path(), crate::support::SITES)).unwrap();
+    Config::sites().write(&dir).await;
     let mut check = command(&["check-config", "--config"]);
     check.arg(&file);
     let output = check.output().await.unwrap();
@@ -89,14 +89,11 @@ async fn a_new_key_has_a_free_id_and_signs_once_it_stands_first() {
     assert!(first.starts_with("1:") && first != again, "{first}");
     let dir = tempdir();
     let file = dir.path().join("avtryck.toml");
-    let write = |keys: &str| {
-        let text = format!(
-            "{}\n[cookie]\nkeys = [{keys}]\n",
-            config(dir.path(), crate::support::SITES)
-        );
-        std::fs::write(&file, text).unwrap();
+    let with_keys = |keys: &[&String]| {
+        let keys: Vec<String> = keys.iter().copied().cloned().collect();
+        Config::sites().set("cookie.keys", keys)
     };
-    write(&format!("\"{first}\""));
+    with_keys(&[&first]).write(&dir).await;
     let second = new(&["keys", "new", "--config", file.to_str().unwrap()]).await;
     assert!(second.starts_with("2:"), "{second}");
 
@@ -108,12 +105,7 @@ async fn a_new_key_has_a_free_id_and_signs_once_it_stands_first() {
         .cookie()
         .to_owned();
     let (_, dir, _) = collector.stop().await;
-    let text = std::fs::read_to_string(dir.path().join("avtryck.toml")).unwrap();
-    let text = text.replace(
-        &format!("\"{first}\""),
-        &format!("\"{second}\", \"{first}\""),
-    );
-    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
+    with_keys(&[&second, &first]).write(&dir).await;
     let collector = Collector::start_in(dir).await;
     assert_eq!(
         collector

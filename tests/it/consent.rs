@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{Collector, SITES, config, consent_string, tempdir};
+use crate::support::{Collector, Config, consent_string};
 
 /// Everything that a refused hit could be known by, in one request; consent strings come on top.
 const TELLTALES: [&str; 11] = [
@@ -84,9 +84,7 @@ pub(crate) fn visitor_of(cookie: &str) -> [u8; 16] {
 
 #[tokio::test]
 async fn without_a_permit_a_hit_is_a_count_and_nothing_else_anywhere() {
-    let dir = tempdir();
-    std::fs::write(dir.path().join("avtryck.toml"), config(dir.path(), SITES)).unwrap();
-    let collector = Collector::start_logging(dir, "debug").await;
+    let collector = Collector::start_logging(Config::sites().embedded(), "debug").await;
     let cookie = collector
         .get("/id?site=open", &[])
         .await
@@ -327,7 +325,7 @@ gdpr_0_permit = ["measure"]
 key = "abroad"
 gdpr_0_permit = ["store", "measure"]
 "#;
-    let collector = Collector::start(&format!("{}{believed}", crate::support::SITES)).await;
+    let collector = Collector::start(Config::sites().with(believed)).await;
     for (target, headers) in [
         ("site=far&gdpr=0&gdpr_consent=x&publisher=1", vec![]),
         ("site=shut&partner=abroad&gdpr=0&publisher=2", vec![]),

@@ -1,6 +1,6 @@
 //! Pixels and events: what is sent, answered and stored.
 
-use crate::support::{Collector, IPHONE, raw};
+use crate::support::{Collector, Config, IPHONE, raw};
 
 const SWEDEN: &str = "2.64.0.1";
 
@@ -387,8 +387,8 @@ async fn the_client_is_believed_from_trusted_proxies_only_and_ipv6_is_cut_at_48_
 
 #[tokio::test]
 async fn the_tag_is_served_for_its_site_and_paths_can_be_chosen() {
-    let paths = format!("{}\n[path]\npixel = \"/logo.png\"\n", crate::support::SITES);
-    let collector = Collector::start(&paths).await;
+    let config = Config::sites().set("path.pixel", "/logo.png");
+    let collector = Collector::start(config).await;
     let tag = collector.get("/tag.js?site=shut", &[]).await;
     assert_eq!(tag.status, 200);
     assert!(tag.header("content-type").starts_with("text/javascript"));
@@ -415,7 +415,7 @@ async fn the_tag_is_served_for_its_site_and_paths_can_be_chosen() {
 
 #[tokio::test]
 async fn http2_by_prior_knowledge_is_there_when_asked_for_and_off_otherwise() {
-    let collector = Collector::start(&format!("h2c = true\n---\n{}", crate::support::SITES)).await;
+    let collector = Collector::start(Config::sites().set("http.h2c", true)).await;
     // The preface, an empty SETTINGS frame, and what a server has to answer: its own SETTINGS.
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

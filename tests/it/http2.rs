@@ -25,9 +25,8 @@ async fn nghttp2(program: &str, arguments: &[&str]) -> Output {
 
 #[tokio::test]
 async fn nghttp2_is_answered_with_settings_that_bound_it() {
-    let encrypted = Encrypted::start("").await;
-    let port = encrypted.tls.port();
-    let at = |target: &str| format!("https://localhost:{port}{target}");
+    let encrypted = Encrypted::open().await;
+    let at = |target: &str| format!("https://{}{target}", encrypted.tls);
     let (pixel, tag) = (at("/p.gif?site=open&e=nghttp"), at("/tag.js?site=open"));
     let output = nghttp2("nghttp", &["-v", "-n", &pixel, &tag]).await;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -61,7 +60,7 @@ async fn nghttp2_is_answered_with_settings_that_bound_it() {
 
 #[tokio::test]
 async fn a_connection_takes_ten_thousand_requests_and_is_told_to_go() {
-    let encrypted = Encrypted::start("").await;
+    let encrypted = Encrypted::open().await;
     let mut client = Client::open(&encrypted).await;
     let (mut sent, mut replies, mut last) = (0_u32, 0_u32, None);
     while last.is_none() {
@@ -93,7 +92,7 @@ async fn a_connection_takes_ten_thousand_requests_and_is_told_to_go() {
 
 #[tokio::test]
 async fn a_connection_that_rests_is_told_to_go_and_a_silent_one_is_ended() {
-    let encrypted = Encrypted::start("").await;
+    let encrypted = Encrypted::open().await;
     let started = Instant::now();
     let resting = async {
         let mut client = Client::open(&encrypted).await;
@@ -119,7 +118,7 @@ async fn a_connection_that_rests_is_told_to_go_and_a_silent_one_is_ended() {
 
 #[tokio::test]
 async fn streams_in_flight_at_the_stop_are_answered_and_the_client_told_to_go() {
-    let encrypted = Encrypted::start("").await;
+    let encrypted = Encrypted::open().await;
     let mut client = Client::open(&encrypted).await;
     let body = br#"{"site":"open","e":"late"}"#;
     let head = fields(&[

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::{Collector, root, tempdir};
+use crate::support::{Collector, Config, root, tempdir};
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
@@ -92,6 +92,8 @@ async fn the_files_of_the_image_alone_run_the_collector_as_a_user_without_rights
         .unwrap();
     assert!(output.status.success(), "{}", text(&output));
     assert!(!image.join("bin/sh").exists() && !image.join("usr/bin/sh").exists());
+    let config = Config::new().without_postgres().at_free_addresses();
+    let address = |section| config.address(section).unwrap().to_string();
     let inside = |arguments: &[&str]| {
         let mut command = tokio::process::Command::new("chroot");
         command
@@ -101,17 +103,13 @@ async fn the_files_of_the_image_alone_run_the_collector_as_a_user_without_rights
             .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
-            .env("AVTRYCK_HTTP_LISTEN", "127.0.0.1:0")
-            .env("AVTRYCK_ADMIN_LISTEN", "127.0.0.1:0");
+            .env("AVTRYCK_HTTP_LISTEN", address("http"))
+            .env("AVTRYCK_ADMIN_LISTEN", address("admin"));
         command
     };
-    let collector = Collector::start_by(inside(&["serve", "--take-over"]), tempdir()).await;
-    let healthy = async || {
-        let mut command = inside(&["healthy"]);
-        command.env("AVTRYCK_ADMIN_LISTEN", collector.admin.to_string());
-        command.output().await.unwrap()
-    };
-    let output = healthy().await;
+    let serve = inside(&["serve", "--take-over"]);
+    let collector = Collector::start_with(&config, serve).await;
+    let output = inside(&["healthy"]).output().await.unwrap();
     assert!(
         output.status.success() && text(&output).starts_with("ready\n"),
         "{}",
@@ -123,15 +121,9 @@ async fn the_files_of_the_image_alone_run_the_collector_as_a_user_without_rights
         status.contains("\nUid:\t65532\t65532\t65532\t65532\n"),
         "{status}"
     );
-    let admin = collector.admin.to_string();
     let (status, _, log) = collector.stop().await;
     assert!(status.success() && log.contains("geodata"), "{log}");
-    let mut command = inside(&["healthy"]);
-    let output = command
-        .env("AVTRYCK_ADMIN_LISTEN", admin)
-        .output()
-        .await
-        .unwrap();
+    let output = inside(&["healthy"]).output().await.unwrap();
     assert_eq!(output.status.code(), Some(1));
     let spool = image.join("var/lib/avtryck/spool");
     let report = Command::new(env!("CARGO_BIN_EXE_avtryck"))

@@ -1,16 +1,18 @@
-//! Load from outside: every acknowledged pixel is one row.
+//! Load from outside: every acknowledged pixel is one row. `make chaos` sends more of them (`LOAD_PIXELS`).
 
 use std::fmt::Write as _;
-use std::time::Instant;
 
 use tokio::process::Command;
 
+use crate::chaos::variable;
 use crate::support::{Collector, root, tempdir};
 
-const PIXELS: i64 = 100_000;
+/// Pixels in `make test`.
+const PIXELS: u64 = 20_000;
 
 #[tokio::test]
-async fn a_hundred_thousand_pixels_from_wrk_are_as_many_enriched_rows() {
+async fn pixels_from_wrk_are_as_many_enriched_rows() {
+    let pixels = variable("LOAD_PIXELS").unwrap_or(PIXELS) as i64;
     let collector = Collector::open().await;
     let dir = tempdir();
     let agents = std::fs::read_to_string(root().join("assets/data/test/user-agents.json")).unwrap();
@@ -20,7 +22,6 @@ async fn a_hundred_thousand_pixels_from_wrk_are_as_many_enriched_rows() {
         text
     });
     std::fs::write(dir.path().join("agents"), agents).unwrap();
-    let started = Instant::now();
     let senders = ["a", "b"].map(|prefix| {
         Command::new("wrk")
             .args(["-t", "1", "-c", "16", "-d", "300s", "-s"])
@@ -28,27 +29,25 @@ async fn a_hundred_thousand_pixels_from_wrk_are_as_many_enriched_rows() {
             .arg(format!("http://{}", collector.http))
             .arg("--")
             .arg(dir.path().join("agents"))
-            .args([&(PIXELS / 2).to_string(), prefix])
+            .args([&(pixels / 2).to_string(), prefix])
             .kill_on_drop(true)
             .output()
     });
     let [a, b] = senders;
     let (a, b) = tokio::join!(a, b);
-    let answered = started.elapsed();
     for output in [a, b] {
         let output = output.expect("wrk is installed by script/setup test");
         assert!(output.status.success(), "{output:?}");
     }
-    let loaded = collector
-        .wait_for("select count(*) from avtryck.hit", PIXELS)
+    collector
+        .wait_for("select count(*) from avtryck.hit", pixels)
         .await;
-    eprintln!("answered in {answered:?}, loaded {loaded:?} later");
     for (sql, number) in [
-        ("select count(distinct hit_id) from avtryck.hit", PIXELS),
-        ("select count(distinct event_name) from avtryck.hit", PIXELS),
+        ("select count(distinct hit_id) from avtryck.hit", pixels),
+        ("select count(distinct event_name) from avtryck.hit", pixels),
         (
             "select count(*) from avtryck.hit_detail where device_class is not null and browser is not null and country is not null",
-            PIXELS,
+            pixels,
         ),
         ("select count(*) from avtryck.rejected_hit", 0),
     ] {
@@ -58,6 +57,6 @@ async fn a_hundred_thousand_pixels_from_wrk_are_as_many_enriched_rows() {
         collector
             .metric("avtryck_http_requests_total{endpoint=\"pixel\",status=\"200\"}")
             .await,
-        PIXELS as f64
+        pixels as f64
     );
 }

@@ -4,7 +4,7 @@ use avtryck::clock;
 use avtryck::hit::{Hit, Kind, Permit};
 use spool::{Ack, Observer, Options, RealDisk, Spool};
 
-use crate::support::{Collector, SITES, config, tempdir};
+use crate::support::{Collector, Config, tempdir};
 
 struct Quiet;
 
@@ -48,7 +48,7 @@ pub(crate) fn encoded(hit: &Hit<'_>) -> Vec<u8> {
 #[tokio::test]
 async fn one_bad_hit_is_set_aside_with_its_reason_and_the_rest_of_its_batch_is_loaded() {
     let dir = tempdir();
-    std::fs::write(dir.path().join("avtryck.toml"), config(dir.path(), SITES)).unwrap();
+    Config::sites().write(&dir).await;
     let mut payloads: Vec<Vec<u8>> = (0..2000)
         .map(|n| {
             let mut hit = Hit::new(clock::now(), Kind::Event, "open");
@@ -99,12 +99,7 @@ async fn one_bad_hit_is_set_aside_with_its_reason_and_the_rest_of_its_batch_is_l
 
 #[tokio::test]
 async fn while_postgres_is_not_there_hits_are_answered_and_kept() {
-    let down = "\n[database]\nurl = \"postgres://nobody@127.0.0.1:1/none\"\n";
-    let dir = tempdir();
-    let text = config(dir.path(), SITES);
-    let without = text.replacen("[database]\n", down, 1);
-    std::fs::write(dir.path().join("avtryck.toml"), &without).unwrap();
-    let collector = Collector::start_in(dir).await;
+    let collector = Collector::start(Config::sites().without_postgres()).await;
     for n in 0..20 {
         assert_eq!(
             collector
@@ -120,7 +115,7 @@ async fn while_postgres_is_not_there_hits_are_answered_and_kept() {
     assert!(collector.metric("avtryck_spool_backlog_bytes").await > 0.0);
     let (status, dir, _) = collector.stop().await;
     assert!(status.success());
-    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
+    Config::sites().write(&dir).await;
     let collector = Collector::start_in(dir).await;
     collector
         .wait_for("select count(*) from avtryck.hit", 20)
@@ -153,7 +148,7 @@ async fn hits_of_a_killed_collector_are_loaded_once_by_the_next() {
 #[tokio::test]
 async fn a_batch_of_twenty_thousand_with_many_bad_hits_loads_all_the_others() {
     let dir = tempdir();
-    std::fs::write(dir.path().join("avtryck.toml"), config(dir.path(), SITES)).unwrap();
+    Config::sites().write(&dir).await;
     let is_bad = |n: usize| n % 331 == 17 || (9000..9020).contains(&n) || n == 19_999;
     let payloads = (0..20_000).map(|n| {
         let mut hit = Hit::new(clock::now(), Kind::Event, "open");

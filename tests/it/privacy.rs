@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::consent::visitor_of;
-use crate::support::{Collector, Reply, SITES};
+use crate::support::{Collector, Config, Reply};
 
 const OWN: (&str, &str) = ("Origin", "http://127.0.0.1");
 const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
@@ -132,8 +132,8 @@ async fn the_page_speaks_the_readers_language_and_keeps_to_itself() {
         (400, "site_unknown")
     );
     assert!(lost.body.contains("vilken webbplats"), "{}", lost.body);
-    let moved = format!("{SITES}\n[path]\nprivacy = \"/integritet\"\n");
-    let collector = Collector::start(&moved).await;
+    let moved = Config::sites().set("path.privacy", "/integritet");
+    let collector = Collector::start(moved).await;
     let page = collector.get("/integritet?site=open", &[]).await;
     assert!(
         page.body.contains("action=\"/integritet/choice?"),
@@ -618,16 +618,7 @@ async fn a_client_that_asks_too_often_is_told_less_and_can_still_choose() {
 
 #[tokio::test]
 async fn without_postgres_the_page_comes_and_choice_and_deletion_are_kept() {
-    let away = SITES.replacen(
-        "[[site]]",
-        "[database]\nurl = \"postgres://nobody@127.0.0.1:1/none\"\n[[site]]",
-        1,
-    );
-    let dir = crate::support::tempdir();
-    let text = crate::support::config(dir.path(), &away);
-    let own = format!("[database]\ndir = \"{}/postgres\"\n", dir.path().display());
-    std::fs::write(dir.path().join("avtryck.toml"), text.replacen(&own, "", 1)).unwrap();
-    let collector = Collector::start_in(dir).await;
+    let collector = Collector::start(Config::sites().without_postgres()).await;
     let cookie = visitor(&collector).await;
     let seen = page(&collector, &[("Cookie", &cookie), SWEDISH]).await;
     assert_eq!(seen.status, 200);

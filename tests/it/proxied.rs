@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use crate::support::{Collector, PATIENCE, SITES, config, free_address, root, tempdir};
+use crate::support::{Collector, Config, PATIENCE, free_address, root, tempdir};
 
 const HOST: &str = "px.telenor.se";
 /// Another address of this machine than the proxy's.
@@ -48,13 +48,8 @@ fn certificate(dir: &Path) -> (String, String) {
 
 /// A collector that trusts the proxy alone.
 async fn collector() -> Collector {
-    let dir = tempdir();
-    let all = "trusted_proxies = [\"127.0.0.0/8\"]";
-    let text = config(dir.path(), SITES);
-    assert!(text.contains(all));
-    let text = text.replace(all, "trusted_proxies = [\"127.0.0.1\"]");
-    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
-    Collector::start_in(dir).await
+    let config = Config::sites().set("http.trusted_proxies", vec!["127.0.0.1"]);
+    Collector::start(config).await
 }
 
 fn checked(program: &str, arguments: &[&str]) {

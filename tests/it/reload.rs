@@ -1,25 +1,20 @@
 //! What SIGHUP changes in a collector that runs, and what it does not.
 
-use std::fs;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use loadtest::Plan;
 use tokio::sync::watch;
 
-use crate::support::{Collector, SITES, config, root, tempdir};
+use crate::support::{Collector, Config, root};
 
 const APPLIED: &str = "avtryck_config_reloads_total{outcome=\"applied\"}";
 const REFUSED: &str = "avtryck_config_reloads_total{outcome=\"refused\"}";
 
 impl Collector {
-    /// Changes the file.
-    fn rewrite(&self, change: impl Fn(&str) -> String) {
-        let path = self.dir.path().join("avtryck.toml");
-        let text = fs::read_to_string(&path).unwrap();
-        let changed = change(&text);
-        assert_ne!(changed, text);
-        fs::write(path, changed).unwrap();
+    /// Changes the configuration in its file.
+    fn configure(&self, change: impl FnOnce(Config) -> Config) {
+        let dir = self.dir.path();
+        change(Config::read(dir)).write_as_it_is(dir);
     }
 
     /// Has it read the file again, and waits until it has.
@@ -31,13 +26,7 @@ impl Collector {
 }
 
 fn key(id: u8) -> String {
-    format!("\"{id}:{}\"", STANDARD.encode([id; 32]))
-}
-
-/// Changes the value of the line that begins so.
-fn with_line(text: &str, start: &str, line: &str) -> String {
-    let old = text.lines().find(|line| line.starts_with(start)).unwrap();
-    text.replacen(old, line, 1)
+    format!("{id}:{}", STANDARD.encode([id; 32]))
 }
 
 #[tokio::test]
@@ -62,13 +51,13 @@ async fn sites_come_and_go_under_load_and_no_connection_notices() {
     assert_eq!(status("late").await, unknown);
     assert_eq!(status("rows-only").await, (200, String::new()));
     // A connection that is open across the reload is by the new configuration at its next request.
-    collector.rewrite(|text| text.replace("\"rows-only\"", "\"late\""));
+    collector.configure(|config| config.set("site.rows-only.key", "late"));
     collector.reload(APPLIED).await;
     assert_eq!(status("late").await, (200, String::new()));
     assert_eq!(status("rows-only").await, unknown);
     assert_eq!(collector.get("/tag.js?site=late", &[]).await.status, 200);
-    for _ in 0..3 {
-        collector.rewrite(|text| format!("{text}#"));
+    for vendor in 1..=3 {
+        collector.configure(|config| config.set("site.late.gvl_id", vendor));
         collector.reload(APPLIED).await;
     }
     stop.send_replace(true);
@@ -83,12 +72,14 @@ async fn sites_come_and_go_under_load_and_no_connection_notices() {
 #[tokio::test]
 async fn a_file_with_a_mistake_changes_nothing_and_every_mistake_is_logged() {
     let collector = Collector::open().await;
-    let sound = fs::read_to_string(collector.dir.path().join("avtryck.toml")).unwrap();
+    let sound = Config::read(collector.dir.path());
     let late = "[[site]]\nkey = \"late\"\ndefault_permit = [\"measure\"]\n";
-    collector.rewrite(|text| {
-        with_line(text, "threads", "threads = \"many\"")
-            + late
-            + "[colour]\n[cookie]\nname = \"avchoice\"\n"
+    collector.configure(|config| {
+        config
+            .set("http.threads", "many")
+            .with(late)
+            .with("[colour]")
+            .set("cookie.name", "avchoice")
     });
     collector.reload(REFUSED).await;
     let late_status = async || collector.get("/p.gif?site=late", &[]).await.status;
@@ -101,14 +92,16 @@ async fn a_file_with_a_mistake_changes_nothing_and_every_mistake_is_logged() {
             .starts_with("avid=")
     );
     // A file that it names for the first time is one of its mistakes, if it cannot be read.
-    let nowhere = |name: &str| format!("{name} = [\"/nowhere/{name}.mmdb\"]");
-    collector.rewrite(|_| {
-        let text = with_line(&sound, "city", &nowhere("city"));
-        with_line(&text, "network", &nowhere("network")) + late
+    collector.configure(|_| {
+        sound
+            .clone()
+            .set("geoip.city", vec!["/nowhere/city.mmdb"])
+            .set("geoip.network", vec!["/nowhere/network.mmdb"])
+            .with(late)
     });
     collector.reload(REFUSED).await;
     assert_eq!(late_status().await, 400);
-    collector.rewrite(|_| format!("{sound}{late}"));
+    collector.configure(|_| sound.with(late));
     collector.reload(APPLIED).await;
     assert_eq!(late_status().await, 200);
     assert_eq!(collector.metric(REFUSED).await, 2.0);
@@ -130,23 +123,15 @@ async fn a_file_with_a_mistake_changes_nothing_and_every_mistake_is_logged() {
 
 #[tokio::test]
 async fn a_key_that_takes_a_restart_is_named_and_the_others_hold_at_once() {
-    let dir = tempdir();
-    let text = config(dir.path(), SITES).replace("[admin]", "[limit]\nburst = 1000\n[admin]");
-    fs::write(dir.path().join("avtryck.toml"), text).unwrap();
-    let collector = Collector::start_in(dir).await;
+    let config = Config::sites().embedded().set("limit.burst", 1000);
+    let collector = Collector::start(config).await;
     let began = collector.metric("avtryck_config_timestamp_seconds").await;
     assert!(began > 1.7e9, "{began}");
-    collector.rewrite(|text| {
-        let text = with_line(text, "threads", "threads = 1");
-        let text = with_line(
-            &text,
-            "burst",
-            "burst = 1\nhits_per_second = 1\ndrop = true",
-        );
-        text.replace(
-            "[database]",
-            "[database]\nurl = \"postgres://me:hush@127.0.0.1:1/x\"",
-        )
+    collector.configure(|config| {
+        config
+            .set("http.threads", 1)
+            .with("limit = { burst = 1, hits_per_second = 1, drop = true }")
+            .set("database.url", "postgres://me:hush@127.0.0.1:1/x")
     });
     collector.reload(APPLIED).await;
     let statuses = [
@@ -171,16 +156,13 @@ async fn a_key_that_takes_a_restart_is_named_and_the_others_hold_at_once() {
 
 #[tokio::test]
 async fn a_new_cookie_key_signs_at_once_and_the_one_behind_it_still_verifies() {
-    let dir = tempdir();
-    let with_keys =
-        |keys: &str| format!("{}\n[cookie]\nkeys = [{keys}]\n", config(dir.path(), SITES));
-    let (first, both, second) = (
-        with_keys(&key(1)),
-        with_keys(&format!("{}, {}", key(2), key(1))),
-        with_keys(&key(2)),
-    );
-    fs::write(dir.path().join("avtryck.toml"), &first).unwrap();
-    let collector = Collector::start_in(dir).await;
+    let config = Config::sites().set("cookie.keys", vec![key(1)]);
+    let collector = Collector::start(config).await;
+    let sign_with = async |keys: &[u8]| {
+        let keys: Vec<String> = keys.iter().map(|id| key(*id)).collect();
+        collector.configure(|config| config.set("cookie.keys", keys));
+        collector.reload(APPLIED).await;
+    };
     let cookie = async || {
         collector
             .get("/id?site=open", &[])
@@ -198,13 +180,11 @@ async fn a_new_cookie_key_signs_at_once_and_the_one_behind_it_still_verifies() {
     };
     let old = cookie().await;
     assert_eq!((key_id(&old), is_known(&old).await), (1, true));
-    collector.rewrite(|_| both.clone());
-    collector.reload(APPLIED).await;
+    sign_with(&[2, 1]).await;
     let new = cookie().await;
     assert_eq!(key_id(&new), 2);
     assert!(is_known(&old).await && is_known(&new).await);
-    collector.rewrite(|_| second.clone());
-    collector.reload(APPLIED).await;
+    sign_with(&[2]).await;
     assert!(!is_known(&old).await && is_known(&new).await);
 }
 
@@ -248,11 +228,11 @@ async fn partners_geodata_and_data_centres_are_new_for_the_next_hits() {
     assert!(!is_data_centre);
     assert_eq!(callback().await, 403);
     let file = root().join("assets/data/test/mmdb/GeoIP2-City-Test.mmdb");
-    collector.rewrite(|text| {
-        let text = with_line(text, "city", &format!("city = [\"{}\"]", file.display()));
-        let partner = "key = \"network\"\n";
-        text.replace(partner, &format!("{partner}token = \"0123456789abcdef\"\n"))
-            + "[traffic]\ndata_centre_asns = [1221]\n"
+    collector.configure(|config| {
+        config
+            .set("geoip.city", vec![file.display().to_string()])
+            .set("partner.network.token", "0123456789abcdef")
+            .set("traffic.data_centre_asns", vec![1221])
     });
     collector.reload(APPLIED).await;
     assert_eq!(rows("after").await, ("Changchun".to_owned(), true));

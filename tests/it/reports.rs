@@ -1,9 +1,9 @@
 //! From ads' pixels to the reports.
 
-use crate::support::{Collector, IPHONE, SITES};
+use crate::support::{Collector, Config, IPHONE};
 
 /// Of GeoLite2-ASN-Test.mmdb: a network that this collector takes for a data centre's.
-const DATA_CENTRE: (&str, &str) = ("1.128.0.1", "1221");
+const DATA_CENTRE: (&str, i64) = ("1.128.0.1", 1221);
 
 const BIG: &str =
     "/i.gif?site=open&partner=network&campaign=spring&creative=big&placement=top&publisher=dn.se";
@@ -11,8 +11,8 @@ const SMALL: &str = "/i.gif?site=open&partner=network&campaign=spring&creative=s
 
 #[tokio::test]
 async fn impressions_clicks_and_conversions_become_a_campaigns_figures() {
-    let traffic = format!("[traffic]\ndata_centre_asns = [{}]\n", DATA_CENTRE.1);
-    let collector = Collector::start(&format!("{traffic}{SITES}")).await;
+    let config = Config::sites().set("traffic.data_centre_asns", vec![DATA_CENTRE.1]);
+    let collector = Collector::start(config).await;
     let get = async |target: &str, headers: &[(&str, &str)]| {
         let reply = collector.get(target, headers).await;
         assert_eq!(reply.status, 200, "{target}: {reply:?}");

@@ -7,7 +7,8 @@ use std::process::Output;
 use avtryck::postgres::server::embedded::Embedded;
 use serde_json::Value;
 
-use crate::support::{Collector, SITES, command, config, tempdir};
+use crate::chaos::variable;
+use crate::support::{Collector, Config, command, tempdir};
 
 const PAGE: (&str, &str) = ("Origin", "https://www.open.example");
 const MAID: &str = "38400000-8cf0-11bd-b23e-10b96e40000d";
@@ -73,12 +74,7 @@ fn uuid(cookie: &str) -> String {
 async fn without_postgres() -> (Collector, std::path::PathBuf) {
     let dir = tempdir();
     let later = dir.path().join("later");
-    let url = format!(
-        "[database]\nurl = \"postgres://avtryck@{}/avtryck\"\n",
-        later.display().to_string().replace('/', "%2F")
-    );
-    let text = config(dir.path(), SITES).replacen("[database]\n", &url, 1);
-    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
+    Config::sites().postgres_in(&later).write(&dir).await;
     (Collector::start_in(dir).await, later)
 }
 
@@ -291,7 +287,7 @@ async fn an_erasure_leaves_nothing_in_the_database_and_nothing_comes_after_it() 
 }
 
 /// Rows of many visitors over 90 days: each visitor's hundred lie on as many days as there are.
-const ROWS: &str = "
+const INSERT: &str = "
     insert into avtryck.hit (received_at, site_key, device_key, ad_key, flags, kind, permit,
         consent_source, hit_id, visitor_id, page_url, partner_uid, maid)
     select '2026-08-01T00:00Z'::timestamptz + n * (interval '90 days' / $rows), 1, 1, 1, 0, 1 + n % 3, 3, 1,
@@ -301,13 +297,16 @@ const ROWS: &str = "
         case when n % 10 > 7 then md5('maid' || n % ($rows / 100))::uuid::text end
     from generate_series(0, $rows - 1) as n";
 
-/// `SUBJECT_ROWS` for more than a small database: `make subject` takes ten million.
+/// Rows in `make test`.
+const ROWS: u64 = 10_000;
+
+/// `make subject` takes ten million rows (`SUBJECT_ROWS`) and is about how long it takes.
 #[tokio::test]
-async fn an_export_from_ninety_days_of_rows_takes_at_most_two_seconds() {
-    let rows: u64 = std::env::var("SUBJECT_ROWS").map_or(200_000, |rows| rows.parse().unwrap());
+async fn whoever_has_rows_on_ninety_days_is_exported_and_erased_by_each_of_their_ids() {
+    let large = variable("SUBJECT_ROWS");
+    let rows = large.unwrap_or(ROWS);
     let dir = tempdir();
-    let text = config(dir.path(), SITES);
-    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
+    Config::sites().embedded().write(&dir).await;
     let place = dir.path().join("postgres");
     let postgres = Embedded::start(&place).await.unwrap();
     let mut client = avtryck::postgres::connect(&postgres.config())
@@ -323,7 +322,7 @@ async fn an_export_from_ninety_days_of_rows_takes_at_most_two_seconds() {
         )
         .await
         .unwrap();
-    let sql = ROWS.replace("$rows", &rows.to_string());
+    let sql = INSERT.replace("$rows", &rows.to_string());
     client.batch_execute(&sql).await.unwrap();
     client
         .batch_execute("vacuum analyze avtryck.hit")
@@ -355,7 +354,8 @@ async fn an_export_from_ninety_days_of_rows_takes_at_most_two_seconds() {
             let took = started.elapsed();
             assert_eq!(held.len(), expected, "{option}");
             eprintln!("{rows} rows: export {option} {run}: {took:?}");
-            assert!(took.as_secs() < 2, "{option} {run}: {took:?}");
+            let is_soon = took.as_secs() < 2;
+            assert!(large.is_none() || is_soon, "{option} {run}: {took:?}");
         }
     }
     for (option, id, expected) in selectors {

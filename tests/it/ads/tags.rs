@@ -1,20 +1,22 @@
 //! The tags that are printed, filled in and fired as each network would.
 
 use super::sites;
-use crate::support::{Collector, command, consent_string};
+use crate::support::{Collector, Config, command, consent_string};
 
-fn partners() -> String {
-    let partner = |name: &str| {
-        format!(
-            "[[partner]]\nkey = \"my-{name}\"\nmapping = \"{name}\"\nsite = \"open\"\ngvl_id = 2\n"
-        )
-    };
+fn partners() -> Config {
     let mappings = ["adform", "google", "xandr", "openrtb"];
-    format!(
-        "{}{}[[partner]]\nkey = \"bare\"\n",
-        sites(),
-        mappings.map(partner).concat()
-    )
+    let mapped = mappings.into_iter().fold(sites(), |config, name| {
+        config.with(&format!(
+            r#"
+            [[partner]]
+            key = "my-{name}"
+            mapping = "{name}"
+            site = "open"
+            gvl_id = 2
+            "#
+        ))
+    });
+    mapped.with("[[partner]]\nkey = \"bare\"")
 }
 
 async fn tag(collector: &Collector, partner: &str, more: &[&str]) -> (Option<i32>, String, String) {
@@ -110,7 +112,7 @@ fn urls(text: &str) -> Vec<String> {
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "a table of requests")]
 async fn each_networks_tag_fires_rows_with_what_its_macros_say() {
-    let collector = Collector::start(&partners()).await;
+    let collector = Collector::start(partners()).await;
     let consent = consent_string("made since TCF 2.3, disclosed");
     // The partner, its networks with a macro that is left as it is, and what rows have then. One event a VAST event,
     // one an error, three for notices.
@@ -209,7 +211,7 @@ async fn each_networks_tag_fires_rows_with_what_its_macros_say() {
 
 #[tokio::test]
 async fn a_partner_that_is_not_known_is_named_with_those_that_are() {
-    let collector = Collector::start(&partners()).await;
+    let collector = Collector::start(partners()).await;
     let (code, text, wrong) = tag(&collector, "nobody", &[]).await;
     assert_eq!((code, text.as_str()), (Some(64), ""));
     assert!(

@@ -294,7 +294,7 @@ async fn ask(stream: &mut BufReader<TcpStream>, target: &str) -> (u16, Option<St
 
 #[tokio::test]
 async fn ten_thousand_hostile_targets_lead_to_no_redirect_off_the_list() {
-    let collector = Collector::start(&sites()).await;
+    let collector = Collector::start(sites()).await;
     let mut random = Random(0x00c1_1c4b);
     let mut seen = HashSet::new();
     let mut targets = Vec::new();

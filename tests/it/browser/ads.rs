@@ -1,23 +1,12 @@
 //! An ad of one site in the page of another, from the impression to the conversion.
 
-use super::{Browser, Proxy};
+use super::{Browser, Proxy, config};
 use crate::support::Collector;
-
-const CONFIG: &str = r#"
-[[site]]
-key = "demo"
-hosts = ["127.0.0.1"]
-click_hosts = ["127.0.0.1"]
-default_permit = ["store", "measure", "profile", "match", "link", "locate"]
-
-[[partner]]
-key = "demo-network"
-default_permit = ["store", "measure", "profile", "match", "link", "locate"]
-"#;
 
 #[tokio::test]
 async fn an_ad_in_a_frame_is_shown_clicked_and_converts_and_its_rows_hang_together() {
-    let collector = Collector::start(CONFIG).await;
+    let config = config().set("site.demo.click_hosts", vec!["127.0.0.1"]);
+    let collector = Collector::start(config).await;
     let proxy = Proxy::start(collector.http).await;
     let browser = Browser::start().await;
 

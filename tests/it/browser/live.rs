@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{Browser, CONFIG};
+use super::{Browser, config};
 use crate::support::{Collector, PATIENCE};
 
 impl Browser {
@@ -20,7 +20,7 @@ impl Browser {
 
 #[tokio::test]
 async fn the_live_view_says_what_became_of_a_tag_and_runs_nothing_that_it_shows() {
-    let collector = Collector::start(CONFIG).await;
+    let collector = Collector::start(config()).await;
     let browser = Browser::start().await;
     browser.open(&format!("http://{}/", collector.admin)).await;
     browser

@@ -2,7 +2,7 @@
 
 use fantoccini::Locator;
 
-use super::{Browser, CONFIG, Proxy};
+use super::{Browser, Proxy, config};
 use crate::support::{Collector, PATIENCE};
 
 impl Browser {
@@ -22,7 +22,7 @@ impl Browser {
 
 #[tokio::test]
 async fn without_scripts_a_visitor_looks_chooses_and_deletes() {
-    let collector = Collector::start(CONFIG).await;
+    let collector = Collector::start(config().embedded()).await;
     let proxy = Proxy::start(collector.http).await;
     let browser = Browser::without_scripts().await;
 

@@ -1,13 +1,11 @@
 //! Control characters in every place that a client writes reach neither the log nor a reply's headers nor
 //! the metrics. Nothing that a client writes is in any of them.
 
-use std::time::Duration;
-
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::support::{Collector, PATIENCE, SITES, config, tempdir};
+use crate::support::{Collector, Config, PATIENCE, until};
 
 /// Stands in all that is sent, so that it is found wherever it gets to.
 const MARK: &str = "m4rk";
@@ -156,9 +154,7 @@ async fn head_of_reply(address: std::net::SocketAddr, request: &[u8]) -> Vec<u8>
 
 #[tokio::test]
 async fn control_characters_reach_neither_log_nor_headers_nor_metrics() {
-    let dir = tempdir();
-    std::fs::write(dir.path().join("avtryck.toml"), config(dir.path(), SITES)).unwrap();
-    let collector = Collector::start_logging(dir, "debug").await;
+    let collector = Collector::start_logging(Config::sites(), "debug").await;
     let requests = requests();
     let mut answered = 0;
     let mut exchanges = JoinSet::new();
@@ -185,11 +181,7 @@ async fn control_characters_reach_neither_log_nor_headers_nor_metrics() {
             + collector.metric("avtryck_loader_repeated_total").await
             + collector.metric("avtryck_loader_rejected_total").await
     };
-    let started = std::time::Instant::now();
-    while loaded().await < recorded {
-        assert!(started.elapsed() < PATIENCE);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(async || loaded().await >= recorded).await;
     assert!(recorded > 200.0 && answered > 500, "{recorded} {answered}");
     // Rows are for people's terminals as well.
     let dirty = "select count(*) from avtryck.hit_detail where \

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::support::{Collector, PATIENCE, SITES};
+use crate::support::{Collector, Config, PATIENCE};
 
 /// Ten hits in one request: no time passes between them in which a token could come back.
 fn ten(site: &str, event: &str) -> String {
@@ -16,8 +16,8 @@ fn from(address: &str) -> [(&str, &str); 1] {
 
 #[tokio::test]
 async fn hits_over_the_limit_are_flagged_counted_and_kept() {
-    let limit = "[limit]\nhits_per_second = 1\nburst = 3\n";
-    let collector = Collector::start(&format!("{limit}{SITES}")).await;
+    let limit = "limit = { hits_per_second = 1, burst = 3 }";
+    let collector = Collector::start(Config::sites().with(limit)).await;
     let heavy = collector
         .post("/e", &from("2.64.0.1"), &ten("open", "heavy"))
         .await;
@@ -68,10 +68,10 @@ async fn hits_over_the_limit_are_flagged_counted_and_kept() {
 
 #[tokio::test]
 async fn by_choice_hits_over_the_limit_are_refused_and_no_other_client_pays() {
-    let limit = "[limit]\nhits_per_second = 1\nburst = 3\ndrop = true\n";
-    let clicks = "key = \"open\"\nclick_hosts = [\"www.shop.example\"]\n";
-    let sites = SITES.replacen("key = \"open\"\n", clicks, 1);
-    let collector = Collector::start(&format!("{limit}{sites}")).await;
+    let config = Config::sites()
+        .with("limit = { hits_per_second = 1, burst = 3, drop = true }")
+        .set("site.open.click_hosts", vec!["www.shop.example"]);
+    let collector = Collector::start(config).await;
     let heavy = from("2.64.0.1");
     let events = collector.post("/e", &heavy, &ten("open", "heavy")).await;
     assert_eq!(

@@ -105,7 +105,7 @@ async fn run(encrypted: &Encrypted, case: &Case) -> Outcome {
 
 #[tokio::test]
 async fn each_odd_or_wrong_frame_is_answered_as_the_standard_says() {
-    let encrypted = Arc::new(Encrypted::start("").await);
+    let encrypted = Arc::new(Encrypted::open().await);
     let mut running = JoinSet::new();
     for case in table::all() {
         let encrypted = Arc::clone(&encrypted);
@@ -145,7 +145,7 @@ async fn each_odd_or_wrong_frame_is_answered_as_the_standard_says() {
 
 #[tokio::test]
 async fn who_has_chosen_http2_and_does_not_begin_it_is_ended() {
-    let encrypted = Encrypted::start("").await;
+    let encrypted = Encrypted::open().await;
     let mut wrong = PREFACE.to_vec();
     wrong[20] = b'X';
     for first in [

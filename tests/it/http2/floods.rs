@@ -1,7 +1,6 @@
 //! Frames without end: each kind is ended, costs little memory, and others are served.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
@@ -149,7 +148,7 @@ fn peak_bytes(encrypted: &Encrypted) -> u64 {
 
 #[tokio::test]
 async fn floods_are_ended_take_less_than_32_mib_and_others_are_served() {
-    let encrypted = Encrypted::start("").await;
+    let encrypted = Encrypted::open().await;
     // With Postgres up and a hit loaded, what the start takes is in memory.
     encrypted.collector.get("/p.gif?site=open", &[]).await;
     encrypted
@@ -159,36 +158,32 @@ async fn floods_are_ended_take_less_than_32_mib_and_others_are_served() {
     peak_bytes(&encrypted);
     let before = encrypted.collector.resident_bytes();
     let unread = |flood: &Flood| ["rapid reset", "SETTINGS", "PING"].contains(&flood.name);
-    let read = floods().into_iter().map(|flood| (flood, true));
-    let unread = floods()
-        .into_iter()
-        .filter(unread)
-        .map(|flood| (flood, false));
-    for (flood, reads) in read.chain(unread) {
-        let started = Instant::now();
-        let flood = Arc::new(flood);
+    let unread = floods().into_iter().filter(unread).collect();
+    // Those whose replies nobody reads come side by side: each has the time to write.
+    let read = floods().into_iter().map(|flood| (vec![flood], true));
+    for (floods, reads) in read.chain([(unread, false)]) {
         let mut clients = JoinSet::new();
-        for _ in 0..CLIENTS {
-            let client = Client::open(&encrypted).await;
-            clients.spawn(send(client, Arc::clone(&flood), reads));
+        let names: Vec<_> = floods.iter().map(|flood| flood.name).collect();
+        for flood in floods.into_iter().map(Arc::new) {
+            for _ in 0..CLIENTS {
+                let client = Client::open(&encrypted).await;
+                clients.spawn(send(client, Arc::clone(&flood), reads));
+            }
         }
         let mut honest = Client::open(&encrypted).await;
         honest.send(&get(1, "/p.gif?site=open")).await;
         let (frames, ended) = honest.until(HEADERS).await;
         assert!(
             !ended && frames.last().unwrap().status() == 200,
-            "{}",
-            flood.name
+            "{names:?}"
         );
         let sent = tokio::time::timeout(PATIENCE, clients.join_all())
             .await
             .unwrap();
         let growth = peak_bytes(&encrypted).saturating_sub(before);
         eprintln!(
-            "{}, read {reads}: ended after {sent:?} bytes and {:?}; {growth} bytes more at the peak",
-            flood.name,
-            started.elapsed()
+            "{names:?}, read {reads}: ended after {sent:?} bytes; {growth} bytes more at the peak"
         );
-        assert!(growth <= GROWTH_BYTES_MAX, "{}: {growth}", flood.name);
+        assert!(growth <= GROWTH_BYTES_MAX, "{names:?}: {growth}");
     }
 }

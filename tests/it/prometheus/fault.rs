@@ -13,13 +13,11 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::server::Prometheus;
 use crate::loading::{encoded, spool};
-use crate::support::tls::{Authority, certificates, listen};
-use crate::support::{Collector, IPHONE, SITES, config, raw, root, tempdir, until};
+use crate::support::tls::Authority;
+use crate::support::{Collector, Config, IPHONE, raw, root, tempdir, until};
 
 const TOKEN: &str = "token-of-the-ad-server";
 const CONNECTIONS_MAX: usize = 64;
-/// A database that nobody answers for.
-const AWAY: &str = "[database]\nurl = \"postgres://nobody@127.0.0.1:1/none\"\n";
 
 /// A request as it is sent.
 pub(super) fn request(method: &str, target: &str, headers: &str, body: &str) -> String {
@@ -95,51 +93,47 @@ fn write_geodata(path: &Path) {
     std::fs::write(path, file.write_to(Vec::new()).unwrap()).unwrap();
 }
 
-/// A line of a configuration put in place of the one with the same key.
-fn set(text: &str, key: &str, value: &str) -> String {
-    let line = |line: &str| {
-        if line.starts_with(&format!("{key} = ")) {
-            format!("{key} = {value}\n")
-        } else {
-            format!("{line}\n")
-        }
-    };
-    text.lines().map(line).collect()
-}
-
-/// What makes a collector speak TLS, with a certificate until a year's first day.
-fn tls(dir: &Path, until_year: i32) -> String {
+/// Has a collector without geodata speak TLS, with a certificate that is valid until a year's first day.
+fn encrypted(dir: &Path, until_year: i32) -> Config {
     let stem = dir.join("localhost");
     Authority::new().issue(&stem, &["localhost"], until_year);
-    format!("{}{}", listen(), certificates(&[stem]))
+    without_geodata().tls(&[stem])
+}
+
+fn without_geodata() -> Config {
+    let nothing = Vec::<String>::new;
+    Config::sites()
+        .set("geoip.city", nothing())
+        .set("geoip.network", nothing())
 }
 
 /// One that has all that it needs.
 pub(super) async fn start_well() -> Collector {
     let dir = tempdir();
-    let tls = tls(dir.path(), 2100);
     let geodata = dir.path().join("city.mmdb");
     write_geodata(&geodata);
     let partner = format!(
-        "[[partner]]\nkey = \"server\"\ntoken = \"{TOKEN}\"\nsite = \"open\"\ndefault_permit = [\"measure\"]\n"
+        r#"
+        [[partner]]
+        key = "server"
+        token = "{TOKEN}"
+        site = "open"
+        default_permit = ["measure"]
+        "#
     );
-    let text = config(
-        dir.path(),
-        &format!("connections_max = {CONNECTIONS_MAX}\n---\n{tls}{SITES}{partner}"),
-    );
-    let text = set(&text, "city", &format!("[\"{}\"]", geodata.display()));
-    let text = set(&text, "network", "[]");
-    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
+    let config = encrypted(dir.path(), 2100)
+        .with(&partner)
+        .set("geoip.city", vec![geodata.display().to_string()])
+        .set("http.connections_max", CONNECTIONS_MAX as i64);
+    config.write(&dir).await;
     Collector::start_in(dir).await
 }
 
 /// One whose Postgres is not there, and whose certificate has ended.
 pub(super) async fn start_alone() -> Collector {
     let dir = tempdir();
-    let tls = tls(dir.path(), 2024);
-    let text = config(dir.path(), &format!("{tls}{SITES}")).replacen("[database]\n", AWAY, 1);
-    let text = set(&set(&text, "city", "[]"), "network", "[]");
-    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
+    let config = encrypted(dir.path(), 2024).without_postgres();
+    config.write(&dir).await;
     Collector::start_in(dir).await
 }
 
@@ -153,15 +147,14 @@ pub(super) async fn start_away() -> Collector {
     );
     hit.permit = Permit::MEASURE;
     spool(dir.path(), vec![encoded(&hit)]).await;
-    let text = config(dir.path(), SITES).replacen("[database]\n", AWAY, 1);
-    let text = set(&text, "city", "[]");
-    let text = set(&text, "chunk_bytes", "\"1MiB\"\nmax_bytes = \"8MiB\"");
-    let text = set(
-        &text,
-        "rules",
-        &format!("\"{}/Cargo.toml\"", root().display()),
-    );
-    std::fs::write(dir.path().join("avtryck.toml"), text).unwrap();
+    let no_rules = root().join("Cargo.toml").display().to_string();
+    let config = Config::sites()
+        .without_postgres()
+        .set("geoip.city", Vec::<String>::new())
+        .set("spool.chunk_bytes", "1MiB")
+        .set("spool.max_bytes", "8MiB")
+        .set("device.rules", no_rules);
+    config.write(&dir).await;
     Collector::start_in(dir).await
 }
 

@@ -1,4 +1,4 @@
-//! A real Prometheus that scrapes collectors every second, and what is asked of it.
+//! A real Prometheus that scrapes collectors twice a second, and what is asked of it.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -11,23 +11,23 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use crate::support::{PATIENCE, free_address, raw, root, tempdir, until};
+use crate::support::{Dir, PATIENCE, free_address, raw, root, tempdir, until};
 
 pub(super) const RULES: &str = "ops/prometheus/avtryck.rules.yml";
 
 pub(super) struct Prometheus {
     address: SocketAddr,
-    dir: tempfile::TempDir,
+    dir: Dir,
     /// Alerts that were waited for and came.
     fired: RefCell<BTreeSet<String>>,
     _child: Child,
 }
 
-/// The rules with their patience taken away: what has to hold for minutes has to hold for two seconds.
+/// Takes the patience from the rules: what has to hold for minutes has to hold for a second.
 fn impatient_rules() -> String {
     let rules = std::fs::read_to_string(root().join(RULES)).unwrap();
     let line = |line: &str| match line.split_once("for: ") {
-        Some((indent, _)) if indent.trim().is_empty() => format!("{indent}for: 2s\n"),
+        Some((indent, _)) if indent.trim().is_empty() => format!("{indent}for: 1s\n"),
         _ => format!("{line}\n"),
     };
     rules.lines().map(line).collect()
@@ -37,10 +37,10 @@ impl Prometheus {
     /// Starts one that knows no collector yet.
     pub(super) async fn start() -> Prometheus {
         let dir = tempdir();
-        let config = "global:\n  scrape_interval: 1s\n  evaluation_interval: 1s\n\
+        let config = "global:\n  scrape_interval: 500ms\n  evaluation_interval: 250ms\n\
             rule_files: [rules.yml]\n\
             scrape_configs:\n  - job_name: avtryck\n    file_sd_configs:\n\
-            \x20     - { files: [targets.json], refresh_interval: 1s }\n";
+            \x20     - { files: [targets.json], refresh_interval: 250ms }\n";
         std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
         std::fs::write(dir.path().join("rules.yml"), impatient_rules()).unwrap();
         std::fs::write(dir.path().join("targets.json"), "[]").unwrap();
@@ -134,7 +134,6 @@ impl Prometheus {
                 |alert: &&str| firing.contains(&((*alert).to_owned(), collector.to_owned()));
             let missing: Vec<&&str> = alerts.iter().filter(|alert| !is_firing(alert)).collect();
             if missing.is_empty() {
-                eprintln!("{alerts:?} after {:.1?}", started.elapsed());
                 self.fired
                     .borrow_mut()
                     .extend(alerts.iter().map(|&alert| alert.to_owned()));

@@ -1,7 +1,7 @@
 //! Certificates of a test's own authority, and a client that trusts it alone.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
@@ -13,7 +13,8 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion};
 
-use super::{Collector, PATIENCE, Reply, SITES, config, parse, tempdir};
+use super::reply::parse;
+use super::{Collector, Config, PATIENCE, Reply, tempdir};
 
 /// The authority.
 pub(crate) struct Authority {
@@ -120,14 +121,18 @@ pub(crate) struct Encrypted {
 }
 
 impl Encrypted {
-    /// Starts one with [`SITES`] and `more` in `[tls]`.
-    pub(crate) async fn start(more: &str) -> Encrypted {
+    /// Starts one with [`super::SITES`].
+    pub(crate) async fn open() -> Encrypted {
+        Encrypted::start(Config::sites()).await
+    }
+
+    /// Starts one with a configuration that need not name certificates.
+    pub(crate) async fn start(config: Config) -> Encrypted {
         let authority = Authority::new();
         let dir = tempdir();
         let stem = dir.path().join("localhost");
         authority.issue(&stem, &["localhost"], 2100);
-        let more = format!("{}{more}\n{}{SITES}", listen(), certificates(&[stem]));
-        std::fs::write(dir.path().join("avtryck.toml"), config(dir.path(), &more)).unwrap();
+        config.tls(&[stem]).write(&dir).await;
         let collector = Collector::start_in(dir).await;
         Encrypted {
             tls: collector.tls.unwrap(),
@@ -141,18 +146,4 @@ impl Encrypted {
         let client = self.authority.client(ALL_VERSIONS, &[protocol]);
         client.connect(self.tls, "localhost").await.unwrap()
     }
-}
-
-/// The section of the listener, open at its end.
-pub(crate) fn listen() -> &'static str {
-    "[tls]\nlisten = \"127.0.0.1:0\"\n"
-}
-
-/// A table for each certificate.
-pub(crate) fn certificates(stems: &[PathBuf]) -> String {
-    let table = |stem: &PathBuf| {
-        let stem = stem.display();
-        format!("[[certificate]]\nchain = \"{stem}.pem\"\nkey = \"{stem}.key\"\n")
-    };
-    stems.iter().map(table).collect()
 }
