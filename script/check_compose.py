@@ -1,4 +1,4 @@
-"""Holds a compose file to the schema of its specification, and its mounts to what is there.
+"""Checks a compose file against the schema of its specification, and that its mounts exist.
 
 python3 script/check_compose.py SCHEMA.json compose.yaml
 """
@@ -20,11 +20,11 @@ for name, service in services.items():
         source = volume.split(":")[0]
         if source.startswith("."):
             if not (path.parent / source).exists():
-                wrong.append(f"{name}: {source} is not there")
+                wrong.append(f"{name}: {source} does not exist")
         elif source not in compose.get("volumes", {}):
             wrong.append(f"{name}: the volume {source} is not declared")
     wrong += [f"{name}: there is no service {other}" for other in service.get("depends_on", []) if other not in services]
-    # What is not fetched by an exact version is another thing tomorrow.
+    # Without an exact version, tomorrow's image may be another one.
     image = service.get("image")
     if image and (":" not in image or image.endswith(":latest")):
         wrong.append(f"{name}: {image} has no version")

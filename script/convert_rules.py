@@ -1,7 +1,7 @@
-"""Converts the device rules of the wheel ua-parser-builtins to uap-core's own schema, as JSON.
+"""Converts the device rules in the wheel ua-parser-builtins to uap-core's own schema, as JSON.
 
-JSON is YAML as well, so every reader of uap-core's regexes.yaml takes the result. The wheel's Python
-is read as text and never run: each rule is a call with literal arguments.
+JSON is also YAML, so every reader of uap-core's regexes.yaml accepts the result. The wheel's Python is
+read as text and never run: each rule is a call with literal arguments.
 """
 
 import ast
@@ -35,11 +35,11 @@ def main() -> None:
         section, fields = FIELDS[call.func.id]
         values = [ast.literal_eval(argument) for argument in call.args]
         if call.keywords or len(values) > len(fields):
-            sys.exit(f"a rule has a form that is not known: {ast.unparse(call)}")
+            sys.exit(f"a rule has an unknown form: {ast.unparse(call)}")
         rules[section].append({name: value for name, value in zip(fields, values) if value is not None})
     if not all(rules.values()):
         sys.exit("a section of the rules is empty")
-    # A rule that matches first wins: ast.walk goes breadth first and keeps the order of a list.
+    # The first rule that matches wins. ast.walk goes breadth first, which keeps the order of a list.
     json.dump(rules, sys.stdout, indent=0, ensure_ascii=False)
 
 

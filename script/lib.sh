@@ -1,21 +1,21 @@
-# What the scripts share. Sourced, never run.
+# What the scripts share. It is sourced, never run.
 # shellcheck shell=bash
 set -euo pipefail
 shopt -s inherit_errexit
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# Where what is not finished lies; set by the script that fetches, which clears it away.
+# The folder for unfinished files. The script that fetches sets it and removes it.
 work=
 
-# say MESSAGE: one plain line for the person who waits.
+# say MESSAGE: prints a line for the person who waits.
 say() { printf '%s\n' "$*" >&2; }
 
-# matches FILE SHA256
+# matches FILE SHA256: checks that FILE exists and has that digest.
 matches() { [ -f "$1" ] && printf '%s  %s\n' "$2" "$1" | sha256sum --check --status; }
 
-# download KIND NAME VERSION SHA256: runs the registry's own client in the folder where it is called.
-# pip gets the digest too: it runs a source package to read its metadata, and must not run another one.
-# npm's own retries keep whoever is offline waiting for minutes: few and short ones here.
-# Only the named package comes as source; what its build needs comes built (32 s otherwise, 4 s so).
+# download KIND NAME VERSION SHA256: downloads a package into the current folder with the registry's own client.
+# pip gets the digest too, because it runs a source package to read its metadata and must not run another one.
+# npm's own retries would keep someone who is offline waiting for minutes, so these are few and short.
+# Only the named package comes as source. What its build needs comes built: that takes 4 s instead of 32.
 download() {
   local kind=$1 name=$2 version=$3 digest=$4
   if [ "$kind" = npm ]; then
@@ -30,8 +30,8 @@ download() {
     "$form" "$name" --require-hashes --requirement requirements
 }
 
-# package KIND NAME VERSION FILE SHA256: puts FILE of the registry's package into .cache and prints
-# its path. It is fetched by name and believed for its digest alone.
+# package KIND NAME VERSION FILE SHA256: puts FILE of the registry's package into .cache and prints its path.
+# The package is fetched by name, and only its digest is trusted.
 package() {
   local kind=$1 name=$2 version=$3 file=$4 digest=$5
   local cache=$root/.cache/packages here=$work/$4.d
@@ -44,7 +44,7 @@ package() {
       return 1
     fi
     if ! matches "$here/$file" "$digest"; then
-      say "$name $version is not the file that was expected (its SHA-256 differs); nothing was kept."
+      say "$name $version is not the expected file (its SHA-256 differs); nothing was kept."
       return 1
     fi
     mv "$here/$file" "$cache/$file"
@@ -52,7 +52,7 @@ package() {
   printf '%s\n' "$cache/$file"
 }
 
-# unpack ARCHIVE DIR STRIP PATTERN...: takes files out of ARCHIVE; they belong to whoever asks.
+# unpack ARCHIVE DIR STRIP PATTERN...: unpacks files from ARCHIVE; they belong to the user who runs this.
 unpack() {
   local archive=$1 dir=$2 strip=$3
   shift 3
@@ -60,11 +60,11 @@ unpack() {
   tar -xzf "$archive" -C "$dir" --strip-components "$strip" --no-same-owner --wildcards "$@"
 }
 
-# fresh DIR STAMP: whether DIR was made from just that.
+# fresh DIR STAMP: checks that DIR was made from exactly that.
 fresh() { [ "$(cat "$1/.made-from" 2>/dev/null)" = "$2" ]; }
 
-# replace DIR NEW STAMP: puts NEW in the place of DIR. The stamp is in NEW before it moves, so a DIR
-# that was cut short counts as stale.
+# replace DIR NEW STAMP: replaces DIR by NEW. The stamp is written to NEW before it moves, so an incomplete DIR
+# counts as stale.
 replace() {
   printf '%s\n' "$3" >"$2/.made-from"
   mkdir -p "$(dirname "$1")"

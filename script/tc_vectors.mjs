@@ -1,12 +1,12 @@
-// Makes src/consent/vectors.json: TC and GPP strings by the IAB's own encoders, with the fields that
-// the IAB's own decoder reads out of them and the permits that follow. Run by hand; the result is
-// committed, so that the tests need no network:
+// Makes src/consent/vectors.json: TC and GPP strings from the IAB's own encoders, with the fields that the
+// IAB's own decoder reads from them and the permits that follow. It is run by hand, and the result is
+// committed so that the tests need no network:
 //
 //   npm install --no-save --prefix .cache/tc @iabtechlabtcf/core@1.5.21 @iabgpp/cmpapi@3.2.0
 //   node script/tc_vectors.mjs >src/consent/vectors.json
 //
-// The rule that expects a permit stands in `expected`, in terms of the decoded fields, and shares
-// nothing with the collector's code.
+// The rule for the expected permit is in `expected`. It works on the decoded fields and shares nothing with
+// the collector's code.
 import { createRequire } from 'node:module';
 
 const require = createRequire(new URL('../.cache/tc/package.json', import.meta.url));
@@ -17,7 +17,7 @@ const BEFORE_2_3 = '2025-11-03';
 const SINCE_2_3 = '2026-05-04';
 const VENDORS_MAX = 1400;
 
-// The same numbers on each run (xorshift32).
+// Gives the same numbers on each run (xorshift32).
 let state = 20261124;
 const random = below => {
   state ^= state << 13;
@@ -28,7 +28,7 @@ const random = below => {
 const some = (ids, of) => ids.filter(() => random(of) !== 0);
 const span = (first, last) => Array.from({ length: last - first + 1 }, (_, at) => first + at);
 
-// A vendor list in which each vendor may do all, so that the encoder leaves every bit as it is set.
+// A vendor list in which each vendor may do everything, so that the encoder changes no bit.
 const gvl = policy => {
   const named = id => ({ id, name: `${id}`, description: '', illustrations: [] });
   const table = last => Object.fromEntries(span(1, last).map(id => [id, named(id)]));
@@ -80,7 +80,7 @@ function encode(want) {
 }
 
 const ids = vector => span(1, Math.max(vector.maxId, 0)).filter(id => vector.has(id));
-// `1-3 7`: shorter to read than the list.
+// Writes a list as `1-3 7`, which is shorter to read.
 const shortly = list => {
   const parts = [];
   for (const id of list) {
@@ -115,7 +115,7 @@ function decode(string) {
   };
 }
 
-// What a vendor may do, straight from the policy's words.
+// What a vendor may do, written straight from the policy.
 function expected(said, vendor) {
   const none = { consents: [], interests: [], ad: [], page: [] };
   if (said.policy < 4 || !said.serviceSpecific) return none;
@@ -219,7 +219,7 @@ for (let number = 0; number < 24; number += 1) {
   }, [2, 10, 41, 77, 755]);
 }
 
-// GPP: strings of the above as section 2, alone and among other sections.
+// GPP: the strings above as section 2, alone and among other sections.
 const others = {
   'alone': [],
   'with Canada': ['tcfcav1'],
@@ -237,7 +237,7 @@ for (const [name, sections] of Object.entries(others)) {
       if (section === 'uspv1') model.setFieldValue('uspv1', 'Notice', 'Y');
       else if (section === 'tcfcav1') {
         model.setFieldValue('tcfcav1', 'CmpId', 50);
-        // Else the day of the run.
+        // Without this it would be the day of the run.
         for (const field of ['Created', 'LastUpdated'])
           model.setFieldValue('tcfcav1', field, new Date(`${BEFORE_2_3}T00:00:00Z`));
       }

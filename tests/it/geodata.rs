@@ -298,7 +298,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn npms_package_is_held_to_the_registrys_digest() {
+fn npms_package_is_held_to_the_digest_of_the_registry() {
     let city = mmdb("GeoIP2-City-Test.mmdb");
     let both = {
         let dir = tempdir();
