@@ -1,5 +1,5 @@
-# An image with the collector, what it loads, and nothing else. The steps are in ops/docker/build.sh, which
-# `cargo test` runs without a container engine.
+# An image with the collector, the files that it loads, and nothing else. The steps are in ops/docker/build.sh. The tests
+# run the files of the image without a container engine.
 #
 #   docker build -t avtryck .
 #   docker run -p 8080:8080 -v avtryck:/var/lib/avtryck -e AVTRYCK_DATABASE_URL=postgres://… avtryck

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The steps of the Dockerfile: installs, fetches, builds, and puts the image's files into ROOT.
+# Carries out the steps of the Dockerfile: installs, fetches, builds, and puts the image's files into ROOT.
 #
 #   ops/docker/build.sh ROOT
 # shellcheck source=script/lib.sh
