@@ -2,36 +2,45 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run build deb deb-test test chaos hostile subject fuzz broken bench bench-quick bench-check lint fetch fmt metrics-docs clean-data
 
-help: ## say what there is
+help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
 
 run: ## install, fetch, build and start it with a demo site and a database of its own
+	@echo "1 of 4: installing what is missing"
 	@script/setup run
+	@echo "2 of 4: fetching device rules and geodata"
 	@script/fetch rules
 	@script/fetch --optional geodata
-	@cargo build --release --locked
-	@target/release/avtryck --config demo.toml serve
+	@echo "3 of 4: building$(if $(wildcard target/quick/avtryck),, (the first build takes about 3 minutes on two cores))"
+	@cargo build --profile quick --locked --bin avtryck
+	@echo "4 of 4: starting (Ctrl-C stops it)"
+	@target/quick/avtryck --config demo.toml serve
 
 build: ## build the release binary
 	@script/setup run
 	@cargo build --release --locked
 
-deb: build ## make the Debian package of it, in target/package
+deb: build ## make a Debian package from it, in target/package
 	@script/fetch rules
 	@script/deb
 
-deb-test: deb ## install that package here, try it and purge it (as root)
+deb-test: deb ## install that package on this machine, try it and purge it (as root)
 	@script/deb_test target/package/*.deb
 
-fetch: ## get the geodata, the device rules and the data of the tests
+fetch: ## fetch the geodata, the device rules and the test data
 	@script/fetch geodata rules test
 
-lint: ## formatting, lints, what the dependencies are held to, that the broken builds still can be made
+lint: ## check formatting, spelling, scripts, code, documentation, dependencies and the patches of script/broken.d
+	@script/setup lint
+	@script/fetch lint
 	@cargo fmt --all --check
 	@cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@cargo metadata --manifest-path fuzz/Cargo.toml --locked --filter-platform x86_64-unknown-linux-gnu --format-version 1 >/dev/null
 	@for broken in script/broken.d/*.patch; do git apply --check $$broken || exit 1; done
+	@assets/data/lint/typos
+	@shellcheck --external-sources script/lib.sh $$(git grep --untracked -lE '^#!.*sh$$' -- script ops .ci)
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --document-private-items --locked
 	@script/deny
 
 # Most tests wait for others most of the time.
@@ -47,7 +56,7 @@ OUTAGE_BYTES ?= 2147483648
 SEEDS ?= 300000
 PIXELS ?= 100000
 
-chaos: ## kill it, starve it, cut its connections: the tests of the promise with large figures
+chaos: ## kill it, starve it, cut its connections: the tests of the promises, with large figures
 	@script/setup test
 	@script/fetch rules test geodata
 	@SPOOL_SEEDS=$(SEEDS) SPOOL_CHUNK_BYTES=262144 LOADER_CUT_STEP=1 \
@@ -55,7 +64,7 @@ chaos: ## kill it, starve it, cut its connections: the tests of the promise with
 	@CHAOS_KILLS=$(KILLS) CHAOS_OUTAGE_BYTES=$(OUTAGE_BYTES) LOAD_PIXELS=$(PIXELS) \
 		cargo test --locked --test it -- chaos:: load:: --nocapture --test-threads 1
 
-hostile: ## slow, smuggling and greedy clients, alone on the machine and held to the promised figures
+hostile: ## send slow, smuggling and greedy clients and check the promised figures (alone on the machine)
 	@script/setup test
 	@script/fetch rules test geodata
 	@CONSENT_MUTATIONS=1000000 cargo test --locked --lib -- allowance address:: visitor:: mutated_strings --nocapture
@@ -63,12 +72,12 @@ hostile: ## slow, smuggling and greedy clients, alone on the machine and held to
 
 ROWS ?= 10000000
 
-subject: ## how long subject access and erasure take among ten million rows of 90 days
+subject: ## measure how long subject access and erasure take among ten million rows of 90 days
 	@script/setup test
 	@script/fetch rules test geodata
 	@SUBJECT_ROWS=$(ROWS) cargo test --locked --test it -- ninety_days --nocapture
 
-fuzz: ## give hostile bytes to each fuzz target, FUZZ_SECONDS (60) each; TARGETS="query chunk" for some
+fuzz: ## give hostile bytes to each fuzz target, for FUZZ_SECONDS (60) each; TARGETS="query chunk" for some
 	@script/fuzz $(TARGETS)
 
 BENCH_SEED ?= 1
@@ -82,14 +91,14 @@ bench bench-quick:
 bench: BENCH = --report loadtest/RESULTS.md
 bench: ## measure what a hit costs, beside nginx and others (10 minutes; writes loadtest/RESULTS.md)
 bench-quick: BENCH = --quick
-bench-quick: ## the same table in 90 seconds
+bench-quick: ## print the same table in 90 seconds
 
-bench-check: ## count the instructions of a hit's pure parts; fail where one costs 5 % more than loadtest/benches/instructions.toml
+bench-check: ## count the instructions of a hit's pure parts; fail if one costs 5 % more than instructions.toml says
 	@script/setup bench
 	@script/fetch rules test geodata
 	@BENCH_CHECK=1 CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo bench --locked --profile dev -p loadtest --bench pure
 
-broken: ## break the build on purpose, in each way of script/broken.d (or CASES), and see its tests fail
+broken: ## break the build on purpose, in each way of script/broken.d (or CASES), and check that tests fail
 	@script/setup test
 	@script/fetch rules test geodata
 	@script/broken $(CASES)
@@ -98,8 +107,8 @@ fmt: ## format the code
 	@cargo fmt --all
 	@cargo fmt --manifest-path fuzz/Cargo.toml
 
-metrics-docs: ## write docs/metrics.md anew from the code
+metrics-docs: ## write docs/metrics.md from the code
 	@WRITE_DOCS=1 cargo test --locked --lib -- page_of_metrics
 
-clean-data: ## remove what was fetched; the next run or test gets it again
+clean-data: ## remove what was fetched; the next run or test fetches it again
 	@rm -rf .cache geoip/data assets/data
