@@ -2,7 +2,7 @@
 //!
 //! The way of a hit, in reading order:
 //!
-//! 1. [`http`] accepts a connection, limits it, and routes the request;
+//! 1. [`edge`] accepts a connection, limits it, and routes the request;
 //! 2. [`request`] makes a [`hit::Hit`] of query, headers and cookies;
 //! 3. [`consent`] decides what the visitor permits, and takes the rest from the hit;
 //! 4. [`visitor`] verifies the cookie's ID or signs a new one;

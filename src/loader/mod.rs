@@ -1,6 +1,6 @@
 //! The loader: reads batches from the spool, enriches them, and commits rows and position together.
 //!
-//! It works in two stages: one thread prepares a batch ([`derive`]) while Postgres works on the one
+//! It works in two stages: one thread prepares a batch ([`mod@derive`]) while Postgres works on the one
 //! before it. It may be as slow as Postgres is: what waits stays in the spool. After any error what is
 //! under way is dropped and the truth is the position in Postgres; it is read anew and loading goes on
 //! from there, so a batch is never loaded twice and never left out. A batch is one transaction; while

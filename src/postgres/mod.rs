@@ -2,7 +2,7 @@
 //!
 //! What it promises: a batch and the position of the spool behind it commit in one transaction
 //! ([`commit`]), so each record becomes exactly one row. One bad hit never stops a batch. What it
-//! refuses: to guess after a lost connection. The truth is then [`position::read`].
+//! refuses: to guess after a lost connection. The truth is then [`batch::position::read`].
 
 pub mod batch;
 pub mod partition;

@@ -2,7 +2,7 @@
 //!
 //! The partner proves itself first ([`crate::callback`]); nothing of a request that it did not make is read. One callback
 //! comes as query, form or JSON object, up to 1,000 as a JSON array, also packed by gzip, under the partner's own names
-//! for things ([`request::Fields`]). The sender is a server: its address, agent and cookies say nothing of the visitor. What
+//! for things ([`Fields`](crate::callback::names::Fields)). The sender is a server: its address, agent and cookies say nothing of the visitor. What
 //! it says of the visitor's address and agent counts where the partner is trusted to.
 //!
 //! Replies are those of `POST /e`: 204, or which items were refused and why. A callback with an `id` may be repeated

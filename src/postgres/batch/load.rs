@@ -4,7 +4,7 @@
 //! It owns all that it holds, for one thread fills it while another commits the batch before it. Once
 //! encoded, a row is a range of bytes and a [`Mark`]: to leave it out is to drop its mark, and to
 //! bisect is to halve a list of marks. What the transaction alone can tell of a row is written into
-//! the bytes, at one of the constant offsets of [`copy`](super::copy).
+//! the bytes, at one of the constant offsets of [`copy`].
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -75,7 +75,7 @@ impl Load {
         self.rejected.clear();
     }
 
-    /// Looks up what is known of its pairs of subject and creative ([`exposure`](super::exposure)), over a
+    /// Looks up what is known of its pairs of subject and creative ([`exposure`]), over a
     /// connection other than that of the batch before.
     ///
     /// # Errors
