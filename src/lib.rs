@@ -27,6 +27,7 @@ pub mod enrich;
 pub mod hit;
 pub mod inquiry;
 pub mod jobs;
+pub mod keys;
 pub mod loader;
 pub mod metrics;
 pub mod postgres;

@@ -10,19 +10,26 @@
 //! | 5..21 | the visitor's ID, 128 random bits |
 //! | 21..33 | MAC: the first 96 bits of HMAC-SHA-256 over `avtryck visitor 1` and bytes 0..21 |
 //!
-//! A value is believed if its MAC verifies under a configured key (compared in constant time) and
-//! it is not older than the cookie's age: forged, foreign and expired values are replaced by a new
-//! ID. A cookie is set once and not renewed by later hits, so that it ends when it said it would.
+//! A value is accepted if its MAC verifies under a configured key (compared in constant time) and it
+//! is not older than the cookie's age: forged, foreign and expired values are replaced by a new ID. A
+//! cookie is set once and not renewed by later hits, so that it ends when it said it would.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use hmac::Mac;
 
 use crate::clock::UnixMicros;
 use crate::hit::VisitorId;
+use crate::keys::{CookieKeyring, Key};
 
-const CONTEXT: &[u8] = b"avtryck visitor 1";
+/// The default age of the visitor cookie, and the age of the cookie that keeps a choice: less than 13
+/// months.
+pub const COOKIE_DAYS: u16 = 390;
+/// The age that a configuration may give the visitor cookie at most: 13 months.
+pub const COOKIE_DAYS_MAX: u16 = 396;
+/// [`COOKIE_DAYS`] in seconds.
+pub const COOKIE_AGE_SECONDS: i64 = COOKIE_DAYS as i64 * 86_400;
+
 const SIGNED_BYTES: usize = 21;
 const MAC_BYTES: usize = 12;
 const VALUE_BYTES: usize = SIGNED_BYTES + MAC_BYTES;
@@ -30,39 +37,26 @@ const VALUE_BYTES: usize = SIGNED_BYTES + MAC_BYTES;
 /// How far in the future a cookie may have been made: clocks of several collectors differ.
 const SKEW_SECONDS: i64 = 300;
 
-/// The keys of the cookie: the first signs, each verifies.
-pub struct Keyring {
-    keys: Vec<(u8, Hmac<Sha256>)>,
-    age_seconds_max: i64,
+/// A visitor whom a cookie proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProvedVisitor {
+    /// The ID.
+    pub visitor: VisitorId,
+    /// When the ID was made, to the second.
+    pub made_at: UnixMicros,
 }
 
-impl Keyring {
-    /// A ring of keys with their IDs, for cookies that last `age_seconds_max`. At least one key.
-    #[must_use]
-    pub fn new<'k>(
-        keys: impl IntoIterator<Item = (u8, &'k [u8])>,
-        age_seconds_max: i64,
-    ) -> Keyring {
-        let key = |(id, secret): (u8, &[u8])| {
-            let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
-            mac.update(CONTEXT);
-            Some((id, mac))
-        };
-        Keyring {
-            keys: keys.into_iter().filter_map(key).collect(),
-            age_seconds_max,
-        }
-    }
-
-    /// The visitor of a cookie's value, if it is to be believed at `now`.
+impl CookieKeyring {
+    /// Returns the visitor whom a cookie's value proves at `now`.
     #[must_use]
     pub fn verify(&self, value: &str, now: UnixMicros) -> Option<VisitorId> {
-        self.read(value, now).map(|known| known.visitor)
+        self.read(value, now).map(|proved| proved.visitor)
     }
 
-    /// The same, with the time at which the ID was made.
+    /// Returns the visitor whom a cookie's value proves at `now`, with the time at which the ID was
+    /// made.
     #[must_use]
-    pub fn read(&self, value: &str, now: UnixMicros) -> Option<Known> {
+    pub fn read(&self, value: &str, now: UnixMicros) -> Option<ProvedVisitor> {
         let mut bytes = [0; VALUE_BYTES];
         let length = URL_SAFE_NO_PAD.decode_slice(value, &mut bytes).ok()?;
         if length != VALUE_BYTES {
@@ -71,110 +65,104 @@ impl Keyring {
         let (signed, mac) = bytes.split_at_checked(SIGNED_BYTES)?;
         let (key_id, rest) = signed.split_first()?;
         let (made_at, id) = rest.split_first_chunk::<4>()?;
-        let (_, key) = self.keys.iter().find(|(id, _)| id == key_id)?;
-        key.clone()
+        self.find(*key_id)?
+            .clone()
             .chain_update(signed)
             .verify_truncated_left(mac)
             .ok()?;
         let made_at = i64::from(u32::from_be_bytes(*made_at));
-        let fresh = (-SKEW_SECONDS..self.age_seconds_max).contains(&(now.seconds() - made_at));
-        let known = Known {
+        let age_seconds = now.seconds() - made_at;
+        let is_fresh = (-SKEW_SECONDS..self.age_seconds_max()).contains(&age_seconds);
+        let proved = ProvedVisitor {
             visitor: VisitorId(id.try_into().ok()?),
             made_at: UnixMicros(made_at * 1_000_000),
         };
-        Some(known).filter(|_| fresh)
+        Some(proved).filter(|_| is_fresh)
     }
 
-    /// What a form carries that is for a visitor: the first 96 bits of HMAC-SHA-256 over `avtryck visitor 1`,
-    /// `form` and the visitor's ID, in base64url. No cookie's value is a MAC over so many bytes.
-    #[must_use]
-    pub fn form_token(&self, visitor: VisitorId) -> Option<String> {
-        let (_, key) = self.keys.first()?;
-        let mac = form_mac(key, visitor).finalize().into_bytes();
-        Some(URL_SAFE_NO_PAD.encode(mac.get(..MAC_BYTES)?))
-    }
-
-    /// Whether a token is a form's for that visitor.
-    #[must_use]
-    pub fn is_form_token(&self, visitor: VisitorId, token: &str) -> bool {
-        let mut mac = [0; MAC_BYTES];
-        let length = URL_SAFE_NO_PAD.decode_slice(token, &mut mac);
-        let verifies = |key| form_mac(key, visitor).verify_truncated_left(&mac).is_ok();
-        length == Ok(MAC_BYTES) && self.keys.iter().any(|(_, key)| verifies(key))
-    }
-
-    /// The value of a cookie that names `visitor`, made at `now`.
+    /// Returns the value of a cookie for `visitor`, made at `now`.
     #[must_use]
     pub fn sign(&self, visitor: VisitorId, now: UnixMicros) -> Option<String> {
-        let (key_id, key) = self.keys.first()?;
+        let (key_id, key) = self.first()?;
         let mut value = [0; VALUE_BYTES];
         let (signed, mac) = value.split_at_mut_checked(SIGNED_BYTES)?;
         let (id, rest) = signed.split_first_mut()?;
         let (made_at, visitor_id) = rest.split_first_chunk_mut::<4>()?;
-        *id = *key_id;
+        *id = key_id;
         *made_at = u32::try_from(now.seconds()).ok()?.to_be_bytes();
         visitor_id.copy_from_slice(&visitor.0);
         let whole = key.clone().chain_update(signed).finalize().into_bytes();
         mac.copy_from_slice(whole.get(..MAC_BYTES)?);
         Some(URL_SAFE_NO_PAD.encode(value))
     }
+
+    /// Returns the token of a form that is for one visitor: the first 96 bits of HMAC-SHA-256 over
+    /// `avtryck visitor 1`, `form` and the visitor's ID, in base64url. No cookie's value is a MAC over
+    /// that many bytes.
+    #[must_use]
+    pub fn form_token(&self, visitor: VisitorId) -> Option<String> {
+        let (_, key) = self.first()?;
+        let mac = form_mac(key, visitor).finalize().into_bytes();
+        Some(URL_SAFE_NO_PAD.encode(mac.get(..MAC_BYTES)?))
+    }
+
+    /// Checks whether a token is that of a form for that visitor.
+    #[must_use]
+    pub fn is_form_token(&self, visitor: VisitorId, token: &str) -> bool {
+        let mut mac = [0; MAC_BYTES];
+        let length = URL_SAFE_NO_PAD.decode_slice(token, &mut mac);
+        let verifies = |key: &Key| form_mac(key, visitor).verify_truncated_left(&mac).is_ok();
+        length == Ok(MAC_BYTES) && self.all().any(verifies)
+    }
 }
 
-fn form_mac(key: &Hmac<Sha256>, visitor: VisitorId) -> Hmac<Sha256> {
+fn form_mac(key: &Key, visitor: VisitorId) -> Key {
     key.clone().chain_update(b"form").chain_update(visitor.0)
 }
 
-/// A visitor as their cookie names them.
+/// Whose cookie it is, as the browser sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Known {
-    /// The ID.
-    pub visitor: VisitorId,
-    /// When it was made, to the second.
-    pub made_at: UnixMicros,
-}
-
-/// Where a cookie is set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement<'a> {
-    /// On the site's own domain; without one, on the collector's host alone.
-    FirstParty {
+pub enum Party<'a> {
+    /// The site's own: on its domain or, without one, on the collector's host alone.
+    First {
         /// `cookie_domain`, where the collector's host lies in it.
         domain: Option<&'a str>,
     },
-    /// In a page of another site: a cookie per embedding site (CHIPS).
-    ThirdParty,
+    /// A third party's, in another site's page: one cookie for each embedding site (CHIPS).
+    Third,
 }
 
-/// The `Set-Cookie` header of a cookie for the collector's eyes only. `None` where a browser would not
-/// keep it: a third-party cookie needs https.
+/// Returns the `Set-Cookie` header of a cookie that scripts cannot read; `None` where a browser would
+/// not keep it: a third party's cookie needs https.
 #[must_use]
 pub fn set_cookie(
     name: &str,
     value: &str,
-    placement: Placement<'_>,
+    party: Party<'_>,
     secure: bool,
     age_seconds: i64,
 ) -> Option<String> {
     let cookie = format!("{name}={value}; Path=/; Max-Age={age_seconds}; HttpOnly");
-    placed(cookie, placement, secure)
+    append_party(cookie, party, secure)
 }
 
-/// The same for a cookie that the page's scripts may read.
+/// Returns the `Set-Cookie` header of a cookie that the page's scripts may read; `None` as with
+/// [`set_cookie`].
 #[must_use]
 pub fn set_open_cookie(
     name: &str,
     value: &str,
-    placement: Placement<'_>,
+    party: Party<'_>,
     secure: bool,
     age_seconds: i64,
 ) -> Option<String> {
     let cookie = format!("{name}={value}; Path=/; Max-Age={age_seconds}");
-    placed(cookie, placement, secure)
+    append_party(cookie, party, secure)
 }
 
-fn placed(mut cookie: String, placement: Placement<'_>, secure: bool) -> Option<String> {
-    match placement {
-        Placement::FirstParty { domain } => {
+fn append_party(mut cookie: String, party: Party<'_>, secure: bool) -> Option<String> {
+    match party {
+        Party::First { domain } => {
             if let Some(domain) = domain {
                 cookie.push_str("; Domain=");
                 cookie.push_str(domain);
@@ -184,13 +172,13 @@ fn placed(mut cookie: String, placement: Placement<'_>, secure: bool) -> Option<
                 cookie.push_str("; Secure");
             }
         }
-        Placement::ThirdParty if secure => cookie.push_str("; SameSite=None; Secure; Partitioned"),
-        Placement::ThirdParty => return None,
+        Party::Third if secure => cookie.push_str("; SameSite=None; Secure; Partitioned"),
+        Party::Third => return None,
     }
     Some(cookie)
 }
 
-/// Whether `host` is `domain` or lies below it.
+/// Checks whether `host` is `domain` or a name below it.
 #[must_use]
 pub fn lies_within(host: &str, domain: &str) -> bool {
     let Some(front) = host.len().checked_sub(domain.len()) else {
@@ -205,10 +193,9 @@ mod tests {
     use super::*;
 
     const NOW: UnixMicros = UnixMicros(1_800_000_000_000_000);
-    const DAY_SECONDS: i64 = 86_400;
 
-    fn ring(keys: &[(u8, &[u8])]) -> Keyring {
-        Keyring::new(keys.iter().copied(), 390 * DAY_SECONDS)
+    fn ring(keys: &[(u8, &[u8])]) -> CookieKeyring {
+        CookieKeyring::new(keys.iter().copied(), COOKIE_AGE_SECONDS)
     }
 
     fn later(seconds: i64) -> UnixMicros {
@@ -231,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_for_the_visitor_that_it_was_made_for_whichever_key_is_the_first() {
+    fn a_form_is_for_the_visitor_it_was_made_for_whichever_key_is_first() {
         let old = ring(&[(1, &[1; 32])]);
         let both = ring(&[(2, &[2; 32]), (1, &[1; 32])]);
         let visitor = VisitorId([9; 16]);
@@ -246,17 +233,17 @@ mod tests {
     }
 
     #[test]
-    fn a_value_ends_with_its_age_and_none_comes_from_the_future() {
+    fn a_value_expires_at_its_age_and_none_comes_from_the_future() {
         let ring = ring(&[(1, &[1; 32])]);
         let value = ring.sign(VisitorId([9; 16]), NOW).expect("a key signs");
-        assert!(ring.verify(&value, later(390 * DAY_SECONDS - 1)).is_some());
-        assert!(ring.verify(&value, later(390 * DAY_SECONDS)).is_none());
+        assert!(ring.verify(&value, later(COOKIE_AGE_SECONDS - 1)).is_some());
+        assert!(ring.verify(&value, later(COOKIE_AGE_SECONDS)).is_none());
         assert!(ring.verify(&value, later(-SKEW_SECONDS)).is_some());
         assert!(ring.verify(&value, later(-SKEW_SECONDS - 1)).is_none());
     }
 
     #[test]
-    fn no_change_of_a_single_character_is_believed() {
+    fn no_value_with_one_character_changed_is_accepted() {
         let ring = ring(&[(1, &[1; 32])]);
         let value = ring.sign(VisitorId([9; 16]), NOW).expect("a key signs");
         for at in 0..value.len() {
@@ -273,7 +260,7 @@ mod tests {
         assert_eq!(ring.verify(&value[1..], NOW), None);
     }
 
-    /// Numbers from a seed: SplitMix64.
+    /// Numbers from a seed, by SplitMix64.
     struct Random(u64);
 
     impl Random {
@@ -286,7 +273,7 @@ mod tests {
         }
     }
 
-    /// One forgery made of signed values: of their bytes, of their text, or of several of them.
+    /// Makes one forgery of signed values: of their bytes, of their text, or of several of them.
     fn forge(random: &mut Random, signed: &[String], foreign: &[String]) -> String {
         let text = |random: &mut Random| signed[random.below(signed.len())].clone();
         let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).expect("base64");
@@ -335,13 +322,13 @@ mod tests {
     }
 
     #[test]
-    fn none_of_a_million_forgeries_is_believed() {
+    fn none_of_a_million_forgeries_is_accepted() {
         let mut random = Random(17);
         let visitors: Vec<VisitorId> = (0..64_u8).map(|at| VisitorId([at; 16])).collect();
         let ours = ring(&[(1, &[1; 32]), (2, &[2; 32])]);
         let second = ring(&[(2, &[2; 32])]);
         let stranger = ring(&[(1, &[3; 32])]);
-        let sign = |ring: &Keyring, at: usize| {
+        let sign = |ring: &CookieKeyring, at: usize| {
             let made_at = later(-i64::try_from(at).expect("small") * 1000);
             ring.sign(visitors[at], made_at).expect("a key signs")
         };
@@ -359,7 +346,7 @@ mod tests {
         while forgeries < 1_000_000 {
             let value = forge(&mut random, &signed, &foreign);
             let believed = ours.verify(&value, NOW);
-            // A splice of a value with itself is that value, and means the visitor it was signed for.
+            // A splice of a value with itself is that value, and names the visitor it was signed for.
             let known = by_value.get(value.as_str()).copied();
             assert_eq!(believed, known, "{value}");
             match known {
@@ -367,14 +354,29 @@ mod tests {
                 None => forgeries += 1,
             }
         }
-        eprintln!("{forgeries} forgeries, none believed; {unchanged} more were no forgeries");
+        eprintln!("{forgeries} forgeries, none accepted; {unchanged} more were not forgeries");
         assert_eq!(by_value.len(), 64);
     }
 
     #[test]
-    fn the_header_fits_its_placement() {
-        let cookie = |placement, secure| set_cookie("avid", "v", placement, secure, 60);
-        let own = Placement::FirstParty {
+    fn the_tag_and_the_documentation_give_the_age_of_a_cookie() {
+        let max_age = format!(";max-age={COOKIE_AGE_SECONDS};");
+        let days = format!("{COOKIE_DAYS} days");
+        let days_max = format!("{COOKIE_DAYS_MAX} days");
+        for (text, expected) in [
+            (include_str!("../assets/tag.js"), &max_age),
+            (include_str!("../docs/tag.md"), &days),
+            (include_str!("../docs/consent.md"), &days),
+            (include_str!("../docs/consent.md"), &days_max),
+        ] {
+            assert!(text.contains(expected), "{expected}");
+        }
+    }
+
+    #[test]
+    fn the_header_fits_its_party() {
+        let cookie = |party, secure| set_cookie("avid", "v", party, secure, 60);
+        let own = Party::First {
             domain: Some("telenor.se"),
         };
         assert_eq!(
@@ -382,18 +384,18 @@ mod tests {
             Some("avid=v; Path=/; Max-Age=60; HttpOnly; Domain=telenor.se; SameSite=Lax; Secure")
         );
         assert_eq!(
-            cookie(Placement::FirstParty { domain: None }, false).as_deref(),
+            cookie(Party::First { domain: None }, false).as_deref(),
             Some("avid=v; Path=/; Max-Age=60; HttpOnly; SameSite=Lax")
         );
         assert_eq!(
-            cookie(Placement::ThirdParty, true).as_deref(),
+            cookie(Party::Third, true).as_deref(),
             Some("avid=v; Path=/; Max-Age=60; HttpOnly; SameSite=None; Secure; Partitioned")
         );
-        assert_eq!(cookie(Placement::ThirdParty, false), None);
+        assert_eq!(cookie(Party::Third, false), None);
     }
 
     #[test]
-    fn a_host_lies_within_its_domain_only() {
+    fn a_host_lies_within_its_own_domain_only() {
         assert!(lies_within("px.telenor.se", "telenor.se"));
         assert!(lies_within("TELENOR.se", "telenor.se"));
         assert!(!lies_within("eviltelenor.se", "telenor.se"));

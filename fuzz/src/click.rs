@@ -1,6 +1,7 @@
 //! The target of a click.
 
-use avtryck::click::{Keyring, Target, target};
+use avtryck::click::{Target, target};
+use avtryck::keys::ClickKeyring;
 use hyper::header::HeaderValue;
 
 use super::sound::NOW;
@@ -11,7 +12,7 @@ const CLICK_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
 /// A click's query string. The fuzzer has no key, and one URL that was signed.
 pub fn click(bytes: &[u8]) {
-    let ring = Keyring::new([(7, &[7; 32][..])]);
+    let ring = ClickKeyring::new([(7, &[7; 32][..])]);
     let hosts = [LISTED.to_owned()];
     let text = String::from_utf8_lossy(bytes);
     let signed = ring.sign(SIGNED).expect("a key signs");

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use avtryck::consent::Signals;
-use avtryck::consent::{Rules, Strings, decide};
+use avtryck::consent::{PermitRules, Strings, decide};
 use avtryck::hit::limits::URI_BYTES_MAX;
 use avtryck::hit::{Kind, Permit};
 
@@ -13,7 +13,7 @@ mod reference;
 
 const VENDOR: u16 = 2;
 const SALE: Permit = Permit::PROFILE.with(Permit::MATCH).with(Permit::LINK);
-const RULES: Rules = Rules {
+const RULES: PermitRules = PermitRules {
     gvl_id: Some(VENDOR),
     default_permit: Permit::STORE.with(Permit::MEASURE),
     gdpr_0_permit: Permit::NONE,
@@ -41,7 +41,7 @@ pub fn consent(bytes: &[u8]) {
     }
 }
 
-fn permit(signals: &Signals<'_>, rules: &Rules, kind: Kind) -> Permit {
+fn permit(signals: &Signals<'_>, rules: &PermitRules, kind: Kind) -> Permit {
     // What was read before is remembered, and must be what it is when read anew.
     static STRINGS: OnceLock<Strings> = OnceLock::new();
     decide(signals, rules, kind, STRINGS.get_or_init(Strings::default)).0
@@ -70,7 +70,7 @@ fn by_reference(signals: &Signals<'_>, kind: Kind) {
 
 /// A choice, GPC and a sender who asks take away and never add.
 fn narrows(signals: &Signals<'_>, kind: Kind) {
-    let trusting = Rules {
+    let trusting = PermitRules {
         gdpr_0_permit: Permit::ALL.without(Permit::LOCATE),
         ..RULES
     };
@@ -95,7 +95,7 @@ fn narrows(signals: &Signals<'_>, kind: Kind) {
                 choice: None,
                 ..signals.clone()
             };
-            let unnamed = Rules {
+            let unnamed = PermitRules {
                 gvl_id: None,
                 ..*rules
             };

@@ -3,21 +3,20 @@
 use std::sync::OnceLock;
 
 use avtryck::clock::UnixMicros;
-use avtryck::consent::Signals;
-use avtryck::consent::{Rules, Strings, decide};
+use avtryck::consent::{PermitRules, Signals, Strings, decide};
 use avtryck::hit::{ConsentSource, Kind, Permit, VisitorId};
+use avtryck::keys::CookieKeyring;
 use avtryck::request::Headers;
-use avtryck::visitor::{Keyring, Placement, set_cookie};
+use avtryck::visitor::{COOKIE_AGE_SECONDS, Party, set_cookie};
 use hyper::header::{COOKIE, HeaderMap, HeaderValue};
 
 use super::sound::NOW;
 
-const AGE_SECONDS_MAX: i64 = 390 * 86_400;
 const VISITOR: VisitorId = VisitorId([9; 16]);
 
 /// A `Cookie` header's value, or the value of the visitor's cookie alone.
 pub fn cookie(bytes: &[u8]) {
-    let ring = Keyring::new([(1, &[1; 32][..]), (2, &[2; 32][..])], AGE_SECONDS_MAX);
+    let ring = CookieKeyring::new([(1, &[1; 32][..]), (2, &[2; 32][..])], COOKIE_AGE_SECONDS);
     let signed = ring.sign(VISITOR, NOW).expect("a key signs");
     if let Ok(value) = str::from_utf8(bytes) {
         verify(&ring, &signed, value);
@@ -45,14 +44,14 @@ pub fn cookie(bytes: &[u8]) {
 }
 
 /// A value is believed if it is the one that was signed, and in its time.
-fn verify(ring: &Keyring, signed: &str, value: &str) {
+fn verify(ring: &CookieKeyring, signed: &str, value: &str) {
     let found = ring.verify(value, NOW);
     assert_eq!(found, (value == signed).then_some(VISITOR), "{value:?}");
-    let late = UnixMicros(NOW.0 + (AGE_SECONDS_MAX + 1) * 1_000_000);
+    let late = UnixMicros(NOW.0 + (COOKIE_AGE_SECONDS + 1) * 1_000_000);
     assert_eq!(ring.verify(value, late), None, "{value:?}");
     if found.is_some() {
-        let placement = Placement::FirstParty { domain: None };
-        let cookie = set_cookie("avid", value, placement, true, AGE_SECONDS_MAX);
+        let party = Party::First { domain: None };
+        let cookie = set_cookie("avid", value, party, true, COOKIE_AGE_SECONDS);
         assert!(HeaderValue::try_from(cookie.expect("a cookie")).is_ok());
     }
 }
@@ -64,9 +63,9 @@ fn choice(headers: &Headers<'_>) {
     let Some(value) = signals.choice else {
         return;
     };
-    let rules = Rules {
+    let rules = PermitRules {
         default_permit: Permit::ALL,
-        ..Rules::default()
+        ..PermitRules::default()
     };
     let strings = STRINGS.get_or_init(Strings::default);
     let (permit, source) = decide(&signals, &rules, Kind::PageView, strings);

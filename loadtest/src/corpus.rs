@@ -19,7 +19,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use avtryck::clock::UnixMicros;
 use avtryck::hit::VisitorId;
-use avtryck::visitor::Keyring;
+use avtryck::keys::CookieKeyring;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fastrand::Rng;
@@ -80,7 +80,7 @@ pub struct Source<'a> {
     /// `user-agents.json` of the npm package.
     pub agents: &'a Path,
     /// Signs visitors' cookies.
-    pub keyring: &'a Keyring,
+    pub keyring: &'a CookieKeyring,
     /// When those were made.
     pub now: UnixMicros,
     /// The same seed gives the same requests.
@@ -435,7 +435,7 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let source = Source {
             agents: &root.join("assets/data/test/user-agents.json"),
-            keyring: &Keyring::new([(1, [7; 32].as_slice())], 86_400),
+            keyring: &CookieKeyring::new([(1, [7; 32].as_slice())], 86_400),
             now: UnixMicros(1_800_000_000_000_000),
             seed: 1,
         };

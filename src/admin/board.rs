@@ -32,7 +32,7 @@ use tokio::sync::{broadcast, mpsc};
 use super::live::{Live, Refused, Sample};
 use crate::clock::{self, UnixMicros};
 use crate::enrich::Tables;
-use crate::hit::{Flags, Hit, Permit};
+use crate::hit::{Flags, Hit, Outcome, Permit};
 use crate::refusal::Reason;
 
 const SOURCE: &str = include_str!("../../assets/live.html");
@@ -149,12 +149,8 @@ pub async fn show(
 }
 
 fn shown(hit: &Hit<'_>, tables: &Tables) -> Value {
-    let measured = hit.permit.allows(Permit::MEASURE);
-    let becomes = match (measured, hit.flags.has_any(Flags::UNCOUNTED)) {
-        (true, _) => "row",
-        (false, false) => "count",
-        (false, true) => "nothing",
-    };
+    let outcome = hit.outcome();
+    let measured = outcome == Outcome::Row;
     let ip = hit.client_ip.filter(|_| measured);
     let place = ip.and_then(|ip| tables.place(ip));
     let place = place.map(|place| {
@@ -177,7 +173,7 @@ fn shown(hit: &Hit<'_>, tables: &Tables) -> Value {
     json!({
         "at": millis(hit.received_at),
         "kind": hit.kind.name(),
-        "becomes": becomes,
+        "becomes": outcome.name(),
         "site": hit.site,
         "event": hit.event_name,
         // Its query may hold anybody's IDs.
@@ -313,5 +309,25 @@ mod tests {
             assert!(!text.contains(hidden), "{text}");
         }
         assert!(text.contains("\"visitor\":\"known\""), "{text}");
+    }
+
+    #[test]
+    fn a_hit_shows_what_becomes_of_it_and_that_it_is_over_the_limit() {
+        let mut hit = Hit::new(UnixMicros(5_000), crate::hit::Kind::Impression, "shop");
+        for (permit, flags, becomes) in [
+            (Permit::ALL, Flags::PREFETCH, "row"),
+            (Permit::NONE, Flags::default(), "count"),
+            (Permit::NONE, Flags::PREFETCH, "nothing"),
+        ] {
+            hit.permit = permit;
+            hit.flags = flags.with(Flags::OVER_LIMIT);
+            let shown = shown(&hit, &Tables::default());
+            assert_eq!(shown["becomes"], becomes);
+            let flags = shown["flags"].as_str();
+            assert!(
+                flags.is_some_and(|flags| flags.ends_with("over_limit")),
+                "{shown}"
+            );
+        }
     }
 }

@@ -9,12 +9,10 @@ use anyhow::Context as _;
 use crate::clock;
 use crate::config::Config;
 use crate::hit::VisitorId;
+use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::subject::Subject;
 use crate::postgres::{Database, subject};
 use crate::serve;
-
-/// The longest ID, in bytes: longer ones are cut when a hit is received, so none is held.
-const ID_BYTES_MAX: usize = 256;
 
 /// An ID as it was given on the command line.
 #[derive(Clone, Debug)]
@@ -65,7 +63,7 @@ impl Given {
 fn sound<'a>(option: &'static str, id: &'a str, right: &'static str) -> Result<&'a str, BadId> {
     let what = if id.is_empty() {
         "the ID is empty"
-    } else if id.len() > ID_BYTES_MAX {
+    } else if id.len() > TEXT_BYTES_MAX {
         "the ID is longer than any that is held"
     } else if id.chars().any(char::is_control) {
         "the ID holds control characters"

@@ -3,77 +3,62 @@
 //! # A signed URL
 //! `/c?k=1&site=shop&partner=adform&to=https%3A%2F%2Fshop.example%2F&sig=…&placement=__ADFPLAID__`
 //!
-//! `sig` is HMAC-SHA-256, its first 16 to 32 bytes in base64url, over [`CONTEXT`] and the query string in front of
-//! `&sig=`, byte for byte as it stands in the URL. `k` is the key's ID, `exp`, if it is there, the second since 1970
-//! from which on the URL is no longer signed. What stands behind `sig` is not covered: it is the place for macros,
-//! which a network expands. `k`, `exp` and `to` are read from the covered part alone, and the first of a repeated
-//! parameter counts everywhere, so nothing behind `sig` can change what was signed. Names are compared as they
-//! stand: `%74o` is not `to`.
+//! `sig` is HMAC-SHA-256, its first 16 to 32 bytes in base64url, over `avtryck click 1`, a line feed
+//! and the query string before `&sig=`, byte for byte as it is in the URL. `k` is the key's ID; `exp`,
+//! where present, is the second since 1970 from which the URL no longer counts as signed. What follows
+//! `sig` is not covered: it is the place for macros, which a network expands. `k`, `exp` and `to` are
+//! read from the covered part alone, and the first of a repeated parameter counts everywhere, so
+//! nothing after `sig` can change what was signed. Names are compared as written: `%74o` is not `to`.
 //!
 //! # A target
-//! An absolute http or https URL by the WHATWG's rules, which are those of browsers, without userinfo, and written so
-//! that nobody can read it otherwise: two slashes behind the scheme, no backslash, no white space, no control
-//! character, and in the host's labels letters, digits, `-` and `_` alone. It goes into `Location` as it was parsed and written anew, never as it came. Unless it is signed its
-//! host is on the site's list: the very name, or with `*.` any name below it.
+//! A target is an absolute http or https URL by the WHATWG's rules, which are those of browsers,
+//! without userinfo, and written so that nobody can read it otherwise: two slashes after the scheme, no
+//! backslash, no white space, no control character, and in the host's labels only letters, digits, `-`
+//! and `_`. It goes into `Location` as it was parsed and rewritten, never as it came. Unless it is
+//! signed, its host must be on the site's list: the very name, or with `*.` any name below it.
 
 use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::Mac;
 use percent_encoding::percent_decode_str;
-use sha2::Sha256;
 use url::{Host, Url};
 
 use crate::clock::UnixMicros;
+use crate::keys::ClickKeyring;
 use crate::request::is_encoded_still;
 
-/// What the MAC covers before the query string.
-pub const CONTEXT: &[u8] = b"avtryck click 1\n";
-/// The shortest MAC that is believed, in bytes: 128 bits.
+/// The shortest MAC that is accepted, in bytes: 128 bits.
 const MAC_BYTES_MIN: usize = 16;
 /// A whole MAC, in bytes.
 const MAC_BYTES: usize = 32;
 /// The name under which a click's ID goes to the target.
 const CLICK_ID: &str = "avclid";
 
-/// The keys of click URLs: the first signs, each verifies.
-pub struct Keyring(Vec<(u8, Hmac<Sha256>)>);
-
-impl Keyring {
-    /// A ring of keys with their IDs.
-    #[must_use]
-    pub fn new<'k>(keys: impl IntoIterator<Item = (u8, &'k [u8])>) -> Keyring {
-        let key = |(id, secret): (u8, &[u8])| {
-            let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
-            mac.update(CONTEXT);
-            Some((id, mac))
-        };
-        Keyring(keys.into_iter().filter_map(key).collect())
-    }
-
-    /// A query string that begins with the key's ID and ends with the signature of what stands before it. `rest` has
-    /// neither; `None` without a key.
+impl ClickKeyring {
+    /// Returns a query string that begins with the key's ID and ends with the signature of what comes
+    /// before it. `rest` has neither; `None` without a key.
     #[must_use]
     pub fn sign(&self, rest: &str) -> Option<String> {
-        let (id, key) = self.0.first()?;
+        let (id, key) = self.first()?;
         let signed = format!("k={id}&{rest}");
         let mac = key.clone().chain_update(&signed).finalize().into_bytes();
         let mac = URL_SAFE_NO_PAD.encode(mac);
         Some(format!("{signed}&sig={mac}"))
     }
 
-    /// Whether a part of a query string has this signature.
-    fn verify(&self, signed: &str, signature: &str) -> bool {
+    /// Checks the signature of a part of a query string.
+    fn verifies(&self, signed: &str, signature: &str) -> bool {
         let mut mac = [0; MAC_BYTES];
         let length = URL_SAFE_NO_PAD.decode_slice(signature.trim_end_matches('='), &mut mac);
         let mac = length.ok().and_then(|length| mac.get(..length));
         let key = first(signed, "k")
             .and_then(|id| id.parse::<u8>().ok())
-            .and_then(|id| self.0.iter().find(|(known, _)| *known == id));
+            .and_then(|id| self.find(id));
         mac.filter(|mac| mac.len() >= MAC_BYTES_MIN)
             .zip(key)
-            .is_some_and(|(mac, (_, key))| {
+            .is_some_and(|(mac, key)| {
                 key.clone()
                     .chain_update(signed)
                     .verify_truncated_left(mac)
@@ -85,7 +70,7 @@ impl Keyring {
 /// Why a click goes nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// `to` is missing, or is no target.
+    /// `to` is missing, or is not a target.
     Target,
     /// The host is not on the list, and nothing is signed.
     Host,
@@ -99,22 +84,22 @@ pub enum Flaw {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     url: Url,
-    /// The signature covers an `id`: the URL is for one use.
+    /// Whether the URL is for one use: the signature covers an `id`.
     pub is_one_time: bool,
 }
 
 impl Target {
-    /// The target's host, as browsers would ask for it.
+    /// Returns the target's host, as browsers would ask for it.
     #[must_use]
     pub fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
     }
 
-    /// The value of `Location`: ASCII, with the click's ID where there is one.
+    /// Returns the value of `Location`: ASCII, with the click's ID where there is one.
     #[must_use]
     pub fn location(mut self, click_id: Option<&str>) -> String {
         if let Some(id) = click_id {
-            // One of another click must not be taken for this one.
+            // Another click's ID must not be taken for this one's.
             let kept = self.url.query().map(|query| {
                 let is_other = |pair: &&str| pair.split('=').next() != Some(CLICK_ID);
                 query.split('&').filter(is_other).collect::<Vec<_>>()
@@ -133,13 +118,13 @@ impl Target {
     }
 }
 
-/// The target that a click's query string names, if it may go there: signed, or with a host of `hosts`.
+/// Returns the target that a click's query string names, if it is signed or has a host of `hosts`.
 ///
 /// # Errors
-/// The [`Flaw`] for which it may not.
+/// The [`Flaw`] where the click may not go there.
 pub fn target(
     query: &str,
-    keyring: &Keyring,
+    keyring: &ClickKeyring,
     hosts: &[String],
     now: UnixMicros,
 ) -> Result<Target, Flaw> {
@@ -150,7 +135,7 @@ pub fn target(
     });
     let flaw = match signature {
         None => Flaw::Host,
-        Some((signed, signature)) if keyring.verify(signed, signature) => {
+        Some((signed, signature)) if keyring.verifies(signed, signature) => {
             if is_in_time(signed, now) {
                 let url = first(signed, "to").and_then(parse).ok_or(Flaw::Target)?;
                 let is_one_time = first(signed, "id").is_some_and(|id| !id.is_empty());
@@ -171,7 +156,7 @@ pub fn target(
     }
 }
 
-/// The first value of that name, as it stands.
+/// Returns the first value of that name, as written.
 fn first<'q>(query: &'q str, name: &str) -> Option<&'q str> {
     query
         .split('&')
@@ -185,7 +170,7 @@ fn is_in_time(signed: &str, now: UnixMicros) -> bool {
     })
 }
 
-/// A raw value -> a target. `+` stays: no URL holds a space, so none was meant.
+/// Parses a raw value. `+` stays: no URL holds a space, so none was meant.
 fn parse(raw: &str) -> Option<Url> {
     let mut text = percent_decode_str(raw).decode_utf8().ok()?;
     if is_encoded_still(&text) {
@@ -211,8 +196,8 @@ fn parse(raw: &str) -> Option<Url> {
     is_plain.then_some(url)
 }
 
-/// Whether a host is a name or an address as everyone knows them. The WHATWG's rules also let `;`, `!`, `'` and the
-/// like into one, and empty labels.
+/// Checks whether a host is an ordinary name or an address. The WHATWG's rules also allow `;`, `!`,
+/// `'` and the like, and empty labels.
 fn is_plain_host(host: Host<&str>) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     let Host::Domain(name) = host else {
@@ -224,10 +209,10 @@ fn is_plain_host(host: Host<&str>) -> bool {
         .all(|label| !label.is_empty() && label.bytes().all(plain))
 }
 
-/// Whether a list has a host: its very name, or `*.` and the end of it.
+/// Checks whether a list has a host: its very name, or `*.` and the end of it.
 fn is_listed(host: &str, list: &[String]) -> bool {
     list.iter().any(|known| match known.strip_prefix('*') {
-        // With the dot, and something before it.
+        // The end has the dot, and something must come before it.
         Some(end) => host.len() > end.len() && host.ends_with(end),
         None => host == known,
     })

@@ -4,8 +4,8 @@ use super::*;
 
 const NOW: UnixMicros = UnixMicros(1_800_000_000_000_000);
 
-fn ring() -> Keyring {
-    Keyring::new([(7, [7; 32].as_slice()), (1, [1; 32].as_slice())])
+fn ring() -> ClickKeyring {
+    ClickKeyring::new([(7, [7; 32].as_slice()), (1, [1; 32].as_slice())])
 }
 
 fn hosts() -> Vec<String> {
@@ -101,7 +101,7 @@ fn a_signature_ends_with_its_time_and_a_listed_host_does_not() {
         location(&listed),
         Ok("https://www.shop.example/".to_owned())
     );
-    let unknown = Keyring::new([(9, [7; 32].as_slice())])
+    let unknown = ClickKeyring::new([(9, [7; 32].as_slice())])
         .sign("to=https%3A%2F%2Fx.example")
         .expect("a key");
     assert_eq!(location(&unknown), Err(Flaw::Signature));

@@ -15,6 +15,7 @@ use super::{
 use crate::callback::names::{Fields, Mapping};
 use crate::hit::Permit;
 use crate::request::ForwardedHeader;
+use crate::visitor::COOKIE_DAYS_MAX;
 
 const MIB: u64 = 1 << 20;
 
@@ -337,7 +338,7 @@ pub(super) fn cookie(s: &mut Section<'_>) -> Cookie {
         max_age: s
             .key("max_age", "How long the visitor cookie lives.")
             .one("390d", "1d to 396d (13 months)", |t| {
-                value::duration(t).filter(|age| (days(1)..=days(396)).contains(age))
+                value::duration(t).filter(|age| (days(1)..=days(COOKIE_DAYS_MAX.into())).contains(age))
             }),
     }
 }

@@ -6,6 +6,7 @@
 
 mod key;
 mod read;
+mod rules;
 mod setting;
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,10 @@ fn the_demo_configuration_and_the_defaults_are_right() {
     let bare = Config::parse(SITE, []).expect("a site is all that is needed");
     assert_eq!(bare.sites[0].default_permit, Permit::NONE);
     assert_eq!(bare.spool.ack, Ack::Disk);
-    assert_eq!(bare.cookie.max_age, days(390));
+    assert_eq!(
+        bare.cookie.max_age,
+        days(crate::visitor::COOKIE_DAYS.into())
+    );
 }
 
 #[test]

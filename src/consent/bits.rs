@@ -1,21 +1,21 @@
-//! Numbers out of base64url text (RFC 4648, section 5, without padding), most significant bit first:
-//! the ground that TC strings and GPP headers stand on.
+//! Numbers from base64url text (RFC 4648, section 5, without padding), most significant bit first:
+//! the basis of TC strings and GPP headers.
 
-/// A place in a text of base64url. Every read past the end is `None`; nothing is copied.
+/// A position in a base64url text. A read past the end is `None`; nothing is copied.
 pub(super) struct Bits<'t> {
     text: &'t [u8],
     at: usize,
 }
 
 impl<'t> Bits<'t> {
-    /// At the start of `text`; `None` where a character is none of base64url's, or there is none.
+    /// Begins at the start of `text`; `None` where it is empty or has a character outside base64url.
     pub(super) fn new(text: &'t str) -> Option<Bits<'t>> {
         let text = text.as_bytes();
         let sound = !text.is_empty() && text.iter().all(|byte| sextet(*byte).is_some());
         sound.then_some(Bits { text, at: 0 })
     }
 
-    /// The next `bits` bits, at most 64, as a number.
+    /// Reads the next `bits` bits, at most 64, as a number.
     pub(super) fn number(&mut self, bits: usize) -> Option<u64> {
         let mut number = 0;
         let mut missing = bits;
@@ -31,23 +31,23 @@ impl<'t> Bits<'t> {
         Some(number)
     }
 
-    /// The next `bits` bits, at most 16.
+    /// Reads the next `bits` bits, at most 16.
     pub(super) fn short(&mut self, bits: usize) -> Option<u16> {
         self.number(bits)?.try_into().ok()
     }
 
-    /// The next bit.
+    /// Reads the next bit.
     pub(super) fn flag(&mut self) -> Option<bool> {
         Some(self.number(1)? == 1)
     }
 
-    /// Passes over bits that are there.
+    /// Skips bits; `None` where there are not that many.
     pub(super) fn skip(&mut self, bits: usize) -> Option<()> {
         let at = self.at.checked_add(bits)?;
         (at <= self.text.len() * 6).then(|| self.at = at)
     }
 
-    /// Whether only padding is left: encoders fill up with zeros, to six, eight or 24 bits.
+    /// Checks that only padding is left: encoders fill up with zeros to 6, 8 or 24 bits.
     pub(super) fn ends(mut self) -> Option<()> {
         let left = self.text.len() * 6 - self.at;
         let first = left % 6;

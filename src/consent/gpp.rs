@@ -1,20 +1,20 @@
-//! GPP strings (IAB Tech Lab, "Global Privacy Platform", version 1): the one section that is ours to
-//! read, number 2, TCF for the EU. Its text is a TC string.
+//! GPP strings (IAB Tech Lab, "Global Privacy Platform", version 1): the one section that matters here,
+//! number 2, TCF for the EU. Its text is a TC string.
 //!
-//! A header names the sections, then they follow, separated by `~`. What another section says (of a
-//! state of the USA, of Canada) gives no permit, and a string without section 2 is no consent.
+//! A header names the sections, which follow it, separated by `~`. Other sections (of a state of the
+//! USA, of Canada) give no permit, and a string without section 2 is not consent.
 
 use super::bits::Bits;
 
 /// The section of the EU's TCF.
 const EU: u64 = 2;
-/// Bits of the longest Fibonacci number that is read: section numbers are far smaller.
+/// The bits of the longest Fibonacci number that is read: section numbers are far smaller.
 const FIBONACCI_BITS_MAX: u32 = 24;
 
-/// The text of section 2; `None` where there is none, where `sections_in_force` (`gpp_sid`) does not
-/// name it, or where the string is not as the format says.
+/// Returns the text of section 2; `None` where there is none, where `sections_in_force` (`gpp_sid`)
+/// does not name it, or where the string breaks the format.
 pub(super) fn eu_section<'t>(text: &'t str, sections_in_force: &str) -> Option<&'t str> {
-    // JSON may bring a list; an absent value leaves the section in force, as a missing `gdpr` does.
+    // JSON may give a list; an absent value leaves the section in force, as a missing `gdpr` does.
     let in_force = sections_in_force.trim_matches(['[', ']']);
     if !in_force.is_empty() && !in_force.split(',').any(|id| id.trim() == "2") {
         return None;
@@ -26,7 +26,7 @@ pub(super) fn eu_section<'t>(text: &'t str, sections_in_force: &str) -> Option<&
     parts.nth(before)
 }
 
-/// How many sections stand before number 2, and how many there are in all.
+/// Reads how many sections come before number 2, and how many there are in all.
 fn header(mut bits: Bits<'_>) -> Option<(usize, u64)> {
     if bits.number(6)? != 3 || bits.number(6)? != 1 {
         return None;
@@ -50,7 +50,7 @@ fn header(mut bits: Bits<'_>) -> Option<(usize, u64)> {
     Some((place?.try_into().ok()?, count))
 }
 
-/// A number as a sum of Fibonacci numbers (1, 2, 3, 5, …), the smallest first; two ones end it.
+/// Reads a number that is a sum of Fibonacci numbers (1, 2, 3, 5, …), the smallest first; two ones end it.
 fn fibonacci(bits: &mut Bits<'_>) -> Option<u64> {
     let (mut here, mut next) = (1, 2);
     let mut number = 0;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// The consent signals of one request, as sent. `Some("")` is a signal that says nothing, which is
-/// no consent: an unexpanded macro is one.
+/// not consent; an unexpanded macro is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Signals<'a> {
     /// `gdpr=0|1`.

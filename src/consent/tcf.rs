@@ -1,16 +1,16 @@
 //! TC strings (IAB Tech Lab, "Consent string and vendor list formats v2", TCF 2.2 and 2.3): what one
 //! string says of one vendor, and the permit that follows.
 //!
-//! A string is read where it lies, without an allocation, and asked about one vendor only. That is why
+//! A string is read in place, without an allocation, and asked about one vendor only. That is why
 //! there is a decoder here: the crate `iab_gpp` 0.1.2 never panicked, but it expands every range of
 //! vendors into a set, so a hostile string of 1,148 bytes (200 ranges of 1 to 65,535) took it 0.37 s and
 //! one of 7,748 bytes, which fits a parameter, 3.5 s. Here that takes microseconds.
 //!
-//! # What is no consent
-//! Anything that is not as the format says: another version than 2, a character that is not
-//! base64url's, a segment that ends early, has another bit than zero behind its end, is of an unknown
-//! type or there twice, a range that runs backwards or beyond its greatest ID, a restriction of an
-//! unknown type or purpose. Nor is
+//! # What is not consent
+//! Anything that breaks the format: a version other than 2, a character outside base64url, a segment
+//! that ends early, has a bit other than zero after its end, is of an unknown type or occurs twice, a
+//! range that runs backwards or beyond its greatest ID, a restriction of an unknown type or purpose.
+//! Nor is
 //!
 //! | a string that | because |
 //! | --- | --- |
@@ -40,27 +40,27 @@ use crate::hit::{Kind, Permit};
 
 /// The lowest policy version that counts: TCF 2.2.
 const POLICY_MIN: u64 = 4;
-/// The policy version from which on the Disclosed Vendors segment has to be there: TCF 2.3.
+/// The policy version from which the Disclosed Vendors segment is required: TCF 2.3.
 const POLICY_DISCLOSED: u64 = 5;
-/// 2026-03-01T00:00:00Z in tenths of a second: strings from then on are to have that segment.
+/// 2026-03-01T00:00:00Z in tenths of a second: later strings must have that segment.
 const DISCLOSED_SINCE: u64 = 17_723_232_000;
-/// Purposes that a string has bits for.
+/// The number of purposes that a string has bits for.
 const PURPOSES: u64 = 24;
 
-/// What a valid TC string says of one vendor. Purposes are bits, the first one the highest of 24.
+/// What a valid TC string says of one vendor. Purposes are bits, the first the highest of 24.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Says {
+pub(super) struct VendorConsent {
     pub(super) consents: u32,
     pub(super) interests: u32,
     /// Bit 11 is Special Feature 1.
     pub(super) special_features: u16,
 }
 
-/// The permit of a hit of `kind`.
-pub(super) fn permit(says: Says, kind: Kind) -> Permit {
-    let consents = |purpose| has(says.consents, purpose);
+/// Returns the permit of a hit of `kind`.
+pub(super) fn permit(vendor: VendorConsent, kind: Kind) -> Permit {
+    let consents = |purpose| has(vendor.consents, purpose);
     let permits = |purpose| {
-        let interest = !(3..=6).contains(&purpose) && has(says.interests, purpose);
+        let interest = !(3..=6).contains(&purpose) && has(vendor.interests, purpose);
         consents(purpose) || interest
     };
     let serves = (2..=11).any(permits);
@@ -76,7 +76,7 @@ pub(super) fn permit(says: Says, kind: Kind) -> Permit {
         (Permit::PROFILE, consents(3) && consents(4)),
         (Permit::MATCH, consents(1) && serves),
         (Permit::LINK, consents(1) && serves),
-        (Permit::LOCATE, says.special_features >> 11 == 1 && serves),
+        (Permit::LOCATE, vendor.special_features >> 11 == 1 && serves),
     ] {
         if holds {
             permit = permit.with(flag);
@@ -89,8 +89,8 @@ fn has(purposes: u32, purpose: u32) -> bool {
     purposes >> (24 - purpose) & 1 == 1
 }
 
-/// Reads a TC string for one vendor; `None` where it is no consent, in whatever way.
-pub(super) fn read(text: &str, vendor: u16) -> Option<Says> {
+/// Reads a TC string for one vendor; `None` where it is not consent, for whatever reason.
+pub(super) fn read(text: &str, vendor: u16) -> Option<VendorConsent> {
     let mut segments = text.split('.');
     let core = core(Bits::new(segments.next()?)?, vendor)?;
     let mut seen = 0_u8;
@@ -112,11 +112,11 @@ pub(super) fn read(text: &str, vendor: u16) -> Option<Says> {
     }
     disclosed
         .unwrap_or(!core.needs_disclosed)
-        .then_some(core.says)
+        .then_some(core.vendor)
 }
 
 struct Core {
-    says: Says,
+    vendor: VendorConsent,
     needs_disclosed: bool,
 }
 
@@ -168,7 +168,7 @@ fn core(mut bits: Bits<'_>, vendor: u16) -> Option<Core> {
     }
     bits.ends()?;
     Some(Core {
-        says: Says {
+        vendor: VendorConsent {
             consents,
             interests,
             special_features,
@@ -181,7 +181,7 @@ fn purposes(bits: &mut Bits<'_>) -> Option<u32> {
     bits.number(24)?.try_into().ok()
 }
 
-/// A set of vendors, as a field of bits or as ranges: whether `vendor` is in it.
+/// Reads a set of vendors, a field of bits or ranges, and checks whether `vendor` is in it.
 fn vendors(bits: &mut Bits<'_>, vendor: u16) -> Option<bool> {
     let greatest = bits.short(16)?;
     if bits.flag()? {
@@ -211,7 +211,7 @@ fn ranges(bits: &mut Bits<'_>, vendor: u16, greatest: u16) -> Option<bool> {
     Some(named)
 }
 
-/// The publisher's own purposes, which are none of ours: read to know that they are whole.
+/// Reads the publisher's own purposes, which do not concern us, to check that they are complete.
 fn publisher(bits: &mut Bits<'_>) -> Option<()> {
     bits.skip(24 + 24)?;
     let custom = usize::from(bits.short(6)?);

@@ -5,8 +5,11 @@ mod vectors;
 
 use std::borrow::Cow;
 
+use super::rules::SALE;
 use super::*;
-use crate::hit::{Flags, VisitorId};
+use crate::clock::UnixMicros;
+use crate::hit::limits::URI_BYTES_MAX;
+use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit, VisitorId};
 
 /// A string by which vendor 2 may do everything, and vendor 1 nothing: of policy 4, with vendors as bits.
 fn full_string() -> String {
@@ -28,20 +31,20 @@ const OUTSIDE: Permit = Permit::ALL.without(Permit::LOCATE);
 const CHOICE: Permit = Permit::MEASURE.with(Permit::LINK);
 const CHOICE_TEXT: &str = "measure.link";
 
-const RULES: Rules = Rules {
+const RULES: PermitRules = PermitRules {
     gvl_id: Some(2),
     default_permit: DEFAULT,
     gdpr_0_permit: Permit::NONE,
 };
-const TRUSTING: Rules = Rules {
+const TRUSTING: PermitRules = PermitRules {
     gdpr_0_permit: OUTSIDE,
     ..RULES
 };
-const NO_VENDOR: Rules = Rules {
+const NO_VENDOR: PermitRules = PermitRules {
     gvl_id: None,
     ..RULES
 };
-const OTHER_VENDOR: Rules = Rules {
+const OTHER_VENDOR: PermitRules = PermitRules {
     gvl_id: Some(1),
     ..RULES
 };
@@ -50,7 +53,7 @@ const OTHER_VENDOR: Rules = Rules {
 struct Row<'t> {
     /// `gdpr`, `gdpr_consent`, `gpp`, `gpp_sid`.
     said: Vec<[Option<&'t str>; 4]>,
-    rules: &'t [Rules],
+    rules: &'t [PermitRules],
     /// Alone, with GPC, with a choice, with both.
     cells: [(Permit, ConsentSource); 4],
 }
@@ -238,7 +241,7 @@ fn row_5_where_nothing_is_said_the_default_holds_and_gdpr_0_changes_nothing() {
     });
 }
 
-fn check(said: [Option<&str>; 4], rules: &Rules, cells: [(Permit, ConsentSource); 4]) {
+fn check(said: [Option<&str>; 4], rules: &PermitRules, cells: [(Permit, ConsentSource); 4]) {
     let [gdpr, tcf, gpp, gpp_sid] = said.map(|value| value.map(Cow::Borrowed));
     let columns = [
         (false, None),

@@ -37,8 +37,8 @@ use crate::config::{self, Config};
 use crate::consent::Strings;
 use crate::enrich::Tables;
 use crate::inquiry::Inquirer;
+use crate::keys::{ClickKeyring, CookieKeyring};
 use crate::metrics::Metrics;
-use crate::visitor::Keyring;
 use spool::{Appender, Spool};
 
 /// What all edge threads share, by the configuration in force. A reload exchanges it whole, and a request
@@ -47,9 +47,9 @@ pub struct Edge {
     /// The configuration.
     pub config: Config,
     /// The keys of the visitor cookie.
-    pub keyring: Keyring,
+    pub keyring: CookieKeyring,
     /// The keys of click URLs.
-    pub click_keyring: crate::click::Keyring,
+    pub click_keyring: ClickKeyring,
     /// Whose geodata are shown, for the privacy page to say.
     pub(crate) tables: Arc<ArcSwap<Tables>>,
     /// Every metric.
@@ -78,7 +78,7 @@ impl Edge {
     #[must_use]
     pub fn new(
         config: Config,
-        (keyring, click_keyring): (Keyring, crate::click::Keyring),
+        (keyring, click_keyring): (CookieKeyring, ClickKeyring),
         tables: Arc<ArcSwap<Tables>>,
         metrics: Arc<Metrics>,
         demo_psql: Option<Arc<OnceLock<String>>>,
@@ -109,7 +109,7 @@ impl Edge {
     pub fn with(
         &self,
         config: Config,
-        (keyring, click_keyring): (Keyring, crate::click::Keyring),
+        (keyring, click_keyring): (CookieKeyring, ClickKeyring),
     ) -> Edge {
         let is_same_limit = self.config.limit == config.limit;
         Edge {

@@ -1,29 +1,27 @@
-//! Whose data it is: an ID that somebody may ask about, and what they are told.
+//! A subject: an ID that somebody may ask about, and what their own page tells them.
 //!
-//! Pure: Postgres is asked by [`crate::postgres::subject`], and the visitor's own page shows the
-//! answer without knowing of Postgres.
+//! It is pure: `postgres::subject` asks Postgres, and the page shows the answer without knowing of
+//! Postgres.
 //!
 //! An ID that was withdrawn or erased is remembered by its [`key`](Subject::key) alone: the first 128
-//! bits of a SHA-256. A random ID cannot be had back from it; a partner's ID that is short or counted
-//! up can be guessed, as with any hash that everybody can compute.
+//! bits of a SHA-256. A random ID cannot be recovered from it; a partner's ID that is short or counted
+//! up can be guessed, as from any hash that everybody can compute.
 
-use std::fmt;
-
-use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use super::visitor_id::VisitorId;
 use crate::clock::UnixMicros;
-use crate::hit::VisitorId;
 
-/// Changed if what is hashed ever changes. Short: with a visitor's ID it is one block of SHA-256.
+/// What every key's hash begins with; it changes if what is hashed ever changes. It is short so that
+/// it fits into one block of SHA-256 with a visitor's ID.
 const CONTEXT: &[u8] = b"avtryck subject 1";
 
-/// An ID that data are held under.
+/// An ID under which data are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Subject<'a> {
     /// The ID in the visitor cookie.
     Visitor(VisitorId),
-    /// A mobile advertising ID. Upper and lower case are one: systems differ in how they write it.
+    /// A mobile advertising ID, regardless of case: systems differ in how they write it.
     Maid(&'a str),
     /// A partner's ID for the visitor.
     PartnerUid {
@@ -35,7 +33,7 @@ pub enum Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// The kind of ID, in SQL and on the command line.
+    /// Returns the kind of ID, in SQL and on the command line.
     #[must_use]
     pub fn id_kind(&self) -> &'static str {
         match self {
@@ -45,7 +43,7 @@ impl Subject<'_> {
         }
     }
 
-    /// The ID as it is compared: a visitor's as a UUID, a MAID in lower case.
+    /// Returns the ID as it is compared: a visitor's as a UUID, a MAID in lower case.
     #[must_use]
     pub fn id(&self) -> String {
         match self {
@@ -55,7 +53,7 @@ impl Subject<'_> {
         }
     }
 
-    /// The partner, empty where there is none.
+    /// Returns the partner, empty where there is none.
     #[must_use]
     pub fn partner(&self) -> &str {
         match self {
@@ -64,7 +62,7 @@ impl Subject<'_> {
         }
     }
 
-    /// Whether two name the same.
+    /// Checks whether two name the same.
     #[must_use]
     pub fn is(&self, other: &Subject<'_>) -> bool {
         match (self, other) {
@@ -73,10 +71,10 @@ impl Subject<'_> {
         }
     }
 
-    /// What is remembered of an ID that was withdrawn or erased: the first 128 bits of the SHA-256 of a
-    /// context, the kind of ID with a zero byte, the length of the partner's key (u64, little-endian)
-    /// with the key where it is a partner's ID, and the ID: a visitor's as 16 bytes, a MAID in lower
-    /// case.
+    /// Returns what is remembered of an ID that was withdrawn or erased: the first 128 bits of the
+    /// SHA-256 of a context, the kind of ID with a zero byte, the length of the partner's key (u64,
+    /// little-endian) with the key where it is a partner's ID, and the ID: a visitor's as 16 bytes, a
+    /// MAID in lower case.
     #[must_use]
     pub fn key(&self) -> [u8; 16] {
         let mut hash = Sha256::new_with_prefix(CONTEXT);
@@ -97,66 +95,22 @@ impl Subject<'_> {
     }
 }
 
-impl fmt::Display for VisitorId {
-    /// As a UUID: the way in which SQL shows it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, byte) in self.0.iter().enumerate() {
-            let dash = if matches!(at, 4 | 6 | 8 | 10) {
-                "-"
-            } else {
-                ""
-            };
-            write!(f, "{dash}{byte:02x}")?;
-        }
-        Ok(())
-    }
-}
+/// The most hits and the most ads that a visitor's page shows; the file has all of them.
+pub const HELD_SHOWN_MAX: usize = 20;
 
-impl VisitorId {
-    /// Reads a UUID: 32 hex digits, with or without its dashes.
-    #[must_use]
-    pub fn from_uuid(text: &str) -> Option<VisitorId> {
-        let hex: Vec<u8> = match text.len() {
-            32 => text.bytes().collect(),
-            36 => {
-                let dashes = text.bytes().enumerate().filter(|(_, byte)| *byte == b'-');
-                if !dashes.map(|(at, _)| at).eq([8, 13, 18, 23]) {
-                    return None;
-                }
-                text.bytes().filter(|byte| *byte != b'-').collect()
-            }
-            _ => return None,
-        };
-        let mut id = [0; 16];
-        for (byte, digits) in id.iter_mut().zip(hex.chunks(2)) {
-            let digits = str::from_utf8(digits).ok()?;
-            // A sign would be read as a number's.
-            let all = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-            *byte = u8::from_str_radix(digits, 16).ok().filter(|_| all)?;
-        }
-        Some(VisitorId(id))
-    }
-}
-
-/// What is held about a visitor, in short: for their own page.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// What is held about a visitor, in short: what their own page shows of it, and no more.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Held {
-    /// Rows in all.
+    /// How many rows there are in all.
     pub hits: u64,
-    /// When the oldest of them was received.
-    pub first_at: Option<UnixMicros>,
-    /// Ads that were shown.
-    pub ads_seen: u64,
-    /// Ads that were clicked.
-    pub ads_clicked: u64,
-    /// The last hits, the newest first; as many as were asked for.
+    /// The last hits, the newest first; at most as many as were asked for.
     pub last: Vec<HeldHit>,
-    /// The ads that were shown or clicked last, the newest first; as many as were asked for.
+    /// The ads that were shown or clicked last, the newest first; at most as many as were asked for.
     pub ads: Vec<HeldAd>,
 }
 
-/// An ad as its visitor is shown it; empty texts mean that its hits named none.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// An ad as its visitor's page shows it; empty texts mean that its hits named none.
+#[derive(Clone, Debug, Default, PartialEq)]
 #[expect(missing_docs, reason = "the first three are columns of `hit_detail`")]
 pub struct HeldAd {
     pub partner: String,
@@ -166,65 +120,63 @@ pub struct HeldAd {
     pub seen: u64,
     /// How often it was clicked.
     pub clicked: u64,
-    /// When either happened last.
+    /// When it was last shown or clicked.
     pub last_at: UnixMicros,
 }
 
-/// A hit as its visitor is shown it; empty texts mean that nothing is held. The names are those of
-/// `hit_detail`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the fields are columns of `hit_detail`")]
-pub struct HeldHit {
-    pub received_at: UnixMicros,
-    pub kind: String,
-    pub site: String,
-    pub page_url: String,
-    pub referrer: String,
-    pub event_name: String,
-    pub country: String,
-    pub region: String,
-    pub city: String,
-    pub network: String,
-    pub device_class: String,
-    pub device_brand: String,
-    pub device_model: String,
-    pub os: String,
-    pub browser: String,
-    pub client_ip: String,
-    pub partner: String,
-    pub partner_uid: String,
-    pub maid: String,
-    pub campaign: String,
-    pub creative: String,
-    pub placement: String,
-    pub publisher: String,
+/// Makes [`HeldHit`] from the names of its columns.
+macro_rules! held_hit {
+    ($($column:ident),* $(,)?) => {
+        /// A hit as its visitor's page shows it; empty texts mean that nothing is held.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        #[expect(missing_docs, reason = "the fields are columns of `hit_detail`")]
+        pub struct HeldHit {
+            pub received_at: UnixMicros,
+            $( pub $column: String, )*
+        }
+
+        impl HeldHit {
+            /// The columns of `hit_detail` that it has beside `received_at`.
+            pub const COLUMNS: &[&str] = &[$( stringify!($column) ),*];
+
+            /// Reads each of the columns with `text`.
+            ///
+            /// # Errors
+            /// The first of `text`.
+            pub fn read<E>(
+                received_at: UnixMicros,
+                mut text: impl FnMut(&'static str) -> Result<String, E>,
+            ) -> Result<HeldHit, E> {
+                Ok(HeldHit {
+                    received_at,
+                    $( $column: text(stringify!($column))?, )*
+                })
+            }
+        }
+    };
+}
+
+held_hit! {
+    kind,
+    page_url,
+    event_name,
+    country,
+    region,
+    city,
+    network,
+    device_class,
+    device_brand,
+    device_model,
+    os,
+    browser,
+    client_ip,
+    campaign,
+    creative,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_visitor_id_is_read_as_it_is_shown() {
-        let visitor = VisitorId(*b"\x00\x01\x7f\x80\xfeabcdefghijk");
-        let shown = visitor.to_string();
-        assert_eq!(shown, "00017f80-fe61-6263-6465-666768696a6b");
-        assert_eq!(VisitorId::from_uuid(&shown), Some(visitor));
-        assert_eq!(
-            VisitorId::from_uuid(&shown.replace('-', "").to_uppercase()),
-            Some(visitor)
-        );
-        for bad in [
-            "",
-            "00017f80-fe61-6263-6465-666768696a6",
-            "00017f80-fe61-6263-6465-666768696a6g",
-            "+0017f80-fe61-6263-6465-666768696a6b",
-            "00017f8-0fe61-6263-6465-666768696a6b",
-            "å0017f80-fe61-6263-6465-666768696a6",
-        ] {
-            assert_eq!(VisitorId::from_uuid(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn each_id_has_a_key_of_its_own() {
@@ -243,10 +195,19 @@ mod tests {
         assert_eq!(keys.len(), subjects.len());
         assert_eq!(Subject::Maid("AbC").key(), Subject::Maid("aBc").key());
         assert_ne!(uid("a", "B").key(), uid("a", "b").key());
-        // The same for ever: keys of the past stand in Postgres.
-        assert_eq!(
-            VisitorId(Subject::Visitor(visitor).key()).to_string(),
-            "48b9e561-c453-b4e5-e564-cf083f99e43e"
-        );
+        // It must never change: Postgres holds keys of the past.
+        for (subject, key) in [
+            (
+                Subject::Visitor(visitor),
+                "48b9e561-c453-b4e5-e564-cf083f99e43e",
+            ),
+            (Subject::Maid(id), "8c7fb659-3f5d-31ba-a10a-ba9d9d5160cf"),
+            (
+                uid("adform", "4711"),
+                "8b42323c-f95e-82ed-27a3-6d924e2180bb",
+            ),
+        ] {
+            assert_eq!(VisitorId(subject.key()).to_string(), key, "{subject:?}");
+        }
     }
 }

@@ -1,11 +1,15 @@
-//! The encoding against an independent one: prost's, from the same schema.
+//! The encoding against an independent one, prost's of the same schema; and the table of fields
+//! against `proto/hit.proto` and the export.
 
-use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use prost::Message;
+use serde_json::json;
 
+use super::wire::take_varint;
 use super::*;
+use crate::clock::UnixMicros;
 
 #[derive(Clone, PartialEq, Message)]
 struct Schema {
@@ -86,20 +90,111 @@ proptest! {
     }
 
     #[test]
-    fn every_text_survives_and_no_bytes_make_it_panic(
-        texts in proptest::collection::vec(".{0,12}", 22),
+    fn every_field_survives_and_no_bytes_make_it_panic(
+        texts in proptest::collection::vec(".{0,12}", Field::ALL.len()),
         noise in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
-        let mut hit = Hit::new(UnixMicros(-1), Kind::Click, "");
-        let fields: Vec<u32> = hit.texts().iter().map(|(field, _)| *field).collect();
-        for (field, text) in fields.iter().zip(&texts) {
-            *hit.text_mut(*field).expect("each listed field has a place") = Cow::Borrowed(text);
-        }
+        let mut texts = texts.into_iter();
+        let hit = Hit::sample(|_| texts.next().expect("a text for each field"));
         let mut bytes = Vec::new();
         hit.encode(&mut bytes);
         prop_assert_eq!(Hit::decode(&bytes).expect("our own encoding"), hit);
         drop(Hit::decode(&noise));
     }
+}
+
+/// A hit with a value in every field; each text is the name of its field.
+fn full_hit() -> Hit<'static> {
+    Hit::sample(str::to_owned)
+}
+
+#[test]
+fn fields_are_encoded_in_the_order_in_which_they_always_were() {
+    let mut bytes = Vec::new();
+    full_hit().encode(&mut bytes);
+    let mut rest = bytes.as_slice();
+    let mut fields = Vec::new();
+    while !rest.is_empty() {
+        let key = take_varint(&mut rest).unwrap();
+        let length = take_varint(&mut rest).unwrap();
+        if key & 7 == 2 {
+            rest = &rest[usize::try_from(length).unwrap()..];
+        }
+        fields.push(key >> 3);
+    }
+    let expected = [1, 2, 4, 5, 6, 7, 8, 32, 3].into_iter().chain(16..=31);
+    let expected: Vec<u64> = expected.chain(33..=37).collect();
+    assert_eq!(fields, expected);
+}
+
+#[test]
+fn the_schema_for_other_languages_has_the_fields_of_the_table() {
+    let schema = include_str!("../../proto/hit.proto");
+    let described: BTreeMap<&str, u32> = schema
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(';')?.split_once(" = "))
+        .filter_map(|(field, number)| Some((field.split_once(' ')?.1, number.parse().ok()?)))
+        .collect();
+    let table: BTreeMap<&str, u32> = Field::ALL
+        .iter()
+        .map(|field| (field.name, field.number))
+        .collect();
+    assert_eq!(described, table);
+    let numbers: BTreeSet<u32> = table.values().copied().collect();
+    assert_eq!(numbers.len(), Field::ALL.len());
+    assert_eq!(table.len(), Field::ALL.len());
+}
+
+#[test]
+fn every_field_of_a_full_hit_is_exported() {
+    let (full, empty) = (
+        full_hit().export(),
+        Hit::new(UnixMicros(0), Kind::Event, "").export(),
+    );
+    assert_eq!(full.len(), Field::ALL.len());
+    for field in Field::ALL {
+        let value = full.get(field.word).unwrap();
+        assert_ne!(Some(value), empty.get(field.word), "{}", field.word);
+        if value.is_string() && !["kind", "consent_source"].contains(&field.name) {
+            let said = value.as_str().unwrap();
+            let is_special = ["visitor", "client_ip"].contains(&field.name);
+            assert!(is_special || said == field.name, "{}: {said}", field.name);
+        }
+    }
+    for (word, value) in [
+        ("received_at_unix_micros", json!(1_795_523_696_123_456_i64)),
+        ("kind", json!("callback")),
+        ("consent_source", json!("gpp")),
+        ("visitor_id", json!("30313233-3435-3637-3839-616263646566")),
+        ("client_ip", json!("192.0.2.77")),
+        ("hint_mobile", json!(true)),
+        ("site_category", json!("category")),
+    ] {
+        assert_eq!(full.get(word), Some(&value), "{word}");
+    }
+    let names = |word: &str| full.get(word).unwrap().as_array().unwrap().len();
+    assert_eq!(names("permit"), Permit::NAMED.len());
+    assert_eq!(names("flags"), Flags::ALL.len());
+}
+
+#[test]
+fn every_id_goes_and_everything_else_stays() {
+    let mut hit = full_hit();
+    hit.clear_ids();
+    let (before, after) = (full_hit().export(), hit.export());
+    for field in Field::ALL {
+        let is_kept = before.get(field.word) == after.get(field.word);
+        assert_eq!(is_kept, !field.is_id, "{}", field.name);
+    }
+    let ids: Vec<&str> = Field::ALL
+        .iter()
+        .filter(|field| field.is_id)
+        .map(|field| field.name)
+        .collect();
+    assert_eq!(
+        ids,
+        ["visitor", "partner_uid", "maid", "device_id", "click_id"]
+    );
 }
 
 #[test]
@@ -116,6 +211,25 @@ fn wrong_records_are_named_errors() {
         Hit::decode(&[0x10, 1, 0x42, 1, 1]),
         Err(DecodeError::Field(8))
     );
+    for field in Field::ALL {
+        let wrong_type = match field.number {
+            1 | 2 | 4 | 5 | 6 | 32 => 2,
+            _ => 0,
+        };
+        let key = field.number << 3 | wrong_type;
+        let mut bytes = vec![0x10, 1];
+        bytes.extend(if key < 0x80 {
+            vec![u8::try_from(key).unwrap()]
+        } else {
+            vec![
+                u8::try_from(key & 0x7f).unwrap() | 0x80,
+                u8::try_from(key >> 7).unwrap(),
+            ]
+        });
+        bytes.push(0);
+        let refused = Err(DecodeError::Field(field.number));
+        assert_eq!(Hit::decode(&bytes), refused, "{}", field.name);
+    }
 }
 
 #[test]
@@ -131,15 +245,4 @@ fn the_address_is_left_out_even_of_a_record_that_is_no_hit() {
     bytes.extend_from_slice(&[0x1a, 99, 192, 0, 2, 1]);
     assert_eq!(without_client_ip(&bytes), without);
     assert!(end > without.len());
-}
-
-#[test]
-fn a_permit_names_its_flags() {
-    assert_eq!(Permit::NONE.to_string(), "none");
-    assert_eq!(
-        Permit::STORE.with(Permit::LOCATE).to_string(),
-        "store.locate"
-    );
-    assert_eq!(Permit::named("match"), Some(Permit::MATCH));
-    assert_eq!(Permit::named("all"), None);
 }

@@ -8,9 +8,8 @@ use anyhow::Context as _;
 use tokio_postgres::Client;
 
 use crate::clock::UnixMicros;
+use crate::visitor::COOKIE_DAYS_MAX;
 
-/// The age of the oldest cookie that any configuration lets live.
-const COOKIE_DAYS_MAX: i32 = 396;
 /// How long its last hit may wait in a spool.
 const SLACK_DAYS: i32 = 30;
 
@@ -36,7 +35,7 @@ pub(super) async fn run(client: &mut Client, now: UnixMicros) -> anyhow::Result<
              where id_kind = 'visitor' \
                and since < (date '1970-01-01' + $1::int)::timestamp at time zone 'UTC' \
              limit $2))",
-        super::day(now) - COOKIE_DAYS_MAX - SLACK_DAYS,
+        super::day(now) - i32::from(COOKIE_DAYS_MAX) - SLACK_DAYS,
     )
     .await
     .context("deleting old entries of the list of suppression")?;

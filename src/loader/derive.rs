@@ -23,7 +23,7 @@ use super::keys::{KNOWN_KEYS_MAX, Keys, Known};
 use crate::clock::{self, UnixMicros};
 use crate::config::ClientIp;
 use crate::enrich::Tables;
-use crate::hit::{self, Flags, Hit, Kind, Permit};
+use crate::hit::{self, Flags, Hit, Kind, Outcome};
 use crate::metrics::Metrics;
 use crate::postgres::batch::exposure::Seen;
 use crate::postgres::batch::partner_id::Link;
@@ -164,12 +164,8 @@ impl Preparer {
         tables: &Tables,
         known: &mut Known,
     ) -> Result<(), &'static str> {
-        // No hit: nothing to count and nothing to store.
-        if hit.kind.is_instruction() {
-            return Ok(());
-        }
-        // Neither a row nor to be counted.
-        if !hit.permit.allows(Permit::MEASURE) && hit.flags.has_any(Flags::UNCOUNTED) {
+        let outcome = hit.outcome();
+        if outcome == Outcome::Nothing {
             return Ok(());
         }
         let mut keys = Keys {
@@ -179,7 +175,7 @@ impl Preparer {
         };
         let site_key = keys.site(&hit);
         let ad_key = keys.ad(&hit);
-        if !hit.permit.allows(Permit::MEASURE) {
+        if outcome == Outcome::Count {
             load.counts.add(Count {
                 minute: hit.received_at.seconds().div_euclid(60),
                 site_key,

@@ -1,6 +1,6 @@
 //! The words that labels may have.
 
-use crate::hit::Permit;
+use crate::hit::{Hit, Outcome, Permit};
 
 /// Statuses that replies have; another one counts under 0.
 pub(crate) const STATUSES: [&str; 18] = [
@@ -8,35 +8,17 @@ pub(crate) const STATUSES: [&str; 18] = [
     "414", "415", "429", "503", "0",
 ];
 
-/// What a recorded hit comes to under its permit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Added to a count, and gone.
-    Count,
-    /// A row without the visitor's IDs.
-    Row,
-    /// A row that may have the visitor's IDs.
-    Visitor,
-}
+/// The words for what becomes of a hit: its outcome, and `visitor` for a row that may have the
+/// visitor's IDs.
+pub(crate) const OUTCOMES: [&str; 4] = ["count", "nothing", "row", "visitor"];
 
-impl Outcome {
-    /// Every outcome with its word in the label, in the order of the enum.
-    pub(crate) const ALL: [(Outcome, &'static str); 3] = [
-        (Outcome::Count, "count"),
-        (Outcome::Row, "row"),
-        (Outcome::Visitor, "visitor"),
-    ];
-}
-
-impl From<Permit> for Outcome {
-    fn from(permit: Permit) -> Outcome {
-        if !permit.allows(Permit::MEASURE) {
-            Outcome::Count
-        } else if permit.allows(Permit::STORE) {
-            Outcome::Visitor
-        } else {
-            Outcome::Row
-        }
+/// Returns where in [`OUTCOMES`] the word for a hit is.
+pub(crate) fn outcome_at(hit: &Hit<'_>) -> usize {
+    match hit.outcome() {
+        Outcome::Count => 0,
+        Outcome::Nothing => 1,
+        Outcome::Row if hit.permit.allows(Permit::STORE) => 3,
+        Outcome::Row => 2,
     }
 }
 

@@ -26,7 +26,7 @@ use crate::clock::UnixMicros;
 use crate::endpoint::Endpoint;
 use crate::hit::{Flags, Hit};
 use crate::refusal::Reason;
-pub use label::{HandshakeFailure, Outcome};
+pub use label::HandshakeFailure;
 use process::Process;
 use register::Register;
 use request::RequestMetrics;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Histogram};
 
-use super::label::{Outcome, STATUSES};
+use super::label::{self, OUTCOMES, STATUSES};
 use super::register::Register;
 use super::{SECONDS, gauge_value};
 use crate::endpoint::Endpoint;
@@ -22,7 +22,6 @@ use crate::hit::{ConsentSource, Hit};
 const SHARDS: usize = 16;
 const ENDPOINTS: usize = Endpoint::ALL.len();
 const SOURCES: usize = ConsentSource::ALL.len();
-const OUTCOMES: usize = Outcome::ALL.len();
 /// One more for what is above the last bound.
 const BUCKETS: usize = SECONDS.len() + 1;
 
@@ -37,7 +36,7 @@ pub(super) struct RequestMetrics {
 struct Shard {
     replies: [[AtomicU64; STATUSES.len()]; ENDPOINTS],
     times: [[Bucket; BUCKETS]; ENDPOINTS],
-    hits: [[AtomicU64; OUTCOMES]; SOURCES],
+    hits: [[AtomicU64; OUTCOMES.len()]; SOURCES],
 }
 
 /// A bucket of a histogram of times.
@@ -50,7 +49,7 @@ struct Bucket {
 struct Handles {
     replies: [[Counter; STATUSES.len()]; ENDPOINTS],
     seconds: [Histogram; ENDPOINTS],
-    hits: [[Counter; OUTCOMES]; SOURCES],
+    hits: [[Counter; OUTCOMES.len()]; SOURCES],
 }
 
 impl Default for Shard {
@@ -90,9 +89,9 @@ impl RequestMetrics {
                 ),
                 hits: r.grid(
                     "avtryck_hits_total",
-                    "Hits recorded, by the signal that decided and by what its permit makes of them: a count, a row, or a row with the visitor's IDs.",
+                    "Hits recorded, by the signal that decided and by what becomes of them: a count, nothing, a row, or a row with the visitor's IDs.",
                     ("consent_source", ConsentSource::ALL.map(ConsentSource::name)),
-                    ("outcome", Outcome::ALL.map(|(_, name)| name)),
+                    ("outcome", OUTCOMES),
                 ),
             }),
         }
@@ -128,8 +127,8 @@ impl RequestMetrics {
             .iter()
             .position(|known| *known == hit.consent_source);
         let by_outcome = source.and_then(|at| shard.hits.get(at));
-        let outcome = Outcome::from(hit.permit) as usize;
-        add(by_outcome.and_then(|counts| counts.get(outcome)), 1);
+        let at = label::outcome_at(hit);
+        add(by_outcome.and_then(|counts| counts.get(at)), 1);
     }
 
     /// Moves what was counted into the handles.

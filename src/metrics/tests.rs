@@ -95,13 +95,15 @@ fn a_label_stands_for_the_value_that_was_counted() {
     }
     let mut hit = Hit::new(crate::clock::UnixMicros(0), crate::hit::Kind::Event, "shop");
     hit.consent_source = ConsentSource::Gpp;
-    for (permit, outcome) in [
-        (Permit::NONE, "count"),
-        (Permit::STORE, "count"),
-        (Permit::MEASURE, "row"),
-        (Permit::ALL, "visitor"),
+    for (permit, flags, outcome) in [
+        (Permit::NONE, Flags::BOT, "count"),
+        (Permit::STORE, Flags::default(), "count"),
+        (Permit::NONE, Flags::PREFETCH, "nothing"),
+        (Permit::MEASURE, Flags::PREFETCH, "row"),
+        (Permit::ALL, Flags::default(), "visitor"),
     ] {
         hit.permit = permit;
+        hit.flags = flags;
         metrics.hit(&hit);
         let line = format!("consent_source=\"gpp\",outcome=\"{outcome}\"}} ");
         assert!(metrics.render().contains(&line), "{line}");
@@ -110,7 +112,7 @@ fn a_label_stands_for_the_value_that_was_counted() {
         [
             Flags::BOT.with(Flags::CLEANED),
             Flags::default(),
-            Flags::BOT,
+            Flags::BOT.with(Flags::OVER_LIMIT),
         ]
         .into_iter(),
     );
@@ -119,6 +121,7 @@ fn a_label_stands_for_the_value_that_was_counted() {
         "outcome=\"count\"} 2\n",
         "avtryck_loader_flagged_total{flag=\"bot\"} 2\n",
         "avtryck_loader_flagged_total{flag=\"cleaned\"} 1\n",
+        "avtryck_loader_flagged_total{flag=\"over_limit\"} 1\n",
         "avtryck_loader_flagged_total{flag=\"replayed\"} 0\n",
     ] {
         assert!(text.contains(line), "{line}");

@@ -4,6 +4,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod agreement;
 mod report;
 
 use std::borrow::Cow;

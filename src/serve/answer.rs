@@ -10,12 +10,10 @@ use tokio::sync::mpsc;
 use tokio_postgres::Client;
 
 use crate::hit::VisitorId;
-use crate::hit::subject::{Held, Subject};
+use crate::hit::subject::{HELD_SHOWN_MAX, Held, Subject};
 use crate::inquiry::{ANSWER_TIME_MAX, FILE_TIME_MAX, Inquiry, Piece, Wanted};
 use crate::postgres::{Database, subject};
 
-/// Hits that a summary names.
-const LAST_MAX: usize = 20;
 /// About how many bytes of a file go at a time.
 const PIECE_BYTES: usize = 32 * 1024;
 
@@ -73,7 +71,7 @@ async fn summary(
     };
     let mut all = Vec::with_capacity(visitors.len());
     for visitor in visitors {
-        all.push(subject::held(client, *visitor, LAST_MAX).await?);
+        all.push(subject::held(client, *visitor, HELD_SHOWN_MAX).await?);
     }
     Ok(all)
 }

@@ -31,7 +31,6 @@ use crate::admin::Status;
 use crate::admin::board;
 use crate::admin::board::Board;
 use crate::admin::live::Live;
-use crate::click;
 use crate::clock;
 use crate::config::Config;
 use crate::edge;
@@ -39,10 +38,10 @@ use crate::edge::{Course, Edge, Spools};
 use crate::enrich::{Sources, Tables};
 use crate::inquiry;
 use crate::jobs;
+use crate::keys::{ClickKeyring, CookieKeyring};
 use crate::loader::{Instructions, Loader, Progress};
 use crate::metrics::{Metrics, gauge_value};
 use crate::postgres::Database;
-use crate::visitor::Keyring;
 use handover::{Door, Role, Sockets, Successor};
 use public::Public;
 use reload::Reload;
@@ -109,7 +108,7 @@ async fn run(
     (config, file): (Config, Option<PathBuf>),
     metrics: Arc<Metrics>,
     spools: Spools,
-    keyrings: (Keyring, click::Keyring),
+    keyrings: (CookieKeyring, ClickKeyring),
     database: Arc<Database>,
     mut sockets: Sockets,
 ) -> anyhow::Result<()> {
@@ -275,23 +274,23 @@ fn bind_admin(config: &Config, sockets: &mut Sockets) -> anyhow::Result<std::net
         .with_context(|| format!("admin.listen: cannot listen on {address}"))
 }
 
-fn keyrings(config: &Config) -> anyhow::Result<(Keyring, click::Keyring)> {
+fn keyrings(config: &Config) -> anyhow::Result<(CookieKeyring, ClickKeyring)> {
     Ok((keyring(config)?, click_keyring(config)?))
 }
 
 /// The keys of the visitor cookie: the configured ones, else one of our own beside the spool.
-fn keyring(config: &Config) -> anyhow::Result<Keyring> {
+fn keyring(config: &Config) -> anyhow::Result<CookieKeyring> {
     let age_seconds_max = i64::try_from(config.cookie.max_age.as_secs()).unwrap_or(i64::MAX);
     let own = own_keys(&config.cookie.keys, config, "cookie.key")?;
     let keys = config.cookie.keys.iter().chain(&own);
-    Ok(Keyring::new(
+    Ok(CookieKeyring::new(
         keys.map(|(id, secret)| (*id, secret.as_slice())),
         age_seconds_max,
     ))
 }
 
 /// The same for a command that makes no key: `None` where there is none or it is damaged.
-pub(crate) fn existing_keyring(config: &Config) -> Option<Keyring> {
+pub(crate) fn existing_keyring(config: &Config) -> Option<CookieKeyring> {
     let is_there = !config.cookie.keys.is_empty() || config.spool.dir.join("cookie.key").exists();
     is_there.then(|| keyring(config).ok()).flatten()
 }
@@ -300,10 +299,10 @@ pub(crate) fn existing_keyring(config: &Config) -> Option<Keyring> {
 ///
 /// # Errors
 /// Where a key of our own cannot be read or made.
-pub fn click_keyring(config: &Config) -> anyhow::Result<click::Keyring> {
+pub fn click_keyring(config: &Config) -> anyhow::Result<ClickKeyring> {
     let own = own_keys(&config.click.keys, config, "click.key")?;
     let keys = config.click.keys.iter().chain(&own);
-    Ok(click::Keyring::new(
+    Ok(ClickKeyring::new(
         keys.map(|(id, secret)| (*id, secret.as_slice())),
     ))
 }

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use avtryck::clock::UnixMicros;
 use avtryck::consent::Signals;
-use avtryck::consent::{self, Rules, Strings};
+use avtryck::consent::{self, PermitRules, Strings};
 use avtryck::enrich::{self, Sources, Tables};
 use avtryck::hit::{Hit, Kind, Permit, VisitorId};
+use avtryck::keys::CookieKeyring;
 use avtryck::postgres::batch::copy;
 use avtryck::protocol::native;
 use avtryck::request::Headers;
 use avtryck::row::Row;
-use avtryck::visitor::{Keyring, Placement, set_cookie};
+use avtryck::visitor::{COOKIE_AGE_SECONDS, Party, set_cookie};
 use bytes::BytesMut;
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
@@ -22,7 +23,6 @@ use loadtest::corpus::{Corpus, Request, Source};
 /// Hits of one run of a part.
 pub(crate) const HITS: usize = 2_000;
 const NOW: UnixMicros = UnixMicros(1_800_000_000_000_000);
-const AGE_SECONDS: i64 = 390 * 86_400;
 const COOKIE: &str = "avid";
 const CHOICE: &str = "avchoice";
 
@@ -88,7 +88,7 @@ fn permit_work() -> Work {
         .iter()
         .map(|received| (request(received).1, received.kind))
         .collect();
-    let rules = Rules {
+    let rules = PermitRules {
         gvl_id: Some(2),
         default_permit: Permit::ALL,
         gdpr_0_permit: Permit::NONE,
@@ -105,17 +105,17 @@ fn cookie_work() -> Work {
 }
 
 /// Verifies the cookie or, where there is none to be believed, makes one.
-fn cookie(keyring: &Keyring, received: &Received) {
+fn cookie(keyring: &CookieKeyring, received: &Received) {
     let headers = Headers::read(&received.headers);
     let known = headers
         .cookies(COOKIE)
         .find_map(|value| keyring.verify(value, NOW));
     if black_box(known).is_none() {
         let value = keyring.sign(VisitorId([9; 16]), NOW).unwrap();
-        let placement = Placement::FirstParty {
+        let party = Party::First {
             domain: Some("shop.example"),
         };
-        black_box(set_cookie(COOKIE, &value, placement, true, AGE_SECONDS));
+        black_box(set_cookie(COOKIE, &value, party, true, COOKIE_AGE_SECONDS));
     }
 }
 
@@ -207,8 +207,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn keyring() -> Keyring {
-    Keyring::new([(1, [7; 32].as_slice())], AGE_SECONDS)
+fn keyring() -> CookieKeyring {
+    CookieKeyring::new([(1, [7; 32].as_slice())], COOKIE_AGE_SECONDS)
 }
 
 fn hits() -> &'static [Hit<'static>] {

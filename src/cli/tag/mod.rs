@@ -7,9 +7,10 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::callback::names::Mapping;
-use crate::click::{self, Keyring};
+use crate::click;
 use crate::clock::UnixMicros;
 use crate::config::{Config, Partner};
+use crate::keys::ClickKeyring;
 use networks::Network;
 
 /// What stays as it is in a value: RFC 3986's unreserved characters.
@@ -87,7 +88,12 @@ impl ClickUrl {
     ///
     /// # Errors
     /// What is wrong with an argument.
-    pub fn text(&self, path: &str, keyring: &Keyring, now: UnixMicros) -> Result<String, String> {
+    pub fn text(
+        &self,
+        path: &str,
+        keyring: &ClickKeyring,
+        now: UnixMicros,
+    ) -> Result<String, String> {
         let mut rest = Query::default();
         if let Some(text) = &self.expires {
             let time = crate::config::duration(text)
@@ -164,7 +170,7 @@ impl Tag {
     ///
     /// # Errors
     /// What is wrong with an argument, or an unknown partner.
-    pub fn text(&self, config: &Config, keyring: &Keyring) -> Result<String, String> {
+    pub fn text(&self, config: &Config, keyring: &ClickKeyring) -> Result<String, String> {
         let partner = self.partner(config)?;
         let mapping = partner.fields.mapping.ok_or_else(|| {
             let names = Mapping::ALL.map(Mapping::name).join(", ");
@@ -205,7 +211,7 @@ impl Tag {
         network: &Network,
         partner: &Partner,
         config: &Config,
-        keyring: &Keyring,
+        keyring: &ClickKeyring,
     ) -> Result<(), String> {
         let at = origin(&self.at)?;
         let fixed = self.fixed(partner)?;
@@ -321,7 +327,7 @@ impl Tag {
         network: &Network,
         consent: &str,
         config: &Config,
-        keyring: &Keyring,
+        keyring: &ClickKeyring,
     ) -> Result<Option<String>, String> {
         let Some(to) = &self.click else {
             return Ok(None);
@@ -352,7 +358,7 @@ fn end(now: UnixMicros, time: Duration) -> i64 {
 }
 
 /// The query string of a click, signed. What a visitor would be refused is refused here.
-fn signed(mut rest: Query, to: &str, keyring: &Keyring) -> Result<String, String> {
+fn signed(mut rest: Query, to: &str, keyring: &ClickKeyring) -> Result<String, String> {
     rest.add("to", to);
     let query = keyring
         .sign(&rest.0)
@@ -429,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_click_url_is_one_that_the_collector_believes() {
-        let keyring = Keyring::new([(3, [3; 32].as_slice())]);
+        let keyring = ClickKeyring::new([(3, [3; 32].as_slice())]);
         let url = arguments().text("/c", &keyring, NOW).expect("a URL");
         let query = url
             .strip_prefix("https://px.example/c?")
@@ -448,7 +454,7 @@ mod tests {
 
     #[test]
     fn what_would_lead_nowhere_is_not_signed() {
-        let keyring = Keyring::new([(3, [3; 32].as_slice())]);
+        let keyring = ClickKeyring::new([(3, [3; 32].as_slice())]);
         let wrong = |change: fn(&mut ClickUrl)| {
             let mut arguments = arguments();
             change(&mut arguments);

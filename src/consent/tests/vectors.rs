@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use super::super::{Rules, Strings, bits, decide, gpp, tcf};
+use super::super::{PermitRules, Strings, bits, decide, gpp, tcf};
 use super::reference;
 use crate::consent::Signals;
 use crate::hit::{ConsentSource, Kind, Permit};
@@ -68,7 +68,7 @@ fn decided(text: &str, is_gpp: bool, vendor: u16, kind: Kind, strings: &Strings)
         (&mut signals.tcf, ConsentSource::Tcf)
     };
     *slot = Some(Cow::Borrowed(text));
-    let rules = Rules {
+    let rules = PermitRules {
         gvl_id: Some(vendor),
         default_permit: Permit::NONE,
         gdpr_0_permit: Permit::NONE,

@@ -22,7 +22,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Map, Value};
 
 use crate::config::Site;
-use crate::consent::{self, Rules};
+use crate::consent::{self, PermitRules};
 use crate::edge::endpoint::event;
 use crate::edge::exchange::admit::Request;
 use crate::edge::exchange::cors;
@@ -31,12 +31,10 @@ use crate::edge::exchange::reply::{Reply, WithCookie as _};
 use crate::edge::{Refusal, Worker};
 use crate::hit::{Kind, Permit};
 use crate::refusal::Reason;
-use crate::visitor::{Placement, set_cookie, set_open_cookie};
+use crate::visitor::{COOKIE_AGE_SECONDS, Party, set_cookie, set_open_cookie};
 
 /// The largest body, in bytes: six flags take 100.
 const BODY_BYTES_MAX: usize = 4096;
-/// How long a choice is kept: 390 days, less than 13 months.
-const CHOICE_AGE_SECONDS: i64 = 390 * 86_400;
 
 pub(crate) async fn answer(
     worker: &Worker,
@@ -122,9 +120,9 @@ pub(crate) fn choice_cookie(request: &Request<'_>, site: &Site, permit: Permit) 
     set_open_cookie(
         &request.edge.config.cookie.choice_name,
         &permit.to_string(),
-        request.placement(site),
+        request.party(site),
         request.is_secure(),
-        CHOICE_AGE_SECONDS,
+        COOKIE_AGE_SECONDS,
     )
 }
 
@@ -138,14 +136,14 @@ fn chose(request: &Request<'_>, site: &Site, permit: Permit) -> Reply {
 
 /// What ends the visitor cookie, whether it was set for the site's domain or for the host alone.
 pub(crate) fn ended_cookies(request: &Request<'_>, site: &Site) -> Vec<String> {
-    let placement = request.placement(site);
-    let host_alone = matches!(placement, Placement::FirstParty { domain: Some(_) })
-        .then_some(Placement::FirstParty { domain: None });
+    let party = request.party(site);
+    let host_alone =
+        matches!(party, Party::First { domain: Some(_) }).then_some(Party::First { domain: None });
     let name = &request.edge.config.cookie.name;
-    [Some(placement), host_alone]
+    [Some(party), host_alone]
         .into_iter()
         .flatten()
-        .filter_map(|placement| set_cookie(name, "", placement, request.is_secure(), 0))
+        .filter_map(|party| set_cookie(name, "", party, request.is_secure(), 0))
         .collect()
 }
 
@@ -156,7 +154,7 @@ fn told(request: &Request<'_>, site: &Site, new: Option<Permit>) -> Reply {
     let new = new.map(|permit| permit.to_string());
     let mut signals = request.headers.signals(&edge.config.cookie.choice_name);
     signals.choice = new.as_deref().or(signals.choice);
-    let rules = Rules::from(site);
+    let rules = PermitRules::from(site);
     let (permit, source) = consent::decide(&signals, &rules, Kind::PageView, &edge.strings);
     let mut told: Map<String, Value> = Permit::NAMED
         .iter()

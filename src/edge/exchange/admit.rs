@@ -7,14 +7,14 @@ use super::mint::Mint;
 use crate::clock::{self, UnixMicros};
 use crate::config::{Partner, Site};
 use crate::consent::Signals;
-use crate::consent::{self, Rules};
+use crate::consent::{self, PermitRules};
 use crate::edge::{Edge, Peer, Refusal, Worker};
 use crate::endpoint::Endpoint;
 use crate::hit::{Flags, Hit, Kind, Permit, VisitorId};
 use crate::protocol::native;
 use crate::refusal::Reason;
 use crate::request::{self, Headers};
-use crate::visitor::{Placement, lies_within, set_cookie};
+use crate::visitor::{Party, lies_within, set_cookie};
 
 /// One request's circumstances, the same for each of its events.
 pub(crate) struct Request<'r> {
@@ -152,11 +152,11 @@ impl<'r> Request<'r> {
     }
 
     /// The rules of the partner that the hit names, else those of its site.
-    fn rules(&self, site: &Site, partner: &str) -> Result<Rules, Refusal> {
+    fn rules(&self, site: &Site, partner: &str) -> Result<PermitRules, Refusal> {
         if partner.is_empty() {
-            return Ok(Rules::from(site));
+            return Ok(PermitRules::from(site));
         }
-        self.partner(partner).map(Rules::from)
+        self.partner(partner).map(PermitRules::from)
     }
 
     /// Takes the hit from what its client may send. One that is over the limit is flagged or, if the
@@ -178,20 +178,20 @@ impl<'r> Request<'r> {
     }
 
     fn identify(&self, site: &Site, hit: &mut Hit<'_>, visit: &mut Visit) {
-        let placement = self.placement(site);
+        let party = self.party(site);
         if visit.visitor.is_none() {
-            *visit = self.visit(placement);
+            *visit = self.visit(party);
         }
         hit.visitor = visit.visitor;
         if visit.is_new {
             hit.flags.set(Flags::NEW_VISITOR);
         }
-        if placement == Placement::ThirdParty {
+        if party == Party::Third {
             hit.flags.set(Flags::THIRD_PARTY);
         }
     }
 
-    fn visit(&self, placement: Placement<'_>) -> Visit {
+    fn visit(&self, party: Party<'_>) -> Visit {
         let config = &self.edge.config;
         let known = self
             .headers
@@ -209,7 +209,7 @@ impl<'r> Request<'r> {
             let cookie = set_cookie(
                 &config.cookie.name,
                 &value,
-                placement,
+                party,
                 self.is_secure(),
                 age_seconds,
             )?;
@@ -236,7 +236,7 @@ impl<'r> Request<'r> {
     }
 
     /// First party where the browser says so, or where the page's host lies in the site's domain.
-    pub(crate) fn placement<'s>(&self, site: &'s Site) -> Placement<'s> {
+    pub(crate) fn party<'s>(&self, site: &'s Site) -> Party<'s> {
         let host = self.host();
         let domain = site
             .cookie_domain
@@ -252,9 +252,9 @@ impl<'r> Request<'r> {
             },
         };
         if first_party {
-            Placement::FirstParty { domain }
+            Party::First { domain }
         } else {
-            Placement::ThirdParty
+            Party::Third
         }
     }
 }

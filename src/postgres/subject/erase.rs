@@ -1,9 +1,9 @@
 //! Erases what is held under an ID.
 //!
-//! The order guarantees that nothing is left: first the ID goes on the list of suppression, committed,
-//! and no batch is on its way any more that does not know it; then rows are deleted, so many at a time
-//! and each partition by itself, that neither loaders nor readers wait long; then the audit row is
-//! written. Whatever breaks off in between, the same request finishes.
+//! The order guarantees that nothing is left: first the ID goes on the list of suppression, and once
+//! that is committed every batch in progress knows it; then rows are deleted, in small portions and each
+//! partition by itself, so that neither loaders nor readers wait long; then the audit row is written. If
+//! any step fails, the same request can be repeated and finishes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
-use super::{PARAMETERS, PLAIN_PLANS, TABLES, Table, Wanted, each_rejected};
+use super::{Conditions, PARAMETERS, PLAIN_PLANS, TABLES, Table, read_rejected};
 use crate::hit::VisitorId;
 use crate::hit::subject::Subject;
 use crate::postgres::batch::exposure;
@@ -23,10 +23,10 @@ use crate::postgres::subject::suppression;
 use crate::postgres::subject::suppression::Reason;
 use uuid::Uuid;
 
-/// How many rows one delete takes at most: short transactions, little WAL at once.
+/// The most rows that one delete removes: short transactions, little WAL at once.
 const DELETE_ROWS_MAX: u64 = 10_000;
 
-/// Rejected hits that are deleted at once.
+/// The most rejected hits that are deleted at once.
 const REJECTED_MAX: usize = 1000;
 
 /// Who asked for an erasure.
@@ -39,7 +39,7 @@ pub enum AskedBy {
 }
 
 impl AskedBy {
-    /// The word in SQL.
+    /// Returns the word in SQL.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ impl AskedBy {
 pub struct Removed(pub BTreeMap<&'static str, u64>);
 
 impl fmt::Display for Removed {
-    /// A line a table.
+    /// Writes a line for each table.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, (table, rows)) in self.0.iter().enumerate() {
             let separator = if at == 0 { "" } else { "\n" };
@@ -64,10 +64,11 @@ impl fmt::Display for Removed {
     }
 }
 
-/// Erases a subject: suppression, deletion, audit row. A second time removes nothing and is on record too.
+/// Erases a subject: suppression, deletion, audit row. A second time removes nothing, and has an audit row
+/// too.
 ///
 /// # Errors
-/// Where Postgres fails; the same call finishes then.
+/// Where Postgres fails; the same call can then be repeated and finishes.
 pub async fn erase(
     client: &mut Client,
     subject: &Subject<'_>,
@@ -78,7 +79,7 @@ pub async fn erase(
         .context("adding to the list of suppression")?;
     let removed = remove(client, subject).await?;
     let transaction = client.transaction().await?;
-    note(&transaction, subject, asked_by, &removed).await?;
+    write_audit_row(&transaction, subject, asked_by, &removed).await?;
     transaction.commit().await?;
     Ok(removed)
 }
@@ -89,18 +90,18 @@ pub async fn erase(
 /// Where Postgres fails.
 pub async fn remove(client: &Client, subject: &Subject<'_>) -> anyhow::Result<Removed> {
     client.batch_execute(PLAIN_PLANS).await?;
-    // What is added later holds nothing of a subject on the list.
+    // What is added after this has nothing of a subject on the list.
     exposure::add_up(client)
         .await
         .context("adding up exposures")?;
-    let wanted = Wanted::new(subject);
+    let conditions = Conditions::new(subject);
     let mut removed = Removed::default();
     for table in TABLES.iter().filter(|table| !table.is_kept) {
         let mut rows = 0;
-        for place in places(client, table, &wanted).await? {
-            rows += delete(client, table, &place, &wanted)
+        for partition in find_partitions(client, table, &conditions).await? {
+            rows += delete(client, table, &partition, &conditions)
                 .await
-                .with_context(|| format!("deleting from {place}"))?;
+                .with_context(|| format!("deleting from {partition}"))?;
         }
         removed.0.insert(table.name, rows);
     }
@@ -111,19 +112,19 @@ pub async fn remove(client: &Client, subject: &Subject<'_>) -> anyhow::Result<Re
     Ok(removed)
 }
 
-/// The partitions that hold rows of the subject, or the table itself where it has none.
-async fn places(
+/// Returns the partitions that hold rows of the subject; of a table without partitions, the table.
+async fn find_partitions(
     client: &Client,
     table: &Table,
-    wanted: &Wanted<'_>,
+    conditions: &Conditions<'_>,
 ) -> anyhow::Result<Vec<String>> {
     let Table { name, joined, .. } = table;
     let sql = format!(
         "select distinct held.tableoid::regclass::text from avtryck.{name} as held {joined} where {}",
-        wanted.condition(table)
+        conditions.condition(table)
     );
     let statement = client.prepare_typed(&sql, &PARAMETERS).await?;
-    let rows = client.query(&statement, &wanted.parameters()).await?;
+    let rows = client.query(&statement, &conditions.parameters()).await?;
     Ok(rows
         .iter()
         .map(|row| row.try_get(0))
@@ -133,19 +134,19 @@ async fn places(
 async fn delete(
     client: &Client,
     table: &Table,
-    place: &str,
-    wanted: &Wanted<'_>,
+    partition: &str,
+    conditions: &Conditions<'_>,
 ) -> anyhow::Result<u64> {
     let sql = format!(
-        "delete from {place} where ctid = any(array( \
-             select held.ctid from {place} as held {} where {} limit {DELETE_ROWS_MAX}))",
+        "delete from {partition} where ctid = any(array( \
+             select held.ctid from {partition} as held {} where {} limit {DELETE_ROWS_MAX}))",
         table.joined,
-        wanted.condition(table)
+        conditions.condition(table)
     );
     let mut deleted = 0;
     loop {
         let rows = match client.prepare_typed(&sql, &PARAMETERS).await {
-            Ok(statement) => client.execute(&statement, &wanted.parameters()).await,
+            Ok(statement) => client.execute(&statement, &conditions.parameters()).await,
             Err(error) => Err(error),
         };
         match rows {
@@ -155,7 +156,7 @@ async fn delete(
                     return Ok(deleted);
                 }
             }
-            // Retention dropped the day meanwhile, and the rows with it.
+            // Retention has dropped the day, and the rows with it.
             Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(deleted),
             Err(error) => return Err(error.into()),
         }
@@ -166,7 +167,7 @@ async fn delete_rejected(client: &Client, subject: &Subject<'_>) -> anyhow::Resu
     let mut deleted = 0;
     loop {
         let mut payloads: Vec<Vec<u8>> = Vec::new();
-        each_rejected(client, subject, async |hit| {
+        read_rejected(client, subject, async |hit| {
             payloads.push(hit.payload);
             Ok(payloads.len() < REJECTED_MAX)
         })
@@ -174,7 +175,7 @@ async fn delete_rejected(client: &Client, subject: &Subject<'_>) -> anyhow::Resu
         if payloads.is_empty() {
             return Ok(deleted);
         }
-        // The same bytes name the same subject wherever they stand.
+        // The same bytes name the same subject in every row.
         deleted += client
             .execute(
                 "delete from avtryck.rejected_hit where payload = any($1)",
@@ -184,7 +185,7 @@ async fn delete_rejected(client: &Client, subject: &Subject<'_>) -> anyhow::Resu
     }
 }
 
-async fn note(
+async fn write_audit_row(
     transaction: &Transaction<'_>,
     subject: &Subject<'_>,
     asked_by: AskedBy,
@@ -206,11 +207,11 @@ async fn note(
     Ok(())
 }
 
-/// Takes instructions as carried out: writes the audit rows of the visitors who were erased, and moves the
-/// position of their spool on from `from` to `to`.
+/// Records instructions as carried out: writes the audit rows of the visitors who were erased, and moves
+/// the position of their spool from `from` to `to`.
 ///
 /// # Errors
-/// Where Postgres fails, or the position is elsewhere.
+/// Where Postgres fails, or the position is not `from`.
 pub async fn finish(
     client: &mut Client,
     spool_id: [u8; 16],
@@ -222,7 +223,7 @@ pub async fn finish(
     let moved = position::advance(&transaction, spool_id, from, to).await?;
     anyhow::ensure!(moved, "another loader has moved the position on");
     for (visitor, removed) in erased {
-        note(
+        write_audit_row(
             &transaction,
             &Subject::Visitor(*visitor),
             AskedBy::Visitor,

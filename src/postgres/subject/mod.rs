@@ -1,13 +1,13 @@
-//! What is held about somebody, under one of their IDs: told, handed out, erased.
+//! What is held about a subject, under one of its IDs: shown, exported, erased.
 //!
-//! [`TABLES`] is the one list of the tables that hold IDs; `rejected_hit`, whose payloads have to be
-//! decoded, comes on top. Whoever adds a table with an ID adds a line there, and export and erasure
-//! cover it.
+//! [`TABLES`] is the one list of the tables that hold IDs; `rejected_hit`, whose payloads must be
+//! decoded, is handled besides. A table with an ID needs a line there, so that export and erasure cover
+//! it.
 //!
 //! The IDs on one row belong together: with a visitor's rows the partner's IDs on them go, but the same
 //! partner's ID on other rows is another subject, which is asked for by itself.
-//! `event_key` stays as it is: it holds hashes of the senders' event IDs, of nobody's ID, for a week, and
-//! keeps an event that was erased from being recorded anew when its sender repeats it.
+//! `event_key` is left alone: it holds hashes of the senders' event IDs, not of anybody's ID, for a week,
+//! and keeps an erased event from being recorded again when its sender repeats it.
 
 mod erase;
 pub mod suppression;
@@ -16,7 +16,7 @@ use std::pin::pin;
 
 use anyhow::Context as _;
 use futures_util::TryStreamExt as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, GenericClient, Row};
 
@@ -30,20 +30,20 @@ use uuid::Uuid;
 /// A table that holds IDs, or hashes of them.
 struct Table {
     name: &'static str,
-    /// What is handed out: the table, or the view of it that says in words what it holds in numbers.
+    /// What is exported: the table, or the view of it that has words in place of numbers.
     words: &'static str,
-    /// The order in which it is handed out.
+    /// The order in which it is exported.
     order: &'static str,
-    /// What the conditions need beside the table, which goes by the name `held`, where the view has it.
+    /// What the conditions need joined to the table, which is named `held`, where only the view has it.
     joined: &'static str,
-    /// Whether it stays when the subject is erased: it holds hashes alone.
+    /// Whether it stays when the subject is erased, because it holds only hashes.
     is_kept: bool,
-    /// The condition for a row by a visitor's ID, a MAID, a partner's ID: `$1` is the key of the subject
-    /// (uuid), `$2` the ID (text), `$3` the partner (text). Each has its index.
+    /// The condition for a row by a visitor's ID, by a MAID, by a partner's ID: `$1` is the subject's key
+    /// (uuid), `$2` the ID (text), `$3` the partner (text). Each has an index.
     by: [&'static str; 3],
 }
 
-/// Every table that holds IDs, but for `rejected_hit`.
+/// Every table that holds IDs, except `rejected_hit`.
 const TABLES: [Table; 5] = [
     Table {
         name: "hit",
@@ -95,23 +95,24 @@ const TABLES: [Table; 5] = [
     },
 ];
 
-/// Postgres expects far more rows under one ID than there are, and would compile the plan and start workers
-/// for them: of 10 million rows in 90 partitions those under one MAID took 1.0 s to export with both.
+/// Turns off compiled plans and parallel workers, which Postgres would use because it expects far more
+/// rows under one ID than there are: with both, exporting the rows under one MAID out of 10 million in 90
+/// partitions took 1.0 s.
 const PLAIN_PLANS: &str = "set jit = off; set max_parallel_workers_per_gather = 0";
 
 const PARAMETERS: [Type; 3] = [Type::UUID, Type::TEXT, Type::TEXT];
 
-/// A subject as parameters of a condition.
-struct Wanted<'s> {
+/// A subject as the parameters of a condition.
+struct Conditions<'s> {
     key: Uuid,
     id: String,
     partner: &'s str,
     by: usize,
 }
 
-impl<'s> Wanted<'s> {
-    fn new(subject: &'s Subject<'_>) -> Wanted<'s> {
-        Wanted {
+impl<'s> Conditions<'s> {
+    fn new(subject: &'s Subject<'_>) -> Conditions<'s> {
+        Conditions {
             key: Uuid::from_bytes(subject.key()),
             id: subject.id(),
             partner: subject.partner(),
@@ -132,7 +133,7 @@ impl<'s> Wanted<'s> {
     }
 }
 
-/// What is held about a visitor, in short, with their last hits and ads.
+/// Reads what a visitor's page shows: how much is held, and at most `last_max` hits and ads.
 ///
 /// # Errors
 /// Where Postgres fails.
@@ -148,19 +149,14 @@ pub async fn held(client: &Client, visitor: VisitorId, last_max: usize) -> Resul
     let ads = client
         .query(include_str!("ads.sql"), &[&visitor, &limit])
         .await?;
-    let number = |column: &str| sum.try_get(column).map(i64::cast_unsigned);
-    let first_at: Option<i64> = sum.try_get("first_at")?;
     Ok(Held {
-        hits: number("hits")?,
-        first_at: first_at.map(UnixMicros),
-        ads_seen: number("ads_seen")?,
-        ads_clicked: number("ads_clicked")?,
+        hits: sum.try_get("hits").map(i64::cast_unsigned)?,
         last: last.iter().map(held_hit).collect::<Result<_, Error>>()?,
         ads: ads.iter().map(held_ad).collect::<Result<_, Error>>()?,
     })
 }
 
-/// A text of a row, empty where it is null.
+/// Returns a text of a row, empty where it is null.
 fn text(row: &Row, column: &str) -> Result<String, Error> {
     let text: Option<String> = row.try_get(column)?;
     Ok(text.unwrap_or_default())
@@ -179,37 +175,13 @@ fn held_ad(row: &Row) -> Result<HeldAd, Error> {
 }
 
 fn held_hit(row: &Row) -> Result<HeldHit, Error> {
-    let text = |column: &str| text(row, column);
-    Ok(HeldHit {
-        received_at: UnixMicros(row.try_get("received_at")?),
-        kind: text("kind")?,
-        site: text("site")?,
-        page_url: text("page_url")?,
-        referrer: text("referrer")?,
-        event_name: text("event_name")?,
-        country: text("country")?,
-        region: text("region")?,
-        city: text("city")?,
-        network: text("network")?,
-        device_class: text("device_class")?,
-        device_brand: text("device_brand")?,
-        device_model: text("device_model")?,
-        os: text("os")?,
-        browser: text("browser")?,
-        client_ip: text("client_ip")?,
-        partner: text("partner")?,
-        partner_uid: text("partner_uid")?,
-        maid: text("maid")?,
-        campaign: text("campaign")?,
-        creative: text("creative")?,
-        placement: text("placement")?,
-        publisher: text("publisher")?,
-    })
+    let received_at = UnixMicros(row.try_get("received_at")?);
+    HeldHit::read(received_at, |column| text(row, column))
 }
 
-/// Hands out everything that is held under an ID: `line` gets one JSON object a row, without its newline,
-/// with the name of the table in `table` and the columns in words. All lines are of one moment. How many
-/// there were.
+/// Exports everything that is held under an ID: `line` gets one JSON object for each row, without a
+/// newline, with the name of the table in `table` and the columns in words. All lines are of one moment.
+/// Returns how many there were.
 ///
 /// # Errors
 /// Where Postgres or `line` fails.
@@ -227,7 +199,7 @@ pub async fn export(
     transaction
         .batch_execute(&format!("set local time zone 'UTC'; {PLAIN_PLANS}"))
         .await?;
-    let wanted = Wanted::new(subject);
+    let conditions = Conditions::new(subject);
     let mut lines = 0;
     for table in &TABLES {
         let Table {
@@ -236,18 +208,20 @@ pub async fn export(
         let sql = format!(
             "select row_to_json(line)::text from \
              (select '{name}' as \"table\", held.* from {words} as held where {} order by {order}) as line",
-            wanted.condition(table)
+            conditions.condition(table)
         );
         let statement = transaction.prepare_typed(&sql, &PARAMETERS).await?;
-        let rows = transaction.query_raw(&statement, wanted.parameters()).await;
+        let rows = transaction
+            .query_raw(&statement, conditions.parameters())
+            .await;
         let mut rows = pin!(rows.with_context(|| format!("reading avtryck.{name}"))?);
         while let Some(row) = rows.try_next().await? {
             line(row.try_get(0)?).await?;
             lines += 1;
         }
     }
-    each_rejected(&transaction, subject, async |rejected| {
-        line(rejected.line()?).await?;
+    read_rejected(&transaction, subject, async |rejected| {
+        line(rejected.to_line()?).await?;
         lines += 1;
         Ok(true)
     })
@@ -264,29 +238,29 @@ struct RejectedHit {
 }
 
 impl RejectedHit {
-    /// The columns, and what the payload says as far as it decodes.
-    fn line(&self) -> anyhow::Result<String> {
+    /// Returns the columns, with the hit where the payload decodes.
+    fn to_line(&self) -> anyhow::Result<String> {
         let mut line: serde_json::Map<String, Value> = serde_json::from_str(&self.columns)?;
-        let hit = Hit::decode(&self.payload).map_or(Value::Null, |hit| words(&hit));
+        let hit = Hit::decode(&self.payload).map_or(Value::Null, |hit| hit.export().into());
         line.insert("hit".to_owned(), hit);
         Ok(Value::Object(line).to_string())
     }
 }
 
-/// Gives out the rejected hits that name a subject, until `found` answers false. Their table is read from
-/// end to end: it has no index for what stands in payloads, and seldom many rows.
-async fn each_rejected(
+/// Passes the rejected hits that name a subject to `found`, until it returns false. The whole table is
+/// read: it has no index for what is in payloads, and seldom many rows.
+async fn read_rejected(
     client: &impl GenericClient,
     subject: &Subject<'_>,
     mut found: impl AsyncFnMut(RejectedHit) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
-    // What any encoding that names the subject holds; bytes, so that a payload need not be text.
+    // Any encoding that names the subject has it; bytes, because a payload need not be text.
     let needle = match subject {
         Subject::Visitor(visitor) => visitor.0.to_vec(),
         _ => subject.id().into_bytes(),
     };
     let sql = match subject {
-        // Of a MAID the case may differ.
+        // The case of a MAID may differ.
         Subject::Maid(_) => include_str!("rejected_maid.sql"),
         _ => include_str!("rejected.sql"),
     };
@@ -303,38 +277,6 @@ async fn each_rejected(
         }
     }
     Ok(())
-}
-
-/// A hit as `hit_detail` would say it, as far as the record tells.
-fn words(hit: &Hit<'_>) -> Value {
-    let permit: Vec<&str> = crate::hit::Permit::NAMED
-        .iter()
-        .filter(|(_, flag)| hit.permit.allows(*flag))
-        .map(|(name, _)| *name)
-        .collect();
-    json!({
-        "received_at_unix_micros": hit.received_at,
-        "site": hit.site,
-        "permit": permit,
-        "consent_source": hit.consent_source.name(),
-        "visitor_id": hit.visitor.map(|visitor| visitor.to_string()),
-        "client_ip": hit.client_ip,
-        "user_agent": hit.user_agent,
-        "page_url": hit.page_url,
-        "referrer": hit.referrer,
-        "event_name": hit.event_name,
-        "event_id": hit.event_id,
-        "partner": hit.partner,
-        "partner_uid": hit.partner_uid,
-        "maid": hit.maid,
-        "device_id": hit.device_id,
-        "campaign": hit.campaign,
-        "creative": hit.creative,
-        "placement": hit.placement,
-        "publisher": hit.publisher,
-        "site_category": hit.category,
-        "params": hit.params,
-    })
 }
 
 #[cfg(test)]

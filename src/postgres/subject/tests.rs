@@ -4,9 +4,13 @@
     reason = "a test fails by panicking"
 )]
 
+use std::iter;
+
+use serde_json::json;
+
 use super::*;
 use crate::clock::UnixMicros;
-use crate::hit::{Kind, Permit};
+use crate::hit::{Field, Kind, Permit};
 use crate::postgres::server::embedded::testing::Database;
 use crate::postgres::subject::suppression;
 
@@ -97,7 +101,7 @@ async fn a_visitor_gets_every_row_of_their_own_in_words_and_no_other() {
     ] {
         assert_eq!(first[column], value, "{column}");
     }
-    // What no longer decodes is handed out as bytes.
+    // What no longer decodes is exported as bytes.
     let (whole, cut) = (&lines[3], &lines[4]);
     assert_eq!(whole["reason"], "bad");
     assert_eq!(whole["hit"]["maid"], MAID);
@@ -131,11 +135,54 @@ async fn other_ids_find_their_rows_by_partner_and_in_either_case() {
 }
 
 #[tokio::test]
-async fn what_is_held_about_a_visitor_is_told_in_short() {
+async fn the_page_reads_no_column_that_it_does_not_show() {
+    let database = Database::migrated().await;
+    let statement = database.client.prepare(include_str!("last.sql")).await;
+    let statement = statement.unwrap();
+    let read: Vec<&str> = statement
+        .columns()
+        .iter()
+        .map(|column| column.name())
+        .collect();
+    let shown = HeldHit::COLUMNS.iter().copied();
+    let shown: Vec<&str> = iter::once("received_at").chain(shown).collect();
+    assert_eq!(read, shown);
+}
+
+#[tokio::test]
+async fn every_field_of_a_rejected_hit_is_exported() {
+    let mut database = Database::migrated().await;
+    let hit = Hit::sample(|field| format!("value of {field}"));
+    let mut payload = Vec::new();
+    hit.encode(&mut payload);
+    let insert =
+        "insert into avtryck.rejected_hit values (now(), gen_random_uuid(), 1, 1, 'bad', $1)";
+    database.client.execute(insert, &[&payload]).await.unwrap();
+    let visitor = Subject::Visitor(hit.visitor.unwrap());
+    let lines = exported(&mut database, &visitor).await;
+    assert_eq!(tables(&lines), ["rejected_hit"]);
+    let line = lines[0]["hit"].as_object().unwrap();
+    for field in Field::ALL {
+        let value = &line[field.word];
+        let is_empty = match value {
+            Value::Null => true,
+            Value::String(text) => text.is_empty(),
+            Value::Array(names) => names.is_empty(),
+            _ => false,
+        };
+        assert!(!is_empty, "{}", field.word);
+    }
+    assert_eq!(line["click_id"], "value of click_id");
+    assert_eq!(line["hint_model"], "value of hint_model");
+    assert_eq!(line["kind"], "callback");
+    assert_eq!(line.len(), Field::ALL.len());
+}
+
+#[tokio::test]
+async fn what_is_held_about_a_visitor_is_read_for_their_page() {
     let database = filled().await;
     let held = held(&database.client, ANNA, 2).await.unwrap();
-    assert_eq!((held.hits, held.ads_seen, held.ads_clicked), (3, 1, 1));
-    assert_eq!(held.first_at, Some(UnixMicros(1_795_341_600_000_000)));
+    assert_eq!(held.hits, 3);
     let last: Vec<&str> = held.last.iter().map(|hit| hit.kind.as_str()).collect();
     assert_eq!(last, ["page_view", "click"]);
     assert_eq!(held.last[1].client_ip, "192.0.2.0");

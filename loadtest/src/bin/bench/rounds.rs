@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use avtryck::clock;
 use avtryck::enrich;
 use avtryck::hit::Hints;
-use avtryck::visitor::Keyring;
+use avtryck::keys::CookieKeyring;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use loadtest::corpus::{self, Corpus, REQUESTS};
@@ -139,7 +139,7 @@ struct Bench {
 
 impl Bench {
     async fn set_up(seed: u64, dir: &Path, server: &Server) -> anyhow::Result<Bench> {
-        let keyring = Keyring::new([(1, KEY.as_slice())], KEY_AGE_SECONDS);
+        let keyring = CookieKeyring::new([(1, KEY.as_slice())], KEY_AGE_SECONDS);
         let source = corpus::Source {
             agents: &root().join("assets/data/test/user-agents.json"),
             keyring: &keyring,

@@ -1,22 +1,23 @@
-//! `/privacy`: the visitor's own page. What is collected and why, what is held about this browser, and
-//! three forms: choose per purpose, take it as a file, delete it all. It works without scripts.
+//! `/privacy`: the visitor's own page. It says what is collected and why, shows what is held about this
+//! browser, and has three forms: choose for each purpose, download a file, delete everything. It works
+//! without scripts.
 //!
-//! - **`GET /privacy`** shows what is held under each visitor ID that a cookie of the request proves: one
-//!   whose MAC does not verify names nobody. The thread with Postgres answers
-//!   ([`crate::inquiry`]); where it does not, the page comes all the same and says so, and choice
-//!   and deletion work, which need the spool alone.
+//! - **`GET /privacy`** shows what is held under each visitor ID that a cookie of the request proves; a
+//!   cookie whose MAC does not verify proves none. The thread with Postgres answers
+//!   ([`crate::inquiry`]). If it does not, the page is shown anyway and says so; choice and deletion
+//!   still work, because they need only the spool.
 //! - **`POST /privacy/choice`** keeps the choice as `/consent` does.
-//! - **`POST /privacy/file`** is all of it as JSON.
-//! - **`POST /privacy/erasure`** records the wish to be erased, on disk before the reply, and then ends the
-//!   cookie and sets the choice to `none`.
+//! - **`POST /privacy/file`** returns everything that is held, as JSON.
+//! - **`POST /privacy/erasure`** records the request to be erased, on disk before the reply, and then ends
+//!   the cookie and sets the choice to `none`.
 //!
-//! A form counts only from this page: the `Origin` is the collector's own (a site's pages have `/consent`),
-//! and a token binds the form to the visitor that it was made for. `Referrer-Policy` is `same-origin` and
-//! not `no-referrer`, with which browsers would send `Origin: null` even to ourselves (Fetch standard,
-//! section 3.2). The page is shown in no frame, and no other origin may read it.
+//! A form counts only from this page: the `Origin` must be the collector's own (a site's pages have
+//! `/consent`), and a token binds the form to the visitor that it was made for. `Referrer-Policy` is
+//! `same-origin` and not `no-referrer`, with which browsers would send `Origin: null` even to ourselves
+//! (Fetch standard, section 3.2). No frame may show the page, and no other origin may read it.
 //!
-//! Each view costs Postgres a query: a client has [`VIEWS`], and [`crate::inquiry`] bounds what all of them
-//! come to.
+//! Each view costs Postgres a query: [`VIEWS`] limits one client, and [`crate::inquiry`] all of them
+//! together.
 
 mod page;
 mod text;
@@ -32,7 +33,7 @@ use hyper::{Method, StatusCode};
 use super::consent::{choice_cookie, ended_cookies, is_own_origin};
 use crate::clock;
 use crate::config::{self, Config, Site};
-use crate::consent::{self, Rules};
+use crate::consent::{self, PermitRules};
 use crate::edge::endpoint::event;
 use crate::edge::exchange::admit::Request;
 use crate::edge::exchange::reply;
@@ -43,11 +44,11 @@ use crate::hit::subject::Held;
 use crate::hit::{Kind, Permit};
 use crate::inquiry::{ANSWER_TIME_MAX, Busy, Piece};
 use crate::refusal::Reason;
-use crate::visitor::Known;
+use crate::visitor::ProvedVisitor;
 use page::{Body, Notice, Page};
 use text::Language;
 
-/// What one client may ask of Postgres: a page or a file each second, after thirty at once.
+/// How often one client may ask Postgres: thirty pages or files at once, then one a second.
 pub(crate) const VIEWS: config::Limit = config::Limit {
     hits_per_second: 1,
     burst: 30,
@@ -55,13 +56,13 @@ pub(crate) const VIEWS: config::Limit = config::Limit {
 };
 /// The largest form, in bytes: six flags and a token take 120.
 const BODY_BYTES_MAX: usize = 1024;
-/// Visitors of one browser that the page shows. There are two at the most, one of the site's domain and
-/// one of the host, unless somebody plants cookies.
+/// The most visitors of one browser that the page shows. Unless somebody plants cookies there are at most
+/// two, one of the site's domain and one of the host.
 const VISITORS_SHOWN: usize = 2;
-/// An advertising period of 90 days is shown by the day, and the shortest is a day.
+/// The page gives the time of retention in days.
 const DAY_SECONDS: u64 = 86_400;
 
-/// A form of the page, by the last segment of its path.
+/// A form of the page, known by the last segment of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Choice,
@@ -76,7 +77,7 @@ impl Form {
         (Form::Erasure, "/erasure"),
     ];
 
-    /// The form that a path is for.
+    /// Returns the form that a path is for.
     pub(crate) fn of(config: &Config, path: &str) -> Option<Form> {
         let rest = path.strip_prefix(&config.path.privacy)?;
         let found = Form::ALL.into_iter().find(|(_, segment)| rest == *segment);
@@ -89,29 +90,29 @@ impl Form {
     }
 }
 
-/// What was just done, told on the page that follows.
+/// What was just done, which the page that follows confirms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Done {
     Choice,
     Erasure,
 }
 
-/// One request for the page or of a form.
-struct Asked<'r> {
+/// One request for the page or of one of its forms.
+struct PrivacyRequest<'r> {
     request: &'r Request<'r>,
     map: &'r HeaderMap,
     site: Result<&'r Site, Refusal>,
     language: Language,
     done: Option<Done>,
-    known: Vec<Known>,
+    proved: Vec<ProvedVisitor>,
 }
 
-/// What is known of what is held.
-enum Answer {
-    /// Nobody to ask about.
+/// What the page says of what is held.
+enum Holding {
+    /// No cookie proves a visitor.
     Nobody,
     Held(Vec<Held>),
-    /// Not told, for that reason.
+    /// It is not shown, for that reason.
     Refused(Reason),
 }
 
@@ -121,7 +122,7 @@ pub(crate) async fn answer(
     parts: &Parts,
     body: Incoming,
 ) -> Reply {
-    let asked = Asked::read(
+    let asked = PrivacyRequest::read(
         request,
         &parts.headers,
         parts.uri.query().unwrap_or_default(),
@@ -130,13 +131,13 @@ pub(crate) async fn answer(
         None => asked.view(&parts.method).await,
         Some(form) => asked.submit(worker, form, body).await,
     };
-    let mut reply = reply.unwrap_or_else(|refusal| asked.refused(refusal));
-    dress(&mut reply, asked.language);
+    let mut reply = reply.unwrap_or_else(|refusal| asked.refuse(refusal));
+    add_headers(&mut reply, asked.language);
     reply
 }
 
-/// What every reply of the page says to browsers.
-fn dress(reply: &mut Reply, language: Language) {
+/// Adds the headers that every reply of the page has.
+fn add_headers(reply: &mut Reply, language: Language) {
     let headers = reply.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, page::POLICY.as_str()),
@@ -159,8 +160,8 @@ fn dress(reply: &mut Reply, language: Language) {
     }
 }
 
-impl<'r> Asked<'r> {
-    fn read(request: &'r Request<'r>, map: &'r HeaderMap, query: &'r str) -> Asked<'r> {
+impl<'r> PrivacyRequest<'r> {
+    fn read(request: &'r Request<'r>, map: &'r HeaderMap, query: &'r str) -> PrivacyRequest<'r> {
         let parameter = |wanted: &str| {
             query
                 .split('&')
@@ -173,13 +174,15 @@ impl<'r> Asked<'r> {
             Language::accepted(header.and_then(|value| value.to_str().ok()).unwrap_or(""))
         };
         let edge = request.edge;
-        let mut known: Vec<Known> = Vec::new();
+        let mut proved: Vec<ProvedVisitor> = Vec::new();
         for value in request.headers.cookies(&edge.config.cookie.name) {
             let one = edge.keyring.read(value, request.now);
-            known.extend(one.filter(|one| known.iter().all(|other| other.visitor != one.visitor)));
+            let is_new =
+                |one: &ProvedVisitor| proved.iter().all(|other| other.visitor != one.visitor);
+            proved.extend(one.filter(is_new));
         }
-        known.truncate(VISITORS_SHOWN);
-        Asked {
+        proved.truncate(VISITORS_SHOWN);
+        PrivacyRequest {
             request,
             map,
             site: request.site_of(query),
@@ -191,16 +194,16 @@ impl<'r> Asked<'r> {
                 Some("erasure") => Some(Done::Erasure),
                 _ => None,
             },
-            known,
+            proved,
         }
     }
 
-    /// The address of the page, or of a form of it, in a language.
+    /// Returns the address of the page, or of one of its forms, in a language.
     fn link(&self, segment: &str, language: Language) -> String {
         let path = &self.request.edge.config.path.privacy;
         let language = language.code();
         match self.site {
-            // A site's key has no character that would need escaping.
+            // No character of a site's key needs escaping.
             Ok(site) => format!("{path}{segment}?site={}&lang={language}", site.key),
             Err(_) => format!("{path}{segment}?lang={language}"),
         }
@@ -209,17 +212,17 @@ impl<'r> Asked<'r> {
     async fn view(&self, method: &Method) -> Result<Reply, Refusal> {
         let site = self.site?;
         self.check_navigation()?;
-        let answer = if *method == Method::HEAD {
-            Answer::Nobody
+        let holding = if *method == Method::HEAD {
+            Holding::Nobody
         } else {
-            self.held().await
+            self.ask_what_is_held().await
         };
         let mut page = Page::new(self.language, |language| self.link("", language));
         page.notices.extend(self.done_notice(page.t));
-        let (held, reason) = match answer {
-            Answer::Nobody => (None, None),
-            Answer::Held(all) => (Some(page::shown(all, self.language)), None),
-            Answer::Refused(reason) => (None, Some(reason)),
+        let (held, reason) = match holding {
+            Holding::Nobody => (None, None),
+            Holding::Held(all) => (Some(page::shown(all, self.language)), None),
+            Holding::Refused(reason) => (None, Some(reason)),
         };
         page.notices.extend(reason.map(|reason| Notice {
             text: notice(page.t, reason),
@@ -227,11 +230,11 @@ impl<'r> Asked<'r> {
         }));
         page.body = Some(self.body(site, held));
         Ok(match reason {
-            // Without Postgres the page is as whole as it can be, and need not be asked for again.
-            None | Some(Reason::DatabaseAway) => written(StatusCode::OK, &page),
+            // Without Postgres the page is as complete as it can be; a client need not ask again.
+            None | Some(Reason::DatabaseAway) => render(StatusCode::OK, &page),
             Some(reason) => {
                 let refusal = Refusal(reason);
-                let mut reply = written(refusal.status(), &page);
+                let mut reply = render(refusal.status(), &page);
                 reply::tell(&mut reply, refusal);
                 reply
             }
@@ -239,7 +242,7 @@ impl<'r> Asked<'r> {
     }
 
     /// Refuses to be shown in a frame, or to be fetched by anything but a navigation. Browsers that do not
-    /// tell are held off by the reply's own policy.
+    /// say which it is are held off by the reply's own policy.
     fn check_navigation(&self) -> Result<(), Refusal> {
         let destination = self.map.get("sec-fetch-dest");
         if destination.is_none_or(|destination| destination == "document") {
@@ -249,31 +252,31 @@ impl<'r> Asked<'r> {
         }
     }
 
-    /// Asks what is held.
-    async fn held(&self) -> Answer {
+    /// Asks the thread with Postgres what is held.
+    async fn ask_what_is_held(&self) -> Holding {
         let edge = self.request.edge;
-        if self.known.is_empty() {
-            return Answer::Nobody;
+        if self.proved.is_empty() {
+            return Holding::Nobody;
         }
         let refused = |reason| {
             edge.metrics.refusal(reason);
-            Answer::Refused(reason)
+            Holding::Refused(reason)
         };
-        if !self.may_ask() {
+        if !self.spend_view() {
             return refused(Reason::OverLimit);
         }
-        let visitors = self.known.iter().map(|known| known.visitor).collect();
+        let visitors = self.proved.iter().map(|proved| proved.visitor).collect();
         let Ok(answered) = edge.inquirer.summary(visitors) else {
             return refused(Reason::Busy);
         };
         match tokio::time::timeout(ANSWER_TIME_MAX, answered).await {
-            Ok(Ok(held)) => Answer::Held(held),
+            Ok(Ok(held)) => Holding::Held(held),
             Ok(Err(_)) | Err(_) => refused(Reason::DatabaseAway),
         }
     }
 
-    /// Whether this client may ask once more.
-    fn may_ask(&self) -> bool {
+    /// Takes one view from what this client may ask; false where it has none left.
+    fn spend_view(&self) -> bool {
         let views = self.request.edge.views.as_ref();
         views.is_none_or(|views| views.take(self.request.client, clock::monotonic()))
     }
@@ -282,8 +285,12 @@ impl<'r> Asked<'r> {
         let edge = self.request.edge;
         let (config, t) = (&edge.config, self.language.text());
         let signals = self.request.headers.signals(&config.cookie.choice_name);
-        let (permit, source) =
-            consent::decide(&signals, &Rules::from(site), Kind::PageView, &edge.strings);
+        let (permit, source) = consent::decide(
+            &signals,
+            &PermitRules::from(site),
+            Kind::PageView,
+            &edge.strings,
+        );
         let action = |form: Form| self.link(form.segment(), self.language);
         let days = config.privacy.retention.as_secs() / DAY_SECONDS;
         Body {
@@ -292,9 +299,9 @@ impl<'r> Asked<'r> {
             cookies_why: page::cookies_why(t, config),
             address: page::address(t, config.privacy.client_ip),
             browsers: self
-                .known
+                .proved
                 .iter()
-                .map(|known| page::browser(known, self.request.now, self.language))
+                .map(|proved| page::browser(proved, self.request.now, self.language))
                 .collect(),
             held,
             now: page::now(t, permit, source),
@@ -309,7 +316,7 @@ impl<'r> Asked<'r> {
         }
     }
 
-    /// What was done, where the cookies bear it out: a link can claim anything.
+    /// Confirms what was done, if the cookies bear it out: a link can claim anything.
     fn done_notice(&self, t: &text::Text) -> Option<Notice> {
         let config = &self.request.edge.config;
         let choice = self
@@ -319,7 +326,7 @@ impl<'r> Asked<'r> {
             .choice;
         let text = match self.done? {
             Done::Choice if choice.is_some() => t.done_choice,
-            Done::Erasure if choice == Some("none") && self.known.is_empty() => t.done_erasure,
+            Done::Erasure if choice == Some("none") && self.proved.is_empty() => t.done_erasure,
             _ => return None,
         };
         Some(Notice {
@@ -328,11 +335,11 @@ impl<'r> Asked<'r> {
         })
     }
 
-    /// Binds a form to the visitor that it is for; empty for a browser that has no ID.
+    /// Returns what binds a form to its visitor; empty for a browser that has no ID.
     fn token(&self) -> String {
-        let known = self.known.first();
-        known
-            .and_then(|known| self.request.edge.keyring.form_token(known.visitor))
+        let proved = self.proved.first();
+        proved
+            .and_then(|proved| self.request.edge.keyring.form_token(proved.visitor))
             .unwrap_or_default()
     }
 
@@ -352,28 +359,28 @@ impl<'r> Asked<'r> {
             return Err(Refusal(Reason::ContentType));
         }
         let body = event::read(body, BODY_BYTES_MAX).await?;
-        let (token, permit) = submitted(&body).ok_or(Refusal(Reason::Form))?;
+        let (token, permit) = parse_form(&body).ok_or(Refusal(Reason::Form))?;
         let keyring = &self.request.edge.keyring;
-        let is_ours = match self.known.first() {
-            Some(known) => keyring.is_form_token(known.visitor, token),
+        let is_ours = match self.proved.first() {
+            Some(proved) => keyring.is_form_token(proved.visitor, token),
             None => token.is_empty(),
         };
         if !is_ours {
             return Err(Refusal(Reason::Token));
         }
         match form {
-            Form::Choice => Ok(self.chose(site, permit, "choice")),
+            Form::Choice => Ok(self.keep_choice(site, permit, "choice")),
             Form::File => self.file(site).await,
             Form::Erasure => {
                 let recorded = worker.instruct(self.request, site, Kind::Erasure).await?;
                 let done = if recorded > 0 { "erasure" } else { "choice" };
-                Ok(self.chose(site, Permit::NONE, done))
+                Ok(self.keep_choice(site, Permit::NONE, done))
             }
         }
     }
 
-    /// Keeps a choice, and leads back to the page.
-    fn chose(&self, site: &Site, permit: Permit, done: &str) -> Reply {
+    /// Keeps a choice, and redirects to the page.
+    fn keep_choice(&self, site: &Site, permit: Permit, done: &str) -> Reply {
         let ended = if permit.allows(Permit::STORE) {
             Vec::new()
         } else {
@@ -389,18 +396,18 @@ impl<'r> Asked<'r> {
             .with_cookie(ended)
     }
 
-    /// All that is held, in pieces as Postgres gives it.
+    /// Returns everything that is held, in pieces as Postgres gives it.
     async fn file(&self, site: &Site) -> Result<Reply, Refusal> {
         let edge = self.request.edge;
-        if !self.may_ask() {
+        if !self.spend_view() {
             return Err(Refusal(Reason::OverLimit));
         }
-        let visitors = self.known.iter().map(|known| known.visitor).collect();
+        let visitors = self.proved.iter().map(|proved| proved.visitor).collect();
         let mut pieces = edge
             .inquirer
             .file(visitors, subscriber(self.request.client))
             .map_err(|Busy| Refusal(Reason::Busy))?;
-        // The status has to wait for the first piece: without Postgres there is none.
+        // The status waits for the first piece: without Postgres there is none.
         let first = tokio::time::timeout(ANSWER_TIME_MAX, pieces.recv()).await;
         let Ok(Some(Piece::Bytes(first))) = first else {
             return Err(Refusal(Reason::DatabaseAway));
@@ -415,28 +422,28 @@ impl<'r> Asked<'r> {
         Ok(reply)
     }
 
-    /// A page that says why not, and leads back.
-    fn refused(&self, refusal: Refusal) -> Reply {
+    /// Returns a page that gives the reason, with a link back.
+    fn refuse(&self, refusal: Refusal) -> Reply {
         self.request.edge.metrics.refusal(refusal.0);
         let mut page = Page::new(self.language, |language| self.link("", language));
         page.notices.push(Notice {
             text: notice(page.t, refusal.0),
             is_good: false,
         });
-        let mut reply = written(refusal.status(), &page);
+        let mut reply = render(refusal.status(), &page);
         reply::tell(&mut reply, refusal);
         reply
     }
 }
 
-fn written(status: StatusCode, page: &Page) -> Reply {
-    // Nothing in the template can fail to be written to a text.
+fn render(status: StatusCode, page: &Page) -> Reply {
+    // Writing the template to a text cannot fail.
     let html = page.render().unwrap_or_default();
     reply::with_body(status, "text/html; charset=utf-8", Bytes::from(html))
 }
 
-/// The token and the flags of a form.
-fn submitted(body: &[u8]) -> Option<(&str, Permit)> {
+/// Parses the token and the flags of a form.
+fn parse_form(body: &[u8]) -> Option<(&str, Permit)> {
     let mut token = "";
     let mut permit = Permit::NONE;
     let pairs = str::from_utf8(body).ok()?.split('&');
@@ -450,7 +457,7 @@ fn submitted(body: &[u8]) -> Option<(&str, Permit)> {
     Some((token, permit))
 }
 
-/// What the page says of a refusal.
+/// Returns what the page says of a refusal.
 fn notice(t: &text::Text, reason: Reason) -> &'static str {
     match reason {
         Reason::DatabaseAway => t.away,
@@ -481,8 +488,8 @@ mod tests {
             ("store", None),
             ("token=\u{fffd}", Some(("\u{fffd}", Permit::NONE))),
         ] {
-            assert_eq!(submitted(body.as_bytes()), read, "{body}");
+            assert_eq!(parse_form(body.as_bytes()), read, "{body}");
         }
-        assert_eq!(submitted(b"token=\xff"), None);
+        assert_eq!(parse_form(b"token=\xff"), None);
     }
 }

@@ -1,5 +1,6 @@
 //! The page as its template takes it. Whatever a sender wrote is escaped by the template, cut here, and
-//! never becomes a link.
+//! never becomes a link. It shows every field of [`HeldHit`] and [`HeldAd`]: nothing is read that it does
+//! not show.
 
 use std::sync::LazyLock;
 
@@ -13,20 +14,18 @@ use super::time;
 use crate::clock::UnixMicros;
 use crate::config::{ClientIp, Config};
 use crate::enrich::Origin;
-use crate::hit::subject::{Held, HeldAd, HeldHit};
+use crate::hit::subject::{HELD_SHOWN_MAX, Held, HeldAd, HeldHit};
 use crate::hit::{ConsentSource, Permit};
-use crate::visitor::Known;
+use crate::visitor::ProvedVisitor;
 
-/// Hits on the page; all of them are in the file.
-pub(super) const HITS_SHOWN: usize = 20;
-/// Characters of a page's address that are shown.
+/// The most characters of a page's address that are shown.
 const PAGE_SHOWN: usize = 100;
-/// Characters of another text that are shown.
+/// The most characters of another text that are shown.
 const TEXT_SHOWN: usize = 60;
 
 const STYLE: &str = include_str!("../../../../assets/privacy.css");
 
-/// The page takes nothing from anywhere but its own style, known by its hash, and is shown in no frame.
+/// The page loads nothing but its own style, known by its hash, and no frame may show it.
 pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
     format!(
         "default-src 'none'; style-src 'sha256-{}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -58,7 +57,7 @@ struct LanguageLink {
     link: String,
 }
 
-/// What stands between the notices and the end, where the page is more than a refusal.
+/// What is between the notices and the footer, unless the page is a refusal.
 pub(super) struct Body {
     pub(super) site: String,
     pub(super) lead: String,
@@ -73,12 +72,12 @@ pub(super) struct Body {
     pub(super) file_action: String,
     pub(super) erasure_action: String,
     pub(super) flags: Vec<Flag>,
-    /// Whose geodata the places are from.
+    /// The sources of the geodata.
     pub(super) origins: Vec<Origin>,
     pub(super) retention: String,
 }
 
-/// A visitor ID of this browser: there may be one of the site's domain and one of the host.
+/// A visitor ID of this browser, which may have one of the site's domain and one of the host.
 pub(super) struct Browser {
     number: String,
     made: String,
@@ -115,7 +114,7 @@ struct ShownAd {
 }
 
 impl Page {
-    /// A page without a body; `link` gives its address in a language.
+    /// Makes a page without a body; `link` gives its address in a language.
     pub(super) fn new(language: Language, link: impl Fn(Language) -> String) -> Page {
         let languages = Language::ALL.map(|other| LanguageLink {
             code: other.code(),
@@ -135,13 +134,13 @@ impl Page {
     }
 }
 
-/// What the page says of the cookies, of which the configuration has the names.
+/// Returns what the page says of the cookies, whose names the configuration has.
 pub(super) fn cookies_why(t: &Text, config: &Config) -> String {
     let named = fill(t.cookies_why, &config.cookie.name);
     fill(&named, &config.cookie.choice_name)
 }
 
-/// What is stored of the client's address.
+/// Returns what the page says is stored of the client's address.
 pub(super) fn address(t: &Text, kept: ClientIp) -> &'static str {
     let [none, part, all] = t.address;
     match kept {
@@ -151,18 +150,18 @@ pub(super) fn address(t: &Text, kept: ClientIp) -> &'static str {
     }
 }
 
-pub(super) fn browser(known: &Known, now: UnixMicros, language: Language) -> Browser {
+pub(super) fn browser(proved: &ProvedVisitor, now: UnixMicros, language: Language) -> Browser {
     let (day, ago) = (
-        time::day(known.made_at, language),
-        time::ago(known.made_at, now, language),
+        time::day(proved.made_at, language),
+        time::ago(proved.made_at, now, language),
     );
     Browser {
-        number: known.visitor.to_string(),
+        number: proved.visitor.to_string(),
         made: format!("{day} ({ago})"),
     }
 }
 
-/// The permit in words, and the signal that it is from.
+/// Returns what is allowed now, in words, and the signal that decided it.
 pub(super) fn now(t: &Text, permit: Permit, source: ConsentSource) -> String {
     let allowed: Vec<String> = flags(t, permit)
         .iter()
@@ -193,7 +192,7 @@ pub(super) fn flags(t: &Text, permit: Permit) -> Vec<Flag> {
     t.flags.map(flag).into()
 }
 
-/// What is held about each visitor of a browser, as one.
+/// Merges what is held about each visitor of a browser.
 pub(super) fn shown(held: Vec<Held>, language: Language) -> Shown {
     let all: u64 = held.iter().map(|held| held.hits).sum();
     let (mut hits, mut ads) = (Vec::new(), Vec::new());
@@ -202,7 +201,7 @@ pub(super) fn shown(held: Vec<Held>, language: Language) -> Shown {
         ads.extend(one.ads);
     }
     hits.sort_by_key(|hit| std::cmp::Reverse(hit.received_at));
-    hits.truncate(HITS_SHOWN);
+    hits.truncate(HELD_SHOWN_MAX);
     ads.sort_by_key(|ad| std::cmp::Reverse(ad.last_at));
     let summary = fill(language.text().hits_shown, &hits.len().to_string());
     Shown {
@@ -218,12 +217,7 @@ fn shown_hit(hit: &HeldHit, language: Language) -> ShownHit {
         let found = words.iter().find(|(name, _)| *name == of);
         found.map_or("", |(_, word)| word)
     };
-    let ad = [&hit.campaign, &hit.creative].map(String::as_str);
-    let name = if hit.event_name.is_empty() {
-        joined(&ad, " · ")
-    } else {
-        cut(&hit.event_name, TEXT_SHOWN)
-    };
+    let names = [&hit.event_name, &hit.campaign, &hit.creative].map(String::as_str);
     let place = [&hit.city, &hit.region, &hit.country].map(String::as_str);
     let device = [
         word(&t.devices, &hit.device_class),
@@ -234,13 +228,13 @@ fn shown_hit(hit: &HeldHit, language: Language) -> ShownHit {
     ];
     let network = [&hit.network, &hit.client_ip].map(String::as_str);
     let from = [
-        joined(&place, ", "),
-        joined(&device, ", "),
-        joined(&network, ", "),
+        join(&place, ", "),
+        join(&device, ", "),
+        join(&network, ", "),
     ];
     ShownHit {
         kind: word(&t.kinds, &hit.kind),
-        name,
+        name: join(&names, " · "),
         time: time::minute(hit.received_at, language),
         time_utc: time::utc(hit.received_at),
         page: cut(&hit.page_url, PAGE_SHOWN),
@@ -255,7 +249,7 @@ fn shown_hit(hit: &HeldHit, language: Language) -> ShownHit {
 
 fn shown_ad(ad: &HeldAd, language: Language) -> ShownAd {
     let t = language.text();
-    let name = joined(&[&ad.campaign, &ad.creative, &ad.partner], " · ");
+    let name = join(&[&ad.campaign, &ad.creative, &ad.partner], " · ");
     let times = |number: u64, [once, more]: [&str; 2]| match number {
         0 => None,
         1 => Some(once.to_owned()),
@@ -268,21 +262,21 @@ fn shown_ad(ad: &HeldAd, language: Language) -> ShownAd {
         } else {
             name
         },
-        seen: sentence(&seen.into_iter().flatten().collect::<Vec<_>>().join(", ")),
+        seen: capitalize(&seen.into_iter().flatten().collect::<Vec<_>>().join(", ")),
         time: time::minute(ad.last_at, language),
         time_utc: time::utc(ad.last_at),
     }
 }
 
-/// With a capital letter first.
-fn sentence(text: &str) -> String {
+/// Makes the first letter a capital.
+fn capitalize(text: &str) -> String {
     let mut characters = text.chars();
     let first = characters.next().map(|first| first.to_uppercase());
     first.into_iter().flatten().chain(characters).collect()
 }
 
-/// The texts that are there, each once, cut.
-fn joined(texts: &[&str], separator: &str) -> String {
+/// Joins the texts that are not empty, each once, cut.
+fn join(texts: &[&str], separator: &str) -> String {
     let mut there: Vec<String> = Vec::new();
     for text in texts {
         let text = cut(text, TEXT_SHOWN);
@@ -309,7 +303,7 @@ mod tests {
 
     fn page(language: Language, held: Vec<Held>) -> Page {
         let t = language.text();
-        let known = Known {
+        let proved = ProvedVisitor {
             visitor: VisitorId(*b"0123456789abcdef"),
             made_at: UnixMicros(NOW.0 - 3 * 86_400_000_000),
         };
@@ -325,7 +319,7 @@ mod tests {
             lead: fill(t.lead, "shop"),
             cookies_why: fill(&fill(t.cookies_why, "avid"), "avchoice"),
             address: address(t, ClientIp::Truncated),
-            browsers: vec![browser(&known, NOW, language)],
+            browsers: vec![browser(&proved, NOW, language)],
             held: Some(shown(held, language)),
             now: now(
                 t,
@@ -375,12 +369,63 @@ mod tests {
             hits: 1234,
             last: vec![hit(text); hits],
             ads: vec![ad; 5],
-            ..Held::default()
         }
     }
 
+    /// The words under which the page shows a kind and a class of device.
+    const KIND: &str = "callback";
+    const DEVICE_CLASS: &str = "console";
+
     #[test]
-    fn what_senders_wrote_is_text_in_a_page_whatever_it_is() {
+    fn the_page_shows_every_field_that_it_reads() {
+        let marker = |column: &str| match column {
+            "kind" => KIND.to_owned(),
+            "device_class" => DEVICE_CLASS.to_owned(),
+            column => format!("marker-{column}-end"),
+        };
+        let hit = HeldHit::read(NOW, |column| Ok::<_, ()>(marker(column)));
+        let ad = HeldAd {
+            partner: marker("ad-partner"),
+            campaign: marker("ad-campaign"),
+            creative: marker("ad-creative"),
+            seen: 77,
+            clicked: 88,
+            last_at: UnixMicros(NOW.0 - 86_400_000_000),
+        };
+        let held = Held {
+            hits: 6_543,
+            last: vec![hit.expect("each column has a value")],
+            ads: vec![ad.clone()],
+        };
+        let html = page(Language::English, vec![held]).render();
+        let html = html.expect("the page is written");
+        let shown = |text: &str| assert!(html.contains(text), "{text} is not shown");
+        for column in HeldHit::COLUMNS {
+            match *column {
+                "kind" => shown("Report from an ad network"),
+                "device_class" => shown("games console"),
+                column => shown(&marker(column)),
+            }
+        }
+        let HeldAd {
+            partner,
+            campaign,
+            creative,
+            seen,
+            clicked,
+            last_at,
+        } = ad;
+        for text in [partner, campaign, creative] {
+            shown(&text);
+        }
+        shown(&format!("Shown {seen} times, clicked {clicked} times"));
+        shown(&time::utc(last_at));
+        shown(&time::utc(NOW));
+        shown("of 6543,");
+    }
+
+    #[test]
+    fn whatever_a_sender_wrote_is_plain_text_on_the_page() {
         for hostile in [
             "<script>alert(1)</script>",
             "\"><img src=x onerror=alert(1)>",
@@ -420,13 +465,13 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_shows_all_it_can_is_small() {
+    fn a_page_that_shows_as_much_as_it_can_is_small() {
         let usual = "https://www.shop.example/mobiltelefoner/apple/iphone-17?ref=start";
         for language in Language::ALL {
             let all = |text: &str| {
                 let page = page(
                     language,
-                    vec![held(text, HITS_SHOWN), held(text, HITS_SHOWN)],
+                    vec![held(text, HELD_SHOWN_MAX), held(text, HELD_SHOWN_MAX)],
                 );
                 page.render().expect("the page is written").len()
             };
@@ -440,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn hits_of_two_cookies_are_one_list_the_newest_first() {
+    fn the_hits_of_two_cookies_are_one_list_the_newest_first() {
         let at = |seconds: i64| HeldHit {
             received_at: UnixMicros(seconds * 1_000_000),
             ..hit("")
@@ -448,7 +493,7 @@ mod tests {
         let of = |seconds: &[i64]| Held {
             hits: 100,
             last: seconds.iter().map(|seconds| at(*seconds)).collect(),
-            ..Held::default()
+            ads: Vec::new(),
         };
         let shown = shown(vec![of(&[9, 5]), of(&[7])], Language::English);
         let times: Vec<&str> = shown.hits.iter().map(|hit| hit.time_utc.as_str()).collect();

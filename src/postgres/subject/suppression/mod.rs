@@ -1,15 +1,15 @@
-//! The list of IDs whose hits become no rows any more: of visitors who withdrew, and of erased subjects.
+//! The list of IDs whose hits no longer become rows: of visitors who withdrew, and of erased subjects.
 //!
 //! A batch takes [`LOCK`] in shared mode before it reads the list, and keeps it until it commits; an
-//! entry is added under the lock in exclusive mode. So when [`add`] returns, no batch is on its way that
-//! does not know the entry, whichever collector loads it: what is deleted after that stays deleted.
+//! entry is added under the lock in exclusive mode. So when [`add`] returns, every batch in progress
+//! knows the entry, whichever collector loads it: what is deleted after that stays deleted.
 
 use std::collections::HashSet;
 
 use tokio_postgres::{Client, Error, Transaction};
 
 use crate::hit::subject::Subject;
-use crate::hit::{self, Flags, Hit};
+use crate::hit::{self, Hit, Outcome};
 use crate::postgres::batch::commit::Payloads;
 use crate::postgres::batch::load::{Count, Counts, Load};
 use crate::row::{Ad, Dimension as _, Site};
@@ -28,7 +28,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The word in SQL.
+    /// Returns the word in SQL.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl Reason {
     }
 }
 
-/// Puts IDs on the list, or says anew since when and why they are there, in a transaction of its own.
+/// Puts IDs on the list, or renews since when and why they are there, in a transaction of its own.
 ///
 /// # Errors
 /// Where Postgres fails.
@@ -63,14 +63,14 @@ pub async fn add(client: &mut Client, entries: &[(Subject<'_>, Reason)]) -> Resu
 }
 
 /// Leaves out the hits of the IDs on the list: what would be a row becomes a count, as without the permit
-/// to measure, and what would be set aside is dropped. How many there were. While the list is empty, no
-/// ID is looked at.
+/// to measure, and what would be set aside is dropped. Returns how many there were. While the list is
+/// empty, no ID is looked at.
 pub(crate) async fn leave_out(
     transaction: &Transaction<'_>,
     load: &mut Load,
     payloads: Payloads<'_>,
 ) -> Result<u64, Error> {
-    if !hold(transaction).await? {
+    if !lock_list(transaction).await? {
         return Ok(0);
     }
     let keys = |record| hit::subjects(payloads.of(record)).map(|id| id.map(|id| id.key()));
@@ -79,7 +79,7 @@ pub(crate) async fn leave_out(
     let of_rejected: Vec<Keys> = load.rejected.iter().map(|hit| keys(&hit.record)).collect();
     let all = of_marks.iter().chain(&of_rejected);
     let distinct: HashSet<[u8; 16]> = all.flatten().flatten().copied().collect();
-    let listed = among(transaction, distinct).await?;
+    let listed = read_listed(transaction, distinct).await?;
     if listed.is_empty() {
         return Ok(0);
     }
@@ -103,7 +103,7 @@ pub(crate) async fn leave_out(
 type Keys = [Option<[u8; 16]>; 3];
 
 fn count(counts: &mut Counts, hit: &Hit<'_>) {
-    if !hit.flags.has_any(Flags::UNCOUNTED) {
+    if hit.outcome_if_suppressed() == Outcome::Count {
         counts.add(Count {
             minute: hit.received_at.seconds().div_euclid(60),
             site_key: Site::of(hit).key(),
@@ -113,8 +113,8 @@ fn count(counts: &mut Counts, hit: &Hit<'_>) {
     }
 }
 
-/// Keeps the list as it is until the transaction ends; whether anything is on it.
-async fn hold(transaction: &Transaction<'_>) -> Result<bool, Error> {
+/// Keeps the list as it is until the transaction ends; returns whether anything is on it.
+async fn lock_list(transaction: &Transaction<'_>) -> Result<bool, Error> {
     // Two statements: the second sees what was committed while the first waited.
     transaction
         .execute("select pg_advisory_xact_lock_shared($1)", &[&LOCK])
@@ -125,8 +125,8 @@ async fn hold(transaction: &Transaction<'_>) -> Result<bool, Error> {
     row.try_get(0)
 }
 
-/// Those of the keys that are on the list.
-async fn among(
+/// Reads which of the keys are on the list.
+async fn read_listed(
     transaction: &Transaction<'_>,
     keys: HashSet<[u8; 16]>,
 ) -> Result<HashSet<[u8; 16]>, Error> {

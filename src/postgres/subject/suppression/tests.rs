@@ -6,7 +6,7 @@
 )]
 
 use super::*;
-use crate::hit::{Kind, Permit, VisitorId};
+use crate::hit::{Flags, Kind, Permit, VisitorId};
 use crate::postgres::batch::load::{Load, Record, Rejected};
 use crate::postgres::server::embedded::testing::Database;
 use crate::postgres::subject::{AskedBy, erase};
@@ -113,7 +113,7 @@ async fn erase_while_a_batch_is_in_flight() {
     let subject = Subject::Visitor(VisitorId([1; 16]));
     let mut eraser = database.connect().await;
     let mut loader = database.connect().await;
-    // Holds a batch up behind its look at the list, at the table of event IDs.
+    // Holds up a batch after it has read the list, at the table of event IDs.
     let holder = database.client.transaction().await.unwrap();
     holder
         .batch_execute("lock table avtryck.event_key in access exclusive mode")

@@ -1,0 +1,93 @@
+//! The decision table: signals -> permit.
+
+use super::{Signals, Strings, gpp, tcf};
+use crate::hit::limits::URI_BYTES_MAX;
+use crate::hit::{ConsentSource, Kind, Permit};
+
+/// What Global Privacy Control takes from a consent that was given to the site itself.
+pub(super) const SALE: Permit = Permit::PROFILE.with(Permit::MATCH).with(Permit::LINK);
+
+/// What a site or partner says of the consent of its hits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PermitRules {
+    /// The vendor of the Global Vendor List that strings are asked about.
+    pub gvl_id: Option<u16>,
+    /// What is allowed where the visitor said nothing.
+    pub default_permit: Permit,
+    /// What is allowed with `gdpr=0`; where empty, `gdpr=0` changes nothing.
+    pub gdpr_0_permit: Permit,
+}
+
+/// Decides what the signals of one request allow to a hit of `kind`, and which signal decided.
+#[must_use]
+pub fn decide(
+    signals: &Signals<'_>,
+    rules: &PermitRules,
+    kind: Kind,
+    strings: &Strings,
+) -> (Permit, ConsentSource) {
+    let sale = if signals.gpc { SALE } else { Permit::NONE };
+    let choice = signals.choice.map(parse_choice);
+    let outside = signals.gdpr.as_deref() == Some("0") && rules.gdpr_0_permit != Permit::NONE;
+    let by_string = if outside {
+        None
+    } else {
+        permit_by_string(signals, rules, kind, strings)
+    };
+    match (by_string, choice) {
+        (Some((permit, source)), None) => (permit.without(sale), source),
+        (Some((permit, source)), Some(choice)) => {
+            let both = permit.and(choice);
+            let source = if both == permit {
+                source
+            } else {
+                ConsentSource::Choice
+            };
+            (both.without(sale), source)
+        }
+        (None, Some(choice)) => (choice.without(sale), ConsentSource::Choice),
+        (None, None) if signals.gpc => (Permit::NONE, ConsentSource::Gpc),
+        (None, None) if outside => (rules.gdpr_0_permit, ConsentSource::Gdpr0),
+        (None, None) => (rules.default_permit, ConsentSource::Default),
+    }
+}
+
+/// Decides rows 2 to 4: what a string permits, where there is one or ought to be.
+fn permit_by_string(
+    signals: &Signals<'_>,
+    rules: &PermitRules,
+    kind: Kind,
+    strings: &Strings,
+) -> Option<(Permit, ConsentSource)> {
+    let permit = |tc_string: Option<&str>| {
+        // A string that fills the parameter may have been cut.
+        let whole = tc_string.filter(|text| text.len() < URI_BYTES_MAX);
+        whole
+            .zip(rules.gvl_id)
+            .and_then(|(text, vendor)| strings.read(text, vendor))
+            .map_or(Permit::NONE, |vendor| tcf::permit(vendor, kind))
+    };
+    let tcf = signals.tcf.as_deref();
+    let gpp = signals.gpp.as_deref();
+    if let Some(text) = tcf.filter(|text| !text.is_empty()) {
+        return Some((permit(Some(text)), ConsentSource::Tcf));
+    }
+    if let Some(text) = gpp.filter(|text| !text.is_empty()) {
+        let in_force = signals.gpp_sid.as_deref().unwrap_or_default();
+        let section = gpp::eu_section(text, in_force);
+        return Some((permit(section), ConsentSource::Gpp));
+    }
+    let asks = signals.gdpr.as_deref().is_some_and(|gdpr| gdpr != "0");
+    if tcf.is_some() || asks {
+        return Some((Permit::NONE, ConsentSource::Tcf));
+    }
+    gpp.map(|_| (Permit::NONE, ConsentSource::Gpp))
+}
+
+/// Reads the choice cookie's value: names of flags joined by dots, or `none`.
+fn parse_choice(value: &str) -> Permit {
+    value
+        .split('.')
+        .filter_map(Permit::named)
+        .fold(Permit::NONE, Permit::with)
+}

@@ -1,0 +1,87 @@
+//! Reads an encoding field by field, as far as it goes: for records that are not sound hits.
+
+use super::fields::number_of;
+use super::subject::Subject;
+use super::visitor_id::VisitorId;
+use super::wire::take_varint;
+
+const VISITOR: u64 = number_of("visitor") as u64;
+const CLIENT_IP: u64 = number_of("client_ip") as u64;
+const PARTNER: u64 = number_of("partner") as u64;
+const PARTNER_UID: u64 = number_of("partner_uid") as u64;
+const MAID: u64 = number_of("maid") as u64;
+
+/// The fields of an encoding, up to the first that cannot be read.
+struct Fields<'a>(&'a [u8]);
+
+struct EncodedField<'a> {
+    number: u64,
+    /// The field with its key.
+    whole: &'a [u8],
+    /// What is in it, where it has a length.
+    value: Option<&'a [u8]>,
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = EncodedField<'a>;
+
+    fn next(&mut self) -> Option<EncodedField<'a>> {
+        let before = self.0;
+        let key = take_varint(&mut self.0).ok()?;
+        let value = match key & 7 {
+            0 => {
+                take_varint(&mut self.0).ok()?;
+                None
+            }
+            2 => {
+                let length = usize::try_from(take_varint(&mut self.0).ok()?).ok()?;
+                Some(self.0.split_off(..length)?)
+            }
+            _ => return None,
+        };
+        Some(EncodedField {
+            number: key >> 3,
+            whole: before.get(..before.len() - self.0.len())?,
+            value,
+        })
+    }
+}
+
+/// Returns the encoding without the client's address, up to the first field that cannot be read: a
+/// record that is set aside must not carry the address into Postgres.
+#[must_use]
+pub fn without_client_ip(bytes: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(bytes.len());
+    for field in Fields(bytes).filter(|field| field.number != CLIENT_IP) {
+        kept.extend_from_slice(field.whole);
+    }
+    kept
+}
+
+/// Returns the subjects of a hit: each ID that the encoding names, up to the first field that cannot
+/// be read. A subject must find its records even where they no longer decode.
+#[must_use]
+pub fn subjects(bytes: &[u8]) -> [Option<Subject<'_>>; 3] {
+    let mut visitor: Option<[u8; 16]> = None;
+    let [mut maid, mut uid, mut partner] = [None; 3];
+    for field in Fields(bytes) {
+        match field.number {
+            VISITOR => visitor = field.value.and_then(|value| value.try_into().ok()),
+            PARTNER => partner = text(&field),
+            PARTNER_UID => uid = text(&field),
+            MAID => maid = text(&field),
+            _ => {}
+        }
+    }
+    let partner = partner.unwrap_or_default();
+    [
+        visitor.map(|id| Subject::Visitor(VisitorId(id))),
+        maid.map(Subject::Maid),
+        uid.map(|uid| Subject::PartnerUid { partner, uid }),
+    ]
+}
+
+fn text<'a>(field: &EncodedField<'a>) -> Option<&'a str> {
+    let text = str::from_utf8(field.value?).ok()?;
+    (!text.is_empty()).then_some(text)
+}

@@ -1,0 +1,46 @@
+//! The keys of the visitor cookie.
+
+use super::{Key, Ring};
+
+/// What each MAC covers first.
+const CONTEXT: &[u8] = b"avtryck visitor 1";
+
+/// The keys of the visitor cookie. Its methods that sign and verify stand in [`crate::visitor`].
+pub struct CookieKeyring {
+    ring: Ring,
+    age_seconds_max: i64,
+}
+
+impl CookieKeyring {
+    /// Makes a ring of at least one secret with its ID, for cookies that last `age_seconds_max`.
+    #[must_use]
+    pub fn new<'k>(
+        secrets: impl IntoIterator<Item = (u8, &'k [u8])>,
+        age_seconds_max: i64,
+    ) -> CookieKeyring {
+        CookieKeyring {
+            ring: Ring::new(secrets, CONTEXT),
+            age_seconds_max,
+        }
+    }
+
+    /// Returns the key that signs, with its ID.
+    pub(crate) fn first(&self) -> Option<(u8, &Key)> {
+        self.ring.first()
+    }
+
+    /// Returns the key with that ID.
+    pub(crate) fn find(&self, id: u8) -> Option<&Key> {
+        self.ring.find(id)
+    }
+
+    /// Returns every key.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Key> {
+        self.ring.0.iter().map(|(_, key)| key)
+    }
+
+    /// Returns the age from which a cookie is no longer accepted, in seconds.
+    pub(crate) fn age_seconds_max(&self) -> i64 {
+        self.age_seconds_max
+    }
+}

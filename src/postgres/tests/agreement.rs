@@ -1,0 +1,96 @@
+//! SQL says the same as [`crate::hit`]: what counts, and the names of flags, permits, kinds and
+//! sources of consent.
+
+use super::*;
+use crate::hit::Outcome;
+
+/// Every number that a hit's flags may have, those that no row has included.
+const FLAGS: u32 = 1 << Flags::ALL.len();
+/// Every number that a permit may have.
+const PERMITS: u8 = Permit::ALL.bits() + 1;
+
+/// Each set of flags in the order of its number: whether SQL counts hits with it, and its names.
+async fn read_flags(client: &Client) -> Vec<(bool, Vec<String>)> {
+    let sql = "select avtryck.is_counted(flags), avtryck.flag_names(flags) \
+               from generate_series(0, $1::int - 1) as flags order by flags";
+    let last = i32::try_from(FLAGS).unwrap();
+    let rows = client.query(sql, &[&last]).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+/// The names of each permit in the order of its number.
+async fn read_permits(client: &Client) -> Vec<Vec<String>> {
+    let sql = "select avtryck.permit_names(permit::smallint) \
+               from generate_series(0, $1::int - 1) as permit order by permit";
+    let rows = client.query(sql, &[&i32::from(PERMITS)]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+fn permit_of(bits: u8) -> Permit {
+    let set = Permit::NAMED
+        .iter()
+        .filter(|(_, flag)| bits & flag.bits() != 0);
+    set.fold(Permit::NONE, |permit, (_, flag)| permit.with(*flag))
+}
+
+#[tokio::test]
+async fn sql_decides_what_becomes_of_a_hit_as_the_loader_does() {
+    let database = Database::migrated().await;
+    let by_flags = read_flags(&database.client).await;
+    let by_permit = read_permits(&database.client).await;
+    assert_eq!(by_flags.len(), FLAGS as usize);
+    assert_eq!(by_permit.len(), usize::from(PERMITS));
+    let mut found = [0; Outcome::ALL.len()];
+    for (permit, names) in (0..PERMITS).map(permit_of).zip(&by_permit) {
+        let is_measured = names.iter().any(|name| name == "measure");
+        for (bits, (is_counted, _)) in (0..FLAGS).zip(&by_flags) {
+            let outcome = Outcome::of(Kind::Impression, Flags::from_bits(bits), permit);
+            let in_sql = match (is_measured, is_counted) {
+                (true, _) => Outcome::Row,
+                (false, true) => Outcome::Count,
+                (false, false) => Outcome::Nothing,
+            };
+            assert_eq!(outcome, in_sql, "flags {bits}, permit {permit}");
+            found[outcome as usize] += 1;
+        }
+    }
+    assert!(found.iter().all(|hits| *hits > 0), "{found:?}");
+}
+
+#[tokio::test]
+async fn sql_gives_every_flag_and_permit_its_name() {
+    let database = Database::migrated().await;
+    for (bits, (_, names)) in (0..FLAGS).zip(read_flags(&database.client).await) {
+        let flags = Flags::from_bits(bits);
+        assert_eq!(names.join("."), flags.to_string(), "flags {bits}");
+    }
+    for (bits, names) in (0..PERMITS).zip(read_permits(&database.client).await) {
+        let permit = permit_of(bits);
+        assert_eq!(permit.bits(), bits);
+        assert_eq!(names, permit.names().collect::<Vec<_>>(), "permit {bits}");
+    }
+}
+
+#[tokio::test]
+async fn sql_gives_every_kind_and_source_of_consent_its_name() {
+    let database = Database::migrated().await;
+    let sql = "select avtryck.kind_name($1), avtryck.consent_source_name($1)";
+    let statement = database.client.prepare(sql).await.unwrap();
+    let numbers = Kind::ALL.len().max(ConsentSource::ALL.len()) + 1;
+    for number in 0..=i16::try_from(numbers).unwrap() {
+        let row = database.client.query_one(&statement, &[&number]).await;
+        let row = row.unwrap();
+        let kinds = Kind::ALL.into_iter().filter(|kind| !kind.is_instruction());
+        let kind = kinds
+            .filter(|kind| i16::from(kind.number()) == number)
+            .map(Kind::name)
+            .next();
+        assert_eq!(row.get::<_, Option<&str>>(0), kind, "{number}");
+        let source = ConsentSource::ALL
+            .into_iter()
+            .filter(|source| i16::from(source.number()) == number)
+            .map(ConsentSource::name)
+            .next();
+        assert_eq!(row.get::<_, Option<&str>>(1), source, "{number}");
+    }
+}
