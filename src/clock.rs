@@ -1,4 +1,4 @@
-//! The only place that reads time.
+//! The clocks. Nothing else in avtryck reads the time.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -7,26 +7,26 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct UnixMicros(pub i64);
 
 impl UnixMicros {
-    /// Whole seconds since 1970.
+    /// Returns whole seconds since 1970.
     #[must_use]
     pub fn seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
 
-    /// Whole days since 1970, in UTC.
+    /// Returns whole days since 1970, in UTC.
     #[must_use]
     pub fn day(self) -> i64 {
         self.seconds().div_euclid(86_400)
     }
 
-    /// The time from `earlier` to this, zero if it lies ahead.
+    /// Returns the time from `earlier` until this, or zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: UnixMicros) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 }
 
-/// The wall clock.
+/// Reads the wall clock.
 #[must_use]
 pub fn now() -> UnixMicros {
     let since_epoch = SystemTime::now()
@@ -35,7 +35,7 @@ pub fn now() -> UnixMicros {
     UnixMicros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// The clock that never goes back, for measuring how long something took.
+/// Reads the clock that never goes back, for measuring how long something took.
 #[must_use]
 pub fn monotonic() -> Instant {
     Instant::now()

@@ -3,16 +3,17 @@
 //! The way of a hit, in reading order:
 //!
 //! 1. [`edge`] accepts a connection, limits it, and routes the request;
-//! 2. [`request`] makes a [`hit::Hit`] of query, headers and cookies;
-//! 3. [`consent`] decides what the visitor permits, and takes the rest from the hit;
+//! 2. [`protocol`] makes a [`hit::Hit`] of query, headers and cookies;
+//! 3. [`consent`] decides what the visitor permits, and removes everything else from the hit;
 //! 4. [`visitor`] verifies the cookie's ID or signs a new one;
-//! 5. [`spool`] keeps the hit on disk; only now the reply leaves;
+//! 5. [`spool`] keeps the hit on disk; only now is the reply sent;
 //! 6. [`loader`] reads batches from the spool;
 //! 7. [`enrich`] adds place, network and device;
 //! 8. [`postgres`] commits [`row`]s and the spool's position in one transaction;
 //! 9. [`jobs`] looks after the tables on a schedule.
 //!
-//! [`serve`] puts these together; ARCHITECTURE.md holds the invariants.
+//! [`cli`] is the command line, [`serve`] puts the parts together; ARCHITECTURE.md holds the
+//! invariants.
 
 pub mod admin;
 pub mod callback;

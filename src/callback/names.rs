@@ -158,15 +158,15 @@ pub(crate) fn is_personal(path: &str) -> bool {
 }
 
 /// The names of one partner.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fields {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fields<'n> {
     /// The configuration's, which outweigh the mapping's.
-    pub own: Vec<(String, String)>,
+    pub own: &'n [(String, String)],
     /// A network's.
     pub mapping: Option<Mapping>,
 }
 
-impl Fields {
+impl Fields<'_> {
     fn all(&self) -> impl Iterator<Item = (&str, &str)> {
         let ready = self.mapping.map_or(&[][..], Mapping::names);
         let own = self.own.iter();
@@ -175,7 +175,7 @@ impl Fields {
     }
 
     /// Our name for theirs; their own where it has none. Case makes no difference.
-    pub(crate) fn ours<'n>(&self, theirs: Cow<'n, str>) -> Cow<'n, str> {
+    pub(crate) fn ours<'t>(&self, theirs: Cow<'t, str>) -> Cow<'t, str> {
         match self
             .all()
             .find(|(known, _)| known.eq_ignore_ascii_case(&theirs))

@@ -1,5 +1,144 @@
-//! The commands of the command line.
+//! The command line: one file for each command, under the command's name.
+//!
+//! Exit status: 0 if all went well, 1 after an error, 64 (EX_USAGE of sysexits.h) if the
+//! configuration or an argument is wrong.
 
-pub mod healthy;
-pub mod subject;
-pub mod tag;
+mod ad;
+mod check_config;
+mod click_url;
+mod example_config;
+mod geoip;
+mod healthy;
+mod keys;
+mod log;
+mod migrate;
+mod serve;
+mod spool;
+mod subject;
+mod tag;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use nix::sys::prctl::set_thp_disable;
+
+use crate::config::{Config, ConfigErrors};
+
+/// The exit status for a mistake of whoever called.
+const EXIT_USAGE: u8 = 64;
+
+/// An edge collector for cookies and pixels: keeps each hit on disk before it replies, and makes
+/// exactly one row of it.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration file. Every key can also be set by AVTRYCK_<SECTION>_<KEY>.
+    #[arg(long, global = true, env = "AVTRYCK_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    /// Ask the collector at admin.listen whether it can keep hits. Exit status 1 if it cannot.
+    Healthy,
+    /// Bring the database's schema up to date, then end.
+    Migrate,
+    /// Check the configuration, and print what is in force and where each value is from.
+    CheckConfig,
+    /// Print a configuration file with every key, its default and its meaning.
+    ExampleConfig,
+    /// Inspect a spool.
+    #[command(subcommand)]
+    Spool(spool::Spool),
+    /// Inspect geodata.
+    #[command(subcommand)]
+    Geoip(geoip::Geoip),
+    ClickUrl(Box<click_url::ClickUrl>),
+    Tag(Box<tag::Tag>),
+    /// Manage the keys of the visitor cookie and of click URLs.
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Export or erase what is held about one visitor, device or partner's ID.
+    #[command(subcommand)]
+    Subject(subject::Command),
+}
+
+/// A mistake in what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn run() -> ExitCode {
+    // The kernel clears a page before it hands it out. Two megabytes at once keep an edge thread
+    // busy for up to 7 ms, during which it answers nobody, and the unused part counts as memory
+    // too. Without this the collector still works.
+    set_thp_disable(true).ok();
+    let arguments = Arguments::parse();
+    if let Err(mistake) = log::to_stderr() {
+        complain(&mistake);
+        return ExitCode::from(EXIT_USAGE);
+    }
+    match arguments.command.run(arguments.config.as_deref()) {
+        Ok(code) => code,
+        Err(error) if error.is::<ConfigErrors>() || error.is::<UsageError>() => {
+            complain(&error.to_string());
+            ExitCode::from(EXIT_USAGE)
+        }
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Command {
+    fn run(self, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+        let config = || Config::load(file, std::env::vars_os());
+        match self {
+            Command::Serve(command) => command.run(config()?, file),
+            Command::Healthy => healthy::run(&config()?),
+            Command::Migrate => migrate::run(&config()?),
+            Command::CheckConfig => check_config::run(&config()?),
+            Command::ExampleConfig => Ok(example_config::run()),
+            Command::Spool(command) => command.run(),
+            Command::Geoip(command) => Ok(command.run()),
+            Command::ClickUrl(command) => command.run(&config()?),
+            Command::Tag(command) => command.run(&config()?),
+            // Without a file there is nothing that a new key could clash with.
+            Command::Keys(command) if file.is_none() => command.run(&[]),
+            Command::Keys(command) => command.run(&config()?.cookie.keys),
+            Command::Subject(command) => command.run(&config()?),
+        }
+    }
+}
+
+/// Returns 0 for a good answer and 1 for a bad one.
+fn exit_code(is_good: bool) -> ExitCode {
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "this is what the command was asked for"
+)]
+fn print(text: &str) {
+    println!("{}", text.trim_end());
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a mistake is the answer to the command"
+)]
+fn complain(text: &str) {
+    eprintln!("{text}");
+}

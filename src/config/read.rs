@@ -1,68 +1,63 @@
-//! Takes keys out of a TOML document and the environment; gathers what is wrong, and what is in force.
+//! Reads keys from a TOML document and the environment; collects the mistakes, and what is in
+//! force.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use toml::{Table, Value};
+use toml::{Table as Toml, Value};
 
 use super::ConfigErrors;
-use super::setting::{Kept, Setting, Settings, Source};
+use super::in_force::{HIDDEN, InForce, Kept, Setting, Source};
+use super::table::Table;
+use crate::hit::Permit;
 
-/// Variables that are no keys: where the file is, and how much is logged.
+/// Variables that are not keys: where the file is, and how much is logged.
 const OTHER_VARIABLES: [&str; 2] = ["AVTRYCK_CONFIG", "AVTRYCK_LOG"];
-/// What stands for a value that nobody may see.
-const HIDDEN: &str = "(not shown)";
 
+/// A file and an environment while they are read.
 pub(super) struct Reader {
-    table: Table,
+    document: Toml,
     file_was_read: bool,
     environment: BTreeMap<String, String>,
     kept: Kept,
-    /// Every section that there could be.
-    sections: Vec<String>,
+    /// The name of every section that exists.
+    sections: Vec<&'static str>,
     errors: Vec<String>,
     settings: Vec<Setting>,
 }
 
-/// One table while its keys are taken.
+/// One table while its keys are read.
 pub(super) struct Section<'r> {
     /// As errors name it: `http`, `site[0]`.
     name: String,
-    table: Table,
-    known: Vec<String>,
-    /// Tables of a list have no variables.
+    table: Toml,
+    keys: Vec<&'static str>,
+    /// The tables of a list have no variables.
     has_variables: bool,
     reader: &'r mut Reader,
 }
 
-/// One key while its value is taken.
+/// One key while its value is read.
 pub(super) struct Key<'s, 'r> {
     section: &'s mut Section<'r>,
     setting: Setting,
 }
 
 impl Reader {
-    /// A file that cannot be read is one mistake among others.
+    /// Starts to read. A file that cannot be read is one mistake among others.
     pub(super) fn new(
         text: Result<String, String>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         kept: Kept,
     ) -> Reader {
         let mut errors = Vec::new();
-        let parsed = text.and_then(|text| {
-            text.parse::<Table>().map_err(|error| {
-                // The error's own text shows the line, and a secret may stand in it.
-                let start = error.span().map_or(0, |span| span.start);
-                let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
-                format!("line {line}: no TOML ({})", error.message())
-            })
-        });
-        let file_was_read = parsed.is_ok();
-        let table = parsed.unwrap_or_else(|error| {
+        let document = text.and_then(|text| parse_document(&text));
+        let file_was_read = document.is_ok();
+        let document = document.unwrap_or_else(|error| {
             errors.push(error);
-            Table::new()
+            Toml::new()
         });
-        let mut ours = BTreeMap::new();
+        let mut variables = BTreeMap::new();
         for (name, value) in environment {
             let Some(name) = name.to_str().filter(|name| name.starts_with("AVTRYCK_")) else {
                 continue;
@@ -71,14 +66,14 @@ impl Reader {
                 continue;
             }
             match value.into_string() {
-                Ok(value) => drop(ours.insert(name.to_owned(), value)),
+                Ok(value) => drop(variables.insert(name.to_owned(), value)),
                 Err(_) => errors.push(format!("{name}: is no UTF-8; UTF-8 would be right")),
             }
         }
         Reader {
-            table,
+            document,
             file_was_read,
-            environment: ours,
+            environment: variables,
             kept,
             sections: Vec::new(),
             errors,
@@ -90,101 +85,122 @@ impl Reader {
         self.file_was_read
     }
 
-    pub(super) fn error(&mut self, error: &str) {
+    pub(super) fn add_error(&mut self, error: &str) {
         self.errors.push(error.to_owned());
     }
 
-    pub(super) fn section<T>(&mut self, name: &str, take: impl FnOnce(&mut Section<'_>) -> T) -> T {
-        let table = match self.table.remove(name) {
-            None => Table::new(),
-            Some(Value::Table(table)) => table,
-            Some(_) => {
-                self.error(&format!("{name}: is no table; [{name}] would be right"));
-                Table::new()
-            }
-        };
-        self.sections.push(name.to_owned());
-        self.take(name.to_owned(), table, true, take)
+    /// Returns the texts of every key of a section that was read.
+    pub(super) fn texts_of(&self, section: &str) -> Vec<String> {
+        let settings = self.settings.iter();
+        settings
+            .filter(|setting| setting.section == section)
+            .flat_map(|setting| setting.texts.iter().cloned())
+            .collect()
     }
 
-    pub(super) fn tables<T>(&mut self, name: &str, take: impl Fn(&mut Section<'_>) -> T) -> Vec<T> {
-        let values = match self.table.remove(name) {
+    /// Reads a section.
+    pub(super) fn section<T: Table>(&mut self) -> T {
+        let name = T::NAME;
+        let table = match self.document.remove(name) {
+            None => Toml::new(),
+            Some(Value::Table(table)) => table,
+            Some(_) => {
+                self.add_error(&format!("{name}: is no table; [{name}] would be right"));
+                Toml::new()
+            }
+        };
+        self.sections.push(name);
+        self.table(name.to_owned(), table, true)
+    }
+
+    /// Reads every table of a list.
+    pub(super) fn tables<T: Table>(&mut self) -> Vec<T> {
+        let name = T::NAME;
+        let values = match self.document.remove(name) {
             None => Vec::new(),
             Some(Value::Array(values)) => values,
             Some(_) => {
-                self.error(&format!(
+                self.add_error(&format!(
                     "{name}: is no list of tables; [[{name}]] would be right"
                 ));
                 Vec::new()
             }
         };
-        self.sections.push(name.to_owned());
-        let mut taken = Vec::new();
+        self.sections.push(name);
+        let mut tables = Vec::new();
         for (index, value) in values.into_iter().enumerate() {
             let Value::Table(table) = value else {
-                self.error(&format!(
+                self.add_error(&format!(
                     "{name}[{index}]: is no table; [[{name}]] would be right"
                 ));
                 continue;
             };
-            taken.push(self.take(format!("{name}[{index}]"), table, false, &take));
+            tables.push(self.table(format!("{name}[{index}]"), table, false));
         }
-        taken
+        tables
     }
 
-    fn take<T>(
-        &mut self,
-        name: String,
-        table: Table,
-        has_variables: bool,
-        take: impl FnOnce(&mut Section<'_>) -> T,
-    ) -> T {
+    fn table<T: Table>(&mut self, name: String, table: Toml, has_variables: bool) -> T {
         let mut section = Section {
             name,
             table,
-            known: Vec::new(),
+            keys: Vec::new(),
             has_variables,
             reader: self,
         };
-        let taken = take(&mut section);
-        section.finish();
-        taken
+        let read = T::read(&mut section);
+        section.report_unknown_keys();
+        read
     }
 
-    /// What is in force, if nothing is wrong.
-    pub(super) fn finish(mut self) -> Result<Settings, ConfigErrors> {
+    /// Returns what is in force, if there is no mistake.
+    pub(super) fn finish(mut self) -> Result<InForce, ConfigErrors> {
         let sections = self.sections.join(", ");
-        for name in self.table.keys() {
+        for name in self.document.keys() {
             self.errors.push(format!(
                 "{name}: is no section; one of {sections} would be right"
             ));
         }
         let variables = self.settings.iter().filter_map(|s| s.variable.as_deref());
         for name in self.environment.keys() {
-            let nearest = nearest(variables.clone(), name);
+            let nearest = find_nearest(variables.clone(), name);
             self.errors
                 .push(format!("{name}: names no key; did you mean {nearest}?"));
         }
         if self.errors.is_empty() {
-            Ok(Settings(self.settings))
+            Ok(InForce(self.settings))
         } else {
             Err(ConfigErrors(self.errors))
         }
     }
 }
 
+fn parse_document(text: &str) -> Result<Toml, String> {
+    text.parse::<Toml>().map_err(|error| {
+        // The error's own text shows the line, which may hold a secret.
+        let start = error.span().map_or(0, |span| span.start);
+        let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
+        format!("line {line}: no TOML ({})", error.message())
+    })
+}
+
 impl<'r> Section<'r> {
-    /// A key that a reload applies.
-    pub(super) fn key(&mut self, key: &'static str, means: &'static str) -> Key<'_, 'r> {
-        self.start(key, means, false)
+    /// Begins a key that a reload applies.
+    pub(super) fn reload(&mut self, key: &'static str, meaning: &'static str) -> Key<'_, 'r> {
+        self.key(key, meaning, false)
     }
 
-    /// A key that holds from the start of the process to its end.
-    pub(super) fn fixed(&mut self, key: &'static str, means: &'static str) -> Key<'_, 'r> {
-        self.start(key, means, true)
+    /// Begins a key that keeps its value until the process ends.
+    pub(super) fn restart(&mut self, key: &'static str, meaning: &'static str) -> Key<'_, 'r> {
+        self.key(key, meaning, true)
     }
 
-    fn start(&mut self, key: &'static str, means: &'static str, is_fixed: bool) -> Key<'_, 'r> {
+    fn key(
+        &mut self,
+        key: &'static str,
+        meaning: &'static str,
+        takes_restart: bool,
+    ) -> Key<'_, 'r> {
         let variable = self
             .has_variables
             .then(|| format!("AVTRYCK_{}_{key}", self.name).to_uppercase());
@@ -196,180 +212,204 @@ impl<'r> Section<'r> {
         let mut setting = Setting {
             section: self.name.clone(),
             key,
-            means,
+            // Each line of a documentation comment begins with a space.
+            meaning: meaning.trim_start(),
             right: "",
             variable,
-            is_fixed,
+            takes_restart,
             given: in_environment.or(in_file),
             texts: Vec::new(),
             shown: String::new(),
         };
-        if let Some(kept) = self.reader.kept.get(&setting.name()).filter(|_| is_fixed) {
+        if takes_restart && let Some(kept) = self.reader.kept.get(&setting.name()) {
             setting.given.clone_from(kept);
         }
-        self.known.push(key.to_owned());
+        self.keys.push(key);
         Key {
             section: self,
             setting,
         }
     }
 
-    fn wrong(&mut self, name: &str, value: &str, right: &str) {
-        self.reader.error(&format!(
-            "{name}: {value:?} is wrong; {right} would be right"
-        ));
-    }
-
-    fn finish(self) {
+    fn report_unknown_keys(self) {
         for key in self.table.keys() {
-            self.reader.error(&format!(
+            self.reader.add_error(&format!(
                 "{}.{key}: is no key; did you mean {}?",
                 self.name,
-                nearest(self.known.iter().map(String::as_str), key)
+                find_nearest(self.keys.iter().copied(), key)
             ));
         }
     }
 }
 
 impl Key<'_, '_> {
-    /// One value; `default` is what would stand in the file.
+    /// Reads one value; `default` is what would stand in the file.
     pub(super) fn one<T>(
         self,
         default: &str,
         right: &'static str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> T {
-        self.take(default, right, parse, false)
+        self.read_one(default, right, parse, false)
     }
 
-    /// Like `one`; only the default is ever shown.
+    /// Reads one value of which only the default is ever shown.
     pub(super) fn secret<T>(
         self,
         default: &str,
         right: &'static str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> T {
-        self.take(default, right, parse, true)
+        self.read_one(default, right, parse, true)
     }
 
-    /// A value that has to be there.
-    pub(super) fn required(
+    /// Reads a truth value, by default false.
+    pub(super) fn flag(self) -> bool {
+        self.one("false", "true or false", |text| text.parse().ok())
+    }
+
+    /// Reads one value, or none where the text is empty, as it is by default.
+    pub(super) fn optional<T>(
         self,
         right: &'static str,
-        parse: impl Fn(&str) -> Option<String>,
-    ) -> String {
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        self.one("", right, |text| {
+            if text.is_empty() {
+                return Some(None);
+            }
+            parse(text).map(Some)
+        })
+    }
+
+    /// Reads a value that has to be given.
+    pub(super) fn required<T>(self, right: &'static str, parse: impl Fn(&str) -> Option<T>) -> T {
         let Setting { section, given, .. } = &self.setting;
-        // What stands in for it is never used.
+        // It stands in for a missing value, so that reading can go on, and is never used.
         let stand_in = section.replace(['[', ']'], ".");
         if given.is_none() {
             let name = self.setting.name();
             self.section
                 .reader
-                .error(&format!("{name}: is missing; {right} would be right"));
+                .add_error(&format!("{name}: is missing; {right} would be right"));
         }
-        self.take(&stand_in, right, parse, false)
+        self.read_one(&stand_in, right, parse, false)
     }
 
-    /// Any number of values, by default none.
-    pub(super) fn list<T>(self, right: &'static str, parse: impl Fn(&str) -> Option<T>) -> Vec<T> {
-        self.take_all(&[], right, parse, false)
+    /// Reads any number of values, by default none.
+    pub(super) fn list<T, C: FromIterator<T>>(
+        self,
+        right: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> C {
+        self.read_all(&[], right, parse, false)
     }
 
-    /// Any number of values; `default` is what would stand in the file.
-    pub(super) fn list_or<T>(
+    /// Reads any number of values; `default` is what would stand in the file.
+    pub(super) fn list_or<T, C: FromIterator<T>>(
         self,
         default: &[&str],
         right: &'static str,
         parse: impl Fn(&str) -> Option<T>,
-    ) -> Vec<T> {
-        self.take_all(default, right, parse, false)
+    ) -> C {
+        self.read_all(default, right, parse, false)
     }
 
-    /// Like `list`; the values are never shown.
-    pub(super) fn secret_list<T>(
+    /// Reads any number of values that are never shown, by default none.
+    pub(super) fn secret_list<T, C: FromIterator<T>>(
         self,
         right: &'static str,
         parse: impl Fn(&str) -> Option<T>,
-    ) -> Vec<T> {
-        self.take_all(&[], right, parse, true)
+    ) -> C {
+        self.read_all(&[], right, parse, true)
     }
 
-    /// A table of texts, by default empty.
+    /// Reads the names of what is allowed, by default nothing.
+    pub(super) fn permits(self, right: &'static str) -> Permit {
+        let permits: Vec<Permit> = self.list(right, Permit::named);
+        permits.into_iter().fold(Permit::NONE, Permit::with)
+    }
+
+    /// Reads a table of texts, by default empty.
     pub(super) fn pairs(mut self, right: &'static str) -> Vec<(String, String)> {
         let table = match self.setting.given.clone() {
             Some((Value::Table(table), _)) => table,
             Some((value, _)) => {
-                self.wrong(&text(&value), right);
-                Table::new()
+                self.add_wrong(&text_of(&value), right);
+                Toml::new()
             }
-            None => Table::new(),
+            None => Toml::new(),
         };
-        let mut taken = Vec::new();
+        let mut pairs = Vec::new();
         for (theirs, ours) in table {
             match ours {
-                Value::String(ours) => taken.push((theirs, ours)),
+                Value::String(ours) => pairs.push((theirs, ours)),
                 other => {
-                    let name = format!("{}.{theirs}", self.name());
-                    self.section.wrong(&name, &text(&other), right);
+                    let name = format!("{}.{theirs}", self.setting.given_name());
+                    let error = wrong(&name, &text_of(&other), right);
+                    self.section.reader.add_error(&error);
                 }
             }
         }
-        let quoted = |text: &str| Value::String(text.to_owned()).to_string();
-        let shown: Vec<String> = taken
+        let quote = |text: &str| Value::String(text.to_owned()).to_string();
+        let shown: Vec<String> = pairs
             .iter()
-            .map(|(theirs, ours)| format!("{} = {}", quoted(theirs), quoted(ours)))
+            .map(|(theirs, ours)| format!("{} = {}", quote(theirs), quote(ours)))
             .collect();
-        let shown = match shown.join(", ") {
-            none if none.is_empty() => "{}".to_owned(),
-            some => format!("{{ {some} }}"),
+        let shown = if shown.is_empty() {
+            "{}".to_owned()
+        } else {
+            format!("{{ {} }}", shown.join(", "))
         };
-        self.note(right, Vec::new(), shown);
-        taken
+        self.finish(right, Vec::new(), shown);
+        pairs
     }
 
-    fn take<T>(
+    fn read_one<T>(
         mut self,
         default: &str,
         right: &'static str,
         parse: impl Fn(&str) -> Option<T>,
-        secret: bool,
+        is_secret: bool,
     ) -> T {
         let given = match &self.setting.given {
             Some((Value::Array(_) | Value::Table(_), _)) => {
-                self.wrong(HIDDEN, right);
+                self.add_wrong(HIDDEN, right);
                 None
             }
-            Some((value, _)) => Some(text(value)),
+            Some((value, _)) => Some(text_of(value)),
             None => None,
         };
-        let hidden = |text: &str| secret && text != default;
-        let shown = |text: &str| if hidden(text) { HIDDEN } else { text }.to_owned();
-        let taken = given.and_then(|text| {
+        let show = |text: &str| {
+            let is_hidden = is_secret && text != default;
+            if is_hidden { HIDDEN } else { text }.to_owned()
+        };
+        let read = given.and_then(|text| {
             let value = parse(&text);
             if value.is_none() {
-                self.wrong(&shown(&text), right);
+                self.add_wrong(&show(&text), right);
             }
             Some((value?, text))
         });
-        let (value, text) = taken.unwrap_or_else(|| {
+        let (value, text) = read.unwrap_or_else(|| {
             let value = parse(default).expect("defaults are right: a test reads them all");
             (value, default.to_owned())
         });
-        let shown = plain(&shown(&text));
-        self.note(right, vec![text], shown);
+        let shown = bare_or_quoted(&show(&text));
+        self.finish(right, vec![text], shown);
         value
     }
 
-    fn take_all<T>(
+    fn read_all<T, C: FromIterator<T>>(
         mut self,
         default: &[&str],
         right: &'static str,
         parse: impl Fn(&str) -> Option<T>,
-        secret: bool,
-    ) -> Vec<T> {
-        let shown = |text: &str| if secret { HIDDEN } else { text }.to_owned();
+        is_secret: bool,
+    ) -> C {
+        let show = |text: &str| if is_secret { HIDDEN } else { text }.to_owned();
         let texts = match &self.setting.given {
-            Some((Value::Array(values), _)) => values.iter().map(text).collect(),
+            Some((Value::Array(values), _)) => values.iter().map(text_of).collect(),
             // A variable separates the values of a list by commas.
             Some((Value::String(text), Source::Environment)) => text
                 .split(',')
@@ -377,40 +417,32 @@ impl Key<'_, '_> {
                 .filter(|part| !part.is_empty())
                 .collect(),
             Some((value, _)) => {
-                self.wrong(&shown(&text(value)), "a list");
+                self.add_wrong(&show(&text_of(value)), "a list");
                 Vec::new()
             }
             None => default.iter().map(|text| (*text).to_owned()).collect(),
         };
-        let mut taken = Vec::new();
+        let mut values = Vec::new();
         for text in &texts {
             match parse(text) {
-                Some(value) => taken.push(value),
-                None => self.wrong(&shown(text), right),
+                Some(value) => values.push(value),
+                None => self.add_wrong(&show(text), right),
             }
         }
         let quoted: Vec<String> = texts
             .iter()
-            .map(|text| Value::String(shown(text)).to_string())
+            .map(|text| Value::String(show(text)).to_string())
             .collect();
-        self.note(right, texts, format!("[{}]", quoted.join(", ")));
-        taken
+        self.finish(right, texts, format!("[{}]", quoted.join(", ")));
+        values.into_iter().collect()
     }
 
-    /// The name to complain under: the key or, where the value is from there, the variable.
-    fn name(&self) -> String {
-        match (&self.setting.given, &self.setting.variable) {
-            (Some((_, Source::Environment)), Some(variable)) => variable.clone(),
-            _ => self.setting.name(),
-        }
+    fn add_wrong(&mut self, value: &str, right: &str) {
+        let error = wrong(&self.setting.given_name(), value, right);
+        self.section.reader.add_error(&error);
     }
 
-    fn wrong(&mut self, value: &str, right: &str) {
-        let name = self.name();
-        self.section.wrong(&name, value, right);
-    }
-
-    fn note(mut self, right: &'static str, texts: Vec<String>, shown: String) {
+    fn finish(mut self, right: &'static str, texts: Vec<String>, shown: String) {
         self.setting.right = right;
         self.setting.texts = texts;
         self.setting.shown = shown;
@@ -418,41 +450,29 @@ impl Key<'_, '_> {
     }
 }
 
-/// A text as it would stand in the file: numbers and truth values bare.
-fn plain(text: &str) -> String {
+/// Returns the message that a value is wrong.
+pub(super) fn wrong(name: &str, value: &str, right: &str) -> String {
+    format!("{name}: {value:?} is wrong; {right} would be right")
+}
+
+/// Returns a text as it would stand in the file: numbers and truth values bare.
+fn bare_or_quoted(text: &str) -> String {
     if text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok() {
         return text.to_owned();
     }
     Value::String(text.to_owned()).to_string()
 }
 
-fn text(value: &Value) -> String {
+fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
 }
 
-fn nearest<'k>(known: impl Iterator<Item = &'k str>, name: &str) -> &'k str {
+/// Returns the name that the fewest letters tell from `name`.
+fn find_nearest<'k>(known: impl Iterator<Item = &'k str>, name: &str) -> &'k str {
     known
-        .min_by_key(|known| distance(known, name))
+        .min_by_key(|known| strsim::levenshtein(known, name))
         .unwrap_or_default()
-}
-
-/// How many letters have to change (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.bytes().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (b, cell) in other.bytes().zip(row.iter_mut().skip(1)) {
-            let next = (diagonal + usize::from(a != b))
-                .min(left + 1)
-                .min(*cell + 1);
-            diagonal = *cell;
-            *cell = next;
-            left = next;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }

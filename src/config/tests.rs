@@ -1,9 +1,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use spool::Ack;
 
-use super::setting::Setting;
+use super::in_force::{Setting, Source};
 use super::*;
-use crate::config::value::days;
+use crate::hit::Permit;
 
 const SITE: &str = "[[site]]\nkey = \"a\"\n";
 
@@ -15,15 +16,15 @@ fn errors(text: &str, environment: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn the_demo_configuration_and_the_defaults_are_right() {
-    let demo = Config::parse(include_str!("../../demo.toml"), []).expect("demo.toml is right");
+fn the_demo_configuration_and_the_defaults_are_valid() {
+    let demo = Config::parse(include_str!("../../demo.toml"), []).expect("demo.toml is valid");
     assert_eq!(demo.sites[0].default_permit, Permit::ALL);
     let bare = Config::parse(SITE, []).expect("a site is all that is needed");
     assert_eq!(bare.sites[0].default_permit, Permit::NONE);
     assert_eq!(bare.spool.ack, Ack::Disk);
     assert_eq!(
         bare.cookie.max_age,
-        days(crate::visitor::COOKIE_DAYS.into())
+        std::time::Duration::from_hours(24 * u64::from(crate::visitor::COOKIE_DAYS))
     );
 }
 
@@ -42,7 +43,7 @@ fn every_mistake_is_reported_at_once_with_what_would_be_right() {
         keys = ["1:c2hvcnQ="]
         max_age = "397d"
         [database]
-        url = "postgres://me:hush@db/x?sslmode=require"
+        url = "mysql://me:hush@db/x"
         [colour]
         [[site]]
         hosts = "px"
@@ -135,11 +136,11 @@ fn what_would_fail_later_is_refused_at_once() {
 }
 
 #[test]
-fn sites_and_partners_have_rules_of_consent_that_allow_nothing_unless_asked_to() {
+fn sites_and_partners_allow_nothing_by_default() {
     let text = format!(
         "{SITE}gvl_id = 77\n[[partner]]\nkey = \"b\"\n[[partner]]\nkey = \"c\"\ngvl_id = 755\ndefault_permit = [\"measure\"]\ngdpr_0_permit = [\"store\", \"measure\"]\n"
     );
-    let config = Config::parse(&text, []).expect("a right configuration");
+    let config = Config::parse(&text, []).expect("a valid configuration");
     let site = &config.sites[0];
     assert_eq!(
         (site.gvl_id, site.default_permit, site.gdpr_0_permit),
@@ -171,7 +172,7 @@ fn the_environment_outweighs_the_file() {
         &text,
         environment.map(|(name, value)| (name.into(), value.into())),
     )
-    .expect("a right configuration");
+    .expect("a valid configuration");
     assert_eq!(config.http.listen.port(), 2);
     assert_eq!(config.http.trusted_proxies.len(), 2);
     assert_eq!(config.spool.bytes_max, 1_000_000_000);
@@ -225,7 +226,7 @@ fn secrets_are_not_shown() {
     let sound = format!(
         "{SITE}[cookie]\nkeys = [\"1:{secret}\"]\n[click]\nkeys = [\"1:{secret}\"]\n[database]\nurl = \"postgres://me:hush@db/x?password=hush@there\"\n"
     );
-    let config = Config::parse(&sound, []).expect("a right configuration");
+    let config = Config::parse(&sound, []).expect("a valid configuration");
     let mut shown = format!("{config:?}{}{}", config.in_force, config.database.url)
         + &config.in_force.in_one_line();
     for wrong in [
@@ -245,14 +246,14 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
-fn the_example_is_the_one_that_the_code_gives_and_is_right_as_it_is_and_with_every_key() {
+fn the_committed_example_comes_from_the_code_and_is_valid_with_each_key_set() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/avtryck.example.toml");
     let committed = std::fs::read_to_string(path).expect("the example is there");
     assert!(
         committed == Config::example(),
         "`avtryck example-config > avtryck.example.toml` would make it so"
     );
-    let as_it_is = Config::parse(&committed, []).expect("the example is right");
+    let as_it_is = Config::parse(&committed, []).expect("the example is valid");
     assert_eq!(as_it_is.sites[0].key, "shop");
     let every_key = committed
         .lines()
@@ -262,31 +263,31 @@ fn the_example_is_the_one_that_the_code_gives_and_is_right_as_it_is_and_with_eve
         })
         .collect::<Vec<_>>()
         .join("\n");
-    let whole = Config::parse(&every_key, []).expect("the example is right with every key");
-    let said = |config: &Config| {
+    let whole = Config::parse(&every_key, []).expect("the example is valid with every key");
+    let names = |config: &Config| {
         let settings = config.in_force.0.iter();
         settings.map(Setting::name).collect::<Vec<_>>()
     };
     let defaults = Config::parse(SITE, []).unwrap();
     let of_partner = |name: &String| name.starts_with("partner") || name.starts_with("certificate");
     assert_eq!(
-        said(&whole)
+        names(&whole)
             .into_iter()
             .filter(|name| !of_partner(name))
             .collect::<Vec<_>>(),
-        said(&defaults)
+        names(&defaults)
     );
-    assert!(said(&whole).iter().any(of_partner));
-    let from_file = |setting: &Setting| matches!(setting.given, Some((_, setting::Source::File)));
+    assert!(names(&whole).iter().any(of_partner));
+    let from_file = |setting: &Setting| matches!(setting.given, Some((_, Source::File)));
     assert!(whole.in_force.0.iter().all(from_file));
 }
 
 #[test]
-fn a_reload_takes_what_it_can_keeps_what_is_fixed_and_names_it() {
+fn a_reload_applies_what_it_can_and_names_the_keys_that_wait_for_a_restart() {
     let reload = |running: &Config, text: &str| {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        running.reload(Some(file.path()), [])
+        running.reload(Some(file.path()), [], |_| Ok(()))
     };
     let url = |word: &str| format!("[database]\nurl = \"postgres://me:{word}@db/x\"\n");
     let running = Config::parse(&format!("{SITE}{}", url("hush")), []).unwrap();
@@ -312,18 +313,23 @@ fn a_reload_takes_what_it_can_keeps_what_is_fixed_and_names_it() {
             waits("database.url", "\"(not shown)\"", "\"(not shown)\""),
         ]
     );
-    // It still waits at the next reload, and no longer once the file has again what is in force.
+    // A key waits at the next reload too, until the file has the value in force again.
     let (again, waiting) = reload(&taken, &text).unwrap();
     assert_eq!(waiting.len(), 2);
     let (_, waiting) = reload(&again, &format!("{SITE}{}", url("hush"))).unwrap();
     assert_eq!(waiting, []);
-    // A mistake in what would only count after the restart refuses the file as well.
+    // A mistake in a key that waits for the restart refuses the file as well.
     let wrong = format!("{SITE}[http]\nlisten = \"here\"\n[cookie]\nname = \"avchoice\"\n");
     assert_eq!(reload(&running, &wrong).unwrap_err().0.len(), 2);
+    let refuse = |_: &Config| Err(ConfigErrors(vec!["refused".to_owned()]));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), SITE).unwrap();
+    let refused = taken.reload(Some(file.path()), [], refuse).unwrap_err();
+    assert_eq!(refused.0, ["refused"]);
 }
 
 #[test]
-fn tls_needs_a_certificate_and_a_port_of_its_own_and_proxies_that_are_believed() {
+fn tls_needs_a_certificate_and_its_own_port_and_proxy_protocol_needs_trusted_proxies() {
     let certificate = "[[certificate]]\nchain = \"a.pem\"\nkey = \"a.key\"\n";
     for (text, right) in [
         (

@@ -1,6 +1,7 @@
 //! Texts -> values; `None` where a text is wrong.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,27 +10,96 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
+use spool::Ack;
 
-use super::DatabaseUrl;
-
-/// Paths that endpoints have for good, or will.
+/// Paths that endpoints always have.
 const FIXED_PATHS: [&str; 1] = ["/demo"];
 
-/// What the standard library can parse.
-pub(super) fn parsed<T: FromStr>(text: &str) -> Option<T> {
+const DAY_SECONDS: u64 = 86_400;
+
+/// How much of a client's address Postgres gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientIp {
+    /// Nothing.
+    None,
+    /// The /24 of an IPv4 address, the /48 of an IPv6 one.
+    Truncated,
+    /// All of it.
+    Full,
+}
+
+/// The header in which trusted proxies name the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+/// Which Postgres hits are loaded into.
+#[derive(Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// A private one, run from the installed binaries.
+    Embedded,
+    /// A `postgres://` URL. Whether Postgres' client can use it is for that client to say.
+    Url(String),
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    /// The URL without its password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DatabaseUrl::Embedded => f.write_str("embedded"),
+            DatabaseUrl::Url(url) => {
+                let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", ""));
+                // A URL's parameters may hold a password too.
+                let rest = rest.split('?').next().unwrap_or_default();
+                match rest.rsplit_once('@') {
+                    Some((_, place)) => write!(f, "{scheme}://…@{place}"),
+                    None => write!(f, "{scheme}://{rest}"),
+                }
+            }
+        }
+    }
+}
+
+/// Parses what the standard library can parse.
+pub(super) fn parse<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
 }
 
-pub(super) fn whole(text: &str, range: RangeInclusive<usize>) -> Option<usize> {
-    text.parse().ok().filter(|number| range.contains(number))
+/// A whole number in a range.
+pub(super) fn whole<T: FromStr + PartialOrd>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Option<T> {
+    move |text| parse(text).filter(|number| range.contains(number))
 }
 
-pub(super) const fn days(days: u64) -> Duration {
-    Duration::from_secs(days * 86_400)
+/// A time between two others, which are written the same way.
+pub(super) fn duration_within(
+    first: &'static str,
+    last: &'static str,
+) -> impl Fn(&str) -> Option<Duration> {
+    move |text| {
+        let range = duration(first)?..=duration(last)?;
+        duration(text).filter(|time| range.contains(time))
+    }
 }
 
-pub(super) fn whole_days(text: &str, range: RangeInclusive<u64>) -> Option<Duration> {
-    duration(text).filter(|d| d.as_secs() % 86_400 == 0 && range.contains(&(d.as_secs() / 86_400)))
+/// A whole number of days between two others.
+pub(super) fn whole_days_within(
+    first: &'static str,
+    last: &'static str,
+) -> impl Fn(&str) -> Option<Duration> {
+    let within = duration_within(first, last);
+    move |text| within(text).filter(|time| time.as_millis() % u128::from(DAY_SECONDS * 1000) == 0)
 }
 
 /// `500ms`, `10s`, `5m`, `24h`, `90d`.
@@ -41,7 +111,7 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
         "s" => 1000,
         "m" => 60_000,
         "h" => 3_600_000,
-        "d" => 86_400_000,
+        "d" => DAY_SECONDS * 1000,
         _ => return None,
     };
     number.checked_mul(millis).map(Duration::from_millis)
@@ -65,21 +135,58 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     number.checked_mul(factor)
 }
 
-pub(super) fn text(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| text.to_owned())
+/// A size between two others, which are written the same way.
+pub(super) fn bytes_within(
+    first: &'static str,
+    last: &'static str,
+) -> impl Fn(&str) -> Option<u64> {
+    move |text| {
+        let range = bytes(first)?..=bytes(last)?;
+        bytes(text).filter(|size| range.contains(size))
+    }
 }
 
 pub(super) fn path(text: &str) -> Option<PathBuf> {
     (!text.is_empty()).then(|| PathBuf::from(text))
 }
 
-/// An address stands for the network that holds it alone.
+/// A network; an address stands for the network that holds only that address.
 pub(super) fn network(text: &str) -> Option<IpNet> {
-    parsed(text).or_else(|| parsed::<IpAddr>(text).map(IpNet::from))
+    parse(text).or_else(|| parse::<IpAddr>(text).map(IpNet::from))
 }
 
-/// A path as browsers send it: nothing to decode, no empty, `.` or `..` segment.
-pub(super) fn endpoint(text: &str) -> Option<String> {
+pub(super) fn proxy_header(text: &str) -> Option<ProxyHeader> {
+    match text {
+        "x-forwarded-for" => Some(ProxyHeader::XForwardedFor),
+        "forwarded" => Some(ProxyHeader::Forwarded),
+        _ => None,
+    }
+}
+
+pub(super) fn ack(text: &str) -> Option<Ack> {
+    match text {
+        "disk" => Some(Ack::Disk),
+        "memory" => Some(Ack::Memory),
+        _ => None,
+    }
+}
+
+pub(super) fn client_ip(text: &str) -> Option<ClientIp> {
+    match text {
+        "none" => Some(ClientIp::None),
+        "truncated" => Some(ClientIp::Truncated),
+        "full" => Some(ClientIp::Full),
+        _ => None,
+    }
+}
+
+/// A vendor's ID; 0 is no vendor's.
+pub(super) fn vendor_id(text: &str) -> Option<Option<u16>> {
+    parse(text).map(|id: u16| (id != 0).then_some(id))
+}
+
+/// A path as browsers send it: nothing in it needs decoding, and no segment is empty, `.` or `..`.
+pub(super) fn endpoint_path(text: &str) -> Option<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let mut segments = text.strip_prefix('/')?.split('/');
     let sound = segments.all(|segment| {
@@ -92,27 +199,28 @@ pub(super) fn endpoint(text: &str) -> Option<String> {
     (sound && !fixed).then(|| text.to_owned())
 }
 
-/// A cookie's name. RFC 6265, section 4.1.1, allows more than is wise.
+/// A cookie's name. RFC 6265, section 4.1.1, allows more characters than is wise to use.
 pub(super) fn token(text: &str) -> Option<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     ((1..=64).contains(&text.len()) && text.bytes().all(plain)).then(|| text.to_owned())
 }
 
 /// `ID:BASE64`.
-pub(super) fn key(text: &str) -> Option<(u8, Vec<u8>)> {
+pub(super) fn signing_key(text: &str) -> Option<(u8, Vec<u8>)> {
     let (id, secret) = text.split_once(':')?;
     let secret = STANDARD.decode(secret).ok()?;
     (secret.len() >= 32).then_some((id.parse().ok()?, secret))
 }
 
-/// Empty for none.
+/// A secret that a URL need not encode, or nothing.
 pub(super) fn secret(text: &str) -> Option<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let sound = text.is_empty() || ((16..=256).contains(&text.len()) && text.bytes().all(plain));
     sound.then(|| text.to_owned())
 }
 
-/// Empty for none. It goes into a header, with the ID in its place.
+/// An http or https URL with `{uid}` in it, or nothing. It is sent in a header, with the ID in
+/// place of `{uid}`.
 pub(super) fn match_url(text: &str) -> Option<String> {
     let is_url = || {
         let url = url::Url::parse(&text.replace("{uid}", "0")).ok();
@@ -130,6 +238,14 @@ pub(super) fn name(text: &str) -> Option<String> {
     ((1..=64).contains(&text.len()) && text.bytes().all(plain)).then(|| text.to_owned())
 }
 
+/// As `name`, or nothing.
+pub(super) fn name_or_none(text: &str) -> Option<String> {
+    if text.is_empty() {
+        return Some(String::new());
+    }
+    name(text)
+}
+
 /// A host name in lower case, an IPv4 address, or an IPv6 address in brackets; no port.
 pub(super) fn host(text: &str) -> Option<String> {
     let plain =
@@ -143,9 +259,7 @@ pub(super) fn host(text: &str) -> Option<String> {
     let is_ipv6 = || {
         text.strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'))
-            .is_some_and(|inner| {
-                parsed::<std::net::Ipv6Addr>(inner).is_some_and(|ip| ip.to_string() == inner)
-            })
+            .is_some_and(|inner| parse::<Ipv6Addr>(inner).is_some_and(|ip| ip.to_string() == inner))
     };
     (is_name() || is_ipv6()).then(|| text.to_owned())
 }
@@ -158,13 +272,13 @@ pub(super) fn host_or_below(text: &str) -> Option<String> {
     }
 }
 
-/// A host name with a dot in it: no address, and no top-level domain.
+/// A host name with a dot in it: neither an address nor a top-level domain.
 pub(super) fn domain(text: &str) -> Option<String> {
-    host(text).filter(|text| text.contains('.') && parsed::<IpAddr>(text).is_none())
+    host(text).filter(|text| text.contains('.') && parse::<IpAddr>(text).is_none())
 }
 
-/// An origin as browsers write it (RFC 6454, section 6.1): no path, and no port that goes without
-/// saying.
+/// An origin as browsers write it (RFC 6454, section 6.1): without a path, and without the scheme's
+/// default port.
 pub(super) fn origin(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once("://")?;
     let default_port = match scheme {
@@ -177,20 +291,16 @@ pub(super) fn origin(text: &str) -> Option<String> {
         _ => (rest, None),
     };
     let port_is_sound = port.is_none_or(|port| {
-        parsed::<u16>(port)
+        parse::<u16>(port)
             .is_some_and(|number| number != default_port && number.to_string() == port)
     });
     (port_is_sound && host(name).is_some()).then(|| text.to_owned())
 }
 
 pub(super) fn database_url(text: &str) -> Option<DatabaseUrl> {
-    if text == "embedded" {
-        return Some(DatabaseUrl::Embedded);
+    let is_postgres = text.starts_with("postgres://") || text.starts_with("postgresql://");
+    match text {
+        "embedded" => Some(DatabaseUrl::Embedded),
+        url => is_postgres.then(|| DatabaseUrl::Url(url.to_owned())),
     }
-    if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
-        return None;
-    }
-    let parsed: tokio_postgres::Config = text.parse().ok()?;
-    let plain = parsed.get_ssl_mode() != tokio_postgres::config::SslMode::Require;
-    plain.then(|| DatabaseUrl::Url(text.to_owned()))
 }

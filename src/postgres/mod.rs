@@ -18,7 +18,7 @@ use tokio_postgres::{Client, Config, NoTls};
 pub use batch::commit::{CommitError, Loaded, Payloads, commit};
 pub use batch::load::{Count, Load, Record, Rejected, event_key};
 pub use batch::position::Position;
-pub use server::connect::Database;
+pub use server::connect::{Database, check};
 
 /// The advisory lock that a migration runs under: "avtryck" in ASCII.
 const MIGRATION_LOCK: i64 = 0x0061_7674_7279_636b;

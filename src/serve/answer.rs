@@ -1,5 +1,5 @@
-//! Answers what the visitor's own page asks, from Postgres, on connections of its own that cannot write.
-//! What goes wrong here costs the page its figures and nothing else.
+//! Answers the inquiries of the visitor's own page from Postgres, on separate connections that
+//! cannot write. A failure here costs the page its figures and nothing else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use crate::hit::subject::{HELD_SHOWN_MAX, Held, Subject};
 use crate::inquiry::{ANSWER_TIME_MAX, FILE_TIME_MAX, Inquiry, Piece, Wanted};
 use crate::postgres::{Database, subject};
 
-/// About how many bytes of a file go at a time.
+/// About how many bytes of a file are sent at a time.
 const PIECE_BYTES: usize = 32 * 1024;
 
-/// Answers until nobody can ask any more.
+/// Answers until nobody can ask anymore.
 pub(super) async fn run(database: Arc<Database>, mut inquiries: mpsc::Receiver<Inquiry>) {
     let mut client = None;
     while let Some(Inquiry { visitors, wanted }) = inquiries.recv().await {
         match wanted {
-            // Whoever asked has waited long enough and gone.
+            // The asker has given up waiting.
             Wanted::Summary(answer) if answer.is_closed() => {}
             Wanted::Summary(answer) => {
                 let summary = summary(&database, &mut client, &visitors);
-                match limited(ANSWER_TIME_MAX, summary).await {
+                match limit_time(ANSWER_TIME_MAX, summary).await {
                     // The asker may be gone by now.
                     Ok(held) => drop(answer.send(held)),
                     Err(error) => {
@@ -39,7 +39,7 @@ pub(super) async fn run(database: Arc<Database>, mut inquiries: mpsc::Receiver<I
                 let database = Arc::clone(&database);
                 tokio::task::spawn_local(async move {
                     let written = write(&database, &visitors, &pieces);
-                    if let Err(error) = limited(FILE_TIME_MAX, written).await {
+                    if let Err(error) = limit_time(FILE_TIME_MAX, written).await {
                         tracing::debug!("a visitor's file was not finished: {error:#}");
                     }
                     drop(turn);
@@ -49,8 +49,9 @@ pub(super) async fn run(database: Arc<Database>, mut inquiries: mpsc::Receiver<I
     }
 }
 
-/// Ends what takes too long. Postgres ends the query by itself: each connection has that limit too.
-async fn limited<T>(
+/// Fails after a time limit. Each connection has the same limit, so Postgres ends the query by
+/// itself.
+async fn limit_time<T>(
     time_max: Duration,
     answer: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
@@ -67,7 +68,7 @@ async fn summary(
     let open = client.take().filter(|client| !client.is_closed());
     let client = match open {
         Some(open) => client.insert(open),
-        None => client.insert(reach(database, ANSWER_TIME_MAX).await?),
+        None => client.insert(connect(database, ANSWER_TIME_MAX).await?),
     };
     let mut all = Vec::with_capacity(visitors.len());
     for visitor in visitors {
@@ -76,8 +77,8 @@ async fn summary(
     Ok(all)
 }
 
-/// A connection that reads only, whose queries have a limit.
-async fn reach(database: &Database, query_time_max: Duration) -> anyhow::Result<Client> {
+/// Opens a connection that only reads, and whose queries have a time limit.
+async fn connect(database: &Database, query_time_max: Duration) -> anyhow::Result<Client> {
     let client = database.reach_running().await?;
     let limit = query_time_max.as_millis();
     client
@@ -88,13 +89,13 @@ async fn reach(database: &Database, query_time_max: Duration) -> anyhow::Result<
     Ok(client)
 }
 
-/// Writes all that is held about visitors, as one JSON array with an object a line.
+/// Writes everything that is held about visitors, as one JSON array with an object on each line.
 async fn write(
     database: &Database,
     visitors: &[VisitorId],
     pieces: &mpsc::Sender<Piece>,
 ) -> anyhow::Result<()> {
-    let mut client = reach(database, FILE_TIME_MAX).await?;
+    let mut client = connect(database, FILE_TIME_MAX).await?;
     let mut text = BytesMut::from(&b"["[..]);
     let mut separator = "\n";
     for visitor in visitors {

@@ -1,20 +1,22 @@
 //! Hands the listening sockets of a running collector to the process that goes on in its place.
 //!
-//! A collector that serves waits at the socket [`NAME`] in the spool's folder. `serve --take-over`
-//! connects there and is sent the listening sockets themselves. From then on both processes have them,
-//! and until the first one is done it alone accepts:
+//! A running collector listens at the socket [`NAME`] in the spool's directory. `serve --take-over`
+//! connects there and receives the listening sockets themselves. From then on both processes have
+//! them, but only the predecessor accepts until it is done:
 //!
-//! | the process that goes | the process that comes |
-//! | --- | --- |
-//! | sends its sockets; accepts on for [`LEAVE_TIME`], each reply ends its connection | waits, and may still give up: then all is as before |
-//! | stops accepting, answers what is open | whoever connects waits in the queue of a socket that never closes |
-//! | closes the spool and lets go of it, closes the connection | opens the spool, accepts |
-//! | ends, and leaves an embedded Postgres running | adopts it, loads |
+//! 1. The predecessor sends its sockets and accepts for another [`LEAVE_TIME`]; each reply ends its
+//!    connection. The successor waits. It may still give up: then everything is as before.
+//! 2. The predecessor stops accepting and answers open requests. New clients wait in the queues of the
+//!    sockets, which never close.
+//! 3. The predecessor closes and releases the spool, then closes the connection. The successor opens
+//!    the spool and accepts.
+//! 4. The predecessor ends and leaves an embedded Postgres running. The successor adopts it and loads.
 //!
-//! The sockets are sent, for of two processes that listen on one address (`SO_REUSEPORT`) the one that
-//! closes its sockets resets whoever came into their queues since it last looked, or is half connected: some hits at
-//! each upgrade, the more the farther away the clients are. (118 such closings, each behind an emptied queue, failed 16
-//! of 1,905 requests from the same machine.) `net.ipv4.tcp_migrate_req` would move them; few machines have it set.
+//! Two processes could instead listen on the same address (`SO_REUSEPORT`). But the one that closes
+//! its sockets resets the clients that came into their queues since it last looked, or that are
+//! half connected: some hits at each upgrade, and more of them the farther away the clients are.
+//! (118 such closings, each right after the queue was emptied, failed 16 of 1,905 requests from the
+//! same machine.) `net.ipv4.tcp_migrate_req` would move those clients; few machines have it set.
 
 use std::io::{self, IoSlice, IoSliceMut, Read as _};
 use std::mem::MaybeUninit;
@@ -31,23 +33,24 @@ use rustix::net::{
 };
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
+use super::signals::Signals;
 use crate::edge::{Course, Spools};
 
-/// The socket in the spool's folder.
+/// The name of the socket in the spool's directory.
 const NAME: &str = "hand-over";
-/// How long the process that goes accepts on. A client that keeps its connection open learns from a reply of
-/// this time that it is to open a new one.
+/// How long the predecessor goes on accepting. A client that keeps its connection open learns from
+/// a reply in this time that it has to open a new one.
 const LEAVE_TIME: Duration = Duration::from_secs(2);
-/// How long the process that comes waits for the spool: far longer than the other one may take.
+/// How long the successor waits for the spool: far longer than the predecessor may take.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// Sockets that one message may carry on Linux (`SCM_MAX_FD`): an edge of 252 threads, or 126 with TLS.
+/// The most sockets that one message may carry on Linux (`SCM_MAX_FD`): enough for 252 edge
+/// threads, or 126 with TLS.
 const SOCKETS_MAX: usize = 253;
-/// Pause after an error of accept.
+/// The pause after accept fails.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Which listener a socket is of, as the message has it.
+/// Which listener a socket belongs to, as the message says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Http,
@@ -65,7 +68,7 @@ impl Role {
     }
 }
 
-/// Listening sockets on their way from one process to the next.
+/// Listening sockets that one process sends to the next.
 #[derive(Default)]
 pub(super) struct Sockets {
     /// One byte for each socket.
@@ -81,7 +84,7 @@ impl Sockets {
         }
     }
 
-    /// Takes out those of a listener, if they listen where it is to listen now.
+    /// Removes and returns the sockets of a listener that listen at its configured address.
     pub(super) fn take(&mut self, role: Role, address: SocketAddr) -> Vec<TcpListener> {
         let all = std::mem::take(self);
         let mut taken = Vec::new();
@@ -97,17 +100,17 @@ impl Sockets {
     }
 }
 
-/// Whether a socket listens where the configuration says; port 0 is any port.
+/// Whether a socket listens at the configured address; port 0 is any port.
 fn fits(at: SocketAddr, configured: SocketAddr) -> bool {
     at.ip() == configured.ip() && (configured.port() == 0 || at.port() == configured.port())
 }
 
-/// Where a successor knocks.
+/// The socket that a successor connects to.
 pub(super) struct Door(Option<UnixListener>);
 
 impl Door {
-    /// Opens it; the spool's lock is held, so what lies there is nobody's. Without it nothing but the
-    /// hand-over is lost.
+    /// Opens it, in place of one that an earlier process left: this one holds the spool's lock. If
+    /// that fails, only the hand-over is lost.
     pub(super) fn open(dir: &Path) -> Door {
         let path = dir.join(NAME);
         let bound = match std::fs::remove_file(&path) {
@@ -120,14 +123,14 @@ impl Door {
         Door(bound.ok())
     }
 
-    /// The next process that wants to take over.
+    /// Waits for the next process that wants to take over.
     pub(super) async fn next(&self) -> Successor {
         let Some(listener) = &self.0 else {
             return std::future::pending().await;
         };
         loop {
             match listener.accept().await {
-                Ok((stream, _)) if is_ours(&stream) => return Successor(stream),
+                Ok((stream, _)) if is_trusted(&stream) => return Successor(stream),
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(%error, "accept failed on the socket for a hand-over");
@@ -138,17 +141,17 @@ impl Door {
     }
 }
 
-/// Whether the same user, or root, is at the other end.
-fn is_ours(stream: &UnixStream) -> bool {
+/// Whether the process at the other end belongs to the same user or to root.
+fn is_trusted(stream: &UnixStream) -> bool {
     let peer = stream.peer_cred().map(|peer| Uid::from_raw(peer.uid()));
     peer.is_ok_and(|peer| peer.is_root() || peer == Uid::effective())
 }
 
-/// A process that waits to go on in this one's place. Dropping it tells that process to begin.
+/// A process that waits to take over. Dropping this tells it to begin.
 pub(super) struct Successor(UnixStream);
 
 impl Successor {
-    fn give(&self, sockets: &Sockets) -> io::Result<()> {
+    fn send(&self, sockets: &Sockets) -> io::Result<()> {
         let borrowed: Vec<_> = sockets
             .sockets
             .iter()
@@ -164,8 +167,8 @@ impl Successor {
         Ok(())
     }
 
-    /// Returns once that process is gone: it never says anything.
-    async fn gone(&self) {
+    /// Waits until that process is gone. It never sends anything.
+    async fn wait_until_gone(&self) {
         let mut byte = [0];
         while self.0.readable().await.is_ok() {
             match self.0.try_read(&mut byte) {
@@ -176,16 +179,16 @@ impl Successor {
     }
 }
 
-/// Lets another process wait at the sockets, and connections end; says whether it still waits when it is
-/// time to go.
+/// Sends the sockets to the successor and lets connections end for a while. Returns whether the
+/// successor still waits after that.
 pub(super) async fn leave(
     successor: &Successor,
     sockets: &Sockets,
     drain: &watch::Sender<Course>,
-    signals: &mut super::Signals,
+    signals: &mut Signals,
 ) -> bool {
     tracing::info!("another process takes over: requests in flight are answered");
-    if let Err(error) = successor.give(sockets) {
+    if let Err(error) = successor.send(sockets) {
         tracing::warn!(%error, "nothing was handed over");
         return false;
     }
@@ -193,7 +196,7 @@ pub(super) async fn leave(
     tokio::select! {
         () = tokio::time::sleep(LEAVE_TIME) => true,
         () = signals.stop() => true,
-        () = successor.gone() => {
+        () = successor.wait_until_gone() => {
             tracing::warn!("the process that was to take over is gone; this one goes on");
             drain.send_replace(Course::Open);
             false
@@ -201,25 +204,16 @@ pub(super) async fn leave(
     }
 }
 
-/// Lets the other process begin. What the loader has in hand is dropped: it waits in the spool.
-pub(super) async fn finish(
-    successor: Successor,
-    spools: &Spools,
-    loading: [JoinHandle<()>; 2],
-) -> anyhow::Result<()> {
-    for task in loading {
-        task.abort();
-        drop(task.await);
-    }
+/// Releases the spools and lets the successor begin.
+pub(super) fn finish(successor: Successor, spools: &Spools) {
     spools.hits.unlock();
     spools.instructions.unlock();
     drop(successor);
     tracing::info!("handed over");
-    Ok(())
 }
 
-/// Waits until the process that serves from the spool in `dir` has let go of it, and returns its listening
-/// sockets; none where no process does, or one that stops.
+/// Waits until the process that serves from the spool in `dir` has released it, and returns its
+/// listening sockets: none if there is no such process, or if it is stopping.
 pub(super) fn take_over(dir: &Path) -> anyhow::Result<Sockets> {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound, TimedOut, WouldBlock};
     let path = dir.join(NAME);
@@ -258,7 +252,7 @@ fn receive(stream: &std::os::unix::net::UnixStream) -> io::Result<Sockets> {
         RecvFlags::CMSG_CLOEXEC,
     );
     let bytes = match received {
-        // A process that stops has not heard of us.
+        // A process that is stopping closes the connection without a message.
         Err(rustix::io::Errno::CONNRESET) => 0,
         received => received?.bytes,
     };

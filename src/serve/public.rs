@@ -1,4 +1,4 @@
-//! The public listeners, with the certificates of the one for https.
+//! The public listeners: http and, with its certificates, https.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::edge::transport::tls::Certificates;
 use crate::edge::{Before, Entrance, Limits};
 use crate::metrics::Metrics;
 
-/// What edge threads accept on.
+/// What the edge threads accept on.
 pub(super) struct Public {
     http: Vec<Entrance>,
     tls: Vec<Entrance>,
@@ -22,8 +22,8 @@ pub(super) struct Public {
 }
 
 impl Public {
-    /// Reads the certificates, which are looked after from then on, and opens every entrance, of the sockets that another
-    /// process handed over or of new ones. Blocks.
+    /// Reads the certificates, starts to watch their files, and opens every entrance on the sockets
+    /// that another process handed over, or on new ones. Blocks.
     pub(super) fn open(
         config: &Config,
         metrics: &Arc<Metrics>,
@@ -58,14 +58,14 @@ impl Public {
         Ok(public)
     }
 
-    /// Where http and https arrive.
+    /// Returns the addresses of http and https.
     pub(super) fn addresses(&self) -> io::Result<(SocketAddr, Option<SocketAddr>)> {
         let first = |entrances: &[Entrance]| entrances.first().map(Entrance::address).transpose();
         let http = first(&self.http)?.ok_or(io::ErrorKind::AddrNotAvailable)?;
         Ok((http, first(&self.tls)?))
     }
 
-    /// What is given to the process that takes over, some day.
+    /// Returns duplicates of the sockets, for the process that takes over.
     pub(super) fn duplicates(&self, admin: &std::net::TcpListener) -> io::Result<Sockets> {
         let mut sockets = Sockets::default();
         for (role, entrances) in [(Role::Http, &self.http), (Role::Tls, &self.tls)] {
@@ -76,7 +76,7 @@ impl Public {
         Ok(sockets)
     }
 
-    /// The entrances of each thread.
+    /// Returns the entrances of each thread.
     pub(super) fn threads(self) -> Vec<Vec<Entrance>> {
         let mut threads: Vec<Vec<Entrance>> = Vec::new();
         for entrances in [self.http, self.tls] {

@@ -1,15 +1,17 @@
-//! What SIGHUP does: file and environment are read again, and what can be is exchanged while hits go on.
+//! What SIGHUP does: file and environment are read again, and what can change without a restart is
+//! replaced while the collector serves.
 //!
-//! | what | is exchanged |
-//! | --- | --- |
-//! | a file that is wrong, or names geodata, rules, keys or certificates that cannot be read | nothing: every mistake is logged |
-//! | keys that take a restart | no; each that differs is logged |
-//! | all other keys, sites and partners | the edge, whole; a request goes on with the one that it began with |
-//! | certificates | the list, whole; a connection goes on with the one that it began with |
-//! | geodata, device rules, crawlers, data centres | the tables, whole; a batch goes on with the ones that it began with |
+//! - A file with a mistake, or one that names geodata, rules, keys or certificates that cannot be
+//!   read, replaces nothing. Every mistake is logged.
+//! - Keys that take a restart are not replaced. Each that differs is logged.
+//! - All other keys, sites and partners are replaced with the whole edge. A request keeps the edge that
+//!   it began with.
+//! - Certificates are replaced with their whole list. A connection keeps the list that it began with.
+//! - Geodata, device rules, crawlers and data centres are replaced with all tables. A batch keeps the
+//!   tables that it began with.
 //!
-//! A file of geodata or rules, or a certificate, that was in use and has become unreadable is no mistake of the configuration:
-//! what was read of it stays in use.
+//! A file of geodata or rules, or a certificate, that was in use and has become unreadable is not a
+//! mistake of the configuration: what was read from it stays in use.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -18,29 +20,31 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
-use super::{keyrings, sources};
+use super::keyrings;
 use crate::clock;
-use crate::config::Waiting;
+use crate::config::{Config, Waiting};
 use crate::edge::Edge;
 use crate::edge::transport::tls::Certificates;
 use crate::enrich::{self, LoadError, Sources, Tables};
 use crate::metrics::{Metrics, gauge_value, timestamp};
+use crate::postgres;
 
-/// Everything that a reload exchanges, and what it is made from.
+/// Everything that a reload replaces, and what it is made from.
 pub(super) struct Reload {
     file: Option<PathBuf>,
     edge: Arc<ArcSwap<Edge>>,
     tables: Arc<ArcSwap<Tables>>,
-    /// None where https is not spoken.
+    /// `None` if the collector does not serve https.
     certificates: Option<Arc<Certificates>>,
     metrics: Arc<Metrics>,
-    /// What the tables were read from. Locked for as long as new ones are read: the first reading may take
-    /// seconds, and must not overtake that of a reload.
+    /// What the tables were read from. It is locked while new ones are read: the first reading may
+    /// take seconds, and must not replace the tables of a later reload.
     sources: Mutex<Sources>,
 }
 
 impl Reload {
-    /// Begins with a configuration that was just read from `file`, and tables that are still to be.
+    /// Begins with a configuration that was just read from `file`, and tables that are yet to be
+    /// read.
     pub(super) fn new(
         file: Option<PathBuf>,
         edge: Arc<ArcSwap<Edge>>,
@@ -59,19 +63,20 @@ impl Reload {
         })
     }
 
-    /// Reads geodata and rules for the first time. Without a file hits go without what it tells.
+    /// Reads geodata and rules for the first time. If a file cannot be read, hits lack what it
+    /// tells.
     pub(super) async fn read_tables(&self) {
         let mut in_use = self.sources.lock().await;
         let wanted = sources(&self.edge.load().config);
-        if let Some((tables, errors)) = self.read(wanted.clone()).await {
-            self.exchange(tables, &errors);
+        if let Some((tables, errors)) = self.read_on_thread(wanted.clone()).await {
+            self.replace_tables(tables, &errors);
             *in_use = wanted;
         }
     }
 
-    /// Takes what there is to take, or nothing.
+    /// Reloads everything or, if there is a mistake, nothing. Logs the outcome.
     pub(super) async fn run(&self) {
-        match self.take().await {
+        match self.apply().await {
             Ok(waiting) => {
                 for Waiting {
                     key,
@@ -100,17 +105,19 @@ impl Reload {
         }
     }
 
-    async fn take(&self) -> Result<Vec<Waiting>, Vec<String>> {
+    async fn apply(&self) -> Result<Vec<Waiting>, Vec<String>> {
         let mut in_use = self.sources.lock().await;
         let running = self.edge.load_full();
         let environment: Vec<_> = std::env::vars_os().collect();
         let (config, waiting) = running
             .config
-            .reload(self.file.as_deref(), environment)
+            .reload(self.file.as_deref(), environment, |wanted| {
+                postgres::check(&wanted.database, &wanted.in_force)
+            })
             .map_err(|errors| errors.0)?;
-        let keyrings = keyrings(&config).map_err(|error| vec![format!("{error:#}")])?;
+        let keyrings = keyrings::both(&config).map_err(|error| vec![format!("{error:#}")])?;
         let wanted = sources(&config);
-        let Some((tables, errors)) = self.read(wanted.clone()).await else {
+        let Some((tables, errors)) = self.read_on_thread(wanted.clone()).await else {
             return Err(vec!["reading geodata and rules panicked".to_owned()]);
         };
         let mistakes: Vec<String> = errors
@@ -125,15 +132,15 @@ impl Reload {
             let (files, metrics) = (config.certificates.clone(), Arc::clone(&self.metrics));
             Arc::clone(certificates).exchange(files, metrics).await?;
         }
-        self.exchange(tables, &errors);
+        self.replace_tables(tables, &errors);
         *in_use = wanted;
         let edge = running.with(config, keyrings);
         self.edge.store(Arc::new(edge));
         Ok(waiting)
     }
 
-    /// Reads tables on a thread of its own; `None` where that panicked.
-    async fn read(&self, wanted: Sources) -> Option<(Tables, Vec<LoadError>)> {
+    /// Reads tables on a thread of its own; `None` if that panicked.
+    async fn read_on_thread(&self, wanted: Sources) -> Option<(Tables, Vec<LoadError>)> {
         let before = self.tables.load_full();
         let read = tokio::task::spawn_blocking(move || enrich::reload(&wanted, &before)).await;
         if let Err(error) = &read {
@@ -143,7 +150,7 @@ impl Reload {
         read.ok()
     }
 
-    fn exchange(&self, tables: Tables, errors: &[LoadError]) {
+    fn replace_tables(&self, tables: Tables, errors: &[LoadError]) {
         let (partial, failed): (Vec<_>, Vec<_>) =
             errors.iter().partition(|error| error.is_partial());
         self.metrics.reload_errors.increment(failed.len() as u64);
@@ -162,5 +169,16 @@ impl Reload {
         self.metrics.networks_built.set(networks);
         self.tables.store(Arc::new(tables));
         tracing::info!(failed = failed.len(), "geodata and device rules loaded");
+    }
+}
+
+/// Returns what the tables are to be read from.
+fn sources(config: &Config) -> Sources {
+    Sources {
+        city: config.geoip.city.clone(),
+        network: config.geoip.network.clone(),
+        rules: config.device.rules.clone(),
+        crawlers: config.device.crawlers.clone(),
+        data_centres: Arc::new(config.traffic.data_centre_asns.clone()),
     }
 }

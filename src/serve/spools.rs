@@ -1,4 +1,4 @@
-//! The two spools of a collector, hits and instructions, and what metrics hear of each.
+//! The two spools of a collector, hits and instructions, and the metrics of each.
 
 use std::io;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use crate::edge::Spools;
 use crate::metrics::Metrics;
 use spool::{self, RealDisk, Spool};
 
-/// The folder in `spool.dir` of the spool of instructions, and its size: an instruction takes some 50
-/// bytes, so while Postgres is away 300,000 visitors may withdraw.
+/// The directory of the spool of instructions, in `spool.dir`.
 const INSTRUCTION_DIR: &str = "instruction";
 const INSTRUCTION_CHUNK_BYTES: u64 = 1 << 20;
+/// An instruction takes some 50 bytes, so 300,000 visitors may withdraw while Postgres is away.
 const INSTRUCTION_BYTES_MAX: u64 = 16 << 20;
 
-/// Opens both, each for this process alone.
+/// Opens both for this process alone.
 pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Spools> {
     metrics
         .spool_bytes_max
@@ -27,7 +27,7 @@ pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Sp
         chunk_bytes: config.spool.chunk_bytes,
         keep: config.spool.keep,
     };
-    // What a visitor asks for is worth a sync whatever hits are worth.
+    // What a visitor asks for is always synced, even if `spool.ack` spares hits the sync.
     let instructions = spool::Options {
         dir: config.spool.dir.join(INSTRUCTION_DIR),
         ack: spool::Ack::Disk,
@@ -66,7 +66,7 @@ impl spool::Observer for SpoolMetrics {
     }
 }
 
-/// The few instructions would blur what is told of hits.
+/// Counts instructions separately: they are few, and would blur the times of hits.
 struct InstructionMetrics(Arc<Metrics>);
 
 impl spool::Observer for InstructionMetrics {

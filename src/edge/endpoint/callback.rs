@@ -103,7 +103,7 @@ async fn items(
 
 fn reading(partner: &Partner) -> Reading<'_> {
     Reading {
-        fields: Some(&partner.fields),
+        fields: Some(partner.names()),
         trusts_client: partner.trusted_client,
     }
 }

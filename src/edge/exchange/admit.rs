@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::mint::Mint;
 use crate::clock::{self, UnixMicros};
-use crate::config::{Partner, Site};
+use crate::config::{Partner, ProxyHeader, Site};
 use crate::consent::Signals;
 use crate::consent::{self, PermitRules};
 use crate::edge::{Edge, Peer, Refusal, Worker};
@@ -13,7 +13,7 @@ use crate::endpoint::Endpoint;
 use crate::hit::{Flags, Hit, Kind, Permit, VisitorId};
 use crate::protocol::native;
 use crate::refusal::Reason;
-use crate::request::{self, Headers};
+use crate::request::{self, ForwardedHeader, Headers};
 use crate::visitor::{Party, lies_within, set_cookie};
 
 /// One request's circumstances, the same for each of its events.
@@ -60,7 +60,7 @@ impl<'r> Request<'r> {
             client: request::client_ip(
                 peer.ip,
                 headers,
-                http.forwarded_header,
+                http.forwarded_header.into(),
                 &http.trusted_proxies,
             ),
             now: clock::now(),
@@ -270,5 +270,14 @@ impl Worker {
         hits.iter().for_each(|hit| self.metrics.hit(hit));
         self.edge.get().live.hits(hits);
         Ok(())
+    }
+}
+
+impl From<ProxyHeader> for ForwardedHeader {
+    fn from(header: ProxyHeader) -> ForwardedHeader {
+        match header {
+            ProxyHeader::XForwardedFor => ForwardedHeader::XForwardedFor,
+            ProxyHeader::Forwarded => ForwardedHeader::Forwarded,
+        }
     }
 }

@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use tokio::sync::Mutex;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config};
 
 use super::embedded::Embedded;
-use crate::config::{self, DatabaseUrl};
+use crate::config::{ConfigErrors, DatabaseConfig, DatabaseUrl, InForce};
 use crate::postgres::{connect, migrate};
 
 /// The database of a collector.
@@ -26,12 +27,33 @@ pub enum Database {
     Url(Box<Config>),
 }
 
+/// Checks the URL of the operator's Postgres, if one is configured.
+///
+/// # Errors
+/// The mistake, with its key and what would be right.
+pub fn check(config: &DatabaseConfig, in_force: &InForce) -> Result<(), ConfigErrors> {
+    match &config.url {
+        DatabaseUrl::Url(url) if parse_url(url).is_err() => Err(in_force.wrong("database.url")),
+        _ => Ok(()),
+    }
+}
+
+/// Parses a URL. Connections are not encrypted, so one that requires TLS is refused.
+fn parse_url(url: &str) -> anyhow::Result<Config> {
+    let config: Config = url.parse()?;
+    anyhow::ensure!(
+        config.get_ssl_mode() != SslMode::Require,
+        "sslmode=require cannot be kept"
+    );
+    Ok(config)
+}
+
 impl Database {
     /// The database that the configuration names.
     ///
     /// # Errors
-    /// Where its URL cannot be read, which the configuration's check has ruled out.
-    pub fn new(config: &config::Database) -> anyhow::Result<Database> {
+    /// If the URL cannot be used, which [`check`] tells beforehand.
+    pub fn new(config: &DatabaseConfig) -> anyhow::Result<Database> {
         Ok(match &config.url {
             DatabaseUrl::Embedded => Database::Embedded {
                 dir: config.dir.clone(),
@@ -39,7 +61,7 @@ impl Database {
                 psql: Arc::default(),
             },
             DatabaseUrl::Url(url) => {
-                let mut config: Config = url.parse().context("database.url")?;
+                let mut config = parse_url(url).context("database.url")?;
                 if config.get_connect_timeout().is_none() {
                     config.connect_timeout(std::time::Duration::from_secs(5));
                 }

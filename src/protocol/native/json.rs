@@ -50,7 +50,7 @@ pub fn event_hit_as<'a>(
     let mut seen = Seen::of(hit.kind, reading);
     let mut members: Vec<(String, Value)> = members.into_iter().collect();
     if let Some(fields) = reading.fields {
-        members = reached(members, fields);
+        members = reached(members, &fields);
     }
     for (name, value) in members {
         let name = clean(
@@ -96,7 +96,7 @@ pub fn event_hit_as<'a>(
 
 /// The members with those in the place of an object that have a name of their own by their path; what else the object
 /// holds stays in it.
-fn reached(members: Vec<(String, Value)>, fields: &Fields) -> Vec<(String, Value)> {
+fn reached(members: Vec<(String, Value)>, fields: &Fields<'_>) -> Vec<(String, Value)> {
     let mut flat = Vec::with_capacity(members.len());
     // A path is as long as the longest name: nothing is descended into that no name reaches.
     for (path, value) in members {

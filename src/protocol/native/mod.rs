@@ -38,7 +38,7 @@ pub fn query<'a>(query: &'a str, hit: &mut Hit<'a>, signals: &mut Signals<'a>) {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reading<'n> {
     /// What the partner calls things.
-    pub fields: Option<&'n Fields>,
+    pub fields: Option<Fields<'n>>,
     /// Whether the partner is believed what it says of the visitor's address and agent.
     pub trusts_client: bool,
 }

@@ -309,7 +309,7 @@ fn what_a_callback_says_of_the_visitor_beside_our_names_becomes_no_parameter() {
         "ip":"192.0.2.77","ipv6":"2001:db8::77","didsha1":"telltale","geo":{"lat":59.3},"make":"telltale"},
         "user":{"id":"telltale","buyeruid":"uid-1","eids":[{"source":"telltale"}]},"IPv6":"2001:db8::77"}"#;
     let query = "ev=impression&cur=SEK&x=1&device.ipv6=2001:db8::77&user.id=telltale&geo=telltale&buyeruid=uid-1";
-    for fields in [Some(&fields), None] {
+    for fields in [Some(fields), None] {
         let reading = Reading {
             fields,
             ..Reading::default()

@@ -1,20 +1,25 @@
-//! What is in force: every key with its value and where that is from, what it means and whether a reload
-//! applies it. `check-config` prints it, `example-config` prints the same of the defaults, and a reload
-//! compares two of them.
+//! What is in force: every key with its value, where that value is from, what the key means and
+//! whether a reload applies it. `check-config` prints it, `example-config` prints the same of the
+//! defaults, and a reload compares two of them.
 //!
-//! The texts of secrets are kept, to compare them; they are in nothing that is printed.
+//! The texts of secrets are kept for comparison; nothing that is printed contains them.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use toml::Value;
 
-/// Where a value is from: the file, a variable, or nowhere.
+use super::ConfigErrors;
+use super::read::wrong;
+
+/// A value as it was given, if it was, and where.
 pub(super) type Given = Option<(Value, Source)>;
 /// What a running collector keeps whatever the file says now, by the names of keys.
 pub(super) type Kept = BTreeMap<String, Given>;
 
-/// How long a line of the example's comments may be.
+/// What is shown in place of a secret.
+pub(super) const HIDDEN: &str = "(not shown)";
+/// The longest line of the example's comments, in characters.
 const LINE_CHARS_MAX: usize = 100;
 
 /// Where a value is from.
@@ -35,19 +40,19 @@ impl Source {
     }
 }
 
-/// One key.
+/// One key with its value.
 #[derive(Clone)]
 pub(super) struct Setting {
     /// The table, as errors name it: `http`, `site[0]`.
     pub(super) section: String,
     pub(super) key: &'static str,
-    pub(super) means: &'static str,
-    /// What is right for it.
+    pub(super) meaning: &'static str,
+    /// What would be right, as messages say it.
     pub(super) right: &'static str,
-    /// Tables of a list have none.
+    /// The environment variable. The tables of a list have none.
     pub(super) variable: Option<String>,
-    /// Whether it holds from the start of the process to its end.
-    pub(super) is_fixed: bool,
+    /// Whether the value stays until the process ends.
+    pub(super) takes_restart: bool,
     pub(super) given: Given,
     /// The texts in force.
     pub(super) texts: Vec<String>,
@@ -60,13 +65,21 @@ impl Setting {
         format!("{}.{}", self.section, self.key)
     }
 
+    /// Returns the name under which the value was given: that of the key or of the variable.
+    pub(super) fn given_name(&self) -> String {
+        match (&self.given, &self.variable) {
+            (Some((_, Source::Environment)), Some(variable)) => variable.clone(),
+            _ => self.name(),
+        }
+    }
+
     fn source(&self) -> Source {
         self.given
             .as_ref()
             .map_or(Source::Default, |(_, source)| *source)
     }
 
-    /// The table's name, and whether it is one of a list.
+    /// Returns the table's name, and whether the table is one of a list.
     fn table(&self) -> (&str, bool) {
         let name = self.section.split('[').next().unwrap_or_default();
         (name, name.len() < self.section.len())
@@ -80,12 +93,12 @@ impl Setting {
     }
 }
 
-/// Every key, in the order in which they were read.
+/// Every key with its value, in the order of the table.
 #[derive(Clone, Default)]
-pub struct Settings(pub(super) Vec<Setting>);
+pub struct InForce(pub(super) Vec<Setting>);
 
-/// As TOML: each key's value and, behind it, where that is from.
-impl fmt::Display for Settings {
+/// As TOML: each key's value, followed by where that value is from.
+impl fmt::Display for InForce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut section = "";
         for setting in &self.0 {
@@ -101,25 +114,25 @@ impl fmt::Display for Settings {
     }
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for InForce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// A key that differs from what is in force and waits for a restart.
+/// A key whose new value waits for a restart.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// `http.listen`.
     pub key: String,
-    /// What is in force, without secrets.
+    /// The value in force, without secrets.
     pub in_force: String,
-    /// What will be.
+    /// The value after the restart, without secrets.
     pub wanted: String,
 }
 
-impl Settings {
-    /// The same in one line: `http.listen = "127.0.0.1:8080" (file), …`.
+impl InForce {
+    /// Returns the same in one line: `http.listen = "127.0.0.1:8080" (file), …`.
     #[must_use]
     pub fn in_one_line(&self) -> String {
         let entry = |setting: &Setting| {
@@ -130,66 +143,78 @@ impl Settings {
         self.0.iter().map(entry).collect::<Vec<_>>().join(", ")
     }
 
-    /// What is fixed, for a reload to keep.
+    /// Returns the message that the value of a key, `database.url`, is wrong, for a mistake that
+    /// only the part which uses the value can find.
+    #[must_use]
+    pub fn wrong(&self, key: &str) -> ConfigErrors {
+        let settings = self.0.iter().filter(|setting| setting.name() == key);
+        let message = |setting: &Setting| {
+            // A secret is shown quoted, which the message does by itself.
+            let shown = setting.shown.trim_matches('"');
+            wrong(&setting.given_name(), shown, setting.right)
+        };
+        ConfigErrors(settings.map(message).collect())
+    }
+
+    fn fixed(&self) -> impl Iterator<Item = &Setting> {
+        self.0.iter().filter(|setting| setting.takes_restart)
+    }
+
+    /// Returns what a reload keeps.
     pub(super) fn kept(&self) -> Kept {
-        let fixed = self.0.iter().filter(|setting| setting.is_fixed);
-        fixed
+        self.fixed()
             .map(|setting| (setting.name(), setting.given.clone()))
             .collect()
     }
 
-    /// The fixed keys whose value is another one in `wanted`.
-    pub(super) fn waiting(&self, wanted: &Settings) -> Vec<Waiting> {
-        // The tables of a list hold nothing fixed, so both have the same fixed keys in the same order.
-        let fixed = |settings: &'_ Settings| -> Vec<Setting> {
-            let fixed = settings.0.iter().filter(|setting| setting.is_fixed);
-            fixed.cloned().collect()
-        };
-        let pairs = fixed(self).into_iter().zip(fixed(wanted));
+    /// Returns the keys that take a restart and have another value in `wanted`.
+    pub(super) fn waiting(&self, wanted: &InForce) -> Vec<Waiting> {
+        // No key of a list's tables takes a restart, so both have the same keys in the same order.
+        let pairs = self.fixed().zip(wanted.fixed());
         pairs
             .filter(|(old, new)| old.texts != new.texts)
             .map(|(old, new)| Waiting {
                 key: old.name(),
-                in_force: old.shown,
-                wanted: new.shown,
+                in_force: old.shown.clone(),
+                wanted: new.shown.clone(),
             })
             .collect()
     }
 
-    /// A configuration file with every key, its default and what it means. A table of a list stands as it
-    /// is if the collector needs one; all else is commented out.
+    /// Returns a configuration file with every key, its default and its meaning. What the collector
+    /// cannot do without stands as it is; everything else is commented out.
     pub(super) fn example(&self) -> String {
         let mut text = String::new();
         let mut section = "";
         for setting in &self.0 {
             let (table, _) = setting.table();
-            let stands = table == "site" && matches!(setting.key, "key" | "hosts");
+            let is_needed = table == "site" && matches!(setting.key, "key" | "hosts");
             if setting.section != section {
                 section = &setting.section;
-                let is_needed = table != "partner" && table != "certificate";
-                let mark = if is_needed { "" } else { "#" };
+                let is_optional = matches!(table, "partner" | "certificate");
+                let mark = if is_optional { "#" } else { "" };
                 // Writing to a string cannot fail.
                 write!(text, "\n{mark}{}", setting.header()).ok();
             }
             text.push('\n');
-            comment(&mut text, setting.means);
+            add_comment(&mut text, setting.meaning);
             let mut right = match &setting.variable {
                 Some(variable) => format!("{variable}: {}.", setting.right),
                 None => format!("Right: {}.", setting.right),
             };
-            if setting.is_fixed {
+            if setting.takes_restart {
                 right.push_str(" Takes a restart.");
             }
-            comment(&mut text, &right);
-            let mark = if stands { "" } else { "#" };
+            add_comment(&mut text, &right);
+            let mark = if is_needed { "" } else { "#" };
             writeln!(text, "{mark}{} = {}", setting.key, setting.shown).ok();
         }
         text
     }
 }
 
-/// Adds lines of comment.
-fn comment(text: &mut String, sentence: &str) {
+/// Adds a sentence as lines of comment.
+fn add_comment(text: &mut String, sentence: &str) {
     let mut chars = 0;
     for word in sentence.split(' ') {
         let length = word.chars().count() + 1;

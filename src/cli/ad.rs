@@ -1,0 +1,125 @@
+//! What the URLs of an ad have in common: who the ad is, the collector's origin, the signed query.
+//! Pure.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::UsageError;
+use crate::click;
+use crate::clock::UnixMicros;
+use crate::keys::ClickKeyring;
+
+/// What stays unencoded in a value: RFC 3986's unreserved characters.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Which ad, and where. What is not given is left out.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct Ad {
+    /// The site's key. Without it the collector goes by its host.
+    #[arg(long)]
+    pub(super) site: Option<String>,
+    /// The campaign.
+    #[arg(long)]
+    campaign: Option<String>,
+    /// The creative.
+    #[arg(long)]
+    creative: Option<String>,
+    /// The placement.
+    #[arg(long)]
+    placement: Option<String>,
+    /// The publisher.
+    #[arg(long)]
+    publisher: Option<String>,
+}
+
+impl Ad {
+    /// Returns the parameters that name it.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [
+            ("campaign", &self.campaign),
+            ("creative", &self.creative),
+            ("placement", &self.placement),
+            ("publisher", &self.publisher),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value.as_deref()?)))
+    }
+}
+
+/// Signs the query string of a click that leads to `to`. A target that a visitor would be refused
+/// is refused here.
+pub(super) fn sign(
+    mut query: Query,
+    to: &str,
+    keyring: &ClickKeyring,
+) -> Result<Query, UsageError> {
+    query.add("to", to);
+    let signed = keyring
+        .sign(&query.0)
+        .ok_or_else(|| UsageError("click.keys: there is none to sign with".to_owned()))?;
+    // At time 0 no signature has expired, so what is wrong is the target.
+    if click::target(&signed, keyring, &[], UnixMicros(0)).is_err() {
+        return Err(UsageError(format!(
+            "{to}: no click may go there; an http or https URL without userinfo would be right"
+        )));
+    }
+    Ok(Query(signed))
+}
+
+/// Checks a URL's origin, and returns it without a slash at the end.
+pub(super) fn check_origin(at: &str) -> Result<&str, UsageError> {
+    let origin = at.trim_end_matches('/');
+    let host = origin
+        .strip_prefix("https://")
+        .or_else(|| origin.strip_prefix("http://"));
+    let is_sound = host.is_some_and(|host| {
+        !host.is_empty()
+            && host
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte))
+    });
+    if is_sound {
+        return Ok(origin);
+    }
+    Err(UsageError(format!(
+        "--at {origin}: an origin such as https://px.example would be right"
+    )))
+}
+
+/// A query string as it grows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Query(pub(super) String);
+
+impl Query {
+    /// Adds a value, encoded.
+    pub(super) fn add(&mut self, name: &str, value: &str) {
+        self.add_raw(
+            &utf8_percent_encode(name, ENCODED).to_string(),
+            &utf8_percent_encode(value, ENCODED).to_string(),
+        );
+    }
+
+    /// Adds a value as it is.
+    pub(super) fn add_raw(&mut self, name: &str, value: &str) {
+        if !self.0.is_empty() {
+            self.0.push('&');
+        }
+        self.0.push_str(name);
+        self.0.push('=');
+        self.0.push_str(value);
+    }
+}
+
+#[cfg(test)]
+impl Ad {
+    pub(super) fn example() -> Ad {
+        Ad {
+            site: Some("shop".to_owned()),
+            campaign: Some("vår & höst".to_owned()),
+            ..Ad::default()
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! Every key, once: its name, type, default and meaning, what is right for it, and whether a change
+//! takes effect on a reload or a restart. `table` says what a row is made of and what comes from
+//! it.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use spool::Ack;
+
+use super::table::keys;
+use super::value::{self, ClientIp, DatabaseUrl, ProxyHeader};
+use crate::callback::names::{Fields, Mapping};
+use crate::hit::Permit;
+
+const ADDRESS: &str = "an address with a port";
+const DIRECTORY: &str = "a directory";
+const FILE: &str = "a file";
+const FILES: &str = "files";
+const PEM: &str = "a file in PEM";
+const HOSTS: &str = "host names in lower case, without ports";
+const PATH: &str = "a path such as /p.gif that is not /demo";
+const COOKIE_NAME: &str = "1 to 64 letters, digits, - . _";
+const SIGNING_KEYS: &str = "ID:BASE64, an ID of 0 to 255 and at least 32 bytes";
+/// The key of a site or partner.
+const NAME: &str = "1 to 64 of a-z 0-9 . - _";
+const SECRET: &str = "at least 16 visible ASCII characters, none of which a URL would encode";
+const PERMITS: &str = "store, measure, profile, match, link, locate";
+const VENDOR: &str = "1 to 65535, the ID in the Global Vendor List, or 0 for none";
+
+/// The autonomous systems of hosts that rent out servers and carry no subscribers: DigitalOcean,
+/// Amazon (two), OVH, Vultr, Hetzner, Oracle, Alibaba, Linode, Google Cloud. What also carries
+/// people (corporate networks, the relays of browsers and phones: 8075, 13335, 36183, 54113) is not
+/// listed.
+const DATA_CENTRES: [&str; 10] = [
+    "14061", "14618", "16509", "16276", "20473", "24940", "31898", "45102", "63949", "396982",
+];
+
+keys! {
+    /// `[http]`: the public listener.
+    #[derive(Clone, Debug)]
+    pub struct HttpConfig in [http] {
+        /// Where hits arrive.
+        restart listen: SocketAddr = one("127.0.0.1:8080", ADDRESS, value::parse);
+        /// Edge threads.
+        restart threads: usize = one("0", "0 (one per core) to 256", value::whole(0..=256));
+        /// Networks of proxies whose forwarding header is believed.
+        reload trusted_proxies: Vec<IpNet> = list("networks such as 10.0.0.0/8", value::network);
+        /// The header in which these proxies name the client.
+        reload forwarded_header: ProxyHeader =
+            one("x-forwarded-for", "x-forwarded-for or forwarded", value::proxy_header);
+        /// Accepts HTTP/2 without TLS, by prior knowledge.
+        reload h2c: bool = flag();
+        /// Expects each connection to begin with the PROXY protocol of a trusted proxy, version 1
+        /// or 2, and ends those that do not.
+        restart proxy_protocol: bool = flag();
+        /// Redirects requests for /privacy from http to https. Hits are answered where they arrive.
+        reload redirect_to_https: bool = flag();
+        /// The most connections open at a time. There are fewer if the limit of open files, which
+        /// the collector raises as far as it may, leaves no room for them.
+        restart connections_max: usize =
+            one("16384", "1 to 1000000", value::whole(1..=1_000_000));
+        /// The most connections that one IPv4 address or IPv6 /64 may have open. Trusted proxies
+        /// are exempt.
+        reload connections_per_address_max: usize =
+            one("1024", "0 (no limit) to 1000000", value::whole(0..=1_000_000));
+    }
+}
+
+keys! {
+    /// `[tls]`: the public listener for https.
+    #[derive(Clone, Debug)]
+    pub struct TlsConfig in [tls] {
+        /// Where hits arrive over TLS, by HTTP/2 and HTTP/1.1. Empty: nowhere. See docs/tls.md.
+        restart listen: Option<SocketAddr> = optional(ADDRESS, value::parse);
+        /// Expects each connection to begin with the PROXY protocol of a trusted proxy, version 1
+        /// or 2, and ends those that do not.
+        restart proxy_protocol: bool = flag();
+        /// How long browsers are to use https only, as replies over TLS tell them.
+        reload hsts: Duration =
+            one("0s", "0s (nothing is said) to 730d", value::duration_within("0s", "730d"));
+    }
+}
+
+keys! {
+    /// `[[certificate]]`: files in PEM. The first serves clients that name no host, or an unknown
+    /// one.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Certificate in [certificate] {
+        /// The server's own certificate, followed by those that lead from it to a root.
+        /// Certificates are chosen by their names, the first for all other names, and read again
+        /// when the files change.
+        reload chain: PathBuf = required(PEM, value::path);
+        /// The certificate's private key.
+        reload key: PathBuf = required(PEM, value::path);
+    }
+}
+
+keys! {
+    /// `[limit]`: how many hits one client may send.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Limit in [limit] {
+        /// Hits per second that one client (an IPv4 address or an IPv6 /64, as seen through trusted
+        /// proxies) may send in the long run. Its address is kept in memory only.
+        reload hits_per_second: u64 = one("100", "0 (no limit) to 10000", value::whole(0..=10_000));
+        /// Hits that a client may send at once.
+        reload burst: u64 = one("1000", "1 to 1000000", value::whole(1..=1_000_000));
+        /// Refuses hits over the limit with 429. Otherwise they become rows flagged `over_limit`.
+        /// Clicks and callbacks are never refused for it.
+        reload drop: bool = flag();
+    }
+}
+
+keys! {
+    /// `[path]`: where each endpoint answers.
+    #[derive(Clone, Debug)]
+    pub struct Paths in [path] {
+        /// Page views and events from a page.
+        reload pixel: String = one("/p.gif", PATH, value::endpoint_path);
+        /// The same as JSON.
+        reload event: String = one("/e", PATH, value::endpoint_path);
+        /// Sets the visitor cookie.
+        reload id: String = one("/id", PATH, value::endpoint_path);
+        /// Ad impressions.
+        reload impression: String = one("/i.gif", PATH, value::endpoint_path);
+        /// Ad clicks.
+        reload click: String = one("/c", PATH, value::endpoint_path);
+        /// Callbacks of partners' servers. The partner's key follows it in the URL.
+        reload callback: String = one("/cb", PATH, value::endpoint_path);
+        /// Exchange of IDs. The partner's key follows it in the URL.
+        reload sync: String = one("/sync", PATH, value::endpoint_path);
+        /// The same, as Prebid asks for it.
+        reload set_uid as "setuid": String = one("/setuid", PATH, value::endpoint_path);
+        /// The visitor's choice.
+        reload consent: String = one("/consent", PATH, value::endpoint_path);
+        /// The visitor's own page.
+        reload privacy: String = one("/privacy", PATH, value::endpoint_path);
+        /// The tag.
+        reload tag: String = one("/tag.js", PATH, value::endpoint_path);
+    }
+}
+
+keys! {
+    /// `[admin]`: metrics, health and the live view.
+    #[derive(Clone, Debug)]
+    pub struct AdminConfig in [admin] {
+        /// The live view, /metrics (Prometheus), /healthz and /readyz: keep it from the public.
+        restart listen: SocketAddr = one("127.0.0.1:9090", ADDRESS, value::parse);
+        /// Names under which a browser may open the live view, besides addresses and `localhost`.
+        restart hosts: Vec<String> = list("host names without a port", value::host);
+    }
+}
+
+keys! {
+    /// `[spool]`: the log on disk.
+    #[derive(Clone, Debug)]
+    pub struct SpoolConfig in [spool] {
+        /// The directory of the log. One process uses it at a time; `serve --take-over` takes it
+        /// over.
+        restart dir: PathBuf = one("data/spool", DIRECTORY, value::path);
+        /// When a hit is answered: after fdatasync (disk), or once it is in the page cache
+        /// (memory), which a crash of the machine can lose.
+        restart ack: Ack = one("disk", "disk or memory", value::ack);
+        /// Disk space of the spool. When it is full, hits get 503.
+        restart bytes_max as "max_bytes": u64 = one("16GiB", "a size such as 16GiB", value::bytes);
+        /// Size of one of its files.
+        restart chunk_bytes: u64 =
+            one("64MiB", "1MiB to 1GiB", value::bytes_within("1MiB", "1GiB"));
+        /// How long a file stays after it was loaded, if there is room: a database restored from a
+        /// backup that is at most this old is loaded again from it. It holds whole client
+        /// addresses.
+        restart keep: Duration = one("0s", "0s to 30d", value::duration_within("0s", "30d"));
+    }
+}
+
+keys! {
+    /// `[database]`: the Postgres that hits are loaded into.
+    #[derive(Clone, Debug)]
+    pub struct DatabaseConfig in [database] {
+        /// The Postgres that hits are loaded into: its URL, or embedded for a private one that is run
+        /// from the installed binaries.
+        restart url: DatabaseUrl = secret(
+            "embedded",
+            "embedded, or a postgres:// URL without sslmode=require",
+            value::database_url,
+        );
+        /// The directory of the private one.
+        restart dir: PathBuf = one("data/postgres", DIRECTORY, value::path);
+    }
+}
+
+keys! {
+    /// `[loader]`: from the spool to Postgres.
+    #[derive(Clone, Debug)]
+    pub struct LoaderConfig in [loader] {
+        /// Hits in one transaction; up to four times as many while the loader has a backlog.
+        restart batch_rows: usize = one("20000", "1 to 200000", value::whole(1..=200_000));
+        /// How long hits wait for a batch to fill.
+        restart batch_wait: Duration =
+            one("500ms", "10ms to 60s", value::duration_within("10ms", "60s"));
+    }
+}
+
+keys! {
+    /// `[geoip]`: files in MaxMind's format.
+    #[derive(Clone, Debug)]
+    pub struct GeoipConfig in [geoip] {
+        /// Files in MaxMind's format (.mmdb) with places. The first that knows an address is used.
+        reload city: Vec<PathBuf> = list(FILES, value::path);
+        /// The same with ASN or ISP.
+        reload network: Vec<PathBuf> = list(FILES, value::path);
+    }
+}
+
+keys! {
+    /// `[device]`: rules for user agents.
+    #[derive(Clone, Debug)]
+    pub struct DeviceConfig in [device] {
+        /// uap-core's rules for user agents, as JSON.
+        reload rules: PathBuf = one("assets/data/rules/regexes.json", FILE, value::path);
+        /// The list crawler-user-agents.
+        reload crawlers: PathBuf = one("assets/data/rules/crawlers.json", FILE, value::path);
+    }
+}
+
+keys! {
+    /// `[privacy]`: what is kept, and for how long.
+    #[derive(Clone, Debug)]
+    pub struct PrivacyConfig in [privacy] {
+        /// How much of a client's address Postgres gets.
+        restart client_ip: ClientIp =
+            one("truncated", "none, truncated or full", value::client_ip);
+        /// The age at which a day of hits is dropped.
+        restart retention: Duration =
+            one("90d", "1d to 3650d, in whole days", value::whole_days_within("1d", "3650d"));
+    }
+}
+
+keys! {
+    /// `[traffic]`: what counts as traffic that no person made.
+    #[derive(Clone, Debug)]
+    pub struct TrafficConfig in [traffic] {
+        /// Networks whose hits are flagged `data_centre` and do not count as net: those of server
+        /// hosts. Networks that also carry people are not listed.
+        reload data_centre_asns: HashSet<u32> =
+            list_or(&DATA_CENTRES, "numbers of autonomous systems", value::parse);
+    }
+}
+
+keys! {
+    /// `[cookie]`: the visitor's.
+    #[derive(Clone)]
+    pub struct CookieConfig in [cookie] {
+        /// The visitor cookie.
+        reload name: String = one("avid", COOKIE_NAME, value::token);
+        /// The cookie with the visitor's choice.
+        reload choice_name: String = one("avchoice", COOKIE_NAME, value::token);
+        /// Keys of the visitor cookie, made by `avtryck keys new`: the first signs, each verifies.
+        /// Without one the collector makes its own beside the spool.
+        reload keys: Vec<(u8, Vec<u8>)> = secret_list(SIGNING_KEYS, value::signing_key);
+        /// How long the visitor cookie lives.
+        reload max_age: Duration =
+            one("390d", "1d to 396d (13 months)", value::duration_within("1d", "396d"));
+    }
+}
+
+keys! {
+    /// `[click]`: signed click URLs.
+    #[derive(Clone)]
+    pub struct ClickConfig in [click] {
+        /// Keys of click URLs, like cookie.keys. Without one the collector makes its own beside the
+        /// spool.
+        reload keys: Vec<(u8, Vec<u8>)> = secret_list(SIGNING_KEYS, value::signing_key);
+    }
+}
+
+keys! {
+    /// `[[site]]`: whose pages the hits are from.
+    #[derive(Clone, Debug)]
+    pub struct Site in [site] {
+        /// The name in `site=`. A site that is not listed here is refused.
+        reload key: String = required(NAME, value::name);
+        /// Hosts of the collector that stand for the site when a request names none.
+        reload hosts: Vec<String> = list(HOSTS, value::host);
+        /// The domain of the visitor cookie. Without one: the collector's host only.
+        reload cookie_domain: Option<String> = optional("a domain such as telenor.se", value::domain);
+        /// Origins of pages that may read replies.
+        reload origins: Vec<String> =
+            list("origins such as https://www.telenor.se, as browsers send them", value::origin);
+        /// What is allowed where the visitor has said nothing.
+        reload default_permit: Permit = permits(PERMITS);
+        /// The operator's vendor ID, which consent strings are read for. Without one no string
+        /// permits anything.
+        reload gvl_id: Option<u16> = one("0", VENDOR, value::vendor_id);
+        /// What is allowed where the sender says that the GDPR does not apply (`gdpr=0`). Empty:
+        /// that is not believed.
+        reload gdpr_0_permit: Permit = permits(PERMITS);
+        /// Hosts that a click may go to without a signature.
+        reload click_hosts: Vec<String> = list(
+            "host names in lower case, without ports; *.shop.example for all below shop.example",
+            value::host_or_below,
+        );
+        /// Tells a click's target the click's ID (`avclid`).
+        reload click_id: bool = flag();
+    }
+}
+
+keys! {
+    /// `[[partner]]`: an ad network or other third party.
+    #[derive(Clone)]
+    pub struct Partner in [partner] {
+        /// The name in `partner=`. A partner that is not listed here is refused.
+        reload key: String = required(NAME, value::name);
+        /// As for a site. For hits that name the partner, its own setting counts, not the site's.
+        reload default_permit: Permit = permits(PERMITS);
+        /// The vendor ID that the partner's macros are about.
+        reload gvl_id: Option<u16> = one("0", VENDOR, value::vendor_id);
+        /// As for a site.
+        reload gdpr_0_permit: Permit = permits(PERMITS);
+        /// Signs the partner's callbacks. Callbacks are accepted only with this or a token.
+        reload secret: String = secret("", SECRET, value::secret);
+        /// Stands in the partner's callbacks if they are not signed.
+        reload token: String = secret("", SECRET, value::secret);
+        /// How far a signed callback's time may be from now.
+        reload timestamp_window: Duration =
+            one("5m", "1s to 1d", value::duration_within("1s", "1d"));
+        /// Whose macros and names the partner uses. Without one: ours.
+        reload mapping: Option<Mapping> =
+            optional("adform, google, xandr or openrtb", Mapping::named);
+        /// The partner's own names for things.
+        reload fields: Vec<(String, String)> =
+            pairs("theirs = \"ours\", ours as in docs/parameters.md");
+        /// The site that the partner's callbacks are about when they name none.
+        reload site: String = one("", NAME, value::name_or_none);
+        /// Where a browser is sent to exchange IDs.
+        reload match_url: String = one("", "an http or https URL with {uid} in it", value::match_url);
+        /// Lets the partner's callbacks name the visitor's address and agent.
+        reload trusted_client: bool = flag();
+    }
+}
+
+impl HttpConfig {
+    /// Returns the number of edge threads.
+    #[must_use]
+    pub fn thread_count(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+}
+
+impl Partner {
+    /// Returns what the partner calls things.
+    #[must_use]
+    pub fn names(&self) -> Fields<'_> {
+        Fields {
+            own: &self.fields,
+            mapping: self.mapping,
+        }
+    }
+}
+
+fn key_ids(keys: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    keys.iter().map(|(id, _)| *id).collect()
+}
+
+impl fmt::Debug for CookieConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CookieConfig")
+            .field("name", &self.name)
+            .field("key_ids", &key_ids(&self.keys))
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ClickConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClickConfig")
+            .field("key_ids", &key_ids(&self.keys))
+            .finish()
+    }
+}
+
+impl fmt::Debug for Partner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partner")
+            .field("key", &self.key)
+            .field("mapping", &self.mapping)
+            .field("has_secret", &!self.secret.is_empty())
+            .field("has_token", &!self.token.is_empty())
+            .finish_non_exhaustive()
+    }
+}
