@@ -10,6 +10,7 @@ mod handover;
 mod health;
 pub(crate) mod keyrings;
 mod loading;
+mod notify;
 mod public;
 mod reload;
 mod signals;
@@ -76,6 +77,7 @@ pub fn serve(config: Config, file: Option<PathBuf>, take_over: bool) -> anyhow::
     let local = tokio::task::LocalSet::new();
     let result = local.block_on(&runtime, async {
         let collector = Collector::start((config, file), metrics, spools, database, sockets)?;
+        notify::ready();
         collector.run().await
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -180,6 +182,7 @@ impl Collector {
     /// Serves, then stops or hands over.
     async fn run(mut self) -> anyhow::Result<()> {
         let successor = self.serve().await;
+        notify::stopping();
         // If no other process has the sockets, closing them tells clients to go elsewhere.
         drop(self.sockets);
         if successor.is_some() {
@@ -209,7 +212,9 @@ impl Collector {
             tokio::select! {
                 event = self.signals.next() => match event {
                     Event::Reload => {
+                        notify::reloading();
                         self.reload.run().await;
+                        notify::ready();
                     }
                     Event::Stop => return None,
                 },

@@ -1,11 +1,13 @@
-//! What goes out beside the program: the systemd unit, and what every package promises of its code.
+//! What is shipped with the program: the systemd units, and what every package promises of its code.
 
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::Command;
 
-use crate::support::{root, tempdir};
+use crate::support::{Collector, Config, PATIENCE, command, root, tempdir};
 
-/// The most that `systemd-analyze security` may find exposed, in tenths of its 10 points. It found 12;
-/// an unknown service without a sandbox has 96.
+/// The most that `systemd-analyze security` may find exposed, in tenths of its 10 points. It found 12; a
+/// service without a sandbox has 96.
 const EXPOSURE_MAX: &str = "--threshold=15";
 
 #[test]
@@ -61,6 +63,66 @@ fn the_systemd_units_are_sound_and_leave_little_exposed() {
             analyze(&["security", "--offline=true", EXPOSURE_MAX], name);
         }
     }
+}
+
+/// What a service manager has been told, in order.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    fn open(path: &Path) -> Manager {
+        let socket = UnixDatagram::bind(path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Manager(socket)
+    }
+
+    fn next(&self) -> String {
+        let mut message = [0; 256];
+        let bytes = self.0.recv(&mut message).unwrap();
+        String::from_utf8(message[..bytes].to_vec()).unwrap()
+    }
+
+    fn heard_no_more(&self) -> bool {
+        self.0.set_nonblocking(true).unwrap();
+        self.0.recv(&mut [0]).is_err()
+    }
+}
+
+#[tokio::test]
+async fn the_service_manager_is_told_of_start_reload_hand_over_and_stop() {
+    let dir = tempdir();
+    Config::sites().embedded().write(&dir).await;
+    let sockets = tempdir();
+    let [first, second] = ["first", "second"].map(|name| sockets.path().join(name));
+    let managers = (Manager::open(&first), Manager::open(&second));
+    let serve = |socket: &Path| {
+        let mut command = command(&["serve", "--take-over"]);
+        command.env("NOTIFY_SOCKET", socket);
+        command
+    };
+    let collector = Collector::start_by(serve(&first), dir).await;
+    assert_eq!(managers.0.next(), "READY=1\n");
+    assert_eq!(collector.get("/p.gif?site=open", &[]).await.status, 200);
+    collector.until_up().await;
+
+    collector.signal("HUP");
+    let reload = managers.0.next();
+    let (state, time) = reload.split_once('\n').unwrap();
+    assert_eq!(state, "RELOADING=1");
+    let micros = time.trim_end().strip_prefix("MONOTONIC_USEC=").unwrap();
+    assert!(micros.parse::<u64>().unwrap() > 0);
+    assert_eq!(managers.0.next(), "READY=1\n");
+
+    let (collector, status, log) = collector.hand_over_to(serve(&second)).await;
+    assert!(status.success(), "{log}");
+    assert_eq!(managers.0.next(), "STOPPING=1\n");
+    assert_eq!(managers.1.next(), "READY=1\n");
+    assert_eq!(collector.get("/p.gif?site=open", &[]).await.status, 200);
+
+    let (status, _, log) = collector.stop().await;
+    assert!(status.success(), "{log}");
+    assert_eq!(managers.1.next(), "STOPPING=1\n");
+    // Postgres, which can speak the same protocol, tells nothing.
+    assert!(managers.0.heard_no_more() && managers.1.heard_no_more());
 }
 
 #[test]

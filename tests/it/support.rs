@@ -263,8 +263,16 @@ impl Collector {
     }
 
     /// Starts another that takes over from it, and says how it ended.
-    pub(crate) async fn hand_over(mut self) -> (Collector, ExitStatus, String) {
-        let mut next = Collector::spawn_by(command(&["serve", "--take-over"]), self.dir);
+    pub(crate) async fn hand_over(self) -> (Collector, ExitStatus, String) {
+        self.hand_over_to(command(&["serve", "--take-over"])).await
+    }
+
+    /// The same to a process that is started in another way.
+    pub(crate) async fn hand_over_to(
+        mut self,
+        successor: Command,
+    ) -> (Collector, ExitStatus, String) {
+        let mut next = Collector::spawn_by(successor, self.dir);
         // Both have the same addresses, so the next is asked once this one is gone.
         let status = tokio::select! {
             status = wait(&mut self.child) => status,

@@ -177,7 +177,11 @@ impl Place {
     /// A program run as the cluster's user, in its folder and in plain English.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(&self.dir).env("LC_ALL", "C");
+        // The service manager is told of the collector alone; Postgres would tell it too.
+        command
+            .current_dir(&self.dir)
+            .env("LC_ALL", "C")
+            .env_remove("NOTIFY_SOCKET");
         if let Some((uid, gid)) = self.user {
             // The standard library drops root's other groups too when it sets another user.
             command.uid(uid).gid(gid);
