@@ -1,5 +1,7 @@
 //! What is shipped with the program: the systemd units, and what every package promises of its code.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
@@ -72,6 +74,8 @@ impl Manager {
     fn open(path: &Path) -> Manager {
         let socket = UnixDatagram::bind(path).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        // An embedded Postgres runs as another user.
+        std::fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
         Manager(socket)
     }
 
