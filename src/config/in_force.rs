@@ -13,7 +13,7 @@ use super::ConfigErrors;
 use super::read::wrong;
 
 /// A value as it was given, if it was, and where.
-pub(super) type Given = Option<(Value, Source)>;
+pub(super) type Given = Option<(Value, Layer)>;
 /// What a running collector keeps whatever the file says now, by the names of keys.
 pub(super) type Kept = BTreeMap<String, Given>;
 
@@ -24,18 +24,18 @@ const LINE_CHARS_MAX: usize = 100;
 
 /// Where a value is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum Layer {
     Default,
     File,
     Environment,
 }
 
-impl Source {
+impl Layer {
     fn name(self) -> &'static str {
         match self {
-            Source::Default => "default",
-            Source::File => "file",
-            Source::Environment => "environment",
+            Layer::Default => "default",
+            Layer::File => "file",
+            Layer::Environment => "environment",
         }
     }
 }
@@ -68,15 +68,15 @@ impl Setting {
     /// Returns the name under which the value was given: that of the key or of the variable.
     pub(super) fn given_name(&self) -> String {
         match (&self.given, &self.variable) {
-            (Some((_, Source::Environment)), Some(variable)) => variable.clone(),
+            (Some((_, Layer::Environment)), Some(variable)) => variable.clone(),
             _ => self.name(),
         }
     }
 
-    fn source(&self) -> Source {
+    fn layer(&self) -> Layer {
         self.given
             .as_ref()
-            .map_or(Source::Default, |(_, source)| *source)
+            .map_or(Layer::Default, |(_, layer)| *layer)
     }
 
     /// Returns the table's name, and whether the table is one of a list.
@@ -108,7 +108,7 @@ impl fmt::Display for InForce {
                 section = &setting.section;
             }
             let (key, shown) = (setting.key, &setting.shown);
-            writeln!(f, "{key} = {shown}  # {}", setting.source().name())?;
+            writeln!(f, "{key} = {shown}  # {}", setting.layer().name())?;
         }
         Ok(())
     }
@@ -137,8 +137,8 @@ impl InForce {
     pub fn in_one_line(&self) -> String {
         let entry = |setting: &Setting| {
             let (table, _) = setting.table();
-            let (key, shown, source) = (setting.key, &setting.shown, setting.source().name());
-            format!("{table}.{key} = {shown} ({source})")
+            let (key, shown, layer) = (setting.key, &setting.shown, setting.layer().name());
+            format!("{table}.{key} = {shown} ({layer})")
         };
         self.0.iter().map(entry).collect::<Vec<_>>().join(", ")
     }

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use toml::{Table as Toml, Value};
 
 use super::ConfigErrors;
-use super::in_force::{HIDDEN, InForce, Kept, Setting, Source};
+use super::in_force::{HIDDEN, InForce, Kept, Layer, Setting};
 use super::table::Table;
 use crate::hit::Permit;
 
@@ -204,11 +204,11 @@ impl<'r> Section<'r> {
         let variable = self
             .has_variables
             .then(|| format!("AVTRYCK_{}_{key}", self.name).to_uppercase());
-        let in_file = self.table.remove(key).map(|value| (value, Source::File));
+        let in_file = self.table.remove(key).map(|value| (value, Layer::File));
         let in_environment = variable
             .as_ref()
             .and_then(|variable| self.reader.environment.remove(variable))
-            .map(|text| (Value::String(text), Source::Environment));
+            .map(|text| (Value::String(text), Layer::Environment));
         let mut setting = Setting {
             section: self.name.clone(),
             key,
@@ -411,7 +411,7 @@ impl Key<'_, '_> {
         let texts = match &self.setting.given {
             Some((Value::Array(values), _)) => values.iter().map(text_of).collect(),
             // A variable separates the values of a list by commas.
-            Some((Value::String(text), Source::Environment)) => text
+            Some((Value::String(text), Layer::Environment)) => text
                 .split(',')
                 .map(|part| part.trim().to_owned())
                 .filter(|part| !part.is_empty())

@@ -2,7 +2,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use spool::Ack;
 
-use super::in_force::{Setting, Source};
+use super::in_force::{Layer, Setting};
 use super::*;
 use crate::hit::Permit;
 
@@ -278,7 +278,7 @@ fn the_committed_example_comes_from_the_code_and_is_valid_with_each_key_set() {
         names(&defaults)
     );
     assert!(names(&whole).iter().any(of_partner));
-    let from_file = |setting: &Setting| matches!(setting.given, Some((_, Source::File)));
+    let from_file = |setting: &Setting| matches!(setting.given, Some((_, Layer::File)));
     assert!(whole.in_force.0.iter().all(from_file));
 }
 

@@ -85,7 +85,7 @@ impl Sockets {
     }
 
     /// Removes and returns the sockets of a listener that listen at its configured address.
-    pub(super) fn take(&mut self, role: Role, address: SocketAddr) -> Vec<TcpListener> {
+    pub(super) fn remove(&mut self, role: Role, address: SocketAddr) -> Vec<TcpListener> {
         let all = std::mem::take(self);
         let mut taken = Vec::new();
         for (tag, socket) in all.tags.into_iter().zip(all.sockets) {
@@ -118,7 +118,7 @@ impl Door {
             _ => UnixListener::bind(&path),
         };
         if let Err(error) = &bound {
-            tracing::warn!(%error, "nobody can take over: {} cannot be made", path.display());
+            tracing::warn!(%error, "no process can take over: {} cannot be created", path.display());
         }
         Door(bound.ok())
     }
@@ -189,7 +189,7 @@ pub(super) async fn leave(
 ) -> bool {
     tracing::info!("another process takes over: requests in flight are answered");
     if let Err(error) = successor.send(sockets) {
-        tracing::warn!(%error, "nothing was handed over");
+        tracing::warn!(%error, "the sockets could not be handed over");
         return false;
     }
     drain.send_replace(Course::Leaving);
@@ -220,7 +220,7 @@ pub(super) fn take_over(dir: &Path) -> anyhow::Result<Sockets> {
     let mut stream = match std::os::unix::net::UnixStream::connect(&path) {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => {
-            tracing::info!("there is nobody to take over from");
+            tracing::info!("no process serves from the spool, so there is nothing to take over");
             return Ok(Sockets::default());
         }
         Err(error) => return Err(error).with_context(|| format!("{}", path.display())),
@@ -229,13 +229,13 @@ pub(super) fn take_over(dir: &Path) -> anyhow::Result<Sockets> {
     let sockets = receive(&stream).context("receiving the listening sockets")?;
     tracing::info!(
         sockets = sockets.sockets.len(),
-        "taking over; the other process answers what is open"
+        "taking over; the other process answers open requests"
     );
     match stream.read(&mut [0]) {
         Ok(_) => Ok(sockets),
         Err(error) if error.kind() == ConnectionReset => Ok(sockets),
         Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => {
-            anyhow::bail!("the other process did not let go of the spool within {WAIT_MAX:?}")
+            anyhow::bail!("the other process did not release the spool within {WAIT_MAX:?}")
         }
         Err(error) => Err(error).context("waiting for the other process"),
     }

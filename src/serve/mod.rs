@@ -4,10 +4,10 @@
 //! the collector may hand over to another process (`handover`), which needs the spool only: what
 //! the loader has in hand is dropped and loaded again.
 
-mod answer;
 mod edge_threads;
 mod handover;
 mod health;
+mod inquiries;
 pub(crate) mod keyrings;
 mod loading;
 mod notify;
@@ -163,7 +163,7 @@ impl Collector {
 
         let reload = Reload::new(file, edge, tables, certificates, Arc::clone(&metrics));
         let loading = parts.start(&reload, &database, &metrics);
-        tokio::task::spawn_local(answer::run(Arc::clone(&database), inquiries));
+        tokio::task::spawn_local(inquiries::answer_all(Arc::clone(&database), inquiries));
         tokio::task::spawn_local(async move { metrics.keep_up().await });
         Ok(Collector {
             signals,
@@ -259,7 +259,7 @@ fn bind_admin(config: &Config, sockets: &mut Sockets) -> anyhow::Result<std::net
         socket.set_nonblocking(true)?;
         Ok(socket)
     };
-    let handed_over = sockets.take(Role::Admin, address).pop();
+    let handed_over = sockets.remove(Role::Admin, address).pop();
     handed_over
         .map_or_else(bind, io::Result::Ok)
         .with_context(|| format!("admin.listen: cannot listen on {address}"))

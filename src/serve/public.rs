@@ -34,7 +34,7 @@ impl Public {
             proxy_protocol: http.proxy_protocol,
             tls: None,
         };
-        let handed_over = sockets.take(Role::Http, http.listen);
+        let handed_over = sockets.remove(Role::Http, http.listen);
         let mut public = Public {
             http: Entrance::open(http.listen, threads, &before, handed_over)
                 .with_context(|| format!("http.listen: cannot listen on {}", http.listen))?,
@@ -49,7 +49,7 @@ impl Public {
                 proxy_protocol: config.tls.proxy_protocol,
                 tls: Some(acceptor),
             };
-            let handed_over = sockets.take(Role::Tls, listen);
+            let handed_over = sockets.remove(Role::Tls, listen);
             public.tls = Entrance::open(listen, public.http.len(), &before, handed_over)
                 .with_context(|| format!("tls.listen: cannot listen on {listen}"))?;
             public.certificates = Some(Arc::clone(&certificates));

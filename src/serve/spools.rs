@@ -47,7 +47,7 @@ fn open_one(settings: spool::Options, observer: impl spool::Observer) -> anyhow:
     if torn_bytes > 0 {
         tracing::warn!(
             torn_bytes,
-            "a write that was not finished was cut off the spool in {}",
+            "an unfinished write was cut off the spool in {}",
             dir.display()
         );
     }

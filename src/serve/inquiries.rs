@@ -18,20 +18,20 @@ use crate::postgres::{Database, subject};
 const PIECE_BYTES: usize = 32 * 1024;
 
 /// Answers until nobody can ask anymore.
-pub(super) async fn run(database: Arc<Database>, mut inquiries: mpsc::Receiver<Inquiry>) {
+pub(super) async fn answer_all(database: Arc<Database>, mut inquiries: mpsc::Receiver<Inquiry>) {
     let mut client = None;
     while let Some(Inquiry { visitors, wanted }) = inquiries.recv().await {
         match wanted {
             // The asker has given up waiting.
             Wanted::Summary(answer) if answer.is_closed() => {}
             Wanted::Summary(answer) => {
-                let summary = summary(&database, &mut client, &visitors);
+                let summary = summarize(&database, &mut client, &visitors);
                 match limit_time(ANSWER_TIME_MAX, summary).await {
                     // The asker may be gone by now.
                     Ok(held) => drop(answer.send(held)),
                     Err(error) => {
                         client = None;
-                        tracing::debug!("what is held could not be told: {error:#}");
+                        tracing::debug!("the summary of what is held failed: {error:#}");
                     }
                 }
             }
@@ -60,7 +60,7 @@ async fn limit_time<T>(
         .context("it took too long")?
 }
 
-async fn summary(
+async fn summarize(
     database: &Database,
     client: &mut Option<Client>,
     visitors: &[VisitorId],
