@@ -1,10 +1,9 @@
-//! What the visitor's own page asks about: the edge asks, the thread with Postgres answers.
+//! Inquiries of the visitor's own page: the edge asks, the thread with Postgres answers.
 //!
-//! They share no more than this queue, so that the edge needs no Postgres. It is bounded, and so is what
-//! it can cost: one short question is answered at a time, [`FILES_MAX`] files are written at a time, one for
-//! each client, so that no slow reader keeps the others from theirs, and who asks gives up after
-//! [`ANSWER_TIME_MAX`]. An inquiry that cannot be answered is dropped, which its
-//! asker sees.
+//! They share only this queue, so that the edge needs no Postgres. The queue is bounded, and so is its
+//! cost: one short question is answered at a time; at most [`FILES_MAX`] files are written at a time, one
+//! for each client, so that a slow reader does not hold up the others; and the edge gives up after
+//! [`ANSWER_TIME_MAX`]. An inquiry that cannot be answered is dropped, and its asker notices.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,34 +15,34 @@ use tokio::sync::{mpsc, oneshot};
 use crate::hit::VisitorId;
 use crate::hit::subject::Held;
 
-/// How long an answer, or the first piece of a file, is waited for.
+/// How long the edge waits for an answer, or for the first piece of a file.
 pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
-/// How long a file may take in all.
+/// How long a whole file may take.
 pub const FILE_TIME_MAX: Duration = Duration::from_secs(120);
-/// Inquiries that wait.
+/// The most inquiries that wait.
 const WAITING_MAX: usize = 32;
-/// Files that are written at the same time; each takes a connection to Postgres.
+/// The most files that are written at the same time; each takes a connection to Postgres.
 const FILES_MAX: usize = 8;
-/// Pieces of a file that wait for its reader.
+/// The most pieces of a file that wait for its reader.
 const PIECES_MAX: usize = 4;
 
 /// A question about what is held.
 pub struct Inquiry {
-    /// Whose data: the visitors that one browser's cookies name.
+    /// The visitors whom one browser's cookies prove.
     pub visitors: Vec<VisitorId>,
-    /// What is asked for, and where the answer goes.
+    /// What it asks for, and where the answer goes.
     pub wanted: Wanted,
 }
 
-/// What is asked for.
+/// What an inquiry asks for.
 pub enum Wanted {
-    /// What is held in short, for each visitor.
+    /// What the page shows of each visitor.
     Summary(oneshot::Sender<Vec<Held>>),
-    /// All of it, as the text of one JSON array.
+    /// Everything that is held, as the text of one JSON array.
     File {
-        /// Where its pieces go.
+        /// Where the pieces go.
         pieces: mpsc::Sender<Piece>,
-        /// Counts the file until it is written.
+        /// Holds the file's place among [`FILES_MAX`] until it is written.
         turn: Turn,
     },
 }
@@ -52,11 +51,11 @@ pub enum Wanted {
 pub enum Piece {
     /// Some bytes of it.
     Bytes(Bytes),
-    /// The file is whole. A file whose pieces stop without this one is not.
+    /// The file is complete. A file whose pieces stop without this one is not.
     End,
 }
 
-/// No room for another inquiry.
+/// There is no room for another inquiry.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Busy;
 
@@ -70,14 +69,14 @@ pub struct Inquirer {
 /// The clients for which a file is being written.
 type Files = Arc<Mutex<Vec<IpAddr>>>;
 
-/// One file's place among them, until it is dropped.
+/// One file's place among those that are written, until it is dropped.
 pub struct Turn {
     files: Files,
     client: IpAddr,
 }
 
 impl Turn {
-    fn take(files: &Files, client: IpAddr) -> Option<Turn> {
+    fn reserve(files: &Files, client: IpAddr) -> Option<Turn> {
         let mut clients = files.lock().unwrap_or_else(PoisonError::into_inner);
         let has_room = clients.len() < FILES_MAX && !clients.contains(&client);
         has_room.then(|| {
@@ -95,7 +94,7 @@ impl Drop for Turn {
     }
 }
 
-/// Both ends of a new queue.
+/// Makes a queue and returns both ends.
 #[must_use]
 pub fn queue() -> (Inquirer, mpsc::Receiver<Inquiry>) {
     let (waiting, inquiries) = mpsc::channel(WAITING_MAX);
@@ -104,27 +103,30 @@ pub fn queue() -> (Inquirer, mpsc::Receiver<Inquiry>) {
 }
 
 impl Inquirer {
-    /// Asks what is held about visitors, in short.
+    /// Asks what the page shows of visitors.
     ///
     /// # Errors
     /// Where too many inquiries wait.
-    pub fn summary(&self, visitors: Vec<VisitorId>) -> Result<oneshot::Receiver<Vec<Held>>, Busy> {
+    pub fn ask_for_summary(
+        &self,
+        visitors: Vec<VisitorId>,
+    ) -> Result<oneshot::Receiver<Vec<Held>>, Busy> {
         let (answer, answered) = oneshot::channel();
         self.ask(visitors, Wanted::Summary(answer))?;
         Ok(answered)
     }
 
-    /// Asks for all that is held about visitors, on behalf of a client: an address that stands for one
+    /// Asks for everything that is held about visitors, for a client: an address that identifies one
     /// subscriber.
     ///
     /// # Errors
-    /// Where too many inquiries wait, too many files are being written, or one for this client is.
-    pub fn file(
+    /// Where too many inquiries wait, too many files are being written, or one for this client already is.
+    pub fn ask_for_file(
         &self,
         visitors: Vec<VisitorId>,
         client: IpAddr,
     ) -> Result<mpsc::Receiver<Piece>, Busy> {
-        let turn = Turn::take(&self.files, client).ok_or(Busy)?;
+        let turn = Turn::reserve(&self.files, client).ok_or(Busy)?;
         let (pieces, written) = mpsc::channel(PIECES_MAX);
         self.ask(visitors, Wanted::File { pieces, turn })?;
         Ok(written)
@@ -144,17 +146,17 @@ mod tests {
     #[test]
     fn neither_inquiries_nor_files_pile_up() {
         let (inquirer, mut inquiries) = queue();
-        let file = |client: u8| inquirer.file(Vec::new(), IpAddr::from([10, 0, 0, client]));
+        let file = |client: u8| inquirer.ask_for_file(Vec::new(), IpAddr::from([10, 0, 0, client]));
         let files: Vec<_> = (0..7).map(file).collect();
         assert!(files.iter().all(Result::is_ok));
         assert_eq!(file(0).err(), Some(Busy), "one for each client");
         assert!(file(7).is_ok());
         assert_eq!(file(8).err(), Some(Busy), "and no more than eight");
         for _ in FILES_MAX..WAITING_MAX {
-            assert!(inquirer.summary(Vec::new()).is_ok());
+            assert!(inquirer.ask_for_summary(Vec::new()).is_ok());
         }
-        assert_eq!(inquirer.summary(Vec::new()).err(), Some(Busy));
-        // A file that is done makes room for another inquiry and another file, its client's too.
+        assert_eq!(inquirer.ask_for_summary(Vec::new()).err(), Some(Busy));
+        // A file that is done makes room for another inquiry and another file, even for its client.
         drop(inquiries.try_recv());
         assert!(file(0).is_ok());
     }

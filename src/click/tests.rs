@@ -18,7 +18,7 @@ fn location(query: &str) -> Result<String, Flaw> {
     target(query, &ring(), &hosts(), NOW).map(|target| target.location(None))
 }
 
-/// A value as a careful sender encodes it.
+/// Encodes a value as a careful sender does.
 fn encoded(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
@@ -28,7 +28,7 @@ fn signed(rest: &str) -> String {
 }
 
 #[test]
-fn the_signature_is_the_one_that_the_documentation_tells_to_make() {
+fn the_signature_is_made_as_the_documentation_says() {
     // echo -ne 'avtryck click 1\nk=7&to=https%3A%2F%2Fx.example%2F' | openssl dgst -sha256 -mac HMAC
     //   -macopt hexkey:0707070707070707070707070707070707070707070707070707070707070707 -binary | base64
     assert_eq!(
@@ -38,11 +38,11 @@ fn the_signature_is_the_one_that_the_documentation_tells_to_make() {
 }
 
 #[test]
-fn a_signed_target_may_be_anywhere_and_nothing_behind_the_signature_moves_it() {
+fn a_signed_target_may_be_anywhere_and_nothing_after_the_signature_changes_it() {
     let query = signed("to=https%3A%2F%2Fx.example%2F");
     let there = Ok("https://x.example/".to_owned());
     assert_eq!(location(&query), there);
-    for behind in [
+    for after in [
         "",
         "&",
         "&to=https%3A%2F%2Fevil.example",
@@ -51,10 +51,10 @@ fn a_signed_target_may_be_anywhere_and_nothing_behind_the_signature_moves_it() {
         "&exp=1",
         "&id=1&placement=[X]",
     ] {
-        let query = format!("{query}{behind}");
-        assert_eq!(location(&query), there, "{behind}");
+        let query = format!("{query}{after}");
+        assert_eq!(location(&query), there, "{after}");
         let is_one_time = target(&query, &ring(), &[], NOW).map(|target| target.is_one_time);
-        assert_eq!(is_one_time, Ok(false), "{behind}");
+        assert_eq!(is_one_time, Ok(false), "{after}");
     }
     for before in ["to=https%3A%2F%2Fevil.example&", "&", "x=1&", "sig=1&"] {
         let query = format!("{before}{query}");
@@ -66,12 +66,12 @@ fn a_signed_target_may_be_anywhere_and_nothing_behind_the_signature_moves_it() {
     assert_eq!(
         location(cut(22)),
         Err(Flaw::Signature),
-        "bits that no byte holds"
+        "bits that fill no byte"
     );
     assert_eq!(location(cut(24)), there);
     assert_eq!(location(cut(20)), Err(Flaw::Signature));
     assert_eq!(location(&format!("{query}=")), there);
-    // No `to` was signed: none that comes later counts.
+    // No `to` was signed, so a later one does not count.
     let without = signed("site=a");
     assert_eq!(
         location(&format!("{without}&to=https%3A%2F%2Fwww.shop.example")),
@@ -87,7 +87,7 @@ fn a_signed_target_may_be_anywhere_and_nothing_behind_the_signature_moves_it() {
 }
 
 #[test]
-fn a_signature_ends_with_its_time_and_a_listed_host_does_not() {
+fn a_signature_expires_and_a_listed_host_does_not() {
     let at = |end: &str| {
         let to = format!("exp={end}&to=https%3A%2F%2Fx.example");
         location(&signed(&to))
@@ -108,7 +108,7 @@ fn a_signature_ends_with_its_time_and_a_listed_host_does_not() {
 }
 
 #[test]
-fn a_listed_host_is_gone_to_as_browsers_would_read_it() {
+fn a_click_goes_to_a_listed_host_as_browsers_would_read_it() {
     for (to, location_is) in [
         ("https://www.shop.example", "https://www.shop.example/"),
         (
@@ -148,7 +148,7 @@ fn a_listed_host_is_gone_to_as_browsers_would_read_it() {
 }
 
 #[test]
-fn what_is_no_target_is_refused_even_with_a_signature() {
+fn what_is_not_a_target_is_refused_even_with_a_signature() {
     for to in [
         "",
         "/",
@@ -269,14 +269,14 @@ proptest! {
     }
 
     #[test]
-    fn no_change_of_what_was_signed_is_believed(at in 0_usize..60, byte in 0x21_u8..0x7f) {
+    fn no_change_of_what_was_signed_is_accepted(at in 0_usize..60, byte in 0x21_u8..0x7f) {
         let query = signed("exp=1800000060&id=1&to=https%3A%2F%2Fx.example%2F");
         let mut forged = query.clone().into_bytes();
         if let Some(place) = forged.get_mut(at) {
             *place = byte;
         }
         let forged = String::from_utf8(forged).expect("ASCII");
-        let gone = target(&forged, &ring(), &[], NOW);
-        prop_assert!(forged == query || gone.is_err(), "{}", forged);
+        let found = target(&forged, &ring(), &[], NOW);
+        prop_assert!(forged == query || found.is_err(), "{}", forged);
     }
 }

@@ -11,12 +11,12 @@ use crate::clock::UnixMicros;
 use crate::hit::limits::URI_BYTES_MAX;
 use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit, VisitorId};
 
-/// A string by which vendor 2 may do everything, and vendor 1 nothing: of policy 4, with vendors as bits.
+/// A string that permits vendor 2 everything and vendor 1 nothing: of policy 4, with vendors as bits.
 fn full_string() -> String {
     vectors::named("policy 4, few, as bits, all disclosed").string
 }
 
-/// One by which vendor 2 may store, and nothing else.
+/// A string that permits vendor 2 to store, and nothing else.
 fn store_string() -> String {
     vectors::named("store alone").string
 }
@@ -49,7 +49,7 @@ const OTHER_VENDOR: PermitRules = PermitRules {
     ..RULES
 };
 
-/// One row: the parameters that come under it, the rules, and the cells.
+/// One row: the parameters that lead to it, the rules, and the cells.
 struct Row<'t> {
     /// `gdpr`, `gdpr_consent`, `gpp`, `gpp_sid`.
     said: Vec<[Option<&'t str>; 4]>,
@@ -68,7 +68,7 @@ fn unasked(alone: Permit, source: ConsentSource) -> [(Permit, ConsentSource); 4]
     ]
 }
 
-/// The cells of a row whose string permits all.
+/// The cells of a row whose string permits everything.
 fn full(source: ConsentSource) -> [(Permit, ConsentSource); 4] {
     [
         (Permit::ALL, source),
@@ -82,21 +82,21 @@ fn nothing(source: ConsentSource) -> [(Permit, ConsentSource); 4] {
     [(Permit::NONE, source); 4]
 }
 
-/// Checks every cell of a row, for each way to come to it.
-fn hold(row: &Row<'_>) {
+/// Checks every cell of a row, for each set of parameters and rules that leads to it.
+fn check_row(row: &Row<'_>) {
     for said in &row.said {
         for rules in row.rules {
-            check(*said, rules, row.cells);
+            check_cells(*said, rules, row.cells);
         }
     }
 }
 
 #[test]
-fn row_1_with_gdpr_0_that_counts_no_string_is_read() {
+fn row_1_where_gdpr_0_counts_no_string_is_read() {
     let (text, gpp) = (full_string(), gpp_string());
     let tcf = [None, Some(""), Some(text.as_str()), Some("x")];
     let gpp = [None, Some(""), Some(gpp.as_str())];
-    hold(&Row {
+    check_row(&Row {
         said: tcf
             .into_iter()
             .flat_map(|tcf| gpp.map(|gpp| [Some("0"), tcf, gpp, Some("2")]))
@@ -107,12 +107,12 @@ fn row_1_with_gdpr_0_that_counts_no_string_is_read() {
 }
 
 #[test]
-fn row_2_a_tc_string_decides_whatever_gpp_says_beside_it() {
+fn row_2_a_tc_string_decides_whatever_a_gpp_string_says() {
     use ConsentSource::{Choice, Tcf};
     let (text, store, gpp) = (full_string(), store_string(), gpp_string());
     let (text, store, gpp) = (text.as_str(), store.as_str(), gpp.as_str());
     let beside = [None, Some(""), Some("x"), Some(gpp)];
-    hold(&Row {
+    check_row(&Row {
         said: [None, Some(""), Some("0"), Some("1"), Some("yes")]
             .into_iter()
             .flat_map(|gdpr| beside.map(|gpp| [gdpr, Some(text), gpp, Some("7")]))
@@ -120,8 +120,8 @@ fn row_2_a_tc_string_decides_whatever_gpp_says_beside_it() {
         rules: &[RULES],
         cells: full(Tcf),
     });
-    // One that permits a part: the choice and it have nothing in common.
-    hold(&Row {
+    // A string that permits a part and has nothing in common with the choice.
+    check_row(&Row {
         said: vec![
             [None, Some(store), None, None],
             [Some("1"), Some(store), Some(gpp), None],
@@ -134,11 +134,11 @@ fn row_2_a_tc_string_decides_whatever_gpp_says_beside_it() {
             (Permit::NONE, Choice),
         ],
     });
-    // One that is no consent, even beside a GPP string that is.
+    // A string that is not consent, even beside a GPP string that is.
     let cut = &text[..text.len() - 5];
     let trailing = format!("{text}B");
     let another = format!("{text}.x");
-    hold(&Row {
+    check_row(&Row {
         said: [cut, "x", "null", "=", &trailing, &another, gpp]
             .into_iter()
             .flat_map(|tcf| [None, Some(gpp)].map(|gpp| [Some("1"), Some(tcf), gpp, None]))
@@ -146,7 +146,7 @@ fn row_2_a_tc_string_decides_whatever_gpp_says_beside_it() {
         rules: &[RULES],
         cells: nothing(Tcf),
     });
-    hold(&Row {
+    check_row(&Row {
         said: vec![[None, Some(text), Some(gpp), None]],
         rules: &[NO_VENDOR, OTHER_VENDOR],
         cells: nothing(Tcf),
@@ -154,7 +154,7 @@ fn row_2_a_tc_string_decides_whatever_gpp_says_beside_it() {
 }
 
 #[test]
-fn row_3_a_gpp_string_decides_by_its_section_2_where_that_is_in_force() {
+fn row_3_section_2_of_a_gpp_string_decides_where_it_is_in_force() {
     use ConsentSource::Gpp;
     let (gpp, text) = (gpp_string(), full_string());
     let gpp = gpp.as_str();
@@ -166,7 +166,7 @@ fn row_3_a_gpp_string_decides_by_its_section_2_where_that_is_in_force() {
         Some("2, 6"),
         Some("[2]"),
     ];
-    hold(&Row {
+    check_row(&Row {
         said: in_force
             .into_iter()
             .flat_map(|sid| [None, Some("0"), Some("1")].map(|gdpr| [gdpr, None, Some(gpp), sid]))
@@ -178,7 +178,7 @@ fn row_3_a_gpp_string_decides_by_its_section_2_where_that_is_in_force() {
     let usa = vectors::named("GPP without section 2: usnat,usca").string;
     let one_short = gpp.rsplit_once('~').map(|(before, _)| before);
     let malformed = ["DBAA", "DBABMA", "DBABMA~", "x", &text].map(Some);
-    hold(&Row {
+    check_row(&Row {
         said: ["7", "-1", "22"]
             .map(|sid| [None, None, Some(gpp), Some(sid)])
             .into_iter()
@@ -189,7 +189,7 @@ fn row_3_a_gpp_string_decides_by_its_section_2_where_that_is_in_force() {
         rules: &[RULES],
         cells: nothing(Gpp),
     });
-    hold(&Row {
+    check_row(&Row {
         said: vec![[None, None, Some(gpp), None]],
         rules: &[NO_VENDOR, OTHER_VENDOR],
         cells: nothing(Gpp),
@@ -197,8 +197,8 @@ fn row_3_a_gpp_string_decides_by_its_section_2_where_that_is_in_force() {
 }
 
 #[test]
-fn row_4_a_string_that_is_missing_where_one_belongs_is_no_consent() {
-    hold(&Row {
+fn row_4_a_missing_string_is_not_consent_where_one_is_required() {
+    check_row(&Row {
         said: vec![
             [Some("1"), None, None, None],
             [Some("1"), Some(""), None, None],
@@ -212,12 +212,12 @@ fn row_4_a_string_that_is_missing_where_one_belongs_is_no_consent() {
         rules: &[RULES, TRUSTING, NO_VENDOR],
         cells: nothing(ConsentSource::Tcf),
     });
-    hold(&Row {
+    check_row(&Row {
         said: vec![[Some("0"), Some(""), None, None]],
         rules: &[RULES],
         cells: nothing(ConsentSource::Tcf),
     });
-    hold(&Row {
+    check_row(&Row {
         said: vec![
             [None, None, Some(""), None],
             [None, None, Some(""), Some("2")],
@@ -228,20 +228,20 @@ fn row_4_a_string_that_is_missing_where_one_belongs_is_no_consent() {
 }
 
 #[test]
-fn row_5_where_nothing_is_said_the_default_holds_and_gdpr_0_changes_nothing() {
-    hold(&Row {
+fn row_5_without_signals_the_default_holds_and_gdpr_0_changes_nothing() {
+    check_row(&Row {
         said: vec![[None; 4], [None, None, None, Some("2")]],
         rules: &[RULES, TRUSTING, NO_VENDOR],
         cells: unasked(DEFAULT, ConsentSource::Default),
     });
-    hold(&Row {
+    check_row(&Row {
         said: vec![[Some("0"), None, None, None]],
         rules: &[RULES, NO_VENDOR],
         cells: unasked(DEFAULT, ConsentSource::Default),
     });
 }
 
-fn check(said: [Option<&str>; 4], rules: &PermitRules, cells: [(Permit, ConsentSource); 4]) {
+fn check_cells(said: [Option<&str>; 4], rules: &PermitRules, cells: [(Permit, ConsentSource); 4]) {
     let [gdpr, tcf, gpp, gpp_sid] = said.map(|value| value.map(Cow::Borrowed));
     let columns = [
         (false, None),
@@ -291,7 +291,7 @@ fn a_choice_gives_the_flags_that_it_names_and_narrows_a_string() {
 }
 
 #[test]
-fn a_string_that_fills_its_parameter_may_have_been_cut_and_is_none() {
+fn a_string_that_fills_its_parameter_may_have_been_cut_and_is_not_consent() {
     let zeros =
         |length: usize| format!("{}.{}", full_string(), "Y".to_owned() + &"A".repeat(length));
     let of = |text: &str| {
@@ -421,7 +421,7 @@ fn an_instruction_keeps_site_time_and_visitor_and_permits_nothing() {
 }
 
 #[test]
-fn without_store_no_address_of_a_page_names_the_click_that_led_there() {
+fn without_store_no_page_url_or_referrer_names_the_click_that_led_there() {
     for (before, after) in [
         ("https://shop.example/", "https://shop.example/"),
         (

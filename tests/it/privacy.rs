@@ -1,4 +1,4 @@
-//! `/privacy`: the visitor's own page, its forms, and what they come to.
+//! `/privacy`: the visitor's own page, its forms, and their effects.
 
 use serde_json::Value;
 
@@ -64,7 +64,7 @@ async fn rows_of(collector: &Collector, cookie: &str, number: i64) {
 }
 
 #[tokio::test]
-async fn the_page_speaks_the_readers_language_and_keeps_to_itself() {
+async fn the_page_is_in_the_readers_language_and_loads_nothing_from_elsewhere() {
     let collector = Collector::open().await;
     for (query, accepted, language, title) in [
         (
@@ -125,7 +125,7 @@ async fn the_page_speaks_the_readers_language_and_keeps_to_itself() {
     }
     assert!(!page.body.contains("<script") && !page.body.contains("style=\""));
     assert!(page.body.len() < 30_000, "{} bytes", page.body.len());
-    // Which site: by name or by host, and none is said as a page too.
+    // The site is found by name or by host; without one, the page says so.
     let lost = collector.get("/privacy?site=nowhere", &[SWEDISH]).await;
     assert_eq!(
         (lost.status, lost.header("avtryck-refusal")),
@@ -179,7 +179,7 @@ async fn a_browser_is_shown_what_is_held_about_it_and_about_nobody_else() {
     }
     assert!(!seen.body.contains("bos-page") && !seen.body.contains(&uuid(&bo)));
 
-    // What names nobody shows nothing, and asks Postgres nothing.
+    // A cookie that proves nobody shows nothing, and asks Postgres nothing.
     let broken = |cookie: &str| {
         let end = if cookie.ends_with('A') { "B" } else { "A" };
         format!("{}{end}", &cookie[..cookie.len() - 1])
@@ -197,7 +197,7 @@ async fn a_browser_is_shown_what_is_held_about_it_and_about_nobody_else() {
         assert!(seen.body.contains("ingen kaka"), "{}", seen.body);
         assert!(!seen.body.contains("id=\"erase\"") && !seen.body.contains("id=\"file\""));
     }
-    // Neither a frame nor another page's script is shown anything.
+    // Neither a frame nor another page's script may read anything.
     for destination in [
         "iframe", "frame", "object", "embed", "empty", "script", "image",
     ] {
@@ -219,7 +219,7 @@ async fn a_browser_is_shown_what_is_held_about_it_and_about_nobody_else() {
         (asked.status, asked.header("avtryck-refusal")),
         (403, "origin")
     );
-    // The signals that decide are told.
+    // The page names the signals that decide.
     let refused = format!("{anna}; avchoice=none");
     let seen = page(&collector, &[("Cookie", &refused), SWEDISH]).await;
     assert!(
@@ -236,7 +236,7 @@ async fn a_browser_is_shown_what_is_held_about_it_and_about_nobody_else() {
 }
 
 #[tokio::test]
-async fn whatever_senders_wrote_is_shown_as_text() {
+async fn whatever_a_sender_wrote_is_shown_as_text() {
     let collector = Collector::open().await;
     let cookie = visitor(&collector).await;
     let hostile = "%22%3E%3Cscript%3Ealert(1)%3C/script%3E%3Cimg%20src=x%20onerror=alert(1)%3E";
@@ -271,7 +271,7 @@ async fn whatever_senders_wrote_is_shown_as_text() {
 }
 
 #[tokio::test]
-async fn a_form_counts_from_this_page_alone() {
+async fn a_form_counts_only_from_this_page() {
     let collector = Collector::open().await;
     let (anna, bo) = (visitor(&collector).await, visitor(&collector).await);
     collector
@@ -361,7 +361,7 @@ async fn a_form_counts_from_this_page_alone() {
 }
 
 #[tokio::test]
-async fn a_choice_by_the_form_holds_from_the_next_hit_on() {
+async fn a_choice_by_the_form_holds_from_the_next_hit() {
     let collector = Collector::open().await;
     let cookie = visitor(&collector).await;
     let seen = page(&collector, &[("Cookie", &cookie)]).await;
@@ -401,7 +401,7 @@ async fn a_choice_by_the_form_holds_from_the_next_hit_on() {
     let got: (&str, &str, Option<&str>) = (row.get(0), row.get(1), row.get(2));
     assert_eq!(got, ("store measure", "choice", None));
 
-    // Without recognition the cookie ends; a link alone claims nothing.
+    // Without recognition the cookie ends; a link alone proves nothing.
     let reply = submit(
         &collector,
         "choice",
@@ -431,7 +431,7 @@ async fn a_choice_by_the_form_holds_from_the_next_hit_on() {
     assert!(reply.cookies[0].starts_with("avchoice=measure;"));
 }
 
-/// The body of a reply whose length was coded in chunks.
+/// The body of a reply with chunked transfer coding.
 fn unchunked(reply: &Reply) -> String {
     let (mut rest, mut body) = (reply.bytes.as_slice(), Vec::new());
     loop {
@@ -461,7 +461,7 @@ async fn the_file_holds_every_row_and_not_only_the_last_ones() {
     let reply = submit(&collector, "file", &cookie, &body).await;
     assert_eq!(unchunked(&reply), "[\n]\n");
 
-    // More than a page shows, and more than a piece of the file holds.
+    // More than the page shows, and more than one piece of the file holds.
     let padding = "x".repeat(2000);
     let event = |number: usize| serde_json::json!({ "site": "open", "e": "step", "id": number.to_string(), "u": format!("https://open.example/{padding}") });
     let events: Vec<Value> = (0..500).map(event).collect();
@@ -500,7 +500,7 @@ async fn the_file_holds_every_row_and_not_only_the_last_ones() {
 }
 
 #[tokio::test]
-async fn deleting_takes_everything_out_of_the_database() {
+async fn deletion_removes_everything_from_the_database() {
     let collector = Collector::open().await;
     let (anna, bo) = (visitor(&collector).await, visitor(&collector).await);
     for who in [&anna, &bo] {
@@ -533,7 +533,7 @@ async fn deleting_takes_everything_out_of_the_database() {
         after.body
     );
     assert!(after.body.contains("ingen kaka") && after.body.contains("ingenting"));
-    // A browser that kept the cookie all the same finds nothing there, now and later.
+    // A browser that kept the cookie anyway finds nothing there, now and later.
     collector
         .get("/p.gif?site=open", &[("Cookie", &anna)])
         .await;
@@ -548,7 +548,7 @@ async fn deleting_takes_everything_out_of_the_database() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_too_often_is_told_less_and_can_still_choose() {
+async fn a_client_that_asks_too_often_is_shown_less_and_can_still_choose() {
     let collector = Collector::open().await;
     let cookie = visitor(&collector).await;
     collector
@@ -586,7 +586,7 @@ async fn a_client_that_asks_too_often_is_told_less_and_can_still_choose() {
     let headers = [client, OWN, FORM, ("Cookie", &cookie)];
     assert_eq!(collector.post(target, &headers, &body).await.status, 303);
     assert_eq!(collector.get("/p.gif?site=open", &asked).await.status, 200);
-    // Deletion has an allowance of its own, as everything has that costs Postgres work.
+    // Deletion has an allowance of its own, like everything that costs Postgres work.
     let wish = format!("token={}", token(&refused));
     let mut taken = 0;
     let target = "/privacy/erasure?site=open";
@@ -612,12 +612,12 @@ async fn a_client_that_asks_too_often_is_told_less_and_can_still_choose() {
         .request("DELETE", "/consent?site=open", &elsewhere, "")
         .await;
     assert_eq!((many.status, many.cookies.len()), (429, 0));
-    // Who is elsewhere is not held up.
+    // Clients elsewhere are not held up.
     assert_eq!(page(&collector, &[("Cookie", &cookie)]).await.status, 200);
 }
 
 #[tokio::test]
-async fn without_postgres_the_page_comes_and_choice_and_deletion_are_kept() {
+async fn without_postgres_the_page_is_shown_and_choice_and_deletion_are_kept() {
     let collector = Collector::start(Config::sites().without_postgres()).await;
     let cookie = visitor(&collector).await;
     let seen = page(&collector, &[("Cookie", &cookie), SWEDISH]).await;

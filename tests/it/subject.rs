@@ -1,5 +1,5 @@
 //! Withdrawal, subject access and erasure: what the list of suppression keeps from being loaded, and what
-//! `avtryck subject` hands out and deletes.
+//! `avtryck subject` exports and deletes.
 
 use std::path::Path;
 use std::process::Output;
@@ -70,7 +70,7 @@ fn uuid(cookie: &str) -> String {
     avtryck::hit::VisitorId(super::consent::visitor_of(cookie)).to_string()
 }
 
-/// A collector whose Postgres does not run yet, and where it will.
+/// A collector whose Postgres does not run yet, and the directory where it will run.
 async fn without_postgres() -> (Collector, std::path::PathBuf) {
     let dir = tempdir();
     let later = dir.path().join("later");
@@ -83,7 +83,7 @@ async fn number(client: &tokio_postgres::Client, sql: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_withdrawal_overtakes_the_hits_that_wait_through_kills_and_without_postgres() {
+async fn a_withdrawal_overtakes_waiting_hits_through_kills_and_without_postgres() {
     let (collector, later) = without_postgres().await;
     let [anna, berta] = [new_visitor(&collector).await, new_visitor(&collector).await];
     for n in 0..10 {
@@ -91,12 +91,12 @@ async fn a_withdrawal_overtakes_the_hits_that_wait_through_kills_and_without_pos
         hit(&collector, &berta, &format!("&e=berta-{n}")).await;
     }
     withdraw(&collector, &anna).await;
-    // Nothing but the disk has it.
+    // Only the disk has it.
     let dir = collector.kill().await;
     let collector = Collector::start_in(dir).await;
     let metric = "avtryck_instruction_backlog_bytes";
     assert!(collector.metric(metric).await > 0.0);
-    // A browser that kept its cookie, whatever the reply said.
+    // A browser that kept its cookie, against the reply.
     hit(&collector, &anna, "&e=anna-later").await;
     let postgres = Embedded::start(&later).await.unwrap();
     collector
@@ -123,7 +123,7 @@ async fn a_withdrawal_overtakes_the_hits_that_wait_through_kills_and_without_pos
     }
     let metric = "avtryck_loader_suppressed_total";
     assert_eq!(collector.metric(metric).await, 11.0);
-    // What comes after a restart is a count as well.
+    // A hit after a restart becomes a count too.
     let collector = Collector::start_in(collector.kill().await).await;
     hit(&collector, &anna, "&e=anna-last").await;
     collector.until_metric(metric, 1.0).await;
@@ -147,7 +147,7 @@ async fn a_cookie_that_is_not_ours_withdraws_nobody() {
     collector.wait_for(sql, 1).await;
     let metric = "avtryck_instructions_total";
     assert_eq!(collector.metric(metric).await, 0.0);
-    // Nor does the operator's command take it for a visitor.
+    // The operator's command does not accept it as a visitor's either.
     for command in ["export", "erase"] {
         let (_, value) = forged.split_once('=').unwrap();
         let output = subject(collector.dir.path(), &[command, "--visitor", value]).await;
@@ -173,7 +173,7 @@ async fn an_export_beside_the_collector_has_every_table_and_leaves_the_database_
     let target = format!("/i.gif?site=open{ad}");
     let reply = collector.get(&target, &[("Cookie", &anna)]).await;
     assert_eq!(reply.status, 200);
-    // Somebody else's on the same partner.
+    // Somebody else's hit with the same partner.
     let other = target.replace("u-1", "u-2").replace(MAID, "other");
     assert_eq!(collector.get(&other, &[]).await.status, 200);
     collector
@@ -224,7 +224,7 @@ async fn an_export_beside_the_collector_has_every_table_and_leaves_the_database_
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(text.starts_with(told), "{text}");
     }
-    // The collector's own server was not stopped by any of that.
+    // None of that stopped the collector's own server.
     hit(&collector, &anna, "").await;
     collector
         .wait_for("select count(*) from avtryck.hit", 4)
@@ -249,7 +249,7 @@ async fn an_erasure_leaves_nothing_in_the_database_and_nothing_comes_after_it() 
     collector.wait_for(rows, 10).await;
     let dir = collector.dir.path();
     let id = uuid(&anna);
-    // Hits before, while and after it runs: whichever way a batch falls, none of them may be left.
+    // Hits before, while and after it runs: wherever a batch begins and ends, none of them may be left.
     let sending = async {
         for n in 5..200 {
             hit(&collector, &anna, &format!("&e=telltale-{n}")).await;
@@ -268,7 +268,7 @@ async fn an_erasure_leaves_nothing_in_the_database_and_nothing_comes_after_it() 
     for telltale in ["telltale", &id, &hex] {
         assert!(!dump.contains(telltale), "{telltale} in\n{dump}");
     }
-    // Every hit of hers that is no row is a count, or was a row that is gone.
+    // Each of her hits is a count, or was a row that is gone.
     let removed: i64 = collector
         .number("select (removed->>'hit')::bigint from avtryck.erasure")
         .await;
@@ -276,7 +276,7 @@ async fn an_erasure_leaves_nothing_in_the_database_and_nothing_comes_after_it() 
         .number("select sum(hits)::bigint from avtryck.hit_count")
         .await;
     assert_eq!(removed + counted, 201);
-    // Again: nothing is left, and that it was asked for is on record.
+    // Again: nothing is left, and the request is on record.
     let again = succeeds(dir, &erase).await;
     let nothing = |line| line == "hit: 0 rows removed";
     assert!(again.lines().any(nothing), "{again}");
@@ -302,7 +302,7 @@ const ROWS: u64 = 10_000;
 
 /// `make subject` takes ten million rows (`SUBJECT_ROWS`) and is about how long it takes.
 #[tokio::test]
-async fn whoever_has_rows_on_ninety_days_is_exported_and_erased_by_each_of_their_ids() {
+async fn a_subject_with_rows_on_ninety_days_is_exported_and_erased_by_each_of_its_ids() {
     let large = variable("SUBJECT_ROWS");
     let rows = large.unwrap_or(ROWS);
     let dir = tempdir();
@@ -345,7 +345,7 @@ async fn whoever_has_rows_on_ninety_days_is_exported_and_erased_by_each_of_their
         ("--partner-uid", "network:uid-2", 100),
     ];
     for (option, id, expected) in selectors {
-        // Nothing is in the server's own buffers.
+        // The server's own buffers are empty.
         postgres.clone().stop().await.unwrap();
         Embedded::start(&place).await.unwrap();
         for run in ["the first time", "again"] {

@@ -1,9 +1,9 @@
-//! TC and GPP strings read naively, bit by bit out of a list of bits, straight from the formats'
-//! tables: the judge of what a mutated string says. It shares nothing with the code under test.
+//! A naive reader of TC and GPP strings, bit by bit from a list of bits, straight from the formats'
+//! tables: it says what a mutated string permits. It shares nothing with the code under test.
 
 use super::{Kind, Permit};
 
-/// A list of bits and the place in it.
+/// A list of bits and the position in it.
 struct List(Vec<bool>, usize);
 
 impl List {
@@ -31,7 +31,7 @@ impl List {
         )
     }
 
-    /// Numbers of the bits that are set, the first being 1.
+    /// Reads the numbers of the bits that are set; the first bit is 1.
     fn set(&mut self, count: usize) -> Option<Vec<u64>> {
         let bits = self.take(count)?;
         Some(
@@ -105,12 +105,12 @@ fn holds(ranges: &[(u64, u64)], vendor: u64) -> bool {
         .any(|(first, last)| *first <= vendor && vendor <= *last)
 }
 
-/// What a TC string permits.
+/// Returns what a TC string permits.
 pub(super) fn tcf(text: &str, vendor: u16, kind: Kind) -> Permit {
     read(text, u64::from(vendor), kind).unwrap_or(Permit::NONE)
 }
 
-/// What a GPP string permits.
+/// Returns what a GPP string permits.
 pub(super) fn gpp(text: &str, vendor: u16, kind: Kind) -> Permit {
     let section = || {
         let parts: Vec<&str> = text.split('~').collect();
@@ -184,7 +184,7 @@ fn read(text: &str, vendor: u64, kind: Kind) -> Option<Permit> {
     if version != 2 || policy < 4 || service_specific == 0 {
         return None;
     }
-    // Tenths of a second to seconds; the date in seconds.
+    // `updated` is in tenths of a second; the date is in seconds.
     let is_due = policy >= 5 || updated / 10 >= 1_772_323_200;
     match &others[0] {
         Some(disclosed) if !holds(disclosed, vendor) => return None,

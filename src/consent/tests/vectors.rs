@@ -59,8 +59,8 @@ impl Vector {
     }
 }
 
-/// What a string alone gives, in the parameter that is for it.
-fn decided(text: &str, is_gpp: bool, vendor: u16, kind: Kind, strings: &Strings) -> Permit {
+/// Decides the permit of a string alone, in its own parameter.
+fn decide_alone(text: &str, is_gpp: bool, vendor: u16, kind: Kind, strings: &Strings) -> Permit {
     let mut signals = Signals::default();
     let (slot, source) = if is_gpp {
         (&mut signals.gpp, ConsentSource::Gpp)
@@ -79,7 +79,7 @@ fn decided(text: &str, is_gpp: bool, vendor: u16, kind: Kind, strings: &Strings)
 }
 
 #[test]
-fn the_permits_of_real_strings_come_out_as_an_independent_rule_expects() {
+fn the_permits_of_real_strings_are_those_that_an_independent_rule_expects() {
     let strings = Strings::default();
     for vector in VECTORS.iter() {
         for expect in &vector.expect {
@@ -96,16 +96,16 @@ fn the_permits_of_real_strings_come_out_as_an_independent_rule_expects() {
                     Kind::Withdrawal | Kind::Erasure => Permit::NONE,
                     _ => flags(&expect.ad),
                 };
-                let of = |text| decided(text, vector.is_gpp(), expect.vendor, kind, &strings);
+                let of = |text| decide_alone(text, vector.is_gpp(), expect.vendor, kind, &strings);
                 assert_eq!(of(&vector.string), expected, "{context}, {kind:?}");
-                assert_eq!(of(&vector.string), expected, "{context}, remembered");
+                assert_eq!(of(&vector.string), expected, "{context}, cached");
             }
         }
     }
 }
 
 #[test]
-fn the_purposes_that_a_vendor_has_are_those_of_the_independent_decoder() {
+fn the_purposes_of_a_vendor_are_those_of_an_independent_decoder() {
     let purposes = |bits: u32| {
         (1..=24)
             .filter(|purpose| bits >> (24 - purpose) & 1 == 1)
@@ -118,22 +118,23 @@ fn the_purposes_that_a_vendor_has_are_those_of_the_independent_decoder() {
             Some(vector.string.as_str())
         };
         for expect in &vector.expect {
-            let says = section.and_then(|section| tcf::read(section, expect.vendor));
-            let (consents, interests): (Vec<u32>, Vec<u32>) = says
-                .map_or_else(Default::default, |says| {
-                    (purposes(says.consents), purposes(says.interests))
+            let vendor = section.and_then(|section| tcf::read(section, expect.vendor));
+            let (consents, interests): (Vec<u32>, Vec<u32>) = vendor
+                .map_or_else(Default::default, |vendor| {
+                    (purposes(vendor.consents), purposes(vendor.interests))
                 });
             assert_eq!(consents, expect.consents, "{}", vector.name);
             assert_eq!(interests, expect.interests, "{}", vector.name);
-            if let (Some(says), Some(said)) = (says, &vector.said) {
-                assert_eq!(says.special_features >> 11 == 1, said.special.contains(&1));
+            if let (Some(vendor), Some(said)) = (vendor, &vector.said) {
+                let has_location = vendor.special_features >> 11 == 1;
+                assert_eq!(has_location, said.special.contains(&1));
             }
         }
     }
 }
 
 #[test]
-fn the_vectors_are_as_varied_as_they_have_to_be() {
+fn the_vectors_are_varied_enough() {
     let count = |which: &dyn Fn(&Vector, &Said) -> bool| {
         let said = |vector: &&Vector| vector.said.as_ref().is_some_and(|said| which(vector, said));
         VECTORS.iter().filter(said).count()
@@ -167,7 +168,7 @@ impl Random {
 }
 
 const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-/// Characters that do not belong, and those that divide.
+/// Characters outside the alphabet, and separators.
 const OTHERS: &[u8] = b"=+/ %\0\x7f.~";
 
 fn mutate(text: &mut Vec<u8>, other: &[u8], random: &mut Random) {
@@ -176,7 +177,7 @@ fn mutate(text: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     }
     let at = random.below(text.len());
     match random.below(8) {
-        // A bit, anywhere or where versions, purposes and flags stand.
+        // A bit: anywhere, or among the versions, purposes and flags.
         0..=2 => {
             let at = if random.below(2) == 0 {
                 at
@@ -192,7 +193,7 @@ fn mutate(text: &mut Vec<u8>, other: &[u8], random: &mut Random) {
         4 => text.insert(at, ALPHABET[random.below(64)]),
         5 => text.truncate(at),
         6 => drop(text.remove(at)),
-        // The end of another string behind the beginning of this one; or a whole segment.
+        // The end of another string after the beginning of this one, or a whole segment.
         _ => {
             let segment: &[u8] = other.rsplit(|byte| *byte == b'.').next().unwrap_or(other);
             if random.below(2) == 0 {
@@ -206,10 +207,10 @@ fn mutate(text: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     }
 }
 
-/// A TC string carries no MAC: a flipped bit may turn one valid string into another valid one that
-/// permits more, and no reader can tell. So what is held is this: no mutated string makes the reader
-/// panic; one that is no valid string any more permits nothing; and one that still is permits exactly
-/// what an independent, naive reading of it says, bit by bit.
+/// A TC string has no MAC: a flipped bit may turn one valid string into another that permits more, and
+/// no reader can tell. So the test checks that no mutated string makes the reader panic, that a string
+/// that is no longer valid permits nothing, and that a string that is still valid permits exactly what
+/// an independent, naive reading of it says, bit by bit.
 #[test]
 fn mutated_strings_permit_what_a_naive_reading_says_and_nothing_else() {
     let mutations = std::env::var("CONSENT_MUTATIONS");
@@ -236,7 +237,7 @@ fn mutated_strings_permit_what_a_naive_reading_says_and_nothing_else() {
             } else {
                 reference::tcf(&text, vendor, kind)
             };
-            let permit = decided(&text, vector.is_gpp(), vendor, kind, &strings);
+            let permit = decide_alone(&text, vector.is_gpp(), vendor, kind, &strings);
             assert_eq!(permit, expected, "{number}: {text:?} for {vendor}");
             permitted += u64::from(permit != Permit::NONE);
         }
@@ -251,7 +252,7 @@ fn mutated_strings_permit_what_a_naive_reading_says_and_nothing_else() {
             .map(|one| one.join().expect("no panic"))
             .sum()
     });
-    // Neither do all fail, nor do all pass: both sides of the comparison were there.
+    // Some permit something and some nothing: both sides of the comparison occurred.
     assert!(
         (mutations / 20..mutations / 2).contains(&permitted),
         "{permitted}"

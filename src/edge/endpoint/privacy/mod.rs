@@ -266,7 +266,7 @@ impl<'r> PrivacyRequest<'r> {
             return refused(Reason::OverLimit);
         }
         let visitors = self.proved.iter().map(|proved| proved.visitor).collect();
-        let Ok(answered) = edge.inquirer.summary(visitors) else {
+        let Ok(answered) = edge.inquirer.ask_for_summary(visitors) else {
             return refused(Reason::Busy);
         };
         match tokio::time::timeout(ANSWER_TIME_MAX, answered).await {
@@ -405,7 +405,7 @@ impl<'r> PrivacyRequest<'r> {
         let visitors = self.proved.iter().map(|proved| proved.visitor).collect();
         let mut pieces = edge
             .inquirer
-            .file(visitors, subscriber(self.request.client))
+            .ask_for_file(visitors, subscriber(self.request.client))
             .map_err(|Busy| Refusal(Reason::Busy))?;
         // The status waits for the first piece: without Postgres there is none.
         let first = tokio::time::timeout(ANSWER_TIME_MAX, pieces.recv()).await;
@@ -475,7 +475,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_is_a_token_and_flags_and_nothing_else() {
+    fn a_form_has_a_token_and_flags_and_nothing_else() {
         for (body, read) in [
             ("", Some(("", Permit::NONE))),
             ("token=a-_", Some(("a-_", Permit::NONE))),

@@ -1,6 +1,6 @@
 //! What the page says, in each of its languages.
 
-/// A language that the page speaks.
+/// A language of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Language {
     Swedish,
@@ -10,7 +10,7 @@ pub(super) enum Language {
 impl Language {
     pub(super) const ALL: [Language; 2] = [Language::Swedish, Language::English];
 
-    /// The tag of BCP 47.
+    /// Returns the tag of BCP 47.
     pub(super) fn code(self) -> &'static str {
         match self {
             Language::Swedish => "sv",
@@ -18,7 +18,7 @@ impl Language {
         }
     }
 
-    /// The language's name for itself.
+    /// Returns the language's own name for itself.
     pub(super) fn name(self) -> &'static str {
         match self {
             Language::Swedish => "Svenska",
@@ -33,7 +33,7 @@ impl Language {
         }
     }
 
-    /// The language of that tag, whatever its region.
+    /// Returns the language of a tag, whatever its region.
     pub(super) fn named(tag: &str) -> Option<Language> {
         let primary = tag.split('-').next().unwrap_or_default();
         Language::ALL
@@ -41,8 +41,8 @@ impl Language {
             .find(|language| primary.eq_ignore_ascii_case(language.code()))
     }
 
-    /// The language that an `Accept-Language` header (RFC 9110, section 12.5.4) likes best of those that
-    /// there are; English where it names none of them, as most who read neither know some.
+    /// Returns the language that an `Accept-Language` header (RFC 9110, section 12.5.4) prefers of those
+    /// that the page has; English where it names neither, as most readers of neither know some English.
     pub(super) fn accepted(header: &str) -> Language {
         let mut best = (Language::English, 0.0);
         for range in header.split(',') {
@@ -59,12 +59,12 @@ impl Language {
     }
 }
 
-/// Puts a value in the place of `{}`.
+/// Replaces the first `{}` with a value.
 pub(super) fn fill(text: &str, value: &str) -> String {
     text.replacen("{}", value, 1)
 }
 
-/// Every text of the page; `{}` is filled in.
+/// Every text of the page; [`fill`] replaces each `{}`.
 pub(super) struct Text {
     pub(super) title: &'static str,
     pub(super) language: &'static str,
@@ -72,7 +72,7 @@ pub(super) struct Text {
     pub(super) why: &'static str,
     pub(super) why_intro: &'static str,
     pub(super) cookies: &'static str,
-    /// The name of the visitor cookie, then that of the choice cookie.
+    /// `{}` is the name of the visitor cookie, then that of the choice cookie.
     pub(super) cookies_why: &'static str,
     pub(super) visits: &'static str,
     pub(super) visits_why: &'static str,
@@ -80,7 +80,7 @@ pub(super) struct Text {
     pub(super) ads_why: &'static str,
     pub(super) place: &'static str,
     pub(super) place_why: &'static str,
-    /// What is stored of the address: nothing, a part, all.
+    /// What is stored of the address: nothing, its beginning, all of it.
     pub(super) address: [&'static str; 3],
     pub(super) device: &'static str,
     pub(super) device_why: &'static str,
@@ -91,22 +91,22 @@ pub(super) struct Text {
     pub(super) nothing: &'static str,
     pub(super) number: &'static str,
     pub(super) made: &'static str,
-    /// How long ago: today, yesterday, a number of days.
+    /// How long ago: today, yesterday, days ago.
     pub(super) ago: [&'static str; 3],
     pub(super) hits: &'static str,
-    /// One in all; how many are shown, of how many in all.
+    /// `{}` is how many are shown, then how many there are in all.
     pub(super) hits_shown: &'static str,
     pub(super) kinds: [(&'static str, &'static str); 6],
     pub(super) devices: [(&'static str, &'static str); 9],
-    /// Shown once, shown a number of times, and the same for clicks.
+    /// Shown once and shown more often; then the same for clicks.
     pub(super) seen: [&'static str; 2],
     pub(super) clicked: [&'static str; 2],
     pub(super) ad_without_name: &'static str,
     pub(super) choose: &'static str,
-    /// What is allowed, and why.
+    /// `{}` is what is allowed, then what decided it.
     pub(super) now: &'static str,
     pub(super) now_nothing: &'static str,
-    /// What decides: the site, the visitor, GPC, a consent platform.
+    /// What decided it: the site, the visitor, GPC, a consent platform.
     pub(super) by_default: &'static str,
     pub(super) by_choice: &'static str,
     pub(super) by_gpc: &'static str,
@@ -117,9 +117,9 @@ pub(super) struct Text {
     pub(super) flags: [(&'static str, &'static str, &'static str); 6],
     pub(super) save: &'static str,
     pub(super) platform: &'static str,
-    pub(super) take: &'static str,
-    pub(super) take_why: &'static str,
-    pub(super) take_button: &'static str,
+    pub(super) download: &'static str,
+    pub(super) download_why: &'static str,
+    pub(super) download_button: &'static str,
     pub(super) delete: &'static str,
     pub(super) delete_why: &'static str,
     pub(super) delete_button: &'static str,
@@ -235,9 +235,9 @@ static SWEDISH: Text = Text {
     ],
     save: "Spara mitt val",
     platform: "Har webbplatsen en samtyckesruta gäller bara det som du tillåter på båda ställena.",
-    take: "Ta med dig uppgifterna",
-    take_why: "En JSON-fil med allt som är sparat om den här webbläsaren, inte bara det som syns här ovanför.",
-    take_button: "Ladda ner filen",
+    download: "Ta med dig uppgifterna",
+    download_why: "En JSON-fil med allt som är sparat om den här webbläsaren, inte bara det som syns här ovanför.",
+    download_button: "Ladda ner filen",
     delete: "Radera allt",
     delete_why: "Allt som är sparat om den här webbläsaren raderas, kakan tas bort och inget mer får sparas. Det går inte att ångra.",
     delete_button: "Radera mina uppgifter",
@@ -366,9 +366,9 @@ static ENGLISH: Text = Text {
     ],
     save: "Save my choice",
     platform: "If the site itself asks for your consent, only what you allow in both places holds.",
-    take: "Take your data with you",
-    take_why: "A JSON file with all that is kept about this browser, not only what is shown above.",
-    take_button: "Download the file",
+    download: "Take your data with you",
+    download_why: "A JSON file with all that is kept about this browser, not only what is shown above.",
+    download_button: "Download the file",
     delete: "Delete it all",
     delete_why: "All that is kept about this browser is deleted, the cookie goes, and nothing more may be kept. This cannot be undone.",
     delete_button: "Delete my data",
@@ -407,7 +407,7 @@ mod tests {
     use crate::hit::Permit;
 
     #[test]
-    fn the_language_is_the_one_that_the_reader_likes_best() {
+    fn the_language_is_the_one_that_the_reader_prefers() {
         for (header, language) in [
             ("sv-SE,sv;q=0.9,en-US;q=0.8,en;q=0.7", Language::Swedish),
             ("en-GB,en;q=0.9,sv;q=0.8", Language::English),
