@@ -32,6 +32,7 @@ use avtryck::clock::{self, UnixMicros};
 use avtryck::config::ClientIp;
 use avtryck::enrich::{self, Sources, Tables};
 use avtryck::hit::{ConsentSource, Hit, Kind, Permit, VisitorId};
+use avtryck::loader::sink::PostgresSink;
 use avtryck::loader::{Loader, Progress};
 use avtryck::metrics::Metrics;
 use avtryck::postgres::Database;
@@ -344,15 +345,16 @@ async fn drain(
     hits: u64,
 ) -> Drained {
     let progress = Arc::new(Progress::default());
+    let metrics = Arc::new(Metrics::new().unwrap());
     let loader = Loader {
         spool: spool.clone(),
         instructions: instructions.clone(),
-        database,
+        sink: PostgresSink::new(database, Arc::clone(&metrics)),
         tables: Arc::clone(tables),
         batch_rows: 20_000,
         batch_wait: Duration::from_millis(10),
         client_ip: ClientIp::Truncated,
-        metrics: Arc::new(Metrics::new().unwrap()),
+        metrics,
         progress: Arc::clone(&progress),
     };
     let (stop, stopping) = watch::channel(false);

@@ -31,6 +31,7 @@ use avtryck::clock::{self, UnixMicros};
 use avtryck::config::ClientIp;
 use avtryck::enrich::Tables;
 use avtryck::hit::{Flags, Hit, Kind, Permit, VisitorId};
+use avtryck::loader::sink::PostgresSink;
 use avtryck::loader::{Loader, Progress};
 use avtryck::metrics::Metrics;
 use avtryck::postgres::Database;
@@ -309,15 +310,16 @@ async fn round(embedded: &Embedded, spool: &Spool, instructions: &Spool, hits: u
         .await
         .unwrap();
     let progress = Arc::new(Progress::default());
+    let metrics = Arc::new(Metrics::new().unwrap());
     let loader = Loader {
         spool: spool.clone(),
         instructions: instructions.clone(),
-        database,
+        sink: PostgresSink::new(database, Arc::clone(&metrics)),
         tables: Arc::new(ArcSwap::from_pointee(Tables::default())),
         batch_rows: 20_000,
         batch_wait: Duration::from_millis(10),
         client_ip: ClientIp::Truncated,
-        metrics: Arc::new(Metrics::new().unwrap()),
+        metrics,
         progress: Arc::clone(&progress),
     };
     let (stop, stopping) = watch::channel(false);

@@ -35,7 +35,7 @@
 //! | --- | --- |
 //! | `measure` | all but the time's minute, site, kind, partner, campaign, creative, placement and publisher: the hit becomes a count in `hit_count`, and the address, agent, URLs, IDs and parameters are gone (of its flags only those stay that exclude it from every count) |
 //! | `store` | the visitor cookie is neither read nor set; no visitor, partner or device ID (`uid`, `maid`, `did`), and no click ID, not even in the page's or the referrer's address |
-//! | `locate` | nothing here; after the lookup all of the place but country and region ([`crate::row::Place::coarse`]) |
+//! | `locate` | nothing here; after the lookup all of the place but country and region ([`crate::enrich::Place::coarse`]) |
 //! | `profile` | nothing here; segments take only rows whose permit has it |
 //! | `match` | of a `sync`, the partner's ID; else nothing here: IDs are exchanged and data combined only for rows whose permit has it |
 //! | `link` | nothing here; aliases and households see only rows whose permit has it: the permit in the row is the flag |

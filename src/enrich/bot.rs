@@ -1,4 +1,5 @@
-//! Crawlers by their user agent: the list of the npm package `crawler-user-agents`.
+//! Hits that no person made: crawlers by their user agent (the list of the npm package
+//! `crawler-user-agents`), and clients in data centres.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +7,8 @@ use std::path::Path;
 use regex_filtered::{Builder, Regexes};
 use serde::Deserialize;
 
-use super::Problem;
+use super::{Facts, Problem, Tables};
+use crate::hit::{Flags, Hit, Kind};
 
 /// One entry of the list; its other fields are for people.
 #[derive(Deserialize)]
@@ -21,7 +23,8 @@ pub(super) struct Crawlers {
 
 impl Crawlers {
     /// Reads the list, and says which patterns had to be left out. The list is written for
-    /// JavaScript, whose look-ahead and back-references this engine, linear in time, refuses.
+    /// JavaScript, whose look-ahead and back-references this engine refuses because it is linear in
+    /// time.
     pub(super) fn open(path: &Path) -> Result<(Crawlers, Option<Problem>), Problem> {
         let entries: Vec<Entry> = serde_json::from_slice(&fs::read(path)?)?;
         let total = entries.len();
@@ -52,8 +55,40 @@ impl Crawlers {
         Ok((Crawlers { patterns }, skipped))
     }
 
-    /// Whether a pattern matches.
-    pub(super) fn knows(&self, user_agent: &str) -> bool {
+    /// Returns whether a pattern matches.
+    fn knows(&self, user_agent: &str) -> bool {
         self.patterns.is_match(user_agent)
+    }
+}
+
+impl Tables {
+    /// Returns whether a user agent is a known crawler's.
+    pub(super) fn is_crawler(&self, user_agent: &str) -> bool {
+        let crawlers = self.crawlers.as_ref();
+        crawlers.is_some_and(|crawlers| crawlers.knows(user_agent))
+    }
+
+    /// Returns the flags that a hit earns by its facts: [`Flags::BOT`] and [`Flags::DATA_CENTRE`].
+    ///
+    /// A callback comes from its network's server, unless it names the client.
+    #[must_use]
+    pub fn flags(&self, hit: &Hit<'_>, facts: &Facts<'_>) -> Flags {
+        let mut flags = Flags::default();
+        if hit.kind == Kind::Callback && hit.user_agent.is_empty() {
+            return flags;
+        }
+        if facts
+            .device
+            .as_ref()
+            .is_some_and(|device| device.value.is_bot)
+        {
+            flags.set(Flags::BOT);
+        }
+        let network = facts.network.as_ref();
+        let asn = network.and_then(|network| network.value.asn);
+        if asn.is_some_and(|asn| self.data_centres.contains(&asn)) {
+            flags.set(Flags::DATA_CENTRE);
+        }
+        flags
     }
 }

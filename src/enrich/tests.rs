@@ -1,4 +1,6 @@
 use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use maxminddb_writer::Database;
 use maxminddb_writer::metadata::IpVersion;
@@ -6,7 +8,8 @@ use maxminddb_writer::paths::IpAddrWithMask;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::row::DeviceClass;
+use crate::clock::UnixMicros;
+use crate::hit::{Hints, Kind, Permit};
 
 mod devices;
 mod geodata;
@@ -35,26 +38,75 @@ fn problems(errors: &[LoadError]) -> Vec<String> {
 }
 
 #[test]
-fn a_device_is_remembered_by_each_of_its_texts_and_by_where_it_stands() {
-    let hinted = |brands: &'static str, mobile, model: &'static str| Hints {
-        brands: brands.into(),
-        mobile,
-        model: model.into(),
-        ..Hints::default()
+fn keys_of_dimensions_are_those_that_stand_in_databases() {
+    let place = Place {
+        country: "SE".into(),
+        region: "AB".into(),
+        city: "Solna".into(),
+        postal_code: "169 03".into(),
+        latitude: Some(59.36),
+        longitude: Some(18.0),
+        time_zone: "Europe/Stockholm".into(),
     };
-    let all = [
-        ("ab", hinted("", None, "")),
-        ("a", hinted("b", None, "")),
-        ("a", hinted("", None, "b")),
-        ("", hinted("ab", None, "")),
-        ("ab", hinted("", Some(false), "")),
-        ("ab", hinted("", Some(true), "")),
-    ];
-    let keys: HashSet<u128> = all
-        .iter()
-        .map(|(agent, hints)| seen(agent, hints, 1))
-        .collect();
-    assert_eq!(keys.len(), all.len());
-    let (agent, hints) = &all[0];
-    assert!(keys.contains(&seen(agent, hints, 1)) && !keys.contains(&seen(agent, hints, 2)));
+    let network = Network {
+        asn: Some(2119),
+        name: "Telenor".into(),
+    };
+    let device = Device {
+        class: DeviceClass::Phone,
+        brand: "Samsung".into(),
+        model: "SM-S918B".into(),
+        os: "Android".into(),
+        os_version: "16".into(),
+        browser: "Chrome".into(),
+        browser_version: "142".into(),
+        is_bot: true,
+    };
+    let ad = Ad {
+        partner: "adform",
+        campaign: "spring",
+        creative: "big",
+        placement: "top",
+        publisher: "dn.se",
+    };
+    let site = Site {
+        site: "telenor.se",
+        category: "shop",
+    };
+    // Computed by the reference implementation of XXH3, as the module `dimension` describes it.
+    for (key, expected) in [
+        (place.key(), 4_552_538_558_609_589_739),
+        (place.coarse().key(), -2_157_069_267_883_070_226),
+        (network.key(), 2_415_783_190_559_705_578),
+        (device.key(), 1_868_831_782_196_319_691),
+        (ad.key(), 6_789_436_421_725_171_814),
+        (site.key(), 8_915_723_135_672_456_003),
+    ] {
+        assert_eq!(key, expected);
+    }
+}
+
+#[test]
+fn facts_have_a_key_for_each_dimension_and_what_only_counts_is_named_by_the_hit() {
+    let mut hit = Hit::new(UnixMicros(1), Kind::Impression, "shop");
+    let tables = Tables::default();
+    let keys = tables.facts(&hit).keys();
+    let site = Site::of(&hit).key();
+    let device = Device::default().key();
+    assert_eq!(keys, [None, None, Some(device), None, Some(site)]);
+    hit.campaign = "spring".into();
+    let ad = Ad::of(&hit).map(|ad| ad.key());
+    let facts = Facts::named(&hit);
+    assert_eq!(facts.keys(), [None, None, None, ad, Some(site)]);
+
+    #[derive(Default)]
+    struct Visited(Vec<(&'static str, i64)>);
+    impl FactVisitor for Visited {
+        fn visit(&mut self, dimension: DimensionTable, found: &impl Found) {
+            self.0.push((DIMENSIONS[dimension as usize], found.key()));
+        }
+    }
+    let mut visited = Visited::default();
+    facts.visit(&mut visited);
+    assert_eq!(visited.0, [("ad", ad.unwrap()), ("site", site)]);
 }

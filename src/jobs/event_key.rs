@@ -1,11 +1,11 @@
-//! Forgets event IDs after the time in which a repeated one is expected.
+//! Deletes event IDs after the time in which a sender may repeat one.
 
 use anyhow::Context as _;
 use tokio_postgres::Client;
 
 use crate::clock::UnixMicros;
 
-/// For how many days a sender's event ID is remembered. Networks repeat a callback within hours;
+/// The days for which a sender's event ID is kept. Networks repeat a callback within hours;
 /// a browser sends what it kept offline within days.
 const EVENT_KEY_DAYS: i32 = 7;
 

@@ -1,5 +1,5 @@
-//! Work on Postgres on a schedule: one table, one file per job. A job reads no clock and may run
-//! in several processes at once; what one leaves undone its next turn does.
+//! Scheduled work on Postgres: one table ([`JOBS`]), one file for each job. A job reads no clock and
+//! may run in several processes at once. What it leaves undone, its next run does.
 
 mod event_key;
 mod exposure;
@@ -14,10 +14,10 @@ use tokio_postgres::Client;
 
 use crate::clock::UnixMicros;
 
-/// How soon a job that failed is tried again.
+/// The pause before a job that failed is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// How many rows one delete takes at most: short transactions, little WAL at once.
+/// The most rows that one delete removes: short transactions, little WAL at once.
 const DELETE_ROWS_MAX: i64 = 10_000;
 
 /// What the jobs need of the configuration.
@@ -36,7 +36,7 @@ pub struct Job {
     pub name: &'static str,
     /// How often it runs.
     pub period: Duration,
-    /// Does the work; how many partitions or rows it made or removed.
+    /// Does the work, and returns how many partitions or rows it made or removed.
     pub run: Run,
 }
 
@@ -69,18 +69,18 @@ pub const JOBS: [Job; 5] = [
     },
 ];
 
-/// When each job is due. At first all are.
+/// When each job is due. At first every job is.
 #[derive(Clone, Debug, Default)]
 pub struct Schedule {
     due: [UnixMicros; JOBS.len()],
 }
 
-/// What one job came to.
+/// The result of one job.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct JobOutcome {
     /// The job's name.
     pub name: &'static str,
-    /// What it made or removed, or why it failed; it is due again in a minute then.
+    /// How much it made or removed, or why it failed; then it is due again in a minute.
     pub result: anyhow::Result<u64>,
 }
 
@@ -91,7 +91,7 @@ impl Schedule {
         client: &mut Client,
         settings: &Settings,
         now: UnixMicros,
-    ) -> Vec<Outcome> {
+    ) -> Vec<JobOutcome> {
         let mut outcomes = Vec::new();
         for (job, due) in JOBS.iter().zip(&mut self.due) {
             if now < *due {
@@ -104,7 +104,7 @@ impl Schedule {
                 job.period.min(RETRY)
             };
             *due = later(now, pause);
-            outcomes.push(Outcome {
+            outcomes.push(JobOutcome {
                 name: job.name,
                 result,
             });
@@ -112,14 +112,14 @@ impl Schedule {
         outcomes
     }
 
-    /// When the next job is due.
+    /// Returns when the next job is due.
     #[must_use]
     pub fn next(&self) -> UnixMicros {
         self.due.iter().copied().min().unwrap_or_default()
     }
 }
 
-/// Runs every job once; the first failure ends it.
+/// Runs every job once, until the first that fails.
 ///
 /// # Errors
 /// Where a job fails.
@@ -142,15 +142,15 @@ fn earlier(at: UnixMicros, span: Duration) -> UnixMicros {
     UnixMicros(at.0.saturating_sub(micros))
 }
 
-/// The UTC day since 1970 as Postgres counts: within what a `date` can hold.
+/// Returns the UTC day since 1970, within what a `date` of Postgres can hold.
 fn day(at: UnixMicros) -> i32 {
     /// The year 4707 before and after 1970: inside the range of `date`.
     const DAYS_MAX: i64 = 1_000_000;
     i32::try_from(at.day().clamp(-DAYS_MAX, DAYS_MAX)).unwrap_or(0)
 }
 
-/// Repeats a delete, whose first parameter is a day and whose second is the most rows it may take,
-/// until it finds nothing more.
+/// Repeats a delete until it finds nothing more. Its first parameter is a day, its second the most
+/// rows that it may remove.
 async fn delete_all(client: &Client, sql: &str, day: i32) -> anyhow::Result<u64> {
     let mut deleted = 0;
     loop {

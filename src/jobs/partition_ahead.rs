@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use crate::clock::UnixMicros;
 use crate::postgres::partition;
 
-/// How many days after today have their partition: a weekend with this job broken.
+/// The days after today that have their partition: enough for a weekend with this job broken.
 const DAYS_AHEAD: i32 = 3;
 
 pub(super) async fn run(client: &mut Client, now: UnixMicros) -> anyhow::Result<u64> {

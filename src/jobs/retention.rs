@@ -1,5 +1,5 @@
-//! Removes what is older than `privacy.retention`: whole days of hits, rejected hits, and partners' IDs that
-//! were not seen for as long.
+//! Removes what is older than `privacy.retention`: whole days of hits, rejected hits, and partners'
+//! IDs that were last seen before that.
 //!
 //! `hit_count` stays: a count per minute, site and ad holds no personal data. So do the dimension
 //! rows, which describe places, networks, devices, ads and sites, not visitors.
@@ -16,7 +16,7 @@ pub(super) async fn run(
     settings: &Settings,
     now: UnixMicros,
 ) -> anyhow::Result<u64> {
-    // The day in which the limit falls is not over: only those before it are old as a whole.
+    // The day in which the limit falls is kept: only the days before it are old as a whole.
     let first_kept = super::day(super::earlier(now, settings.retention));
     let rejected = super::delete_all(
         client,

@@ -5,7 +5,7 @@
 )]
 
 use super::*;
-use crate::postgres::server::embedded::testing::Database;
+use crate::postgres::server::embedded::testing::TestDatabase;
 
 const DAY: i64 = 86_400_000_000;
 /// 2026-11-24T12:00:00Z.
@@ -24,7 +24,7 @@ async fn days(client: &Client) -> Vec<String> {
 
 #[tokio::test]
 async fn days_are_made_ahead_and_dropped_when_wholly_older_than_retention() {
-    let mut database = Database::migrated().await;
+    let mut database = TestDatabase::migrated().await;
     let client = &mut database.client;
     let mut schedule = Schedule::default();
     for outcome in schedule.tick(client, &SETTINGS, NOON).await {
@@ -52,7 +52,7 @@ async fn days_are_made_ahead_and_dropped_when_wholly_older_than_retention() {
 
 #[tokio::test]
 async fn old_event_ids_rejected_hits_and_partners_ids_go_and_counts_stay() {
-    let mut database = Database::migrated().await;
+    let mut database = TestDatabase::migrated().await;
     let client = &mut database.client;
     client
         .batch_execute(
@@ -79,7 +79,7 @@ async fn old_event_ids_rejected_hits_and_partners_ids_go_and_counts_stay() {
 
 #[tokio::test]
 async fn a_visitor_stays_suppressed_for_as_long_as_a_cookie_may_live_and_other_ids_for_ever() {
-    let mut database = Database::migrated().await;
+    let mut database = TestDatabase::migrated().await;
     let client = &mut database.client;
     client
         .batch_execute(
@@ -102,7 +102,7 @@ async fn a_visitor_stays_suppressed_for_as_long_as_a_cookie_may_live_and_other_i
 
 #[tokio::test]
 async fn an_erasure_is_on_record_for_three_years() {
-    let mut database = Database::migrated().await;
+    let mut database = TestDatabase::migrated().await;
     let client = &mut database.client;
     client
         .batch_execute(
@@ -120,7 +120,7 @@ async fn an_erasure_is_on_record_for_three_years() {
 
 #[tokio::test]
 async fn old_exposures_go_wherever_they_lie_in_the_table() {
-    let mut database = Database::migrated().await;
+    let mut database = TestDatabase::migrated().await;
     let client = &mut database.client;
     // More pages than a stretch has, with what is old among what is not, and the limit to the day.
     client
@@ -144,7 +144,7 @@ async fn old_exposures_go_wherever_they_lie_in_the_table() {
 
 #[tokio::test]
 async fn a_reader_delays_retention_and_the_job_comes_back_in_a_minute() {
-    let mut database = Database::migrated().await;
+    let mut database = TestDatabase::migrated().await;
     let mut reader = database.connect().await;
     run(&mut database.client, &SETTINGS, NOON).await.unwrap();
     let reading = reader.transaction().await.unwrap();

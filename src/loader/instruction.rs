@@ -1,10 +1,10 @@
 //! Carries out what visitors ask for: withdrawals and erasures, from the spool of instructions.
 //!
-//! That spool is read twice. [`Overtaking`] is the loader's: before each batch of hits it puts the IDs of
-//! what is new there on the list of suppression, so that no hit which waited is loaded behind the reply
-//! that its visitor got. [`Instructions`] works beside the loader over a connection of its own: it
-//! erases, which may take long, and moves the spool's position on. Each does what it finds as if the
-//! other were not there, for everything here may be done twice.
+//! That spool is read twice. [`Overtaking`] is the loader's: before each batch of hits it has the sink
+//! suppress the visitors of new instructions, so that no hit that waited is loaded after its visitor
+//! got the reply. [`Instructions`] works beside the loader over a connection of its own: it erases,
+//! which may take long, and moves the spool's position. Each works as if the other did not exist,
+//! because everything here may be done twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,23 +13,20 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio_postgres::Client;
 
-use super::{PAUSE_MAX, PAUSE_MIN, Progress, into_postgres, start_of};
+use super::sink::{Reached, Writer, into_postgres, into_reached, suppress};
+use super::{PAUSE_MAX, PAUSE_MIN, Progress, start_of};
 use crate::hit::subject::Subject;
 use crate::hit::{Hit, Kind, VisitorId};
 use crate::metrics::Metrics;
-use crate::postgres::Database;
 use crate::postgres::batch::position;
-use crate::postgres::batch::position::Progress as Progressed;
-use crate::postgres::subject;
-use crate::postgres::subject::suppression;
-use crate::postgres::subject::suppression::Reason;
+use crate::postgres::{Database, subject};
 use spool::{Batch, Reader, Spool};
 
-/// Instructions that go on the list at one time.
+/// Instructions that are handed to the sink at one time.
 const OVERTAKING_MAX: usize = 1000;
-/// Instructions between two moves of the position: what a crash makes to be done again.
+/// Instructions between two moves of the position: as many are done again after a crash.
 const CARRIED_OUT_MAX: usize = 100;
-/// Their payload, in bytes: far more than so many take.
+/// Their payload, in bytes: far more than that many take.
 const BYTES_MAX: usize = 1 << 20;
 
 /// The loader's look ahead at the instructions.
@@ -39,23 +36,25 @@ pub(super) struct Overtaking {
 }
 
 impl Overtaking {
-    /// Begins where Postgres is.
-    pub(super) async fn new(spool: &Spool, client: &Client) -> anyhow::Result<Overtaking> {
-        let (_, reader) = reader(spool, client).await?;
+    /// Begins where the sink is.
+    pub(super) async fn new(spool: &Spool, writer: &impl Writer) -> anyhow::Result<Overtaking> {
+        let from = writer.position(spool.id().0).await;
+        let from = from.context("reading the position of the instructions")?;
+        let reader = reader(spool, from)?;
         Ok(Overtaking {
             reader,
             batch: Batch::default(),
         })
     }
 
-    /// Puts on the list whom the instructions name that were kept since the last call.
-    pub(super) async fn take(&mut self, client: &mut Client) -> anyhow::Result<()> {
+    /// Suppresses the visitors whom the instructions since the last call name.
+    pub(super) async fn suppress_new(&mut self, writer: &mut impl Writer) -> anyhow::Result<()> {
         loop {
             read(&mut self.reader, &mut self.batch, OVERTAKING_MAX)?;
             if self.batch.is_empty() {
                 return Ok(());
             }
-            suppress(client, &instructions(&self.batch)).await?;
+            writer.suppress(&instructions(&self.batch)).await?;
         }
     }
 }
@@ -75,8 +74,8 @@ pub struct Instructions {
 }
 
 impl Instructions {
-    /// Carries out what comes until `stop` holds true. What is under way then is begun again at the next
-    /// start.
+    /// Carries out what comes until `stop` holds true. What is not finished then begins again at the
+    /// next start.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut pause = PAUSE_MIN;
         let work = async {
@@ -101,7 +100,11 @@ impl Instructions {
     async fn session(&self, pause: &mut Duration) -> anyhow::Result<std::convert::Infallible> {
         let mut client = self.database.connect().await?;
         self.metrics.postgres_connects.increment(1);
-        let (mut from, mut reader) = reader(&self.spool, &client).await?;
+        let id = self.spool.id().0;
+        let from = position::read(&client, id).await;
+        let from = from.context("reading the position of the instructions")?;
+        let mut from = from.map(into_reached);
+        let mut reader = reader(&self.spool, from)?;
         let mut batch = Batch::default();
         loop {
             let start = start_of(&self.spool, from)?;
@@ -119,13 +122,13 @@ impl Instructions {
                 anyhow::ensure!(!client.is_closed(), "the connection to Postgres was lost");
                 continue;
             }
-            let to = Progressed {
-                position: into_postgres(batch.end),
+            let to = Reached {
+                position: batch.end,
                 records: batch.end_records,
             };
             let erased = self.carry_out(&mut client, &batch).await?;
-            let id = self.spool.id().0;
-            subject::finish(&mut client, id, from.map(|from| from.position), to, &erased).await?;
+            let place = from.map(|from| into_postgres(from).position);
+            subject::finish(&mut client, id, place, into_postgres(to), &erased).await?;
             from = Some(to);
         }
     }
@@ -139,7 +142,7 @@ impl Instructions {
         suppress(client, &instructions).await?;
         let mut erased: Vec<(VisitorId, subject::Removed)> = Vec::new();
         for (visitor, kind) in instructions {
-            // Asked for again in one batch: nothing new was loaded in between.
+            // The second request of one batch: nothing was loaded since the first.
             let is_done = erased.iter().any(|(done, _)| *done == visitor);
             if kind == Kind::Erasure && !is_done {
                 let removed = subject::remove(client, &Subject::Visitor(visitor)).await?;
@@ -150,13 +153,9 @@ impl Instructions {
     }
 }
 
-async fn reader(spool: &Spool, client: &Client) -> anyhow::Result<(Option<Progressed>, Reader)> {
-    let from = position::read(client, spool.id().0)
-        .await
-        .context("reading the position of the instructions")?;
+fn reader(spool: &Spool, from: Option<Reached>) -> anyhow::Result<Reader> {
     let start = start_of(spool, from)?;
-    let reader = spool.reader(start, from.map_or(0, |from| from.records));
-    Ok((from, reader))
+    Ok(spool.reader(start, from.map_or(0, |from| from.records)))
 }
 
 fn read(reader: &mut Reader, batch: &mut Batch, instructions_max: usize) -> anyhow::Result<()> {
@@ -177,7 +176,7 @@ fn read(reader: &mut Reader, batch: &mut Batch, instructions_max: usize) -> anyh
     Ok(())
 }
 
-/// Who asks for what. A record that is none of ours is logged and passed over: nobody can be named by it.
+/// Returns who asks for what. A record that is not an instruction is logged and skipped: it names nobody.
 fn instructions(batch: &Batch) -> Vec<(VisitorId, Kind)> {
     let mut instructions = Vec::with_capacity(batch.len());
     for (position, payload) in batch.records() {
@@ -187,24 +186,13 @@ fn instructions(batch: &Batch) -> Vec<(VisitorId, Kind)> {
                 visitor: Some(visitor),
                 ..
             }) if kind.is_instruction() => instructions.push((visitor, kind)),
-            _ => tracing::error!(?position, "a record among the instructions is none"),
+            _ => tracing::error!(
+                ?position,
+                "a record in the spool of instructions is not one"
+            ),
         }
     }
     instructions
-}
-
-async fn suppress(client: &mut Client, instructions: &[(VisitorId, Kind)]) -> anyhow::Result<()> {
-    let entry = |(visitor, kind): &(VisitorId, Kind)| {
-        let reason = match kind {
-            Kind::Erasure => Reason::Erasure,
-            _ => Reason::Withdrawal,
-        };
-        (Subject::Visitor(*visitor), reason)
-    };
-    let entries: Vec<_> = instructions.iter().map(entry).collect();
-    suppression::add(client, &entries)
-        .await
-        .context("adding to the list of suppression")
 }
 
 #[cfg(test)]

@@ -8,16 +8,20 @@
 mod exposure;
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixStream};
+use tokio_postgres::Client;
 
-use super::*;
-use crate::clock;
-use crate::hit::{Kind, Permit};
-use crate::postgres::server::embedded::testing;
 use spool::{Ack, Observer, Options, RealDisk};
+
+use super::sink::PostgresSink;
+use super::*;
+use crate::clock::{self, UnixMicros};
+use crate::hit::{Kind, Permit};
+use crate::postgres::Database;
+use crate::postgres::server::embedded::testing;
 
 struct Quiet;
 
@@ -42,15 +46,17 @@ pub(super) fn loader(
     instructions: &Spool,
     config: tokio_postgres::Config,
 ) -> Loader {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let database = Arc::new(Database::Url(Box::new(config)));
     Loader {
         spool: spool.clone(),
         instructions: instructions.clone(),
-        database: Arc::new(Database::Url(Box::new(config))),
+        sink: PostgresSink::new(database, Arc::clone(&metrics)),
         tables: Arc::new(ArcSwap::from_pointee(Tables::default())),
         batch_rows: 1000,
         batch_wait: Duration::from_millis(1),
         client_ip: ClientIp::None,
-        metrics: Arc::new(Metrics::new().unwrap()),
+        metrics,
         progress: Arc::default(),
     }
 }
@@ -195,7 +201,7 @@ async fn outcome(client: &Client) -> [i64; 4] {
 }
 
 async fn cut_everywhere(way: Way, step: usize) {
-    let postgres = testing::Database::migrated().await;
+    let postgres = testing::TestDatabase::migrated().await;
     let dir = tempfile::tempdir().unwrap();
     let spool = spool(&dir.path().join("spool"));
     let (config, cut) = through_proxy(&postgres.config, way).await;
@@ -238,7 +244,7 @@ async fn cut_everywhere(way: Way, step: usize) {
 /// connection breaks at so many places in the midst of them.
 async fn cut_between_batches(way: Way, cuts: u64) {
     const HITS: u64 = 40;
-    let postgres = testing::Database::migrated().await;
+    let postgres = testing::TestDatabase::migrated().await;
     let dir = tempfile::tempdir().unwrap();
     let spool = spool(&dir.path().join("spool"));
     let instructions = super::tests::spool(&dir.path().join("instruction"));
@@ -335,7 +341,7 @@ async fn a_connection_cut_on_the_way_from_postgres_loses_nothing_and_loads_nothi
 async fn two_loaders_of_one_spool_load_each_hit_once() {
     let local = tokio::task::LocalSet::new();
     let work = async {
-        let postgres = testing::Database::migrated().await;
+        let postgres = testing::TestDatabase::migrated().await;
         let dir = tempfile::tempdir().unwrap();
         let spool = spool(&dir.path().join("spool"));
         let instructions = super::tests::spool(&dir.path().join("instruction"));

@@ -4,13 +4,13 @@ use anyhow::Context as _;
 use tokio_postgres::{Client, Error, Transaction};
 
 /// How long a drop waits for readers of the table. Loaders queue behind it, so it gives up soon;
-/// the job comes back.
+/// the job tries again later.
 const DROP_LOCK_TIMEOUT: &str = "2s";
 
-/// Locks `hit` against the dropping of partitions until the transaction ends, and makes the
-/// partitions of these days (since 1970, UTC) that are missing; how many it made.
+/// Locks `hit` against the dropping of partitions until the transaction ends, makes the partitions of
+/// these days (since 1970, UTC) that are missing, and returns how many it made.
 ///
-/// With the lock held first, a day found here is there when the rows come.
+/// Because the lock is taken first, a day that is found here still exists when the rows come.
 pub(super) async fn make_days(transaction: &Transaction<'_>, days: &[i32]) -> Result<u64, Error> {
     transaction
         .batch_execute("lock table only avtryck.hit in row exclusive mode")
@@ -25,7 +25,7 @@ pub(super) async fn make_days(transaction: &Transaction<'_>, days: &[i32]) -> Re
     Ok(row.try_get::<_, i64>(0)?.cast_unsigned())
 }
 
-/// Makes the partitions of the days `first ..= last`; how many were missing.
+/// Makes the partitions of the days `first ..= last`, and returns how many were missing.
 ///
 /// # Errors
 /// Where Postgres fails.
@@ -37,7 +37,8 @@ pub async fn make_ahead(client: &mut Client, first: i32, last: i32) -> anyhow::R
     Ok(made)
 }
 
-/// Drops the partitions of all days before `day`, each in a transaction of its own; their names.
+/// Drops the partitions of all days before `day`, each in a transaction of its own, and returns their
+/// names.
 ///
 /// # Errors
 /// Where Postgres fails, or a reader holds a partition longer than a drop waits.

@@ -9,13 +9,16 @@ mod report;
 
 use std::borrow::Cow;
 
+use tokio_postgres::Client;
+
 use super::*;
 use crate::clock::UnixMicros;
+use crate::enrich::{DIMENSIONS, Device, DeviceClass, DimensionTable, Network, Place};
 use crate::hit::{ConsentSource, Flags, Kind, Permit, VisitorId};
-use crate::postgres::batch::dimension::Dimensions;
-use crate::postgres::batch::position;
-use crate::postgres::server::embedded::testing::Database;
-use crate::row::{Ad, Device, DeviceClass, Dimension as _, Network, Place, Row, Site};
+use crate::postgres::batch::position::{self, SpoolPosition};
+use crate::postgres::server::embedded::testing::TestDatabase;
+use crate::postgres::server::migrate::schema;
+use crate::row::{Ad, Count, Dimension, Row, Site};
 
 pub(super) const SPOOL: [u8; 16] = [7; 16];
 /// 2026-11-24T12:34:56.789012Z.
@@ -26,11 +29,7 @@ pub(super) fn row(number: usize) -> Row<'static> {
     hit_id[8..].copy_from_slice(&(number as u64).to_be_bytes());
     Row {
         received_at: NOON,
-        site_key: 1,
-        place_key: None,
-        network_key: None,
-        device_key: None,
-        ad_key: None,
+        keys: Cow::Borrowed(&[None, None, None, None, Some(1)]),
         flags: Flags::default(),
         kind: Kind::PageView,
         permit: Permit::STORE.with(Permit::MEASURE),
@@ -71,8 +70,8 @@ fn payloads(records: usize) -> Vec<u8> {
 }
 
 /// In chunk 1, behind that many bytes and a tenth as many records.
-pub(super) fn progress(offset: u64) -> position::Progress {
-    position::Progress {
+pub(super) fn progress(offset: u64) -> SpoolPosition {
+    SpoolPosition {
         position: (1, offset),
         records: offset / 10,
     }
@@ -83,7 +82,7 @@ fn load<'a>(rows: impl IntoIterator<Item = (usize, Row<'a>, Option<[u8; 16]>)>) 
     let mut load = Load {
         spool_id: SPOOL,
         to: progress(100),
-        ..Load::default()
+        ..Load::new(&DIMENSIONS)
     };
     for (number, row, event_key) in rows {
         let record = record(number);
@@ -113,7 +112,15 @@ pub(super) async fn number(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
 }
 
-fn dimensions() -> Dimensions {
+/// A batch without rows that brings one row of each dimension, and one device of which nothing is known;
+/// with the keys of those that are known.
+fn dimensions() -> (Load, [Option<i64>; DIMENSIONS.len()]) {
+    fn add(load: &mut Load, table: DimensionTable, row: &impl Dimension) -> Option<i64> {
+        let rows = load.dimensions.of(table as usize).unwrap();
+        rows.push(row.key(), row);
+        Some(row.key())
+    }
+    let mut load = plain(0..0);
     let place = Place {
         country: "SE".into(),
         region: "AB".into(),
@@ -138,35 +145,33 @@ fn dimensions() -> Dimensions {
         is_bot: true,
     };
     let ad = Ad {
-        partner: "adform".into(),
-        campaign: "spring".into(),
-        creative: "b\0ig".into(),
-        placement: "top".into(),
-        publisher: "dn.se".into(),
+        partner: "adform",
+        campaign: "spring",
+        creative: "b\0ig",
+        placement: "top",
+        publisher: "dn.se",
     };
     let site = Site {
-        site: "telenor.se".into(),
-        category: "shop".into(),
+        site: "telenor.se",
+        category: "shop",
     };
-    Dimensions {
-        places: vec![(place.key(), place)],
-        networks: vec![(network.key(), network)],
-        devices: vec![(device.key(), device), (1, Device::default())],
-        ads: vec![(ad.key(), ad)],
-        sites: vec![(site.key(), site)],
-    }
+    let keys = [
+        add(&mut load, DimensionTable::Place, &place),
+        add(&mut load, DimensionTable::Network, &network),
+        add(&mut load, DimensionTable::Device, &device),
+        add(&mut load, DimensionTable::Ad, &ad),
+        add(&mut load, DimensionTable::Site, &site),
+    ];
+    add(&mut load, DimensionTable::Device, &Device::default());
+    (load, keys)
 }
 
 #[tokio::test]
 async fn every_column_comes_back_through_the_view() {
-    let mut database = Database::migrated().await;
-    let dimensions = dimensions();
+    let mut database = TestDatabase::migrated().await;
+    let (dimensions, keys) = dimensions();
     let full = Row {
-        place_key: Some(dimensions.places[0].0),
-        network_key: Some(dimensions.networks[0].0),
-        device_key: Some(dimensions.devices[0].0),
-        ad_key: Some(dimensions.ads[0].0),
-        site_key: dimensions.sites[0].0,
+        keys: Cow::Borrowed(&keys),
         flags: Flags::CLEANED.with(Flags::THIRD_PARTY),
         kind: Kind::Click,
         permit: Permit::ALL,
@@ -190,7 +195,7 @@ async fn every_column_comes_back_through_the_view() {
         ..row(6)
     };
     let batch = Load {
-        dimensions,
+        dimensions: dimensions.dimensions,
         ..load([(0, full, None), (1, bare, None)])
     };
     let loaded = commit(&mut database.client, batch).await.unwrap();
@@ -251,7 +256,7 @@ async fn every_column_comes_back_through_the_view() {
 
 #[tokio::test]
 async fn bad_rows_among_twenty_thousand_are_set_aside_and_the_rest_loaded() {
-    let mut database = Database::migrated().await;
+    let mut database = TestDatabase::migrated().await;
     let mut rows: Vec<_> = (0..20_000).map(|n| (n, row(n), None)).collect();
     rows[3].1.page_url = "https://telenor.se/\0".into();
     rows[4].1.received_at = UnixMicros(i64::MAX);
@@ -300,7 +305,7 @@ async fn bad_rows_among_twenty_thousand_are_set_aside_and_the_rest_loaded() {
 
 #[tokio::test]
 async fn a_second_loader_finds_the_position_moved_and_stores_nothing() {
-    let mut database = Database::migrated().await;
+    let mut database = TestDatabase::migrated().await;
     assert_eq!(position::read(&database.client, SPOOL).await.unwrap(), None);
     let mut other = database.connect().await;
     let (one, two) = tokio::join!(
@@ -326,44 +331,10 @@ async fn a_second_loader_finds_the_position_moved_and_stores_nothing() {
     assert_eq!(position, Some(progress(160)));
 }
 
-#[test]
-fn keys_of_event_ids_that_begin_with_a_time_are_in_its_order() {
-    let key = |id: &str| event_key("telenor.se", Kind::Event, "", id);
-    for (early, late, millis) in [
-        (
-            "019ac0de-0000-7fff-bfff-ffffffffffff",
-            "019ac0de-0001-7000-8000-000000000000",
-            0x019a_c0de_0000_u64,
-        ),
-        (
-            "1764119000000-4294967295,1",
-            "1764119000001-1,1",
-            1_764_119_000_000,
-        ),
-    ] {
-        assert!(key(early) < key(late));
-        assert_eq!(
-            key(early).first_chunk::<6>().unwrap(),
-            &millis.to_be_bytes()[2..]
-        );
-        // The rest is of the whole ID, and of what it is the ID of.
-        let other = format!("{}0", early.strip_suffix(['1', 'f']).unwrap());
-        assert_ne!(key(early), key(&other));
-        assert_ne!(key(early), event_key("other.se", Kind::Event, "", early));
-    }
-    // Neither says a time.
-    assert_ne!(
-        key("019ac0de-0000-4fff-bfff-ffffffffffff")[..6],
-        [0x01, 0x9a, 0xc0, 0xde, 0, 0]
-    );
-    assert_ne!(key("+764119000000-1")[..2], [0, 0]);
-}
-
 #[tokio::test]
 async fn a_repeated_event_id_is_stored_once() {
-    let mut database = Database::migrated().await;
-    let key = event_key("telenor.se", Kind::Event, "", "order-1");
-    assert_ne!(key, event_key("telenor.se", Kind::Click, "", "order-1"));
+    let mut database = TestDatabase::migrated().await;
+    let key = [1; 16];
     let three = || load([Some(key), Some(key), None].map(|key| (1, row(1), key)));
     let loaded = commit(&mut database.client, three()).await.unwrap();
     assert_eq!((loaded.rows, loaded.repeated), (2, 1));
@@ -378,7 +349,7 @@ async fn a_repeated_event_id_is_stored_once() {
 
 #[tokio::test]
 async fn a_url_for_one_use_that_is_used_again_is_stored_as_a_replay() {
-    let mut database = Database::migrated().await;
+    let mut database = TestDatabase::migrated().await;
     let key = Some([1; 16]);
     let clicked = |number, params: &'static str| Row {
         kind: Kind::Click,
@@ -408,7 +379,7 @@ async fn a_url_for_one_use_that_is_used_again_is_stored_as_a_replay() {
 
 #[tokio::test]
 async fn counts_add_up_over_batches() {
-    let mut database = Database::migrated().await;
+    let mut database = TestDatabase::migrated().await;
     let count = Count {
         minute: NOON.0 / 60_000_000,
         site_key: 1,
@@ -440,7 +411,7 @@ async fn counts_add_up_over_batches() {
 
 #[tokio::test]
 async fn migrations_run_twice_and_at_once() {
-    let mut database = Database::empty().await;
+    let mut database = TestDatabase::empty().await;
     let mut other = database.connect().await;
     let (one, two) = tokio::join!(migrate(&mut database.client), migrate(&mut other));
     one.unwrap();
@@ -462,7 +433,7 @@ async fn migrations_run_twice_and_at_once() {
 
 #[tokio::test]
 async fn an_error_that_is_not_the_rows_fails_the_batch_whole() {
-    let mut database = Database::migrated().await;
+    let mut database = TestDatabase::migrated().await;
     database
         .client
         .batch_execute("alter table avtryck.hit drop column params cascade")
@@ -476,7 +447,7 @@ async fn an_error_that_is_not_the_rows_fails_the_batch_whole() {
 
 #[tokio::test]
 async fn one_visitors_rows_are_found_by_index() {
-    let mut database = Database::migrated().await;
+    let mut database = TestDatabase::migrated().await;
     commit(&mut database.client, plain(0..2_000)).await.unwrap();
     database
         .client
@@ -499,7 +470,7 @@ async fn one_visitors_rows_are_found_by_index() {
 
 #[tokio::test]
 async fn a_connection_commits_durably_and_gives_up_its_locks_whatever_the_database_says() {
-    let database = Database::migrated().await;
+    let database = TestDatabase::migrated().await;
     let name = database.config.get_dbname().unwrap();
     for (setting, value) in [
         ("synchronous_commit", "off"),

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::edge::Spools;
 use crate::enrich::Tables;
 use crate::jobs;
+use crate::loader::sink::PostgresSink;
 use crate::loader::{Instructions, Loader};
 use crate::metrics::Metrics;
 use crate::postgres::Database;
@@ -43,7 +44,7 @@ impl Parts {
             loader: Loader {
                 spool: spools.hits.clone(),
                 instructions: spools.instructions.clone(),
-                database: Arc::clone(database),
+                sink: PostgresSink::new(Arc::clone(database), Arc::clone(metrics)),
                 tables: Arc::clone(tables),
                 batch_rows: config.loader.batch_rows,
                 batch_wait: config.loader.batch_wait,

@@ -23,7 +23,7 @@ async fn impressions_clicks_and_conversions_become_a_campaigns_figures() {
     let cookie = [("Cookie", first.cookie())];
     get(BIG, &cookie).await;
     // As much time as a person takes at least.
-    tokio::time::sleep(avtryck::postgres::batch::exposure::FAST_CLICK).await;
+    tokio::time::sleep(avtryck::row::exposure::FAST_CLICK).await;
     get(&format!("{BIG}&ev=click&click_id=k1"), &cookie).await;
     get("/p.gif?site=open&e=conversion&avclid=k1&order=7", &[]).await;
     // A click on what was never shown, a robot, a data centre, a preview, a page fetched ahead.

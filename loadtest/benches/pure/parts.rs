@@ -8,12 +8,12 @@ use avtryck::clock::UnixMicros;
 use avtryck::consent::Signals;
 use avtryck::consent::{self, PermitRules, Strings};
 use avtryck::enrich::{self, Sources, Tables};
-use avtryck::hit::{Hit, Kind, Permit, VisitorId};
+use avtryck::hit::{Flags, Hit, Kind, Permit, VisitorId};
 use avtryck::keys::CookieKeyring;
 use avtryck::postgres::batch::copy;
 use avtryck::protocol::native;
 use avtryck::request::Headers;
-use avtryck::row::Row;
+use avtryck::row::{Derived, Row};
 use avtryck::visitor::{COOKIE_AGE_SECONDS, Party, set_cookie};
 use bytes::BytesMut;
 use hyper::HeaderMap;
@@ -175,32 +175,14 @@ fn row_work() -> Work {
     })
 }
 
-fn row(hit: &Hit<'static>) -> Row<'static> {
-    let hit = hit.clone();
-    Row {
-        received_at: hit.received_at,
-        site_key: 1,
-        place_key: Some(2),
-        network_key: Some(3),
-        device_key: Some(4),
-        ad_key: Some(5),
-        flags: hit.flags,
-        kind: hit.kind,
-        permit: hit.permit,
-        consent_source: hit.consent_source,
+fn row(hit: &'static Hit<'static>) -> Row<'static> {
+    let derived = Derived {
         hit_id: [6; 16],
-        visitor_id: hit.visitor,
-        page_url: hit.page_url,
-        referrer: hit.referrer,
-        event_name: hit.event_name,
-        event_id: hit.event_id,
-        partner_uid: hit.partner_uid,
-        maid: hit.maid,
-        device_id: hit.device_id,
-        click_id: hit.click_id,
+        keys: &[Some(1), Some(2), Some(3), Some(4), Some(5)],
+        flags: Flags::default(),
         client_ip: hit.client_ip.map(Into::into),
-        params: hit.params,
-    }
+    };
+    Row::new(hit, derived)
 }
 
 fn root() -> PathBuf {

@@ -126,6 +126,31 @@ fn flat_files_answer_each_for_its_family_of_addresses() {
 }
 
 #[test]
+fn without_the_permit_to_locate_a_place_is_its_country_and_region() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("places.mmdb");
+    let records = [
+        ("192.0.2.0/25", flat("SE", "Solna")),
+        ("192.0.2.128/25", flat("SE", "Kiruna")),
+    ];
+    write_mmdb(&path, IpVersion::V4, &records);
+    let (tables, _) = load(&cities(&[&path]));
+    let place = |address, permit| {
+        let mut hit = Hit::new(UnixMicros(1), Kind::PageView, "shop");
+        (hit.client_ip, hit.permit) = (Some(ip(address)), permit);
+        tables.facts(&hit).place.unwrap()
+    };
+    let solna = place("192.0.2.1", Permit::ALL);
+    assert_eq!(solna.value.city, "Solna");
+    let without = Permit::ALL.without(Permit::LOCATE);
+    let coarse = place("192.0.2.1", without);
+    assert_eq!(*coarse, Keyed::new(solna.value.coarse()));
+    assert_eq!(coarse.value.city, "");
+    assert!(Arc::ptr_eq(&coarse, &place("192.0.2.1", without)), "cached");
+    assert_eq!(place("192.0.2.200", without), coarse);
+}
+
+#[test]
 fn an_ipv6_file_without_ipv4_branch_answers_nothing_for_ipv4() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("v6.mmdb");
@@ -326,11 +351,11 @@ fn no_damaged_byte_panics() {
             let mut bytes = whole.clone();
             bytes[index] ^= damage;
             fs::write(&path, bytes).unwrap();
-            let Ok(file) = geo::open_places(&path) else {
+            let Ok(file) = place::open(&path) else {
                 continue;
             };
             for host in [0, 1, 128, 255] {
-                drop(file.lookup(IpAddr::from([192, 0, 2, host])));
+                drop(file.look_up(IpAddr::from([192, 0, 2, host])));
             }
         }
     }

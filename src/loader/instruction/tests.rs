@@ -9,7 +9,6 @@ use crate::clock;
 use crate::hit::Permit;
 use crate::loader::tests::{load_once, loader, spool};
 use crate::postgres::server::embedded::testing;
-use spool::Position;
 
 const ANNA: VisitorId = VisitorId([0xa1; 16]);
 const BERTA: VisitorId = VisitorId([0xb0; 16]);
@@ -63,7 +62,7 @@ async fn numbers(client: &Client) -> [i64; 4] {
 }
 
 async fn erase_and_withdraw() {
-    let postgres = testing::Database::migrated().await;
+    let postgres = testing::TestDatabase::migrated().await;
     let dir = tempfile::tempdir().unwrap();
     let [hits, instructions] = ["hits", "instruction"].map(|name| spool(&dir.path().join(name)));
     let loader = loader(&hits, &instructions, postgres.config.clone());
@@ -98,9 +97,8 @@ async fn erase_and_withdraw() {
     carry_out(&instructions, &postgres.config).await;
     assert_eq!(numbers(&postgres.client).await, [2, 0, 3, 2]);
     let reached = position::read(&postgres.client, instructions.id().0).await;
-    let reached = reached.unwrap().unwrap().position;
-    let end: Position = instructions.committed();
-    assert_eq!(reached, into_postgres(end));
+    let reached = reached.unwrap().map(into_reached).unwrap();
+    assert_eq!(reached.position, instructions.committed());
     hits.close();
     instructions.close();
 }

@@ -85,7 +85,7 @@ struct Model {
 }
 
 impl Model {
-    fn take(&mut self, number: u64, hit: &Hit<'_>) {
+    fn add(&mut self, number: u64, hit: &Hit<'_>) {
         if !hit.params.is_empty() {
             return;
         }
@@ -201,7 +201,7 @@ async fn load_all(loader: &Loader) -> anyhow::Result<()> {
 }
 
 async fn check(seed: u64) {
-    let postgres = testing::Database::migrated().await;
+    let postgres = testing::TestDatabase::migrated().await;
     let dir = tempfile::tempdir().unwrap();
     let spool = spool(&dir.path().join("spool"));
     let mut random = Random(seed);
@@ -223,7 +223,7 @@ async fn check(seed: u64) {
                 _ => random.below(2_000) as i64,
             };
             let hit = made(number, UnixMicros(at), &mut random);
-            model.take(number, &hit);
+            model.add(number, &hit);
             let mut payload = Vec::new();
             hit.encode(&mut payload);
             payloads.push(payload);

@@ -7,11 +7,11 @@
 //! | hits of IDs on the list of suppression are left out | before anything is stored of them ([`suppression`]) |
 //! | partitions of the batch's days | under a lock, so retention cannot drop one before its rows come |
 //! | dimensions | before the rows that point to them |
-//! | event IDs | a hit whose ID is known is left out as repeated, or stored as a replay |
+//! | event IDs | a hit whose ID is stored already is left out as repeated, or stored as a replay |
 //! | partners' IDs | of the rows that are left |
-//! | rows by COPY, numbered | what is left is stored; refused data is bisected by savepoints down to the bad rows |
+//! | rows by COPY, numbered | what is left is stored; savepoints bisect refused data down to the bad rows |
 //! | exposures | a hit that became no row does not count ([`exposure`]) |
-//! | counts, rejected hits | what is known only now |
+//! | counts, rejected hits | only now it is known which they are |
 //!
 //! Postgres refuses a row with an SQLSTATE of class 22 (data), 23 (constraint) or 54 (limit): that
 //! row alone becomes a rejected hit. Any other error fails the whole transaction, and so does 22P04
@@ -23,33 +23,17 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, Transaction};
-
-use super::exposure::{self, Seen};
-use super::load::{self, Counts, Exposures, Load, Mark, Record, Rejected, Rows};
-use crate::hit::Flags;
-use crate::postgres::batch::{copy, dimension, partner_id, position};
-use crate::postgres::partition;
-use crate::postgres::subject::suppression;
 use uuid::Uuid;
 
-/// The payloads of a batch, which the records' ranges are of.
-#[derive(Clone, Copy)]
-pub struct Payloads<'a> {
-    /// All of them.
-    pub bytes: &'a [u8],
-    /// What of one may be stored. The spool's record holds the raw IP address, which Postgres gets only as
-    /// `privacy.client_ip` says.
-    pub keep: &'a (dyn Fn(&[u8]) -> Vec<u8> + Sync),
-}
+use super::load::{self, Exposures, Load, Mark, Payloads, Rejected, Rows};
+use super::{copy, dimension, exposure, partner_id, position};
+use crate::hit::Flags;
+use crate::postgres::partition;
+use crate::postgres::subject::suppression;
+use crate::row::Counts;
+use crate::row::exposure::AdContact;
 
-impl<'a> Payloads<'a> {
-    /// The payload of a record.
-    pub(crate) fn of(&self, record: &Record) -> &'a [u8] {
-        self.bytes.get(record.payload.clone()).unwrap_or_default()
-    }
-}
-
-/// What a batch came to.
+/// What became of the hits of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
     /// Rows stored.
@@ -60,7 +44,7 @@ pub struct Loaded {
     pub rejected: u64,
     /// Those of them that Postgres refused.
     pub refused: u64,
-    /// Hits left out because their event ID was known.
+    /// Hits left out because their event ID was stored already.
     pub repeated: u64,
     /// Hits of visitors who withdrew, or of erased subjects: those that could have been rows are among the
     /// counted.
@@ -74,19 +58,19 @@ pub struct Loaded {
 /// Why a batch was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// The position was not `from`: someone else loaded, or an earlier commit did go through though
-    /// its answer was lost. Read the position anew.
+    /// The position was not `from`: another loader moved it, or an earlier commit went through and only
+    /// its answer was lost. Read the position again.
     #[error("the position of the spool has moved")]
     Moved,
-    /// Postgres failed. Drop the client (where a COPY is refused before it starts, tokio-postgres
-    /// loses count of the answers), connect anew, read the position, for the batch may be committed
-    /// all the same, then try again.
+    /// Postgres failed. Drop the client (if a COPY is refused before it starts, tokio-postgres loses
+    /// count of the answers), connect again, read the position, because the batch may be committed all
+    /// the same, and then try again.
     #[error("loading a batch: {0}")]
     Postgres(#[from] Error),
 }
 
-/// Loads a batch in one transaction. What is left in `load` afterwards are the rows that were stored; the rest
-/// is of no use but to be cleared.
+/// Loads a batch in one transaction. Afterwards `load.rows` are the rows that were stored; the rest of
+/// `load` may only be cleared.
 ///
 /// # Errors
 /// [`CommitError`]; nothing is stored then, but see [`CommitError::Postgres`].
@@ -112,7 +96,9 @@ pub async fn commit(
     loaded.repeated = (before - load.rows.marks.len()) as u64;
 
     partner_id::upsert(&transaction, &load.links, &load.rows.marks).await?;
-    let refused = number_and_load(&mut transaction, &mut load.rows, &mut load.exposures).await?;
+    let statement = copy::statement(load.dimensions.tables());
+    let (rows, exposures) = (&mut load.rows, &mut load.exposures);
+    let refused = number_and_load(&mut transaction, &statement, rows, exposures).await?;
     exposure::keep(&transaction, &load.exposures.added).await?;
     loaded.rows = load.rows.marks.len() as u64;
     loaded.refused = refused.len() as u64;
@@ -139,8 +125,8 @@ fn days(marks: &[Mark]) -> Vec<i32> {
     days
 }
 
-/// Leaves out the rows whose event ID is in Postgres already or earlier in the batch. Of a URL for one use a
-/// later click is stored as a replay.
+/// Leaves out the rows whose event ID is in Postgres already or earlier in the batch. A later click on
+/// a URL for one use is stored as a replay.
 async fn leave_out_repeated(
     transaction: &Transaction<'_>,
     Rows { bytes, marks }: &mut Rows,
@@ -158,7 +144,7 @@ async fn leave_out_repeated(
         .into_iter()
         .map(|(key, day)| (Uuid::from_bytes(key), day))
         .unzip();
-    // In the order of the keys: two loaders with the same IDs wait for each other, no deadlock.
+    // In the order of the keys: two loaders with the same IDs wait for each other and do not deadlock.
     let rows = transaction
         .query(
             "insert into avtryck.event_key (key, seen_on) \
@@ -175,7 +161,7 @@ async fn leave_out_repeated(
         let is_new = mark.event_key.is_none_or(|key| unseen.remove(&key));
         if !is_new && mark.is_one_time {
             load::set_flags(bytes, mark, Flags::REPLAYED);
-            // The ID is another row's.
+            // The ID belongs to another row.
             mark.event_key = None;
         }
         is_new || mark.is_one_time
@@ -183,7 +169,7 @@ async fn leave_out_repeated(
     Ok(())
 }
 
-/// A hit that did not become a row must not stand in the way of one that would.
+/// Deletes the event keys of refused hits: they must not stand in the way of a hit that becomes a row.
 async fn forget_event_keys(
     transaction: &Transaction<'_>,
     refused: &[(Mark, String)],
@@ -203,28 +189,30 @@ async fn forget_event_keys(
     Ok(())
 }
 
-/// Numbers and loads the rows; those that Postgres refused, with its message, are left out of the marks. A
-/// hit that becomes no row must not raise the numbers behind it: then all is numbered and loaded again
-/// without it.
+/// Numbers and loads the rows. Returns those that Postgres refused, with its message, and removes their
+/// marks. A hit that becomes no row must not raise the numbers after it: then everything is numbered
+/// and loaded again without it.
 async fn number_and_load(
     transaction: &mut Transaction<'_>,
+    statement: &str,
     rows: &mut Rows,
     exposures: &mut Exposures,
 ) -> Result<Vec<(Mark, String)>, Error> {
     let mut all_refused = Vec::new();
     loop {
-        let seen: Vec<Seen> = rows.marks.iter().filter_map(|mark| mark.seen).collect();
-        let (numbered, added) = exposures.known.number(&seen);
+        let marks = rows.marks.iter();
+        let contacts: Vec<AdContact> = marks.filter_map(|mark| mark.contact).collect();
+        let (numbered, added) = exposures.earlier.number(&contacts);
         exposures.added = added;
-        let marks = rows.marks.iter().filter(|mark| mark.seen.is_some());
+        let marks = rows.marks.iter().filter(|mark| mark.contact.is_some());
         for (mark, exposure) in marks.zip(numbered) {
             load::write_exposure(&mut rows.bytes, mark, exposure);
         }
         let mut savepoint = transaction.savepoint("numbered").await?;
         let bytes = std::mem::take(&mut rows.bytes).freeze();
-        let refused = load_rows(&mut savepoint, &bytes, &rows.marks).await?;
+        let refused = load_rows(&mut savepoint, statement, &bytes, &rows.marks).await?;
         rows.bytes = bytes.try_into_mut().unwrap_or_default();
-        let is_settled = refused.iter().all(|(mark, _)| mark.seen.is_none());
+        let is_settled = refused.iter().all(|(mark, _)| mark.contact.is_none());
         let starts: HashSet<usize> = refused.iter().map(|(mark, _)| mark.row.start).collect();
         rows.marks.retain(|mark| !starts.contains(&mark.row.start));
         all_refused.extend(refused);
@@ -236,10 +224,11 @@ async fn number_and_load(
     }
 }
 
-/// Loads the marked rows, each or none of a list at a time; returns those that Postgres refused, with
-/// its message.
+/// Loads the marked rows, a list at a time, of which all are loaded or none. Returns those that
+/// Postgres refused, with its message.
 async fn load_rows(
     transaction: &mut Transaction<'_>,
+    statement: &str,
     bytes: &Bytes,
     marks: &[Mark],
 ) -> Result<Vec<(Mark, String)>, Error> {
@@ -250,7 +239,7 @@ async fn load_rows(
             continue;
         };
         let savepoint = transaction.savepoint("rows").await?;
-        match copy::load(&savepoint, stretches(bytes, list)).await {
+        match copy::load(&savepoint, statement, stretches(bytes, list)).await {
             Ok(_) => savepoint.commit().await?,
             Err(error) => {
                 let Some(reason) = data_refused(&error) else {
@@ -269,15 +258,15 @@ async fn load_rows(
     Ok(refused)
 }
 
-/// The bytes of the marked rows; those of neighbours come as one.
+/// Returns the bytes of the marked rows; those of neighbours come as one.
 fn stretches<'a>(bytes: &'a Bytes, marks: &'a [Mark]) -> impl Iterator<Item = Bytes> + 'a {
     marks
         .chunk_by(|one, next| one.row.end == next.row.start)
         .filter_map(|marks| Some(bytes.slice(marks.first()?.row.start..marks.last()?.row.end)))
 }
 
-/// The server's message, if it refused the data of a row. Its detail, which may repeat values, is
-/// left out.
+/// Returns the server's message if it refused the data of a row, without its detail, which may repeat
+/// values.
 fn data_refused(error: &Error) -> Option<String> {
     let error = error.as_db_error()?;
     let code = error.code();
@@ -288,7 +277,7 @@ fn data_refused(error: &Error) -> Option<String> {
         .then(|| format!("{}: {}", code.code(), error.message()))
 }
 
-/// Adds to the counts, in the order of their key; the number of hits.
+/// Adds to the counts, in the order of their key, and returns the number of hits.
 async fn add_counts(transaction: &Transaction<'_>, counts: &Counts) -> Result<u64, Error> {
     let counts = &counts.0;
     if counts.is_empty() {
@@ -317,14 +306,14 @@ async fn add_counts(transaction: &Transaction<'_>, counts: &Counts) -> Result<u6
     Ok(hits.iter().sum::<i64>().cast_unsigned())
 }
 
-/// Stores the rejected hits; how many.
+/// Stores the rejected hits and returns how many there were.
 async fn set_aside(
     transaction: &Transaction<'_>,
     spool_id: [u8; 16],
     rejected: &[Rejected],
     payloads: Payloads<'_>,
 ) -> Result<u64, Error> {
-    /// Rejected hits in one statement: bounds what is held of them at once.
+    /// Rejected hits in one statement: limits how much memory they take at once.
     const REJECTED_MAX: usize = 1_000;
     for some in rejected.chunks(REJECTED_MAX) {
         let records = || some.iter().map(|hit| &hit.record);

@@ -5,10 +5,9 @@
 //! end -1 as i16. Timestamps are microseconds since 2000-01-01; inet is family (2 or 3), prefix
 //! bits, is-CIDR, length, address; jsonb is a version byte (1) and the text.
 //!
-//! The order of the columns is this module's own. Those of a fixed width that are never NULL come
-//! first, so that they lie at constant offsets from the start of a row, and a step of the transaction
-//! can change one in rows that are encoded already ([`FLAGS_OFFSET`]). So can the exposure number of a row
-//! that has one.
+//! The order of the columns is this module's own. The flags come first, and after them the exposure
+//! number, so that both lie at constant offsets from the start of a row, and a step of the transaction
+//! can change them in rows that are encoded already ([`FLAGS_OFFSET`], [`EXPOSURE_NUMBER_OFFSET`]).
 
 use std::net::IpAddr;
 
@@ -20,7 +19,7 @@ use tokio_postgres::{Error, Transaction};
 use crate::hit::Flags;
 use crate::row::Row;
 
-/// What one message of the COPY carries at most: large enough that messages cost nothing, small
+/// The most bytes that one message of the COPY carries: large enough that messages cost nothing, small
 /// enough that the connection's buffer does not grow to the size of the batch.
 const PIECE_BYTES_MAX: usize = 256 * 1024;
 
@@ -30,24 +29,41 @@ pub(crate) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: &[u8] = &[0xff, 0xff];
 
-const COPY: &str = "copy avtryck.hit (flags, exposure_number, received_at, site_key, kind, permit, consent_source, \
-    hit_id, ad_key, place_key, network_key, device_key, visitor_id, page_url, referrer, \
-    event_name, event_id, partner_uid, maid, device_id, click_id, client_ip, params) \
-    from stdin (format binary)";
+/// The columns before and after the keys of the dimensions.
+const BEFORE_KEYS: [&str; 7] = [
+    "flags",
+    "exposure_number",
+    "received_at",
+    "kind",
+    "permit",
+    "consent_source",
+    "hit_id",
+];
+const AFTER_KEYS: [&str; 11] = [
+    "visitor_id",
+    "page_url",
+    "referrer",
+    "event_name",
+    "event_id",
+    "partner_uid",
+    "maid",
+    "device_id",
+    "click_id",
+    "client_ip",
+    "params",
+];
 
-/// The number of columns in [`COPY`].
-const COLUMNS: i16 = 23;
-
-/// Where the flags (i32) of a row lie: behind the number of columns and their own length.
+/// The place of the flags (i32) in a row: after the number of columns and their own length.
 pub const FLAGS_OFFSET: usize = 2 + 4;
 
-/// Where the exposure number (i32) lies, in a row that has one: behind the flags and its own length.
+/// The place of the exposure number (i32) in a row that has one: after the flags and its own length.
 pub const EXPOSURE_NUMBER_OFFSET: usize = FLAGS_OFFSET + 4 + 4;
 
-/// Appends one row; `has_exposure`: with room for its exposure number, which is 0 for now, else with none.
-/// [`Flags::ONE_TIME`] is for the loader alone.
+/// Appends one row. With `has_exposure` it has room for its exposure number, which is 0 for now;
+/// otherwise it has none. [`Flags::ONE_TIME`] is for the loader alone.
 pub fn encode(row: &Row<'_>, has_exposure: bool, out: &mut BytesMut) {
-    out.put_i16(COLUMNS);
+    let columns = BEFORE_KEYS.len() + row.keys.len() + AFTER_KEYS.len();
+    out.put_i16(i16::try_from(columns).unwrap_or(i16::MAX));
     out.put_i32(4);
     out.put_i32(row.flags.without(Flags::ONE_TIME).bits().cast_signed());
     if has_exposure {
@@ -60,7 +76,6 @@ pub fn encode(row: &Row<'_>, has_exposure: bool, out: &mut BytesMut) {
         out,
         Some(row.received_at.0.saturating_sub(POSTGRES_EPOCH_MICROS)),
     );
-    put_i64(out, Some(row.site_key));
     for number in [
         row.kind.number(),
         row.permit.bits(),
@@ -70,8 +85,8 @@ pub fn encode(row: &Row<'_>, has_exposure: bool, out: &mut BytesMut) {
         out.put_i16(i16::from(number));
     }
     put_bytes(out, &row.hit_id);
-    for key in [row.ad_key, row.place_key, row.network_key, row.device_key] {
-        put_i64(out, key);
+    for key in &*row.keys {
+        put_i64(out, *key);
     }
     match &row.visitor_id {
         Some(visitor) => put_bytes(out, &visitor.0),
@@ -90,17 +105,33 @@ pub fn encode(row: &Row<'_>, has_exposure: bool, out: &mut BytesMut) {
     }
 }
 
-/// Copies stretches of encoded rows (without header and trailer) into `avtryck.hit`; the number of rows.
-/// They are only borrowed from: once this returns no piece of them is held, and their buffer can be
-/// had back by `Bytes::try_into_mut`.
+/// Returns the statement that takes rows whose keys are those of `dimensions`, in their order.
+pub(crate) fn statement(dimensions: &[&str]) -> String {
+    let keys = dimensions.iter().map(|table| format!("{table}_key"));
+    let columns: Vec<String> = BEFORE_KEYS
+        .into_iter()
+        .map(str::to_owned)
+        .chain(keys)
+        .chain(AFTER_KEYS.into_iter().map(str::to_owned))
+        .collect();
+    format!(
+        "copy avtryck.hit ({}) from stdin (format binary)",
+        columns.join(", ")
+    )
+}
+
+/// Copies stretches of encoded rows (without header and trailer) into `avtryck.hit` and returns how
+/// many rows there were. They are only borrowed from: when this returns, no piece of them is held, and
+/// `Bytes::try_into_mut` gives their buffer back.
 ///
 /// # Errors
 /// Where Postgres refuses a row or fails.
-pub async fn load(
+pub(crate) async fn load(
     transaction: &Transaction<'_>,
+    statement: &str,
     stretches: impl Iterator<Item = Bytes>,
 ) -> Result<u64, Error> {
-    let sink = transaction.copy_in::<_, Bytes>(COPY).await?;
+    let sink = transaction.copy_in::<_, Bytes>(statement).await?;
     let mut sink = std::pin::pin!(sink);
     sink.feed(Bytes::from_static(HEADER)).await?;
     for mut bytes in stretches {
@@ -113,8 +144,8 @@ pub async fn load(
     sink.finish().await
 }
 
-/// A length of a column. Hits are far below 2 GiB: a longer text would be an invariant broken, and
-/// Postgres refuses the row that says so.
+/// Returns the length of a column. Hits are far below 2 GiB: a longer text would break an invariant,
+/// and Postgres refuses a row with this length.
 fn length(bytes: usize) -> i32 {
     i32::try_from(bytes).unwrap_or(i32::MAX)
 }
@@ -163,6 +194,8 @@ fn put_inet(out: &mut BytesMut, network: Option<IpNet>) {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use crate::clock::UnixMicros;
     use crate::hit::{ConsentSource, Kind, Permit};
@@ -171,11 +204,7 @@ mod tests {
     fn flags_and_exposure_number_lie_where_the_offsets_say() {
         let row = Row {
             received_at: UnixMicros(1),
-            site_key: 1,
-            place_key: None,
-            network_key: None,
-            device_key: None,
-            ad_key: None,
+            keys: Cow::Borrowed(&[None, Some(1)]),
             flags: Flags::THIRD_PARTY.with(Flags::CLEANED),
             kind: Kind::Click,
             permit: Permit::ALL,

@@ -1,9 +1,11 @@
-//! What one transaction writes: the rows of a batch and the position behind them.
+//! What one transaction writes: the rows of a batch, and the position of the spool after them.
+//!
+//! What a batch holds is derived elsewhere ([`crate::row`]); here are its encoding and its SQL.
 
 pub mod commit;
 pub mod copy;
 pub mod dimension;
 pub mod exposure;
 pub mod load;
-pub mod partner_id;
+mod partner_id;
 pub mod position;

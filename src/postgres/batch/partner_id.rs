@@ -1,48 +1,18 @@
-//! Links of visitors to partners' IDs: one upsert a batch, in its transaction.
+//! Links of visitors to partners' IDs: one upsert for each batch, in its transaction.
 
 use tokio_postgres::{Error, Transaction};
-
-use super::load::Mark;
-use crate::clock::UnixMicros;
-use crate::hit::{Hit, Kind, Permit, VisitorId};
 use uuid::Uuid;
 
-/// What a link takes.
-const PERMIT: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::MATCH);
+use super::load::Mark;
+use crate::row::Link;
 
-/// A visitor and a partner's ID for them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    visitor: VisitorId,
-    partner: String,
-    partner_uid: String,
-    at: UnixMicros,
-}
-
-impl Link {
-    /// The link that a hit makes, if it makes one.
-    #[must_use]
-    pub fn of(hit: &Hit<'_>) -> Option<Link> {
-        let is_whole = hit.kind == Kind::Sync
-            && hit.permit.allows(PERMIT)
-            && !hit.partner.is_empty()
-            && !hit.partner_uid.is_empty();
-        Some(Link {
-            visitor: hit.visitor.filter(|_| is_whole)?,
-            partner: hit.partner.to_string(),
-            partner_uid: hit.partner_uid.to_string(),
-            at: hit.received_at,
-        })
-    }
-}
-
-/// Stores the links of the rows that are left. Each is named by where its row begins.
+/// Stores the links of the rows that are left. Each link comes with the byte at which its row begins.
 pub(crate) async fn upsert(
     transaction: &Transaction<'_>,
     links: &[(usize, Link)],
     marks: &[Mark],
 ) -> Result<(), Error> {
-    // In order: rows are only ever left out.
+    // Marks stay in the order of their rows: some are removed, none is moved.
     let is_left = |start: &usize| {
         marks
             .binary_search_by_key(start, |mark| mark.row.start)
@@ -63,7 +33,8 @@ pub(crate) async fn upsert(
     let partners: Vec<&str> = links.iter().map(|link| &*link.partner).collect();
     let uids: Vec<&str> = links.iter().map(|link| &*link.partner_uid).collect();
     let at: Vec<i64> = links.iter().map(|link| link.at.0).collect();
-    // In the order of the key: two loaders with the same links wait for each other, no deadlock.
+    // In the order of the key: two loaders with the same links wait for each other
+    // and do not deadlock.
     transaction
         .execute(
             "insert into avtryck.partner_id (visitor_id, partner, partner_uid, first_seen, last_seen) \

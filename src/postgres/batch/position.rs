@@ -1,27 +1,25 @@
-//! Up to where a spool is loaded: read at start and after a lost connection, moved by comparing
-//! and swapping within the transaction that stores the rows.
+//! How far a spool is loaded: read at start and after a lost connection, and moved by compare and
+//! swap within the transaction that stores the rows.
 
 use tokio_postgres::{Client, Error, Transaction};
-
 use uuid::Uuid;
 
-/// A place in a spool: chunk and byte offset.
-pub type Position = (u64, u64);
+use crate::row::ChunkOffset;
 
 /// How far a spool is loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// The place behind the last record.
-    pub position: Position,
-    /// How many records lie before it in the whole life of the spool.
+pub struct SpoolPosition {
+    /// The place after the last record.
+    pub position: ChunkOffset,
+    /// How many records precede it in the whole life of the spool.
     pub records: u64,
 }
 
-/// How far the spool is loaded; `None` where nothing of it ever was.
+/// Returns how far the spool is loaded; `None` where nothing of it ever was.
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn read(client: &Client, spool_id: [u8; 16]) -> Result<Option<Progress>, Error> {
+pub async fn read(client: &Client, spool_id: [u8; 16]) -> Result<Option<SpoolPosition>, Error> {
     let row = client
         .query_opt(
             "select chunk, byte_offset, records from avtryck.spool_position where spool_id = $1",
@@ -31,7 +29,7 @@ pub async fn read(client: &Client, spool_id: [u8; 16]) -> Result<Option<Progress
     row.map(|row| {
         let [chunk, offset, records] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?]
             .map(|number: i64| number.cast_unsigned());
-        Ok(Progress {
+        Ok(SpoolPosition {
             position: (chunk, offset),
             records,
         })
@@ -39,14 +37,14 @@ pub async fn read(client: &Client, spool_id: [u8; 16]) -> Result<Option<Progress
     .transpose()
 }
 
-/// Moves the position from `from` (`None`: there is none yet) to `to`; false if it was elsewhere.
-/// The row stays locked until the transaction ends, so of two loaders of one spool one waits here
-/// and then finds the position moved.
+/// Moves the position from `from` (`None`: there is none yet) to `to`; returns false if it was
+/// elsewhere. The row stays locked until the transaction ends, so of two loaders of one spool one
+/// waits here and then finds the position moved.
 pub(crate) async fn advance(
     transaction: &Transaction<'_>,
     spool_id: [u8; 16],
-    from: Option<Position>,
-    to: Progress,
+    from: Option<ChunkOffset>,
+    to: SpoolPosition,
 ) -> Result<bool, Error> {
     let spool_id = Uuid::from_bytes(spool_id);
     let [chunk, offset, records] = [to.position.0, to.position.1, to.records].map(u64::cast_signed);

@@ -1,26 +1,64 @@
-//! Which Postgres the collector works with, and how it gets a connection.
+//! Which Postgres the collector works with, and how it connects.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::Mutex;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{Client, Config, NoTls};
 
 use super::embedded::Embedded;
+use super::migrate::migrate;
 use crate::config::{ConfigErrors, DatabaseConfig, DatabaseUrl, InForce};
-use crate::postgres::{connect, migrate};
+
+/// What every connection relies on, whatever the server, the database or the role say otherwise. A
+/// chunk of the spool is deleted after a commit, so a commit is durable. The locks of a batch are
+/// taken statement by statement. And a session that is cut off in a transaction does not hold its
+/// locks for hours.
+const SESSION: &str = "select set_config('synchronous_commit', 'on', false) \
+     where current_setting('synchronous_commit') = 'off'; \
+     set default_transaction_isolation = 'read committed'; \
+     set idle_in_transaction_session_timeout = '150s'";
+/// How long a connection may be silent before it counts as dead.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long a connection to the operator's server may take, where its URL does not say.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Connects, and drives the connection on a task of the current runtime until the client is dropped.
+///
+/// # Errors
+/// Where Postgres cannot be reached or refuses.
+pub async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
+    let mut config = config.clone();
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(SILENCE_MAX);
+    }
+    // The default of two hours is the operating system's.
+    if config.get_keepalives_idle() > SILENCE_MAX {
+        config.keepalives_idle(SILENCE_MAX);
+    }
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(async move {
+        // The caller that waits for an answer gets this error too, and handles it.
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "the connection to Postgres ended");
+        }
+    });
+    client.batch_execute(SESSION).await?;
+    Ok(client)
+}
 
 /// The database of a collector.
 pub enum Database {
-    /// A private one, started when it is first needed and again when it is gone.
+    /// A private one, started when it is first needed, and again after it has ended.
     Embedded {
-        /// Where it is to lie.
+        /// The folder of its files.
         dir: PathBuf,
         /// The server that was started or adopted.
         server: Mutex<Option<Embedded>>,
-        /// How to look into it, once it runs.
+        /// The command line that opens it, once it runs.
         psql: Arc<OnceLock<String>>,
     },
     /// The operator's.
@@ -49,7 +87,7 @@ fn parse_url(url: &str) -> anyhow::Result<Config> {
 }
 
 impl Database {
-    /// The database that the configuration names.
+    /// Returns the database that the configuration names.
     ///
     /// # Errors
     /// If the URL cannot be used, which [`check`] tells beforehand.
@@ -63,7 +101,7 @@ impl Database {
             DatabaseUrl::Url(url) => {
                 let mut config = parse_url(url).context("database.url")?;
                 if config.get_connect_timeout().is_none() {
-                    config.connect_timeout(std::time::Duration::from_secs(5));
+                    config.connect_timeout(CONNECT_TIME_MAX);
                 }
                 Database::Url(Box::new(config))
             }
@@ -80,8 +118,8 @@ impl Database {
         Ok(client)
     }
 
-    /// Connects to a server that runs already, without looking at its schema: for questions that are not
-    /// worth a wait.
+    /// Connects to a server that runs already, without looking at its schema: for questions that are
+    /// not worth waiting for.
     ///
     /// # Errors
     /// Where Postgres does not run or cannot be reached.
@@ -124,7 +162,7 @@ impl Database {
         }
     }
 
-    /// The command line that opens the embedded database, once it runs.
+    /// Returns the command line that opens the embedded database, which is set once that runs.
     #[must_use]
     pub fn psql(&self) -> Option<Arc<OnceLock<String>>> {
         match self {
@@ -142,8 +180,8 @@ impl Database {
         }
     }
 
-    /// Stops the embedded server, if it was started and not adopted: what a command beside a collector
-    /// may do.
+    /// Stops the embedded server if it was started, but not if it was adopted. A command that runs
+    /// beside a collector calls this.
     pub async fn leave(&self) {
         if let Some(server) = self.take_server().await
             && let Err(error) = server.leave().await

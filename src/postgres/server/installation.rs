@@ -10,11 +10,11 @@ use anyhow::{Context as _, bail};
 /// Programs that a private cluster needs.
 const PROGRAMS: [&str; 3] = ["initdb", "pg_ctl", "postgres"];
 
-/// Where packages put the programs of each major version, as folder and what follows the version.
+/// Where packages put the programs of each major version: the folder, and what follows the version.
 const PACKAGED: [(&str, &str, &str); 3] = [
     // Debian and Ubuntu.
     ("/usr/lib/postgresql", "", "bin"),
-    // The PostgreSQL project's packages for Red Hat and its kin.
+    // The PostgreSQL project's packages for Red Hat and similar systems.
     ("/usr", "pgsql-", "bin"),
     // Homebrew.
     ("/opt/homebrew/opt", "postgresql@", "bin"),
@@ -49,8 +49,8 @@ impl Installation {
     }
 }
 
-/// The Postgres to run: of `major` where a cluster of it exists, else the first on PATH, else the
-/// highest version among the packaged.
+/// Finds the Postgres to run: that of `major` if a cluster of it exists; otherwise the first on PATH,
+/// or the highest version that a package installed.
 pub(crate) fn find(major: Option<u32>) -> anyhow::Result<Installation> {
     let found = installed();
     let Some(wanted) = major else {
@@ -112,7 +112,7 @@ fn by_pg_config() -> Option<Installation> {
     Installation::at(Path::new(String::from_utf8_lossy(&output.stdout).trim()))
 }
 
-/// The major version in `postgres (PostgreSQL) 15.12 (Debian 15.12-1)` and in `PG_VERSION`.
+/// Returns the major version in `postgres (PostgreSQL) 15.12 (Debian 15.12-1)` and in `PG_VERSION`.
 pub(crate) fn major_of(version: &str) -> Option<u32> {
     version.split_whitespace().find_map(|word| {
         word.split(|c: char| !c.is_ascii_digit())

@@ -1,5 +1,10 @@
-//! The server: an embedded one or another, and connections to it.
+//! The server: an embedded one or the operator's, connections to it, and its schema.
 
 pub mod connect;
 pub mod embedded;
 mod installation;
+pub mod migrate;
+
+/// The value of `nice` for loading and the embedded server: where they and the edge want a core, the
+/// edge gets it.
+pub(crate) const NICE: i32 = 10;

@@ -18,9 +18,10 @@ use crate::hit::VisitorId;
 use crate::hit::subject::Subject;
 use crate::postgres::batch::exposure;
 use crate::postgres::batch::position;
-use crate::postgres::batch::position::{Position, Progress};
+use crate::postgres::batch::position::SpoolPosition;
 use crate::postgres::subject::suppression;
 use crate::postgres::subject::suppression::Reason;
+use crate::row::ChunkOffset;
 use uuid::Uuid;
 
 /// The most rows that one delete removes: short transactions, little WAL at once.
@@ -215,8 +216,8 @@ async fn write_audit_row(
 pub async fn finish(
     client: &mut Client,
     spool_id: [u8; 16],
-    from: Option<Position>,
-    to: Progress,
+    from: Option<ChunkOffset>,
+    to: SpoolPosition,
     erased: &[(VisitorId, Removed)],
 ) -> anyhow::Result<()> {
     let transaction = client.transaction().await?;

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::*;
 use crate::clock::UnixMicros;
 use crate::hit::{Field, Kind, Permit};
-use crate::postgres::server::embedded::testing::Database;
+use crate::postgres::server::embedded::testing::TestDatabase;
 use crate::postgres::subject::suppression;
 
 /// 2026-11-24T12:34:56Z.
@@ -20,8 +20,8 @@ const ANNA: VisitorId = VisitorId([0xa1; 16]);
 const MAID: &str = "38400000-8cf0-11bd-b23e-10b96e40000d";
 
 /// Three days with hits of Anna and of others, some of which share the text of a partner's ID.
-async fn filled() -> Database {
-    let database = Database::migrated().await;
+async fn filled() -> TestDatabase {
+    let database = TestDatabase::migrated().await;
     database
         .client
         .batch_execute(include_str!("tests.sql"))
@@ -58,7 +58,7 @@ async fn filled() -> Database {
     database
 }
 
-async fn exported(database: &mut Database, subject: &Subject<'_>) -> Vec<Value> {
+async fn exported(database: &mut TestDatabase, subject: &Subject<'_>) -> Vec<Value> {
     let mut lines = Vec::new();
     let count = export(&mut database.client, subject, async |line| {
         lines.push(serde_json::from_str(&line)?);
@@ -136,7 +136,7 @@ async fn other_ids_find_their_rows_by_partner_and_in_either_case() {
 
 #[tokio::test]
 async fn the_page_reads_no_column_that_it_does_not_show() {
-    let database = Database::migrated().await;
+    let database = TestDatabase::migrated().await;
     let statement = database.client.prepare(include_str!("last.sql")).await;
     let statement = statement.unwrap();
     let read: Vec<&str> = statement
@@ -151,7 +151,7 @@ async fn the_page_reads_no_column_that_it_does_not_show() {
 
 #[tokio::test]
 async fn every_field_of_a_rejected_hit_is_exported() {
-    let mut database = Database::migrated().await;
+    let mut database = TestDatabase::migrated().await;
     let hit = Hit::sample(|field| format!("value of {field}"));
     let mut payload = Vec::new();
     hit.encode(&mut payload);

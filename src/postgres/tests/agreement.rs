@@ -35,7 +35,7 @@ fn permit_of(bits: u8) -> Permit {
 
 #[tokio::test]
 async fn sql_decides_what_becomes_of_a_hit_as_the_loader_does() {
-    let database = Database::migrated().await;
+    let database = TestDatabase::migrated().await;
     let by_flags = read_flags(&database.client).await;
     let by_permit = read_permits(&database.client).await;
     assert_eq!(by_flags.len(), FLAGS as usize);
@@ -59,7 +59,7 @@ async fn sql_decides_what_becomes_of_a_hit_as_the_loader_does() {
 
 #[tokio::test]
 async fn sql_gives_every_flag_and_permit_its_name() {
-    let database = Database::migrated().await;
+    let database = TestDatabase::migrated().await;
     for (bits, (_, names)) in (0..FLAGS).zip(read_flags(&database.client).await) {
         let flags = Flags::from_bits(bits);
         assert_eq!(names.join("."), flags.to_string(), "flags {bits}");
@@ -73,7 +73,7 @@ async fn sql_gives_every_flag_and_permit_its_name() {
 
 #[tokio::test]
 async fn sql_gives_every_kind_and_source_of_consent_its_name() {
-    let database = Database::migrated().await;
+    let database = TestDatabase::migrated().await;
     let sql = "select avtryck.kind_name($1), avtryck.consent_source_name($1)";
     let statement = database.client.prepare(sql).await.unwrap();
     let numbers = Kind::ALL.len().max(ConsentSource::ALL.len()) + 1;

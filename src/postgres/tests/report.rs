@@ -2,8 +2,8 @@
 
 use super::*;
 
-async fn filled() -> Database {
-    let database = Database::migrated().await;
+async fn filled() -> TestDatabase {
+    let database = TestDatabase::migrated().await;
     database
         .client
         .batch_execute(include_str!("report.sql"))
@@ -123,7 +123,7 @@ async fn a_report_of_a_day_leaves_the_partitions_of_other_days_alone() {
 
 #[tokio::test]
 async fn every_flag_has_its_name_and_the_invalid_ones_are_not_net() {
-    let database = Database::migrated().await;
+    let database = TestDatabase::migrated().await;
     let names = [
         (Flags::CLEANED, "cleaned", ""),
         (Flags::TRUNCATED, "truncated", ""),

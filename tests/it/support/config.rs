@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::{Dir, addresses, root};
-use crate::testing::Database;
+use crate::testing::TestDatabase;
 
 /// A URL of a Postgres that does not exist.
 const NOWHERE: &str = "postgres://nobody@127.0.0.1:1/none";
@@ -143,7 +143,7 @@ impl Config {
         }
         let is_named = self.table_at("database").contains_key("url");
         if self.postgres == Postgres::Shared && !is_named {
-            let database = Database::migrated().await;
+            let database = TestDatabase::migrated().await;
             let config = &database.config;
             let [tokio_postgres::config::Host::Unix(socket)] = config.get_hosts() else {
                 panic!("{config:?}")

@@ -5,18 +5,21 @@
 )]
 
 use super::*;
-use crate::hit::VisitorId;
+use crate::clock::UnixMicros;
+use crate::hit::subject::Subject;
+use crate::hit::{Flags, VisitorId};
 use crate::postgres::batch::position;
-use crate::postgres::batch::position::Progress;
-use crate::postgres::server::embedded::testing::Database;
+use crate::postgres::batch::position::SpoolPosition;
+use crate::postgres::server::embedded::testing::TestDatabase;
 use crate::postgres::subject;
+use crate::row::exposure::Act;
 
 /// 2026-11-24T12:00:00Z.
 const NOON: i64 = 1_795_521_600_000_000;
 
 /// Anna sees or clicks the one creative, so many milliseconds past noon.
-fn seen(act: Act, millis: i64) -> Seen {
-    Seen {
+fn contact(act: Act, millis: i64) -> AdContact {
+    AdContact {
         subject: [0xa1; 16],
         creative_key: 1,
         at: UnixMicros(NOON + millis * 1000),
@@ -30,30 +33,30 @@ const CLICKED: Act = Act::Click(Flags::NO_IMPRESSION.with(Flags::FAST_CLICK));
 /// The batch before, as the loader has it in memory, and how far its spool is loaded.
 #[derive(Default)]
 struct Before {
-    parts: Parts,
+    added: PairTotals,
     end: u64,
 }
 
 /// Counts a batch that is looked up once the one before it is committed; the number and flag of each hit.
 async fn batch(
-    database: &mut Database,
+    database: &mut TestDatabase,
     before: &mut Before,
-    hits: &[Seen],
+    hits: &[AdContact],
 ) -> Vec<(i32, &'static str)> {
     let spool_id = [9; 16];
-    let mut known = look_up(&database.client, spool_id, hits.iter())
+    let mut earlier = look_up(&database.client, spool_id, hits.iter())
         .await
         .unwrap();
-    known.complete(&before.parts, (0, before.end));
+    earlier.complete(&before.added, (0, before.end));
     let transaction = database.client.transaction().await.unwrap();
-    let (exposures, parts) = known.number(hits);
-    keep(&transaction, &parts).await.unwrap();
+    let (exposures, added) = earlier.number(hits);
+    keep(&transaction, &added).await.unwrap();
     let from = (before.end > 0).then_some((0, before.end));
     *before = Before {
-        parts,
+        added,
         end: before.end + 1,
     };
-    let to = Progress {
+    let to = SpoolPosition {
         position: (0, before.end),
         records: 0,
     };
@@ -75,7 +78,7 @@ async fn batch(
 }
 
 /// The one pair, which is the same before and after it is added up.
-async fn stored(database: &Database) -> String {
+async fn stored(database: &TestDatabase) -> String {
     let sql = "select concat_ws(' ', to_char(first_at, 'MI:SS.MS'), to_char(last_at, 'MI:SS.MS'), impressions, clicks) \
                from avtryck.exposure_detail";
     let read = async || database.client.query_one(sql, &[]).await.unwrap().get(0);
@@ -87,15 +90,15 @@ async fn stored(database: &Database) -> String {
 
 #[tokio::test]
 async fn several_of_each_in_one_batch_count_in_their_order() {
-    let (mut database, mut before) = (Database::migrated().await, Before::default());
+    let (mut database, mut before) = (TestDatabase::migrated().await, Before::default());
     let hits = [
-        seen(SHOWN, 0),
-        seen(CLICKED, 99),
-        seen(SHOWN, 200),
-        seen(CLICKED, 300),
-        seen(CLICKED, 299),
+        contact(SHOWN, 0),
+        contact(CLICKED, 99),
+        contact(SHOWN, 200),
+        contact(CLICKED, 300),
+        contact(CLICKED, 299),
         // What carries no flag of its own may be as fast as it likes.
-        seen(Act::Click(Flags::default()), 201),
+        contact(Act::Click(Flags::default()), 201),
     ];
     assert_eq!(
         batch(&mut database, &mut before, &hits).await,
@@ -113,15 +116,15 @@ async fn several_of_each_in_one_batch_count_in_their_order() {
 
 #[tokio::test]
 async fn a_click_is_judged_by_the_impression_before_it_though_it_lies_in_another_batch() {
-    let (mut database, mut before) = (Database::migrated().await, Before::default());
-    let hits = [seen(SHOWN, 0)];
+    let (mut database, mut before) = (TestDatabase::migrated().await, Before::default());
+    let hits = [contact(SHOWN, 0)];
     assert_eq!(batch(&mut database, &mut before, &hits).await, [(1, "")]);
     let hits = [
-        seen(CLICKED, 60),
-        seen(CLICKED, 110),
-        seen(SHOWN, 120),
-        seen(CLICKED, 130),
-        seen(CLICKED, 230),
+        contact(CLICKED, 60),
+        contact(CLICKED, 110),
+        contact(SHOWN, 120),
+        contact(CLICKED, 130),
+        contact(CLICKED, 230),
     ];
     assert_eq!(
         batch(&mut database, &mut before, &hits).await,
@@ -138,14 +141,17 @@ async fn a_click_is_judged_by_the_impression_before_it_though_it_lies_in_another
 
 #[tokio::test]
 async fn a_click_that_nothing_came_before_has_no_impression() {
-    let (mut database, mut before) = (Database::migrated().await, Before::default());
-    let hits = [seen(CLICKED, 10), seen(Act::Click(Flags::FAST_CLICK), 20)];
+    let (mut database, mut before) = (TestDatabase::migrated().await, Before::default());
+    let hits = [
+        contact(CLICKED, 10),
+        contact(Act::Click(Flags::FAST_CLICK), 20),
+    ];
     assert_eq!(
         batch(&mut database, &mut before, &hits).await,
         [(0, "no_impression"), (0, "")]
     );
     assert_eq!(stored(&database).await, "00:00.010 00:00.020 0 2");
-    let hits = [seen(CLICKED, 30), seen(SHOWN, 40), seen(SHOWN, 50)];
+    let hits = [contact(CLICKED, 30), contact(SHOWN, 40), contact(SHOWN, 50)];
     assert_eq!(
         batch(&mut database, &mut before, &hits).await,
         [(0, "no_impression"), (1, ""), (2, "")]
@@ -155,32 +161,32 @@ async fn a_click_that_nothing_came_before_has_no_impression() {
 
 #[tokio::test]
 async fn a_batch_counts_the_one_before_it_once_whenever_it_was_looked_up() {
-    let (mut database, mut before) = (Database::migrated().await, Before::default());
+    let (mut database, mut before) = (TestDatabase::migrated().await, Before::default());
     batch(
         &mut database,
         &mut before,
-        &[seen(SHOWN, 0), seen(SHOWN, 10)],
+        &[contact(SHOWN, 0), contact(SHOWN, 10)],
     )
     .await;
     let beside = database.connect().await;
-    let next = [seen(SHOWN, 1_000)];
+    let next = [contact(SHOWN, 1_000)];
     let early = look_up(&beside, [9; 16], next.iter()).await.unwrap();
-    batch(&mut database, &mut before, &[seen(SHOWN, 500)]).await;
+    batch(&mut database, &mut before, &[contact(SHOWN, 500)]).await;
     let late = look_up(&beside, [9; 16], next.iter()).await.unwrap();
     add_up(&beside).await.unwrap();
     let later = look_up(&beside, [9; 16], next.iter()).await.unwrap();
     // Of a spool that nothing was loaded of, the batch before is always on its way.
     let other = look_up(&beside, [8; 16], next.iter()).await.unwrap();
-    for (mut known, number) in [(early, 4), (late, 4), (later, 4), (other, 5)] {
-        known.complete(&before.parts, (0, before.end));
-        let (exposures, _) = known.number(&next);
+    for (mut earlier, number) in [(early, 4), (late, 4), (later, 4), (other, 5)] {
+        earlier.complete(&before.added, (0, before.end));
+        let (exposures, _) = earlier.number(&next);
         assert_eq!(exposures[0].number, number);
     }
 }
 
 #[tokio::test]
 async fn one_subject_is_found_by_index_in_the_view_and_many_are_looked_up_by_key() {
-    let database = Database::migrated().await;
+    let database = TestDatabase::migrated().await;
     database
         .client
         .batch_execute(
@@ -217,7 +223,7 @@ async fn one_subject_is_found_by_index_in_the_view_and_many_are_looked_up_by_key
 
 #[tokio::test]
 async fn pages_are_compressed_in_the_wal_where_the_role_may_say_so_and_elsewhere_it_goes_without() {
-    let client = Database::migrated().await.client;
+    let client = TestDatabase::migrated().await.client;
     let setting = async |name| -> String {
         let row = client.query_one(&format!("show {name}"), &[]).await;
         row.unwrap().get(0)
@@ -233,60 +239,9 @@ async fn pages_are_compressed_in_the_wal_where_the_role_may_say_so_and_elsewhere
     }
 }
 
-#[test]
-fn whose_a_hit_is_and_what_it_counts_as_follow_from_its_ids_kind_and_flags() {
-    let visitor = VisitorId([7; 16]);
-    let subject = |visitor, maid: &'static str, uid: &'static str| {
-        let mut hit = Hit::new(UnixMicros(1), Kind::Impression, "site");
-        (hit.visitor, hit.maid, hit.partner_uid) = (visitor, maid.into(), uid.into());
-        hit.partner = "network".into();
-        Seen::of(&hit, 1).map(|seen| seen.subject)
-    };
-    let uid = Subject::PartnerUid {
-        partner: "network",
-        uid: "u",
-    };
-    assert_eq!(subject(Some(visitor), "m", "u"), Some(visitor.0));
-    assert_eq!(subject(None, "m", "u"), Some(Subject::Maid("m").key()));
-    assert_eq!(subject(None, "", "u"), Some(uid.key()));
-    assert_eq!(subject(None, "", ""), None);
-
-    let act = |kind, name: &'static str, flags| {
-        let mut hit = Hit::new(UnixMicros(1), kind, "site");
-        (hit.visitor, hit.flags) = (Some(visitor), flags);
-        hit.event_name = name.into();
-        Seen::of(&hit, 1).map(|seen| seen.act)
-    };
-    let none = Flags::default();
-    for (kind, name, flags, expected) in [
-        (Kind::Impression, "", none, Some(SHOWN)),
-        (Kind::Impression, "", Flags::BOT, Some(SHOWN)),
-        (Kind::Impression, "", Flags::PREFETCH, None),
-        (Kind::Click, "", none, Some(CLICKED)),
-        (Kind::Click, "", Flags::PREVIEW, None),
-        (
-            Kind::Click,
-            "",
-            Flags::THIRD_PARTY,
-            Some(Act::Click(Flags::FAST_CLICK)),
-        ),
-        (Kind::Callback, "impression", none, Some(SHOWN)),
-        (Kind::Callback, "click", none, Some(Act::Click(none))),
-        (Kind::Callback, "conversion", none, None),
-        (Kind::Event, "click", none, None),
-        (Kind::PageView, "", none, None),
-    ] {
-        assert_eq!(
-            act(kind, name, flags),
-            expected,
-            "{kind:?} {name} {flags:?}"
-        );
-    }
-}
-
 #[tokio::test]
 async fn subject_access_finds_what_was_seen_under_each_kind_of_id() {
-    let (mut database, mut before) = (Database::migrated().await, Before::default());
+    let (mut database, mut before) = (TestDatabase::migrated().await, Before::default());
     let visitor = VisitorId([0xa1; 16]);
     let subjects = [
         Subject::Visitor(visitor),
@@ -296,12 +251,12 @@ async fn subject_access_finds_what_was_seen_under_each_kind_of_id() {
             uid: "u",
         },
     ];
-    let hits = subjects.map(|subject| Seen {
+    let hits = subjects.map(|subject| AdContact {
         subject: match subject {
             Subject::Visitor(visitor) => visitor.0,
             other => other.key(),
         },
-        ..seen(SHOWN, 0)
+        ..contact(SHOWN, 0)
     });
     batch(&mut database, &mut before, &hits).await;
     for subject in &subjects {

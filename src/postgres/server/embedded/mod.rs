@@ -1,8 +1,8 @@
 //! A private Postgres, run from the programs installed on the machine.
 //!
 //! It listens on a unix socket only, which lies beside the cluster in a folder that its user alone
-//! may enter; so local connections are trusted. It keeps its promises to disk (fsync,
-//! synchronous_commit). It outlives a collector that was killed: the next start adopts it.
+//! may enter; so local connections are trusted. It writes durably (fsync, synchronous_commit). It
+//! outlives a collector that was killed: the next start adopts it.
 //!
 //! ```text
 //! data/postgres/cluster      the cluster; made as `new`, then renamed, so it is never half made
@@ -37,7 +37,7 @@ use crate::clock;
 /// The role that owns everything, and the name of the database.
 const NAME: &str = "avtryck";
 
-/// Where clusters lie that cannot lie where they are configured.
+/// The folder of clusters that cannot lie where they are configured.
 const ELSEWHERE: &str = "/var/lib/avtryck";
 
 /// Unix socket paths end at 107 bytes on Linux, 103 on macOS.
@@ -45,12 +45,12 @@ const SOCKET_PATH_BYTES_MAX: usize = 100;
 
 const SOCKET: &str = ".s.PGSQL.5432";
 
-/// How long a server may take to start: it may have a day's WAL to replay.
+/// How long a server may take to start: it may have to replay a day's WAL.
 const START_SECONDS_MAX: u64 = 300;
 
-/// Runs a program with its arguments, and without files that a shell above left open: the server
-/// outlives us, and would hold a script's lock for as long. Our own files close by themselves. (Shells
-/// name descriptors by one digit.)
+/// Runs a program with its arguments, and closes the files that a calling shell left open: the server
+/// outlives the collector, and would hold a script's lock for as long. The collector's own files close
+/// by themselves. (Shells name descriptors by one digit.)
 const WITHOUT_INHERITED_FILES: &str = r#"exec "$0" "$@" 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-"#;
 
 /// A running private Postgres.
@@ -58,21 +58,21 @@ const WITHOUT_INHERITED_FILES: &str = r#"exec "$0" "$@" 3>&- 4>&- 5>&- 6>&- 7>&-
 pub struct Embedded {
     place: Place,
     installation: Installation,
-    /// Whether somebody else had started it.
+    /// Whether it ran before this process looked for it.
     was_running: bool,
 }
 
-/// Where the cluster lies and as whom it runs.
+/// Where the cluster lies and as which user it runs.
 #[derive(Clone, Debug)]
 struct Place {
     dir: PathBuf,
-    /// User and group, where those are not this process's own.
+    /// User and group, if they are not this process's own.
     user: Option<(u32, u32)>,
 }
 
 impl Embedded {
-    /// Starts the cluster in `dir`, made if absent, or adopts the server that runs there; then makes
-    /// the database `avtryck` if absent.
+    /// Starts the cluster in `dir`, which is made if absent, or adopts the server that runs there. Then
+    /// makes the database `avtryck` if absent.
     ///
     /// # Errors
     /// Where no Postgres is installed, or it does not start; the error says what to do.
@@ -83,13 +83,13 @@ impl Embedded {
         Ok(embedded)
     }
 
-    /// How to reach the database `avtryck`.
+    /// Returns how to reach the database `avtryck`.
     #[must_use]
     pub fn config(&self) -> Config {
         self.config_of(NAME)
     }
 
-    /// The same as a connection string, for `psql`.
+    /// Returns the same as a connection string, for `psql`.
     #[must_use]
     pub fn conninfo(&self) -> String {
         let dir = self.place.dir.display().to_string();
@@ -97,13 +97,13 @@ impl Embedded {
         format!("host='{dir}' user={NAME} dbname={NAME}")
     }
 
-    /// The folder in which the cluster and its socket lie.
+    /// Returns the folder in which the cluster and its socket lie.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.place.dir
     }
 
-    /// Makes a database if it is absent; how to reach it.
+    /// Makes a database if it is absent, and returns how to reach it.
     ///
     /// # Errors
     /// Where Postgres fails.
@@ -117,7 +117,7 @@ impl Embedded {
             let made = client
                 .batch_execute(&format!("create database \"{quoted}\""))
                 .await;
-            // Another process may have made it in between.
+            // Another process may have made it since the query.
             if let Err(error) = made
                 && error.code() != Some(&SqlState::DUPLICATE_DATABASE)
                 && error.code() != Some(&SqlState::UNIQUE_VIOLATION)
@@ -138,7 +138,7 @@ impl Embedded {
         config
     }
 
-    /// Stops the server unless it ran before, when a collector may be at work on it.
+    /// Stops the server, unless it was adopted: a collector may be using it.
     ///
     /// # Errors
     /// Where it does not stop.
@@ -174,7 +174,7 @@ impl Place {
         self.dir.join("cluster")
     }
 
-    /// A program run as the cluster's user, in its folder and in plain English.
+    /// Returns a command that runs a program as the cluster's user, in its folder, with English messages.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         // The service manager is told of the collector alone; Postgres would tell it too.
@@ -199,7 +199,7 @@ impl Place {
         fs::set_permissions(&self.dir, Permissions::from_mode(0o700)).with_context(context)
     }
 
-    /// Whether the cluster's user can work in the folder.
+    /// Returns whether the cluster's user can work in the folder.
     fn is_enterable(&self) -> anyhow::Result<bool> {
         if self.user.is_none() {
             return Ok(true);
@@ -236,7 +236,7 @@ fn start(dir: &Path) -> anyhow::Result<Embedded> {
     Ok(embedded)
 }
 
-/// Where the cluster of `dir` lies, its folder made.
+/// Returns where the cluster of `dir` lies, and makes its folder.
 fn find_place(dir: &Path) -> anyhow::Result<Place> {
     let absolute = std::path::absolute(dir).context("database.dir")?;
     let user = user_of(&absolute)?;
@@ -281,8 +281,8 @@ fn find_place(dir: &Path) -> anyhow::Result<Place> {
     Ok(place)
 }
 
-/// The user and group to run as: none unless this process is root, then the owner of the cluster, or
-/// `postgres` for a new one.
+/// Returns the user and group to run as: none, unless this process is root; then the owner of the
+/// cluster, or `postgres` for a new one.
 fn user_of(dir: &Path) -> anyhow::Result<Option<(u32, u32)>> {
     if !Uid::effective().is_root() {
         return Ok(None);
@@ -305,7 +305,7 @@ impl Embedded {
     fn make_cluster(&self) -> anyhow::Result<()> {
         let new = self.place.dir.join("new");
         if new.exists() {
-            // A start that was killed left it.
+            // A start that was killed left this folder.
             fs::remove_dir_all(&new).context("removing a half-made cluster")?;
         }
         let mut command = self.place.command(&self.installation.program("initdb"));
@@ -326,7 +326,7 @@ impl Embedded {
             .dir
             .to_str()
             .context("database.dir is not UTF-8")?;
-        // Commas separate folders, so the folder stands in double quotes within the single ones.
+        // Commas separate folders, so double quotes within the single ones enclose the folder.
         let quoted = dir
             .replace('\\', "\\\\")
             .replace('\'', "''")
@@ -348,7 +348,7 @@ impl Embedded {
         ))
     }
 
-    /// Starts the server unless it runs; returns once it takes connections.
+    /// Starts the server unless it runs, and returns when it takes connections.
     fn start_server(&self) -> anyhow::Result<()> {
         let cluster = self.place.cluster();
         let until = clock::monotonic() + Duration::from_secs(START_SECONDS_MAX);
@@ -371,7 +371,7 @@ impl Embedded {
     }
 
     fn start_stopped(&self, cluster: &Path) -> anyhow::Result<()> {
-        // A machine that lost power leaves this file, and its process ID may by now be another's.
+        // A machine that lost power leaves this file, and another process may have its ID now.
         match fs::remove_file(cluster.join("postmaster.pid")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).context("removing a stale postmaster.pid");
@@ -380,7 +380,7 @@ impl Embedded {
         }
         let conf = cluster.join("avtryck.conf");
         fs::write(&conf, self.settings()?).context("writing avtryck.conf")?;
-        // Written as root, perhaps under a umask that hides it from the server.
+        // Root wrote it, perhaps under a umask that hides it from the server.
         fs::set_permissions(&conf, Permissions::from_mode(0o644))
             .context("making avtryck.conf readable")?;
         let log = self.place.dir.join("server.log");
@@ -389,7 +389,7 @@ impl Embedded {
         command
             .arg("nice")
             .arg("-n")
-            .arg(crate::postgres::NICE.to_string());
+            .arg(crate::postgres::server::NICE.to_string());
         command.arg(self.installation.program("pg_ctl"));
         command.arg("start").arg("-D").arg(cluster);
         command
@@ -407,16 +407,18 @@ impl Embedded {
     }
 }
 
-/// Postgres's buffers, a sixteenth of the memory within limits: in 64 MiB the pages of `exposure` drive each other out, and
-/// adding to one takes twice as long (docs/performance.md). What is not used takes none.
+/// Returns the size of Postgres's buffers, a sixteenth of the memory within limits: in 64 MiB the pages
+/// of `exposure` evict each other, and adding to one takes twice as long (docs/performance.md). Buffers
+/// that are not used take no memory.
 fn buffer_mebibytes() -> u64 {
     const MEBIBYTES: std::ops::RangeInclusive<u64> = 64..=1024;
     let memory = sysinfo().map_or(0, |system| system.ram_total());
     (memory / 16 / (1 << 20)).clamp(*MEBIBYTES.start(), *MEBIBYTES.end())
 }
 
-/// Whether the process that `postmaster.pid` names is the server of this cluster: its working
-/// directory is the cluster. Asking only whether the process lives would take a stranger for it.
+/// Returns whether the process that `postmaster.pid` names is the server of this cluster, whose working
+/// directory is the cluster. A check that the process lives would not be enough: another process may
+/// have the ID.
 fn is_running(cluster: &Path) -> bool {
     let Some(pid) = pid_line(cluster, 0).and_then(|line| line.parse::<u32>().ok()) else {
         return false;
@@ -429,7 +431,7 @@ fn is_running(cluster: &Path) -> bool {
     matches!((works_in, cluster), (Ok(there), Ok(here)) if there == here)
 }
 
-/// Whether the server says in `postmaster.pid` (its eighth line) that it takes connections.
+/// Returns whether the server says in `postmaster.pid` (its eighth line) that it takes connections.
 fn is_ready(cluster: &Path) -> bool {
     pid_line(cluster, 7).is_some_and(|status| status == "ready")
 }
@@ -439,7 +441,7 @@ fn pid_line(cluster: &Path, line: usize) -> Option<String> {
     Some(text.lines().nth(line)?.trim().to_owned())
 }
 
-/// Runs a program to its end; what it printed is part of the error.
+/// Runs a program to its end. An error contains what it printed.
 fn run(mut command: Command) -> anyhow::Result<()> {
     let name = command.get_program().display().to_string();
     let output = command

@@ -125,7 +125,7 @@ impl Server {
 }
 
 /// A database on the shared server.
-pub(crate) struct Database {
+pub(crate) struct TestDatabase {
     pub(crate) config: Config,
     #[allow(
         dead_code,
@@ -134,19 +134,19 @@ pub(crate) struct Database {
     pub(crate) client: Client,
 }
 
-impl Database {
+impl TestDatabase {
     /// Makes a database without the schema.
     #[allow(dead_code, reason = "the integration tests do not need it")]
-    pub(crate) async fn empty() -> Database {
-        Database::copy("template1").await
+    pub(crate) async fn empty() -> TestDatabase {
+        TestDatabase::copy("template1").await
     }
 
     /// Makes a database with the schema.
-    pub(crate) async fn migrated() -> Database {
-        Database::copy(TEMPLATE).await
+    pub(crate) async fn migrated() -> TestDatabase {
+        TestDatabase::copy(TEMPLATE).await
     }
 
-    async fn copy(template: &str) -> Database {
+    async fn copy(template: &str) -> TestDatabase {
         let server = SHARED.get_or_init(Server::start_shared).await;
         let mut config = server.embedded.config();
         let client = connect(&config).await.unwrap();
@@ -155,7 +155,7 @@ impl Database {
         let sql = format!("create database {name} template {template}");
         client.batch_execute(&sql).await.unwrap();
         config.dbname(&name);
-        Database {
+        TestDatabase {
             client: connect(&config).await.unwrap(),
             config,
         }

@@ -10,9 +10,8 @@ use tokio_postgres::{Client, Error, Transaction};
 
 use crate::hit::subject::Subject;
 use crate::hit::{self, Hit, Outcome};
-use crate::postgres::batch::commit::Payloads;
-use crate::postgres::batch::load::{Count, Counts, Load};
-use crate::row::{Ad, Dimension as _, Site};
+use crate::postgres::batch::load::{Load, Payloads};
+use crate::row::{Count, Counts};
 use uuid::Uuid;
 
 /// The advisory lock: "suppress" in ASCII.
@@ -104,12 +103,7 @@ type Keys = [Option<[u8; 16]>; 3];
 
 fn count(counts: &mut Counts, hit: &Hit<'_>) {
     if hit.outcome_if_suppressed() == Outcome::Count {
-        counts.add(Count {
-            minute: hit.received_at.seconds().div_euclid(60),
-            site_key: Site::of(hit).key(),
-            ad_key: Ad::of(hit).map_or(0, |ad| ad.key()),
-            kind: hit.kind,
-        });
+        counts.add(Count::of(hit));
     }
 }
 

@@ -6,21 +6,22 @@
 )]
 
 use super::*;
+use crate::enrich::DIMENSIONS;
 use crate::hit::{Flags, Kind, Permit, VisitorId};
 use crate::postgres::batch::load::{Load, Record, Rejected};
-use crate::postgres::server::embedded::testing::Database;
+use crate::postgres::server::embedded::testing::TestDatabase;
 use crate::postgres::subject::{AskedBy, erase};
 use crate::postgres::tests::{NOON, SPOOL, number, progress, row};
-use crate::postgres::{CommitError, Loaded, Position, commit};
-use crate::row::Row;
+use crate::postgres::{CommitError, Loaded, commit};
+use crate::row::{ChunkOffset, Row};
 
 /// A batch with a hit of each visitor, with these flags; those of visitor 9 are flawed.
-fn named(from: Option<Position>, to: u64, visitors: &[(u8, Flags)]) -> (Load, Vec<u8>) {
+fn named(from: Option<ChunkOffset>, to: u64, visitors: &[(u8, Flags)]) -> (Load, Vec<u8>) {
     let mut load = Load {
         spool_id: SPOOL,
         from,
         to: progress(to),
-        ..Load::default()
+        ..Load::new(&DIMENSIONS)
     };
     let mut bytes = Vec::new();
     for (number, (visitor, flags)) in visitors.iter().enumerate() {
@@ -64,7 +65,7 @@ async fn commit_named(
 
 #[tokio::test]
 async fn hits_of_suppressed_ids_become_counts_and_leave_nothing_else() {
-    let mut database = Database::migrated().await;
+    let mut database = TestDatabase::migrated().await;
     let client = &mut database.client;
     let none = Flags::default();
     let hits = [
@@ -109,7 +110,7 @@ async fn an_erasure_waits_for_the_batch_that_does_not_know_it() {
 }
 
 async fn erase_while_a_batch_is_in_flight() {
-    let mut database = Database::migrated().await;
+    let mut database = TestDatabase::migrated().await;
     let subject = Subject::Visitor(VisitorId([1; 16]));
     let mut eraser = database.connect().await;
     let mut loader = database.connect().await;

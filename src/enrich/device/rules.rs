@@ -1,9 +1,10 @@
-//! The device rules of one kind, in their order: the first that matches tells.
+//! The device rules of one kind, in their order: the first that matches decides.
 //!
-//! All of them compiled take 61 MiB, and what a site sees needs a few of them. So a rule is compiled once it is needed, in three
-//! steps. The words that patterns ask for are looked for in one pass, by the parts that ua-parser's own engine is made
-//! of. Of the rules that may match by their words, a small matcher that knows ASCII alone tells whether they do. Whoever
-//! matches is one of ua-parser's extractors.
+//! All of them compiled take 61 MiB, and the agents that a site sees need a few of them. So a rule is
+//! compiled when it is first needed, in three steps. One pass looks for the words that patterns contain,
+//! with the parts that ua-parser's own engine is made of. For each rule that may match by its words, a
+//! small matcher for ASCII tells whether it does. The rule that matches is one of ua-parser's
+//! extractors.
 
 use std::sync::OnceLock;
 
@@ -18,9 +19,9 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use ua_parser::{Error, device, os, user_agent};
 
-use super::Problem;
+use crate::enrich::Problem;
 
-/// The content of uap-core's `regexes.yaml` as JSON: each rule by itself, not read yet.
+/// The content of uap-core's `regexes.yaml` as JSON, in which no rule is parsed yet.
 #[derive(Deserialize)]
 pub(super) struct File {
     pub(super) user_agent_parsers: Vec<Box<RawValue>>,
@@ -32,11 +33,11 @@ pub(super) struct File {
 pub(super) trait Extract: Sized {
     /// A rule as it is written.
     type Rule: DeserializeOwned;
-    /// A shorter word of a pattern is not looked for.
+    /// The shortest word of a pattern that is looked for.
     const WORD_BYTES_MIN: usize;
 
     fn compile(rule: Self::Rule) -> Result<Self, Error>;
-    /// Its pattern, and whether case counts for nothing.
+    /// Returns its pattern, and whether that ignores case.
     fn pattern(rule: &Self::Rule) -> (&str, bool);
 }
 
@@ -80,7 +81,7 @@ impl Extract for device::Extractor<'static> {
 }
 
 /// Rules of one kind.
-pub(super) struct Rules<E> {
+pub(super) struct RuleList<E> {
     words: AhoCorasick,
     /// From the words that a text has to the rules that may match it, in their order.
     mapper: Mapper,
@@ -94,7 +95,7 @@ struct Rule<E> {
 }
 
 impl<E: Extract> Rule<E> {
-    /// Whether it may match a text: in ASCII, whether it does.
+    /// Returns whether it may match a text; of a text in ASCII, whether it does.
     fn may_match(&self, text: &str) -> bool {
         let compile = || {
             let rule = serde_json::from_str(self.text.get()).ok()?;
@@ -113,9 +114,9 @@ impl<E: Extract> Rule<E> {
     }
 }
 
-impl<E: Extract> Rules<E> {
-    /// Takes rules of which each compiles; what that takes is given back.
-    pub(super) fn new(rules: Vec<Box<RawValue>>) -> Result<Rules<E>, Problem> {
+impl<E: Extract> RuleList<E> {
+    /// Checks that each rule compiles, and frees what that takes.
+    pub(super) fn new(rules: Vec<Box<RawValue>>) -> Result<RuleList<E>, Problem> {
         let mut builder = mapper::Builder::new(E::WORD_BYTES_MIN);
         for text in &rules {
             let rule = serde_json::from_str(text.get())?;
@@ -136,14 +137,14 @@ impl<E: Extract> Rules<E> {
             matcher: OnceLock::new(),
             extractor: OnceLock::new(),
         });
-        Ok(Rules {
+        Ok(RuleList {
             words,
             mapper,
             rules: rules.collect(),
         })
     }
 
-    /// What the first rule that matches says of `text`.
+    /// Returns what the first rule that matches says of `text`.
     pub(super) fn first<'a, V>(
         &'a self,
         text: &'a str,

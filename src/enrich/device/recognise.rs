@@ -25,25 +25,25 @@ use std::path::Path;
 
 use ua_parser::{device, os, user_agent};
 
-use super::{Problem, hints, rules};
+use super::{Device, DeviceClass, hints, rules};
+use crate::enrich::Problem;
 use crate::hit::Hints;
-use crate::row::{Device, DeviceClass};
 
-/// The device rules.
-pub(super) struct Rules {
-    browsers: rules::Rules<user_agent::Extractor<'static>>,
-    systems: rules::Rules<os::Extractor<'static>>,
-    makes: rules::Rules<device::Extractor<'static>>,
+/// The rules of the ua-parser project.
+pub(in crate::enrich) struct DeviceRules {
+    browsers: rules::RuleList<user_agent::Extractor<'static>>,
+    systems: rules::RuleList<os::Extractor<'static>>,
+    makes: rules::RuleList<device::Extractor<'static>>,
 }
 
-impl Rules {
+impl DeviceRules {
     /// Reads the rules: the content of uap-core's `regexes.yaml` as JSON.
-    pub(super) fn open(path: &Path) -> Result<Rules, Problem> {
+    pub(in crate::enrich) fn open(path: &Path) -> Result<DeviceRules, Problem> {
         let file: rules::File = serde_json::from_slice(&fs::read(path)?)?;
-        Ok(Rules {
-            browsers: rules::Rules::new(file.user_agent_parsers)?,
-            systems: rules::Rules::new(file.os_parsers)?,
-            makes: rules::Rules::new(file.device_parsers)?,
+        Ok(DeviceRules {
+            browsers: rules::RuleList::new(file.user_agent_parsers)?,
+            systems: rules::RuleList::new(file.os_parsers)?,
+            makes: rules::RuleList::new(file.device_parsers)?,
         })
     }
 
@@ -100,7 +100,7 @@ struct Make {
     model: String,
 }
 
-/// A word of the rules, unless it means that they do not know.
+/// Returns a word of the rules, unless it means that they do not know.
 fn known(word: &str) -> Option<&str> {
     let unknown = word.is_empty()
         || word == "Other"
@@ -109,9 +109,10 @@ fn known(word: &str) -> Option<&str> {
     (!unknown).then_some(word)
 }
 
-/// The device behind `user_agent` and `hints`; without rules, from what can be told without.
+/// Returns the device that `user_agent` and `hints` describe. Without rules it is what can be told
+/// without them.
 pub(super) fn recognise(
-    rules: Option<&Rules>,
+    rules: Option<&DeviceRules>,
     is_crawler: bool,
     user_agent: &str,
     hints: &Hints<'_>,
@@ -160,13 +161,13 @@ pub(super) fn recognise(
     }
 }
 
-/// Whether Chrome has reduced this user agent to one that all Android devices share.
+/// Returns whether Chrome has reduced this user agent to one that all Android devices share.
 fn is_reduced_android(user_agent: &str) -> bool {
     user_agent.contains("Android 10; K)") || user_agent.contains("Android 10; K;")
 }
 
-/// The user agent as it would be had the browser put the hinted model into it, which is what the
-/// device rules are written for.
+/// Returns the user agent as it would be if the browser had put the hinted model into it: the device
+/// rules are written for that.
 fn with_model<'a>(user_agent: &'a str, model: &str, os_version: &str) -> Cow<'a, str> {
     if model.is_empty() {
         return Cow::Borrowed(user_agent);
@@ -188,7 +189,7 @@ fn with_model<'a>(user_agent: &'a str, model: &str, os_version: &str) -> Cow<'a,
     }
 }
 
-/// The OS version by the hint, by the user agent where it is not frozen, or "".
+/// Returns the OS version by the hint, by the user agent where it is not frozen, or "".
 fn true_os_version(user_agent: &str, os: &str, stated: String, platform_version: &str) -> String {
     let hinted = hints::os_version(os, platform_version);
     if !hinted.is_empty() {
@@ -214,8 +215,8 @@ fn true_os_version(user_agent: &str, os: &str, stated: String, platform_version:
     }
 }
 
-/// The browser by the user agent, unless the hinted brands say more: a version where it has none,
-/// or the name of one of the many browsers whose user agent is Chrome's.
+/// Returns the browser by the user agent, unless the hinted brands say more: a version where it has
+/// none, or the name of one of the many browsers whose user agent is Chrome's.
 fn fuller_browser(browser: String, version: String, brands: &str) -> (String, String) {
     let Some((brand, brand_version)) = hints::browser(brands) else {
         return (browser, version);
@@ -231,7 +232,7 @@ fn fuller_browser(browser: String, version: String, brands: &str) -> (String, St
     }
 }
 
-/// Two brands that the rules miss: Samsung where the model has four characters (`SM-X910`, most
+/// Names two brands that the rules miss: Samsung where the model has four characters (`SM-X910`, most
 /// tablets), and the Xbox, which Edge names among Windows' words.
 fn name_brand(user_agent: &str, make: &mut Make) {
     if !make.brand.is_empty() {
@@ -261,7 +262,8 @@ fn class(user_agent: &str, os: &str, hints: &Hints<'_>) -> DeviceClass {
     }
 }
 
-/// Words of a lower-case user agent that tell the class; the first that is found decides.
+/// Words of a lower-case user agent that tell the class. The first class with a word that is found
+/// counts.
 const CLASS_WORDS: [(DeviceClass, &[&str]); 6] = [
     (DeviceClass::Console, &["playstation", "nintendo ", "xbox"]),
     (

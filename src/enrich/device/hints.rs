@@ -1,11 +1,11 @@
-//! What the single client hints say.
+//! What each client hint says.
 //!
 //! Sources: <https://wicg.github.io/ua-client-hints/>; for Windows, Microsoft's "Detect Windows 11
 //! using User-Agent Client Hints".
 
-use crate::row::DeviceClass;
+use super::DeviceClass;
 
-/// The class by `Sec-CH-UA-Form-Factors`. A device may state several: the most particular counts.
+/// Returns the class by `Sec-CH-UA-Form-Factors`. A device may state several: the most particular counts.
 pub(super) fn class(form_factors: &str) -> Option<DeviceClass> {
     [
         ("Watch", DeviceClass::Watch),
@@ -25,7 +25,7 @@ pub(super) fn class(form_factors: &str) -> Option<DeviceClass> {
     .map(|(_, class)| class)
 }
 
-/// The OS by `Sec-CH-UA-Platform`, in the words of the device rules.
+/// Returns the OS by `Sec-CH-UA-Platform`, in the words of the device rules.
 pub(super) fn os(platform: &str) -> &str {
     match unquoted(platform) {
         "macOS" => "Mac OS X",
@@ -35,7 +35,7 @@ pub(super) fn os(platform: &str) -> &str {
     }
 }
 
-/// The OS version by `Sec-CH-UA-Platform-Version`, "" if it does not tell.
+/// Returns the OS version by `Sec-CH-UA-Platform-Version`, "" if that does not tell.
 pub(super) fn os_version(os: &str, platform_version: &str) -> String {
     let version = unquoted(platform_version);
     if os != "Windows" {
@@ -53,7 +53,7 @@ pub(super) fn os_version(os: &str, platform_version: &str) -> String {
     windows.to_owned()
 }
 
-/// The browser and its version by `Sec-CH-UA`: the brand that is neither the engine's nor made up
+/// Returns the browser and its version by `Sec-CH-UA`: the brand that is neither the engine's nor made up
 /// (`"Not;A=Brand"`, whose punctuation varies), else Chromium.
 pub(super) fn browser(brands: &str) -> Option<(&str, String)> {
     let mut engine = None;
@@ -70,12 +70,12 @@ pub(super) fn browser(brands: &str) -> Option<(&str, String)> {
     engine
 }
 
-/// Whether a brand is there only so that nobody relies on the list: `Not;A=Brand`.
+/// Returns whether a brand is made up, so that nobody relies on the list: `Not;A=Brand`.
 fn is_made_up(brand: &str) -> bool {
     brand.contains("Not") && brand.contains("Brand")
 }
 
-/// A brand in the words of the device rules.
+/// Returns a brand in the words of the device rules.
 fn browser_name(brand: &str) -> &str {
     match brand {
         "Google Chrome" => "Chrome",
@@ -87,7 +87,7 @@ fn browser_name(brand: &str) -> &str {
     }
 }
 
-/// The model by `Sec-CH-UA-Model`, if it can stand in a user agent.
+/// Returns the model by `Sec-CH-UA-Model`, if it can stand in a user agent.
 pub(super) fn model(model: &str) -> &str {
     /// Longer than any model known to the device rules.
     const MODEL_BYTES_MAX: usize = 64;
@@ -97,7 +97,7 @@ pub(super) fn model(model: &str) -> &str {
     if fits && model != "K" { model } else { "" }
 }
 
-/// At most `parts_max` parts joined by dots, without zeros at the end: `17.0` and `17` are one
+/// Joins at most `parts_max` parts by dots, without zeros at the end: `17.0` and `17` are one
 /// version, and a browser that states its major version only is the same as in its hints.
 pub(super) fn short_version<'a>(parts: impl Iterator<Item = &'a str>, parts_max: usize) -> String {
     let mut parts: Vec<&str> = parts

@@ -1,0 +1,216 @@
+//! The files that [`Tables`] are read from, and what can be wrong with them.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bot::Crawlers;
+use super::device::DeviceRules;
+use super::geo::GeoFile;
+use super::{Tables, network, place};
+use crate::clock::UnixMicros;
+
+/// The files to read, and what the configuration says itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Places, in MaxMind's format; the first that knows an address answers.
+    pub city: Vec<PathBuf>,
+    /// ASN or ISP data in MaxMind's format; the first that knows an address answers.
+    pub network: Vec<PathBuf>,
+    /// Device rules: the content of uap-core's `regexes.yaml`, as JSON.
+    pub rules: PathBuf,
+    /// Crawlers: the JSON of the npm package `crawler-user-agents`.
+    pub crawlers: PathBuf,
+    /// The numbers of autonomous systems of data centres.
+    pub data_centres: Arc<HashSet<u32>>,
+}
+
+impl Sources {
+    /// Returns whether a file is one of them.
+    #[must_use]
+    pub fn name(&self, path: &Path) -> bool {
+        let mut geodata = self.city.iter().chain(&self.network);
+        geodata.any(|known| known == path) || self.rules == path || self.crawlers == path
+    }
+}
+
+/// The makers of geodata who ask for a link wherever places are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// DB-IP's free databases, CC BY 4.0.
+    DbIp,
+    /// GeoLite2 of MaxMind.
+    GeoLite,
+}
+
+impl Origin {
+    /// All of them.
+    pub const ALL: [Origin; 2] = [Origin::DbIp, Origin::GeoLite];
+
+    /// Returns the word that is in the type or the name of their files.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Origin::DbIp => "dbip",
+            Origin::GeoLite => "geolite",
+        }
+    }
+}
+
+/// What a file of geodata holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// `places` or `networks`.
+    pub about: &'static str,
+    /// The type of its content, as the file states it.
+    pub database_type: String,
+    /// When it was built, in seconds since 1970.
+    pub built_seconds: u64,
+    /// How many networks of addresses it has records for.
+    pub networks: u64,
+}
+
+impl Report {
+    /// Returns how long ago the file was built.
+    #[must_use]
+    pub fn age(&self, now: UnixMicros) -> Duration {
+        let now = u64::try_from(now.seconds()).unwrap_or(0);
+        Duration::from_secs(now.saturating_sub(self.built_seconds))
+    }
+}
+
+/// Reads a file of geodata to its end, for a caller that is about to replace another file with it.
+///
+/// # Errors
+/// Where a part of it cannot be read, or it is about neither places nor networks.
+pub fn verify(path: &Path) -> Result<Report, LoadError> {
+    let report = match place::open(path) {
+        Ok(file) => file.report("places"),
+        Err(Problem::Schema { .. }) => network::open(path).and_then(|file| file.report("networks")),
+        Err(problem) => Err(problem),
+    };
+    report.map_err(|problem| problem.at(path))
+}
+
+/// What is wrong with one of the [`Sources`].
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {problem}", path.display())]
+pub struct LoadError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why it is not used, or not all of it.
+    pub problem: Problem,
+}
+
+/// Why a file is not used, or not all of it.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// It cannot be read.
+    #[error("{0}")]
+    Read(#[from] io::Error),
+    /// It is not a sound file of MaxMind's format.
+    #[error("broken geodata: {0}")]
+    Geodata(#[from] maxminddb::MaxMindDbError),
+    /// It is of MaxMind's format, but about something else.
+    #[error("its records (type {database_type:?}) hold no {wanted}")]
+    Schema {
+        /// The type that the file states.
+        database_type: String,
+        /// What was looked for.
+        wanted: &'static str,
+    },
+    /// It is not the JSON that was expected.
+    #[error("not the expected JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The device rules do not compile.
+    #[error("the device rules do not compile: {0}")]
+    Rules(#[from] ua_parser::Error),
+    /// The crawler patterns do not compile.
+    #[error("the crawler patterns do not compile: {0}")]
+    Crawlers(#[source] ua_parser::Error),
+    /// It is used, except for patterns that the regex engine cannot take.
+    #[error("{skipped} of {total} crawler patterns skipped, the first is {first:?}: {why}")]
+    Skipped {
+        /// How many patterns are not used.
+        skipped: usize,
+        /// How many patterns the file has.
+        total: usize,
+        /// The first that is not used.
+        first: String,
+        /// The engine's reason.
+        why: String,
+    },
+}
+
+impl LoadError {
+    /// Returns whether the file is in use all the same.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        matches!(self.problem, Problem::Skipped { .. })
+    }
+}
+
+/// Reads every file of `sources`. What could not be read is absent and has an error.
+#[must_use]
+pub fn load(sources: &Sources) -> (Tables, Vec<LoadError>) {
+    reload(sources, &Tables::default())
+}
+
+/// Reads every file of `sources` again. What could not be read stays as it is in `old` (a geodata
+/// file: if `old` has read that path) and has an error.
+#[must_use]
+pub fn reload(sources: &Sources, old: &Tables) -> (Tables, Vec<LoadError>) {
+    let mut errors = Vec::new();
+    let places = geo_files(&sources.city, &old.places, place::open, &mut errors);
+    let networks = geo_files(&sources.network, &old.networks, network::open, &mut errors);
+    let device_rules = DeviceRules::open(&sources.rules)
+        .map(Arc::new)
+        .map_err(|problem| errors.push(problem.at(&sources.rules)))
+        .ok()
+        .or_else(|| old.device_rules.clone());
+    let crawlers = match Crawlers::open(&sources.crawlers) {
+        Ok((crawlers, skipped)) => {
+            errors.extend(skipped.map(|problem| problem.at(&sources.crawlers)));
+            Some(Arc::new(crawlers))
+        }
+        Err(problem) => {
+            errors.push(problem.at(&sources.crawlers));
+            old.crawlers.clone()
+        }
+    };
+    let tables = Tables {
+        places,
+        networks,
+        device_rules,
+        crawlers,
+        data_centres: Arc::clone(&sources.data_centres),
+        ..Tables::default()
+    };
+    (tables, errors)
+}
+
+fn geo_files<T>(
+    paths: &[PathBuf],
+    old: &[Arc<GeoFile<T>>],
+    open: fn(&Path) -> Result<GeoFile<T>, Problem>,
+    errors: &mut Vec<LoadError>,
+) -> Vec<Arc<GeoFile<T>>> {
+    let read = paths.iter().filter_map(|path| match open(path) {
+        Ok(file) => Some(Arc::new(file)),
+        Err(problem) => {
+            errors.push(problem.at(path));
+            old.iter().find(|file| file.path() == path).cloned()
+        }
+    });
+    read.collect()
+}
+
+impl Problem {
+    fn at(self, path: &Path) -> LoadError {
+        LoadError {
+            path: path.to_owned(),
+            problem: self,
+        }
+    }
+}

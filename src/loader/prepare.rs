@@ -1,0 +1,179 @@
+//! The first stage: reads a batch, decodes its hits, and has what is derived from them encoded.
+//!
+//! It runs on a thread of its own, asked for one batch at a time, so that the sink works on one batch
+//! while the next is made. What passes between the stages is [`Prepared`]; two of them go round.
+
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use rustix::process::setpriority_process;
+use spool::{Batch, Reader};
+use tokio::sync::mpsc as async_mpsc;
+
+use super::derive::Deriver;
+use super::sink::{Encoder, Reached, Record, Span};
+use crate::clock::{self, UnixMicros};
+use crate::config::ClientIp;
+use crate::enrich::Tables;
+use crate::hit::Hit;
+use crate::metrics::Metrics;
+use crate::postgres::server::NICE;
+
+/// Payload of a batch, in bytes.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A batch on its way to the sink.
+pub(super) struct Prepared<B> {
+    /// What was read.
+    pub(super) batch: Batch,
+    /// What was derived from it.
+    pub(super) load: B,
+    /// When its first hit was received.
+    pub(super) first_received_at: Option<UnixMicros>,
+    /// Whether there was more to read than a batch may hold.
+    pub(super) is_full: bool,
+    /// When its reading began.
+    pub(super) begun: Instant,
+    moves_position: bool,
+}
+
+impl<B> Prepared<B> {
+    fn new(load: B) -> Prepared<B> {
+        Prepared {
+            batch: Batch::default(),
+            load,
+            first_received_at: None,
+            is_full: false,
+            begun: clock::monotonic(),
+            moves_position: false,
+        }
+    }
+
+    /// Returns whether it moves the position.
+    pub(super) fn moves_position(&self) -> bool {
+        self.moves_position
+    }
+}
+
+/// What the first stage works with.
+pub(super) struct Preparer<E> {
+    pub(super) reader: Reader,
+    pub(super) spool_id: [u8; 16],
+    /// How far the sink will be once the batches so far are committed.
+    pub(super) from: Option<Reached>,
+    pub(super) tables: Arc<ArcSwap<Tables>>,
+    pub(super) client_ip: ClientIp,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) encoder: E,
+}
+
+/// A batch to be filled: one that was used before, if there is one.
+type Asked<B> = (Option<Prepared<B>>, usize);
+
+/// The first stage at work on its thread, which ends when this is dropped.
+pub(super) struct Preparing<B> {
+    ask: mpsc::Sender<Asked<B>>,
+    ready: async_mpsc::Receiver<anyhow::Result<Prepared<B>>>,
+    spare: Vec<Prepared<B>>,
+}
+
+impl<B: Send + 'static, E: Encoder<Batch = B>> Preparer<E> {
+    /// Starts the thread.
+    pub(super) fn start(mut self) -> anyhow::Result<Preparing<B>> {
+        let (ask, asked) = mpsc::channel::<Asked<B>>();
+        let (give, ready) = async_mpsc::channel(1);
+        thread::Builder::new()
+            .name("prepare".to_owned())
+            .spawn(move || {
+                // Where the system refuses, it competes with the edge as an equal.
+                setpriority_process(None, NICE).ok();
+                for (spare, rows_max) in asked {
+                    let mut prepared =
+                        spare.unwrap_or_else(|| Prepared::new(self.encoder.make_batch()));
+                    let outcome = self.prepare(&mut prepared, rows_max);
+                    if give.blocking_send(outcome.map(|()| prepared)).is_err() {
+                        return;
+                    }
+                }
+            })
+            .context("starting the thread that prepares batches")?;
+        Ok(Preparing {
+            ask,
+            ready,
+            spare: Vec::new(),
+        })
+    }
+
+    fn prepare(&mut self, prepared: &mut Prepared<B>, rows_max: usize) -> anyhow::Result<()> {
+        let Prepared { batch, load, .. } = prepared;
+        prepared.begun = clock::monotonic();
+        prepared.first_received_at = None;
+        self.reader
+            .read(batch, rows_max, BATCH_BYTES_MAX)
+            .context("reading the spool")?;
+        prepared.is_full = batch.len() >= rows_max || batch.payload_bytes() >= BATCH_BYTES_MAX;
+        let span = Span {
+            spool_id: self.spool_id,
+            from: self.from.map(|from| from.position),
+            to: Reached {
+                position: batch.end,
+                records: batch.end_records,
+            },
+        };
+        prepared.moves_position = span.from.unwrap_or_default() != span.to.position;
+        if prepared.moves_position {
+            self.from = Some(span.to);
+        }
+        let encoder = &mut self.encoder;
+        encoder.begin(load, span);
+        let deriver = Deriver {
+            spool_id: self.spool_id,
+            client_ip: self.client_ip,
+            tables: &self.tables.load_full(),
+            metrics: &self.metrics,
+        };
+        for (position, payload) in batch.ranges() {
+            let record = Record {
+                position,
+                payload: payload.clone(),
+            };
+            let rejected = match Hit::decode(batch.payload(payload)) {
+                Ok(hit) => {
+                    prepared.first_received_at.get_or_insert(hit.received_at);
+                    deriver
+                        .derive(&hit, &record, (encoder, load))
+                        .map_err(str::to_owned)
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(reason) = rejected {
+                encoder.reject(load, &record, reason);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<B> Preparing<B> {
+    /// Asks for the next batch. The batch before it must have been returned by [`Preparing::next`].
+    pub(super) fn ask(&mut self, rows_max: usize) {
+        // If the thread is gone, `next` says so.
+        drop(self.ask.send((self.spare.pop(), rows_max)));
+    }
+
+    /// Waits for the batch that was asked for, and returns it.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Prepared<B>> {
+        self.ready
+            .recv()
+            .await
+            .context("the thread that prepares batches panicked")?
+    }
+
+    /// Takes back a batch that is committed, for its buffers.
+    pub(super) fn take_back(&mut self, prepared: Prepared<B>) {
+        self.spare.push(prepared);
+    }
+}

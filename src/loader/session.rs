@@ -1,0 +1,171 @@
+//! The second stage: hands prepared batches to the sink, one after the other, until an error.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+
+use super::instruction::Overtaking;
+use super::prepare::{Prepared, Preparer, Preparing};
+use super::sink::{Committed, Companion, Sink, SinkBatch as _, Writer};
+use super::{Loader, PAUSE_MIN, derive, start_of};
+
+/// How much larger a batch may be while the loader is behind.
+pub(super) const BATCHES_WHEN_BEHIND: usize = 4;
+
+impl<S: Sink> Loader<S> {
+    /// Loads over one connection to the sink; an error ends it.
+    pub(super) async fn session(
+        &self,
+        stop: &mut watch::Receiver<bool>,
+        pause: &mut Duration,
+    ) -> anyhow::Result<()> {
+        let (mut writer, companion) = self.sink.open().await?;
+        let mut overtaking = Overtaking::new(&self.instructions, &writer).await?;
+        let mut preparing = self.begin(&writer).await?;
+        // The last batch is asked for after the stop, so it holds what was there at the stop.
+        let mut is_last = *stop.borrow();
+        preparing.ask(self.batch_rows);
+        let mut prepared = next_batch(&mut preparing, &companion).await?;
+        loop {
+            let ends = is_last;
+            let is_behind = prepared.is_full && !ends;
+            if is_behind {
+                is_last = *stop.borrow();
+                preparing.ask(self.batch_rows * BATCHES_WHEN_BEHIND);
+            }
+            let load = self.load(&mut writer, &mut overtaking, &mut prepared);
+            let next = async {
+                match is_behind {
+                    true => next_batch(&mut preparing, &companion).await.map(Some),
+                    false => Ok(None),
+                }
+            };
+            let ((), next) = tokio::try_join!(load, next)?;
+            *pause = PAUSE_MIN;
+            if ends {
+                return companion.settle().await;
+            }
+            let loaded = match next {
+                Some(mut next) => {
+                    next.load.follow(&prepared.load);
+                    std::mem::replace(&mut prepared, next)
+                }
+                None => {
+                    self.progress.set_oldest(None);
+                    tokio::select! {
+                        () = tokio::time::sleep(self.batch_wait) => {}
+                        _ = stop.wait_for(|stop| *stop) => {}
+                    }
+                    writer.check()?;
+                    is_last = *stop.borrow();
+                    preparing.ask(self.batch_rows);
+                    let next = next_batch(&mut preparing, &companion).await?;
+                    std::mem::replace(&mut prepared, next)
+                }
+            };
+            preparing.take_back(loaded);
+        }
+    }
+
+    /// Starts the first stage from where the sink is.
+    async fn begin(&self, writer: &S::Writer) -> anyhow::Result<Preparing<S::Batch>> {
+        let spool_id = self.spool.id().0;
+        let from = writer
+            .position(spool_id)
+            .await
+            .context("reading the position")?;
+        let start = start_of(&self.spool, from)?;
+        self.progress.set_position(start);
+        // The chunks after that are loaded again if the database was restored from a backup.
+        self.spool.release(start).context("releasing chunks")?;
+        let records = from.map_or(0, |from| from.records);
+        let preparer = Preparer {
+            reader: self.spool.reader(start, records),
+            spool_id,
+            from,
+            tables: Arc::clone(&self.tables),
+            client_ip: self.client_ip,
+            metrics: Arc::clone(&self.metrics),
+            encoder: self.sink.encoder(),
+        };
+        preparer.start()
+    }
+
+    async fn load(
+        &self,
+        writer: &mut S::Writer,
+        overtaking: &mut Overtaking,
+        prepared: &mut Prepared<S::Batch>,
+    ) -> anyhow::Result<()> {
+        overtaking.suppress_new(writer).await?;
+        if prepared.moves_position() {
+            if !prepared.batch.is_empty() {
+                self.progress.set_oldest(prepared.first_received_at);
+            }
+            let (batch, load) = (&prepared.batch, &mut prepared.load);
+            let client_ip = self.client_ip;
+            let keep = |payload: &[u8]| derive::keep(payload, client_ip);
+            let committed = writer.commit(load, batch.payloads(), &keep).await?;
+            self.count(&committed, prepared);
+            self.progress.set_position(prepared.batch.end);
+            if let Err(error) = self.spool.release(prepared.batch.end) {
+                tracing::error!(%error, "a loaded chunk cannot be deleted");
+            }
+        }
+        self.progress.set_connected(true);
+        Ok(())
+    }
+
+    fn count(&self, committed: &Committed, prepared: &Prepared<S::Batch>) {
+        let metrics = &self.metrics;
+        let damage = prepared.batch.damage;
+        if damage.is_some() {
+            tracing::error!(
+                regions = damage.regions,
+                bytes = damage.bytes,
+                gaps = damage.missing,
+                records = damage.records,
+                "the spool is damaged or chunks of it are gone; what is sound is loaded"
+            );
+            metrics.spool_damage_bytes.increment(damage.bytes);
+            metrics.spool_lost_records.increment(damage.records);
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a batch holds far fewer than 2^52 hits"
+        )]
+        metrics.batch_rows.record(prepared.batch.len() as f64);
+        metrics
+            .batch_seconds
+            .record(prepared.begun.elapsed().as_secs_f64());
+        metrics.rows.increment(committed.rows);
+        metrics.flags(prepared.load.row_flags());
+        metrics.counted.increment(committed.counted);
+        metrics.repeated.increment(committed.repeated);
+        metrics.suppressed.increment(committed.suppressed);
+        metrics.rejected_by_postgres.increment(committed.refused);
+        metrics
+            .rejected_by_loader
+            .increment(committed.rejected - committed.refused);
+        if committed.rejected > 0 {
+            tracing::warn!(
+                hits = committed.rejected,
+                "hits were set aside in avtryck.rejected_hit"
+            );
+        }
+    }
+}
+
+/// Returns the batch that was asked for, once its companion has made it ready. While it is prepared,
+/// the companion settles what the batches before it left.
+async fn next_batch<B>(
+    preparing: &mut Preparing<B>,
+    companion: &impl Companion<Batch = B>,
+) -> anyhow::Result<Prepared<B>> {
+    companion.settle().await?;
+    let mut prepared = preparing.next().await?;
+    companion.make_ready(&mut prepared.load).await?;
+    Ok(prepared)
+}

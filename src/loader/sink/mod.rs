@@ -1,0 +1,197 @@
+//! Where the loader puts batches: a [`Sink`].
+//!
+//! A sink stores batches from one position of the spool to the next, each batch and its position as
+//! one, and can tell the position again after an error. Everything else about loading is the loader's.
+//!
+//! | part | lives | does |
+//! | --- | --- | --- |
+//! | [`Encoder`] | on the thread of the first stage, for one session | turns what is derived from a hit into its place in a batch |
+//! | [`SinkBatch`] | goes from stage to stage and back | what the encoder made, ready to be sent |
+//! | [`Writer`] | in the second stage, for one session | commits batches, tells the position |
+//! | [`Companion`] | beside the writer | does what a batch needs while the one before it is committed |
+//!
+//! What crosses the seam is plain data ([`DerivedHit`], [`Count`], [`Record`], positions); how a batch
+//! holds it is the sink's. The encoder belongs to the sink, and not the bytes to the seam, because
+//! encoding is the first stage's work: a row borrows its texts from the payload that it was read from,
+//! so a seam that passed rows from stage to stage would copy every text of every hit once more. With
+//! Postgres a batch holds the bytes of a binary COPY, with Kafka it would hold messages.
+
+mod postgres;
+
+use std::future::Future;
+use std::ops::Range;
+
+use spool::Position;
+
+use crate::enrich::Facts;
+use crate::hit::{Flags, Kind, VisitorId};
+use crate::row::dimension::Keyed;
+use crate::row::exposure::AdContact;
+use crate::row::{Ad, Count, Link, Row};
+pub use postgres::PostgresSink;
+pub(super) use postgres::{into_postgres, into_reached, suppress};
+
+/// How far a sink has a spool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// The place after the last record.
+    pub position: Position,
+    /// How many records precede it in the whole life of the spool.
+    pub records: u64,
+}
+
+/// What a batch is read from: a spool from one position to the next.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// The spool.
+    pub spool_id: [u8; 16],
+    /// The position that the sink must be at; `None` if it has nothing of the spool.
+    pub from: Option<Position>,
+    /// How far the sink is with the batch.
+    pub to: Reached,
+}
+
+/// Where to find the record of a hit.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Its place in the spool.
+    pub position: Position,
+    /// Its payload, among the payloads of the batch.
+    pub payload: Range<usize>,
+}
+
+/// Everything that is derived from a hit that becomes a row.
+pub struct DerivedHit<'a> {
+    /// Its row.
+    pub row: Row<'a>,
+    /// The rows of dimensions that its keys point to.
+    pub facts: &'a Facts<'a>,
+    /// The creative that it is about, without where that was placed.
+    pub creative: Option<Keyed<Ad<&'a str>>>,
+    /// What it is to that creative, if its exposures are counted.
+    pub contact: Option<AdContact>,
+    /// The key of its event ID; `None` where the sender gave none.
+    pub event_key: Option<[u8; 16]>,
+    /// The partner's ID that it brings.
+    pub link: Option<Link>,
+}
+
+/// What became of the hits of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Rows stored.
+    pub rows: u64,
+    /// Hits added to counts.
+    pub counted: u64,
+    /// Hits set aside, those that the loader rejected among them.
+    pub rejected: u64,
+    /// Those of them that the sink refused.
+    pub refused: u64,
+    /// Hits left out because their event ID was stored already.
+    pub repeated: u64,
+    /// Hits of visitors who withdrew, or of erased subjects: those that could have been rows are among
+    /// the counted.
+    pub suppressed: u64,
+}
+
+/// Where batches go.
+pub trait Sink {
+    /// A batch on its way.
+    type Batch: SinkBatch;
+    /// Fills batches.
+    type Encoder: Encoder<Batch = Self::Batch>;
+    /// Commits them.
+    type Writer: Writer<Batch = Self::Batch>;
+    /// Works beside the writer.
+    type Companion: Companion<Batch = Self::Batch>;
+
+    /// Connects.
+    fn open(&self) -> impl Future<Output = anyhow::Result<(Self::Writer, Self::Companion)>>;
+
+    /// Makes an encoder for one session. After an error it is dropped with all that it knows of the
+    /// sink, because the batches that told it may not have been committed.
+    fn encoder(&self) -> Self::Encoder;
+}
+
+/// A batch on its way to the sink. It owns all that it holds.
+pub trait SinkBatch: Send + 'static {
+    /// Takes over what it must know of the batch before it, which is committed.
+    fn follow(&mut self, before: &Self);
+
+    /// Returns the flags of each row. After the commit these are the rows that were stored.
+    fn row_flags(&self) -> impl Iterator<Item = Flags>;
+}
+
+/// Fills batches with what is derived from hits.
+pub trait Encoder: Send + 'static {
+    /// What it fills.
+    type Batch;
+
+    /// Makes a batch.
+    fn make_batch(&self) -> Self::Batch;
+
+    /// Empties a batch, and begins it anew.
+    fn begin(&mut self, batch: &mut Self::Batch, span: Span);
+
+    /// Adds a hit that becomes a row.
+    ///
+    /// # Errors
+    /// The reason to reject the hit.
+    fn add(
+        &mut self,
+        batch: &mut Self::Batch,
+        hit: DerivedHit<'_>,
+        record: &Record,
+    ) -> Result<(), &'static str>;
+
+    /// Adds a hit that is only counted.
+    fn count(&mut self, batch: &mut Self::Batch, count: Count, facts: &Facts<'_>);
+
+    /// Adds a record that is set aside, with the reason.
+    fn reject(&mut self, batch: &mut Self::Batch, record: &Record, reason: String);
+}
+
+/// Commits batches over one connection. After an error it is dropped.
+pub trait Writer {
+    /// What it commits.
+    type Batch;
+
+    /// Returns how far the sink has a spool; `None` where it has nothing of it.
+    fn position(&self, spool_id: [u8; 16])
+    -> impl Future<Output = anyhow::Result<Option<Reached>>>;
+
+    /// Keeps hits of these visitors, who withdrew or asked for their erasure, out of every batch that is
+    /// committed after this returns.
+    fn suppress(
+        &mut self,
+        instructions: &[(VisitorId, Kind)],
+    ) -> impl Future<Output = anyhow::Result<()>>;
+
+    /// Stores a batch and moves the position to its end, both or neither. It fails if the position is
+    /// not where the batch begins. `payloads` are those of the batch's records, and `keep` returns what
+    /// may be stored of one.
+    fn commit(
+        &mut self,
+        batch: &mut Self::Batch,
+        payloads: &[u8],
+        keep: &(dyn Fn(&[u8]) -> Vec<u8> + Sync),
+    ) -> impl Future<Output = anyhow::Result<Committed>>;
+
+    /// Fails if the connection is lost.
+    ///
+    /// # Errors
+    /// Where it is.
+    fn check(&self) -> anyhow::Result<()>;
+}
+
+/// Does what a batch needs of the sink while the batch before it is committed.
+pub trait Companion {
+    /// What it makes ready.
+    type Batch;
+
+    /// Finishes what committed batches left to be done.
+    fn settle(&self) -> impl Future<Output = anyhow::Result<()>>;
+
+    /// Looks up what a batch must know before it is committed.
+    fn make_ready(&self, batch: &mut Self::Batch) -> impl Future<Output = anyhow::Result<()>>;
+}

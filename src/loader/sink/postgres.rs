@@ -1,0 +1,265 @@
+//! The Postgres sink: a batch is the bytes of a binary COPY and what goes with them ([`Load`]), and
+//! one transaction stores it with the position.
+//!
+//! Rows point to dimension rows by key. The encoder remembers the keys whose rows are in Postgres or on
+//! their way there, so that a dimension row is sent once. A key counts as stored from the batch on that
+//! brings its row, though that batch may not be committed yet: batches commit in order, and after an
+//! error the encoder is dropped.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use quick_cache::unsync::Cache;
+use spool::Position;
+use tokio_postgres::Client;
+
+use super::{
+    Committed, Companion, DerivedHit, Encoder, Reached, Record, Sink, SinkBatch, Span, Writer,
+};
+use crate::enrich::{DIMENSIONS, DimensionTable, FactVisitor, Facts};
+use crate::hit::subject::Subject;
+use crate::hit::{Flags, Kind, VisitorId};
+use crate::metrics::Metrics;
+use crate::postgres::batch::dimension::Dimensions;
+use crate::postgres::batch::exposure;
+use crate::postgres::batch::position::{self, SpoolPosition};
+use crate::postgres::subject::suppression::{self, Reason};
+use crate::postgres::{self, CommitError, Database, Load, Payloads, Rejected};
+use crate::row::dimension::Found;
+use crate::row::{ChunkOffset, Count};
+
+/// Dimension keys that are remembered as stored.
+const STORED_KEYS_MAX: usize = 65_536;
+
+/// The sink that is a Postgres database.
+pub struct PostgresSink {
+    database: Arc<Database>,
+    metrics: Arc<Metrics>,
+}
+
+impl PostgresSink {
+    /// Makes a sink of a database.
+    #[must_use]
+    pub fn new(database: Arc<Database>, metrics: Arc<Metrics>) -> PostgresSink {
+        PostgresSink { database, metrics }
+    }
+}
+
+impl Sink for PostgresSink {
+    type Batch = Load;
+    type Encoder = LoadEncoder;
+    type Writer = PostgresWriter;
+    type Companion = ExposureCompanion;
+
+    async fn open(&self) -> anyhow::Result<(PostgresWriter, ExposureCompanion)> {
+        let client = self.database.connect().await?;
+        self.metrics.postgres_connects.increment(1);
+        let beside = self.database.connect().await?;
+        self.metrics.postgres_connects.increment(1);
+        exposure::set_up(&beside).await?;
+        Ok((PostgresWriter(client), ExposureCompanion(beside)))
+    }
+
+    fn encoder(&self) -> LoadEncoder {
+        LoadEncoder {
+            stored: Cache::new(STORED_KEYS_MAX),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+}
+
+impl SinkBatch for Load {
+    fn follow(&mut self, before: &Load) {
+        Load::follow(self, before);
+    }
+
+    fn row_flags(&self) -> impl Iterator<Item = Flags> {
+        self.rows.flags()
+    }
+}
+
+/// Encodes rows as COPY takes them.
+pub struct LoadEncoder {
+    /// Dimension rows that are in Postgres, or on their way there.
+    stored: Cache<(DimensionTable, i64), ()>,
+    metrics: Arc<Metrics>,
+}
+
+impl Encoder for LoadEncoder {
+    type Batch = Load;
+
+    fn make_batch(&self) -> Load {
+        Load::new(&DIMENSIONS)
+    }
+
+    fn begin(&mut self, load: &mut Load, span: Span) {
+        load.clear();
+        load.spool_id = span.spool_id;
+        load.from = span.from.map(into_chunk_offset);
+        load.to = into_postgres(span.to);
+    }
+
+    fn add(
+        &mut self,
+        load: &mut Load,
+        hit: DerivedHit<'_>,
+        record: &Record,
+    ) -> Result<(), &'static str> {
+        let mut dimensions = NewDimensions {
+            new: &mut load.dimensions,
+            encoder: self,
+        };
+        hit.facts.visit(&mut dimensions);
+        if let Some(creative) = &hit.creative {
+            dimensions.visit(DimensionTable::Ad, creative);
+        }
+        let record = into_record(record);
+        load.rows
+            .push(&hit.row, hit.event_key, hit.contact, &record)?;
+        if let Some(link) = hit.link {
+            load.link(link);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, load: &mut Load, count: Count, facts: &Facts<'_>) {
+        facts.visit(&mut NewDimensions {
+            new: &mut load.dimensions,
+            encoder: self,
+        });
+        load.counts.add(count);
+    }
+
+    fn reject(&mut self, load: &mut Load, record: &Record, reason: String) {
+        let record = into_record(record);
+        load.rejected.push(Rejected { record, reason });
+    }
+}
+
+/// Takes the dimension rows that are not stored.
+struct NewDimensions<'a> {
+    new: &'a mut Dimensions,
+    encoder: &'a mut LoadEncoder,
+}
+
+impl FactVisitor for NewDimensions<'_> {
+    fn visit(&mut self, dimension: DimensionTable, found: &impl Found) {
+        let LoadEncoder { stored, metrics } = self.encoder;
+        let key = (dimension, found.key());
+        if stored.get(&key).is_some() {
+            metrics.dimension_hits.increment(1);
+            return;
+        }
+        metrics.dimension_misses.increment(1);
+        stored.insert(key, ());
+        if let Some(rows) = self.new.of(dimension as usize) {
+            found.add_to(rows);
+        }
+    }
+}
+
+/// A connection that commits batches.
+pub struct PostgresWriter(Client);
+
+impl Writer for PostgresWriter {
+    type Batch = Load;
+
+    async fn position(&self, spool_id: [u8; 16]) -> anyhow::Result<Option<Reached>> {
+        let position = position::read(&self.0, spool_id).await?;
+        Ok(position.map(into_reached))
+    }
+
+    async fn suppress(&mut self, instructions: &[(VisitorId, Kind)]) -> anyhow::Result<()> {
+        suppress(&mut self.0, instructions).await
+    }
+
+    async fn commit(
+        &mut self,
+        load: &mut Load,
+        payloads: &[u8],
+        keep: &(dyn Fn(&[u8]) -> Vec<u8> + Sync),
+    ) -> anyhow::Result<Committed> {
+        let payloads = Payloads {
+            bytes: payloads,
+            keep,
+        };
+        match postgres::commit(&mut self.0, load, payloads).await {
+            Ok(loaded) => Ok(Committed {
+                rows: loaded.rows,
+                counted: loaded.counted,
+                rejected: loaded.rejected,
+                refused: loaded.refused,
+                repeated: loaded.repeated,
+                suppressed: loaded.suppressed,
+            }),
+            Err(CommitError::Moved) => anyhow::bail!("another loader has moved the position on"),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.0.is_closed(), "the connection to Postgres was lost");
+        Ok(())
+    }
+}
+
+/// A connection that looks up and adds up exposures.
+pub struct ExposureCompanion(Client);
+
+impl Companion for ExposureCompanion {
+    type Batch = Load;
+
+    async fn settle(&self) -> anyhow::Result<()> {
+        exposure::add_up(&self.0)
+            .await
+            .context("adding up exposures")
+    }
+
+    async fn make_ready(&self, load: &mut Load) -> anyhow::Result<()> {
+        load.look_up(&self.0).await.context("looking up exposures")
+    }
+}
+
+/// Puts on the list of suppression the visitors whom instructions name.
+pub(in crate::loader) async fn suppress(
+    client: &mut Client,
+    instructions: &[(VisitorId, Kind)],
+) -> anyhow::Result<()> {
+    let entry = |(visitor, kind): &(VisitorId, Kind)| {
+        let reason = match kind {
+            Kind::Erasure => Reason::Erasure,
+            _ => Reason::Withdrawal,
+        };
+        (Subject::Visitor(*visitor), reason)
+    };
+    let entries: Vec<_> = instructions.iter().map(entry).collect();
+    suppression::add(client, &entries)
+        .await
+        .context("adding to the list of suppression")
+}
+
+fn into_record(record: &Record) -> postgres::Record {
+    postgres::Record {
+        position: into_chunk_offset(record.position),
+        payload: record.payload.clone(),
+    }
+}
+
+fn into_chunk_offset(position: Position) -> ChunkOffset {
+    (position.chunk, position.offset)
+}
+
+pub(in crate::loader) fn into_postgres(reached: Reached) -> SpoolPosition {
+    SpoolPosition {
+        position: into_chunk_offset(reached.position),
+        records: reached.records,
+    }
+}
+
+pub(in crate::loader) fn into_reached(position: SpoolPosition) -> Reached {
+    let (chunk, offset) = position.position;
+    Reached {
+        position: Position { chunk, offset },
+        records: position.records,
+    }
+}

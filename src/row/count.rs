@@ -1,0 +1,51 @@
+//! Counts of the hits that become no rows.
+
+use std::collections::HashMap;
+
+use super::{Ad, Dimension as _, Site};
+use crate::hit::{Hit, Kind};
+
+/// Hits of one minute and kind, on one site, for one ad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Count {
+    /// Minutes since 1970.
+    pub minute: i64,
+    /// Key of the site.
+    pub site_key: i64,
+    /// Key of the ad, 0 for none.
+    pub ad_key: i64,
+    /// Kind of the hits.
+    pub kind: Kind,
+}
+
+impl Count {
+    /// Returns what a hit adds one to.
+    #[must_use]
+    pub fn of(hit: &Hit<'_>) -> Count {
+        let site_key = Site::of(hit).key();
+        let ad_key = Ad::of(hit).map_or(0, |ad| ad.key());
+        Count::with_keys(hit, site_key, ad_key)
+    }
+
+    /// Does the same where the keys are known already.
+    #[must_use]
+    pub fn with_keys(hit: &Hit<'_>, site_key: i64, ad_key: i64) -> Count {
+        Count {
+            minute: hit.received_at.seconds().div_euclid(60),
+            site_key,
+            ad_key,
+            kind: hit.kind,
+        }
+    }
+}
+
+/// How many hits there are of each [`Count`].
+#[derive(Debug, Default)]
+pub struct Counts(pub(crate) HashMap<Count, i64>);
+
+impl Counts {
+    /// Adds one hit.
+    pub fn add(&mut self, count: Count) {
+        *self.0.entry(count).or_default() += 1;
+    }
+}
