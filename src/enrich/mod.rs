@@ -1,7 +1,7 @@
 //! Where a hit came from, and on what device: [`Tables`] answer from memory.
 //!
 //! The one door is [`Tables::facts`]: it finds the row of each dimension in the list `dimensions!`. A
-//! dimension is a type with [`Dimension`](crate::row::Dimension) (its table, columns and key) and
+//! dimension is a type with [`Dimension`] (its table, columns and key) and
 //! [`Find`] (how a hit's row is found), in a file of its own, and one line of that list. Keys, new
 //! rows and the column of `avtryck.hit` follow from the list; a migration adds the table and the
 //! column `<table>_key`.

@@ -12,7 +12,8 @@ mod timestamp;
 
 pub use batch::commit::{CommitError, Loaded, commit};
 pub use batch::load::{Load, Payloads, Record, Rejected};
-pub use server::connect::{Database, check, connect};
+pub use server::connect::connect;
+pub use server::database::{Database, check};
 pub use server::migrate::migrate;
 
 #[cfg(test)]

@@ -8,28 +8,39 @@ mod agreement;
 mod report;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use tokio_postgres::Client;
 
 use super::*;
 use crate::clock::UnixMicros;
-use crate::enrich::{DIMENSIONS, Device, DeviceClass, DimensionTable, Network, Place};
-use crate::hit::{ConsentSource, Flags, Kind, Permit, VisitorId};
+use crate::enrich::{
+    DIMENSIONS, Device, DeviceClass, DimensionTable, FactVisitor, Facts, Network, Place,
+};
+use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit, VisitorId};
 use crate::postgres::batch::position::{self, SpoolPosition};
 use crate::postgres::server::embedded::testing::TestDatabase;
 use crate::postgres::server::migrate::schema;
-use crate::row::{Ad, Count, Dimension, Row, Site};
+use crate::row::dimension::{Found, Keyed};
+use crate::row::{Count, Row};
 
 pub(super) const SPOOL: [u8; 16] = [7; 16];
 /// 2026-11-24T12:34:56.789012Z.
 pub(super) const NOON: UnixMicros = UnixMicros(1_795_523_696_789_012);
+
+/// The keys of a row of which nothing is known but its site.
+const SITE_ALONE: [Option<i64>; DIMENSIONS.len()] = {
+    let mut keys = [None; DIMENSIONS.len()];
+    keys[DimensionTable::Site as usize] = Some(1);
+    keys
+};
 
 pub(super) fn row(number: usize) -> Row<'static> {
     let mut hit_id = [0; 16];
     hit_id[8..].copy_from_slice(&(number as u64).to_be_bytes());
     Row {
         received_at: NOON,
-        keys: Cow::Borrowed(&[None, None, None, None, Some(1)]),
+        keys: Cow::Borrowed(&SITE_ALONE),
         flags: Flags::default(),
         kind: Kind::PageView,
         permit: Permit::STORE.with(Permit::MEASURE),
@@ -115,12 +126,6 @@ pub(super) async fn number(client: &Client, sql: &str) -> i64 {
 /// A batch without rows that brings one row of each dimension, and one device of which nothing is known;
 /// with the keys of those that are known.
 fn dimensions() -> (Load, [Option<i64>; DIMENSIONS.len()]) {
-    fn add(load: &mut Load, table: DimensionTable, row: &impl Dimension) -> Option<i64> {
-        let rows = load.dimensions.of(table as usize).unwrap();
-        rows.push(row.key(), row);
-        Some(row.key())
-    }
-    let mut load = plain(0..0);
     let place = Place {
         country: "SE".into(),
         region: "AB".into(),
@@ -144,26 +149,31 @@ fn dimensions() -> (Load, [Option<i64>; DIMENSIONS.len()]) {
         browser_version: "142".into(),
         is_bot: true,
     };
-    let ad = Ad {
-        partner: "adform",
-        campaign: "spring",
-        creative: "b\0ig",
-        placement: "top",
-        publisher: "dn.se",
+    let mut hit = Hit::new(NOON, Kind::Click, "telenor.se");
+    hit.category = "shop".into();
+    (hit.partner, hit.campaign) = ("adform".into(), "spring".into());
+    (hit.creative, hit.placement) = ("b\0ig".into(), "top".into());
+    hit.publisher = "dn.se".into();
+    let facts = Facts {
+        place: Some(Arc::new(Keyed::new(place))),
+        network: Some(Arc::new(Keyed::new(network))),
+        device: Some(Arc::new(Keyed::new(device))),
+        ..Facts::named(&hit)
     };
-    let site = Site {
-        site: "telenor.se",
-        category: "shop",
-    };
-    let keys = [
-        add(&mut load, DimensionTable::Place, &place),
-        add(&mut load, DimensionTable::Network, &network),
-        add(&mut load, DimensionTable::Device, &device),
-        add(&mut load, DimensionTable::Ad, &ad),
-        add(&mut load, DimensionTable::Site, &site),
-    ];
-    add(&mut load, DimensionTable::Device, &Device::default());
-    (load, keys)
+    let mut load = plain(0..0);
+    facts.visit(&mut New(&mut load));
+    let unknown = Keyed::new(Device::default());
+    New(&mut load).visit(DimensionTable::Device, &unknown);
+    (load, facts.keys())
+}
+
+/// Adds every dimension row to a batch.
+struct New<'l>(&'l mut Load);
+
+impl FactVisitor for New<'_> {
+    fn visit(&mut self, dimension: DimensionTable, found: &impl Found) {
+        found.add_to(self.0.dimensions.of(dimension as usize).unwrap());
+    }
 }
 
 #[tokio::test]

@@ -1,17 +1,8 @@
-//! Which Postgres the collector works with, and how it connects.
+//! Connects to a server, with the settings that every connection relies on.
 
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::Context as _;
-use tokio::sync::Mutex;
-use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
-
-use super::embedded::Embedded;
-use super::migrate::migrate;
-use crate::config::{ConfigErrors, DatabaseConfig, DatabaseUrl, InForce};
 
 /// What every connection relies on, whatever the server, the database or the role say otherwise. A
 /// chunk of the spool is deleted after a commit, so a commit is durable. The locks of a batch are
@@ -23,9 +14,6 @@ const SESSION: &str = "select set_config('synchronous_commit', 'on', false) \
      set idle_in_transaction_session_timeout = '150s'";
 /// How long a connection may be silent before it counts as dead.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// How long a connection to the operator's server may take, where its URL does not say.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
-
 /// Connects, and drives the connection on a task of the current runtime until the client is dropped.
 ///
 /// # Errors
@@ -48,152 +36,4 @@ pub async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
     });
     client.batch_execute(SESSION).await?;
     Ok(client)
-}
-
-/// The database of a collector.
-pub enum Database {
-    /// A private one, started when it is first needed, and again after it has ended.
-    Embedded {
-        /// The folder of its files.
-        dir: PathBuf,
-        /// The server that was started or adopted.
-        server: Mutex<Option<Embedded>>,
-        /// The command line that opens it, once it runs.
-        psql: Arc<OnceLock<String>>,
-    },
-    /// The operator's.
-    Url(Box<Config>),
-}
-
-/// Checks the URL of the operator's Postgres, if one is configured.
-///
-/// # Errors
-/// The mistake, with its key and what would be right.
-pub fn check(config: &DatabaseConfig, in_force: &InForce) -> Result<(), ConfigErrors> {
-    match &config.url {
-        DatabaseUrl::Url(url) if parse_url(url).is_err() => Err(in_force.wrong("database.url")),
-        _ => Ok(()),
-    }
-}
-
-/// Parses a URL. Connections are not encrypted, so one that requires TLS is refused.
-fn parse_url(url: &str) -> anyhow::Result<Config> {
-    let config: Config = url.parse()?;
-    anyhow::ensure!(
-        config.get_ssl_mode() != SslMode::Require,
-        "sslmode=require cannot be kept"
-    );
-    Ok(config)
-}
-
-impl Database {
-    /// Returns the database that the configuration names.
-    ///
-    /// # Errors
-    /// If the URL cannot be used, which [`check`] tells beforehand.
-    pub fn new(config: &DatabaseConfig) -> anyhow::Result<Database> {
-        Ok(match &config.url {
-            DatabaseUrl::Embedded => Database::Embedded {
-                dir: config.dir.clone(),
-                server: Mutex::new(None),
-                psql: Arc::default(),
-            },
-            DatabaseUrl::Url(url) => {
-                let mut config = parse_url(url).context("database.url")?;
-                if config.get_connect_timeout().is_none() {
-                    config.connect_timeout(CONNECT_TIME_MAX);
-                }
-                Database::Url(Box::new(config))
-            }
-        })
-    }
-
-    /// Connects, brings the schema up to date, and starts the embedded server where it does not run.
-    ///
-    /// # Errors
-    /// Where Postgres cannot be started or reached, or a migration fails.
-    pub async fn connect(&self) -> anyhow::Result<Client> {
-        let mut client = self.reach().await?;
-        migrate(&mut client).await?;
-        Ok(client)
-    }
-
-    /// Connects to a server that runs already, without looking at its schema: for questions that are
-    /// not worth waiting for.
-    ///
-    /// # Errors
-    /// Where Postgres does not run or cannot be reached.
-    pub async fn reach_running(&self) -> anyhow::Result<Client> {
-        let config = match self {
-            Database::Url(config) => Box::clone(config),
-            Database::Embedded { server, .. } => {
-                let server = server
-                    .try_lock()
-                    .context("the embedded Postgres is starting")?;
-                let running = server
-                    .as_ref()
-                    .context("the embedded Postgres does not run")?;
-                Box::new(running.config())
-            }
-        };
-        Ok(connect(&config).await?)
-    }
-
-    async fn reach(&self) -> anyhow::Result<Client> {
-        match self {
-            Database::Url(config) => connect(config).await.context("connecting to Postgres"),
-            Database::Embedded { dir, server, psql } => {
-                let mut server = server.lock().await;
-                if let Some(running) = &*server
-                    && let Ok(client) = connect(&running.config()).await
-                {
-                    return Ok(client);
-                }
-                let started = Embedded::start(dir)
-                    .await
-                    .context("starting the embedded Postgres")?;
-                let client = connect(&started.config())
-                    .await
-                    .context("connecting to Postgres");
-                psql.get_or_init(|| format!("psql \"{}\"", started.conninfo()));
-                *server = Some(started);
-                client
-            }
-        }
-    }
-
-    /// Returns the command line that opens the embedded database, which is set once that runs.
-    #[must_use]
-    pub fn psql(&self) -> Option<Arc<OnceLock<String>>> {
-        match self {
-            Database::Embedded { psql, .. } => Some(Arc::clone(psql)),
-            Database::Url(_) => None,
-        }
-    }
-
-    /// Stops the embedded server, if it was started or adopted.
-    pub async fn stop(&self) {
-        if let Some(server) = self.take_server().await
-            && let Err(error) = server.stop().await
-        {
-            tracing::error!("the embedded Postgres did not stop: {error:#}");
-        }
-    }
-
-    /// Stops the embedded server if it was started, but not if it was adopted. A command that runs
-    /// beside a collector calls this.
-    pub async fn leave(&self) {
-        if let Some(server) = self.take_server().await
-            && let Err(error) = server.leave().await
-        {
-            tracing::error!("the embedded Postgres did not stop: {error:#}");
-        }
-    }
-
-    async fn take_server(&self) -> Option<Embedded> {
-        match self {
-            Database::Embedded { server, .. } => server.lock().await.take(),
-            Database::Url(_) => None,
-        }
-    }
 }

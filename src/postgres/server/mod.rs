@@ -1,6 +1,7 @@
 //! The server: an embedded one or the operator's, connections to it, and its schema.
 
 pub mod connect;
+pub mod database;
 pub mod embedded;
 mod installation;
 pub mod migrate;

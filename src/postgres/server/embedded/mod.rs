@@ -31,6 +31,7 @@ use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::connect::connect;
 use super::installation::{self, Installation};
 use crate::clock;
 
@@ -108,7 +109,7 @@ impl Embedded {
     /// # Errors
     /// Where Postgres fails.
     pub async fn database(&self, name: &str) -> anyhow::Result<Config> {
-        let client = crate::postgres::connect(&self.config_of("postgres")).await?;
+        let client = connect(&self.config_of("postgres")).await?;
         let known = client
             .query_opt("select from pg_database where datname = $1", &[&name])
             .await?;
