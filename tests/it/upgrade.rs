@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::chaos::{Load, check_names, postgres_pid};
 use crate::support::{Collector, Config, PATIENCE, command, free_address, tempdir};
 
-const UPGRADES: u32 = 5;
+const UPGRADES: u32 = 3;
 
 fn plan(address: SocketAddr, prefix: &str, rate: f64) -> Plan {
     Plan {
