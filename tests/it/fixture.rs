@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use tokio::process::Command;
 use tokio_postgres::Client;
 
-use crate::support::{Collector, command, root, tempdir, until};
+use crate::support::{Collector, Dir, command, root, tempdir, until};
 
 /// The oldest release that has a fixture. The test fails if the search does not find it.
 const FIRST: &str = "0.1.0";
@@ -69,7 +69,7 @@ async fn take_over(release: &Path) {
 }
 
 /// Starts this build with the configuration of a release and the spool in the folder `spool`.
-async fn start(release: &Path, dir: tempfile::TempDir, spool: &str) -> Collector {
+async fn start(release: &Path, dir: Dir, spool: &str) -> Collector {
     let mut command = command(&["serve"]);
     command
         .current_dir(root())
@@ -85,11 +85,7 @@ async fn start(release: &Path, dir: tempfile::TempDir, spool: &str) -> Collector
 
 /// Restores the release's dump into a fresh database, and moves times to today in the tables that
 /// jobs clear by age. The server is the one that a killed collector leaves running.
-async fn restore(
-    release: &Path,
-    dir: tempfile::TempDir,
-    expected: &Value,
-) -> (tempfile::TempDir, Client) {
+async fn restore(release: &Path, dir: Dir, expected: &Value) -> (Dir, Client) {
     let collector = start(release, dir, "empty-spool").await;
     // By then the schema is complete.
     until(async || collector.admin("/readyz").await.body.contains("loading")).await;

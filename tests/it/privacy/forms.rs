@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{FORM, OWN, SWEDISH, page, rows_of, submit, token, uuid, visitor};
-use crate::consent::{holds, visitor_of};
+use crate::consent::visitor_of;
 use crate::support::{Collector, Config, Reply};
 
 #[tokio::test]
