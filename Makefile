@@ -107,8 +107,8 @@ fmt: ## format the code
 	@cargo fmt --all
 	@cargo fmt --manifest-path fuzz/Cargo.toml
 
-metrics-docs: ## write docs/metrics.md from the code
-	@WRITE_DOCS=1 cargo test --locked --lib -- page_of_metrics
+metrics-docs: ## write docs/metrics.md and docs/endpoints.md from the code
+	@WRITE_DOCS=1 cargo test --locked --lib -- the_page_of_
 
 clean-data: ## remove what was fetched; the next run or test fetches it again
 	@rm -rf .cache geoip/data assets/data

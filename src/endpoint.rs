@@ -1,50 +1,320 @@
-//! The endpoints: what can be asked for.
+//! The endpoints: one table of what clients can ask for.
+//!
+//! Routes, `Allow`, metric labels, the section `[path]` of the configuration and docs/endpoints.md are
+//! all read from it. An endpoint that records hits needs a row here and an arm in
+//! [`crate::protocol::read`] or [`crate::protocol::read_body`], and nothing else.
 
-/// What was asked for.
+use std::time::Duration;
+
+/// The longest request target that is accepted, in bytes.
+pub const URI_BYTES_MAX: usize = 8 * 1024;
+/// The largest body of events, in bytes, packed and unpacked.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// The largest choice posted to `/consent`, in bytes: six flags take 100.
+const CHOICE_BYTES_MAX: usize = 4 * 1024;
+/// The largest form of the privacy page, in bytes: six flags and a token take 120.
+const FORM_BYTES_MAX: usize = 1024;
+/// How long a body may take to arrive.
+pub const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What the table says about one endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct EndpointSpec {
+    /// The endpoint that this row describes.
+    pub endpoint: Endpoint,
+    /// The word in metric labels and in the live view.
+    pub name: &'static str,
+    /// Where it answers.
+    pub path: Path,
+    /// The methods that it accepts, in the form that `Allow` has.
+    pub methods: &'static str,
+    /// The form of its replies to hits and to refused requests.
+    pub shape: Shape,
+    /// The largest body of a POST, in bytes. No other method may have a body.
+    pub body_bytes_max: usize,
+    /// Whether a GET is one hit in the query string and nothing else, so that it can be answered
+    /// without hyper.
+    pub is_plain: bool,
+    /// The pages that may read its replies.
+    pub readers: Readers,
+    /// Whether its hits measure an ad and not the page (purpose 7 of TCF).
+    pub is_about_ad: bool,
+    /// Whether a server sends the request: its address and cookies do not belong to a visitor.
+    pub is_from_server: bool,
+}
+
+/// Where an endpoint answers.
+#[derive(Clone, Copy, Debug)]
+pub enum Path {
+    /// At the path that the configuration gives.
+    At(PathKey),
+    /// At a partner's key below the path that the configuration gives.
+    AbovePartner(PathKey),
+    /// At one of these segments below the path of another endpoint.
+    Below(Endpoint, &'static [&'static str]),
+    /// At this path, and only while the embedded Postgres runs.
+    Demo(&'static str),
+    /// At every path that belongs to no other endpoint.
+    Elsewhere,
+}
+
+/// A key of the section `[path]`.
+#[derive(Clone, Copy, Debug)]
+pub struct PathKey {
+    /// The name of the key.
+    pub name: &'static str,
+    /// The path without a configuration.
+    pub default: &'static str,
+    /// What the example configuration says about it.
+    pub meaning: &'static str,
+}
+
+/// The form of a reply to a hit or to a refused request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "docs/parameters.md describes each endpoint")]
-pub enum Endpoint {
-    Pixel,
-    Event,
-    Id,
-    Impression,
-    Click,
-    Callback,
-    Sync,
-    SetUid,
-    Consent,
-    Privacy,
-    PrivacyForm,
-    Tag,
-    Demo,
-    Unknown,
+pub enum Shape {
+    /// A transparent GIF, with status 200 for a hit.
+    Gif,
+    /// No body and status 204 for a hit; the reason as text for a refused request.
+    Empty,
+    /// An HTML page for people, where the reply is not a redirect.
+    Page,
+}
+
+/// The pages that may read an endpoint's replies from another origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Pages of any configured site.
+    AnySite,
+    /// Pages of the site that the request is about: a visitor's choice concerns that site alone.
+    SiteOfRequest,
+    /// No page: what is held about a visitor is shown to that visitor only.
+    Nobody,
+}
+
+/// What most rows have.
+const USUAL: EndpointSpec = EndpointSpec {
+    endpoint: Endpoint::Unknown,
+    name: "",
+    path: Path::Elsewhere,
+    methods: "GET, HEAD, OPTIONS",
+    shape: Shape::Empty,
+    body_bytes_max: 0,
+    is_plain: false,
+    readers: Readers::AnySite,
+    is_about_ad: false,
+    is_from_server: false,
+};
+
+/// Makes [`PathKey`]s short to write.
+const fn key(name: &'static str, default: &'static str, meaning: &'static str) -> PathKey {
+    PathKey {
+        name,
+        default,
+        meaning,
+    }
+}
+
+/// Defines [`Endpoint`] and the table from one list of rows.
+macro_rules! endpoints {
+    ($($(#[doc = $meaning:literal])+ $endpoint:ident { $($column:tt)* })+) => {
+        /// What a request asks for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Endpoint {
+            $($(#[doc = $meaning])+ $endpoint,)+
+        }
+
+        impl Endpoint {
+            /// Every endpoint, in the order of the enum.
+            pub const ALL: [Endpoint; [$(Endpoint::$endpoint),+].len()] = [$(Endpoint::$endpoint),+];
+
+            /// Returns the endpoint's row of the table.
+            #[must_use]
+            pub const fn spec(self) -> &'static EndpointSpec {
+                match self {
+                    $(Endpoint::$endpoint => const {
+                        &EndpointSpec { endpoint: Endpoint::$endpoint, $($column)*, ..USUAL }
+                    },)+
+                }
+            }
+
+            /// Returns what the endpoint is for, as docs/endpoints.md says it.
+            #[cfg(test)]
+            pub(crate) fn meaning(self) -> &'static str {
+                match self {
+                    $(Endpoint::$endpoint => concat!($($meaning),+).trim_ascii(),)+
+                }
+            }
+        }
+
+        /// The table: a row for each endpoint, in the order of the enum.
+        pub const ENDPOINTS: [&EndpointSpec; Endpoint::ALL.len()] = [$(Endpoint::$endpoint.spec()),+];
+    };
+}
+
+endpoints! {
+    /// Records a page view, or an event of a page, from the query string.
+    Pixel {
+        name: "pixel",
+        path: Path::At(key("pixel", "/p.gif", "Page views and events from a page.")),
+        shape: Shape::Gif,
+        is_plain: true
+    }
+    /// Records page views and events from JSON.
+    Event {
+        name: "event",
+        path: Path::At(key("event", "/e", "The same as JSON.")),
+        methods: "POST, OPTIONS",
+        body_bytes_max: BODY_BYTES_MAX
+    }
+    /// Sets the visitor cookie and records nothing.
+    Id {
+        name: "id",
+        path: Path::At(key("id", "/id", "Sets the visitor cookie."))
+    }
+    /// Records that an ad was shown, or what else it did.
+    Impression {
+        name: "impression",
+        path: Path::At(key("impression", "/i.gif", "Ad impressions.")),
+        shape: Shape::Gif,
+        is_plain: true,
+        is_about_ad: true
+    }
+    /// Records the click on an ad and redirects to its target.
+    Click {
+        name: "click",
+        path: Path::At(key("click", "/c", "Ad clicks.")),
+        shape: Shape::Page,
+        is_about_ad: true
+    }
+    /// Records what a partner's server reports.
+    Callback {
+        name: "callback",
+        path: Path::AbovePartner(key(
+            "callback",
+            "/cb",
+            "Callbacks of partners' servers. The partner's key follows it in the URL."
+        )),
+        methods: "GET, POST",
+        body_bytes_max: BODY_BYTES_MAX,
+        is_about_ad: true,
+        is_from_server: true
+    }
+    /// Exchanges IDs with a partner.
+    Sync {
+        name: "sync",
+        path: Path::AbovePartner(key(
+            "sync",
+            "/sync",
+            "Exchange of IDs. The partner's key follows it in the URL."
+        )),
+        shape: Shape::Gif
+    }
+    /// Exchanges IDs with a partner, in Prebid's form.
+    SetUid {
+        name: "setuid",
+        path: Path::At(key("setuid", "/setuid", "The same, as Prebid asks for it.")),
+        shape: Shape::Gif
+    }
+    /// Tells, keeps and withdraws the visitor's choice on a site.
+    Consent {
+        name: "consent",
+        path: Path::At(key("consent", "/consent", "The visitor's choice.")),
+        methods: "GET, HEAD, POST, DELETE, OPTIONS",
+        body_bytes_max: CHOICE_BYTES_MAX,
+        readers: Readers::SiteOfRequest
+    }
+    /// Shows visitors what is held about them.
+    Privacy {
+        name: "privacy",
+        path: Path::At(key("privacy", "/privacy", "The visitor's own page.")),
+        readers: Readers::Nobody
+    }
+    /// Takes a form of the privacy page.
+    PrivacyForm {
+        name: "privacy_form",
+        path: Path::Below(Endpoint::Privacy, &["choice", "file", "erasure"]),
+        methods: "POST, OPTIONS",
+        body_bytes_max: FORM_BYTES_MAX,
+        readers: Readers::Nobody
+    }
+    /// Serves the tag.
+    Tag {
+        name: "tag",
+        path: Path::At(key("tag", "/tag.js", "The tag."))
+    }
+    /// Serves a page to try the tag on.
+    Demo {
+        name: "demo",
+        path: Path::Demo("/demo")
+    }
+    /// Refuses every other request.
+    Unknown {
+        name: "unknown"
+    }
 }
 
 impl Endpoint {
-    /// Every endpoint with its word in the label, in the order of the enum.
-    pub const ALL: [(Endpoint, &'static str); 14] = [
-        (Endpoint::Pixel, "pixel"),
-        (Endpoint::Event, "event"),
-        (Endpoint::Id, "id"),
-        (Endpoint::Impression, "impression"),
-        (Endpoint::Click, "click"),
-        (Endpoint::Callback, "callback"),
-        (Endpoint::Sync, "sync"),
-        (Endpoint::SetUid, "setuid"),
-        (Endpoint::Consent, "consent"),
-        (Endpoint::Privacy, "privacy"),
-        (Endpoint::PrivacyForm, "privacy_form"),
-        (Endpoint::Tag, "tag"),
-        (Endpoint::Demo, "demo"),
-        (Endpoint::Unknown, "unknown"),
-    ];
-
-    /// The word in the label.
+    /// Returns the word in metric labels and in the live view.
     #[must_use]
     pub fn name(self) -> &'static str {
-        Endpoint::ALL
-            .iter()
-            .find(|(known, _)| *known == self)
-            .map_or("unknown", |(_, name)| name)
+        self.spec().name
+    }
+}
+
+impl EndpointSpec {
+    /// Returns whether the endpoint accepts a method.
+    #[must_use]
+    pub fn accepts(&self, method: &str) -> bool {
+        self.methods.split(", ").any(|known| known == method)
+    }
+
+    /// Returns the key of `[path]` that says where the endpoint answers, if one does.
+    #[must_use]
+    pub fn path_key(&self) -> Option<PathKey> {
+        match self.path {
+            Path::At(key) | Path::AbovePartner(key) => Some(key),
+            Path::Below(..) | Path::Demo(_) | Path::Elsewhere => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_keys_are_given_once() {
+        let names = ENDPOINTS.map(|spec| spec.name);
+        let keys = ENDPOINTS.map(|spec| spec.path_key().map(|key| key.name));
+        for (at, spec) in ENDPOINTS.iter().enumerate() {
+            assert_eq!(spec.endpoint, Endpoint::ALL[at]);
+            assert_eq!(names.iter().position(|name| *name == spec.name), Some(at));
+            let key = keys[at];
+            assert!(key.is_none() || keys.iter().position(|other| *other == key) == Some(at));
+        }
+    }
+
+    #[test]
+    fn only_an_endpoint_that_takes_a_post_has_room_for_a_body() {
+        for spec in ENDPOINTS {
+            assert_eq!(
+                spec.accepts("POST"),
+                spec.body_bytes_max > 0,
+                "{}",
+                spec.name
+            );
+            assert!(!spec.accepts("") && !spec.accepts("GET,"), "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn a_plain_endpoint_takes_a_get() {
+        for spec in ENDPOINTS.iter().filter(|spec| spec.is_plain) {
+            assert!(
+                spec.accepts("GET") && spec.body_bytes_max == 0,
+                "{}",
+                spec.name
+            );
+        }
     }
 }

@@ -1,324 +1,270 @@
-//! A request that is not recorded: the reason decides the status, and is counted and told.
+//! The reasons for which a request is not recorded: one table.
+//!
+//! The reason decides the status of the reply and whether the connection ends. It is the header
+//! `Avtryck-Refusal`, the label of a metric, the advice in the live view, and a row in
+//! docs/endpoints.md.
+
+use std::time::Duration;
 
 use hyper::StatusCode;
 
-use crate::click;
-use spool::AppendError;
+use crate::endpoint::{BODY_BYTES_MAX, BODY_TIME_MAX, URI_BYTES_MAX};
 
-/// Why a request, or one event of it, was not recorded.
+/// What becomes of the connection after a refused request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+enum Connection {
+    /// It may bring further requests.
+    StaysOpen,
+    /// It ends: what follows may be a smuggled request.
+    Closes,
+}
+
+/// What the table says about one reason.
+struct ReasonSpec {
+    name: &'static str,
+    status: StatusCode,
+    connection: Connection,
+    /// With `{uri_bytes}` and the like in place of limits.
+    advice: &'static str,
+}
+
+/// Defines [`Reason`] and the table from one list of rows: the name, the status, what becomes of the
+/// connection, and the advice.
+macro_rules! reasons {
+    ($(
+        $(#[doc = $meaning:literal])+
+        $reason:ident($name:literal, $status:ident, $connection:ident): $advice:literal;
+    )+) => {
+        /// Why a request, or one event of it, was not recorded.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Reason {
+            $($(#[doc = $meaning])+ $reason,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the enum.
+            pub const ALL: [Reason; [$(Reason::$reason),+].len()] = [$(Reason::$reason),+];
+
+            const fn spec(self) -> &'static ReasonSpec {
+                match self {
+                    $(Reason::$reason => const {
+                        &ReasonSpec {
+                            name: $name,
+                            status: StatusCode::$status,
+                            connection: Connection::$connection,
+                            advice: $advice,
+                        }
+                    },)+
+                }
+            }
+
+            /// Returns what the reason means, as docs/endpoints.md says it.
+            #[cfg(test)]
+            pub(crate) fn meaning(self) -> &'static str {
+                match self {
+                    $(Reason::$reason => concat!($($meaning),+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
     /// No endpoint has this path.
-    UnknownPath,
-    /// The endpoint does not take this method.
-    Method,
-    /// The request target is longer than its limit.
-    UriTooLong,
-    /// What was sent is no request; hyper answers it and closes.
-    Malformed,
+    UnknownPath("unknown_path", NOT_FOUND, StaysOpen):
+        "no endpoint has that path: compare it with the tag and with [path] in the configuration";
+    /// The endpoint does not accept this method; `Allow` lists those that it accepts.
+    Method("method", METHOD_NOT_ALLOWED, Closes):
+        "that endpoint does not accept this method";
+    /// Path and query are longer than their limit.
+    UriTooLong("uri_too_long", URI_TOO_LONG, Closes):
+        "the address is longer than {uri_bytes}: send less, or use POST";
+    /// The bytes are not an HTTP request.
+    Malformed("malformed", BAD_REQUEST, Closes):
+        "what was sent is not an HTTP request";
     /// There is not exactly one valid `Host`.
-    Host,
-    /// A body where none may be.
-    UnexpectedBody,
-    /// A `Transfer-Encoding` other than `chunked`.
-    TransferEncoding,
-    /// The client sends more hits than its limit.
-    OverLimit,
-    /// No `site`, and no single site has this host.
-    SiteMissing,
+    Host("host", BAD_REQUEST, Closes):
+        "the Host header is missing, repeated or malformed: look at the proxy in front";
+    /// A request that may not have a body has one.
+    UnexpectedBody("unexpected_body", BAD_REQUEST, Closes):
+        "a request other than a POST has a body: no browser sends that";
+    /// A `Transfer-Encoding` is not exactly `chunked`.
+    TransferEncoding("transfer_encoding", BAD_REQUEST, Closes):
+        "the body has a transfer encoding other than chunked: send it without one";
+    /// The client sends more hits than `[limit]` allows, and `limit.drop` is set; never a click. Or
+    /// it asks for more withdrawals, deletions or views of the privacy page than thirty at once and
+    /// then one a second, or for more than four visitors in one request.
+    OverLimit("over_limit", TOO_MANY_REQUESTS, StaysOpen):
+        "the client sends more hits than [limit] allows: name the proxies in front in \
+         http.trusted_proxies, or raise the limit";
+    /// The request names no site, and no site has this host.
+    SiteMissing("site_missing", BAD_REQUEST, StaysOpen):
+        "it names no site, and no [[site]] has this host: add site= to the tag, or the host \
+         to hosts";
     /// The configuration has no such site.
-    SiteUnknown,
+    SiteUnknown("site_unknown", BAD_REQUEST, StaysOpen):
+        "no [[site]] has that key: compare its spelling with the configuration";
     /// The configuration has no such partner.
-    PartnerUnknown,
-    /// The content type is neither JSON nor plain text.
-    ContentType,
-    /// The body is larger than its limit.
-    BodyTooLarge,
+    PartnerUnknown("partner_unknown", BAD_REQUEST, StaysOpen):
+        "no [[partner]] has that key: compare its spelling with the configuration";
+    /// The content type is neither `application/json` nor `text/plain`; for `/consent` not
+    /// `application/json`, for a form not `application/x-www-form-urlencoded`.
+    ContentType("content_type", UNSUPPORTED_MEDIA_TYPE, StaysOpen):
+        "the content type must be application/json or text/plain";
+    /// The body is larger than the endpoint accepts.
+    BodyTooLarge("body_too_large", PAYLOAD_TOO_LARGE, Closes):
+        "the body is larger than {body_bytes}: send fewer events at once";
     /// The body did not arrive in time.
-    BodySlow,
-    /// The body broke off.
-    BodyBroken,
-    /// The body, or an event in it, is not the JSON that is asked for.
-    Json,
-    /// The page's origin is not one of the site's, or it is not told where it has to be.
-    Origin,
-    /// A click names no target, or one that nobody may be sent to.
-    ClickTarget,
-    /// A click's target is not signed, and its host is not on the site's list.
-    ClickHost,
-    /// A click's signature is not one of ours, and the target's host is not on the site's list.
-    ClickSignature,
-    /// A click's signature has ended, and the target's host is not on the site's list.
-    ClickExpired,
-    /// A form's body is not one of this page's.
-    Form,
-    /// A form was made for another visitor.
-    Token,
-    /// The privacy page was asked for by a frame or a script.
-    Framed,
-    /// Too many ask for what is held.
-    Busy,
-    /// Postgres does not tell what is held.
-    DatabaseAway,
+    BodySlow("body_slow", REQUEST_TIMEOUT, Closes):
+        "the body did not arrive within {body_time}";
+    /// The body ended early or cannot be unpacked.
+    BodyBroken("body_broken", BAD_REQUEST, Closes):
+        "the body ended early or cannot be unpacked";
+    /// The body, or an event in it, is not JSON, is not an object, holds text that is not Unicode,
+    /// or there are too many events; for `/consent` it is not an object of flags.
+    Json("json", BAD_REQUEST, StaysOpen):
+        "the body is neither a JSON object nor an array of objects";
+    /// The page's origin is not one of the site's, or a change of a choice or a form comes without
+    /// an `Origin` that may make it.
+    Origin("origin", FORBIDDEN, StaysOpen):
+        "the page is not one of the origins of this [[site]]";
+    /// A click names no target, or one that is not an http or https URL that a click may go to.
+    ClickTarget("click_target", BAD_REQUEST, StaysOpen):
+        "the target is not an http or https address that can be followed safely: write it in \
+         full, percent-encoded, in to=";
+    /// A click's target is not signed, and its host is not one of the site's `click_hosts`.
+    ClickHost("click_host", BAD_REQUEST, StaysOpen):
+        "the target is neither signed nor on the click_hosts of this [[site]]: sign it with \
+         avtryck click-url, or list its host";
+    /// A click's signature is not one of ours, and the target's host is not one of the site's
+    /// `click_hosts`.
+    ClickSignature("click_signature", BAD_REQUEST, StaysOpen):
+        "the signature does not match: sign the query as it is sent, up to &sig=, with a key \
+         of click.keys";
+    /// A click's signature has expired, and the target's host is not one of the site's
+    /// `click_hosts`.
+    ClickExpired("click_expired", BAD_REQUEST, StaysOpen):
+        "the signed click URL has expired: sign a new one";
+    /// A form of the privacy page has fields that the page did not give it.
+    Form("form", BAD_REQUEST, StaysOpen):
+        "a form of the privacy page that is not as the page made it";
+    /// A form of the privacy page was made for another visitor, or its cookie is gone.
+    Token("token", FORBIDDEN, StaysOpen):
+        "a form of the privacy page for another visitor: load the page again";
+    /// A frame or a script asks for the privacy page.
+    Framed("framed", FORBIDDEN, StaysOpen):
+        "the privacy page is not shown in frames or to scripts: link to it";
+    /// Too many clients ask the privacy page what is held.
+    Busy("busy", SERVICE_UNAVAILABLE, StaysOpen):
+        "too many clients ask the privacy page what is held";
+    /// Postgres does not say what is held; the privacy page itself still has status 200.
+    DatabaseAway("database_away", SERVICE_UNAVAILABLE, StaysOpen):
+        "Postgres does not say what is held, so the privacy page cannot: look at the log";
     /// The configuration gives the partner nothing to prove a callback with.
-    CallbackClosed,
-    /// A callback has neither signature nor token.
-    CallbackUnproved,
+    CallbackClosed("callback_closed", FORBIDDEN, StaysOpen):
+        "this [[partner]] has neither a secret nor a token: give it one of them";
+    /// A callback has neither a signature nor a token.
+    CallbackUnproved("callback_unproved", UNAUTHORIZED, StaysOpen):
+        "the callback has neither Avtryck-Signature nor a token: see docs/ads.md";
     /// A callback's signature is not the partner's.
-    CallbackSignature,
-    /// A callback was signed too long ago, or is yet to be.
-    CallbackTimestamp,
+    CallbackSignature("callback_signature", FORBIDDEN, StaysOpen):
+        "the signature does not match: it covers timestamp, method, target and the body as \
+         sent, with this partner's secret";
+    /// A callback's timestamp is too far from the collector's clock.
+    CallbackTimestamp("callback_timestamp", FORBIDDEN, StaysOpen):
+        "the callback was signed outside timestamp_window: check the sender's clock, and sign \
+         each attempt anew";
     /// A callback's token is not the partner's.
-    CallbackToken,
-    /// The spool has no room.
-    SpoolFull,
-    /// The spool could not be written.
-    SpoolFailed,
+    CallbackToken("callback_token", FORBIDDEN, StaysOpen):
+        "the token is not this partner's";
+    /// The spool has no room; try again.
+    SpoolFull("spool_full", SERVICE_UNAVAILABLE, StaysOpen):
+        "the spool is full: Postgres has been away for a long time, or spool.max_bytes is small";
+    /// The spool could not be written; try again.
+    SpoolFailed("spool_failed", SERVICE_UNAVAILABLE, StaysOpen):
+        "the disk of the spool fails: look at the log";
     /// The hit is larger than a record may be.
-    HitTooLarge,
-    /// The collector is stopping.
-    Stopping,
+    HitTooLarge("hit_too_large", PAYLOAD_TOO_LARGE, StaysOpen):
+        "the hit is larger than a record may be";
+    /// The collector is stopping; try again.
+    Stopping("stopping", SERVICE_UNAVAILABLE, Closes):
+        "the collector was stopping";
 }
 
 impl Reason {
-    /// Every reason, in the order of the enum.
-    pub const ALL: [Reason; 35] = [
-        Reason::UnknownPath,
-        Reason::Method,
-        Reason::UriTooLong,
-        Reason::Malformed,
-        Reason::Host,
-        Reason::UnexpectedBody,
-        Reason::TransferEncoding,
-        Reason::OverLimit,
-        Reason::SiteMissing,
-        Reason::SiteUnknown,
-        Reason::PartnerUnknown,
-        Reason::ContentType,
-        Reason::BodyTooLarge,
-        Reason::BodySlow,
-        Reason::BodyBroken,
-        Reason::Json,
-        Reason::Origin,
-        Reason::ClickTarget,
-        Reason::ClickHost,
-        Reason::ClickSignature,
-        Reason::ClickExpired,
-        Reason::Form,
-        Reason::Token,
-        Reason::Framed,
-        Reason::Busy,
-        Reason::DatabaseAway,
-        Reason::CallbackClosed,
-        Reason::CallbackUnproved,
-        Reason::CallbackSignature,
-        Reason::CallbackTimestamp,
-        Reason::CallbackToken,
-        Reason::SpoolFull,
-        Reason::SpoolFailed,
-        Reason::HitTooLarge,
-        Reason::Stopping,
-    ];
-
-    /// The word in the header `Avtryck-Refusal` and in the label.
+    /// Returns the word in the header `Avtryck-Refusal` and in the metric's label.
     #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Reason::UnknownPath => "unknown_path",
-            Reason::Method => "method",
-            Reason::UriTooLong => "uri_too_long",
-            Reason::Malformed => "malformed",
-            Reason::Host => "host",
-            Reason::UnexpectedBody => "unexpected_body",
-            Reason::TransferEncoding => "transfer_encoding",
-            Reason::OverLimit => "over_limit",
-            Reason::SiteMissing => "site_missing",
-            Reason::SiteUnknown => "site_unknown",
-            Reason::PartnerUnknown => "partner_unknown",
-            Reason::ContentType => "content_type",
-            Reason::BodyTooLarge => "body_too_large",
-            Reason::BodySlow => "body_slow",
-            Reason::BodyBroken => "body_broken",
-            Reason::Json => "json",
-            Reason::Origin => "origin",
-            Reason::ClickTarget => "click_target",
-            Reason::ClickHost => "click_host",
-            Reason::ClickSignature => "click_signature",
-            Reason::ClickExpired => "click_expired",
-            Reason::Form => "form",
-            Reason::Token => "token",
-            Reason::Framed => "framed",
-            Reason::Busy => "busy",
-            Reason::DatabaseAway => "database_away",
-            Reason::CallbackClosed => "callback_closed",
-            Reason::CallbackUnproved => "callback_unproved",
-            Reason::CallbackSignature => "callback_signature",
-            Reason::CallbackTimestamp => "callback_timestamp",
-            Reason::CallbackToken => "callback_token",
-            Reason::SpoolFull => "spool_full",
-            Reason::SpoolFailed => "spool_failed",
-            Reason::HitTooLarge => "hit_too_large",
-            Reason::Stopping => "stopping",
-        }
+    pub const fn name(self) -> &'static str {
+        self.spec().name
     }
 
-    /// What would be right, for the live view: one line to whoever pasted the tag.
+    /// Returns the status of the reply.
     #[must_use]
-    pub fn advice(self) -> &'static str {
-        match self {
-            Reason::UnknownPath => {
-                "no endpoint has that path: compare it with the tag, and with [path] in the configuration"
-            }
-            Reason::Method => "that endpoint does not take this method",
-            Reason::UriTooLong => "the address is longer than 8 KiB: send less, or a POST",
-            Reason::Host => {
-                "the Host header is missing, doubled or malformed: look at the proxy in front"
-            }
-            Reason::Malformed => "what was sent is no HTTP request",
-            Reason::UnexpectedBody => "a GET with a body: no browser sends that",
-            Reason::TransferEncoding => {
-                "the body is coded in another way than chunked: send it plain"
-            }
-            Reason::OverLimit => {
-                "the client sends more hits than [limit] allows: name the proxies in front in http.trusted_proxies, or raise the limit"
-            }
-            Reason::SiteMissing => {
-                "it names no site, and no [[site]] has this host: add site= to the tag, or the host to hosts"
-            }
-            Reason::SiteUnknown => {
-                "no [[site]] has that key: compare its spelling with the configuration"
-            }
-            Reason::PartnerUnknown => {
-                "no [[partner]] has that key: compare its spelling with the configuration"
-            }
-            Reason::ContentType => "the content type must be application/json or text/plain",
-            Reason::BodyTooLarge => "the body is larger than 1 MiB: send fewer events at once",
-            Reason::BodySlow => "the body did not arrive within 10 seconds",
-            Reason::BodyBroken => "the body broke off",
-            Reason::Json => "the body is no JSON object, nor an array of objects",
-            Reason::Origin => "the page is not one of the origins of this [[site]]",
-            Reason::ClickTarget => {
-                "the target is no http or https address that can be followed safely: write it whole, percent-encoded, in to="
-            }
-            Reason::ClickHost => {
-                "the target is neither signed nor on the click_hosts of this [[site]]: sign it with avtryck click-url, or list its host"
-            }
-            Reason::ClickSignature => {
-                "the signature does not fit: sign the query as it is sent, up to &sig=, with a key of click.keys"
-            }
-            Reason::ClickExpired => "the signed click URL has expired: sign a new one",
-            Reason::CallbackClosed => {
-                "this [[partner]] has neither a secret nor a token: give it one of them"
-            }
-            Reason::CallbackUnproved => {
-                "the callback has neither Avtryck-Signature nor a token: see docs/ads.md"
-            }
-            Reason::CallbackSignature => {
-                "the signature does not fit: it covers timestamp, method, target and the body as sent, with this partner's secret"
-            }
-            Reason::CallbackTimestamp => {
-                "the callback was signed outside timestamp_window: look at the sender's clock, and sign each attempt anew"
-            }
-            Reason::CallbackToken => "the token is not this partner's",
-            Reason::Form => "a form of the privacy page that is not as the page made it",
-            Reason::Token => "a form of the privacy page for another visitor: load the page again",
-            Reason::Framed => "the privacy page is shown in no frame and to no script: link to it",
-            Reason::Busy => "too many ask the privacy page what is held",
-            Reason::DatabaseAway => {
-                "Postgres does not tell the privacy page what is held: look at the log"
-            }
-            Reason::SpoolFull => {
-                "the spool is full: Postgres has been away for long, or spool.max_bytes is small"
-            }
-            Reason::SpoolFailed => "the disk of the spool fails: look at the log",
-            Reason::HitTooLarge => "the hit is larger than a record may be",
-            Reason::Stopping => "the collector was stopping",
-        }
+    pub const fn status(self) -> StatusCode {
+        self.spec().status
+    }
+
+    /// Returns whether the connection must end, because what follows may be a smuggled request.
+    #[must_use]
+    pub fn closes(self) -> bool {
+        self.spec().connection == Connection::Closes
+    }
+
+    /// Returns one line for the person who pasted the tag: what would be right.
+    #[must_use]
+    pub fn advice(self) -> String {
+        let limits = [
+            ("{uri_bytes}", size(URI_BYTES_MAX)),
+            ("{body_bytes}", size(BODY_BYTES_MAX)),
+            ("{body_time}", seconds(BODY_TIME_MAX)),
+        ];
+        limits
+            .iter()
+            .fold(self.spec().advice.to_owned(), |text, (place, limit)| {
+                text.replace(place, limit)
+            })
     }
 }
 
-/// Why a request is refused.
+/// Writes a size in the largest unit that it is a multiple of.
+fn size(bytes: usize) -> String {
+    const KIB: usize = 1 << 10;
+    const MIB: usize = 1 << 20;
+    match bytes {
+        bytes if bytes % MIB == 0 => format!("{} MiB", bytes / MIB),
+        bytes if bytes % KIB == 0 => format!("{} KiB", bytes / KIB),
+        bytes => format!("{bytes} bytes"),
+    }
+}
+
+/// Writes a time in whole seconds.
+fn seconds(time: Duration) -> String {
+    format!("{} seconds", time.as_secs())
+}
+
+/// A request that is not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal(pub Reason);
 
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Refusal {
+        Refusal(reason)
+    }
+}
+
 impl Refusal {
-    /// The status of the reply.
+    /// Returns the status of the reply.
     #[must_use]
     pub fn status(self) -> StatusCode {
-        match self.0 {
-            Reason::UnknownPath => StatusCode::NOT_FOUND,
-            Reason::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Reason::UriTooLong => StatusCode::URI_TOO_LONG,
-            Reason::Malformed
-            | Reason::Host
-            | Reason::UnexpectedBody
-            | Reason::TransferEncoding
-            | Reason::SiteMissing
-            | Reason::SiteUnknown
-            | Reason::PartnerUnknown
-            | Reason::BodyBroken
-            | Reason::Form
-            | Reason::Json
-            | Reason::ClickTarget
-            | Reason::ClickHost
-            | Reason::ClickSignature
-            | Reason::ClickExpired => StatusCode::BAD_REQUEST,
-            Reason::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Reason::BodyTooLarge | Reason::HitTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Reason::BodySlow => StatusCode::REQUEST_TIMEOUT,
-            Reason::CallbackUnproved => StatusCode::UNAUTHORIZED,
-            Reason::Origin
-            | Reason::Token
-            | Reason::Framed
-            | Reason::CallbackClosed
-            | Reason::CallbackSignature
-            | Reason::CallbackTimestamp
-            | Reason::CallbackToken => StatusCode::FORBIDDEN,
-            Reason::OverLimit => StatusCode::TOO_MANY_REQUESTS,
-            Reason::Busy
-            | Reason::DatabaseAway
-            | Reason::SpoolFull
-            | Reason::SpoolFailed
-            | Reason::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-        }
+        self.0.status()
     }
 
-    /// Whether the connection cannot be trusted to go on: what follows may be a smuggled request.
-    pub(crate) fn closes(self) -> bool {
-        matches!(
-            self.0,
-            Reason::Malformed
-                | Reason::Host
-                | Reason::UnexpectedBody
-                | Reason::TransferEncoding
-                | Reason::Method
-                | Reason::UriTooLong
-                | Reason::BodyTooLarge
-                | Reason::BodySlow
-                | Reason::BodyBroken
-                | Reason::Stopping
-        )
+    /// Returns whether the connection must end ([`Reason::closes`]).
+    #[must_use]
+    pub fn closes(self) -> bool {
+        self.0.closes()
     }
 }
 
-impl From<click::Flaw> for Refusal {
-    fn from(flaw: click::Flaw) -> Refusal {
-        Refusal(match flaw {
-            click::Flaw::Target => Reason::ClickTarget,
-            click::Flaw::Host => Reason::ClickHost,
-            click::Flaw::Signature => Reason::ClickSignature,
-            click::Flaw::Expired => Reason::ClickExpired,
-        })
-    }
-}
-
-impl From<AppendError> for Refusal {
-    fn from(error: AppendError) -> Refusal {
-        Refusal(match error {
-            AppendError::Full => Reason::SpoolFull,
-            AppendError::Io => Reason::SpoolFailed,
-            AppendError::TooLarge => Reason::HitTooLarge,
-            AppendError::Closed => Reason::Stopping,
-        })
-    }
-}
+#[cfg(test)]
+mod tests;

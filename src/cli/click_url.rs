@@ -7,6 +7,7 @@ use super::ad::{Ad, Query, check_origin, sign};
 use super::{UsageError, print};
 use crate::clock::{self, UnixMicros};
 use crate::config::{self, Config};
+use crate::endpoint::Endpoint;
 use crate::keys::ClickKeyring;
 use crate::serve::keyrings;
 
@@ -41,7 +42,7 @@ pub(super) struct ClickUrl {
 impl ClickUrl {
     pub(super) fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
         let keyring = keyrings::click_keyring(config)?;
-        print(&self.url(&config.path.click, &keyring, clock::now())?);
+        print(&self.url(config.path.of(Endpoint::Click), &keyring, clock::now())?);
         Ok(ExitCode::SUCCESS)
     }
 

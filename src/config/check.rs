@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::Config;
 use super::read::Reader;
+use crate::endpoint::Endpoint;
 
 /// Reports every contradiction between keys.
 pub(super) fn check(config: &Config, reader: &mut Reader) {
@@ -64,13 +65,13 @@ fn check_listeners(config: &Config, reader: &mut Reader) {
 }
 
 fn check_paths(config: &Config, reader: &mut Reader) {
-    let paths = reader.texts_of("path");
-    report_repeats(reader, "path", &paths);
-    let is_form = |path: &&String| {
-        let rest = path.strip_prefix(&config.path.privacy);
+    let paths = &config.path;
+    report_repeats(reader, "path", paths.all());
+    let is_form = |path: &&str| {
+        let rest = path.strip_prefix(paths.of(Endpoint::Privacy));
         rest.is_some_and(|rest| rest.starts_with('/'))
     };
-    if let Some(path) = paths.iter().find(is_form) {
+    if let Some(path) = paths.all().find(is_form) {
         reader.add_error(&format!(
             "path.privacy: {path} lies below it, where its forms are; another path would be right"
         ));

@@ -22,7 +22,6 @@ const FILE: &str = "a file";
 const FILES: &str = "files";
 const PEM: &str = "a file in PEM";
 const HOSTS: &str = "host names in lower case, without ports";
-const PATH: &str = "a path such as /p.gif that is not /demo";
 const COOKIE_NAME: &str = "1 to 64 letters, digits, - . _";
 const SIGNING_KEYS: &str = "ID:BASE64, an ID of 0 to 255 and at least 32 bytes";
 /// The key of a site or partner.
@@ -59,6 +58,9 @@ keys! {
         restart proxy_protocol: bool = flag();
         /// Redirects requests for /privacy from http to https. Hits are answered where they arrive.
         reload redirect_to_https: bool = flag();
+        /// Whether the simplest requests, a GET of a pixel over HTTP/1.1, are answered without hyper.
+        /// The replies are the same.
+        reload plain: bool = one("true", "true or false", value::parse);
         /// The most connections open at a time. There are fewer if the limit of open files, which
         /// the collector raises as far as it may, leaves no room for them.
         restart connections_max: usize =
@@ -111,35 +113,6 @@ keys! {
         /// Refuses hits over the limit with 429. Otherwise they become rows flagged `over_limit`.
         /// Clicks and callbacks are never refused for it.
         reload drop: bool = flag();
-    }
-}
-
-keys! {
-    /// `[path]`: where each endpoint answers.
-    #[derive(Clone, Debug)]
-    pub struct Paths in [path] {
-        /// Page views and events from a page.
-        reload pixel: String = one("/p.gif", PATH, value::endpoint_path);
-        /// The same as JSON.
-        reload event: String = one("/e", PATH, value::endpoint_path);
-        /// Sets the visitor cookie.
-        reload id: String = one("/id", PATH, value::endpoint_path);
-        /// Ad impressions.
-        reload impression: String = one("/i.gif", PATH, value::endpoint_path);
-        /// Ad clicks.
-        reload click: String = one("/c", PATH, value::endpoint_path);
-        /// Callbacks of partners' servers. The partner's key follows it in the URL.
-        reload callback: String = one("/cb", PATH, value::endpoint_path);
-        /// Exchange of IDs. The partner's key follows it in the URL.
-        reload sync: String = one("/sync", PATH, value::endpoint_path);
-        /// The same, as Prebid asks for it.
-        reload set_uid as "setuid": String = one("/setuid", PATH, value::endpoint_path);
-        /// The visitor's choice.
-        reload consent: String = one("/consent", PATH, value::endpoint_path);
-        /// The visitor's own page.
-        reload privacy: String = one("/privacy", PATH, value::endpoint_path);
-        /// The tag.
-        reload tag: String = one("/tag.js", PATH, value::endpoint_path);
     }
 }
 

@@ -8,6 +8,7 @@
 mod check;
 mod in_force;
 mod keys;
+mod paths;
 mod read;
 mod rules;
 mod table;
@@ -22,9 +23,10 @@ use std::path::Path;
 pub use in_force::{InForce, Waiting};
 pub use keys::{
     AdminConfig, Certificate, ClickConfig, CookieConfig, DatabaseConfig, DeviceConfig, GeoipConfig,
-    HttpConfig, Limit, LoaderConfig, Partner, Paths, PrivacyConfig, Site, SpoolConfig, TlsConfig,
+    HttpConfig, Limit, LoaderConfig, Partner, PrivacyConfig, Site, SpoolConfig, TlsConfig,
     TrafficConfig,
 };
+pub use paths::Paths;
 pub(crate) use value::duration;
 pub use value::{ClientIp, DatabaseUrl, ProxyHeader};
 

@@ -89,15 +89,6 @@ impl Reader {
         self.errors.push(error.to_owned());
     }
 
-    /// Returns the texts of every key of a section that was read.
-    pub(super) fn texts_of(&self, section: &str) -> Vec<String> {
-        let settings = self.settings.iter();
-        settings
-            .filter(|setting| setting.section == section)
-            .flat_map(|setting| setting.texts.iter().cloned())
-            .collect()
-    }
-
     /// Reads a section.
     pub(super) fn section<T: Table>(&mut self) -> T {
         let name = T::NAME;

@@ -4,6 +4,7 @@ use spool::Ack;
 
 use super::in_force::{Layer, Setting};
 use super::*;
+use crate::endpoint::Endpoint;
 use crate::hit::Permit;
 
 const SITE: &str = "[[site]]\nkey = \"a\"\n";
@@ -157,7 +158,7 @@ fn sites_and_partners_allow_nothing_by_default() {
     assert_eq!(rules(0), (None, Permit::NONE, Permit::NONE));
     let both = Permit::STORE.with(Permit::MEASURE);
     assert_eq!(rules(1), (Some(755), Permit::MEASURE, both));
-    assert_eq!(config.path.consent, "/consent");
+    assert_eq!(config.path.of(Endpoint::Consent), "/consent");
 }
 
 #[test]

@@ -12,8 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use spool::Ack;
 
-/// Paths that endpoints always have.
-const FIXED_PATHS: [&str; 1] = ["/demo"];
+use crate::endpoint::{ENDPOINTS, Path as EndpointPath};
 
 const DAY_SECONDS: u64 = 86_400;
 
@@ -192,11 +191,13 @@ pub(super) fn endpoint_path(text: &str) -> Option<String> {
     let sound = segments.all(|segment| {
         !segment.is_empty() && segment != "." && segment != ".." && segment.bytes().all(plain)
     });
-    let fixed = FIXED_PATHS.iter().any(|fixed| {
-        text.strip_prefix(fixed)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    let is_fixed = ENDPOINTS.iter().any(|spec| match spec.path {
+        EndpointPath::Demo(fixed) => text
+            .strip_prefix(fixed)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        _ => false,
     });
-    (sound && !fixed).then(|| text.to_owned())
+    (sound && !is_fixed).then(|| text.to_owned())
 }
 
 /// A cookie's name. RFC 6265, section 4.1.1, allows more characters than is wise to use.

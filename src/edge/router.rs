@@ -10,77 +10,52 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request as HttpRequest, Version};
 
 use crate::clock;
-use crate::config::{Config, Site};
+use crate::config::{Paths, Site};
 use crate::edge::endpoint::{callback, click, consent, demo, event, id, pixel, privacy, sync, tag};
 use crate::edge::exchange::admit::Request;
 use crate::edge::exchange::reply;
-use crate::edge::exchange::reply::{Reply, Shape};
+use crate::edge::exchange::reply::Reply;
 use crate::edge::exchange::{cors, https};
 use crate::edge::{Peer, Refusal, Worker};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{ENDPOINTS, Endpoint, EndpointSpec, Path, Readers, URI_BYTES_MAX};
 use crate::hit::Kind;
-use crate::hit::limits::URI_BYTES_MAX;
 use crate::refusal::Reason;
 use crate::request::Headers;
 
-/// The endpoint of a path.
-pub(crate) fn endpoint(config: &Config, demo: bool, path: &str) -> Endpoint {
-    let paths = &config.path;
-    for (known, endpoint) in [
-        (&paths.pixel, Endpoint::Pixel),
-        (&paths.event, Endpoint::Event),
-        (&paths.impression, Endpoint::Impression),
-        (&paths.click, Endpoint::Click),
-        (&paths.set_uid, Endpoint::SetUid),
-        (&paths.id, Endpoint::Id),
-        (&paths.consent, Endpoint::Consent),
-        (&paths.privacy, Endpoint::Privacy),
-        (&paths.tag, Endpoint::Tag),
-    ] {
-        if path == known {
-            return endpoint;
-        }
-    }
-    if privacy::Form::of(config, path).is_some() {
-        Endpoint::PrivacyForm
-    } else if sync::key_of(path, &paths.callback).is_some() {
-        Endpoint::Callback
-    } else if sync::key_of(path, &paths.sync).is_some() {
-        Endpoint::Sync
-    } else if demo && path == "/demo" {
-        Endpoint::Demo
-    } else {
-        Endpoint::Unknown
-    }
+/// Finds the endpoint of a path.
+pub(crate) fn find_endpoint(paths: &Paths, has_demo: bool, path: &str) -> Endpoint {
+    // A path that is an endpoint's own outweighs one that lies below another endpoint.
+    let is_own = |spec: &&&EndpointSpec| match spec.path {
+        Path::At(_) => paths.of(spec.endpoint) == path,
+        Path::Demo(own) => has_demo && own == path,
+        _ => false,
+    };
+    let is_below = |spec: &&&EndpointSpec| match spec.path {
+        Path::AbovePartner(_) => partner_key(paths, spec.endpoint, path).is_some(),
+        Path::Below(above, segments) => path
+            .strip_prefix(paths.of(above))
+            .and_then(|rest| rest.strip_prefix('/'))
+            .is_some_and(|segment| segments.contains(&segment)),
+        _ => false,
+    };
+    ENDPOINTS
+        .iter()
+        .find(is_own)
+        .or_else(|| ENDPOINTS.iter().find(is_below))
+        .map_or(Endpoint::Unknown, |spec| spec.endpoint)
 }
 
-fn methods(endpoint: Endpoint) -> &'static str {
-    match endpoint {
-        Endpoint::Event => "POST, OPTIONS",
-        Endpoint::Callback => "GET, POST",
-        Endpoint::Consent => "GET, HEAD, POST, DELETE, OPTIONS",
-        Endpoint::PrivacyForm => "POST, OPTIONS",
-        _ => "GET, HEAD, OPTIONS",
-    }
+/// Returns the partner's key that a path of such an endpoint ends with.
+pub(crate) fn partner_key<'p>(paths: &Paths, endpoint: Endpoint, path: &'p str) -> Option<&'p str> {
+    path.strip_prefix(paths.of(endpoint))?.strip_prefix('/')
 }
 
-/// What a refused request gets.
-fn shape(endpoint: Endpoint) -> Shape {
-    match endpoint {
-        Endpoint::Pixel | Endpoint::Impression | Endpoint::Sync | Endpoint::SetUid => Shape::Gif,
-        Endpoint::Click => Shape::Page,
-        _ => Shape::Empty,
-    }
-}
-
-/// The sites whose pages may read the reply.
+/// Returns the sites whose pages may read the reply.
 fn readers<'r>(request: &Request<'r>, endpoint: Endpoint, query: &'r str) -> &'r [Site] {
-    match endpoint {
-        // A visitor's choice is the business of that site's pages alone.
-        Endpoint::Consent => request.site_of(query).map_or(&[], std::slice::from_ref),
-        // No other page may read what is held.
-        Endpoint::Privacy | Endpoint::PrivacyForm => &[],
-        _ => &request.edge.config.sites,
+    match endpoint.spec().readers {
+        Readers::AnySite => &request.edge.config.sites,
+        Readers::SiteOfRequest => request.site_of(query).map_or(&[], std::slice::from_ref),
+        Readers::Nobody => &[],
     }
 }
 
@@ -102,7 +77,7 @@ async fn ask(
         }
         Endpoint::Click => Box::pin(click::answer(worker, request, query, record)).await,
         Endpoint::Callback => {
-            let key = sync::key_of(parts.uri.path(), &request.edge.config.path.callback);
+            let key = partner_key(&request.edge.config.path, endpoint, parts.uri.path());
             Box::pin(callback::answer(
                 worker,
                 request,
@@ -113,7 +88,7 @@ async fn ask(
             .await
         }
         Endpoint::Sync => {
-            let key = sync::key_of(parts.uri.path(), &request.edge.config.path.sync);
+            let key = partner_key(&request.edge.config.path, endpoint, parts.uri.path());
             Box::pin(sync::answer(
                 worker,
                 request,
@@ -155,7 +130,8 @@ pub(crate) async fn route(
     headers.host = headers
         .host
         .or(parts.uri.authority().map(|authority| authority.as_str()));
-    let endpoint = endpoint(&edge.config, edge.demo_psql.is_some(), parts.uri.path());
+    let has_demo = edge.demo_psql.is_some();
+    let endpoint = find_endpoint(&edge.config.path, has_demo, parts.uri.path());
     let request = Request::new(worker, edge, &headers, peer, endpoint);
     let http = &edge.config.http;
     let query = parts.uri.query().unwrap_or_default();
@@ -163,7 +139,7 @@ pub(crate) async fn route(
     let answer = match check(&parts, &headers, endpoint) {
         Err(refusal) => Err(refusal),
         Ok(()) if parts.method == Method::OPTIONS => {
-            cors::preflight(sites, &headers, methods(endpoint))
+            cors::preflight(sites, &headers, endpoint.spec().methods)
         }
         Ok(())
             if endpoint == Endpoint::Privacy && http.redirect_to_https && !request.is_secure() =>
@@ -210,11 +186,12 @@ pub(crate) fn complete(
         };
         edge.live
             .refused(request, (endpoint, path, shown), ("", ""), refusal);
-        let mut reply = reply::refused(refusal, shape(endpoint));
+        let mut reply = reply::refused(refusal, endpoint.spec().shape);
         if refusal.0 == Reason::Method {
-            reply
-                .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static(methods(endpoint)));
+            reply.headers_mut().insert(
+                header::ALLOW,
+                HeaderValue::from_static(endpoint.spec().methods),
+            );
         }
         reply
     });
@@ -265,10 +242,7 @@ fn check(parts: &Parts, headers: &Headers<'_>, endpoint: Endpoint) -> Result<(),
     if endpoint == Endpoint::Unknown {
         return Err(Refusal(Reason::UnknownPath));
     }
-    let allowed = methods(endpoint)
-        .split(',')
-        .any(|method| method.trim_start() == parts.method.as_str());
-    if allowed {
+    if endpoint.spec().accepts(parts.method.as_str()) {
         Ok(())
     } else {
         Err(Refusal(Reason::Method))

@@ -1,7 +1,7 @@
 //! The limits of what a hit may hold, and of the request that brings it.
 
-/// The longest request target, in bytes.
-pub const URI_BYTES_MAX: usize = 8 * 1024;
+pub use crate::endpoint::URI_BYTES_MAX;
+
 /// The longest URL stored, in bytes; a longer one is cut.
 pub const URL_BYTES_MAX: usize = 2048;
 /// The longest user agent stored, in bytes; a longer one is cut.

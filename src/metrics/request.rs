@@ -72,7 +72,7 @@ thread_local! {
 
 impl RequestMetrics {
     pub(super) fn register(r: &Register) -> RequestMetrics {
-        let endpoints = Endpoint::ALL.map(|(_, name)| name);
+        let endpoints = Endpoint::ALL.map(Endpoint::name);
         RequestMetrics {
             shards: array::from_fn(|_| Shard::default()),
             handles: Mutex::new(Handles {

@@ -82,8 +82,8 @@ fn the_page_of_metrics_says_what_is_registered() {
 #[test]
 fn a_label_stands_for_the_value_that_was_counted() {
     let metrics = Metrics::new().expect("the buckets are sound");
-    for (endpoint, name) in Endpoint::ALL {
-        assert_eq!(endpoint.name(), name);
+    for endpoint in Endpoint::ALL {
+        let name = endpoint.name();
         metrics.request(endpoint, "204", Duration::from_millis(3));
         let line = format!("avtryck_http_requests_total{{endpoint=\"{name}\",status=\"204\"}} 1\n");
         assert!(metrics.render().contains(&line), "{line}");
@@ -224,4 +224,12 @@ fn the_metrics_of_a_certificate_appear_once_its_file_is_read() {
     let line =
         "avtryck_certificate_expiry_timestamp_seconds{certificate=\"/etc/a.pem\"} 1700000000\n";
     assert!(metrics.render().contains(line));
+}
+
+#[test]
+fn every_refusal_has_a_status_that_metrics_know() {
+    for reason in Reason::ALL {
+        let status = reason.status();
+        assert!(label::STATUSES.contains(&status.as_str()), "{status}");
+    }
 }

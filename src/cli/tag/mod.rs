@@ -8,6 +8,7 @@ use super::ad::{Ad, Query, check_origin, sign};
 use super::{UsageError, print};
 use crate::callback::names::Mapping;
 use crate::config::{Config, Partner};
+use crate::endpoint::Endpoint;
 use crate::keys::ClickKeyring;
 use crate::serve::keyrings;
 use networks::Network;
@@ -88,7 +89,7 @@ impl Tag {
             let mut tags = Tags {
                 tag: self,
                 network,
-                pixel: format!("{at}{}", config.path.impression),
+                pixel: format!("{at}{}", config.path.of(Endpoint::Impression)),
                 fixed: self.fixed(partner)?,
                 consent: consent_macros(partner.gvl_id),
                 text,
@@ -177,7 +178,10 @@ impl Tags<'_> {
             query.add("clid", "1");
         }
         let query = self.fill(&sign(query, to, keyring)?, &self.consent);
-        Ok(Some(format!("{at}{}?{query}", config.path.click)))
+        Ok(Some(format!(
+            "{at}{}?{query}",
+            config.path.of(Endpoint::Click)
+        )))
     }
 
     fn add(&mut self, line: &str) {

@@ -86,3 +86,14 @@ fn wants_id(query: &str, site: Option<&Site>) -> bool {
         None => site.is_some_and(|site| site.click_id),
     }
 }
+
+impl From<click::Flaw> for Refusal {
+    fn from(flaw: click::Flaw) -> Refusal {
+        Refusal(match flaw {
+            click::Flaw::Target => Reason::ClickTarget,
+            click::Flaw::Host => Reason::ClickHost,
+            click::Flaw::Signature => Reason::ClickSignature,
+            click::Flaw::Expired => Reason::ClickExpired,
+        })
+    }
+}

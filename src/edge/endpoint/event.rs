@@ -14,10 +14,9 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::edge::exchange::admit::{Request, Visit};
 use crate::edge::exchange::reply;
-use crate::edge::exchange::reply::{Reply, Shape, WithCookie as _};
-use crate::edge::transport::limits::{BODY_BYTES_MAX, BODY_TIME_MAX};
+use crate::edge::exchange::reply::{Reply, WithCookie as _};
 use crate::edge::{Refusal, Worker};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{BODY_BYTES_MAX, BODY_TIME_MAX, Endpoint, Shape};
 use crate::hit::{Hit, Kind};
 use crate::protocol::native;
 use crate::protocol::native::EVENTS_MAX;
@@ -62,7 +61,11 @@ pub(crate) async fn answer(
         match admitted {
             Ok(()) => hits.push(hit),
             Err(refusal) => {
-                let target = (Endpoint::Event, &*request.edge.config.path.event, query);
+                let target = (
+                    Endpoint::Event,
+                    request.edge.config.path.of(Endpoint::Event),
+                    query,
+                );
                 let named = (&*hit.site, &*hit.partner);
                 request.edge.live.refused(request, target, named, refusal);
                 refused.push((index, refusal));

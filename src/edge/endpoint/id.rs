@@ -4,7 +4,8 @@
 use crate::edge::Refusal;
 use crate::edge::exchange::admit::{Request, Visit};
 use crate::edge::exchange::reply;
-use crate::edge::exchange::reply::{Reply, Shape, WithCookie as _};
+use crate::edge::exchange::reply::{Reply, WithCookie as _};
+use crate::endpoint::Shape;
 use crate::hit::{Hit, Kind};
 use crate::protocol::native;
 

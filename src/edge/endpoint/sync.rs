@@ -13,8 +13,9 @@ use crate::config::Partner;
 use crate::consent::Signals;
 use crate::edge::exchange::admit::{Request, Visit};
 use crate::edge::exchange::reply;
-use crate::edge::exchange::reply::{Reply, Shape, WithCookie as _};
+use crate::edge::exchange::reply::{Reply, WithCookie as _};
 use crate::edge::{Refusal, Worker};
+use crate::endpoint::Shape;
 use crate::hit::{Flags, Hit, Kind, Permit};
 use crate::protocol::native;
 
@@ -118,9 +119,4 @@ fn value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
     query
         .split('&')
         .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-}
-
-/// The partner's key that an endpoint's path ends with.
-pub(crate) fn key_of<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
-    path.strip_prefix(prefix)?.strip_prefix('/')
 }

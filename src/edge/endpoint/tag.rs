@@ -9,6 +9,7 @@ use crate::edge::Refusal;
 use crate::edge::exchange::admit::Request;
 use crate::edge::exchange::reply;
 use crate::edge::exchange::reply::Reply;
+use crate::endpoint::Endpoint;
 use crate::hit::Permit;
 
 const SOURCE: &str = include_str!("../../../assets/tag.js");
@@ -23,8 +24,8 @@ impl Scripts {
         let script = |site: &crate::config::Site| {
             let settings = serde_json::json!({
                 "site": site.key,
-                "event": config.path.event,
-                "pixel": config.path.pixel,
+                "event": config.path.of(Endpoint::Event),
+                "pixel": config.path.of(Endpoint::Pixel),
                 "choice": config.cookie.choice_name,
                 "domain": site.cookie_domain.as_deref().unwrap_or(""),
                 "ask": site.default_permit == Permit::NONE,

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use spool::AppendError;
+
 use super::mint::Mint;
 use crate::clock::{self, UnixMicros};
 use crate::config::{Partner, ProxyHeader, Site};
@@ -279,5 +281,16 @@ impl From<ProxyHeader> for ForwardedHeader {
             ProxyHeader::XForwardedFor => ForwardedHeader::XForwardedFor,
             ProxyHeader::Forwarded => ForwardedHeader::Forwarded,
         }
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Refusal {
+        Refusal(match error {
+            AppendError::Full => Reason::SpoolFull,
+            AppendError::Io => Reason::SpoolFailed,
+            AppendError::TooLarge => Reason::HitTooLarge,
+            AppendError::Closed => Reason::Stopping,
+        })
     }
 }

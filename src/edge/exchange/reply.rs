@@ -12,6 +12,7 @@ use hyper::{Response, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::edge::Refusal;
+use crate::endpoint::Shape;
 use crate::inquiry::Piece;
 
 /// A reply.
@@ -48,17 +49,6 @@ impl WithCookie for Reply {
         }
         self
     }
-}
-
-/// What the body of a reply to a hit is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
-    /// 200 with the GIF.
-    Gif,
-    /// 204.
-    Empty,
-    /// What people see: a page, where the reply is no redirect.
-    Page,
 }
 
 /// The reply to a recorded hit.

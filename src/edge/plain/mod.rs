@@ -21,10 +21,10 @@ use crate::config::Config;
 use crate::edge::endpoint::pixel;
 use crate::edge::exchange::admit::Request;
 use crate::edge::exchange::reply;
-use crate::edge::exchange::reply::{GIF, Reply, Shape, WithCookie as _};
+use crate::edge::exchange::reply::{GIF, Reply, WithCookie as _};
 use crate::edge::transport::stream::has_bare_line_feed;
 use crate::edge::{Edge, Peer, Worker, router};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Shape};
 use crate::hit::Kind;
 use crate::hit::limits::URI_BYTES_MAX;
 use crate::request::Headers;
@@ -52,6 +52,9 @@ pub(crate) struct Plain<'a> {
 impl<'a> Plain<'a> {
     /// The request that `bytes` begin with, and its length. `None` where it is not plain.
     pub(crate) fn read(config: &Config, bytes: &'a [u8]) -> Option<(Plain<'a>, usize)> {
+        if !config.http.plain {
+            return None;
+        }
         let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
         let mut request = httparse::Request::new(&mut []);
         let Ok(Status::Complete(length)) = request.parse_with_uninit_headers(bytes, &mut room)
@@ -68,7 +71,7 @@ impl<'a> Plain<'a> {
             return None;
         }
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let (endpoint, kind) = match router::endpoint(config, false, path) {
+        let (endpoint, kind) = match router::find_endpoint(&config.path, false, path) {
             endpoint @ Endpoint::Pixel => (endpoint, Kind::PageView),
             endpoint @ Endpoint::Impression => (endpoint, Kind::Impression),
             _ => return None,

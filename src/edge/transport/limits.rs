@@ -17,8 +17,6 @@ pub(crate) const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 pub(crate) const PREFACE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Time for the handshake of TLS.
 pub(crate) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long a body may take to arrive.
-pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a client may take none of the bytes that it is sent.
 pub(crate) const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Age at which a connection is ended, so that load moves to new processes and hosts.
@@ -29,8 +27,6 @@ pub(crate) const LAST_REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 pub(crate) const CONNECTION_REQUESTS_MAX: u32 = 10_000;
 /// The buffer for a request's header, in bytes: hyper answers a larger one with 431.
 pub(crate) const HEADER_BYTES_MAX: usize = 16 * 1024;
-/// The largest body of events, in bytes.
-pub(crate) const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// What the kernel keeps of replies that a client does not read, in bytes; left alone it grows to 4 MiB
 /// a connection. Linux takes twice that for its own bookkeeping.
 pub(crate) const SEND_BUFFER_BYTES: usize = 64 * 1024;

@@ -40,6 +40,7 @@ use crate::edge::exchange::reply;
 use crate::edge::exchange::reply::{Reply, WithCookie as _};
 use crate::edge::transport::limits::subscriber;
 use crate::edge::{Refusal, Worker};
+use crate::endpoint::Endpoint;
 use crate::hit::subject::Held;
 use crate::hit::{Kind, Permit};
 use crate::inquiry::{ANSWER_TIME_MAX, Busy, Piece};
@@ -79,7 +80,7 @@ impl Form {
 
     /// Returns the form that a path is for.
     pub(crate) fn of(config: &Config, path: &str) -> Option<Form> {
-        let rest = path.strip_prefix(&config.path.privacy)?;
+        let rest = path.strip_prefix(config.path.of(Endpoint::Privacy))?;
         let found = Form::ALL.into_iter().find(|(_, segment)| rest == *segment);
         found.map(|(form, _)| form)
     }
@@ -200,7 +201,7 @@ impl<'r> PrivacyRequest<'r> {
 
     /// Returns the address of the page, or of one of its forms, in a language.
     fn link(&self, segment: &str, language: Language) -> String {
-        let path = &self.request.edge.config.path.privacy;
+        let path = self.request.edge.config.path.of(Endpoint::Privacy);
         let language = language.code();
         match self.site {
             // No character of a site's key needs escaping.
