@@ -1,14 +1,21 @@
-//! How fast a backlog is loaded: `cargo bench --bench drain`.
+//! Measures how fast a backlog is loaded: `cargo bench --bench drain`.
 //!
-//! Fills a spool with hits as a site with ads would send them, then loads it, each round into an empty
-//! database of a Postgres of its own, and says how many hits a second that were and what CPU time each
-//! took: in the thread that prepares batches, in the thread that commits them, in Postgres's process of
-//! that connection, and in the rest of Postgres.
+//! It fills a spool with hits as a site with ads sends them, and loads it, each round into an empty
+//! database of a Postgres of its own. It prints the hits loaded per second and the CPU time that
+//! each took: in the thread that prepares batches, in the thread that commits them, in Postgres's
+//! process of that connection, and in the rest of Postgres.
 //!
-//! `DRAIN_HITS` and `DRAIN_ROUNDS` set the size. With `DRAIN_TABLE_HITS` all rounds, of new hits each, go into one database, until it
-//! was given so many, `DRAIN_DAY_HITS` of each day: what a hit costs as the table grows. `DRAIN_SET='wal_compression=lz4;shared_buffers=256MB'`
-//! sets the server in every second round, so that a setting is compared within one run; `DRAIN_SQL` runs
-//! in the database of those rounds before they begin. `DRAIN_DIR` is where spool and database lie.
+//! | variable | sets |
+//! | --- | --- |
+//! | `DRAIN_HITS`, `DRAIN_ROUNDS` | the size |
+//! | `DRAIN_TABLE_HITS` | the hits after which one database is full that all rounds load new hits into |
+//! | `DRAIN_DAY_HITS` | how many of those hits belong to one day |
+//! | `DRAIN_SET` | the server in every second round: `wal_compression=lz4;shared_buffers=256MB` |
+//! | `DRAIN_SQL` | what runs in the database before every second round |
+//! | `DRAIN_DIR` | the folder of spool and database |
+//!
+//! With `DRAIN_TABLE_HITS` the rounds show what a hit costs as the table grows. Settings of every
+//! second round can be compared within one run.
 
 #![allow(
     clippy::unwrap_used,
@@ -83,7 +90,7 @@ async fn run() {
         grow(dir.path(), &instructions, &tables, hits, table_hits).await;
         return;
     }
-    // What is loaded stays for the next round.
+    // The next round loads the same hits.
     let spool = spool(&dir.path().join("spool"), Duration::from_secs(86_400));
     fill(&spool, 0..hits, clock::now(), 25).await;
     let bytes = spool.used_bytes();
@@ -123,7 +130,7 @@ async fn run() {
     embedded.stop().await.unwrap();
 }
 
-/// Loads `hits` new ones after the other into one database, until it was given `table_hits`.
+/// Loads rounds of `hits` new hits into one database until it holds `table_hits`.
 async fn grow(
     dir: &Path,
     instructions: &Spool,
@@ -167,7 +174,7 @@ async fn grow(
     embedded.stop().await.unwrap();
 }
 
-/// Starts the server anew with other settings.
+/// Restarts the server with other settings.
 async fn settings(embedded: Embedded, dir: &Path, set: Option<&String>) -> Embedded {
     let client = avtryck::postgres::connect(&embedded.config())
         .await
@@ -244,7 +251,7 @@ fn agents() -> Vec<String> {
     agents.map(|agent| agent.unwrap().to_owned()).collect()
 }
 
-/// Fills the spool with hits that follow each other so closely.
+/// Fills the spool with hits that are `apart_micros` apart.
 async fn fill(spool: &Spool, numbers: Range<u64>, begun: UnixMicros, apart_micros: u64) {
     let agents = agents();
     let appender = spool.appender();
@@ -263,9 +270,9 @@ async fn fill(spool: &Spool, numbers: Range<u64>, begun: UnixMicros, apart_micro
     deliver.abort();
 }
 
-/// A hit of a shop with ads: half page views, three in ten events, two in ten impressions elsewhere.
-/// Seven in ten come with a cookie. Half carry a consent string, and one in ten of those refuses. What
-/// the tag sends has an event ID.
+/// A hit of a shop with ads: half page views, three in ten events, two in ten impressions
+/// elsewhere. Seven in ten come with a cookie. Half carry a consent string, and one in ten of those
+/// refuses. What the tag sends has an event ID.
 fn hit<'a>(
     received_at: UnixMicros,
     number: u64,
@@ -317,7 +324,7 @@ fn hit<'a>(
         hit.publisher = "dn.se".into();
         hit.partner_uid = format!("{:016x}", random.below(100_000)).into();
     } else if hit.permit.allows(Permit::MEASURE) {
-        // As the tag makes one.
+        // The tag makes IDs like this.
         let [time, a, b] = [
             received_at.0 as u64 / 1_000,
             random.below(1 << 32),
@@ -383,7 +390,7 @@ async fn drain(
     }
 }
 
-/// What loading took: CPU µs a hit.
+/// The CPU time that loading took, in µs for each hit.
 struct Drained {
     hits_per_second: f64,
     prepare: f64,
@@ -442,7 +449,7 @@ impl Cpu {
         }
         let pid = std::fs::read_to_string(postmaster).unwrap();
         let pid = pid.lines().next().unwrap();
-        // What ended since, such as a vacuum.
+        // Processes that ended since then, such as a vacuum.
         cpu.rest += ticks(Path::new(&format!("/proc/{pid}")), 13..15).unwrap_or(0.0);
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
         for child in children.unwrap().split_whitespace() {
@@ -468,7 +475,7 @@ fn cpu_of(dir: &Path) -> Option<(String, f64)> {
     Some((name, ticks(dir, 11..13)?))
 }
 
-/// The sum of some fields of a `stat` behind the name, in seconds.
+/// Returns the sum of some fields of a `stat` after the name, in seconds.
 fn ticks(dir: &Path, fields: Range<usize>) -> Option<f64> {
     let stat = std::fs::read_to_string(dir.join("stat")).ok()?;
     let fields = stat

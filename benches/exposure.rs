@@ -1,14 +1,15 @@
-//! What it costs the loader to know whether an ad was seen before: `cargo bench --bench exposure`.
+//! Measures what exposures cost the loader: `cargo bench --bench exposure`.
 //!
-//! Two spools hold the same hits: `EXPOSURE_IMPRESSIONS` percent of them impressions, one in fifty a click, of
-//! 100,000 visitors alike, on 200 creatives with Zipf weights; `EXPOSURE_VISITORS` percent have a visitor, and the
-//! page views that make up the rest have event IDs, as the tag sends them. In one of the two, impressions and
-//! clicks are flagged as previews, which are rows like the others and count nowhere.
+//! Two spools hold the same hits. `EXPOSURE_IMPRESSIONS` percent are impressions and one in fifty
+//! is a click, spread evenly over 100,000 visitors, and over 200 creatives with Zipf weights. The
+//! other hits are page views with event IDs, as the tag sends them. `EXPOSURE_VISITORS` percent of
+//! the hits have a visitor. In one of the two spools impressions and clicks are flagged as
+//! previews, which are rows like the others and count nowhere.
 //!
-//! The spools are loaded in turn into one database, which holds `EXPOSURE_PAIRS` pairs of visitor and creative
-//! from the start and is never brought to rest: what a checkpoint costs later is in the rounds. The first time
-//! does not count. `EXPOSURE_HITS` and `EXPOSURE_ROUNDS` set the size; `EXPOSURE_SET='max_wal_size=4GB;…'` sets
-//! the server.
+//! The spools are loaded in turn into one database, which holds `EXPOSURE_PAIRS` pairs of visitor
+//! and creative from the start. It never comes to rest, so the rounds include what checkpoints
+//! cost. The first round does not count. `EXPOSURE_HITS` and `EXPOSURE_ROUNDS` set the size, and
+//! `EXPOSURE_SET='max_wal_size=4GB;…'` sets the server.
 
 #![allow(
     clippy::unwrap_used,
@@ -109,7 +110,7 @@ async fn run() {
     embedded.stop().await.unwrap();
 }
 
-/// Starts the server anew with the settings that are asked for.
+/// Restarts the server with the settings that are asked for.
 async fn settings(embedded: Embedded, dir: &Path) -> Embedded {
     let Ok(set) = std::env::var("EXPOSURE_SET") else {
         return embedded;
@@ -134,7 +135,7 @@ fn spool(dir: &Path) -> Spool {
         ack: Ack::Memory,
         bytes_max: 64 << 30,
         chunk_bytes: 64 << 20,
-        // What is loaded stays for the next round.
+        // The next round loads the same hits.
         keep: Duration::from_secs(86_400),
     };
     Spool::open(options, Arc::new(RealDisk), Box::new(Quiet)).unwrap()
@@ -300,7 +301,7 @@ async fn database(embedded: &Embedded, name: &str) -> (Arc<Database>, Client) {
     (database, client)
 }
 
-/// Loads a spool into the database anew; hits a second.
+/// Loads a spool into the emptied database, and returns the hits loaded per second.
 async fn round(embedded: &Embedded, spool: &Spool, instructions: &Spool, hits: u64) -> f64 {
     let (database, client) = database(embedded, "filled").await;
     client
@@ -332,7 +333,7 @@ async fn round(embedded: &Embedded, spool: &Spool, instructions: &Spool, hits: u
     }
     stop.send_replace(true);
     loading.await.unwrap();
-    // The last ones are added up as well.
+    // The last exposures are added up by now, too.
     let seconds = started.elapsed().as_secs_f64();
     let wal = client.query_one(sql, &[]).await.unwrap().get::<_, f64>(0) - wal;
     println!("{:.0} bytes of WAL a hit", wal / hits as f64);

@@ -1,10 +1,11 @@
 //! Files in MaxMind's format, read into memory whole.
 //!
-//! Two schemas of places are read: GeoIP2's, nested (`country.iso_code`, `subdivisions[0].names.en`,
-//! …), and ip-location-db's, flat (`country_code`, `state1`, …, `""` where missing). Networks come
-//! from an ASN file (`autonomous_system_number`, `autonomous_system_organization`) or an ISP file
-//! (`isp` and `organization` as well). The first records of a file tell which schema it has, and
-//! the first [`RECORDS_TRIED_MAX`] must decode, or the file counts as broken.
+//! Two schemas of places are read: GeoIP2's, nested (`country.iso_code`,
+//! `subdivisions[0].names.en`, …), and ip-location-db's, flat (`country_code`, `state1`, …, `""`
+//! where missing). Networks come from an ASN file (`autonomous_system_number`,
+//! `autonomous_system_organization`) or an ISP file (`isp` and `organization` as well). The first
+//! records of a file tell which schema it has, and the first [`RECORDS_TRIED_MAX`] must decode, or
+//! the file counts as broken.
 //!
 //! Records are shared between addresses, so an answer is cached by the offset of its record.
 
@@ -28,8 +29,8 @@ const RECORDS_TRIED_MAX: usize = 1_000;
 /// Decoded records kept for each file.
 const RECORDS_CACHED_MAX: usize = 16_384;
 
-pub(super) type Record<'a> = LookupResult<'a, Vec<u8>>;
-pub(super) type Decode<T> = fn(&Record<'_>) -> Result<T, MaxMindDbError>;
+pub(super) type GeoRecord<'a> = LookupResult<'a, Vec<u8>>;
+pub(super) type Decode<T> = fn(&GeoRecord<'_>) -> Result<T, MaxMindDbError>;
 
 /// One file and the answers already decoded.
 pub(super) struct GeoFile<T> {
@@ -141,8 +142,8 @@ impl<T> GeoFile<T> {
         })
     }
 
-    /// Returns whose data it holds, by its type and its name: the files of npm's packages state types
-    /// such as `city ipv4`, which name nobody.
+    /// Returns whose data it holds, by its type and its name: the files of npm's packages state
+    /// types such as `city ipv4`, which name nobody.
     pub(super) fn origin(&self) -> Option<Origin> {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         let words = format!("{} {name}", self.reader.metadata().database_type).to_lowercase();

@@ -1,10 +1,9 @@
 //! Where a hit came from, and on what device: [`Tables`] answer from memory.
 //!
-//! The one door is [`Tables::facts`]: it finds the row of each dimension in the list `dimensions!`. A
-//! dimension is a type with [`Dimension`] (its table, columns and key) and
-//! [`Find`] (how a hit's row is found), in a file of its own, and one line of that list. Keys, new
-//! rows and the column of `avtryck.hit` follow from the list; a migration adds the table and the
-//! column `<table>_key`.
+//! The one door is [`Tables::facts`]: it finds the row of each dimension in the list `dimensions!`.
+//! A dimension is a type with [`Dimension`] (its table, columns and key) and [`Find`] (how a hit's
+//! row is found), in a file of its own, and one line of that list. Keys, new rows and the column of
+//! `avtryck.hit` follow from the list; a migration adds the table and the column `<table>_key`.
 //!
 //! All reading happens in [`load`] and [`reload`]; a lookup does no I/O, reads no clock and cannot
 //! fail. A file that is missing or broken costs its own part only: its answers are unknown, and the

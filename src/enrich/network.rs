@@ -7,7 +7,7 @@ use std::sync::Arc;
 use maxminddb::MaxMindDbError;
 use serde::Deserialize;
 
-use super::geo::{Decode, GeoFile, Record, cut};
+use super::geo::{Decode, GeoFile, GeoRecord, cut};
 use super::{Find, Problem, Tables};
 use crate::hit::Hit;
 use crate::row::dimension::{Columns, Dimension, Keyed};
@@ -67,7 +67,7 @@ struct Owner<'a> {
     isp: &'a str,
 }
 
-fn decode(record: &Record<'_>) -> Result<Network, MaxMindDbError> {
+fn decode(record: &GeoRecord<'_>) -> Result<Network, MaxMindDbError> {
     let owner: Owner<'_> = record.decode()?.unwrap_or_default();
     let name = if owner.isp.is_empty() {
         owner.autonomous_system_organization

@@ -9,7 +9,7 @@ use maxminddb::MaxMindDbError;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 
-use super::geo::{Decode, GeoFile, Record, cut};
+use super::geo::{Decode, GeoFile, GeoRecord, cut};
 use super::{Find, Problem, Tables};
 use crate::hit::{Hit, Permit};
 use crate::row::dimension::{Columns, Dimension, Keyed};
@@ -112,7 +112,7 @@ struct Flat<'a> {
     timezone: &'a str,
 }
 
-fn decode_flat(record: &Record<'_>) -> Result<Place, MaxMindDbError> {
+fn decode_flat(record: &GeoRecord<'_>) -> Result<Place, MaxMindDbError> {
     let flat: Flat<'_> = record.decode()?.unwrap_or_default();
     Ok(Place {
         country: cut(flat.country_code),
@@ -169,7 +169,7 @@ struct Location<'a> {
     time_zone: &'a str,
 }
 
-fn decode_nested(record: &Record<'_>) -> Result<Place, MaxMindDbError> {
+fn decode_nested(record: &GeoRecord<'_>) -> Result<Place, MaxMindDbError> {
     let nested: Nested<'_> = record.decode()?.unwrap_or_default();
     let region = nested
         .subdivisions
@@ -196,8 +196,8 @@ fn decode_nested(record: &Record<'_>) -> Result<Place, MaxMindDbError> {
 struct Degrees(Option<f64>);
 
 impl Degrees {
-    /// Returns the degrees to four places (11 m, what the files state), so that either precision gives one
-    /// dimension row; `None` for what is not a coordinate.
+    /// Returns the degrees to four places (11 m, what the files state), so that either precision
+    /// gives one dimension row; `None` for what is not a coordinate.
     fn within(self, limit: f64) -> Option<f64> {
         self.0
             .filter(|degrees| (-limit..=limit).contains(degrees))

@@ -14,7 +14,7 @@ use crate::hit::{Hints, Kind, Permit};
 mod devices;
 mod geodata;
 
-/// A file that `script/fetch` gets.
+/// Returns the path of a file that `script/fetch` gets.
 fn fetched(path: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     assert!(
@@ -87,7 +87,7 @@ fn keys_of_dimensions_are_those_that_stand_in_databases() {
 }
 
 #[test]
-fn facts_have_a_key_for_each_dimension_and_what_only_counts_is_named_by_the_hit() {
+fn facts_have_a_key_for_each_dimension_and_a_count_needs_only_what_the_hit_names() {
     let mut hit = Hit::new(UnixMicros(1), Kind::Impression, "shop");
     let tables = Tables::default();
     let key = |facts: &Facts<'_>, table| facts.keys()[table as usize];

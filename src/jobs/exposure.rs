@@ -1,9 +1,9 @@
 //! Deletes who saw what after `privacy.retention`.
 //!
-//! The table has no index on its times: one would turn each change of a row into a new entry in every
-//! index. It is read in stretches instead, each in a short transaction of its own. Rows that a loader
-//! is adding to are left: they were seen just now, and waiting for them here, in another order, could
-//! be a deadlock.
+//! The table has no index on its times: one would turn each change of a row into a new entry in
+//! every index. It is read in stretches instead, each in a short transaction of its own. Rows that
+//! a loader is adding to are left: they were seen just now, and waiting for them here, in another
+//! order, could be a deadlock.
 
 use anyhow::Context as _;
 use tokio_postgres::Client;

@@ -1,5 +1,5 @@
-//! Scheduled work on Postgres: one table ([`JOBS`]), one file for each job. A job reads no clock and
-//! may run in several processes at once. What it leaves undone, its next run does.
+//! Scheduled work on Postgres: one table ([`JOBS`]), one file for each job. A job reads no clock
+//! and may run in several processes at once. What it leaves undone, its next run does.
 
 mod event_key;
 mod exposure;

@@ -1,8 +1,8 @@
 //! Forgets visitors who withdrew or were erased, once no hit can name them any more.
 //!
 //! Entries of other IDs stay: a device keeps its mobile advertising ID, and a partner its ID for a
-//! visitor, for as long as they like. That somebody was erased is on record for as long as it may have to
-//! be proved.
+//! visitor, for as long as they like. That somebody was erased is on record for as long as it may
+//! have to be proved.
 
 use anyhow::Context as _;
 use tokio_postgres::Client;

@@ -23,7 +23,7 @@ async fn days(client: &Client) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn days_are_made_ahead_and_dropped_when_wholly_older_than_retention() {
+async fn days_are_made_ahead_and_dropped_when_they_are_entirely_older_than_retention() {
     let mut database = TestDatabase::migrated().await;
     let client = &mut database.client;
     let mut schedule = Schedule::default();
@@ -40,7 +40,7 @@ async fn days_are_made_ahead_and_dropped_when_wholly_older_than_retention() {
     assert!(schedule.tick(client, &SETTINGS, NOON).await.is_empty());
     assert!(schedule.next() > NOON);
 
-    // Two days on, the first day's noon is at the limit: its afternoon is still to be kept.
+    // Two days later the first day's noon is at the limit: its afternoon must still be kept.
     let later = UnixMicros(NOON.0 + 2 * DAY);
     run(client, &SETTINGS, later).await.unwrap();
     assert_eq!(days(client).await[0], "hit_20261124");
@@ -51,7 +51,7 @@ async fn days_are_made_ahead_and_dropped_when_wholly_older_than_retention() {
 }
 
 #[tokio::test]
-async fn old_event_ids_rejected_hits_and_partners_ids_go_and_counts_stay() {
+async fn old_event_ids_rejected_hits_and_partners_ids_are_deleted_and_counts_stay() {
     let mut database = TestDatabase::migrated().await;
     let client = &mut database.client;
     client
@@ -78,7 +78,7 @@ async fn old_event_ids_rejected_hits_and_partners_ids_go_and_counts_stay() {
 }
 
 #[tokio::test]
-async fn a_visitor_stays_suppressed_for_as_long_as_a_cookie_may_live_and_other_ids_for_ever() {
+async fn a_visitor_stays_suppressed_for_as_long_as_a_cookie_may_live_and_other_ids_forever() {
     let mut database = TestDatabase::migrated().await;
     let client = &mut database.client;
     client
@@ -119,10 +119,10 @@ async fn an_erasure_is_on_record_for_three_years() {
 }
 
 #[tokio::test]
-async fn old_exposures_go_wherever_they_lie_in_the_table() {
+async fn old_exposures_are_deleted_wherever_they_lie_in_the_table() {
     let mut database = TestDatabase::migrated().await;
     let client = &mut database.client;
-    // More pages than a stretch has, with what is old among what is not, and the limit to the day.
+    // More pages than a stretch has, old rows among new ones, and rows on both sides of the limit.
     client
         .batch_execute(
             "insert into avtryck.exposure \
@@ -143,7 +143,7 @@ async fn old_exposures_go_wherever_they_lie_in_the_table() {
 }
 
 #[tokio::test]
-async fn a_reader_delays_retention_and_the_job_comes_back_in_a_minute() {
+async fn a_reader_delays_retention_and_the_job_runs_again_in_a_minute() {
     let mut database = TestDatabase::migrated().await;
     let mut reader = database.connect().await;
     run(&mut database.client, &SETTINGS, NOON).await.unwrap();

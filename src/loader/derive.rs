@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use spool::Position;
 
-use super::sink::{DerivedHit, Encoder, Record};
+use super::sink::{DerivedHit, Encoder, SpoolRecord};
 use crate::config::ClientIp;
 use crate::enrich::{Device, Facts, Tables};
 use crate::hit::{self, Hit, Outcome};
@@ -30,7 +30,7 @@ impl Deriver<'_> {
     pub(super) fn derive<E: Encoder>(
         &self,
         hit: &Hit<'_>,
-        record: &Record,
+        record: &SpoolRecord,
         (encoder, batch): (&mut E, &mut E::Batch),
     ) -> Result<(), &'static str> {
         match hit.outcome() {

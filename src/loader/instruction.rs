@@ -1,10 +1,10 @@
 //! Carries out what visitors ask for: withdrawals and erasures, from the spool of instructions.
 //!
-//! That spool is read twice. [`Overtaking`] is the loader's: before each batch of hits it has the sink
-//! suppress the visitors of new instructions, so that no hit that waited is loaded after its visitor
-//! got the reply. [`Instructions`] works beside the loader over a connection of its own: it erases,
-//! which may take long, and moves the spool's position. Each works as if the other did not exist,
-//! because everything here may be done twice.
+//! That spool is read twice. [`Overtaking`] is the loader's: before each batch of hits it has the
+//! sink suppress the visitors of new instructions, so that no hit that waited is loaded after its
+//! visitor got the reply. [`Instructions`] works beside the loader over a connection of its own: it
+//! erases, which may take long, and moves the spool's position. Each works as if the other did not
+//! exist, because everything here may be done twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,8 +74,8 @@ pub struct Instructions {
 }
 
 impl Instructions {
-    /// Carries out what comes until `stop` holds true. What is not finished then begins again at the
-    /// next start.
+    /// Carries out what comes until `stop` holds true. What is not finished then begins again at
+    /// the next start.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut pause = PAUSE_MIN;
         let work = async {
@@ -176,7 +176,8 @@ fn read(reader: &mut Reader, batch: &mut Batch, instructions_max: usize) -> anyh
     Ok(())
 }
 
-/// Returns who asks for what. A record that is not an instruction is logged and skipped: it names nobody.
+/// Returns who asks for what. A record that is not an instruction is logged and skipped: it names
+/// nobody.
 fn instructions(batch: &Batch) -> Vec<(VisitorId, Kind)> {
     let mut instructions = Vec::with_capacity(batch.len());
     for (position, payload) in batch.records() {

@@ -1,12 +1,12 @@
 //! The loader: reads batches from the spool, derives their rows, and commits rows and position
 //! together.
 //!
-//! It works in two stages: one thread prepares a batch ([`mod@prepare`]) while the sink works on the one
-//! before it ([`session`]). It may be as slow as the sink is: what waits stays in the spool. After any
-//! error the batches in hand are dropped. The truth is the position in the sink: it is read again and
-//! loading goes on from there, so a batch is never loaded twice and never left out. A batch is one
-//! transaction; while the loader is behind, batches are up to [`session::BATCHES_WHEN_BEHIND`] times
-//! as large.
+//! It works in two stages: one thread prepares a batch ([`mod@prepare`]) while the sink works on
+//! the one before it ([`session`]). It may be as slow as the sink is: what waits stays in the
+//! spool. After any error the batches in hand are dropped. The truth is the position in the sink:
+//! it is read again and loading goes on from there, so a batch is never loaded twice and never left
+//! out. A batch is one transaction; while the loader is behind, batches are up to
+//! [`session::BATCHES_WHEN_BEHIND`] times as large.
 
 mod derive;
 mod instruction;

@@ -1,7 +1,8 @@
 //! The first stage: reads a batch, decodes its hits, and has what is derived from them encoded.
 //!
-//! It runs on a thread of its own, asked for one batch at a time, so that the sink works on one batch
-//! while the next is made. What passes between the stages is [`Prepared`]; two of them go round.
+//! It runs on a thread of its own, asked for one batch at a time, so that the sink works on one
+//! batch while the next is made. What passes between the stages is [`Prepared`]; two of them go
+//! round.
 
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -14,7 +15,7 @@ use spool::{Batch, Reader};
 use tokio::sync::mpsc as async_mpsc;
 
 use super::derive::Deriver;
-use super::sink::{Encoder, Reached, Record, Span};
+use super::sink::{Encoder, Reached, Span, SpoolRecord};
 use crate::clock::{self, UnixMicros};
 use crate::config::ClientIp;
 use crate::enrich::Tables;
@@ -136,7 +137,7 @@ impl<B: Send + 'static, E: Encoder<Batch = B>> Preparer<E> {
             metrics: &self.metrics,
         };
         for (position, payload) in batch.ranges() {
-            let record = Record {
+            let record = SpoolRecord {
                 position,
                 payload: payload.clone(),
             };

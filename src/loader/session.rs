@@ -158,8 +158,8 @@ impl<S: Sink> Loader<S> {
     }
 }
 
-/// Returns the batch that was asked for, once its companion has made it ready. While it is prepared,
-/// the companion settles what the batches before it left.
+/// Returns the batch that was asked for, once its companion has made it ready. While it is
+/// prepared, the companion settles what the batches before it left.
 async fn next_batch<B>(
     preparing: &mut Preparing<B>,
     companion: &impl Companion<Batch = B>,

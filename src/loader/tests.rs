@@ -61,7 +61,7 @@ pub(super) fn loader(
     }
 }
 
-/// Loads what one batch allows over one connection.
+/// Loads one batch over one connection.
 pub(super) async fn load_once(loader: &Loader) -> anyhow::Result<()> {
     let (_stop, mut stopped) = watch::channel(true);
     loader.session(&mut stopped, &mut PAUSE_MIN.clone()).await
@@ -93,23 +93,25 @@ async fn append(spool: &Spool, numbers: std::ops::Range<u64>) {
     deliver.abort();
 }
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     ToPostgres,
     FromPostgres,
 }
 
-/// Where the proxy cuts: so many bytes behind the start of the transaction, and how many there were.
+/// Where the proxy cuts a connection.
 #[derive(Default)]
 struct Cut {
+    /// After that many bytes of the transaction.
     after: AtomicU64,
+    /// How many bytes of it there have been.
     seen: AtomicU64,
-    /// From when on bytes count: the loader has begun its transaction.
+    /// Whether the loader has begun its transaction: bytes count from then on.
     begun: AtomicBool,
 }
 
-/// A proxy in front of Postgres's socket that breaks a connection after so many bytes of the
+/// A proxy in front of Postgres's socket that breaks a connection after that many bytes of the
 /// transaction in one way.
 async fn proxy(target: std::path::PathBuf, way: Way, cut: Arc<Cut>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -133,7 +135,7 @@ async fn proxy(target: std::path::PathBuf, way: Way, cut: Arc<Cut>) -> SocketAdd
     address
 }
 
-/// The way to a database through a proxy, and where that cuts it.
+/// Returns how to reach a database through a proxy, and where the proxy cuts.
 async fn through_proxy(
     config: &tokio_postgres::Config,
     way: Way,
@@ -185,7 +187,7 @@ async fn pump(
     }
 }
 
-/// What has come of the hits: rows, distinct names, hits counted, hits set aside.
+/// Returns what became of the hits: rows, distinct names, hits counted, hits set aside.
 async fn outcome(client: &Client) -> [i64; 4] {
     let row = client
         .query_one(
@@ -217,13 +219,13 @@ async fn cut_everywhere(way: Way, step: usize) {
         cut.begun.store(false, Ordering::Relaxed);
         let first = load_once(&loader).await;
         if first.is_err() {
-            // What is true stands in Postgres. A commit whose answer was lost may still be under way: then
-            // it is read anew.
+            // The truth is in Postgres. A commit whose answer was lost may not be finished yet:
+            // then the position is read again.
             while let Err(error) = load_once(&loader).await {
                 assert!(format!("{error:#}").contains("another loader"), "{error:#}");
             }
         } else {
-            // The cut lies behind the transaction.
+            // The cut lies after the transaction.
             whole += 1;
         }
         let batches = batches as i64;
@@ -241,7 +243,7 @@ async fn cut_everywhere(way: Way, step: usize) {
 }
 
 /// Batches follow each other, so that one is prepared while the one before it commits, and the
-/// connection breaks at so many places in the midst of them.
+/// connection breaks at that many places among them.
 async fn cut_between_batches(way: Way, cuts: u64) {
     const HITS: u64 = 40;
     let postgres = testing::TestDatabase::migrated().await;
@@ -251,7 +253,7 @@ async fn cut_between_batches(way: Way, cuts: u64) {
     let (config, cut) = through_proxy(&postgres.config, way).await;
     let mut backlog_bytes = 0;
     for backlog in 0..=cuts {
-        // The first goes through, and tells how many bytes there are.
+        // The first one is not cut, and tells how many bytes there are.
         let is_sound = backlog == 0;
         let after = if is_sound {
             u64::MAX
@@ -315,7 +317,7 @@ async fn a_connection_cut_between_batches_loses_nothing_and_loads_nothing_twice(
     local.run_until(work).await;
 }
 
-/// Each how many bytes the connection is cut: `LOADER_CUT_STEP=1` for every one.
+/// Returns how many bytes lie between two cuts: `LOADER_CUT_STEP=1` cuts at every byte.
 fn step() -> usize {
     let given = std::env::var("LOADER_CUT_STEP");
     given.map_or(41, |step| step.parse().unwrap())

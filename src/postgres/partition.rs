@@ -7,8 +7,8 @@ use tokio_postgres::{Client, Error, Transaction};
 /// the job tries again later.
 const DROP_LOCK_TIMEOUT: &str = "2s";
 
-/// Locks `hit` against the dropping of partitions until the transaction ends, makes the partitions of
-/// these days (since 1970, UTC) that are missing, and returns how many it made.
+/// Locks `hit` against the dropping of partitions until the transaction ends, makes the partitions
+/// of these days (since 1970, UTC) that are missing, and returns how many it made.
 ///
 /// Because the lock is taken first, a day that is found here still exists when the rows come.
 pub(super) async fn make_days(transaction: &Transaction<'_>, days: &[i32]) -> Result<u64, Error> {
@@ -37,8 +37,8 @@ pub async fn make_ahead(client: &mut Client, first: i32, last: i32) -> anyhow::R
     Ok(made)
 }
 
-/// Drops the partitions of all days before `day`, each in a transaction of its own, and returns their
-/// names.
+/// Drops the partitions of all days before `day`, each in a transaction of its own, and returns
+/// their names.
 ///
 /// # Errors
 /// Where Postgres fails, or a reader holds a partition longer than a drop waits.

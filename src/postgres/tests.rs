@@ -75,12 +75,12 @@ fn record(number: usize) -> Record {
     }
 }
 
-/// The payloads of so many records.
+/// The payloads of that many records.
 fn payloads(records: usize) -> Vec<u8> {
     (0..records).flat_map(|n| payload(n).into_bytes()).collect()
 }
 
-/// In chunk 1, behind that many bytes and a tenth as many records.
+/// Returns a position in chunk 1, after that many bytes and a tenth as many records.
 pub(super) fn progress(offset: u64) -> SpoolPosition {
     SpoolPosition {
         position: (1, offset),
@@ -88,7 +88,7 @@ pub(super) fn progress(offset: u64) -> SpoolPosition {
     }
 }
 
-/// A batch of rows, each with its number and event key.
+/// Makes a batch of rows, each with its number and event key.
 fn load<'a>(rows: impl IntoIterator<Item = (usize, Row<'a>, Option<[u8; 16]>)>) -> Load {
     let mut load = Load {
         spool_id: SPOOL,
@@ -105,7 +105,7 @@ fn load<'a>(rows: impl IntoIterator<Item = (usize, Row<'a>, Option<[u8; 16]>)>) 
     load
 }
 
-/// A batch of plain rows.
+/// Makes a batch of plain rows.
 fn plain(numbers: std::ops::Range<usize>) -> Load {
     load(numbers.map(|number| (number, row(number), None)))
 }
@@ -123,8 +123,8 @@ pub(super) async fn number(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
 }
 
-/// A batch without rows that brings one row of each dimension, and one device of which nothing is known;
-/// with the keys of those that are known.
+/// Makes a batch without hits that brings one row of each dimension, and a device of which nothing
+/// is known. Returns the keys of the others with it.
 fn dimensions() -> (Load, [Option<i64>; DIMENSIONS.len()]) {
     let place = Place {
         country: "SE".into(),
@@ -451,8 +451,8 @@ async fn an_error_that_is_not_the_rows_fails_the_batch_whole() {
         .unwrap();
     let failed = commit(&mut database.client, plain(1..2)).await;
     assert!(matches!(failed, Err(CommitError::Postgres(_))));
-    let anew = database.connect().await;
-    assert_eq!(position::read(&anew, SPOOL).await.unwrap(), None);
+    let again = database.connect().await;
+    assert_eq!(position::read(&again, SPOOL).await.unwrap(), None);
 }
 
 #[tokio::test]

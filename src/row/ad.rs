@@ -28,8 +28,8 @@ impl<'h> Ad<&'h str> {
         (ad != Ad::default()).then_some(ad)
     }
 
-    /// Returns the creative of a hit without where it was placed; `None` where the hit names neither
-    /// campaign nor creative. Exposures are counted by it.
+    /// Returns the creative of a hit without where it was placed; `None` where the hit names
+    /// neither campaign nor creative. Exposures are counted by it.
     #[must_use]
     pub fn creative_of(hit: &'h Hit<'_>) -> Option<Ad<&'h str>> {
         if hit.campaign.is_empty() && hit.creative.is_empty() {

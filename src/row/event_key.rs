@@ -12,8 +12,8 @@ const MILLIS_DIGITS: usize = 13;
 
 /// Returns the key of a hit's event ID; `None` where the sender gave none.
 ///
-/// A URL for one use is signed with its ID, but not always with site and partner. Its key leaves both
-/// out, so that adding another site or partner does not make the URL a new one.
+/// A URL for one use is signed with its ID, but not always with site and partner. Its key leaves
+/// both out, so that adding another site or partner does not make the URL a new one.
 #[must_use]
 pub fn event_key(hit: &Hit<'_>) -> Option<[u8; 16]> {
     if hit.event_id.is_empty() {
@@ -26,9 +26,9 @@ pub fn event_key(hit: &Hit<'_>) -> Option<[u8; 16]> {
     Some(key(site, hit.kind, partner, &hit.event_id))
 }
 
-/// Returns the XXH3 128-bit hash of site, kind, partner and ID. If the ID begins with a time, so does
-/// the key: keys of one moment lie beside each other in the index, where others each take a page of
-/// their own.
+/// Returns the XXH3 128-bit hash of site, kind, partner and ID. If the ID begins with a time, so
+/// does the key: keys of one moment lie beside each other in the index, where others each take a
+/// page of their own.
 fn key(site: &str, kind: Kind, partner: &str, event_id: &str) -> [u8; 16] {
     let mut hash = Xxh3::new();
     for text in [site, partner, event_id] {

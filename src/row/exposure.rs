@@ -1,8 +1,8 @@
 //! Who has seen which creative how often, as one batch counts it.
 //!
-//! A batch comes down to its distinct pairs of subject and creative. [`EarlierPairs`] holds what was
-//! known of them before the batch; from that and the batch's own hits, in their order, each hit gets
-//! its [`Exposure`], and the batch the [`PairTotals`] that it adds.
+//! A batch comes down to its distinct pairs of subject and creative. [`EarlierPairs`] holds what
+//! was known of them before the batch; from that and the batch's own hits, in their order, each hit
+//! gets its [`Exposure`], and the batch the [`PairTotals`] that it adds.
 
 use std::collections::HashMap;
 use std::time::Duration;

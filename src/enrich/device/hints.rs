@@ -5,7 +5,8 @@
 
 use super::DeviceClass;
 
-/// Returns the class by `Sec-CH-UA-Form-Factors`. A device may state several: the most particular counts.
+/// Returns the class by `Sec-CH-UA-Form-Factors`. A device may state several: the most particular
+/// counts.
 pub(super) fn class(form_factors: &str) -> Option<DeviceClass> {
     [
         ("Watch", DeviceClass::Watch),
@@ -53,8 +54,8 @@ pub(super) fn os_version(os: &str, platform_version: &str) -> String {
     windows.to_owned()
 }
 
-/// Returns the browser and its version by `Sec-CH-UA`: the brand that is neither the engine's nor made up
-/// (`"Not;A=Brand"`, whose punctuation varies), else Chromium.
+/// Returns the browser and its version by `Sec-CH-UA`: the brand that is neither the engine's nor
+/// made up (`"Not;A=Brand"`, whose punctuation varies), else Chromium.
 pub(super) fn browser(brands: &str) -> Option<(&str, String)> {
     let mut engine = None;
     // A made-up brand may hold commas and semicolons, but no quotes: those delimit.

@@ -128,8 +128,8 @@ impl Tables {
 }
 
 /// Returns the key of a device in the cache: 128 bits of hash for the agent, seeded with 64 for the
-/// hints. Two devices share a key by chance once in 2^64 pairs, and nobody outside knows the seed. No
-/// text is kept or compared, because each would be fetched from elsewhere in memory.
+/// hints. Two devices share a key by chance once in 2^64 pairs, and nobody outside knows the seed.
+/// No text is kept or compared, because each would be fetched from elsewhere in memory.
 fn cache_key(user_agent: &str, hints: &Hints<'_>, seed: u64) -> u128 {
     let mobile: &[u8] = match hints.mobile {
         None => b"",

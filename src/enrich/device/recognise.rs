@@ -1,8 +1,8 @@
 //! From user agent and client hints to a device.
 //!
-//! The user agent goes through the rules of the ua-parser project; their words are kept (`Mac OS X`,
-//! `Mobile Safari`), but "Generic" and "Other" mean unknown and become empty. Where browsers have
-//! frozen a part of the user agent, that part says nothing:
+//! The user agent goes through the rules of the ua-parser project; their words are kept (`Mac OS
+//! X`, `Mobile Safari`), but "Generic" and "Other" mean unknown and become empty. Where browsers
+//! have frozen a part of the user agent, that part says nothing:
 //!
 //! | user agent | says | instead |
 //! | --- | --- | --- |
@@ -10,9 +10,9 @@
 //! | `Mac OS X 10_15_7`, `10.15` | a Mac, no version | the hints, else unknown |
 //! | `CrOS x86_64 14541.0.0` | Chrome OS, no version | the hints, else unknown |
 //! | `Windows NT 10.0` | Windows 10 or later | 10 or 11 by the hints, else 10 as the rules say |
-//! | `iPhone OS 18_6`, `18_7` with `Version/26` or later | no OS version | Safari's version, which is iOS's |
+//! | `iPhone OS 18_6`, `18_7` with `Version/26` or later | no OS version | Safari's version |
 //!
-//! An iPad that asks for desktop pages is a Mac, to the last byte.
+//! Safari's version is that of iOS. An iPad that asks for desktop pages is a Mac, to the last byte.
 //!
 //! The class comes from the hint Form-Factors, then from the hint Mobile, then from the user agent.
 //! Mobile "no" does not tell a desktop from a television or a tablet: then the user agent decides,
@@ -166,8 +166,8 @@ fn is_reduced_android(user_agent: &str) -> bool {
     user_agent.contains("Android 10; K)") || user_agent.contains("Android 10; K;")
 }
 
-/// Returns the user agent as it would be if the browser had put the hinted model into it: the device
-/// rules are written for that.
+/// Returns the user agent as it would be if the browser had put the hinted model into it: the
+/// device rules are written for that.
 fn with_model<'a>(user_agent: &'a str, model: &str, os_version: &str) -> Cow<'a, str> {
     if model.is_empty() {
         return Cow::Borrowed(user_agent);
@@ -232,8 +232,8 @@ fn fuller_browser(browser: String, version: String, brands: &str) -> (String, St
     }
 }
 
-/// Names two brands that the rules miss: Samsung where the model has four characters (`SM-X910`, most
-/// tablets), and the Xbox, which Edge names among Windows' words.
+/// Names two brands that the rules miss: Samsung where the model has four characters (`SM-X910`,
+/// most tablets), and the Xbox, which Edge names among Windows' words.
 fn name_brand(user_agent: &str, make: &mut Make) {
     if !make.brand.is_empty() {
         return;

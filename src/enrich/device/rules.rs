@@ -1,10 +1,10 @@
 //! The device rules of one kind, in their order: the first that matches decides.
 //!
-//! All of them compiled take 61 MiB, and the agents that a site sees need a few of them. So a rule is
-//! compiled when it is first needed, in three steps. One pass looks for the words that patterns contain,
-//! with the parts that ua-parser's own engine is made of. For each rule that may match by its words, a
-//! small matcher for ASCII tells whether it does. The rule that matches is one of ua-parser's
-//! extractors.
+//! All of them compiled take 61 MiB, and the agents that a site sees need a few of them. So a rule
+//! is compiled when it is first needed, in three steps. One pass looks for the words that patterns
+//! contain, with the parts that ua-parser's own engine is made of. For each rule that may match by
+//! its words, a small matcher for ASCII tells whether it does. The rule that matches is one of
+//! ua-parser's extractors.
 
 use std::sync::OnceLock;
 

@@ -292,7 +292,7 @@ fn the_class_comes_from_form_factors_then_mobile_then_the_user_agent() {
 }
 
 #[test]
-fn televisions_consoles_and_cars_are_no_desktops() {
+fn televisions_consoles_and_cars_are_not_desktops() {
     let none = Hints::default();
     check(
         "Mozilla/5.0 (SMART-TV; LINUX; Tizen 6.5) AppleWebKit/537.36 (KHTML, like Gecko) 85.0.4183.93/6.5 TV Safari/537.36",

@@ -295,7 +295,7 @@ fn a_broken_file_costs_itself_at_start_and_nothing_on_reload() {
         assert_eq!(city(&tables).as_deref(), Some("Lund"), "{length} bytes");
     }
 
-    // A file that is no longer configured is gone, broken or not.
+    // A file that is no longer configured is not used, broken or not.
     let (tables, _) = reload(&cities(&[&two]), &tables);
     assert_eq!(city(&tables).as_deref(), Some("Umeå"));
 }

@@ -70,7 +70,7 @@ async fn erase_and_withdraw() {
     load_once(&loader).await.unwrap();
     assert_eq!(numbers(&postgres.client).await, [3, 2, 0, 0]);
 
-    // What waits when she asks is known to the loader though nothing was erased yet.
+    // The loader suppresses the hits that wait when she asks, before anything is erased.
     append(&hits, Kind::PageView, &[ANNA, BERTA]).await;
     append(&instructions, Kind::Erasure, &[ANNA]).await;
     load_once(&loader).await.unwrap();
@@ -80,7 +80,7 @@ async fn erase_and_withdraw() {
     carry_out(&instructions, &postgres.config).await;
     assert_eq!(numbers(&postgres.client).await, [2, 0, 1, 1]);
 
-    // A withdrawal leaves rows, and a record that is none of ours stops nothing.
+    // A withdrawal leaves rows, and a record that is not an instruction stops nothing.
     append(&instructions, Kind::PageView, &[BERTA]).await;
     append(&instructions, Kind::Withdrawal, &[BERTA]).await;
     carry_out(&instructions, &postgres.config).await;
@@ -88,7 +88,7 @@ async fn erase_and_withdraw() {
     load_once(&loader).await.unwrap();
     assert_eq!(numbers(&postgres.client).await, [2, 0, 3, 1]);
 
-    // As after a crash before the position moved, or in a database from a backup: all of it again.
+    // All of it again, as after a crash before the position moved, or in a restored database.
     postgres
         .client
         .batch_execute("delete from avtryck.spool_position; delete from avtryck.suppression")

@@ -1,20 +1,22 @@
 //! Where the loader puts batches: a [`Sink`].
 //!
 //! A sink stores batches from one position of the spool to the next, each batch and its position as
-//! one, and can tell the position again after an error. Everything else about loading is the loader's.
+//! one, and can tell the position again after an error. Everything else about loading is the
+//! loader's.
 //!
 //! | part | lives | does |
 //! | --- | --- | --- |
-//! | [`Encoder`] | on the thread of the first stage, for one session | turns what is derived from a hit into its place in a batch |
-//! | [`SinkBatch`] | goes from stage to stage and back | what the encoder made, ready to be sent |
-//! | [`Writer`] | in the second stage, for one session | commits batches, tells the position |
-//! | [`Companion`] | beside the writer | does what a batch needs while the one before it is committed |
+//! | [`Encoder`] | in the first stage, for one session | encodes what is derived from hits |
+//! | [`SinkBatch`] | goes from stage to stage and back | holds what the encoder made |
+//! | [`Writer`] | in the second stage, for one session | commits batches, reads the position |
+//! | [`Companion`] | beside the writer | prepares a batch while the writer commits |
 //!
-//! What crosses the seam is plain data ([`DerivedHit`], [`Count`], [`Record`], positions); how a batch
-//! holds it is the sink's. The encoder belongs to the sink, and not the bytes to the seam, because
-//! encoding is the first stage's work: a row borrows its texts from the payload that it was read from,
-//! so a seam that passed rows from stage to stage would copy every text of every hit once more. With
-//! Postgres a batch holds the bytes of a binary COPY, with Kafka it would hold messages.
+//! What crosses the seam is plain data ([`DerivedHit`], [`Count`], [`SpoolRecord`], positions); how
+//! a batch holds it is the sink's. The encoder belongs to the sink, and not the bytes to the seam,
+//! because encoding is the first stage's work: a row borrows its texts from the payload that it was
+//! read from, so a seam that passed rows from stage to stage would copy every text of every hit
+//! once more. With Postgres a batch holds the bytes of a binary COPY, with Kafka it would hold
+//! messages.
 
 mod postgres;
 
@@ -53,7 +55,7 @@ pub struct Span {
 
 /// Where to find the record of a hit.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub struct SpoolRecord {
     /// Its place in the spool.
     pub position: Position,
     /// Its payload, among the payloads of the batch.
@@ -89,8 +91,8 @@ pub struct Committed {
     pub refused: u64,
     /// Hits left out because their event ID was stored already.
     pub repeated: u64,
-    /// Hits of visitors who withdrew, or of erased subjects: those that could have been rows are among
-    /// the counted.
+    /// Hits of visitors who withdrew, or of erased subjects: those that could have been rows are
+    /// among the counted.
     pub suppressed: u64,
 }
 
@@ -130,7 +132,7 @@ pub trait Encoder: Send + 'static {
     /// Makes a batch.
     fn make_batch(&self) -> Self::Batch;
 
-    /// Empties a batch, and begins it anew.
+    /// Empties a batch, and begins it for another span.
     fn begin(&mut self, batch: &mut Self::Batch, span: Span);
 
     /// Adds a hit that becomes a row.
@@ -141,14 +143,14 @@ pub trait Encoder: Send + 'static {
         &mut self,
         batch: &mut Self::Batch,
         hit: DerivedHit<'_>,
-        record: &Record,
+        record: &SpoolRecord,
     ) -> Result<(), &'static str>;
 
     /// Adds a hit that is only counted.
     fn count(&mut self, batch: &mut Self::Batch, count: Count, facts: &Facts<'_>);
 
     /// Adds a record that is set aside, with the reason.
-    fn reject(&mut self, batch: &mut Self::Batch, record: &Record, reason: String);
+    fn reject(&mut self, batch: &mut Self::Batch, record: &SpoolRecord, reason: String);
 }
 
 /// Commits batches over one connection. After an error it is dropped.
@@ -160,16 +162,16 @@ pub trait Writer {
     fn position(&self, spool_id: [u8; 16])
     -> impl Future<Output = anyhow::Result<Option<Reached>>>;
 
-    /// Keeps hits of these visitors, who withdrew or asked for their erasure, out of every batch that is
-    /// committed after this returns.
+    /// Keeps hits of these visitors, who withdrew or asked for their erasure, out of every batch
+    /// that is committed after this returns.
     fn suppress(
         &mut self,
         instructions: &[(VisitorId, Kind)],
     ) -> impl Future<Output = anyhow::Result<()>>;
 
-    /// Stores a batch and moves the position to its end, both or neither. It fails if the position is
-    /// not where the batch begins. `payloads` are those of the batch's records, and `keep` returns what
-    /// may be stored of one.
+    /// Stores a batch and moves the position to its end, both or neither. It fails if the position
+    /// is not where the batch begins. `payloads` are those of the batch's records, and `keep`
+    /// returns what may be stored of one.
     fn commit(
         &mut self,
         batch: &mut Self::Batch,

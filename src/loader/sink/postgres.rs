@@ -1,10 +1,10 @@
 //! The Postgres sink: a batch is the bytes of a binary COPY and what goes with them ([`Load`]), and
 //! one transaction stores it with the position.
 //!
-//! Rows point to dimension rows by key. The encoder remembers the keys whose rows are in Postgres or on
-//! their way there, so that a dimension row is sent once. A key counts as stored from the batch on that
-//! brings its row, though that batch may not be committed yet: batches commit in order, and after an
-//! error the encoder is dropped.
+//! Rows point to dimension rows by key. The encoder remembers the keys whose rows are in Postgres
+//! or on their way there, so that a dimension row is sent once. A key counts as stored from the
+//! batch on that brings its row, though that batch may not be committed yet: batches commit in
+//! order, and after an error the encoder is dropped.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use spool::Position;
 use tokio_postgres::Client;
 
 use super::{
-    Committed, Companion, DerivedHit, Encoder, Reached, Record, Sink, SinkBatch, Span, Writer,
+    Committed, Companion, DerivedHit, Encoder, Reached, Sink, SinkBatch, Span, SpoolRecord, Writer,
 };
 use crate::enrich::{DIMENSIONS, DimensionTable, FactVisitor, Facts};
 use crate::hit::subject::Subject;
@@ -103,7 +103,7 @@ impl Encoder for LoadEncoder {
         &mut self,
         load: &mut Load,
         hit: DerivedHit<'_>,
-        record: &Record,
+        record: &SpoolRecord,
     ) -> Result<(), &'static str> {
         let mut dimensions = NewDimensions {
             new: &mut load.dimensions,
@@ -130,7 +130,7 @@ impl Encoder for LoadEncoder {
         load.counts.add(count);
     }
 
-    fn reject(&mut self, load: &mut Load, record: &Record, reason: String) {
+    fn reject(&mut self, load: &mut Load, record: &SpoolRecord, reason: String) {
         let record = into_record(record);
         load.rejected.push(Rejected { record, reason });
     }
@@ -238,7 +238,7 @@ pub(in crate::loader) async fn suppress(
         .context("adding to the list of suppression")
 }
 
-fn into_record(record: &Record) -> postgres::Record {
+fn into_record(record: &SpoolRecord) -> postgres::Record {
     postgres::Record {
         position: into_chunk_offset(record.position),
         payload: record.payload.clone(),

@@ -1,5 +1,5 @@
-//! Exposures against a model in memory: hits of many visitors on many creatives, in batches of any size,
-//! over connections that break.
+//! Exposures against a model in memory: hits of many visitors on many creatives, in batches of any
+//! size, over connections that break.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,7 +9,7 @@ use crate::hit::{Flags, VisitorId};
 use crate::row::{Ad, Dimension as _};
 
 const HITS: u64 = 1_500;
-/// Hits between two turns of a loader, at most.
+/// The most hits between two batches of a loader.
 const STEP_MAX: u64 = 40;
 
 /// xorshift64*: the same hits, batches and cuts on every run.
@@ -24,7 +24,7 @@ impl Random {
     }
 }
 
-/// A hit by its number, made of what the seed says.
+/// Makes the hit with that number, as the seed determines it.
 fn made(number: u64, at: UnixMicros, random: &mut Random) -> Hit<'static> {
     let kind = match random.below(10) {
         0 => Kind::PageView,
@@ -76,7 +76,7 @@ struct Times {
     clicks: Vec<i64>,
 }
 
-/// What is to be stored: of each row its number and flags, and every pair.
+/// What the database must hold: the number and flags of each row, and every pair.
 #[derive(Default)]
 struct Model {
     rows: BTreeMap<u64, (Option<i32>, u32)>,
@@ -185,7 +185,7 @@ async fn stored_pairs(client: &Client) -> Vec<(String, i64, [i64; 4])> {
         .collect()
 }
 
-/// Loads batch after batch over one connection, the next of them prepared while one is loaded.
+/// Loads batch after batch over one connection; one is prepared while another is loaded.
 async fn load_all(loader: &Loader) -> anyhow::Result<()> {
     let (_stop, mut stopped) = watch::channel(false);
     let mut pause = PAUSE_MIN;
@@ -282,7 +282,7 @@ async fn check(seed: u64) {
 }
 
 #[tokio::test]
-async fn exposures_are_those_of_a_model_whatever_breaks_wherever_batches_end() {
+async fn exposures_match_a_model_whatever_breaks_and_wherever_batches_end() {
     let local = tokio::task::LocalSet::new();
     local
         .run_until(async {

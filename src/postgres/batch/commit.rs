@@ -3,13 +3,13 @@
 //!
 //! | step | why there |
 //! | --- | --- |
-//! | the position moves from `from` to `to` | a second loader of the spool waits here, then finds it [`CommitError::Moved`] |
-//! | hits of IDs on the list of suppression are left out | before anything is stored of them ([`suppression`]) |
-//! | partitions of the batch's days | under a lock, so retention cannot drop one before its rows come |
+//! | the position moves from `from` to `to` | a second loader waits, then gets [`CommitError::Moved`] |
+//! | hits of suppressed IDs are left out | before anything of them is stored ([`suppression`]) |
+//! | partitions of the batch's days | under a lock, so that retention does not drop one now |
 //! | dimensions | before the rows that point to them |
 //! | event IDs | a hit whose ID is stored already is left out as repeated, or stored as a replay |
 //! | partners' IDs | of the rows that are left |
-//! | rows by COPY, numbered | what is left is stored; savepoints bisect refused data down to the bad rows |
+//! | rows by COPY, numbered | savepoints bisect refused data down to the bad rows |
 //! | exposures | a hit that became no row does not count ([`exposure`]) |
 //! | counts, rejected hits | only now it is known which they are |
 //!
@@ -46,8 +46,8 @@ pub struct Loaded {
     pub refused: u64,
     /// Hits left out because their event ID was stored already.
     pub repeated: u64,
-    /// Hits of visitors who withdrew, or of erased subjects: those that could have been rows are among the
-    /// counted.
+    /// Hits of visitors who withdrew, or of erased subjects: those that could have been rows are
+    /// among the counted.
     pub suppressed: u64,
     /// Dimension rows that were new.
     pub new_dimensions: u64,
@@ -58,19 +58,19 @@ pub struct Loaded {
 /// Why a batch was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// The position was not `from`: another loader moved it, or an earlier commit went through and only
-    /// its answer was lost. Read the position again.
+    /// The position was not `from`: another loader moved it, or an earlier commit went through and
+    /// only its answer was lost. Read the position again.
     #[error("the position of the spool has moved")]
     Moved,
-    /// Postgres failed. Drop the client (if a COPY is refused before it starts, tokio-postgres loses
-    /// count of the answers), connect again, read the position, because the batch may be committed all
-    /// the same, and then try again.
+    /// Postgres failed. Drop the client (if a COPY is refused before it starts, tokio-postgres
+    /// loses count of the answers), connect again, read the position, because the batch may be
+    /// committed all the same, and then try again.
     #[error("loading a batch: {0}")]
     Postgres(#[from] Error),
 }
 
-/// Loads a batch in one transaction. Afterwards `load.rows` are the rows that were stored; the rest of
-/// `load` may only be cleared.
+/// Loads a batch in one transaction. Afterwards `load.rows` are the rows that were stored; the rest
+/// of `load` may only be cleared.
 ///
 /// # Errors
 /// [`CommitError`]; nothing is stored then, but see [`CommitError::Postgres`].
@@ -125,8 +125,8 @@ fn days(marks: &[Mark]) -> Vec<i32> {
     days
 }
 
-/// Leaves out the rows whose event ID is in Postgres already or earlier in the batch. A later click on
-/// a URL for one use is stored as a replay.
+/// Leaves out the rows whose event ID is in Postgres already or earlier in the batch. A later click
+/// on a URL for one use is stored as a replay.
 async fn leave_out_repeated(
     transaction: &Transaction<'_>,
     Rows { bytes, marks }: &mut Rows,
@@ -144,7 +144,8 @@ async fn leave_out_repeated(
         .into_iter()
         .map(|(key, day)| (Uuid::from_bytes(key), day))
         .unzip();
-    // In the order of the keys: two loaders with the same IDs wait for each other and do not deadlock.
+    // In the order of the keys: two loaders with the same IDs wait for each other and do not
+    // deadlock.
     let rows = transaction
         .query(
             "insert into avtryck.event_key (key, seen_on) \
@@ -169,7 +170,8 @@ async fn leave_out_repeated(
     Ok(())
 }
 
-/// Deletes the event keys of refused hits: they must not stand in the way of a hit that becomes a row.
+/// Deletes the event keys of refused hits: they must not stand in the way of a hit that becomes a
+/// row.
 async fn forget_event_keys(
     transaction: &Transaction<'_>,
     refused: &[(Mark, String)],
@@ -189,9 +191,9 @@ async fn forget_event_keys(
     Ok(())
 }
 
-/// Numbers and loads the rows. Returns those that Postgres refused, with its message, and removes their
-/// marks. A hit that becomes no row must not raise the numbers after it: then everything is numbered
-/// and loaded again without it.
+/// Numbers and loads the rows. Returns those that Postgres refused, with its message, and removes
+/// their marks. A hit that becomes no row must not raise the numbers after it: then everything is
+/// numbered and loaded again without it.
 async fn number_and_load(
     transaction: &mut Transaction<'_>,
     statement: &str,
@@ -265,8 +267,8 @@ fn stretches<'a>(bytes: &'a Bytes, marks: &'a [Mark]) -> impl Iterator<Item = By
         .filter_map(|marks| Some(bytes.slice(marks.first()?.row.start..marks.last()?.row.end)))
 }
 
-/// Returns the server's message if it refused the data of a row, without its detail, which may repeat
-/// values.
+/// Returns the server's message if it refused the data of a row, without its detail, which may
+/// repeat values.
 fn data_refused(error: &Error) -> Option<String> {
     let error = error.as_db_error()?;
     let code = error.code();

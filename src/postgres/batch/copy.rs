@@ -6,8 +6,9 @@
 //! bits, is-CIDR, length, address; jsonb is a version byte (1) and the text.
 //!
 //! The order of the columns is this module's own. The flags come first, and after them the exposure
-//! number, so that both lie at constant offsets from the start of a row, and a step of the transaction
-//! can change them in rows that are encoded already ([`FLAGS_OFFSET`], [`EXPOSURE_NUMBER_OFFSET`]).
+//! number, so that both lie at constant offsets from the start of a row, and a step of the
+//! transaction can change them in rows that are encoded already ([`FLAGS_OFFSET`],
+//! [`EXPOSURE_NUMBER_OFFSET`]).
 
 use std::net::IpAddr;
 
@@ -19,8 +20,8 @@ use tokio_postgres::{Error, Transaction};
 use crate::hit::Flags;
 use crate::row::Row;
 
-/// The most bytes that one message of the COPY carries: large enough that messages cost nothing, small
-/// enough that the connection's buffer does not grow to the size of the batch.
+/// The most bytes that one message of the COPY carries: large enough that messages cost nothing,
+/// small enough that the connection's buffer does not grow to the size of the batch.
 const PIECE_BYTES_MAX: usize = 256 * 1024;
 
 /// 1970-01-01 to 2000-01-01 in microseconds.
@@ -56,7 +57,8 @@ const AFTER_KEYS: [&str; 11] = [
 /// The place of the flags (i32) in a row: after the number of columns and their own length.
 pub const FLAGS_OFFSET: usize = 2 + 4;
 
-/// The place of the exposure number (i32) in a row that has one: after the flags and its own length.
+/// The place of the exposure number (i32) in a row that has one: after the flags and its own
+/// length.
 pub const EXPOSURE_NUMBER_OFFSET: usize = FLAGS_OFFSET + 4 + 4;
 
 /// Appends one row. With `has_exposure` it has room for its exposure number, which is 0 for now;
@@ -121,8 +123,8 @@ pub(crate) fn statement(dimensions: &[&str]) -> String {
 }
 
 /// Copies stretches of encoded rows (without header and trailer) into `avtryck.hit` and returns how
-/// many rows there were. They are only borrowed from: when this returns, no piece of them is held, and
-/// `Bytes::try_into_mut` gives their buffer back.
+/// many rows there were. They are only borrowed from: when this returns, no piece of them is held,
+/// and `Bytes::try_into_mut` gives their buffer back.
 ///
 /// # Errors
 /// Where Postgres refuses a row or fails.
@@ -144,8 +146,8 @@ pub(crate) async fn load(
     sink.finish().await
 }
 
-/// Returns the length of a column. Hits are far below 2 GiB: a longer text would break an invariant,
-/// and Postgres refuses a row with this length.
+/// Returns the length of a column. Hits are far below 2 GiB: a longer text would break an
+/// invariant, and Postgres refuses a row with this length.
 fn length(bytes: usize) -> i32 {
     i32::try_from(bytes).unwrap_or(i32::MAX)
 }

@@ -1,10 +1,10 @@
 //! A batch on its way to Postgres: its rows, encoded as COPY takes them, and for each what the
 //! transaction must know of it.
 //!
-//! It owns all that it holds, because one thread fills it while another commits the batch before it.
-//! Once encoded, a row is a range of bytes and a [`Mark`]: to leave it out is to drop its mark, and to
-//! bisect is to halve a list of marks. What only the transaction can find out about a row is written
-//! into the bytes, at one of the constant offsets of [`copy`].
+//! It owns all that it holds, because one thread fills it while another commits the batch before
+//! it. Once encoded, a row is a range of bytes and a [`Mark`]: to leave it out is to drop its mark,
+//! and to bisect is to halve a list of marks. What only the transaction can find out about a row is
+//! written into the bytes, at one of the constant offsets of [`copy`].
 
 use std::ops::Range;
 
@@ -46,7 +46,8 @@ pub struct Load {
     pub rejected: Vec<Rejected>,
 }
 
-/// What is known of the batch's pairs of subject and creative and, once it is committed, what it added.
+/// What is known of the batch's pairs of subject and creative and, once it is committed, what it
+/// added.
 #[derive(Debug, Default)]
 pub(crate) struct Exposures {
     pub(crate) earlier: EarlierPairs,
@@ -81,8 +82,8 @@ impl Load {
         self.rejected.clear();
     }
 
-    /// Looks up what is known of its pairs of subject and creative ([`exposure`]), over a connection
-    /// other than that of the batch before.
+    /// Looks up what is known of its pairs of subject and creative ([`exposure`]), over a
+    /// connection other than that of the batch before.
     ///
     /// # Errors
     /// Where Postgres fails.
@@ -99,7 +100,8 @@ impl Load {
         self.exposures.earlier.complete(added, before.to.position);
     }
 
-    /// Adds the partner's ID that the row pushed last brings: if the row is left out, so is the link.
+    /// Adds the partner's ID that the row pushed last brings: if the row is left out, so is the
+    /// link.
     pub fn link(&mut self, link: Link) {
         if let Some(mark) = self.rows.marks.last() {
             self.links.push((mark.row.start, link));
@@ -170,8 +172,8 @@ impl Rows {
     /// Encodes a row.
     ///
     /// # Errors
-    /// The reason to reject the record, for what Postgres would refuse and is cheap to see here, without
-    /// a round of bisecting.
+    /// The reason to reject the record, for what Postgres would refuse and is cheap to see here,
+    /// without a round of bisecting.
     pub fn push(
         &mut self,
         row: &Row<'_>,

@@ -6,7 +6,8 @@ use uuid::Uuid;
 use super::load::Mark;
 use crate::row::Link;
 
-/// Stores the links of the rows that are left. Each link comes with the byte at which its row begins.
+/// Stores the links of the rows that are left. Each link comes with the byte at which its row
+/// begins.
 pub(crate) async fn upsert(
     transaction: &Transaction<'_>,
     links: &[(usize, Link)],

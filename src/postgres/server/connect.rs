@@ -14,7 +14,8 @@ const SESSION: &str = "select set_config('synchronous_commit', 'on', false) \
      set idle_in_transaction_session_timeout = '150s'";
 /// How long a connection may be silent before it counts as dead.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// Connects, and drives the connection on a task of the current runtime until the client is dropped.
+/// Connects, and drives the connection on a task of the current runtime until the client is
+/// dropped.
 ///
 /// # Errors
 /// Where Postgres cannot be reached or refuses.

@@ -57,7 +57,7 @@ impl Database {
     /// Returns the database that the configuration names.
     ///
     /// # Errors
-    /// If the URL cannot be used, which [`check`] tells beforehand.
+    /// If the URL cannot be used, which [`check`] finds out earlier.
     pub fn new(config: &DatabaseConfig) -> anyhow::Result<Database> {
         Ok(match &config.url {
             DatabaseUrl::Embedded => Database::Embedded {
@@ -75,7 +75,8 @@ impl Database {
         })
     }
 
-    /// Connects, brings the schema up to date, and starts the embedded server where it does not run.
+    /// Connects, brings the schema up to date, and starts the embedded server where it does not
+    /// run.
     ///
     /// # Errors
     /// Where Postgres cannot be started or reached, or a migration fails.
@@ -85,8 +86,8 @@ impl Database {
         Ok(client)
     }
 
-    /// Connects to a server that runs already, without looking at its schema: for questions that are
-    /// not worth waiting for.
+    /// Connects to a server that runs already, without looking at its schema: for questions that
+    /// are not worth waiting for.
     ///
     /// # Errors
     /// Where Postgres does not run or cannot be reached.

@@ -49,8 +49,8 @@ impl Installation {
     }
 }
 
-/// Finds the Postgres to run: that of `major` if a cluster of it exists; otherwise the first on PATH,
-/// or the highest version that a package installed.
+/// Finds the Postgres to run: that of `major` if a cluster of it exists; otherwise the first on
+/// PATH, or the highest version that a package installed.
 pub(crate) fn find(major: Option<u32>) -> anyhow::Result<Installation> {
     let found = installed();
     let Some(wanted) = major else {

@@ -6,6 +6,6 @@ pub mod embedded;
 mod installation;
 pub mod migrate;
 
-/// The value of `nice` for loading and the embedded server: where they and the edge want a core, the
-/// edge gets it.
+/// The value of `nice` for loading and the embedded server: where they and the edge want a core,
+/// the edge gets it.
 pub(crate) const NICE: i32 = 10;

@@ -26,7 +26,8 @@ async fn a_campaigns_day_adds_up_gross_and_net_by_device_class_and_region() {
     assert_eq!(
         lines(&database.client, sql).await,
         [
-            // Shown: 2 to visitor 1, 1 to nobody, 1 to u1. Clicked: k1, and k4 without an impression.
+            // Shown: 2 to visitor 1, 1 to nobody, 1 to u1. Clicked: k1, and k4 without an
+            // impression.
             "(2026-11-24,shop,adform,spring,phone,SE,AB,4,4,2,1.50,2,1,0.2500,2,1,0,0)",
             "(2026-11-24,shop,adform,spring,desktop,NO,03,1,0,0,,0,0,,0,0,0,0)",
             "(2026-11-24,shop,adform,spring,,,,0,0,0,,0,0,,0,0,5,1)",
@@ -62,7 +63,7 @@ async fn a_placements_day_adds_up_by_creative() {
 }
 
 #[tokio::test]
-async fn a_conversion_hangs_together_with_its_click_and_impression() {
+async fn a_conversion_is_shown_with_its_click_and_impression() {
     let database = filled().await;
     let path = |from: &str| {
         format!(

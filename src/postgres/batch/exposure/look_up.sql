@@ -1,5 +1,5 @@
 -- $1: subjects; $2: creatives; $3: the spool. Each pair that has had an impression, with how far the spool was loaded
--- then. `offset 0` keeps the lookups by key what they are, whatever the planner thinks of so many.
+-- then. `offset 0` keeps the lookups by key what they are, however many there are.
 with wanted as materialized (select * from unnest($1, $2) as wanted (subject, creative_key)),
 known as (
     select wanted.subject, wanted.creative_key, added.impressions, added.last_at

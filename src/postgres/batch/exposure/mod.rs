@@ -1,23 +1,23 @@
-//! The SQL of who saw which creative, and how often. A hit is numbered when it is loaded; the totals
-//! are kept by pair of subject and creative.
+//! The SQL of who saw which creative, and how often. A hit is numbered when it is loaded; the
+//! totals are kept by pair of subject and creative.
 //!
 //! A subject is the visitor; without one it is a hash of the mobile advertising ID, or else of the
-//! partner's ID ([`Subject::key`](crate::hit::subject::Subject::key)). A batch comes down to its distinct
-//! pairs ([`crate::row::exposure`]) and goes through three steps:
+//! partner's ID ([`Subject::key`](crate::hit::subject::Subject::key)). A batch comes down to its
+//! distinct pairs ([`crate::row::exposure`]) and goes through three steps:
 //!
 //! | step | on which connection |
 //! | --- | --- |
-//! | [`look_up`] what is known of its pairs, while the batch before it is still being loaded | another |
-//! | number its hits, and [`keep`] what it adds as one row of `exposure_part`, in its transaction | the loader's |
+//! | [`look_up`] what is known of its pairs, while the batch before it is loaded | another |
+//! | number its hits, and [`keep`] what it adds as a row of `exposure_part` | the loader's |
 //! | [`add_up`] that row into `exposure`, which has a row for each pair | another |
 //!
 //! What the batch before it adds is in memory, in case it was not yet committed when the pairs were
-//! looked up. Two collectors that load hits of the same pair at the same moment may give out a number
-//! twice; the sums are right.
+//! looked up. Two collectors that load hits of the same pair at the same moment may give out a
+//! number twice; the sums are right.
 //!
-//! A row of `exposure` lies on a page of its own. To find one of 5 million takes 5 µs of CPU time and to
-//! add to it 7.5, as much as the rest of a hit takes to load, and twice that where the buffers are
-//! small. On a connection of its own the work takes another core (docs/performance.md).
+//! A row of `exposure` lies on a page of its own. To find one of 5 million takes 5 µs of CPU time
+//! and to add to it 7.5, as much as the rest of a hit takes to load, and twice that where the
+//! buffers are small. On a connection of its own the work takes another core (docs/performance.md).
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Transaction};
@@ -26,8 +26,8 @@ use uuid::Uuid;
 use crate::postgres::timestamp::Timestamp;
 use crate::row::exposure::{AdContact, EarlierPairs, Pair, PairTotal, PairTotals};
 
-/// Joins of that many pairs are to hash them, in memory. Adding up moves what is durable already, so a
-/// crash may undo the last of it: it does not wait for the disk.
+/// Joins of that many pairs are to hash them, in memory. Adding up moves what is durable already,
+/// so a crash may undo the last of it: it does not wait for the disk.
 const SESSION: &str =
     "set enable_nestloop = off; set jit = off; set work_mem = '32MB'; set synchronous_commit = off";
 

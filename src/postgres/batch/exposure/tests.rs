@@ -17,7 +17,7 @@ use crate::row::exposure::Act;
 /// 2026-11-24T12:00:00Z.
 const NOON: i64 = 1_795_521_600_000_000;
 
-/// Anna sees or clicks the one creative, so many milliseconds past noon.
+/// Anna sees or clicks the one creative, that many milliseconds past noon.
 fn contact(act: Act, millis: i64) -> AdContact {
     AdContact {
         subject: [0xa1; 16],
@@ -37,7 +37,8 @@ struct Before {
     end: u64,
 }
 
-/// Counts a batch that is looked up once the one before it is committed; the number and flag of each hit.
+/// Counts a batch that is looked up once the one before it is committed; the number and flag of
+/// each hit.
 async fn batch(
     database: &mut TestDatabase,
     before: &mut Before,

@@ -49,9 +49,9 @@ const SOCKET: &str = ".s.PGSQL.5432";
 /// How long a server may take to start: it may have to replay a day's WAL.
 const START_SECONDS_MAX: u64 = 300;
 
-/// Runs a program with its arguments, and closes the files that a calling shell left open: the server
-/// outlives the collector, and would hold a script's lock for as long. The collector's own files close
-/// by themselves. (Shells name descriptors by one digit.)
+/// Runs a program with its arguments, and closes the files that a calling shell left open: the
+/// server outlives the collector, and would hold a script's lock for as long. The collector's own
+/// files close by themselves. (Shells name descriptors by one digit.)
 const WITHOUT_INHERITED_FILES: &str = r#"exec "$0" "$@" 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-"#;
 
 /// A running private Postgres.
@@ -72,8 +72,8 @@ struct Place {
 }
 
 impl Embedded {
-    /// Starts the cluster in `dir`, which is made if absent, or adopts the server that runs there. Then
-    /// makes the database `avtryck` if absent.
+    /// Starts the cluster in `dir`, which is made if absent, or adopts the server that runs there.
+    /// Then makes the database `avtryck` if absent.
     ///
     /// # Errors
     /// Where no Postgres is installed, or it does not start; the error says what to do.
@@ -175,7 +175,8 @@ impl Place {
         self.dir.join("cluster")
     }
 
-    /// Returns a command that runs a program as the cluster's user, in its folder, with English messages.
+    /// Returns a command that runs a program as the cluster's user, in its folder, with English
+    /// messages.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         // The service manager is told of the collector alone; Postgres would tell it too.
@@ -408,18 +409,18 @@ impl Embedded {
     }
 }
 
-/// Returns the size of Postgres's buffers, a sixteenth of the memory within limits: in 64 MiB the pages
-/// of `exposure` evict each other, and adding to one takes twice as long (docs/performance.md). Buffers
-/// that are not used take no memory.
+/// Returns the size of Postgres's buffers, a sixteenth of the memory within limits: in 64 MiB the
+/// pages of `exposure` evict each other, and adding to one takes twice as long
+/// (docs/performance.md). Buffers that are not used take no memory.
 fn buffer_mebibytes() -> u64 {
     const MEBIBYTES: std::ops::RangeInclusive<u64> = 64..=1024;
     let memory = sysinfo().map_or(0, |system| system.ram_total());
     (memory / 16 / (1 << 20)).clamp(*MEBIBYTES.start(), *MEBIBYTES.end())
 }
 
-/// Returns whether the process that `postmaster.pid` names is the server of this cluster, whose working
-/// directory is the cluster. A check that the process lives would not be enough: another process may
-/// have the ID.
+/// Returns whether the process that `postmaster.pid` names is the server of this cluster, whose
+/// working directory is the cluster. A check that the process lives would not be enough: another
+/// process may have the ID.
 fn is_running(cluster: &Path) -> bool {
     let Some(pid) = pid_line(cluster, 0).and_then(|line| line.parse::<u32>().ok()) else {
         return false;

@@ -27,8 +27,9 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 /// The database that has the schema and no rows; the others are copies of it.
 const TEMPLATE: &str = "template_migrated";
 
-/// Settings of the shared server. Its files need not outlive a power cut, and tests that run at the same time
-/// open more connections than a collector does. Nothing but the tests themselves takes its time.
+/// Settings of the shared server. Its files need not outlive a power cut, and tests that run at the
+/// same time open more connections than a collector does. Nothing but the tests themselves takes
+/// its time.
 const SETTINGS: [&str; 4] = [
     "fsync = off",
     "full_page_writes = off",
@@ -36,8 +37,8 @@ const SETTINGS: [&str; 4] = [
     "max_connections = 400",
 ];
 
-/// Reads folders, one a line. At the end of its input, which comes however this process ends, it stops the servers
-/// whose clusters lie in a folder or one below it, and deletes the folder.
+/// Reads folders, one a line. At the end of its input, which comes however this process ends, it
+/// stops the servers whose clusters lie in a folder or one below it, and deletes the folder.
 const CLEAN_UP: &str = r#"
 while IFS= read -r folder; do set -- "$@" "$folder"; done
 for folder; do
@@ -90,7 +91,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server in a folder made for it, with these permissions above the cluster's own folder.
+    /// Starts a server in a folder made for it, with these permissions above the cluster's own
+    /// folder.
     pub(crate) async fn start(mode: u32) -> Server {
         let mut clean_up = CleanUp::start();
         let dir = tempfile::tempdir().unwrap().keep();
