@@ -306,44 +306,21 @@ fn a_string_that_fills_its_parameter_may_have_been_cut_and_is_not_consent() {
     assert_eq!(of(&zeros(room + 1)), Permit::NONE);
 }
 
+/// A hit with a value in every field, of which the ad's alone need no permit.
 fn telltale(kind: Kind) -> Hit<'static> {
-    let mut hit = Hit::new(UnixMicros(1_700_000_012_345_678), kind, "site");
-    for text in [
-        &mut hit.user_agent,
-        &mut hit.page_url,
-        &mut hit.referrer,
-        &mut hit.event_name,
-        &mut hit.event_id,
-        &mut hit.partner_uid,
-        &mut hit.maid,
-        &mut hit.device_id,
-        &mut hit.category,
-        &mut hit.click_id,
-        &mut hit.params,
-        &mut hit.hints.brands,
-        &mut hit.hints.platform,
-        &mut hit.hints.platform_version,
-        &mut hit.hints.model,
-        &mut hit.hints.form_factors,
-    ] {
-        *text = Cow::Borrowed("telltale");
+    let ad = ["partner", "campaign", "creative", "placement", "publisher"];
+    Hit {
+        received_at: UnixMicros(1_700_000_012_345_678),
+        kind,
+        site: Cow::Borrowed("site"),
+        visitor: Some(VisitorId(*b"telltaletelltale")),
+        flags: Flags::NEW_VISITOR.with(Flags::PREVIEW),
+        consent_source: ConsentSource::Tcf,
+        ..Hit::sample(|field| match ad.contains(&field) {
+            true => "ad".to_owned(),
+            false => "telltale".to_owned(),
+        })
     }
-    hit.hints.mobile = Some(true);
-    for text in [
-        &mut hit.partner,
-        &mut hit.campaign,
-        &mut hit.creative,
-        &mut hit.placement,
-        &mut hit.publisher,
-    ] {
-        *text = Cow::Borrowed("ad");
-    }
-    hit.client_ip = Some([192, 0, 2, 1].into());
-    hit.visitor = Some(VisitorId(*b"telltaletelltale"));
-    hit.flags = Flags::NEW_VISITOR.with(Flags::PREVIEW);
-    hit.permit = Permit::ALL;
-    hit.consent_source = ConsentSource::Tcf;
-    hit
 }
 
 /// Every set of flags.

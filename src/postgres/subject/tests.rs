@@ -147,6 +147,19 @@ async fn the_page_reads_no_column_that_it_does_not_show() {
     let shown = HeldHit::COLUMNS.iter().copied();
     let shown: Vec<&str> = iter::once("received_at").chain(shown).collect();
     assert_eq!(read, shown);
+    for (sql, shown) in [
+        (
+            include_str!("ads.sql"),
+            // The fields of `HeldAd`.
+            vec!["partner", "campaign", "creative", "seen", "clicked", "last_at"],
+        ),
+        (include_str!("sum.sql"), vec!["hits"]),
+    ] {
+        let statement = database.client.prepare(sql).await.unwrap();
+        let columns = statement.columns().iter();
+        let read: Vec<&str> = columns.map(|column| column.name()).collect();
+        assert_eq!(read, shown);
+    }
 }
 
 #[tokio::test]
