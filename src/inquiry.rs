@@ -1,9 +1,10 @@
 //! Inquiries of the visitor's own page: the edge asks, the thread with Postgres answers.
 //!
-//! They share only this queue, so that the edge needs no Postgres. The queue is bounded, and so is its
-//! cost: one short question is answered at a time; at most [`FILES_MAX`] files are written at a time, one
-//! for each client, so that a slow reader does not hold up the others; and the edge gives up after
-//! [`ANSWER_TIME_MAX`]. An inquiry that cannot be answered is dropped, and its asker notices.
+//! They share only this queue, so that the edge needs no Postgres. The queue is bounded, and so is
+//! its cost: one short question is answered at a time; at most [`FILES_MAX`] files are written at a
+//! time, one for each client, so that a slow reader does not hold up the others; and the edge gives
+//! up after [`ANSWER_TIME_MAX`]. An inquiry that cannot be answered is dropped, and its asker
+//! notices.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -116,11 +117,12 @@ impl Inquirer {
         Ok(answered)
     }
 
-    /// Asks for everything that is held about visitors, for a client: an address that identifies one
-    /// subscriber.
+    /// Asks for everything that is held about visitors, for a client: an address that identifies
+    /// one subscriber.
     ///
     /// # Errors
-    /// Where too many inquiries wait, too many files are being written, or one for this client already is.
+    /// Where too many inquiries wait, too many files are being written, or one for this client
+    /// already is.
     pub fn ask_for_file(
         &self,
         visitors: Vec<VisitorId>,

@@ -10,9 +10,9 @@
 //! | 5..21 | the visitor's ID, 128 random bits |
 //! | 21..33 | MAC: the first 96 bits of HMAC-SHA-256 over `avtryck visitor 1` and bytes 0..21 |
 //!
-//! A value is accepted if its MAC verifies under a configured key (compared in constant time) and it
-//! is not older than the cookie's age: forged, foreign and expired values are replaced by a new ID. A
-//! cookie is set once and not renewed by later hits, so that it ends when it said it would.
+//! A value is accepted if its MAC verifies under a configured key (compared in constant time) and
+//! it is not older than the cookie's age: forged, foreign and expired values are replaced by a new
+//! ID. A cookie is set once and not renewed by later hits, so that it ends when it said it would.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,8 +22,8 @@ use crate::clock::UnixMicros;
 use crate::hit::VisitorId;
 use crate::keys::{CookieKeyring, Key};
 
-/// The default age of the visitor cookie, and the age of the cookie that keeps a choice: less than 13
-/// months.
+/// The default age of the visitor cookie, and the age of the cookie that keeps a choice: less than
+/// 13 months.
 pub const COOKIE_DAYS: u16 = 390;
 /// The age that a configuration may give the visitor cookie at most: 13 months.
 pub const COOKIE_DAYS_MAX: u16 = 396;
@@ -97,8 +97,8 @@ impl CookieKeyring {
     }
 
     /// Returns the token of a form that is for one visitor: the first 96 bits of HMAC-SHA-256 over
-    /// `avtryck visitor 1`, `form` and the visitor's ID, in base64url. No cookie's value is a MAC over
-    /// that many bytes.
+    /// `avtryck visitor 1`, `form` and the visitor's ID, in base64url. No cookie's value is a MAC
+    /// over that many bytes.
     #[must_use]
     pub fn form_token(&self, visitor: VisitorId) -> Option<String> {
         let (_, key) = self.first()?;
@@ -132,8 +132,8 @@ pub enum Party<'a> {
     Third,
 }
 
-/// Returns the `Set-Cookie` header of a cookie that scripts cannot read; `None` where a browser would
-/// not keep it: a third party's cookie needs https.
+/// Returns the `Set-Cookie` header of a cookie that scripts cannot read; `None` where a browser
+/// would not keep it: a third party's cookie needs https.
 #[must_use]
 pub fn set_cookie(
     name: &str,
@@ -346,7 +346,8 @@ mod tests {
         while forgeries < 1_000_000 {
             let value = forge(&mut random, &signed, &foreign);
             let believed = ours.verify(&value, NOW);
-            // A splice of a value with itself is that value, and names the visitor it was signed for.
+            // A splice of a value with itself is that value, and names the visitor it was signed
+            // for.
             let known = by_value.get(value.as_str()).copied();
             assert_eq!(believed, known, "{value}");
             match known {

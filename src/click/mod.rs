@@ -3,19 +3,21 @@
 //! # A signed URL
 //! `/c?k=1&site=shop&partner=adform&to=https%3A%2F%2Fshop.example%2F&sig=…&placement=__ADFPLAID__`
 //!
-//! `sig` is HMAC-SHA-256, its first 16 to 32 bytes in base64url, over `avtryck click 1`, a line feed
-//! and the query string before `&sig=`, byte for byte as it is in the URL. `k` is the key's ID; `exp`,
-//! where present, is the second since 1970 from which the URL no longer counts as signed. What follows
-//! `sig` is not covered: it is the place for macros, which a network expands. `k`, `exp` and `to` are
-//! read from the covered part alone, and the first of a repeated parameter counts everywhere, so
-//! nothing after `sig` can change what was signed. Names are compared as written: `%74o` is not `to`.
+//! `sig` is HMAC-SHA-256, its first 16 to 32 bytes in base64url, over `avtryck click 1`, a line
+//! feed and the query string before `&sig=`, byte for byte as it is in the URL. `k` is the key's
+//! ID; `exp`, where present, is the second since 1970 from which the URL no longer counts as
+//! signed. What follows `sig` is not covered: it is the place for macros, which a network expands.
+//! `k`, `exp` and `to` are read from the covered part alone, and the first of a repeated parameter
+//! counts everywhere, so nothing after `sig` can change what was signed. Names are compared as
+//! written: `%74o` is not `to`.
 //!
 //! # A target
 //! A target is an absolute http or https URL by the WHATWG's rules, which are those of browsers,
-//! without userinfo, and written so that nobody can read it otherwise: two slashes after the scheme, no
-//! backslash, no white space, no control character, and in the host's labels only letters, digits, `-`
-//! and `_`. It goes into `Location` as it was parsed and rewritten, never as it came. Unless it is
-//! signed, its host must be on the site's list: the very name, or with `*.` any name below it.
+//! without userinfo, and written so that nobody can read it otherwise: two slashes after the
+//! scheme, no backslash, no white space, no control character, and in the host's labels only
+//! letters, digits, `-` and `_`. It goes into `Location` as it was parsed and rewritten, never as
+//! it came. Unless it is signed, its host must be on the site's list: the very name, or with `*.`
+//! any name below it.
 
 use std::borrow::Cow;
 
@@ -37,8 +39,8 @@ const MAC_BYTES: usize = 32;
 const CLICK_ID: &str = "avclid";
 
 impl ClickKeyring {
-    /// Returns a query string that begins with the key's ID and ends with the signature of what comes
-    /// before it. `rest` has neither; `None` without a key.
+    /// Returns a query string that begins with the key's ID and ends with the signature of what
+    /// comes before it. `rest` has neither; `None` without a key.
     #[must_use]
     pub fn sign(&self, rest: &str) -> Option<String> {
         let (id, key) = self.first()?;

@@ -29,8 +29,10 @@ fn signed(rest: &str) -> String {
 
 #[test]
 fn the_signature_is_made_as_the_documentation_says() {
-    // echo -ne 'avtryck click 1\nk=7&to=https%3A%2F%2Fx.example%2F' | openssl dgst -sha256 -mac HMAC
-    //   -macopt hexkey:0707070707070707070707070707070707070707070707070707070707070707 -binary | base64
+    // echo -ne 'avtryck click 1\nk=7&to=https%3A%2F%2Fx.example%2F' |
+    //   openssl dgst -sha256 -mac HMAC -binary \
+    //     -macopt hexkey:0707070707070707070707070707070707070707070707070707070707070707 |
+    //   base64
     assert_eq!(
         signed("to=https%3A%2F%2Fx.example%2F"),
         "k=7&to=https%3A%2F%2Fx.example%2F&sig=yTezV9HufHw7_cGOd1ZtPFEgM6cpxXDaw_UUfkT4Iw0"

@@ -8,7 +8,8 @@ pub(super) struct Bits<'t> {
 }
 
 impl<'t> Bits<'t> {
-    /// Begins at the start of `text`; `None` where it is empty or has a character outside base64url.
+    /// Begins at the start of `text`; `None` where it is empty or has a character outside
+    /// base64url.
     pub(super) fn new(text: &'t str) -> Option<Bits<'t>> {
         let text = text.as_bytes();
         let sound = !text.is_empty() && text.iter().all(|byte| sextet(*byte).is_some());

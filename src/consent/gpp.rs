@@ -1,8 +1,8 @@
-//! GPP strings (IAB Tech Lab, "Global Privacy Platform", version 1): the one section that matters here,
-//! number 2, TCF for the EU. Its text is a TC string.
+//! GPP strings (IAB Tech Lab, "Global Privacy Platform", version 1): the one section that matters
+//! here, number 2, TCF for the EU. Its text is a TC string.
 //!
-//! A header names the sections, which follow it, separated by `~`. Other sections (of a state of the
-//! USA, of Canada) give no permit, and a string without section 2 is not consent.
+//! A header names the sections, which follow it, separated by `~`. Other sections (of a state of
+//! the USA, of Canada) give no permit, and a string without section 2 is not consent.
 
 use super::bits::Bits;
 
@@ -50,7 +50,8 @@ fn header(mut bits: Bits<'_>) -> Option<(usize, u64)> {
     Some((place?.try_into().ok()?, count))
 }
 
-/// Reads a number that is a sum of Fibonacci numbers (1, 2, 3, 5, …), the smallest first; two ones end it.
+/// Reads a number that is a sum of Fibonacci numbers (1, 2, 3, 5, …), the smallest first; two ones
+/// end it.
 fn fibonacci(bits: &mut Bits<'_>) -> Option<u64> {
     let (mut here, mut next) = (1, 2);
     let mut number = 0;

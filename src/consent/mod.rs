@@ -1,5 +1,5 @@
-//! Consent signals -> [`Permit`](crate::hit::Permit); and what is not permitted leaves the hit here,
-//! before the spool. Pure, but for the strings that are remembered once read ([`Strings`]).
+//! Consent signals -> [`Permit`](crate::hit::Permit); and what is not permitted leaves the hit
+//! here, before the spool. Pure, but for the strings that are remembered once read ([`Strings`]).
 //!
 //! # Signals to permit
 //! The first row that applies counts; the column is what else came with the request. `GPC` is the
@@ -16,18 +16,20 @@
 //! - The signal in brackets is the `consent_source` of the row in Postgres. In rows 2 and 3 it is
 //!   `choice` where the choice took away something that the string permits.
 //! - **The sale** is `profile`, `match` and `link`. A consent or a choice was given to this site,
-//!   which GPC does not revoke; but GPC says that nothing may be sold or shared. Where nobody asked the
-//!   visitor (rows 1 and 5), GPC is an objection and outweighs any default.
-//! - **A choice beside a string narrows it**: a visitor who withdrew on this site stays out, whatever
-//!   a consent platform that has not heard of it still sends.
-//! - **`gdpr=0`** is the sender's word, and a parameter cannot take a visitor out of the law. It counts
-//!   only where the configuration says what such a hit may do; strings beside it are then not read.
-//! - **Whose rules**: a hit that names a partner is judged by the `[[partner]]`, any other by its `[[site]]`:
-//!   `gvl_id`, `default_permit`, `gdpr_0_permit`. Without a `gvl_id` no string permits anything.
-//! - **A string** that is missing, malformed, an unexpanded macro (row 4), made for another vendor or for
-//!   an older policy is not consent; [`tcf`] says which are, and maps purposes to the permit.
-//!   `gpp` counts if `gpp_sid` names section 2 or is absent; it is read only where `gdpr_consent` is
-//!   absent.
+//!   which GPC does not revoke; but GPC says that nothing may be sold or shared. Where nobody asked
+//!   the visitor (rows 1 and 5), GPC is an objection and outweighs any default.
+//! - **A choice beside a string narrows it**: a visitor who withdrew on this site stays out,
+//!   whatever a consent platform that has not heard of it still sends.
+//! - **`gdpr=0`** is the sender's word, and a parameter cannot take a visitor out of the law. It
+//!   counts only where the configuration says what such a hit may do; strings beside it are then
+//!   not read.
+//! - **Whose rules**: a hit that names a partner is judged by the `[[partner]]`, any other by its
+//!   `[[site]]`: `gvl_id`, `default_permit`, `gdpr_0_permit`. Without a `gvl_id` no string permits
+//!   anything.
+//! - **A string** that is missing, malformed, an unexpanded macro (row 4), made for another vendor
+//!   or for an older policy is not consent; [`tcf`] says which are, and maps purposes to the
+//!   permit. `gpp` counts if `gpp_sid` names section 2 or is absent; it is read only where
+//!   `gdpr_consent` is absent.
 //! - A choice cookie with an unknown flag keeps the flags that are known.
 //!
 //! # What a missing flag removes
@@ -40,8 +42,8 @@
 //! | `match` | of a `sync`, the partner's ID; else nothing here: IDs are exchanged and data combined only for rows whose permit has it |
 //! | `link` | nothing here; aliases and households see only rows whose permit has it: the permit in the row is the flag |
 //!
-//! A [`Kind::Withdrawal`] or [`Kind::Erasure`] is the visitor's own instruction: it keeps site, time
-//! and visitor, and nothing else, under no permit at all.
+//! A [`Kind::Withdrawal`] or [`Kind::Erasure`] is the visitor's own instruction: it keeps site,
+//! time and visitor, and nothing else, under no permit at all.
 //!
 //! [`Kind::Withdrawal`]: crate::hit::Kind::Withdrawal
 //! [`Kind::Erasure`]: crate::hit::Kind::Erasure

@@ -15,8 +15,8 @@ const ENTRY_BYTES: u64 = 96;
 const STRINGS_EXPECTED: usize = 4096;
 
 /// TC strings with what they say of a vendor; shared by the edge threads. The memory that the texts
-/// take is bounded, and entries that are not asked for again are dropped. Whole texts are compared, so
-/// no string is taken for another one.
+/// take is bounded, and entries that are not asked for again are dropped. Whole texts are compared,
+/// so no string is taken for another one.
 pub struct Strings(Cache<CacheKey, Option<VendorConsent>, Bytes>);
 
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -1,16 +1,16 @@
-//! TC strings (IAB Tech Lab, "Consent string and vendor list formats v2", TCF 2.2 and 2.3): what one
-//! string says of one vendor, and the permit that follows.
+//! TC strings (IAB Tech Lab, "Consent string and vendor list formats v2", TCF 2.2 and 2.3): what
+//! one string says of one vendor, and the permit that follows.
 //!
 //! A string is read in place, without an allocation, and asked about one vendor only. That is why
 //! there is a decoder here: the crate `iab_gpp` 0.1.2 never panicked, but it expands every range of
-//! vendors into a set, so a hostile string of 1,148 bytes (200 ranges of 1 to 65,535) took it 0.37 s and
-//! one of 7,748 bytes, which fits a parameter, 3.5 s. Here that takes microseconds.
+//! vendors into a set, so a hostile string of 1,148 bytes (200 ranges of 1 to 65,535) took it
+//! 0.37 s and one of 7,748 bytes, which fits a parameter, 3.5 s. Here that takes microseconds.
 //!
 //! # What is not consent
-//! Anything that breaks the format: a version other than 2, a character outside base64url, a segment
-//! that ends early, has a bit other than zero after its end, is of an unknown type or occurs twice, a
-//! range that runs backwards or beyond its greatest ID, a restriction of an unknown type or purpose.
-//! Nor is
+//! Anything that breaks the format: a version other than 2, a character outside base64url, a
+//! segment that ends early, has a bit other than zero after its end, is of an unknown type or
+//! occurs twice, a range that runs backwards or beyond its greatest ID, a restriction of an unknown
+//! type or purpose. Nor is
 //!
 //! | a string that | because |
 //! | --- | --- |
@@ -20,11 +20,11 @@
 //! | has none, with a policy version of 5 or more, or last updated in March 2026 or later | since TCF 2.3 it has to be there |
 //!
 //! # Purposes to permit
-//! A purpose has consent with its consent bit and the vendor's, legitimate interest likewise; publisher
-//! restrictions come first (0 not allowed: neither; 1 require consent: no legitimate interest; 2
-//! require legitimate interest: no consent). Without knowing what the vendor registered, a restriction
-//! counts in its narrowest sense. "Some purpose" is any of 2 to 11, by consent or, except for 3 to 6,
-//! legitimate interest.
+//! A purpose has consent with its consent bit and the vendor's, legitimate interest likewise;
+//! publisher restrictions come first (0 not allowed: neither; 1 require consent: no legitimate
+//! interest; 2 require legitimate interest: no consent). Without knowing what the vendor
+//! registered, a restriction counts in its narrowest sense. "Some purpose" is any of 2 to 11, by
+//! consent or, except for 3 to 6, legitimate interest.
 //!
 //! | permit | takes |
 //! | --- | --- |

@@ -11,7 +11,8 @@ use crate::clock::UnixMicros;
 use crate::hit::limits::URI_BYTES_MAX;
 use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit, VisitorId};
 
-/// A string that permits vendor 2 everything and vendor 1 nothing: of policy 4, with vendors as bits.
+/// A string that permits vendor 2 everything and vendor 1 nothing: of policy 4, with vendors as
+/// bits.
 fn full_string() -> String {
     vectors::named("policy 4, few, as bits, all disclosed").string
 }

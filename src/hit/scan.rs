@@ -58,8 +58,8 @@ pub fn without_client_ip(bytes: &[u8]) -> Vec<u8> {
     kept
 }
 
-/// Returns the subjects of a hit: each ID that the encoding names, up to the first field that cannot
-/// be read. A subject must find its records even where they no longer decode.
+/// Returns the subjects of a hit: each ID that the encoding names, up to the first field that
+/// cannot be read. A subject must find its records even where they no longer decode.
 #[must_use]
 pub fn subjects(bytes: &[u8]) -> [Option<Subject<'_>>; 3] {
     let mut visitor: Option<[u8; 16]> = None;

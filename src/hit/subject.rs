@@ -3,17 +3,17 @@
 //! It is pure: `postgres::subject` asks Postgres, and the page shows the answer without knowing of
 //! Postgres.
 //!
-//! An ID that was withdrawn or erased is remembered by its [`key`](Subject::key) alone: the first 128
-//! bits of a SHA-256. A random ID cannot be recovered from it; a partner's ID that is short or counted
-//! up can be guessed, as from any hash that everybody can compute.
+//! An ID that was withdrawn or erased is remembered by its [`key`](Subject::key) alone: the first
+//! 128 bits of a SHA-256. A random ID cannot be recovered from it; a partner's ID that is short or
+//! counted up can be guessed, as from any hash that everybody can compute.
 
 use sha2::{Digest as _, Sha256};
 
 use super::visitor_id::VisitorId;
 use crate::clock::UnixMicros;
 
-/// What every key's hash begins with; it changes if what is hashed ever changes. It is short so that
-/// it fits into one block of SHA-256 with a visitor's ID.
+/// What every key's hash begins with; it changes if what is hashed ever changes. It is short so
+/// that it fits into one block of SHA-256 with a visitor's ID.
 const CONTEXT: &[u8] = b"avtryck subject 1";
 
 /// An ID under which data are held.
@@ -73,8 +73,8 @@ impl Subject<'_> {
 
     /// Returns what is remembered of an ID that was withdrawn or erased: the first 128 bits of the
     /// SHA-256 of a context, the kind of ID with a zero byte, the length of the partner's key (u64,
-    /// little-endian) with the key where it is a partner's ID, and the ID: a visitor's as 16 bytes, a
-    /// MAID in lower case.
+    /// little-endian) with the key where it is a partner's ID, and the ID: a visitor's as 16 bytes,
+    /// a MAID in lower case.
     #[must_use]
     pub fn key(&self) -> [u8; 16] {
         let mut hash = Sha256::new_with_prefix(CONTEXT);
@@ -105,7 +105,8 @@ pub struct Held {
     pub hits: u64,
     /// The last hits, the newest first; at most as many as were asked for.
     pub last: Vec<HeldHit>,
-    /// The ads that were shown or clicked last, the newest first; at most as many as were asked for.
+    /// The ads that were shown or clicked last, the newest first; at most as many as were asked
+    /// for.
     pub ads: Vec<HeldAd>,
 }
 

@@ -6,8 +6,8 @@
 //! of the batch that it read, neither with an allocation for each field.
 //!
 //! A field that is empty is absent. A reader passes over fields that it does not know. A field with
-//! the wrong wire type, a text that is not UTF-8 or an unknown kind is a [`DecodeError`]: the loader
-//! sets such a record aside as a rejected hit.
+//! the wrong wire type, a text that is not UTF-8 or an unknown kind is a [`DecodeError`]: the
+//! loader sets such a record aside as a rejected hit.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

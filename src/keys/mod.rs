@@ -1,9 +1,9 @@
 //! Key rings: the keys of the visitor cookie and of click URLs, each kind a type of its own.
 //!
-//! A key is an HMAC-SHA-256 that was already given its context, so signing begins with a copy of its
-//! state. The first key of a ring signs, and every key verifies: a new key is put first, and the old
-//! one stays until what it signed has expired. What exactly is signed is the matter of
-//! [`crate::visitor`] and [`crate::click`].
+//! A key is an HMAC-SHA-256 that was already given its context, so signing begins with a copy of
+//! its state. The first key of a ring signs, and every key verifies: a new key is put first, and
+//! the old one stays until what it signed has expired. [`crate::visitor`] and [`crate::click`] say
+//! what exactly is signed.
 
 mod click;
 mod cookie;

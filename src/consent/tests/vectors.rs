@@ -207,10 +207,10 @@ fn mutate(text: &mut Vec<u8>, other: &[u8], random: &mut Random) {
     }
 }
 
-/// A TC string has no MAC: a flipped bit may turn one valid string into another that permits more, and
-/// no reader can tell. So the test checks that no mutated string makes the reader panic, that a string
-/// that is no longer valid permits nothing, and that a string that is still valid permits exactly what
-/// an independent, naive reading of it says, bit by bit.
+/// A TC string has no MAC: a flipped bit may turn one valid string into another that permits more,
+/// and no reader can tell. So the test checks that no mutated string makes the reader panic, that a
+/// string that is no longer valid permits nothing, and that a string that is still valid permits
+/// exactly what an independent, naive reading of it says, bit by bit.
 #[test]
 fn mutated_strings_permit_what_a_naive_reading_says_and_nothing_else() {
     let mutations = std::env::var("CONSENT_MUTATIONS");

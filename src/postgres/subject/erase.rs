@@ -1,9 +1,9 @@
 //! Erases what is held under an ID.
 //!
-//! The order guarantees that nothing is left: first the ID goes on the list of suppression, and once
-//! that is committed every batch in progress knows it; then rows are deleted, in small portions and each
-//! partition by itself, so that neither loaders nor readers wait long; then the audit row is written. If
-//! any step fails, the same request can be repeated and finishes.
+//! The order guarantees that nothing is left: first the ID goes on the list of suppression, and
+//! once that is committed every batch in progress knows it; then rows are deleted, in small
+//! portions and each partition by itself, so that neither loaders nor readers wait long; then the
+//! audit row is written. If any step fails, the same request can be repeated and finishes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -65,8 +65,8 @@ impl fmt::Display for Removed {
     }
 }
 
-/// Erases a subject: suppression, deletion, audit row. A second time removes nothing, and has an audit row
-/// too.
+/// Erases a subject: suppression, deletion, audit row. A second time removes nothing, and has an
+/// audit row too.
 ///
 /// # Errors
 /// Where Postgres fails; the same call can then be repeated and finishes.
@@ -208,8 +208,8 @@ async fn write_audit_row(
     Ok(())
 }
 
-/// Records instructions as carried out: writes the audit rows of the visitors who were erased, and moves
-/// the position of their spool from `from` to `to`.
+/// Records instructions as carried out: writes the audit rows of the visitors who were erased, and
+/// moves the position of their spool from `from` to `to`.
 ///
 /// # Errors
 /// Where Postgres fails, or the position is not `from`.

@@ -1,13 +1,13 @@
 //! What is held about a subject, under one of its IDs: shown, exported, erased.
 //!
 //! [`TABLES`] is the one list of the tables that hold IDs; `rejected_hit`, whose payloads must be
-//! decoded, is handled besides. A table with an ID needs a line there, so that export and erasure cover
-//! it.
+//! decoded, is handled besides. A table with an ID needs a line there, so that export and erasure
+//! cover it.
 //!
-//! The IDs on one row belong together: with a visitor's rows the partner's IDs on them go, but the same
-//! partner's ID on other rows is another subject, which is asked for by itself.
-//! `event_key` is left alone: it holds hashes of the senders' event IDs, not of anybody's ID, for a week,
-//! and keeps an erased event from being recorded again when its sender repeats it.
+//! The IDs on one row belong together: with a visitor's rows the partner's IDs on them go, but the
+//! same partner's ID on other rows is another subject, which is asked for by itself. `event_key` is
+//! left alone: it holds hashes of the senders' event IDs, not of anybody's ID, for a week, and
+//! keeps an erased event from being recorded again when its sender repeats it.
 
 mod erase;
 pub mod suppression;
@@ -34,12 +34,13 @@ struct Table {
     words: &'static str,
     /// The order in which it is exported.
     order: &'static str,
-    /// What the conditions need joined to the table, which is named `held`, where only the view has it.
+    /// What the conditions need joined to the table, which is named `held`, where only the view has
+    /// it.
     joined: &'static str,
     /// Whether it stays when the subject is erased, because it holds only hashes.
     is_kept: bool,
-    /// The condition for a row by a visitor's ID, by a MAID, by a partner's ID: `$1` is the subject's key
-    /// (uuid), `$2` the ID (text), `$3` the partner (text). Each has an index.
+    /// The condition for a row by a visitor's ID, by a MAID, by a partner's ID: `$1` is the
+    /// subject's key (uuid), `$2` the ID (text), `$3` the partner (text). Each has an index.
     by: [&'static str; 3],
 }
 
@@ -95,9 +96,9 @@ const TABLES: [Table; 5] = [
     },
 ];
 
-/// Turns off compiled plans and parallel workers, which Postgres would use because it expects far more
-/// rows under one ID than there are: with both, exporting the rows under one MAID out of 10 million in 90
-/// partitions took 1.0 s.
+/// Turns off compiled plans and parallel workers, which Postgres would use because it expects far
+/// more rows under one ID than there are: with both, exporting the rows under one MAID out of 10
+/// million in 90 partitions took 1.0 s.
 const PLAIN_PLANS: &str = "set jit = off; set max_parallel_workers_per_gather = 0";
 
 const PARAMETERS: [Type; 3] = [Type::UUID, Type::TEXT, Type::TEXT];
@@ -180,8 +181,8 @@ fn held_hit(row: &Row) -> Result<HeldHit, Error> {
 }
 
 /// Exports everything that is held under an ID: `line` gets one JSON object for each row, without a
-/// newline, with the name of the table in `table` and the columns in words. All lines are of one moment.
-/// Returns how many there were.
+/// newline, with the name of the table in `table` and the columns in words. All lines are of one
+/// moment. Returns how many there were.
 ///
 /// # Errors
 /// Where Postgres or `line` fails.
@@ -247,8 +248,8 @@ impl RejectedHit {
     }
 }
 
-/// Passes the rejected hits that name a subject to `found`, until it returns false. The whole table is
-/// read: it has no index for what is in payloads, and seldom many rows.
+/// Passes the rejected hits that name a subject to `found`, until it returns false. The whole table
+/// is read: it has no index for what is in payloads, and seldom many rows.
 async fn read_rejected(
     client: &impl GenericClient,
     subject: &Subject<'_>,

@@ -151,7 +151,9 @@ async fn the_page_reads_no_column_that_it_does_not_show() {
         (
             include_str!("ads.sql"),
             // The fields of `HeldAd`.
-            vec!["partner", "campaign", "creative", "seen", "clicked", "last_at"],
+            vec![
+                "partner", "campaign", "creative", "seen", "clicked", "last_at",
+            ],
         ),
         (include_str!("sum.sql"), vec!["hits"]),
     ] {

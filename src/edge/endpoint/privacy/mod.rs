@@ -1,23 +1,24 @@
-//! `/privacy`: the visitor's own page. It says what is collected and why, shows what is held about this
-//! browser, and has three forms: choose for each purpose, download a file, delete everything. It works
-//! without scripts.
+//! `/privacy`: the visitor's own page. It says what is collected and why, shows what is held about
+//! this browser, and has three forms: choose for each purpose, download a file, delete everything.
+//! It works without scripts.
 //!
-//! - **`GET /privacy`** shows what is held under each visitor ID that a cookie of the request proves; a
-//!   cookie whose MAC does not verify proves none. The thread with Postgres answers
-//!   ([`crate::inquiry`]). If it does not, the page is shown anyway and says so; choice and deletion
-//!   still work, because they need only the spool.
+//! - **`GET /privacy`** shows what is held under each visitor ID that a cookie of the request
+//!   proves; a cookie whose MAC does not verify proves none. The thread with Postgres answers
+//!   ([`crate::inquiry`]). If it does not, the page is shown anyway and says so; choice and
+//!   deletion still work, because they need only the spool.
 //! - **`POST /privacy/choice`** keeps the choice as `/consent` does.
 //! - **`POST /privacy/file`** returns everything that is held, as JSON.
-//! - **`POST /privacy/erasure`** records the request to be erased, on disk before the reply, and then ends
-//!   the cookie and sets the choice to `none`.
+//! - **`POST /privacy/erasure`** records the request to be erased, on disk before the reply, and
+//!   then ends the cookie and sets the choice to `none`.
 //!
 //! A form counts only from this page: the `Origin` must be the collector's own (a site's pages have
-//! `/consent`), and a token binds the form to the visitor that it was made for. `Referrer-Policy` is
-//! `same-origin` and not `no-referrer`, with which browsers would send `Origin: null` even to ourselves
-//! (Fetch standard, section 3.2). No frame may show the page, and no other origin may read it.
+//! `/consent`), and a token binds the form to the visitor that it was made for. `Referrer-Policy`
+//! is `same-origin` and not `no-referrer`, with which browsers would send `Origin: null` even to
+//! ourselves (Fetch standard, section 3.2). No frame may show the page, and no other origin may
+//! read it.
 //!
-//! Each view costs Postgres a query: [`VIEWS`] limits one client, and [`crate::inquiry`] all of them
-//! together.
+//! Each view costs Postgres a query: [`VIEWS`] limits one client, and [`crate::inquiry`] all of
+//! them together.
 
 mod page;
 mod text;
@@ -57,8 +58,8 @@ pub(crate) const VIEWS: config::Limit = config::Limit {
 };
 /// The largest form, in bytes: six flags and a token take 120.
 const BODY_BYTES_MAX: usize = 1024;
-/// The most visitors of one browser that the page shows. Unless somebody plants cookies there are at most
-/// two, one of the site's domain and one of the host.
+/// The most visitors of one browser that the page shows. Unless somebody plants cookies there are
+/// at most two, one of the site's domain and one of the host.
 const VISITORS_SHOWN: usize = 2;
 /// The page gives the time of retention in days.
 const DAY_SECONDS: u64 = 86_400;
@@ -242,8 +243,8 @@ impl<'r> PrivacyRequest<'r> {
         })
     }
 
-    /// Refuses to be shown in a frame, or to be fetched by anything but a navigation. Browsers that do not
-    /// say which it is are held off by the reply's own policy.
+    /// Refuses to be shown in a frame, or to be fetched by anything but a navigation. Browsers that
+    /// do not say which it is are held off by the reply's own policy.
     fn check_navigation(&self) -> Result<(), Refusal> {
         let destination = self.map.get("sec-fetch-dest");
         if destination.is_none_or(|destination| destination == "document") {

@@ -1,6 +1,6 @@
-//! The page as its template takes it. Whatever a sender wrote is escaped by the template, cut here, and
-//! never becomes a link. It shows every field of [`HeldHit`] and [`HeldAd`]: nothing is read that it does
-//! not show.
+//! The page as its template takes it. Whatever a sender wrote is escaped by the template, cut here,
+//! and never becomes a link. It shows every field of [`HeldHit`] and [`HeldAd`]: nothing is read
+//! that it does not show.
 
 use std::sync::LazyLock;
 

@@ -41,8 +41,9 @@ impl Language {
             .find(|language| primary.eq_ignore_ascii_case(language.code()))
     }
 
-    /// Returns the language that an `Accept-Language` header (RFC 9110, section 12.5.4) prefers of those
-    /// that the page has; English where it names neither, as most readers of neither know some English.
+    /// Returns the language that an `Accept-Language` header (RFC 9110, section 12.5.4) prefers of
+    /// those that the page has; English where it names neither, as most readers of neither know
+    /// some English.
     pub(super) fn accepted(header: &str) -> Language {
         let mut best = (Language::English, 0.0);
         for range in header.split(',') {

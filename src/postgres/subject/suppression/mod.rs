@@ -1,8 +1,10 @@
-//! The list of IDs whose hits no longer become rows: of visitors who withdrew, and of erased subjects.
+//! The list of IDs whose hits no longer become rows: of visitors who withdrew, and of erased
+//! subjects.
 //!
-//! A batch takes [`LOCK`] in shared mode before it reads the list, and keeps it until it commits; an
-//! entry is added under the lock in exclusive mode. So when [`add`] returns, every batch in progress
-//! knows the entry, whichever collector loads it: what is deleted after that stays deleted.
+//! A batch takes [`LOCK`] in shared mode before it reads the list, and keeps it until it commits;
+//! an entry is added under the lock in exclusive mode. So when [`add`] returns, every batch in
+//! progress knows the entry, whichever collector loads it: what is deleted after that stays
+//! deleted.
 
 use std::collections::HashSet;
 
@@ -61,9 +63,9 @@ pub async fn add(client: &mut Client, entries: &[(Subject<'_>, Reason)]) -> Resu
     transaction.commit().await
 }
 
-/// Leaves out the hits of the IDs on the list: what would be a row becomes a count, as without the permit
-/// to measure, and what would be set aside is dropped. Returns how many there were. While the list is
-/// empty, no ID is looked at.
+/// Leaves out the hits of the IDs on the list: what would be a row becomes a count, as without the
+/// permit to measure, and what would be set aside is dropped. Returns how many there were. While
+/// the list is empty, no ID is looked at.
 pub(crate) async fn leave_out(
     transaction: &Transaction<'_>,
     load: &mut Load,
