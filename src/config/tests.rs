@@ -5,6 +5,7 @@ use spool::Ack;
 use super::in_force::{Layer, Setting};
 use super::*;
 use crate::endpoint::Endpoint;
+use crate::callback::names::Mapping;
 use crate::hit::Permit;
 
 const SITE: &str = "[[site]]\nkey = \"a\"\n";
@@ -358,4 +359,28 @@ fn tls_needs_a_certificate_and_its_own_port_and_proxy_protocol_needs_trusted_pro
     }
     let sound = format!("[tls]\nlisten = \"0.0.0.0:8443\"\n{certificate}{SITE}");
     assert_eq!(errors(&sound, &[]), Vec::<String>::new());
+}
+
+#[test]
+fn messages_name_every_permit_and_mapping_and_the_longest_cookie_age() {
+    let text = format!("{SITE}[[partner]]\nkey = \"b\"\n");
+    let config = Config::parse(&text, []).unwrap();
+    let right = |name: &str| {
+        let mut settings = config.in_force.0.iter();
+        settings
+            .find(|setting| setting.name() == name)
+            .unwrap()
+            .right
+    };
+    let permits = Permit::NAMED.map(|(name, _)| name);
+    assert_eq!(right("site[0].default_permit"), permits.join(", "));
+    let mappings = Mapping::ALL.map(Mapping::name).join(", ");
+    assert_eq!(right("partner[0].mapping").replace(" or ", ", "), mappings);
+    let days_max = crate::visitor::COOKIE_DAYS_MAX;
+    let ages = format!("1d to {days_max}d (13 months)");
+    assert_eq!(right("cookie.max_age"), ages);
+    for (days, mistakes) in [(days_max, 0), (days_max + 1, 1)] {
+        let text = format!("{SITE}[cookie]\nmax_age = \"{days}d\"\n");
+        assert_eq!(errors(&text, &[]).len(), mistakes, "{days}");
+    }
 }
