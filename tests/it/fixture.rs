@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use tokio::process::Command;
 use tokio_postgres::Client;
 
-use crate::support::{Collector, Dir, command, root, tempdir, until};
+use crate::support::{Collector, Config, Dir, command, root, tempdir, until};
 
 /// The oldest release that has a fixture. The test fails if the search does not find it.
 const FIRST: &str = "0.1.0";
@@ -70,17 +70,23 @@ async fn take_over(release: &Path) {
 
 /// Starts this build with the configuration of a release and the spool in the folder `spool`.
 async fn start(release: &Path, dir: Dir, spool: &str) -> Collector {
+    let database = dir.path().join("postgres");
+    let config = Config::new()
+        .set("database.dir", database.display().to_string())
+        .at_free_addresses();
+    let address = |section| config.address(section).unwrap().to_string();
     let mut command = command(&["serve"]);
     command
         .current_dir(root())
-        .env("AVTRYCK_HTTP_LISTEN", "127.0.0.1:0")
-        .env("AVTRYCK_ADMIN_LISTEN", "127.0.0.1:0")
+        .env("AVTRYCK_CONFIG", dir.path().join("avtryck.toml"))
+        .env("AVTRYCK_HTTP_LISTEN", address("http"))
+        .env("AVTRYCK_ADMIN_LISTEN", address("admin"))
         .env("AVTRYCK_SPOOL_DIR", dir.path().join(spool))
-        .env("AVTRYCK_DATABASE_DIR", dir.path().join("postgres"))
+        .env("AVTRYCK_DATABASE_DIR", database)
         .env("AVTRYCK_DEVICE_RULES", release.join("regexes.json"))
         .env("AVTRYCK_DEVICE_CRAWLERS", release.join("crawlers.json"))
         .env("AVTRYCK_PRIVACY_RETENTION", "3650d");
-    Collector::start_by(command, dir).await
+    Collector::start_with(&config, command, dir).await
 }
 
 /// Restores the release's dump into a fresh database, and moves times to today in the tables that

@@ -108,7 +108,7 @@ async fn the_files_of_the_image_alone_run_the_collector_as_a_user_without_rights
         command
     };
     let serve = inside(&["serve", "--take-over"]);
-    let collector = Collector::start_with(&config, serve).await;
+    let collector = Collector::start_with(&config, serve, tempdir()).await;
     let output = inside(&["healthy"]).output().await.unwrap();
     assert!(
         output.status.success() && text(&output).starts_with("ready\n"),

@@ -199,8 +199,8 @@ impl Collector {
     }
 
     /// Starts one by a command that knows its configuration.
-    pub(crate) async fn start_with(config: &Config, command: Command) -> Collector {
-        let mut collector = Collector::spawn(config, command, tempdir());
+    pub(crate) async fn start_with(config: &Config, command: Command, dir: Dir) -> Collector {
+        let mut collector = Collector::spawn(config, command, dir);
         collector.until_serving().await;
         collector
     }

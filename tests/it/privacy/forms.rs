@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{FORM, OWN, SWEDISH, page, rows_of, submit, token, uuid, visitor};
-use crate::consent::visitor_of;
+use crate::consent::{holds, visitor_of};
 use crate::support::{Collector, Config, Reply};
 
 #[tokio::test]
@@ -374,7 +374,7 @@ async fn without_postgres_the_page_is_shown_and_choice_and_deletion_are_kept() {
     let choice = submit(&collector, "choice", &cookie, &format!("{body}&store=on")).await;
     assert_eq!((choice.status, choice.cookie()), (303, "avchoice=store"));
     let instructions = collector.dir.path().join("spool/instruction");
-    let is_recorded = || crate::consent::holds(&instructions, &visitor_of(&cookie));
+    let is_recorded = || holds(&instructions, &visitor_of(&cookie));
     assert!(!is_recorded());
     let erasure = submit(&collector, "erasure", &cookie, &body).await;
     assert_eq!(
