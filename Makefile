@@ -40,7 +40,7 @@ lint: ## check formatting, spelling, scripts, code, documentation, dependencies 
 	@assets/data/lint/typos
 	@shellcheck --external-sources script/lib.sh $$(git grep --untracked -lE '^#!.*sh$$' -- script ops .ci)
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
-	@RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links -A rustdoc::bare_urls' cargo doc --quiet --workspace --no-deps --document-private-items --locked
+	@RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links -A rustdoc::bare_urls -A rustdoc::invalid_html_tags' cargo doc --quiet --workspace --no-deps --document-private-items --locked
 	@script/deny
 
 # Most tests wait for others most of the time.
