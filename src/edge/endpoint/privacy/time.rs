@@ -1,91 +1,53 @@
 //! Points in time as people in Sweden write them.
 
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
 use super::text::{Language, fill};
 use crate::clock::UnixMicros;
 
-const DAY_SECONDS: i64 = 86_400;
-const HOUR_SECONDS: i64 = 3600;
+/// The rules of Swedish time, compiled in.
+static STOCKHOLM: TimeZone = jiff::tz::get!("Europe/Stockholm");
 
-/// A day of the Gregorian calendar.
-struct Date {
-    year: i64,
-    /// 1 to 12.
-    month: i64,
-    /// 1 to 31.
-    day: i64,
+/// A time cut to the second. One beyond the year 9999, which no hit has, becomes 1970.
+fn timestamp(at: UnixMicros) -> Timestamp {
+    Timestamp::from_second(at.seconds()).unwrap_or_default()
 }
 
-impl Date {
-    /// The day that is `days` after 1970-01-01. The calendar repeats every 400 years of 146,097 days; a year
-    /// counts from March, so that a leap day is its last.
-    fn of(days: i64) -> Date {
-        let days = days + 719_468;
-        let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-        let year_of_era =
-            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month = (5 * day_of_year + 2) / 153;
-        let (month, later) = if month < 10 {
-            (month + 3, 0)
-        } else {
-            (month - 9, 1)
-        };
-        Date {
-            year: era * 400 + year_of_era + later,
-            month,
-            day: day_of_year - (153 * ((month + 9) % 12) + 2) / 5 + 1,
-        }
-    }
+fn swedish(at: UnixMicros) -> DateTime {
+    STOCKHOLM.to_datetime(timestamp(at))
 }
 
-/// The seconds that Swedish time is ahead of UTC. Summer time holds in the whole EU from 01:00 UTC on the
-/// last Sunday of March to 01:00 UTC on the last Sunday of October (directive 2000/84/EC).
-fn offset_seconds(utc_seconds: i64) -> i64 {
-    let days = (utc_seconds - HOUR_SECONDS).div_euclid(DAY_SECONDS);
-    let Date { month, day, .. } = Date::of(days);
-    // 1970-01-01 was a Thursday.
-    let since_sunday = (days + 4).rem_euclid(7);
-    let last_sunday_has_come = day - since_sunday >= 25;
-    let is_summer = match month {
-        4..=9 => true,
-        3 => last_sunday_has_come,
-        10 => !last_sunday_has_come,
-        _ => false,
-    };
-    HOUR_SECONDS * if is_summer { 2 } else { 1 }
-}
-
-/// `24 november 2026` in Swedish time.
+/// Writes `24 november 2026`, in Swedish time.
 pub(super) fn day(at: UnixMicros, language: Language) -> String {
-    let local = at.seconds() + offset_seconds(at.seconds());
-    let Date { year, month, day } = Date::of(local.div_euclid(DAY_SECONDS));
-    let month = usize::try_from(month - 1).ok();
-    let month = month.and_then(|at| language.text().months.get(at));
-    format!("{day} {} {year}", month.copied().unwrap_or_default())
+    write_day(swedish(at), language)
 }
 
-/// `24 november 2026 14:05` in Swedish time.
+/// Writes `24 november 2026 14:05`, in Swedish time.
 pub(super) fn minute(at: UnixMicros, language: Language) -> String {
-    let local = at.seconds() + offset_seconds(at.seconds());
-    let minutes = local.rem_euclid(DAY_SECONDS) / 60;
-    let (hour, minute) = (minutes / 60, minutes % 60);
-    format!("{} {hour:02}:{minute:02}", day(at, language))
+    let at = swedish(at);
+    let day = write_day(at, language);
+    format!("{day} {:02}:{:02}", at.hour(), at.minute())
 }
 
-/// `2026-11-24T13:05:00Z`, for machines.
+fn write_day(at: DateTime, language: Language) -> String {
+    let month = usize::try_from(at.month() - 1).ok();
+    let month = month.and_then(|month| language.text().months.get(month));
+    let month = month.copied().unwrap_or_default();
+    format!("{} {month} {}", at.day(), at.year())
+}
+
+/// Writes `2026-11-24T13:05:00Z`, for machines.
 pub(super) fn utc(at: UnixMicros) -> String {
-    let Date { year, month, day } = Date::of(at.day());
-    let second = at.seconds().rem_euclid(DAY_SECONDS);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    timestamp(at).to_string()
 }
 
-/// How many days ago, in words.
+/// Writes how many days ago that was, from midnight to midnight.
 pub(super) fn ago(at: UnixMicros, now: UnixMicros, language: Language) -> String {
     let [today, yesterday, days_ago] = language.text().ago;
-    let local_day =
-        |at: UnixMicros| (at.seconds() + offset_seconds(at.seconds())).div_euclid(DAY_SECONDS);
-    match local_day(now) - local_day(at) {
+    let passed = swedish(now).date().duration_since(swedish(at).date());
+    match passed.as_hours() / 24 {
         ..=0 => today.to_owned(),
         1 => yesterday.to_owned(),
         days => fill(days_ago, &days.to_string()),
