@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build deb deb-test test chaos hostile subject fuzz broken bench bench-quick bench-check lint fetch fmt metrics-docs clean-data
+.PHONY: help run build deb deb-test test chaos hostile subject fuzz broken bench bench-quick bench-check lint fetch fmt metrics-docs tag clean-data
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -109,6 +109,10 @@ fmt: ## format the code
 
 metrics-docs: ## write docs/metrics.md and docs/endpoints.md from the code
 	@WRITE_DOCS=1 cargo test --locked --lib -- the_page_of_
+
+tag: ## minify assets/tag.js; needed after a change to it
+	@script/fetch minifier
+	@script/minify_tag >assets/tag.min.js.new && mv assets/tag.min.js.new assets/tag.min.js || { rm -f assets/tag.min.js.new; exit 1; }
 
 clean-data: ## remove what was fetched; the next run or test fetches it again
 	@rm -rf .cache geoip/data assets/data

@@ -14,12 +14,14 @@
 //! A page elsewhere cannot read it: there is no CORS here, and a name that is neither an address, `localhost` nor
 //! in `admin.hosts` is refused, so that no name of an attacker's leads to it (DNS rebinding).
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use askama::Template;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -35,8 +37,6 @@ use crate::enrich::Tables;
 use crate::hit::{Flags, Hit, Outcome, Permit};
 use crate::refusal::Reason;
 
-const SOURCE: &str = include_str!("../../assets/live.html");
-const ADVICE: &str = "__ADVICE__";
 /// Viewers at one time.
 const VIEWERS_MAX: usize = 8;
 /// Age at which a stream ends; the page takes a new one.
@@ -220,13 +220,24 @@ fn joined<const N: usize>(texts: [&str; N]) -> String {
     known.join(" · ")
 }
 
-/// The page, with the advice for each reason of refusal.
+/// The page. The `json` filter writes `<`, `>`, `&` and `'` as escapes, so that no advice ends the
+/// script that it stands in.
+#[derive(Template)]
+#[template(path = "live.html")]
+struct Page {
+    /// The advice for each reason of refusal, by its name.
+    advice: BTreeMap<&'static str, String>,
+}
+
 fn page() -> String {
-    let advice: serde_json::Map<String, Value> = Reason::ALL
-        .iter()
-        .map(|reason| (reason.name().to_owned(), reason.advice().into()))
-        .collect();
-    SOURCE.replace(ADVICE, &Value::Object(advice).to_string())
+    let reasons = Reason::ALL.iter();
+    let page = Page {
+        advice: reasons
+            .map(|reason| (reason.name(), reason.advice().to_string()))
+            .collect(),
+    };
+    page.render()
+        .expect("a template of texts can always be written to a string")
 }
 
 /// Lets the page's own script and style run and nothing else: each is named by its digest.
@@ -282,7 +293,7 @@ mod tests {
             assert_eq!(page.matches(element).count(), 1, "{element}");
         }
         for forbidden in [
-            ADVICE,
+            "advice|",
             "style=",
             "onclick=",
             "innerHTML",

@@ -107,7 +107,7 @@ async fn ask(
         Endpoint::Privacy | Endpoint::PrivacyForm => {
             Ok(Box::pin(privacy::answer(worker, request, parts, body)).await)
         }
-        Endpoint::Tag => tag::answer(request, query),
+        Endpoint::Tag => tag::answer(request, parts),
         Endpoint::Demo => Ok(demo::answer(request.edge)),
         Endpoint::Unknown => Err(Refusal(Reason::UnknownPath)),
     }

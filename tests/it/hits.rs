@@ -1,6 +1,10 @@
 //! Pixels and events: what is sent, answered and stored.
 
+<<<<<<< HEAD
 use crate::support::{Collector, Config, IPHONE, raw};
+=======
+use crate::support::{Collector, raw};
+>>>>>>> 63e1582 (Minify the tag with esbuild, and serve it gzipped with an ETag)
 
 const SWEDEN: &str = "2.64.0.1";
 
@@ -386,6 +390,7 @@ async fn the_client_is_believed_from_trusted_proxies_only_and_ipv6_is_cut_at_48_
 }
 
 #[tokio::test]
+<<<<<<< HEAD
 async fn the_tag_is_served_for_its_site_and_paths_can_be_chosen() {
     let config = Config::sites().set("path.pixel", "/logo.png");
     let collector = Collector::start(config).await;
@@ -414,6 +419,8 @@ async fn the_tag_is_served_for_its_site_and_paths_can_be_chosen() {
 }
 
 #[tokio::test]
+=======
+>>>>>>> 63e1582 (Minify the tag with esbuild, and serve it gzipped with an ETag)
 async fn http2_by_prior_knowledge_is_there_when_asked_for_and_off_otherwise() {
     let collector = Collector::start(Config::sites().set("http.h2c", true)).await;
     // The preface, an empty SETTINGS frame, and what a server has to answer: its own SETTINGS.

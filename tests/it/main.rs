@@ -37,6 +37,7 @@ mod reports;
 mod subject;
 mod supply;
 mod support;
+mod tag;
 #[path = "../../fuzz/src/lib.rs"]
 #[allow(
     unreachable_pub,
