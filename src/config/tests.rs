@@ -4,8 +4,8 @@ use spool::Ack;
 
 use super::in_force::{Layer, Setting};
 use super::*;
-use crate::endpoint::Endpoint;
 use crate::callback::names::Mapping;
+use crate::endpoint::Endpoint;
 use crate::hit::Permit;
 
 const SITE: &str = "[[site]]\nkey = \"a\"\n";

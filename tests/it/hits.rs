@@ -1,10 +1,6 @@
 //! Pixels and events: what is sent, answered and stored.
 
-<<<<<<< HEAD
-use crate::support::{Collector, Config, IPHONE, raw};
-=======
-use crate::support::{Collector, raw};
->>>>>>> 63e1582 (Minify the tag with esbuild, and serve it gzipped with an ETag)
+use crate::support::{Collector, Config, raw};
 
 const SWEDEN: &str = "2.64.0.1";
 
@@ -390,37 +386,6 @@ async fn the_client_is_believed_from_trusted_proxies_only_and_ipv6_is_cut_at_48_
 }
 
 #[tokio::test]
-<<<<<<< HEAD
-async fn the_tag_is_served_for_its_site_and_paths_can_be_chosen() {
-    let config = Config::sites().set("path.pixel", "/logo.png");
-    let collector = Collector::start(config).await;
-    let tag = collector.get("/tag.js?site=shut", &[]).await;
-    assert_eq!(tag.status, 200);
-    assert!(tag.header("content-type").starts_with("text/javascript"));
-    assert!(tag.body.contains(r#""ask":true"#) && tag.body.contains(r#""pixel":"/logo.png""#));
-    for site in ["shut", "open", "rows-only"] {
-        use std::io::Write as _;
-        let tag = collector.get(&format!("/tag.js?site={site}"), &[]).await;
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        encoder.write_all(tag.body.as_bytes()).unwrap();
-        let packed = encoder.finish().unwrap().len();
-        eprintln!("tag of {site}: {packed}");
-        assert!(packed <= 2048, "the tag takes {packed} bytes gzipped");
-    }
-    assert_eq!(
-        collector
-            .get("/logo.png?site=open", &[("User-Agent", IPHONE)])
-            .await
-            .status,
-        200
-    );
-    assert_eq!(collector.get("/p.gif?site=open", &[]).await.status, 404);
-    assert_eq!(collector.get("/tag.js?site=nowhere", &[]).await.status, 400);
-}
-
-#[tokio::test]
-=======
->>>>>>> 63e1582 (Minify the tag with esbuild, and serve it gzipped with an ETag)
 async fn http2_by_prior_knowledge_is_there_when_asked_for_and_off_otherwise() {
     let collector = Collector::start(Config::sites().set("http.h2c", true)).await;
     // The preface, an empty SETTINGS frame, and what a server has to answer: its own SETTINGS.

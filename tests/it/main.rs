@@ -46,6 +46,7 @@ mod tag;
 mod targets;
 #[path = "../../src/postgres/server/embedded/testing.rs"]
 mod testing;
+mod tidy;
 mod tls;
 mod upgrade;
 

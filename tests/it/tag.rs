@@ -6,7 +6,7 @@ use std::io::Read as _;
 use flate2::read::GzDecoder;
 use tokio::process::Command;
 
-use crate::support::{Collector, IPHONE, Reply, SITES, root};
+use crate::support::{Collector, Config, IPHONE, Reply, root};
 
 /// What the tag may take on the way to a browser.
 const GZIPPED_BYTES_MAX: usize = 2048;
@@ -21,8 +21,8 @@ fn unpack(reply: &Reply) -> String {
 
 #[tokio::test]
 async fn the_tag_is_served_for_its_site_and_paths_can_be_chosen() {
-    let paths = format!("{SITES}\n[path]\npixel = \"/logo.png\"\n");
-    let collector = Collector::start(&paths).await;
+    let config = Config::sites().set("path.pixel", "/logo.png");
+    let collector = Collector::start(config).await;
     let tag = collector.get("/tag.js?site=shut", &[]).await;
     assert_eq!(tag.status, 200);
     assert!(tag.header("content-type").starts_with("text/javascript"));
