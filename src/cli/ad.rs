@@ -17,7 +17,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
 
 /// Which ad, and where. What is not given is left out.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub(super) struct Ad {
+pub(super) struct AdOptions {
     /// The site's key. Without it the collector goes by its host.
     #[arg(long)]
     pub(super) site: Option<String>,
@@ -35,7 +35,7 @@ pub(super) struct Ad {
     publisher: Option<String>,
 }
 
-impl Ad {
+impl AdOptions {
     /// Returns the parameters that name it.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [
@@ -114,12 +114,12 @@ impl Query {
 }
 
 #[cfg(test)]
-impl Ad {
-    pub(super) fn example() -> Ad {
-        Ad {
+impl AdOptions {
+    pub(super) fn example() -> AdOptions {
+        AdOptions {
             site: Some("shop".to_owned()),
             campaign: Some("vår & höst".to_owned()),
-            ..Ad::default()
+            ..AdOptions::default()
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::ad::{Ad, Query, check_origin, sign};
+use super::ad::{AdOptions, Query, check_origin, sign};
 use super::{UsageError, print};
 use crate::clock::{self, UnixMicros};
 use crate::config::{self, Config};
@@ -24,7 +24,7 @@ pub(super) struct ClickUrl {
     #[arg(long)]
     partner: Option<String>,
     #[command(flatten)]
-    ad: Ad,
+    ad: AdOptions,
     /// Further parameters that the signature covers.
     #[arg(long = "param", value_name = "NAME=VALUE")]
     params: Vec<String>,
@@ -107,7 +107,7 @@ mod tests {
             at: "https://px.example/".to_owned(),
             to: "https://shop.example/å?a=b&c=d".to_owned(),
             partner: Some("adform".to_owned()),
-            ad: Ad::example(),
+            ad: AdOptions::example(),
             params: vec!["size=300x250".to_owned()],
             expires: Some("1d".to_owned()),
             id: Some("a1".to_owned()),

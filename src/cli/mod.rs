@@ -53,7 +53,7 @@ enum Command {
     ExampleConfig,
     /// Inspect a spool.
     #[command(subcommand)]
-    Spool(spool::Spool),
+    Spool(spool::SpoolCommand),
     /// Inspect geodata.
     #[command(subcommand)]
     Geoip(geoip::Geoip),

@@ -9,7 +9,7 @@ use spool::RealDisk;
 use super::{exit_code, print};
 
 #[derive(clap::Subcommand)]
-pub(super) enum Spool {
+pub(super) enum SpoolCommand {
     /// Read every record, and print a line for each chunk. Exit status 1 if anything is damaged.
     Verify {
         /// The spool's directory.
@@ -17,9 +17,9 @@ pub(super) enum Spool {
     },
 }
 
-impl Spool {
+impl SpoolCommand {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
-        let Spool::Verify { dir } = self;
+        let SpoolCommand::Verify { dir } = self;
         let reports = spool::verify(dir, &RealDisk)
             .with_context(|| format!("cannot read the spool in {}", dir.display()))?;
         for report in &reports {

@@ -5,11 +5,11 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::Config;
-use super::read::Reader;
+use super::read::ConfigReader;
 use crate::endpoint::Endpoint;
 
 /// Reports every contradiction between keys.
-pub(super) fn check(config: &Config, reader: &mut Reader) {
+pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
     if config.sites.is_empty() {
         reader.add_error("site: there is none, so no hit could be recorded; a [[site]] with a key would be right");
     }
@@ -40,7 +40,7 @@ pub(super) fn check(config: &Config, reader: &mut Reader) {
     report_repeats(reader, "click.keys, the ID", ids);
 }
 
-fn check_listeners(config: &Config, reader: &mut Reader) {
+fn check_listeners(config: &Config, reader: &mut ConfigReader) {
     let (http, tls, admin) = (&config.http, &config.tls, &config.admin);
     if clash(admin.listen, http.listen) {
         reader.add_error("admin.listen: the same as http.listen; an address that the public cannot reach would be right");
@@ -64,7 +64,7 @@ fn check_listeners(config: &Config, reader: &mut Reader) {
     }
 }
 
-fn check_paths(config: &Config, reader: &mut Reader) {
+fn check_paths(config: &Config, reader: &mut ConfigReader) {
     let paths = &config.path;
     report_repeats(reader, "path", paths.all());
     let is_form = |path: &&str| {
@@ -78,7 +78,7 @@ fn check_paths(config: &Config, reader: &mut Reader) {
     }
 }
 
-fn check_sites_of_partners(config: &Config, reader: &mut Reader) {
+fn check_sites_of_partners(config: &Config, reader: &mut ConfigReader) {
     for partner in &config.partners {
         let is_known = config.sites.iter().any(|site| site.key == partner.site);
         if !partner.site.is_empty() && !is_known {
@@ -99,7 +99,7 @@ fn clash(one: SocketAddr, other: SocketAddr) -> bool {
 
 /// Reports each value that occurs again.
 fn report_repeats<T: Ord + fmt::Display>(
-    reader: &mut Reader,
+    reader: &mut ConfigReader,
     name: &str,
     values: impl IntoIterator<Item = T>,
 ) {

@@ -161,7 +161,7 @@ impl InForce {
     }
 
     /// Returns what a reload keeps.
-    pub(super) fn kept(&self) -> Kept {
+    pub(super) fn collect_kept(&self) -> Kept {
         self.fixed()
             .map(|setting| (setting.name(), setting.given.clone()))
             .collect()

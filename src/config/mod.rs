@@ -31,7 +31,7 @@ pub(crate) use value::duration;
 pub use value::{ClientIp, DatabaseUrl, ProxyHeader};
 
 use in_force::Kept;
-use read::Reader;
+use read::ConfigReader;
 
 /// The text above the keys in [`Config::example`].
 const EXAMPLE_HEAD: &str = "\
@@ -132,7 +132,7 @@ impl Config {
         let text = read_text(path);
         let wanted = Config::read(text.clone(), environment.clone(), Kept::new())?;
         check(&wanted)?;
-        let config = Config::read(text, environment, self.in_force.kept())?;
+        let config = Config::read(text, environment, self.in_force.collect_kept())?;
         let waiting = self.in_force.waiting(&wanted.in_force);
         Ok((config, waiting))
     }
@@ -150,7 +150,7 @@ impl Config {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         kept: Kept,
     ) -> Result<Config, ConfigErrors> {
-        let mut reader = Reader::new(text, environment, kept);
+        let mut reader = ConfigReader::new(text, environment, kept);
         let mut config = Config {
             http: reader.section(),
             tls: reader.section(),

@@ -15,7 +15,7 @@ use crate::hit::Permit;
 const OTHER_VARIABLES: [&str; 2] = ["AVTRYCK_CONFIG", "AVTRYCK_LOG"];
 
 /// A file and an environment while they are read.
-pub(super) struct Reader {
+pub(super) struct ConfigReader {
     document: Toml,
     file_was_read: bool,
     environment: BTreeMap<String, String>,
@@ -34,22 +34,22 @@ pub(super) struct Section<'r> {
     keys: Vec<&'static str>,
     /// The tables of a list have no variables.
     has_variables: bool,
-    reader: &'r mut Reader,
+    reader: &'r mut ConfigReader,
 }
 
 /// One key while its value is read.
-pub(super) struct Key<'s, 'r> {
+pub(super) struct KeyRow<'s, 'r> {
     section: &'s mut Section<'r>,
     setting: Setting,
 }
 
-impl Reader {
+impl ConfigReader {
     /// Starts to read. A file that cannot be read is one mistake among others.
     pub(super) fn new(
         text: Result<String, String>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         kept: Kept,
-    ) -> Reader {
+    ) -> ConfigReader {
         let mut errors = Vec::new();
         let document = text.and_then(|text| parse_document(&text));
         let file_was_read = document.is_ok();
@@ -70,7 +70,7 @@ impl Reader {
                 Err(_) => errors.push(format!("{name}: is no UTF-8; UTF-8 would be right")),
             }
         }
-        Reader {
+        ConfigReader {
             document,
             file_was_read,
             environment: variables,
@@ -177,12 +177,12 @@ fn parse_document(text: &str) -> Result<Toml, String> {
 
 impl<'r> Section<'r> {
     /// Begins a key that a reload applies.
-    pub(super) fn reload(&mut self, key: &'static str, meaning: &'static str) -> Key<'_, 'r> {
+    pub(super) fn reload(&mut self, key: &'static str, meaning: &'static str) -> KeyRow<'_, 'r> {
         self.key(key, meaning, false)
     }
 
     /// Begins a key that keeps its value until the process ends.
-    pub(super) fn restart(&mut self, key: &'static str, meaning: &'static str) -> Key<'_, 'r> {
+    pub(super) fn restart(&mut self, key: &'static str, meaning: &'static str) -> KeyRow<'_, 'r> {
         self.key(key, meaning, true)
     }
 
@@ -191,7 +191,7 @@ impl<'r> Section<'r> {
         key: &'static str,
         meaning: &'static str,
         takes_restart: bool,
-    ) -> Key<'_, 'r> {
+    ) -> KeyRow<'_, 'r> {
         let variable = self
             .has_variables
             .then(|| format!("AVTRYCK_{}_{key}", self.name).to_uppercase());
@@ -216,7 +216,7 @@ impl<'r> Section<'r> {
             setting.given.clone_from(kept);
         }
         self.keys.push(key);
-        Key {
+        KeyRow {
             section: self,
             setting,
         }
@@ -233,7 +233,7 @@ impl<'r> Section<'r> {
     }
 }
 
-impl Key<'_, '_> {
+impl KeyRow<'_, '_> {
     /// Reads one value; `default` is what would stand in the file.
     pub(super) fn one<T>(
         self,

@@ -19,7 +19,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::listener::Thread;
+use super::listener::EdgeThread;
 use super::plain::Plain;
 use crate::edge::exchange::reply::{Reply, ReplyBody};
 use crate::edge::transport::entrance::Before;
@@ -57,7 +57,7 @@ impl Draining {
 }
 
 pub(crate) struct Connection {
-    pub(crate) thread: Rc<Thread>,
+    pub(crate) thread: Rc<EdgeThread>,
     pub(crate) before: Rc<Before>,
     pub(crate) draining: Rc<Draining>,
     pub(crate) peer: Peer,
@@ -220,7 +220,7 @@ impl Connection {
 
     /// Hears from a proxy for whom it connects: from then on the connection is that client's.
     async fn is_announced(&mut self, stream: &mut TcpStream) -> bool {
-        let header = Box::pin(proxy::announced(stream));
+        let header = Box::pin(proxy::read_proxy_header(stream));
         let Ok(client) = self.within(PREFACE_TIME_MAX, header).await else {
             self.thread.worker.metrics.proxy_errors.increment(1);
             return false;
@@ -249,7 +249,7 @@ impl Connection {
         let metrics = &self.thread.worker.metrics;
         // In a box it takes its kilobytes only while it lasts.
         let handshake = Box::pin(self.within(HANDSHAKE_TIME_MAX, acceptor.accept(socket)));
-        let stream = tls::counted(handshake, metrics).await?;
+        let stream = tls::count_handshake(handshake, metrics).await?;
         let is_http2 = tls::is_http2(&stream);
         let mut stream = Stream::encrypted(stream);
         if !is_http2 {

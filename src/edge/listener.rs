@@ -72,7 +72,7 @@ pub fn run(
         let [appender, instructions] = [&spools.hits, &spools.instructions].map(Spool::appender);
         let delivering =
             [&appender, &instructions].map(|appender| tokio::task::spawn_local(appender.deliver()));
-        let thread = Rc::new(Thread {
+        let thread = Rc::new(EdgeThread {
             worker: Rc::new(Worker {
                 metrics: Arc::clone(&edge.load().metrics),
                 edge: Current::new(edge),
@@ -101,7 +101,7 @@ pub fn run(
 }
 
 /// One edge thread's own, beside its [`Worker`].
-pub(crate) struct Thread {
+pub(crate) struct EdgeThread {
     pub(crate) worker: Rc<Worker>,
     pub(crate) wheel: Wheel,
     limits: Arc<Limits>,
@@ -112,7 +112,7 @@ pub(crate) struct Thread {
     closed: Notify,
 }
 
-impl Thread {
+impl EdgeThread {
     /// Takes connections until the course is to stop.
     async fn accept(self: &Rc<Self>, entrance: Entrance, mut drain: Drain) -> io::Result<()> {
         let listener = TcpListener::from_std(entrance.socket)?;

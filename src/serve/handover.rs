@@ -34,7 +34,7 @@ use rustix::net::{
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use super::signals::Signals;
+use super::signals::ProcessSignals;
 use crate::edge::{Course, Spools};
 
 /// The name of the socket in the spool's directory.
@@ -185,7 +185,7 @@ pub(super) async fn leave(
     successor: &Successor,
     sockets: &Sockets,
     drain: &watch::Sender<Course>,
-    signals: &mut Signals,
+    signals: &mut ProcessSignals,
 ) -> bool {
     tracing::info!("another process takes over: requests in flight are answered");
     if let Err(error) = successor.send(sockets) {

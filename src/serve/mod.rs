@@ -45,7 +45,7 @@ use health::Health;
 use loading::{Loading, Parts};
 use public::Public;
 use reload::Reload;
-use signals::{Event, Signals};
+use signals::{Event, ProcessSignals};
 
 /// Collects until SIGTERM or SIGINT, or until another process takes over; with `take_over`, in the
 /// place of the process that serves now. The configuration was read from `file` and the
@@ -104,7 +104,7 @@ pub fn check(config: &Config) -> Result<(), ConfigErrors> {
 
 /// A collector at work.
 struct Collector {
-    signals: Signals,
+    signals: ProcessSignals,
     door: Door,
     /// Duplicates of the listening sockets, for the process that takes over.
     sockets: Sockets,
@@ -127,7 +127,7 @@ impl Collector {
         database: Arc<Database>,
         mut sockets: Sockets,
     ) -> anyhow::Result<Collector> {
-        let signals = Signals::new()?;
+        let signals = ProcessSignals::new()?;
         let keyrings = keyrings::both(&config)?;
         let public = Public::open(&config, &metrics, &mut sockets)?;
         let admin = bind_admin(&config, &mut sockets)?;

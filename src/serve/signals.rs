@@ -13,15 +13,15 @@ pub(super) enum Event {
 }
 
 /// Receives signals.
-pub(super) struct Signals {
+pub(super) struct ProcessSignals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
-impl Signals {
-    pub(super) fn new() -> io::Result<Signals> {
-        Ok(Signals {
+impl ProcessSignals {
+    pub(super) fn new() -> io::Result<ProcessSignals> {
+        Ok(ProcessSignals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,

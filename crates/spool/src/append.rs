@@ -26,7 +26,7 @@ pub(crate) struct Group {
     pub(crate) records: u64,
     pub(crate) first_append: Option<Instant>,
     /// The threads that have records in it, each once.
-    pub(crate) threads: Vec<Arc<Thread>>,
+    pub(crate) threads: Vec<Arc<AppendingThread>>,
     /// Whether the writer is waiting for something to do.
     pub(crate) writer_is_idle: bool,
     pub(crate) is_closed: bool,
@@ -57,12 +57,12 @@ impl Group {
 /// Where the writer leaves the outcomes of one thread's groups; at most one for each group that
 /// the thread has under way.
 #[derive(Default)]
-pub(crate) struct Thread {
+pub(crate) struct AppendingThread {
     outcomes: Mutex<Vec<(u64, Result<(), AppendError>)>>,
     notify: Notify,
 }
 
-impl Thread {
+impl AppendingThread {
     pub(crate) fn report(&self, group: u64, outcome: Result<(), AppendError>) {
         lock(&self.outcomes).push((group, outcome));
         self.notify.notify_one();
@@ -73,7 +73,7 @@ impl Thread {
 #[derive(Clone)]
 pub struct Appender {
     shared: Arc<Shared>,
-    thread: Arc<Thread>,
+    thread: Arc<AppendingThread>,
     /// Records are encoded here, so that the group is locked only while they are copied.
     encoded: Rc<RefCell<Vec<u8>>>,
     waiting: Rc<RefCell<VecDeque<Rc<Ticket>>>>,

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::append::{Group, Thread};
+use crate::append::{AppendingThread, Group};
 use crate::chunk::Header;
 use crate::frame::{FRAME_BYTES, HEADER_BYTES};
 use crate::spool::{Shared, lock};
@@ -67,7 +67,7 @@ struct Taken {
     number: u64,
     records: u64,
     first_append: Option<Instant>,
-    threads: Vec<Arc<Thread>>,
+    threads: Vec<Arc<AppendingThread>>,
 }
 
 impl Writer {

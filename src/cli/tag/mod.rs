@@ -4,14 +4,14 @@ mod networks;
 
 use std::process::ExitCode;
 
-use super::ad::{Ad, Query, check_origin, sign};
+use super::ad::{AdOptions, Query, check_origin, sign};
 use super::{UsageError, print};
 use crate::callback::names::Mapping;
 use crate::config::{Config, Partner};
 use crate::endpoint::Endpoint;
 use crate::keys::ClickKeyring;
 use crate::serve::keyrings;
-use networks::Network;
+use networks::AdNetwork;
 
 /// VAST events that every player reports.
 const VAST_EVENTS: [&str; 10] = [
@@ -41,7 +41,7 @@ pub(super) struct Tag {
     partner: String,
     // What is given takes the place of the network's macro.
     #[command(flatten)]
-    ad: Ad,
+    ad: AdOptions,
     /// The size of the creative, such as 300x250.
     #[arg(long, value_name = "WxH")]
     size: Option<String>,
@@ -56,7 +56,7 @@ pub(super) struct Tag {
 /// The tags of one network while they are written.
 struct Tags<'t> {
     tag: &'t Tag,
-    network: &'t Network,
+    network: &'t AdNetwork,
     /// The pixel's URL up to the query string.
     pixel: String,
     /// The parameters that are the same in every tag.

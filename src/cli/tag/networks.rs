@@ -3,7 +3,7 @@
 use crate::callback::names::Mapping;
 
 /// A network, or a part of one with macros of its own.
-pub(super) struct Network {
+pub(super) struct AdNetwork {
     pub(super) name: &'static str,
     /// What it fills in, by our parameter.
     pub(super) macros: &'static [(&'static str, &'static str)],
@@ -13,7 +13,7 @@ pub(super) struct Network {
     pub(super) has_notices: bool,
 }
 
-const ADFORM: Network = Network {
+const ADFORM: AdNetwork = AdNetwork {
     name: "Adform",
     macros: &[
         ("campaign", "__ADFCAMID__"),
@@ -29,7 +29,7 @@ const ADFORM: Network = Network {
     has_notices: false,
 };
 
-const AD_MANAGER: Network = Network {
+const AD_MANAGER: AdNetwork = AdNetwork {
     name: "Google Ad Manager",
     macros: &[
         ("creative", "%ecid!"),
@@ -40,14 +40,14 @@ const AD_MANAGER: Network = Network {
     has_notices: false,
 };
 
-const DV360: Network = Network {
+const DV360: AdNetwork = AdNetwork {
     name: "DV360",
     macros: &[("campaign", "${CAMPAIGN_ID}"), ("cb", "${CACHEBUSTER}")],
     click: "${CLICK_URL}",
     has_notices: false,
 };
 
-const XANDR: Network = Network {
+const XANDR: AdNetwork = AdNetwork {
     name: "Xandr",
     macros: &[
         ("creative", "${CREATIVE_ID}"),
@@ -64,7 +64,7 @@ const XANDR: Network = Network {
     has_notices: false,
 };
 
-const OPENRTB: Network = Network {
+const OPENRTB: AdNetwork = AdNetwork {
     name: "OpenRTB",
     macros: &[
         ("auction_id", "${AUCTION_ID}"),
@@ -80,7 +80,7 @@ const OPENRTB: Network = Network {
 };
 
 /// The networks of a mapping.
-pub(super) fn of(mapping: Mapping) -> &'static [Network] {
+pub(super) fn of(mapping: Mapping) -> &'static [AdNetwork] {
     match mapping {
         Mapping::Adform => &[ADFORM],
         Mapping::Google => &[AD_MANAGER, DV360],

@@ -17,7 +17,7 @@ const HEADER_BYTES_MAX: usize = 4096;
 const READ_BYTES: usize = 536;
 
 /// The client's address as the header has it; `None` where the proxy speaks for itself.
-pub(crate) async fn announced(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
+pub(crate) async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
     let config = ParseConfig {
         include_tlvs: false,
         ..ParseConfig::default()

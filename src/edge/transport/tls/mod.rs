@@ -57,7 +57,7 @@ fn provider() -> CryptoProvider {
 }
 
 /// Counts how a handshake went. `None` where there is no connection.
-pub(crate) async fn counted(
+pub(crate) async fn count_handshake(
     handshake: impl Future<Output = io::Result<TlsStream<Socket>>>,
     metrics: &Metrics,
 ) -> Option<Box<TlsStream<Socket>>> {
