@@ -6,6 +6,7 @@ use avtryck::clock::UnixMicros;
 use avtryck::consent::{PermitRules, Signals, Strings, decide};
 use avtryck::hit::{ConsentSource, Kind, Permit, VisitorId};
 use avtryck::keys::CookieKeyring;
+use avtryck::protocol::signals;
 use avtryck::request::Headers;
 use avtryck::visitor::{COOKIE_AGE_SECONDS, Party, set_cookie};
 use hyper::header::{COOKIE, HeaderMap, HeaderValue};
@@ -59,7 +60,7 @@ fn verify(ring: &CookieKeyring, signed: &str, value: &str) {
 /// A choice permits what it names and nothing else.
 fn choice(headers: &Headers<'_>) {
     static STRINGS: OnceLock<Strings> = OnceLock::new();
-    let signals: Signals<'_> = headers.signals("avchoice");
+    let signals: Signals<'_> = signals(headers, "avchoice");
     let Some(value) = signals.choice else {
         return;
     };

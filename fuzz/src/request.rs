@@ -2,12 +2,19 @@
 
 use avtryck::consent::Signals;
 use avtryck::hit::{self, Flags, Hit, Kind};
-use avtryck::protocol::native;
-use avtryck::protocol::native::EVENTS_MAX;
+use avtryck::protocol::Draft;
+use avtryck::protocol::native::{self, EVENTS_MAX, Reading};
 use avtryck::request::Headers;
 use serde_json::{Map, Value};
 
 use super::sound::{self, NOW};
+
+fn begin<'a>(kind: Kind) -> Draft<'a> {
+    Draft {
+        hit: Hit::new(NOW, kind, ""),
+        signals: Signals::default(),
+    }
+}
 
 /// A query string, after a request's `?`.
 pub fn query(bytes: &[u8]) {
@@ -19,9 +26,9 @@ pub fn query(bytes: &[u8]) {
 
 fn query_of(kind: Kind, text: &str) {
     let read = |text: &str| {
-        let mut hit = Hit::new(NOW, kind, "");
-        let mut signals = Signals::default();
-        native::query(text, &mut hit, &mut signals);
+        let mut draft = begin(kind);
+        native::read_query(text, Reading::default(), &mut draft);
+        let Draft { hit, signals } = draft;
         sound::hit(&hit);
         sound::signals(&signals);
         let mut kept = Vec::new();
@@ -50,9 +57,9 @@ fn query_of(kind: Kind, text: &str) {
 pub fn headers(bytes: &[u8]) {
     let map = super::header_map(bytes);
     let headers = Headers::read(&map);
-    let mut hit = Hit::new(NOW, Kind::PageView, "site");
-    headers.fill(&mut hit);
-    sound::hit(&hit);
+    let draft = Draft::of_browser(Kind::PageView, NOW, &headers, "avchoice");
+    sound::hit(&draft.hit);
+    sound::signals(&draft.signals);
     assert_eq!(headers.hosts, map.get_all("host").iter().count());
     let host = headers.page_host().unwrap_or_default();
     assert!(!host.contains(['/', '?', '#', '@']), "{host:?}");
@@ -60,18 +67,17 @@ pub fn headers(bytes: &[u8]) {
 
 /// The body of `POST /e`.
 pub fn event(bytes: &[u8]) {
-    let Some(events) = native::events(bytes) else {
+    let Some(events) = native::split_events(bytes) else {
         return;
     };
     assert!(events.len() <= EVENTS_MAX);
     for event in events {
-        let mut hit = Hit::new(NOW, Kind::PageView, "site");
-        let mut signals = Signals::default();
-        let taken = native::event_hit(event, &mut hit, &mut signals);
+        let mut draft = begin(Kind::PageView);
+        let taken = native::read_event(event, Reading::default(), &mut draft);
         let is_object = serde_json::from_str::<Map<String, Value>>(event.get()).is_ok();
         assert_eq!(taken, is_object, "{}", event.get());
-        sound::hit(&hit);
-        sound::signals(&signals);
+        sound::hit(&draft.hit);
+        sound::signals(&draft.signals);
     }
 }
 

@@ -1,11 +1,11 @@
-//! What the edge lets a viewer of the live view see: a sample of hits as they went into the spool, and of
+//! What the edge shows to viewers of the live view: a sample of hits as the spool holds them, and of
 //! refusals with their reason.
 //!
 //! Without a viewer it costs a hit one relaxed load. With viewers at most [`SAMPLES_PER_SECOND`] hits and
-//! refusals a second are handed over, encoded as in the spool, so after all that is not permitted has left
-//! them; the others are counted. The queue is bounded and never waited for: what finds it full is one of
-//! the others. Nothing that a refused request said is passed on but which site and partner it named, its host
-//! and page's origin, and which path it asked for.
+//! refusals a second are handed over; the others are counted. A hit is encoded as in the spool, after
+//! everything that is not permitted has left it. The queue is bounded and nobody waits for it: a sample
+//! that finds it full is counted with the others. Of a refused request it passes on only which site and
+//! partner it named, its host, its page's origin and the path that it asked for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -13,18 +13,15 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 use crate::clock::UnixMicros;
-use crate::consent::Signals;
-use crate::edge::Refusal;
-use crate::edge::exchange::admit::Request;
-use crate::endpoint::Endpoint;
-use crate::hit::{Hit, Kind};
+use crate::hit::Hit;
 use crate::protocol::native;
+use crate::refusal::Reason;
 
-/// Hits and refusals that are shown in a second: as many as a person can follow, and then some.
+/// The most hits and refusals shown in a second: a few more than a person can follow.
 pub(crate) const SAMPLES_PER_SECOND: u32 = 50;
-/// Samples that wait to be shown.
+/// The most samples that wait to be shown.
 const QUEUE_MAX: usize = 256;
-/// How much of an unknown path is shown: a mistyped endpoint, not what may stand behind it.
+/// How much of a path is shown: enough for a mistyped endpoint, not for what may follow it.
 const PATH_BYTES_MAX: usize = 32;
 
 /// The edge's end.
@@ -32,17 +29,32 @@ pub struct Live {
     viewers: AtomicUsize,
     /// Samples left in this second.
     left: AtomicU32,
-    /// What was not shown since it was last asked for.
+    /// How many samples were not shown since the last time it was asked.
     passed_over: AtomicU64,
     queue: mpsc::Sender<Sample>,
 }
 
-/// What one request, or one event of it, came to.
+/// What became of one request, or of one event in it.
 pub enum Sample {
     /// Recorded: the hit as the spool has it.
     Hit(Vec<u8>),
     /// Not recorded.
     Refused(Box<Refused>),
+}
+
+/// A refused request, or a refused event of one, as the edge knows it.
+#[derive(Clone, Copy)]
+pub(crate) struct RefusedRequest<'r> {
+    pub(crate) at: UnixMicros,
+    pub(crate) endpoint: &'static str,
+    pub(crate) reason: Reason,
+    /// The site and the partner that the event names. Where they are empty, the query string tells.
+    pub(crate) site: &'r str,
+    pub(crate) partner: &'r str,
+    pub(crate) host: &'r str,
+    pub(crate) origin: &'r str,
+    pub(crate) path: &'r str,
+    pub(crate) query: &'r str,
 }
 
 /// A refused request, as far as it is shown.
@@ -59,7 +71,7 @@ pub struct Refused {
 }
 
 impl Live {
-    /// Both ends: the edge's, and the one that [`super::board::show`] empties.
+    /// Makes both ends: the edge's, and the one that [`super::board::show`] empties.
     #[must_use]
     pub fn new() -> (Arc<Live>, mpsc::Receiver<Sample>) {
         let (queue, samples) = mpsc::channel(QUEUE_MAX);
@@ -72,7 +84,7 @@ impl Live {
         (Arc::new(live), samples)
     }
 
-    /// Counts a viewer in, until what is returned is dropped.
+    /// Counts a viewer until the returned value is dropped.
     pub(crate) fn watch(self: &Arc<Live>) -> Watch {
         self.viewers.fetch_add(1, Ordering::Relaxed);
         Watch(Arc::clone(self))
@@ -82,14 +94,14 @@ impl Live {
         self.viewers.load(Ordering::Relaxed)
     }
 
-    /// Begins a second; how many samples were passed over in the one before.
+    /// Begins a second. Returns how many samples were passed over in the one before.
     pub(crate) fn begin_second(&self) -> u64 {
         self.left.store(SAMPLES_PER_SECOND, Ordering::Relaxed);
         self.passed_over.swap(0, Ordering::Relaxed)
     }
 
-    /// Shows hits that the spool has taken.
-    pub(crate) fn hits(&self, hits: &[Hit<'_>]) {
+    /// Shows hits that the spool holds.
+    pub(crate) fn show_hits<'h>(&self, hits: impl Iterator<Item = &'h Hit<'h>>) {
         if self.viewers() == 0 {
             return;
         }
@@ -102,19 +114,11 @@ impl Live {
         }
     }
 
-    /// Shows a refusal of a request, or of an event that it brought for `site` and `partner`; where these
-    /// are empty, the query names them.
-    pub(crate) fn refused(
-        &self,
-        request: &Request<'_>,
-        target: (Endpoint, &str, &str),
-        named: (&str, &str),
-        refusal: Refusal,
-    ) {
-        if self.viewers() == 0 {
-            return;
+    /// Shows a refusal.
+    pub(crate) fn show_refusal(&self, request: &RefusedRequest<'_>) {
+        if self.viewers() > 0 {
+            self.offer(|| Sample::Refused(Box::new(Refused::from(request))));
         }
-        self.offer(|| Sample::Refused(Box::new(refused(request, target, named, refusal))));
     }
 
     fn offer(&self, sample: impl FnOnce() -> Sample) {
@@ -130,30 +134,26 @@ impl Live {
     }
 }
 
-fn refused(
-    request: &Request<'_>,
-    (endpoint, path, query): (Endpoint, &str, &str),
-    (site, partner): (&str, &str),
-    refusal: Refusal,
-) -> Refused {
-    let mut asked = Hit::new(request.now, Kind::PageView, "");
-    native::query(query, &mut asked, &mut Signals::default());
-    let or_asked =
-        |named: &str, asked: &str| if named.is_empty() { asked } else { named }.to_owned();
-    Refused {
-        at: request.now,
-        endpoint: endpoint.name(),
-        reason: refusal.0.name(),
-        status: refusal.status().as_u16(),
-        site: or_asked(site, &asked.site),
-        partner: or_asked(partner, &asked.partner),
-        host: request.headers.host.unwrap_or_default().to_owned(),
-        origin: request.headers.origin.unwrap_or_default().to_owned(),
-        path: shown_path(path),
+impl From<&RefusedRequest<'_>> for Refused {
+    fn from(request: &RefusedRequest<'_>) -> Refused {
+        let in_query = native::read_names(request.query);
+        let either =
+            |event: &str, query: &str| if event.is_empty() { query } else { event }.to_owned();
+        Refused {
+            at: request.at,
+            endpoint: request.endpoint,
+            reason: request.reason.name(),
+            status: request.reason.status().as_u16(),
+            site: either(request.site, &in_query.site),
+            partner: either(request.partner, &in_query.partner),
+            host: request.host.to_owned(),
+            origin: request.origin.to_owned(),
+            path: shown_path(request.path),
+        }
     }
 }
 
-/// The first part of a path, without what no endpoint's name would hold.
+/// Returns the first part of a path, without characters that no endpoint's name has.
 fn shown_path(path: &str) -> String {
     let first = path
         .trim_start_matches('/')
@@ -177,6 +177,7 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hit::Kind;
 
     fn hit() -> Hit<'static> {
         Hit::new(UnixMicros(1), Kind::PageView, "shop")
@@ -186,17 +187,17 @@ mod tests {
     fn nothing_is_handed_over_without_a_viewer_and_no_more_than_a_second_may_with_one() {
         let (live, mut samples) = Live::new();
         live.begin_second();
-        live.hits(&[hit()]);
+        live.show_hits([hit()].iter());
         assert!(samples.try_recv().is_err());
         let watch = live.watch();
         let hits = vec![hit(); 1000];
-        live.hits(&hits);
+        live.show_hits(hits.iter());
         let shown = std::iter::from_fn(|| samples.try_recv().ok()).count();
         assert_eq!(shown, SAMPLES_PER_SECOND as usize);
         assert_eq!(live.begin_second(), 1000 - shown as u64);
         assert_eq!(live.begin_second(), 0);
         drop(watch);
-        live.hits(&hits);
+        live.show_hits(hits.iter());
         assert!(samples.try_recv().is_err());
     }
 
@@ -207,7 +208,7 @@ mod tests {
         let mut passed_over = 0;
         for _ in 0..10 {
             passed_over += live.begin_second();
-            live.hits(&vec![hit(); 50]);
+            live.show_hits(vec![hit(); 50].iter());
         }
         passed_over += live.begin_second();
         assert_eq!(passed_over, 500 - QUEUE_MAX as u64);

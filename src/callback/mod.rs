@@ -1,9 +1,9 @@
 //! How a partner's server proves that a callback is its own. Pure.
 //!
-//! By a MAC: the header `Avtryck-Signature` holds, in hex, HMAC-SHA-256 under the partner's secret over [`CONTEXT`] and,
-//! each ended by a line feed, the header `Avtryck-Timestamp` (seconds since 1970), the method and the request's target
-//! as sent, then the body as sent, packed if it was packed. Or, for those who can only be told a URL, by a token.
-//! Secrets and tokens are compared in constant time.
+//! By a MAC: the header `Avtryck-Signature` holds, in hex, HMAC-SHA-256 under the partner's secret over
+//! [`CONTEXT`] and, each ended by a line feed, the header `Avtryck-Timestamp` (seconds since 1970), the
+//! method and the request's target as sent, then the body as sent, packed if it was packed. Or, for
+//! partners that can only be given a URL, by a token. Secrets and tokens are compared in constant time.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -11,11 +11,106 @@ use sha2::Sha256;
 pub mod names;
 
 use crate::clock::UnixMicros;
+use crate::refusal::Reason;
 
 /// What the MAC covers first.
 pub const CONTEXT: &[u8] = b"avtryck callback 1\n";
 /// A MAC, in bytes.
 const MAC_BYTES: usize = 32;
+
+/// What a partner's callbacks are proved with.
+#[derive(Clone, Copy)]
+pub struct Secrets<'p> {
+    /// The key of signatures; empty if the partner does not sign.
+    pub secret: &'p str,
+    /// The token; empty if the partner has none.
+    pub token: &'p str,
+    /// How far a signature's timestamp may be from now, in seconds.
+    pub window_seconds: u64,
+}
+
+/// What a request says to prove itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'r> {
+    /// The header `Avtryck-Signature`.
+    pub signature: Option<&'r str>,
+    /// The header `Avtryck-Timestamp`; empty if there is none.
+    pub timestamp: &'r str,
+    /// The header `Authorization`, which may hold a token.
+    pub authorization: Option<&'r str>,
+    /// The query string, in which a token may stand as `token`.
+    pub query: &'r str,
+}
+
+/// What is known about the sender before the body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof<'r> {
+    /// Its token is right.
+    Token,
+    /// It has a signature, which covers the body and is yet to be verified.
+    Signature(&'r str),
+}
+
+impl Secrets<'_> {
+    /// Checks what can be checked before the body is read.
+    ///
+    /// # Errors
+    /// If the partner has nothing to prove callbacks with, or the request has no proof or a wrong token.
+    pub fn check<'r>(&self, claim: &Claim<'r>) -> Result<Proof<'r>, Reason> {
+        if self.secret.is_empty() && self.token.is_empty() {
+            return Err(Reason::CallbackClosed);
+        }
+        if let Some(signature) = claim.signature {
+            return Ok(Proof::Signature(signature));
+        }
+        let token = claim.token().ok_or(Reason::CallbackUnproved)?;
+        if !self.token.is_empty() && is_token(token, self.token) {
+            Ok(Proof::Token)
+        } else {
+            Err(Reason::CallbackToken)
+        }
+    }
+
+    /// Verifies the signature, if that is the proof.
+    ///
+    /// # Errors
+    /// If the signature is not the partner's, or its timestamp is too far from now.
+    pub fn verify(
+        &self,
+        proof: Proof<'_>,
+        signed: &Signed<'_>,
+        now: UnixMicros,
+    ) -> Result<(), Reason> {
+        let Proof::Signature(signature) = proof else {
+            return Ok(());
+        };
+        if self.secret.is_empty() || !signed.has_signature(signature, self.secret.as_bytes()) {
+            return Err(Reason::CallbackSignature);
+        }
+        if signed.is_in_time(now, self.window_seconds) {
+            Ok(())
+        } else {
+            Err(Reason::CallbackTimestamp)
+        }
+    }
+}
+
+impl<'r> Claim<'r> {
+    /// Finds the token: that of a `Bearer` header or, without one, that of the query string.
+    fn token(&self) -> Option<&'r str> {
+        let bearer = self.authorization.and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme
+                .eq_ignore_ascii_case("bearer")
+                .then_some(token.trim())
+        });
+        bearer.or_else(|| {
+            self.query
+                .split('&')
+                .find_map(|pair| pair.strip_prefix("token="))
+        })
+    }
+}
 
 /// A request as the MAC covers it.
 #[derive(Clone, Copy, Debug)]
@@ -39,14 +134,14 @@ impl Signed<'_> {
         Some(mac)
     }
 
-    /// The signature, in hex.
+    /// Returns the signature, in hex.
     #[must_use]
     pub fn signature(&self, secret: &[u8]) -> Option<String> {
         let mac = self.mac(secret)?.finalize().into_bytes();
         Some(mac.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// Whether the signature is this request's.
+    /// Returns whether the signature is this request's.
     #[must_use]
     pub fn has_signature(&self, signature: &str, secret: &[u8]) -> bool {
         let mut bytes = [0; MAC_BYTES];
@@ -56,7 +151,7 @@ impl Signed<'_> {
                 .is_some_and(|mac| mac.verify_slice(&bytes).is_ok())
     }
 
-    /// Whether the timestamp lies within `window_seconds` of `now`, on either side.
+    /// Returns whether the timestamp lies within `window_seconds` of `now`, on either side.
     #[must_use]
     pub fn is_in_time(&self, now: UnixMicros, window_seconds: u64) -> bool {
         let at: Option<i64> = self.timestamp.parse().ok();
@@ -64,7 +159,8 @@ impl Signed<'_> {
     }
 }
 
-/// Whether a token is the one expected. MACs are compared, so that neither length nor start of a wrong one shows.
+/// Returns whether a token is the one expected. MACs are compared, so that a wrong token's length and start
+/// do not show.
 #[must_use]
 pub fn is_token(given: &str, expected: &str) -> bool {
     let mac = |key: &str| {
@@ -76,7 +172,7 @@ pub fn is_token(given: &str, expected: &str) -> bool {
         .is_some_and(|(expected, given)| given.verify(&expected.finalize().into_bytes()).is_ok())
 }
 
-/// Fills `bytes`; false where the text is not exactly theirs.
+/// Fills `bytes` from hex digits. Returns false if the text has more or fewer.
 fn from_hex(text: &str, bytes: &mut [u8]) -> bool {
     if text.len() != 2 * bytes.len() {
         return false;
@@ -173,6 +269,81 @@ mod tests {
             }
             .is_in_time(now(1_800_000_000), 300)
         );
+    }
+
+    #[test]
+    fn a_signature_outweighs_a_token_and_a_header_outweighs_the_query() {
+        let secrets = Secrets {
+            secret: "a secret of sixteen",
+            token: "0123456789abcdef",
+            window_seconds: 300,
+        };
+        let claim = Claim {
+            signature: None,
+            timestamp: "1800000000",
+            authorization: None,
+            query: "",
+        };
+        let query = "ev=win&token=0123456789abcdef";
+        let bearer = |text| Claim {
+            authorization: Some(text),
+            ..claim
+        };
+        for (claim, proof) in [
+            (claim, Err(Reason::CallbackUnproved)),
+            (Claim { query, ..claim }, Ok(Proof::Token)),
+            (bearer("bearer  0123456789abcdef "), Ok(Proof::Token)),
+            (
+                bearer("Basic 0123456789abcdef"),
+                Err(Reason::CallbackUnproved),
+            ),
+            (
+                Claim {
+                    query,
+                    ..bearer("Bearer another")
+                },
+                Err(Reason::CallbackToken),
+            ),
+            (
+                Claim {
+                    signature: Some("00"),
+                    query,
+                    ..claim
+                },
+                Ok(Proof::Signature("00")),
+            ),
+        ] {
+            assert_eq!(secrets.check(&claim), proof, "{claim:?}");
+        }
+        let (secret, token) = (secrets.secret, secrets.token);
+        let closed = Secrets {
+            secret: "",
+            token: "",
+            ..secrets
+        };
+        let claim = Claim { query, ..claim };
+        assert_eq!(closed.check(&claim), Err(Reason::CallbackClosed));
+        let signs_only = Secrets {
+            token: "",
+            ..secrets
+        };
+        assert_eq!(signs_only.check(&claim), Err(Reason::CallbackToken));
+        let now = UnixMicros(1_800_000_000_000_000);
+        let signature = signed().signature(secret.as_bytes()).expect("a signature");
+        let verify = |secret, now| {
+            let secrets = Secrets {
+                secret,
+                token,
+                ..secrets
+            };
+            secrets.verify(Proof::Signature(&signature), &signed(), now)
+        };
+        assert_eq!(verify(secret, now), Ok(()));
+        assert_eq!(verify("", now), Err(Reason::CallbackSignature));
+        assert_eq!(verify("another", now), Err(Reason::CallbackSignature));
+        let late = UnixMicros(now.0 + 301_000_000);
+        assert_eq!(verify(secret, late), Err(Reason::CallbackTimestamp));
+        assert_eq!(closed.verify(Proof::Token, &signed(), late), Ok(()));
     }
 
     #[test]

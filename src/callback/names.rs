@@ -1,5 +1,5 @@
-//! What partners call things: their names -> ours, as in docs/parameters.md. A member of a JSON object within an
-//! object is named by its path, `device.ifa`.
+//! What partners call things: their names -> ours, as in docs/parameters.md. A member of a JSON object
+//! within an object is named by its path, `device.ifa`.
 
 use std::borrow::Cow;
 
@@ -25,7 +25,7 @@ impl Mapping {
         Mapping::OpenRtb,
     ];
 
-    /// Its word in the configuration.
+    /// Returns the mapping's word in the configuration.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl Mapping {
         }
     }
 
-    /// The mapping of that name.
+    /// Returns the mapping of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<Mapping> {
         Mapping::ALL
@@ -141,14 +141,15 @@ const OPENRTB: [(&str, &str); 24] = [
     ("user.consent", "gdpr_consent"),
 ];
 
-/// Members of a callback that say who the visitor is or where, and that no name of ours stands for. They become no
-/// parameter: what the permit takes from a hit must not stand there (OpenRTB 2.6, sections 3.2.18 to 3.2.20, 3.2.27).
+/// Members of a callback that say who the visitor is or where, and for which we have no name. They do not
+/// become parameters, because parameters stay when the permit takes such things from a hit (OpenRTB 2.6,
+/// sections 3.2.18 to 3.2.20 and 3.2.27).
 const PERSONAL: [&str; 11] = [
     "device", "user", "geo", "eids", "ip", "ipv6", "ifa", "didsha1", "didmd5", "dpidsha1",
     "dpidmd5",
 ];
 
-/// Whether a member, by its path, or any that it lies in, is one of them.
+/// Returns whether a member, given by its path, or one that it lies in is one of [`PERSONAL`].
 pub(crate) fn is_personal(path: &str) -> bool {
     path.split('.').any(|name| {
         PERSONAL
@@ -160,9 +161,9 @@ pub(crate) fn is_personal(path: &str) -> bool {
 /// The names of one partner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fields<'n> {
-    /// The configuration's, which outweigh the mapping's.
+    /// The names in the configuration, which outweigh the mapping's.
     pub own: &'n [(String, String)],
-    /// A network's.
+    /// The names of a network.
     pub mapping: Option<Mapping>,
 }
 
@@ -174,8 +175,8 @@ impl Fields<'_> {
             .chain(ready.iter().copied())
     }
 
-    /// Our name for theirs; their own where it has none. Case makes no difference.
-    pub(crate) fn ours<'t>(&self, theirs: Cow<'t, str>) -> Cow<'t, str> {
+    /// Returns our name for theirs, or their own where we have none. Case makes no difference.
+    pub(crate) fn our_name<'t>(&self, theirs: Cow<'t, str>) -> Cow<'t, str> {
         match self
             .all()
             .find(|(known, _)| known.eq_ignore_ascii_case(&theirs))
@@ -185,7 +186,7 @@ impl Fields<'_> {
         }
     }
 
-    /// Whether a name stands for something within the member of that path.
+    /// Returns whether a name stands for something within the member of that path.
     pub(crate) fn reach_into(&self, path: &str) -> bool {
         self.all().any(|(known, _)| {
             known

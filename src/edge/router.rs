@@ -1,24 +1,20 @@
-//! Which endpoint a request is for, what every request must keep to, and the count of each reply.
+//! Which endpoint a request is for, and which function answers it.
 
 use std::convert::Infallible;
 use std::rc::Rc;
 
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::http::uri::PathAndQuery;
-use hyper::{Method, Request as HttpRequest, Version};
+use hyper::http::uri::{Authority, PathAndQuery};
+use hyper::{Method, Request};
 
-use crate::clock;
-use crate::config::{Paths, Site};
+use crate::config::Paths;
 use crate::edge::endpoint::{callback, click, consent, demo, event, id, pixel, privacy, sync, tag};
-use crate::edge::exchange::admit::Request;
-use crate::edge::exchange::reply;
 use crate::edge::exchange::reply::Reply;
-use crate::edge::exchange::{cors, https};
+use crate::edge::exchange::respond::{Content, respond};
+use crate::edge::exchange::{Exchange, Line};
 use crate::edge::{Peer, Refusal, Worker};
-use crate::endpoint::{ENDPOINTS, Endpoint, EndpointSpec, Path, Readers, URI_BYTES_MAX};
-use crate::hit::Kind;
+use crate::endpoint::{ENDPOINTS, Endpoint, EndpointSpec, Path};
 use crate::refusal::Reason;
 use crate::request::Headers;
 
@@ -46,233 +42,108 @@ pub(crate) fn find_endpoint(paths: &Paths, has_demo: bool, path: &str) -> Endpoi
 }
 
 /// Returns the partner's key that a path of such an endpoint ends with.
-pub(crate) fn partner_key<'p>(paths: &Paths, endpoint: Endpoint, path: &'p str) -> Option<&'p str> {
+fn partner_key<'p>(paths: &Paths, endpoint: Endpoint, path: &'p str) -> Option<&'p str> {
     path.strip_prefix(paths.of(endpoint))?.strip_prefix('/')
 }
 
-/// Returns the sites whose pages may read the reply.
-fn readers<'r>(request: &Request<'r>, endpoint: Endpoint, query: &'r str) -> &'r [Site] {
-    match endpoint.spec().readers {
-        Readers::AnySite => &request.edge.config.sites,
-        Readers::SiteOfRequest => request.site_of(query).map_or(&[], std::slice::from_ref),
-        Readers::Nobody => &[],
-    }
+/// Returns the partner's key that an exchange's path ends with; empty if there is none.
+pub(crate) fn partner_key_of<'r>(exchange: &Exchange<'r>) -> &'r str {
+    let paths = &exchange.edge.config.path;
+    partner_key(paths, exchange.endpoint, exchange.line.path).unwrap_or_default()
 }
 
-/// Asks the endpoint. Where it does more than record one hit it is put in a box: a request's future is moved as a whole
-/// and would have room for the largest of them.
-async fn ask(
-    worker: &Worker,
-    request: &Request<'_>,
-    endpoint: Endpoint,
+/// Asks the endpoint. Where it does more than record one hit its future is boxed: the future of a request is
+/// moved as a whole, and would have room for the largest of them.
+async fn handle(
+    exchange: &Exchange<'_>,
     parts: &Parts,
     body: Incoming,
-) -> Result<Reply, Refusal> {
-    let query = parts.uri.query().unwrap_or_default();
-    let record = parts.method != Method::HEAD;
-    match endpoint {
-        Endpoint::Pixel => pixel::answer(worker, request, query, Kind::PageView, record).await,
-        Endpoint::Impression => {
-            pixel::answer(worker, request, query, Kind::Impression, record).await
-        }
-        Endpoint::Click => Box::pin(click::answer(worker, request, query, record)).await,
-        Endpoint::Callback => {
-            let key = partner_key(&request.edge.config.path, endpoint, parts.uri.path());
-            Box::pin(callback::answer(
-                worker,
-                request,
-                key.unwrap_or_default(),
-                parts,
-                body,
-            ))
-            .await
-        }
-        Endpoint::Sync => {
-            let key = partner_key(&request.edge.config.path, endpoint, parts.uri.path());
-            Box::pin(sync::answer(
-                worker,
-                request,
-                key.unwrap_or_default(),
-                query,
-                record,
-            ))
-            .await
-        }
-        Endpoint::SetUid => Box::pin(sync::set_uid(worker, request, query, record)).await,
-        Endpoint::Event => Box::pin(event::answer(worker, request, query, body)).await,
-        Endpoint::Id => id::answer(request, query, record),
-        Endpoint::Consent => {
-            Box::pin(consent::answer(worker, request, query, &parts.method, body)).await
-        }
+) -> Result<Content, Refusal> {
+    let reply = match exchange.endpoint {
+        Endpoint::Click => Box::pin(click::handle(exchange)).await,
+        Endpoint::Callback => Box::pin(callback::handle(exchange, &parts.headers, body)).await,
+        Endpoint::Sync => Box::pin(sync::handle(exchange)).await,
+        Endpoint::SetUid => Box::pin(sync::handle_set_uid(exchange)).await,
+        Endpoint::Id => return id::handle(exchange),
+        Endpoint::Consent => Box::pin(consent::handle(exchange, body)).await,
         Endpoint::Privacy | Endpoint::PrivacyForm => {
-            Ok(Box::pin(privacy::answer(worker, request, parts, body)).await)
+            Ok(Box::pin(privacy::answer(exchange, parts, body)).await)
         }
-        Endpoint::Tag => tag::answer(request, parts),
-        Endpoint::Demo => Ok(demo::answer(request.edge)),
+        Endpoint::Tag => tag::answer(exchange, parts),
+        Endpoint::Demo => Ok(demo::answer(exchange.edge)),
         Endpoint::Unknown => Err(Refusal(Reason::UnknownPath)),
-    }
+        // The others record what their protocol reads: a GET brings one hit, a POST any number.
+        _ if *exchange.line.method == Method::POST => Box::pin(event::handle(exchange, body)).await,
+        _ => return pixel::handle(exchange).await,
+    };
+    reply.map(Content::Reply)
 }
 
-/// Answers one request; the last one of a connection is told so.
+/// Answers a request that hyper read. `is_last` says that its connection takes no further one.
 pub(crate) async fn route(
     worker: Rc<Worker>,
     peer: Peer,
-    request: HttpRequest<Incoming>,
+    request: Request<Incoming>,
     is_last: bool,
 ) -> Result<Reply, Infallible> {
-    let begun = clock::monotonic();
-    let worker = &*worker;
     let (parts, body) = request.into_parts();
-    let held = worker.edge.get();
-    let edge = &**held;
+    let edge = worker.edge.get();
+    let uri = &parts.uri;
+    let authority = uri.authority().map(Authority::as_str);
     let mut headers = Headers::read(&parts.headers);
     // In HTTP/2 the host stands in the request's target.
-    headers.host = headers
-        .host
-        .or(parts.uri.authority().map(|authority| authority.as_str()));
+    headers.host = headers.host.or(authority);
     let has_demo = edge.demo_psql.is_some();
-    let endpoint = find_endpoint(&edge.config.path, has_demo, parts.uri.path());
-    let request = Request::new(worker, edge, &headers, peer, endpoint);
-    let http = &edge.config.http;
-    let query = parts.uri.query().unwrap_or_default();
-    let sites = readers(&request, endpoint, query);
-    let answer = match check(&parts, &headers, endpoint) {
-        Err(refusal) => Err(refusal),
-        Ok(()) if parts.method == Method::OPTIONS => {
-            cors::preflight(sites, &headers, endpoint.spec().methods)
-        }
-        Ok(())
-            if endpoint == Endpoint::Privacy && http.redirect_to_https && !request.is_secure() =>
-        {
-            let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-            let location = https::location(
-                headers.host.unwrap_or_default(),
-                edge.config.tls.listen,
-                target,
-            );
-            reply::moved(&location).ok_or(Refusal(Reason::Host))
-        }
-        Ok(()) => ask(worker, &request, endpoint, &parts, body).await,
+    let endpoint = find_endpoint(&edge.config.path, has_demo, uri.path());
+    let line = Line {
+        method: &parts.method,
+        version: parts.version,
+        authority,
+        target: uri.path_and_query().map_or("", PathAndQuery::as_str),
+        path: uri.path(),
+        query: uri.query().unwrap_or_default(),
     };
-    let target = (endpoint, parts.uri.path(), query);
-    let mut reply = complete(&request, sites, target, answer);
-    // A request whose length is coded in chunks is where proxies and servers disagree, and a refused one
-    // with a body is where an attacker tries: nothing may follow them on the same connection.
-    let is_refused_body = headers.has_length && reply.status().is_client_error();
-    let ends = headers.transfer_encodings > 0 || is_refused_body || is_last;
-    if ends && parts.version < Version::HTTP_2 {
-        reply::end(&mut reply);
-    }
-    edge.metrics
-        .request(endpoint, reply.status().as_str(), begun.elapsed());
-    Ok(reply)
+    let exchange = Exchange::new((&*worker, &**edge), peer, endpoint, line, &headers);
+    let outgoing = respond(&exchange, is_last, async || {
+        handle(&exchange, &parts, body).await
+    })
+    .await;
+    Ok(outgoing.into_reply())
 }
 
-/// The reply to an answer or a refusal, with what browsers and `sites` are told beside.
-pub(crate) fn complete(
-    request: &Request<'_>,
-    sites: &[Site],
-    (endpoint, path, query): (Endpoint, &str, &str),
-    answer: Result<Reply, Refusal>,
-) -> Reply {
-    let edge = request.edge;
-    let mut reply = answer.unwrap_or_else(|refusal| {
-        edge.metrics.refusal(refusal.0);
-        // A partner's token may stand in its query.
-        let shown = if endpoint == Endpoint::Callback {
-            ""
-        } else {
-            query
-        };
-        edge.live
-            .refused(request, (endpoint, path, shown), ("", ""), refusal);
-        let mut reply = reply::refused(refusal, endpoint.spec().shape);
-        if refusal.0 == Reason::Method {
-            reply.headers_mut().insert(
-                header::ALLOW,
-                HeaderValue::from_static(endpoint.spec().methods),
-            );
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_path_belongs_to_one_endpoint_and_an_own_path_outweighs_one_below() {
+        let text = "[path]\ntag = \"/cb/tag.js\"\npixel = \"/a/p\"\n[[site]]\nkey = \"a\"\n";
+        let config = Config::parse(text, []).expect("a right configuration");
+        for (path, endpoint) in [
+            ("/a/p", Endpoint::Pixel),
+            ("/p.gif", Endpoint::Unknown),
+            ("/a/p/", Endpoint::Unknown),
+            ("/e", Endpoint::Event),
+            ("/cb", Endpoint::Unknown),
+            ("/cb/network", Endpoint::Callback),
+            ("/cb/tag.js", Endpoint::Tag),
+            ("/sync/network", Endpoint::Sync),
+            ("/setuid", Endpoint::SetUid),
+            ("/privacy", Endpoint::Privacy),
+            ("/privacy/choice", Endpoint::PrivacyForm),
+            ("/privacy/erasure", Endpoint::PrivacyForm),
+            ("/privacy/other", Endpoint::Unknown),
+            ("/demo", Endpoint::Unknown),
+            ("/", Endpoint::Unknown),
+            ("", Endpoint::Unknown),
+        ] {
+            assert_eq!(find_endpoint(&config.path, false, path), endpoint, "{path}");
         }
-        reply
-    });
-    cors::allow(sites, request.headers, &mut reply);
-    if let Some(hsts) = edge.hsts.as_ref().filter(|_| request.peer.tls) {
-        reply
-            .headers_mut()
-            .insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+        assert_eq!(find_endpoint(&config.path, true, "/demo"), Endpoint::Demo);
+        assert_eq!(
+            partner_key(&config.path, Endpoint::Callback, "/cb/a/b"),
+            Some("a/b")
+        );
     }
-    reply
-}
-
-/// Whether exactly one host is named, and soundly.
-pub(crate) fn has_sound_host(headers: &Headers<'_>) -> bool {
-    headers.hosts == 1 && headers.host.is_some_and(is_host)
-}
-
-/// What holds for every request, whatever it asks for.
-fn check(parts: &Parts, headers: &Headers<'_>, endpoint: Endpoint) -> Result<(), Refusal> {
-    let target = parts
-        .uri
-        .path_and_query()
-        .map_or(0, |target| target.as_str().len());
-    if target > URI_BYTES_MAX {
-        return Err(Refusal(Reason::UriTooLong));
-    }
-    let host_is_sound = if parts.version < Version::HTTP_2 {
-        parts.uri.authority().is_none() && has_sound_host(headers)
-    } else {
-        // Where both are there they are the same (RFC 9113, section 8.3.1): headers.host is the header then.
-        headers.hosts <= 1
-            && parts.uri.authority().is_some_and(|authority| {
-                let is_same = |host| authority.as_str().eq_ignore_ascii_case(host);
-                headers.host.is_some_and(is_same)
-            })
-            && headers.host.is_some_and(is_host)
-    };
-    if !host_is_sound {
-        return Err(Refusal(Reason::Host));
-    }
-    if headers.transfer_encodings > 0 && !headers.is_chunked {
-        return Err(Refusal(Reason::TransferEncoding));
-    }
-    let has_body = headers.has_length || headers.is_chunked;
-    if parts.method != Method::POST && has_body {
-        return Err(Refusal(Reason::UnexpectedBody));
-    }
-    if endpoint == Endpoint::Unknown {
-        return Err(Refusal(Reason::UnknownPath));
-    }
-    if endpoint.spec().accepts(parts.method.as_str()) {
-        Ok(())
-    } else {
-        Err(Refusal(Reason::Method))
-    }
-}
-
-/// A host name or address with an optional port: no userinfo, no path, nothing that a log or a
-/// proxy could read otherwise.
-fn is_host(host: &str) -> bool {
-    let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((name, port)) => {
-            let is_ipv6 = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
-            if name.is_empty() || !name.bytes().all(is_ipv6) {
-                return false;
-            }
-            (name, port)
-        }
-        None => {
-            let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
-            let is_plain =
-                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-            if name.is_empty() || !name.bytes().all(is_plain) {
-                return false;
-            }
-            (name, port)
-        }
-    };
-    let port_is_sound = port.is_empty()
-        || port
-            .strip_prefix(':')
-            .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    name.len() <= 255 && port.len() <= 6 && port_is_sound
 }

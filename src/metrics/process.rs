@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike as _;
 
 use super::register::{MetricKind, Register};
-use super::{gauge_value, timestamp};
+use super::gauge_value;
 use crate::clock;
 
 /// Counters of the exporter are whole numbers, too coarse for processor time, so its line is written here.
@@ -36,7 +36,7 @@ impl Process {
             "process_start_time_seconds",
             "When the process started, in seconds since 1970.",
         )
-        .set(timestamp(clock::now()));
+        .set(seconds(clock::now().0));
         Process {
             resident_bytes: r.gauge("process_resident_memory_bytes", "Resident memory."),
             virtual_bytes: r.gauge("process_virtual_memory_bytes", "Address space in use."),

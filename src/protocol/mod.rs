@@ -1,3 +1,90 @@
-//! The ways in which hits arrive: bytes in, hits and their consent signals out. Pure.
+//! The ways in which hits arrive: bytes in, drafts out. Pure.
+//!
+//! A protocol is a module here. [`read`] and [`read_body`] choose it by the endpoint.
 
+mod headers;
 pub mod native;
+pub mod partner;
+pub(crate) mod text;
+
+use std::borrow::Cow;
+
+pub use headers::signals;
+
+use crate::clock::UnixMicros;
+use crate::consent::Signals;
+use crate::endpoint::Endpoint;
+use crate::hit::{Flags, Hit, Kind};
+use crate::refusal::Reason;
+use crate::request::Headers;
+
+/// What arrived: the facts of a request that a protocol reads, apart from its body.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'h, 'r> {
+    /// The endpoint that was asked for.
+    pub endpoint: Endpoint,
+    /// When the request arrived.
+    pub at: UnixMicros,
+    /// Its headers.
+    pub headers: &'h Headers<'r>,
+    /// Its query string, without the `?`; empty if there is none.
+    pub query: &'r str,
+    /// The name of the cookie with the visitor's choice.
+    pub choice_cookie: &'h str,
+}
+
+/// A hit and its consent signals as a protocol read them, before the permit is decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft<'r> {
+    /// The hit, with everything that the sender said.
+    pub hit: Hit<'r>,
+    /// What came with it about the visitor's consent.
+    pub signals: Signals<'r>,
+}
+
+/// What a body holds.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one hit is the usual case, and a box would cost it an allocation"
+)]
+pub enum Drafts<'r> {
+    /// One hit. If it is refused, so is the request.
+    One(Draft<'r>),
+    /// A list of events, each of which is recorded or refused alone.
+    Each(Vec<Result<Draft<'r>, Reason>>),
+}
+
+/// Reads the hit in a request's query string and headers.
+///
+/// # Errors
+/// If the protocol cannot record such a request.
+pub fn read<'r>(arrival: &Arrival<'_, 'r>) -> Result<Draft<'r>, Reason> {
+    Ok(match arrival.endpoint {
+        Endpoint::Impression => native::read(arrival, Kind::Impression),
+        Endpoint::Click => {
+            let mut draft = native::read(arrival, Kind::Click);
+            // The collector gives a click its ID; nobody else does.
+            draft.hit.click_id = Cow::Borrowed("");
+            draft
+        }
+        Endpoint::Sync | Endpoint::SetUid => {
+            let mut draft = native::read(arrival, Kind::Sync);
+            // What Prebid and others put where their own ID was to stand.
+            if matches!(&*draft.hit.partner_uid, "$UID" | "{uid}") {
+                draft.hit.partner_uid = Cow::Borrowed("");
+                draft.hit.flags.set(Flags::MACRO);
+            }
+            draft
+        }
+        _ => native::read(arrival, Kind::PageView),
+    })
+}
+
+/// Reads the hits in a request's body.
+///
+/// # Errors
+/// If nothing of the body can be read.
+pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &'r [u8]) -> Result<Drafts<'r>, Reason> {
+    native::read_body(arrival, body)
+}

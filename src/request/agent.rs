@@ -1,16 +1,16 @@
 //! User agents that no browser and no app sends.
 
-/// Whether a user agent is missing or impossible. Only what cannot be honest: an agent that merely looks odd
-/// belongs to somebody's app.
+/// Returns whether a user agent is missing or impossible: one that no honest client sends. An agent
+/// that merely looks odd belongs to somebody's app.
 pub(crate) fn is_impossible(user_agent: &str) -> bool {
     let bare = user_agent.trim();
     let is_word = |word: &&str| bare.eq_ignore_ascii_case(word);
-    // Products stand first (RFC 9110, section 10.1.5), and every one begins with a letter or digit.
+    // Products come first (RFC 9110, section 10.1.5), and each begins with a letter or digit.
     !bare.starts_with(|c: char| c.is_ascii_alphanumeric())
         || ["null", "undefined", "unknown", "none", "user-agent", "mozilla"]
             .iter()
             .any(is_word)
-        // Every browser says behind `Mozilla/5.0` what it runs on.
+        // Every browser says after `Mozilla/5.0` what it runs on.
         || (bare.starts_with("Mozilla/") && !bare.contains('('))
 }
 

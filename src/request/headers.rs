@@ -1,16 +1,8 @@
-//! What a hit takes from a request's headers.
-
-use std::borrow::Cow;
+//! A request's headers, read in one pass.
 
 use hyper::HeaderMap;
 
-use super::text::{clean, decode_utf8};
-use crate::consent::Signals;
-use crate::hit::limits::{TEXT_BYTES_MAX, URL_BYTES_MAX, USER_AGENT_BYTES_MAX};
-use crate::hit::{Flags, Hit};
-use crate::request::agent;
-
-/// One pass over the headers: what the request path needs of them.
+/// What a request's headers say, as far as it is needed.
 #[derive(Debug, Default)]
 pub struct Headers<'a> {
     /// The `Host` header, where there was exactly one.
@@ -40,14 +32,16 @@ pub struct Headers<'a> {
     pub(crate) forwarded: Lines<'a>,
     /// `X-Forwarded-Proto`, the last one.
     pub(crate) forwarded_proto: Option<&'a [u8]>,
-    /// HTTP/2 may part the header (RFC 9113, section 8.2.3).
+    /// HTTP/2 may split the header (RFC 9113, section 8.2.3).
     cookies: Lines<'a>,
-    user_agent: &'a [u8],
-    referer: &'a [u8],
-    hints: Hints<'a>,
+    /// `User-Agent`, as sent.
+    pub(crate) user_agent: &'a [u8],
+    /// `Referer`, as sent.
+    pub(crate) referer: &'a [u8],
+    pub(crate) hints: Hints<'a>,
 }
 
-/// The values of a header that may stand on several lines, in the order sent. One alone takes no memory.
+/// The values of a header that may have several lines, in the order sent. One line alone allocates nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Lines<'a> {
     first: Option<&'a [u8]>,
@@ -69,13 +63,13 @@ impl<'a> Lines<'a> {
 
 /// Client hints, as sent.
 #[derive(Debug, Default)]
-struct Hints<'a> {
-    brands: &'a [u8],
-    mobile: &'a [u8],
-    platform: &'a [u8],
-    platform_version: &'a [u8],
-    model: &'a [u8],
-    form_factors: &'a [u8],
+pub(crate) struct Hints<'a> {
+    pub(crate) brands: &'a [u8],
+    pub(crate) mobile: &'a [u8],
+    pub(crate) platform: &'a [u8],
+    pub(crate) platform_version: &'a [u8],
+    pub(crate) model: &'a [u8],
+    pub(crate) form_factors: &'a [u8],
 }
 
 impl<'a> Headers<'a> {
@@ -84,14 +78,14 @@ impl<'a> Headers<'a> {
     pub fn read(map: &'a HeaderMap) -> Headers<'a> {
         let mut headers = Headers::default();
         for (name, value) in map {
-            headers.take(name.as_str().as_bytes(), value.as_bytes());
+            headers.read_one(name.as_str().as_bytes(), value.as_bytes());
         }
         headers
     }
 
-    /// Takes one header in. Its name is in lower case, and matched as bytes: that is a decision by length and letter,
-    /// where texts would be compared one after the other.
-    pub fn take(&mut self, name: &[u8], bytes: &'a [u8]) {
+    /// Reads one header. Its name is in lower case. It is matched as bytes, because that compiles to a
+    /// decision by length and letter; texts would be compared one after the other.
+    pub fn read_one(&mut self, name: &[u8], bytes: &'a [u8]) {
         match name {
             b"host" => {
                 self.hosts += 1;
@@ -127,8 +121,8 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// The values of each cookie of that name, in the order sent. Cookies are parted as bytes: those of
-    /// other programs on the domain need not be ASCII, and must not hide ours.
+    /// Returns the values of the cookies of that name, in the order sent. Cookies are split as bytes:
+    /// those of other programs on the domain need not be ASCII and must not hide ours.
     pub fn cookies<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a str> + 'h {
         self.cookies
             .iter()
@@ -142,7 +136,7 @@ impl<'a> Headers<'a> {
             })
     }
 
-    /// The host of the page that sent the request: of `Origin`, else of `Referer`.
+    /// Returns the host of the page that sent the request: that of `Origin`, else that of `Referer`.
     #[must_use]
     pub fn page_host(&self) -> Option<&'a str> {
         let url = match self.origin {
@@ -158,65 +152,13 @@ impl<'a> Headers<'a> {
             _ => Some(host),
         }
     }
-
-    /// The consent signals among the headers.
-    #[must_use]
-    pub fn signals(&self, choice_name: &str) -> Signals<'a> {
-        Signals {
-            gpc: self.gpc,
-            choice: self.cookies(choice_name).next(),
-            ..Signals::default()
-        }
-    }
-
-    /// Puts into `hit` what the headers say of it.
-    pub fn fill(&self, hit: &mut Hit<'a>) {
-        let mut flags = hit.flags;
-        let mut text =
-            |bytes, bytes_max| clean(decode_utf8(bytes, &mut flags), bytes_max, &mut flags);
-        hit.user_agent = text(self.user_agent, USER_AGENT_BYTES_MAX);
-        hit.page_url = text(self.referer, URL_BYTES_MAX);
-        let mut hint = |bytes| text(bytes, TEXT_BYTES_MAX);
-        hit.hints.brands = hint(self.hints.brands);
-        hit.hints.mobile = mobile(&hint(self.hints.mobile));
-        hit.hints.platform = unquoted(hint(self.hints.platform));
-        hit.hints.platform_version = unquoted(hint(self.hints.platform_version));
-        hit.hints.model = unquoted(hint(self.hints.model));
-        hit.hints.form_factors = hint(self.hints.form_factors);
-        if self.prefetch {
-            flags.set(Flags::PREFETCH);
-        }
-        if self.preview {
-            flags.set(Flags::PREVIEW);
-        }
-        if agent::is_impossible(&hit.user_agent) {
-            flags.set(Flags::BAD_AGENT);
-        }
-        hit.flags = flags;
-    }
 }
 
-/// A value of visible characters.
+/// Returns a value as text if all its characters are visible.
 fn text(bytes: &[u8]) -> Option<&str> {
     let is_visible = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
     if !bytes.iter().all(is_visible) {
         return None;
     }
     str::from_utf8(bytes).ok()
-}
-
-pub(crate) fn mobile(text: &str) -> Option<bool> {
-    match text {
-        "?1" | "1" | "true" => Some(true),
-        "?0" | "0" | "false" => Some(false),
-        _ => None,
-    }
-}
-
-/// A structured-header string without its quotes (RFC 9651, section 3.3.3; hints hold no escapes).
-fn unquoted(text: Cow<'_, str>) -> Cow<'_, str> {
-    match text {
-        Cow::Borrowed(text) => Cow::Borrowed(text.trim().trim_matches('"')),
-        Cow::Owned(text) => Cow::Owned(text.trim().trim_matches('"').to_owned()),
-    }
 }

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use avtryck::clock::UnixMicros;
-use avtryck::consent::Signals;
 use avtryck::consent::{self, PermitRules, Strings};
+use avtryck::endpoint::Endpoint;
 use avtryck::enrich::{self, Sources, Tables};
-use avtryck::hit::{Flags, Hit, Kind, Permit, VisitorId};
+use avtryck::hit::{Flags, Hit, Permit, VisitorId};
 use avtryck::keys::CookieKeyring;
 use avtryck::postgres::batch::copy;
-use avtryck::protocol::native;
+use avtryck::protocol::{self, Arrival, Draft};
 use avtryck::request::Headers;
 use avtryck::row::{Derived, Row};
 use avtryck::visitor::{COOKIE_AGE_SECONDS, Party, set_cookie};
@@ -49,7 +49,7 @@ pub(crate) const ALL: [(&str, Make); 9] = [
 struct Received {
     headers: HeaderMap,
     query: String,
-    kind: Kind,
+    endpoint: Endpoint,
     client_ip: IpAddr,
 }
 
@@ -63,19 +63,22 @@ fn request_work() -> Work {
     })
 }
 
-/// Request -> hit, with the signals of consent.
-fn request(received: &Received) -> (Hit<'_>, Signals<'_>) {
+/// Request -> draft.
+fn request(received: &Received) -> Draft<'_> {
     let headers = Headers::read(&received.headers);
-    let mut hit = Hit::new(NOW, received.kind, "");
-    let mut signals = headers.signals(CHOICE);
-    headers.fill(&mut hit);
-    native::query(&received.query, &mut hit, &mut signals);
-    (hit, signals)
+    let arrival = Arrival {
+        endpoint: received.endpoint,
+        at: NOW,
+        headers: &headers,
+        query: &received.query,
+        choice_cookie: CHOICE,
+    };
+    protocol::read(&arrival).unwrap()
 }
 
 /// A hit as the spool has it, if everything is permitted.
 fn hit(received: &'static Received) -> Hit<'static> {
-    let (mut hit, _) = request(received);
+    let mut hit = request(received).hit;
     hit.permit = Permit::ALL;
     hit.visitor = Some(VisitorId([9; 16]));
     hit.client_ip = Some(received.client_ip);
@@ -84,18 +87,16 @@ fn hit(received: &'static Received) -> Hit<'static> {
 
 /// Signals -> permit, with strings that are known.
 fn permit_work() -> Work {
-    let asked: Vec<_> = received()
-        .iter()
-        .map(|received| (request(received).1, received.kind))
-        .collect();
+    let asked: Vec<_> = received().iter().map(request).collect();
     let rules = PermitRules {
         gvl_id: Some(2),
         default_permit: Permit::ALL,
         gdpr_0_permit: Permit::NONE,
     };
     let strings = Strings::default();
-    work(asked.leak(), move |(signals, kind)| {
-        black_box(consent::decide(signals, &rules, *kind, &strings));
+    work(asked.leak(), move |draft| {
+        let kind = draft.hit.kind;
+        black_box(consent::decide(&draft.signals, &rules, kind, &strings));
     })
 }
 
@@ -220,10 +221,10 @@ fn parse(request: &Request) -> Received {
     Received {
         headers: headers.collect(),
         query: query.to_owned(),
-        kind: if path == "/i.gif" {
-            Kind::Impression
+        endpoint: if path == "/i.gif" {
+            Endpoint::Impression
         } else {
-            Kind::PageView
+            Endpoint::Pixel
         },
         client_ip: request.client_ip,
     }

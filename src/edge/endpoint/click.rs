@@ -1,88 +1,75 @@
 //! `GET /c`: an ad was clicked. The reply is a redirect to the target, or a page that says why not.
 //!
-//! Who clicks wants to get there: a target that is one ([`crate::click`]) is gone to whatever becomes of the
-//! hit. A full spool, an unknown site or partner, a permit that allows nothing cost the row, are counted and
-//! told in `Avtryck-Refusal`, and nothing else.
+//! A valid target ([`crate::click`]) is always redirected to, whatever happens to the hit. A full spool,
+//! an unknown site or partner or a permit that allows nothing costs the row; it is counted and named in
+//! `Avtryck-Refusal`, and nothing else happens.
+
+use std::slice;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hyper::header::{HeaderName, HeaderValue};
 
 use crate::click;
 use crate::config::Site;
-use crate::consent::Signals;
-use crate::edge::exchange::admit::{Request, Visit};
-use crate::edge::exchange::reply;
-use crate::edge::exchange::reply::{Reply, WithCookie as _};
-use crate::edge::{Refusal, Worker};
-use crate::hit::{Flags, Hit, Kind, Permit};
-use crate::protocol::native;
+use crate::edge::Refusal;
+use crate::edge::exchange::reply::{self, Reply, WithCookie as _};
+use crate::edge::exchange::{Exchange, Visit};
+use crate::hit::{Flags, Permit};
+use crate::protocol::{self, Draft};
 use crate::refusal::Reason;
 
-/// What a click's ID takes to have.
+/// What must be permitted for a click to have an ID.
 const ID_PERMIT: Permit = Permit::STORE.with(Permit::MEASURE);
 
-pub(crate) async fn answer(
-    worker: &Worker,
-    request: &Request<'_>,
-    query: &str,
-    record: bool,
-) -> Result<Reply, Refusal> {
-    let edge = request.edge;
-    let mut hit = Hit::new(request.now, Kind::Click, "");
-    let mut signals = request.headers.signals(&edge.config.cookie.choice_name);
-    request.headers.fill(&mut hit);
-    native::query(query, &mut hit, &mut signals);
-    let site = request.site(&hit.site).ok();
+pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Reply, Refusal> {
+    let (edge, query) = (exchange.edge, exchange.line.query);
+    let mut draft = protocol::read(&exchange.arrival())?;
+    let site = exchange.site(&draft.hit.site).ok();
     let hosts = site.map_or(&[][..], |site| &site.click_hosts);
-    let target = click::target(query, &edge.click_keyring, hosts, request.now)?;
+    let target = click::target(query, &edge.click_keyring, hosts, exchange.now)?;
     if target.is_one_time {
-        hit.flags.set(Flags::ONE_TIME);
+        draft.hit.flags.set(Flags::ONE_TIME);
     }
-    let mut visit = Visit::default();
-    let recorded = if record {
-        recorded(worker, request, &mut hit, &signals, &mut visit).await
+    let recorded = if exchange.is_head() {
+        Ok(None)
     } else {
-        Ok(())
+        record(exchange, &mut draft).await
     };
-    let click_id = (recorded.is_ok() && wants_id(query, site)).then_some(&*hit.click_id);
+    let click_id = (recorded.is_ok() && wants_id(query, site)).then_some(&*draft.hit.click_id);
     let location = target.location(click_id.filter(|id| !id.is_empty()));
     let mut reply = reply::redirect(&location).ok_or(Refusal(Reason::ClickTarget))?;
-    if let Err(refusal) = recorded {
-        edge.metrics.refusal(refusal.0);
-        reply.headers_mut().insert(
-            HeaderName::from_static("avtryck-refusal"),
-            HeaderValue::from_static(refusal.0.name()),
-        );
-    }
-    let is_recorded = recorded.is_ok();
-    Ok(reply.with_cookie(visit.cookie.filter(|_| is_recorded)))
+    Ok(match recorded {
+        Ok(cookie) => reply.with_cookie(cookie),
+        Err(refusal) => {
+            edge.metrics.refusal(refusal.0);
+            reply::name_reason(&mut reply, refusal);
+            reply
+        }
+    })
 }
 
-async fn recorded<'r>(
-    worker: &Worker,
-    request: &Request<'r>,
-    hit: &mut Hit<'r>,
-    signals: &Signals<'_>,
-    visit: &mut Visit,
-) -> Result<(), Refusal> {
-    // Its own ID comes from nobody else.
-    hit.click_id = "".into();
-    request.admit(hit, signals, visit)?;
-    if hit.permit.allows(ID_PERMIT) {
+/// Records the click under an ID of its own. Returns the cookie to set.
+async fn record<'r>(
+    exchange: &Exchange<'r>,
+    draft: &mut Draft<'r>,
+) -> Result<Option<String>, Refusal> {
+    let mut visit = Visit::default();
+    exchange.admit(draft, &mut visit)?;
+    if draft.hit.permit.allows(ID_PERMIT) {
         let mut id = [0; 16];
         if getrandom::fill(&mut id).is_ok() {
-            hit.click_id = URL_SAFE_NO_PAD.encode(id).into();
+            draft.hit.click_id = URL_SAFE_NO_PAD.encode(id).into();
         }
     }
-    worker.record(std::slice::from_ref(hit)).await
+    exchange.record(slice::from_ref(draft)).await?;
+    Ok(visit.cookie)
 }
 
-/// Whether the target is to be told the click's ID: as the URL says, else as the site does.
+/// Returns whether the target is to be told the click's ID: as the URL says, or else as the site does.
 fn wants_id(query: &str, site: Option<&Site>) -> bool {
-    let said = query.split('&').find_map(|pair| pair.strip_prefix("clid="));
-    match said {
-        Some(said) => said == "1",
+    let asked = query.split('&').find_map(|pair| pair.strip_prefix("clid="));
+    match asked {
+        Some(asked) => asked == "1",
         None => site.is_some_and(|site| site.click_id),
     }
 }

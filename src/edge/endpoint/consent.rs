@@ -1,20 +1,20 @@
-//! `GET, POST, DELETE /consent`: the visitor's own choice on a site, told, recorded and withdrawn.
+//! `GET, POST, DELETE /consent`: tells, keeps and withdraws the visitor's own choice on a site.
 //!
 //! The choice lives in a cookie of the visitor's browser, which the page's scripts may read and which
-//! comes with each hit. Every reply is JSON: each flag of the permit, and the signal that it is from.
+//! comes with each hit. Every reply is JSON: each flag of the permit, and the signal that decided it.
 //!
 //! - **GET** tells what a page view without a consent string would be permitted now.
 //! - **POST** takes a JSON object of flags; what it leaves out is refused. A choice without `store`
 //!   ends the visitor cookie too.
-//! - **DELETE** withdraws: the visitor's ID goes into the spool of instructions first, which the loader
-//!   empties before it takes hits, so that nothing of that visitor that still waits becomes a row; only
-//!   then the reply ends the visitor cookie and sets the choice to `none`. Where the ID cannot be kept,
-//!   the reply is 503 and nothing has changed: the cookie that names it is still there for another
-//!   attempt.
+//! - **DELETE** withdraws. First the visitor's ID goes into the spool of instructions, which the loader
+//!   empties before it takes hits, so that no hit of that visitor that still waits becomes a row. Only
+//!   then the reply ends the visitor cookie and sets the choice to `none`. If the ID cannot be kept,
+//!   the reply is 503 and nothing has changed: the cookie that names the visitor is still there for
+//!   another attempt.
 //!
-//! A change takes an `Origin` that is one of the site's or the collector's own, and a POST the content
-//! type `application/json`, which no form has: another site's page can make the browser send the cookie
-//! along, but neither of these.
+//! A change needs an `Origin` that is one of the site's or the collector's own, and a POST the content
+//! type `application/json`, which no form has: another site's page can make the browser send the
+//! cookie, but neither of these.
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -23,84 +23,73 @@ use serde_json::{Map, Value};
 
 use crate::config::Site;
 use crate::consent::{self, PermitRules};
-use crate::edge::endpoint::event;
-use crate::edge::exchange::admit::Request;
-use crate::edge::exchange::cors;
-use crate::edge::exchange::reply;
-use crate::edge::exchange::reply::{Reply, WithCookie as _};
-use crate::edge::{Refusal, Worker};
+use crate::edge::Refusal;
+use crate::edge::exchange::reply::{self, Reply, WithCookie as _};
+use crate::edge::exchange::{Exchange, body, cors};
 use crate::hit::{Kind, Permit};
+use crate::protocol;
 use crate::refusal::Reason;
 use crate::visitor::{COOKIE_AGE_SECONDS, Party, set_cookie, set_open_cookie};
 
-/// The largest body, in bytes: six flags take 100.
-const BODY_BYTES_MAX: usize = 4096;
-
-pub(crate) async fn answer(
-    worker: &Worker,
-    request: &Request<'_>,
-    query: &str,
-    method: &Method,
-    body: Incoming,
-) -> Result<Reply, Refusal> {
-    let site = request.site_of(query)?;
-    match *method {
+pub(crate) async fn handle(exchange: &Exchange<'_>, body: Incoming) -> Result<Reply, Refusal> {
+    let site = exchange.site_of(exchange.line.query)?;
+    match *exchange.line.method {
         Method::POST => {
-            check_origin(request, site)?;
-            let permit = posted(request, body).await?;
+            check_origin(exchange, site)?;
+            let permit = read_choice(exchange, body).await?;
             let ended = if permit.allows(Permit::STORE) {
                 Vec::new()
             } else {
-                ended_cookies(request, site)
+                ended_cookies(exchange, site)
             };
-            Ok(chose(request, site, permit).with_cookie(ended))
+            Ok(keep_choice(exchange, site, permit).with_cookie(ended))
         }
         Method::DELETE => {
-            check_origin(request, site)?;
-            worker.instruct(request, site, Kind::Withdrawal).await?;
-            let ended = ended_cookies(request, site);
-            Ok(chose(request, site, Permit::NONE).with_cookie(ended))
+            check_origin(exchange, site)?;
+            exchange.instruct(site, Kind::Withdrawal).await?;
+            let ended = ended_cookies(exchange, site);
+            Ok(keep_choice(exchange, site, Permit::NONE).with_cookie(ended))
         }
-        _ => Ok(told(request, site, None)),
+        _ => Ok(tell_permit(exchange, site, None)),
     }
 }
 
 /// Refuses a change that does not come from a page of the site or of the collector itself.
-pub(crate) fn check_origin(request: &Request<'_>, site: &Site) -> Result<(), Refusal> {
-    let origin = request.headers.origin.ok_or(Refusal(Reason::Origin))?;
-    if is_own_origin(request, origin) || cors::is_known(std::slice::from_ref(site), origin) {
+pub(crate) fn check_origin(exchange: &Exchange<'_>, site: &Site) -> Result<(), Refusal> {
+    let origin = exchange.headers.origin.ok_or(Refusal(Reason::Origin))?;
+    if is_own_origin(exchange, origin) || cors::is_known(std::slice::from_ref(site), origin) {
         Ok(())
     } else {
         Err(Refusal(Reason::Origin))
     }
 }
 
-/// Whether an origin is the collector's, as this request reached it.
-pub(crate) fn is_own_origin(request: &Request<'_>, origin: &str) -> bool {
+/// Returns whether an origin is the collector's, as this request reached it.
+pub(crate) fn is_own_origin(exchange: &Exchange<'_>, origin: &str) -> bool {
     let own = match origin.split_once("://") {
-        // A proxy in front may have ended TLS, so https need not be seen here; http must be.
+        // A proxy in front may have ended TLS, so https may not be visible here; http must be.
         Some(("https", host)) => Some(host),
-        Some(("http", host)) if !request.is_secure() => Some(host),
+        Some(("http", host)) if !exchange.is_secure() => Some(host),
         _ => None,
     };
     own.is_some_and(|own| {
-        let host = request.headers.host.unwrap_or_default();
+        let host = exchange.headers.host.unwrap_or_default();
         !own.is_empty() && own.eq_ignore_ascii_case(host)
     })
 }
 
-/// The permit that a body names: an object of flags, each true or false.
-async fn posted(request: &Request<'_>, body: Incoming) -> Result<Permit, Refusal> {
-    let content_type = request.headers.content_type.unwrap_or_default();
+/// Reads the permit that a body names: an object of flags, each true or false.
+async fn read_choice(exchange: &Exchange<'_>, body: Incoming) -> Result<Permit, Refusal> {
+    let content_type = exchange.headers.content_type.unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
         return Err(Refusal(Reason::ContentType));
     }
-    let body = event::read(body, BODY_BYTES_MAX).await?;
-    chosen(&body).ok_or(Refusal(Reason::Json))
+    let body = body::read(exchange.endpoint, body).await?;
+    parse_choice(&body).ok_or(Refusal(Reason::Json))
 }
 
-fn chosen(body: &[u8]) -> Option<Permit> {
+fn parse_choice(body: &[u8]) -> Option<Permit> {
     let flags: Map<String, Value> = serde_json::from_slice(body).ok()?;
     flags
         .iter()
@@ -114,45 +103,50 @@ fn chosen(body: &[u8]) -> Option<Permit> {
         })
 }
 
-/// The cookie that keeps a choice; `None` where a browser would not keep it: in another site's page,
-/// over http.
-pub(crate) fn choice_cookie(request: &Request<'_>, site: &Site, permit: Permit) -> Option<String> {
+/// Makes the cookie that keeps a choice. Returns `None` where a browser would not keep it: in another
+/// site's page, over http.
+pub(crate) fn choice_cookie(
+    exchange: &Exchange<'_>,
+    site: &Site,
+    permit: Permit,
+) -> Option<String> {
     set_open_cookie(
-        &request.edge.config.cookie.choice_name,
+        &exchange.edge.config.cookie.choice_name,
         &permit.to_string(),
-        request.party(site),
-        request.is_secure(),
+        exchange.party(site),
+        exchange.is_secure(),
         COOKIE_AGE_SECONDS,
     )
 }
 
-/// Sets the choice and tells it. Where it cannot be kept the reply tells what holds without it: it must
+/// Sets the choice and tells it. If it cannot be kept the reply tells what holds without it: it must
 /// not claim what it cannot do.
-fn chose(request: &Request<'_>, site: &Site, permit: Permit) -> Reply {
-    let cookie = choice_cookie(request, site, permit);
+fn keep_choice(exchange: &Exchange<'_>, site: &Site, permit: Permit) -> Reply {
+    let cookie = choice_cookie(exchange, site, permit);
     let kept = cookie.is_some().then_some(permit);
-    told(request, site, kept).with_cookie(cookie)
+    tell_permit(exchange, site, kept).with_cookie(cookie)
 }
 
-/// What ends the visitor cookie, whether it was set for the site's domain or for the host alone.
-pub(crate) fn ended_cookies(request: &Request<'_>, site: &Site) -> Vec<String> {
-    let party = request.party(site);
+/// Makes the cookies that end the visitor cookie, whether it was set for the site's domain or for the
+/// host alone.
+pub(crate) fn ended_cookies(exchange: &Exchange<'_>, site: &Site) -> Vec<String> {
+    let party = exchange.party(site);
     let host_alone =
         matches!(party, Party::First { domain: Some(_) }).then_some(Party::First { domain: None });
-    let name = &request.edge.config.cookie.name;
+    let name = &exchange.edge.config.cookie.name;
     [Some(party), host_alone]
         .into_iter()
         .flatten()
-        .filter_map(|party| set_cookie(name, "", party, request.is_secure(), 0))
+        .filter_map(|party| set_cookie(name, "", party, exchange.is_secure(), 0))
         .collect()
 }
 
-/// What a page view without a consent string would be permitted now; `new` is the choice that this
-/// reply sets.
-fn told(request: &Request<'_>, site: &Site, new: Option<Permit>) -> Reply {
-    let edge = request.edge;
+/// Tells what a page view without a consent string would be permitted now. `new` is the choice that
+/// this reply sets.
+fn tell_permit(exchange: &Exchange<'_>, site: &Site, new: Option<Permit>) -> Reply {
+    let edge = exchange.edge;
     let new = new.map(|permit| permit.to_string());
-    let mut signals = request.headers.signals(&edge.config.cookie.choice_name);
+    let mut signals = protocol::signals(exchange.headers, &edge.config.cookie.choice_name);
     signals.choice = new.as_deref().or(signals.choice);
     let rules = PermitRules::from(site);
     let (permit, source) = consent::decide(&signals, &rules, Kind::PageView, &edge.strings);
@@ -188,7 +182,7 @@ mod tests {
             ("store=true", None),
             ("", None),
         ] {
-            assert_eq!(chosen(body.as_bytes()), permit, "{body}");
+            assert_eq!(parse_choice(body.as_bytes()), permit, "{body}");
         }
     }
 }

@@ -2,25 +2,23 @@
 //! for the GIF, for use as an image.
 
 use crate::edge::Refusal;
-use crate::edge::exchange::admit::{Request, Visit};
-use crate::edge::exchange::reply;
-use crate::edge::exchange::reply::{Reply, WithCookie as _};
+use crate::edge::exchange::respond::Content;
+use crate::edge::exchange::{Exchange, Visit};
 use crate::endpoint::Shape;
-use crate::hit::{Hit, Kind};
-use crate::protocol::native;
+use crate::protocol;
 
-pub(crate) fn answer(request: &Request<'_>, query: &str, record: bool) -> Result<Reply, Refusal> {
-    let shape = if query.split('&').any(|pair| pair == "f=i") {
+pub(crate) fn handle(exchange: &Exchange<'_>) -> Result<Content, Refusal> {
+    let asks_for_gif = exchange.line.query.split('&').any(|pair| pair == "f=i");
+    let mut draft = protocol::read(&exchange.arrival())?;
+    let mut visit = Visit::default();
+    exchange.admit(&mut draft, &mut visit)?;
+    let shape = if asks_for_gif {
         Shape::Gif
     } else {
         Shape::Empty
     };
-    let mut hit = Hit::new(request.now, Kind::PageView, "");
-    let mut signals = request
-        .headers
-        .signals(&request.edge.config.cookie.choice_name);
-    let mut visit = Visit::default();
-    native::query(query, &mut hit, &mut signals);
-    request.admit(&mut hit, &signals, &mut visit)?;
-    Ok(reply::hit(shape).with_cookie(visit.cookie.filter(|_| record)))
+    Ok(Content::Hit(
+        shape,
+        visit.cookie.filter(|_| !exchange.is_head()),
+    ))
 }

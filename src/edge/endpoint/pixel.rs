@@ -1,43 +1,20 @@
-//! `GET /p.gif` and `GET /i.gif`: one hit in the query string, answered with the GIF.
+//! Records the one hit in a query string, as `GET /p.gif` and `GET /i.gif` bring it.
 
-use crate::edge::exchange::admit::{Request, Visit};
-use crate::edge::exchange::reply;
-use crate::edge::exchange::reply::{Reply, WithCookie as _};
-use crate::edge::{Refusal, Worker};
-use crate::endpoint::Shape;
-use crate::hit::{Hit, Kind};
-use crate::protocol::native;
+use std::slice;
 
-pub(crate) async fn answer(
-    worker: &Worker,
-    request: &Request<'_>,
-    query: &str,
-    kind: Kind,
-    record: bool,
-) -> Result<Reply, Refusal> {
-    // A HEAD asks what a GET would say; nobody saw a page.
-    if !record {
-        return Ok(reply::hit(Shape::Gif));
+use crate::edge::Refusal;
+use crate::edge::exchange::respond::Content;
+use crate::edge::exchange::{Exchange, Visit};
+use crate::protocol;
+
+pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Content, Refusal> {
+    let shape = exchange.endpoint.spec().shape;
+    if exchange.is_head() {
+        return Ok(Content::Hit(shape, None));
     }
-    let cookie = take(worker, request, query, kind).await?;
-    Ok(reply::hit(Shape::Gif).with_cookie(cookie))
-}
-
-/// Records the hit; the cookie to set, where there is one.
-pub(crate) async fn take(
-    worker: &Worker,
-    request: &Request<'_>,
-    query: &str,
-    kind: Kind,
-) -> Result<Option<String>, Refusal> {
-    let mut hit = Hit::new(request.now, kind, "");
-    let mut signals = request
-        .headers
-        .signals(&request.edge.config.cookie.choice_name);
+    let mut draft = protocol::read(&exchange.arrival())?;
     let mut visit = Visit::default();
-    request.headers.fill(&mut hit);
-    native::query(query, &mut hit, &mut signals);
-    request.admit(&mut hit, &signals, &mut visit)?;
-    worker.record(std::slice::from_ref(&hit)).await?;
-    Ok(visit.cookie)
+    exchange.admit(&mut draft, &mut visit)?;
+    exchange.record(slice::from_ref(&draft)).await?;
+    Ok(Content::Hit(shape, visit.cookie))
 }

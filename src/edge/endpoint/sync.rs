@@ -1,105 +1,85 @@
 //! `GET /sync/{partner}` and Prebid's `GET /setuid`: IDs are exchanged with a partner.
 //!
-//! The partner's ID comes as `uid`; ours goes to the partner's `match_url`, by a redirect. Both take the permits `store`,
-//! `measure` and `match` by the partner's rules; without them there is no ID on either side, and the reply is the GIF.
+//! The partner's ID comes as `uid`; ours goes to the partner's `match_url`, by a redirect. Both need the
+//! permits `store`, `measure` and `match` by the partner's rules; without them neither side gets an ID,
+//! and the reply is the GIF.
 //!
-//! There is one bounce at most: a request with `bounced` is never sent on, and one that brings an ID only where it asks
-//! to be, by `bounce=1`. What a visitor's cookie holds does not grow with partners: the links are rows.
+//! There is at most one bounce: a request with `bounced` is never sent on, and one that brings an ID
+//! is sent on only if it asks for it, by `bounce=1`. What a visitor's cookie holds does not grow with
+//! the number of partners: the links are rows.
 
+use std::slice;
+
+use bytes::Bytes;
 use hyper::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::config::Partner;
-use crate::consent::Signals;
-use crate::edge::exchange::admit::{Request, Visit};
-use crate::edge::exchange::reply;
-use crate::edge::exchange::reply::{Reply, WithCookie as _};
-use crate::edge::{Refusal, Worker};
+use crate::edge::exchange::reply::{self, Reply, WithCookie as _};
+use crate::edge::exchange::{Exchange, Visit};
+use crate::edge::{Refusal, router};
 use crate::endpoint::Shape;
-use crate::hit::{Flags, Hit, Kind, Permit};
-use crate::protocol::native;
+use crate::hit::Permit;
+use crate::protocol::{self, Draft};
 
-/// What an exchange takes.
+/// What must be permitted for IDs to be exchanged.
 const PERMIT: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::MATCH);
 
-/// Answers `/sync/{key}`.
-pub(crate) async fn answer(
-    worker: &Worker,
-    request: &Request<'_>,
-    key: &str,
-    query: &str,
-    record: bool,
-) -> Result<Reply, Refusal> {
-    let partner = request.partner(key)?;
-    let uid = value(query, "uid").unwrap_or_default();
-    let may_bounce = value(query, "bounced").is_none()
-        && (uid.is_empty() || value(query, "bounce") == Some("1"));
-    exchange(worker, request, partner, query, may_bounce, record).await
+/// Handles `/sync/{partner}`.
+pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Reply, Refusal> {
+    let partner = exchange.partner(router::partner_key_of(exchange))?;
+    let value = |name| raw_value(exchange.line.query, name);
+    let has_uid = value("uid").is_some_and(|uid| !uid.is_empty());
+    let may_bounce = value("bounced").is_none() && (!has_uid || value("bounce") == Some("1"));
+    exchange_ids(exchange, partner, may_bounce).await
 }
 
-/// Answers `/setuid`.
-pub(crate) async fn set_uid(
-    worker: &Worker,
-    request: &Request<'_>,
-    query: &str,
-    record: bool,
-) -> Result<Reply, Refusal> {
-    let partner = request.partner(value(query, "bidder").unwrap_or_default())?;
-    exchange(worker, request, partner, query, false, record).await
+/// Handles `/setuid`.
+pub(crate) async fn handle_set_uid(exchange: &Exchange<'_>) -> Result<Reply, Refusal> {
+    let bidder = raw_value(exchange.line.query, "bidder").unwrap_or_default();
+    exchange_ids(exchange, exchange.partner(bidder)?, false).await
 }
 
-async fn exchange(
-    worker: &Worker,
-    request: &Request<'_>,
-    partner: &Partner,
-    query: &str,
+async fn exchange_ids<'r>(
+    exchange: &Exchange<'r>,
+    partner: &'r Partner,
     may_bounce: bool,
-    record: bool,
 ) -> Result<Reply, Refusal> {
-    let blank = value(query, "f") == Some("b");
-    if !record {
-        return Ok(answered(blank));
+    let is_blank = raw_value(exchange.line.query, "f") == Some("b");
+    if exchange.is_head() {
+        return Ok(plain_reply(is_blank));
     }
-    let mut hit = Hit::new(request.now, Kind::Sync, "");
-    let mut signals = request
-        .headers
-        .signals(&request.edge.config.cookie.choice_name);
+    let mut draft = protocol::read(&exchange.arrival())?;
+    draft.hit.partner = partner.key.as_str().into();
+    if draft.hit.site.is_empty() && exchange.site("").is_err() {
+        draft.hit.site = partner.site.as_str().into();
+    }
     let mut visit = Visit::default();
-    request.headers.fill(&mut hit);
-    native::query(query, &mut hit, &mut signals);
-    hit.partner = partner.key.as_str().into();
-    if hit.site.is_empty() && request.site("").is_err() {
-        hit.site = partner.site.as_str().into();
-    }
-    // What Prebid and others put where their own ID was to stand.
-    if matches!(&*hit.partner_uid, "$UID" | "{uid}") {
-        hit.partner_uid = "".into();
-        hit.flags.set(Flags::MACRO);
-    }
-    request.admit(&mut hit, &signals, &mut visit)?;
-    let bounce = (may_bounce && hit.permit.allows(PERMIT))
-        .then(|| bounce(partner, &hit, &signals))
+    exchange.admit(&mut draft, &mut visit)?;
+    let bounce = (may_bounce && draft.hit.permit.allows(PERMIT))
+        .then(|| redirect_to_partner(partner, &draft))
         .flatten();
-    worker.record(std::slice::from_ref(&hit)).await?;
-    let reply = bounce.unwrap_or_else(|| answered(blank));
+    exchange.record(slice::from_ref(&draft)).await?;
+    let reply = bounce.unwrap_or_else(|| plain_reply(is_blank));
     Ok(reply.with_cookie(visit.cookie))
 }
 
-fn answered(blank: bool) -> Reply {
-    if blank {
-        reply::with_body(StatusCode::OK, "text/html", bytes::Bytes::new())
+fn plain_reply(is_blank: bool) -> Reply {
+    if is_blank {
+        reply::with_body(StatusCode::OK, "text/html", Bytes::new())
     } else {
         reply::hit(Shape::Gif)
     }
 }
 
-/// On to the partner with our ID and what was said of consent.
-fn bounce(partner: &Partner, hit: &Hit<'_>, signals: &Signals<'_>) -> Option<Reply> {
+/// Sends the browser on to the partner with our ID and what was said about consent.
+fn redirect_to_partner(partner: &Partner, draft: &Draft<'_>) -> Option<Reply> {
     if partner.match_url.is_empty() {
         return None;
     }
-    let visitor = hit.visitor?.to_string();
-    let said = [
+    let visitor = draft.hit.visitor?.to_string();
+    let signals = &draft.signals;
+    let macros = [
         ("{uid}", Some(visitor.as_str())),
         ("{gdpr}", signals.gdpr.as_deref()),
         ("{gdpr_consent}", signals.tcf.as_deref()),
@@ -107,15 +87,15 @@ fn bounce(partner: &Partner, hit: &Hit<'_>, signals: &Signals<'_>) -> Option<Rep
         ("{gpp_sid}", signals.gpp_sid.as_deref()),
     ];
     let mut url = partner.match_url.clone();
-    for (place, text) in said {
+    for (name, text) in macros {
         let text = utf8_percent_encode(text.unwrap_or_default(), NON_ALPHANUMERIC);
-        url = url.replace(place, &text.to_string());
+        url = url.replace(name, &text.to_string());
     }
     reply::redirect(&url)
 }
 
-/// A raw value. Those asked for here are keys and digits, which nobody encodes.
-fn value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+/// Returns a parameter as sent. Those asked for here are keys and digits, which nobody encodes.
+fn raw_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
     query
         .split('&')
         .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))

@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::config::{Config, Site};
 use crate::edge::Refusal;
-use crate::edge::exchange::admit::Request;
+use crate::edge::exchange::Exchange;
 use crate::edge::exchange::reply;
 use crate::edge::exchange::reply::Reply;
 use crate::endpoint::Endpoint;
@@ -129,7 +129,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Answers with the script of the site that the query names.
-pub(crate) fn answer(request: &Request<'_>, parts: &Parts) -> Result<Reply, Refusal> {
+pub(crate) fn answer(request: &Exchange<'_>, parts: &Parts) -> Result<Reply, Refusal> {
     let site = request.site_of(parts.uri.query().unwrap_or_default())?;
     let script = request
         .edge

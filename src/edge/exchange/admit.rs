@@ -1,41 +1,19 @@
-//! What every endpoint does with a request: site, permit, visitor, and into the spool.
+//! From draft to hit: its site, its permit, its visitor. What the permit does not allow leaves it here.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 
-use spool::AppendError;
-
-use super::mint::Mint;
-use crate::clock::{self, UnixMicros};
-use crate::config::{Partner, ProxyHeader, Site};
-use crate::consent::Signals;
+use super::Exchange;
+use crate::clock;
+use crate::config::Site;
 use crate::consent::{self, PermitRules};
-use crate::edge::{Edge, Peer, Refusal, Worker};
-use crate::endpoint::Endpoint;
+use crate::edge::Refusal;
 use crate::hit::{Flags, Hit, Kind, Permit, VisitorId};
-use crate::protocol::native;
+use crate::protocol::Draft;
 use crate::refusal::Reason;
-use crate::request::{self, ForwardedHeader, Headers};
-use crate::visitor::{Party, lies_within, set_cookie};
+use crate::visitor::{Party, set_cookie};
 
-/// One request's circumstances, the same for each of its events.
-pub(crate) struct Request<'r> {
-    pub(crate) edge: &'r Edge,
-    pub(crate) mint: &'r Mint,
-    pub(crate) headers: &'r Headers<'r>,
-    pub(crate) peer: Peer,
-    /// The client's address, behind trusted proxies. It is in the spool whatever `privacy.client_ip` says,
-    /// if the permit has `measure`, and gone with its chunk; what Postgres gets of it the loader decides.
-    pub(crate) client: IpAddr,
-    pub(crate) now: UnixMicros,
-    /// Whatever happened, it is an ad that is measured (purpose 7 of TCF), not the page.
-    pub(crate) is_about_ad: bool,
-    /// A partner's server speaks: its address and its cookies are nobody's.
-    pub(crate) is_from_server: bool,
-}
-
-/// The visitor that a request turned out to have. Decided once for a request, so that all events of
-/// an array have one visitor.
+/// The visitor that a request turned out to have. It is decided once for a request, so that all events
+/// of an array have one visitor.
 #[derive(Default)]
 pub(crate) struct Visit {
     visitor: Option<VisitorId>,
@@ -44,94 +22,27 @@ pub(crate) struct Visit {
     pub(crate) cookie: Option<String>,
 }
 
-impl<'r> Request<'r> {
-    /// Of a request for `endpoint`.
-    pub(crate) fn new(
-        worker: &'r Worker,
-        edge: &'r Edge,
-        headers: &'r Headers<'r>,
-        peer: Peer,
-        endpoint: Endpoint,
-    ) -> Request<'r> {
-        let http = &edge.config.http;
-        Request {
-            edge,
-            mint: &worker.mint,
-            headers,
-            peer,
-            client: request::client_ip(
-                peer.ip,
-                headers,
-                http.forwarded_header.into(),
-                &http.trusted_proxies,
-            ),
-            now: clock::now(),
-            is_about_ad: matches!(
-                endpoint,
-                Endpoint::Impression | Endpoint::Click | Endpoint::Callback
-            ),
-            is_from_server: endpoint == Endpoint::Callback,
-        }
-    }
-
-    /// The site that the hit names or, where it names none, the one that has the request's host.
-    pub(crate) fn site(&self, named: &str) -> Result<&'r Site, Refusal> {
-        let sites = &self.edge.config.sites;
-        if !named.is_empty() {
-            return sites
-                .iter()
-                .find(|site| site.key == named)
-                .ok_or(Refusal(Reason::SiteUnknown));
-        }
-        let host = self.host();
-        sites
-            .iter()
-            .find(|site| {
-                site.hosts
-                    .iter()
-                    .any(|known| known.eq_ignore_ascii_case(host))
-            })
-            .ok_or(Refusal(Reason::SiteMissing))
-    }
-
-    /// The site that a query string names or that has the request's host.
-    pub(crate) fn site_of(&self, query: &'r str) -> Result<&'r Site, Refusal> {
-        let mut hit = Hit::new(self.now, Kind::PageView, "");
-        native::query(query, &mut hit, &mut Signals::default());
-        self.site(&hit.site)
-    }
-
-    /// The host without its port.
-    fn host(&self) -> &'r str {
-        let host = self.headers.host.unwrap_or_default();
-        match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-            _ => host,
-        }
-    }
-
-    /// Decides the permit of a hit and takes from the hit what it does not allow.
-    pub(crate) fn admit(
-        &self,
-        hit: &mut Hit<'r>,
-        signals: &Signals<'_>,
-        visit: &mut Visit,
-    ) -> Result<(), Refusal> {
+impl<'r> Exchange<'r> {
+    /// Decides the permit of a draft's hit and takes from the hit what the permit does not allow. What
+    /// is left may be recorded.
+    pub(crate) fn admit(&self, draft: &mut Draft<'r>, visit: &mut Visit) -> Result<(), Refusal> {
+        let Draft { hit, signals } = draft;
+        let spec = self.endpoint.spec();
         let site = self.site(&hit.site)?;
         hit.site = Cow::Borrowed(&site.key);
         let rules = self.rules(site, &hit.partner)?;
-        self.spend(hit)?;
-        let measured = if self.is_about_ad {
+        self.spend_allowance(hit)?;
+        let measured = if spec.is_about_ad {
             Kind::Impression
         } else {
             hit.kind
         };
         (hit.permit, hit.consent_source) =
             consent::decide(signals, &rules, measured, &self.edge.strings);
-        if hit.permit.allows(Permit::STORE) && !self.is_from_server {
+        if hit.permit.allows(Permit::STORE) && !spec.is_from_server {
             self.identify(site, hit, visit);
         }
-        if hit.permit.allows(Permit::MEASURE) && !self.is_from_server {
+        if hit.permit.allows(Permit::MEASURE) && !spec.is_from_server {
             hit.client_ip = Some(self.client);
             if let Some(origin) = self.headers.origin
                 && !site.origins.is_empty()
@@ -144,16 +55,7 @@ impl<'r> Request<'r> {
         Ok(())
     }
 
-    /// The partner of that key.
-    pub(crate) fn partner(&self, key: &str) -> Result<&'r Partner, Refusal> {
-        let partners = &self.edge.config.partners;
-        partners
-            .iter()
-            .find(|known| known.key == key)
-            .ok_or(Refusal(Reason::PartnerUnknown))
-    }
-
-    /// The rules of the partner that the hit names, else those of its site.
+    /// Returns the rules of the partner that the hit names, or else those of its site.
     fn rules(&self, site: &Site, partner: &str) -> Result<PermitRules, Refusal> {
         if partner.is_empty() {
             return Ok(PermitRules::from(site));
@@ -161,14 +63,15 @@ impl<'r> Request<'r> {
         self.partner(partner).map(PermitRules::from)
     }
 
-    /// Takes the hit from what its client may send. One that is over the limit is flagged or, if the
-    /// configuration says so, refused; but not a click, behind which somebody waits for a page. A callback
-    /// comes from a partner's server, which speaks for many clients.
-    fn spend(&self, hit: &mut Hit<'_>) -> Result<(), Refusal> {
+    /// Takes the hit from what its client may send. A hit over the limit is flagged or, if the
+    /// configuration says so, refused. A click is never refused, because somebody waits for the page
+    /// behind it. A callback spends nothing: it comes from a partner's server, which speaks for many
+    /// clients.
+    fn spend_allowance(&self, hit: &mut Hit<'_>) -> Result<(), Refusal> {
         let Some(allowances) = &self.edge.allowances else {
             return Ok(());
         };
-        if hit.kind == Kind::Callback || allowances.take(self.client, clock::monotonic()) {
+        if hit.kind == Kind::Callback || allowances.spend(self.client, clock::monotonic()) {
             return Ok(());
         }
         self.edge.metrics.over_limit.increment(1);
@@ -182,7 +85,7 @@ impl<'r> Request<'r> {
     fn identify(&self, site: &Site, hit: &mut Hit<'_>, visit: &mut Visit) {
         let party = self.party(site);
         if visit.visitor.is_none() {
-            *visit = self.visit(party);
+            *visit = self.find_visitor(party);
         }
         hit.visitor = visit.visitor;
         if visit.is_new {
@@ -193,7 +96,8 @@ impl<'r> Request<'r> {
         }
     }
 
-    fn visit(&self, party: Party<'_>) -> Visit {
+    /// Verifies the visitor's cookie or, if there is none to believe, makes a new one.
+    fn find_visitor(&self, party: Party<'_>) -> Visit {
         let config = &self.edge.config;
         let known = self
             .headers
@@ -206,7 +110,7 @@ impl<'r> Request<'r> {
             };
         }
         let age_seconds = i64::try_from(config.cookie.max_age.as_secs()).unwrap_or(0);
-        let cookie = self.mint.id().and_then(|visitor| {
+        let cookie = self.worker.mint.id().and_then(|visitor| {
             let value = self.edge.keyring.sign(visitor, self.now)?;
             let cookie = set_cookie(
                 &config.cookie.name,
@@ -225,72 +129,5 @@ impl<'r> Request<'r> {
             },
             None => Visit::default(),
         }
-    }
-
-    /// Whether the request came by https, as far as the connection or a trusted proxy tells.
-    pub(crate) fn is_secure(&self) -> bool {
-        self.peer.tls
-            || request::forwarded_https(
-                self.peer.ip,
-                self.headers,
-                &self.edge.config.http.trusted_proxies,
-            )
-    }
-
-    /// First party where the browser says so, or where the page's host lies in the site's domain.
-    pub(crate) fn party<'s>(&self, site: &'s Site) -> Party<'s> {
-        let host = self.host();
-        let domain = site
-            .cookie_domain
-            .as_deref()
-            .filter(|domain| lies_within(host, domain));
-        let first_party = match self.headers.fetch_site {
-            Some(relation) => matches!(relation, "same-origin" | "same-site" | "none"),
-            None => match self.headers.page_host() {
-                Some(page) => {
-                    page == host || domain.is_some_and(|domain| lies_within(page, domain))
-                }
-                None => true,
-            },
-        };
-        if first_party {
-            Party::First { domain }
-        } else {
-            Party::Third
-        }
-    }
-}
-
-impl Worker {
-    /// Puts hits into the spool and waits until it holds them.
-    pub(crate) async fn record(&self, hits: &[Hit<'_>]) -> Result<(), Refusal> {
-        let pending = self.appender.append_all(
-            hits.iter()
-                .map(|hit| move |out: &mut Vec<u8>| hit.encode(out)),
-        )?;
-        pending.await?;
-        hits.iter().for_each(|hit| self.metrics.hit(hit));
-        self.edge.get().live.hits(hits);
-        Ok(())
-    }
-}
-
-impl From<ProxyHeader> for ForwardedHeader {
-    fn from(header: ProxyHeader) -> ForwardedHeader {
-        match header {
-            ProxyHeader::XForwardedFor => ForwardedHeader::XForwardedFor,
-            ProxyHeader::Forwarded => ForwardedHeader::Forwarded,
-        }
-    }
-}
-
-impl From<AppendError> for Refusal {
-    fn from(error: AppendError) -> Refusal {
-        Refusal(match error {
-            AppendError::Full => Reason::SpoolFull,
-            AppendError::Io => Reason::SpoolFailed,
-            AppendError::TooLarge => Reason::HitTooLarge,
-            AppendError::Closed => Reason::Stopping,
-        })
     }
 }

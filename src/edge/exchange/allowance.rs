@@ -57,8 +57,8 @@ impl Allowances {
         })
     }
 
-    /// Takes a hit from the client's bucket; false where there is none left in it.
-    pub(crate) fn take(&self, client: IpAddr, now: Instant) -> bool {
+    /// Takes a hit from the client's bucket. Returns false if none is left in it.
+    pub(crate) fn spend(&self, client: IpAddr, now: Instant) -> bool {
         let hash = self.seed.hash_one(subscriber(client));
         let now = now.saturating_duration_since(self.started).as_micros();
         let now = u64::try_from(now).unwrap_or(TIME_MASK) & TIME_MASK;
@@ -132,7 +132,7 @@ mod tests {
         let at = |millis| buckets.started + Duration::from_millis(millis);
         let taken = |number, millis, times: u32| {
             (0..times)
-                .filter(|_| buckets.take(client(number), at(millis)))
+                .filter(|_| buckets.spend(client(number), at(millis)))
                 .count()
         };
         assert_eq!(taken(1, 0, 50), 5);
@@ -157,7 +157,7 @@ mod tests {
         };
         let taken = |subnet| {
             (0..100)
-                .filter(|host| buckets.take(address(subnet, *host), buckets.started))
+                .filter(|host| buckets.spend(address(subnet, *host), buckets.started))
                 .count()
         };
         assert_eq!(taken(0x2a00_0801_0000_0001), 3);
@@ -175,10 +175,10 @@ mod tests {
         // with a hundred times what it may send.
         for step in 0..10_000_000_u32 {
             let at = buckets.started + Duration::from_micros(u64::from(step));
-            spoofed_refused += u32::from(!buckets.take(client(0x4000_0000 | step), at));
+            spoofed_refused += u32::from(!buckets.spend(client(0x4000_0000 | step), at));
             if step % 100 == 0 {
-                honest_refused += u32::from(!buckets.take(honest(step / 100 % 1000), at));
-                heavy_taken += u32::from(buckets.take(heavy, at));
+                honest_refused += u32::from(!buckets.spend(honest(step / 100 % 1000), at));
+                heavy_taken += u32::from(buckets.spend(heavy, at));
             }
         }
         eprintln!(
@@ -198,7 +198,7 @@ mod tests {
                 .map(|_| {
                     scope.spawn(|| {
                         (0..1000)
-                            .filter(|_| buckets.take(client(7), buckets.started))
+                            .filter(|_| buckets.spend(client(7), buckets.started))
                             .count()
                     })
                 })
@@ -221,7 +221,7 @@ mod tests {
             let mut taken = 0;
             for number in 0..HITS {
                 let key = client(number.wrapping_mul(spread) % 10_000_000);
-                taken += u32::from(buckets.take(key, started));
+                taken += u32::from(buckets.spend(key, started));
             }
             let nanos = started.elapsed().as_nanos() / u128::from(HITS);
             eprintln!("{nanos} ns a hit with {keys} keys, {taken} of {HITS} within the limit");

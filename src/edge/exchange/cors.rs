@@ -1,5 +1,5 @@
-//! Cross-origin requests: the origins that the configuration names for a site, and no others. The
-//! header holds a configured origin that equals the request's; a request's own is never echoed.
+//! Cross-origin requests: pages of the origins that the configuration names for a site may read replies,
+//! and no others.
 
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
@@ -10,7 +10,7 @@ use crate::edge::Refusal;
 use crate::refusal::Reason;
 use crate::request::Headers;
 
-/// Whether the origin is one of the sites'.
+/// Returns whether the origin is one of the sites'.
 pub(crate) fn is_known(sites: &[Site], origin: &str) -> bool {
     sites
         .iter()
@@ -18,7 +18,7 @@ pub(crate) fn is_known(sites: &[Site], origin: &str) -> bool {
         .any(|known| known == origin)
 }
 
-/// The reply to a preflight from a page of one of `sites`.
+/// Makes the reply to a preflight from a page of one of `sites`.
 pub(crate) fn preflight(
     sites: &[Site],
     headers: &Headers<'_>,
@@ -50,9 +50,8 @@ pub(crate) fn preflight(
     Ok(reply)
 }
 
-/// Lets a known origin of one of `sites` read the reply, with credentials.
-pub(crate) fn allow(sites: &[Site], headers: &Headers<'_>, reply: &mut Reply) {
-    let Some(origin) = headers.origin else { return };
+/// Lets `origin` read the reply, with credentials, if it is known as one of `sites`'.
+pub(crate) fn allow(sites: &[Site], origin: &str, reply: &mut Reply) {
     reply
         .headers_mut()
         .append(header::VARY, HeaderValue::from_static("Origin"));

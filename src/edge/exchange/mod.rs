@@ -1,9 +1,215 @@
-//! What every endpoint does with a request and its reply.
+//! One request and its reply: what every endpoint does with them.
+//!
+//! [`respond`] has the rules that hold for every request. An endpoint that records hits lets the
+//! protocol read drafts, [`Exchange::admit`]s them and [`Exchange::record`]s them.
 
-pub(crate) mod admit;
+mod admit;
 pub(crate) mod allowance;
+pub(crate) mod body;
+mod check;
 pub(crate) mod cors;
 pub(crate) mod https;
 pub(crate) mod instruction;
 pub(crate) mod mint;
+mod record;
 pub(crate) mod reply;
+pub(crate) mod respond;
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use hyper::{Method, Version};
+
+pub(crate) use admit::Visit;
+
+use crate::admin::live::RefusedRequest;
+use crate::clock::{self, UnixMicros};
+use crate::config::{Partner, ProxyHeader, Site};
+use crate::edge::{Edge, Peer, Refusal, Worker};
+use crate::endpoint::Endpoint;
+use crate::protocol::{Arrival, native};
+use crate::refusal::Reason;
+use crate::request::{self, ForwardedHeader, Headers};
+use crate::visitor::{Party, lies_within};
+
+/// One request with its circumstances, which are the same for each of its events.
+pub(crate) struct Exchange<'r> {
+    pub(crate) worker: &'r Worker,
+    pub(crate) edge: &'r Edge,
+    pub(crate) headers: &'r Headers<'r>,
+    pub(crate) line: Line<'r>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) peer: Peer,
+    /// The client's address, behind trusted proxies. If the permit has `measure`, the spool holds it
+    /// whatever `privacy.client_ip` says, until its chunk is deleted; the loader decides how much of
+    /// it Postgres gets.
+    pub(crate) client: IpAddr,
+    pub(crate) now: UnixMicros,
+    started: Instant,
+}
+
+/// What the first line of a request says, and in HTTP/2 the headers in its place.
+#[derive(Clone, Copy)]
+pub(crate) struct Line<'r> {
+    pub(crate) method: &'r Method,
+    pub(crate) version: Version,
+    /// The host in the request's target, as HTTP/2 has it.
+    pub(crate) authority: Option<&'r str>,
+    /// Path and query, as sent.
+    pub(crate) target: &'r str,
+    pub(crate) path: &'r str,
+    pub(crate) query: &'r str,
+}
+
+impl<'r> Exchange<'r> {
+    /// Takes in a request for `endpoint`.
+    pub(crate) fn new(
+        (worker, edge): (&'r Worker, &'r Edge),
+        peer: Peer,
+        endpoint: Endpoint,
+        line: Line<'r>,
+        headers: &'r Headers<'r>,
+    ) -> Exchange<'r> {
+        let http = &edge.config.http;
+        let client = request::client_ip(
+            peer.ip,
+            headers,
+            http.forwarded_header.into(),
+            &http.trusted_proxies,
+        );
+        Exchange {
+            worker,
+            edge,
+            headers,
+            line,
+            endpoint,
+            peer,
+            client,
+            now: clock::now(),
+            started: clock::monotonic(),
+        }
+    }
+
+    /// Returns what a protocol reads of the request.
+    pub(crate) fn arrival(&self) -> Arrival<'r, 'r> {
+        Arrival {
+            endpoint: self.endpoint,
+            at: self.now,
+            headers: self.headers,
+            query: self.line.query,
+            choice_cookie: &self.edge.config.cookie.choice_name,
+        }
+    }
+
+    /// Returns whether the request asks what a GET would say, and nobody saw anything.
+    pub(crate) fn is_head(&self) -> bool {
+        *self.line.method == Method::HEAD
+    }
+
+    /// Finds the site of that key or, for an empty key, the one that has the request's host.
+    pub(crate) fn site(&self, key: &str) -> Result<&'r Site, Refusal> {
+        let sites = &self.edge.config.sites;
+        if !key.is_empty() {
+            return sites
+                .iter()
+                .find(|site| site.key == key)
+                .ok_or(Refusal(Reason::SiteUnknown));
+        }
+        let host = self.host();
+        sites
+            .iter()
+            .find(|site| {
+                site.hosts
+                    .iter()
+                    .any(|known| known.eq_ignore_ascii_case(host))
+            })
+            .ok_or(Refusal(Reason::SiteMissing))
+    }
+
+    /// Finds the site that a query string names or that has the request's host.
+    pub(crate) fn site_of(&self, query: &'r str) -> Result<&'r Site, Refusal> {
+        self.site(&native::read_names(query).site)
+    }
+
+    /// Finds the partner of that key.
+    pub(crate) fn partner(&self, key: &str) -> Result<&'r Partner, Refusal> {
+        let partners = &self.edge.config.partners;
+        partners
+            .iter()
+            .find(|known| known.key == key)
+            .ok_or(Refusal(Reason::PartnerUnknown))
+    }
+
+    /// Returns the host without its port.
+    fn host(&self) -> &'r str {
+        let host = self.headers.host.unwrap_or_default();
+        match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        }
+    }
+
+    /// Returns whether the request came by https, as far as the connection or a trusted proxy tells.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.peer.tls
+            || request::forwarded_https(
+                self.peer.ip,
+                self.headers,
+                &self.edge.config.http.trusted_proxies,
+            )
+    }
+
+    /// Decides whose cookie the visitor's is: the site's own where the browser says so, or where the
+    /// page's host lies in the site's domain.
+    pub(crate) fn party<'s>(&self, site: &'s Site) -> Party<'s> {
+        let host = self.host();
+        let domain = site
+            .cookie_domain
+            .as_deref()
+            .filter(|domain| lies_within(host, domain));
+        let first_party = match self.headers.fetch_site {
+            Some(relation) => matches!(relation, "same-origin" | "same-site" | "none"),
+            None => match self.headers.page_host() {
+                Some(page) => {
+                    page == host || domain.is_some_and(|domain| lies_within(page, domain))
+                }
+                None => true,
+            },
+        };
+        if first_party {
+            Party::First { domain }
+        } else {
+            Party::Third
+        }
+    }
+
+    /// Shows viewers of the live view that the request, or an event of it, was refused. `site` and
+    /// `partner` are what the event names; where they are empty, the query string tells.
+    pub(crate) fn show_refusal(&self, reason: Reason, site: &str, partner: &str) {
+        self.edge.live.show_refusal(&RefusedRequest {
+            at: self.now,
+            endpoint: self.endpoint.name(),
+            reason,
+            site,
+            partner,
+            host: self.headers.host.unwrap_or_default(),
+            origin: self.headers.origin.unwrap_or_default(),
+            path: self.line.path,
+            // A partner's token may stand in its query.
+            query: if self.endpoint.spec().is_from_server {
+                ""
+            } else {
+                self.line.query
+            },
+        });
+    }
+}
+
+impl From<ProxyHeader> for ForwardedHeader {
+    fn from(header: ProxyHeader) -> ForwardedHeader {
+        match header {
+            ProxyHeader::XForwardedFor => ForwardedHeader::XForwardedFor,
+            ProxyHeader::Forwarded => ForwardedHeader::Forwarded,
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Replies: the GIF, the empty one, JSON, and the headers that all of them carry.
+//! Replies: the GIF, the empty one, JSON, and the headers that all of them have.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -17,17 +17,17 @@ use crate::inquiry::Piece;
 
 /// A reply.
 pub(crate) type Reply = Response<ReplyBody>;
-/// What it holds: some bytes, or a body that is made while it is sent.
+/// The body of a reply: some bytes, or a body that is made while it is sent.
 pub(crate) type ReplyBody = Either<Full<Bytes>, Pieces>;
 
 /// A transparent GIF of one pixel, 43 bytes: header, screen of two colours, transparency, image.
 pub(crate) const GIF: &[u8; 43] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
 
-/// What the collector asks of browsers beside what they send unasked.
+/// The client hints that browsers send only if they are asked for them.
 const ACCEPT_CH: HeaderValue =
     HeaderValue::from_static("Sec-CH-UA-Model, Sec-CH-UA-Platform-Version, Sec-CH-UA-Form-Factors");
-/// Room in a reply's map of headers: hyper puts the headers of the connection's next request into it, and a browser
-/// sends so many.
+/// Room in a reply's map of headers: hyper puts the headers of the connection's next request into it, and
+/// browsers send about that many.
 const REQUEST_HEADERS: usize = 24;
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const REFUSAL: HeaderName = HeaderName::from_static("avtryck-refusal");
@@ -36,7 +36,7 @@ const CH: HeaderName = HeaderName::from_static("accept-ch");
 
 /// Adds cookies to a reply.
 pub(crate) trait WithCookie {
-    /// Sets each cookie that there is.
+    /// Sets each of the cookies.
     fn with_cookie(self, cookies: impl IntoIterator<Item = String>) -> Self;
 }
 
@@ -51,14 +51,23 @@ impl WithCookie for Reply {
     }
 }
 
-/// The reply to a recorded hit.
+/// Makes the reply to a recorded hit.
 pub(crate) fn hit(shape: Shape) -> Reply {
+    let status = hit_status(shape);
     let mut reply = match shape {
-        Shape::Gif => gif(StatusCode::OK),
-        Shape::Empty | Shape::Page => empty(StatusCode::NO_CONTENT),
+        Shape::Gif => gif(status),
+        Shape::Empty | Shape::Page => empty(status),
     };
     reply.headers_mut().insert(CH, ACCEPT_CH);
     reply
+}
+
+/// Returns the status of the reply to a recorded hit.
+pub(crate) fn hit_status(shape: Shape) -> StatusCode {
+    match shape {
+        Shape::Gif => StatusCode::OK,
+        Shape::Empty | Shape::Page => StatusCode::NO_CONTENT,
+    }
 }
 
 fn gif(status: StatusCode) -> Reply {
@@ -70,7 +79,7 @@ fn gif(status: StatusCode) -> Reply {
     reply
 }
 
-/// A reply without a body that is not to be kept.
+/// Makes a reply without a body, which caches must not keep.
 pub(crate) fn empty(status: StatusCode) -> Reply {
     let mut reply = Response::new(Either::Left(Full::default()));
     *reply.status_mut() = status;
@@ -79,7 +88,7 @@ pub(crate) fn empty(status: StatusCode) -> Reply {
     reply
 }
 
-/// A reply with a body that is not to be kept.
+/// Makes a reply with a body, which caches must not keep.
 pub(crate) fn with_body(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
     let mut reply = empty(status);
     *reply.body_mut() = Either::Left(Full::new(body));
@@ -89,7 +98,7 @@ pub(crate) fn with_body(status: StatusCode, content_type: &'static str, body: By
     reply
 }
 
-/// Sends a browser on to `location`, which is ASCII.
+/// Makes a redirect to `location`, which must be ASCII.
 pub(crate) fn redirect(location: &str) -> Option<Reply> {
     let location = HeaderValue::from_str(location).ok()?;
     let mut reply = empty(StatusCode::FOUND);
@@ -99,14 +108,14 @@ pub(crate) fn redirect(location: &str) -> Option<Reply> {
     Some(reply)
 }
 
-/// Sends a browser on to where the same page is from now on.
+/// Makes a redirect to where the same page is from now on.
 pub(crate) fn moved(location: &str) -> Option<Reply> {
     let mut reply = redirect(location)?;
     *reply.status_mut() = StatusCode::PERMANENT_REDIRECT;
     Some(reply)
 }
 
-/// A page that says why a link leads nowhere. It repeats nothing of the request, and links to nothing.
+/// Makes a page that says why a link does not work. It repeats nothing of the request and links to nothing.
 fn page(status: StatusCode, refusal: Refusal) -> Reply {
     let reason = refusal.0.name();
     let text = format!(
@@ -132,7 +141,7 @@ fn page(status: StatusCode, refusal: Refusal) -> Reply {
     reply
 }
 
-/// A reply whose body arrives behind its first piece, and is not to be kept.
+/// Makes a reply whose body continues after its first piece, and which caches must not keep.
 pub(crate) fn in_pieces(
     content_type: &'static str,
     first: Bytes,
@@ -146,7 +155,7 @@ pub(crate) fn in_pieces(
     reply
 }
 
-/// A body in pieces. One that stops before its end is cut off, so that no client takes it for whole.
+/// A body in pieces. If it stops before its end, the connection is cut, so that no client takes it for whole.
 pub(crate) struct Pieces {
     first: Option<Bytes>,
     rest: mpsc::Receiver<Piece>,
@@ -176,8 +185,7 @@ impl Body for Pieces {
     }
 }
 
-/// The reply to a refused request: what a pixel gets is a GIF all the same, so that no page shows a
-/// broken image.
+/// Makes the reply to a refused request. A pixel still gets a GIF, so that no page shows a broken image.
 pub(crate) fn refused(refusal: Refusal, shape: Shape) -> Reply {
     let status = refusal.status();
     let mut reply = match shape {
@@ -195,18 +203,23 @@ pub(crate) fn refused(refusal: Refusal, shape: Shape) -> Reply {
 
 /// Says in a reply's headers why the request, or the first of its events, was refused.
 pub(crate) fn tell(reply: &mut Reply, refusal: Refusal) {
-    let status = reply.status();
-    let headers = reply.headers_mut();
-    headers.insert(REFUSAL, HeaderValue::from_static(refusal.0.name()));
+    name_reason(reply, refusal);
     if matches!(
-        status,
+        reply.status(),
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
     ) {
+        let headers = reply.headers_mut();
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     if refusal.closes() {
         end(reply);
     }
+}
+
+/// Names the reason of a refusal in the reply's headers, and nothing else.
+pub(crate) fn name_reason(reply: &mut Reply, refusal: Refusal) {
+    let reason = HeaderValue::from_static(refusal.0.name());
+    reply.headers_mut().insert(REFUSAL, reason);
 }
 
 /// Says in a reply's headers that it is the last one of its connection.

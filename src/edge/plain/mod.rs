@@ -1,8 +1,11 @@
-//! Plain requests: a GET of the pixel over HTTP/1.1, without a body. They are most of what comes, so they are read and
-//! answered in one piece, without a map of headers on either side.
+//! Plain requests: a GET over HTTP/1.1, without a body, of an endpoint that records one hit of its query
+//! string. Most requests are plain, so they are read and answered in one piece, without a map of headers
+//! on either side.
 //!
-//! Nothing is refused here for its form: whatever is not plain goes to hyper as it came. What is read here hyper would read
-//! in the same way, since `httparse` is its parser too.
+//! This is only another way to read a request and to write a reply. Everything between is
+//! [`respond`](crate::edge::exchange::respond), as for hyper's requests. Nothing is refused here for its
+//! form: a request that is not plain goes to hyper as it arrived. What is read here hyper would read in
+//! the same way, because `httparse` is its parser too. `http.plain` turns this way off.
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -12,26 +15,26 @@ use bytes::Bytes;
 use http_body_util::Either;
 use httparse::Status;
 use httpdate::HttpDate;
-use hyper::StatusCode;
 use hyper::header;
 use hyper::http::response::Parts;
+use hyper::{Method, Version};
 
-use crate::clock::{self, UnixMicros};
+use crate::clock::UnixMicros;
 use crate::config::Config;
 use crate::edge::endpoint::pixel;
-use crate::edge::exchange::admit::Request;
-use crate::edge::exchange::reply;
-use crate::edge::exchange::reply::{GIF, Reply, WithCookie as _};
+use crate::edge::exchange::reply::{self, GIF, Reply};
+use crate::edge::exchange::respond::{Content, Outgoing, respond};
+use crate::edge::exchange::{Exchange, Line};
 use crate::edge::transport::stream::has_bare_line_feed;
 use crate::edge::{Edge, Peer, Worker, router};
 use crate::endpoint::{Endpoint, Shape};
-use crate::hit::Kind;
-use crate::hit::limits::URI_BYTES_MAX;
 use crate::request::Headers;
 
-/// More headers are hyper's to judge.
+/// The method of plain requests.
+static METHOD: Method = Method::GET;
+/// The most headers of a plain request; hyper judges requests with more.
 const HEADERS_MAX: usize = 64;
-/// A longer name is none that is looked for.
+/// The longest header name that is looked at; no header that is looked for has a longer one.
 const NAME_BYTES_MAX: usize = 32;
 /// The length of a date (RFC 9110, section 5.6.7).
 const DATE_BYTES: usize = 29;
@@ -41,16 +44,15 @@ const REPLY_BYTES: usize = 640;
 /// One plain request.
 pub(crate) struct Plain<'a> {
     endpoint: Endpoint,
-    kind: Kind,
-    path: &'a str,
-    query: &'a str,
+    line: Line<'a>,
     headers: Headers<'a>,
-    /// The client wants no further one on this connection.
+    /// The client wants no further request on this connection.
     is_last: bool,
 }
 
 impl<'a> Plain<'a> {
-    /// The request that `bytes` begin with, and its length. `None` where it is not plain.
+    /// Reads the request that `bytes` begin with. Returns it with its length, or `None` if it is not
+    /// plain.
     pub(crate) fn read(config: &Config, bytes: &'a [u8]) -> Option<(Plain<'a>, usize)> {
         if !config.http.plain {
             return None;
@@ -62,54 +64,37 @@ impl<'a> Plain<'a> {
             return None;
         };
         let target = request.path?;
-        if request.method != Some("GET")
+        if request.method != Some(METHOD.as_str())
             || request.version != Some(1)
-            || target.len() > URI_BYTES_MAX
             || !is_plain(target)
             || has_bare_line_feed(0, bytes.get(..length)?)
         {
             return None;
         }
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let (endpoint, kind) = match router::find_endpoint(&config.path, false, path) {
-            endpoint @ Endpoint::Pixel => (endpoint, Kind::PageView),
-            endpoint @ Endpoint::Impression => (endpoint, Kind::Impression),
-            _ => return None,
-        };
-        let mut headers = Headers::default();
-        let mut is_last = false;
-        for header in &*request.headers {
-            let mut name = [0; NAME_BYTES_MAX];
-            let Some(name) = name.get_mut(..header.name.len()) else {
-                continue;
-            };
-            name.copy_from_slice(header.name.as_bytes());
-            name.make_ascii_lowercase();
-            match &*name {
-                b"connection" if header.value.eq_ignore_ascii_case(b"keep-alive") => {}
-                b"connection" if header.value.eq_ignore_ascii_case(b"close") => is_last = true,
-                // A body, or another protocol.
-                b"connection" | b"content-length" | b"transfer-encoding" | b"expect"
-                | b"upgrade" => {
-                    return None;
-                }
-                name => headers.take(name, header.value),
-            }
+        let endpoint = router::find_endpoint(&config.path, false, path);
+        if !endpoint.spec().is_plain {
+            return None;
         }
-        router::has_sound_host(&headers).then_some((
-            Plain {
-                endpoint,
-                kind,
-                path,
-                query,
-                headers,
-                is_last,
-            },
-            length,
-        ))
+        let (headers, is_last) = read_headers(request.headers)?;
+        let line = Line {
+            method: &METHOD,
+            version: Version::HTTP_11,
+            authority: None,
+            target,
+            path,
+            query,
+        };
+        let plain = Plain {
+            endpoint,
+            line,
+            headers,
+            is_last,
+        };
+        Some((plain, length))
     }
 
-    /// Answers it into `out`. Whether the connection may go on.
+    /// Answers the request into `out`. Returns whether the connection may go on.
     pub(crate) async fn answer(
         &self,
         worker: &Worker,
@@ -117,34 +102,47 @@ impl<'a> Plain<'a> {
         peer: Peer,
         out: &mut Vec<u8>,
     ) -> bool {
-        let begun = clock::monotonic();
-        let request = Request::new(worker, edge, &self.headers, peer, self.endpoint);
-        let taken = pixel::take(worker, &request, self.query, self.kind).await;
-        let (status, goes_on) = match taken {
-            // But for the cookie it is the same for all of these.
-            Ok(cookie) if self.headers.origin.is_none() && !peer.tls && !self.is_last => {
-                worker.replies.hit(request.now, cookie.as_deref(), out);
-                (StatusCode::OK, true)
-            }
-            taken => {
-                let answer = taken.map(|cookie| reply::hit(Shape::Gif).with_cookie(cookie));
-                let target = (self.endpoint, self.path, self.query);
-                let mut reply = router::complete(&request, &edge.config.sites, target, answer);
-                if self.is_last {
-                    reply::end(&mut reply);
-                }
-                let ends = reply.headers().contains_key(header::CONNECTION);
-                (worker.replies.put(request.now, reply, out), !ends)
-            }
-        };
-        let took = begun.elapsed();
-        edge.metrics.request(self.endpoint, status.as_str(), took);
-        goes_on
+        let exchange = Exchange::new(
+            (worker, edge),
+            peer,
+            self.endpoint,
+            self.line,
+            &self.headers,
+        );
+        let outgoing = respond(&exchange, self.is_last, async || {
+            pixel::handle(&exchange).await
+        })
+        .await;
+        worker.replies.put_outgoing(exchange.now, outgoing, out)
     }
 }
 
-/// Whether every program takes the target for the same; hyper judges the others that httparse takes. Without a branch, so
-/// that the compiler looks at many bytes at once.
+/// Reads the headers, and whether the client wants no further request. Returns `None` if the request has
+/// a body, or wants another protocol.
+fn read_headers<'a>(lines: &[httparse::Header<'a>]) -> Option<(Headers<'a>, bool)> {
+    let mut headers = Headers::default();
+    let mut is_last = false;
+    for header in lines {
+        let mut name = [0; NAME_BYTES_MAX];
+        let Some(name) = name.get_mut(..header.name.len()) else {
+            continue;
+        };
+        name.copy_from_slice(header.name.as_bytes());
+        name.make_ascii_lowercase();
+        match &*name {
+            b"connection" if header.value.eq_ignore_ascii_case(b"keep-alive") => {}
+            b"connection" if header.value.eq_ignore_ascii_case(b"close") => is_last = true,
+            b"connection" | b"content-length" | b"transfer-encoding" | b"expect" | b"upgrade" => {
+                return None;
+            }
+            name => headers.read_one(name, header.value),
+        }
+    }
+    Some((headers, is_last))
+}
+
+/// Returns whether every program reads the target in the same way; hyper judges the others that
+/// `httparse` accepts. It has no branch, so that the compiler looks at many bytes at once.
 fn is_plain(target: &str) -> bool {
     let is_doubtful = |byte: u8| {
         !byte.is_ascii() | (byte == b'"') | (byte == b'#') | (byte == b'<') | (byte == b'>')
@@ -154,14 +152,14 @@ fn is_plain(target: &str) -> bool {
         .fold(false, |found, byte| found | is_doubtful(byte))
 }
 
-/// One thread's replies in HTTP/1.1.
+/// Writes one thread's replies in HTTP/1.1.
 pub(crate) struct Replies {
-    /// How the reply to a hit begins.
+    /// The beginning of the reply to a hit.
     hit: Vec<u8>,
     date: Cell<[u8; DATE_BYTES]>,
-    /// The second that the date is of.
+    /// The second that the date belongs to.
     second: Cell<i64>,
-    /// Room that a reply took, for the next one.
+    /// The room of the last reply, for the next one.
     spare: Cell<Vec<u8>>,
 }
 
@@ -180,7 +178,7 @@ impl Default for Replies {
 }
 
 impl Replies {
-    /// Room to write a reply to.
+    /// Returns room to write a reply to.
     pub(crate) fn room(&self) -> Vec<u8> {
         let mut room = self.spare.take();
         room.clear();
@@ -193,8 +191,24 @@ impl Replies {
         self.spare.set(room);
     }
 
-    /// The reply to a recorded hit.
-    fn hit(&self, now: UnixMicros, cookie: Option<&str>, out: &mut Vec<u8>) {
+    /// Writes a reply. Returns whether the connection may go on after it.
+    fn put_outgoing(&self, now: UnixMicros, outgoing: Outgoing<'_>, out: &mut Vec<u8>) -> bool {
+        match outgoing.into_content() {
+            Content::Hit(Shape::Gif, cookie) => {
+                self.put_hit(now, cookie.as_deref(), out);
+                true
+            }
+            content => {
+                let reply = content.into_reply();
+                let ends = reply.headers().contains_key(header::CONNECTION);
+                self.put_reply(now, reply, out);
+                !ends
+            }
+        }
+    }
+
+    /// Writes the reply to a recorded hit.
+    fn put_hit(&self, now: UnixMicros, cookie: Option<&str>, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.hit);
         if let Some(cookie) = cookie {
             put_header(header::SET_COOKIE.as_str(), cookie.as_bytes(), out);
@@ -202,8 +216,8 @@ impl Replies {
         self.put_end(now, GIF, out);
     }
 
-    /// Any reply whose body is there; what its status is.
-    fn put(&self, now: UnixMicros, reply: Reply, out: &mut Vec<u8>) -> StatusCode {
+    /// Writes any reply whose body is there.
+    fn put_reply(&self, now: UnixMicros, reply: Reply, out: &mut Vec<u8>) {
         let (parts, body) = reply.into_parts();
         let body = match body {
             Either::Left(body) => body.into_inner().unwrap_or_default(),
@@ -211,10 +225,9 @@ impl Replies {
         };
         put_head(&parts, body.len(), out);
         self.put_end(now, &body, out);
-        parts.status
     }
 
-    /// The date, the end of the header, and the body.
+    /// Writes the date, the end of the header, and the body.
     fn put_end(&self, now: UnixMicros, body: &[u8], out: &mut Vec<u8>) {
         if self.second.replace(now.seconds()) != now.seconds() {
             let since_epoch = Duration::from_secs(now.seconds().try_into().unwrap_or(0));
@@ -229,7 +242,7 @@ impl Replies {
     }
 }
 
-/// The status line, and every header but the date.
+/// Writes the status line and every header except the date.
 fn put_head(parts: &Parts, body_bytes: usize, out: &mut Vec<u8>) {
     let reason = parts.status.canonical_reason().unwrap_or_default();
     for part in ["HTTP/1.1 ", parts.status.as_str(), " ", reason, "\r\n"] {

@@ -1,5 +1,5 @@
-//! Events as JSON: one object or an array of them. An event that is wrong is refused alone; only a
-//! body that is no JSON at all refuses them all.
+//! Events as JSON: one object or an array of them. A wrong event is refused alone; only a body that
+//! is not JSON at all refuses them all.
 
 use std::borrow::Cow;
 
@@ -8,19 +8,19 @@ use serde_json::{Map, Value};
 
 use super::parameter::{Parameter, limit};
 use super::params::Params;
-use crate::callback::names::Fields;
-use crate::consent::Signals;
-use crate::hit::{Flags, Hit, Kind};
-use crate::protocol::native::{OF_CALLBACKS, Reading, Seen, finish, note_ad, put};
-use crate::request::text::{clean, is_macro};
+use super::{Draft, Notes, OF_CALLBACKS, Reading, finish, note_ad, put_parameter};
+use crate::callback::names::{self, Fields};
+use crate::hit::limits::TEXT_BYTES_MAX;
+use crate::hit::{Flags, Kind};
+use crate::protocol::text::{clean, is_macro};
 
 /// The most events in one body.
 pub const EVENTS_MAX: usize = 1000;
 
-/// Splits a body into its events' texts. `None` where it is no JSON object or array, or where it
+/// Splits a body into its events' texts. Returns `None` if it is not a JSON object or array, or if it
 /// holds more than [`EVENTS_MAX`].
 #[must_use]
-pub fn events(body: &[u8]) -> Option<Vec<&RawValue>> {
+pub fn split_events(body: &[u8]) -> Option<Vec<&RawValue>> {
     let body = body.trim_ascii();
     let events = if body.first() == Some(&b'[') {
         serde_json::from_slice::<Vec<&RawValue>>(body).ok()?
@@ -30,57 +30,43 @@ pub fn events(body: &[u8]) -> Option<Vec<&RawValue>> {
     (events.len() <= EVENTS_MAX).then_some(events)
 }
 
-/// Puts one event's members into `hit` and `signals`; false where it is no JSON object, or one that
+/// Puts one event's members into a draft. Returns false if the event is not a JSON object, or one that
 /// holds what no text can (a lone surrogate, a number out of range, more than 128 levels).
-pub fn event_hit<'a>(event: &RawValue, hit: &mut Hit<'a>, signals: &mut Signals<'a>) -> bool {
-    event_hit_as(event, Reading::default(), hit, signals)
-}
-
-/// Like [`event_hit`], under a partner's names.
-pub fn event_hit_as<'a>(
-    event: &RawValue,
-    reading: Reading<'_>,
-    hit: &mut Hit<'a>,
-    signals: &mut Signals<'a>,
-) -> bool {
+pub fn read_event<'a>(event: &RawValue, reading: Reading<'_>, draft: &mut Draft<'a>) -> bool {
     let Ok(members) = serde_json::from_str::<Map<String, Value>>(event.get()) else {
         return false;
     };
+    let Draft { hit, signals } = draft;
     let mut params = Params::default();
-    let mut seen = Seen::of(hit.kind, reading);
+    let mut notes = Notes::new(hit.kind, reading);
     let mut members: Vec<(String, Value)> = members.into_iter().collect();
     if let Some(fields) = reading.fields {
-        members = reached(members, &fields);
+        members = flatten(members, &fields);
     }
     for (name, value) in members {
-        let name = clean(
-            Cow::Owned(name),
-            crate::hit::limits::TEXT_BYTES_MAX,
-            &mut hit.flags,
-        );
-        let name = reading.ours(name).into_owned();
-        let is_callbacks = seen.kind == Kind::Callback && OF_CALLBACKS.contains(&&*name);
+        let name = clean(Cow::Owned(name), TEXT_BYTES_MAX, &mut hit.flags);
+        let name = reading.our_name(name).into_owned();
+        let is_callbacks = notes.kind == Kind::Callback && OF_CALLBACKS.contains(&&*name);
         match (name.as_str(), value) {
             (_, Value::Null) => {}
             ("ch", Value::Object(hints)) => {
                 for (hint, value) in hints {
                     let name = format!("ch_{hint}");
-                    let value = scalar(&name, value, &mut hit.flags);
-                    put(&name, value, hit, signals, &mut seen);
+                    let value = scalar_text(&name, value, &mut hit.flags);
+                    put_parameter(&name, value, hit, signals, &mut notes);
                 }
             }
             (name, value) if is_callbacks || Parameter::named(name).is_some() => {
-                let value = scalar(name, value, &mut hit.flags);
-                put(name, value, hit, signals, &mut seen);
+                let value = scalar_text(name, value, &mut hit.flags);
+                put_parameter(name, value, hit, signals, &mut notes);
             }
-            (name, _)
-                if hit.kind == Kind::Callback && crate::callback::names::is_personal(name) => {}
+            (name, _) if hit.kind == Kind::Callback && names::is_personal(name) => {}
             (name, mut value) => {
                 match &value {
-                    Value::String(text) => note_ad(name, text, hit, &mut seen),
-                    Value::Bool(true) => note_ad(name, "true", hit, &mut seen),
+                    Value::String(text) => note_ad(name, text, hit, &mut notes),
+                    Value::Bool(true) => note_ad(name, "true", hit, &mut notes),
                     Value::Number(number) if number.as_i64() == Some(1) => {
-                        note_ad(name, "1", hit, &mut seen);
+                        note_ad(name, "1", hit, &mut notes);
                     }
                     _ => {}
                 }
@@ -90,22 +76,21 @@ pub fn event_hit_as<'a>(
         }
     }
     hit.params = params.finish();
-    finish(hit, seen);
+    finish(hit, notes);
     true
 }
 
-/// The members with those in the place of an object that have a name of their own by their path; what else the object
-/// holds stays in it.
-fn reached(members: Vec<(String, Value)>, fields: &Fields<'_>) -> Vec<(String, Value)> {
+/// Takes members out of objects if the partner has a name for their path. The object keeps the rest.
+fn flatten(members: Vec<(String, Value)>, fields: &Fields<'_>) -> Vec<(String, Value)> {
     let mut flat = Vec::with_capacity(members.len());
-    // A path is as long as the longest name: nothing is descended into that no name reaches.
+    // Only objects that a name reaches into are entered, so a path is no longer than the longest name.
     for (path, value) in members {
         match value {
             Value::Object(inner) if fields.reach_into(&path) => {
                 let inner = inner
                     .into_iter()
                     .map(|(name, value)| (format!("{path}.{name}"), value));
-                flat.extend(reached(inner.collect(), fields));
+                flat.extend(flatten(inner.collect(), fields));
             }
             value => flat.push((path, value)),
         }
@@ -113,8 +98,8 @@ fn reached(members: Vec<(String, Value)>, fields: &Fields<'_>) -> Vec<(String, V
     flat
 }
 
-/// A known member's text: strings as they are, other values as their JSON.
-fn scalar<'a>(name: &str, value: Value, flags: &mut Flags) -> Option<Cow<'a, str>> {
+/// Returns a known member's text: a string as it is, another value as its JSON.
+fn scalar_text<'a>(name: &str, value: Value, flags: &mut Flags) -> Option<Cow<'a, str>> {
     let text = match value {
         Value::String(text) => text,
         Value::Null => return None,
@@ -127,13 +112,14 @@ fn scalar<'a>(name: &str, value: Value, flags: &mut Flags) -> Option<Cow<'a, str
     Some(clean(Cow::Owned(text), limit(name), flags))
 }
 
-/// What no text or name in a JSON value may hold: NUL, which `jsonb` refuses, and DEL and the control
-/// characters beyond ASCII, which JSON writes as they are. The others it escapes, and a text may need line's ends.
+/// Returns whether no text or name in a JSON value may hold a character: NUL, which `jsonb` refuses, and
+/// DEL and the control characters beyond ASCII, which JSON writes as they are. JSON escapes the others,
+/// and a text may need its line ends.
 fn is_unsound(character: char) -> bool {
     matches!(character, '\0' | '\u{7f}'..='\u{9f}')
 }
 
-/// Replaces what is unsound in a value's texts and names.
+/// Replaces unsound characters in a value's texts and names.
 fn clean_value(value: &mut Value, flags: &mut Flags) {
     match value {
         Value::String(text) if text.contains(is_unsound) => {

@@ -1,9 +1,9 @@
-//! An HTTP request -> a [`Hit`] and the consent [`Signals`] that came with it. Pure.
+//! Our own protocol: parameters of a query string, and events as JSON. Pure.
 //!
 //! What the sender wrote is never trusted to be clean: a text is percent-decoded once (twice where a
-//! macro encoded what was encoded already), cut at its limit on a character's border, and freed of what
-//! Postgres cannot hold; the hit's flags say that it happened. An unexpanded macro of an ad network
-//! counts as absent. A visitor's ID or address is never taken from a parameter.
+//! macro encoded what was encoded already), cut at its limit on a character's border, and freed of
+//! what Postgres cannot hold; the hit's flags say that it happened. An unexpanded macro of an ad
+//! network counts as absent. A visitor's ID or address is never taken from a parameter.
 //!
 //! docs/parameters.md lists the parameters; the limits stand here.
 
@@ -11,119 +11,189 @@ mod json;
 mod parameter;
 mod params;
 
-pub use json::{EVENTS_MAX, event_hit, event_hit_as, events};
+pub use json::{EVENTS_MAX, read_event, split_events};
 
 use std::borrow::Cow;
 
 use memchr::memchr;
 
+use super::headers::parse_mobile;
+use super::text::{clean, decode};
+use super::{Arrival, Draft, Drafts};
 use crate::callback::names::{self, Fields};
+use crate::clock::UnixMicros;
 use crate::consent::Signals;
 use crate::hit::limits::{TEXT_BYTES_MAX, USER_AGENT_BYTES_MAX};
-use crate::request::agent;
-
 use crate::hit::{Flags, Hit, Kind};
-use crate::request::mobile;
-use crate::request::text::{clean, decode};
+use crate::refusal::Reason;
+use crate::request::agent;
 use parameter::{Parameter, limit};
 use params::{Params, push_json_text};
 
-/// Puts a query string's parameters into `hit` and `signals`. The first of a repeated parameter
-/// counts. `ev` says what happened where the hit is an impression to begin with.
-pub fn query<'a>(query: &'a str, hit: &mut Hit<'a>, signals: &mut Signals<'a>) {
-    query_as(query, Reading::default(), hit, signals);
+/// Reads a browser's request: its headers and its query string. `kind` is what the hit is to begin
+/// with.
+#[must_use]
+pub fn read<'r>(arrival: &Arrival<'_, 'r>, kind: Kind) -> Draft<'r> {
+    let Arrival { at, headers, .. } = *arrival;
+    let mut draft = Draft::of_browser(kind, at, headers, arrival.choice_cookie);
+    read_query(arrival.query, Reading::default(), &mut draft);
+    draft
 }
 
-/// How a partner's callbacks are read.
+/// Reads the body of `POST /e`: one event, or an array of them. The parameters of the query string
+/// hold for each event that does not say otherwise.
+///
+/// `sendBeacon` can send `text/plain` without a preflight, so that is taken as JSON too.
+///
+/// # Errors
+/// If the body is not JSON, or there are too many events.
+pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &'r [u8]) -> Result<Drafts<'r>, Reason> {
+    let content_type = arrival.headers.content_type.unwrap_or("text/plain");
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !["application/json", "text/plain"]
+        .iter()
+        .any(|known| media_type.eq_ignore_ascii_case(known))
+    {
+        return Err(Reason::ContentType);
+    }
+    let events = split_events(body).ok_or(Reason::Json)?;
+    let read = events.into_iter().map(|event| {
+        let mut draft = read(arrival, Kind::PageView);
+        read_event(event, Reading::default(), &mut draft)
+            .then_some(draft)
+            .ok_or(Reason::Json)
+    });
+    Ok(Drafts::Each(read.collect()))
+}
+
+/// How a sender's parameters are read. By default they are a browser's, under our own names.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reading<'n> {
-    /// What the partner calls things.
+    /// What a partner calls things.
     pub fields: Option<Fields<'n>>,
-    /// Whether the partner is believed what it says of the visitor's address and agent.
+    /// Whether the partner may say the visitor's address and agent.
     pub trusts_client: bool,
 }
 
 impl Reading<'_> {
-    fn ours<'n>(&self, theirs: Cow<'n, str>) -> Cow<'n, str> {
+    fn our_name<'n>(&self, theirs: Cow<'n, str>) -> Cow<'n, str> {
         match self.fields {
-            Some(fields) => fields.ours(theirs),
+            Some(fields) => fields.our_name(theirs),
             None => theirs,
         }
     }
 }
 
-/// Like [`query`], under a partner's names.
-pub fn query_as<'a>(
+/// Puts a query string's parameters into a draft. The first of a repeated parameter counts. `ev` says
+/// what happened if the hit is an impression to begin with.
+pub fn read_query<'a>(query: &'a str, reading: Reading<'_>, draft: &mut Draft<'a>) {
+    read_pairs(split_pairs(query), reading, draft);
+}
+
+/// Puts the parameters of a query string and then those of a form into a draft, as if they were one.
+pub(super) fn read_query_and_form<'a>(
     query: &'a str,
+    form: &'a str,
     reading: Reading<'_>,
-    hit: &mut Hit<'a>,
-    signals: &mut Signals<'a>,
+    draft: &mut Draft<'a>,
 ) {
+    read_pairs(split_pairs(query).chain(split_pairs(form)), reading, draft);
+}
+
+fn read_pairs<'a>(
+    pairs: impl Iterator<Item = (&'a str, &'a str)>,
+    reading: Reading<'_>,
+    draft: &mut Draft<'a>,
+) {
+    let Draft { hit, signals } = draft;
     let mut params = Params::default();
-    let mut seen = Seen::of(hit.kind, reading);
-    for (name, raw) in pairs(query) {
+    let mut notes = Notes::new(hit.kind, reading);
+    for (name, raw) in pairs {
         let mut flags = Flags::default();
         let Some(name) = decode(name, TEXT_BYTES_MAX, &mut flags) else {
             hit.flags.set(flags);
             continue;
         };
-        let name = reading.ours(name);
+        let name = reading.our_name(name);
         let value = decode(raw, limit(&name), &mut flags);
         hit.flags.set(flags);
-        if let Some(value) = put(&name, value, hit, signals, &mut seen)
+        if let Some(value) = put_parameter(&name, value, hit, signals, &mut notes)
             && !(hit.kind == Kind::Callback && names::is_personal(&name))
         {
             params.push(&name, |out| push_json_text(out, &value), &mut hit.flags);
         }
     }
     hit.params = params.finish();
-    finish(hit, seen);
+    finish(hit, notes);
 }
 
-/// The parameters of a query string: name and value, as sent.
-fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+/// What a query string names a hit's site and partner.
+#[derive(Debug)]
+pub struct Names<'a> {
+    /// The site's key, or nothing.
+    pub site: Cow<'a, str>,
+    /// The partner's key, or nothing.
+    pub partner: Cow<'a, str>,
+}
+
+/// Reads of a query string only which site and partner it names.
+#[must_use]
+pub fn read_names(query: &str) -> Names<'_> {
+    let mut draft = Draft {
+        hit: Hit::new(UnixMicros::default(), Kind::PageView, ""),
+        signals: Signals::default(),
+    };
+    read_query(query, Reading::default(), &mut draft);
+    Names {
+        site: draft.hit.site,
+        partner: draft.hit.partner,
+    }
+}
+
+/// Splits a query string into its parameters: name and value, as sent.
+fn split_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = query;
     std::iter::from_fn(move || {
         loop {
             let end = memchr(b'&', rest.as_bytes()).unwrap_or(rest.len());
-            let (pair, behind) = rest.split_at_checked(end)?;
-            rest = behind.get(1..).unwrap_or_default();
+            let (pair, after) = rest.split_at_checked(end)?;
+            rest = after.get(1..).unwrap_or_default();
             if !pair.is_empty() {
                 return Some(pair.split_once('=').unwrap_or((pair, "")));
-            } else if behind.is_empty() {
+            } else if after.is_empty() {
                 return None;
             }
         }
     })
 }
 
-/// The last touch once all parameters are in: the kind follows from what happened.
-fn finish<'a>(hit: &mut Hit<'a>, seen: Seen<'a>) {
-    match &*seen.ad_event {
+/// Finishes a hit once all parameters are in: its kind follows from what happened.
+fn finish<'a>(hit: &mut Hit<'a>, notes: Notes<'a>) {
+    match &*notes.ad_event {
         "" => {}
-        _ if hit.kind == Kind::Callback => hit.event_name = seen.ad_event,
+        _ if hit.kind == Kind::Callback => hit.event_name = notes.ad_event,
         "impression" => {}
         "click" => hit.kind = Kind::Click,
         _ => {
             hit.kind = Kind::Event;
-            hit.event_name = seen.ad_event;
+            hit.event_name = notes.ad_event;
         }
     }
-    if seen.trusts_client && !hit.user_agent.is_empty() && agent::is_impossible(&hit.user_agent) {
+    if notes.trusts_client && !hit.user_agent.is_empty() && agent::is_impossible(&hit.user_agent) {
         hit.flags.set(Flags::BAD_AGENT);
     }
     if hit.kind == Kind::PageView && !hit.event_name.is_empty() {
         hit.kind = Kind::Event;
     }
-    // A limited device has no ID, whatever the sender calls it.
-    if seen.limits_tracking || hit.maid.bytes().all(|byte| matches!(byte, b'0' | b'-')) {
+    // A device with limited tracking has no ID, whatever the sender says.
+    if notes.limits_tracking || hit.maid.bytes().all(|byte| matches!(byte, b'0' | b'-')) {
         hit.maid = Cow::Borrowed("");
     }
-    // iOS writes UUIDs in capitals, Android does not, and networks as they like.
+    // iOS writes UUIDs in capitals, Android does not, and networks use both.
     if hit.maid.len() == UUID_BYTES && hit.maid.bytes().any(|byte| byte.is_ascii_uppercase()) {
         hit.maid = Cow::Owned(hit.maid.to_ascii_lowercase());
     }
-    // What VAST says where it knows no ID.
+    // VAST says so where it knows no ID.
     for id in [
         &mut hit.partner_uid,
         &mut hit.device_id,
@@ -139,9 +209,9 @@ fn finish<'a>(hit: &mut Hit<'a>, seen: Seen<'a>) {
 /// The length of a UUID with its hyphens.
 const UUID_BYTES: usize = 36;
 
-/// Which of the known parameters were there already, and what is decided once all are in.
-struct Seen<'a> {
-    /// Their bits.
+/// What is noted while a hit is read, and decided once all parameters are in.
+struct Notes<'a> {
+    /// The bits of the known parameters that were there already.
     parameters: u32,
     /// What the hit was to begin with.
     kind: Kind,
@@ -150,9 +220,9 @@ struct Seen<'a> {
     limits_tracking: bool,
 }
 
-impl Seen<'_> {
-    fn of(kind: Kind, reading: Reading<'_>) -> Self {
-        Seen {
+impl Notes<'_> {
+    fn new(kind: Kind, reading: Reading<'_>) -> Self {
+        Notes {
             parameters: 0,
             kind,
             trusts_client: reading.trusts_client,
@@ -162,8 +232,8 @@ impl Seen<'_> {
     }
 }
 
-/// What OpenRTB's macros give in an auction that is a test; none of these is anything but an ID, a price or
-/// a code.
+/// The parameters in which OpenRTB's macros say `AUDIT` if the auction is a test. Each is otherwise
+/// an ID, a price or a code.
 const AUDITED: [&str; 8] = [
     "auction_id",
     "bid_id",
@@ -175,25 +245,25 @@ const AUDITED: [&str; 8] = [
     "loss",
 ];
 
-/// Puts a parameter in its place; gives the value of a further one back.
-fn put<'a>(
+/// Puts a parameter in its place. Returns the value of a further parameter, which has none.
+fn put_parameter<'a>(
     name: &str,
     value: Option<Cow<'a, str>>,
     hit: &mut Hit<'a>,
     signals: &mut Signals<'a>,
-    seen: &mut Seen<'a>,
+    notes: &mut Notes<'a>,
 ) -> Option<Cow<'a, str>> {
-    if put_of_kind(name, value.as_ref(), hit, seen) {
+    if put_parameter_of_kind(name, value.as_ref(), hit, notes) {
         return None;
     }
     let Some(parameter) = Parameter::named(name) else {
-        note_ad(name, value.as_deref().unwrap_or_default(), hit, seen);
+        note_ad(name, value.as_deref().unwrap_or_default(), hit, notes);
         return value;
     };
-    if seen.parameters & parameter.bit() != 0 {
+    if notes.parameters & parameter.bit() != 0 {
         return None;
     }
-    seen.parameters |= parameter.bit();
+    notes.parameters |= parameter.bit();
     let text = value.unwrap_or_default();
     let signal = match parameter {
         Parameter::Gdpr => &mut signals.gdpr,
@@ -232,7 +302,7 @@ fn put_into_hit<'a>(parameter: Parameter, text: Cow<'a, str>, hit: &mut Hit<'a>)
         Parameter::Brands => &mut hit.hints.brands,
         Parameter::ClickId => &mut hit.click_id,
         Parameter::Mobile => {
-            hit.hints.mobile = mobile(&text).or(hit.hints.mobile);
+            hit.hints.mobile = parse_mobile(&text).or(hit.hints.mobile);
             return;
         }
         Parameter::Gdpr
@@ -247,30 +317,30 @@ fn put_into_hit<'a>(parameter: Parameter, text: Cow<'a, str>, hit: &mut Hit<'a>)
     }
 }
 
-/// Puts a parameter that only hits of some kinds have in its place; false for any other.
-fn put_of_kind<'a>(
+/// Puts a parameter that only hits of some kinds have in its place. Returns false for any other.
+fn put_parameter_of_kind<'a>(
     name: &str,
     value: Option<&Cow<'a, str>>,
     hit: &mut Hit<'a>,
-    seen: &mut Seen<'a>,
+    notes: &mut Notes<'a>,
 ) -> bool {
-    match (seen.kind, name) {
+    match (notes.kind, name) {
         (Kind::Impression | Kind::Callback, "ev") => {
-            if seen.ad_event.is_empty() {
-                seen.ad_event = value.cloned().unwrap_or_default();
+            if notes.ad_event.is_empty() {
+                notes.ad_event = value.cloned().unwrap_or_default();
             }
         }
-        // How it is signed and answered says nothing of the hit.
+        // How a request is signed and answered says nothing about the hit.
         (Kind::Click, "k" | "exp" | "sig" | "clid")
         | (Kind::Sync, "f" | "bidder" | "bounced" | "bounce")
         | (Kind::Callback, "token") => {}
-        // A visitor's address must not come to stand in `params`, which is kept as it is.
+        // A visitor's address must not get into `params`, which are stored as they are.
         (Kind::Callback, "client_ip") => {
             let ip = value.and_then(|text| text.parse().ok());
-            hit.client_ip = hit.client_ip.or(ip.filter(|_| seen.trusts_client));
+            hit.client_ip = hit.client_ip.or(ip.filter(|_| notes.trusts_client));
         }
         (Kind::Callback, "user_agent") => {
-            if seen.trusts_client && hit.user_agent.is_empty() {
+            if notes.trusts_client && hit.user_agent.is_empty() {
                 let text = value.cloned().unwrap_or_default();
                 hit.user_agent = clean(text, USER_AGENT_BYTES_MAX, &mut hit.flags);
             }
@@ -283,12 +353,12 @@ fn put_of_kind<'a>(
 /// The parameters that only callbacks have.
 const OF_CALLBACKS: [&str; 4] = ["ev", "token", "client_ip", "user_agent"];
 
-/// Notes what a further parameter says of an ad; it is kept in `params` all the same.
-fn note_ad(name: &str, text: &str, hit: &mut Hit<'_>, seen: &mut Seen<'_>) {
+/// Notes what a further parameter says about an ad. It is stored in `params` as well.
+fn note_ad(name: &str, text: &str, hit: &mut Hit<'_>, notes: &mut Notes<'_>) {
     let is_true = matches!(text, "1" | "true");
     match name {
         "preview" if is_true => hit.flags.set(Flags::PREVIEW),
-        "lat" => seen.limits_tracking |= is_true,
+        "lat" => notes.limits_tracking |= is_true,
         name if text == "AUDIT" && AUDITED.contains(&name) => hit.flags.set(Flags::PREVIEW),
         _ => {}
     }

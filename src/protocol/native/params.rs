@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::hit::Flags;
 use crate::hit::limits::{PARAMS_BYTES_MAX, PARAMS_MAX};
-use crate::request::text::marks;
+use crate::protocol::text::marks;
 
 /// Room for the parameters that most hits have, had at once.
 const USUAL_BYTES: usize = 256;

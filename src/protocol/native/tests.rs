@@ -5,14 +5,27 @@ use proptest::prelude::*;
 use super::*;
 use crate::callback::names::Mapping;
 use crate::clock::UnixMicros;
+use crate::endpoint::Endpoint;
 use crate::hit::limits::{CLICK_ID_BYTES_MAX, PARAMS_MAX, URL_BYTES_MAX};
+use crate::protocol::signals;
 use crate::request::{ForwardedHeader, Headers, client_ip, forwarded_https};
 
+fn begin(kind: Kind) -> Draft<'static> {
+    Draft {
+        hit: Hit::new(UnixMicros(0), kind, ""),
+        signals: Signals::default(),
+    }
+}
+
 fn hit_of(text: &str) -> (Hit<'_>, Signals<'_>) {
-    let mut hit = Hit::new(UnixMicros(0), Kind::PageView, "");
-    let mut signals = Signals::default();
-    query(text, &mut hit, &mut signals);
-    (hit, signals)
+    let mut draft = begin(Kind::PageView);
+    read_query(text, Reading::default(), &mut draft);
+    (draft.hit, draft.signals)
+}
+
+fn hit_of_headers(map: &HeaderMap) -> Hit<'_> {
+    let headers = Headers::read(map);
+    Draft::of_browser(Kind::PageView, UnixMicros(0), &headers, "avchoice").hit
 }
 
 fn header_map(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -103,9 +116,9 @@ fn what_a_macro_encoded_a_second_time_is_decoded_a_second_time() {
 }
 
 fn ad_hit(text: &str) -> Hit<'_> {
-    let mut hit = Hit::new(UnixMicros(0), Kind::Impression, "");
-    query(text, &mut hit, &mut Signals::default());
-    hit
+    let mut draft = begin(Kind::Impression);
+    read_query(text, Reading::default(), &mut draft);
+    draft.hit
 }
 
 #[test]
@@ -136,8 +149,7 @@ fn a_preview_and_the_test_of_an_auction_are_flagged() {
     }
     for purpose in ["prefetch", "preview"] {
         let map = header_map(&[("x-purpose", purpose), ("user-agent", "VLC")]);
-        let mut hit = ad_hit("");
-        Headers::read(&map).fill(&mut hit);
+        let hit = hit_of_headers(&map);
         let flag = if purpose == "preview" {
             Flags::PREVIEW
         } else {
@@ -191,10 +203,10 @@ fn what_is_too_long_is_cut_on_a_characters_border() {
 fn events_are_read_one_by_one_and_a_wrong_one_is_refused_alone() {
     let body = br#"[{"site":"a","e":"buy","price":12.50,"ch":{"model":"SM-S918B","mobile":true},
         "deep":{"\u0000":["x\u0000"]},"uid":7}, 5, {"bad":"\ud800"}, {"n":1e999}]"#;
-    let events = events(body).expect("an array");
+    let events = split_events(body).expect("an array");
     let read = |at: usize| {
-        let mut hit = Hit::new(UnixMicros(0), Kind::PageView, "");
-        event_hit(events[at], &mut hit, &mut Signals::default()).then_some(hit)
+        let mut draft = begin(Kind::PageView);
+        read_event(events[at], Reading::default(), &mut draft).then_some(draft.hit)
     };
     let hit = read(0).expect("a sound event");
     assert_eq!(
@@ -211,20 +223,20 @@ fn events_are_read_one_by_one_and_a_wrong_one_is_refused_alone() {
     );
     assert!(hit.flags.has(Flags::CLEANED));
     assert!(read(1).is_none() && read(2).is_none() && read(3).is_none());
-    assert!(super::events(b"{").is_none());
-    assert!(super::events(format!("[{}0]", "0,".repeat(EVENTS_MAX)).as_bytes()).is_none());
-    assert!(super::events("[".repeat(100_000).as_bytes()).is_none());
+    assert!(split_events(b"{").is_none());
+    assert!(split_events(format!("[{}0]", "0,".repeat(EVENTS_MAX)).as_bytes()).is_none());
+    assert!(split_events("[".repeat(100_000).as_bytes()).is_none());
 }
 
 #[test]
 fn a_hint_of_an_event_is_cut_like_one_of_a_query() {
     let model = "m".repeat(TEXT_BYTES_MAX + 1);
     let body = format!("{{\"ch\":{{\"model\":\"{model}\"}}}}");
-    let event = events(body.as_bytes()).expect("JSON").remove(0);
-    let mut hit = Hit::new(UnixMicros(0), Kind::PageView, "");
-    assert!(event_hit(event, &mut hit, &mut Signals::default()));
-    assert_eq!(hit.hints.model, model[1..]);
-    assert!(hit.flags.has(Flags::TRUNCATED));
+    let event = split_events(body.as_bytes()).expect("JSON").remove(0);
+    let mut draft = begin(Kind::PageView);
+    assert!(read_event(event, Reading::default(), &mut draft));
+    assert_eq!(draft.hit.hints.model, model[1..]);
+    assert!(draft.hit.flags.has(Flags::TRUNCATED));
 }
 
 #[test]
@@ -242,10 +254,9 @@ fn headers_are_read_in_one_pass() {
     ]);
     let headers = Headers::read(&map);
     assert_eq!(headers.cookies("avid").collect::<Vec<_>>(), ["one", "two"]);
-    assert_eq!(headers.signals("avchoice").choice, Some("store.measure"));
+    assert_eq!(signals(&headers, "avchoice").choice, Some("store.measure"));
     assert!(headers.gpc);
-    let mut hit = Hit::new(UnixMicros(0), Kind::PageView, "");
-    headers.fill(&mut hit);
+    let hit = hit_of_headers(&map);
     assert_eq!((&*hit.user_agent, &*hit.page_url), ("UA", "https://a.se/"));
     assert_eq!(
         (hit.hints.mobile, &*hit.hints.platform),
@@ -314,30 +325,75 @@ fn what_a_callback_says_of_the_visitor_beside_our_names_becomes_no_parameter() {
             fields,
             ..Reading::default()
         };
-        let read = |fill: &dyn Fn(&mut Hit<'_>)| {
-            let mut hit = Hit::new(UnixMicros(0), Kind::Callback, "");
-            fill(&mut hit);
-            let params = hit.params.to_string();
+        let check = |draft: Draft<'_>| {
+            let params = &*draft.hit.params;
             for hidden in ["telltale", "192.0.2", "2001:db8", "59.3", "geo"] {
                 assert!(!params.contains(hidden), "{params}");
             }
             assert!(params.contains("\"x\":"), "{params}");
         };
         let event: &serde_json::value::RawValue = serde_json::from_str(event).unwrap();
-        read(&|hit| {
-            let mut own = Hit::new(UnixMicros(0), Kind::Callback, "");
-            assert!(event_hit_as(
-                event,
-                reading,
-                &mut own,
-                &mut Signals::default()
-            ));
-            hit.params = Cow::Owned(own.params.into_owned());
-        });
-        read(&|hit| {
-            let mut own = Hit::new(UnixMicros(0), Kind::Callback, "");
-            query_as(query, reading, &mut own, &mut Signals::default());
-            hit.params = Cow::Owned(own.params.into_owned());
-        });
+        let mut draft = begin(Kind::Callback);
+        assert!(read_event(event, reading, &mut draft));
+        check(draft);
+        let mut draft = begin(Kind::Callback);
+        read_query(query, reading, &mut draft);
+        check(draft);
     }
+}
+
+#[test]
+fn a_query_and_a_form_are_read_as_if_they_were_one() {
+    for (query, form) in [
+        ("site=a&ev=win", "site=b&x=1"),
+        ("", "site=a"),
+        ("site=a&", "&&x=1&y"),
+        ("x=1", ""),
+    ] {
+        let mut parts = begin(Kind::Callback);
+        read_query_and_form(query, form, Reading::default(), &mut parts);
+        let text = [query, form].join("&");
+        let mut whole = begin(Kind::Callback);
+        read_query(&text, Reading::default(), &mut whole);
+        assert_eq!(parts, whole, "{text}");
+    }
+}
+
+#[test]
+fn each_event_has_what_the_headers_and_the_query_say() {
+    let map = header_map(&[("user-agent", "UA"), ("cookie", "avchoice=none")]);
+    let headers = Headers::read(&map);
+    let arrival = Arrival {
+        endpoint: Endpoint::Event,
+        at: UnixMicros(7),
+        headers: &headers,
+        query: "site=a&gdpr=1",
+        choice_cookie: "avchoice",
+    };
+    let drafts = read_body(&arrival, br#"[{"e":"buy"}, 7, {"site":"b"}]"#).expect("an array");
+    let Drafts::Each(drafts) = drafts else {
+        panic!("a body of events is a list");
+    };
+    let read: Vec<_> = drafts
+        .iter()
+        .map(|draft| {
+            let draft = draft.as_ref().map_err(|reason| *reason)?;
+            let Draft { hit, signals } = draft;
+            assert_eq!((hit.received_at, &*hit.user_agent), (UnixMicros(7), "UA"));
+            assert_eq!(
+                (signals.gdpr.as_deref(), signals.choice),
+                (Some("1"), Some("none"))
+            );
+            Ok((&*hit.site, hit.kind))
+        })
+        .collect();
+    assert_eq!(
+        read,
+        [
+            Ok(("a", Kind::Event)),
+            Err(Reason::Json),
+            Ok(("b", Kind::PageView))
+        ]
+    );
+    assert_eq!(read_body(&arrival, b"no").err(), Some(Reason::Json));
 }

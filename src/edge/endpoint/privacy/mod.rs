@@ -35,16 +35,16 @@ use super::consent::{choice_cookie, ended_cookies, is_own_origin};
 use crate::clock;
 use crate::config::{self, Config, Site};
 use crate::consent::{self, PermitRules};
-use crate::edge::endpoint::event;
-use crate::edge::exchange::admit::Request;
+use crate::edge::Refusal;
 use crate::edge::exchange::reply;
 use crate::edge::exchange::reply::{Reply, WithCookie as _};
+use crate::edge::exchange::{Exchange, body};
 use crate::edge::transport::limits::subscriber;
-use crate::edge::{Refusal, Worker};
 use crate::endpoint::Endpoint;
 use crate::hit::subject::Held;
 use crate::hit::{Kind, Permit};
 use crate::inquiry::{ANSWER_TIME_MAX, Busy, Piece};
+use crate::protocol;
 use crate::refusal::Reason;
 use crate::visitor::ProvedVisitor;
 use page::{Body, Notice, Page};
@@ -56,8 +56,6 @@ pub(crate) const VIEWS: config::Limit = config::Limit {
     burst: 30,
     drop: true,
 };
-/// The largest form, in bytes: six flags and a token take 120.
-const BODY_BYTES_MAX: usize = 1024;
 /// The most visitors of one browser that the page shows. Unless somebody plants cookies there are
 /// at most two, one of the site's domain and one of the host.
 const VISITORS_SHOWN: usize = 2;
@@ -101,7 +99,7 @@ enum Done {
 
 /// One request for the page or of one of its forms.
 struct PrivacyRequest<'r> {
-    request: &'r Request<'r>,
+    request: &'r Exchange<'r>,
     map: &'r HeaderMap,
     site: Result<&'r Site, Refusal>,
     language: Language,
@@ -118,12 +116,7 @@ enum Holding {
     Refused(Reason),
 }
 
-pub(crate) async fn answer(
-    worker: &Worker,
-    request: &Request<'_>,
-    parts: &Parts,
-    body: Incoming,
-) -> Reply {
+pub(crate) async fn answer(request: &Exchange<'_>, parts: &Parts, body: Incoming) -> Reply {
     let asked = PrivacyRequest::read(
         request,
         &parts.headers,
@@ -131,7 +124,7 @@ pub(crate) async fn answer(
     );
     let reply = match Form::of(&request.edge.config, parts.uri.path()) {
         None => asked.view(&parts.method).await,
-        Some(form) => asked.submit(worker, form, body).await,
+        Some(form) => asked.submit(form, body).await,
     };
     let mut reply = reply.unwrap_or_else(|refusal| asked.refuse(refusal));
     add_headers(&mut reply, asked.language);
@@ -163,7 +156,7 @@ fn add_headers(reply: &mut Reply, language: Language) {
 }
 
 impl<'r> PrivacyRequest<'r> {
-    fn read(request: &'r Request<'r>, map: &'r HeaderMap, query: &'r str) -> PrivacyRequest<'r> {
+    fn read(request: &'r Exchange<'r>, map: &'r HeaderMap, query: &'r str) -> PrivacyRequest<'r> {
         let parameter = |wanted: &str| {
             query
                 .split('&')
@@ -280,13 +273,13 @@ impl<'r> PrivacyRequest<'r> {
     /// Takes one view from what this client may ask; false where it has none left.
     fn spend_view(&self) -> bool {
         let views = self.request.edge.views.as_ref();
-        views.is_none_or(|views| views.take(self.request.client, clock::monotonic()))
+        views.is_none_or(|views| views.spend(self.request.client, clock::monotonic()))
     }
 
     fn body(&self, site: &Site, held: Option<page::Shown>) -> Body {
         let edge = self.request.edge;
         let (config, t) = (&edge.config, self.language.text());
-        let signals = self.request.headers.signals(&config.cookie.choice_name);
+        let signals = protocol::signals(self.request.headers, &config.cookie.choice_name);
         let (permit, source) = consent::decide(
             &signals,
             &PermitRules::from(site),
@@ -321,11 +314,7 @@ impl<'r> PrivacyRequest<'r> {
     /// Confirms what was done, if the cookies bear it out: a link can claim anything.
     fn done_notice(&self, t: &text::Text) -> Option<Notice> {
         let config = &self.request.edge.config;
-        let choice = self
-            .request
-            .headers
-            .signals(&config.cookie.choice_name)
-            .choice;
+        let choice = protocol::signals(self.request.headers, &config.cookie.choice_name).choice;
         let text = match self.done? {
             Done::Choice if choice.is_some() => t.done_choice,
             Done::Erasure if choice == Some("none") && self.proved.is_empty() => t.done_erasure,
@@ -345,7 +334,7 @@ impl<'r> PrivacyRequest<'r> {
             .unwrap_or_default()
     }
 
-    async fn submit(&self, worker: &Worker, form: Form, body: Incoming) -> Result<Reply, Refusal> {
+    async fn submit(&self, form: Form, body: Incoming) -> Result<Reply, Refusal> {
         let site = self.site?;
         let headers = self.request.headers;
         let origin = headers.origin.ok_or(Refusal(Reason::Origin))?;
@@ -360,7 +349,7 @@ impl<'r> PrivacyRequest<'r> {
         if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             return Err(Refusal(Reason::ContentType));
         }
-        let body = event::read(body, BODY_BYTES_MAX).await?;
+        let body = body::read(self.request.endpoint, body).await?;
         let (token, permit) = parse_form(&body).ok_or(Refusal(Reason::Form))?;
         let keyring = &self.request.edge.keyring;
         let is_ours = match self.proved.first() {
@@ -374,7 +363,7 @@ impl<'r> PrivacyRequest<'r> {
             Form::Choice => Ok(self.keep_choice(site, permit, "choice")),
             Form::File => self.file(site).await,
             Form::Erasure => {
-                let recorded = worker.instruct(self.request, site, Kind::Erasure).await?;
+                let recorded = self.request.instruct(site, Kind::Erasure).await?;
                 let done = if recorded > 0 { "erasure" } else { "choice" };
                 Ok(self.keep_choice(site, Permit::NONE, done))
             }

@@ -59,7 +59,7 @@ pub(crate) fn decode<'a>(
             clean(text, bytes_max, flags)
         });
     }
-    let mut text = owned_utf8(decoded(raw.as_bytes()), flags);
+    let mut text = owned_utf8(decode_bytes(raw.as_bytes()), flags);
     if is_encoded_still(&text) {
         text = owned_utf8(percent_decode(text.as_bytes()).collect(), flags);
     }
@@ -71,7 +71,7 @@ pub(crate) fn decode<'a>(
 }
 
 /// As `percent_decode` decodes, and a plus is a space: that costs fewer instructions, and one allocation.
-fn decoded(raw: &[u8]) -> Vec<u8> {
+fn decode_bytes(raw: &[u8]) -> Vec<u8> {
     let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
     let mut bytes = Vec::with_capacity(raw.len());
     let mut rest = raw.iter();
@@ -194,7 +194,7 @@ mod tests {
         fn a_text_is_decoded_as_the_library_decodes_it(raw in "[%+a-fA-F0-9å]{0,40}") {
             let spaced = raw.replace('+', " ");
             let expected: Vec<u8> = percent_decode(spaced.as_bytes()).collect();
-            prop_assert_eq!(decoded(raw.as_bytes()), expected);
+            prop_assert_eq!(decode_bytes(raw.as_bytes()), expected);
         }
 
         #[test]

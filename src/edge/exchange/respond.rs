@@ -1,0 +1,161 @@
+//! From a request to its reply: the rules that hold for every request, written once for both ways in
+//! which requests are read ([`crate::edge::plain`] and hyper).
+
+use hyper::header::{self, HeaderValue};
+use hyper::http::StatusCode;
+use hyper::{Method, Version};
+
+use super::reply::{self, Reply, WithCookie as _};
+use super::{Exchange, cors, https};
+use crate::config::Site;
+use crate::edge::Refusal;
+use crate::endpoint::{Endpoint, Readers, Shape};
+use crate::refusal::Reason;
+
+/// What an endpoint has to say.
+pub(crate) enum Content {
+    /// The reply to a recorded hit, with the cookie to set. It is the reply to nearly all requests, so
+    /// it is not written into headers where it can be sent without.
+    Hit(Shape, Option<String>),
+    /// Any other reply.
+    Reply(Reply),
+}
+
+impl From<Reply> for Content {
+    fn from(reply: Reply) -> Content {
+        Content::Reply(reply)
+    }
+}
+
+impl Content {
+    /// Writes the content into headers.
+    pub(crate) fn into_reply(self) -> Reply {
+        match self {
+            Content::Hit(shape, cookie) => reply::hit(shape).with_cookie(cookie),
+            Content::Reply(reply) => reply,
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Content::Hit(shape, _) => reply::hit_status(*shape),
+            Content::Reply(reply) => reply.status(),
+        }
+    }
+}
+
+/// A reply with what every reply may say besides its content.
+pub(crate) struct Outgoing<'e> {
+    content: Content,
+    /// The origin that asks, and the sites whose pages may read the reply.
+    origin: Option<&'e str>,
+    readers: &'e [Site],
+    hsts: Option<&'e HeaderValue>,
+    /// Whether the connection ends after the reply.
+    is_last: bool,
+}
+
+impl Outgoing<'_> {
+    /// Returns the content if the reply says nothing besides; else the whole reply.
+    pub(crate) fn into_content(self) -> Content {
+        let is_bare = self.origin.is_none() && self.hsts.is_none() && !self.is_last;
+        if is_bare {
+            self.content
+        } else {
+            Content::Reply(self.into_reply())
+        }
+    }
+
+    /// Writes the reply's headers.
+    pub(crate) fn into_reply(self) -> Reply {
+        let mut reply = self.content.into_reply();
+        if let Some(origin) = self.origin {
+            cors::allow(self.readers, origin, &mut reply);
+        }
+        if let Some(hsts) = self.hsts {
+            let headers = reply.headers_mut();
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
+        if self.is_last {
+            reply::end(&mut reply);
+        }
+        reply
+    }
+}
+
+/// Replies to a request. If it keeps the rules, `handle` asks its endpoint. `is_last` says that the
+/// connection takes no further request.
+pub(crate) async fn respond<'r>(
+    exchange: &Exchange<'r>,
+    is_last: bool,
+    handle: impl AsyncFnOnce() -> Result<Content, Refusal>,
+) -> Outgoing<'r> {
+    let Exchange { edge, headers, .. } = *exchange;
+    let readers = readers(exchange);
+    let content = match exchange.check() {
+        Err(refusal) => Err(refusal),
+        Ok(()) if *exchange.line.method == Method::OPTIONS => {
+            let methods = exchange.endpoint.spec().methods;
+            cors::preflight(readers, headers, methods).map(Content::Reply)
+        }
+        Ok(()) if belongs_on_https(exchange) => redirect_to_https(exchange),
+        Ok(()) => handle().await,
+    };
+    let content = content.unwrap_or_else(|refusal| refuse(exchange, refusal).into());
+    let status = content.status();
+    let took = exchange.started.elapsed();
+    edge.metrics
+        .request(exchange.endpoint, status.as_str(), took);
+    // A request whose length is coded in chunks is where proxies and servers disagree, and a refused
+    // one with a body is where an attacker tries: nothing may follow them on the same connection.
+    let is_refused_body = headers.has_length && status.is_client_error();
+    let ends = headers.transfer_encodings > 0 || is_refused_body || is_last;
+    Outgoing {
+        content,
+        origin: headers.origin,
+        readers,
+        hsts: edge.hsts.as_ref().filter(|_| exchange.peer.tls),
+        is_last: ends && exchange.line.version < Version::HTTP_2,
+    }
+}
+
+/// Returns the sites whose pages may read the reply.
+fn readers<'r>(exchange: &Exchange<'r>) -> &'r [Site] {
+    match exchange.endpoint.spec().readers {
+        Readers::AnySite => &exchange.edge.config.sites,
+        Readers::SiteOfRequest => exchange
+            .site_of(exchange.line.query)
+            .map_or(&[], std::slice::from_ref),
+        Readers::Nobody => &[],
+    }
+}
+
+/// Returns whether a page is asked for by http that the configuration wants on https.
+fn belongs_on_https(exchange: &Exchange<'_>) -> bool {
+    exchange.endpoint == Endpoint::Privacy
+        && exchange.edge.config.http.redirect_to_https
+        && !exchange.is_secure()
+}
+
+fn redirect_to_https(exchange: &Exchange<'_>) -> Result<Content, Refusal> {
+    let location = https::location(
+        exchange.headers.host.unwrap_or_default(),
+        exchange.edge.config.tls.listen,
+        exchange.line.target,
+    );
+    let reply = reply::moved(&location).ok_or(Refusal(Reason::Host))?;
+    Ok(Content::Reply(reply))
+}
+
+/// Counts and shows a refused request, and makes its reply.
+fn refuse(exchange: &Exchange<'_>, refusal: Refusal) -> Reply {
+    exchange.edge.metrics.refusal(refusal.0);
+    exchange.show_refusal(refusal.0, "", "");
+    let spec = exchange.endpoint.spec();
+    let mut reply = reply::refused(refusal, spec.shape);
+    if refusal.0 == Reason::Method {
+        let headers = reply.headers_mut();
+        headers.insert(header::ALLOW, HeaderValue::from_static(spec.methods));
+    }
+    reply
+}

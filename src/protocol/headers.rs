@@ -1,0 +1,82 @@
+//! What a draft takes from the headers that a browser sends.
+
+use std::borrow::Cow;
+
+use super::Draft;
+use super::text::{clean, decode_utf8};
+use crate::clock::UnixMicros;
+use crate::consent::Signals;
+use crate::hit::limits::{TEXT_BYTES_MAX, URL_BYTES_MAX, USER_AGENT_BYTES_MAX};
+use crate::hit::{Flags, Hit, Kind};
+use crate::request::{Headers, agent};
+
+impl<'r> Draft<'r> {
+    /// Begins a draft with what a browser's headers say. `choice_cookie` is the name of the cookie
+    /// with the visitor's choice.
+    #[must_use]
+    pub fn of_browser(
+        kind: Kind,
+        at: UnixMicros,
+        headers: &Headers<'r>,
+        choice_cookie: &str,
+    ) -> Draft<'r> {
+        let mut draft = Draft {
+            hit: Hit::new(at, kind, ""),
+            signals: signals(headers, choice_cookie),
+        };
+        read_headers(headers, &mut draft.hit);
+        draft
+    }
+}
+
+/// Returns the consent signals among the headers.
+#[must_use]
+pub fn signals<'r>(headers: &Headers<'r>, choice_cookie: &str) -> Signals<'r> {
+    Signals {
+        gpc: headers.gpc,
+        choice: headers.cookies(choice_cookie).next(),
+        ..Signals::default()
+    }
+}
+
+fn read_headers<'r>(headers: &Headers<'r>, hit: &mut Hit<'r>) {
+    let mut flags = hit.flags;
+    let mut text = |bytes, bytes_max| clean(decode_utf8(bytes, &mut flags), bytes_max, &mut flags);
+    hit.user_agent = text(headers.user_agent, USER_AGENT_BYTES_MAX);
+    hit.page_url = text(headers.referer, URL_BYTES_MAX);
+    let mut hint = |bytes| text(bytes, TEXT_BYTES_MAX);
+    let hints = &headers.hints;
+    hit.hints.brands = hint(hints.brands);
+    hit.hints.mobile = parse_mobile(&hint(hints.mobile));
+    hit.hints.platform = unquote(hint(hints.platform));
+    hit.hints.platform_version = unquote(hint(hints.platform_version));
+    hit.hints.model = unquote(hint(hints.model));
+    hit.hints.form_factors = hint(hints.form_factors);
+    if headers.prefetch {
+        flags.set(Flags::PREFETCH);
+    }
+    if headers.preview {
+        flags.set(Flags::PREVIEW);
+    }
+    if agent::is_impossible(&hit.user_agent) {
+        flags.set(Flags::BAD_AGENT);
+    }
+    hit.flags = flags;
+}
+
+/// Reads the hint that says whether a device is a mobile one, as a header or a parameter has it.
+pub(super) fn parse_mobile(text: &str) -> Option<bool> {
+    match text {
+        "?1" | "1" | "true" => Some(true),
+        "?0" | "0" | "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// Takes the quotes off a structured-header string (RFC 9651, section 3.3.3; hints hold no escapes).
+fn unquote(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim().trim_matches('"')),
+        Cow::Owned(text) => Cow::Owned(text.trim().trim_matches('"').to_owned()),
+    }
+}
