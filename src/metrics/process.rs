@@ -8,8 +8,8 @@ use metrics::Gauge;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike as _;
 
-use super::register::{MetricKind, Register};
 use super::gauge_value;
+use super::register::{MetricKind, Register};
 use crate::clock;
 
 /// Counters of the exporter are whole numbers, too coarse for processor time, so its line is written here.
