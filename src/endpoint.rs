@@ -1,7 +1,7 @@
 //! The endpoints: one table of what clients can ask for.
 //!
-//! Routes, `Allow`, metric labels, the section `[path]` of the configuration and docs/endpoints.md are
-//! all read from it. An endpoint that records hits needs a row here and an arm in
+//! Routes, `Allow`, metric labels, the section `[path]` of the configuration and docs/endpoints.md
+//! are all read from it. An endpoint that records hits needs a row here and an arm in
 //! [`crate::protocol::read`] or [`crate::protocol::read_body`], and nothing else.
 
 use std::time::Duration;

@@ -28,8 +28,8 @@ struct ReasonSpec {
     advice: &'static str,
 }
 
-/// Defines [`Reason`] and the table from one list of rows: the name, the status, what becomes of the
-/// connection, and the advice.
+/// Defines [`Reason`] and the table from one list of rows: the name, the status, what becomes of
+/// the connection, and the advice.
 macro_rules! reasons {
     ($(
         $(#[doc = $meaning:literal])+

@@ -86,8 +86,8 @@ fn damaged(edits: &[u8]) {
     spool.close();
 }
 
-/// The records of a last chunk, where the last of them ends, and the bytes before that which are none:
-/// straight from the format's description, byte by byte.
+/// The records of a last chunk, where the last of them ends, and the bytes before that which are
+/// none: straight from the format's description, byte by byte.
 fn scan(bytes: &[u8]) -> (Vec<Vec<u8>>, usize, u64) {
     let (mut records, mut end, mut corrupt, mut skipped) = (Vec::new(), HEADER_BYTES, 0, 0);
     let mut at = HEADER_BYTES;
@@ -121,7 +121,8 @@ fn crc(length: u32, payload: &[u8]) -> u32 {
     crc32c::crc32c_append(head, payload)
 }
 
-/// A chunk as the format says. `before` is the chunk before, where that ends, and the records before.
+/// A chunk as the format says. `before` is the chunk before, where that ends, and the records
+/// before.
 fn encode(number: u64, before: [u64; 3], payloads: &[Vec<u8>]) -> Vec<u8> {
     let mut rest = ID.to_vec();
     for number in [number].iter().chain(&before) {

@@ -1,5 +1,5 @@
-//! The requests of a bench: as browsers and ad placements send them behind a trusted proxy, the same ones
-//! for the same seed.
+//! The requests of a bench: as browsers and ad placements send them behind a trusted proxy, the
+//! same ones for the same seed.
 //!
 //! | of the requests | are |
 //! | --- | --- |
@@ -9,7 +9,8 @@
 //! | 50 % | with a TC string; a tenth of those refuses all |
 //! | 55, 15, 30 % | page views, events (each with an ID of its own, as the tag makes them), impressions |
 //!
-//! What has to differ each time it is sent is a number of [`SERIAL_DIGITS`] digits, which the sender puts in.
+//! What has to differ each time it is sent is a number of [`SERIAL_DIGITS`] digits, which the
+//! sender puts in.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -149,8 +150,8 @@ impl Corpus {
         })
     }
 
-    /// Writes them for `corpus.lua`: the number of requests; then for each its length, where its serial
-    /// number stands (-1 for none), and its bytes.
+    /// Writes them for `corpus.lua`: the number of requests; then for each its length, where its
+    /// serial number stands (-1 for none), and its bytes.
     ///
     /// # Errors
     /// Where the file cannot be written.
@@ -317,8 +318,8 @@ impl Maker {
         )
     }
 
-    /// TC strings that permit a hit's row, for whoever is asked of vendor 2, and some that refuse; each with
-    /// another CMP and version, as those of many visitors are.
+    /// TC strings that permit a hit's row, for whoever is asked of vendor 2, and some that refuse;
+    /// each with another CMP and version, as those of many visitors are.
     fn consent_strings(&mut self) -> anyhow::Result<Vec<String>> {
         #[derive(Deserialize)]
         struct Vector {

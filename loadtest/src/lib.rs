@@ -1,9 +1,9 @@
-//! Load for avtryck: pixels over keep-alive connections, each with a name of its own, and a note of each
-//! one that was acknowledged.
+//! Load for avtryck: pixels over keep-alive connections, each with a name of its own, and a note of
+//! each one that was acknowledged.
 //!
-//! A hit is acknowledged once the whole reply with status 200 has been read. One whose reply was not
-//! read to its end may or may not have been kept; that is for nobody to know, and it is not counted as
-//! either. Whoever compares with Postgres looks for each acknowledged name exactly once.
+//! A hit is acknowledged once the whole reply with status 200 has been read. One whose reply was
+//! not read to its end may or may not have been kept; that is for nobody to know, and it is not
+//! counted as either. Whoever compares with Postgres looks for each acknowledged name exactly once.
 
 pub mod corpus;
 
@@ -55,8 +55,9 @@ pub struct Outcome {
     pub broken: u64,
     /// Connections that were not taken.
     pub unconnected: u64,
-    /// From the moment that a request was due to the end of its reply, in microseconds. Where the rate
-    /// is given a request is due on schedule, even if the one before it is not answered yet.
+    /// From the moment that a request was due to the end of its reply, in microseconds. Where the
+    /// rate is given a request is due on schedule, even if the one before it is not answered
+    /// yet.
     pub latency: Histogram<u64>,
     /// How long it took.
     pub took: Duration,
@@ -158,7 +159,8 @@ async fn one_connection(
     outcome
 }
 
-/// Sends one pixel without a name over a connection of its own; the reply's status, if there is one.
+/// Sends one pixel without a name over a connection of its own; the reply's status, if there is
+/// one.
 pub async fn one(address: SocketAddr, site: &str) -> Option<u16> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     let request = format!("GET /p.gif?site={site} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
@@ -190,8 +192,9 @@ impl Schedule {
         }
     }
 
-    /// Waits for the next request's time and says when it was due: a late one was due on schedule, one
-    /// that was waited for is due when the wait ended, which a timer makes up to a millisecond later.
+    /// Waits for the next request's time and says when it was due: a late one was due on schedule,
+    /// one that was waited for is due when the wait ended, which a timer makes up to a
+    /// millisecond later.
     async fn next(&mut self) -> Instant {
         let Some(period) = self.period else {
             return Instant::now();

@@ -1,5 +1,5 @@
-//! The live view: `GET /` and `GET /live` of the admin listener, a page and the stream of server-sent
-//! events that it shows (WHATWG HTML, section 9.2).
+//! The live view: `GET /` and `GET /live` of the admin listener, a page and the stream of
+//! server-sent events that it shows (WHATWG HTML, section 9.2).
 //!
 //! | event | data |
 //! | --- | --- |
@@ -7,12 +7,14 @@
 //! | `refused` | a refused request, or a refused event of one, with the reason |
 //! | `second` | how many hits and refusals were not shown, because there were too many |
 //!
-//! A hit is shown as the spool has it, so what was not permitted has left it, and without any ID or address. A
-//! viewer that does not keep up misses events; it holds nothing up. A stream ends after [`STREAM_TIME_MAX`]
-//! and the page takes a new one, so that a viewer that is gone does not keep a place.
+//! A hit is shown as the spool has it, so what was not permitted has left it, and without any ID or
+//! address. A viewer that does not keep up misses events; it holds nothing up. A stream ends after
+//! [`STREAM_TIME_MAX`] and the page takes a new one, so that a viewer that is gone does not keep a
+//! place.
 //!
-//! A page elsewhere cannot read it: there is no CORS here, and a name that is neither an address, `localhost` nor
-//! in `admin.hosts` is refused, so that no name of an attacker's leads to it (DNS rebinding).
+//! A page elsewhere cannot read it: there is no CORS here, and a name that is neither an address,
+//! `localhost` nor in `admin.hosts` is refused, so that no name of an attacker's leads to it (DNS
+//! rebinding).
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

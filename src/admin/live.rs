@@ -1,11 +1,12 @@
-//! What the edge shows to viewers of the live view: a sample of hits as the spool holds them, and of
-//! refusals with their reason.
+//! What the edge shows to viewers of the live view: a sample of hits as the spool holds them, and
+//! of refusals with their reason.
 //!
-//! Without a viewer it costs a hit one relaxed load. With viewers at most [`SAMPLES_PER_SECOND`] hits and
-//! refusals a second are handed over; the others are counted. A hit is encoded as in the spool, after
-//! everything that is not permitted has left it. The queue is bounded and nobody waits for it: a sample
-//! that finds it full is counted with the others. Of a refused request it passes on only which site and
-//! partner it named, its host, its page's origin and the path that it asked for.
+//! Without a viewer it costs a hit one relaxed load. With viewers at most [`SAMPLES_PER_SECOND`]
+//! hits and refusals a second are handed over; the others are counted. A hit is encoded as in the
+//! spool, after everything that is not permitted has left it. The queue is bounded and nobody waits
+//! for it: a sample that finds it full is counted with the others. Of a refused request it passes
+//! on only which site and partner it named, its host, its page's origin and the path that it asked
+//! for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -48,7 +49,8 @@ pub(crate) struct RefusedRequest<'r> {
     pub(crate) at: UnixMicros,
     pub(crate) endpoint: &'static str,
     pub(crate) reason: Reason,
-    /// The site and the partner that the event names. Where they are empty, the query string tells.
+    /// The site and the partner that the event names. Where they are empty, the query string
+    /// tells.
     pub(crate) site: &'r str,
     pub(crate) partner: &'r str,
     pub(crate) host: &'r str,

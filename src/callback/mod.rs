@@ -1,9 +1,10 @@
 //! How a partner's server proves that a callback is its own. Pure.
 //!
-//! By a MAC: the header `Avtryck-Signature` holds, in hex, HMAC-SHA-256 under the partner's secret over
-//! [`CONTEXT`] and, each ended by a line feed, the header `Avtryck-Timestamp` (seconds since 1970), the
-//! method and the request's target as sent, then the body as sent, packed if it was packed. Or, for
-//! partners that can only be given a URL, by a token. Secrets and tokens are compared in constant time.
+//! By a MAC: the header `Avtryck-Signature` holds, in hex, HMAC-SHA-256 under the partner's secret
+//! over [`CONTEXT`] and, each ended by a line feed, the header `Avtryck-Timestamp` (seconds since
+//! 1970), the method and the request's target as sent, then the body as sent, packed if it was
+//! packed. Or, for partners that can only be given a URL, by a token. Secrets and tokens are
+//! compared in constant time.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -55,7 +56,8 @@ impl Secrets<'_> {
     /// Checks what can be checked before the body is read.
     ///
     /// # Errors
-    /// If the partner has nothing to prove callbacks with, or the request has no proof or a wrong token.
+    /// If the partner has nothing to prove callbacks with, or the request has no proof or a wrong
+    /// token.
     pub fn check<'r>(&self, claim: &Claim<'r>) -> Result<Proof<'r>, Reason> {
         if self.secret.is_empty() && self.token.is_empty() {
             return Err(Reason::CallbackClosed);
@@ -159,8 +161,8 @@ impl Signed<'_> {
     }
 }
 
-/// Returns whether a token is the one expected. MACs are compared, so that a wrong token's length and start
-/// do not show.
+/// Returns whether a token is the one expected. MACs are compared, so that neither the length nor
+/// the start of a wrong token shows.
 #[must_use]
 pub fn is_token(given: &str, expected: &str) -> bool {
     let mac = |key: &str| {
@@ -209,7 +211,8 @@ mod tests {
 
     #[test]
     fn the_signature_is_the_one_that_the_documentation_tells_to_make() {
-        // printf 'avtryck callback 1\n1800000000\nPOST\n/cb/adform?site=shop\n{"ev":"conversion"}' |
+        // printf "avtryck callback 1\n1800000000\nPOST\n/cb/adform?site=shop\n%s" \
+        //   '{"ev":"conversion"}' |
         //   openssl dgst -sha256 -hmac 'a secret of sixteen'
         assert_eq!(
             signed().signature(SECRET).as_deref(),

@@ -1,5 +1,5 @@
-//! What partners call things: their names -> ours, as in docs/parameters.md. A member of a JSON object
-//! within an object is named by its path, `device.ifa`.
+//! What partners call things: their names -> ours, as in docs/parameters.md. A member of a JSON
+//! object within an object is named by its path, `device.ifa`.
 
 use std::borrow::Cow;
 
@@ -141,9 +141,9 @@ const OPENRTB: [(&str, &str); 24] = [
     ("user.consent", "gdpr_consent"),
 ];
 
-/// Members of a callback that say who the visitor is or where, and for which we have no name. They do not
-/// become parameters, because parameters stay when the permit takes such things from a hit (OpenRTB 2.6,
-/// sections 3.2.18 to 3.2.20 and 3.2.27).
+/// Members of a callback that say who the visitor is or where, and for which we have no name. They
+/// do not become parameters, because parameters stay when the permit takes such things from a hit
+/// (OpenRTB 2.6, sections 3.2.18 to 3.2.20 and 3.2.27).
 const PERSONAL: [&str; 11] = [
     "device", "user", "geo", "eids", "ip", "ipv6", "ifa", "didsha1", "didmd5", "dpidsha1",
     "dpidmd5",

@@ -29,7 +29,7 @@ use url::{Host, Url};
 
 use crate::clock::UnixMicros;
 use crate::keys::ClickKeyring;
-use crate::protocol::text::is_encoded_still;
+use crate::request::is_encoded_still;
 
 /// The shortest MAC that is accepted, in bytes: 128 bits.
 const MAC_BYTES_MIN: usize = 16;

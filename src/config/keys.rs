@@ -58,8 +58,8 @@ keys! {
         restart proxy_protocol: bool = flag();
         /// Redirects requests for /privacy from http to https. Hits are answered where they arrive.
         reload redirect_to_https: bool = flag();
-        /// Whether the simplest requests, a GET of a pixel over HTTP/1.1, are answered without hyper.
-        /// The replies are the same.
+        /// Whether the simplest requests, a GET of a pixel over HTTP/1.1, are answered without
+        /// hyper. The replies are the same.
         reload plain: bool = one("true", "true or false", value::parse);
         /// The most connections open at a time. There are fewer if the limit of open files, which
         /// the collector raises as far as it may, leaves no room for them.
@@ -153,8 +153,8 @@ keys! {
     /// `[database]`: the Postgres that hits are loaded into.
     #[derive(Clone, Debug)]
     pub struct DatabaseConfig in [database] {
-        /// The Postgres that hits are loaded into: its URL, or embedded for a private one that is run
-        /// from the installed binaries.
+        /// The Postgres that hits are loaded into: its URL, or embedded for a private one that is
+        /// run from the installed binaries.
         restart url: DatabaseUrl = secret(
             "embedded",
             "embedded, or a postgres:// URL without sslmode=require",

@@ -9,8 +9,9 @@
 //!
 //! - `reload` or `restart` says when a change takes effect.
 //! - `as "name"` names the key where it is not called like the field.
-//! - The reader is a method of [`KeyRow`](super::read::KeyRow). Its arguments are the default as it would
-//!   stand in the file, what messages say "would be right", and the function that parses the text.
+//! - The reader is a method of [`KeyRow`](super::read::KeyRow). Its arguments are the default as it
+//!   would stand in the file, what messages say "would be right", and the function that parses the
+//!   text.
 //!
 //! The struct's field with its documentation, the reading of file and environment with its
 //! messages, the example configuration, what `check-config` prints and what a reload leaves for a

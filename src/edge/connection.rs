@@ -1,5 +1,5 @@
-//! One connection, from its first byte to its end: which protocol it speaks, who answers its requests, and when it
-//! has had enough.
+//! One connection, from its first byte to its end: which protocol it speaks, who answers its
+//! requests, and when it has had enough.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -80,7 +80,8 @@ enum Next {
     End,
 }
 
-/// hyper keeps room for one in each connection, idle ones too. In a box it takes its kilobytes only while there is a request.
+/// hyper keeps room for one in each connection, idle ones too. In a box it takes its kilobytes only
+/// while there is a request.
 type Answer = Pin<Box<dyn Future<Output = Result<Reply, Infallible>>>>;
 
 /// What the requests of a connection tell it.
@@ -124,7 +125,7 @@ impl Connection {
                     .timer(self.thread.wheel.clone())
                     .header_read_timeout(HEADER_TIME_MAX)
                     .max_buf_size(HEADER_BYTES_MAX)
-                    // A GIF is copied behind its header more cheaply than the kernel takes two pieces.
+                    // Copying a GIF to the end of its header is cheaper than a write of two pieces.
                     .writev(false)
                     .serve_connection(io, service);
                 self.run(Box::pin(connection), ends).await;
@@ -143,8 +144,8 @@ impl Connection {
         }
     }
 
-    /// Answers plain requests, one after the other. Whether hyper is to go on, with what is read ahead: another kind of
-    /// request came, or one that is to be the last.
+    /// Answers plain requests, one after the other. Whether hyper is to go on, with what is read
+    /// ahead: another kind of request came, or one that is to be the last.
     async fn serve_plain(
         &self,
         stream: &mut Stream,
@@ -312,8 +313,8 @@ impl Connection {
         }
     }
 
-    /// Runs a connection to its end, which a limit may bring. In a box it is not moved from future to
-    /// future, each of which would keep room for it.
+    /// Runs a connection to its end, which a limit may bring. In a box it is not moved from future
+    /// to future, each of which would keep room for it.
     async fn run(&self, mut connection: Pin<Box<impl Graceful>>, ends: impl Future<Output = ()>) {
         let result = tokio::select! {
             biased;

@@ -1,8 +1,9 @@
-//! What is in force, as one thread sees it: a value that all threads share and that is exchanged whole.
+//! What is in force, as one thread sees it: a value that all threads share and that is exchanged
+//! whole.
 //!
-//! Who asks gets the newest, and keeps it for as long as it likes. Each thread counts who still has one for
-//! itself: one count for all of them would be a cache line that every core writes to with each request. To
-//! ask costs 7 ns (`cargo test --lib -- current --nocapture`).
+//! Who asks gets the newest, and keeps it for as long as it likes. Each thread counts who still has
+//! one for itself: one count for all of them would be a cache line that every core writes to with
+//! each request. To ask costs 7 ns (`cargo test --lib -- current --nocapture`).
 
 #![expect(
     clippy::redundant_allocation,

@@ -1,7 +1,7 @@
 //! Accepts connections on one edge thread, and ends those that take too much or too long.
 //!
-//! Each edge thread has entrances of its own, a runtime and a timer wheel. What a connection may take is in
-//! `limits`.
+//! Each edge thread has entrances of its own, a runtime and a timer wheel. What a connection may
+//! take is in `limits`.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -30,8 +30,8 @@ use spool::Spool;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Time that requests in flight have once the collector stops.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(4);
-/// How long after that a connection without a request stays open: a request that its client has sent by
-/// then is answered, with the word that it was the last.
+/// How long after that a connection without a request stays open: a request that its client has
+/// sent by then is answered, with the word that it was the last.
 const DRAIN_IDLE_TIME: Duration = Duration::from_secs(1);
 
 /// The same where another process goes on: whoever connects meanwhile waits for it.
@@ -156,8 +156,8 @@ impl EdgeThread {
                 self.open(stream, address, permit, &before);
             }
         }
-        // A program that is being started at this moment still has our sockets: closed alone, they would go on to take
-        // connections that nobody serves.
+        // A program that is being started at this moment still has our sockets: closed alone, they
+        // would go on to take connections that nobody serves.
         SockRef::from(&listener).shutdown(Shutdown::Read)
     }
 
@@ -231,7 +231,8 @@ impl EdgeThread {
         proxies.any(|network| network.contains(&ip))
     }
 
-    /// Counts a connection for its address, unless that is a proxy's. An error where it has as many as it may.
+    /// Counts a connection for its address, unless that is a proxy's. An error where it has as many
+    /// as it may.
     pub(crate) fn enter(&self, ip: IpAddr) -> Result<Option<Entered>, TooMany> {
         let edge = self.worker.edge.get();
         let per_address_max = edge.config.http.connections_per_address_max;

@@ -1,8 +1,9 @@
 //! The public side: accepts connections, limits them, routes requests and answers.
 //!
-//! `listener` accepts at the `entrance`s of each edge thread, plain or in `tls`; a `connection` ends what goes beyond `limits`. Hits by
-//! the pixel are answered by `plain`, whatever else comes by hyper; `router` names the endpoints, and each endpoint has a file of its own. Nothing here knows Postgres: a hit is answered
-//! once the spool holds it.
+//! `listener` accepts at the `entrance`s of each edge thread, plain or in `tls`; a `connection`
+//! ends what goes beyond `limits`. Hits by the pixel are answered by `plain`, whatever else comes
+//! by hyper; `router` names the endpoints, and each endpoint has a file of its own. Nothing here
+//! knows Postgres: a hit is answered once the spool holds it.
 
 mod connection;
 mod current;
@@ -41,8 +42,8 @@ use crate::keys::{ClickKeyring, CookieKeyring};
 use crate::metrics::Metrics;
 use spool::{Appender, Spool};
 
-/// What all edge threads share, by the configuration in force. A reload exchanges it whole, and a request
-/// keeps the one that it began with.
+/// What all edge threads share, by the configuration in force. A reload exchanges it whole, and a
+/// request keeps the one that it began with.
 pub struct Edge {
     /// The configuration.
     pub config: Config,
@@ -54,7 +55,8 @@ pub struct Edge {
     pub(crate) tables: Arc<ArcSwap<Tables>>,
     /// Every metric.
     pub metrics: Arc<Metrics>,
-    /// What `psql` needs to reach the embedded Postgres; the demo page is served where it is there.
+    /// What `psql` needs to reach the embedded Postgres; the demo page is served where it is
+    /// there.
     pub demo_psql: Option<Arc<OnceLock<String>>>,
     /// What viewers of the live view are shown.
     pub(crate) live: Arc<Live>,
@@ -103,8 +105,8 @@ impl Edge {
         }
     }
 
-    /// The same by another configuration. What clients have used up stays so, unless the limit is another
-    /// one.
+    /// The same by another configuration. What clients have used up stays so, unless the limit is
+    /// another one.
     #[must_use]
     pub fn with(
         &self,

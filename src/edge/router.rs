@@ -52,8 +52,8 @@ pub(crate) fn partner_key_of<'r>(exchange: &Exchange<'r>) -> &'r str {
     partner_key(paths, exchange.endpoint, exchange.line.path).unwrap_or_default()
 }
 
-/// Asks the endpoint. Where it does more than record one hit its future is boxed: the future of a request is
-/// moved as a whole, and would have room for the largest of them.
+/// Asks the endpoint. Where it does more than record one hit its future is boxed: the future of a
+/// request is moved as a whole, and would have room for the largest of them.
 async fn handle(
     exchange: &Exchange<'_>,
     parts: &Parts,

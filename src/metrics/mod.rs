@@ -1,13 +1,13 @@
-//! Every metric: its name, help text and label values stand in [`Metrics::register`] and nowhere else.
-//! `docs/metrics.md` is generated from what is registered (`make metrics-docs`).
+//! Every metric: its name, help text and label values stand in [`Metrics::register`] and nowhere
+//! else. `docs/metrics.md` is generated from what is registered (`make metrics-docs`).
 //!
-//! Handles of the `metrics` crate are registered once, at the start. Label values come from enums and
-//! never from a request, so no sender can make the set of series grow. Names end in their unit, those
-//! of counters in `_total`.
+//! Handles of the `metrics` crate are registered once, at the start. Label values come from enums
+//! and never from a request, so no sender can make the set of series grow. Names end in their unit,
+//! those of counters in `_total`.
 //!
-//! What every request counts is counted on its thread ([`request`]) and summed into the handles at a
-//! scrape and each second ([`Metrics::keep_up`]), because the handles are atomics that all threads
-//! share and the exporter keeps each sample of a histogram until then.
+//! What every request counts is counted on its thread ([`request`]) and summed into the handles at
+//! a scrape and each second ([`Metrics::keep_up`]), because the handles are atomics that all
+//! threads share and the exporter keeps each sample of a histogram until then.
 
 mod label;
 mod process;
@@ -321,8 +321,9 @@ impl Metrics {
         self.sync_seconds.record(sync);
     }
 
-    /// Sums what threads have counted into the handles and drains the exporter's samples each second;
-    /// never returns. Without it both would grow with the number of requests until a scrape.
+    /// Sums what threads have counted into the handles and drains the exporter's samples each
+    /// second; never returns. Without it both would grow with the number of requests until a
+    /// scrape.
     pub async fn keep_up(&self) {
         let mut ticks = tokio::time::interval(UPKEEP_PERIOD);
         loop {

@@ -1,5 +1,5 @@
-//! What the process uses, under the names that every exporter gives it. Read at a scrape; what the system
-//! does not tell keeps its last value.
+//! What the process uses, under the names that every exporter gives it. Read at a scrape; what the
+//! system does not tell keeps its last value.
 
 use std::fs;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use super::gauge_value;
 use super::register::{MetricKind, Register};
 use crate::clock;
 
-/// Counters of the exporter are whole numbers, too coarse for processor time, so its line is written here.
+/// Counters of the exporter are whole numbers, too coarse for processor time, so its line is
+/// written here.
 const CPU_SECONDS: &str = "process_cpu_seconds_total";
 const CPU_SECONDS_HELP: &str = "Processor time used, in user and system mode.";
 

@@ -1,8 +1,9 @@
 //! What every request counts: on shards that threads do not share, summed into the handles later.
 //!
-//! A thread keeps to one shard of [`SHARDS`], so that edge threads do not write to each other's cache
-//! lines. A histogram is counted as a number and a sum for each bucket; summing up records each
-//! bucket's mean as often as it was counted, which gives the exporter the same buckets, counts and sums.
+//! A thread keeps to one shard of [`SHARDS`], so that edge threads do not write to each other's
+//! cache lines. A histogram is counted as a number and a sum for each bucket; summing up records
+//! each bucket's mean as often as it was counted, which gives the exporter the same buckets, counts
+//! and sums.
 
 use std::array;
 use std::cell::Cell;
@@ -147,9 +148,9 @@ impl RequestMetrics {
 }
 
 impl Bucket {
-    /// Moves its counts into the bucket at an index. A request that is counted meanwhile may have its
-    /// number and its time moved by different calls; the mean is kept within the bucket's bounds, so
-    /// that the number is always right and the sum at most the bucket's width off.
+    /// Moves its counts into the bucket at an index. A request that is counted meanwhile may have
+    /// its number and its time moved by different calls; the mean is kept within the bucket's
+    /// bounds, so that the number is always right and the sum at most the bucket's width off.
     fn move_to(&self, histogram: &Histogram, at: usize) {
         let number = self.number.swap(0, Ordering::Relaxed);
         if number == 0 {

@@ -73,7 +73,8 @@ pub(super) fn parse_mobile(text: &str) -> Option<bool> {
     }
 }
 
-/// Takes the quotes off a structured-header string (RFC 9651, section 3.3.3; hints hold no escapes).
+/// Takes the quotes off a structured-header string (RFC 9651, section 3.3.3; hints hold no
+/// escapes).
 fn unquote(text: Cow<'_, str>) -> Cow<'_, str> {
     match text {
         Cow::Borrowed(text) => Cow::Borrowed(text.trim().trim_matches('"')),

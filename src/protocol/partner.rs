@@ -1,9 +1,9 @@
 //! Callbacks of partners' servers, under the partner's own names.
 //!
-//! One callback comes as a query, a form or a JSON object; up to 1,000 come as a JSON array. The body
-//! may be packed with gzip. The sender is a server: its address, agent and cookies say nothing about
-//! the visitor. What it says itself about the visitor's address and agent counts only if the partner
-//! is trusted to say it.
+//! One callback comes as a query, a form or a JSON object; up to 1,000 come as a JSON array. The
+//! body may be packed with gzip. The sender is a server: its address, agent and cookies say nothing
+//! about the visitor. What it says itself about the visitor's address and agent counts only if the
+//! partner is trusted to say it.
 //!
 //! Whether the partner sent a callback is decided before ([`crate::callback`]).
 
@@ -32,7 +32,8 @@ pub struct Sender<'p> {
     pub trusts_client: bool,
 }
 
-/// Unpacks a body by its `Content-Encoding`. The unpacked body has the same limit as a body as sent.
+/// Unpacks a body by its `Content-Encoding`. The unpacked body has the same limit as a body as
+/// sent.
 ///
 /// # Errors
 /// If the encoding is unknown, the body is broken, or it is too large.

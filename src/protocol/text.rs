@@ -5,12 +5,13 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode;
 
 use crate::hit::Flags;
+use crate::request::is_encoded_still;
 
 /// Bytes that are looked at together.
 const LANES: usize = 16;
 
-/// The marks of all the bytes. Without a branch for each, so that the compiler looks at many at once; what is left
-/// of the last ones is looked at again with those before it.
+/// The marks of all the bytes. Without a branch for each, so that the compiler looks at many at
+/// once; what is left of the last ones is looked at again with those before it.
 pub(crate) fn marks(bytes: &[u8], mark: impl Fn(u8) -> u8) -> u8 {
     let Some(last) = bytes.last_chunk::<LANES>() else {
         return bytes.iter().fold(0, |all, byte| all | mark(*byte));
@@ -26,8 +27,8 @@ pub(crate) fn marks(bytes: &[u8], mark: impl Fn(u8) -> u8) -> u8 {
 
 /// The mark of what decoding changes.
 const CODED: u8 = 1;
-/// The mark of what may be of a control character. Those beyond ASCII (U+0080 to U+009F) begin with 0xc2 in UTF-8;
-/// terminals obey them too.
+/// The mark of what may be of a control character. Those beyond ASCII (U+0080 to U+009F) begin with
+/// 0xc2 in UTF-8; terminals obey them too.
 const SUSPECT: u8 = 2;
 
 fn mark(byte: u8) -> u8 {
@@ -39,8 +40,8 @@ fn mark(byte: u8) -> u8 {
 /// One raw query value: percent-decoded, cleaned and cut; `None` for an unexpanded macro, which is
 /// recognised before decoding too, since `%%CACHEBUSTER%%` is no valid escape.
 ///
-/// Values are decoded once. A macro that encodes what its network had encoded already is the exception:
-/// see [`is_encoded_still`].
+/// Values are decoded once. A macro that encodes what its network had encoded already is the
+/// exception: see [`is_encoded_still`].
 pub(crate) fn decode<'a>(
     raw: &'a str,
     bytes_max: usize,
@@ -70,7 +71,8 @@ pub(crate) fn decode<'a>(
     Some(clean(text, bytes_max, flags))
 }
 
-/// As `percent_decode` decodes, and a plus is a space: that costs fewer instructions, and one allocation.
+/// As `percent_decode` decodes, and a plus is a space: that costs fewer instructions, and one
+/// allocation.
 fn decode_bytes(raw: &[u8]) -> Vec<u8> {
     let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
     let mut bytes = Vec::with_capacity(raw.len());
@@ -93,26 +95,6 @@ fn decode_bytes(raw: &[u8]) -> Vec<u8> {
         });
     }
     bytes
-}
-
-/// Whether a decoded value was encoded twice: it has escapes, all of them whole, and beside them only
-/// characters that no encoder touches; or it is a URL whose scheme is still encoded. A URL that was encoded
-/// once shows its `:` and `/` bare, so its own escapes stay.
-pub(crate) fn is_encoded_still(text: &str) -> bool {
-    if !text.contains('%') {
-        return false;
-    }
-    let whole = text.split('%').skip(1).all(|after| {
-        let escape = after.as_bytes().get(..2);
-        escape.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    });
-    let starts = |scheme: &str| {
-        text.get(..scheme.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    };
-    // RFC 3986's unreserved characters, and what JavaScript's encodeURIComponent leaves beside them.
-    let bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!*'()%".contains(&byte);
-    whole && (text.bytes().all(bare) || starts("http%3A") || starts("https%3A"))
 }
 
 fn owned_utf8<'a>(bytes: Vec<u8>, flags: &mut Flags) -> Cow<'a, str> {

@@ -71,8 +71,9 @@ fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// The parts of a header's value from right to left. A quoted string (RFC 9110, section 5.6.4) is read from
-/// its end too: what a proxy wrote last is sound, whatever quotes stand unbalanced in front of it.
+/// The parts of a header's value from right to left. A quoted string (RFC 9110, section 5.6.4) is
+/// read from its end too: what a proxy wrote last is sound, whatever quotes stand unbalanced in
+/// front of it.
 struct FromRight<'a> {
     rest: Option<&'a [u8]>,
     separator: u8,

@@ -41,7 +41,8 @@ pub struct Headers<'a> {
     pub(crate) hints: Hints<'a>,
 }
 
-/// The values of a header that may have several lines, in the order sent. One line alone allocates nothing.
+/// The values of a header that may have several lines, in the order sent. One line alone allocates
+/// nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Lines<'a> {
     first: Option<&'a [u8]>,
@@ -83,8 +84,8 @@ impl<'a> Headers<'a> {
         headers
     }
 
-    /// Reads one header. Its name is in lower case. It is matched as bytes, because that compiles to a
-    /// decision by length and letter; texts would be compared one after the other.
+    /// Reads one header. Its name is in lower case. It is matched as bytes, because that compiles
+    /// to a decision by length and letter; texts would be compared one after the other.
     pub fn read_one(&mut self, name: &[u8], bytes: &'a [u8]) {
         match name {
             b"host" => {
@@ -121,8 +122,8 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// Returns the values of the cookies of that name, in the order sent. Cookies are split as bytes:
-    /// those of other programs on the domain need not be ASCII and must not hide ours.
+    /// Returns the values of the cookies of that name, in the order sent. Cookies are split as
+    /// bytes: those of other programs on the domain need not be ASCII and must not hide ours.
     pub fn cookies<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a str> + 'h {
         self.cookies
             .iter()
@@ -136,7 +137,8 @@ impl<'a> Headers<'a> {
             })
     }
 
-    /// Returns the host of the page that sent the request: that of `Origin`, else that of `Referer`.
+    /// Returns the host of the page that sent the request: that of `Origin`, else that of
+    /// `Referer`.
     #[must_use]
     pub fn page_host(&self) -> Option<&'a str> {
         let url = match self.origin {

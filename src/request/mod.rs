@@ -3,7 +3,9 @@
 
 mod address;
 pub(crate) mod agent;
+mod encoding;
 mod headers;
 
 pub use address::{ForwardedHeader, client_ip, forwarded_https};
+pub(crate) use encoding::is_encoded_still;
 pub use headers::Headers;

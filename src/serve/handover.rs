@@ -6,11 +6,12 @@
 //!
 //! 1. The predecessor sends its sockets and accepts for another [`LEAVE_TIME`]; each reply ends its
 //!    connection. The successor waits. It may still give up: then everything is as before.
-//! 2. The predecessor stops accepting and answers open requests. New clients wait in the queues of the
-//!    sockets, which never close.
-//! 3. The predecessor closes and releases the spool, then closes the connection. The successor opens
-//!    the spool and accepts.
-//! 4. The predecessor ends and leaves an embedded Postgres running. The successor adopts it and loads.
+//! 2. The predecessor stops accepting and answers open requests. New clients wait in the queues of
+//!    the sockets, which never close.
+//! 3. The predecessor closes and releases the spool, then closes the connection. The successor
+//!    opens the spool and accepts.
+//! 4. The predecessor ends and leaves an embedded Postgres running. The successor adopts it and
+//!    loads.
 //!
 //! Two processes could instead listen on the same address (`SO_REUSEPORT`). But the one that closes
 //! its sockets resets the clients that came into their queues since it last looked, or that are

@@ -4,11 +4,12 @@
 //! - A file with a mistake, or one that names geodata, rules, keys or certificates that cannot be
 //!   read, replaces nothing. Every mistake is logged.
 //! - Keys that take a restart are not replaced. Each that differs is logged.
-//! - All other keys, sites and partners are replaced with the whole edge. A request keeps the edge that
-//!   it began with.
-//! - Certificates are replaced with their whole list. A connection keeps the list that it began with.
-//! - Geodata, device rules, crawlers and data centres are replaced with all tables. A batch keeps the
-//!   tables that it began with.
+//! - All other keys, sites and partners are replaced with the whole edge. A request keeps the edge
+//!   that it began with.
+//! - Certificates are replaced with their whole list. A connection keeps the list that it began
+//!   with.
+//! - Geodata, device rules, crawlers and data centres are replaced with all tables. A batch keeps
+//!   the tables that it began with.
 //!
 //! A file of geodata or rules, or a certificate, that was in use and has become unreadable is not a
 //! mistake of the configuration: what was read from it stays in use.

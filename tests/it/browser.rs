@@ -2,8 +2,8 @@
 //!
 //! Chromium's requests come from the loopback address, which has no place, and WebDriver cannot add
 //! a header to them. So the browser reaches the collector through a forwarding proxy of the test,
-//! which names a Swedish address in `X-Forwarded-For`; the collector trusts it. The proxy also keeps
-//! each request's target: that is how a test sees that nothing was sent.
+//! which names a Swedish address in `X-Forwarded-For`; the collector trusts it. The proxy also
+//! keeps each request's target: that is how a test sees that nothing was sent.
 
 mod ads;
 mod live;

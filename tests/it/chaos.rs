@@ -1,8 +1,9 @@
 //! The promise under kills, outages and full disks: a hit whose reply was read is one row.
 //!
-//! The load remembers what was acknowledged; Postgres is asked for each of it in the end. `make chaos`
-//! runs the same with larger figures (`CHAOS_KILLS`, `CHAOS_OUTAGE_BYTES`) and compares rates, which other tests that
-//! run at the same time would change; `CHAOS_SEED` replays a run's choices.
+//! The load remembers what was acknowledged; Postgres is asked for each of it in the end. `make
+//! chaos` runs the same with larger figures (`CHAOS_KILLS`, `CHAOS_OUTAGE_BYTES`) and compares
+//! rates, which other tests that run at the same time would change; `CHAOS_SEED` replays a run's
+//! choices.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

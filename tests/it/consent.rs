@@ -16,7 +16,8 @@ const TELLTALES: [&str; 11] = [
     "telltale-ua",
     "telltale-param",
     "telltale-model",
-    // The address that follows is documentation's; neither it nor what it would be cut to may be there.
+    // The address that follows is documentation's; neither it nor what it would be cut to may be
+    // there.
     "203.0.113.",
 ];
 
@@ -175,8 +176,8 @@ async fn without_a_permit_a_hit_is_a_count_and_nothing_else_anywhere() {
     leaves_no_trace(collector, texts.collect(), &cookie).await;
 }
 
-/// Stops the collector; neither its spool, nor its database in files and in rows, nor its log holds a
-/// text, the visitor of the cookie or the address.
+/// Stops the collector; neither its spool, nor its database in files and in rows, nor its log holds
+/// a text, the visitor of the cookie or the address.
 async fn leaves_no_trace(collector: Collector, mut texts: Vec<String>, cookie: &str) {
     let dump = dump(&collector).await;
     assert!(

@@ -1,4 +1,5 @@
-//! What stands in front: load balancers that announce their clients, and browsers that come by http.
+//! What stands in front: load balancers that announce their clients, and browsers that come by
+//! http.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -18,7 +19,8 @@ fn pixel(name: &str) -> Vec<u8> {
     PIXEL.replace("NAME", name).into_bytes()
 }
 
-/// A header of version 2 for TCP over IPv4 (or, with 0x20, of the proxy's own), with an extension behind the addresses.
+/// A header of version 2 for TCP over IPv4 (or, with 0x20, of the proxy's own), with an extension
+/// behind the addresses.
 fn version_2(command: u8, source: [u8; 4]) -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
     header.extend([command, 0x11, 0, 12 + 6]);

@@ -1,5 +1,5 @@
-//! The fuzz targets, without the fuzzer: each with its corpus, and with mutations of it that are the
-//! same in each run.
+//! The fuzz targets, without the fuzzer: each with its corpus, and with mutations of it that are
+//! the same in each run.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

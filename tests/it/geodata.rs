@@ -1,5 +1,5 @@
-//! `geoip/update` against servers that stand in for its sources: what is sound replaces the old, all else
-//! leaves it.
+//! `geoip/update` against servers that stand in for its sources: what is sound replaces the old,
+//! all else leaves it.
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -1,5 +1,5 @@
-//! Input that hurts: requests that two readers understand differently, clients that take their time,
-//! clients that send too much, bytes that steer terminals.
+//! Input that hurts: requests that two readers understand differently, clients that take their
+//! time, clients that send too much, bytes that steer terminals.
 
 mod control;
 mod limit;

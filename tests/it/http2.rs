@@ -1,4 +1,5 @@
-//! HTTP/2 over TLS: what RFC 9113 asks of a server, other implementations of it, and clients that send frames without end.
+//! HTTP/2 over TLS: what RFC 9113 asks of a server, other implementations of it, and clients that
+//! send frames without end.
 
 mod conformance;
 mod floods;
@@ -78,7 +79,8 @@ async fn a_connection_takes_ten_thousand_requests_and_is_told_to_go() {
             }
         }
     }
-    // hyper names the largest number first, so that requests on their way are answered too, and then the last that was.
+    // hyper names the largest number first, so that requests on their way are answered too, and
+    // then the last that was.
     while let Some(frame) = client.frame().await {
         match frame.kind {
             HEADERS => replies += 1,

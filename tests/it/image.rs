@@ -1,5 +1,5 @@
-//! The container image, without a container engine: its linter, what stands beside it, and the files of the
-//! image run as they are, by a user without rights.
+//! The container image, without a container engine: its linter, what stands beside it, and the
+//! files of the image run as they are, by a user without rights.
 
 use std::path::Path;
 use std::process::{Command, Output};

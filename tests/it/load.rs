@@ -1,4 +1,5 @@
-//! Load from outside: every acknowledged pixel is one row. `make chaos` sends more of them (`LOAD_PIXELS`).
+//! Load from outside: every acknowledged pixel is one row. `make chaos` sends more of them
+//! (`LOAD_PIXELS`).
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,5 @@
-//! The Debian package: what it is made of is there, and its man page knows every command. `make deb-test` installs it.
+//! The Debian package: what it is made of is there, and its man page knows every command. `make
+//! deb-test` installs it.
 
 use std::process::Command;
 

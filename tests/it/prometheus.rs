@@ -1,5 +1,5 @@
-//! What watches a collector: the metrics as Debian's Prometheus reads them, the rules and alerts, the queries of the
-//! dashboard, and the runbook behind them.
+//! What watches a collector: the metrics as Debian's Prometheus reads them, the rules and alerts,
+//! the queries of the dashboard, and the runbook behind them.
 
 mod fault;
 mod server;

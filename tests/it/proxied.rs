@@ -1,5 +1,5 @@
-//! Behind the proxies of docs/deployment.md, configured by what stands there: a pixel through each reaches a row with
-//! the address of its client.
+//! Behind the proxies of docs/deployment.md, configured by what stands there: a pixel through each
+//! reaches a row with the address of its client.
 
 use std::net::SocketAddr;
 use std::path::Path;

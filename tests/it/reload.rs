@@ -191,7 +191,8 @@ async fn a_new_cookie_key_signs_at_once_and_the_one_behind_it_still_verifies() {
 #[tokio::test]
 async fn partners_geodata_and_data_centres_are_new_for_the_next_hits() {
     let collector = Collector::open().await;
-    // What becomes of a hit from an address of GeoIP2-City-Test.mmdb, and from one of GeoLite2-ASN-Test.mmdb.
+    // What becomes of a hit from an address of GeoIP2-City-Test.mmdb, and from one of
+    // GeoLite2-ASN-Test.mmdb.
     let rows = async |round: &str| {
         for address in ["175.16.199.1", "1.128.0.1"] {
             let target = format!("/p.gif?site=open&e={round}");

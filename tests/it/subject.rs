@@ -1,5 +1,5 @@
-//! Withdrawal, subject access and erasure: what the list of suppression keeps from being loaded, and what
-//! `avtryck subject` exports and deletes.
+//! Withdrawal, subject access and erasure: what the list of suppression keeps from being loaded,
+//! and what `avtryck subject` exports and deletes.
 
 use std::path::Path;
 use std::process::Output;
@@ -249,7 +249,8 @@ async fn an_erasure_leaves_nothing_in_the_database_and_nothing_comes_after_it() 
     collector.wait_for(rows, 10).await;
     let dir = collector.dir.path();
     let id = uuid(&anna);
-    // Hits before, while and after it runs: wherever a batch begins and ends, none of them may be left.
+    // Hits before, while and after it runs: wherever a batch begins and ends, none of them may be
+    // left.
     let sending = async {
         for n in 5..200 {
             hit(&collector, &anna, &format!("&e=telltale-{n}")).await;

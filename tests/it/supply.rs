@@ -1,4 +1,5 @@
-//! What is shipped with the program: the systemd units, and what every package promises of its code.
+//! What is shipped with the program: the systemd units, and what every package promises of its
+//! code.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,8 +9,8 @@ use std::process::Command;
 
 use crate::support::{Collector, Config, PATIENCE, command, root, tempdir};
 
-/// The most that `systemd-analyze security` may find exposed, in tenths of its 10 points. It found 12; a
-/// service without a sandbox has 96.
+/// The most that `systemd-analyze security` may find exposed, in tenths of its 10 points. It found
+/// 12; a service without a sandbox has 96.
 const EXPOSURE_MAX: &str = "--threshold=15";
 
 #[test]

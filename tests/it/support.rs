@@ -27,8 +27,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a test waits before it asks again.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A site that permits all, under the name `open`, one that permits nothing, `shut`, and a partner of
-/// each kind. All are vendor 2 to consent strings.
+/// A site that permits all, under the name `open`, one that permits nothing, `shut`, and a partner
+/// of each kind. All are vendor 2 to consent strings.
 pub(crate) const SITES: &str = r#"
 [[site]]
 key = "open"
@@ -70,7 +70,8 @@ pub(crate) fn consent_string(name: &str) -> String {
     vector.unwrap()["string"].as_str().unwrap().to_owned()
 }
 
-/// A folder that goes, with the Postgres that was left running in it, when it is dropped or when this process ends.
+/// A folder that goes, with the Postgres that was left running in it, when it is dropped or when
+/// this process ends.
 pub(crate) struct Dir {
     path: PathBuf,
     _clean_up: CleanUp,
@@ -100,9 +101,9 @@ pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Chooses addresses for servers that cannot say which ports the system gave them, or that come back on the same ones.
-/// All have one IP address that nothing else of the tests uses: on `127.0.0.1` anybody could take a port before its
-/// server does.
+/// Chooses addresses for servers that cannot say which ports the system gave them, or that come
+/// back on the same ones. All have one IP address that nothing else of the tests uses: on
+/// `127.0.0.1` anybody could take a port before its server does.
 fn addresses<const NUMBER: usize>() -> [SocketAddr; NUMBER] {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let [_, _, high, low] = std::process::id().to_be_bytes();
@@ -413,8 +414,8 @@ impl Collector {
         until(async || self.metric(name).await == value).await;
     }
 
-    /// The value of one metric, by its name with labels as Prometheus writes it; without labels, the sum of all
-    /// that have the name.
+    /// The value of one metric, by its name with labels as Prometheus writes it; without labels,
+    /// the sum of all that have the name.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
         let metrics = self.admin("/metrics").await.body;
         let values: Vec<f64> = metrics

@@ -66,14 +66,16 @@ const ARROWS: [(&str, &[&str]); 25] = [
     // Pure rooms: no I/O, no clock.
     (
         "protocol",
-        &["callback", "clock", "consent", "hit", "refusal", "request"],
+        &[
+            "callback", "clock", "consent", "endpoint", "hit", "refusal", "request",
+        ],
     ),
     ("consent", &["clock", "hit"]),
     ("visitor", &["clock", "hit", "keys"]),
     ("enrich", &["clock", "hit", "row"]),
     ("keys", &["clock", "hit"]),
     ("click", &["clock", "keys", "request"]),
-    ("callback", &["clock"]),
+    ("callback", &["clock", "refusal"]),
     ("inquiry", &["hit"]),
     ("request", &["clock", "hit"]),
     ("row", &["clock", "hit"]),

@@ -1,4 +1,5 @@
-//! TLS: which certificate is shown, what is spoken, what becomes of files that change, and who is turned away.
+//! TLS: which certificate is shown, what is spoken, what becomes of files that change, and who is
+//! turned away.
 
 use std::time::{Duration, Instant};
 
@@ -83,7 +84,8 @@ async fn each_version_of_tls_speaks_both_protocols_and_resumes_by_ticket_without
             (vec![], None),
         ] {
             let client = encrypted.authority.client(&[version], &offered);
-            // The ticket of TLS 1.3 comes behind the handshake, ahead of what a server says first or to an empty line.
+            // The ticket of TLS 1.3 comes behind the handshake, ahead of what a server says first
+            // or to an empty line.
             let mut first = client.connect(encrypted.tls, "localhost").await.unwrap();
             first.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
             drop(first.read(&mut [0; 100]).await);

@@ -158,8 +158,9 @@ impl Appender {
         self.append_all(std::iter::once(encode))
     }
 
-    /// Passes outcomes on to the waiters; never returns. Runs as a task of the appending thread: it is
-    /// woken once for each commit, and waking waiters of its own thread costs no system call.
+    /// Passes outcomes on to the waiters; never returns. Runs as a task of the appending thread: it
+    /// is woken once for each commit, and waking waiters of its own thread costs no system
+    /// call.
     pub fn deliver(&self) -> impl Future<Output = ()> + 'static {
         let (thread, waiting) = (Arc::clone(&self.thread), Rc::clone(&self.waiting));
         async move {

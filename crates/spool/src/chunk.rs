@@ -114,8 +114,8 @@ pub(crate) fn header_copies(
     Ok([copy(0), copy(HEADER_COPY_BYTES)])
 }
 
-/// Counts the records before a chunk, by its header. If that is damaged, by the nearest sound header
-/// before it and the records that can still be read.
+/// Counts the records before a chunk, by its header. If that is damaged, by the nearest sound
+/// header before it and the records that can still be read.
 pub(crate) fn records_before(
     disk: &dyn Disk,
     dir: &Path,
@@ -182,8 +182,8 @@ pub(crate) fn read_id(disk: &dyn Disk, dir: &Path) -> Result<Option<SpoolId>, Op
         })
 }
 
-/// Returns the ID of the spool in `dir`. Without chunks it gets a new one: a spool that was emptied by
-/// hand begins at chunk 1 again, and positions in the old one must not be applied to it.
+/// Returns the ID of the spool in `dir`. Without chunks it gets a new one: a spool that was emptied
+/// by hand begins at chunk 1 again, and positions in the old one must not be applied to it.
 pub(crate) fn load_id(disk: &dyn Disk, dir: &Path, is_empty: bool) -> Result<SpoolId, OpenError> {
     let path = dir.join("id");
     if !is_empty {

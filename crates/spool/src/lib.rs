@@ -3,9 +3,9 @@
 //! It knows bytes and positions, never what they mean.
 //!
 //! # On disk
-//! The directory (mode 0700) holds `id`, the spool's own random ID as 32 hex digits; `lock`, held by
-//! the one process that writes; and chunks named `<number, 16 hex digits>.chunk` (mode 0600), each
-//! preallocated to `chunk_bytes`. All numbers are little-endian.
+//! The directory (mode 0700) holds `id`, the spool's own random ID as 32 hex digits; `lock`, held
+//! by the one process that writes; and chunks named `<number, 16 hex digits>.chunk` (mode 0600),
+//! each preallocated to `chunk_bytes`. All numbers are little-endian.
 //!
 //! A chunk begins with two copies of its header, so that no single damage hides where the previous
 //! chunk ends:
@@ -31,17 +31,18 @@
 //! for a real one when the reader searches past damage.
 //!
 //! # Write
-//! Threads append to one group in memory ([`PENDING_BYTES_MAX`]); one writer thread takes the group,
-//! writes it with one call and syncs it. What arrives meanwhile forms the next group; while groups
-//! are large, the writer waits a moment for more before it takes one. A commit wakes each appending
-//! thread once, however many of its records were in the group.
+//! Threads append to one group in memory ([`PENDING_BYTES_MAX`]); one writer thread takes the
+//! group, writes it with one call and syncs it. What arrives meanwhile forms the next group; while
+//! groups are large, the writer waits a moment for more before it takes one. A commit wakes each
+//! appending thread once, however many of its records were in the group.
 //!
 //! After a failed write or sync the chunk is given up: it is neither written nor synced again. The
-//! group goes to a new chunk, whose header says that the old one ends where it was last acknowledged,
-//! so whatever part of the failed attempt reached the disk is never read. If that fails too, the
-//! group's records get an [`AppendError`].
+//! group goes to a new chunk, whose header says that the old one ends where it was last
+//! acknowledged, so whatever part of the failed attempt reached the disk is never read. If that
+//! fails too, the group's records get an [`AppendError`].
 //!
-//! A full spool (`bytes_max`, or no space on the disk) refuses appends; each later group tries again.
+//! A full spool (`bytes_max`, or no space on the disk) refuses appends; each later group tries
+//! again.
 //!
 //! # Read and recovery
 //! A reader returns committed records and nothing beyond them. At the start only the last chunk is
@@ -56,10 +57,10 @@
 //! Each header counts the records before it, so that lost and damaged records are counted exactly.
 //!
 //! Three things are told apart. *Torn*: bytes after the last valid record of the last chunk, which
-//! nobody was told are safe. *Corrupt*: bytes before a chunk's end that are not a record; the reader
-//! counts them and searches on byte by byte. *I/O error*: nothing is known about the bytes. In the one
-//! group that a crash tore, a sound record may follow bytes that are none: the record is returned, the
-//! bytes count as corrupt, and no record counts as lost.
+//! nobody was told are safe. *Corrupt*: bytes before a chunk's end that are not a record; the
+//! reader counts them and searches on byte by byte. *I/O error*: nothing is known about the bytes.
+//! In the one group that a crash tore, a sound record may follow bytes that are none: the record is
+//! returned, the bytes count as corrupt, and no record counts as lost.
 
 mod append;
 mod chunk;

@@ -123,8 +123,8 @@ impl Reader {
         }
     }
 
-    /// Fills `batch` with committed records, up to a number of records or bytes of payload, whichever
-    /// is reached first. The batch is empty if there is nothing new.
+    /// Fills `batch` with committed records, up to a number of records or bytes of payload,
+    /// whichever is reached first. The batch is empty if there is nothing new.
     ///
     /// # Errors
     /// If the disk fails; the position stays, so the call can be repeated.

@@ -16,8 +16,8 @@ pub(crate) struct Recovered {
     pub(crate) torn_bytes: u64,
 }
 
-/// Reads and syncs the last chunk, and truncates it after its last record. A last chunk that was torn
-/// before it held anything is deleted: nothing in it was acknowledged.
+/// Reads and syncs the last chunk, and truncates it after its last record. A last chunk that was
+/// torn before it held anything is deleted: nothing in it was acknowledged.
 pub(crate) fn recover(
     disk: &dyn Disk,
     dir: &Path,

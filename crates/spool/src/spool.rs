@@ -82,8 +82,8 @@ impl Shared {
         true
     }
 
-    /// Returns where a chunk ends, if that is known: from the writer, from the scan at the start, or
-    /// from the header of the next chunk.
+    /// Returns where a chunk ends, if that is known: from the writer, from the scan at the start,
+    /// or from the header of the next chunk.
     pub(crate) fn end_of(&self, number: u64) -> io::Result<Option<u64>> {
         let committed = self.committed();
         if number == committed.chunk {
@@ -110,7 +110,8 @@ impl Spool {
     /// Opens the spool, creating it if there is none, and starts its writer.
     ///
     /// # Errors
-    /// If another process has it open, the disk fails, or the directory holds files of another kind.
+    /// If another process has it open, the disk fails, or the directory holds files of another
+    /// kind.
     pub fn open(
         options: Options,
         disk: Arc<dyn Disk>,
@@ -178,9 +179,9 @@ impl Spool {
     }
 
     /// Checks that `start` is not beyond the end; returns the end otherwise: the spool was then
-    /// restored from an older copy, and new records would get chunk numbers that its reader counts as
-    /// read. The first call compares with the end at opening, because new records may have arrived
-    /// since.
+    /// restored from an older copy, and new records would get chunk numbers that its reader counts
+    /// as read. The first call compares with the end at opening, because new records may have
+    /// arrived since.
     ///
     /// # Errors
     /// The end, if it lies before `start`.
@@ -204,8 +205,9 @@ impl Spool {
         Reader::new(Arc::clone(&self.shared), from, records)
     }
 
-    /// Returns how many bytes after the last record were truncated when it was opened: part of a group
-    /// that a crash tore, which was never acknowledged, or of a last record damaged since.
+    /// Returns how many bytes after the last record were truncated when it was opened: part of a
+    /// group that a crash tore, which was never acknowledged, or of a last record damaged
+    /// since.
     #[must_use]
     pub fn torn_bytes(&self) -> u64 {
         self.shared.recovered.torn_bytes
@@ -293,7 +295,8 @@ impl Spool {
         }
     }
 
-    /// Lets another process open it. It must be closed, and nothing may release its chunks afterwards.
+    /// Lets another process open it. It must be closed, and nothing may release its chunks
+    /// afterwards.
     pub fn unlock(&self) {
         *lock(&self.shared.lock) = None;
     }

@@ -16,12 +16,12 @@ use crate::{
 
 /// A buffer that grew beyond this is not kept for the next group.
 const BUFFER_KEPT_BYTES: usize = PENDING_BYTES_MAX / 8;
-/// A group of this many records is a sign that many arrive: more than would wait for each other at a
-/// rate that one sync after another keeps up with.
+/// A group of this many records is a sign that many arrive: more than would wait for each other at
+/// a rate that one sync after another keeps up with.
 const BUSY_RECORDS_MIN: u64 = 16;
-/// How far ahead of its records a chunk is filled with zeros. The sync that first covers space which
-/// is only allocated must mark it as written, in the file system's journal; overwriting zeros needs
-/// no such entry.
+/// How far ahead of its records a chunk is filled with zeros. The sync that first covers space
+/// which is only allocated must mark it as written, in the file system's journal; overwriting zeros
+/// needs no such entry.
 const AHEAD_BYTES: u64 = 256 * 1024;
 
 struct Writer {
@@ -110,9 +110,9 @@ impl Writer {
     }
 
     /// Waits for a group and swaps its bytes with an empty buffer; `None` once the spool is closed.
-    /// While the spool is full or failing, an empty group is returned every `Pauses::probe`. While many
-    /// records arrive, the group may grow for `Pauses::gather`, so that fewer syncs and wake-ups serve
-    /// the same number of records.
+    /// While the spool is full or failing, an empty group is returned every `Pauses::probe`. While
+    /// many records arrive, the group may grow for `Pauses::gather`, so that fewer syncs and
+    /// wake-ups serve the same number of records.
     fn take(&self, bytes: &mut Vec<u8>) -> Option<Taken> {
         let shared = &self.shared;
         let troubled =

@@ -1,9 +1,11 @@
-//! Instructions and allocations of each part, counted by callgrind, against those that are committed.
+//! Instructions and allocations of each part, counted by callgrind, against those that are
+//! committed.
 //!
-//! The counts are those of the toolchain in rust-toolchain.toml and of our code at `opt-level = 3`, without link-time
-//! optimisation, so that the dependencies are as the tests have them built. Valgrind shows the program a processor of its own,
-//! with AVX2 and without AVX-512 and SHA instructions, so that they are the same on any that has AVX2. Where it
-//! matters is the cookie's MAC, which an ordinary run computes by the SHA instructions.
+//! The counts are those of the toolchain in rust-toolchain.toml and of our code at `opt-level = 3`,
+//! without link-time optimisation, so that the dependencies are as the tests have them built.
+//! Valgrind shows the program a processor of its own, with AVX2 and without AVX-512 and SHA
+//! instructions, so that they are the same on any that has AVX2. Where it matters is the cookie's
+//! MAC, which an ordinary run computes by the SHA instructions.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -108,8 +110,8 @@ fn write(path: &Path, before: &str, counted: &[(&str, Cost)]) {
     std::fs::write(path, text).unwrap();
 }
 
-/// What a part costs a hit. Callgrind counts the instructions of [`measured`] alone, but every call, so that it
-/// takes a second process to tell what one run asks of the allocator.
+/// What a part costs a hit. Callgrind counts the instructions of [`measured`] alone, but every
+/// call, so that it takes a second process to tell what one run asks of the allocator.
 fn count(part: &str) -> Cost {
     let (instructions, once) = run_counted(part, 1);
     let (_, twice) = run_counted(part, 2);
@@ -119,8 +121,8 @@ fn count(part: &str) -> Cost {
     }
 }
 
-/// Runs this program once more, below callgrind, for one part: its instructions, and how often anything called the
-/// allocator for memory.
+/// Runs this program once more, below callgrind, for one part: its instructions, and how often
+/// anything called the allocator for memory.
 fn run_counted(part: &str, runs: usize) -> (f64, f64) {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("counts");

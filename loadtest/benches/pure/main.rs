@@ -1,6 +1,8 @@
-//! What each pure part of a hit's way costs, over the requests of `make bench`: `cargo bench -p loadtest --bench pure` says how
-//! long it takes; `make bench-check` counts its instructions, which noise does not change, and fails where one has
-//! become dearer than `loadtest/benches/instructions.toml` says. `BENCH_WRITE=1 make bench-check` writes that file anew.
+//! What each pure part of a hit's way costs, over the requests of `make bench`: `cargo bench -p
+//! loadtest --bench pure` says how long it takes; `make bench-check` counts its instructions, which
+//! noise does not change, and fails where one has become dearer than
+//! `loadtest/benches/instructions.toml` says. `BENCH_WRITE=1 make bench-check` writes that file
+//! anew.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,8 +1,8 @@
 //! `GET, POST /cb/{partner}`: an ad network's server reports what became of an ad.
 //!
-//! The partner proves itself first ([`crate::callback`]); nothing of a request that it did not make is
-//! read. [`crate::protocol::partner`] says what a callback may look like. A callback with an `id` may
-//! be repeated until it is answered, because it is stored once.
+//! The partner proves itself first ([`crate::callback`]); nothing of a request that it did not make
+//! is read. [`crate::protocol::partner`] says what a callback may look like. A callback with an
+//! `id` may be repeated until it is answered, because it is stored once.
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};

@@ -1,8 +1,8 @@
 //! `GET /c`: an ad was clicked. The reply is a redirect to the target, or a page that says why not.
 //!
-//! A valid target ([`crate::click`]) is always redirected to, whatever happens to the hit. A full spool,
-//! an unknown site or partner or a permit that allows nothing costs the row; it is counted and named in
-//! `Avtryck-Refusal`, and nothing else happens.
+//! A valid target ([`crate::click`]) is always redirected to, whatever happens to the hit. A full
+//! spool, an unknown site or partner or a permit that allows nothing costs the row; it is counted
+//! and named in `Avtryck-Refusal`, and nothing else happens.
 
 use std::slice;
 
@@ -65,7 +65,8 @@ async fn record<'r>(
     Ok(visit.cookie)
 }
 
-/// Returns whether the target is to be told the click's ID: as the URL says, or else as the site does.
+/// Returns whether the target is to be told the click's ID: as the URL says, or else as the site
+/// does.
 fn wants_id(query: &str, site: Option<&Site>) -> bool {
     let asked = query.split('&').find_map(|pair| pair.strip_prefix("clid="));
     match asked {

@@ -1,20 +1,21 @@
 //! `GET, POST, DELETE /consent`: tells, keeps and withdraws the visitor's own choice on a site.
 //!
-//! The choice lives in a cookie of the visitor's browser, which the page's scripts may read and which
-//! comes with each hit. Every reply is JSON: each flag of the permit, and the signal that decided it.
+//! The choice lives in a cookie of the visitor's browser, which the page's scripts may read and
+//! which comes with each hit. Every reply is JSON: each flag of the permit, and the signal that
+//! decided it.
 //!
 //! - **GET** tells what a page view without a consent string would be permitted now.
 //! - **POST** takes a JSON object of flags; what it leaves out is refused. A choice without `store`
 //!   ends the visitor cookie too.
-//! - **DELETE** withdraws. First the visitor's ID goes into the spool of instructions, which the loader
-//!   empties before it takes hits, so that no hit of that visitor that still waits becomes a row. Only
-//!   then the reply ends the visitor cookie and sets the choice to `none`. If the ID cannot be kept,
-//!   the reply is 503 and nothing has changed: the cookie that names the visitor is still there for
-//!   another attempt.
+//! - **DELETE** withdraws. First the visitor's ID goes into the spool of instructions, which the
+//!   loader empties before it takes hits, so that no hit of that visitor that still waits becomes a
+//!   row. Only then the reply ends the visitor cookie and sets the choice to `none`. If the ID
+//!   cannot be kept, the reply is 503 and nothing has changed: the cookie that names the visitor is
+//!   still there for another attempt.
 //!
-//! A change needs an `Origin` that is one of the site's or the collector's own, and a POST the content
-//! type `application/json`, which no form has: another site's page can make the browser send the
-//! cookie, but neither of these.
+//! A change needs an `Origin` that is one of the site's or the collector's own, and a POST the
+//! content type `application/json`, which no form has: another site's page can make the browser
+//! send the cookie, but neither of these.
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -103,8 +104,8 @@ fn parse_choice(body: &[u8]) -> Option<Permit> {
         })
 }
 
-/// Makes the cookie that keeps a choice. Returns `None` where a browser would not keep it: in another
-/// site's page, over http.
+/// Makes the cookie that keeps a choice. Returns `None` where a browser would not keep it: in
+/// another site's page, over http.
 pub(crate) fn choice_cookie(
     exchange: &Exchange<'_>,
     site: &Site,
@@ -119,16 +120,16 @@ pub(crate) fn choice_cookie(
     )
 }
 
-/// Sets the choice and tells it. If it cannot be kept the reply tells what holds without it: it must
-/// not claim what it cannot do.
+/// Sets the choice and tells it. If it cannot be kept the reply tells what holds without it: it
+/// must not claim what it cannot do.
 fn keep_choice(exchange: &Exchange<'_>, site: &Site, permit: Permit) -> Reply {
     let cookie = choice_cookie(exchange, site, permit);
     let kept = cookie.is_some().then_some(permit);
     tell_permit(exchange, site, kept).with_cookie(cookie)
 }
 
-/// Makes the cookies that end the visitor cookie, whether it was set for the site's domain or for the
-/// host alone.
+/// Makes the cookies that end the visitor cookie, whether it was set for the site's domain or for
+/// the host alone.
 pub(crate) fn ended_cookies(exchange: &Exchange<'_>, site: &Site) -> Vec<String> {
     let party = exchange.party(site);
     let host_alone =

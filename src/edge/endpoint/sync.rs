@@ -1,12 +1,12 @@
 //! `GET /sync/{partner}` and Prebid's `GET /setuid`: IDs are exchanged with a partner.
 //!
-//! The partner's ID comes as `uid`; ours goes to the partner's `match_url`, by a redirect. Both need the
-//! permits `store`, `measure` and `match` by the partner's rules; without them neither side gets an ID,
-//! and the reply is the GIF.
+//! The partner's ID comes as `uid`; ours goes to the partner's `match_url`, by a redirect. Both
+//! need the permits `store`, `measure` and `match` by the partner's rules; without them neither
+//! side gets an ID, and the reply is the GIF.
 //!
-//! There is at most one bounce: a request with `bounced` is never sent on, and one that brings an ID
-//! is sent on only if it asks for it, by `bounce=1`. What a visitor's cookie holds does not grow with
-//! the number of partners: the links are rows.
+//! There is at most one bounce: a request with `bounced` is never sent on, and one that brings an
+//! ID is sent on only if it asks for it, by `bounce=1`. What a visitor's cookie holds does not grow
+//! with the number of partners: the links are rows.
 
 use std::slice;
 

@@ -119,7 +119,8 @@ impl Form {
     }
 }
 
-/// Compresses at the best level. The same bytes always give the same result: the header has no time.
+/// Compresses at the best level. The same bytes always give the same result: the header has no
+/// time.
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder

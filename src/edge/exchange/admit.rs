@@ -1,4 +1,5 @@
-//! From draft to hit: its site, its permit, its visitor. What the permit does not allow leaves it here.
+//! From draft to hit: its site, its permit, its visitor. What the permit does not allow leaves it
+//! here.
 
 use std::borrow::Cow;
 
@@ -12,8 +13,8 @@ use crate::protocol::Draft;
 use crate::refusal::Reason;
 use crate::visitor::{Party, set_cookie};
 
-/// The visitor that a request turned out to have. It is decided once for a request, so that all events
-/// of an array have one visitor.
+/// The visitor that a request turned out to have. It is decided once for a request, so that all
+/// events of an array have one visitor.
 #[derive(Default)]
 pub(crate) struct Visit {
     visitor: Option<VisitorId>,
@@ -23,8 +24,8 @@ pub(crate) struct Visit {
 }
 
 impl<'r> Exchange<'r> {
-    /// Decides the permit of a draft's hit and takes from the hit what the permit does not allow. What
-    /// is left may be recorded.
+    /// Decides the permit of a draft's hit and takes from the hit what the permit does not allow.
+    /// What is left may be recorded.
     pub(crate) fn admit(&self, draft: &mut Draft<'r>, visit: &mut Visit) -> Result<(), Refusal> {
         let Draft { hit, signals } = draft;
         let spec = self.endpoint.spec();
@@ -64,9 +65,9 @@ impl<'r> Exchange<'r> {
     }
 
     /// Takes the hit from what its client may send. A hit over the limit is flagged or, if the
-    /// configuration says so, refused. A click is never refused, because somebody waits for the page
-    /// behind it. A callback spends nothing: it comes from a partner's server, which speaks for many
-    /// clients.
+    /// configuration says so, refused. A click is never refused, because somebody waits for the
+    /// page behind it. A callback spends nothing: it comes from a partner's server, which
+    /// speaks for many clients.
     fn spend_allowance(&self, hit: &mut Hit<'_>) -> Result<(), Refusal> {
         let Some(allowances) = &self.edge.allowances else {
             return Ok(());

@@ -1,16 +1,18 @@
 //! How many hits one client may send: a token bucket for each IPv4 address and IPv6 /64.
 //!
-//! The buckets lie in a table of fixed size (1 MiB), so that no number of addresses makes it grow. A key
-//! hashes, under a seed that nobody outside knows, to a set of [`WAYS`] buckets in one cache line and to a
-//! tag of 16 bits in it. Where none has its tag, it takes the place of the one that is nearest to full: a
-//! full bucket says the same as none, so a flood of new keys pushes out those that have sent next to nothing
-//! and neither limits an honest client nor frees one that is over its limit. Two keys share a bucket with a
-//! probability of 2⁻³⁰, times the keys that are busy.
+//! The buckets lie in a table of fixed size (1 MiB), so that no number of addresses makes it grow.
+//! A key hashes, under a seed that nobody outside knows, to a set of [`WAYS`] buckets in one cache
+//! line and to a tag of 16 bits in it. Where none has its tag, it takes the place of the one that
+//! is nearest to full: a full bucket says the same as none, so a flood of new keys pushes out those
+//! that have sent next to nothing and neither limits an honest client nor frees one that is over
+//! its limit. Two keys share a bucket with a probability of 2⁻³⁰, times the keys that are busy.
 //!
-//! A bucket is one number, the time at which it will be full again (the generic cell rate algorithm), and is
-//! changed by compare and swap: edge threads share the table without a lock. Addresses are in no bucket.
+//! A bucket is one number, the time at which it will be full again (the generic cell rate
+//! algorithm), and is changed by compare and swap: edge threads share the table without a lock.
+//! Addresses are in no bucket.
 //!
-//! A hit costs 33 ns with ten million keys and 19 ns with one (`cargo test --lib -- allowance --nocapture`).
+//! A hit costs 33 ns with ten million keys and 19 ns with one (`cargo test --lib -- allowance
+//! --nocapture`).
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
@@ -171,8 +173,8 @@ mod tests {
         let (mut honest_refused, mut spoofed_refused, mut heavy_taken) = (0, 0, 0);
         let honest = |number: u32| client(0x0200_0000 | number);
         let heavy = client(0x0100_0000);
-        // Ten seconds: a million new keys in each, a thousand clients with ten hits a second, and one
-        // with a hundred times what it may send.
+        // Ten seconds: a million new keys in each, a thousand clients with ten hits a second, and
+        // one with a hundred times what it may send.
         for step in 0..10_000_000_u32 {
             let at = buckets.started + Duration::from_micros(u64::from(step));
             spoofed_refused += u32::from(!buckets.spend(client(0x4000_0000 | step), at));

@@ -1,5 +1,5 @@
-//! Cross-origin requests: pages of the origins that the configuration names for a site may read replies,
-//! and no others.
+//! Cross-origin requests: pages of the origins that the configuration names for a site may read
+//! replies, and no others.
 
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use hyper::header::HeaderValue;
 
-/// The value of `Strict-Transport-Security` (RFC 6797). It is about the collector's own host: what other hosts of the
-/// domain speak is not ours to say.
+/// The value of `Strict-Transport-Security` (RFC 6797). It is about the collector's own host: what
+/// other hosts of the domain speak is not ours to say.
 pub(crate) fn hsts(age: Duration) -> Option<HeaderValue> {
     if age.is_zero() {
         return None;
@@ -14,8 +14,8 @@ pub(crate) fn hsts(age: Duration) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("max-age={}", age.as_secs())).ok()
 }
 
-/// The same page by https. Who named no port came by the one that goes without saying, and so does https then, whatever the
-/// collector's own port behind it is; else it is the port of `listen`.
+/// The same page by https. Who named no port came by the one that goes without saying, and so does
+/// https then, whatever the collector's own port behind it is; else it is the port of `listen`.
 pub(crate) fn location(host: &str, listen: Option<SocketAddr>, target: &str) -> String {
     let in_brackets = host.find(']').unwrap_or(0);
     let (name, port) = match host.rfind(':') {

@@ -1,8 +1,8 @@
 //! What a visitor asks for besides hits: to withdraw, or to be erased.
 //!
-//! It goes into a spool of its own, always synced before the reply, which the loader empties before it
-//! takes hits: from the reply on, no hit of that visitor that waits in the spool becomes a row, even
-//! if it came before.
+//! It goes into a spool of its own, always synced before the reply, which the loader empties before
+//! it takes hits: from the reply on, no hit of that visitor that waits in the spool becomes a row,
+//! even if it came before.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::refusal::Reason;
 const VISITORS_MAX: usize = 4;
 
 impl Exchange<'_> {
-    /// Puts an instruction ([`Kind::is_instruction`]) for every visitor ID that the request proves into
-    /// the spool and waits until it is there. A browser may have one cookie of the site's domain and one
-    /// of the collector's host. Returns how many IDs there were. A cookie whose MAC does not verify names
-    /// nobody.
+    /// Puts an instruction ([`Kind::is_instruction`]) for every visitor ID that the request proves
+    /// into the spool and waits until it is there. A browser may have one cookie of the site's
+    /// domain and one of the collector's host. Returns how many IDs there were. A cookie whose
+    /// MAC does not verify names nobody.
     pub(crate) async fn instruct(&self, site: &Site, kind: Kind) -> Result<usize, Refusal> {
         let edge = self.edge;
         let mut visitors: Vec<VisitorId> = Vec::new();

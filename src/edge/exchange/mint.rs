@@ -1,5 +1,5 @@
-//! New visitors' IDs, from the operating system's entropy. It is asked for [`IDS_AT_ONCE`] of them, since that is
-//! one system call where there would be as many.
+//! New visitors' IDs, from the operating system's entropy. It is asked for [`IDS_AT_ONCE`] of them,
+//! since that is one system call where there would be as many.
 
 use std::cell::RefCell;
 

@@ -40,9 +40,9 @@ pub(crate) struct Exchange<'r> {
     pub(crate) line: Line<'r>,
     pub(crate) endpoint: Endpoint,
     pub(crate) peer: Peer,
-    /// The client's address, behind trusted proxies. If the permit has `measure`, the spool holds it
-    /// whatever `privacy.client_ip` says, until its chunk is deleted; the loader decides how much of
-    /// it Postgres gets.
+    /// The client's address, behind trusted proxies. If the permit has `measure`, the spool holds
+    /// it whatever `privacy.client_ip` says, until its chunk is deleted; the loader decides
+    /// how much of it Postgres gets.
     pub(crate) client: IpAddr,
     pub(crate) now: UnixMicros,
     started: Instant,
@@ -149,7 +149,8 @@ impl<'r> Exchange<'r> {
         }
     }
 
-    /// Returns whether the request came by https, as far as the connection or a trusted proxy tells.
+    /// Returns whether the request came by https, as far as the connection or a trusted proxy
+    /// tells.
     pub(crate) fn is_secure(&self) -> bool {
         self.peer.tls
             || request::forwarded_https(
@@ -159,8 +160,8 @@ impl<'r> Exchange<'r> {
             )
     }
 
-    /// Decides whose cookie the visitor's is: the site's own where the browser says so, or where the
-    /// page's host lies in the site's domain.
+    /// Decides whose cookie the visitor's is: the site's own where the browser says so, or where
+    /// the page's host lies in the site's domain.
     pub(crate) fn party<'s>(&self, site: &'s Site) -> Party<'s> {
         let host = self.host();
         let domain = site

@@ -30,9 +30,9 @@ impl<'r> Exchange<'r> {
         Ok(())
     }
 
-    /// Admits and records what a body holds. The reply is 204 if all of it was recorded; if some events
-    /// were refused 200, and if all were the status of the first refusal, with JSON that says which
-    /// and why.
+    /// Admits and records what a body holds. The reply is 204 if all of it was recorded; if some
+    /// events were refused 200, and if all were the status of the first refusal, with JSON that
+    /// says which and why.
     pub(crate) async fn record_body(&self, drafts: Drafts<'r>) -> Result<Reply, Refusal> {
         let mut visit = Visit::default();
         let drafts = match drafts {

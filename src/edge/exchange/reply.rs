@@ -26,8 +26,8 @@ pub(crate) const GIF: &[u8; 43] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff
 /// The client hints that browsers send only if they are asked for them.
 const ACCEPT_CH: HeaderValue =
     HeaderValue::from_static("Sec-CH-UA-Model, Sec-CH-UA-Platform-Version, Sec-CH-UA-Form-Factors");
-/// Room in a reply's map of headers: hyper puts the headers of the connection's next request into it, and
-/// browsers send about that many.
+/// Room in a reply's map of headers: hyper puts the headers of the connection's next request into
+/// it, and browsers send about that many.
 const REQUEST_HEADERS: usize = 24;
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const REFUSAL: HeaderName = HeaderName::from_static("avtryck-refusal");
@@ -109,13 +109,14 @@ pub(crate) fn redirect(location: &str) -> Option<Reply> {
 }
 
 /// Makes a redirect to where the same page is from now on.
-pub(crate) fn moved(location: &str) -> Option<Reply> {
+pub(crate) fn redirect_permanently(location: &str) -> Option<Reply> {
     let mut reply = redirect(location)?;
     *reply.status_mut() = StatusCode::PERMANENT_REDIRECT;
     Some(reply)
 }
 
-/// Makes a page that says why a link does not work. It repeats nothing of the request and links to nothing.
+/// Makes a page that says why a link does not work. It repeats nothing of the request and links to
+/// nothing.
 fn page(status: StatusCode, refusal: Refusal) -> Reply {
     let reason = refusal.0.name();
     let text = format!(
@@ -155,7 +156,8 @@ pub(crate) fn in_pieces(
     reply
 }
 
-/// A body in pieces. If it stops before its end, the connection is cut, so that no client takes it for whole.
+/// A body in pieces. If it stops before its end, the connection is cut, so that no client takes it
+/// for whole.
 pub(crate) struct Pieces {
     first: Option<Bytes>,
     rest: mpsc::Receiver<Piece>,
@@ -185,7 +187,8 @@ impl Body for Pieces {
     }
 }
 
-/// Makes the reply to a refused request. A pixel still gets a GIF, so that no page shows a broken image.
+/// Makes the reply to a refused request. A pixel still gets a GIF, so that no page shows a broken
+/// image.
 pub(crate) fn refused(refusal: Refusal, shape: Shape) -> Reply {
     let status = refusal.status();
     let mut reply = match shape {

@@ -1,5 +1,5 @@
-//! From a request to its reply: the rules that hold for every request, written once for both ways in
-//! which requests are read ([`crate::edge::plain`] and hyper).
+//! From a request to its reply: the rules that hold for every request, written once for both ways
+//! in which requests are read ([`crate::edge::plain`] and hyper).
 
 use hyper::header::{self, HeaderValue};
 use hyper::http::StatusCode;
@@ -14,8 +14,8 @@ use crate::refusal::Reason;
 
 /// What an endpoint has to say.
 pub(crate) enum Content {
-    /// The reply to a recorded hit, with the cookie to set. It is the reply to nearly all requests, so
-    /// it is not written into headers where it can be sent without.
+    /// The reply to a recorded hit, with the cookie to set. It is the reply to nearly all requests,
+    /// so it is not written into headers where it can be sent without.
     Hit(Shape, Option<String>),
     /// Any other reply.
     Reply(Reply),
@@ -106,8 +106,9 @@ pub(crate) async fn respond<'r>(
     let took = exchange.started.elapsed();
     edge.metrics
         .request(exchange.endpoint, status.as_str(), took);
-    // A request whose length is coded in chunks is where proxies and servers disagree, and a refused
-    // one with a body is where an attacker tries: nothing may follow them on the same connection.
+    // A request whose length is coded in chunks is where proxies and servers disagree, and a
+    // refused one with a body is where an attacker tries: nothing may follow them on the same
+    // connection.
     let is_refused_body = headers.has_length && status.is_client_error();
     let ends = headers.transfer_encodings > 0 || is_refused_body || is_last;
     Outgoing {
@@ -143,7 +144,7 @@ fn redirect_to_https(exchange: &Exchange<'_>) -> Result<Content, Refusal> {
         exchange.edge.config.tls.listen,
         exchange.line.target,
     );
-    let reply = reply::moved(&location).ok_or(Refusal(Reason::Host))?;
+    let reply = reply::redirect_permanently(&location).ok_or(Refusal(Reason::Host))?;
     Ok(Content::Reply(reply))
 }
 

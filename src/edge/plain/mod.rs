@@ -1,11 +1,12 @@
-//! Plain requests: a GET over HTTP/1.1, without a body, of an endpoint that records one hit of its query
-//! string. Most requests are plain, so they are read and answered in one piece, without a map of headers
-//! on either side.
+//! Plain requests: a GET over HTTP/1.1, without a body, of an endpoint that records one hit of its
+//! query string. Most requests are plain, so they are read and answered in one piece, without a map
+//! of headers on either side.
 //!
 //! This is only another way to read a request and to write a reply. Everything between is
-//! [`respond`](crate::edge::exchange::respond), as for hyper's requests. Nothing is refused here for its
-//! form: a request that is not plain goes to hyper as it arrived. What is read here hyper would read in
-//! the same way, because `httparse` is its parser too. `http.plain` turns this way off.
+//! [`respond`](crate::edge::exchange::respond), as for hyper's requests. Nothing is refused here
+//! for its form: a request that is not plain goes to hyper as it arrived. What is read here hyper
+//! would read in the same way, because `httparse` is its parser too. `http.plain` turns this way
+//! off.
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -51,8 +52,8 @@ pub(crate) struct Plain<'a> {
 }
 
 impl<'a> Plain<'a> {
-    /// Reads the request that `bytes` begin with. Returns it with its length, or `None` if it is not
-    /// plain.
+    /// Reads the request that `bytes` begin with. Returns it with its length, or `None` if it is
+    /// not plain.
     pub(crate) fn read(config: &Config, bytes: &'a [u8]) -> Option<(Plain<'a>, usize)> {
         if !config.http.plain {
             return None;
@@ -117,8 +118,8 @@ impl<'a> Plain<'a> {
     }
 }
 
-/// Reads the headers, and whether the client wants no further request. Returns `None` if the request has
-/// a body, or wants another protocol.
+/// Reads the headers, and whether the client wants no further request. Returns `None` if the
+/// request has a body, or wants another protocol.
 fn read_headers<'a>(lines: &[httparse::Header<'a>]) -> Option<(Headers<'a>, bool)> {
     let mut headers = Headers::default();
     let mut is_last = false;

@@ -32,8 +32,8 @@ fn plain(bytes: &[u8]) -> Option<(Understood, usize, bool)> {
     Some((understood, length, plain.is_last))
 }
 
-/// Returns what hyper understands of the requests among `bytes` that have no body, and its replies to
-/// each with that cookie.
+/// Returns what hyper understands of the requests among `bytes` that have no body, and its replies
+/// to each with that cookie.
 fn by_hyper(bytes: &[u8], cookie: Option<&str>) -> (Vec<Understood>, Vec<u8>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let service = |request: hyper::Request<Incoming>| {
@@ -126,7 +126,8 @@ fn a_reply_says_what_hyper_would_have_it_say() {
     }
 }
 
-/// Returns the status line, the headers in alphabetical order without the time of the date, and the body.
+/// Returns the status line, the headers in alphabetical order without the time of the date, and the
+/// body.
 fn parts_of(reply: &[u8]) -> (String, Vec<String>, Vec<u8>) {
     let end = reply.windows(4).position(|four| four == b"\r\n\r\n");
     let (head, body) = reply.split_at(end.expect("an end") + 4);
@@ -144,8 +145,8 @@ fn parts_of(reply: &[u8]) -> (String, Vec<String>, Vec<u8>) {
     (status, headers, body.to_vec())
 }
 
-/// Makes requests that are nearly plain: right lines, some of which mean something, and here and there a
-/// wrong byte.
+/// Makes requests that are nearly plain: right lines, some of which mean something, and here and
+/// there a wrong byte.
 fn nearly_plain() -> impl Strategy<Value = Vec<u8>> {
     let line = select(vec![
         "Cookie: a=b; avid=c",

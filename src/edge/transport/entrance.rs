@@ -1,4 +1,5 @@
-//! Where connections come in: a listening socket for each edge thread, and what is spoken first on it.
+//! Where connections come in: a listening socket for each edge thread, and what is spoken first on
+//! it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,8 +25,9 @@ pub struct Before {
 }
 
 impl Entrance {
-    /// Opens one for each of `threads` on the same address (`SO_REUSEPORT`), beside those whose sockets another process
-    /// handed over. Each of those is opened, were it one too many: connections wait in it.
+    /// Opens one for each of `threads` on the same address (`SO_REUSEPORT`), beside those whose
+    /// sockets another process handed over. Each of those is opened, were it one too many:
+    /// connections wait in it.
     ///
     /// # Errors
     /// Where the address cannot be bound.
@@ -61,7 +63,8 @@ impl Entrance {
         self.socket.local_addr()
     }
 
-    /// The socket once more, to hand over. While one of the two is open connections are taken into its queue.
+    /// The socket once more, to hand over. While one of the two is open connections are taken into
+    /// its queue.
     ///
     /// # Errors
     /// Where there are too many open files.

@@ -1,10 +1,10 @@
-//! What is particular to HTTP/2: its settings, how much may come in without a request, and when a connection
-//! that rests is ended.
+//! What is particular to HTTP/2: its settings, how much may come in without a request, and when a
+//! connection that rests is ended.
 //!
-//! hyper bounds the streams of a connection, their headers, what it keeps of bodies and replies, and ends who
-//! opens and resets streams without end, or sends headers or empty DATA without end. It answers SETTINGS and PING
-//! for ever, though, and lets WINDOW_UPDATE and PRIORITY pass. So who sends more bytes than its requests
-//! account for is ended, whatever the frames are.
+//! hyper bounds the streams of a connection, their headers, what it keeps of bodies and replies,
+//! and ends who opens and resets streams without end, or sends headers or empty DATA without end.
+//! It answers SETTINGS and PING for ever, though, and lets WINDOW_UPDATE and PRIORITY pass. So who
+//! sends more bytes than its requests account for is ended, whatever the frames are.
 
 use std::time::Duration;
 
@@ -16,14 +16,16 @@ use crate::endpoint::BODY_BYTES_MAX;
 
 /// What a client sends first (RFC 9113, section 3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What may come in before the first request, and with each request: the largest body, its header, and as much again as
-/// a body takes in frames.
+/// What may come in before the first request, and with each request: the largest body, its header,
+/// and as much again as a body takes in frames.
 pub(crate) const REQUEST_BYTES_MAX: u64 = 2 * BODY_BYTES_MAX as u64 + HEADER_BYTES_MAX as u64;
-/// A connection without a request for so long, and for twice as long at the most, is ended. A browser keeps it for the next
-/// page, but what it takes is more than with HTTP/1.1, where the same limit is 10 s.
+/// A connection without a request for so long, and for twice as long at the most, is ended. A
+/// browser keeps it for the next page, but what it takes is more than with HTTP/1.1, where the same
+/// limit is 10 s.
 pub(crate) const IDLE_TIME: Duration = Duration::from_secs(15);
 
-/// The settings of a connection. hyper's own are made for clients that are trusted: 1 MiB windows, no keep-alive.
+/// The settings of a connection. hyper's own are made for clients that are trusted: 1 MiB windows,
+/// no keep-alive.
 pub(crate) fn builder(wheel: Wheel) -> Builder<Local> {
     let mut builder = Builder::new(Local);
     builder

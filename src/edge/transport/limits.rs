@@ -1,7 +1,8 @@
 //! The limits of the public listener, in one place: time, bytes, connections, open files.
 //!
 //! What a client may take of the collector is bounded by these whatever it sends: a connection that
-//! shows no progress ends within its time, and the number of connections is known before one is accepted.
+//! shows no progress ends within its time, and the number of connections is known before one is
+//! accepted.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -21,24 +22,26 @@ pub(crate) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 pub(crate) const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Age at which a connection is ended, so that load moves to new processes and hosts.
 pub(crate) const CONNECTION_TIME_MAX: Duration = Duration::from_secs(300);
-/// How long the last request of a connection may take: its body, the spool, and its reply taken bit by bit.
+/// How long the last request of a connection may take: its body, the spool, and its reply taken bit
+/// by bit.
 pub(crate) const LAST_REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 /// Requests after which a connection is ended.
 pub(crate) const CONNECTION_REQUESTS_MAX: u32 = 10_000;
 /// The buffer for a request's header, in bytes: hyper answers a larger one with 431.
 pub(crate) const HEADER_BYTES_MAX: usize = 16 * 1024;
-/// What the kernel keeps of replies that a client does not read, in bytes; left alone it grows to 4 MiB
-/// a connection. Linux takes twice that for its own bookkeeping.
+/// What the kernel keeps of replies that a client does not read, in bytes; left alone it grows to 4
+/// MiB a connection. Linux takes twice that for its own bookkeeping.
 pub(crate) const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Connections that wait to be accepted.
 pub(crate) const BACKLOG: i32 = 4096;
 
-/// Files that are open beside connections: chunks, the loader's connection, the admin listener's 64,
-/// geodata while it is read, and what the runtimes need.
+/// Files that are open beside connections: chunks, the loader's connection, the admin listener's
+/// 64, geodata while it is read, and what the runtimes need.
 const FILES_BESIDE: u64 = 512;
 
-/// How many of `connections_max` the process can hold open. Raises its own limit of open files as far as
-/// it may: a limit that is found out by a failing `accept` would stop the spool's new chunks as well.
+/// How many of `connections_max` the process can hold open. Raises its own limit of open files as
+/// far as it may: a limit that is found out by a failing `accept` would stop the spool's new chunks
+/// as well.
 fn connections_that_fit(connections_max: usize) -> usize {
     let wanted = u64::try_from(connections_max)
         .unwrap_or(u64::MAX)

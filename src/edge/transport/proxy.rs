@@ -1,8 +1,9 @@
 //! The PROXY protocol, versions 1 and 2: a load balancer that passes bytes on says first for whom.
 //!
-//! It is read on listeners that are set to it and from trusted proxies alone: whoever else connects there could name
-//! any address, and is ended. A connection that a proxy opens for itself, to see whether we live, keeps the proxy's
-//! address. The header is read to its last byte and no further, since TLS may begin behind it.
+//! It is read on listeners that are set to it and from trusted proxies alone: whoever else connects
+//! there could name any address, and is ended. A connection that a proxy opens for itself, to see
+//! whether we live, keeps the proxy's address. The header is read to its last byte and no further,
+//! since TLS may begin behind it.
 
 use std::io;
 use std::net::IpAddr;
@@ -11,7 +12,8 @@ use proxy_header::{Error, ParseConfig, ProxyHeader};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-/// The largest header, in bytes. Version 1 takes 107 at the most; version 2 may add what the proxy knows of the client.
+/// The largest header, in bytes. Version 1 takes 107 at the most; version 2 may add what the proxy
+/// knows of the client.
 const HEADER_BYTES_MAX: usize = 4096;
 /// Room for most headers.
 const READ_BYTES: usize = 536;

@@ -1,6 +1,7 @@
 //! A connection's socket, with a limit on stalled writes.
 //!
-//! The limit lies below TLS, which takes bytes into a buffer of its own before its client has taken any.
+//! The limit lies below TLS, which takes bytes into a buffer of its own before its client has taken
+//! any.
 
 use std::future::poll_fn;
 use std::io;

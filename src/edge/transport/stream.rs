@@ -1,10 +1,10 @@
-//! A connection's bytes, plain or out of TLS: what was read ahead to tell its protocol and to have a header, how many come in,
-//! and a look at how lines end.
+//! A connection's bytes, plain or out of TLS: what was read ahead to tell its protocol and to have
+//! a header, how many come in, and a look at how lines end.
 //!
-//! hyper takes a bare line feed for a line's end, as RFC 9112, section 2.2, allows. A proxy in front may
-//! take it for part of a header's value and pass it on: what is one request to the proxy could then be
-//! two here. So whoever has seen a bare line feed takes no further request from that connection. A body
-//! may hold one too; that costs its client a new connection and nothing else.
+//! hyper takes a bare line feed for a line's end, as RFC 9112, section 2.2, allows. A proxy in
+//! front may take it for part of a header's value and pass it on: what is one request to the proxy
+//! could then be two here. So whoever has seen a bare line feed takes no further request from that
+//! connection. A body may hold one too; that costs its client a new connection and nothing else.
 
 use std::cell::Cell;
 use std::io;
@@ -86,7 +86,8 @@ impl Stream {
         &self.ahead
     }
 
-    /// Takes the first bytes away that are read ahead. Room for most requests is kept for the next one.
+    /// Takes the first bytes away that are read ahead. Room for most requests is kept for the next
+    /// one.
     pub(crate) fn take_ahead(&mut self, length: usize) {
         if length < self.ahead.len() {
             self.ahead.drain(..length);
@@ -132,8 +133,8 @@ impl Stream {
         Ok(self.ahead == preface)
     }
 
-    /// Reads ahead until a request's header is there, or as many bytes as it may have, or what can be none.
-    /// False where nothing came before the end.
+    /// Reads ahead until a request's header is there, or as many bytes as it may have, or what can
+    /// be none. False where nothing came before the end.
     pub(crate) async fn read_head(&mut self, bytes_max: usize) -> io::Result<bool> {
         let mut looked_at = 0;
         while self.ahead.len() < bytes_max

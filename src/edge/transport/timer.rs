@@ -3,10 +3,10 @@
 //! hyper arms and drops a header timeout for each request. On tokio's timer each of them wakes the
 //! driver (an eventfd write, 20 instead of 16 µs a request where it was measured). Here arming is
 //! one atomic store: a sleep lies in a wheel of [`SLOTS`] slots, turned every [`TICK`] by one task,
-//! and looks at its own deadline when its slot comes up. A sleep ends up to one tick late, or later where
-//! thousands end at once. An entry that nobody waits for any more is used again where it lies, so that the
-//! wheel holds as many entries as there ever were sleeps at one time, and not one for each request of the
-//! last turn.
+//! and looks at its own deadline when its slot comes up. A sleep ends up to one tick late, or later
+//! where thousands end at once. An entry that nobody waits for any more is used again where it
+//! lies, so that the wheel holds as many entries as there ever were sleeps at one time, and not one
+//! for each request of the last turn.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -34,8 +34,8 @@ struct Table {
     words: &'static str,
     /// The order in which it is exported.
     order: &'static str,
-    /// What the conditions need joined to the table, which is named `held`, where only the view has
-    /// it.
+    /// What the conditions need joined to the table, which is named `held`, where only the view
+    /// has it.
     joined: &'static str,
     /// Whether it stays when the subject is erased, because it holds only hashes.
     is_kept: bool,

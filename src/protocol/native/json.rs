@@ -17,8 +17,8 @@ use crate::protocol::text::{clean, is_macro};
 /// The most events in one body.
 pub const EVENTS_MAX: usize = 1000;
 
-/// Splits a body into its events' texts. Returns `None` if it is not a JSON object or array, or if it
-/// holds more than [`EVENTS_MAX`].
+/// Splits a body into its events' texts. Returns `None` if it is not a JSON object or array, or if
+/// it holds more than [`EVENTS_MAX`].
 #[must_use]
 pub fn split_events(body: &[u8]) -> Option<Vec<&RawValue>> {
     let body = body.trim_ascii();
@@ -30,8 +30,8 @@ pub fn split_events(body: &[u8]) -> Option<Vec<&RawValue>> {
     (events.len() <= EVENTS_MAX).then_some(events)
 }
 
-/// Puts one event's members into a draft. Returns false if the event is not a JSON object, or one that
-/// holds what no text can (a lone surrogate, a number out of range, more than 128 levels).
+/// Puts one event's members into a draft. Returns false if the event is not a JSON object, or one
+/// that holds what no text can (a lone surrogate, a number out of range, more than 128 levels).
 pub fn read_event<'a>(event: &RawValue, reading: Reading<'_>, draft: &mut Draft<'a>) -> bool {
     let Ok(members) = serde_json::from_str::<Map<String, Value>>(event.get()) else {
         return false;
@@ -80,10 +80,12 @@ pub fn read_event<'a>(event: &RawValue, reading: Reading<'_>, draft: &mut Draft<
     true
 }
 
-/// Takes members out of objects if the partner has a name for their path. The object keeps the rest.
+/// Takes members out of objects if the partner has a name for their path. The object keeps the
+/// rest.
 fn flatten(members: Vec<(String, Value)>, fields: &Fields<'_>) -> Vec<(String, Value)> {
     let mut flat = Vec::with_capacity(members.len());
-    // Only objects that a name reaches into are entered, so a path is no longer than the longest name.
+    // Only objects that a name reaches into are entered, so a path is no longer than the longest
+    // name.
     for (path, value) in members {
         match value {
             Value::Object(inner) if fields.reach_into(&path) => {
@@ -112,9 +114,9 @@ fn scalar_text<'a>(name: &str, value: Value, flags: &mut Flags) -> Option<Cow<'a
     Some(clean(Cow::Owned(text), limit(name), flags))
 }
 
-/// Returns whether no text or name in a JSON value may hold a character: NUL, which `jsonb` refuses, and
-/// DEL and the control characters beyond ASCII, which JSON writes as they are. JSON escapes the others,
-/// and a text may need its line ends.
+/// Returns whether no text or name in a JSON value may hold a character: NUL, which `jsonb`
+/// refuses, and DEL and the control characters beyond ASCII, which JSON writes as they are. JSON
+/// escapes the others, and a text may need its line ends.
 fn is_unsound(character: char) -> bool {
     matches!(character, '\0' | '\u{7f}'..='\u{9f}')
 }

@@ -1,8 +1,8 @@
 //! Our own protocol: parameters of a query string, and events as JSON. Pure.
 //!
-//! What the sender wrote is never trusted to be clean: a text is percent-decoded once (twice where a
-//! macro encoded what was encoded already), cut at its limit on a character's border, and freed of
-//! what Postgres cannot hold; the hit's flags say that it happened. An unexpanded macro of an ad
+//! What the sender wrote is never trusted to be clean: a text is percent-decoded once (twice where
+//! a macro encoded what was encoded already), cut at its limit on a character's border, and freed
+//! of what Postgres cannot hold; the hit's flags say that it happened. An unexpanded macro of an ad
 //! network counts as absent. A visitor's ID or address is never taken from a parameter.
 //!
 //! docs/parameters.md lists the parameters; the limits stand here.
@@ -84,13 +84,14 @@ impl Reading<'_> {
     }
 }
 
-/// Puts a query string's parameters into a draft. The first of a repeated parameter counts. `ev` says
-/// what happened if the hit is an impression to begin with.
+/// Puts a query string's parameters into a draft. The first of a repeated parameter counts. `ev`
+/// says what happened if the hit is an impression to begin with.
 pub fn read_query<'a>(query: &'a str, reading: Reading<'_>, draft: &mut Draft<'a>) {
     read_pairs(split_pairs(query), reading, draft);
 }
 
-/// Puts the parameters of a query string and then those of a form into a draft, as if they were one.
+/// Puts the parameters of a query string and then those of a form into a draft, as if they were
+/// one.
 pub(super) fn read_query_and_form<'a>(
     query: &'a str,
     form: &'a str,

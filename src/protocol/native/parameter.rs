@@ -40,8 +40,8 @@ pub(crate) enum Parameter {
 }
 
 impl Parameter {
-    /// The parameter of that name. Names are matched as bytes: that is a decision by length and letter,
-    /// where texts would be compared one after the other.
+    /// The parameter of that name. Names are matched as bytes: that is a decision by length and
+    /// letter, where texts would be compared one after the other.
     pub(crate) fn named(name: &str) -> Option<Parameter> {
         Some(match name.as_bytes() {
             b"site" => Parameter::Site,

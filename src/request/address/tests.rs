@@ -108,8 +108,8 @@ fn bytes_and_quotes_of_an_attacker_do_not_hide_what_a_proxy_wrote_behind_them() 
     assert!(proto(b"\xff, https") && !proto(b"https, http") && !proto(b"\xff"));
 }
 
-/// What an attacker may write: any bytes that hyper takes in a header, and more often pieces that mean
-/// something.
+/// What an attacker may write: any bytes that hyper takes in a header, and more often pieces that
+/// mean something.
 fn noise() -> impl Strategy<Value = Vec<u8>> {
     let pieces: Vec<&[u8]> = vec![
         b"for=",
@@ -185,8 +185,8 @@ fn quoting(noise: &[u8]) -> Vec<u8> {
     pair
 }
 
-/// One proxy's hop: whose address, in which form, on a line of its own or behind what is there, and the
-/// `Host` that it quotes in front of or behind the address.
+/// One proxy's hop: whose address, in which form, on a line of its own or behind what is there, and
+/// the `Host` that it quotes in front of or behind the address.
 type Hop = (u8, bool, Option<(bool, Vec<u8>)>);
 
 fn hop() -> impl Strategy<Value = Hop> {

@@ -34,7 +34,8 @@ async fn tag(collector: &Collector, partner: &str, more: &[&str]) -> (Option<i32
     )
 }
 
-/// What a network does to a tag: every macro of the reference gets a value, but for one that is left.
+/// What a network does to a tag: every macro of the reference gets a value, but for one that is
+/// left.
 fn filled(tag: &str, network: &str, left: &str, consent: &str) -> String {
     let mut values: Vec<(String, String)> = Vec::new();
     for (name, value) in [
@@ -114,8 +115,8 @@ fn urls(text: &str) -> Vec<String> {
 async fn each_networks_tag_fires_rows_with_what_its_macros_say() {
     let collector = Collector::start(partners()).await;
     let consent = consent_string("made since TCF 2.3, disclosed");
-    // The partner, its networks with a macro that is left as it is, and what rows have then. One event a VAST event,
-    // one an error, three for notices.
+    // The partner, its networks with a macro that is left as it is, and what rows have then. One
+    // event a VAST event, one an error, three for notices.
     for (partner, left, row, events) in [
         (
             "my-adform",

@@ -1,5 +1,6 @@
-//! 10,000 hostile targets: none leads off the list. Two oracles that share no code with the collector judge each
-//! redirect: a few lines that take a `Location` apart, and the URL parser of Node.js, which is a browser's.
+//! 10,000 hostile targets: none leads off the list. Two oracles that share no code with the
+//! collector judge each redirect: a few lines that take a `Location` apart, and the URL parser of
+//! Node.js, which is a browser's.
 
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -194,7 +195,8 @@ fn target(random: &mut Random) -> String {
     target
 }
 
-/// A target as it stands in a request line: all encoded, twice encoded, or only what a line cannot hold.
+/// A target as it stands in a request line: all encoded, twice encoded, or only what a line cannot
+/// hold.
 fn written(target: &str, way: usize) -> String {
     let encode = |text: &str, keeps: fn(u8) -> bool| {
         text.bytes()

@@ -1,7 +1,7 @@
 //! The pages that the proxy serves itself, some with a consent platform on them.
 
-/// Consent platforms as pages find them: they keep who listens, and answer when the test says so. The
-/// one of TCF says at once, as real ones do, that it is asking the visitor.
+/// Consent platforms as pages find them: they keep who listens, and answer when the test says so.
+/// The one of TCF says at once, as real ones do, that it is asking the visitor.
 const PLATFORMS: &str = r#"
     const heard = { tcf: [], gpp: [] };
     const tcf = (eventStatus, tcString, store) =>
@@ -21,7 +21,8 @@ const PLATFORMS: &str = r#"
     const answer = (who, what) => heard[who].forEach(listener => listener(what, true));
 "#;
 
-/// A publisher's page, on the host 127.0.0.1, with a placement whose ads come from `localhost`, which is another site.
+/// A publisher's page, on the host 127.0.0.1, with a placement whose ads come from `localhost`,
+/// which is another site.
 const PUBLISHER: &str = "<!doctype html><title>news</title><link rel=icon href=data:,><h1>News</h1><script>\
     document.write(`<iframe src=\"http://localhost:${location.port}/creative\" width=300 height=250></iframe>`)</script>";
 

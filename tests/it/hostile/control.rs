@@ -1,5 +1,5 @@
-//! Control characters in every place that a client writes reach neither the log nor a reply's headers nor
-//! the metrics. Nothing that a client writes is in any of them.
+//! Control characters in every place that a client writes reach neither the log nor a reply's
+//! headers nor the metrics. Nothing that a client writes is in any of them.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

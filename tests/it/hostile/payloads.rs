@@ -1,5 +1,6 @@
-//! Requests that a proxy and a server may read differently. Each tries to get a hit named `h###` recorded
-//! that hides in another request, whose own hit is named `s###`; the number is the payload's.
+//! Requests that a proxy and a server may read differently. Each tries to get a hit named `h###`
+//! recorded that hides in another request, whose own hit is named `s###`; the number is the
+//! payload's.
 
 /// What has to come of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! Clients that take their time, thousands of them, while others are served.
 //!
-//! `make hostile` runs this alone, with all of them, and holds latency to the promise. Among other tests, which take
-//! the same cores, there are fewer, and it is held to a bound that only a server that stalls would miss.
+//! `make hostile` runs this alone, with all of them, and holds latency to the promise. Among other
+//! tests, which take the same cores, there are fewer, and it is held to a bound that only a server
+//! that stalls would miss.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,7 +38,8 @@ const HONEST_RATE: f64 = 500.0;
 const QUIET_TIME: Duration = Duration::from_secs(5);
 /// The same among other tests.
 const QUIET_TIME_SHARED: Duration = Duration::from_secs(1);
-/// How many slow ones come in a second: the first reach their time when the last have come, and none before.
+/// How many slow ones come in a second: the first reach their time when the last have come, and
+/// none before.
 const OPENED_PER_SECOND: u32 = 600;
 const HOST: &str = "Host: 127.0.0.1\r\n";
 
@@ -140,8 +142,8 @@ async fn trickle(mut stream: WriteHalf<'_>, bytes: &[u8]) {
     std::future::pending().await
 }
 
-/// Honest clients on a thread of their own, so that the slow ones here do not delay them. They begin anew each second: what
-/// this machine's disk does to one of them says little.
+/// Honest clients on a thread of their own, so that the slow ones here do not delay them. They
+/// begin anew each second: what this machine's disk does to one of them says little.
 struct Honest {
     stop: watch::Sender<bool>,
     sending: JoinHandle<Vec<Outcome>>,
@@ -233,8 +235,8 @@ fn step_back() {
     assert!(renice.unwrap().status.success());
 }
 
-/// Opens all slow connections, tells how long that took, and holds them. How long those of each kind had, least and most,
-/// and how late this thread ever was.
+/// Opens all slow connections, tells how long that took, and holds them. How long those of each
+/// kind had, least and most, and how late this thread ever was.
 fn attack(
     address: SocketAddr,
     connections: u32,
@@ -359,8 +361,9 @@ async fn where_files_are_few_fewer_connections_are_held_and_nobody_is_lost() {
     for number in 0..400 {
         silent.push(open(number, collector.http, Slow::Silent).await);
     }
-    // Half of the files are left for connections, 350, and each of the two edge threads holds the place of the
-    // one that it waits for. Who comes then waits until another one ends, and is answered.
+    // Half of the files are left for connections, 350, and each of the two edge threads holds the
+    // place of the one that it waits for. Who comes then waits until another one ends, and is
+    // answered.
     let waiting = tokio::spawn(loadtest::one(collector.http, "open"));
     until(async || collector.metric("avtryck_http_connections").await >= 349.0).await;
     drop(silent);

@@ -207,7 +207,8 @@ http {{
         }
     }
 
-    /// Ends it once it has answered what it has, and reads its log: name, method and the collector's status.
+    /// Ends it once it has answered what it has, and reads its log: name, method and the
+    /// collector's status.
     async fn stop(mut self) -> Vec<[String; 3]> {
         let pid = self.child.id().unwrap().to_string();
         let sent = std::process::Command::new("kill")

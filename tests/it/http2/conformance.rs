@@ -1,11 +1,12 @@
-//! What a server has to answer to frames that are odd or wrong: a table by section of RFC 9113 (and 7541 where a block of
-//! header fields is meant), after the cases of h2spec.
+//! What a server has to answer to frames that are odd or wrong: a table by section of RFC 9113 (and
+//! 7541 where a block of header fields is meant), after the cases of h2spec.
 //!
-//! An error of the connection is a GOAWAY with its code and the end of the connection. An error of a stream is a
-//! RST_STREAM with its code, or that of the connection: a server may take it as seriously (section 5.4.2).
+//! An error of the connection is a GOAWAY with its code and the end of the connection. An error of
+//! a stream is a RST_STREAM with its code, or that of the connection: a server may take it as
+//! seriously (section 5.4.2).
 //!
-//! hyper's library says PROTOCOL_ERROR for some errors that have a code of their own. The connection ends all the same, which is
-//! what protects: both codes pass where this is so.
+//! hyper's library says PROTOCOL_ERROR for some errors that have a code of their own. The
+//! connection ends all the same, which is what protects: both codes pass where this is so.
 
 mod messages;
 mod table;
@@ -29,7 +30,8 @@ enum Right {
     Connection(&'static [u32]),
     /// The stream, or the connection, ends with one of these codes.
     Stream(&'static [u32]),
-    /// The same in one of [`ATTEMPTS_MAX`] attempts: it is an error only where the server does not read as fast as bytes come.
+    /// The same in one of [`ATTEMPTS_MAX`] attempts: it is an error only where the server does not
+    /// read as fast as bytes come.
     StreamAtTimes(&'static [u32]),
     /// The request is refused with 400, or its stream ended as malformed.
     Malformed,

@@ -179,7 +179,8 @@ impl Client {
         frames
     }
 
-    /// Every frame until all that was sent has been dealt with, and whether the connection has ended by then.
+    /// Every frame until all that was sent has been dealt with, and whether the connection has
+    /// ended by then.
     pub(super) async fn settle(&mut self) -> (Vec<Frame>, bool) {
         let mut frames = Vec::new();
         // What a frame leads to is sent at the latest before the second answer.

@@ -93,7 +93,8 @@ fn write_geodata(path: &Path) {
     std::fs::write(path, file.write_to(Vec::new()).unwrap()).unwrap();
 }
 
-/// Has a collector without geodata speak TLS, with a certificate that is valid until a year's first day.
+/// Has a collector without geodata speak TLS, with a certificate that is valid until a year's first
+/// day.
 fn encrypted(dir: &Path, until_year: i32) -> Config {
     let stem = dir.join("localhost");
     Authority::new().issue(&stem, &["localhost"], until_year);
@@ -137,7 +138,8 @@ pub(super) async fn start_alone() -> Collector {
     Collector::start_in(dir).await
 }
 
-/// One that found hits of an hour ago in its spool, and whose Postgres is not there; its geodata are old, its rules broken.
+/// One that found hits of an hour ago in its spool, and whose Postgres is not there; its geodata
+/// are old, its rules broken.
 pub(super) async fn start_away() -> Collector {
     let dir = tempdir();
     let mut hit = Hit::new(
@@ -280,7 +282,8 @@ pub(super) async fn start_over(
     collector.kill().await;
 }
 
-/// Stops it, damages a record that waits in its spool, takes a table away from a job, and starts it again.
+/// Stops it, damages a record that waits in its spool, takes a table away from a job, and starts it
+/// again.
 pub(super) async fn damage(collector: Collector) -> Collector {
     let away = "alter table avtryck.rejected_hit rename to rejected_hit_away";
     collector

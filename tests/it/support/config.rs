@@ -65,13 +65,15 @@ impl Config {
         }
     }
 
-    /// Adds what a text says. Lists of tables grow; any other value takes the place of the one before.
+    /// Adds what a text says. Lists of tables grow; any other value takes the place of the one
+    /// before.
     pub(crate) fn with(mut self, text: &str) -> Config {
         merge(&mut self.table, parse(text));
         self
     }
 
-    /// Sets a value. The path names tables, and entries of a list by their keys: `site.open.gvl_id`.
+    /// Sets a value. The path names tables, and entries of a list by their keys:
+    /// `site.open.gvl_id`.
     pub(crate) fn set(mut self, path: &str, value: impl Into<Value>) -> Config {
         let (tables, key) = path.rsplit_once('.').unwrap();
         self.table_at(tables).insert(key.to_owned(), value.into());

@@ -34,8 +34,8 @@ impl Reply {
 pub(crate) async fn raw(address: SocketAddr, request: &[u8]) -> Reply {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        // A peer that refuses before it has read everything resets the connection after its reply. Writing may fail
-        // then, and the reply can be read all the same.
+        // A peer that refuses before it has read everything resets the connection after its reply.
+        // Writing may fail then, and the reply can be read all the same.
         drop(stream.write_all(request).await);
         let mut bytes = Vec::new();
         drop(stream.read_to_end(&mut bytes).await);

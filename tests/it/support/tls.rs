@@ -34,7 +34,8 @@ impl Authority {
         }
     }
 
-    /// Writes a certificate for `names` that is valid until a year's first day, and its key, to `<stem>.pem` and `<stem>.key`.
+    /// Writes a certificate for `names` that is valid until a year's first day, and its key, to
+    /// `<stem>.pem` and `<stem>.key`.
     pub(crate) fn issue(&self, stem: &Path, names: &[&str], until_year: i32) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();

@@ -1,9 +1,9 @@
 //! A disk in memory that keeps what was written and what is durable apart.
 //!
-//! What a crash leaves: everything synced; of what was not, each write wholly, in part (by sectors of
-//! 512 bytes, one of them torn) or not at all, in any combination; each change of a name or not. After a
-//! failed sync the writes that it covered count as clean, as on Linux: some of them are durable, the
-//! others never will be, and until the crash they are read as if they were.
+//! What a crash leaves: everything synced; of what was not, each write wholly, in part (by sectors
+//! of 512 bytes, one of them torn) or not at all, in any combination; each change of a name or not.
+//! After a failed sync the writes that it covered count as clean, as on Linux: some of them are
+//! durable, the others never will be, and until the crash they are read as if they were.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,8 +1,8 @@
-//! The spool on the model of a disk: lists of operations from a seed, with faults, crashes and restarts,
-//! and after each list the question whether the promise was kept.
+//! The spool on the model of a disk: lists of operations from a seed, with faults, crashes and
+//! restarts, and after each list the question whether the promise was kept.
 //!
-//! `SPOOL_SEEDS=200000 cargo test --release --lib simulation` runs more lists, `SPOOL_SEED=7` that one.
-//! `SPOOL_CHUNK_BYTES=262144` damages each byte of a larger chunk.
+//! `SPOOL_SEEDS=200000 cargo test --release --lib simulation` runs more lists, `SPOOL_SEED=7` that
+//! one. `SPOOL_CHUNK_BYTES=262144` damages each byte of a larger chunk.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -11,9 +11,9 @@
 //!
 //! The edge and nginx also take new connections with TLS, under one certificate.
 //!
-//! Each round measures all of them in turn, so that what changes on the machine meanwhile meets all alike;
-//! ratios are taken within a round, and the median of the rounds is what counts. Who is not measured is
-//! idle. All share one Postgres: the collector's embedded one, with its settings.
+//! Each round measures all of them in turn, so that what changes on the machine meanwhile meets all
+//! alike; ratios are taken within a round, and the median of the rounds is what counts. Who is not
+//! measured is idle. All share one Postgres: the collector's embedded one, with its settings.
 
 mod carriers;
 mod collector;

@@ -71,7 +71,8 @@ impl Nginx {
         let log = self.dir.join("access.log");
         std::fs::rename(&log, to).context("moving the log")?;
         self.process.signal("USR1").await?;
-        // Each worker writes out its buffer before it lets go of the file, which a busy one does late.
+        // Each worker writes out its buffer before it lets go of the file, which a busy one does
+        // late.
         let started = std::time::Instant::now();
         while self.holds(to) || !log.exists() {
             anyhow::ensure!(started.elapsed() < PATIENCE, "nginx keeps its log open");

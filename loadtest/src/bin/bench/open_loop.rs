@@ -1,8 +1,9 @@
 //! The open loop: requests that are due at a fixed rate whatever the replies do.
 //!
-//! A request's latency counts from the moment that it was due, so one that had to wait for a connection,
-//! because those before it took long, has that wait in its latency (no coordinated omission). The pace is
-//! kept by ticks of [`TICK`]: a request leaves up to that much late, which its latency has in it too.
+//! A request's latency counts from the moment that it was due, so one that had to wait for a
+//! connection, because those before it took long, has that wait in its latency (no coordinated
+//! omission). The pace is kept by ticks of [`TICK`]: a request leaves up to that much late, which
+//! its latency has in it too.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -1,5 +1,5 @@
-//! The Postgres that all contenders share: the collector's embedded one with its settings, a database for
-//! each, none of them at work while another is measured.
+//! The Postgres that all contenders share: the collector's embedded one with its settings, a
+//! database for each, none of them at work while another is measured.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -75,7 +75,8 @@ impl Server {
         Ok(())
     }
 
-    /// The table that nginx's log is loaded into, empty. Without indexes and vacuum: as cheap as can be.
+    /// The table that nginx's log is loaded into, empty. Without indexes and vacuum: as cheap as
+    /// can be.
     pub(crate) async fn nginx_table(&self, name: &str) -> anyhow::Result<Client> {
         let client = self.client(name).await?;
         client
@@ -87,7 +88,8 @@ impl Server {
         Ok(client)
     }
 
-    /// Puts rows that the collector has loaded into a file, and makes a table of the same columns and indexes.
+    /// Puts rows that the collector has loaded into a file, and makes a table of the same columns
+    /// and indexes.
     pub(crate) async fn prepare_floor(&self, name: &str) -> anyhow::Result<FloorCopy> {
         let client = self.client(name).await?;
         let file = self.dir().join("floor.rows");

@@ -68,7 +68,8 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// Asks it to end before it is killed: nginx's workers outlive a master that could not tell them.
+    /// Asks it to end before it is killed: nginx's workers outlive a master that could not tell
+    /// them.
     fn drop(&mut self) {
         let mut kill = std::process::Command::new("kill");
         if matches!(self.child.try_wait(), Ok(None))

@@ -400,7 +400,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Memory and sizes; then the edge's backlog is drained while more arrives, and everything ends.
+    /// Memory and sizes; then the edge's backlog is drained while more arrives, and everything
+    /// ends.
     async fn finish(mut self, plan: &Plan, mut figures: Figures) -> anyhow::Result<Figures> {
         let geodata_bytes = geodata()
             .iter()
@@ -541,7 +542,8 @@ async fn sample(
     }
 }
 
-/// What was recorded is what wrk has read replies to, and up to as many as were under way at its end.
+/// What was recorded is what wrk has read replies to, and up to as many as were under way at its
+/// end.
 fn same(recorded: u64, sent: &wrk::Outcome) -> anyhow::Result<()> {
     let beyond = recorded.checked_sub(sent.answered);
     anyhow::ensure!(

@@ -1,7 +1,8 @@
 //! New connections with TLS: a handshake, a pixel, and the end.
 //!
-//! Every contender shows the same certificate (ECDSA, P-256). The client offers what all of them know (TLS 1.3, X25519),
-//! and checks nothing of what it is shown: its own work would only blur what servers differ in.
+//! Every contender shows the same certificate (ECDSA, P-256). The client offers what all of them
+//! know (TLS 1.3, X25519), and checks nothing of what it is shown: its own work would only blur
+//! what servers differ in.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -67,7 +68,8 @@ pub(crate) struct Outcome {
     pub(crate) rate: f64,
 }
 
-/// Connects to `address` for `time`, each time with a whole handshake, or with a ticket of the time before.
+/// Connects to `address` for `time`, each time with a whole handshake, or with a ticket of the time
+/// before.
 pub(crate) async fn run(
     address: SocketAddr,
     time: Duration,

@@ -1,7 +1,8 @@
 //! CPU time of processes and their threads, user and kernel apart, from /proc.
 //!
-//! The kernel counts the sum exactly and splits it by sampling at each tick of 10 ms, in which /proc gives
-//! both: a round of seconds is right to a thousandth in all and to a few hundredths apart.
+//! The kernel counts the sum exactly and splits it by sampling at each tick of 10 ms, in which
+//! /proc gives both: a round of seconds is right to a thousandth in all and to a few hundredths
+//! apart.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -165,7 +166,8 @@ pub(crate) fn children() -> HashMap<u32, Vec<u32>> {
     children
 }
 
-/// `postgres: walwriter` for a server's own process, `postgres: backend` for one that serves a client.
+/// `postgres: walwriter` for a server's own process, `postgres: backend` for one that serves a
+/// client.
 fn title(pid: u32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let line = String::from_utf8_lossy(&line);

@@ -1,5 +1,5 @@
-//! The closed loop: Debian's `wrk`, which sends the next request of a connection once the one before is
-//! answered.
+//! The closed loop: Debian's `wrk`, which sends the next request of a connection once the one
+//! before is answered.
 
 use std::net::SocketAddr;
 use std::path::Path;

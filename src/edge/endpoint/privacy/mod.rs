@@ -166,7 +166,7 @@ impl<'r> PrivacyRequest<'r> {
         };
         let accepted = || {
             let header = map.get(header::ACCEPT_LANGUAGE);
-            Language::accepted(header.and_then(|value| value.to_str().ok()).unwrap_or(""))
+            Language::choose(header.and_then(|value| value.to_str().ok()).unwrap_or(""))
         };
         let edge = request.edge;
         let mut proved: Vec<ProvedVisitor> = Vec::new();

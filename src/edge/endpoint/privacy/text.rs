@@ -44,7 +44,7 @@ impl Language {
     /// Returns the language that an `Accept-Language` header (RFC 9110, section 12.5.4) prefers of
     /// those that the page has; English where it names neither, as most readers of neither know
     /// some English.
-    pub(super) fn accepted(header: &str) -> Language {
+    pub(super) fn choose(header: &str) -> Language {
         let mut best = (Language::English, 0.0);
         for range in header.split(',') {
             let (tag, weight) = range.split_once(';').unwrap_or((range, "q=1"));
@@ -422,7 +422,7 @@ mod tests {
             ("", Language::English),
             ("sv;q=x,;;,=", Language::English),
         ] {
-            assert_eq!(Language::accepted(header), language, "{header}");
+            assert_eq!(Language::choose(header), language, "{header}");
         }
     }
 

@@ -1,12 +1,14 @@
-//! Certificates and their keys: read from files, chosen by name, and read again when the files change.
+//! Certificates and their keys: read from files, chosen by name, and read again when the files
+//! change.
 //!
-//! A client names the host that it wants. The certificate that has this name, or `*.` and what stands behind the
-//! name's first dot, is shown; of several the first whose kind of key the client knows. Who names nothing, or a
-//! host that no certificate is for, gets the first of all, so that the error that people see is about the name.
+//! A client names the host that it wants. The certificate that has this name, or `*.` and what
+//! stands behind the name's first dot, is shown; of several the first whose kind of key the client
+//! knows. Who names nothing, or a host that no certificate is for, gets the first of all, so that
+//! the error that people see is about the name.
 //!
-//! The files are looked at every few seconds, since what renews certificates need not know of us. Chain and key
-//! are two files that no one replaces at once: a pair that does not fit, like any file that is broken, leaves
-//! what was read before in use, and is tried again at the next change.
+//! The files are looked at every few seconds, since what renews certificates need not know of us.
+//! Chain and key are two files that no one replaces at once: a pair that does not fit, like any
+//! file that is broken, leaves what was read before in use, and is tried again at the next change.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -90,7 +92,8 @@ impl Certificates {
     /// Reads these files, on a blocking thread, and takes them for those before.
     ///
     /// # Errors
-    /// All mistakes at once; then all is as before. One in a file that was in use is none of them: what was read of it stays.
+    /// All mistakes at once; then all is as before. One in a file that was in use is none of them:
+    /// what was read of it stays.
     pub async fn exchange(
         self: Arc<Certificates>,
         files: Vec<Files>,
@@ -165,8 +168,8 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-/// What tells that a file is another one or was written to: file system, number, and time of the last change
-/// to it or its permissions. `None` where there is none.
+/// What tells that a file is another one or was written to: file system, number, and time of the
+/// last change to it or its permissions. `None` where there is none.
 type Stamp = Option<(u64, u64, i64, i64)>;
 
 fn stamps(files: &[Files]) -> Vec<Stamp> {

@@ -1,9 +1,9 @@
 //! TLS 1.2 and 1.3 by rustls, with the suites that it takes for safe, in front of both protocols.
 //!
-//! A client that comes again shows a ticket instead of the whole handshake. Tickets are sealed with keys that
-//! live in this process alone, each for half a day: nothing of a session is kept here, and a restart costs
-//! its client one whole handshake. There is no early data, since who replays it would send a hit twice.
-//! Which certificate is shown is the business of `certificates`.
+//! A client that comes again shows a ticket instead of the whole handshake. Tickets are sealed with
+//! keys that live in this process alone, each for half a day: nothing of a session is kept here,
+//! and a restart costs its client one whole handshake. There is no early data, since who replays it
+//! would send a hit twice. Which certificate is shown is the business of `certificates`.
 
 mod certificates;
 
@@ -43,7 +43,8 @@ pub fn acceptor(certificates: Arc<Certificates>) -> Result<TlsAcceptor, rustls::
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// AWS's library. Who offers a key exchange that outlasts quantum computers gets it, whatever else is built in.
+/// AWS's library. Who offers a key exchange that outlasts quantum computers gets it, whatever else
+/// is built in.
 fn provider() -> CryptoProvider {
     CryptoProvider {
         kx_groups: vec![
