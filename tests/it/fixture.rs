@@ -1,7 +1,7 @@
 //! Upgrades from each release: this build takes over the database and the spool that the release
 //! left, as `script/fixture` froze them, and finds in them what the release itself found.
 //!
-//! The test uses only files, sockets and SQL, so it shares no code with what it tests.
+//! The test looks at both by SQL alone, so it shares no decoding with what it tests.
 //!
 //! Hits keep the day of their fixture, and no configuration keeps hits for more than ten years: a
 //! fixture is of use for that long.
@@ -14,7 +14,8 @@ use serde_json::{Map, Value};
 use tokio::process::Command;
 use tokio_postgres::Client;
 
-use crate::support::{Collector, Config, Dir, command, root, tempdir, until};
+use crate::support::{Collector, Config, root, tempdir};
+use crate::testing::TestDatabase;
 
 /// The oldest release that has a fixture. The test fails if the search does not find it.
 const FIRST: &str = "0.1.0";
@@ -39,77 +40,52 @@ async fn a_database_and_a_spool_of_each_release_are_taken_over_whole() {
 async fn take_over(release: &Path) {
     let expected = std::fs::read(release.join("expected.json")).unwrap();
     let expected: Value = serde_json::from_slice(&expected).unwrap();
-    let dir = tempdir();
-    std::fs::copy(
-        release.join("avtryck.toml"),
-        dir.path().join("avtryck.toml"),
-    )
-    .unwrap();
-    let (dir, client) = restore(release, dir, &expected).await;
+    let database = TestDatabase::empty().await;
+    let client = restore(release, &database, &expected).await;
     assert_answers(&client, &expected, "before").await;
     let old = rows(&client, HIT_DETAIL).await;
 
+    let dir = tempdir();
     unpack(release, &dir.path().join("spool")).await;
-    let collector = start(release, dir, "spool").await;
+    configuration(release, &database).write(&dir).await;
+    let collector = Collector::start_in(dir).await;
     for position in rows_of(&expected["checks"]["positions"]["after"]) {
         let spool_id = position["spool_id"].as_str().unwrap();
         let sql =
             format!("select records from avtryck.spool_position where spool_id = '{spool_id}'");
-        collector
-            .wait_for(&sql, position["records"].as_i64().unwrap())
-            .await;
+        let records = position["records"].as_i64().unwrap();
+        collector.wait_for(&sql, records).await;
     }
     assert_answers(&client, &expected, "after").await;
     assert_unchanged(&old, &rows(&client, HIT_DETAIL).await, &expected["erased"]);
     assert_click(&collector, &expected["click"]).await;
 
-    drop(client);
     let (status, _dir, log) = collector.stop().await;
     assert!(status.success(), "{log}");
 }
 
-/// Starts this build with the configuration of a release and the spool in the folder `spool`.
-async fn start(release: &Path, dir: Dir, spool: &str) -> Collector {
-    let database = dir.path().join("postgres");
-    let config = Config::new()
-        .set("database.dir", database.display().to_string())
-        .at_free_addresses();
-    let address = |section| config.address(section).unwrap().to_string();
-    let mut command = command(&["serve"]);
-    command
-        .current_dir(root())
-        .env("AVTRYCK_CONFIG", dir.path().join("avtryck.toml"))
-        .env("AVTRYCK_HTTP_LISTEN", address("http"))
-        .env("AVTRYCK_ADMIN_LISTEN", address("admin"))
-        .env("AVTRYCK_SPOOL_DIR", dir.path().join(spool))
-        .env("AVTRYCK_DATABASE_DIR", database)
-        .env("AVTRYCK_DEVICE_RULES", release.join("regexes.json"))
-        .env("AVTRYCK_DEVICE_CRAWLERS", release.join("crawlers.json"))
-        .env("AVTRYCK_PRIVACY_RETENTION", "3650d");
-    Collector::start_with(&config, command, dir).await
+/// Reads the configuration of a release, and adds what belongs to this run and not to the release.
+fn configuration(release: &Path, database: &TestDatabase) -> Config {
+    let file = |name: &str| release.join(name).display().to_string();
+    Config::read(release)
+        .set("http.listen", "127.0.0.1:0")
+        .set("admin.listen", "127.0.0.1:0")
+        .set("device.rules", file("regexes.json"))
+        .set("device.crawlers", file("crawlers.json"))
+        .set("privacy.retention", "3650d")
+        .database_of(database)
 }
 
-/// Restores the release's dump into a fresh database, and moves times to today in the tables that
-/// jobs clear by age. The server is the one that a killed collector leaves running.
-async fn restore(release: &Path, dir: Dir, expected: &Value) -> (Dir, Client) {
-    let collector = start(release, dir, "empty-spool").await;
-    // By then the schema is complete.
-    until(async || collector.admin("/readyz").await.body.contains("loading")).await;
-    let restoring = collector.database().await;
-    let client = collector.database().await;
-    let dir = collector.kill().await;
-    let others = "select count(*) from pg_stat_activity \
-                  where backend_type = 'client backend' and pid <> pg_backend_pid()";
-    until(async || number(&restoring, others).await == 1).await;
-
+/// Restores the release's dump into an empty database, and moves times to today in the tables that
+/// jobs clear by age. Returns a connection that knows by how many days.
+async fn restore(release: &Path, database: &TestDatabase, expected: &Value) -> Client {
     let mut dump = String::new();
     let packed = std::fs::File::open(release.join("database.sql.gz")).unwrap();
     GzDecoder::new(packed).read_to_string(&mut dump).unwrap();
-    let emptied = "drop schema avtryck cascade";
-    restoring.batch_execute(emptied).await.unwrap();
     // A dump changes the settings of its session, which is why the queries have another.
-    restoring.batch_execute(&dump).await.unwrap();
+    database.client.batch_execute(&dump).await.unwrap();
 
+    let client = database.connect().await;
     let made_on = expected["made_on"].as_str().unwrap();
     let days =
         format!("select set_config('fixture.days', (current_date - '{made_on}')::text, false)");
@@ -117,7 +93,7 @@ async fn restore(release: &Path, dir: Dir, expected: &Value) -> (Dir, Client) {
     for sql in rows_of(&expected["shift"]) {
         client.batch_execute(sql.as_str().unwrap()).await.unwrap();
     }
-    (dir, client)
+    client
 }
 
 async fn unpack(release: &Path, spool: &Path) {
@@ -185,10 +161,6 @@ async fn assert_click(collector: &Collector, click: &Value) {
 
 fn rows_of(value: &Value) -> &[Value] {
     value.as_array().unwrap()
-}
-
-async fn number(client: &Client, sql: &str) -> i64 {
-    client.query_one(sql, &[]).await.unwrap().get(0)
 }
 
 /// The rows of a query, as Postgres writes them in JSON.

@@ -136,6 +136,21 @@ impl Config {
         self.set("database.url", format!("postgres://avtryck@{dir}/avtryck"))
     }
 
+    /// Names a database of the server that the tests share.
+    pub(crate) fn database_of(self, database: &TestDatabase) -> Config {
+        let config = &database.config;
+        let [tokio_postgres::config::Host::Unix(socket)] = config.get_hosts() else {
+            panic!("{config:?}")
+        };
+        let url = format!(
+            "postgres://{}@{}/{}",
+            config.get_user().unwrap(),
+            socket.display().to_string().replace('/', "%2F"),
+            config.get_dbname().unwrap()
+        );
+        self.set("database.url", url)
+    }
+
     /// Puts the file into a folder, with addresses and a database of its own where none are named.
     pub(crate) async fn write(mut self, dir: &Dir) {
         let at = |name: &str| dir.path().join(name).display().to_string();
@@ -145,18 +160,7 @@ impl Config {
         }
         let is_named = self.table_at("database").contains_key("url");
         if self.postgres == Postgres::Shared && !is_named {
-            let database = TestDatabase::migrated().await;
-            let config = &database.config;
-            let [tokio_postgres::config::Host::Unix(socket)] = config.get_hosts() else {
-                panic!("{config:?}")
-            };
-            let url = format!(
-                "postgres://{}@{}/{}",
-                config.get_user().unwrap(),
-                socket.display().to_string().replace('/', "%2F"),
-                config.get_dbname().unwrap()
-            );
-            self = self.set("database.url", url);
+            self = self.database_of(&TestDatabase::migrated().await);
         }
         self.at_free_addresses().write_as_it_is(dir.path());
     }

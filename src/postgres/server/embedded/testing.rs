@@ -129,16 +129,11 @@ impl Server {
 /// A database on the shared server.
 pub(crate) struct TestDatabase {
     pub(crate) config: Config,
-    #[allow(
-        dead_code,
-        reason = "the integration tests have connections of their own"
-    )]
     pub(crate) client: Client,
 }
 
 impl TestDatabase {
     /// Makes a database without the schema.
-    #[allow(dead_code, reason = "the integration tests do not need it")]
     pub(crate) async fn empty() -> TestDatabase {
         TestDatabase::copy("template1").await
     }
@@ -164,7 +159,6 @@ impl TestDatabase {
     }
 
     /// Connects once more.
-    #[allow(dead_code, reason = "the integration tests do not need it")]
     pub(crate) async fn connect(&self) -> Client {
         connect(&self.config).await.unwrap()
     }
