@@ -29,6 +29,7 @@ mod loading;
 mod log;
 mod operation;
 mod package;
+mod plain;
 mod privacy;
 mod prometheus;
 mod proxied;
