@@ -1,5 +1,6 @@
-//! The short way of plain requests and hyper's are one to the outside: two collectors, of which one has
-//! `http.plain` off, give the same replies to the same bytes, count the same and store the same rows.
+//! The short way of plain requests and hyper's are one to the outside: two collectors, of which one
+//! has `http.plain` off, give the same replies to the same bytes, count the same and store the same
+//! rows.
 
 use std::net::SocketAddr;
 
@@ -113,8 +114,8 @@ fn requests() -> Vec<Vec<u8>> {
     all
 }
 
-/// Makes a request of its first line and its headers. Headers that hold their own end, and a body, are
-/// taken as they are.
+/// Makes a request of its first line and its headers. Headers that hold their own end, and a body,
+/// are taken as they are.
 fn bytes_of(line: &str, headers: &str) -> Vec<u8> {
     let end = if headers.contains("\r\n\r\n") {
         ""
@@ -132,7 +133,8 @@ fn next(state: &mut u64) -> usize {
     usize::try_from(*state >> 33).unwrap()
 }
 
-/// Sends each request on a connection of its own. Returns the replies, in the order of the requests.
+/// Sends each request on a connection of its own. Returns the replies, in the order of the
+/// requests.
 async fn send(address: SocketAddr, requests: &[Vec<u8>]) -> Vec<Vec<String>> {
     let mut exchanges = JoinSet::new();
     for (number, request) in requests.iter().enumerate() {
@@ -158,8 +160,8 @@ async fn send(address: SocketAddr, requests: &[Vec<u8>]) -> Vec<Vec<String>> {
     replies.into_iter().map(|(_, replies)| replies).collect()
 }
 
-/// Splits a connection's bytes into replies, without what differs from one run to the next: the date,
-/// the value of a new cookie, and the order of headers.
+/// Splits a connection's bytes into replies, without what differs from one run to the next: the
+/// date, the value of a new cookie, and the order of headers.
 fn without_chance(bytes: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
     let replies = text.split("HTTP/1.").skip(1);
