@@ -1,20 +1,20 @@
 //! The live view: `GET /` and `GET /live` of the admin listener, a page and the stream of
-//! server-sent events that it shows (WHATWG HTML, section 9.2).
+//! server-sent events (WHATWG HTML, section 9.2) that it shows.
 //!
 //! | event | data |
 //! | --- | --- |
-//! | `hit` | a recorded hit, with place and device, and what becomes of it: `row`, `count` or `nothing` |
-//! | `refused` | a refused request, or a refused event of one, with the reason |
+//! | `hit` | a recorded hit, with place and device, and its outcome: `row`, `count` or `nothing` |
+//! | `refused` | a refused request, or a refused event of a request, with the reason |
 //! | `second` | how many hits and refusals were not shown, because there were too many |
 //!
-//! A hit is shown as the spool has it, so what was not permitted has left it, and without any ID or
-//! address. A viewer that does not keep up misses events; it holds nothing up. A stream ends after
-//! [`STREAM_TIME_MAX`] and the page takes a new one, so that a viewer that is gone does not keep a
-//! place.
+//! A hit is shown as the spool has it, that is, without anything that is not permitted, and without
+//! any ID or address. A viewer that does not keep up misses events; it delays nothing. A stream
+//! ends after [`STREAM_TIME_MAX`] and the page opens a new one, so that a viewer that has left does
+//! not keep its place.
 //!
-//! A page elsewhere cannot read it: there is no CORS here, and a name that is neither an address,
-//! `localhost` nor in `admin.hosts` is refused, so that no name of an attacker's leads to it (DNS
-//! rebinding).
+//! Pages elsewhere cannot read it: there is no CORS here, and a host name other than an address,
+//! `localhost` or a name in `admin.hosts` is refused, so that an attacker's name does not lead here
+//! (DNS rebinding).
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -39,14 +39,14 @@ use crate::enrich::Tables;
 use crate::hit::{Flags, Hit, Outcome, Permit};
 use crate::refusal::Reason;
 
-/// Viewers at one time.
+/// How many viewers there may be at one time.
 const VIEWERS_MAX: usize = 8;
-/// Age at which a stream ends; the page takes a new one.
+/// Age at which a stream ends; the page then opens a new one.
 const STREAM_TIME_MAX: Duration = Duration::from_secs(600);
-/// Events that a viewer may be behind before it misses some.
-const BEHIND_MAX: usize = 256;
+/// How many events may wait for a viewer before it misses some.
+const WAITING_EVENTS_MAX: usize = 256;
 
-/// What viewers are shown.
+/// What is shown to viewers.
 pub struct Board {
     live: Arc<Live>,
     events: broadcast::Sender<Bytes>,
@@ -57,21 +57,21 @@ pub struct Board {
 }
 
 impl Board {
-    /// An empty one.
+    /// Begins without events.
     #[must_use]
     pub fn new(live: Arc<Live>, hosts: Vec<String>) -> Board {
         let page = page();
         Board {
             live,
-            events: broadcast::channel(BEHIND_MAX).0,
+            events: broadcast::channel(WAITING_EVENTS_MAX).0,
             hosts,
             policy: policy(&page),
             page: Bytes::from(page),
         }
     }
 
-    /// Whether a request for this host may see the page.
-    pub(crate) fn answers_to(&self, host: &str) -> bool {
+    /// Checks whether a request for this host may see the page.
+    pub(crate) fn is_host_allowed(&self, host: &str) -> bool {
         let name = match host.rsplit_once(':') {
             Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
             _ => host,
@@ -84,12 +84,13 @@ impl Board {
                 .any(|known| known.eq_ignore_ascii_case(name))
     }
 
-    /// The page, and its Content-Security-Policy.
+    /// Returns the page and its Content-Security-Policy.
     pub(crate) fn page(&self) -> (Bytes, &str) {
         (self.page.clone(), &self.policy)
     }
 
-    /// The stream of events for one more viewer; `None` where there are enough.
+    /// Returns the stream of events for one more viewer; `None` if there are [`VIEWERS_MAX`]
+    /// already.
     pub(crate) fn stream(
         &self,
     ) -> Option<impl Stream<Item = Result<Frame<Bytes>, Infallible>> + use<>> {
@@ -118,8 +119,9 @@ impl Board {
         ))
     }
 
-    fn tell(&self, event: &str, data: &Value) {
-        // Without a viewer there is nobody to tell.
+    /// Sends an event to all viewers.
+    fn send(&self, event: &str, data: &Value) {
+        // The only error is that there is no viewer.
         drop(
             self.events
                 .send(Bytes::from(format!("event: {event}\ndata: {data}\n\n"))),
@@ -127,7 +129,7 @@ impl Board {
     }
 }
 
-/// Shows samples for ever, with what `tables` know of them.
+/// Shows samples with what `tables` tell of them. Never returns.
 pub async fn show(
     board: Arc<Board>,
     mut samples: mpsc::Receiver<Sample>,
@@ -138,13 +140,13 @@ pub async fn show(
         tokio::select! {
             Some(sample) = samples.recv() => match sample {
                 Sample::Hit(encoded) => if let Ok(hit) = Hit::decode(&encoded) {
-                    board.tell("hit", &shown(&hit, &tables.load()));
+                    board.send("hit", &shown(&hit, &tables.load()));
                 },
-                Sample::Refused(refused) => board.tell("refused", &shown_refusal(&refused)),
+                Sample::Refused(refused) => board.send("refused", &shown_refusal(&refused)),
             },
             _ = second.tick() => {
                 let passed_over = board.live.begin_second();
-                board.tell("second", &json!({ "passed_over": passed_over }));
+                board.send("second", &json!({ "passed_over": passed_over }));
             }
         }
     }
@@ -178,7 +180,7 @@ fn shown(hit: &Hit<'_>, tables: &Tables) -> Value {
         "becomes": outcome.name(),
         "site": hit.site,
         "event": hit.event_name,
-        // Its query may hold anybody's IDs.
+        // The query may contain anybody's IDs.
         "page": hit.page_url.split(['?', '#']).next(),
         "partner": hit.partner,
         "ad": joined([&hit.campaign, &hit.creative, &hit.placement, &hit.publisher]),
@@ -211,7 +213,7 @@ fn millis(at: UnixMicros) -> i64 {
     at.0.div_euclid(1000)
 }
 
-/// The texts that there are, each once.
+/// Joins the texts that are not empty, each once.
 fn joined<const N: usize>(texts: [&str; N]) -> String {
     let mut known: Vec<&str> = Vec::with_capacity(N);
     for text in texts {
@@ -242,7 +244,8 @@ fn page() -> String {
         .expect("a template of texts can always be written to a string")
 }
 
-/// Lets the page's own script and style run and nothing else: each is named by its digest.
+/// Returns the policy that lets the page's own script and style run, each named by its digest, and
+/// nothing else.
 fn policy(page: &str) -> String {
     let digest = |element: &str| {
         let (open, close) = (format!("<{element}>"), format!("</{element}>"));
@@ -274,7 +277,7 @@ mod tests {
             "localhost:1",
             "OPS.example:9090",
         ] {
-            assert!(board.answers_to(host), "{host}");
+            assert!(board.is_host_allowed(host), "{host}");
         }
         for host in [
             "",
@@ -283,7 +286,7 @@ mod tests {
             "127.0.0.1.evil.example",
             "localhost.evil.example",
         ] {
-            assert!(!board.answers_to(host), "{host}");
+            assert!(!board.is_host_allowed(host), "{host}");
         }
     }
 

@@ -21,25 +21,25 @@ use tokio::sync::Semaphore;
 
 use crate::admin::board::Board;
 
-/// What the admin listener tells; asked for on each request.
+/// What the admin listener reports, asked for at each request.
 pub trait Status: 'static {
-    /// All metrics in Prometheus's text form.
+    /// Returns all metrics in Prometheus's text format.
     fn metrics(&self) -> String;
-    /// Ready for hits, with what else is worth knowing; or why not.
+    /// Returns remarks worth knowing if hits can be kept, or the reason why they cannot.
     ///
     /// # Errors
-    /// The reason why hits cannot be kept at the moment.
+    /// If hits cannot be kept at the moment.
     fn ready(&self) -> Result<String, String>;
 }
 
-/// Connections at one time: scrapers and probes, no crowd.
+/// Connections at one time: enough for scrapers, probes and viewers.
 const CONNECTIONS_MAX: usize = 64;
 const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Bodies are texts, but for the stream of the live view.
+/// The body of a reply: a text, or the stream of the live view.
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// Serves for ever, on a local task set.
+/// Serves on a local task set. Never returns.
 pub async fn serve(listener: TcpListener, status: Arc<impl Status>, board: Arc<Board>) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -57,7 +57,7 @@ pub async fn serve(listener: TcpListener, status: Arc<impl Status>, board: Arc<B
         let (status, board) = (Arc::clone(&status), Arc::clone(&board));
         tokio::task::spawn_local(async move {
             let service = service_fn(move |request| {
-                let reply = answer(&*status, &board, &request);
+                let reply = respond(&*status, &board, &request);
                 async move { Ok::<_, Infallible>(reply) }
             });
             drop(
@@ -72,7 +72,7 @@ pub async fn serve(listener: TcpListener, status: Arc<impl Status>, board: Arc<B
     }
 }
 
-fn answer(status: &impl Status, board: &Board, request: &Request<Incoming>) -> Response<Body> {
+fn respond(status: &impl Status, board: &Board, request: &Request<Incoming>) -> Response<Body> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut reply = text(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -93,13 +93,13 @@ fn answer(status: &impl Status, board: &Board, request: &Request<Incoming>) -> R
                 format!("not ready: {reason}\n"),
             ),
         },
-        "/" | "/live" if !is_own(board, request) => text(
+        "/" | "/live" if !is_host_allowed(board, request) => text(
             StatusCode::FORBIDDEN,
             "the live view answers to addresses, localhost and the names in admin.hosts\n"
                 .to_owned(),
         ),
-        "/" => page(board),
-        "/live" => live(board, request.method() == Method::HEAD),
+        "/" => send_page(board),
+        "/live" => stream_events(board, request.method() == Method::HEAD),
         _ => text(
             StatusCode::NOT_FOUND,
             "/ /metrics /healthz /readyz\n".to_owned(),
@@ -107,13 +107,13 @@ fn answer(status: &impl Status, board: &Board, request: &Request<Incoming>) -> R
     }
 }
 
-fn is_own(board: &Board, request: &Request<Incoming>) -> bool {
+fn is_host_allowed(board: &Board, request: &Request<Incoming>) -> bool {
     let host = request.headers().get(header::HOST);
     host.and_then(|host| host.to_str().ok())
-        .is_some_and(|host| board.answers_to(host))
+        .is_some_and(|host| board.is_host_allowed(host))
 }
 
-fn page(board: &Board) -> Response<Body> {
+fn send_page(board: &Board) -> Response<Body> {
     let (page, policy) = board.page();
     let mut reply = with_body(StatusCode::OK, "text/html; charset=utf-8", full(page));
     let headers = reply.headers_mut();
@@ -127,7 +127,7 @@ fn page(board: &Board) -> Response<Body> {
     reply
 }
 
-fn live(board: &Board, is_head: bool) -> Response<Body> {
+fn stream_events(board: &Board, is_head: bool) -> Response<Body> {
     let body = if is_head {
         Some(full(Bytes::new()))
     } else {

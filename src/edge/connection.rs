@@ -1,11 +1,13 @@
-//! One connection, from its first byte to its end: which protocol it speaks, who answers its
-//! requests, and when it has had enough.
+//! One connection, from its first byte to its end: which protocol it speaks, what answers its
+//! requests, and when it ends.
 
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{FusedFuture, FutureExt as _};
@@ -19,49 +21,59 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::listener::EdgeThread;
+use super::course::Generation;
 use super::plain::Plain;
 use crate::edge::exchange::reply::{Reply, ReplyBody};
-use crate::edge::transport::entrance::Before;
+use crate::edge::transport::entrance::Preamble;
 use crate::edge::transport::limits::{
-    CONNECTION_REQUESTS_MAX, CONNECTION_TIME_MAX, Entered, HANDSHAKE_TIME_MAX, HEADER_BYTES_MAX,
-    HEADER_TIME_MAX, LAST_REQUEST_TIME_MAX, PREFACE_TIME_MAX,
+    AddressSlot, CONNECTION_REQUESTS_MAX, CONNECTION_TIME_MAX, HANDSHAKE_TIME_MAX,
+    HEADER_BYTES_MAX, HEADER_TIME_MAX, LAST_REQUEST_TIME_MAX, Limits, PREFACE_TIME_MAX, TooMany,
 };
 use crate::edge::transport::socket::Socket;
 use crate::edge::transport::stream::{Inflow, Stream};
+use crate::edge::transport::timer::Wheel;
 use crate::edge::transport::{http2, proxy, tls};
-use crate::edge::{Peer, router};
+use crate::edge::{Peer, Worker, router};
 use crate::refusal::Reason;
 
-/// What connections hear of the stop.
-#[derive(Default)]
-pub(crate) struct Draining {
-    /// Each reply is the last one of its connection.
-    pub(crate) replies_close: Cell<bool>,
-    idle_ones_close: Cell<bool>,
-    told: Notify,
+/// What the connections of one edge thread share.
+pub(crate) struct ThreadShared {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) wheel: Wheel,
+    pub(crate) limits: Arc<Limits>,
 }
 
-impl Draining {
-    pub(crate) fn close_idle_ones(&self) {
-        self.idle_ones_close.set(true);
-        self.told.notify_waiters();
+impl ThreadShared {
+    /// Checks whether the configuration trusts the address as a proxy.
+    pub(crate) fn is_proxy(&self, ip: IpAddr) -> bool {
+        let edge = self.worker.edge.get();
+        let mut proxies = edge.config.http.trusted_proxies.iter();
+        proxies.any(|network| network.contains(&ip))
     }
 
-    /// When connections without a request are closed.
-    async fn idle_ones_close(&self) {
-        while !self.idle_ones_close.get() {
-            self.told.notified().await;
+    /// Counts a connection for its address, unless that is a proxy's. Fails if the address already
+    /// has as many as it may.
+    pub(crate) fn claim_slot(&self, ip: IpAddr) -> Result<Option<AddressSlot>, TooMany> {
+        let edge = self.worker.edge.get();
+        let per_address_max = edge.config.http.connections_per_address_max;
+        if self.is_proxy(ip) || per_address_max == 0 {
+            return Ok(None);
         }
+        let slot = self.limits.claim_slot(ip, per_address_max);
+        if slot.is_err() {
+            self.worker.metrics.connections_refused.increment(1);
+        }
+        slot.map(Some)
     }
 }
 
+/// One accepted connection.
 pub(crate) struct Connection {
-    pub(crate) thread: Rc<EdgeThread>,
-    pub(crate) before: Rc<Before>,
-    pub(crate) draining: Rc<Draining>,
+    pub(crate) shared: Rc<ThreadShared>,
+    pub(crate) preamble: Rc<Preamble>,
+    pub(crate) generation: Rc<Generation>,
     pub(crate) peer: Peer,
-    pub(crate) entered: Option<Entered>,
+    pub(crate) slot: Option<AddressSlot>,
 }
 
 /// Which protocol a connection speaks.
@@ -71,30 +83,31 @@ enum Protocol {
     Http2,
 }
 
-/// What follows on a connection.
+/// What comes next on a connection.
 enum Next {
     /// A request that may be plain.
     Request,
-    /// One that is hyper's.
+    /// A request that hyper answers.
     Hyper,
     End,
 }
 
-/// hyper keeps room for one in each connection, idle ones too. In a box it takes its kilobytes only
-/// while there is a request.
-type Answer = Pin<Box<dyn Future<Output = Result<Reply, Infallible>>>>;
+/// The future of a reply. hyper keeps room for one in each connection, even an idle one; boxed, it
+/// takes its kilobytes only during a request.
+type ReplyFuture = Pin<Box<dyn Future<Output = Result<Reply, Infallible>>>>;
 
-/// What the requests of a connection tell it.
+/// What a connection knows of its requests.
 #[derive(Default)]
 struct Requests {
     count: Cell<u32>,
-    /// Notified where no further one is to be taken.
-    worn: Notify,
+    /// Notified once the connection is to accept no further request.
+    is_over: Notify,
 }
 
 impl Connection {
+    /// Serves the connection to its end.
     pub(crate) async fn serve(mut self, mut stream: TcpStream) {
-        if self.before.proxy_protocol && !self.is_announced(&mut stream).await {
+        if self.preamble.proxy_protocol && !self.read_proxy_header(&mut stream).await {
             return;
         }
         let Some((mut stream, protocol)) = self.begin(stream).await else {
@@ -102,11 +115,11 @@ impl Connection {
         };
         let inflow = stream.inflow();
         let requests = Rc::new(Requests::default());
-        let mut ends = pin!(self.ends(&requests).fuse());
+        let mut ends = pin!(self.wait_for_end(&requests).fuse());
         match protocol {
             Protocol::Http1 => {
                 if !self.serve_plain(&mut stream, &requests, &mut ends).await {
-                    stream.end().await;
+                    stream.shut_down().await;
                     return;
                 }
             }
@@ -117,26 +130,26 @@ impl Connection {
                 ends.await;
             }
         };
-        let service = service_fn(self.answer(protocol, &requests, inflow));
+        let service = service_fn(self.reply_function(protocol, &requests, inflow));
         let io = TokioIo::new(stream);
         match protocol {
             Protocol::Http1 => {
                 let connection = http1::Builder::new()
-                    .timer(self.thread.wheel.clone())
+                    .timer(self.shared.wheel.clone())
                     .header_read_timeout(HEADER_TIME_MAX)
                     .max_buf_size(HEADER_BYTES_MAX)
-                    // Copying a GIF to the end of its header is cheaper than a write of two pieces.
+                    // Copying a GIF after its header is cheaper than giving the kernel two pieces.
                     .writev(false)
                     .serve_connection(io, service);
                 self.run(Box::pin(connection), ends).await;
             }
             Protocol::Http2 => {
                 let connection =
-                    http2::builder(self.thread.wheel.clone()).serve_connection(io, service);
+                    http2::builder(self.shared.wheel.clone()).serve_connection(io, service);
                 let ends = async {
                     tokio::select! {
                         () = ends => {}
-                        () = self.rests(&requests) => {}
+                        () = self.wait_until_idle(&requests) => {}
                     }
                 };
                 self.run(Box::pin(connection), ends).await;
@@ -144,15 +157,15 @@ impl Connection {
         }
     }
 
-    /// Answers plain requests, one after the other. Whether hyper is to go on, with what is read
-    /// ahead: another kind of request came, or one that is to be the last.
+    /// Answers plain requests, one after the other. Returns whether hyper is to continue with the
+    /// bytes read ahead, because another kind of request came or one that is to be the last.
     async fn serve_plain(
         &self,
         stream: &mut Stream,
         requests: &Requests,
         ends: &mut (impl FusedFuture<Output = ()> + Unpin),
     ) -> bool {
-        let mut late = self.thread.wheel.sleep(HEADER_TIME_MAX);
+        let mut late = self.shared.wheel.sleep(HEADER_TIME_MAX);
         loop {
             if ends.is_terminated() {
                 return !stream.ahead().is_empty();
@@ -172,7 +185,7 @@ impl Connection {
             let next = tokio::select! {
                 biased;
                 next = self.answer_plain(stream, requests) => next,
-                () = self.takes_too_long(ends) => Next::End,
+                () = self.wait_for_last_request(ends) => Next::End,
             };
             match next {
                 Next::Request => late.restart(HEADER_TIME_MAX),
@@ -182,9 +195,9 @@ impl Connection {
         }
     }
 
-    /// Answers the request that is read ahead, if it is plain.
+    /// Answers the request that was read ahead, if it is plain.
     async fn answer_plain(&self, stream: &mut Stream, requests: &Requests) -> Next {
-        let worker = &*self.thread.worker;
+        let worker = &*self.shared.worker;
         let edge = worker.edge.get();
         let Some((plain, length)) = Plain::read(&edge.config, stream.ahead()) else {
             return Next::Hyper;
@@ -192,7 +205,7 @@ impl Connection {
         requests.count.set(requests.count.get() + 1);
         let mut reply = worker.replies.room();
         let goes_on = plain.answer(worker, &edge, self.peer, &mut reply).await;
-        stream.take_ahead(length);
+        stream.consume(length);
         let written = async {
             stream.write_all(&reply).await?;
             stream.flush().await
@@ -206,40 +219,41 @@ impl Connection {
         }
     }
 
-    /// Whether the request that comes next is the last one of its connection.
+    /// Checks whether the next request is the last one of its connection.
     fn is_last(&self, requests: &Requests) -> bool {
-        requests.count.get() + 1 >= CONNECTION_REQUESTS_MAX || self.draining.replies_close.get()
+        requests.count.get() + 1 >= CONNECTION_REQUESTS_MAX || self.generation.ends_after_reply()
     }
 
-    /// When the last request has had its time.
-    async fn takes_too_long(&self, ends: &mut (impl FusedFuture<Output = ()> + Unpin)) {
+    /// Waits until the last request has had its time.
+    async fn wait_for_last_request(&self, ends: &mut (impl FusedFuture<Output = ()> + Unpin)) {
         if !ends.is_terminated() {
             ends.await;
         }
-        self.thread.wheel.sleep(LAST_REQUEST_TIME_MAX).await;
+        self.shared.wheel.sleep(LAST_REQUEST_TIME_MAX).await;
     }
 
-    /// Hears from a proxy for whom it connects: from then on the connection is that client's.
-    async fn is_announced(&mut self, stream: &mut TcpStream) -> bool {
-        let header = Box::pin(proxy::read_proxy_header(stream));
-        let Ok(client) = self.within(PREFACE_TIME_MAX, header).await else {
-            self.thread.worker.metrics.proxy_errors.increment(1);
+    /// Reads from a proxy for which client it connects; the connection is that client's from then
+    /// on. Returns false if the connection is to end.
+    async fn read_proxy_header(&mut self, stream: &mut TcpStream) -> bool {
+        let header = Box::pin(proxy::read_header(stream));
+        let Ok(client) = self.limit_time(PREFACE_TIME_MAX, header).await else {
+            self.shared.worker.metrics.proxy_errors.increment(1);
             return false;
         };
         let Some(client) = client else {
             return true;
         };
         self.peer.ip = client;
-        let entered = self.thread.enter(client);
-        entered.map(|entered| self.entered = entered).is_ok()
+        let slot = self.shared.claim_slot(client);
+        slot.map(|slot| self.slot = slot).is_ok()
     }
 
-    /// Finds out which protocol is spoken, behind the handshake of TLS where there is one.
+    /// Finds out which protocol the client speaks, after the TLS handshake if there is one.
     async fn begin(&self, stream: TcpStream) -> Option<(Stream, Protocol)> {
-        let socket = Socket::new(stream, self.thread.wheel.clone());
-        let Some(acceptor) = &self.before.tls else {
+        let socket = Socket::new(stream, self.shared.wheel.clone());
+        let Some(acceptor) = &self.preamble.tls else {
             let mut stream = Stream::plain(socket);
-            let may_be_http2 = self.thread.worker.edge.get().config.http.h2c;
+            let may_be_http2 = self.shared.worker.edge.get().config.http.h2c;
             let protocol = if may_be_http2 && self.has_preface(&mut stream).await? {
                 Protocol::Http2
             } else {
@@ -247,9 +261,9 @@ impl Connection {
             };
             return Some((stream, protocol));
         };
-        let metrics = &self.thread.worker.metrics;
-        // In a box it takes its kilobytes only while it lasts.
-        let handshake = Box::pin(self.within(HANDSHAKE_TIME_MAX, acceptor.accept(socket)));
+        let metrics = &self.shared.worker.metrics;
+        // Boxed, it takes its kilobytes only while it lasts.
+        let handshake = Box::pin(self.limit_time(HANDSHAKE_TIME_MAX, acceptor.accept(socket)));
         let stream = tls::count_handshake(handshake, metrics).await?;
         let is_http2 = tls::is_http2(&stream);
         let mut stream = Stream::encrypted(stream);
@@ -260,14 +274,14 @@ impl Connection {
         speaks.then_some((stream, Protocol::Http2))
     }
 
-    /// Whether HTTP/2 begins; `None` where nothing does in time.
+    /// Checks whether HTTP/2 begins. Returns `None` if nothing arrives in time.
     async fn has_preface(&self, stream: &mut Stream) -> Option<bool> {
         let begins = stream.starts_with(http2::PREFACE);
-        self.within(PREFACE_TIME_MAX, begins).await.ok()
+        self.limit_time(PREFACE_TIME_MAX, begins).await.ok()
     }
 
-    /// What a client does before there is a request: it has `time`, and not until the stop.
-    async fn within<T>(
+    /// Limits what a client does before its first request: to `time`, and to the stop.
+    async fn limit_time<T>(
         &self,
         time: Duration,
         work: impl Future<Output = io::Result<T>>,
@@ -275,20 +289,20 @@ impl Connection {
         tokio::select! {
             biased;
             done = work => done,
-            () = self.draining.idle_ones_close() => Err(io::ErrorKind::Interrupted.into()),
-            () = self.thread.wheel.sleep(time) => Err(io::ErrorKind::TimedOut.into()),
+            () = self.generation.wait_to_close_idle() => Err(io::ErrorKind::Interrupted.into()),
+            () = self.shared.wheel.sleep(time) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 
-    /// Answers a request of this connection.
-    fn answer(
+    /// Returns the function with which hyper answers the requests of this connection.
+    fn reply_function(
         &self,
         protocol: Protocol,
         requests: &Rc<Requests>,
         inflow: Rc<Inflow>,
-    ) -> impl Fn(HttpRequest<Incoming>) -> Answer + use<> {
-        let (thread, peer) = (Rc::clone(&self.thread), self.peer);
-        let (requests, draining) = (Rc::clone(requests), Rc::clone(&self.draining));
+    ) -> impl Fn(HttpRequest<Incoming>) -> ReplyFuture + use<> {
+        let (shared, peer) = (Rc::clone(&self.shared), self.peer);
+        let (requests, generation) = (Rc::clone(requests), Rc::clone(&self.generation));
         move |request| {
             requests.count.set(requests.count.get() + 1);
             let lines_are_unsound = match protocol {
@@ -299,13 +313,13 @@ impl Connection {
                 }
             };
             let is_last = requests.count.get() == CONNECTION_REQUESTS_MAX
-                || draining.replies_close.get()
+                || generation.ends_after_reply()
                 || lines_are_unsound;
             if is_last {
-                requests.worn.notify_one();
+                requests.is_over.notify_one();
             }
             Box::pin(router::route(
-                Rc::clone(&thread.worker),
+                Rc::clone(&shared.worker),
                 peer,
                 request,
                 is_last,
@@ -313,7 +327,7 @@ impl Connection {
         }
     }
 
-    /// Runs a connection to its end, which a limit may bring. In a box it is not moved from future
+    /// Runs a connection to its end, or until a limit ends it. Boxed, it is not moved from future
     /// to future, each of which would keep room for it.
     async fn run(&self, mut connection: Pin<Box<impl Graceful>>, ends: impl Future<Output = ()>) {
         let result = tokio::select! {
@@ -324,39 +338,39 @@ impl Connection {
                 tokio::select! {
                     biased;
                     result = connection.as_mut() => result,
-                    () = self.thread.wheel.sleep(LAST_REQUEST_TIME_MAX) => return,
+                    () = self.shared.wheel.sleep(LAST_REQUEST_TIME_MAX) => return,
                 }
             }
         };
-        // Another error is the client's as well: it broke off, or was ended by a limit.
+        // Other errors are the client's too: it broke off, or a limit ended it.
         if result.is_err_and(|error| error.is_parse()) {
-            self.thread.worker.metrics.refusal(Reason::Malformed);
+            self.shared.worker.metrics.refusal(Reason::Malformed);
         }
     }
 
-    /// When the connection is to take no further request.
-    async fn ends(&self, requests: &Requests) {
+    /// Waits until the connection is to accept no further request.
+    async fn wait_for_end(&self, requests: &Requests) {
         tokio::select! {
             biased;
-            () = self.draining.idle_ones_close() => {}
-            () = requests.worn.notified() => {}
-            () = self.thread.wheel.sleep(CONNECTION_TIME_MAX) => {}
+            () = self.generation.wait_to_close_idle() => {}
+            () = requests.is_over.notified() => {}
+            () = self.shared.wheel.sleep(CONNECTION_TIME_MAX) => {}
         }
     }
 
-    /// When a connection of HTTP/2 has been without a request for long.
-    async fn rests(&self, requests: &Requests) {
+    /// Waits until an HTTP/2 connection has had no request for a while.
+    async fn wait_until_idle(&self, requests: &Requests) {
         let mut before = None;
         while before != Some(requests.count.get()) {
             before = Some(requests.count.get());
-            self.thread.wheel.sleep(http2::IDLE_TIME).await;
+            self.shared.wheel.sleep(http2::IDLE_TIME).await;
         }
     }
 }
 
-/// A connection of either protocol.
+/// A connection of either protocol that can finish its last request.
 trait Graceful: Future<Output = hyper::Result<()>> {
-    /// Takes no further request.
+    /// Stops accepting requests.
     fn graceful_shutdown(self: Pin<&mut Self>);
 }
 

@@ -1,13 +1,12 @@
-//! What is in force, as one thread sees it: a value that all threads share and that is exchanged
-//! whole.
+//! The value in force, as one thread sees it: all threads share it, and it is replaced as a whole.
 //!
-//! Who asks gets the newest, and keeps it for as long as it likes. Each thread counts who still has
-//! one for itself: one count for all of them would be a cache line that every core writes to with
-//! each request. To ask costs 7 ns (`cargo test --lib -- current --nocapture`).
+//! Callers get the latest value and may hold it as long as they like. Each thread counts its own
+//! holders: a shared count would be a cache line that every core writes to at each request. A call
+//! costs 7 ns (`cargo test --lib -- current --nocapture`).
 
 #![expect(
     clippy::redundant_allocation,
-    reason = "the count of the allocation inside is the one that threads share"
+    reason = "threads share the count of the inner allocation, and only that one"
 )]
 
 use std::cell::RefCell;
@@ -16,27 +15,28 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-/// One thread's view.
+/// One thread's view of a shared value.
 pub(crate) struct Current<T> {
     shared: Arc<ArcSwap<T>>,
-    /// What was in force when the thread last looked.
-    seen: RefCell<Rc<Arc<T>>>,
+    /// The value that was in force when the thread last looked.
+    latest: RefCell<Rc<Arc<T>>>,
 }
 
 impl<T> Current<T> {
+    /// Begins with the value in force.
     pub(crate) fn new(shared: Arc<ArcSwap<T>>) -> Current<T> {
-        let seen = RefCell::new(Rc::new(shared.load_full()));
-        Current { shared, seen }
+        let latest = RefCell::new(Rc::new(shared.load_full()));
+        Current { shared, latest }
     }
 
-    /// What is in force.
+    /// Returns the value in force.
     pub(crate) fn get(&self) -> Rc<Arc<T>> {
-        let newest = self.shared.load();
-        let mut seen = self.seen.borrow_mut();
-        if !Arc::ptr_eq(&seen, &newest) {
-            *seen = Rc::new(Arc::clone(&newest));
+        let in_force = self.shared.load();
+        let mut latest = self.latest.borrow_mut();
+        if !Arc::ptr_eq(&latest, &in_force) {
+            *latest = Rc::new(Arc::clone(&in_force));
         }
-        Rc::clone(&seen)
+        Rc::clone(&latest)
     }
 }
 
@@ -46,7 +46,7 @@ mod tests {
     use crate::clock;
 
     #[test]
-    fn who_asks_gets_the_newest_and_keeps_it_and_nothing_keeps_what_nobody_has() {
+    fn callers_get_the_latest_value_and_a_value_that_nobody_holds_is_freed() {
         let shared = Arc::new(ArcSwap::from_pointee(1));
         let current = Current::new(Arc::clone(&shared));
         let first = current.get();
@@ -58,13 +58,13 @@ mod tests {
     }
 
     #[test]
-    fn what_asking_costs_is_printed() {
+    fn the_cost_of_a_call_is_printed() {
         const TIMES: u32 = 10_000_000;
         let current = Current::new(Arc::new(ArcSwap::from_pointee(1_u64)));
         let started = clock::monotonic();
         let sum: u64 = (0..TIMES).map(|_| **current.get()).sum();
         let nanos = started.elapsed().as_nanos() / u128::from(TIMES);
-        eprintln!("{nanos} ns to ask");
+        eprintln!("{nanos} ns a call");
         assert_eq!(sum, u64::from(TIMES));
     }
 }

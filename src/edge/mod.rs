@@ -1,17 +1,20 @@
 //! The public side: accepts connections, limits them, routes requests and answers.
 //!
-//! `listener` accepts at the `entrance`s of each edge thread, plain or in `tls`; a `connection`
-//! ends what goes beyond `limits`. Hits by the pixel are answered by `plain`, whatever else comes
-//! by hyper; `router` names the endpoints, and each endpoint has a file of its own. Nothing here
-//! knows Postgres: a hit is answered once the spool holds it.
+//! Each edge `thread` has entrances of its own; `listener` accepts connections at them, plain or
+//! with TLS, until the `course` says stop. A `connection` is ended by the limits in `transport`.
+//! Hits by the pixel are answered by `plain`, all other requests by hyper. `router` finds the
+//! endpoint, and each endpoint has a file of its own. Nothing here knows Postgres: a hit is
+//! answered once the spool holds it.
 
 mod connection;
+mod course;
 mod current;
 mod endpoint;
 pub(crate) mod exchange;
 mod listener;
 mod plain;
 mod router;
+mod thread;
 pub mod transport;
 
 use std::net::IpAddr;
@@ -21,8 +24,9 @@ use arc_swap::ArcSwap;
 use hyper::header::HeaderValue;
 
 pub use crate::refusal::Refusal;
-pub use listener::{Course, Drain, run};
-pub use transport::entrance::{Before, Entrance};
+pub use course::{Course, CourseReceiver};
+pub use thread::run;
+pub use transport::entrance::{Entrance, Preamble};
 pub use transport::limits::Limits;
 
 use current::Current;

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 
 use super::public::Public;
-use crate::edge::{self, Drain, Edge, Spools};
+use crate::edge::{self, CourseReceiver, Edge, Spools};
 use crate::metrics::gauge_value;
 
 /// Running edge threads.
@@ -23,7 +23,7 @@ impl EdgeThreads {
         edge: &Arc<ArcSwap<Edge>>,
         spools: &Spools,
         public: Public,
-        draining: &Drain,
+        course: &CourseReceiver,
     ) -> anyhow::Result<EdgeThreads> {
         let limits = Arc::clone(&public.limits);
         let metrics = Arc::clone(&edge.load().metrics);
@@ -34,15 +34,15 @@ impl EdgeThreads {
             .connections_max
             .set(gauge_value(connections_max as u64));
         let start = |(index, entrances)| {
-            let (edge, spools, limits, draining) = (
+            let (edge, spools, limits, course) = (
                 Arc::clone(edge),
                 spools.clone(),
                 Arc::clone(&limits),
-                draining.clone(),
+                course.clone(),
             );
             thread::Builder::new()
                 .name(format!("edge {index}"))
-                .spawn(move || edge::run(edge, &spools, entrances, limits, draining))
+                .spawn(move || edge::run(edge, &spools, entrances, limits, course))
                 .context("starting an edge thread")
         };
         let threads: anyhow::Result<Vec<_>> =

@@ -10,7 +10,7 @@ use super::handover::{Role, Sockets};
 use crate::config::Config;
 use crate::edge::transport::tls;
 use crate::edge::transport::tls::Certificates;
-use crate::edge::{Before, Entrance, Limits};
+use crate::edge::{Entrance, Limits, Preamble};
 use crate::metrics::Metrics;
 
 /// What the edge threads accept on.
@@ -30,13 +30,13 @@ impl Public {
         sockets: &mut Sockets,
     ) -> anyhow::Result<Public> {
         let (http, threads) = (&config.http, config.http.thread_count());
-        let before = Before {
+        let preamble = Preamble {
             proxy_protocol: http.proxy_protocol,
             tls: None,
         };
         let handed_over = sockets.remove(Role::Http, http.listen);
         let mut public = Public {
-            http: Entrance::open(http.listen, threads, &before, handed_over)
+            http: Entrance::open(http.listen, threads, &preamble, handed_over)
                 .with_context(|| format!("http.listen: cannot listen on {}", http.listen))?,
             tls: Vec::new(),
             certificates: None,
@@ -45,12 +45,12 @@ impl Public {
         if let Some(listen) = config.tls.listen {
             let certificates = Arc::new(Certificates::open(&config.certificates, metrics)?);
             let acceptor = tls::acceptor(Arc::clone(&certificates)).context("preparing TLS")?;
-            let before = Before {
+            let preamble = Preamble {
                 proxy_protocol: config.tls.proxy_protocol,
                 tls: Some(acceptor),
             };
             let handed_over = sockets.remove(Role::Tls, listen);
-            public.tls = Entrance::open(listen, public.http.len(), &before, handed_over)
+            public.tls = Entrance::open(listen, public.http.len(), &preamble, handed_over)
                 .with_context(|| format!("tls.listen: cannot listen on {listen}"))?;
             public.certificates = Some(Arc::clone(&certificates));
             tokio::task::spawn_local(certificates.watch(Arc::clone(metrics)));

@@ -2,7 +2,7 @@
 //!
 //! `assets/tag.min.js` is what `make tag` makes of `assets/tag.js`. The script of each site is
 //! rendered and compressed once, when the configuration is loaded; a request only chooses between
-//! the two forms, or gets 304 if the browser has the one that it would get.
+//! the two, or gets 304 if the browser has the one that it would get.
 
 use std::io::Write as _;
 
@@ -50,15 +50,15 @@ struct TagConfig<'a> {
     keep: bool,
 }
 
-/// The script of one site in the two forms that it is sent in.
+/// The script of one site in the two representations that it is sent in.
 struct Script {
     site: String,
-    plain: Form,
-    gzipped: Form,
+    plain: Representation,
+    gzipped: Representation,
 }
 
 #[derive(Clone)]
-struct Form {
+struct Representation {
     body: Bytes,
     /// A strong entity tag: it differs wherever a byte of the body does.
     etag: HeaderValue,
@@ -103,16 +103,16 @@ impl Script {
         let gzipped = gzip(text.as_bytes());
         Script {
             site: site.key.clone(),
-            plain: Form::new(text.into_bytes()),
-            gzipped: Form::new(gzipped),
+            plain: Representation::new(text.into_bytes()),
+            gzipped: Representation::new(gzipped),
         }
     }
 }
 
-impl Form {
-    fn new(body: Vec<u8>) -> Form {
+impl Representation {
+    fn new(body: Vec<u8>) -> Representation {
         let etag = format!("\"{:032x}\"", xxh3_128(&body));
-        Form {
+        Representation {
             etag: HeaderValue::try_from(etag).expect("hexadecimal digits in quotes are a header"),
             body: Bytes::from(body),
         }
@@ -142,16 +142,16 @@ pub(crate) fn answer(request: &Exchange<'_>, parts: &Parts) -> Result<Reply, Ref
 
 fn respond(script: &Script, asked: &HeaderMap) -> Reply {
     let gzipped = accepts_gzip(asked);
-    let form = if gzipped {
+    let representation = if gzipped {
         &script.gzipped
     } else {
         &script.plain
     };
-    let mut reply = if has_etag(asked, &form.etag) {
+    let mut reply = if has_etag(asked, &representation.etag) {
         reply::empty(StatusCode::NOT_MODIFIED)
     } else {
         let content_type = "text/javascript; charset=utf-8";
-        let mut reply = reply::with_body(StatusCode::OK, content_type, form.body.clone());
+        let mut reply = reply::with_body(StatusCode::OK, content_type, representation.body.clone());
         if gzipped {
             reply
                 .headers_mut()
@@ -160,7 +160,7 @@ fn respond(script: &Script, asked: &HeaderMap) -> Reply {
         reply
     };
     let headers = reply.headers_mut();
-    headers.insert(header::ETAG, form.etag.clone());
+    headers.insert(header::ETAG, representation.etag.clone());
     for (name, value) in [
         // Long enough to cost little, short enough that a new configuration arrives the same hour.
         (header::CACHE_CONTROL, "public, max-age=3600"),

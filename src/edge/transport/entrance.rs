@@ -1,5 +1,5 @@
-//! Where connections come in: a listening socket for each edge thread, and what is spoken first on
-//! it.
+//! Where connections come in: a listening socket for each edge thread, and what its clients send
+//! first.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,39 +9,39 @@ use tokio_rustls::TlsAcceptor;
 
 use super::limits::{BACKLOG, SEND_BUFFER_BYTES};
 
-/// A listening socket of one thread.
+/// The listening socket of one thread.
 pub struct Entrance {
     pub(crate) socket: std::net::TcpListener,
-    pub(crate) before: Before,
+    pub(crate) preamble: Preamble,
 }
 
-/// What comes before the first byte of HTTP.
+/// What a connection begins with, before the first byte of HTTP.
 #[derive(Clone)]
-pub struct Before {
-    /// Whether a proxy says first for whom it connects.
+pub struct Preamble {
+    /// Whether a proxy first names the client that it connects for.
     pub proxy_protocol: bool,
-    /// Shakes hands; none where the bytes are plain.
+    /// Does the TLS handshake; `None` if the bytes are plain.
     pub tls: Option<TlsAcceptor>,
 }
 
 impl Entrance {
-    /// Opens one for each of `threads` on the same address (`SO_REUSEPORT`), beside those whose
-    /// sockets another process handed over. Each of those is opened, were it one too many:
-    /// connections wait in it.
+    /// Opens an entrance for each of `threads` on the same address (`SO_REUSEPORT`). Sockets that
+    /// another process handed over come first; all of them are used, even if there are more than
+    /// threads, because connections wait in them.
     ///
     /// # Errors
-    /// Where the address cannot be bound.
+    /// If the address cannot be bound.
     pub fn open(
         address: SocketAddr,
         threads: usize,
-        before: &Before,
+        preamble: &Preamble,
         handed_over: Vec<std::net::TcpListener>,
     ) -> io::Result<Vec<Entrance>> {
         let mut sockets = handed_over;
         if sockets.is_empty() {
             sockets.push(bind(address)?);
         }
-        // Where port 0 was asked for the system has chosen one.
+        // For port 0 the system has chosen a port.
         let address = sockets
             .first()
             .map_or(Ok(address), |first| first.local_addr())?;
@@ -50,24 +50,24 @@ impl Entrance {
         }
         let entrance = |socket| Entrance {
             socket,
-            before: before.clone(),
+            preamble: preamble.clone(),
         };
         Ok(sockets.into_iter().map(entrance).collect())
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens at.
     ///
     /// # Errors
-    /// Where the system does not tell.
+    /// If the system does not tell.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// The socket once more, to hand over. While one of the two is open connections are taken into
-    /// its queue.
+    /// Duplicates the socket, to hand it over. While one of the two is open, new connections wait
+    /// in its queue.
     ///
     /// # Errors
-    /// Where there are too many open files.
+    /// If too many files are open.
     pub fn duplicate(&self) -> io::Result<std::net::TcpListener> {
         self.socket.try_clone()
     }
@@ -82,7 +82,7 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    // Connections inherit it.
+    // Connections inherit this size.
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -1,10 +1,11 @@
-//! What is particular to HTTP/2: its settings, how much may come in without a request, and when a
-//! connection that rests is ended.
+//! What is particular to HTTP/2: its settings, how many bytes may come in without a request, and
+//! when an idle connection ends.
 //!
-//! hyper bounds the streams of a connection, their headers, what it keeps of bodies and replies,
-//! and ends who opens and resets streams without end, or sends headers or empty DATA without end.
-//! It answers SETTINGS and PING for ever, though, and lets WINDOW_UPDATE and PRIORITY pass. So who
-//! sends more bytes than its requests account for is ended, whatever the frames are.
+//! hyper bounds the streams of a connection, their headers, and what it keeps of bodies and
+//! replies. It ends a connection that keeps opening and resetting streams, or keeps sending headers
+//! or empty DATA. But it answers any number of SETTINGS and PING frames and ignores WINDOW_UPDATE
+//! and PRIORITY. So a client that sends more bytes than its requests account for is cut off,
+//! whatever the frames are.
 
 use std::time::Duration;
 
@@ -16,15 +17,14 @@ use crate::endpoint::BODY_BYTES_MAX;
 
 /// What a client sends first (RFC 9113, section 3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What may come in before the first request, and with each request: the largest body, its header,
-/// and as much again as a body takes in frames.
+/// The bytes that may come in before the first request, and with each request: the largest body,
+/// its header, and as much again as the body for its frames.
 pub(crate) const REQUEST_BYTES_MAX: u64 = 2 * BODY_BYTES_MAX as u64 + HEADER_BYTES_MAX as u64;
-/// A connection without a request for so long, and for twice as long at the most, is ended. A
-/// browser keeps it for the next page, but what it takes is more than with HTTP/1.1, where the same
-/// limit is 10 s.
+/// A connection without a request ends after this time, or at most twice this time. A browser keeps
+/// it for the next page, but it uses more memory than one of HTTP/1.1, where the limit is 10 s.
 pub(crate) const IDLE_TIME: Duration = Duration::from_secs(15);
 
-/// The settings of a connection. hyper's own are made for clients that are trusted: 1 MiB windows,
+/// Returns the settings of a connection. hyper's defaults suit trusted clients: windows of 1 MiB,
 /// no keep-alive.
 pub(crate) fn builder(wheel: Wheel) -> Builder<Local> {
     let mut builder = Builder::new(Local);
@@ -42,7 +42,7 @@ pub(crate) fn builder(wheel: Wheel) -> Builder<Local> {
     builder
 }
 
-/// Runs the streams of a connection on the thread that it lives on.
+/// Runs the streams of a connection on that connection's thread.
 #[derive(Clone, Copy)]
 pub(crate) struct Local;
 

@@ -1,4 +1,4 @@
-//! What lies below a request: sockets, limits, timers, TLS and the frames of HTTP/2.
+//! The layers below a request: sockets, limits, timers, TLS and the frames of HTTP/2.
 
 pub(crate) mod entrance;
 pub(crate) mod http2;

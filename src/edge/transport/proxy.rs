@@ -1,9 +1,10 @@
-//! The PROXY protocol, versions 1 and 2: a load balancer that passes bytes on says first for whom.
+//! The PROXY protocol, versions 1 and 2: a load balancer that passes bytes on first names the
+//! client.
 //!
-//! It is read on listeners that are set to it and from trusted proxies alone: whoever else connects
-//! there could name any address, and is ended. A connection that a proxy opens for itself, to see
-//! whether we live, keeps the proxy's address. The header is read to its last byte and no further,
-//! since TLS may begin behind it.
+//! It is read only on listeners that are configured for it, and only from trusted proxies: anybody
+//! else could name any address, so their connections end. A connection that a proxy opens for
+//! itself, as a health check, keeps the proxy's address. The header is read to its last byte and no
+//! further, because TLS may begin after it.
 
 use std::io;
 use std::net::IpAddr;
@@ -12,14 +13,14 @@ use proxy_header::{Error, ParseConfig, ProxyHeader};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-/// The largest header, in bytes. Version 1 takes 107 at the most; version 2 may add what the proxy
+/// The largest header, in bytes. Version 1 needs at most 107; version 2 may add what the proxy
 /// knows of the client.
 const HEADER_BYTES_MAX: usize = 4096;
-/// Room for most headers.
+/// Enough for most headers.
 const READ_BYTES: usize = 536;
 
-/// The client's address as the header has it; `None` where the proxy speaks for itself.
-pub(crate) async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
+/// Reads the header and returns the client's address; `None` if the proxy connects for itself.
+pub(crate) async fn read_header(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
     let config = ParseConfig {
         include_tlvs: false,
         ..ParseConfig::default()

@@ -1,7 +1,6 @@
 //! A connection's socket, with a limit on stalled writes.
 //!
-//! The limit lies below TLS, which takes bytes into a buffer of its own before its client has taken
-//! any.
+//! The limit is below TLS, which buffers bytes of its own before the client has read any.
 
 use std::future::poll_fn;
 use std::io;
@@ -16,6 +15,7 @@ use tokio::net::TcpStream;
 use super::limits::WRITE_TIME_MAX;
 use super::timer::{CoarseSleep, Wheel};
 
+/// A connection's socket.
 pub(crate) struct Socket {
     inner: TcpStream,
     wheel: Wheel,
@@ -32,19 +32,23 @@ impl Socket {
         }
     }
 
-    /// Reads once there is something, into memory that is taken no earlier.
-    pub(crate) async fn read_late(&mut self, into: &mut Vec<u8>, room: usize) -> io::Result<usize> {
+    /// Reads once the client has sent something, and allocates memory only then.
+    pub(crate) async fn read_when_ready(
+        &mut self,
+        into: &mut Vec<u8>,
+        room: usize,
+    ) -> io::Result<usize> {
         poll_fn(|cx| {
             ready!(self.inner.poll_read_ready(cx))?;
             into.reserve(room);
-            // It keeps nothing from one poll to the next.
+            // This future keeps nothing from one poll to the next.
             pin!(self.inner.read_buf(into)).poll(cx)
         })
         .await
     }
 
-    /// Passes a write's result on; one that waits longer than it may becomes an error.
-    fn limited<T>(
+    /// Passes a write's result on. A write that waits longer than the limit becomes an error.
+    fn limit_stall<T>(
         &mut self,
         cx: &mut Context<'_>,
         result: Poll<io::Result<T>>,
@@ -58,7 +62,8 @@ impl Socket {
             .stalled
             .get_or_insert_with(|| Box::pin(wheel.sleep(WRITE_TIME_MAX)));
         ready!(stalled.as_mut().poll(cx));
-        // What the client does not read must not stay with the kernel for minutes behind the close.
+        // Otherwise the kernel would keep what the client does not read for minutes after the
+        // close.
         drop(SockRef::from(&self.inner).set_linger(Some(Duration::ZERO)));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -81,7 +86,7 @@ impl AsyncWrite for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        self.limited(cx, result)
+        self.limit_stall(cx, result)
     }
 
     fn poll_write_vectored(
@@ -90,7 +95,7 @@ impl AsyncWrite for Socket {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
-        self.limited(cx, result)
+        self.limit_stall(cx, result)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,10 +1,10 @@
-//! A connection's bytes, plain or out of TLS: what was read ahead to tell its protocol and to have
-//! a header, how many come in, and a look at how lines end.
+//! A connection's bytes, plain or out of TLS. Keeps what was read ahead to recognise the protocol
+//! and to have a whole header, limits how many bytes come in, and watches how lines end.
 //!
-//! hyper takes a bare line feed for a line's end, as RFC 9112, section 2.2, allows. A proxy in
-//! front may take it for part of a header's value and pass it on: what is one request to the proxy
-//! could then be two here. So whoever has seen a bare line feed takes no further request from that
-//! connection. A body may hold one too; that costs its client a new connection and nothing else.
+//! hyper accepts a bare line feed as the end of a line, as RFC 9112, section 2.2, allows. A proxy
+//! in front may regard it as part of a header's value and pass it on: one request to the proxy
+//! could then be two here. So no further request is accepted from a connection with a bare line
+//! feed. A body may have one too; its client then needs a new connection, and loses nothing else.
 
 use std::cell::Cell;
 use std::io;
@@ -19,36 +19,38 @@ use tokio_util::either::Either;
 
 use super::socket::Socket;
 
-/// Room for most requests.
+/// Enough for most requests.
 const HEAD_READ_BYTES: usize = 2048;
 
+/// The bytes of one connection.
 pub(crate) struct Stream {
     inner: Either<Socket, Box<TlsStream<Socket>>>,
-    /// Read ahead, and to be read again.
+    /// Bytes that were read ahead and are still to be read.
     ahead: Vec<u8>,
     inflow: Rc<Inflow>,
     last_byte: u8,
 }
 
-/// What whoever answers has to know of the bytes that came in, and how many more may.
+/// What is known of the bytes that came in, and how many more may.
 pub(crate) struct Inflow {
     bare_line_feed: Cell<bool>,
     bytes_left: Cell<Option<u64>>,
 }
 
 impl Inflow {
-    /// Whether a line feed without a carriage return in front was read.
+    /// Checks whether a line feed without a carriage return before it was read.
     pub(crate) fn has_bare_line_feed(&self) -> bool {
         self.bare_line_feed.get()
     }
 
-    /// Lets so many more bytes in. Without it there is no limit.
+    /// Allows that many more bytes. There is no limit until this is called.
     pub(crate) fn allow(&self, bytes: u64) {
         let left = self.bytes_left.get().unwrap_or(0);
         self.bytes_left.set(Some(left.saturating_add(bytes)));
     }
 
-    fn take(&self, bytes: usize) -> io::Result<()> {
+    /// Counts bytes that came in. Fails if they are more than allowed.
+    fn spend(&self, bytes: usize) -> io::Result<()> {
         if let Some(left) = self.bytes_left.get() {
             let left = left.checked_sub(u64::try_from(bytes).unwrap_or(u64::MAX));
             self.bytes_left
@@ -59,12 +61,12 @@ impl Inflow {
 }
 
 impl Stream {
-    /// Of bytes as they come.
+    /// Reads bytes as they come.
     pub(crate) fn plain(socket: Socket) -> Stream {
         Stream::new(Either::Left(socket))
     }
 
-    /// Of bytes in TLS.
+    /// Reads bytes that TLS decrypts.
     pub(crate) fn encrypted(stream: Box<TlsStream<Socket>>) -> Stream {
         Stream::new(Either::Right(stream))
     }
@@ -81,14 +83,14 @@ impl Stream {
         }
     }
 
-    /// What is read ahead.
+    /// Returns the bytes that were read ahead.
     pub(crate) fn ahead(&self) -> &[u8] {
         &self.ahead
     }
 
-    /// Takes the first bytes away that are read ahead. Room for most requests is kept for the next
-    /// one.
-    pub(crate) fn take_ahead(&mut self, length: usize) {
+    /// Drops the first bytes of what was read ahead. A buffer of usual size is kept for the next
+    /// request.
+    pub(crate) fn consume(&mut self, length: usize) {
         if length < self.ahead.len() {
             self.ahead.drain(..length);
         } else if self.ahead.capacity() <= 2 * HEAD_READ_BYTES {
@@ -98,19 +100,19 @@ impl Stream {
         }
     }
 
-    /// Says that nothing follows. Without TLS the close says so.
-    pub(crate) async fn end(&mut self) {
+    /// Tells the client that nothing follows. Without TLS the close tells it.
+    pub(crate) async fn shut_down(&mut self) {
         if let Either::Right(stream) = &mut self.inner {
             stream.shutdown().await.ok();
         }
     }
 
-    /// What is read from now on.
+    /// Returns what is known of the bytes that are read from now on.
     pub(crate) fn inflow(&self) -> Rc<Inflow> {
         Rc::clone(&self.inflow)
     }
 
-    fn look_at(&mut self, bytes: &[u8]) {
+    fn note_line_ends(&mut self, bytes: &[u8]) {
         if let Some(last) = bytes.last() {
             if has_bare_line_feed(self.last_byte, bytes) {
                 self.inflow.bare_line_feed.set(true);
@@ -119,7 +121,7 @@ impl Stream {
         }
     }
 
-    /// Whether the first bytes are these. Reads no more than their length.
+    /// Checks whether the first bytes are `preface`. Reads no more than its length.
     pub(crate) async fn starts_with(&mut self, preface: &[u8]) -> io::Result<bool> {
         while self.ahead.len() < preface.len() && preface.starts_with(&self.ahead) {
             let wanted = u64::try_from(preface.len() - self.ahead.len()).unwrap_or(u64::MAX);
@@ -133,19 +135,19 @@ impl Stream {
         Ok(self.ahead == preface)
     }
 
-    /// Reads ahead until a request's header is there, or as many bytes as it may have, or what can
-    /// be none. False where nothing came before the end.
+    /// Reads ahead until there is a whole header of a request, or `bytes_max`, or a byte that
+    /// begins no request. Returns false if the connection ended before the first byte.
     pub(crate) async fn read_head(&mut self, bytes_max: usize) -> io::Result<bool> {
-        let mut looked_at = 0;
+        let mut checked = 0;
         while self.ahead.len() < bytes_max
-            && !ends_head(self.ahead.get(looked_at..).unwrap_or_default())
+            && !ends_head(self.ahead.get(checked..).unwrap_or_default())
             && !self
                 .ahead
                 .first()
                 .is_some_and(|byte| begins_no_request(*byte))
         {
-            // The end may lie across two reads.
-            looked_at = self.ahead.len().saturating_sub(2);
+            // The empty line may be split between two reads.
+            checked = self.ahead.len().saturating_sub(2);
             if self.read_ahead().await? == 0 {
                 break;
             }
@@ -153,11 +155,15 @@ impl Stream {
         Ok(!self.ahead.is_empty())
     }
 
-    /// Reads more ahead; 0 bytes at the end.
+    /// Reads more bytes ahead and returns how many; 0 at the end.
     async fn read_ahead(&mut self) -> io::Result<usize> {
         match &mut self.inner {
-            Either::Left(socket) => socket.read_late(&mut self.ahead, HEAD_READ_BYTES).await,
-            // What it has decrypted already, no socket tells of.
+            Either::Left(socket) => {
+                socket
+                    .read_when_ready(&mut self.ahead, HEAD_READ_BYTES)
+                    .await
+            }
+            // The socket does not tell of bytes that are already decrypted.
             Either::Right(stream) => {
                 self.ahead.reserve(HEAD_READ_BYTES);
                 stream.read_buf(&mut self.ahead).await
@@ -166,11 +172,12 @@ impl Stream {
     }
 }
 
-/// Whether a line feed without a carriage return in front is among the bytes that follow `before`.
+/// Checks whether the bytes that follow `before` have a line feed without a carriage return before
+/// it.
 pub(crate) fn has_bare_line_feed(before: u8, bytes: &[u8]) -> bool {
     let is_bare = |before: u8, byte: u8| (byte == b'\n') & (before != b'\r');
     let first = bytes.first().is_some_and(|first| is_bare(before, *first));
-    // Without a branch, so that the compiler looks at many bytes at once.
+    // Without a branch, so that the compiler checks many bytes at once.
     bytes
         .iter()
         .zip(bytes.iter().skip(1))
@@ -179,15 +186,16 @@ pub(crate) fn has_bare_line_feed(before: u8, bytes: &[u8]) -> bool {
         })
 }
 
-/// Whether an empty line is among the bytes, however its lines end.
+/// Checks whether the bytes have an empty line, with either kind of line end.
 fn ends_head(bytes: &[u8]) -> bool {
     let is_empty_line = |after: &[u8]| after.starts_with(b"\n") || after.starts_with(b"\r\n");
-    // Behind most requests is nothing yet.
+    // Most often nothing follows the header yet.
     bytes.ends_with(b"\r\n\r\n")
         || memchr_iter(b'\n', bytes).any(|at| bytes.get(at + 1..).is_some_and(is_empty_line))
 }
 
-/// Whether no method and no empty line begins so: it is refused without waiting for more.
+/// Checks whether neither a method nor an empty line begins with the byte. Such a request is
+/// refused without waiting for more.
 fn begins_no_request(byte: u8) -> bool {
     !byte.is_ascii_graphic() && !matches!(byte, b'\r' | b'\n')
 }
@@ -208,8 +216,8 @@ impl AsyncRead for Stream {
             self.ahead = rest;
         }
         let read = buffer.filled().get(before..).unwrap_or_default();
-        self.look_at(read);
-        Poll::Ready(self.inflow.take(read.len()))
+        self.note_line_ends(read);
+        Poll::Ready(self.inflow.spend(read.len()))
     }
 }
 

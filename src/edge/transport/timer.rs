@@ -1,12 +1,12 @@
 //! The timer of an edge thread: coarse, and without a system call per request.
 //!
 //! hyper arms and drops a header timeout for each request. On tokio's timer each of them wakes the
-//! driver (an eventfd write, 20 instead of 16 µs a request where it was measured). Here arming is
-//! one atomic store: a sleep lies in a wheel of [`SLOTS`] slots, turned every [`TICK`] by one task,
-//! and looks at its own deadline when its slot comes up. A sleep ends up to one tick late, or later
-//! where thousands end at once. An entry that nobody waits for any more is used again where it
-//! lies, so that the wheel holds as many entries as there ever were sleeps at one time, and not one
-//! for each request of the last turn.
+//! driver (an eventfd write; a request took 20 instead of 16 µs when measured). Here arming is one
+//! atomic store: a sleep has an entry in a wheel of [`SLOTS`] slots, which one task advances every
+//! [`TICK`], and its deadline is checked when its slot comes up. A sleep ends up to one tick late,
+//! or later if thousands end at once. An entry that nobody waits for is reused in its slot, so the
+//! wheel holds as many entries as there ever were sleeps at one time, and not one for each request
+//! of the last turn.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,16 +19,17 @@ use hyper::rt::{Sleep, Timer};
 
 use crate::clock;
 
-/// How often the wheel turns.
+/// How often the wheel advances.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
-/// Slots of the wheel; a sleep longer than a turn stays in its slot for another one.
+/// Slots of the wheel. A sleep longer than a turn stays in its slot for another turn.
 const SLOTS: u64 = 64;
 
-/// Sleeps that end at one tick wake so many at a time, with a pause between: 8,000 a second.
-const WOKEN_AT_ONCE: usize = 8;
+/// How many tasks are woken at a time, with a pause in between, when many sleeps end at one tick:
+/// 8,000 a second.
+const WAKE_BATCH: usize = 8;
 const WAKING_PAUSE: Duration = Duration::from_millis(1);
 
-/// A wheel of sleeps. Clones share it.
+/// A wheel of sleeps. Its clones share one wheel.
 #[derive(Clone)]
 pub(crate) struct Wheel(Arc<Shared>);
 
@@ -44,7 +45,7 @@ struct State {
 }
 
 struct Entry {
-    /// The tick of the slot that it lies in; [`DROPPED`] when it lies in none.
+    /// The tick of the slot that it is in; [`DROPPED`] if it is in none.
     slot_tick: AtomicU64,
     /// The tick at which it ends; [`DROPPED`] once nobody waits for it.
     deadline_tick: AtomicU64,
@@ -65,15 +66,15 @@ impl Wheel {
         }))
     }
 
-    /// Turns the wheel for ever.
+    /// Advances the wheel at every tick. Never returns.
     pub(crate) async fn turn(self) {
         let mut interval = tokio::time::interval(TICK);
         loop {
             interval.tick().await;
             let ended = self.advance(self.tick_of(clock::monotonic()));
             for (number, waker) in ended.into_iter().enumerate() {
-                // Thousands of slow clients that are cut off at one tick do not delay the others.
-                if number % WOKEN_AT_ONCE == WOKEN_AT_ONCE - 1 {
+                // Thousands of slow clients that are cut off at one tick must not delay the others.
+                if number % WAKE_BATCH == WAKE_BATCH - 1 {
                     tokio::time::sleep(WAKING_PAUSE).await;
                 }
                 waker.wake();
@@ -86,7 +87,7 @@ impl Wheel {
         u64::try_from(ticks).unwrap_or(DROPPED - 1)
     }
 
-    /// Turns to a tick; whom that is to wake.
+    /// Advances to a tick and returns the wakers that are due.
     #[must_use]
     fn advance(&self, to: u64) -> Vec<Waker> {
         let mut ended = Vec::new();
@@ -120,17 +121,18 @@ impl Wheel {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns a sleep that ends after `duration`, up to one tick late.
     pub(crate) fn sleep(&self, duration: Duration) -> CoarseSleep {
         self.sleep_until(clock::monotonic() + duration)
     }
 
     fn sleep_until(&self, deadline: Instant) -> CoarseSleep {
-        // One tick more, so that a sleep never ends early.
+        // The extra tick keeps a sleep from ending early.
         let deadline_tick = self.tick_of(deadline) + 1;
         let mut state = self.state();
         let entry = match state.spare.pop() {
             Some(entry) if entry.slot_tick.load(Ordering::Relaxed) <= deadline_tick => {
-                // It lies in an earlier slot and moves on when that one comes up.
+                // It is in an earlier slot and moves on when that slot comes up.
                 entry.deadline_tick.store(deadline_tick, Ordering::Relaxed);
                 entry
             }
@@ -177,7 +179,7 @@ pub(crate) struct CoarseSleep {
 }
 
 impl CoarseSleep {
-    /// Begins anew: it ends after `duration` from now, up to two ticks late.
+    /// Starts again: the sleep ends `duration` from now, up to two ticks late.
     pub(crate) fn restart(&self, duration: Duration) {
         let shared = &self.wheel.0;
         let ticks = duration.as_millis().div_ceil(TICK.as_millis());
@@ -186,7 +188,7 @@ impl CoarseSleep {
         self.entry
             .deadline_tick
             .store(deadline_tick, Ordering::Relaxed);
-        // It may have come up while nobody waited for it.
+        // Its slot may have come up while nobody waited for it.
         if self.entry.slot_tick.load(Ordering::Relaxed) == DROPPED {
             self.wheel
                 .state()
@@ -209,7 +211,7 @@ impl Future for CoarseSleep {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         match &mut *waker {
-            Some(known) => known.clone_from(cx.waker()),
+            Some(waker) => waker.clone_from(cx.waker()),
             None => *waker = Some(cx.waker().clone()),
         }
         Poll::Pending
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restarted_sleep_ends_after_its_new_time_though_it_had_come_up() {
+    fn a_restarted_sleep_ends_after_its_new_time_even_if_its_slot_has_come_up() {
         let wheel = Wheel::new();
         let count = Arc::new(Count(AtomicU64::new(0)));
         let waker = Waker::from(Arc::clone(&count));
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn sleeps_that_are_dropped_are_used_again_where_they_lie() {
+    fn the_entries_of_dropped_sleeps_are_reused_in_their_slots() {
         let wheel = Wheel::new();
         for _ in 0..1000 {
             drop((wheel.sleep(40 * TICK), wheel.sleep(40 * TICK)));
@@ -312,7 +314,7 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         assert!(
             short.as_mut().poll(&mut cx).is_ready(),
-            "a short sleep takes no later slot"
+            "a short sleep must not reuse an entry in a later slot"
         );
         wake(wheel.advance(SLOTS));
         assert_eq!(entries(), 0);

@@ -1,14 +1,15 @@
 //! Certificates and their keys: read from files, chosen by name, and read again when the files
 //! change.
 //!
-//! A client names the host that it wants. The certificate that has this name, or `*.` and what
-//! stands behind the name's first dot, is shown; of several the first whose kind of key the client
-//! knows. Who names nothing, or a host that no certificate is for, gets the first of all, so that
-//! the error that people see is about the name.
+//! A client names the host that it wants. It gets the certificate with that name, or with `*.` in
+//! place of the name's first label; of several, the first whose kind of key the client knows. A
+//! client that names no host, or one that no certificate is for, gets the first of all, so that the
+//! error that people see is about the name.
 //!
-//! The files are looked at every few seconds, since what renews certificates need not know of us.
-//! Chain and key are two files that no one replaces at once: a pair that does not fit, like any
-//! file that is broken, leaves what was read before in use, and is tried again at the next change.
+//! The files are checked every few seconds, because a program that renews certificates need not
+//! know of us. Chain and key are two files that are not replaced at the same moment: while a pair
+//! does not match, or a file is broken, the certificate read before stays in use, and the files are
+//! read again at their next change.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -30,13 +31,13 @@ use crate::clock::{self, UnixMicros};
 use crate::config::{Certificate as Files, ConfigErrors};
 use crate::metrics::Metrics;
 
-/// How often the files are looked at.
-const LOOK_PERIOD: Duration = Duration::from_secs(5);
+/// How often the files are checked for changes.
+const CHECK_PERIOD: Duration = Duration::from_secs(5);
 
-/// Says what is wrong with the files, as a start would. Blocks.
+/// Checks the files as a start would. Blocks.
 ///
 /// # Errors
-/// All mistakes at once.
+/// All mistakes together.
 pub fn check(files: &[Files]) -> Result<(), ConfigErrors> {
     read_all(files).map(drop)
 }
@@ -44,13 +45,13 @@ pub fn check(files: &[Files]) -> Result<(), ConfigErrors> {
 /// The certificates in use.
 #[derive(Debug)]
 pub struct Certificates {
-    choice: ArcSwap<Choice>,
-    seen: Mutex<Seen>,
+    index: ArcSwap<CertificateIndex>,
+    loaded: Mutex<Loaded>,
 }
 
-/// What the last look at the files gave.
+/// What was last read from the files.
 #[derive(Debug)]
-struct Seen {
+struct Loaded {
     files: Vec<Files>,
     stamps: Vec<Stamp>,
     read: Vec<Certificate>,
@@ -60,16 +61,16 @@ impl Certificates {
     /// Reads the files. Blocks.
     ///
     /// # Errors
-    /// All mistakes at once.
+    /// All mistakes together.
     pub fn open(files: &[Files], metrics: &Metrics) -> Result<Certificates, ConfigErrors> {
         let stamps = stamps(files);
         let read = read_all(files)?;
         for (files, certificate) in files.iter().zip(&read) {
-            certificate.tell(files, metrics);
+            certificate.report(files, metrics);
         }
         Ok(Certificates {
-            choice: ArcSwap::from_pointee(Choice::of(&read)),
-            seen: Mutex::new(Seen {
+            index: ArcSwap::from_pointee(CertificateIndex::of(&read)),
+            loaded: Mutex::new(Loaded {
                 files: files.to_vec(),
                 stamps,
                 read,
@@ -77,19 +78,19 @@ impl Certificates {
         })
     }
 
-    /// Reads the files again whenever one of them has changed, for ever.
+    /// Reads the files again whenever one of them has changed. Never returns.
     pub async fn watch(self: Arc<Certificates>, metrics: Arc<Metrics>) {
         loop {
-            tokio::time::sleep(LOOK_PERIOD).await;
+            tokio::time::sleep(CHECK_PERIOD).await;
             let (certificates, metrics) = (Arc::clone(&self), Arc::clone(&metrics));
-            let look = move || certificates.take_changed(&metrics);
-            if tokio::task::spawn_blocking(look).await.is_err() {
+            let reload = move || certificates.reload_changed(&metrics);
+            if tokio::task::spawn_blocking(reload).await.is_err() {
                 tracing::error!("reading certificates panicked");
             }
         }
     }
 
-    /// Reads these files, on a blocking thread, and takes them for those before.
+    /// Replaces the files by others and reads them, on a blocking thread.
     ///
     /// # Errors
     /// All mistakes at once; then all is as before. One in a file that was in use is none of them:
@@ -99,39 +100,39 @@ impl Certificates {
         files: Vec<Files>,
         metrics: Arc<Metrics>,
     ) -> Result<(), Vec<String>> {
-        let take = move || self.seen().take(files, &self.choice, &metrics);
-        let taken = tokio::task::spawn_blocking(take).await;
-        taken.unwrap_or_else(|_| Err(vec!["reading certificates panicked".to_owned()]))
+        let replace = move || self.loaded().replace(files, &self.index, &metrics);
+        let replaced = tokio::task::spawn_blocking(replace).await;
+        replaced.unwrap_or_else(|_| Err(vec!["reading certificates panicked".to_owned()]))
     }
 
-    fn take_changed(&self, metrics: &Metrics) {
-        let mut seen = self.seen();
-        if seen.stamps != stamps(&seen.files) {
-            let files = seen.files.clone();
-            // Each of them was in use.
-            drop(seen.take(files, &self.choice, metrics));
+    fn reload_changed(&self, metrics: &Metrics) {
+        let mut loaded = self.loaded();
+        if loaded.stamps != stamps(&loaded.files) {
+            let files = loaded.files.clone();
+            // No mistake is an error here, because each file was in use.
+            drop(loaded.replace(files, &self.index, metrics));
         }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn loaded(&self) -> MutexGuard<'_, Loaded> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Seen {
-    fn take(
+impl Loaded {
+    fn replace(
         &mut self,
         files: Vec<Files>,
-        choice: &ArcSwap<Choice>,
+        index: &ArcSwap<CertificateIndex>,
         metrics: &Metrics,
     ) -> Result<(), Vec<String>> {
-        // Before reading: what changes meanwhile is seen as a change the next time.
+        // Taken before reading, so that a change meanwhile is noticed at the next check.
         let stamps = stamps(&files);
         let (mut read, mut mistakes) = (Vec::new(), Vec::new());
-        for (index, files) in files.iter().enumerate() {
-            match (Certificate::read(index, files), self.of(files)) {
+        for (number, files) in files.iter().enumerate() {
+            match (Certificate::read(number, files), self.of(files)) {
                 (Ok(certificate), _) => {
-                    certificate.tell(files, metrics);
+                    certificate.report(files, metrics);
                     read.push(certificate);
                 }
                 (Err(error), Some(before)) => {
@@ -145,8 +146,8 @@ impl Seen {
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        choice.store(Arc::new(Choice::of(&read)));
-        *self = Seen {
+        index.store(Arc::new(CertificateIndex::of(&read)));
+        *self = Loaded {
             files,
             stamps,
             read,
@@ -154,7 +155,7 @@ impl Seen {
         Ok(())
     }
 
-    /// What was read of these files.
+    /// Returns what was read from these files.
     fn of(&self, files: &Files) -> Option<&Certificate> {
         let at = self.files.iter().position(|known| known == files)?;
         self.read.get(at)
@@ -163,13 +164,13 @@ impl Seen {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let choice = self.choice.load();
-        choice.choose(hello.server_name(), hello.signature_schemes())
+        let index = self.index.load();
+        index.choose(hello.server_name(), hello.signature_schemes())
     }
 }
 
-/// What tells that a file is another one or was written to: file system, number, and time of the
-/// last change to it or its permissions. `None` where there is none.
+/// What shows that a file was replaced or written to: file system, inode number, and the time of
+/// the last change to it or its permissions. `None` if there is no file.
 type Stamp = Option<(u64, u64, i64, i64)>;
 
 fn stamps(files: &[Files]) -> Vec<Stamp> {
@@ -183,13 +184,13 @@ fn stamps(files: &[Files]) -> Vec<Stamp> {
 
 /// Certificates by the names that they are for.
 #[derive(Debug)]
-struct Choice {
+struct CertificateIndex {
     by_name: HashMap<String, Vec<Arc<CertifiedKey>>>,
     all: Vec<Arc<CertifiedKey>>,
 }
 
-impl Choice {
-    fn of(certificates: &[Certificate]) -> Choice {
+impl CertificateIndex {
+    fn of(certificates: &[Certificate]) -> CertificateIndex {
         let mut by_name: HashMap<String, Vec<_>> = HashMap::new();
         for certificate in certificates {
             for name in &certificate.names {
@@ -197,7 +198,7 @@ impl Choice {
                 of_name.push(Arc::clone(&certificate.certified));
             }
         }
-        Choice {
+        CertificateIndex {
             by_name,
             all: certificates
                 .iter()
@@ -220,9 +221,9 @@ impl Choice {
 #[derive(Clone, Debug)]
 struct Certificate {
     certified: Arc<CertifiedKey>,
-    /// In lower case; `*.` begins one that stands for every label in that place.
+    /// In lower case; a leading `*.` stands for any one label.
     names: Vec<String>,
-    /// From when and until when all of the chain is valid.
+    /// From when until when the whole chain is valid.
     validity: (UnixMicros, UnixMicros),
 }
 
@@ -283,8 +284,8 @@ impl Certificate {
         })
     }
 
-    /// Says what was read to those who run the collector.
-    fn tell(&self, files: &Files, metrics: &Metrics) {
+    /// Logs what was read and sets the metric.
+    fn report(&self, files: &Files, metrics: &Metrics) {
         let (from, until) = self.validity;
         metrics.certificate_expiry(&files.chain, until);
         let now = clock::now();

@@ -1,9 +1,9 @@
-//! TLS 1.2 and 1.3 by rustls, with the suites that it takes for safe, in front of both protocols.
+//! TLS 1.2 and 1.3 by rustls, with the cipher suites that it considers safe, for both protocols.
 //!
-//! A client that comes again shows a ticket instead of the whole handshake. Tickets are sealed with
-//! keys that live in this process alone, each for half a day: nothing of a session is kept here,
-//! and a restart costs its client one whole handshake. There is no early data, since who replays it
-//! would send a hit twice. Which certificate is shown is the business of `certificates`.
+//! A client that returns shows a ticket instead of doing the whole handshake. Tickets are sealed
+//! with keys that exist only in this process, each for half a day: no session is kept here, and a
+//! restart costs a client one whole handshake. There is no early data, because replaying it would
+//! send a hit twice. `certificates` chooses the certificate.
 
 mod certificates;
 
@@ -23,14 +23,14 @@ pub use certificates::{Certificates, check};
 use super::socket::Socket;
 use crate::metrics::{HandshakeFailure, Metrics};
 
-/// What is spoken over TLS, as ALPN names it, in our order.
+/// The protocols over TLS, as ALPN names them, in our order of preference.
 const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
-/// Prepares what is the same for every handshake.
+/// Prepares the settings that all handshakes share.
 ///
 /// # Errors
-/// Where the operating system gives no entropy for the keys of tickets.
+/// If the operating system gives no entropy for the keys of tickets.
 pub fn acceptor(certificates: Arc<Certificates>) -> Result<TlsAcceptor, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])?
@@ -43,8 +43,8 @@ pub fn acceptor(certificates: Arc<Certificates>) -> Result<TlsAcceptor, rustls::
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// AWS's library. Who offers a key exchange that outlasts quantum computers gets it, whatever else
-/// is built in.
+/// Returns AWS's library. A client that offers a key exchange that resists quantum computers gets
+/// it, whatever other crates enable.
 fn provider() -> CryptoProvider {
     CryptoProvider {
         kx_groups: vec![
@@ -57,7 +57,7 @@ fn provider() -> CryptoProvider {
     }
 }
 
-/// Counts how a handshake went. `None` where there is no connection.
+/// Counts how a handshake ends. Returns `None` if it fails.
 pub(crate) async fn count_handshake(
     handshake: impl Future<Output = io::Result<TlsStream<Socket>>>,
     metrics: &Metrics,
@@ -75,7 +75,7 @@ pub(crate) async fn count_handshake(
     }
 }
 
-/// Whether the client has chosen HTTP/2.
+/// Checks whether the client chose HTTP/2.
 pub(crate) fn is_http2(stream: &TlsStream<Socket>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(HTTP2)
 }
