@@ -10,6 +10,7 @@ mod click;
 mod consent;
 mod cookie;
 mod mmdb;
+mod plain;
 mod request;
 mod sound;
 
@@ -19,13 +20,14 @@ pub use click::click;
 pub use consent::consent;
 pub use cookie::cookie;
 pub use mmdb::mmdb;
+pub use plain::plain;
 pub use request::{event, headers, hit, query};
 
 /// Takes any bytes; panics where a promise does not hold.
 pub type Target = fn(&[u8]);
 
 /// Each target under the name of its corpus.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("address", address),
     ("chunk", chunk),
     ("click", click),
@@ -35,6 +37,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("headers", headers),
     ("hit", hit),
     ("mmdb", mmdb),
+    ("plain", plain),
     ("query", query),
 ];
 

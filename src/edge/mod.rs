@@ -12,7 +12,7 @@ mod current;
 mod endpoint;
 pub(crate) mod exchange;
 mod listener;
-mod plain;
+pub mod plain;
 mod router;
 mod thread;
 pub mod transport;

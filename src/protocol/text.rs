@@ -1,4 +1,4 @@
-//! Texts as they come: decoded, cleaned, cut, and told from macros.
+//! Texts as senders write them: decoded, cleaned, cut, and told from macros.
 
 use std::borrow::Cow;
 
@@ -7,11 +7,11 @@ use percent_encoding::percent_decode;
 use crate::hit::Flags;
 use crate::request::is_encoded_still;
 
-/// Bytes that are looked at together.
+/// How many bytes are looked at together.
 const LANES: usize = 16;
 
-/// The marks of all the bytes. Without a branch for each, so that the compiler looks at many at
-/// once; what is left of the last ones is looked at again with those before it.
+/// Returns the marks of all the bytes. It has no branch for each, so that the compiler looks at
+/// many at once; the last bytes are looked at again with those before them.
 pub(crate) fn marks(bytes: &[u8], mark: impl Fn(u8) -> u8) -> u8 {
     let Some(last) = bytes.last_chunk::<LANES>() else {
         return bytes.iter().fold(0, |all, byte| all | mark(*byte));
@@ -25,10 +25,10 @@ pub(crate) fn marks(bytes: &[u8], mark: impl Fn(u8) -> u8) -> u8 {
     all.iter().fold(0, |all, marks| all | marks)
 }
 
-/// The mark of what decoding changes.
+/// The mark of a byte that decoding changes.
 const CODED: u8 = 1;
-/// The mark of what may be of a control character. Those beyond ASCII (U+0080 to U+009F) begin with
-/// 0xc2 in UTF-8; terminals obey them too.
+/// The mark of a byte that may belong to a control character. Those beyond ASCII (U+0080 to U+009F)
+/// begin with 0xc2 in UTF-8; terminals obey them too.
 const SUSPECT: u8 = 2;
 
 fn mark(byte: u8) -> u8 {
@@ -37,8 +37,8 @@ fn mark(byte: u8) -> u8 {
     (u8::from(is_coded) * CODED) | (u8::from(is_suspect) * SUSPECT)
 }
 
-/// One raw query value: percent-decoded, cleaned and cut; `None` for an unexpanded macro, which is
-/// recognised before decoding too, since `%%CACHEBUSTER%%` is no valid escape.
+/// Decodes, cleans and cuts one raw query value. Returns `None` for an unexpanded macro, which is
+/// recognised before decoding too, because `%%CACHEBUSTER%%` is not a valid escape.
 ///
 /// Values are decoded once. A macro that encodes what its network had encoded already is the
 /// exception: see [`is_encoded_still`].
@@ -71,7 +71,7 @@ pub(crate) fn decode<'a>(
     Some(clean(text, bytes_max, flags))
 }
 
-/// As `percent_decode` decodes, and a plus is a space: that costs fewer instructions, and one
+/// Decodes as `percent_decode` does, with a plus as a space: this takes fewer instructions, and one
 /// allocation.
 fn decode_bytes(raw: &[u8]) -> Vec<u8> {
     let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
@@ -140,7 +140,7 @@ fn cut<'a>(text: Cow<'a, str>, bytes_max: usize, flags: &mut Flags) -> Cow<'a, s
     }
 }
 
-/// Whether a whole value is a macro that an ad network was to replace and did not
+/// Returns whether a whole value is a macro that an ad network should have replaced and did not
 /// (reference: the networks' own macro lists): `${…}`, `%%…%%`, `%e…!`, `[UPPER]`, `__ADF…__`.
 pub(crate) fn is_macro(value: &str) -> bool {
     if !matches!(value.as_bytes(), [b'$' | b'%' | b'_' | b'[', ..]) {

@@ -29,6 +29,7 @@ use crate::edge::exchange::{Exchange, Line};
 use crate::edge::transport::stream::has_bare_line_feed;
 use crate::edge::{Edge, Peer, Worker, router};
 use crate::endpoint::{Endpoint, Shape};
+use crate::protocol::Arrival;
 use crate::request::Headers;
 
 /// The method of plain requests.
@@ -43,7 +44,7 @@ const DATE_BYTES: usize = 29;
 const REPLY_BYTES: usize = 640;
 
 /// One plain request.
-pub(crate) struct Plain<'a> {
+pub struct Plain<'a> {
     endpoint: Endpoint,
     line: Line<'a>,
     headers: Headers<'a>,
@@ -54,7 +55,8 @@ pub(crate) struct Plain<'a> {
 impl<'a> Plain<'a> {
     /// Reads the request that `bytes` begin with. Returns it with its length, or `None` if it is
     /// not plain.
-    pub(crate) fn read(config: &Config, bytes: &'a [u8]) -> Option<(Plain<'a>, usize)> {
+    #[must_use]
+    pub fn read(config: &Config, bytes: &'a [u8]) -> Option<(Plain<'a>, usize)> {
         if !config.http.plain {
             return None;
         }
@@ -93,6 +95,30 @@ impl<'a> Plain<'a> {
             is_last,
         };
         Some((plain, length))
+    }
+
+    /// Returns what a protocol reads of the request.
+    #[must_use]
+    pub fn arrival<'h>(&'h self, at: UnixMicros, choice_cookie: &'h str) -> Arrival<'h, 'a> {
+        Arrival {
+            endpoint: self.endpoint,
+            at,
+            headers: &self.headers,
+            query: self.line.query,
+            choice_cookie,
+        }
+    }
+
+    /// Returns path and query, as sent.
+    #[must_use]
+    pub fn target(&self) -> &'a str {
+        self.line.target
+    }
+
+    /// Returns whether the client wants no further request on this connection.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.is_last
     }
 
     /// Answers the request into `out`. Returns whether the connection may go on.

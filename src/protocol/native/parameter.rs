@@ -40,8 +40,8 @@ pub(crate) enum Parameter {
 }
 
 impl Parameter {
-    /// The parameter of that name. Names are matched as bytes: that is a decision by length and
-    /// letter, where texts would be compared one after the other.
+    /// Finds the parameter of that name. Names are matched as bytes, because that compiles to a
+    /// decision by length and letter; texts would be compared one after the other.
     pub(crate) fn named(name: &str) -> Option<Parameter> {
         Some(match name.as_bytes() {
             b"site" => Parameter::Site,
@@ -75,7 +75,7 @@ impl Parameter {
         })
     }
 
-    /// Its bit among those that were there.
+    /// Returns its bit among those of the parameters that were there.
     pub(crate) fn bit(self) -> u32 {
         1 << self as u32
     }
@@ -92,7 +92,7 @@ impl Parameter {
     }
 }
 
-/// Each parameter's limit; further parameters have the limit of all of them together.
+/// Returns a parameter's limit in bytes; further parameters have the limit of all of them together.
 pub(crate) fn limit(name: &str) -> usize {
     match Parameter::named(name) {
         Some(parameter) => parameter.bytes_max(),

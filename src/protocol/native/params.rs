@@ -6,10 +6,10 @@ use crate::hit::Flags;
 use crate::hit::limits::{PARAMS_BYTES_MAX, PARAMS_MAX};
 use crate::protocol::text::marks;
 
-/// Room for the parameters that most hits have, had at once.
+/// Room for the parameters of most hits, allocated at once.
 const USUAL_BYTES: usize = 256;
 
-/// The object, which grows up to its limits.
+/// The JSON object while it grows, up to its limits.
 #[derive(Default)]
 pub(crate) struct Params {
     json: String,
@@ -42,7 +42,7 @@ impl Params {
     }
 }
 
-/// Writes a text as JSON; it is clean, so there is no control character to escape.
+/// Writes a text as JSON. The text is clean, so it has no control character to escape.
 pub(crate) fn push_json_text(out: &mut String, text: &str) {
     out.push('"');
     let is_escaped = |byte| u8::from((byte == b'"') | (byte == b'\\'));
