@@ -93,8 +93,8 @@ impl Certificates {
     /// Replaces the files by others and reads them, on a blocking thread.
     ///
     /// # Errors
-    /// All mistakes at once; then all is as before. One in a file that was in use is none of them:
-    /// what was read of it stays.
+    /// All mistakes together; then nothing changes. A mistake in a file that was already in use is
+    /// not an error: what was read from it before stays in use.
     pub async fn exchange(
         self: Arc<Certificates>,
         files: Vec<Files>,
