@@ -14,7 +14,7 @@ use crate::protocol::{Draft, Drafts};
 use crate::refusal::Reason;
 
 /// How many refused events a reply names; the count covers all.
-pub(crate) const REFUSED_NAMED_MAX: usize = 20;
+const REFUSED_NAMED_MAX: usize = 20;
 
 impl<'r> Exchange<'r> {
     /// Puts the hits of admitted drafts into the spool and waits until it holds them.
@@ -109,5 +109,16 @@ impl From<AppendError> for Refusal {
             AppendError::TooLarge => Reason::HitTooLarge,
             AppendError::Closed => Reason::Stopping,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_says_how_many_refused_events_are_named() {
+        let page = include_str!("../../../docs/parameters.md");
+        assert!(page.contains(&format!("(at most {REFUSED_NAMED_MAX} named)")));
     }
 }

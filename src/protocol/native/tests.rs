@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::callback::names::Mapping;
 use crate::clock::UnixMicros;
-use crate::endpoint::Endpoint;
-use crate::hit::limits::{CLICK_ID_BYTES_MAX, PARAMS_MAX, URL_BYTES_MAX};
+use crate::endpoint::{BODY_BYTES_MAX, Endpoint};
+use crate::hit::limits::{CLICK_ID_BYTES_MAX, PARAMS_BYTES_MAX, PARAMS_MAX, URL_BYTES_MAX};
 use crate::protocol::signals;
 use crate::request::{ForwardedHeader, Headers, client_ip, forwarded_https};
 
@@ -396,4 +396,48 @@ fn each_event_has_what_the_headers_and_the_query_say() {
         ]
     );
     assert_eq!(read_body(&arrival, b"no").err(), Some(Reason::Json));
+}
+
+/// Writes a number as docs/parameters.md does.
+fn grouped(number: usize) -> String {
+    let (thousands, rest) = (number / 1000, number % 1000);
+    if thousands == 0 {
+        return number.to_string();
+    }
+    format!("{thousands},{rest:03}")
+}
+
+#[test]
+fn the_documentation_lists_every_parameter_with_its_limit() {
+    let page = include_str!("../../../docs/parameters.md");
+    let table = page.split("| --- | --- | --- |\n").nth(1).expect("a table");
+    let mut listed = 0;
+    for row in table.lines().take_while(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let bytes = cells
+            .last()
+            .expect("a cell")
+            .trim()
+            .trim_end_matches(" each");
+        // Every other part is between backquotes.
+        for name in cells[0].split('`').skip(1).step_by(2) {
+            assert_eq!(bytes, grouped(limit(name)), "{name}");
+            listed |= Parameter::named(name).map_or(0, Parameter::bit);
+        }
+    }
+    assert_eq!(listed, 2 * Parameter::CacheBuster.bit() - 1, "{listed:b}");
+    for limit in [
+        format!(
+            "{PARAMS_MAX} keys, and {} bytes as JSON",
+            grouped(PARAMS_BYTES_MAX)
+        ),
+        format!(
+            "`User-Agent` ({USER_AGENT_BYTES_MAX} bytes), `Referer` ({})",
+            grouped(URL_BYTES_MAX)
+        ),
+        format!("an array of at most {}", grouped(EVENTS_MAX)),
+        format!("of at most {} MiB", BODY_BYTES_MAX >> 20),
+    ] {
+        assert!(page.contains(&limit), "{limit}");
+    }
 }

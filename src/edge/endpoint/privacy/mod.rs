@@ -464,6 +464,16 @@ fn notice(t: &text::Text, reason: Reason) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint::Path;
+
+    #[test]
+    fn the_forms_are_those_that_the_table_of_endpoints_has() {
+        let Path::Below(Endpoint::Privacy, segments) = Endpoint::PrivacyForm.spec().path else {
+            panic!("forms lie below the page");
+        };
+        let forms = Form::ALL.map(|(_, segment)| segment.trim_start_matches('/'));
+        assert_eq!(segments, forms);
+    }
 
     #[test]
     fn a_form_has_a_token_and_flags_and_nothing_else() {
