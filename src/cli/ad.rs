@@ -59,7 +59,7 @@ pub(super) fn sign(
     query.add("to", to);
     let signed = keyring
         .sign(&query.0)
-        .ok_or_else(|| UsageError("click.keys: there is none to sign with".to_owned()))?;
+        .ok_or_else(|| UsageError("click.keys: there is no key to sign with".to_owned()))?;
     // At time 0 no signature has expired, so what is wrong is the target.
     if click::target(&signed, keyring, &[], UnixMicros(0)).is_err() {
         return Err(UsageError(format!(
