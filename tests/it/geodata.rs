@@ -208,7 +208,10 @@ fn what_is_cut_short_unsound_or_missing_replaces_nothing() {
             found(packed(b"no geodata")),
             "dbip-asn-lite.mmdb is not sound geodata",
         ),
-        (found(packed(&city)), "dbip-asn-lite.mmdb contains no networks"),
+        (
+            found(packed(&city)),
+            "dbip-asn-lite.mmdb contains no networks",
+        ),
         (missing(), ".mmdb.gz answers 404"),
         ((500, Vec::new(), String::new()), ".mmdb.gz answers 500"),
     ] {

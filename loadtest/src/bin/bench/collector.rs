@@ -51,16 +51,20 @@ pub(crate) struct Counters {
 }
 
 impl Collector {
-    /// Starts one whose files are in `dir`.
+    /// Starts one whose files are in `dir`. `plain` is its `http.plain`.
     pub(crate) async fn start(
         dir: &Path,
         database_url: &str,
+        plain: bool,
         key: &str,
         certificate: &Files,
     ) -> anyhow::Result<Collector> {
         std::fs::create_dir_all(dir)?;
         let config = dir.join("avtryck.toml");
-        std::fs::write(&config, configuration(dir, database_url, key, certificate)?)?;
+        std::fs::write(
+            &config,
+            configuration(dir, database_url, plain, key, certificate)?,
+        )?;
         let begun = Instant::now();
         let mut command = Command::new(root().join("target/release/avtryck"));
         command.arg("--config").arg(&config).arg("serve");
@@ -182,6 +186,7 @@ pub(crate) fn geodata() -> [std::path::PathBuf; 2] {
 fn configuration(
     dir: &Path,
     database_url: &str,
+    plain: bool,
     key: &str,
     certificate: &Files,
 ) -> anyhow::Result<String> {
@@ -195,6 +200,7 @@ fn configuration(
     Ok(format!(
         r#"[http]
 listen = "127.0.0.1:0"
+plain = {plain}
 trusted_proxies = ["127.0.0.1"]
 [tls]
 listen = "127.0.0.1:0"

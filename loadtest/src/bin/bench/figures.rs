@@ -11,6 +11,8 @@ use crate::postgres::Size;
 #[derive(Default)]
 pub(crate) struct Figures {
     pub(crate) edge: Vec<Closed>,
+    /// With `http.plain = false`: hyper reads every request.
+    pub(crate) edge_by_hyper: Vec<Closed>,
     pub(crate) floor: Vec<Closed>,
     pub(crate) nginx: Vec<Closed>,
     pub(crate) collector: Vec<EndToEnd>,

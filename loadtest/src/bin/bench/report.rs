@@ -223,6 +223,12 @@ fn costs_wanted(figures: &Figures, table: &mut Table) {
         1.0,
         "",
     );
+    table.at_most(
+        "CPU a hit: edge / edge by hyper alone",
+        ratio(&edge, &closed(&figures.edge_by_hyper)),
+        0.9,
+        "",
+    );
     let floor = sums(&closed(&figures.floor), &figures.floor_copy);
     let to_floor = collector
         .iter()
@@ -352,6 +358,7 @@ fn contenders(figures: &Figures) -> Table {
     for (name, rounds) in [
         ("floor: bare hyper", &figures.floor),
         ("edge", &figures.edge),
+        ("edge, by hyper alone", &figures.edge_by_hyper),
         ("nginx", &figures.nginx),
         ("floor, a connection each", &figures.floor_close),
         ("edge, a connection each", &figures.edge_close),

@@ -125,6 +125,8 @@ struct Bench {
     psql: Psql,
     rsyslog: Rsyslog,
     edge: Collector,
+    /// The edge without its plain way.
+    by_hyper: Collector,
     collector: Collector,
     floor_copy: Option<FloorCopy>,
     server: Server,
@@ -158,9 +160,12 @@ impl Bench {
         server.nginx_table("copy").await?;
         let certificate = Files::make(dir).await?;
         let alone = dir.join("edge");
-        let edge = Collector::start(&alone, NO_DATABASE, &key, &certificate).await?;
+        let edge = Collector::start(&alone, NO_DATABASE, true, &key, &certificate).await?;
+        let alone = dir.join("by-hyper");
+        let by_hyper = Collector::start(&alone, NO_DATABASE, false, &key, &certificate).await?;
         let url = server.url("collector").await?;
-        let collector = Collector::start(&dir.join("collector"), &url, &key, &certificate).await?;
+        let own = dir.join("collector");
+        let collector = Collector::start(&own, &url, true, &key, &certificate).await?;
         Ok(Bench {
             floor: Floor::start().await?,
             nginx: Nginx::start(&dir.join("nginx"), Log::Buffered, &certificate).await?,
@@ -169,6 +174,7 @@ impl Bench {
             psql: Psql::start(server, "copy", dir)?,
             rsyslog,
             edge,
+            by_hyper,
             collector,
             floor_copy: None,
             server: server.clone(),
@@ -182,9 +188,10 @@ impl Bench {
     }
 
     async fn round(&mut self, plan: &Plan, figures: &mut Figures) -> anyhow::Result<()> {
-        let (floor, edge, nginx) = (
+        let (floor, edge, by_hyper, nginx) = (
             (self.floor.address, self.floor.root()),
             (self.edge.http, self.edge.root()),
+            (self.by_hyper.http, self.by_hyper.root()),
             (self.nginx.address, self.nginx.root()),
         );
         figures
@@ -193,6 +200,9 @@ impl Bench {
         figures
             .edge
             .push(self.closed(plan.closed, edge, true).await?);
+        figures
+            .edge_by_hyper
+            .push(self.closed(plan.closed, by_hyper, true).await?);
         figures
             .nginx
             .push(self.closed(plan.closed, nginx, true).await?);
@@ -431,6 +441,7 @@ impl Bench {
         let beyond = collector.memory_bytes_max()?.cast_signed() - geodata_bytes.cast_signed();
         figures.memory_bytes.push(("draining a backlog", beyond));
         collector.stop().await?;
+        self.by_hyper.stop().await?;
         self.collector.stop().await?;
         Ok(figures)
     }
@@ -442,12 +453,13 @@ impl Bench {
         let alone = Collector::start(
             &self.dir.join("idle"),
             NO_DATABASE,
+            true,
             &self.key,
             &self.certificate,
         )
         .await?;
         std::mem::replace(&mut self.edge, alone).stop().await?;
-        Collector::start(&dir, &url, &self.key, &self.certificate).await
+        Collector::start(&dir, &url, true, &self.key, &self.certificate).await
     }
 
     /// How long a device takes, of the corpus's user agents.
