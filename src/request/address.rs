@@ -3,8 +3,12 @@
 //! Only the hops that the operator named are believed: the chain of forwarded addresses is read
 //! from the right, trusted hops are passed over, and the first that is not trusted is the client.
 //! What an attacker puts in front of it changes nothing.
+//!
+//! An empty element of the chain is no hop (RFC 9110, section 5.6.1). An element that names no
+//! address, as `unknown` or `_hidden`, is a hop that a trusted proxy did not tell: what stands in
+//! front of it is anybody's word, so the client is that proxy.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -41,7 +45,7 @@ pub fn client_ip(
     let hops = lines
         .iter()
         .rev()
-        .flat_map(|line| FromRight::new(line, b',', is_quoting));
+        .flat_map(|line| elements(line, is_quoting));
     for hop in hops {
         let address = match header {
             ForwardedHeader::XForwardedFor => address(hop),
@@ -63,12 +67,19 @@ pub fn forwarded_https(peer: IpAddr, headers: &Headers<'_>, trusted: &[IpNet]) -
     is_trusted(peer.to_canonical(), trusted)
         && headers
             .forwarded_proto
-            .and_then(|line| FromRight::new(line, b',', false).next())
-            .is_some_and(|proto| proto.trim_ascii().eq_ignore_ascii_case(b"https"))
+            .and_then(|line| elements(line, false).next())
+            .is_some_and(|proto| proto.eq_ignore_ascii_case(b"https"))
 }
 
 fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
+}
+
+/// The elements of a list from right to left.
+fn elements(line: &[u8], is_quoting: bool) -> impl Iterator<Item = &[u8]> {
+    FromRight::new(line, b',', is_quoting)
+        .map(<[u8]>::trim_ascii)
+        .filter(|element| !element.is_empty())
 }
 
 /// The parts of a header's value from right to left. A quoted string (RFC 9110, section 5.6.4) is
@@ -125,17 +136,32 @@ fn forwarded_for(hop: &[u8]) -> Option<&[u8]> {
     })
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`, also quoted.
+/// Parses an address, quoted or not: `192.0.2.1`, `192.0.2.1:80`, `192.0.2.1:_hidden`,
+/// `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`, `fe80::1%eth0`.
 fn address(text: &[u8]) -> Option<IpAddr> {
-    let text = str::from_utf8(text).ok()?.trim().trim_matches('"');
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(text);
-    bare.parse::<IpAddr>()
-        .or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()))
-        .ok()
-        .map(|address| address.to_canonical())
+    let text = str::from_utf8(text).ok()?.trim().trim_matches('"').trim();
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some(parts) => parts,
+        // Without brackets only the one colon of an IPv4 address separates a port.
+        None => match text.find(':') {
+            Some(at) if text.rfind(':') == Some(at) => text.split_at(at),
+            _ => (text, ""),
+        },
+    };
+    // A zone is about the proxy's own interfaces.
+    let host = host.split_once('%').map_or(host, |(host, _)| host);
+    let address: IpAddr = host.parse().ok()?;
+    is_port(port).then(|| address.to_canonical())
+}
+
+/// Checks whether what follows a host is nothing or a port, which RFC 7239, section 6, lets a proxy
+/// hide behind a word.
+fn is_port(text: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    text.is_empty()
+        || text
+            .strip_prefix(':')
+            .is_some_and(|port| port.bytes().all(is_letter))
 }
 
 #[cfg(test)]

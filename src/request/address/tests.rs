@@ -67,6 +67,56 @@ fn the_client_is_the_rightmost_address_that_is_not_trusted() {
 }
 
 #[test]
+fn what_proxies_write_around_an_address_does_not_hide_it() {
+    use ForwardedHeader::{Forwarded, XForwardedFor};
+    let of = |name, header, lines: &[&str]| {
+        let pairs: Vec<_> = lines.iter().map(|line| (name, *line)).collect();
+        client("10.0.0.1", &pairs, header)
+    };
+    for (lines, expected) in [
+        (&["2.2.2.2,"][..], "2.2.2.2"),
+        (&["2.2.2.2, , 10.0.0.7 ,,"], "2.2.2.2"),
+        (&["2.2.2.2", "", "10.0.0.7", " , "], "2.2.2.2"),
+        (&["6.6.6.6,,2.2.2.2"], "2.2.2.2"),
+        (&[",", ""], "10.0.0.1"),
+        (&["2.2.2.2:_x"], "2.2.2.2"),
+        (&["2.2.2.2:"], "2.2.2.2"),
+        (&["2.2.2.2:99999"], "2.2.2.2"),
+        (&["\"2.2.2.2:80\", \"10.0.0.7\""], "2.2.2.2"),
+        (&["[2001:db8::5]:_hidden.1-2"], "2001:db8::5"),
+        (&["\"[2001:db8::5]\""], "2001:db8::5"),
+        (&["[::ffff:2.2.2.2]:80"], "2.2.2.2"),
+        (&["fe80::1%eth0"], "fe80::1"),
+        (&["[fe80::1%25eth0]:80"], "fe80::1"),
+        (&["2.2.2.2\t,\t10.0.0.7"], "2.2.2.2"),
+        // A proxy that does not tell its client is the client.
+        (&["6.6.6.6, _hidden, 10.0.0.7,"], "10.0.0.7"),
+        (&["6.6.6.6, unknown"], "10.0.0.1"),
+        (&["6.6.6.6, 2.2.2.2:80:80"], "10.0.0.1"),
+        (&["6.6.6.6, 2.2.2.2:a b"], "10.0.0.1"),
+        (&["6.6.6.6, [2001:db8::5"], "10.0.0.1"),
+        (&["6.6.6.6, [2001:db8::5]80"], "10.0.0.1"),
+        (&["6.6.6.6, 010.0.0.7"], "10.0.0.1"),
+    ] {
+        let found = of("x-forwarded-for", XForwardedFor, lines);
+        assert_eq!(found, expected, "{lines:?}");
+    }
+    for (lines, expected) in [
+        (&["for=2.2.2.2,"][..], "2.2.2.2"),
+        (&["for=2.2.2.2;proto=https;, , for=10.0.0.7;"], "2.2.2.2"),
+        (&["for=\"2.2.2.2:_x\""], "2.2.2.2"),
+        (&["for=\"[2001:db8::5]:_x\";by=_y"], "2001:db8::5"),
+        (&["FOR = 2.2.2.2"], "2.2.2.2"),
+        (&["for=6.6.6.6, for=_hidden"], "10.0.0.1"),
+        (&["for=6.6.6.6, proto=https"], "10.0.0.1"),
+        (&["for=6.6.6.6, for="], "10.0.0.1"),
+    ] {
+        let found = of("forwarded", Forwarded, lines);
+        assert_eq!(found, expected, "{lines:?}");
+    }
+}
+
+#[test]
 fn bytes_and_quotes_of_an_attacker_do_not_hide_what_a_proxy_wrote_behind_them() {
     use ForwardedHeader::{Forwarded, XForwardedFor};
     let of = |name, header, line: &[u8]| {
@@ -106,6 +156,7 @@ fn bytes_and_quotes_of_an_attacker_do_not_hide_what_a_proxy_wrote_behind_them() 
         )
     };
     assert!(proto(b"\xff, https") && !proto(b"https, http") && !proto(b"\xff"));
+    assert!(proto(b"http, HTTPS , ") && !proto(b"https, http,") && !proto(b","));
 }
 
 /// What an attacker may write: any bytes that hyper takes in a header, and more often pieces that
