@@ -12,19 +12,19 @@
 //! written: `%74o` is not `to`.
 //!
 //! # A target
-//! A target is an absolute http or https URL by the WHATWG's rules, which are those of browsers,
-//! without userinfo, and written so that nobody can read it otherwise: two slashes after the
-//! scheme, no backslash, no white space, no control character, and in the host's labels only
-//! letters, digits, `-` and `_`. It goes into `Location` as it was parsed and rewritten, never as
-//! it came. Unless it is signed, its host must be on the site's list: the very name, or with `*.`
+//! A target is an absolute http or https URL by the WHATWG's rules, which are those of browsers.
+//! What browsers correct is corrected: spaces and control characters around it, tabs and line feeds
+//! in it, and after the host spaces, backslashes and bytes that are not UTF-8. Up to the end of the
+//! host it is written so that nobody can read it otherwise: two slashes after the scheme, no
+//! userinfo, no backslash, and in the host's labels only letters, digits, `-` and `_`. It goes into
+//! `Location` as it was parsed and rewritten, never as it came, and what goes there is what is
+//! checked. Unless it is signed, its host must be on the site's list: the very name, or with `*.`
 //! any name below it.
-
-use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Mac;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{percent_decode_str, percent_encode_byte};
 use url::{Host, Url};
 
 use crate::clock::UnixMicros;
@@ -174,28 +174,44 @@ fn is_in_time(signed: &str, now: UnixMicros) -> bool {
 
 /// Parses a raw value. `+` stays: no URL holds a space, so none was meant.
 fn parse(raw: &str) -> Option<Url> {
-    let mut text = percent_decode_str(raw).decode_utf8().ok()?;
+    let mut text = decode(raw);
     if is_encoded_still(&text) {
-        text = Cow::Owned(percent_decode_str(&text).decode_utf8().ok()?.into_owned());
+        text = decode(&text);
     }
-    let is_odd = |c: char| c.is_control() || c.is_whitespace() || c == '\\';
-    if text.contains(is_odd) {
-        return None;
-    }
+    // What the WHATWG's parser does before it looks at anything.
+    text.retain(|character| !matches!(character, '\t' | '\n' | '\r'));
+    let text = text.trim_matches(|character| character <= ' ');
     let (scheme, rest) = text.split_once("://")?;
     let is_web = ["http", "https"]
         .iter()
         .any(|known| scheme.eq_ignore_ascii_case(known));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if !is_web || authority.is_empty() || authority.contains('@') {
+    if !is_web || authority.is_empty() || authority.contains(['@', '\\']) {
         return None;
     }
-    let url = Url::parse(&text).ok()?;
+    let url = Url::parse(text).ok()?;
     let is_plain = matches!(url.scheme(), "http" | "https")
         && url.username().is_empty()
         && url.password().is_none()
         && url.host().is_some_and(is_plain_host);
     is_plain.then_some(url)
+}
+
+/// Decodes a value once. Bytes that are not UTF-8 stay encoded, as in the addresses that browsers
+/// make of a page in another encoding.
+fn decode(text: &str) -> String {
+    let bytes: Vec<u8> = percent_decode_str(text).collect();
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(chunk.valid());
+        out.extend(
+            chunk
+                .invalid()
+                .iter()
+                .map(|byte| percent_encode_byte(*byte)),
+        );
+    }
+    out
 }
 
 /// Checks whether a host is an ordinary name or an address. The WHATWG's rules also allow `;`, `!`,
