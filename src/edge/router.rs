@@ -98,6 +98,7 @@ pub(crate) async fn route(
     let line = Line {
         method: &parts.method,
         version: parts.version,
+        scheme: uri.scheme_str(),
         authority,
         target: uri.path_and_query().map_or("", PathAndQuery::as_str),
         path: uri.path(),

@@ -277,7 +277,7 @@ async fn a_refusal_says_why_and_is_counted() {
         "GET /p.gif?site=open HTTP/1.1\r\n\r\n",
         "GET /p.gif?site=open HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         "GET /p.gif?site=open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "GET http://a/p.gif?site=open HTTP/1.1\r\nHost: b\r\n\r\n",
+        "GET http://a@a/p.gif?site=open HTTP/1.1\r\nHost: b\r\n\r\n",
         "nonsense\r\n\r\n",
     ] {
         let reply = raw(collector.http, broken.as_bytes()).await;

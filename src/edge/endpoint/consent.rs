@@ -73,10 +73,7 @@ pub(crate) fn is_own_origin(exchange: &Exchange<'_>, origin: &str) -> bool {
         Some(("http", host)) if !exchange.is_secure() => Some(host),
         _ => None,
     };
-    own.is_some_and(|own| {
-        let host = exchange.headers.host.unwrap_or_default();
-        !own.is_empty() && own.eq_ignore_ascii_case(host)
-    })
+    own.is_some_and(|own| !own.is_empty() && own.eq_ignore_ascii_case(exchange.authority()))
 }
 
 /// Reads the permit that a body names: an object of flags, each true or false.

@@ -38,7 +38,9 @@ impl Exchange<'_> {
     fn has_sound_host(&self) -> bool {
         let (authority, headers) = (self.line.authority, self.headers);
         let is_named_once = if self.line.version < Version::HTTP_2 {
-            authority.is_none() && headers.hosts == 1
+            // A target that names a host is a whole URL (RFC 9112, section 3.2).
+            let is_web = matches!(self.line.scheme, Some("http" | "https"));
+            headers.hosts == 1 && authority.is_some() == is_web
         } else {
             // Where target and header both name a host they must agree (RFC 9113, section 8.3.1);
             // headers.host is the header's then.
@@ -48,7 +50,7 @@ impl Exchange<'_> {
                     headers.host.is_some_and(is_same)
                 })
         };
-        is_named_once && headers.host.is_some_and(is_host)
+        is_named_once && headers.host.is_some_and(is_host) && authority.is_none_or(is_host)
     }
 }
 

@@ -53,7 +53,9 @@ pub(crate) struct Exchange<'r> {
 pub(crate) struct Line<'r> {
     pub(crate) method: &'r Method,
     pub(crate) version: Version,
-    /// The host in the request's target, as HTTP/2 has it.
+    /// The scheme in the request's target, as requests to proxies and HTTP/2 have it.
+    pub(crate) scheme: Option<&'r str>,
+    /// The host in the target, as they have it.
     pub(crate) authority: Option<&'r str>,
     /// Path and query, as sent.
     pub(crate) target: &'r str,
@@ -140,9 +142,16 @@ impl<'r> Exchange<'r> {
             .ok_or(Refusal(Reason::PartnerUnknown))
     }
 
+    /// Returns the host that the request is for, with its port: that of the target, if it names
+    /// one, whatever the header says (RFC 9112, section 3.2.2).
+    pub(crate) fn authority(&self) -> &'r str {
+        let named = self.line.authority.or(self.headers.host);
+        named.unwrap_or_default()
+    }
+
     /// Returns the host without its port.
     fn host(&self) -> &'r str {
-        let host = self.headers.host.unwrap_or_default();
+        let host = self.authority();
         match host.rsplit_once(':') {
             Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
             _ => host,
@@ -193,7 +202,7 @@ impl<'r> Exchange<'r> {
             reason,
             site,
             partner,
-            host: self.headers.host.unwrap_or_default(),
+            host: self.authority(),
             origin: self.headers.origin.unwrap_or_default(),
             path: self.line.path,
             // A partner's token may stand in its query.

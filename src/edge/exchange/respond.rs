@@ -140,7 +140,7 @@ fn belongs_on_https(exchange: &Exchange<'_>) -> bool {
 
 fn redirect_to_https(exchange: &Exchange<'_>) -> Result<Content, Refusal> {
     let location = https::location(
-        exchange.headers.host.unwrap_or_default(),
+        exchange.authority(),
         exchange.edge.config.tls.listen,
         exchange.line.target,
     );

@@ -83,6 +83,7 @@ impl<'a> Plain<'a> {
         let line = Line {
             method: &METHOD,
             version: Version::HTTP_11,
+            scheme: None,
             authority: None,
             target,
             path,
