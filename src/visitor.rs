@@ -13,6 +13,10 @@
 //! A value is accepted if its MAC verifies under a configured key (compared in constant time) and
 //! it is not older than the cookie's age: forged, foreign and expired values are replaced by a new
 //! ID. A cookie is set once and not renewed by later hits, so that it ends when it said it would.
+//!
+//! A browser that sends several IDs is known by the oldest of them, in whichever order they come.
+
+mod placement;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,6 +25,8 @@ use hmac::Mac;
 use crate::clock::UnixMicros;
 use crate::hit::VisitorId;
 use crate::keys::{CookieKeyring, Key};
+
+pub use placement::{CookieKind, Party, Reach, lies_within, set_cookie};
 
 /// The default age of the visitor cookie, and the age of the cookie that keeps a choice: less than
 /// 13 months.
@@ -44,6 +50,14 @@ pub struct ProvedVisitor {
     pub visitor: VisitorId,
     /// When the ID was made, to the second.
     pub made_at: UnixMicros,
+}
+
+impl ProvedVisitor {
+    /// Returns the older of two; of two that are as old always the same one.
+    fn min_by_age(self, other: ProvedVisitor) -> ProvedVisitor {
+        let key = |proved: &ProvedVisitor| (proved.made_at.0, proved.visitor.0);
+        std::cmp::min_by_key(self, other, key)
+    }
 }
 
 impl CookieKeyring {
@@ -78,6 +92,23 @@ impl CookieKeyring {
             made_at: UnixMicros(made_at * 1_000_000),
         };
         Some(proved).filter(|_| is_fresh)
+    }
+
+    /// Returns the visitor whom the values of a request's cookies prove, and whether they prove
+    /// others too.
+    #[must_use]
+    pub fn choose<'v>(
+        &self,
+        values: impl Iterator<Item = &'v str>,
+        now: UnixMicros,
+    ) -> Option<(ProvedVisitor, bool)> {
+        values
+            .filter_map(|value| self.read(value, now))
+            .map(|proved| (proved, false))
+            .reduce(|(one, differ), (other, _)| {
+                let oldest = one.min_by_age(other);
+                (oldest, differ || one.visitor != other.visitor)
+            })
     }
 
     /// Returns the value of a cookie for `visitor`, made at `now`.
@@ -120,74 +151,6 @@ fn form_mac(key: &Key, visitor: VisitorId) -> Key {
     key.clone().chain_update(b"form").chain_update(visitor.0)
 }
 
-/// Whose cookie it is, as the browser sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Party<'a> {
-    /// The site's own: on its domain or, without one, on the collector's host alone.
-    First {
-        /// `cookie_domain`, where the collector's host lies in it.
-        domain: Option<&'a str>,
-    },
-    /// A third party's, in another site's page: one cookie for each embedding site (CHIPS).
-    Third,
-}
-
-/// Returns the `Set-Cookie` header of a cookie that scripts cannot read; `None` where a browser
-/// would not keep it: a third party's cookie needs https.
-#[must_use]
-pub fn set_cookie(
-    name: &str,
-    value: &str,
-    party: Party<'_>,
-    secure: bool,
-    age_seconds: i64,
-) -> Option<String> {
-    let cookie = format!("{name}={value}; Path=/; Max-Age={age_seconds}; HttpOnly");
-    append_party(cookie, party, secure)
-}
-
-/// Returns the `Set-Cookie` header of a cookie that the page's scripts may read; `None` as with
-/// [`set_cookie`].
-#[must_use]
-pub fn set_open_cookie(
-    name: &str,
-    value: &str,
-    party: Party<'_>,
-    secure: bool,
-    age_seconds: i64,
-) -> Option<String> {
-    let cookie = format!("{name}={value}; Path=/; Max-Age={age_seconds}");
-    append_party(cookie, party, secure)
-}
-
-fn append_party(mut cookie: String, party: Party<'_>, secure: bool) -> Option<String> {
-    match party {
-        Party::First { domain } => {
-            if let Some(domain) = domain {
-                cookie.push_str("; Domain=");
-                cookie.push_str(domain);
-            }
-            cookie.push_str("; SameSite=Lax");
-            if secure {
-                cookie.push_str("; Secure");
-            }
-        }
-        Party::Third if secure => cookie.push_str("; SameSite=None; Secure; Partitioned"),
-        Party::Third => return None,
-    }
-    Some(cookie)
-}
-
-/// Checks whether `host` is `domain` or a name below it.
-#[must_use]
-pub fn lies_within(host: &str, domain: &str) -> bool {
-    let Some(front) = host.len().checked_sub(domain.len()) else {
-        return false;
-    };
-    let (sub, end) = host.split_at_checked(front).unwrap_or_default();
-    end.eq_ignore_ascii_case(domain) && (sub.is_empty() || sub.ends_with('.'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +178,29 @@ mod tests {
             old.verify(&both.sign(visitor, NOW).expect("a key signs"), NOW),
             None
         );
+    }
+
+    #[test]
+    fn of_several_ids_the_oldest_that_verifies_holds_in_any_order() {
+        let ring = ring(&[(1, &[1; 32])]);
+        let sign = |id: u8, seconds: i64| {
+            let value = ring.sign(VisitorId([id; 16]), later(seconds));
+            value.expect("a key signs")
+        };
+        let (old, new, as_old) = (sign(1, -9), sign(2, -5), sign(3, -9));
+        let expired = sign(4, -COOKIE_AGE_SECONDS);
+        let forged = old.replace('A', "B");
+        let choose = |values: &[&str]| {
+            let chosen = ring.choose(values.iter().copied(), NOW);
+            chosen.map(|(proved, differ)| (proved.visitor.0[0], differ))
+        };
+        assert_eq!(choose(&[]), None);
+        assert_eq!(choose(&[&forged, &expired, ""]), None);
+        assert_eq!(choose(&[&forged, &new, &expired]), Some((2, false)));
+        assert_eq!(choose(&[&new, &new]), Some((2, false)));
+        for values in [[&new, &old, &as_old], [&as_old, &old, &new]] {
+            assert_eq!(choose(&values.map(String::as_str)), Some((1, true)));
+        }
     }
 
     #[test]
@@ -372,35 +358,5 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected}");
         }
-    }
-
-    #[test]
-    fn the_header_fits_its_party() {
-        let cookie = |party, secure| set_cookie("avid", "v", party, secure, 60);
-        let own = Party::First {
-            domain: Some("telenor.se"),
-        };
-        assert_eq!(
-            cookie(own, true).as_deref(),
-            Some("avid=v; Path=/; Max-Age=60; HttpOnly; Domain=telenor.se; SameSite=Lax; Secure")
-        );
-        assert_eq!(
-            cookie(Party::First { domain: None }, false).as_deref(),
-            Some("avid=v; Path=/; Max-Age=60; HttpOnly; SameSite=Lax")
-        );
-        assert_eq!(
-            cookie(Party::Third, true).as_deref(),
-            Some("avid=v; Path=/; Max-Age=60; HttpOnly; SameSite=None; Secure; Partitioned")
-        );
-        assert_eq!(cookie(Party::Third, false), None);
-    }
-
-    #[test]
-    fn a_host_lies_within_its_own_domain_only() {
-        assert!(lies_within("px.telenor.se", "telenor.se"));
-        assert!(lies_within("TELENOR.se", "telenor.se"));
-        assert!(!lies_within("eviltelenor.se", "telenor.se"));
-        assert!(!lies_within("telenor.se.evil.example", "telenor.se"));
-        assert!(!lies_within("se", "telenor.se"));
     }
 }

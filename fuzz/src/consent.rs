@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use avtryck::consent::Signals;
-use avtryck::consent::{PermitRules, Strings, decide};
+use avtryck::consent::{PermitRules, Signals, Strings, decide, parse_choice};
 use avtryck::hit::limits::URI_BYTES_MAX;
 use avtryck::hit::{Kind, Permit};
 
@@ -33,11 +32,11 @@ pub fn consent(bytes: &[u8]) {
         gpp: gpp.map(Cow::Borrowed),
         gpp_sid: gpp_sid.map(Cow::Borrowed),
         gpc: false,
-        choice,
+        choice: choice.map(|value| parse_choice(value.as_bytes())),
     };
     for kind in [Kind::PageView, Kind::Click] {
         by_reference(&signals, kind);
-        narrows(&signals, kind);
+        narrows(&signals, choice, kind);
     }
 }
 
@@ -69,7 +68,7 @@ fn by_reference(signals: &Signals<'_>, kind: Kind) {
 }
 
 /// A choice, GPC and a sender who asks take away and never add.
-fn narrows(signals: &Signals<'_>, kind: Kind) {
+fn narrows(signals: &Signals<'_>, choice: Option<&str>, kind: Kind) {
     let trusting = PermitRules {
         gdpr_0_permit: Permit::ALL.without(Permit::LOCATE),
         ..RULES
@@ -80,7 +79,7 @@ fn narrows(signals: &Signals<'_>, kind: Kind) {
         more.gpc = true;
         let objected = permit(&more, rules, kind);
         assert!(told.without(SALE).allows(objected), "{told} {objected}");
-        if let Some(choice) = signals.choice {
+        if let Some(choice) = choice {
             let unnamed = Permit::NAMED
                 .iter()
                 .filter(|(name, _)| !choice.split('.').any(|word| word == *name));

@@ -30,7 +30,9 @@
 //!   or for an older policy is not consent; [`tcf`] says which are, and maps purposes to the
 //!   permit. `gpp` counts if `gpp_sid` names section 2 or is absent; it is read only where
 //!   `gdpr_consent` is absent.
-//! - A choice cookie with an unknown flag keeps the flags that are known.
+//! - **Of several choices** the intersection holds: a browser may have one cookie of the host and
+//!   one of each domain above it, and an old one must not undo a withdrawal. [`parse_choice`] reads
+//!   one; one that it does not understand permits nothing.
 //!
 //! # What a missing flag removes
 //! | without | leaves the hit, before the spool |
@@ -49,6 +51,7 @@
 //! [`Kind::Erasure`]: crate::hit::Kind::Erasure
 
 mod bits;
+mod choice;
 mod gpp;
 mod rules;
 mod signals;
@@ -58,6 +61,7 @@ mod tcf;
 #[cfg(test)]
 mod tests;
 
+pub use choice::parse_choice;
 pub use rules::{PermitRules, decide};
 pub use signals::Signals;
 pub use strings::Strings;

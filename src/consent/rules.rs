@@ -27,7 +27,7 @@ pub fn decide(
     strings: &Strings,
 ) -> (Permit, ConsentSource) {
     let sale = if signals.gpc { SALE } else { Permit::NONE };
-    let choice = signals.choice.map(parse_choice);
+    let choice = signals.choice;
     let outside = signals.gdpr.as_deref() == Some("0") && rules.gdpr_0_permit != Permit::NONE;
     let by_string = if outside {
         None
@@ -82,12 +82,4 @@ fn permit_by_string(
         return Some((Permit::NONE, ConsentSource::Tcf));
     }
     gpp.map(|_| (Permit::NONE, ConsentSource::Gpp))
-}
-
-/// Reads the choice cookie's value: names of flags joined by dots, or `none`.
-fn parse_choice(value: &str) -> Permit {
-    value
-        .split('.')
-        .filter_map(Permit::named)
-        .fold(Permit::NONE, Permit::with)
 }

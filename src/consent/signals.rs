@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::hit::Permit;
+
 /// The consent signals of one request, as sent. `Some("")` is a signal that says nothing, which is
 /// not consent; an unexpanded macro is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +18,6 @@ pub struct Signals<'a> {
     pub gpp_sid: Option<Cow<'a, str>>,
     /// The header `Sec-GPC: 1`.
     pub gpc: bool,
-    /// The value of the first-party choice cookie.
-    pub choice: Option<&'a str>,
+    /// What the choice cookies permit together.
+    pub choice: Option<Permit>,
 }

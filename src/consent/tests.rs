@@ -30,7 +30,6 @@ fn gpp_string() -> String {
 const DEFAULT: Permit = Permit::STORE.with(Permit::MEASURE);
 const OUTSIDE: Permit = Permit::ALL.without(Permit::LOCATE);
 const CHOICE: Permit = Permit::MEASURE.with(Permit::LINK);
-const CHOICE_TEXT: &str = "measure.link";
 
 const RULES: PermitRules = PermitRules {
     gvl_id: Some(2),
@@ -247,8 +246,8 @@ fn check_cells(said: [Option<&str>; 4], rules: &PermitRules, cells: [(Permit, Co
     let columns = [
         (false, None),
         (true, None),
-        (false, Some(CHOICE_TEXT)),
-        (true, Some(CHOICE_TEXT)),
+        (false, Some(CHOICE)),
+        (true, Some(CHOICE)),
     ];
     for ((gpc, choice), cell) in columns.into_iter().zip(cells) {
         let signals = Signals {
@@ -275,7 +274,7 @@ fn a_choice_gives_the_flags_that_it_names_and_narrows_a_string() {
         ("STORE", Permit::NONE),
     ] {
         let mut signals = Signals {
-            choice: Some(choice),
+            choice: Some(parse_choice(choice.as_bytes())),
             ..Signals::default()
         };
         let of =

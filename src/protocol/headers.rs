@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use super::Draft;
 use super::text::{clean, decode_utf8};
 use crate::clock::UnixMicros;
-use crate::consent::Signals;
+use crate::consent::{Signals, parse_choice};
 use crate::hit::limits::{TEXT_BYTES_MAX, URL_BYTES_MAX, USER_AGENT_BYTES_MAX};
-use crate::hit::{Flags, Hit, Kind};
+use crate::hit::{Flags, Hit, Kind, Permit};
 use crate::request::{Headers, agent};
 
 impl<'r> Draft<'r> {
@@ -34,7 +34,10 @@ impl<'r> Draft<'r> {
 pub fn signals<'r>(headers: &Headers<'r>, choice_cookie: &str) -> Signals<'r> {
     Signals {
         gpc: headers.gpc,
-        choice: headers.cookies(choice_cookie).next(),
+        choice: headers
+            .cookie_values(choice_cookie)
+            .map(parse_choice)
+            .reduce(Permit::and),
         ..Signals::default()
     }
 }

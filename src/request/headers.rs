@@ -122,18 +122,31 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// Returns the values of the cookies of that name, in the order sent. Cookies are split as
-    /// bytes: those of other programs on the domain need not be ASCII and must not hide ours.
+    /// Returns the values of the cookies of that name, in the order sent, that are text.
     pub fn cookies<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a str> + 'h {
+        let values = self.cookie_values(name);
+        values.filter_map(|value| str::from_utf8(value).ok())
+    }
+
+    /// Returns the values of the cookies of that name, in the order sent.
+    ///
+    /// Cookies are split as bytes: those of other programs on the domain need not be ASCII and must
+    /// not hide ours. Case, blanks and quotes are those of clients that are no browsers, and commas
+    /// those of proxies that join headers. Neither may hide a cookie, which could be a withdrawal.
+    pub fn cookie_values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a [u8]> + 'h {
         self.cookies
             .iter()
-            .flat_map(|line| line.split(|byte| *byte == b';'))
+            .flat_map(|line| line.split(|byte| matches!(byte, b';' | b',')))
             .filter_map(move |pair| {
-                let value = pair
-                    .trim_ascii()
-                    .strip_prefix(name.as_bytes())?
-                    .strip_prefix(b"=")?;
-                str::from_utf8(value).ok()
+                let (own, rest) = pair.trim_ascii_start().split_at_checked(name.len())?;
+                if !own.eq_ignore_ascii_case(name.as_bytes()) {
+                    return None;
+                }
+                let value = rest.trim_ascii().strip_prefix(b"=")?.trim_ascii_start();
+                let bare = value
+                    .strip_prefix(b"\"")
+                    .and_then(|value| value.strip_suffix(b"\""));
+                Some(bare.unwrap_or(value))
             })
     }
 

@@ -1,5 +1,9 @@
 //! `/consent`: the visitor's own choice, told, recorded and withdrawn.
 
+use avtryck::clock::{self, UnixMicros};
+use avtryck::hit::VisitorId;
+use avtryck::keys::CookieKeyring;
+use avtryck::visitor::COOKIE_AGE_SECONDS;
 use serde_json::{Value, json};
 
 use crate::support::{Collector, Config, Reply};
@@ -100,24 +104,31 @@ async fn a_choice_is_kept_in_a_cookie_that_each_hit_brings_back() {
         )
         .await;
     assert_eq!(told(&reply), permit(&["store", "measure"], "choice"));
-    assert_eq!(
-        reply.cookies,
-        [
-            "avchoice=store.measure; Path=/; Max-Age=33696000; Domain=open.example; SameSite=Lax; Secure"
-        ]
-    );
+    let ended = |name: &str, more: &str| {
+        let end = format!("{name}=; Path=/; Max-Age=0{more}");
+        ["SameSite=Lax; Secure", "SameSite=None; Secure; Partitioned"]
+            .map(|jar| {
+                ["; Domain=open.example", "; Domain=px.open.example", ""]
+                    .map(|domain| format!("{end}{domain}; {jar}"))
+            })
+            .concat()
+    };
+    // Every other cookie of that name ends first: one of a former domain must not hold beside it.
+    let kept = |choice: &str| {
+        let mut cookies = ended("avchoice", "");
+        cookies.remove(0);
+        cookies.push(format!(
+            "avchoice={choice}; Path=/; Max-Age=33696000; Domain=open.example; SameSite=Lax; Secure"
+        ));
+        cookies
+    };
+    assert_eq!(reply.cookies, kept("store.measure"));
     // Without `store` the visitor cookie ends, wherever it was set.
     let reply = collector
         .post("/consent?site=open", &own_host, r#"{"measure":true}"#)
         .await;
-    assert_eq!(
-        reply.cookies,
-        [
-            "avchoice=measure; Path=/; Max-Age=33696000; Domain=open.example; SameSite=Lax; Secure",
-            "avid=; Path=/; Max-Age=0; HttpOnly; Domain=open.example; SameSite=Lax; Secure",
-            "avid=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax; Secure",
-        ]
-    );
+    let all = [kept("measure"), ended("avid", "; HttpOnly")].concat();
+    assert_eq!(reply.cookies, all);
     // With GPC the reply says what the choice comes to.
     let with_gpc = [PAGE, SAME_SITE, JSON, ("Sec-GPC", "1")];
     let reply = collector.post("/consent?site=open", &with_gpc, ALL).await;
@@ -160,6 +171,102 @@ async fn a_choice_is_kept_in_a_cookie_that_each_hit_brings_back() {
         (long.status, long.header("avtryck-refusal")),
         (413, "body_too_large")
     );
+}
+
+#[tokio::test]
+async fn of_several_choices_only_what_all_of_them_permit_holds() {
+    let collector = Collector::open().await;
+    let both = &["store", "measure"][..];
+    for (cookies, allowed) in [
+        (&["avchoice=store.measure; avchoice=none"][..], &[][..]),
+        (&["avchoice=none; avchoice=store.measure"], &[]),
+        (&["avchoice=store.measure", "avchoice=none"], &[]),
+        (
+            &["avchoice=store.measure; x=y; avchoice=measure.link"],
+            &["measure"],
+        ),
+        (&["avchoice=\"store.measure\""], both),
+        (&["avchoice=store.measure, avchoice=store"], &["store"]),
+        (&["avchoice=store.measure; AvChoice=store"], &["store"]),
+        (&["avchoice =store.measure;avchoice= store "], &["store"]),
+        (&["avchoice=store.measure; avchoice=st\u{f6}re"], &[]),
+        (&["avchoice=store.measure; avchoice=\"store"], &[]),
+        (&["avchoice=store.measure; avchoice="], &[]),
+        (&["avchoice=store.measure; avchoice2=none"], both),
+    ] {
+        let headers: Vec<_> = cookies.iter().map(|cookie| ("Cookie", *cookie)).collect();
+        for site in ["open", "shut"] {
+            let target = format!("/consent?site={site}");
+            let reply = collector.get(&target, &headers).await;
+            assert_eq!(told(&reply), permit(allowed, "choice"), "{cookies:?}");
+        }
+    }
+}
+
+/// Makes a visitor cookie of that many days ago with the key of the test below.
+fn cookie_of(id: u8, days: i64) -> String {
+    let keys = CookieKeyring::new([(1, &[7; 32][..])], COOKIE_AGE_SECONDS);
+    let made_at = UnixMicros(clock::now().0 - days * 86_400_000_000);
+    let value = keys.sign(VisitorId([id; 16]), made_at).unwrap();
+    format!("avid={value}")
+}
+
+#[tokio::test]
+async fn of_two_ids_the_older_holds_and_a_withdrawal_is_about_both() {
+    let key = "1:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+    let collector = Collector::start(Config::sites().set("cookie.keys", vec![key])).await;
+    let (older, newer) = (cookie_of(1, 100), cookie_of(2, 1));
+    for (cookies, kept) in [
+        (format!("{newer}; {older}"), Some(&older)),
+        (format!("{older}; {newer}"), Some(&older)),
+        (format!("{newer}; {newer}"), None),
+        (format!("avid=forged; {newer}"), None),
+    ] {
+        let headers = [
+            ("Host", "px.open.example"),
+            ("X-Forwarded-Proto", "https"),
+            ("Sec-Fetch-Site", "same-site"),
+            ("Cookie", &*cookies),
+        ];
+        let reply = collector.get("/p.gif?site=open&e=both", &headers).await;
+        let last = reply
+            .cookies
+            .last()
+            .map(|cookie| cookie.split(';').next().unwrap());
+        assert_eq!(last, kept.map(String::as_str), "{cookies}");
+        let ended = reply
+            .cookies
+            .iter()
+            .filter(|cookie| cookie.contains("Max-Age=0;"));
+        assert_eq!(ended.count(), if kept.is_some() { 5 } else { 0 });
+        // It ends when it said that it would.
+        if let Some(last) = reply.cookies.last() {
+            let age = last.split("Max-Age=").nth(1).unwrap();
+            let left: i64 = age.split(';').next().unwrap().parse().unwrap();
+            let expected = COOKIE_AGE_SECONDS - 100 * 86_400;
+            assert!((expected - 300..=expected).contains(&left), "{last}");
+        }
+    }
+    let both = "select count(*), count(distinct visitor_id) from avtryck.hit_detail where event_name = 'both'";
+    collector
+        .wait_for(
+            "select count(*) from avtryck.hit where event_name = 'both'",
+            4,
+        )
+        .await;
+    let row = &collector.rows(both).await[0];
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (4, 2));
+    let cookies = format!("{newer}; {older}");
+    let headers = [PAGE, SAME_SITE, ("Cookie", &*cookies)];
+    let reply = collector
+        .request("DELETE", "/consent?site=open", &headers, "")
+        .await;
+    assert_eq!(reply.status, 200);
+    let spool = collector.dir.path().join("spool/instruction");
+    for cookie in [&newer, &older] {
+        let visitor = super::consent::visitor_of(cookie);
+        assert!(super::consent::holds(&spool, &visitor));
+    }
 }
 
 /// A method, its headers, and the status and reason that it gets.

@@ -31,7 +31,7 @@ pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Reply, Refusal> {
         draft.hit.flags.set(Flags::ONE_TIME);
     }
     let recorded = if exchange.is_head() {
-        Ok(None)
+        Ok(Vec::new())
     } else {
         record(exchange, &mut draft).await
     };
@@ -39,7 +39,7 @@ pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Reply, Refusal> {
     let location = target.location(click_id.filter(|id| !id.is_empty()));
     let mut reply = reply::redirect(&location).ok_or(Refusal(Reason::ClickTarget))?;
     Ok(match recorded {
-        Ok(cookie) => reply.with_cookie(cookie),
+        Ok(cookies) => reply.with_cookie(cookies),
         Err(refusal) => {
             edge.metrics.refusal(refusal.0);
             reply::name_reason(&mut reply, refusal);
@@ -52,7 +52,7 @@ pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Reply, Refusal> {
 async fn record<'r>(
     exchange: &Exchange<'r>,
     draft: &mut Draft<'r>,
-) -> Result<Option<String>, Refusal> {
+) -> Result<Vec<String>, Refusal> {
     let mut visit = Visit::default();
     exchange.admit(draft, &mut visit)?;
     if draft.hit.permit.allows(ID_PERMIT) {
@@ -62,7 +62,7 @@ async fn record<'r>(
         }
     }
     exchange.record(slice::from_ref(draft)).await?;
-    Ok(visit.cookie)
+    Ok(visit.cookies)
 }
 
 /// Returns whether the target is to be told the click's ID: as the URL says, or else as the site

@@ -30,7 +30,7 @@ use crate::edge::exchange::{Exchange, body, cors};
 use crate::hit::{Kind, Permit};
 use crate::protocol;
 use crate::refusal::Reason;
-use crate::visitor::{COOKIE_AGE_SECONDS, Party, set_cookie, set_open_cookie};
+use crate::visitor::{COOKIE_AGE_SECONDS, CookieKind};
 
 pub(crate) async fn handle(exchange: &Exchange<'_>, body: Incoming) -> Result<Reply, Refusal> {
     let site = exchange.site_of(exchange.line.query)?;
@@ -38,18 +38,12 @@ pub(crate) async fn handle(exchange: &Exchange<'_>, body: Incoming) -> Result<Re
         Method::POST => {
             check_origin(exchange, site)?;
             let permit = read_choice(exchange, body).await?;
-            let ended = if permit.allows(Permit::STORE) {
-                Vec::new()
-            } else {
-                ended_cookies(exchange, site)
-            };
-            Ok(keep_choice(exchange, site, permit).with_cookie(ended))
+            Ok(keep_choice(exchange, site, permit))
         }
         Method::DELETE => {
             check_origin(exchange, site)?;
             exchange.instruct(site, Kind::Withdrawal).await?;
-            let ended = ended_cookies(exchange, site);
-            Ok(keep_choice(exchange, site, Permit::NONE).with_cookie(ended))
+            Ok(keep_choice(exchange, site, Permit::NONE))
         }
         _ => Ok(tell_permit(exchange, site, None)),
     }
@@ -101,51 +95,39 @@ fn parse_choice(body: &[u8]) -> Option<Permit> {
         })
 }
 
-/// Makes the cookie that keeps a choice. Returns `None` where a browser would not keep it: in
-/// another site's page, over http.
-pub(crate) fn choice_cookie(
-    exchange: &Exchange<'_>,
-    site: &Site,
-    permit: Permit,
-) -> Option<String> {
-    set_open_cookie(
-        &exchange.edge.config.cookie.choice_name,
+/// Makes the cookies that keep a choice, end every other one, and without `store` end the visitor
+/// cookie too. Returns none where a browser would not keep a choice: in another site's page, over
+/// http.
+pub(crate) fn choice_cookies(exchange: &Exchange<'_>, site: &Site, permit: Permit) -> Vec<String> {
+    let config = &exchange.edge.config.cookie;
+    let host = exchange.lower_host();
+    let reach = exchange.reach(exchange.party(site), &host);
+    let mut cookies = reach.replace(
+        CookieKind::Choice,
+        &config.choice_name,
         &permit.to_string(),
-        exchange.party(site),
-        exchange.is_secure(),
         COOKIE_AGE_SECONDS,
-    )
+    );
+    if !permit.allows(Permit::STORE) {
+        cookies.extend(reach.end(CookieKind::Visitor, &config.name));
+    }
+    cookies
 }
 
 /// Sets the choice and tells it. If it cannot be kept the reply tells what holds without it: it
 /// must not claim what it cannot do.
 fn keep_choice(exchange: &Exchange<'_>, site: &Site, permit: Permit) -> Reply {
-    let cookie = choice_cookie(exchange, site, permit);
-    let kept = cookie.is_some().then_some(permit);
-    tell_permit(exchange, site, kept).with_cookie(cookie)
-}
-
-/// Makes the cookies that end the visitor cookie, whether it was set for the site's domain or for
-/// the host alone.
-pub(crate) fn ended_cookies(exchange: &Exchange<'_>, site: &Site) -> Vec<String> {
-    let party = exchange.party(site);
-    let host_alone =
-        matches!(party, Party::First { domain: Some(_) }).then_some(Party::First { domain: None });
-    let name = &exchange.edge.config.cookie.name;
-    [Some(party), host_alone]
-        .into_iter()
-        .flatten()
-        .filter_map(|party| set_cookie(name, "", party, exchange.is_secure(), 0))
-        .collect()
+    let cookies = choice_cookies(exchange, site, permit);
+    let kept = (!cookies.is_empty()).then_some(permit);
+    tell_permit(exchange, site, kept).with_cookie(cookies)
 }
 
 /// Tells what a page view without a consent string would be permitted now. `new` is the choice that
 /// this reply sets.
 fn tell_permit(exchange: &Exchange<'_>, site: &Site, new: Option<Permit>) -> Reply {
     let edge = exchange.edge;
-    let new = new.map(|permit| permit.to_string());
     let mut signals = protocol::signals(exchange.headers, &edge.config.cookie.choice_name);
-    signals.choice = new.as_deref().or(signals.choice);
+    signals.choice = new.or(signals.choice);
     let rules = PermitRules::from(site);
     let (permit, source) = consent::decide(&signals, &rules, Kind::PageView, &edge.strings);
     let mut told: Map<String, Value> = Permit::NAMED

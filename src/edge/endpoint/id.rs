@@ -17,8 +17,10 @@ pub(crate) fn handle(exchange: &Exchange<'_>) -> Result<Content, Refusal> {
     } else {
         Shape::Empty
     };
-    Ok(Content::Hit(
-        shape,
-        visit.cookie.filter(|_| !exchange.is_head()),
-    ))
+    let cookies = if exchange.is_head() {
+        Vec::new()
+    } else {
+        visit.cookies
+    };
+    Ok(Content::Hit(shape, cookies))
 }

@@ -10,11 +10,11 @@ use crate::protocol;
 pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Content, Refusal> {
     let shape = exchange.endpoint.spec().shape;
     if exchange.is_head() {
-        return Ok(Content::Hit(shape, None));
+        return Ok(Content::Hit(shape, Vec::new()));
     }
     let mut draft = protocol::read(&exchange.arrival())?;
     let mut visit = Visit::default();
     exchange.admit(&mut draft, &mut visit)?;
     exchange.record(slice::from_ref(&draft)).await?;
-    Ok(Content::Hit(shape, visit.cookie))
+    Ok(Content::Hit(shape, visit.cookies))
 }

@@ -61,7 +61,7 @@ async fn exchange_ids<'r>(
         .flatten();
     exchange.record(slice::from_ref(&draft)).await?;
     let reply = bounce.unwrap_or_else(|| plain_reply(is_blank));
-    Ok(reply.with_cookie(visit.cookie))
+    Ok(reply.with_cookie(visit.cookies))
 }
 
 fn plain_reply(is_blank: bool) -> Reply {

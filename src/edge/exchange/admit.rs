@@ -11,7 +11,7 @@ use crate::edge::Refusal;
 use crate::hit::{Flags, Hit, Kind, Permit, VisitorId};
 use crate::protocol::Draft;
 use crate::refusal::Reason;
-use crate::visitor::{Party, set_cookie};
+use crate::visitor::{CookieKind, Party, ProvedVisitor, set_cookie};
 
 /// The visitor that a request turned out to have. It is decided once for a request, so that all
 /// events of an array have one visitor.
@@ -19,8 +19,8 @@ use crate::visitor::{Party, set_cookie};
 pub(crate) struct Visit {
     visitor: Option<VisitorId>,
     is_new: bool,
-    /// The `Set-Cookie` header of the reply.
-    pub(crate) cookie: Option<String>,
+    /// The `Set-Cookie` headers of the reply.
+    pub(crate) cookies: Vec<String>,
 }
 
 impl<'r> Exchange<'r> {
@@ -100,17 +100,20 @@ impl<'r> Exchange<'r> {
     /// Verifies the visitor's cookie or, if there is none to believe, makes a new one.
     fn find_visitor(&self, party: Party<'_>) -> Visit {
         let config = &self.edge.config;
-        let known = self
-            .headers
-            .cookies(&config.cookie.name)
-            .find_map(|value| self.edge.keyring.verify(value, self.now));
-        if known.is_some() {
+        let values = self.headers.cookies(&config.cookie.name);
+        if let Some((known, differ)) = self.edge.keyring.choose(values, self.now) {
+            let cookies = if differ {
+                self.keep_alone(known, party)
+            } else {
+                Vec::new()
+            };
             return Visit {
-                visitor: known,
-                ..Visit::default()
+                visitor: Some(known.visitor),
+                is_new: false,
+                cookies,
             };
         }
-        let age_seconds = i64::try_from(config.cookie.max_age.as_secs()).unwrap_or(0);
+        let age_seconds = self.cookie_age_seconds();
         let cookie = self.worker.mint.id().and_then(|visitor| {
             let value = self.edge.keyring.sign(visitor, self.now)?;
             let cookie = set_cookie(
@@ -126,9 +129,30 @@ impl<'r> Exchange<'r> {
             Some((visitor, cookie)) => Visit {
                 visitor: Some(visitor),
                 is_new: true,
-                cookie: Some(cookie),
+                cookies: vec![cookie],
             },
             None => Visit::default(),
         }
+    }
+
+    /// Makes the cookies that leave a browser with several IDs only the one that holds, for the
+    /// rest of its time.
+    fn keep_alone(&self, known: ProvedVisitor, party: Party<'_>) -> Vec<String> {
+        let age_seconds = self.now.seconds() - known.made_at.seconds();
+        let left_seconds = (self.cookie_age_seconds() - age_seconds).max(0);
+        let value = self.edge.keyring.sign(known.visitor, known.made_at);
+        let name = &self.edge.config.cookie.name;
+        value.map_or_else(Vec::new, |value| {
+            self.reach(party, &self.lower_host()).replace(
+                CookieKind::Visitor,
+                name,
+                &value,
+                left_seconds,
+            )
+        })
+    }
+
+    fn cookie_age_seconds(&self) -> i64 {
+        i64::try_from(self.edge.config.cookie.max_age.as_secs()).unwrap_or(0)
     }
 }

@@ -30,7 +30,7 @@ use crate::endpoint::Endpoint;
 use crate::protocol::{Arrival, native};
 use crate::refusal::Reason;
 use crate::request::{self, ForwardedHeader, Headers};
-use crate::visitor::{Party, lies_within};
+use crate::visitor::{Party, Reach, lies_within};
 
 /// One request with its circumstances, which are the same for each of its events.
 pub(crate) struct Exchange<'r> {
@@ -190,6 +190,21 @@ impl<'r> Exchange<'r> {
             Party::First { domain }
         } else {
             Party::Third
+        }
+    }
+
+    /// Returns the host as cookies have it.
+    pub(crate) fn lower_host(&self) -> String {
+        self.host().to_ascii_lowercase()
+    }
+
+    /// Returns what decides where the cookies of `party` are kept; `host` is
+    /// [`Exchange::lower_host`].
+    pub(crate) fn reach<'h>(&self, party: Party<'h>, host: &'h str) -> Reach<'h> {
+        Reach {
+            host,
+            party,
+            secure: self.is_secure(),
         }
     }
 

@@ -39,7 +39,7 @@ impl<'r> Exchange<'r> {
             Drafts::One(mut draft) => {
                 self.admit(&mut draft, &mut visit)?;
                 self.record(slice::from_ref(&draft)).await?;
-                return Ok(reply::hit(Shape::Empty).with_cookie(visit.cookie));
+                return Ok(reply::hit(Shape::Empty).with_cookie(visit.cookies));
             }
             Drafts::Each(drafts) => drafts,
         };
@@ -61,7 +61,7 @@ impl<'r> Exchange<'r> {
             None => reply::hit(Shape::Empty),
             Some((_, first)) => list_refused(admitted.len(), &refused, *first),
         };
-        Ok(reply.with_cookie(visit.cookie))
+        Ok(reply.with_cookie(visit.cookies))
     }
 
     fn admit_event(

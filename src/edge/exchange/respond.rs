@@ -14,9 +14,9 @@ use crate::refusal::Reason;
 
 /// What an endpoint has to say.
 pub(crate) enum Content {
-    /// The reply to a recorded hit, with the cookie to set. It is the reply to nearly all requests,
-    /// so it is not written into headers where it can be sent without.
-    Hit(Shape, Option<String>),
+    /// The reply to a recorded hit, with the cookies to set. It is the reply to nearly all
+    /// requests, so it is not written into headers where it can be sent without.
+    Hit(Shape, Vec<String>),
     /// Any other reply.
     Reply(Reply),
 }
@@ -31,7 +31,7 @@ impl Content {
     /// Writes the content into headers.
     pub(crate) fn into_reply(self) -> Reply {
         match self {
-            Content::Hit(shape, cookie) => reply::hit(shape).with_cookie(cookie),
+            Content::Hit(shape, cookies) => reply::hit(shape).with_cookie(cookies),
             Content::Reply(reply) => reply,
         }
     }

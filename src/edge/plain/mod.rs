@@ -222,8 +222,8 @@ impl Replies {
     /// Writes a reply. Returns whether the connection may go on after it.
     fn put_outgoing(&self, now: UnixMicros, outgoing: Outgoing<'_>, out: &mut Vec<u8>) -> bool {
         match outgoing.into_content() {
-            Content::Hit(Shape::Gif, cookie) => {
-                self.put_hit(now, cookie.as_deref(), out);
+            Content::Hit(Shape::Gif, cookies) => {
+                self.put_hit(now, &cookies, out);
                 true
             }
             content => {
@@ -236,9 +236,9 @@ impl Replies {
     }
 
     /// Writes the reply to a recorded hit.
-    fn put_hit(&self, now: UnixMicros, cookie: Option<&str>, out: &mut Vec<u8>) {
+    fn put_hit(&self, now: UnixMicros, cookies: &[String], out: &mut Vec<u8>) {
         out.extend_from_slice(&self.hit);
-        if let Some(cookie) = cookie {
+        for cookie in cookies {
             put_header(header::SET_COOKIE.as_str(), cookie.as_bytes(), out);
         }
         self.put_end(now, GIF, out);

@@ -33,8 +33,8 @@ fn plain(bytes: &[u8]) -> Option<(Understood, usize, bool)> {
 }
 
 /// Returns what hyper understands of the requests among `bytes` that have no body, and its replies
-/// to each with that cookie.
-fn by_hyper(bytes: &[u8], cookie: Option<&str>) -> (Vec<Understood>, Vec<u8>) {
+/// to each with those cookies.
+fn by_hyper(bytes: &[u8], cookies: &[String]) -> (Vec<Understood>, Vec<u8>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let service = |request: hyper::Request<Incoming>| {
         if request.body().is_end_stream() && request.method() == "GET" {
@@ -43,7 +43,7 @@ fn by_hyper(bytes: &[u8], cookie: Option<&str>) -> (Vec<Understood>, Vec<u8>) {
             let understood = understood(request.uri().path(), query, &headers);
             seen.lock().expect("a lock").push(understood);
         }
-        let reply = reply::hit(Shape::Gif).with_cookie(cookie.map(str::to_owned));
+        let reply = reply::hit(Shape::Gif).with_cookie(cookies.to_vec());
         async { Ok::<_, Infallible>(reply) }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build();
@@ -114,12 +114,17 @@ fn only_what_is_plain_is_answered_without_hyper() {
 
 #[test]
 fn a_reply_says_what_hyper_would_have_it_say() {
-    for cookie in [None, Some("avid=1; Path=/")] {
-        let (_, expected) = by_hyper(b"GET /p.gif HTTP/1.1\r\nHost: a.example\r\n\r\n", cookie);
+    for cookies in [
+        &[][..],
+        &["avid=1; Path=/"],
+        &["avid=; Max-Age=0", "avid=1"],
+    ] {
+        let cookies: Vec<String> = cookies.iter().map(|cookie| (*cookie).to_owned()).collect();
+        let (_, expected) = by_hyper(b"GET /p.gif HTTP/1.1\r\nHost: a.example\r\n\r\n", &cookies);
         let replies = Replies::default();
         let [mut hit, mut put] = [Vec::new(), Vec::new()];
-        replies.put_hit(clock::now(), cookie, &mut hit);
-        let reply = reply::hit(Shape::Gif).with_cookie(cookie.map(str::to_owned));
+        replies.put_hit(clock::now(), &cookies, &mut hit);
+        let reply = reply::hit(Shape::Gif).with_cookie(cookies);
         replies.put_reply(clock::now(), reply, &mut put);
         assert_eq!(parts_of(&hit), parts_of(&expected));
         assert_eq!(parts_of(&put), parts_of(&expected));
@@ -210,7 +215,7 @@ proptest! {
     fn what_is_plain_is_to_hyper_the_same(bytes in nearly_plain()) {
         if let Some((understood, length, is_last)) = plain(&bytes) {
             let head = bytes.get(..length).expect("that many bytes");
-            let (seen, reply) = by_hyper(head, None);
+            let (seen, reply) = by_hyper(head, &[]);
             prop_assert_eq!(seen, [understood]);
             prop_assert!(reply.starts_with(b"HTTP/1.1 200 OK\r\n"));
             let (_, headers, _) = parts_of(&reply);

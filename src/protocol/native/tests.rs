@@ -6,6 +6,7 @@ use super::*;
 use crate::callback::names::Mapping;
 use crate::clock::UnixMicros;
 use crate::endpoint::{BODY_BYTES_MAX, Endpoint};
+use crate::hit::Permit;
 use crate::hit::limits::{CLICK_ID_BYTES_MAX, PARAMS_BYTES_MAX, PARAMS_MAX, URL_BYTES_MAX};
 use crate::protocol::signals;
 use crate::request::{ForwardedHeader, Headers, client_ip, forwarded_https};
@@ -254,7 +255,11 @@ fn headers_are_read_in_one_pass() {
     ]);
     let headers = Headers::read(&map);
     assert_eq!(headers.cookies("avid").collect::<Vec<_>>(), ["one", "two"]);
-    assert_eq!(signals(&headers, "avchoice").choice, Some("store.measure"));
+    let choice = signals(&headers, "avchoice").choice;
+    assert_eq!(
+        choice.map(|choice| choice.to_string()).as_deref(),
+        Some("store.measure")
+    );
     assert!(headers.gpc);
     let hit = hit_of_headers(&map);
     assert_eq!((&*hit.user_agent, &*hit.page_url), ("UA", "https://a.se/"));
@@ -382,7 +387,7 @@ fn each_event_has_what_the_headers_and_the_query_say() {
             assert_eq!((hit.received_at, &*hit.user_agent), (UnixMicros(7), "UA"));
             assert_eq!(
                 (signals.gdpr.as_deref(), signals.choice),
-                (Some("1"), Some("none"))
+                (Some("1"), Some(Permit::NONE))
             );
             Ok((&*hit.site, hit.kind))
         })

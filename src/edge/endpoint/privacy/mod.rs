@@ -31,7 +31,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
-use super::consent::{choice_cookie, ended_cookies, is_own_origin};
+use super::consent::{choice_cookies, is_own_origin};
 use crate::clock;
 use crate::config::{self, Config, Site};
 use crate::consent::{self, PermitRules};
@@ -317,7 +317,9 @@ impl<'r> PrivacyRequest<'r> {
         let choice = protocol::signals(self.request.headers, &config.cookie.choice_name).choice;
         let text = match self.done? {
             Done::Choice if choice.is_some() => t.done_choice,
-            Done::Erasure if choice == Some("none") && self.proved.is_empty() => t.done_erasure,
+            Done::Erasure if choice == Some(Permit::NONE) && self.proved.is_empty() => {
+                t.done_erasure
+            }
             _ => return None,
         };
         Some(Notice {
@@ -372,19 +374,12 @@ impl<'r> PrivacyRequest<'r> {
 
     /// Keeps a choice, and redirects to the page.
     fn keep_choice(&self, site: &Site, permit: Permit, done: &str) -> Reply {
-        let ended = if permit.allows(Permit::STORE) {
-            Vec::new()
-        } else {
-            ended_cookies(self.request, site)
-        };
         let mut reply = reply::empty(StatusCode::SEE_OTHER);
         let target = format!("{}&done={done}", self.link("", self.language));
         if let Ok(target) = HeaderValue::try_from(target) {
             reply.headers_mut().insert(header::LOCATION, target);
         }
-        reply
-            .with_cookie(choice_cookie(self.request, site, permit))
-            .with_cookie(ended)
+        reply.with_cookie(choice_cookies(self.request, site, permit))
     }
 
     /// Returns everything that is held, in pieces as Postgres gives it.
