@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// The longest request target that is accepted, in bytes.
 pub const URI_BYTES_MAX: usize = 8 * 1024;
+/// The largest header of a request, in bytes, its first line included.
+pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// The largest body of events, in bytes, packed and unpacked.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// The largest choice posted to `/consent`, in bytes: six flags take 100.

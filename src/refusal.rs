@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-use crate::endpoint::{BODY_BYTES_MAX, BODY_TIME_MAX, URI_BYTES_MAX};
+use crate::endpoint::{BODY_BYTES_MAX, BODY_TIME_MAX, HEADER_BYTES_MAX, URI_BYTES_MAX};
 
 /// What becomes of the connection after a refused request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,9 +79,15 @@ reasons! {
     /// Path and query are longer than their limit.
     UriTooLong("uri_too_long", URI_TOO_LONG, Closes):
         "the address is longer than {uri_bytes}: send less, or use POST";
-    /// The bytes are not an HTTP request.
+    /// The header has more bytes than its limit, or more than 100 lines. Over HTTP/2 the reply has
+    /// the status alone, and is not counted.
+    HeaderTooLarge("header_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, Closes):
+        "the header is larger than {header_bytes} or has more than 100 lines: most often other \
+         programs' cookies on the same domain are too many";
+    /// The bytes are not an HTTP request: the target holds a space or a control character, for
+    /// example. Over HTTP/2 the stream ends with `PROTOCOL_ERROR`, and is not counted.
     Malformed("malformed", BAD_REQUEST, Closes):
-        "what was sent is not an HTTP request";
+        "what was sent is not an HTTP request: percent-encode what the address holds";
     /// There is not exactly one valid `Host`.
     Host("host", BAD_REQUEST, Closes):
         "the Host header is missing, repeated or malformed: look at the proxy in front";
@@ -215,6 +221,7 @@ impl Reason {
     pub fn advice(self) -> String {
         let limits = [
             ("{uri_bytes}", size(URI_BYTES_MAX)),
+            ("{header_bytes}", size(HEADER_BYTES_MAX)),
             ("{body_bytes}", size(BODY_BYTES_MAX)),
             ("{body_time}", seconds(BODY_TIME_MAX)),
         ];

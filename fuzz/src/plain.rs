@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use avtryck::config::Config;
 use avtryck::edge::plain::Plain;
+use avtryck::edge::transport::target;
 use avtryck::protocol::{self, Arrival};
 use avtryck::request::Headers;
 use hyper::body::{Body as _, Incoming};
@@ -24,6 +25,7 @@ const STREAM_BYTES: usize = 64 * 1024;
 
 /// A connection's bytes, which begin with a request.
 pub fn plain(bytes: &[u8]) {
+    mend(bytes);
     static CONFIG: OnceLock<Config> = OnceLock::new();
     let config = CONFIG.get_or_init(|| {
         let text = "[[site]]\nkey = \"site\"\n";
@@ -33,6 +35,9 @@ pub fn plain(bytes: &[u8]) {
         return;
     };
     assert!(length <= STREAM_BYTES, "a test's limit");
+    let mut head = bytes.to_vec();
+    target::mend(&mut head);
+    assert_eq!(head, bytes, "what is plain needs no mending");
     let seen = read_by_hyper(&bytes[..length]);
     assert_eq!(seen.method, "GET");
     assert_eq!(seen.target, plain.target());
@@ -52,6 +57,23 @@ pub fn plain(bytes: &[u8]) {
     let draft = protocol::read(&arrival).expect("a plain request is a hit");
     sound::hit(&draft.hit);
     assert_eq!(Ok(draft), protocol::read(&same));
+}
+
+/// To mend changes the target alone, and is done once.
+fn mend(bytes: &[u8]) {
+    let mut head = bytes.to_vec();
+    target::mend(&mut head);
+    let once = head.clone();
+    target::mend(&mut head);
+    assert_eq!(head, once);
+    let words = |head: &[u8]| head.split(|byte| *byte == b' ').count();
+    assert_eq!(words(&head), words(bytes));
+    let lines = |head: &[u8]| head.split(|byte| *byte == b'\n').count();
+    assert_eq!(lines(&head), lines(bytes));
+    if head != bytes {
+        let ends = |head: &[u8]| head.rsplit(|byte| *byte == b' ').next().map(<[u8]>::to_vec);
+        assert_eq!(ends(&head), ends(bytes));
+    }
 }
 
 /// What hyper read.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::{FusedFuture, FutureExt as _};
 use hyper::Request as HttpRequest;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::server::conn::http2::Connection as Http2Connection;
 use hyper::service::{HttpService, service_fn};
@@ -25,15 +25,17 @@ use super::course::Generation;
 use super::plain::Plain;
 use crate::edge::exchange::reply::{Reply, ReplyBody};
 use crate::edge::transport::entrance::Preamble;
+use crate::edge::transport::heads::{Heads, Inbound, Replace};
 use crate::edge::transport::limits::{
-    AddressSlot, CONNECTION_REQUESTS_MAX, CONNECTION_TIME_MAX, HANDSHAKE_TIME_MAX,
-    HEADER_BYTES_MAX, HEADER_TIME_MAX, LAST_REQUEST_TIME_MAX, Limits, PREFACE_TIME_MAX, TooMany,
+    AddressSlot, CONNECTION_REQUESTS_MAX, CONNECTION_TIME_MAX, HANDSHAKE_TIME_MAX, HEADER_TIME_MAX,
+    LAST_REQUEST_TIME_MAX, Limits, PREFACE_TIME_MAX, TooMany,
 };
 use crate::edge::transport::socket::Socket;
 use crate::edge::transport::stream::{Inflow, Stream};
 use crate::edge::transport::timer::Wheel;
 use crate::edge::transport::{http2, proxy, tls};
-use crate::edge::{Peer, Worker, router};
+use crate::edge::{Peer, Worker, router, unread};
+use crate::endpoint::HEADER_BYTES_MAX;
 use crate::refusal::Reason;
 
 /// What the connections of one edge thread share.
@@ -102,6 +104,8 @@ struct Requests {
     count: Cell<u32>,
     /// Notified once the connection is to accept no further request.
     is_over: Notify,
+    /// Whether one was refused that hyper did not understand.
+    is_refused: Cell<bool>,
 }
 
 impl Connection {
@@ -113,7 +117,6 @@ impl Connection {
         let Some((mut stream, protocol)) = self.begin(stream).await else {
             return;
         };
-        let inflow = stream.inflow();
         let requests = Rc::new(Requests::default());
         let mut ends = pin!(self.wait_for_end(&requests).fuse());
         match protocol {
@@ -123,27 +126,32 @@ impl Connection {
                     return;
                 }
             }
-            Protocol::Http2 => inflow.allow(http2::REQUEST_BYTES_MAX),
+            Protocol::Http2 => {}
         }
         let ends = async {
             if !ends.is_terminated() {
                 ends.await;
             }
         };
-        let service = service_fn(self.reply_function(protocol, &requests, inflow));
-        let io = TokioIo::new(stream);
         match protocol {
             Protocol::Http1 => {
+                let inbound = Rc::new(Inbound::default());
+                let service = service_fn(self.reply_to_http1(&requests, Rc::clone(&inbound)));
+                let heads = Heads::new(stream, inbound, self.replace_refusals(&requests));
                 let connection = http1::Builder::new()
                     .timer(self.shared.wheel.clone())
                     .header_read_timeout(HEADER_TIME_MAX)
                     .max_buf_size(HEADER_BYTES_MAX)
                     // Copying a GIF after its header is cheaper than giving the kernel two pieces.
                     .writev(false)
-                    .serve_connection(io, service);
-                self.run(Box::pin(connection), ends).await;
+                    .serve_connection(TokioIo::new(heads), service);
+                self.run(Box::pin(connection), &requests, ends).await;
             }
             Protocol::Http2 => {
+                let inflow = stream.inflow();
+                inflow.allow(http2::REQUEST_BYTES_MAX);
+                let service = service_fn(self.reply_to_http2(&requests, inflow));
+                let io = TokioIo::new(stream);
                 let connection =
                     http2::builder(self.shared.wheel.clone()).serve_connection(io, service);
                 let ends = async {
@@ -152,7 +160,7 @@ impl Connection {
                         () = self.wait_until_idle(&requests) => {}
                     }
                 };
-                self.run(Box::pin(connection), ends).await;
+                self.run(Box::pin(connection), &requests, ends).await;
             }
         }
     }
@@ -294,27 +302,45 @@ impl Connection {
         }
     }
 
-    /// Returns the function with which hyper answers the requests of this connection.
-    fn reply_function(
+    /// Returns the function with which hyper answers the requests of an HTTP/1.1 connection.
+    fn reply_to_http1(
         &self,
-        protocol: Protocol,
+        requests: &Rc<Requests>,
+        inbound: Rc<Inbound>,
+    ) -> impl Fn(HttpRequest<Incoming>) -> ReplyFuture + use<> {
+        let answer = self.answer_function(requests);
+        move |request| {
+            inbound.expect_body(request.body().size_hint().exact());
+            answer(request, inbound.has_bare_line_feed())
+        }
+    }
+
+    /// Returns the function with which hyper answers the requests of an HTTP/2 connection.
+    fn reply_to_http2(
+        &self,
         requests: &Rc<Requests>,
         inflow: Rc<Inflow>,
     ) -> impl Fn(HttpRequest<Incoming>) -> ReplyFuture + use<> {
+        let answer = self.answer_function(requests);
+        move |request| {
+            inflow.allow(http2::REQUEST_BYTES_MAX);
+            answer(request, false)
+        }
+    }
+
+    /// Returns the function that answers a request of this connection, and is told whether it must
+    /// be the last.
+    fn answer_function(
+        &self,
+        requests: &Rc<Requests>,
+    ) -> impl Fn(HttpRequest<Incoming>, bool) -> ReplyFuture + use<> {
         let (shared, peer) = (Rc::clone(&self.shared), self.peer);
         let (requests, generation) = (Rc::clone(requests), Rc::clone(&self.generation));
-        move |request| {
+        move |request, is_last| {
             requests.count.set(requests.count.get() + 1);
-            let lines_are_unsound = match protocol {
-                Protocol::Http1 => inflow.has_bare_line_feed(),
-                Protocol::Http2 => {
-                    inflow.allow(http2::REQUEST_BYTES_MAX);
-                    false
-                }
-            };
-            let is_last = requests.count.get() == CONNECTION_REQUESTS_MAX
-                || generation.ends_after_reply()
-                || lines_are_unsound;
+            let is_last = is_last
+                || requests.count.get() == CONNECTION_REQUESTS_MAX
+                || generation.ends_after_reply();
             if is_last {
                 requests.is_over.notify_one();
             }
@@ -327,9 +353,25 @@ impl Connection {
         }
     }
 
+    /// Returns the function that replaces hyper's own refusals.
+    fn replace_refusals(&self, requests: &Rc<Requests>) -> Replace {
+        let (shared, peer) = (Rc::clone(&self.shared), self.peer);
+        let requests = Rc::clone(requests);
+        Box::new(move |reply, head| {
+            let reason = unread::reason_of(reply)?;
+            requests.is_refused.set(true);
+            Some(unread::answer(&shared.worker, peer, head, reason))
+        })
+    }
+
     /// Runs a connection to its end, or until a limit ends it. Boxed, it is not moved from future
     /// to future, each of which would keep room for it.
-    async fn run(&self, mut connection: Pin<Box<impl Graceful>>, ends: impl Future<Output = ()>) {
+    async fn run(
+        &self,
+        mut connection: Pin<Box<impl Graceful>>,
+        requests: &Requests,
+        ends: impl Future<Output = ()>,
+    ) {
         let result = tokio::select! {
             biased;
             result = connection.as_mut() => result,
@@ -343,7 +385,7 @@ impl Connection {
             }
         };
         // Other errors are the client's too: it broke off, or a limit ended it.
-        if result.is_err_and(|error| error.is_parse()) {
+        if result.is_err_and(|error| error.is_parse()) && !requests.is_refused.get() {
             self.shared.worker.metrics.refusal(Reason::Malformed);
         }
     }
@@ -374,7 +416,7 @@ trait Graceful: Future<Output = hyper::Result<()>> {
     fn graceful_shutdown(self: Pin<&mut Self>);
 }
 
-impl<S> Graceful for http1::Connection<TokioIo<Stream>, S>
+impl<S> Graceful for http1::Connection<TokioIo<Heads>, S>
 where
     S: HttpService<Incoming, ResBody = ReplyBody, Error = Infallible>,
 {

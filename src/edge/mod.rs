@@ -16,6 +16,7 @@ pub mod plain;
 mod router;
 mod thread;
 pub mod transport;
+mod unread;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};

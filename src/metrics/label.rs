@@ -3,9 +3,9 @@
 use crate::hit::{Hit, Outcome, Permit};
 
 /// Statuses that replies have; another one counts under 0.
-pub(crate) const STATUSES: [&str; 18] = [
+pub(crate) const STATUSES: [&str; 19] = [
     "200", "204", "302", "303", "304", "308", "400", "401", "403", "404", "405", "408", "413",
-    "414", "415", "429", "503", "0",
+    "414", "415", "429", "431", "503", "0",
 ];
 
 /// The words for what becomes of a hit: its outcome, and `visitor` for a row that may have the

@@ -35,6 +35,7 @@ mod prometheus;
 mod proxied;
 mod reload;
 mod reports;
+mod requests;
 mod subject;
 mod supply;
 mod support;

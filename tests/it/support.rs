@@ -20,7 +20,7 @@ use tokio_postgres::{Client, NoTls, Row};
 
 use crate::testing::CleanUp;
 pub(crate) use config::Config;
-pub(crate) use reply::{Reply, raw};
+pub(crate) use reply::{Reply, parse, raw};
 
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

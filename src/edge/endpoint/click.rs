@@ -1,19 +1,22 @@
 //! `GET /c`: an ad was clicked. The reply is a redirect to the target, or a page that says why not.
 //!
 //! A valid target ([`crate::click`]) is always redirected to, whatever happens to the hit. A full
-//! spool, an unknown site or partner or a permit that allows nothing costs the row; it is counted
-//! and named in `Avtryck-Refusal`, and nothing else happens.
+//! spool, an unknown site or partner, a permit that allows nothing or a request that breaks a rule
+//! ([`lead_on`]) costs the row; it is counted and named in `Avtryck-Refusal`, and nothing else
+//! happens.
 
 use std::slice;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hyper::Method;
 
-use crate::click;
+use crate::click::{self, Target};
 use crate::config::Site;
 use crate::edge::Refusal;
 use crate::edge::exchange::reply::{self, Reply, WithCookie as _};
 use crate::edge::exchange::{Exchange, Visit};
+use crate::endpoint::Endpoint;
 use crate::hit::{Flags, Permit};
 use crate::protocol::{self, Draft};
 use crate::refusal::Reason;
@@ -25,8 +28,7 @@ pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Reply, Refusal> {
     let (edge, query) = (exchange.edge, exchange.line.query);
     let mut draft = protocol::read(&exchange.arrival())?;
     let site = exchange.site(&draft.hit.site).ok();
-    let hosts = site.map_or(&[][..], |site| &site.click_hosts);
-    let target = click::target(query, &edge.click_keyring, hosts, exchange.now)?;
+    let target = find_target(exchange, site)?;
     if target.is_one_time {
         draft.hit.flags.set(Flags::ONE_TIME);
     }
@@ -48,7 +50,26 @@ pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Reply, Refusal> {
     })
 }
 
-/// Records the click under an ID of its own. Returns the cookie to set.
+fn find_target(exchange: &Exchange<'_>, site: Option<&Site>) -> Result<Target, click::Flaw> {
+    let keyring = &exchange.edge.click_keyring;
+    let hosts = site.map_or(&[][..], |site| &site.click_hosts);
+    click::target(exchange.line.query, keyring, hosts, exchange.now)
+}
+
+/// Makes the redirect of a request that is refused for what is around its target; `None` if it is
+/// not a click with a valid target.
+pub(crate) fn lead_on(exchange: &Exchange<'_>) -> Option<Reply> {
+    let is_click = exchange.endpoint == Endpoint::Click
+        && (*exchange.line.method == Method::GET || exchange.is_head());
+    if !is_click {
+        return None;
+    }
+    let site = exchange.site_of(exchange.line.query).ok();
+    let target = find_target(exchange, site).ok()?;
+    reply::redirect(&target.location(None))
+}
+
+/// Records the click under an ID of its own. Returns the cookies to set.
 async fn record<'r>(
     exchange: &Exchange<'r>,
     draft: &mut Draft<'r>,

@@ -30,7 +30,8 @@ const ACCEPT_CH: HeaderValue =
 /// it, and browsers send about that many.
 const REQUEST_HEADERS: usize = 24;
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-const REFUSAL: HeaderName = HeaderName::from_static("avtryck-refusal");
+/// Names the reason in each reply that refuses something.
+pub(crate) const REFUSAL: HeaderName = HeaderName::from_static("avtryck-refusal");
 const CORP: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const CH: HeaderName = HeaderName::from_static("accept-ch");
 

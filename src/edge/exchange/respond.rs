@@ -9,6 +9,7 @@ use super::reply::{self, Reply, WithCookie as _};
 use super::{Exchange, cors, https};
 use crate::config::Site;
 use crate::edge::Refusal;
+use crate::edge::endpoint::click;
 use crate::endpoint::{Endpoint, Readers, Shape};
 use crate::refusal::Reason;
 
@@ -90,7 +91,7 @@ pub(crate) async fn respond<'r>(
     is_last: bool,
     handle: impl AsyncFnOnce() -> Result<Content, Refusal>,
 ) -> Outgoing<'r> {
-    let Exchange { edge, headers, .. } = *exchange;
+    let headers = exchange.headers;
     let readers = readers(exchange);
     let content = match exchange.check() {
         Err(refusal) => Err(refusal),
@@ -102,22 +103,30 @@ pub(crate) async fn respond<'r>(
         Ok(()) => handle().await,
     };
     let content = content.unwrap_or_else(|refusal| refuse(exchange, refusal).into());
-    let status = content.status();
-    let took = exchange.started.elapsed();
-    edge.metrics
-        .request(exchange.endpoint, status.as_str(), took);
+    count(exchange, &content);
     // A request whose length is coded in chunks is where proxies and servers disagree, and a
     // refused one with a body is where an attacker tries: nothing may follow them on the same
     // connection.
-    let is_refused_body = headers.has_length && status.is_client_error();
+    let is_refused_body = headers.has_length && content.status().is_client_error();
     let ends = headers.transfer_encodings > 0 || is_refused_body || is_last;
     Outgoing {
         content,
         origin: headers.origin,
         readers,
-        hsts: edge.hsts.as_ref().filter(|_| exchange.peer.tls),
+        hsts: hsts(exchange),
         is_last: ends && exchange.line.version < Version::HTTP_2,
     }
+}
+
+fn count(exchange: &Exchange<'_>, content: &Content) {
+    let (status, took) = (content.status(), exchange.started.elapsed());
+    let metrics = &exchange.edge.metrics;
+    metrics.request(exchange.endpoint, status.as_str(), took);
+}
+
+/// Returns what a reply over TLS says of https.
+fn hsts<'r>(exchange: &Exchange<'r>) -> Option<&'r HeaderValue> {
+    exchange.edge.hsts.as_ref().filter(|_| exchange.peer.tls)
 }
 
 /// Returns the sites whose pages may read the reply.
@@ -148,10 +157,31 @@ fn redirect_to_https(exchange: &Exchange<'_>) -> Result<Content, Refusal> {
     Ok(Content::Reply(reply))
 }
 
-/// Counts and shows a refused request, and makes its reply.
+/// Replies to a request that is refused before all of it was read. Nothing may follow it on its
+/// connection.
+pub(crate) fn refuse_unread<'r>(exchange: &Exchange<'r>, refusal: Refusal) -> Outgoing<'r> {
+    let content = Content::from(refuse(exchange, refusal));
+    if refusal.0 != Reason::Malformed {
+        count(exchange, &content);
+    }
+    Outgoing {
+        content,
+        origin: exchange.headers.origin,
+        readers: readers(exchange),
+        hsts: hsts(exchange),
+        is_last: true,
+    }
+}
+
+/// Counts and shows a refused request, and makes its reply. A click with a valid target still leads
+/// on.
 fn refuse(exchange: &Exchange<'_>, refusal: Refusal) -> Reply {
     exchange.edge.metrics.refusal(refusal.0);
     exchange.show_refusal(refusal.0, "", "");
+    if let Some(mut reply) = click::lead_on(exchange) {
+        reply::tell(&mut reply, refusal);
+        return reply;
+    }
     let spec = exchange.endpoint.spec();
     let mut reply = reply::refused(refusal, spec.shape);
     if refusal.0 == Reason::Method {

@@ -245,7 +245,7 @@ impl Replies {
     }
 
     /// Writes any reply whose body is there.
-    fn put_reply(&self, now: UnixMicros, reply: Reply, out: &mut Vec<u8>) {
+    pub(crate) fn put_reply(&self, now: UnixMicros, reply: Reply, out: &mut Vec<u8>) {
         let (parts, body) = reply.into_parts();
         let body = match body {
             Either::Left(body) => body.into_inner().unwrap_or_default(),

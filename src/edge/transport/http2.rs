@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use hyper::server::conn::http2::Builder;
 
-use super::limits::HEADER_BYTES_MAX;
 use super::timer::Wheel;
-use crate::endpoint::BODY_BYTES_MAX;
+use crate::endpoint::{BODY_BYTES_MAX, HEADER_BYTES_MAX};
 
 /// What a client sends first (RFC 9113, section 3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

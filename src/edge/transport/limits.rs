@@ -26,8 +26,6 @@ pub(crate) const CONNECTION_TIME_MAX: Duration = Duration::from_secs(300);
 pub(crate) const LAST_REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 /// Requests after which a connection is ended.
 pub(crate) const CONNECTION_REQUESTS_MAX: u32 = 10_000;
-/// The buffer for a request's header, in bytes; hyper answers a larger header with 431.
-pub(crate) const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// What the kernel keeps of replies that a client does not read, in bytes; by default it grows to
 /// 4 MiB a connection. Linux uses twice this value, for its own bookkeeping.
 pub(crate) const SEND_BUFFER_BYTES: usize = 64 * 1024;

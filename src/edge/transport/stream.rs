@@ -1,14 +1,10 @@
 //! A connection's bytes, plain or out of TLS. Keeps what was read ahead to recognise the protocol
-//! and to have a whole header, limits how many bytes come in, and watches how lines end.
-//!
-//! hyper accepts a bare line feed as the end of a line, as RFC 9112, section 2.2, allows. A proxy
-//! in front may regard it as part of a header's value and pass it on: one request to the proxy
-//! could then be two here. So no further request is accepted from a connection with a bare line
-//! feed. A body may have one too; its client then needs a new connection, and loses nothing else.
+//! and to have a whole header, and limits how many bytes come in.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -27,22 +23,18 @@ pub(crate) struct Stream {
     inner: Either<Socket, Box<TlsStream<Socket>>>,
     /// Bytes that were read ahead and are still to be read.
     ahead: Vec<u8>,
+    /// How many of them hold no end of a header.
+    checked: usize,
     inflow: Rc<Inflow>,
-    last_byte: u8,
 }
 
-/// What is known of the bytes that came in, and how many more may.
+/// How many more bytes may come in.
+#[derive(Default)]
 pub(crate) struct Inflow {
-    bare_line_feed: Cell<bool>,
     bytes_left: Cell<Option<u64>>,
 }
 
 impl Inflow {
-    /// Checks whether a line feed without a carriage return before it was read.
-    pub(crate) fn has_bare_line_feed(&self) -> bool {
-        self.bare_line_feed.get()
-    }
-
     /// Allows that many more bytes. There is no limit until this is called.
     pub(crate) fn allow(&self, bytes: u64) {
         let left = self.bytes_left.get().unwrap_or(0);
@@ -75,11 +67,8 @@ impl Stream {
         Stream {
             inner,
             ahead: Vec::new(),
-            inflow: Rc::new(Inflow {
-                bare_line_feed: Cell::new(false),
-                bytes_left: Cell::new(None),
-            }),
-            last_byte: 0,
+            checked: 0,
+            inflow: Rc::default(),
         }
     }
 
@@ -91,6 +80,7 @@ impl Stream {
     /// Drops the first bytes of what was read ahead. A buffer of usual size is kept for the next
     /// request.
     pub(crate) fn consume(&mut self, length: usize) {
+        self.checked = 0;
         if length < self.ahead.len() {
             self.ahead.drain(..length);
         } else if self.ahead.capacity() <= 2 * HEAD_READ_BYTES {
@@ -100,6 +90,14 @@ impl Stream {
         }
     }
 
+    /// Takes the header that was read ahead, or as much of it as was.
+    pub(crate) fn take_head(&mut self) -> Vec<u8> {
+        self.checked = 0;
+        let length = find_head_end(&self.ahead).unwrap_or(self.ahead.len());
+        let rest = self.ahead.split_off(length);
+        std::mem::replace(&mut self.ahead, rest)
+    }
+
     /// Tells the client that nothing follows. Without TLS the close tells it.
     pub(crate) async fn shut_down(&mut self) {
         if let Either::Right(stream) = &mut self.inner {
@@ -107,18 +105,9 @@ impl Stream {
         }
     }
 
-    /// Returns what is known of the bytes that are read from now on.
+    /// Returns the limit on the bytes that are read from now on.
     pub(crate) fn inflow(&self) -> Rc<Inflow> {
         Rc::clone(&self.inflow)
-    }
-
-    fn note_line_ends(&mut self, bytes: &[u8]) {
-        if let Some(last) = bytes.last() {
-            if has_bare_line_feed(self.last_byte, bytes) {
-                self.inflow.bare_line_feed.set(true);
-            }
-            self.last_byte = *last;
-        }
     }
 
     /// Checks whether the first bytes are `preface`. Reads no more than its length.
@@ -138,21 +127,30 @@ impl Stream {
     /// Reads ahead until there is a whole header of a request, or `bytes_max`, or a byte that
     /// begins no request. Returns false if the connection ended before the first byte.
     pub(crate) async fn read_head(&mut self, bytes_max: usize) -> io::Result<bool> {
-        let mut checked = 0;
+        poll_fn(|cx| self.poll_head(cx, bytes_max)).await
+    }
+
+    /// Does the same as [`Stream::read_head`].
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes_max: usize,
+    ) -> Poll<io::Result<bool>> {
         while self.ahead.len() < bytes_max
-            && !ends_head(self.ahead.get(checked..).unwrap_or_default())
+            && !ends_head(self.ahead.get(self.checked..).unwrap_or_default())
             && !self
                 .ahead
                 .first()
                 .is_some_and(|byte| begins_no_request(*byte))
         {
             // The empty line may be split between two reads.
-            checked = self.ahead.len().saturating_sub(2);
-            if self.read_ahead().await? == 0 {
+            self.checked = self.ahead.len().saturating_sub(2);
+            // This future keeps nothing from one poll to the next.
+            if ready!(pin!(self.read_ahead()).poll(cx))? == 0 {
                 break;
             }
         }
-        Ok(!self.ahead.is_empty())
+        Poll::Ready(Ok(!self.ahead.is_empty()))
     }
 
     /// Reads more bytes ahead and returns how many; 0 at the end.
@@ -188,10 +186,17 @@ pub(crate) fn has_bare_line_feed(before: u8, bytes: &[u8]) -> bool {
 
 /// Checks whether the bytes have an empty line, with either kind of line end.
 fn ends_head(bytes: &[u8]) -> bool {
-    let is_empty_line = |after: &[u8]| after.starts_with(b"\n") || after.starts_with(b"\r\n");
     // Most often nothing follows the header yet.
-    bytes.ends_with(b"\r\n\r\n")
-        || memchr_iter(b'\n', bytes).any(|at| bytes.get(at + 1..).is_some_and(is_empty_line))
+    bytes.ends_with(b"\r\n\r\n") || find_head_end(bytes).is_some()
+}
+
+/// Returns where the first empty line ends.
+fn find_head_end(bytes: &[u8]) -> Option<usize> {
+    memchr_iter(b'\n', bytes).find_map(|at| match bytes.get(at + 1..)? {
+        [b'\n', ..] => Some(at + 2),
+        [b'\r', b'\n', ..] => Some(at + 3),
+        _ => None,
+    })
 }
 
 /// Checks whether neither a method nor an empty line begins with the byte. Such a request is
@@ -210,14 +215,14 @@ impl AsyncRead for Stream {
         if self.ahead.is_empty() {
             ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         } else {
+            self.checked = 0;
             let length = self.ahead.len().min(buffer.remaining());
             let rest = self.ahead.split_off(length);
             buffer.put_slice(&self.ahead);
             self.ahead = rest;
         }
-        let read = buffer.filled().get(before..).unwrap_or_default();
-        self.note_line_ends(read);
-        Poll::Ready(self.inflow.spend(read.len()))
+        let read = buffer.filled().len() - before;
+        Poll::Ready(self.inflow.spend(read))
     }
 }
 

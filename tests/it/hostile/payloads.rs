@@ -342,9 +342,7 @@ fn targets(all: &mut Vec<Payload>) {
     let path = "/p.gif?site=open&e=s###";
     let end = format!("{HOST}\r\n{HIDDEN}");
     for line in [
-        format!("GET http://127.0.0.1{path} HTTP/1.1"),
-        format!("GET https://127.0.0.1{path} HTTP/1.1"),
-        format!("GET http://evil.example{path} HTTP/1.1"),
+        format!("GET ftp://127.0.0.1{path} HTTP/1.1"),
         format!("GET http://a@127.0.0.1{path} HTTP/1.1"),
         "GET 127.0.0.1:80 HTTP/1.1".to_owned(),
         "CONNECT 127.0.0.1:80 HTTP/1.1".to_owned(),
@@ -377,13 +375,20 @@ fn targets(all: &mut Vec<Payload>) {
         "a target of 9,000 bytes",
         format!("{line}\r\n{end}"),
     );
-    let line = format!("GET {path}#e=h### HTTP/1.1");
-    add(
-        all,
-        One,
-        &format!("{line:?}"),
-        format!("{line}\r\n{HOST}\r\n"),
-    );
+    for line in [
+        format!("GET {path}#e=h### HTTP/1.1"),
+        format!("GET {path}&u=<\"> HTTP/1.1"),
+        format!("GET http://127.0.0.1{path} HTTP/1.1"),
+        format!("GET https://127.0.0.1{path} HTTP/1.1"),
+        format!("GET http://evil.example{path} HTTP/1.1"),
+    ] {
+        add(
+            all,
+            One,
+            &format!("{line:?}"),
+            format!("{line}\r\n{HOST}\r\n"),
+        );
+    }
 }
 
 fn hosts(all: &mut Vec<Payload>) {

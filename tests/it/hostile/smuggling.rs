@@ -240,6 +240,7 @@ async fn a_proxy_in_front_counts_the_requests_that_the_collector_counts() {
     let passed_on: Vec<_> = log.iter().filter(|[_, _, status]| status != "-").collect();
     let metrics = collector.admin("/metrics").await.body;
     let recorded = sum(&metrics, "avtryck_spool_group_records_sum", "");
+    // What is malformed is no request, and any other one is counted.
     let ours = sum(&metrics, "avtryck_http_requests_total", "")
         + sum(&metrics, "avtryck_refusals_total", "malformed");
     assert_eq!(passed_on.len() as u64, ours, "{passed_on:?}\n{metrics}");
