@@ -1,5 +1,6 @@
-//! Hits that no person made: crawlers by their user agent (the list of the npm package
-//! `crawler-user-agents`), and clients in data centres.
+//! Hits that no person made: machines by their user agent (our own lists in `agents`, and that of
+//! the npm package `crawler-user-agents`), and clients in data centres. Mail proxies, which a
+//! person is behind, have a flag of their own.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +8,8 @@ use std::path::Path;
 use regex_filtered::{Builder, Regexes};
 use serde::Deserialize;
 
-use super::{Facts, Problem, Tables};
+use super::agents::{self, AgentKind};
+use super::{DeviceClass, Facts, Problem, Tables};
 use crate::hit::{Flags, Hit, Kind};
 
 /// One entry of the list; its other fields are for people.
@@ -62,13 +64,16 @@ impl Crawlers {
 }
 
 impl Tables {
-    /// Returns whether a user agent is a known crawler's.
-    pub(super) fn is_crawler(&self, user_agent: &str) -> bool {
+    /// Returns who sends a user agent.
+    pub(super) fn sender(&self, user_agent: &str) -> AgentKind {
         let crawlers = self.crawlers.as_ref();
-        crawlers.is_some_and(|crawlers| crawlers.knows(user_agent))
+        agents::sender_of(user_agent, |agent| {
+            crawlers.is_some_and(|crawlers| crawlers.knows(agent))
+        })
     }
 
-    /// Returns the flags that a hit earns by its facts: [`Flags::BOT`] and [`Flags::DATA_CENTRE`].
+    /// Returns the flags that a hit earns by its facts: [`Flags::BOT`], [`Flags::MAIL_PROXY`] and
+    /// [`Flags::DATA_CENTRE`].
     ///
     /// A callback comes from its network's server, unless it names the client.
     #[must_use]
@@ -77,12 +82,10 @@ impl Tables {
         if hit.kind == Kind::Callback && hit.user_agent.is_empty() {
             return flags;
         }
-        if facts
-            .device
-            .as_ref()
-            .is_some_and(|device| device.value.is_bot)
-        {
-            flags.set(Flags::BOT);
+        match facts.device.as_ref().map(|device| device.value.class) {
+            Some(DeviceClass::Bot) => flags.set(Flags::BOT),
+            Some(DeviceClass::MailProxy) => flags.set(Flags::MAIL_PROXY),
+            _ => {}
         }
         let network = facts.network.as_ref();
         let asn = network.and_then(|network| network.value.asn);

@@ -10,6 +10,7 @@
 //! caller gets a [`LoadError`] that names it. Reloading never makes things worse: for a file that
 //! has become unreadable, the part read earlier stays in use.
 
+mod agents;
 mod bot;
 mod device;
 mod geo;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::clock::UnixMicros;
-use crate::hit::{Hints, Kind, Permit};
+use crate::hit::{Flags, Hints, Kind, Permit};
 
 mod devices;
 mod geodata;
@@ -116,4 +116,61 @@ fn facts_have_a_key_for_each_dimension_and_a_count_needs_only_what_the_hit_names
     let mut visited = Visited::default();
     facts.visit(&mut visited);
     assert_eq!(visited.0, [("ad", ad.unwrap()), ("site", site)]);
+}
+
+#[test]
+fn each_agent_is_known_for_what_it_is() {
+    let (tables, errors) = load(&rule_sources());
+    assert_eq!(problems(&errors), [""; 0]);
+    let lines = include_str!("tests/agents.tsv").lines();
+    let agents = lines.filter_map(|line| line.split_once('\t'));
+    let mut wrong = Vec::new();
+    let mut number = 0;
+    for (sender, agent) in agents {
+        let device = tables.device(agent, &Hints::default());
+        let found = match device.value.class {
+            DeviceClass::Bot => "machine",
+            DeviceClass::MailProxy => "mail_proxy",
+            _ => "person",
+        };
+        number += 1;
+        if found != sender {
+            wrong.push(format!("{found} instead of {sender}: {agent}"));
+        }
+    }
+    assert!(number > 200, "{number}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_mail_proxy_says_nothing_of_the_device_and_is_flagged_apart_from_bots() {
+    let (tables, _) = load(&rule_sources());
+    let flags = |agent: &'static str| {
+        let mut hit = Hit::new(UnixMicros(1), Kind::Impression, "shop");
+        hit.user_agent = agent.into();
+        let facts = tables.facts(&hit);
+        let device = facts.device.as_ref().unwrap().value.clone();
+        (tables.flags(&hit, &facts), device)
+    };
+    let gmail =
+        "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)";
+    let (flagged, device) = flags(gmail);
+    assert_eq!(flagged, Flags::MAIL_PROXY);
+    let of_it = (device.os.as_str(), device.brand.as_str(), device.is_bot);
+    assert_eq!(of_it, ("", "", false));
+    assert_eq!(flags("node").0, Flags::BOT);
+    assert_eq!(flags("okhttp/4.12.0").0, Flags::default());
+}
+
+#[test]
+fn our_own_list_works_without_the_fetched_one() {
+    let tables = Tables::default();
+    for (agent, class) in [
+        ("GuzzleHttp/7", DeviceClass::Bot),
+        ("Mozilla/5.0", DeviceClass::MailProxy),
+        ("okhttp/4.12.0", DeviceClass::Other),
+    ] {
+        let device = tables.device(agent, &Hints::default());
+        assert_eq!(device.value.class, class, "{agent}");
+    }
 }

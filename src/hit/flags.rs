@@ -59,6 +59,8 @@ flags! {
         REPLAYED = 13 "replayed";
         /// A known crawler; set by the loader.
         BOT = 14 "bot";
+        /// A service that fetches the pictures of mail for a reader; set by the loader.
+        MAIL_PROXY = 20 "mail_proxy";
     }
     unstored {
         /// A click whose signed URL is for one use: the loader keeps a later one with the same
@@ -144,7 +146,7 @@ mod tests {
             assert_eq!(bits & flag.bits(), 0, "{name}");
             bits | flag.bits()
         });
-        assert_eq!(bits, 0xffff);
+        assert_eq!(bits.count_ones() as usize, names.len());
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Flags::ALL.len());

@@ -10,8 +10,8 @@ pub(crate) fn is_impossible(user_agent: &str) -> bool {
         || ["null", "undefined", "unknown", "none", "user-agent", "mozilla"]
             .iter()
             .any(is_word)
-        // Every browser says after `Mozilla/5.0` what it runs on.
-        || (bare.starts_with("Mozilla/") && !bare.contains('('))
+        // Every browser says after `Mozilla/5.0` what it runs on; Apple's mail proxies say no more.
+        || (bare.starts_with("Mozilla/") && bare != "Mozilla/5.0" && !bare.contains('('))
 }
 
 #[cfg(test)]
@@ -26,8 +26,8 @@ mod tests {
             "-",
             "null",
             "Undefined",
-            "Mozilla/5.0",
             "Mozilla/4.0 ",
+            "Mozilla/5.0 Gecko",
             "${USER_AGENT}",
             "[DEVICEUA]",
             "%%USER_AGENT%%",
@@ -38,6 +38,7 @@ mod tests {
         }
         for user_agent in [
             "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15",
+            "Mozilla/5.0",
             "okhttp/4.12.0",
             "Telenor/12 CFNetwork/1494 Darwin/23.4.0",
             "Dalvik/2.1.0 (Linux; U; Android 14; SM-S918B)",

@@ -30,6 +30,7 @@ pub enum DeviceClass {
     Console,
     Car,
     Watch,
+    MailProxy,
     Bot,
     #[default]
     Other,
@@ -47,6 +48,7 @@ impl DeviceClass {
             DeviceClass::Console => "console",
             DeviceClass::Car => "car",
             DeviceClass::Watch => "watch",
+            DeviceClass::MailProxy => "mail_proxy",
             DeviceClass::Bot => "bot",
             DeviceClass::Other => "other",
         }
@@ -118,9 +120,9 @@ impl Tables {
         if let Some(device) = cached.devices.get(&key) {
             return device;
         }
-        let is_crawler = self.is_crawler(user_agent);
+        let sender = self.sender(user_agent);
         let rules = self.device_rules.as_deref();
-        let device = recognise::recognise(rules, is_crawler, user_agent, hints);
+        let device = recognise::recognise(rules, sender, user_agent, hints);
         let device = Arc::new(Keyed::new(device));
         cached.devices.insert(key, Arc::clone(&device));
         device

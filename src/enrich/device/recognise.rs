@@ -27,6 +27,7 @@ use ua_parser::{device, os, user_agent};
 
 use super::{Device, DeviceClass, hints, rules};
 use crate::enrich::Problem;
+use crate::enrich::agents::{self, AgentKind};
 use crate::hit::Hints;
 
 /// The rules of the ua-parser project.
@@ -113,7 +114,7 @@ fn known(word: &str) -> Option<&str> {
 /// without them.
 pub(super) fn recognise(
     rules: Option<&DeviceRules>,
-    is_crawler: bool,
+    sender: AgentKind,
     user_agent: &str,
     hints: &Hints<'_>,
 ) -> Device {
@@ -135,14 +136,23 @@ pub(super) fn recognise(
         .map(|rules| rules.browser(user_agent))
         .unwrap_or_default();
     let (browser, browser_version) = fuller_browser(browser, browser_version, &hints.brands);
+    if sender == AgentKind::MailProxy {
+        return Device {
+            class: DeviceClass::MailProxy,
+            browser,
+            browser_version,
+            ..Device::default()
+        };
+    }
 
     let text = with_model(user_agent, hinted_model, &os_version);
+    let text = agents::without_apps_with_browser(&text);
     let mut make = rules.map(|rules| rules.make(&text)).unwrap_or_default();
     if make.model.is_empty() {
         hinted_model.clone_into(&mut make.model);
     }
     name_brand(user_agent, &mut make);
-    let is_bot = is_crawler || make.is_spider;
+    let is_bot = sender == AgentKind::Machine || make.is_spider;
     let class = if is_bot {
         make = Make::default();
         DeviceClass::Bot

@@ -353,12 +353,29 @@ fn every_sample_of_the_crawler_list_is_a_bot_and_no_observed_visitor_is() {
         .iter()
         .flat_map(|entry| entry["instances"].as_array().unwrap());
     let mut count = 0;
+    // What our own list takes for people's.
+    let apps = [
+        "okhttp/",
+        "MetaIAB Facebook",
+        "Build/AP3A.240617.008",
+        " Code/1.",
+        " Trae/1.",
+        " Fluid/",
+    ];
+    let mut people = 0;
     for sample in samples.map(|sample| sample.as_str().unwrap()) {
         let device = TABLES.device(sample, &Hints::default());
-        assert!(device.value.is_bot, "{sample}");
+        let is_machine = matches!(
+            device.value.class,
+            DeviceClass::Bot | DeviceClass::MailProxy
+        );
+        let is_app = apps.iter().any(|app| sample.contains(app));
+        assert_ne!(is_machine, is_app, "{sample}");
+        people += u32::from(is_app);
         count += 1;
     }
     assert!(count >= 2_000, "{count} samples");
+    assert!((6..=15).contains(&people), "{people} are taken for people");
 
     let visitors = fs::read(fetched("assets/data/test/user-agents.json")).unwrap();
     let visitors: Vec<Value> = serde_json::from_slice(&visitors).unwrap();
