@@ -1,6 +1,7 @@
 //! The files that [`Tables`] are read from, and what can be wrong with them.
 
 use std::collections::HashSet;
+use std::error::Error as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -95,7 +96,7 @@ pub fn verify(path: &Path) -> Result<Report, LoadError> {
 
 /// What is wrong with one of the [`Sources`].
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {problem}", path.display())]
+#[error("{}: {}", path.display(), problem.whole())]
 pub struct LoadError {
     /// The file.
     pub path: PathBuf,
@@ -107,10 +108,10 @@ pub struct LoadError {
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// It cannot be read.
-    #[error("{0}")]
+    #[error(transparent)]
     Read(#[from] io::Error),
     /// It is not a sound file of MaxMind's format.
-    #[error("broken geodata: {0}")]
+    #[error("broken geodata")]
     Geodata(#[from] maxminddb::MaxMindDbError),
     /// It is of MaxMind's format, but about something else.
     #[error("its records (type {database_type:?}) hold no {wanted}")]
@@ -121,13 +122,13 @@ pub enum Problem {
         wanted: &'static str,
     },
     /// It is not the JSON that was expected.
-    #[error("not the expected JSON: {0}")]
+    #[error("not the expected JSON")]
     Json(#[from] serde_json::Error),
     /// The device rules do not compile.
-    #[error("the device rules do not compile: {0}")]
+    #[error("the device rules do not compile")]
     Rules(#[from] ua_parser::Error),
     /// The crawler patterns do not compile.
-    #[error("the crawler patterns do not compile: {0}")]
+    #[error("the crawler patterns do not compile")]
     Crawlers(#[source] ua_parser::Error),
     /// It is used, except for patterns that the regex engine cannot take.
     #[error("{skipped} of {total} crawler patterns skipped, the first is {first:?}: {why}")]
@@ -207,6 +208,20 @@ fn geo_files<T>(
 }
 
 impl Problem {
+    /// Returns its text followed by those of its causes, each once.
+    fn whole(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let why = error.to_string();
+            if !text.ends_with(&why) {
+                text = format!("{text}: {why}");
+            }
+            cause = error.source();
+        }
+        text
+    }
+
     fn at(self, path: &Path) -> LoadError {
         LoadError {
             path: path.to_owned(),

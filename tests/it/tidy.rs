@@ -318,6 +318,32 @@ fn lines_of_comments_and_files_are_short_enough() {
     assert!(wrong.is_empty(), "too long:\n{}", wrong.join("\n"));
 }
 
+/// Where an error is printed, its causes follow it. One that prints its cause itself would say that
+/// twice.
+#[test]
+fn an_error_names_its_cause_or_prints_it_but_not_both() {
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for folder in ["src", "crates", "loadtest"] {
+        for path in rust_files(folder) {
+            let text = fs::read_to_string(&path).unwrap();
+            for variant in text.split("#[error(").skip(1) {
+                seen += 1;
+                let end = variant.find("\n}").unwrap_or(variant.len());
+                let (message, rest) = variant[..end].split_once(")]").unwrap();
+                let has_cause = rest.contains("#[from]")
+                    || rest.contains("#[source]")
+                    || rest.contains("source:");
+                let prints_it = message.contains("{0") || message.contains("{source");
+                if has_cause && prints_it {
+                    wrong.push(format!("{}: {message}", shown(&path)));
+                }
+            }
+        }
+    }
+    assert!(seen > 15, "the search for errors finds too few: {seen}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn architecture_is_short_and_each_path_in_it_exists() {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();

@@ -190,7 +190,7 @@ pub enum OpenError {
     )]
     Locked(PathBuf),
     /// The disk refuses.
-    #[error("the spool's {path} cannot be used: {source}")]
+    #[error("the spool's {path} cannot be used")]
     Io {
         /// The file or directory.
         path: PathBuf,

@@ -97,7 +97,7 @@ impl Batch {
 
 /// Why nothing could be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{path} cannot be read: {source}")]
+#[error("{path} cannot be read")]
 pub struct ReadError {
     /// The chunk.
     pub path: PathBuf,

@@ -65,7 +65,7 @@ pub enum CommitError {
     /// Postgres failed. Drop the client (if a COPY is refused before it starts, tokio-postgres
     /// loses count of the answers), connect again, read the position, because the batch may be
     /// committed all the same, and then try again.
-    #[error("loading a batch: {0}")]
+    #[error("loading a batch")]
     Postgres(#[from] Error),
 }
 
