@@ -15,7 +15,7 @@ USER 65532:65532
 WORKDIR /var/lib/avtryck
 VOLUME /var/lib/avtryck
 ENV AVTRYCK_CONFIG=/etc/avtryck/avtryck.toml
-EXPOSE 8080 9090
+EXPOSE 8080 8090
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["/usr/bin/avtryck", "healthy"]
 ENTRYPOINT ["/usr/bin/avtryck"]

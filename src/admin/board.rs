@@ -271,18 +271,18 @@ mod tests {
     fn only_addresses_and_names_of_the_configuration_lead_to_it() {
         let board = Board::new(Live::new().0, vec!["ops.example".to_owned()]);
         for host in [
-            "127.0.0.1:9090",
+            "127.0.0.1:8090",
             "10.0.0.7",
-            "[::1]:9090",
+            "[::1]:8090",
             "localhost:1",
-            "OPS.example:9090",
+            "OPS.example:8090",
         ] {
             assert!(board.is_host_allowed(host), "{host}");
         }
         for host in [
             "",
             "evil.example",
-            "evil.example:9090",
+            "evil.example:8090",
             "127.0.0.1.evil.example",
             "localhost.evil.example",
         ] {

@@ -6,6 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::UsageError;
 use crate::click;
 use crate::clock::UnixMicros;
+use crate::config::{Config, Partner, suggest};
 use crate::keys::ClickKeyring;
 
 /// What stays unencoded in a value: RFC 3986's unreserved characters.
@@ -47,6 +48,46 @@ impl AdOptions {
         .into_iter()
         .filter_map(|(name, value)| Some((name, value.as_deref()?)))
     }
+}
+
+/// Checks that a site of the configuration has this key: hits that name another one are refused.
+pub(super) fn check_site(config: &Config, option: &str, key: &str) -> Result<(), UsageError> {
+    let keys = config.sites.iter().map(|site| site.key.as_str());
+    find(keys, option, key, "[[site]]").map(drop)
+}
+
+/// Finds the partner with this key.
+pub(super) fn find_partner<'c>(
+    config: &'c Config,
+    option: &str,
+    key: &str,
+) -> Result<&'c Partner, UsageError> {
+    let keys = config.partners.iter().map(|partner| partner.key.as_str());
+    let at = find(keys, option, key, "[[partner]]")?;
+    let found = config.partners.get(at);
+    found.ok_or_else(|| UsageError(format!("{option} {key}: is not in the configuration")))
+}
+
+/// Returns where a key is among those of the configuration.
+fn find<'c>(
+    mut keys: impl Iterator<Item = &'c str> + Clone,
+    option: &str,
+    key: &str,
+    table: &str,
+) -> Result<usize, UsageError> {
+    let all = keys.clone();
+    keys.position(|known| known == key).ok_or_else(|| {
+        let known: Vec<&str> = all.clone().collect();
+        let right = if known.is_empty() {
+            format!("a {table} in it")
+        } else {
+            format!("one of {}", known.join(", "))
+        };
+        let hint =
+            suggest(all, key).map_or(String::new(), |near| format!("; did you mean {near}?"));
+        let what = format!("is not in the configuration; {right} would be right{hint}");
+        UsageError(format!("{option} {key}: {what}"))
+    })
 }
 
 /// Signs the query string of a click that leads to `to`. A target that a visitor would be refused

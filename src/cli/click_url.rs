@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::ad::{AdOptions, Query, check_origin, sign};
+use super::ad::{AdOptions, Query, check_origin, check_site, find_partner, sign};
 use super::{UsageError, print};
 use crate::clock::{self, UnixMicros};
 use crate::config::{self, Config};
@@ -41,9 +41,31 @@ pub(super) struct ClickUrl {
 
 impl ClickUrl {
     pub(super) fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
+        self.check_names(config)?;
         let keyring = keyrings::click_keyring(config)?;
         print(&self.url(config.path.of(Endpoint::Click), &keyring, clock::now())?);
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Checks that the site and the partner are in the configuration, whichever way they are given.
+    fn check_names(&self, config: &Config) -> Result<(), UsageError> {
+        let params = self.params.iter().filter_map(|param| param.split_once('='));
+        let params = params.map(|(name, value)| ("--param", name, value));
+        let site = self
+            .ad
+            .site
+            .iter()
+            .map(|site| ("--site", "site", site.as_str()));
+        let partner = self.partner.iter();
+        let partner = partner.map(|partner| ("--partner", "partner", partner.as_str()));
+        for (option, name, value) in site.chain(partner).chain(params) {
+            match name {
+                "site" => check_site(config, option, value)?,
+                "partner" => drop(find_partner(config, option, value)?),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn url(

@@ -47,7 +47,8 @@ enum Command {
     Healthy,
     /// Bring the database's schema up to date, then end.
     Migrate,
-    /// Check the configuration, and print what is in force and where each value is from.
+    /// Check the configuration and the files that it names, and print what is in force and where
+    /// each value is from.
     CheckConfig,
     /// Print a configuration file with every key, its default and its meaning.
     ExampleConfig,
@@ -104,7 +105,7 @@ impl Command {
             Command::Serve(command) => command.run(config()?, file),
             Command::Healthy => healthy::run(&config()?),
             Command::Migrate => migrate::run(&config()?),
-            Command::CheckConfig => check_config::run(&config()?),
+            Command::CheckConfig => check_config::run(&config()?, file),
             Command::ExampleConfig => Ok(example_config::run()),
             Command::Spool(command) => command.run(),
             Command::Geoip(command) => Ok(command.run()),

@@ -1,115 +1,139 @@
 //! Checks what no key alone can tell.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
 use super::Config;
+use super::document::suggest;
 use super::read::ConfigReader;
 use crate::endpoint::Endpoint;
 
 /// Reports every contradiction between keys.
 pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
     if config.sites.is_empty() {
-        reader.add_error("site: there is none, so no hit could be recorded; a [[site]] with a key would be right");
+        reader.add_error("site", "site: there is none, so no hit could be recorded; a [[site]] with a key would be right");
     }
     if config.spool.bytes_max < 2 * config.spool.chunk_bytes {
         reader.add_error(
+            "spool.max_bytes",
             "spool.max_bytes: less than two chunks; at least 2 × spool.chunk_bytes would be right",
         );
     }
     check_listeners(config, reader);
     if config.cookie.name == config.cookie.choice_name {
-        reader
-            .add_error("cookie.choice_name: the same as cookie.name; another name would be right");
+        reader.add_error(
+            "cookie.choice_name",
+            "cookie.choice_name: the same as cookie.name; another name would be right",
+        );
     }
-    let sites = &config.sites;
-    report_repeats(reader, "site.key", sites.iter().map(|site| &site.key));
-    report_repeats(
-        reader,
-        "site.hosts",
-        sites.iter().flat_map(|site| &site.hosts),
-    );
-    let partners = config.partners.iter().map(|partner| &partner.key);
-    report_repeats(reader, "partner.key", partners);
+    let keys = |section: &str, keys: Vec<String>| {
+        let named = keys.into_iter().enumerate();
+        named
+            .map(|(index, key)| (format!("{section}[{index}].key"), key))
+            .collect::<Vec<_>>()
+    };
+    let sites = config.sites.iter().map(|site| site.key.clone());
+    report_repeats(reader, "site.key", keys("site", sites.collect()));
+    let hosts = config.sites.iter().enumerate().flat_map(|(at, site)| {
+        let hosts = site.hosts.iter().enumerate();
+        hosts.map(move |(index, host)| (format!("site[{at}].hosts[{index}]"), host.clone()))
+    });
+    report_repeats(reader, "site.hosts", hosts.collect());
+    let partners = config.partners.iter().map(|partner| partner.key.clone());
+    report_repeats(reader, "partner.key", keys("partner", partners.collect()));
     check_paths(config, reader);
-    let ids = config.cookie.keys.iter().map(|(id, _)| id);
-    report_repeats(reader, "cookie.keys, the ID", ids);
     check_sites_of_partners(config, reader);
-    let ids = config.click.keys.iter().map(|(id, _)| id);
-    report_repeats(reader, "click.keys, the ID", ids);
+    for (name, keys) in [
+        ("cookie.keys", &config.cookie.keys),
+        ("click.keys", &config.click.keys),
+    ] {
+        let ids = keys.iter().enumerate();
+        let ids = ids.map(|(index, (id, _))| (format!("{name}[{index}]"), *id));
+        report_repeats(reader, &format!("{name}, the ID"), ids.collect());
+    }
 }
 
 fn check_listeners(config: &Config, reader: &mut ConfigReader) {
     let (http, tls, admin) = (&config.http, &config.tls, &config.admin);
     if clash(admin.listen, http.listen) {
-        reader.add_error("admin.listen: the same as http.listen; an address that the public cannot reach would be right");
+        reader.add_error("admin.listen", "admin.listen: the same as http.listen; an address that the public cannot reach would be right");
     }
     let expects_proxy = http.proxy_protocol || tls.proxy_protocol;
     if expects_proxy && http.trusted_proxies.is_empty() {
-        reader.add_error("http.trusted_proxies: there is none, so no PROXY protocol would be believed; the load balancer's network would be right");
+        reader.add_error("http.trusted_proxies", "http.trusted_proxies: there is none, so no PROXY protocol would be believed; the load balancer's network would be right");
     }
     let Some(listen) = tls.listen else {
         return;
     };
     if config.certificates.is_empty() {
-        reader.add_error("certificate: there is none for tls.listen; a [[certificate]] with chain and key would be right");
+        reader.add_error("tls.listen", "certificate: there is none for tls.listen; a [[certificate]] with chain and key would be right");
     }
     for (name, other) in [("http", http.listen), ("admin", admin.listen)] {
         if clash(listen, other) {
-            reader.add_error(&format!(
-                "tls.listen: the same as {name}.listen; another port would be right"
-            ));
+            let error =
+                format!("tls.listen: the same as {name}.listen; another port would be right");
+            reader.add_error("tls.listen", &error);
         }
     }
 }
 
 fn check_paths(config: &Config, reader: &mut ConfigReader) {
     let paths = &config.path;
-    report_repeats(reader, "path", paths.all());
-    let is_form = |path: &&str| {
+    let all = paths.all();
+    let named = all.map(|(key, path)| (format!("path.{key}"), path.to_owned()));
+    report_repeats(reader, "path", named.collect());
+    let is_form = |(_, path): &(&str, &str)| {
         let rest = path.strip_prefix(paths.of(Endpoint::Privacy));
         rest.is_some_and(|rest| rest.starts_with('/'))
     };
-    if let Some(path) = paths.all().find(is_form) {
-        reader.add_error(&format!(
+    if let Some((key, path)) = paths.all().find(is_form) {
+        let error = format!(
             "path.privacy: {path} lies below it, where its forms are; another path would be right"
-        ));
+        );
+        reader.add_error(&format!("path.{key}"), &error);
     }
 }
 
 fn check_sites_of_partners(config: &Config, reader: &mut ConfigReader) {
-    for partner in &config.partners {
+    for (index, partner) in config.partners.iter().enumerate() {
         let is_known = config.sites.iter().any(|site| site.key == partner.site);
         if !partner.site.is_empty() && !is_known {
             let (key, site) = (&partner.key, &partner.site);
-            reader.add_error(&format!(
-                "partner {key}, site: {site} is no site; the key of one would be right"
-            ));
+            let keys = config.sites.iter().map(|site| site.key.as_str());
+            let what = match suggest(keys, site) {
+                Some(nearest) => format!("did you mean {nearest}?"),
+                None => "the key of one would be right".to_owned(),
+            };
+            let error = format!("partner {key}, site: {site} is no site; {what}");
+            reader.add_error(&format!("partner[{index}].site"), &error);
         }
     }
 }
 
 /// Whether two listeners cannot exist at the same time.
 fn clash(one: SocketAddr, other: SocketAddr) -> bool {
-    let same_place =
-        one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    // An IPv4 address may be written as an IPv6 one.
+    let (first, second) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let same_place = first == second || first.is_unspecified() || second.is_unspecified();
     one.port() != 0 && one.port() == other.port() && same_place
 }
 
-/// Reports each value that occurs again.
+/// Reports each value that occurs again, at the second place, or the first if only that is in the
+/// file.
 fn report_repeats<T: Ord + fmt::Display>(
     reader: &mut ConfigReader,
     name: &str,
-    values: impl IntoIterator<Item = T>,
+    values: Vec<(String, T)>,
 ) {
-    let mut earlier = BTreeSet::new();
-    for value in values {
-        if earlier.contains(&value) {
-            reader.add_error(&format!(
-                "{name}: {value} is there twice; each once would be right"
-            ));
+    let mut earlier = BTreeMap::new();
+    for (path, value) in values {
+        if let Some(first) = earlier.get(&value) {
+            let error = format!("{name}: {value} is there twice; each once would be right");
+            let place = if reader.has_line(&path) { &path } else { first };
+            reader.add_error(place, &error);
+        } else {
+            earlier.insert(value, path);
         }
-        earlier.insert(value);
     }
 }

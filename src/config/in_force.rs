@@ -9,9 +9,6 @@ use std::fmt::{self, Write as _};
 
 use toml::Value;
 
-use super::ConfigErrors;
-use super::read::wrong;
-
 /// A value as it was given, if it was, and where.
 pub(super) type Given = Option<(Value, Layer)>;
 /// What a running collector keeps whatever the file says now, by the names of keys.
@@ -58,6 +55,8 @@ pub(super) struct Setting {
     pub(super) texts: Vec<String>,
     /// The same as TOML, without secrets.
     pub(super) shown: String,
+    /// What messages about it begin with: its file and line, if it is from a file.
+    pub(super) place: String,
 }
 
 impl Setting {
@@ -80,7 +79,7 @@ impl Setting {
     }
 
     /// Returns the table's name, and whether the table is one of a list.
-    fn table(&self) -> (&str, bool) {
+    pub(super) fn table(&self) -> (&str, bool) {
         let name = self.section.split('[').next().unwrap_or_default();
         (name, name.len() < self.section.len())
     }
@@ -143,17 +142,23 @@ impl InForce {
         self.0.iter().map(entry).collect::<Vec<_>>().join(", ")
     }
 
-    /// Returns the message that the value of a key, `database.url`, is wrong, for a mistake that
-    /// only the part which uses the value can find.
+    /// Returns the message about the value of a key, `database.url`, for a mistake that only the
+    /// part which uses the value can find: `what` says the mistake and what would be right.
     #[must_use]
-    pub fn wrong(&self, key: &str) -> ConfigErrors {
-        let settings = self.0.iter().filter(|setting| setting.name() == key);
-        let message = |setting: &Setting| {
-            // A secret is shown quoted, which the message does by itself.
-            let shown = setting.shown.trim_matches('"');
-            wrong(&setting.given_name(), shown, setting.right)
-        };
-        ConfigErrors(settings.map(message).collect())
+    pub fn message(&self, key: &str, what: &str) -> String {
+        let mut settings = self.0.iter();
+        match settings.find(|setting| setting.name() == key) {
+            Some(setting) => format!("{}{}: {what}", setting.place, setting.given_name()),
+            None => format!("{key}: {what}"),
+        }
+    }
+
+    /// Returns what would be right for a key.
+    #[must_use]
+    pub fn right(&self, key: &str) -> &'static str {
+        let mut settings = self.0.iter();
+        let setting = settings.find(|setting| setting.name() == key);
+        setting.map_or("", |setting| setting.right)
     }
 
     fn fixed(&self) -> impl Iterator<Item = &Setting> {

@@ -121,7 +121,7 @@ keys! {
     #[derive(Clone, Debug)]
     pub struct AdminConfig in [admin] {
         /// The live view, /metrics (Prometheus), /healthz and /readyz: keep it from the public.
-        restart listen: SocketAddr = one("127.0.0.1:9090", ADDRESS, value::parse);
+        restart listen: SocketAddr = one("127.0.0.1:8090", ADDRESS, value::parse);
         /// Names under which a browser may open the live view, besides addresses and `localhost`.
         restart hosts: Vec<String> = list("host names without a port", value::host);
     }
@@ -155,10 +155,11 @@ keys! {
     pub struct DatabaseConfig in [database] {
         /// The Postgres that hits are loaded into: its URL, or embedded for a private one that is
         /// run from the installed binaries.
-        restart url: DatabaseUrl = secret(
+        restart url: DatabaseUrl = explained_secret(
             "embedded",
-            "embedded, or a postgres:// URL without sslmode=require",
+            "embedded, or a URL such as postgres://user:password@host/database",
             value::database_url,
+            value::explain_database_url,
         );
         /// The directory of the private one.
         restart dir: PathBuf = one("data/postgres", DIRECTORY, value::path);

@@ -3,9 +3,11 @@
 //! `keys` is the table of keys: it alone names them. Every key has a default that works, except the
 //! few that a `[[table]]` requires, and an environment variable `AVTRYCK_<SECTION>_<KEY>`, which
 //! outweighs the file; a list is separated by commas there. All mistakes are reported at once, each
-//! with its key, its value and what would be right. Secrets are named, never shown.
+//! with its file and line, its key, its value and what would be right. Secrets are named, never
+//! shown.
 
 mod check;
+mod document;
 mod in_force;
 mod keys;
 mod paths;
@@ -30,6 +32,8 @@ pub use paths::Paths;
 pub(crate) use value::duration;
 pub use value::{ClientIp, DatabaseUrl, ProxyHeader};
 
+use document::ConfigText;
+pub(crate) use document::suggest;
 use in_force::Kept;
 use read::ConfigReader;
 
@@ -102,7 +106,7 @@ impl Config {
         path: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Config, ConfigErrors> {
-        Config::read(read_text(path), environment, Kept::new())
+        Config::read(&ConfigText::read(path), environment, Kept::new())
     }
 
     /// Reads a configuration's text and the environment.
@@ -113,7 +117,7 @@ impl Config {
         text: &str,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Config, ConfigErrors> {
-        Config::read(Ok(text.to_owned()), environment, Kept::new())
+        Config::read(&ConfigText::of(text), environment, Kept::new())
     }
 
     /// Reads file and environment again for a collector that runs with `self`. The keys that a
@@ -129,10 +133,10 @@ impl Config {
         environment: impl IntoIterator<Item = (OsString, OsString)> + Clone,
         check: impl FnOnce(&Config) -> Result<(), ConfigErrors>,
     ) -> Result<(Config, Vec<Waiting>), ConfigErrors> {
-        let text = read_text(path);
-        let wanted = Config::read(text.clone(), environment.clone(), Kept::new())?;
+        let text = ConfigText::read(path);
+        let wanted = Config::read(&text, environment.clone(), Kept::new())?;
         check(&wanted)?;
-        let config = Config::read(text, environment, self.in_force.collect_kept())?;
+        let config = Config::read(&text, environment, self.in_force.collect_kept())?;
         let waiting = self.in_force.waiting(&wanted.in_force);
         Ok((config, waiting))
     }
@@ -146,7 +150,7 @@ impl Config {
     }
 
     fn read(
-        text: Result<String, String>,
+        text: &ConfigText,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         kept: Kept,
     ) -> Result<Config, ConfigErrors> {
@@ -177,13 +181,4 @@ impl Config {
         config.in_force = reader.finish()?;
         Ok(config)
     }
-}
-
-/// Reads the text of a file; it is empty if no file is named.
-fn read_text(path: Option<&Path>) -> Result<String, String> {
-    let Some(path) = path else {
-        return Ok(String::new());
-    };
-    std::fs::read_to_string(path)
-        .map_err(|error| format!("{}: cannot be read ({error})", path.display()))
 }

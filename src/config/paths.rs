@@ -33,11 +33,9 @@ impl Paths {
         self.0.get(endpoint as usize).map_or("", String::as_str)
     }
 
-    /// Returns every path that a key gives.
-    pub(super) fn all(&self) -> impl Iterator<Item = &str> {
-        self.0
-            .iter()
-            .map(String::as_str)
-            .filter(|path| !path.is_empty())
+    /// Returns every path that a key gives, with the key.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let paths = ENDPOINTS.iter().zip(&self.0);
+        paths.filter_map(|(spec, path)| Some((spec.path_key()?.name, path.as_str())))
     }
 }

@@ -1,5 +1,5 @@
-//! Reads keys from a TOML document and the environment; collects the mistakes, and what is in
-//! force.
+//! Reads keys from a TOML document and the environment; collects the mistakes, each with its line,
+//! and what is in force.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,22 +7,27 @@ use std::ffi::OsString;
 use toml::{Table as Toml, Value};
 
 use super::ConfigErrors;
+use super::document::{ConfigText, Document, suggest};
 use super::in_force::{HIDDEN, InForce, Kept, Layer, Setting};
 use super::table::Table;
 use crate::hit::Permit;
 
 /// Variables that are not keys: where the file is, and how much is logged.
 const OTHER_VARIABLES: [&str; 2] = ["AVTRYCK_CONFIG", "AVTRYCK_LOG"];
+/// Where somebody finds every key.
+const ALL_KEYS: &str = "`avtryck example-config` has all of them";
 
 /// A file and an environment while they are read.
 pub(super) struct ConfigReader {
-    document: Toml,
+    document: Document,
+    /// Whether the document is whole, so that what is missing in it is a mistake.
     file_was_read: bool,
     environment: BTreeMap<String, String>,
     kept: Kept,
-    /// The name of every section that exists.
-    sections: Vec<&'static str>,
-    errors: Vec<String>,
+    /// The name of every section that exists, and how its header is written.
+    sections: Vec<(&'static str, String)>,
+    /// Keys that are not known: their table and their name.
+    unknown: Vec<(String, String)>,
     settings: Vec<Setting>,
 }
 
@@ -31,7 +36,6 @@ pub(super) struct Section<'r> {
     /// As errors name it: `http`, `site[0]`.
     name: String,
     table: Toml,
-    keys: Vec<&'static str>,
     /// The tables of a list have no variables.
     has_variables: bool,
     reader: &'r mut ConfigReader,
@@ -46,17 +50,12 @@ pub(super) struct KeyRow<'s, 'r> {
 impl ConfigReader {
     /// Starts to read. A file that cannot be read is one mistake among others.
     pub(super) fn new(
-        text: Result<String, String>,
+        text: &ConfigText,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         kept: Kept,
     ) -> ConfigReader {
-        let mut errors = Vec::new();
-        let document = text.and_then(|text| parse_document(&text));
-        let file_was_read = document.is_ok();
-        let document = document.unwrap_or_else(|error| {
-            errors.push(error);
-            Toml::new()
-        });
+        let mut document = text.parse();
+        let file_was_read = document.mistakes.is_empty();
         let mut variables = BTreeMap::new();
         for (name, value) in environment {
             let Some(name) = name.to_str().filter(|name| name.starts_with("AVTRYCK_")) else {
@@ -67,7 +66,10 @@ impl ConfigReader {
             }
             match value.into_string() {
                 Ok(value) => drop(variables.insert(name.to_owned(), value)),
-                Err(_) => errors.push(format!("{name}: is no UTF-8; UTF-8 would be right")),
+                Err(_) => {
+                    let error = format!("{name}: is no UTF-8; UTF-8 would be right");
+                    document.mistakes.add(None, error);
+                }
             }
         }
         ConfigReader {
@@ -76,7 +78,7 @@ impl ConfigReader {
             environment: variables,
             kept,
             sections: Vec::new(),
-            errors,
+            unknown: Vec::new(),
             settings: Vec::new(),
         }
     }
@@ -85,48 +87,63 @@ impl ConfigReader {
         self.file_was_read
     }
 
-    pub(super) fn add_error(&mut self, error: &str) {
-        self.errors.push(error.to_owned());
+    /// Adds a mistake in a key, a table or an entry of a list, with its line if it has one.
+    pub(super) fn add_error(&mut self, path: &str, error: &str) {
+        let line = self.line(path);
+        let place = line.map_or_else(String::new, |line| self.document.place(line));
+        self.document.mistakes.add(line, format!("{place}{error}"));
+    }
+
+    /// Returns the line that says what is in force for a key, a table or an entry of a list.
+    fn line(&self, path: &str) -> Option<usize> {
+        let mut settings = self.settings.iter();
+        let setting = settings.find(|setting| setting.name() == path);
+        let is_elsewhere = setting.is_some_and(|setting| setting.place.is_empty());
+        self.document.line(path).filter(|_| !is_elsewhere)
+    }
+
+    pub(super) fn has_line(&self, path: &str) -> bool {
+        self.line(path).is_some()
     }
 
     /// Reads a section.
     pub(super) fn section<T: Table>(&mut self) -> T {
         let name = T::NAME;
-        let table = match self.document.remove(name) {
+        let table = match self.document.table.remove(name) {
             None => Toml::new(),
             Some(Value::Table(table)) => table,
             Some(_) => {
-                self.add_error(&format!("{name}: is no table; [{name}] would be right"));
+                let error = format!("{name}: is no table; [{name}] would be right");
+                self.add_error(name, &error);
                 Toml::new()
             }
         };
-        self.sections.push(name);
+        self.sections.push((name, format!("[{name}]")));
         self.table(name.to_owned(), table, true)
     }
 
     /// Reads every table of a list.
     pub(super) fn tables<T: Table>(&mut self) -> Vec<T> {
         let name = T::NAME;
-        let values = match self.document.remove(name) {
+        let values = match self.document.table.remove(name) {
             None => Vec::new(),
             Some(Value::Array(values)) => values,
             Some(_) => {
-                self.add_error(&format!(
-                    "{name}: is no list of tables; [[{name}]] would be right"
-                ));
+                let error = format!("{name}: is no list of tables; [[{name}]] would be right");
+                self.add_error(name, &error);
                 Vec::new()
             }
         };
-        self.sections.push(name);
+        self.sections.push((name, format!("[[{name}]]")));
         let mut tables = Vec::new();
         for (index, value) in values.into_iter().enumerate() {
+            let path = format!("{name}[{index}]");
             let Value::Table(table) = value else {
-                self.add_error(&format!(
-                    "{name}[{index}]: is no table; [[{name}]] would be right"
-                ));
+                let error = format!("{path}: is no table; [[{name}]] would be right");
+                self.add_error(&path, &error);
                 continue;
             };
-            tables.push(self.table(format!("{name}[{index}]"), table, false));
+            tables.push(self.table(path, table, false));
         }
         tables
     }
@@ -135,44 +152,84 @@ impl ConfigReader {
         let mut section = Section {
             name,
             table,
-            keys: Vec::new(),
             has_variables,
             reader: self,
         };
         let read = T::read(&mut section);
-        section.report_unknown_keys();
+        let Section { name, table, .. } = section;
+        let unknown = table.into_iter().map(|(key, _)| (name.clone(), key));
+        self.unknown.extend(unknown);
         read
     }
 
     /// Returns what is in force, if there is no mistake.
     pub(super) fn finish(mut self) -> Result<InForce, ConfigErrors> {
-        let sections = self.sections.join(", ");
-        for name in self.document.keys() {
-            self.errors.push(format!(
-                "{name}: is no section; one of {sections} would be right"
-            ));
-        }
-        let variables = self.settings.iter().filter_map(|s| s.variable.as_deref());
+        self.report_unknown_keys();
+        self.report_unknown_sections();
         for name in self.environment.keys() {
-            let nearest = find_nearest(variables.clone(), name);
-            self.errors
-                .push(format!("{name}: names no key; did you mean {nearest}?"));
+            let mut variables = self.settings.iter().filter_map(|s| s.variable.as_deref());
+            let what = match suggest(&mut variables, name) {
+                Some(nearest) => format!("did you mean {nearest}?"),
+                None => ALL_KEYS.to_owned(),
+            };
+            let error = format!("{name}: names no key; {what}");
+            self.document.mistakes.add(None, error);
         }
-        if self.errors.is_empty() {
+        if self.document.mistakes.is_empty() {
             Ok(InForce(self.settings))
         } else {
-            Err(ConfigErrors(self.errors))
+            Err(ConfigErrors(self.document.mistakes.sorted()))
         }
     }
-}
 
-fn parse_document(text: &str) -> Result<Toml, String> {
-    text.parse::<Toml>().map_err(|error| {
-        // The error's own text shows the line, which may hold a secret.
-        let start = error.span().map_or(0, |span| span.start);
-        let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
-        format!("line {line}: no TOML ({})", error.message())
-    })
+    /// Reports each key that its table does not have: with the key that is likely meant, or with
+    /// the sections that have one of this name.
+    fn report_unknown_keys(&mut self) {
+        for (section, key) in std::mem::take(&mut self.unknown) {
+            let settings = self.settings.iter();
+            let of_section = settings.filter(|setting| setting.section == section);
+            let what = match suggest(of_section.map(|setting| setting.key), &key) {
+                Some(nearest) => format!("did you mean {nearest}?"),
+                None => self.say_whose(&key),
+            };
+            let path = format!("{section}.{key}");
+            self.add_error(&path, &format!("{path}: is no key; {what}"));
+        }
+    }
+
+    /// Reports each section that does not exist, and keys that stand in none.
+    fn report_unknown_sections(&mut self) {
+        let names: Vec<String> = self.document.table.keys().cloned().collect();
+        for name in names {
+            let has_key = self.settings.iter().any(|setting| setting.key == name);
+            let known = || self.sections.iter().map(|(known, _)| *known);
+            let what = if has_key {
+                format!("stands in no section; {}", self.say_whose(&name))
+            } else if let Some(nearest) = suggest(known(), &name) {
+                let mut sections = self.sections.iter();
+                let written = sections.find(|(known, _)| *known == nearest);
+                let written = written.map_or(nearest, |(_, written)| written);
+                format!("is no section; did you mean {written}?")
+            } else {
+                let known = known().collect::<Vec<_>>().join(", ");
+                format!("is no section; one of {known} would be right")
+            };
+            self.add_error(&name, &format!("{name}: {what}"));
+        }
+    }
+
+    /// Says which sections have a key.
+    fn say_whose(&self, key: &str) -> String {
+        let having = self.sections.iter().filter(|(section, _)| {
+            let mut settings = self.settings.iter();
+            settings.any(|setting| setting.key == key && setting.table().0 == *section)
+        });
+        let having: Vec<&str> = having.map(|(_, written)| written.as_str()).collect();
+        if having.is_empty() {
+            return ALL_KEYS.to_owned();
+        }
+        format!("{} has one of this name", having.join(" or "))
+    }
 }
 
 impl<'r> Section<'r> {
@@ -211,24 +268,19 @@ impl<'r> Section<'r> {
             given: in_environment.or(in_file),
             texts: Vec::new(),
             shown: String::new(),
+            place: String::new(),
         };
+        if let Some((_, Layer::File)) = setting.given
+            && let Some(line) = self.reader.document.line(&setting.name())
+        {
+            setting.place = self.reader.document.place(line);
+        }
         if takes_restart && let Some(kept) = self.reader.kept.get(&setting.name()) {
             setting.given.clone_from(kept);
         }
-        self.keys.push(key);
         KeyRow {
             section: self,
             setting,
-        }
-    }
-
-    fn report_unknown_keys(self) {
-        for key in self.table.keys() {
-            self.reader.add_error(&format!(
-                "{}.{key}: is no key; did you mean {}?",
-                self.name,
-                find_nearest(self.keys.iter().copied(), key)
-            ));
         }
     }
 }
@@ -241,7 +293,7 @@ impl KeyRow<'_, '_> {
         right: &'static str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> T {
-        self.read_one(default, right, parse, false)
+        self.read_one(default, right, parse, say_nothing, false)
     }
 
     /// Reads one value of which only the default is ever shown.
@@ -251,7 +303,18 @@ impl KeyRow<'_, '_> {
         right: &'static str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> T {
-        self.read_one(default, right, parse, true)
+        self.read_one(default, right, parse, say_nothing, true)
+    }
+
+    /// The same for a value of which `explain` says what is wrong without showing it.
+    pub(super) fn explained_secret<T>(
+        self,
+        default: &str,
+        right: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+        explain: impl Fn(&str) -> Option<String>,
+    ) -> T {
+        self.read_one(default, right, parse, explain, true)
     }
 
     /// Reads a truth value, by default false.
@@ -278,13 +341,12 @@ impl KeyRow<'_, '_> {
         let Setting { section, given, .. } = &self.setting;
         // It stands in for a missing value, so that reading can go on, and is never used.
         let stand_in = section.replace(['[', ']'], ".");
-        if given.is_none() {
-            let name = self.setting.name();
-            self.section
-                .reader
-                .add_error(&format!("{name}: is missing; {right} would be right"));
+        if given.is_none() && self.section.reader.file_was_read {
+            let (table, name) = (section.clone(), self.setting.name());
+            let error = format!("{name}: is missing; {right} would be right");
+            self.section.reader.add_error(&table, &error);
         }
-        self.read_one(&stand_in, right, parse, false)
+        self.read_one(&stand_in, right, parse, say_nothing, false)
     }
 
     /// Reads any number of values, by default none.
@@ -326,7 +388,7 @@ impl KeyRow<'_, '_> {
         let table = match self.setting.given.clone() {
             Some((Value::Table(table), _)) => table,
             Some((value, _)) => {
-                self.add_wrong(&text_of(&value), right);
+                self.add_wrong(None, &text_of(&value), right);
                 Toml::new()
             }
             None => Toml::new(),
@@ -336,9 +398,9 @@ impl KeyRow<'_, '_> {
             match ours {
                 Value::String(ours) => pairs.push((theirs, ours)),
                 other => {
-                    let name = format!("{}.{theirs}", self.setting.given_name());
+                    let name = format!("{}.{theirs}", self.setting.name());
                     let error = wrong(&name, &text_of(&other), right);
-                    self.section.reader.add_error(&error);
+                    self.section.reader.add_error(&name, &error);
                 }
             }
         }
@@ -361,11 +423,16 @@ impl KeyRow<'_, '_> {
         default: &str,
         right: &'static str,
         parse: impl Fn(&str) -> Option<T>,
+        explain: impl Fn(&str) -> Option<String>,
         is_secret: bool,
     ) -> T {
         let given = match &self.setting.given {
-            Some((Value::Array(_) | Value::Table(_), _)) => {
-                self.add_wrong(HIDDEN, right);
+            Some((Value::Array(_), _)) => {
+                self.add_mistake(None, &format!("is a list; {right} would be right"));
+                None
+            }
+            Some((Value::Table(_), _)) => {
+                self.add_mistake(None, &format!("is a table; {right} would be right"));
                 None
             }
             Some((value, _)) => Some(text_of(value)),
@@ -378,7 +445,10 @@ impl KeyRow<'_, '_> {
         let read = given.and_then(|text| {
             let value = parse(&text);
             if value.is_none() {
-                self.add_wrong(&show(&text), right);
+                match explain(&text) {
+                    Some(why) => self.add_mistake(None, &format!("{why}; {right} would be right")),
+                    None => self.add_wrong(None, &show(&text), right),
+                }
             }
             Some((value?, text))
         });
@@ -408,16 +478,16 @@ impl KeyRow<'_, '_> {
                 .filter(|part| !part.is_empty())
                 .collect(),
             Some((value, _)) => {
-                self.add_wrong(&show(&text_of(value)), "a list");
+                self.add_wrong(None, &show(&text_of(value)), "a list");
                 Vec::new()
             }
             None => default.iter().map(|text| (*text).to_owned()).collect(),
         };
         let mut values = Vec::new();
-        for text in &texts {
+        for (index, text) in texts.iter().enumerate() {
             match parse(text) {
                 Some(value) => values.push(value),
-                None => self.add_wrong(&show(text), right),
+                None => self.add_wrong(Some(index), &show(text), right),
             }
         }
         let quoted: Vec<String> = texts
@@ -428,9 +498,23 @@ impl KeyRow<'_, '_> {
         values.into_iter().collect()
     }
 
-    fn add_wrong(&mut self, value: &str, right: &str) {
-        let error = wrong(&self.setting.given_name(), value, right);
-        self.section.reader.add_error(&error);
+    /// Adds that the value is wrong, or an entry of it.
+    fn add_wrong(&mut self, entry: Option<usize>, value: &str, right: &str) {
+        self.add_mistake(
+            entry,
+            &format!("{value:?} is wrong; {right} would be right"),
+        );
+    }
+
+    fn add_mistake(&mut self, entry: Option<usize>, what: &str) {
+        let error = format!("{}: {what}", self.setting.given_name());
+        let path = match entry {
+            // A value from elsewhere has no line.
+            _ if self.setting.place.is_empty() => String::new(),
+            Some(index) => format!("{}[{index}]", self.setting.name()),
+            None => self.setting.name(),
+        };
+        self.section.reader.add_error(&path, &error);
     }
 
     fn finish(mut self, right: &'static str, texts: Vec<String>, shown: String) {
@@ -461,9 +545,7 @@ fn text_of(value: &Value) -> String {
     }
 }
 
-/// Returns the name that the fewest letters tell from `name`.
-fn find_nearest<'k>(known: impl Iterator<Item = &'k str>, name: &str) -> &'k str {
-    known
-        .min_by_key(|known| strsim::levenshtein(known, name))
-        .unwrap_or_default()
+/// Explains nothing: the message shows the value.
+fn say_nothing(_: &str) -> Option<String> {
+    None
 }

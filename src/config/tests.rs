@@ -61,19 +61,19 @@ fn every_mistake_is_reported_at_once_with_what_would_be_right() {
             ]
         ),
         [
-            r#"http.listen: "here" is wrong; an address with a port would be right"#,
-            r#"http.trusted_proxies: "10.0.0.0/99" is wrong; networks such as 10.0.0.0/8 would be right"#,
-            "http.lisen: is no key; did you mean listen?",
-            r#"spool.ack: "maybe" is wrong; disk or memory would be right"#,
-            r#"database.url: "(not shown)" is wrong; embedded, or a postgres:// URL without sslmode=require would be right"#,
+            r#"line 3: http.listen: "here" is wrong; an address with a port would be right"#,
+            "line 4: http.lisen: is no key; did you mean listen?",
+            r#"line 5: http.trusted_proxies: "10.0.0.0/99" is wrong; networks such as 10.0.0.0/8 would be right"#,
+            r#"line 7: spool.ack: "maybe" is wrong; disk or memory would be right"#,
+            "line 8: spool.max_bytes: less than two chunks; at least 2 × spool.chunk_bytes would be right",
+            r#"line 11: cookie.keys: "(not shown)" is wrong; ID:BASE64, an ID of 0 to 255 and at least 32 bytes would be right"#,
+            r#"line 12: cookie.max_age: "397d" is wrong; 1d to 396d (13 months) would be right"#,
+            "line 14: database.url: begins with mysql://, which is no Postgres; embedded, or a URL such as postgres://user:password@host/database would be right",
+            "line 15: colour: is no section; one of http, tls, limit, path, admin, spool, database, loader, geoip, device, privacy, traffic, cookie, click, certificate, site, partner would be right",
+            "line 16: site[0].key: is missing; 1 to 64 of a-z 0-9 . - _ would be right",
+            r#"line 17: site[0].hosts: "px" is wrong; a list would be right"#,
+            r#"line 18: site[0].origins: "*" is wrong; origins such as https://www.telenor.se, as browsers send them would be right"#,
             r#"AVTRYCK_LOADER_BATCH_WAIT: "soon" is wrong; 10ms to 60s would be right"#,
-            r#"cookie.keys: "(not shown)" is wrong; ID:BASE64, an ID of 0 to 255 and at least 32 bytes would be right"#,
-            r#"cookie.max_age: "397d" is wrong; 1d to 396d (13 months) would be right"#,
-            "site[0].key: is missing; 1 to 64 of a-z 0-9 . - _ would be right",
-            r#"site[0].hosts: "px" is wrong; a list would be right"#,
-            r#"site[0].origins: "*" is wrong; origins such as https://www.telenor.se, as browsers send them would be right"#,
-            "spool.max_bytes: less than two chunks; at least 2 × spool.chunk_bytes would be right",
-            "colour: is no section; one of http, tls, limit, path, admin, spool, database, loader, geoip, device, privacy, traffic, cookie, click, certificate, site, partner would be right",
             "AVTRYCK_HTTP_LISTN: names no key; did you mean AVTRYCK_HTTP_LISTEN?",
         ]
     );
@@ -82,8 +82,8 @@ fn every_mistake_is_reported_at_once_with_what_would_be_right() {
     assert_eq!(
         errors(&twice, &[]),
         [
-            "site.key: a is there twice; each once would be right",
-            "path: /e is there twice; each once would be right",
+            "line 4: site.key: a is there twice; each once would be right",
+            "line 6: path: /e is there twice; each once would be right",
         ]
     );
     let two_mistakes = [
@@ -336,15 +336,15 @@ fn tls_needs_a_certificate_and_its_own_port_and_proxy_protocol_needs_trusted_pro
     for (text, right) in [
         (
             format!("[tls]\nlisten = \"0.0.0.0:8443\"\n{SITE}"),
-            "certificate: there is none for tls.listen; a [[certificate]] with chain and key would be right",
+            "line 2: certificate: there is none for tls.listen; a [[certificate]] with chain and key would be right",
         ),
         (
             format!("[tls]\nlisten = \"0.0.0.0:8080\"\n{certificate}{SITE}"),
-            "tls.listen: the same as http.listen; another port would be right",
+            "line 2: tls.listen: the same as http.listen; another port would be right",
         ),
         (
-            format!("[tls]\nlisten = \"0.0.0.0:9090\"\n{certificate}{SITE}"),
-            "tls.listen: the same as admin.listen; another port would be right",
+            format!("[tls]\nlisten = \"0.0.0.0:8090\"\n{certificate}{SITE}"),
+            "line 2: tls.listen: the same as admin.listen; another port would be right",
         ),
         (
             format!("[http]\nproxy_protocol = true\n{SITE}"),
@@ -352,7 +352,7 @@ fn tls_needs_a_certificate_and_its_own_port_and_proxy_protocol_needs_trusted_pro
         ),
         (
             format!("[tls]\nhsts = \"731d\"\n{SITE}"),
-            "tls.hsts: \"731d\" is wrong; 0s (nothing is said) to 730d would be right",
+            "line 2: tls.hsts: \"731d\" is wrong; 0s (nothing is said) to 730d would be right",
         ),
     ] {
         assert_eq!(errors(&text, &[]), [right]);
@@ -382,5 +382,197 @@ fn messages_name_every_permit_and_mapping_and_the_longest_cookie_age() {
     for (days, mistakes) in [(days_max, 0), (days_max + 1, 1)] {
         let text = format!("{SITE}[cookie]\nmax_age = \"{days}d\"\n");
         assert_eq!(errors(&text, &[]).len(), mistakes, "{days}");
+    }
+}
+
+#[test]
+fn each_mistake_in_a_file_names_the_file_and_the_line() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = "# sites\n[[site]]\nkey = \"a\"\nhosts = [\n  \"px.example\",\n  \"PX\",\n]\n\n[limit]\nburst = 0\ndrop = \"yes\"\n";
+    std::fs::write(file.path(), text).unwrap();
+    let name = file.path().display();
+    let errors = Config::load(Some(file.path()), []).unwrap_err().0;
+    assert_eq!(
+        errors,
+        [
+            format!(
+                "{name}:6: site[0].hosts: \"PX\" is wrong; host names in lower case, without ports would be right"
+            ),
+            format!("{name}:10: limit.burst: \"0\" is wrong; 1 to 1000000 would be right"),
+            format!("{name}:11: limit.drop: \"yes\" is wrong; true or false would be right"),
+        ]
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("none.toml");
+    for (path, why) in [
+        (folder.path(), "Is a directory"),
+        (&missing, "No such file or directory"),
+    ] {
+        let errors = Config::load(Some(path), []).unwrap_err().0;
+        let start = format!("{}: cannot be read ({why}", path.display());
+        assert!(
+            errors.len() == 1 && errors[0].starts_with(&start),
+            "{errors:?}"
+        );
+    }
+}
+
+#[test]
+fn misspelt_sections_and_keys_get_a_suggestion_and_strange_ones_none() {
+    for (text, expected) in [
+        (
+            "[htpp]\n",
+            "line 3: htpp: is no section; did you mean [http]?",
+        ),
+        (
+            "[Database]\n",
+            "line 3: Database: is no section; did you mean [database]?",
+        ),
+        (
+            "[geo]\n",
+            "line 3: geo: is no section; did you mean [geoip]?",
+        ),
+        (
+            "[[sites]]\nkey = \"b\"\n",
+            "line 3: sites: is no section; did you mean [[site]]?",
+        ),
+        (
+            "[[partners]]\n",
+            "line 3: partners: is no section; did you mean [[partner]]?",
+        ),
+        (
+            "[partner]\nkey = \"b\"\n",
+            "line 3: partner: is no list of tables; [[partner]] would be right",
+        ),
+        (
+            "[[http]]\n",
+            "line 3: http: is no table; [http] would be right",
+        ),
+        (
+            "[spool]\nmax-bytes = \"1GB\"\n",
+            "line 4: spool.max-bytes: is no key; did you mean max_bytes?",
+        ),
+        (
+            "[spool]\nMAX_BYTES = \"1GB\"\n",
+            "line 4: spool.MAX_BYTES: is no key; did you mean max_bytes?",
+        ),
+        (
+            "[http]\nburst = 5\n",
+            "line 4: http.burst: is no key; [limit] has one of this name",
+        ),
+        (
+            "[limit]\nlisten = 5\n",
+            "line 4: limit.listen: is no key; [http] or [tls] or [admin] has one of this name",
+        ),
+        (
+            "[http]\ncolour = 5\n",
+            "line 4: http.colour: is no key; `avtryck example-config` has all of them",
+        ),
+        (
+            "[http.listen]\nip = 1\n",
+            "line 3: http.listen: is a table; an address with a port would be right",
+        ),
+        (
+            "[http]\nlisten = [1]\n",
+            "line 4: http.listen: is a list; an address with a port would be right",
+        ),
+        (
+            "[http]\nthreads = 1.5\n",
+            "line 4: http.threads: \"1.5\" is wrong; 0 (one per core) to 256 would be right",
+        ),
+        (
+            "[http]\nthreads = 99999999999999999999\n",
+            "line 4: http.threads: \"99999999999999999999\" is wrong; 0 (one per core) to 256 would be right",
+        ),
+        (
+            "[[partner]]\nkey = \"b\"\nsite = \"aa\"\n",
+            "line 5: partner b, site: aa is no site; did you mean a?",
+        ),
+        (
+            "[admin]\nlisten = \"[::ffff:127.0.0.1]:8080\"\n",
+            "line 4: admin.listen: the same as http.listen; an address that the public cannot reach would be right",
+        ),
+    ] {
+        assert_eq!(errors(&format!("{SITE}{text}"), &[]), [expected], "{text}");
+    }
+    assert_eq!(
+        errors(&format!("listen = \"127.0.0.1:1\"\n{SITE}"), &[]),
+        ["line 1: listen: stands in no section; [http] or [tls] or [admin] has one of this name"]
+    );
+    assert_eq!(
+        errors(SITE, &[("AVTRYCK_WHATEVER_ELSE_THERE_IS", "1")]),
+        ["AVTRYCK_WHATEVER_ELSE_THERE_IS: names no key; `avtryck example-config` has all of them"]
+    );
+}
+
+#[test]
+fn a_line_that_is_no_toml_hides_no_other_mistake() {
+    let text =
+        "[http]\nlisten = 127.0.0.1:80\nthreads = 9000\n[spool]\nack = \"maybe\"\nack = \"disk\"\n";
+    let errors = errors(text, &[]);
+    let places: Vec<&str> = errors
+        .iter()
+        .map(|error| error.split_inclusive(": ").next().unwrap())
+        .collect();
+    assert_eq!(
+        places,
+        ["line 2: ", "line 3: ", "line 5: ", "line 6: "],
+        "{errors:?}"
+    );
+    assert!(
+        errors[0].contains("no TOML") && errors[3].contains("no TOML"),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn a_url_of_another_database_is_named_by_its_scheme_and_shows_no_password() {
+    for (url, why) in [
+        (
+            "mysql://me:hush@db/x",
+            "begins with mysql://, which is no Postgres",
+        ),
+        (
+            "http://me:hush@db",
+            "begins with http://, which is no Postgres",
+        ),
+        ("jdbc:postgresql://me:hush@db/x", "begins with no scheme"),
+        (
+            "db.example",
+            "is no URL, because no scheme such as postgres:// begins it",
+        ),
+        (
+            "host=db user=me password=hush",
+            "is no URL, because no scheme such as postgres:// begins it",
+        ),
+        (
+            "Postgres://me:hush@db/x",
+            "has a scheme with capitals or blanks",
+        ),
+        ("hush hush://x", "begins with no scheme"),
+        ("", "is empty"),
+        ("Embedded", "is not in lower case"),
+    ] {
+        let text = format!("{SITE}[database]\nurl = \"{url}\"\n");
+        let right =
+            "embedded, or a URL such as postgres://user:password@host/database would be right";
+        assert_eq!(
+            errors(&text, &[]),
+            [format!("line 4: database.url: {why}; {right}")]
+        );
+        let variable = [("AVTRYCK_DATABASE_URL", url)];
+        assert_eq!(
+            errors(SITE, &variable),
+            [format!("AVTRYCK_DATABASE_URL: {why}; {right}")]
+        );
+    }
+    for (url, shown) in [
+        ("postgres://me:hush@db/x", "postgres://…@db/x"),
+        ("postgres://db/x?password=hush", "postgres://db/x"),
+        ("postgres://me:hu@sh@db/x", "postgres://…@db/x"),
+        ("postgres://me:hu?sh@db/x", "postgres://…"),
+        ("postgres://me:hu/sh@db/x", "postgres://…@db/x"),
+    ] {
+        assert_eq!(DatabaseUrl::Url(url.to_owned()).to_string(), shown);
     }
 }

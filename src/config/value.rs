@@ -57,12 +57,13 @@ impl fmt::Display for DatabaseUrl {
         match self {
             DatabaseUrl::Embedded => f.write_str("embedded"),
             DatabaseUrl::Url(url) => {
-                let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", ""));
-                // A URL's parameters may hold a password too.
-                let rest = rest.split('?').next().unwrap_or_default();
-                match rest.rsplit_once('@') {
+                let (scheme, whole) = url.split_once("://").unwrap_or(("postgres", ""));
+                // A URL's parameters may hold a password too, and a password a question mark.
+                let before = whole.split('?').next().unwrap_or_default();
+                match before.rsplit_once('@') {
                     Some((_, place)) => write!(f, "{scheme}://…@{place}"),
-                    None => write!(f, "{scheme}://{rest}"),
+                    None if whole.contains('@') => write!(f, "{scheme}://…"),
+                    None => write!(f, "{scheme}://{before}"),
                 }
             }
         }
@@ -299,9 +300,34 @@ pub(super) fn origin(text: &str) -> Option<String> {
 }
 
 pub(super) fn database_url(text: &str) -> Option<DatabaseUrl> {
-    let is_postgres = text.starts_with("postgres://") || text.starts_with("postgresql://");
     match text {
         "embedded" => Some(DatabaseUrl::Embedded),
-        url => is_postgres.then(|| DatabaseUrl::Url(url.to_owned())),
+        url => is_postgres(url).then(|| DatabaseUrl::Url(url.to_owned())),
     }
+}
+
+fn is_postgres(url: &str) -> bool {
+    let schemes = ["postgres://", "postgresql://"];
+    schemes.iter().any(|scheme| url.starts_with(scheme))
+}
+
+/// Says what is wrong with the URL of a database. The rest of it is not shown: it may hold a
+/// password.
+pub(super) fn explain_database_url(text: &str) -> Option<String> {
+    let is_scheme = |scheme: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+        (1..=20).contains(&scheme.len()) && scheme.bytes().all(plain)
+    };
+    Some(match text.split_once("://") {
+        None if text.is_empty() => "is empty".to_owned(),
+        None if text.eq_ignore_ascii_case("embedded") => "is not in lower case".to_owned(),
+        None => "is no URL, because no scheme such as postgres:// begins it".to_owned(),
+        Some((scheme, _)) if is_postgres(&format!("{}://", scheme.trim().to_lowercase())) => {
+            "has a scheme with capitals or blanks".to_owned()
+        }
+        Some((scheme, _)) if is_scheme(scheme) => {
+            format!("begins with {scheme}://, which is no Postgres")
+        }
+        Some(_) => "begins with no scheme".to_owned(),
+    })
 }

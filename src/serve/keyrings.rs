@@ -53,6 +53,25 @@ pub(crate) fn click_keyring(config: &Config) -> anyhow::Result<ClickKeyring> {
     ))
 }
 
+/// Checks the keys that the collector made for itself, where it uses them. Makes none.
+pub(super) fn check(config: &Config) -> Vec<String> {
+    let own = [
+        (&config.cookie.keys, COOKIE_FILE),
+        (&config.click.keys, CLICK_FILE),
+    ];
+    let used = own.into_iter().filter(|(keys, _)| keys.is_empty());
+    used.filter_map(|(_, file)| {
+        let path = config.spool.dir.join(file);
+        let error = read_key(&path).with_context(|| describe(&path)).err()?;
+        Some(format!("{error:#}"))
+    })
+    .collect()
+}
+
+fn describe(path: &Path) -> String {
+    format!("the key in {}", path.display())
+}
+
 /// Returns the key, with ID 0, that the collector makes for itself if none is configured.
 fn own_key(
     configured: &[(u8, Vec<u8>)],
@@ -63,18 +82,27 @@ fn own_key(
         return Ok(None);
     }
     let path = config.spool.dir.join(file);
-    let key = read_or_make_key(&path).with_context(|| format!("the key in {}", path.display()))?;
+    let key = read_or_make_key(&path).with_context(|| describe(&path))?;
     Ok(Some((0, key)))
 }
 
 fn read_or_make_key(path: &Path) -> anyhow::Result<Vec<u8>> {
+    match read_key(path)? {
+        Some(key) => Ok(key),
+        None => make_key(path),
+    }
+}
+
+/// Reads a key; `None` if there is none yet.
+fn read_key(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     match std::fs::read_to_string(path) {
         Ok(text) => STANDARD
             .decode(text.trim())
             .ok()
             .filter(|key| key.len() >= KEY_BYTES)
+            .map(Some)
             .context("it is damaged; 32 bytes in base64 would be right"),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make_key(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -4,6 +4,7 @@
 //! the collector may hand over to another process (`handover`), which needs the spool only: what
 //! the loader has in hand is dropped and loaded again.
 
+mod check;
 mod edge_threads;
 mod handover;
 mod health;
@@ -32,13 +33,13 @@ use tokio::task::JoinHandle;
 use crate::admin;
 use crate::admin::board::{self, Board};
 use crate::admin::live::Live;
-use crate::config::{Config, ConfigErrors};
-use crate::edge::transport::tls;
+use crate::config::Config;
 use crate::edge::{Course, Edge, Spools};
 use crate::enrich::Tables;
 use crate::inquiry;
 use crate::metrics::Metrics;
-use crate::postgres::{self, Database};
+use crate::postgres::Database;
+pub use check::{check, check_tables, summary, warnings};
 use edge_threads::EdgeThreads;
 use handover::{Door, Role, Sockets, Successor};
 use health::Health;
@@ -61,6 +62,9 @@ pub fn serve(config: Config, file: Option<PathBuf>, take_over: bool) -> anyhow::
     );
     // A mistake is found before another process ends for this one.
     check(&config)?;
+    for warning in warnings(&config) {
+        tracing::warn!("{warning}");
+    }
     let metrics = Arc::new(Metrics::new().context("registering metrics")?);
     let sockets = if take_over {
         handover::take_over(&config.spool.dir).context("taking over")?
@@ -82,24 +86,6 @@ pub fn serve(config: Config, file: Option<PathBuf>, take_over: bool) -> anyhow::
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
-}
-
-/// Checks what only the parts that use it can tell of a configuration, as a start does. Blocks.
-///
-/// # Errors
-/// All mistakes at once.
-pub fn check(config: &Config) -> Result<(), ConfigErrors> {
-    let errors = [
-        postgres::check(&config.database, &config.in_force),
-        tls::check(&config.certificates),
-    ];
-    let errors = errors.into_iter().filter_map(Result::err);
-    let errors: Vec<String> = errors.flat_map(|errors| errors.0).collect();
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(ConfigErrors(errors))
-    }
 }
 
 /// A collector at work.
@@ -272,33 +258,4 @@ fn start_live_view(config: &Config, tables: &Arc<ArcSwap<Tables>>) -> (Arc<Live>
     let showing = board::show(Arc::clone(&board), samples, Arc::clone(tables));
     tokio::task::spawn_local(showing);
     (live, board)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_database_url_that_postgres_cannot_use_is_reported_like_any_other_mistake() {
-        let site = "[[site]]\nkey = \"a\"\n";
-        let right =
-            "is wrong; embedded, or a postgres:// URL without sslmode=require would be right";
-        for url in [
-            "postgres://me:hush@db/x?sslmode=require",
-            "postgres://db:port/x",
-        ] {
-            let in_file = format!("[database]\nurl = \"{url}\"\n{site}");
-            let variable = ("AVTRYCK_DATABASE_URL".into(), url.into());
-            for (config, name) in [
-                (Config::parse(&in_file, []), "database.url"),
-                (Config::parse(site, [variable]), "AVTRYCK_DATABASE_URL"),
-            ] {
-                let errors = check(&config.unwrap()).unwrap_err();
-                assert_eq!(errors.0, [format!("{name}: \"(not shown)\" {right}")]);
-            }
-        }
-        let sound = "[database]\nurl = \"postgres://me:hush@a:5432,b/x?sslmode=prefer\"\n";
-        let config = Config::parse(&format!("{sound}{site}"), []).unwrap();
-        assert_eq!(check(&config), Ok(()));
-    }
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
-use super::keyrings;
+use super::{check, keyrings};
 use crate::clock;
 use crate::config::{Config, Waiting};
 use crate::edge::Edge;
@@ -68,9 +68,10 @@ impl Reload {
     /// tells.
     pub(super) async fn read_tables(&self) {
         let mut in_use = self.sources.lock().await;
-        let wanted = sources(&self.edge.load().config);
+        let edge = self.edge.load_full();
+        let wanted = sources(&edge.config);
         if let Some((tables, errors)) = self.read_on_thread(wanted.clone()).await {
-            self.replace_tables(tables, &errors);
+            self.replace_tables(&edge.config, tables, &errors);
             *in_use = wanted;
         }
     }
@@ -124,7 +125,7 @@ impl Reload {
         let mistakes: Vec<String> = errors
             .iter()
             .filter(|error| !error.is_partial() && !in_use.name(&error.path))
-            .map(ToString::to_string)
+            .map(|error| check::describe(&config, error))
             .collect();
         if !mistakes.is_empty() {
             return Err(mistakes);
@@ -133,7 +134,7 @@ impl Reload {
             let (files, metrics) = (config.certificates.clone(), Arc::clone(&self.metrics));
             Arc::clone(certificates).exchange(files, metrics).await?;
         }
-        self.replace_tables(tables, &errors);
+        self.replace_tables(&config, tables, &errors);
         *in_use = wanted;
         let edge = running.with(config, keyrings);
         self.edge.store(Arc::new(edge));
@@ -151,30 +152,35 @@ impl Reload {
         read.ok()
     }
 
-    fn replace_tables(&self, tables: Tables, errors: &[LoadError]) {
+    fn replace_tables(&self, config: &Config, tables: Tables, errors: &[LoadError]) {
         let (partial, failed): (Vec<_>, Vec<_>) =
             errors.iter().partition(|error| error.is_partial());
         self.metrics.reload_errors.increment(failed.len() as u64);
         for error in partial {
-            tracing::warn!("{error}");
-        }
-        if !failed.is_empty() {
-            let texts: Vec<String> = failed.iter().map(ToString::to_string).collect();
-            tracing::error!(
-                "not loaded, so what an earlier load gave stays in use, and without one hits go without it: {}",
-                texts.join("; ")
-            );
+            tracing::warn!("{}", check::describe(config, error));
         }
         let [places, networks] = tables.built().map(gauge_value);
         self.metrics.places_built.set(places);
         self.metrics.networks_built.set(networks);
         self.tables.store(Arc::new(tables));
-        tracing::info!(failed = failed.len(), "geodata and device rules loaded");
+        if failed.is_empty() {
+            tracing::info!("geodata and device rules loaded");
+            return;
+        }
+        let texts: Vec<String> = failed
+            .iter()
+            .map(|error| check::describe(config, error))
+            .collect();
+        tracing::error!(
+            failed = failed.len(),
+            "not loaded, so what an earlier load gave stays in use, and without one hits go without it: {}",
+            texts.join("; ")
+        );
     }
 }
 
 /// Returns what the tables are to be read from.
-fn sources(config: &Config) -> Sources {
+pub(super) fn sources(config: &Config) -> Sources {
     Sources {
         city: config.geoip.city.clone(),
         network: config.geoip.network.clone(),

@@ -4,7 +4,9 @@ mod callbacks;
 mod tags;
 mod targets;
 
-use crate::support::{Collector, Config, PATIENCE, command, root};
+use std::path::Path;
+
+use crate::support::{Collector, Config, PATIENCE, command, root, tempdir};
 
 /// Makes a configuration with lists of hosts that clicks may go to and keys that every run has.
 pub(crate) fn sites() -> Config {
@@ -24,9 +26,13 @@ pub(crate) fn sites() -> Config {
 
 /// What `avtryck click-url` prints for a collector's configuration, without the origin.
 async fn click_url(collector: &Collector, arguments: &[&str]) -> String {
+    click_url_by(&collector.dir.path().join("avtryck.toml"), arguments).await
+}
+
+async fn click_url_by(file: &Path, arguments: &[&str]) -> String {
     let output = command(&["click-url", "--at", "https://px.example"])
         .args(arguments)
-        .env("AVTRYCK_CONFIG", collector.dir.path().join("avtryck.toml"))
+        .env("AVTRYCK_CONFIG", file)
         .output()
         .await
         .unwrap();
@@ -182,9 +188,12 @@ async fn a_click_that_cannot_be_recorded_still_reaches_its_target() {
         reached(&click("&site=open&partner=nobody"), &[]).await,
         ("partner_unknown".to_owned(), 0)
     );
-    // A signature needs no site.
-    let signed = click_url(
-        &collector,
+    // A signature needs no site: the one that it was made for may be gone since.
+    let before = tempdir();
+    let with_site = Config::read(collector.dir.path()).with("[[site]]\nkey = \"gone\"");
+    with_site.write_as_it_is(before.path());
+    let signed = click_url_by(
+        &before.path().join("avtryck.toml"),
         &["--to", "https://www.shop.example/", "--site", "gone"],
     )
     .await;
@@ -319,6 +328,38 @@ async fn a_key_is_made_once_and_the_command_signs_with_it() {
     assert!(url.starts_with("/c?k=0&to="), "{url}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), key);
     assert_eq!(collector.get(&url, &[]).await.status, 302);
+    for (option, said) in [
+        (
+            "--site",
+            "--site opne: is not in the configuration; one of open, shut, rows-only would be right; did you mean open?",
+        ),
+        (
+            "--partner",
+            "--partner opne: is not in the configuration; one of network, asking-network would be right",
+        ),
+        (
+            "--param=site=opne",
+            "--param opne: is not in the configuration",
+        ),
+    ] {
+        let mut unknown = command(&[
+            "click-url",
+            "--at",
+            "https://px.example",
+            "--to",
+            "https://a.example",
+        ]);
+        unknown
+            .arg(option)
+            .env("AVTRYCK_CONFIG", collector.dir.path().join("avtryck.toml"));
+        if !option.contains('=') {
+            unknown.arg("opne");
+        }
+        let output = unknown.output().await.unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{text}");
+        assert!(text.contains(said) && output.stdout.is_empty(), "{text}");
+    }
     let wrong = command(&["click-url", "--at", "https://px.example", "--to", "ftp://x"])
         .env("AVTRYCK_CONFIG", collector.dir.path().join("avtryck.toml"))
         .output()

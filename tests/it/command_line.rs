@@ -33,6 +33,147 @@ async fn a_wrong_configuration_ends_with_64_and_names_every_mistake() {
     assert!(wrong.starts_with("AVTRYCK_LOG: \"loud\" is wrong; off, error"));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("batch_rows = 20000  # default"), "{text}");
+    let last = text.lines().last().unwrap();
+    assert!(
+        last.starts_with(&format!("# {} is good: http on 127.", file.display())),
+        "{last}"
+    );
+    assert!(
+        last.contains("3 sites, 2 partners; hits are kept in "),
+        "{last}"
+    );
+}
+
+#[tokio::test]
+async fn check_config_refuses_what_serve_would_go_without_and_both_say_the_same() {
+    let dir = tempdir();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(at("empty.mmdb"), "").unwrap();
+    std::fs::write(at("no.mmdb"), "no geodata").unwrap();
+    std::fs::write(at("no.json"), "[{").unwrap();
+    std::fs::create_dir(at("folder.mmdb")).unwrap();
+    let cities = ["none.mmdb", "empty.mmdb", "folder.mmdb"].map(at).to_vec();
+    let config = Config::sites()
+        .without_postgres()
+        .set("geoip.city", cities)
+        .set("geoip.network", vec![at("no.mmdb")])
+        .set("device.rules", at("none.json"))
+        .set("device.crawlers", at("no.json"));
+    config.write(&dir).await;
+    let file = dir.path().join("avtryck.toml");
+    let check = command(&["check-config", "--config"])
+        .arg(&file)
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(check.status.code(), Some(64), "{check:?}");
+    let checked = String::from_utf8(check.stderr).unwrap();
+    let collector = Collector::start_in(dir).await;
+    collector
+        .until_metric("avtryck_reload_errors_total", 6.0)
+        .await;
+    let (_, dir, log) = collector.stop().await;
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    for said in [
+        format!(
+            "geoip.city: {}: No such file or directory (os error 2)",
+            at("none.mmdb")
+        ),
+        format!("geoip.city: {}: broken geodata: ", at("empty.mmdb")),
+        format!(
+            "geoip.city: {}: Is a directory (os error 21)",
+            at("folder.mmdb")
+        ),
+        format!("geoip.network: {}: broken geodata: ", at("no.mmdb")),
+        format!(
+            "device.rules: {}: No such file or directory (os error 2)",
+            at("none.json")
+        ),
+        format!(
+            "device.crawlers: {}: not the expected JSON: ",
+            at("no.json")
+        ),
+    ] {
+        assert!(checked.contains(&said), "no {said} in\n{checked}");
+        assert!(log.contains(&said), "no {said} in\n{log}");
+    }
+    assert!(
+        checked.contains(&format!("{}:", file.display())),
+        "{checked}"
+    );
+    assert!(!log.contains("geodata and device rules loaded"), "{log}");
+}
+
+#[tokio::test]
+async fn what_keeps_serve_from_starting_is_found_by_check_config_too() {
+    let dir = tempdir();
+    let spool = dir.path().join("spool");
+    Config::sites().without_postgres().write(&dir).await;
+    let file = dir.path().join("avtryck.toml");
+    let both = async |said: &str| {
+        for arguments in ["check-config", "serve"] {
+            let mut command = command(&[arguments, "--config"]);
+            let output = command.arg(&file).output().await.unwrap();
+            assert_eq!(output.status.code(), Some(64), "{arguments}: {output:?}");
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert!(text.contains(said), "{arguments}: no {said} in\n{text}");
+        }
+    };
+    std::fs::write(&spool, "a file").unwrap();
+    both("spool is no directory; a directory would be right").await;
+    std::fs::remove_file(&spool).unwrap();
+    std::fs::create_dir(&spool).unwrap();
+    for damaged in ["", "c2hvcnQ=", "no base64"] {
+        std::fs::write(spool.join("cookie.key"), damaged).unwrap();
+        both("cookie.key: it is damaged; 32 bytes in base64 would be right").await;
+    }
+    std::fs::remove_file(spool.join("cookie.key")).unwrap();
+    std::fs::create_dir(spool.join("click.key")).unwrap();
+    both("click.key: Is a directory (os error 21)").await;
+}
+
+#[tokio::test]
+async fn an_admin_listener_beyond_this_machine_is_warned_of() {
+    let dir = tempdir();
+    let config = Config::sites().without_postgres();
+    config.write(&dir).await;
+    let port = Config::read(dir.path()).address("admin").unwrap().port();
+    let config = Config::read(dir.path()).set("admin.listen", format!("0.0.0.0:{port}"));
+    config.write_as_it_is(dir.path());
+    let file = dir.path().join("avtryck.toml");
+    let check = command(&["check-config", "--config"])
+        .arg(&file)
+        .output()
+        .await
+        .unwrap();
+    assert!(check.status.success(), "{check:?}");
+    let warned = String::from_utf8(check.stderr).unwrap();
+    let said = format!("admin.listen: 0.0.0.0:{port} is not this machine's own address");
+    assert!(
+        warned.starts_with("warning: ") && warned.contains(&said),
+        "{warned}"
+    );
+    let collector = Collector::start_in(dir).await;
+    let (_, _, log) = collector.stop().await;
+    assert!(log.contains(&said), "{log}");
+}
+
+#[tokio::test]
+async fn an_error_of_the_system_is_said_once() {
+    let dir = tempdir();
+    let config = Config::sites().without_postgres();
+    // Nobody, not even root, makes a folder there.
+    config.set("spool.dir", "/proc/spool").write(&dir).await;
+    let output = command(&["serve", "--config"])
+        .arg(dir.path().join("avtryck.toml"))
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    let last = text.lines().last().unwrap();
+    assert_eq!(last.matches("(os error ").count(), 1, "{last}");
+    assert!(last.contains("/proc/spool cannot be used: "), "{last}");
 }
 
 #[tokio::test]

@@ -193,7 +193,7 @@ async fn it_answers_to_its_own_names_to_a_few_viewers_and_never_on_the_public_li
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         raw(collector.admin, request.as_bytes()).await
     };
-    let page = ask("/", "127.0.0.1:9090").await;
+    let page = ask("/", "127.0.0.1:8090").await;
     assert_eq!(
         (page.status, page.header("content-type")),
         (200, "text/html; charset=utf-8")

@@ -157,7 +157,7 @@ async fn behind_haproxy_as_documented_a_pixel_reaches_a_row_with_its_client_s_ad
         "haproxy",
         &[
             ("127.0.0.1:8080", &collector.http.to_string()),
-            ("port 9090", &format!("port {}", collector.admin.port())),
+            ("port 8090", &format!("port {}", collector.admin.port())),
             ("bind :443 ", &format!("bind {proxy} ")),
             ("/etc/haproxy/px.telenor.se.pem", &both),
         ],

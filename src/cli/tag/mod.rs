@@ -4,7 +4,7 @@ mod networks;
 
 use std::process::ExitCode;
 
-use super::ad::{AdOptions, Query, check_origin, sign};
+use super::ad::{AdOptions, Query, check_origin, check_site, find_partner, sign};
 use super::{UsageError, print};
 use crate::callback::names::Mapping;
 use crate::config::{Config, Partner};
@@ -75,7 +75,10 @@ impl Tag {
 
     /// Returns the tags, with a line above each that says what it is.
     fn tags(&self, config: &Config, keyring: &ClickKeyring) -> Result<String, UsageError> {
-        let partner = self.find_partner(config)?;
+        let partner = find_partner(config, "--partner", &self.partner)?;
+        if let Some(site) = &self.ad.site {
+            check_site(config, "--site", site)?;
+        }
         let mapping = partner.mapping.ok_or_else(|| {
             let names = Mapping::ALL.map(Mapping::name).join(", ");
             UsageError(format!(
@@ -99,23 +102,6 @@ impl Tag {
             text = tags.text;
         }
         Ok(text)
-    }
-
-    fn find_partner<'c>(&self, config: &'c Config) -> Result<&'c Partner, UsageError> {
-        let partners = &config.partners;
-        let found = partners.iter().find(|partner| partner.key == self.partner);
-        found.ok_or_else(|| {
-            let keys: Vec<&str> = partners.iter().map(|partner| &*partner.key).collect();
-            let right = if keys.is_empty() {
-                "a [[partner]] in the configuration".to_owned()
-            } else {
-                format!("one of {}", keys.join(", "))
-            };
-            UsageError(format!(
-                "--partner {}: is not in the configuration; {right} would be right",
-                self.partner
-            ))
-        })
     }
 
     /// Returns the parameters that are the same in every tag.

@@ -38,18 +38,27 @@ pub enum Database {
 /// The mistake, with its key and what would be right.
 pub fn check(config: &DatabaseConfig, in_force: &InForce) -> Result<(), ConfigErrors> {
     match &config.url {
-        DatabaseUrl::Url(url) if parse_url(url).is_err() => Err(in_force.wrong("database.url")),
-        _ => Ok(()),
+        DatabaseUrl::Url(url) => parse_url(url).map(drop).map_err(|why| {
+            let key = "database.url";
+            let what = format!("{why}; {} would be right", in_force.right(key));
+            ConfigErrors(vec![in_force.message(key, &what)])
+        }),
+        DatabaseUrl::Embedded => Ok(()),
     }
 }
 
-/// Parses a URL. Connections are not encrypted, so one that requires TLS is refused.
-fn parse_url(url: &str) -> anyhow::Result<Config> {
-    let config: Config = url.parse()?;
-    anyhow::ensure!(
-        config.get_ssl_mode() != SslMode::Require,
-        "sslmode=require cannot be kept"
-    );
+/// Parses a URL. Connections are not encrypted, so one that requires TLS is refused. The error says
+/// nothing of the URL, which may hold a password.
+fn parse_url(url: &str) -> Result<Config, &'static str> {
+    let config: Config = url
+        .parse()
+        .map_err(|_| "has a part that cannot be read, such as a port or a parameter")?;
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err("names no host");
+    }
+    if config.get_ssl_mode() == SslMode::Require {
+        return Err("has sslmode=require, and connections to Postgres are not encrypted");
+    }
     Ok(config)
 }
 
@@ -66,7 +75,8 @@ impl Database {
                 psql: Arc::default(),
             },
             DatabaseUrl::Url(url) => {
-                let mut config = parse_url(url).context("database.url")?;
+                let mut config =
+                    parse_url(url).map_err(|why| anyhow::anyhow!("database.url: {why}"))?;
                 if config.get_connect_timeout().is_none() {
                     config.connect_timeout(CONNECT_TIME_MAX);
                 }

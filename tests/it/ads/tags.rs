@@ -220,6 +220,13 @@ async fn a_partner_that_is_not_known_is_named_with_those_that_are() {
             && wrong.contains("my-adform, my-google, my-xandr, my-openrtb, bare"),
         "{wrong}"
     );
+    let (code, text, wrong) = tag(&collector, "my-google", &["--site", "opne"]).await;
+    assert_eq!((code, text.as_str()), (Some(64), ""));
+    assert!(
+        wrong.contains("--site opne: is not in the configuration")
+            && wrong.contains("did you mean open?"),
+        "{wrong}"
+    );
     let (code, _, wrong) = tag(&collector, "bare", &[]).await;
     assert_eq!(code, Some(64));
     assert!(
