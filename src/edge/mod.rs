@@ -27,7 +27,7 @@ use hyper::header::HeaderValue;
 pub use crate::refusal::Refusal;
 pub use course::{Course, CourseReceiver};
 pub use thread::run;
-pub use transport::entrance::{Entrance, Preamble};
+pub use transport::entrance::{Entrance, Preamble, bind_alone};
 pub use transport::limits::Limits;
 
 use current::Current;

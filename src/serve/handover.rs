@@ -5,7 +5,8 @@
 //! them, but only the predecessor accepts until it is done:
 //!
 //! 1. The predecessor sends its sockets and accepts for another [`LEAVE_TIME`]; each reply ends its
-//!    connection. The successor waits. It may still give up: then everything is as before.
+//!    connection. The successor waits. It may still give up: then everything is as before. It does
+//!    so if it is to listen where another process does.
 //! 2. The predecessor stops accepting and answers open requests. New clients wait in the queues of
 //!    the sockets, which never close.
 //! 3. The predecessor closes and releases the spool, then closes the connection. The successor
@@ -35,8 +36,10 @@ use rustix::net::{
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
+use super::public::cannot_listen;
 use super::signals::ProcessSignals;
-use crate::edge::{Course, Spools};
+use crate::config::Config;
+use crate::edge::{self, Course, Spools};
 
 /// The name of the socket in the spool's directory.
 const NAME: &str = "hand-over";
@@ -90,15 +93,54 @@ impl Sockets {
         let all = std::mem::take(self);
         let mut taken = Vec::new();
         for (tag, socket) in all.tags.into_iter().zip(all.sockets) {
-            if tag != role.tag() {
+            if tag == role.tag() && listens_at(&socket, address) {
+                taken.push(socket);
+            } else {
                 self.tags.push(tag);
                 self.sockets.push(socket);
-            } else if socket.local_addr().is_ok_and(|at| fits(at, address)) {
-                taken.push(socket);
             }
         }
         taken
     }
+
+    /// Closes the sockets that no listener goes on with: they would keep a port that another
+    /// listener may now have.
+    fn retain(&mut self, listeners: &[(Role, &str, SocketAddr)]) {
+        let mut kept = Sockets::default();
+        for (role, _, address) in listeners {
+            kept.add(*role, self.remove(*role, *address));
+        }
+        *self = kept;
+    }
+
+    /// Checks that no other process listens at an address that the predecessor does not have. One
+    /// of the predecessor's ports is free only when that has ended.
+    fn check_new(&self, listeners: &[(Role, &str, SocketAddr)]) -> anyhow::Result<()> {
+        let has_port = |port| {
+            let mut addresses = self.sockets.iter().filter_map(|it| it.local_addr().ok());
+            addresses.any(|address| address.port() == port)
+        };
+        for (_, key, address) in listeners {
+            if !has_port(address.port()) {
+                edge::bind_alone(*address).map_err(|error| cannot_listen(key, *address, error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns every listener of a configuration, with its key and its address.
+fn listeners(config: &Config) -> Vec<(Role, &'static str, SocketAddr)> {
+    let mut listeners = vec![
+        (Role::Http, "http.listen", config.http.listen),
+        (Role::Admin, "admin.listen", config.admin.listen),
+    ];
+    listeners.extend(config.tls.listen.map(|at| (Role::Tls, "tls.listen", at)));
+    listeners
+}
+
+fn listens_at(socket: &TcpListener, address: SocketAddr) -> bool {
+    socket.local_addr().is_ok_and(|at| fits(at, address))
 }
 
 /// Whether a socket listens at the configured address; port 0 is any port.
@@ -213,11 +255,12 @@ pub(super) fn finish(successor: Successor, spools: &Spools) {
     tracing::info!("handed over");
 }
 
-/// Waits until the process that serves from the spool in `dir` has released it, and returns its
-/// listening sockets: none if there is no such process, or if it is stopping.
-pub(super) fn take_over(dir: &Path) -> anyhow::Result<Sockets> {
-    use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound, TimedOut, WouldBlock};
-    let path = dir.join(NAME);
+/// Waits until the process that serves from the configured spool has released it, and returns those
+/// of its listening sockets that the configuration has a listener for: none if there is no such
+/// process, or if it is stopping.
+pub(super) fn take_over(config: &Config) -> anyhow::Result<Sockets> {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    let path = config.spool.dir.join(NAME);
     let mut stream = match std::os::unix::net::UnixStream::connect(&path) {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => {
@@ -227,18 +270,32 @@ pub(super) fn take_over(dir: &Path) -> anyhow::Result<Sockets> {
         Err(error) => return Err(error).with_context(|| format!("{}", path.display())),
     };
     stream.set_read_timeout(Some(WAIT_MAX))?;
-    let sockets = receive(&stream).context("receiving the listening sockets")?;
+    let mut sockets = receive(&stream).context("receiving the listening sockets")?;
     tracing::info!(
         sockets = sockets.sockets.len(),
         "taking over; the other process answers open requests"
     );
-    match stream.read(&mut [0]) {
-        Ok(_) => Ok(sockets),
-        Err(error) if error.kind() == ConnectionReset => Ok(sockets),
-        Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => {
-            anyhow::bail!("the other process did not release the spool within {WAIT_MAX:?}")
+    let listeners = listeners(config);
+    sockets.check_new(&listeners)?;
+    wait_for_end(&mut stream)?;
+    sockets.retain(&listeners);
+    Ok(sockets)
+}
+
+/// Waits until the other process has released the spool: it closes the connection.
+fn wait_for_end(stream: &mut std::os::unix::net::UnixStream) -> anyhow::Result<()> {
+    use io::ErrorKind::{ConnectionReset, Interrupted, TimedOut, WouldBlock};
+    loop {
+        match stream.read(&mut [0]) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == ConnectionReset => return Ok(()),
+            // A signal came that does not end this process.
+            Err(error) if error.kind() == Interrupted => {}
+            Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => {
+                anyhow::bail!("the other process did not release the spool within {WAIT_MAX:?}")
+            }
+            Err(error) => return Err(error).context("waiting for the other process"),
         }
-        Err(error) => Err(error).context("waiting for the other process"),
     }
 }
 
@@ -246,12 +303,10 @@ fn receive(stream: &std::os::unix::net::UnixStream) -> io::Result<Sockets> {
     let mut tags = [0; SOCKETS_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(
-        stream,
-        &mut [IoSliceMut::new(&mut tags)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    );
+    let received = rustix::io::retry_on_intr(|| {
+        let mut tags = [IoSliceMut::new(&mut tags)];
+        recvmsg(stream, &mut tags, &mut control, RecvFlags::CMSG_CLOEXEC)
+    });
     let bytes = match received {
         // A process that is stopping closes the connection without a message.
         Err(rustix::io::Errno::CONNRESET) => 0,

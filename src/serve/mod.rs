@@ -17,9 +17,9 @@ mod reload;
 mod signals;
 mod spools;
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ use crate::admin;
 use crate::admin::board::{self, Board};
 use crate::admin::live::Live;
 use crate::config::Config;
-use crate::edge::{Course, Edge, Spools};
+use crate::edge::{self, Course, Edge, Spools};
 use crate::enrich::Tables;
 use crate::inquiry;
 use crate::metrics::Metrics;
@@ -55,11 +55,16 @@ use signals::{Event, ProcessSignals};
 /// # Errors
 /// If the spool, a listener or a thread cannot be set up.
 pub fn serve(config: Config, file: Option<PathBuf>, take_over: bool) -> anyhow::Result<()> {
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        config = config.in_force.in_one_line(),
-        "starting"
-    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()
+        .context("starting the loader's runtime")?;
+    let signals = {
+        let _in_runtime = runtime.enter();
+        ProcessSignals::new().context("receiving signals")?
+    };
+    log_start(&config, file.as_deref());
     // A mistake is found before another process ends for this one.
     check(&config)?;
     for warning in warnings(&config) {
@@ -67,25 +72,38 @@ pub fn serve(config: Config, file: Option<PathBuf>, take_over: bool) -> anyhow::
     }
     let metrics = Arc::new(Metrics::new().context("registering metrics")?);
     let sockets = if take_over {
-        handover::take_over(&config.spool.dir).context("taking over")?
+        handover::take_over(&config).context("taking over")?
     } else {
         Sockets::default()
     };
     let spools = spools::open(&config, &metrics)?;
     let database = Arc::new(Database::new(&config.database)?);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(2)
-        .build()
-        .context("starting the loader's runtime")?;
     let local = tokio::task::LocalSet::new();
     let result = local.block_on(&runtime, async {
-        let collector = Collector::start((config, file), metrics, spools, database, sockets)?;
+        let settings = (config, file, signals);
+        let collector = Collector::start(settings, metrics, spools, database, sockets)?;
         notify::ready();
         collector.run().await
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// Logs that the collector starts, and by which configuration. On a terminal that would be a wall
+/// of text, which `check-config` shows better.
+fn log_start(config: &Config, file: Option<&Path>) {
+    let version = env!("CARGO_PKG_VERSION");
+    let file = file.map(|file| tracing::field::display(file.display()));
+    if io::stderr().is_terminal() {
+        tracing::info!(
+            version,
+            file,
+            "starting; `avtryck check-config` shows the configuration"
+        );
+    } else {
+        let config = config.in_force.in_one_line();
+        tracing::info!(version, file, config, "starting");
+    }
 }
 
 /// A collector at work.
@@ -107,13 +125,13 @@ struct Collector {
 impl Collector {
     /// Starts every part. Blocks while certificates are read.
     fn start(
-        (config, file): (Config, Option<PathBuf>),
+        (config, file, mut signals): (Config, Option<PathBuf>, ProcessSignals),
         metrics: Arc<Metrics>,
         spools: Spools,
         database: Arc<Database>,
         mut sockets: Sockets,
     ) -> anyhow::Result<Collector> {
-        let signals = ProcessSignals::new()?;
+        signals.obey_stops().context("receiving signals")?;
         let keyrings = keyrings::both(&config)?;
         let public = Public::open(&config, &metrics, &mut sockets)?;
         let admin = bind_admin(&config, &mut sockets)?;
@@ -240,15 +258,10 @@ fn log_addresses(
 
 fn bind_admin(config: &Config, sockets: &mut Sockets) -> anyhow::Result<std::net::TcpListener> {
     let address = config.admin.listen;
-    let bind = || {
-        let socket = std::net::TcpListener::bind(address)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket)
-    };
     let handed_over = sockets.remove(Role::Admin, address).pop();
     handed_over
-        .map_or_else(bind, io::Result::Ok)
-        .with_context(|| format!("admin.listen: cannot listen on {address}"))
+        .map_or_else(|| edge::bind_alone(address), Ok)
+        .map_err(|error| public::cannot_listen("admin.listen", address, error))
 }
 
 /// Returns both ends of the live view, and starts the task that leads from one to the other.

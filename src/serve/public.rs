@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 
 use super::handover::{Role, Sockets};
 use crate::config::Config;
@@ -37,7 +37,7 @@ impl Public {
         let handed_over = sockets.remove(Role::Http, http.listen);
         let mut public = Public {
             http: Entrance::open(http.listen, threads, &preamble, handed_over)
-                .with_context(|| format!("http.listen: cannot listen on {}", http.listen))?,
+                .map_err(|error| cannot_listen("http.listen", http.listen, error))?,
             tls: Vec::new(),
             certificates: None,
             limits: Arc::new(Limits::new(http.connections_max)),
@@ -51,7 +51,7 @@ impl Public {
             };
             let handed_over = sockets.remove(Role::Tls, listen);
             public.tls = Entrance::open(listen, public.http.len(), &preamble, handed_over)
-                .with_context(|| format!("tls.listen: cannot listen on {listen}"))?;
+                .map_err(|error| cannot_listen("tls.listen", listen, error))?;
             public.certificates = Some(Arc::clone(&certificates));
             tokio::task::spawn_local(certificates.watch(Arc::clone(metrics)));
         }
@@ -86,5 +86,18 @@ impl Public {
             }
         }
         threads
+    }
+}
+
+/// Returns the message that a listener cannot be opened.
+pub(super) fn cannot_listen(key: &str, address: SocketAddr, error: io::Error) -> anyhow::Error {
+    let message = format!("{key}: cannot listen on {address}");
+    if error.kind() == io::ErrorKind::AddrInUse {
+        anyhow!(
+            "{message}: another process listens there; each spool needs ports of its own, and \
+             `avtryck serve --take-over` goes on in place of a collector with the same spool"
+        )
+    } else {
+        anyhow::Error::new(error).context(message)
     }
 }

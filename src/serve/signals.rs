@@ -1,47 +1,155 @@
-//! The signals that a collector obeys.
+//! What the collector does at each signal that somebody may send.
+//!
+//! | signals | what it does |
+//! | --- | --- |
+//! | SIGHUP | reloads |
+//! | SIGTERM, SIGINT, SIGQUIT, SIGPWR, SIGXCPU | stops as a stop is meant: requests are answered, the spool is closed |
+//! | SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGSTKFLT, the realtime signals | says in the log that they mean nothing here |
+//! | SIGPIPE, SIGXFSZ | nothing: the write that caused it fails, and its error is handled |
+//! | SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP | left to the system, because they report a fault of the program |
+//! | SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT | left to the system: the shell's job control |
+//!
+//! All but the second row are obeyed from the first moment of a start. Until the collector serves,
+//! nothing is lost if the system ends it.
 
+use std::future::poll_fn;
 use std::io;
+use std::ops::RangeInclusive;
+use std::task::{Context, Poll};
 
+use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// SIGHUP.
+    /// Read the configuration again.
     Reload,
-    /// SIGTERM or SIGINT.
+    /// End.
     Stop,
 }
 
+/// What is done at a signal.
+#[derive(Clone, Copy)]
+enum Action {
+    /// The collector does what it asks for.
+    Obey(Event),
+    /// The log says why nothing happens.
+    Explain(&'static str),
+    /// Nothing is worth saying.
+    Ignore,
+}
+
+/// What those who send a signal without a meaning here may have wanted.
+const NO_MEANING: &str = "it means nothing here";
+
+/// Every signal that is not left to the system, but for the realtime ones. Rust ignores SIGPIPE.
+const SIGNALS: [(Number, &str, Action); 14] = [
+    (Number::HUP, "SIGHUP", Action::Obey(Event::Reload)),
+    (Number::TERM, "SIGTERM", Action::Obey(Event::Stop)),
+    (Number::INT, "SIGINT", Action::Obey(Event::Stop)),
+    (Number::QUIT, "SIGQUIT", Action::Obey(Event::Stop)),
+    (Number::POWER, "SIGPWR", Action::Obey(Event::Stop)),
+    (Number::XCPU, "SIGXCPU", Action::Obey(Event::Stop)),
+    (
+        Number::USR1,
+        "SIGUSR1",
+        Action::Explain("the log goes to standard error, so there is no file to open again"),
+    ),
+    (
+        Number::USR2,
+        "SIGUSR2",
+        Action::Explain("`avtryck serve --take-over` starts another version in place of this one"),
+    ),
+    (Number::ALARM, "SIGALRM", Action::Explain(NO_MEANING)),
+    (Number::VTALARM, "SIGVTALRM", Action::Explain(NO_MEANING)),
+    (Number::PROF, "SIGPROF", Action::Explain(NO_MEANING)),
+    (Number::IO, "SIGIO", Action::Explain(NO_MEANING)),
+    (Number::STKFLT, "SIGSTKFLT", Action::Explain(NO_MEANING)),
+    (Number::XFSZ, "SIGXFSZ", Action::Ignore),
+];
+
+/// The realtime signals, but for the last one, which tokio does not know.
+const REALTIME: RangeInclusive<i32> = 34..=63;
+
 /// Receives signals.
-pub(super) struct ProcessSignals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
+pub(super) struct ProcessSignals(Vec<Received>);
+
+/// One signal as it is received.
+struct Received {
+    signal: Signal,
+    name: String,
+    action: Action,
 }
 
 impl ProcessSignals {
+    /// Receives all but those that ask to stop, which end the process at once until
+    /// [`ProcessSignals::obey_stops`].
     pub(super) fn new() -> io::Result<ProcessSignals> {
-        Ok(ProcessSignals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
+        let mut signals = ProcessSignals(Vec::new());
+        for (number, name, action) in SIGNALS {
+            if !is_stop(action) {
+                signals.add(number.as_raw(), name.to_owned(), action)?;
+            }
+        }
+        for number in REALTIME {
+            let name = format!("SIGRTMIN+{}", number - REALTIME.start());
+            signals.add(number, name, Action::Explain(NO_MEANING))?;
+        }
+        Ok(signals)
     }
 
-    /// Waits for the next signal.
+    /// Receives those that ask to stop, too.
+    pub(super) fn obey_stops(&mut self) -> io::Result<()> {
+        for (number, name, action) in SIGNALS {
+            if is_stop(action) {
+                self.add(number.as_raw(), name.to_owned(), action)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, number: i32, name: String, action: Action) -> io::Result<()> {
+        let signal = signal(SignalKind::from_raw(number))?;
+        self.0.push(Received {
+            signal,
+            name,
+            action,
+        });
+        Ok(())
+    }
+
+    /// Waits for the next signal that asks for something.
     pub(super) async fn next(&mut self) -> Event {
-        tokio::select! {
-            _ = self.terminate.recv() => Event::Stop,
-            _ = self.interrupt.recv() => Event::Stop,
-            _ = self.hangup.recv() => Event::Reload,
+        loop {
+            let (name, action) = poll_fn(|cx| self.poll(cx, |_| true)).await;
+            match action {
+                Action::Obey(event) => return event,
+                Action::Explain(why) => tracing::warn!("{name} is ignored: {why}"),
+                Action::Ignore => {}
+            }
         }
     }
 
-    /// Waits for a signal to stop.
+    /// Waits for a signal to stop. Others wait for the next call of [`ProcessSignals::next`].
     pub(super) async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
+        poll_fn(|cx| self.poll(cx, is_stop)).await;
     }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        is_wanted: impl Fn(Action) -> bool,
+    ) -> Poll<(String, Action)> {
+        for received in &mut self.0 {
+            if is_wanted(received.action) && received.signal.poll_recv(cx).is_ready() {
+                return Poll::Ready((received.name.clone(), received.action));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+fn is_stop(action: Action) -> bool {
+    matches!(action, Action::Obey(Event::Stop))
 }

@@ -87,4 +87,7 @@ async fn on_a_terminal_the_log_is_for_people() {
     assert!(shown.contains("starting"), "{shown}");
     assert!(shown.contains("http.listen: cannot listen on 192.0.2.1:80"));
     assert!(!shown.contains("{\""), "{shown}");
+    // The configuration in force would fill the screen.
+    assert!(!shown.contains("spool.ack"), "{shown}");
+    assert!(shown.lines().all(|line| line.len() < 250), "{shown}");
 }

@@ -27,6 +27,7 @@ mod live;
 mod load;
 mod loading;
 mod log;
+mod neighbours;
 mod operation;
 mod package;
 mod plain;

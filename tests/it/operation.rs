@@ -126,6 +126,43 @@ async fn sigterm_answers_what_is_in_flight_loads_it_and_ends_within_ten_seconds(
 }
 
 #[tokio::test]
+async fn signals_sent_by_habit_end_nothing_and_the_log_says_so() {
+    let collector = Collector::start(Config::sites().without_postgres()).await;
+    let explained = ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "STKFLT"];
+    let silent = ["PIPE", "XFSZ", "WINCH", "URG", "CHLD", "CONT"];
+    for name in explained.iter().chain(&silent) {
+        collector.signal(name);
+    }
+    collector.signal("34");
+    collector.signal("63");
+    collector.signal("HUP");
+    let reloads = "avtryck_config_reloads_total{outcome=\"applied\"}";
+    collector.until_metric(reloads, 1.0).await;
+    assert_eq!(collector.get("/p.gif?site=open", &[]).await.status, 200);
+    let (status, _, log) = collector.stop().await;
+    assert!(status.success(), "{log}");
+    for name in explained {
+        assert!(log.contains(&format!("SIG{name} is ignored: ")), "{log}");
+    }
+    assert!(log.contains("SIGRTMIN+0 is ignored") && log.contains("SIGRTMIN+29 is ignored"));
+    for name in silent {
+        assert!(!log.contains(&format!("SIG{name} ")), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn every_signal_that_asks_for_an_end_stops_as_sigterm_does() {
+    for name in ["INT", "QUIT", "PWR", "XCPU"] {
+        let collector = Collector::start(Config::sites().without_postgres()).await;
+        assert_eq!(collector.get("/p.gif?site=open", &[]).await.status, 200);
+        collector.signal(name);
+        let (status, _, log) = collector.end().await;
+        assert!(status.success(), "{name}: {status}\n{log}");
+        assert!(log.contains("\"stopped\""), "{name}: {log}");
+    }
+}
+
+#[tokio::test]
 async fn sighup_takes_new_geodata_and_a_broken_file_leaves_the_old_in_use() {
     let dir = tempdir();
     let city = dir.path().join("city.mmdb");

@@ -256,8 +256,13 @@ impl Collector {
     }
 
     /// Sends SIGTERM and waits for the end; the folder and the log are the caller's.
-    pub(crate) async fn stop(mut self) -> (ExitStatus, Dir, String) {
+    pub(crate) async fn stop(self) -> (ExitStatus, Dir, String) {
         self.signal("TERM");
+        self.end().await
+    }
+
+    /// Waits for the end of one that was told to end; the folder and the log are the caller's.
+    pub(crate) async fn end(mut self) -> (ExitStatus, Dir, String) {
         let status = wait(&mut self.child).await;
         let log = self.log.end().await;
         (status, self.dir, log)
