@@ -12,6 +12,8 @@ pub const URI_BYTES_MAX: usize = 8 * 1024;
 pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// The largest body of events, in bytes, packed and unpacked.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// The most events in one body.
+pub const EVENTS_MAX: usize = 1000;
 /// The largest choice posted to `/consent`, in bytes: six flags take 100.
 const CHOICE_BYTES_MAX: usize = 4 * 1024;
 /// The largest form of the privacy page, in bytes: six flags and a token take 120.

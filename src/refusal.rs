@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-use crate::endpoint::{BODY_BYTES_MAX, BODY_TIME_MAX, HEADER_BYTES_MAX, URI_BYTES_MAX};
+use crate::endpoint::{BODY_BYTES_MAX, BODY_TIME_MAX, EVENTS_MAX, HEADER_BYTES_MAX, URI_BYTES_MAX};
 
 /// What becomes of the connection after a refused request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,8 +126,14 @@ reasons! {
     /// The body ended early or cannot be unpacked.
     BodyBroken("body_broken", BAD_REQUEST, Closes):
         "the body ended early or cannot be unpacked";
-    /// The body, or an event in it, is not JSON, is not an object, holds text that is not Unicode,
-    /// or there are too many events; for `/consent` it is not an object of flags.
+    /// An array has more events than one body may have; those before are recorded.
+    TooManyEvents("too_many_events", PAYLOAD_TOO_LARGE, StaysOpen):
+        "the array has more than {events} events: send them in several requests";
+    /// The encoding of the body is neither `gzip` nor `deflate`.
+    ContentEncoding("content_encoding", UNSUPPORTED_MEDIA_TYPE, StaysOpen):
+        "the content encoding must be gzip or deflate, or none";
+    /// The body, or an event in it, is not JSON or not an object, or is nested too deep; for
+    /// `/consent` it is not an object of flags.
     Json("json", BAD_REQUEST, StaysOpen):
         "the body is neither a JSON object nor an array of objects";
     /// The page's origin is not one of the site's, or a change of a choice or a form comes without
@@ -224,6 +230,7 @@ impl Reason {
             ("{header_bytes}", size(HEADER_BYTES_MAX)),
             ("{body_bytes}", size(BODY_BYTES_MAX)),
             ("{body_time}", seconds(BODY_TIME_MAX)),
+            ("{events}", EVENTS_MAX.to_string()),
         ];
         limits
             .iter()

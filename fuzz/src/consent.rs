@@ -27,6 +27,7 @@ pub fn consent(bytes: &[u8]) {
     let [gdpr, tcf, gpp, gpp_sid] = [next(), next(), next(), next()];
     let choice = next();
     let signals = Signals {
+        is_unclear: false,
         gdpr: gdpr.map(Cow::Borrowed),
         tcf: tcf.map(Cow::Borrowed),
         gpp: gpp.map(Cow::Borrowed),

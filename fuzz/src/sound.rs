@@ -129,7 +129,7 @@ fn strip(hit: &Hit<'_>, permit: Permit) {
     let counted = Hit {
         permit,
         consent_source: hit.consent_source,
-        flags: hit.flags.and(Flags::UNCOUNTED),
+        flags: hit.flags.and(Flags::OF_COUNTS),
         partner: hit.partner.clone(),
         campaign: hit.campaign.clone(),
         creative: hit.creative.clone(),

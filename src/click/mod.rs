@@ -9,7 +9,8 @@
 //! signed. What follows `sig` is not covered: it is the place for macros, which a network expands.
 //! `k`, `exp` and `to` are read from the covered part alone, and the first of a repeated parameter
 //! counts everywhere, so nothing after `sig` can change what was signed. Names are compared as
-//! written: `%74o` is not `to`.
+//! written: `%74o` is not `to`. Separators that a page escaped for HTML are read as separators.
+//! Further parameters after `sig` go to the member `unsigned` of the row's `params`.
 //!
 //! # A target
 //! A target is an absolute http or https URL by the WHATWG's rules, which are those of browsers.
@@ -29,7 +30,7 @@ use url::{Host, Url};
 
 use crate::clock::UnixMicros;
 use crate::keys::ClickKeyring;
-use crate::request::is_encoded_still;
+use crate::request::{is_encoded_still, raw_value, unescape_separators};
 
 /// The shortest MAC that is accepted, in bytes: 128 bits.
 const MAC_BYTES_MIN: usize = 16;
@@ -55,7 +56,7 @@ impl ClickKeyring {
         let mut mac = [0; MAC_BYTES];
         let length = URL_SAFE_NO_PAD.decode_slice(signature.trim_end_matches('='), &mut mac);
         let mac = length.ok().and_then(|length| mac.get(..length));
-        let key = first(signed, "k")
+        let key = raw_value(signed, "k")
             .and_then(|id| id.parse::<u8>().ok())
             .and_then(|id| self.find(id));
         mac.filter(|mac| mac.len() >= MAC_BYTES_MIN)
@@ -130,6 +131,7 @@ pub fn target(
     hosts: &[String],
     now: UnixMicros,
 ) -> Result<Target, Flaw> {
+    let query = &*unescape_separators(query);
     let signature = query.find("&sig=").map(|at| {
         let (signed, rest) = query.split_at(at);
         let rest = rest.get("&sig=".len()..).unwrap_or_default();
@@ -139,15 +141,17 @@ pub fn target(
         None => Flaw::Host,
         Some((signed, signature)) if keyring.verifies(signed, signature) => {
             if is_in_time(signed, now) {
-                let url = first(signed, "to").and_then(parse).ok_or(Flaw::Target)?;
-                let is_one_time = first(signed, "id").is_some_and(|id| !id.is_empty());
+                let url = raw_value(signed, "to")
+                    .and_then(parse)
+                    .ok_or(Flaw::Target)?;
+                let is_one_time = raw_value(signed, "id").is_some_and(|id| !id.is_empty());
                 return Ok(Target { url, is_one_time });
             }
             Flaw::Expired
         }
         Some(_) => Flaw::Signature,
     };
-    let url = first(query, "to").and_then(parse).ok_or(Flaw::Target)?;
+    let url = raw_value(query, "to").and_then(parse).ok_or(Flaw::Target)?;
     if url.host_str().is_some_and(|host| is_listed(host, hosts)) {
         Ok(Target {
             url,
@@ -158,15 +162,8 @@ pub fn target(
     }
 }
 
-/// Returns the first value of that name, as written.
-fn first<'q>(query: &'q str, name: &str) -> Option<&'q str> {
-    query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-}
-
 fn is_in_time(signed: &str, now: UnixMicros) -> bool {
-    first(signed, "exp").is_none_or(|text| {
+    raw_value(signed, "exp").is_none_or(|text| {
         let end: Option<i64> = text.parse().ok();
         end.is_some_and(|end| now.seconds() < end)
     })

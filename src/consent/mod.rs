@@ -3,7 +3,10 @@
 //!
 //! # Signals to permit
 //! The first row that applies counts; the column is what else came with the request. `GPC` is the
-//! header `Sec-GPC: 1`, the choice is the cookie that `/consent` or the tag sets.
+//! header `Sec-GPC: 1` (any value but a no), the choice is the cookie that `/consent` or the tag sets.
+//!
+//! Before them all: where a signal or a partner was meant and is not understood ([`names`]), nothing
+//! is permitted (`unclear`), whatever else came with the request.
 //!
 //! | | what is said of the visitor | alone | with GPC | with a choice | with both |
 //! | --- | --- | --- | --- | --- | --- |
@@ -37,7 +40,7 @@
 //! # What a missing flag removes
 //! | without | leaves the hit, before the spool |
 //! | --- | --- |
-//! | `measure` | all but the time's minute, site, kind, partner, campaign, creative, placement and publisher: the hit becomes a count in `hit_count`, and the address, agent, URLs, IDs and parameters are gone (of its flags only those stay that exclude it from every count) |
+//! | `measure` | all but the time's minute, site, kind, partner, campaign, creative, placement and publisher: the hit becomes a count in `hit_count`, and the address, agent, URLs, IDs and parameters are gone (of its flags only those stay that exclude it from every count, and `unclear_consent`) |
 //! | `store` | the visitor cookie is neither read nor set; no visitor, partner or device ID (`uid`, `maid`, `did`), and no click ID, not even in the page's or the referrer's address |
 //! | `locate` | nothing here; after the lookup all of the place but country and region ([`crate::enrich::Place::coarse`]) |
 //! | `profile` | nothing here; segments take only rows whose permit has it |
@@ -53,6 +56,7 @@
 mod bits;
 mod choice;
 mod gpp;
+pub mod names;
 mod rules;
 mod signals;
 mod strings;

@@ -26,6 +26,9 @@ pub fn decide(
     kind: Kind,
     strings: &Strings,
 ) -> (Permit, ConsentSource) {
+    if signals.is_unclear {
+        return (Permit::NONE, ConsentSource::Unclear);
+    }
     let sale = if signals.gpc { SALE } else { Permit::NONE };
     let choice = signals.choice;
     let outside = signals.gdpr.as_deref() == Some("0") && rules.gdpr_0_permit != Permit::NONE;

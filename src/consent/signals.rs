@@ -20,4 +20,6 @@ pub struct Signals<'a> {
     pub gpc: bool,
     /// What the choice cookies permit together.
     pub choice: Option<Permit>,
+    /// A signal or a partner was meant and is not understood ([`names`](super::names)).
+    pub is_unclear: bool,
 }

@@ -24,7 +24,7 @@ pub fn strip(hit: &mut Hit<'_>) {
         *hit = Hit {
             permit: hit.permit,
             consent_source: hit.consent_source,
-            flags: hit.flags.and(Flags::UNCOUNTED),
+            flags: hit.flags.and(Flags::OF_COUNTS),
             partner: std::mem::take(&mut hit.partner),
             campaign: std::mem::take(&mut hit.campaign),
             creative: std::mem::take(&mut hit.creative),

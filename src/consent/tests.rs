@@ -257,9 +257,17 @@ fn check_cells(said: [Option<&str>; 4], rules: &PermitRules, cells: [(Permit, Co
             gpp_sid: gpp_sid.clone(),
             gpc,
             choice,
+            is_unclear: false,
         };
         let decided = decide(&signals, rules, Kind::Impression, &Strings::default());
         assert_eq!(decided, cell, "{signals:?} {rules:?}");
+        // Whatever else is said, what is not understood comes first.
+        let signals = Signals {
+            is_unclear: true,
+            ..signals
+        };
+        let decided = decide(&signals, rules, Kind::Impression, &Strings::default());
+        assert_eq!(decided, (Permit::NONE, ConsentSource::Unclear));
     }
 }
 

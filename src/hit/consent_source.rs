@@ -17,17 +17,20 @@ pub enum ConsentSource {
     Gpp = 5,
     /// `gdpr=0`, where the configuration says what it allows.
     Gdpr0 = 6,
+    /// A signal or a partner that was meant and is not understood; never in a row.
+    Unclear = 7,
 }
 
 impl ConsentSource {
     /// Every source.
-    pub const ALL: [ConsentSource; 6] = [
+    pub const ALL: [ConsentSource; 7] = [
         ConsentSource::Default,
         ConsentSource::Choice,
         ConsentSource::Gpc,
         ConsentSource::Tcf,
         ConsentSource::Gpp,
         ConsentSource::Gdpr0,
+        ConsentSource::Unclear,
     ];
 
     /// Returns the word in SQL and in the reply of `/consent`.
@@ -40,6 +43,7 @@ impl ConsentSource {
             ConsentSource::Tcf => "tcf",
             ConsentSource::Gpp => "gpp",
             ConsentSource::Gdpr0 => "gdpr_0",
+            ConsentSource::Unclear => "unclear",
         }
     }
 

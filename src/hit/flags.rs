@@ -66,12 +66,17 @@ flags! {
         /// A click whose signed URL is for one use: the loader keeps a later one with the same
         /// event ID as a replay.
         ONE_TIME = 15 "one_time";
+        /// A consent signal or a partner was meant and is not understood, so that the hit is only
+        /// counted ([`crate::consent::names`]).
+        UNCLEAR_CONSENT = 16 "unclear_consent";
     }
 }
 
 impl Flags {
     /// The flags of hits that no figure counts, even where they are rows.
     pub const UNCOUNTED: Flags = Flags::PREFETCH.with(Flags::PREVIEW);
+    /// The flags that stay with a hit of which only a count is kept.
+    pub const OF_COUNTS: Flags = Flags::UNCOUNTED.with(Flags::UNCLEAR_CONSENT);
 
     /// Returns these flags and those of `other`.
     #[must_use]

@@ -85,6 +85,6 @@ pub fn read<'r>(arrival: &Arrival<'_, 'r>) -> Result<Draft<'r>, Reason> {
 ///
 /// # Errors
 /// If nothing of the body can be read.
-pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &'r [u8]) -> Result<Drafts<'r>, Reason> {
+pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &[u8]) -> Result<Drafts<'r>, Reason> {
     native::read_body(arrival, body)
 }

@@ -7,15 +7,10 @@
 //!
 //! Whether the partner sent a callback is decided before ([`crate::callback`]).
 
-use std::io::Read as _;
-
-use bytes::Bytes;
-
 use super::native::{self, Reading};
 use super::{Arrival, Draft, Drafts};
 use crate::callback::names::Fields;
 use crate::consent::Signals;
-use crate::endpoint::BODY_BYTES_MAX;
 use crate::hit::{Hit, Kind};
 use crate::refusal::Reason;
 
@@ -30,29 +25,6 @@ pub struct Sender<'p> {
     pub fields: Fields<'p>,
     /// Whether the partner may say the visitor's address and agent.
     pub trusts_client: bool,
-}
-
-/// Unpacks a body by its `Content-Encoding`. The unpacked body has the same limit as a body as
-/// sent.
-///
-/// # Errors
-/// If the encoding is unknown, the body is broken, or it is too large.
-pub fn unpack(encoding: Option<&[u8]>, body: Bytes) -> Result<Bytes, Reason> {
-    match encoding {
-        None | Some(b"identity") => Ok(body),
-        Some(b"gzip" | b"x-gzip") => {
-            let mut bytes = Vec::new();
-            flate2::read::MultiGzDecoder::new(&*body)
-                .take(BODY_BYTES_MAX as u64 + 1)
-                .read_to_end(&mut bytes)
-                .map_err(|_| Reason::BodyBroken)?;
-            if bytes.len() > BODY_BYTES_MAX {
-                return Err(Reason::BodyTooLarge);
-            }
-            Ok(bytes.into())
-        }
-        Some(_) => Err(Reason::ContentType),
-    }
 }
 
 /// Reads a callback's query and its unpacked body.
@@ -75,32 +47,28 @@ pub fn read<'r>(
     match format_of(arrival.headers.content_type, body)? {
         Format::Form(form) => {
             let mut draft = begin();
-            native::read_query_and_form(arrival.query, form, reading, &mut draft);
-            Ok(Drafts::One(name_sender(draft, sender)))
+            native::read_form(form, arrival.query, reading, &mut draft);
+            name_sender(&mut draft, sender);
+            Ok(Drafts::One(draft))
         }
         Format::Json => {
-            let events = native::split_events(body).ok_or(Reason::Json)?;
-            let read = events.into_iter().map(|event| {
-                let mut draft = begin();
-                native::read_query(arrival.query, reading, &mut draft);
-                if native::read_event(event, reading, &mut draft) {
-                    Ok(name_sender(draft, sender))
-                } else {
-                    Err(Reason::Json)
+            let mut drafts = native::read_events(body, arrival.query, reading, begin)?;
+            if let Drafts::Each(drafts) = &mut drafts {
+                for draft in drafts.iter_mut().flatten() {
+                    name_sender(draft, sender);
                 }
-            });
-            Ok(Drafts::Each(read.collect()))
+            }
+            Ok(drafts)
         }
     }
 }
 
 /// Puts the partner into a draft, and its site where the callback names none.
-fn name_sender<'r>(mut draft: Draft<'r>, sender: Sender<'r>) -> Draft<'r> {
+fn name_sender<'r>(draft: &mut Draft<'r>, sender: Sender<'r>) {
     draft.hit.partner = sender.key.into();
     if draft.hit.site.is_empty() {
         draft.hit.site = sender.site.into();
     }
-    draft
 }
 
 enum Format<'b> {
@@ -160,26 +128,5 @@ mod tests {
         ] {
             assert_eq!(format(content_type, body), is_json, "{content_type:?}");
         }
-    }
-
-    #[test]
-    fn a_body_has_its_limit_unpacked_too() {
-        use std::io::Write as _;
-        let pack = |bytes: &[u8]| {
-            let mut packed =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-            packed.write_all(bytes).expect("a vector takes all");
-            Bytes::from(packed.finish().expect("a vector takes all"))
-        };
-        let fits = pack(&vec![b'a'; BODY_BYTES_MAX]);
-        assert_eq!(
-            unpack(Some(b"gzip"), fits.clone()).map(|body| body.len()),
-            Ok(BODY_BYTES_MAX)
-        );
-        let too_large = pack(&vec![b'a'; BODY_BYTES_MAX + 1]);
-        assert_eq!(unpack(Some(b"gzip"), too_large), Err(Reason::BodyTooLarge));
-        let cut = fits.slice(..fits.len() / 2);
-        assert_eq!(unpack(Some(b"x-gzip"), cut), Err(Reason::BodyBroken));
-        assert_eq!(unpack(Some(b"br"), fits), Err(Reason::ContentType));
     }
 }

@@ -15,13 +15,15 @@ pub struct Headers<'a> {
     pub fetch_site: Option<&'a str>,
     /// `Content-Type`.
     pub content_type: Option<&'a str>,
+    /// `Content-Encoding`.
+    pub content_encoding: &'a [u8],
     /// `Content-Length` above zero.
     pub has_length: bool,
     /// How many `Transfer-Encoding` headers there were.
     pub transfer_encodings: usize,
     /// `Transfer-Encoding: chunked`, once and nothing else.
     pub is_chunked: bool,
-    /// `Sec-GPC: 1`.
+    /// `Sec-GPC` with anything but a no.
     pub gpc: bool,
     /// `Sec-Purpose: prefetch` or prerender, also under its old names.
     pub prefetch: bool,
@@ -100,13 +102,14 @@ impl<'a> Headers<'a> {
             b"x-forwarded-proto" => self.forwarded_proto = Some(bytes),
             b"origin" => self.origin = text(bytes),
             b"content-type" => self.content_type = text(bytes),
+            b"content-encoding" => self.content_encoding = bytes,
             b"content-length" => self.has_length = bytes != b"0",
             b"transfer-encoding" => {
                 self.transfer_encodings += 1;
                 self.is_chunked =
                     self.transfer_encodings == 1 && bytes.eq_ignore_ascii_case(b"chunked");
             }
-            b"sec-gpc" => self.gpc = bytes == b"1",
+            b"sec-gpc" => self.gpc |= !matches!(bytes.trim_ascii(), b"" | b"0" | b"?0" | b"false"),
             b"sec-fetch-site" => self.fetch_site = text(bytes),
             b"sec-purpose" | b"purpose" | b"x-purpose" | b"x-moz" => {
                 self.prefetch |= bytes.starts_with(b"prefetch");

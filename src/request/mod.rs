@@ -5,7 +5,9 @@ mod address;
 pub(crate) mod agent;
 mod encoding;
 mod headers;
+mod query;
 
 pub use address::{ForwardedHeader, client_ip, forwarded_https};
 pub(crate) use encoding::is_encoded_still;
 pub use headers::Headers;
+pub(crate) use query::{raw_value, split_pairs, unescape_separators};

@@ -25,7 +25,7 @@ pub(crate) fn sites() -> Config {
 }
 
 /// What `avtryck click-url` prints for a collector's configuration, without the origin.
-async fn click_url(collector: &Collector, arguments: &[&str]) -> String {
+pub(crate) async fn click_url(collector: &Collector, arguments: &[&str]) -> String {
     click_url_by(&collector.dir.path().join("avtryck.toml"), arguments).await
 }
 

@@ -1,5 +1,7 @@
 //! What is not permitted is not stored.
 
+mod spelling;
+
 use std::path::Path;
 
 use crate::support::{Collector, Config, consent_string};

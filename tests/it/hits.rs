@@ -1,5 +1,7 @@
 //! Pixels and events: what is sent, answered and stored.
 
+mod mended;
+
 use crate::support::{Collector, Config, raw};
 
 const SWEDEN: &str = "2.64.0.1";

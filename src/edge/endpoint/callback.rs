@@ -5,7 +5,7 @@
 //! `id` may be repeated until it is answered, because it is stored once.
 
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap};
+use hyper::header::HeaderMap;
 
 use crate::callback::{Claim, Secrets, Signed};
 use crate::config::Partner;
@@ -31,8 +31,7 @@ pub(crate) async fn handle(
         body: &body,
     };
     secrets.verify(proof, &signed, exchange.now)?;
-    let encoding = headers.get(header::CONTENT_ENCODING);
-    let body = partner::unpack(encoding.map(|value| value.as_bytes()), body)?;
+    let body = body::unpack(exchange.headers.content_encoding, body)?;
     let drafts = partner::read(&exchange.arrival(), sender(partner), &body)?;
     exchange.record_body(drafts).await
 }

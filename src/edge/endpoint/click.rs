@@ -20,6 +20,7 @@ use crate::endpoint::Endpoint;
 use crate::hit::{Flags, Permit};
 use crate::protocol::{self, Draft};
 use crate::refusal::Reason;
+use crate::request::raw_value;
 
 /// What must be permitted for a click to have an ID.
 const ID_PERMIT: Permit = Permit::STORE.with(Permit::MEASURE);
@@ -89,8 +90,7 @@ async fn record<'r>(
 /// Returns whether the target is to be told the click's ID: as the URL says, or else as the site
 /// does.
 fn wants_id(query: &str, site: Option<&Site>) -> bool {
-    let asked = query.split('&').find_map(|pair| pair.strip_prefix("clid="));
-    match asked {
+    match raw_value(query, "clid") {
         Some(asked) => asked == "1",
         None => site.is_some_and(|site| site.click_id),
     }

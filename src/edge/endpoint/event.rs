@@ -9,6 +9,7 @@ use crate::protocol;
 
 pub(crate) async fn handle(exchange: &Exchange<'_>, body: Incoming) -> Result<Reply, Refusal> {
     let body = body::read(exchange.endpoint, body).await?;
+    let body = body::unpack(exchange.headers.content_encoding, body)?;
     let drafts = protocol::read_body(&exchange.arrival(), &body)?;
     exchange.record_body(drafts).await
 }

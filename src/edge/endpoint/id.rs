@@ -6,9 +6,10 @@ use crate::edge::exchange::respond::Content;
 use crate::edge::exchange::{Exchange, Visit};
 use crate::endpoint::Shape;
 use crate::protocol;
+use crate::request::raw_value;
 
 pub(crate) fn handle(exchange: &Exchange<'_>) -> Result<Content, Refusal> {
-    let asks_for_gif = exchange.line.query.split('&').any(|pair| pair == "f=i");
+    let asks_for_gif = raw_value(exchange.line.query, "f") == Some("i");
     let mut draft = protocol::read(&exchange.arrival())?;
     let mut visit = Visit::default();
     exchange.admit(&mut draft, &mut visit)?;

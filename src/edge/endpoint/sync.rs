@@ -7,6 +7,9 @@
 //! There is at most one bounce: a request with `bounced` is never sent on, and one that brings an
 //! ID is sent on only if it asks for it, by `bounce=1`. What a visitor's cookie holds does not grow
 //! with the number of partners: the links are rows.
+//!
+//! `f`, `bidder`, `bounce` and `bounced` are read as sent: they are keys and digits, which nobody
+//! encodes.
 
 use std::slice;
 
@@ -21,6 +24,7 @@ use crate::edge::{Refusal, router};
 use crate::endpoint::Shape;
 use crate::hit::Permit;
 use crate::protocol::{self, Draft};
+use crate::request::raw_value;
 
 /// What must be permitted for IDs to be exchanged.
 const PERMIT: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::MATCH);
@@ -92,11 +96,4 @@ fn redirect_to_partner(partner: &Partner, draft: &Draft<'_>) -> Option<Reply> {
         url = url.replace(name, &text.to_string());
     }
     reply::redirect(&url)
-}
-
-/// Returns a parameter as sent. Those asked for here are keys and digits, which nobody encodes.
-fn raw_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
-    query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }

@@ -1,148 +1,267 @@
-//! Events as JSON: one object or an array of them. A wrong event is refused alone; only a body that
-//! is not JSON at all refuses them all.
+//! Events as JSON: one object, an array of them, or one after the other. A wrong event is refused
+//! alone, and what cannot be stored of one is replaced; only a body that holds no event at all is
+//! refused as a whole.
 
 use std::borrow::Cow;
+use std::fmt;
 
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
+use super::json_text::{Nested, leading_scalar, split_string, write_clean};
 use super::parameter::{Parameter, limit};
-use super::params::Params;
-use super::{Draft, Notes, OF_CALLBACKS, Reading, finish, note_ad, put_parameter};
+use super::{OF_CALLBACKS, Reader};
 use crate::callback::names::{self, Fields};
+use crate::consent::names::{Meaning, meaning};
+use crate::endpoint::EVENTS_MAX;
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::{Flags, Kind};
 use crate::protocol::text::{clean, is_macro};
 
-/// The most events in one body.
-pub const EVENTS_MAX: usize = 1000;
+/// What some editors and programs put before a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Splits a body into its events' texts. Returns `None` if it is not a JSON object or array, or if
-/// it holds more than [`EVENTS_MAX`].
+/// Splits a body into its events' texts; each may be no event, and is then refused alone. What
+/// stands beyond the first [`EVENTS_MAX`] is one more. Returns `None` if none of them is JSON.
 #[must_use]
-pub fn split_events(body: &[u8]) -> Option<Vec<&RawValue>> {
+pub fn split_events(body: &[u8]) -> Option<Vec<Cow<'_, str>>> {
     let body = body.trim_ascii();
-    let events = if body.first() == Some(&b'[') {
-        serde_json::from_slice::<Vec<&RawValue>>(body).ok()?
-    } else {
-        vec![serde_json::from_slice::<&RawValue>(body).ok()?]
-    };
-    (events.len() <= EVENTS_MAX).then_some(events)
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    if let Some(events) = split_sound(body) {
+        return Some(events.into_iter().map(Cow::Borrowed).collect());
+    }
+    let text = String::from_utf8_lossy(body);
+    let events: Vec<_> = split_doubtful(&text)
+        .map(|event| Cow::Owned(event.to_owned()))
+        .take(EVENTS_MAX + 1)
+        .collect();
+    let is_json = |event: &Cow<'_, str>| members_of(event, &mut Flags::default()).is_some();
+    events.iter().any(is_json).then_some(events)
 }
 
-/// Puts one event's members into a draft. Returns false if the event is not a JSON object, or one
-/// that holds what no text can (a lone surrogate, a number out of range, more than 128 levels).
-pub fn read_event<'a>(event: &RawValue, reading: Reading<'_>, draft: &mut Draft<'a>) -> bool {
-    let Ok(members) = serde_json::from_str::<Map<String, Value>>(event.get()) else {
-        return false;
-    };
-    let Draft { hit, signals } = draft;
-    let mut params = Params::default();
-    let mut notes = Notes::new(hit.kind, reading);
-    let mut members: Vec<(String, Value)> = members.into_iter().collect();
-    if let Some(fields) = reading.fields {
-        members = flatten(members, &fields);
+/// Splits what is JSON as a whole and has few enough events, as nearly all bodies do.
+fn split_sound(body: &[u8]) -> Option<Vec<&str>> {
+    if body.first() != Some(&b'[') {
+        let event: &RawValue = serde_json::from_slice(body).ok()?;
+        return Some(vec![event.get()]);
     }
-    for (name, value) in members {
+    let events: Vec<&RawValue> = serde_json::from_slice(body).ok()?;
+    let is_few = events.len() <= EVENTS_MAX;
+    is_few.then(|| events.into_iter().map(RawValue::get).collect())
+}
+
+/// Splits a text between its events, by its brackets: the members of an array, or values one after
+/// the other.
+fn split_doubtful(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text.strip_prefix('[').unwrap_or(text);
+    std::iter::from_fn(move || {
+        let is_between = |c: char| c.is_whitespace() || matches!(c, ',' | ']');
+        rest = rest.trim_start_matches(is_between);
+        if rest.is_empty() {
+            return None;
+        }
+        let (event, after) = rest.split_at(end_of_value(rest));
+        rest = after;
+        Some(event.trim_end())
+    })
+}
+
+/// Returns where the value ends that a text begins with: behind its last bracket, or before what
+/// separates it from the next.
+fn end_of_value(text: &str) -> usize {
+    let mut rest = text;
+    let mut depth = 0_usize;
+    while let Some(character) = rest.chars().next() {
+        let after = rest.get(character.len_utf8()..).unwrap_or_default();
+        let here = text.len() - rest.len();
+        rest = match character {
+            '"' => split_string(after).1,
+            '{' | '[' => {
+                depth += 1;
+                after
+            }
+            '}' | ']' if depth <= 1 => return here + usize::from(depth == 1 || here == 0),
+            '}' | ']' => {
+                depth -= 1;
+                after
+            }
+            ',' if depth == 0 => return here,
+            _ => after,
+        };
+    }
+    text.len()
+}
+
+/// The members of a JSON object in the order sent, repeated ones included.
+struct Members<'t>(Vec<(String, &'t RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// Returns the members of an object: names, and values as JSON. What is not quite JSON is read as
+/// what [`write_clean`] makes of it, with a flag. `None` if it is no object.
+fn members_of(object: &str, flags: &mut Flags) -> Option<Vec<(String, String)>> {
+    let owned = |Members(members): Members<'_>| -> Vec<(String, String)> {
+        let own = |(name, value): (String, &RawValue)| (name, value.get().to_owned());
+        members.into_iter().map(own).collect()
+    };
+    if let Ok(members) = serde_json::from_str(object) {
+        return Some(owned(members));
+    }
+    let mut mended = String::with_capacity(object.len());
+    let mut changes = Flags::default();
+    if !write_clean(object, &mut mended, &mut changes, &mut |_| {}) {
+        return None;
+    }
+    let members = serde_json::from_str(&mended).ok()?;
+    flags.set(changes);
+    Some(owned(members))
+}
+
+impl Reader<'_, '_, '_> {
+    /// Puts one event's members in their places. Returns false if the event is not a JSON object,
+    /// or nested too deep.
+    pub(super) fn read_members(&mut self, event: &str) -> bool {
+        let mut flags = Flags::default();
+        let Some(mut members) = members_of(event, &mut flags) else {
+            return false;
+        };
+        // Bytes that were no UTF-8 have become this character.
+        if event.contains('\u{fffd}') {
+            flags.set(Flags::CLEANED);
+        }
+        self.draft.hit.flags.set(flags);
+        if let Some(fields) = self.reading.fields {
+            members = flatten(members, &fields);
+        }
+        self.begin_source();
+        members
+            .into_iter()
+            .all(|(name, value)| self.read_member(name, &value))
+    }
+
+    /// Puts one member in its place. Returns false if it is nested too deep.
+    fn read_member(&mut self, name: String, json: &str) -> bool {
+        let hit = &mut self.draft.hit;
         let name = clean(Cow::Owned(name), TEXT_BYTES_MAX, &mut hit.flags);
-        let name = reading.our_name(name).into_owned();
-        let is_callbacks = notes.kind == Kind::Callback && OF_CALLBACKS.contains(&&*name);
-        match (name.as_str(), value) {
-            (_, Value::Null) => {}
-            ("ch", Value::Object(hints)) => {
-                for (hint, value) in hints {
-                    let name = format!("ch_{hint}");
-                    let value = scalar_text(&name, value, &mut hit.flags);
-                    put_parameter(&name, value, hit, signals, &mut notes);
-                }
-            }
-            (name, value) if is_callbacks || Parameter::named(name).is_some() => {
-                let value = scalar_text(name, value, &mut hit.flags);
-                put_parameter(name, value, hit, signals, &mut notes);
-            }
-            (name, _) if hit.kind == Kind::Callback && names::is_personal(name) => {}
-            (name, mut value) => {
-                match &value {
-                    Value::String(text) => note_ad(name, text, hit, &mut notes),
-                    Value::Bool(true) => note_ad(name, "true", hit, &mut notes),
-                    Value::Number(number) if number.as_i64() == Some(1) => {
-                        note_ad(name, "1", hit, &mut notes);
-                    }
-                    _ => {}
-                }
-                clean_value(&mut value, &mut hit.flags);
-                params.push(name, |out| out.push_str(&value.to_string()), &mut hit.flags);
+        let name = self.reading.our_name(name).into_owned();
+        if json == "null" {
+            return true;
+        }
+        let mut text = String::with_capacity(json.len());
+        let mut nested = Vec::new();
+        let mut note = |member: Nested<'_>| {
+            let meaning = meaning_of(member.name).filter(|meaning| match meaning {
+                Meaning::Site => false,
+                Meaning::Partner => !member.is_in_array,
+                Meaning::Signal | Meaning::Objection => member.rest != "null",
+            });
+            nested.extend(meaning.map(|meaning| (meaning, leading_scalar(member.rest).to_owned())));
+        };
+        if !write_clean(json, &mut text, &mut hit.flags, &mut note) {
+            return false;
+        }
+        if name == "ch" && text.starts_with('{') {
+            self.read_hints(&text);
+            return true;
+        }
+        let is_callbacks = self.notes.kind == Kind::Callback && OF_CALLBACKS.contains(&&*name);
+        let parameter = Parameter::named(&name);
+        if is_callbacks || parameter.is_some() {
+            let mut scalar = scalar_text(&name, &text, &mut self.draft.hit.flags);
+            self.put(&name, parameter, &mut scalar);
+            return true;
+        }
+        let scalar = string_or_json(&text);
+        self.note_further(&name, (!is_macro(&scalar)).then_some(&*scalar));
+        for (meaning, value) in nested {
+            self.note_meaning(meaning, Some(&value));
+        }
+        let hit = &mut self.draft.hit;
+        if hit.kind != Kind::Callback || !names::is_personal(&name) {
+            self.params
+                .push(&name, |out| out.push_str(&text), &mut hit.flags);
+        }
+        true
+    }
+
+    /// Puts the hints of the object `ch` in their places.
+    fn read_hints(&mut self, object: &str) {
+        let hints = members_of(object, &mut self.draft.hit.flags).unwrap_or_default();
+        for (hint, value) in hints {
+            let name = format!("ch_{hint}");
+            if value != "null" {
+                let mut value = scalar_text(&name, &value, &mut self.draft.hit.flags);
+                self.put(&name, Parameter::named(&name), &mut value);
             }
         }
     }
-    hit.params = params.finish();
-    finish(hit, notes);
-    true
+}
+
+/// Returns the meaning of a name as it is written between quotes.
+fn meaning_of(name: &str) -> Option<Meaning> {
+    if name.contains('\\') {
+        let name: String = serde_json::from_str(&format!("\"{name}\"")).ok()?;
+        return meaning(&name);
+    }
+    meaning(name)
 }
 
 /// Takes members out of objects if the partner has a name for their path. The object keeps the
 /// rest.
-fn flatten(members: Vec<(String, Value)>, fields: &Fields<'_>) -> Vec<(String, Value)> {
+fn flatten(members: Vec<(String, String)>, fields: &Fields<'_>) -> Vec<(String, String)> {
     let mut flat = Vec::with_capacity(members.len());
     // Only objects that a name reaches into are entered, so a path is no longer than the longest
     // name.
     for (path, value) in members {
-        match value {
-            Value::Object(inner) if fields.reach_into(&path) => {
+        let inner = fields
+            .reach_into(&path)
+            .then(|| members_of(&value, &mut Flags::default()))
+            .flatten();
+        match inner {
+            Some(inner) => {
                 let inner = inner
                     .into_iter()
                     .map(|(name, value)| (format!("{path}.{name}"), value));
                 flat.extend(flatten(inner.collect(), fields));
             }
-            value => flat.push((path, value)),
+            None => flat.push((path, value)),
         }
     }
     flat
 }
 
-/// Returns a known member's text: a string as it is, another value as its JSON.
-fn scalar_text<'a>(name: &str, value: Value, flags: &mut Flags) -> Option<Cow<'a, str>> {
-    let text = match value {
-        Value::String(text) => text,
-        Value::Null => return None,
-        other => other.to_string(),
-    };
+/// Returns a string as it is, another value as its JSON.
+fn string_or_json(json: &str) -> String {
+    serde_json::from_str(json).unwrap_or_else(|_| json.to_owned())
+}
+
+/// Returns a known member's text, within its limit. `None` for a macro.
+fn scalar_text<'a>(name: &str, json: &str, flags: &mut Flags) -> Option<Cow<'a, str>> {
+    let text = string_or_json(json);
     if is_macro(&text) {
         flags.set(Flags::MACRO);
         return None;
     }
     Some(clean(Cow::Owned(text), limit(name), flags))
-}
-
-/// Returns whether no text or name in a JSON value may hold a character: NUL, which `jsonb`
-/// refuses, and DEL and the control characters beyond ASCII, which JSON writes as they are. JSON
-/// escapes the others, and a text may need its line ends.
-fn is_unsound(character: char) -> bool {
-    matches!(character, '\0' | '\u{7f}'..='\u{9f}')
-}
-
-/// Replaces unsound characters in a value's texts and names.
-fn clean_value(value: &mut Value, flags: &mut Flags) {
-    match value {
-        Value::String(text) if text.contains(is_unsound) => {
-            *text = text.replace(is_unsound, "\u{fffd}");
-            flags.set(Flags::CLEANED);
-        }
-        Value::Array(values) => values
-            .iter_mut()
-            .for_each(|value| clean_value(value, flags)),
-        Value::Object(members) => {
-            if members.keys().any(|name| name.contains(is_unsound)) {
-                flags.set(Flags::CLEANED);
-                *members = std::mem::take(members)
-                    .into_iter()
-                    .map(|(name, value)| (name.replace(is_unsound, "\u{fffd}"), value))
-                    .collect();
-            }
-            members
-                .values_mut()
-                .for_each(|value| clean_value(value, flags));
-        }
-        _ => {}
-    }
 }

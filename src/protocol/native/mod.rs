@@ -5,30 +5,38 @@
 //! of what Postgres cannot hold; the hit's flags say that it happened. An unexpanded macro of an ad
 //! network counts as absent. A visitor's ID or address is never taken from a parameter.
 //!
+//! A hit may be told in two places: an event in a body, and the address that it was sent to. They are
+//! read one after the other as if they were one, the event first, and the first of a repeated
+//! parameter counts. So what the address says holds for each event that does not say otherwise.
+//!
+//! A parameter that shows that a consent signal or a partner was meant and is not understood makes
+//! the hit one without consent ([`crate::consent::names`]).
+//!
 //! docs/parameters.md lists the parameters; the limits stand here.
 
 mod json;
+mod json_text;
 mod parameter;
 mod params;
+mod reader;
 
-pub use json::{EVENTS_MAX, read_event, split_events};
+pub use crate::endpoint::EVENTS_MAX;
+pub use json::split_events;
 
 use std::borrow::Cow;
 
-use memchr::memchr;
-
 use super::headers::parse_mobile;
-use super::text::{clean, decode};
+use super::text::clean;
 use super::{Arrival, Draft, Drafts};
-use crate::callback::names::{self, Fields};
+use crate::callback::names::Fields;
 use crate::clock::UnixMicros;
 use crate::consent::Signals;
-use crate::hit::limits::{TEXT_BYTES_MAX, USER_AGENT_BYTES_MAX};
+use crate::hit::limits::USER_AGENT_BYTES_MAX;
 use crate::hit::{Flags, Hit, Kind};
 use crate::refusal::Reason;
 use crate::request::agent;
-use parameter::{Parameter, limit};
-use params::{Params, push_json_text};
+use parameter::Parameter;
+use reader::Reader;
 
 /// Reads a browser's request: its headers and its query string. `kind` is what the hit is to begin
 /// with.
@@ -40,26 +48,53 @@ pub fn read<'r>(arrival: &Arrival<'_, 'r>, kind: Kind) -> Draft<'r> {
     draft
 }
 
-/// Reads the body of `POST /e`: one event, or an array of them. The parameters of the query string
-/// hold for each event that does not say otherwise.
+/// Reads the body of `POST /e`: one event, or several. The parameters of the query string hold for
+/// each event that does not say otherwise.
 ///
 /// `sendBeacon` can send `text/plain` without a preflight, so that is taken as JSON too.
 ///
 /// # Errors
-/// If the body is not JSON, or there are too many events.
-pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &'r [u8]) -> Result<Drafts<'r>, Reason> {
-    let content_type = arrival.headers.content_type.unwrap_or("text/plain");
-    let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    if !["application/json", "text/plain"]
-        .iter()
-        .any(|known| media_type.eq_ignore_ascii_case(known))
-    {
+/// If the body is not JSON.
+pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &[u8]) -> Result<Drafts<'r>, Reason> {
+    if !may_be_events(arrival.headers.content_type, body) {
         return Err(Reason::ContentType);
     }
+    let Arrival { at, headers, .. } = *arrival;
+    let begin = || Draft::of_browser(Kind::PageView, at, headers, arrival.choice_cookie);
+    read_events(body, arrival.query, Reading::default(), begin)
+}
+
+/// Returns whether a body of that type may hold events. Some programs give every body the type of a
+/// form, or none.
+fn may_be_events(content_type: Option<&str>, body: &[u8]) -> bool {
+    let media_type = content_type.unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    let is = |known: &str| media_type.eq_ignore_ascii_case(known);
+    let looks_like_json = || matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
+    ["", "application/json", "text/plain", "text/json"]
+        .into_iter()
+        .any(is)
+        || (is("application/x-www-form-urlencoded") && looks_like_json())
+}
+
+/// Reads a body's events, each into a draft that `begin` begins. What stands beyond the first
+/// [`EVENTS_MAX`] is refused as one event.
+///
+/// # Errors
+/// If the body holds no event.
+pub(super) fn read_events<'r>(
+    body: &[u8],
+    query: &'r str,
+    reading: Reading<'_>,
+    begin: impl Fn() -> Draft<'r>,
+) -> Result<Drafts<'r>, Reason> {
     let events = split_events(body).ok_or(Reason::Json)?;
-    let read = events.into_iter().map(|event| {
-        let mut draft = read(arrival, Kind::PageView);
-        read_event(event, Reading::default(), &mut draft)
+    let read = events.iter().enumerate().map(|(index, event)| {
+        if index == EVENTS_MAX {
+            return Err(Reason::TooManyEvents);
+        }
+        let mut draft = begin();
+        read_event(event, query, reading, &mut draft)
             .then_some(draft)
             .ok_or(Reason::Json)
     });
@@ -87,45 +122,40 @@ impl Reading<'_> {
 /// Puts a query string's parameters into a draft. The first of a repeated parameter counts. `ev`
 /// says what happened if the hit is an impression to begin with.
 pub fn read_query<'a>(query: &'a str, reading: Reading<'_>, draft: &mut Draft<'a>) {
-    read_pairs(split_pairs(query), reading, draft);
+    let mut reader = Reader::new(reading, draft);
+    reader.read_pairs(query);
+    reader.finish();
 }
 
-/// Puts the parameters of a query string and then those of a form into a draft, as if they were
-/// one.
-pub(super) fn read_query_and_form<'a>(
-    query: &'a str,
+/// Puts the fields of a form into a draft, and the parameters of the query string that it does not
+/// have.
+pub(super) fn read_form<'a>(
     form: &'a str,
+    query: &'a str,
     reading: Reading<'_>,
     draft: &mut Draft<'a>,
 ) {
-    read_pairs(split_pairs(query).chain(split_pairs(form)), reading, draft);
+    let mut reader = Reader::new(reading, draft);
+    reader.read_pairs(form);
+    reader.read_pairs(query);
+    reader.finish();
 }
 
-fn read_pairs<'a>(
-    pairs: impl Iterator<Item = (&'a str, &'a str)>,
+/// Puts one event's members into a draft, and the parameters of the query string that it does not
+/// have. Returns false if the event is not a JSON object, or nested too deep.
+pub fn read_event<'a>(
+    event: &str,
+    query: &'a str,
     reading: Reading<'_>,
     draft: &mut Draft<'a>,
-) {
-    let Draft { hit, signals } = draft;
-    let mut params = Params::default();
-    let mut notes = Notes::new(hit.kind, reading);
-    for (name, raw) in pairs {
-        let mut flags = Flags::default();
-        let Some(name) = decode(name, TEXT_BYTES_MAX, &mut flags) else {
-            hit.flags.set(flags);
-            continue;
-        };
-        let name = reading.our_name(name);
-        let value = decode(raw, limit(&name), &mut flags);
-        hit.flags.set(flags);
-        if let Some(value) = put_parameter(&name, value, hit, signals, &mut notes)
-            && !(hit.kind == Kind::Callback && names::is_personal(&name))
-        {
-            params.push(&name, |out| push_json_text(out, &value), &mut hit.flags);
-        }
+) -> bool {
+    let mut reader = Reader::new(reading, draft);
+    if !reader.read_members(event) {
+        return false;
     }
-    hit.params = params.finish();
-    finish(hit, notes);
+    reader.read_pairs(query);
+    reader.finish();
+    true
 }
 
 /// What a query string names a hit's site and partner.
@@ -149,23 +179,6 @@ pub fn read_names(query: &str) -> Names<'_> {
         site: draft.hit.site,
         partner: draft.hit.partner,
     }
-}
-
-/// Splits a query string into its parameters: name and value, as sent.
-fn split_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    let mut rest = query;
-    std::iter::from_fn(move || {
-        loop {
-            let end = memchr(b'&', rest.as_bytes()).unwrap_or(rest.len());
-            let (pair, after) = rest.split_at_checked(end)?;
-            rest = after.get(1..).unwrap_or_default();
-            if !pair.is_empty() {
-                return Some(pair.split_once('=').unwrap_or((pair, "")));
-            } else if after.is_empty() {
-                return None;
-            }
-        }
-    })
 }
 
 /// Finishes a hit once all parameters are in: its kind follows from what happened.
@@ -214,21 +227,30 @@ const UUID_BYTES: usize = 36;
 struct Notes<'a> {
     /// The bits of the known parameters that were there already.
     parameters: u32,
+    /// Those of them that came from the same place as the next one: event, form or query string.
+    parameters_here: u32,
     /// What the hit was to begin with.
     kind: Kind,
     trusts_client: bool,
     ad_event: Cow<'a, str>,
     limits_tracking: bool,
+    /// The site was meant under a name that is not its own.
+    means_site: bool,
+    /// The parameter comes after a click's signature, which does not cover it.
+    is_unsigned: bool,
 }
 
 impl Notes<'_> {
     fn new(kind: Kind, reading: Reading<'_>) -> Self {
         Notes {
             parameters: 0,
+            parameters_here: 0,
             kind,
             trusts_client: reading.trusts_client,
             ad_event: Cow::Borrowed(""),
             limits_tracking: false,
+            means_site: false,
+            is_unsigned: false,
         }
     }
 }
@@ -245,40 +267,6 @@ const AUDITED: [&str; 8] = [
     "currency",
     "loss",
 ];
-
-/// Puts a parameter in its place. Returns the value of a further parameter, which has none.
-fn put_parameter<'a>(
-    name: &str,
-    value: Option<Cow<'a, str>>,
-    hit: &mut Hit<'a>,
-    signals: &mut Signals<'a>,
-    notes: &mut Notes<'a>,
-) -> Option<Cow<'a, str>> {
-    if put_parameter_of_kind(name, value.as_ref(), hit, notes) {
-        return None;
-    }
-    let Some(parameter) = Parameter::named(name) else {
-        note_ad(name, value.as_deref().unwrap_or_default(), hit, notes);
-        return value;
-    };
-    if notes.parameters & parameter.bit() != 0 {
-        return None;
-    }
-    notes.parameters |= parameter.bit();
-    let text = value.unwrap_or_default();
-    let signal = match parameter {
-        Parameter::Gdpr => &mut signals.gdpr,
-        Parameter::GdprConsent => &mut signals.tcf,
-        Parameter::Gpp => &mut signals.gpp,
-        Parameter::GppSid => &mut signals.gpp_sid,
-        _ => {
-            put_into_hit(parameter, text, hit);
-            return None;
-        }
-    };
-    *signal = Some(text);
-    None
-}
 
 fn put_into_hit<'a>(parameter: Parameter, text: Cow<'a, str>, hit: &mut Hit<'a>) {
     let slot = match parameter {
@@ -355,13 +343,13 @@ fn put_parameter_of_kind<'a>(
 const OF_CALLBACKS: [&str; 4] = ["ev", "token", "client_ip", "user_agent"];
 
 /// Notes what a further parameter says about an ad. It is stored in `params` as well.
-fn note_ad(name: &str, text: &str, hit: &mut Hit<'_>, notes: &mut Notes<'_>) {
-    let is_true = matches!(text, "1" | "true");
-    match name {
-        "preview" if is_true => hit.flags.set(Flags::PREVIEW),
-        "lat" => notes.limits_tracking |= is_true,
-        name if text == "AUDIT" && AUDITED.contains(&name) => hit.flags.set(Flags::PREVIEW),
-        _ => {}
+fn note_ad(name: &str, text: &str, hit: &mut Hit<'_>) {
+    let is_test = match name {
+        "preview" => matches!(text, "1" | "true"),
+        name => text == "AUDIT" && AUDITED.contains(&name),
+    };
+    if is_test {
+        hit.flags.set(Flags::PREVIEW);
     }
 }
 

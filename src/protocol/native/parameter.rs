@@ -80,6 +80,18 @@ impl Parameter {
         1 << self as u32
     }
 
+    /// Returns whether it is a consent signal.
+    pub(crate) fn is_signal(self) -> bool {
+        matches!(
+            self,
+            Parameter::Gdpr
+                | Parameter::GdprConsent
+                | Parameter::Gpp
+                | Parameter::GppSid
+                | Parameter::AddtlConsent
+        )
+    }
+
     fn bytes_max(self) -> usize {
         match self {
             Parameter::Site => 64,

@@ -1,6 +1,7 @@
 //! The further parameters of a hit, as the text of a JSON object.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::hit::Flags;
 use crate::hit::limits::{PARAMS_BYTES_MAX, PARAMS_MAX};
@@ -9,11 +10,22 @@ use crate::protocol::text::marks;
 /// Room for the parameters of most hits, allocated at once.
 const USUAL_BYTES: usize = 256;
 
-/// The JSON object while it grows, up to its limits.
-#[derive(Default)]
+/// The JSON object while it grows, up to its limits. The first of a repeated name counts.
 pub(crate) struct Params {
     json: String,
+    /// Where each name begins and ends in `json`.
+    names: [(u16, u16); PARAMS_MAX],
     count: usize,
+}
+
+impl Default for Params {
+    fn default() -> Params {
+        Params {
+            json: String::new(),
+            names: [(0, 0); PARAMS_MAX],
+            count: 0,
+        }
+    }
 }
 
 impl Params {
@@ -24,16 +36,43 @@ impl Params {
         }
         self.json.push(if before == 0 { '{' } else { ',' });
         push_json_text(&mut self.json, name);
+        let name = before + 1..self.json.len();
+        if self.has(name.clone()) {
+            self.json.truncate(before);
+            return;
+        }
         self.json.push(':');
         write(&mut self.json);
-        if self.json.len() >= PARAMS_BYTES_MAX || self.count == PARAMS_MAX {
+        if self.json.len() >= PARAMS_BYTES_MAX || !self.keep_name(&name) {
             self.json.truncate(before);
             flags.set(Flags::TRUNCATED);
-        } else {
-            self.count += 1;
         }
     }
 
+    /// Returns whether a name, which stands at a place of the text, was there before.
+    fn has(&self, name: Range<usize>) -> bool {
+        let text = self.json.as_bytes();
+        let name = text.get(name);
+        let known = self.names.iter().take(self.count);
+        known
+            .map(|(start, end)| text.get(usize::from(*start)..usize::from(*end)))
+            .any(|known| known == name)
+    }
+
+    /// Notes where a name stands. Returns false if there are too many.
+    fn keep_name(&mut self, name: &Range<usize>) -> bool {
+        let place = self.names.get_mut(self.count);
+        let (Some(place), Ok(start), Ok(end)) =
+            (place, u16::try_from(name.start), u16::try_from(name.end))
+        else {
+            return false;
+        };
+        *place = (start, end);
+        self.count += 1;
+        true
+    }
+
+    /// Returns the object's text; empty if it has no member.
     pub(crate) fn finish<'a>(mut self) -> Cow<'a, str> {
         if !self.json.is_empty() {
             self.json.push('}');

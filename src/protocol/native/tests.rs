@@ -1,13 +1,18 @@
+mod spelling;
+
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 
+use super::parameter::limit;
 use super::*;
 use crate::callback::names::Mapping;
 use crate::clock::UnixMicros;
 use crate::endpoint::{BODY_BYTES_MAX, Endpoint};
 use crate::hit::Permit;
-use crate::hit::limits::{CLICK_ID_BYTES_MAX, PARAMS_BYTES_MAX, PARAMS_MAX, URL_BYTES_MAX};
+use crate::hit::limits::{
+    CLICK_ID_BYTES_MAX, PARAMS_BYTES_MAX, PARAMS_MAX, TEXT_BYTES_MAX, URL_BYTES_MAX,
+};
 use crate::protocol::signals;
 use crate::request::{ForwardedHeader, Headers, client_ip, forwarded_https};
 
@@ -207,7 +212,7 @@ fn events_are_read_one_by_one_and_a_wrong_one_is_refused_alone() {
     let events = split_events(body).expect("an array");
     let read = |at: usize| {
         let mut draft = begin(Kind::PageView);
-        read_event(events[at], Reading::default(), &mut draft).then_some(draft.hit)
+        read_event(&events[at], "", Reading::default(), &mut draft).then_some(draft.hit)
     };
     let hit = read(0).expect("a sound event");
     assert_eq!(
@@ -220,10 +225,14 @@ fn events_are_read_one_by_one_and_a_wrong_one_is_refused_alone() {
     );
     assert_eq!(
         &*hit.params,
-        "{\"deep\":{\"\u{fffd}\":[\"x\u{fffd}\"]},\"price\":12.5}"
+        "{\"price\":12.50,\"deep\":{\"\u{fffd}\":[\"x\u{fffd}\"]}}"
     );
     assert!(hit.flags.has(Flags::CLEANED));
-    assert!(read(1).is_none() && read(2).is_none() && read(3).is_none());
+    assert!(read(1).is_none());
+    for (at, params) in [(2, "{\"bad\":\"\u{fffd}\"}"), (3, r#"{"n":"1e999"}"#)] {
+        let hit = read(at).expect("an event with a value that cannot be stored");
+        assert_eq!((&*hit.params, hit.flags), (params, Flags::CLEANED));
+    }
     assert!(split_events(b"{").is_none());
     assert!(split_events(format!("[{}0]", "0,".repeat(EVENTS_MAX)).as_bytes()).is_none());
     assert!(split_events("[".repeat(100_000).as_bytes()).is_none());
@@ -235,7 +244,7 @@ fn a_hint_of_an_event_is_cut_like_one_of_a_query() {
     let body = format!("{{\"ch\":{{\"model\":\"{model}\"}}}}");
     let event = split_events(body.as_bytes()).expect("JSON").remove(0);
     let mut draft = begin(Kind::PageView);
-    assert!(read_event(event, Reading::default(), &mut draft));
+    assert!(read_event(&event, "", Reading::default(), &mut draft));
     assert_eq!(draft.hit.hints.model, model[1..]);
     assert!(draft.hit.flags.has(Flags::TRUNCATED));
 }
@@ -337,9 +346,8 @@ fn what_a_callback_says_of_the_visitor_beside_our_names_becomes_no_parameter() {
             }
             assert!(params.contains("\"x\":"), "{params}");
         };
-        let event: &serde_json::value::RawValue = serde_json::from_str(event).unwrap();
         let mut draft = begin(Kind::Callback);
-        assert!(read_event(event, reading, &mut draft));
+        assert!(read_event(event, "", reading, &mut draft));
         check(draft);
         let mut draft = begin(Kind::Callback);
         read_query(query, reading, &mut draft);
@@ -348,20 +356,141 @@ fn what_a_callback_says_of_the_visitor_beside_our_names_becomes_no_parameter() {
 }
 
 #[test]
-fn a_query_and_a_form_are_read_as_if_they_were_one() {
-    for (query, form) in [
-        ("site=a&ev=win", "site=b&x=1"),
-        ("", "site=a"),
-        ("site=a&", "&&x=1&y"),
-        ("x=1", ""),
+fn what_an_address_says_holds_for_a_form_and_an_event_that_do_not_say_otherwise() {
+    let query = "site=a&e=buy&utm_source=mail&x=1&y=1&lat=1&gdpr=1&gdpr_consent=CP";
+    for (form, event) in [
+        ("", "{}"),
+        ("x=2&maid=abc", r#"{"x":"2","maid":"abc"}"#),
+        (
+            "site=b&gdpr_consent=CQ",
+            r#"{"site":"b","gdpr_consent":"CQ"}"#,
+        ),
+        ("e=&x=", r#"{"e":"","x":""}"#),
+        ("x=2&&x=3", r#"{"x":"2","x":"3"}"#),
     ] {
-        let mut parts = begin(Kind::Callback);
-        read_query_and_form(query, form, Reading::default(), &mut parts);
-        let text = [query, form].join("&");
-        let mut whole = begin(Kind::Callback);
-        read_query(&text, Reading::default(), &mut whole);
-        assert_eq!(parts, whole, "{text}");
+        let mut of_form = begin(Kind::PageView);
+        read_form(form, query, Reading::default(), &mut of_form);
+        let mut of_event = begin(Kind::PageView);
+        assert!(read_event(event, query, Reading::default(), &mut of_event));
+        let mut of_query = begin(Kind::PageView);
+        let text = [form, query].join("&");
+        read_query(&text, Reading::default(), &mut of_query);
+        let differs = of_query.signals.is_unclear;
+        assert_eq!(differs, form.contains("CQ"), "said twice in one place");
+        of_query.signals.is_unclear = false;
+        of_query.hit.flags = Flags::default();
+        for draft in [of_form, of_event] {
+            assert_eq!(draft, of_query, "{form}");
+            assert_eq!(&*draft.hit.maid, "", "{form}");
+            assert!(
+                draft.hit.params.contains(r#""utm_source":"mail""#),
+                "{form}"
+            );
+        }
     }
+}
+
+#[test]
+fn the_first_of_a_repeated_parameter_counts_in_params_too() {
+    let (hit, _) = hit_of("price=1&size=s&price=2&%70rice=3&size=&to=a&to=b&price=${X}");
+    assert_eq!(&*hit.params, r#"{"price":"1","size":"s","to":"a"}"#);
+    let mut draft = begin(Kind::PageView);
+    let event = r#"{"e":"a","price":1,"price":2,"e":"b","price":[3]}"#;
+    assert!(read_event(event, "price=4", Reading::default(), &mut draft));
+    assert_eq!(
+        (&*draft.hit.event_name, &*draft.hit.params),
+        ("a", r#"{"price":1}"#)
+    );
+}
+
+#[test]
+fn what_a_clicks_signature_does_not_cover_stands_apart() {
+    let mut draft = begin(Kind::Click);
+    let query = "k=1&price=1&to=a&campaign=c&sig=x&price=2&to=b&size=9&campaign=d&placement=p";
+    read_query(query, Reading::default(), &mut draft);
+    let Draft { hit, .. } = draft;
+    assert_eq!(
+        &*hit.params,
+        r#"{"price":"1","to":"a","unsigned":{"price":"2","to":"b","size":"9"}}"#
+    );
+    assert_eq!((&*hit.campaign, &*hit.placement), ("c", "p"));
+    let long = format!("price=1&sig=x&a={}", "y".repeat(PARAMS_BYTES_MAX - 20));
+    let mut draft = begin(Kind::Click);
+    read_query(&long, Reading::default(), &mut draft);
+    assert_eq!(
+        &*draft.hit.params, r#"{"price":"1"}"#,
+        "what is signed comes first"
+    );
+    assert!(draft.hit.flags.has(Flags::TRUNCATED));
+}
+
+#[test]
+fn a_body_gives_the_events_that_can_be_taken() {
+    let read = |body: &[u8]| {
+        let map = header_map(&[("user-agent", "VLC"), ("content-type", "")]);
+        let headers = Headers::read(&map);
+        let arrival = Arrival {
+            endpoint: Endpoint::Event,
+            at: UnixMicros(7),
+            headers: &headers,
+            query: "",
+            choice_cookie: "avchoice",
+        };
+        let Drafts::Each(drafts) = read_body(&arrival, body).expect("events") else {
+            panic!("a body of events is a list");
+        };
+        let told = drafts.into_iter().map(|draft| {
+            draft.map(|Draft { hit, .. }| {
+                let params = hit.params.into_owned();
+                (params, hit.flags)
+            })
+        });
+        told.collect::<Vec<_>>()
+    };
+    let sound = |params: &str| Ok((params.to_owned(), Flags::default()));
+    let mended = |params: &str| Ok((params.to_owned(), Flags::CLEANED));
+    for (body, events) in [
+        (&b"\xef\xbb\xbf{\"a\":1}"[..], vec![sound(r#"{"a":1}"#)]),
+        (
+            b"[{\"a\":1},{\"b\":\"r\xe9duction\"}]",
+            vec![sound(r#"{"a":1}"#), mended("{\"b\":\"r\u{fffd}duction\"}")],
+        ),
+        (
+            br#"[{"a":1},{"b\ud800":"\ud800 "},{"c":[1e400]}]"#,
+            vec![
+                sound(r#"{"a":1}"#),
+                mended("{\"b\u{fffd}\":\"\u{fffd} \"}"),
+                mended(r#"{"c":["1e400"]}"#),
+            ],
+        ),
+        (
+            b"[{\"a\":1},{\"b\":[NaN],\"x\":-Infinity},{\"c\":\"x\ny\"}]",
+            vec![
+                sound(r#"{"a":1}"#),
+                mended(r#"{"b":[null]}"#),
+                mended(r#"{"c":"x\ny"}"#),
+            ],
+        ),
+        (
+            br#"[{"a":1},{"b":},{"c":2},]"#,
+            vec![sound(r#"{"a":1}"#), Err(Reason::Json), sound(r#"{"c":2}"#)],
+        ),
+        (
+            br#"[{"a":1},{"c":2},{"d":"cut"#,
+            vec![sound(r#"{"a":1}"#), sound(r#"{"c":2}"#), Err(Reason::Json)],
+        ),
+        (
+            b"{\"a\":1}\n{\"b\":2}\n",
+            vec![sound(r#"{"a":1}"#), sound(r#"{"b":2}"#)],
+        ),
+    ] {
+        assert_eq!(read(body), events, "{}", body.escape_ascii());
+    }
+    let many = format!("[{}{{\"a\":2}}]", r#"{"a":1},"#.repeat(EVENTS_MAX + 7));
+    let read = read(many.as_bytes());
+    assert_eq!(read.len(), EVENTS_MAX + 1);
+    assert_eq!(read.last(), Some(&Err(Reason::TooManyEvents)));
+    assert!(read.iter().take(EVENTS_MAX).all(Result::is_ok));
 }
 
 #[test]

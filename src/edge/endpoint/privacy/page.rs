@@ -177,7 +177,9 @@ pub(super) fn now(t: &Text, permit: Permit, source: ConsentSource) -> String {
         ConsentSource::Default => t.by_default,
         ConsentSource::Choice => t.by_choice,
         ConsentSource::Gpc => t.by_gpc,
-        ConsentSource::Tcf | ConsentSource::Gpp | ConsentSource::Gdpr0 => t.by_platform,
+        ConsentSource::Tcf | ConsentSource::Gpp | ConsentSource::Gdpr0 | ConsentSource::Unclear => {
+            t.by_platform
+        }
     };
     fill(&fill(t.now, &allowed), source)
 }

@@ -1,0 +1,346 @@
+//! Names under which senders mean a consent signal and do not say it: misspelled, escaped for HTML,
+//! escaped once too often, or as another program calls it.
+//!
+//! A parameter that [`meaning`] knows and that is not one of ours by its exact name was meant and is
+//! not understood, so its hit is judged as without consent. A name counts whatever its case and
+//! whatever stands between its letters or around them: `GDPR`, `gdpr[0]`, `gdpr-consent`,
+//! `usPrivacy`, `amp;gdpr`, a blank, a character without a width.
+
+use memchr::memchr2_iter;
+use percent_encoding::percent_decode_str;
+
+/// What a name shows was meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// A signal that says whether there is consent.
+    Signal,
+    /// An objection, if its value objects ([`objects`]).
+    Objection,
+    /// The partner whose rules judge the hit.
+    Partner,
+    /// The site whose rules judge the hit.
+    Site,
+}
+
+/// The names, in lower case and without anything but letters and digits. A longer name counts as a
+/// signal if it has one of [`FRAGMENTS`] in it or begins with [`GPP`].
+pub const NAMES: [(&str, Meaning); 24] = [
+    ("gdpr", Meaning::Signal),
+    ("gdprconsent", Meaning::Signal),
+    ("gpp", Meaning::Signal),
+    ("gppsid", Meaning::Signal),
+    ("addtlconsent", Meaning::Signal),
+    ("tcf", Meaning::Signal),
+    ("tcstring", Meaning::Signal),
+    ("tcfstring", Meaning::Signal),
+    ("consentstring", Meaning::Signal),
+    ("euconsent", Meaning::Signal),
+    ("euconsentv2", Meaning::Signal),
+    ("lat", Meaning::Objection),
+    ("lmt", Meaning::Objection),
+    ("islat", Meaning::Objection),
+    ("limitadtracking", Meaning::Objection),
+    ("usprivacy", Meaning::Objection),
+    ("usp", Meaning::Objection),
+    ("uspstring", Meaning::Objection),
+    ("npa", Meaning::Objection),
+    ("dnt", Meaning::Objection),
+    ("donottrack", Meaning::Objection),
+    ("gpc", Meaning::Objection),
+    ("partner", Meaning::Partner),
+    ("site", Meaning::Site),
+];
+
+/// What no other name has in it: `gdpr`, also with two letters swapped.
+const FRAGMENTS: [u32; 3] = [
+    u32::from_be_bytes(*b"gdpr"),
+    u32::from_be_bytes(*b"gdrp"),
+    u32::from_be_bytes(*b"gpdr"),
+];
+/// How the names of GPP's signals begin.
+const GPP: &[u8] = b"gpp";
+/// What is left of `&amp;` without its semicolon.
+const AMP: &[u8] = b"amp";
+/// The length of the shortest name.
+const NAME_BYTES_MIN: usize = 3;
+/// Room for more than the longest name; what is longer is none.
+const NAME_BYTES_MAX: usize = 24;
+/// How often a name may have been escaped.
+const ESCAPES_MAX: usize = 4;
+
+/// Returns what a name shows was meant, if anything. A text that has several names in it, as an
+/// escaped query string does, has the meaning of the first.
+#[must_use]
+pub fn meaning(name: &str) -> Option<Meaning> {
+    if name.len() < NAME_BYTES_MIN {
+        return None;
+    }
+    if name.contains('%') {
+        return meaning_of_escaped(name);
+    }
+    let mut letters = Letters::default();
+    for character in name.chars() {
+        let character = narrow(character);
+        if is_separator(character) {
+            if let Some(meaning) = letters.meaning() {
+                return Some(meaning);
+            }
+            letters = Letters::default();
+        } else if character.is_ascii_alphanumeric() {
+            letters.push(character);
+        }
+    }
+    letters.meaning()
+}
+
+fn meaning_of_escaped(name: &str) -> Option<Meaning> {
+    let mut text = name.to_owned();
+    for _ in 0..ESCAPES_MAX {
+        text = percent_decode_str(&text).decode_utf8_lossy().into_owned();
+    }
+    meaning(&text.replace('%', ""))
+}
+
+/// Returns whether a value found under the name of an objection objects. A number other than one is
+/// a latitude, or a no; in a US privacy string the third character counts.
+#[must_use]
+pub fn objects(value: &str) -> bool {
+    const NO: [&str; 10] = [
+        "",
+        "false",
+        "no",
+        "n",
+        "off",
+        "-",
+        "null",
+        "none",
+        "undefined",
+        "unspecified",
+    ];
+    let value = value.trim_matches(|c: char| c.is_whitespace() || c == '"');
+    if NO.iter().any(|no| no.eq_ignore_ascii_case(value)) {
+        return false;
+    }
+    if let Ok(number) = value.parse::<f64>() {
+        return (number - 1.0).abs() < f64::EPSILON;
+    }
+    match value.as_bytes() {
+        [b'1', _, opted_out, _] => opted_out.eq_ignore_ascii_case(&b'y'),
+        _ => true,
+    }
+}
+
+/// Returns whether a value has a parameter in it whose meaning and value count: after a separator
+/// that was escaped once too often or is none of ours (`;`, `,`, a blank), in a fragment, or as a
+/// member of a JSON object. The query of a URL within the value belongs to that URL.
+#[must_use]
+pub fn hides(text: &str, counts: impl Fn(Meaning, &str) -> bool) -> bool {
+    memchr2_iter(b'=', b':', text.as_bytes()).any(|at| {
+        let (before, after) = text.split_at(at);
+        let after = after.get(1..).unwrap_or_default();
+        let Some(name) = name_before(before, after.len() + 1, text) else {
+            return false;
+        };
+        let is_end = |c: char| is_separator(c) || c.is_whitespace();
+        let value = after.trim_start().split(is_end).next().unwrap_or_default();
+        meaning(name).is_some_and(|meaning| counts(meaning, value))
+    })
+}
+
+/// Returns the name that ends where a value begins, unless it is one of a URL's own query.
+fn name_before<'t>(before: &'t str, rest_bytes: usize, text: &str) -> Option<&'t str> {
+    let mark = text.as_bytes().get(text.len() - rest_bytes)?;
+    let before = before.trim_end();
+    if *mark == b':' {
+        return before.strip_suffix('"')?.rsplit('"').next();
+    }
+    // A control character is replaced before.
+    let is_start = |c: char| is_separator(c) || c.is_whitespace() || matches!(c, '"' | '\u{fffd}');
+    let name = before.rsplit(is_start).next()?;
+    let ahead = before.strip_suffix(name)?;
+    let is_of_url = ahead.ends_with(['?', '&']) && ahead.contains("://");
+    (!is_of_url).then_some(name)
+}
+
+fn is_separator(character: char) -> bool {
+    matches!(
+        character,
+        '&' | ';' | '=' | '?' | '#' | ',' | ':' | '[' | ']' | '{' | '}'
+    )
+}
+
+/// Returns the ASCII character that a fullwidth one stands for.
+fn narrow(character: char) -> char {
+    match character {
+        '\u{ff01}'..='\u{ff5e}' => {
+            char::from_u32(u32::from(character) - 0xfee0).unwrap_or(character)
+        }
+        character => character,
+    }
+}
+
+/// The letters and digits of one name.
+#[derive(Default)]
+struct Letters {
+    text: [u8; NAME_BYTES_MAX],
+    length: usize,
+    /// The last four.
+    last: u32,
+    has_fragment: bool,
+}
+
+impl Letters {
+    fn push(&mut self, character: char) {
+        let mut ascii = [0];
+        character.to_ascii_lowercase().encode_utf8(&mut ascii);
+        let [byte] = ascii;
+        if let Some(place) = self.text.get_mut(self.length) {
+            *place = byte;
+        }
+        self.length += 1;
+        self.last = self.last << 8 | u32::from(byte);
+        self.has_fragment |= FRAGMENTS.contains(&self.last);
+    }
+
+    fn meaning(&self) -> Option<Meaning> {
+        if self.has_fragment {
+            return Some(Meaning::Signal);
+        }
+        let all = self.text.get(..self.length).unwrap_or(&self.text);
+        meaning_of_bare(all).or_else(|| meaning_of_bare(all.strip_prefix(AMP)?))
+    }
+}
+
+/// Returns the meaning of a name that has only small letters and digits.
+fn meaning_of_bare(name: &[u8]) -> Option<Meaning> {
+    if name.starts_with(GPP) {
+        return Some(Meaning::Signal);
+    }
+    let known = NAMES.iter().find(|(known, _)| known.as_bytes() == name);
+    match known {
+        Some((_, meaning)) => Some(*meaning),
+        None => is_mistyped_partner(name).then_some(Meaning::Partner),
+    }
+}
+
+/// Returns whether a name is `partner` with one letter wrong, missing, too many or swapped. The
+/// plural is another word.
+fn is_mistyped_partner(name: &[u8]) -> bool {
+    let is_like = name.starts_with(b"p") && (6..=8).contains(&name.len()) && name != b"partners";
+    is_like && str::from_utf8(name).is_ok_and(|name| strsim::osa_distance(name, "partner") == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_its_meaning_however_it_is_spelled() {
+        for (known, known_meaning) in NAMES {
+            let (first, rest) = known.split_at(1);
+            for name in [
+                known.to_owned(),
+                known.to_uppercase(),
+                format!("{}{rest}", first.to_uppercase()),
+                format!(" {known}\u{a0}"),
+                format!("{first}\u{200b}{rest}"),
+                format!("\u{feff}{first}-{rest}"),
+                format!("{first}.{rest}_"),
+                format!("{known}[]"),
+                format!("{known}[0]"),
+                format!("{known}:1"),
+                format!("\"{known}\""),
+                format!("amp;{known}"),
+                format!("amp{known}"),
+                format!("#38;{known}"),
+                format!("x=1&{known}=2"),
+                format!("%25{:x}{rest}", first.as_bytes()[0]),
+            ] {
+                assert_eq!(meaning(&name), Some(known_meaning), "{name:?}");
+            }
+        }
+        for name in [
+            "GdprApplies",
+            "regs.gdpr",
+            "gdpr_consent_755",
+            "gdrp",
+            "gppString",
+        ] {
+            assert_eq!(meaning(name), Some(Meaning::Signal), "{name}");
+        }
+        assert_eq!(meaning("ｇｄｐｒ＝１"), Some(Meaning::Signal));
+        for name in ["parnter", "patner", "parttner"] {
+            assert_eq!(meaning(name), Some(Meaning::Partner), "{name}");
+        }
+    }
+
+    #[test]
+    fn other_names_have_no_meaning() {
+        for name in [
+            "",
+            "x",
+            "price",
+            "3gpp",
+            "latency",
+            "latitude",
+            "usp_form",
+            "partners",
+            "partner_id",
+            "parent",
+            "siteid",
+            "website",
+            "consent",
+            "privacy",
+            "tcfx",
+            "eggplant",
+            "%",
+            "amp",
+        ] {
+            assert_eq!(meaning(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_objection_is_one_by_its_value() {
+        for value in [
+            "1", "true", "TRUE", "yes", "1YYN", "1NyN", "1.0", " 1 ", "on",
+        ] {
+            assert!(objects(value), "{value}");
+        }
+        for value in [
+            "", "0", "false", "No", "1---", "1YNN", "59.33", "-1", "null",
+        ] {
+            assert!(!objects(value), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_value_hides_what_stands_behind_a_separator_and_no_urls_own_query() {
+        let hides = |text: &str| hides(text, |_, _| true);
+        for text in [
+            "1;gdpr=1",
+            "1&gdpr=1&x=2",
+            "1&amp;GDPR = 1",
+            "1 gdpr=1",
+            "1#gdpr_consent=",
+            "gpp=x",
+            "https://x.se/a;gdpr=1",
+            "https://x.se/#gdpr=1",
+            r#"{"x":1,"GDPR" : 1}"#,
+            "1,partner=net",
+        ] {
+            assert!(hides(text), "{text}");
+        }
+        for text in [
+            "",
+            "GDPR: what to know",
+            "https://x.se/?gdpr=1",
+            "https://x.se/?a=1&gdpr=1",
+            "a=b",
+            "it is gdpr",
+            "12:30",
+        ] {
+            assert!(!hides(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! JSON as senders write it -> JSON that Postgres takes.
+//!
+//! One pass over a text writes it without blanks and changes only what cannot be stored, with the
+//! flag `cleaned`: NUL, DEL and the control characters beyond ASCII become U+FFFD, in texts and in
+//! names; so does half a surrogate pair; a number beyond any float becomes a text; `NaN` and its
+//! like, which are not JSON, become `null`. Numbers keep their digits.
+
+use crate::hit::Flags;
+
+/// How deep a value may be nested: with the object around it, no deeper than serde reads.
+const DEPTH_MAX: usize = 126;
+/// The most digits of a number that any float can hold.
+const DIGITS_MAX: usize = 300;
+
+/// A member of a nested object, as it is found.
+pub(super) struct Nested<'t> {
+    /// Its name, as written between the quotes.
+    pub(super) name: &'t str,
+    /// What follows its colon.
+    pub(super) rest: &'t str,
+    /// Whether an array is around it.
+    pub(super) is_in_array: bool,
+}
+
+/// Writes a JSON text clean. Returns false if it is nested too deep. What is not JSON stays none.
+pub(super) fn write_clean(
+    text: &str,
+    out: &mut String,
+    flags: &mut Flags,
+    on_member: &mut impl FnMut(Nested<'_>),
+) -> bool {
+    let mut rest = text;
+    let (mut depth, mut arrays) = (0_usize, 0_usize);
+    while let Some(character) = rest.chars().next() {
+        let after = rest.get(character.len_utf8()..).unwrap_or_default();
+        rest = match character {
+            '"' => {
+                let (inner, after) = split_string(after);
+                write_string(inner, out, flags);
+                if let Some(value) = after.trim_start().strip_prefix(':') {
+                    on_member(Nested {
+                        name: inner,
+                        rest: value.trim_start(),
+                        is_in_array: arrays > 0,
+                    });
+                }
+                after
+            }
+            '-' | '0'..='9' => {
+                let is_of_number =
+                    |c: char| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-');
+                let (number, after) = split_while(rest, is_of_number);
+                write_number(number, out, flags);
+                after
+            }
+            'a'..='z' | 'A'..='Z' => {
+                let (word, after) = split_while(rest, |c| c.is_ascii_alphabetic());
+                write_word(word, out, flags);
+                after
+            }
+            _ => {
+                match character {
+                    '{' | '[' => depth += 1,
+                    '}' | ']' => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+                match character {
+                    '[' => arrays += 1,
+                    ']' => arrays = arrays.saturating_sub(1),
+                    _ => {}
+                }
+                if !character.is_whitespace() {
+                    out.push(character);
+                }
+                after
+            }
+        };
+        if depth > DEPTH_MAX {
+            return false;
+        }
+    }
+    true
+}
+
+/// Returns a scalar at the beginning of a JSON text: a string without its quotes, or the text up to
+/// what ends a value.
+pub(super) fn leading_scalar(text: &str) -> &str {
+    match text.strip_prefix('"') {
+        Some(inner) => split_string(inner).0,
+        None => text
+            .split([',', '}', ']'])
+            .next()
+            .unwrap_or_default()
+            .trim_end(),
+    }
+}
+
+/// Splits a text at the end of the string that it begins within: what is in it, and what follows
+/// its closing quote.
+pub(super) fn split_string(text: &str) -> (&str, &str) {
+    let mut is_escaped = false;
+    let end = text.bytes().position(|byte| {
+        let ends = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        ends
+    });
+    let end = end.unwrap_or(text.len());
+    let (inner, after) = text.split_at(end);
+    (inner, after.get(1..).unwrap_or_default())
+}
+
+fn split_while(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(|c| !belongs(c)).unwrap_or(text.len()))
+}
+
+/// Returns whether no text or name in a JSON value may hold a character: NUL, which `jsonb`
+/// refuses, and DEL and the control characters beyond ASCII, which JSON writes as they are. JSON
+/// escapes the others, and a text may need its line ends.
+fn is_unsound(character: char) -> bool {
+    matches!(character, '\0' | '\u{7f}'..='\u{9f}')
+}
+
+/// Writes what stands between the quotes of a string.
+fn write_string(inner: &str, out: &mut String, flags: &mut Flags) {
+    out.push('"');
+    let mut rest = inner;
+    let is_doubtful = |c: char| c == '\\' || c < ' ' || is_unsound(c);
+    while let Some(at) = rest.find(is_doubtful) {
+        let (sound, doubtful) = rest.split_at(at);
+        out.push_str(sound);
+        rest = write_doubtful(doubtful, out, flags);
+    }
+    out.push_str(rest);
+    out.push('"');
+}
+
+/// Writes a doubtful character or escape that a text begins with. Returns what follows.
+fn write_doubtful<'t>(text: &'t str, out: &mut String, flags: &mut Flags) -> &'t str {
+    let split = |length| text.split_at_checked(length).unwrap_or((text, ""));
+    let (length, is_sound) = match text.as_bytes() {
+        [b'\\', b'u', ..] => match surrogates(text) {
+            Some((length, character)) => (length, character.is_some_and(|c| !is_unsound(c))),
+            None => (2, false),
+        },
+        [
+            b'\\',
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
+            ..,
+        ] => (2, true),
+        _ => (text.chars().next().map_or(1, char::len_utf8), false),
+    };
+    let (piece, rest) = split(length);
+    if is_sound {
+        out.push_str(piece);
+        return rest;
+    }
+    flags.set(Flags::CLEANED);
+    match piece {
+        // JSON escapes them; a text may need its line ends.
+        "\n" => out.push_str("\\n"),
+        "\r" => out.push_str("\\r"),
+        "\t" => out.push_str("\\t"),
+        _ => out.push('\u{fffd}'),
+    }
+    rest
+}
+
+/// Reads an escape `\uXXXX`, or two that are a surrogate pair. Returns its length, and its
+/// character unless it is half a pair; `None` if it is no escape.
+fn surrogates(text: &str) -> Option<(usize, Option<char>)> {
+    const ESCAPE_BYTES: usize = 6;
+    let unit = |text: &str| {
+        let digits = text.strip_prefix("\\u")?.get(..4)?;
+        let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        u16::from_str_radix(digits, 16).ok().filter(|_| is_hex)
+    };
+    let first = unit(text)?;
+    let second = text.get(ESCAPE_BYTES..).and_then(unit);
+    let decode = |units: &[u16]| char::decode_utf16(units.iter().copied()).next()?.ok();
+    Some(match (decode(&[first]), second) {
+        (None, Some(second)) if decode(&[first, second]).is_some() => {
+            (2 * ESCAPE_BYTES, decode(&[first, second]))
+        }
+        (character, _) => (ESCAPE_BYTES, character),
+    })
+}
+
+/// Writes a number. One with an exponent, which Postgres would write out, is written out here.
+fn write_number(number: &str, out: &mut String, flags: &mut Flags) {
+    let has_exponent = number.contains(['e', 'E']);
+    if !has_exponent && number.len() <= DIGITS_MAX {
+        out.push_str(number);
+        return;
+    }
+    match number.parse::<f64>() {
+        Ok(value) if value.is_finite() && has_exponent => {
+            out.push_str(&serde_json::Value::from(value).to_string());
+        }
+        Ok(value) if !value.is_finite() => {
+            flags.set(Flags::CLEANED);
+            out.push('"');
+            out.push_str(number);
+            out.push('"');
+        }
+        _ => out.push_str(number),
+    }
+}
+
+/// Writes a word outside of strings.
+fn write_word(word: &str, out: &mut String, flags: &mut Flags) {
+    if !matches!(word, "NaN" | "Infinity" | "undefined") {
+        out.push_str(word);
+        return;
+    }
+    flags.set(Flags::CLEANED);
+    if out.ends_with('-') {
+        out.pop();
+    }
+    out.push_str("null");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clean(text: &str) -> (String, Flags) {
+        let (mut out, mut flags) = (String::new(), Flags::default());
+        assert!(write_clean(text, &mut out, &mut flags, &mut |_| {}));
+        (out, flags)
+    }
+
+    #[test]
+    fn what_json_holds_stays_and_what_it_cannot_hold_is_replaced() {
+        for (text, expected) in [
+            (
+                r#" { "a" : [ 1 , -2.50 , true ] } "#,
+                r#"{"a":[1,-2.50,true]}"#,
+            ),
+            ("12345678901234567890123", "12345678901234567890123"),
+            (r#""\ud83d\ude00\n\"\/""#, r#""\ud83d\ude00\n\"\/""#),
+            ("1e2", "100.0"),
+            (r#""""#, r#""""#),
+        ] {
+            assert_eq!(
+                clean(text),
+                (expected.to_owned(), Flags::default()),
+                "{text}"
+            );
+        }
+        for (text, expected) in [
+            (r#""a\ud800b""#, "\"a\u{fffd}b\""),
+            (r#""\udc00\ud800""#, "\"\u{fffd}\u{fffd}\""),
+            (r#""\ud800\u0041""#, "\"\u{fffd}\\u0041\""),
+            (r#"{"\u0000":"\u0085"}"#, "{\"\u{fffd}\":\"\u{fffd}\"}"),
+            ("\"\u{7f}\0\"", "\"\u{fffd}\u{fffd}\""),
+            ("\"a\nb\"", r#""a\nb""#),
+            (r#""\x41""#, "\"\u{fffd}x41\""),
+            ("[1e400,-1e999]", r#"["1e400","-1e999"]"#),
+            ("[NaN,-Infinity]", "[null,null]"),
+        ] {
+            assert_eq!(clean(text), (expected.to_owned(), Flags::CLEANED), "{text}");
+        }
+    }
+
+    #[test]
+    fn members_are_found_at_any_depth_and_too_much_depth_is_refused() {
+        let mut found = Vec::new();
+        let text = r#"{"a":{"b" : "x\"y"},"c":[{"d":7}],"e":"f:"}"#;
+        write_clean(
+            text,
+            &mut String::new(),
+            &mut Flags::default(),
+            &mut |nested| {
+                let value = leading_scalar(nested.rest).to_owned();
+                found.push((nested.name.to_owned(), value, nested.is_in_array));
+            },
+        );
+        let names: Vec<_> = found.iter().map(|(name, ..)| &**name).collect();
+        assert_eq!(names, ["a", "b", "c", "d", "e"]);
+        assert_eq!(found[1], ("b".to_owned(), r#"x\"y"#.to_owned(), false));
+        assert_eq!(found[3], ("d".to_owned(), "7".to_owned(), true));
+        let deep = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        for (depth, is_taken) in [(DEPTH_MAX, true), (DEPTH_MAX + 1, false), (100_000, false)] {
+            let text = deep(depth);
+            let mut out = String::new();
+            let taken = write_clean(&text, &mut out, &mut Flags::default(), &mut |_| {});
+            assert_eq!(taken, is_taken, "{depth}");
+        }
+    }
+}

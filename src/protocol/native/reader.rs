@@ -1,0 +1,217 @@
+//! One hit while its parameters come in.
+
+use std::borrow::Cow;
+
+use super::parameter::{Parameter, limit};
+use super::params::{Params, push_json_text};
+use super::{Notes, Reading, finish, note_ad, put_into_hit, put_parameter_of_kind};
+use crate::callback::names;
+use crate::consent::names::{Meaning, hides, meaning, objects};
+use crate::hit::limits::{TEXT_BYTES_MAX, URI_BYTES_MAX};
+use crate::hit::{Flags, Kind};
+use crate::protocol::Draft;
+use crate::protocol::text::{clean, decode, marks};
+use crate::request::split_pairs;
+
+/// The member of a click's `params` that holds what its signature does not cover.
+const UNSIGNED: &str = "unsigned";
+
+/// A draft, and what is known of its parameters so far.
+pub(super) struct Reader<'d, 'a, 'n> {
+    pub(super) draft: &'d mut Draft<'a>,
+    pub(super) reading: Reading<'n>,
+    pub(super) params: Params,
+    /// Further parameters of a click that come after its signature.
+    unsigned: Params,
+    pub(super) notes: Notes<'a>,
+}
+
+impl<'d, 'a, 'n> Reader<'d, 'a, 'n> {
+    pub(super) fn new(reading: Reading<'n>, draft: &'d mut Draft<'a>) -> Self {
+        let notes = Notes::new(draft.hit.kind, reading);
+        Reader {
+            draft,
+            reading,
+            params: Params::default(),
+            unsigned: Params::default(),
+            notes,
+        }
+    }
+
+    /// Begins an event, a form or a query string.
+    pub(super) fn begin_source(&mut self) {
+        self.notes.parameters_here = 0;
+    }
+
+    /// Puts the parameters of a query string or a form in their places.
+    pub(super) fn read_pairs(&mut self, query: &'a str) {
+        self.begin_source();
+        for (name, value) in split_pairs(query) {
+            self.read_pair(name, value);
+            self.notes.is_unsigned |= self.notes.kind == Kind::Click && name == "sig";
+        }
+    }
+
+    fn read_pair(&mut self, raw_name: &'a str, raw: &'a str) {
+        let mut flags = Flags::default();
+        let Some(name) = decode(raw_name, URI_BYTES_MAX, &mut flags) else {
+            self.draft.hit.flags.set(flags);
+            self.note_further(raw_name, None);
+            return;
+        };
+        let name = self.reading.our_name(name);
+        let mut value = decode(raw, limit(&name), &mut flags);
+        self.draft.hit.flags.set(flags);
+        // What is wrong with a signal's own value, the decision finds.
+        let parameter = Parameter::named(&name);
+        let is_signal = parameter.is_some_and(Parameter::is_signal);
+        if !is_signal && self.hides_signal(raw, value.as_ref(), flags) {
+            self.draft.signals.is_unclear = true;
+        }
+        if self.put(&name, parameter, &mut value) {
+            return;
+        }
+        self.note_further(&name, value.as_deref());
+        let hit = &mut self.draft.hit;
+        if let Some(value) = value
+            && !(hit.kind == Kind::Callback && names::is_personal(&name))
+        {
+            let name = clean(name, TEXT_BYTES_MAX, &mut hit.flags);
+            let params = if self.notes.is_unsigned {
+                &mut self.unsigned
+            } else {
+                &mut self.params
+            };
+            params.push(&name, |out| push_json_text(out, &value), &mut hit.flags);
+        }
+    }
+
+    /// Puts a parameter in its place and takes its value. Returns false for a further parameter,
+    /// which has none. `parameter` is what [`Parameter::named`] finds for the name.
+    pub(super) fn put(
+        &mut self,
+        name: &str,
+        parameter: Option<Parameter>,
+        value: &mut Option<Cow<'a, str>>,
+    ) -> bool {
+        let Draft { hit, signals } = &mut *self.draft;
+        let notes = &mut self.notes;
+        if put_parameter_of_kind(name, value.as_ref(), hit, notes) {
+            return true;
+        }
+        let Some(parameter) = parameter else {
+            return false;
+        };
+        let is_first = notes.parameters & parameter.bit() == 0;
+        let is_first_here = notes.parameters_here & parameter.bit() == 0;
+        notes.parameters |= parameter.bit();
+        notes.parameters_here |= parameter.bit();
+        let text = value.take().unwrap_or_default();
+        let signal = match parameter {
+            Parameter::Gdpr => &mut signals.gdpr,
+            Parameter::GdprConsent => &mut signals.tcf,
+            Parameter::Gpp => &mut signals.gpp,
+            Parameter::GppSid => &mut signals.gpp_sid,
+            // A partner that is not named is one whose rules are unknown.
+            Parameter::Partner if is_first && text.is_empty() && names_partner(hit.kind) => {
+                signals.is_unclear = true;
+                return true;
+            }
+            _ => {
+                if is_first {
+                    put_into_hit(parameter, text, hit);
+                }
+                return true;
+            }
+        };
+        if is_first {
+            *signal = Some(text);
+        } else if !is_first_here && signal.as_deref() != Some(&*text) {
+            // Said twice, and differently.
+            signals.is_unclear = true;
+        }
+        true
+    }
+
+    /// Notes what a further parameter says besides what is stored of it. A macro has no value.
+    pub(super) fn note_further(&mut self, name: &str, value: Option<&str>) {
+        note_ad(name, value.unwrap_or_default(), &mut self.draft.hit);
+        // A whole query string that was escaped is a name without a value.
+        self.draft.signals.is_unclear |= self.hides(name);
+        if name == "lat" {
+            self.notes.limits_tracking |= value.is_none_or(objects);
+        } else if let Some(meaning) = meaning(name) {
+            self.note_meaning(meaning, value);
+        }
+    }
+
+    /// Notes that something was meant under a name that is not its own.
+    pub(super) fn note_meaning(&mut self, meaning: Meaning, value: Option<&str>) {
+        if meaning == Meaning::Site {
+            self.notes.means_site = true;
+        } else if counts(meaning, value, self.notes.kind) {
+            self.draft.signals.is_unclear = true;
+        }
+    }
+
+    /// Returns whether a value hides a signal, as sent or decoded. What is escaped in an address
+    /// belongs to that address.
+    fn hides_signal(&self, raw: &str, value: Option<&Cow<'_, str>>, flags: Flags) -> bool {
+        if self.hides(raw) {
+            return true;
+        }
+        let Some(Cow::Owned(text)) = value else {
+            return false;
+        };
+        if flags.has(Flags::TRUNCATED) {
+            let whole = decode(raw, URI_BYTES_MAX, &mut Flags::default());
+            return whole.is_some_and(|text| !is_address(&text) && self.hides(&text));
+        }
+        !is_address(text) && self.hides(text)
+    }
+
+    fn hides(&self, text: &str) -> bool {
+        let is_mark = |byte| u8::from((byte == b'=') | (byte == b':'));
+        let kind = self.notes.kind;
+        marks(text.as_bytes(), is_mark) != 0
+            && hides(text, |meaning, value| counts(meaning, Some(value), kind))
+    }
+
+    /// Finishes the hit.
+    pub(super) fn finish(mut self) {
+        let Draft { hit, signals } = self.draft;
+        let unsigned = self.unsigned.finish();
+        if !unsigned.is_empty() {
+            self.params
+                .push(UNSIGNED, |out| out.push_str(&unsigned), &mut hit.flags);
+        }
+        hit.params = self.params.finish();
+        signals.is_unclear |= self.notes.means_site && hit.site.is_empty();
+        if signals.is_unclear {
+            hit.flags.set(Flags::UNCLEAR_CONSENT);
+        }
+        finish(hit, self.notes);
+    }
+}
+
+/// Returns whether a meaning makes the consent of a hit of that kind unclear.
+fn counts(meaning: Meaning, value: Option<&str>, kind: Kind) -> bool {
+    match meaning {
+        Meaning::Signal => true,
+        Meaning::Objection => value.is_some_and(objects),
+        Meaning::Partner => names_partner(kind),
+        Meaning::Site => false,
+    }
+}
+
+/// Returns whether a parameter names the partner of hits of that kind. It is the path that names it
+/// where partners are asked or ask.
+fn names_partner(kind: Kind) -> bool {
+    !matches!(kind, Kind::Callback | Kind::Sync)
+}
+
+/// Returns whether a value is a URL, a path or a query.
+fn is_address(text: &str) -> bool {
+    let after_scheme = text.split_once(':').map(|(_, rest)| rest);
+    text.starts_with(['/', '?']) || after_scheme.is_some_and(|rest| rest.starts_with("//"))
+}
