@@ -34,6 +34,7 @@ pub fn address(bytes: &[u8]) {
             format!("{hop}{SEEN}"),
             format!("{hop}{SEEN}, {hop}10.1.2.3"),
             format!("{hop}{SEEN},{hop}\"[fd00::7]:80\""),
+            format!("{hop}\"{SEEN}:_hidden\", , {hop}10.1.2.3:_x,"),
         ] {
             // A proxy writes behind the last value, or a line of its own.
             let mut line = bytes.to_vec();

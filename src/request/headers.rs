@@ -1,6 +1,7 @@
 //! A request's headers, read in one pass.
 
 use hyper::HeaderMap;
+use memchr::memchr2;
 
 /// What a request's headers say, as far as it is needed.
 #[derive(Debug, Default)]
@@ -139,7 +140,7 @@ impl<'a> Headers<'a> {
     pub fn cookie_values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a [u8]> + 'h {
         self.cookies
             .iter()
-            .flat_map(|line| line.split(|byte| matches!(byte, b';' | b',')))
+            .flat_map(split_cookies)
             .filter_map(move |pair| {
                 let (own, rest) = pair.trim_ascii_start().split_at_checked(name.len())?;
                 if !own.eq_ignore_ascii_case(name.as_bytes()) {
@@ -170,6 +171,21 @@ impl<'a> Headers<'a> {
             _ => Some(host),
         }
     }
+}
+
+/// Splits a line of cookies at its semicolons and commas, many bytes at a time.
+fn split_cookies(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let text = rest.take()?;
+        let Some((pair, after)) =
+            memchr2(b';', b',', text).and_then(|at| text.split_at_checked(at))
+        else {
+            return Some(text);
+        };
+        rest = after.get(1..);
+        Some(pair)
+    })
 }
 
 /// Returns a value as text if all its characters are visible.
