@@ -137,7 +137,9 @@ impl Connection {
             Protocol::Http1 => {
                 let inbound = Rc::new(Inbound::default());
                 let service = service_fn(self.reply_to_http1(&requests, Rc::clone(&inbound)));
-                let heads = Heads::new(stream, inbound, self.replace_refusals(&requests));
+                let replace = self.replace_refusals(&requests);
+                let wheel = self.shared.wheel.clone();
+                let heads = Heads::new(stream, inbound, replace, wheel);
                 let connection = http1::Builder::new()
                     .timer(self.shared.wheel.clone())
                     .header_read_timeout(HEADER_TIME_MAX)

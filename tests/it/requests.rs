@@ -230,6 +230,35 @@ async fn a_click_with_a_valid_target_leads_on_whatever_is_around_it() {
     assert_eq!(reply.header("location"), "");
 }
 
+#[tokio::test]
+async fn a_client_that_still_sends_reads_why_it_was_refused() {
+    let collector = Collector::open().await;
+    let mut stream = TcpStream::connect(collector.http).await.unwrap();
+    let cookie = "y".repeat(2_000_000);
+    let request = get(
+        b"/p.gif?site=open",
+        format!("Cookie: {cookie}\r\n").as_bytes(),
+    );
+    // Nothing is reset, neither while it sends nor before it reads.
+    stream.write_all(&request).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    assert_eq!(outcome(&parse(&bytes)), (431, "header_too_large"));
+    // One that never ends is ended.
+    let mut stream = TcpStream::connect(collector.http).await.unwrap();
+    stream.write_all(&request[..20_000]).await.unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    assert_eq!(outcome(&parse(&bytes)), (431, "header_too_large"));
+    let ended = async {
+        while stream.write_all(b"y").await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.unwrap();
+}
+
 /// Reads one reply of a connection that goes on.
 async fn next_reply(stream: &mut TcpStream) -> Reply {
     let mut bytes = Vec::new();
@@ -317,8 +346,7 @@ async fn over_tls_it_is_the_same() {
     let request = get(b"/c?site=open&to=https://www.shop.example/\xe9 x", b"");
     stream.write_all(&request).await.unwrap();
     let mut bytes = Vec::new();
-    // The collector closes without the goodbye of TLS after what it does not understand.
-    drop(stream.read_to_end(&mut bytes).await);
+    stream.read_to_end(&mut bytes).await.unwrap();
     let reply = parse(&bytes);
     assert_eq!(outcome(&reply), (302, "malformed"));
     assert_eq!(reply.header("location"), "https://www.shop.example/%E9%20x");

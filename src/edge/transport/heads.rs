@@ -2,9 +2,11 @@
 //! target that it accepts, and with replies of ours in place of its own.
 //!
 //! hyper refuses some targets that senders mean well, and its refusals say nothing. So it is given
-//! each header whole, after [`target::mend`], and no byte behind it until it has read the header
-//! and told how long the body is ([`Inbound::expect_body`]). Where hyper refuses the header all
-//! the same, its reply is exchanged for one that names the reason.
+//! each header whole, after [`target::mend`], and no byte after it until it has read the header and
+//! told how long the body is ([`Inbound::expect_body`]). If hyper refuses the header all the same,
+//! its reply is exchanged for one that names the reason. What the client still sends is then read
+//! and dropped until it has read the reply, for [`LINGER_TIME_MAX`] at most: closing a socket with
+//! unread bytes resets the connection, and the reply would be lost.
 //!
 //! hyper accepts a bare line feed as the end of a line, as RFC 9112, section 2.2, allows. A proxy
 //! in front may regard it as part of a header's value and pass it on: one request to the proxy
@@ -19,8 +21,10 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
+use super::limits::LINGER_TIME_MAX;
 use super::stream::{Stream, has_bare_line_feed};
 use super::target;
+use super::timer::{CoarseSleep, Wheel};
 use crate::endpoint::HEADER_BYTES_MAX;
 
 /// Returns what is sent in place of a reply to the request with that header; `None` if the reply is
@@ -59,10 +63,17 @@ pub(crate) struct Heads {
     /// A reply in place of hyper's, and how much of it is written.
     reply: Option<Vec<u8>>,
     written: usize,
+    wheel: Wheel,
+    linger: Option<Pin<Box<CoarseSleep>>>,
 }
 
 impl Heads {
-    pub(crate) fn new(stream: Stream, inbound: Rc<Inbound>, replace: Replace) -> Heads {
+    pub(crate) fn new(
+        stream: Stream,
+        inbound: Rc<Inbound>,
+        replace: Replace,
+        wheel: Wheel,
+    ) -> Heads {
         Heads {
             stream,
             inbound,
@@ -72,6 +83,8 @@ impl Heads {
             replace,
             reply: None,
             written: 0,
+            wheel,
+            linger: None,
         }
     }
 
@@ -121,6 +134,26 @@ impl Heads {
     }
 }
 
+/// Tells the client that nothing follows, and drops what it sends until it ends too.
+fn poll_linger(
+    stream: &mut Stream,
+    mut late: Pin<&mut CoarseSleep>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+    let mut room = [0; 4096];
+    loop {
+        if late.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut dropped = ReadBuf::new(&mut room);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut dropped))?;
+        if dropped.filled().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+    }
+}
+
 impl AsyncRead for Heads {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -161,6 +194,12 @@ impl AsyncWrite for Heads {
             }
             this.written += written;
         }
+        let wheel = &this.wheel;
+        let late = this
+            .linger
+            .get_or_insert_with(|| Box::pin(wheel.sleep(LINGER_TIME_MAX)));
+        // The reply is written, whatever becomes of the connection.
+        drop(ready!(poll_linger(&mut this.stream, late.as_mut(), cx)));
         this.reply = None;
         this.written = 0;
         // hyper is to believe that its own reply was written.

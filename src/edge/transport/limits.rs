@@ -19,6 +19,8 @@ pub(crate) const PREFACE_TIME_MAX: Duration = Duration::from_secs(5);
 pub(crate) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a client may accept none of the bytes that it is sent.
 pub(crate) const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a refused client may go on sending what nobody reads.
+pub(crate) const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 /// Age at which a connection is ended, so that load moves to new processes and hosts.
 pub(crate) const CONNECTION_TIME_MAX: Duration = Duration::from_secs(300);
 /// Time for the last request of a connection: its body, the spool, and a client that reads the
