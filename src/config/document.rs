@@ -19,10 +19,7 @@ impl ConfigText {
     pub(super) fn read(path: Option<&Path>) -> ConfigText {
         let name = path.map(|path| path.display().to_string());
         let text = match path {
-            Some(path) => std::fs::read_to_string(path).map_err(|error| {
-                let path = path.display();
-                format!("{path}: cannot be read ({error}); a file in TOML would be right")
-            }),
+            Some(path) => read_text(path),
             None => Ok(String::new()),
         };
         ConfigText { name, text }
@@ -48,6 +45,19 @@ impl ConfigText {
         }
         document
     }
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).map_err(|error| {
+        format!("{shown}: cannot be read ({error}); a file in TOML would be right")
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let (valid, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
+        let before = bytes.get(..valid).unwrap_or_default();
+        let line = 1 + memchr::memchr_iter(b'\n', before).count();
+        format!("{shown}:{line}: is no UTF-8; UTF-8 would be right")
+    })
 }
 
 /// A document as far as it could be read.

@@ -402,6 +402,14 @@ fn each_mistake_in_a_file_names_the_file_and_the_line() {
             format!("{name}:11: limit.drop: \"yes\" is wrong; true or false would be right"),
         ]
     );
+    std::fs::write(file.path(), b"[[site]]\nkey = \"a\"\n# caf\xe9\n").unwrap();
+    let errors = Config::load(Some(file.path()), []).unwrap_err().0;
+    assert_eq!(
+        errors,
+        [format!("{name}:3: is no UTF-8; UTF-8 would be right")]
+    );
+    std::fs::write(file.path(), "\u{feff}[[site]]\r\nkey = \"a\"\r\n").unwrap();
+    assert!(Config::load(Some(file.path()), []).is_ok());
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("none.toml");
     for (path, why) in [
