@@ -56,6 +56,24 @@ pub(super) fn check_site(config: &Config, option: &str, key: &str) -> Result<(),
     find(keys, option, key, "[[site]]").map(drop)
 }
 
+/// Returns a warning if a URL names no site and its host stands for none: the collector would
+/// refuse what comes by it.
+pub(super) fn warn_of_host(config: &Config, at: &str) -> Option<String> {
+    let (_, authority) = at.split_once("://")?;
+    let authority = authority.trim_end_matches('/');
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => authority,
+    };
+    let mut hosts = config.sites.iter().flat_map(|site| &site.hosts);
+    if hosts.any(|known| known.eq_ignore_ascii_case(host)) {
+        return None;
+    }
+    Some(format!(
+        "warning: --site is not given and {host} is among the hosts of no site, so no hit by this URL would be recorded"
+    ))
+}
+
 /// Finds the partner with this key.
 pub(super) fn find_partner<'c>(
     config: &'c Config,

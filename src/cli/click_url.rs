@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::ad::{AdOptions, Query, check_origin, check_site, find_partner, sign};
-use super::{UsageError, print};
+use super::ad::{AdOptions, Query, check_origin, check_site, find_partner, sign, warn_of_host};
+use super::{UsageError, complain, print};
 use crate::clock::{self, UnixMicros};
 use crate::config::{self, Config};
 use crate::endpoint::Endpoint;
@@ -42,6 +42,13 @@ pub(super) struct ClickUrl {
 impl ClickUrl {
     pub(super) fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
         self.check_names(config)?;
+        let names_site = self.params.iter().any(|param| param.starts_with("site="));
+        if self.ad.site.is_none()
+            && !names_site
+            && let Some(warning) = warn_of_host(config, &self.at)
+        {
+            complain(&warning);
+        }
         let keyring = keyrings::click_keyring(config)?;
         print(&self.url(config.path.of(Endpoint::Click), &keyring, clock::now())?);
         Ok(ExitCode::SUCCESS)

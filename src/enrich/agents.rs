@@ -62,8 +62,8 @@ const MACHINES: [&str; 9] = [
 /// 15 is that of every phone of three makers.
 const APPS: &str = r"(?i)\bokhttp(/[\w.-]+)?|\bBuild/AP3A\.240617\.008\b";
 
-/// Words of apps that show pages, in the agent of a whole browser or of a phone's app. Alone each of
-/// them is what looks at a link for its preview.
+/// Words of apps that show pages, in the agent of a whole browser or of a phone's app. Alone each
+/// of them is what looks at a link for its preview.
 const APPS_WITH_BROWSER: &str = r"\bSonic( Slack_SSB\S*)?|\bMetaIAB \w+|\b(Viber|WhatsApp|Notion|Code|Trae|Asana|Tumblr|upday|PayPal|Instapaper|Feedly|Goodreads|Fluid|Overcast|PocketCasts|Podimo|Bluesky|Grammarly|Mastodon|Nextcloud|NextCloud|Discourse|HubSpot|Splunk|Daum|DaumApps|Hotjar)/[\w.]+|\bSogou(MobileBrowser|MSE|Search)?\b(/[\w.,]+)?";
 
 static OWN: LazyLock<OwnAgents> =

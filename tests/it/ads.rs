@@ -360,6 +360,23 @@ async fn a_key_is_made_once_and_the_command_signs_with_it() {
         assert_eq!(output.status.code(), Some(64), "{text}");
         assert!(text.contains(said) && output.stdout.is_empty(), "{text}");
     }
+    for (at, is_warned) in [
+        ("https://px.example", true),
+        ("http://127.0.0.1:8080", false),
+    ] {
+        let output = command(&["click-url", "--at", at, "--to", "https://a.example"])
+            .env("AVTRYCK_CONFIG", collector.dir.path().join("avtryck.toml"))
+            .output()
+            .await
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{text}");
+        assert_eq!(
+            text.starts_with("warning: --site is not given"),
+            is_warned,
+            "{text}"
+        );
+    }
     let wrong = command(&["click-url", "--at", "https://px.example", "--to", "ftp://x"])
         .env("AVTRYCK_CONFIG", collector.dir.path().join("avtryck.toml"))
         .output()

@@ -55,6 +55,12 @@ async fn a_collector_with_another_spool_does_not_share_a_port() {
     let everywhere = SocketAddr::from(([0, 0, 0, 0], collector.http.port()));
     let dir = neighbour("http.listen", everywhere).await;
     check_refusal(&run(&dir, &["serve"]).await, "http.listen", everywhere);
+    // A machine may have no IPv6.
+    if std::net::TcpListener::bind("[::1]:0").is_ok() {
+        let everywhere: SocketAddr = format!("[::]:{}", everywhere.port()).parse().unwrap();
+        let dir = neighbour("http.listen", everywhere).await;
+        check_refusal(&run(&dir, &["serve"]).await, "http.listen", everywhere);
+    }
     for _ in 0..20 {
         assert_eq!(collector.get("/p.gif?site=open", &[]).await.status, 200);
     }

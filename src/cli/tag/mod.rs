@@ -4,8 +4,8 @@ mod networks;
 
 use std::process::ExitCode;
 
-use super::ad::{AdOptions, Query, check_origin, check_site, find_partner, sign};
-use super::{UsageError, print};
+use super::ad::{AdOptions, Query, check_origin, check_site, find_partner, sign, warn_of_host};
+use super::{UsageError, complain, print};
 use crate::callback::names::Mapping;
 use crate::config::{Config, Partner};
 use crate::endpoint::Endpoint;
@@ -69,13 +69,25 @@ struct Tags<'t> {
 impl Tag {
     pub(super) fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
         let keyring = keyrings::click_keyring(config)?;
-        print(&self.tags(config, &keyring)?);
+        let partner = find_partner(config, "--partner", &self.partner)?;
+        let tags = self.tags(config, partner, &keyring)?;
+        if self.ad.site.is_none()
+            && partner.site.is_empty()
+            && let Some(warning) = warn_of_host(config, &self.at)
+        {
+            complain(&warning);
+        }
+        print(&tags);
         Ok(ExitCode::SUCCESS)
     }
 
     /// Returns the tags, with a line above each that says what it is.
-    fn tags(&self, config: &Config, keyring: &ClickKeyring) -> Result<String, UsageError> {
-        let partner = find_partner(config, "--partner", &self.partner)?;
+    fn tags(
+        &self,
+        config: &Config,
+        partner: &Partner,
+        keyring: &ClickKeyring,
+    ) -> Result<String, UsageError> {
         if let Some(site) = &self.ad.site {
             check_site(config, "--site", site)?;
         }
