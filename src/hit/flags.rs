@@ -78,6 +78,12 @@ impl Flags {
     /// The flags that stay with a hit of which only a count is kept.
     pub const OF_COUNTS: Flags = Flags::UNCOUNTED.with(Flags::UNCLEAR_CONSENT);
 
+    /// The flags of hits that a machine made by itself.
+    pub const MACHINE: Flags = Flags::UNCOUNTED
+        .with(Flags::BAD_AGENT)
+        .with(Flags::DATA_CENTRE)
+        .with(Flags::BOT);
+
     /// Returns these flags and those of `other`.
     #[must_use]
     pub const fn with(self, other: Flags) -> Flags {

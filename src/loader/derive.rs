@@ -48,10 +48,11 @@ impl Deriver<'_> {
         let contact = creative
             .as_ref()
             .and_then(|creative| AdContact::of(hit, creative.key));
+        let flags = self.tables.flags(hit, &facts);
         let derived = Derived {
             hit_id: hit_id(self.spool_id, record.position),
             keys: &facts.keys(),
-            flags: self.tables.flags(hit, &facts),
+            flags,
             client_ip: hit.client_ip.and_then(|ip| shorten(ip, self.client_ip)),
         };
         let derived = DerivedHit {
@@ -59,7 +60,7 @@ impl Deriver<'_> {
             facts: &facts,
             creative,
             contact,
-            event_key: event_key(hit),
+            event_key: event_key(hit, hit.flags.with(flags)),
             link: Link::of(hit),
         };
         encoder.add(batch, derived, record)

@@ -388,6 +388,35 @@ async fn a_url_for_one_use_that_is_used_again_is_stored_as_a_replay() {
 }
 
 #[tokio::test]
+async fn a_machine_that_uses_a_url_first_or_again_makes_no_replay() {
+    let mut database = TestDatabase::migrated().await;
+    let clicked = |number, flags: Flags| Row {
+        kind: Kind::Click,
+        flags: Flags::ONE_TIME.with(flags),
+        ..row(number)
+    };
+    let (machine, person) = (Some([1; 16]), Some([2; 16]));
+    let none = Flags::default();
+    let rows = [
+        (1, clicked(1, Flags::BOT), machine),
+        (2, clicked(2, Flags::BOT), machine),
+        (3, clicked(3, none), person),
+        (4, clicked(4, Flags::BOT), machine),
+        (5, clicked(5, none), person),
+    ];
+    let loaded = commit(&mut database.client, load(rows)).await.unwrap();
+    assert_eq!((loaded.rows, loaded.repeated), (5, 0));
+    let sql = "select flags from avtryck.hit order by hit_id";
+    let rows = database.client.query(sql, &[]).await.unwrap();
+    let flags: Vec<u32> = rows
+        .iter()
+        .map(|row| row.get::<_, i32>(0).cast_unsigned())
+        .collect();
+    let expected = [Flags::BOT, Flags::BOT, none, Flags::BOT, Flags::REPLAYED];
+    assert_eq!(flags, expected.map(Flags::bits));
+}
+
+#[tokio::test]
 async fn counts_add_up_over_batches() {
     let mut database = TestDatabase::migrated().await;
     let count = Count {

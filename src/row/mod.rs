@@ -19,7 +19,7 @@ use ipnet::IpNet;
 pub use ad::Ad;
 pub use count::{Count, Counts};
 pub use dimension::Dimension;
-pub use event_key::event_key;
+pub use event_key::{SenderClass, event_key, former_event_key};
 pub use link::Link;
 pub use site::Site;
 

@@ -1,6 +1,7 @@
 //! Ad placements from outside: impressions, clicks and where they lead.
 
 mod callbacks;
+mod event_id;
 mod tags;
 mod targets;
 

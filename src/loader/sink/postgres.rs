@@ -21,8 +21,8 @@ use crate::hit::subject::Subject;
 use crate::hit::{Flags, Kind, VisitorId};
 use crate::metrics::Metrics;
 use crate::postgres::batch::dimension::Dimensions;
-use crate::postgres::batch::exposure;
 use crate::postgres::batch::position::{self, SpoolPosition};
+use crate::postgres::batch::{event_key, exposure};
 use crate::postgres::subject::suppression::{self, Reason};
 use crate::postgres::{self, CommitError, Database, Load, Payloads, Rejected};
 use crate::row::dimension::Found;
@@ -57,7 +57,11 @@ impl Sink for PostgresSink {
         let beside = self.database.connect().await?;
         self.metrics.postgres_connects.increment(1);
         exposure::set_up(&beside).await?;
-        Ok((PostgresWriter(client), ExposureCompanion(beside)))
+        let writer = PostgresWriter {
+            former_keys_until: event_key::former_keys_until(&client).await?,
+            client,
+        };
+        Ok((writer, ExposureCompanion(beside)))
     }
 
     fn encoder(&self) -> LoadEncoder {
@@ -159,18 +163,22 @@ impl FactVisitor for NewDimensions<'_> {
 }
 
 /// A connection that commits batches.
-pub struct PostgresWriter(Client);
+pub struct PostgresWriter {
+    client: Client,
+    /// See [`Load::former_keys_until`].
+    former_keys_until: Option<i32>,
+}
 
 impl Writer for PostgresWriter {
     type Batch = Load;
 
     async fn position(&self, spool_id: [u8; 16]) -> anyhow::Result<Option<Reached>> {
-        let position = position::read(&self.0, spool_id).await?;
+        let position = position::read(&self.client, spool_id).await?;
         Ok(position.map(into_reached))
     }
 
     async fn suppress(&mut self, instructions: &[(VisitorId, Kind)]) -> anyhow::Result<()> {
-        suppress(&mut self.0, instructions).await
+        suppress(&mut self.client, instructions).await
     }
 
     async fn commit(
@@ -183,7 +191,8 @@ impl Writer for PostgresWriter {
             bytes: payloads,
             keep,
         };
-        match postgres::commit(&mut self.0, load, payloads).await {
+        load.former_keys_until = self.former_keys_until;
+        match postgres::commit(&mut self.client, load, payloads).await {
             Ok(loaded) => Ok(Committed {
                 rows: loaded.rows,
                 counted: loaded.counted,
@@ -198,7 +207,10 @@ impl Writer for PostgresWriter {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(!self.0.is_closed(), "the connection to Postgres was lost");
+        anyhow::ensure!(
+            !self.client.is_closed(),
+            "the connection to Postgres was lost"
+        );
         Ok(())
     }
 }

@@ -81,7 +81,7 @@ struct Times {
 struct Model {
     rows: BTreeMap<u64, (Option<i32>, u32)>,
     pairs: BTreeMap<([u8; 16], i64), Times>,
-    event_ids: HashSet<(Kind, String)>,
+    event_ids: HashSet<(Kind, String, String)>,
 }
 
 impl Model {
@@ -89,7 +89,8 @@ impl Model {
         if !hit.params.is_empty() {
             return;
         }
-        let event_id = (hit.kind, hit.event_id.to_string());
+        let [name, id] = [&hit.event_name, &hit.event_id].map(ToString::to_string);
+        let event_id = (hit.kind, name, id);
         if !hit.event_id.is_empty() && !self.event_ids.insert(event_id) {
             return;
         }

@@ -18,7 +18,7 @@
 //! (the table's columns are not those that this program writes): setting every hit aside for that
 //! would be wrong.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use tokio_postgres::error::SqlState;
@@ -26,8 +26,7 @@ use tokio_postgres::{Client, Error, Transaction};
 use uuid::Uuid;
 
 use super::load::{self, Exposures, Load, Mark, Payloads, Rejected, Rows};
-use super::{copy, dimension, exposure, partner_id, position};
-use crate::hit::Flags;
+use super::{copy, dimension, event_key, exposure, partner_id, position};
 use crate::postgres::partition;
 use crate::postgres::subject::suppression;
 use crate::row::Counts;
@@ -92,7 +91,7 @@ pub async fn commit(
         ..Loaded::default()
     };
     let before = marks.len();
-    leave_out_repeated(&transaction, &mut load.rows).await?;
+    event_key::leave_out_repeated(&transaction, load, payloads).await?;
     loaded.repeated = (before - load.rows.marks.len()) as u64;
 
     partner_id::upsert(&transaction, &load.links, &load.rows.marks).await?;
@@ -102,7 +101,7 @@ pub async fn commit(
     exposure::keep(&transaction, &load.exposures.added).await?;
     loaded.rows = load.rows.marks.len() as u64;
     loaded.refused = refused.len() as u64;
-    forget_event_keys(&transaction, &refused).await?;
+    event_key::forget(&transaction, &refused).await?;
     let refused = refused.into_iter().map(|(mark, reason)| Rejected {
         record: mark.record,
         reason,
@@ -123,72 +122,6 @@ fn days(marks: &[Mark]) -> Vec<i32> {
     }
     days.sort_unstable();
     days
-}
-
-/// Leaves out the rows whose event ID is in Postgres already or earlier in the batch. A later click
-/// on a URL for one use is stored as a replay.
-async fn leave_out_repeated(
-    transaction: &Transaction<'_>,
-    Rows { bytes, marks }: &mut Rows,
-) -> Result<(), Error> {
-    let mut first: HashMap<[u8; 16], i32> = HashMap::new();
-    for mark in marks.iter() {
-        if let Some(key) = mark.event_key {
-            first.entry(key).or_insert(mark.day);
-        }
-    }
-    if first.is_empty() {
-        return Ok(());
-    }
-    let (keys, seen_on): (Vec<Uuid>, Vec<i32>) = first
-        .into_iter()
-        .map(|(key, day)| (Uuid::from_bytes(key), day))
-        .unzip();
-    // In the order of the keys: two loaders with the same IDs wait for each other and do not
-    // deadlock.
-    let rows = transaction
-        .query(
-            "insert into avtryck.event_key (key, seen_on) \
-             select key, date '1970-01-01' + day from unnest($1::uuid[], $2::int[]) as new (key, day) \
-             order by key on conflict do nothing returning key",
-            &[&keys, &seen_on],
-        )
-        .await?;
-    let mut unseen = HashSet::with_capacity(rows.len());
-    for row in rows {
-        unseen.insert(row.try_get::<_, Uuid>(0)?.into_bytes());
-    }
-    marks.retain_mut(|mark| {
-        let is_new = mark.event_key.is_none_or(|key| unseen.remove(&key));
-        if !is_new && mark.is_one_time {
-            load::set_flags(bytes, mark, Flags::REPLAYED);
-            // The ID belongs to another row.
-            mark.event_key = None;
-        }
-        is_new || mark.is_one_time
-    });
-    Ok(())
-}
-
-/// Deletes the event keys of refused hits: they must not stand in the way of a hit that becomes a
-/// row.
-async fn forget_event_keys(
-    transaction: &Transaction<'_>,
-    refused: &[(Mark, String)],
-) -> Result<(), Error> {
-    let keys: Vec<Uuid> = refused
-        .iter()
-        .filter_map(|(mark, _)| mark.event_key.map(Uuid::from_bytes))
-        .collect();
-    if !keys.is_empty() {
-        transaction
-            .execute(
-                "delete from avtryck.event_key where key = any($1)",
-                &[&keys],
-            )
-            .await?;
-    }
-    Ok(())
 }
 
 /// Numbers and loads the rows. Returns those that Postgres refused, with its message, and removes

@@ -16,7 +16,7 @@ use super::{copy, dimension, exposure};
 use crate::clock::UnixMicros;
 use crate::hit::Flags;
 use crate::row::exposure::{AdContact, EarlierPairs, Exposure, PairTotals};
-use crate::row::{ChunkOffset, Counts, Link, Row};
+use crate::row::{ChunkOffset, Counts, Link, Row, SenderClass};
 
 /// The first and the last time (excluded) that a row may have: 2000-01-01 and 2200-01-01. Without
 /// limits, a clock that is wrong would make partitions without end.
@@ -34,6 +34,9 @@ pub struct Load {
     pub to: SpoolPosition,
     /// The rows.
     pub rows: Rows,
+    /// The last day on which [`former_event_key`](crate::row::former_event_key) may be known of a
+    /// row's event.
+    pub former_keys_until: Option<i32>,
     /// Dimension rows that may be new.
     pub dimensions: dimension::Dimensions,
     /// Hits without the permit to measure.
@@ -63,6 +66,7 @@ impl Load {
             from: None,
             to: SpoolPosition::default(),
             rows: Rows::default(),
+            former_keys_until: None,
             dimensions: dimension::Dimensions::new(dimensions),
             counts: Counts::default(),
             links: Vec::new(),
@@ -160,8 +164,10 @@ pub(crate) struct Mark {
     pub(crate) day: i32,
     /// See [`event_key`](crate::row::event_key); `None` where the sender gave no event ID.
     pub(crate) event_key: Option<[u8; 16]>,
-    /// Whether a repeated event ID makes it a replay, which is stored and not left out.
+    /// Whether it is stored though its event ID is repeated.
     pub(crate) is_one_time: bool,
+    /// Who sent it.
+    pub(crate) class: SenderClass,
     /// What it is to a creative; such a row has an exposure number.
     pub(crate) contact: Option<AdContact>,
     /// The record that it was made from.
@@ -194,6 +200,7 @@ impl Rows {
             day: day(row.received_at),
             event_key,
             is_one_time: row.flags.has(Flags::ONE_TIME),
+            class: SenderClass::of(row.kind, row.flags),
             contact,
             record: record.clone(),
         });

@@ -5,6 +5,7 @@
 pub mod commit;
 pub mod copy;
 pub mod dimension;
+pub mod event_key;
 pub mod exposure;
 pub mod load;
 mod partner_id;
