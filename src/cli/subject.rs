@@ -11,9 +11,9 @@ use super::UsageError;
 use super::migrate::with_database;
 use crate::clock;
 use crate::config::Config;
-use crate::hit::VisitorId;
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::subject::Subject;
+use crate::hit::{VisitorId, whole};
 use crate::postgres::subject;
 use crate::serve::keyrings;
 
@@ -46,6 +46,7 @@ pub(super) struct Selector {
 impl Command {
     pub(super) fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
         let (Command::Export(selector) | Command::Erase(selector)) = self;
+        let selector = selector.shorten();
         let subject = selector.subject(config)?;
         let mut out = BufWriter::new(io::stdout().lock());
         match self {
@@ -57,6 +58,22 @@ impl Command {
 }
 
 impl Selector {
+    /// Returns the same with long IDs as hits hold them.
+    fn shorten(&self) -> Selector {
+        let shorten = |id: &str| whole::shorten(id, TEXT_BYTES_MAX);
+        Selector {
+            visitor: self.visitor.clone(),
+            maid: self.maid.as_deref().map(shorten),
+            partner_uid: self
+                .partner_uid
+                .as_deref()
+                .map(|text| match text.split_once(':') {
+                    Some((partner, uid)) => format!("{partner}:{}", shorten(uid)),
+                    None => text.to_owned(),
+                }),
+        }
+    }
+
     fn subject(&self, config: &Config) -> Result<Subject<'_>, UsageError> {
         if let Some(text) = &self.visitor {
             return find_visitor(text, config).map(Subject::Visitor);
@@ -82,9 +99,6 @@ fn bad_id(option: &str, mistake: &str, right: &str) -> UsageError {
 fn check_id<'a>(option: &str, id: &'a str, right: &str) -> Result<&'a str, UsageError> {
     let mistake = if id.is_empty() {
         "the ID is empty"
-    } else if id.len() > TEXT_BYTES_MAX {
-        // Longer ones are cut when a hit is received.
-        "the ID is longer than any that is held"
     } else if id.chars().any(char::is_control) {
         "the ID holds control characters"
     } else {

@@ -6,11 +6,13 @@ pub use crate::endpoint::URI_BYTES_MAX;
 pub const URL_BYTES_MAX: usize = 2048;
 /// The longest user agent stored, in bytes; a longer one is cut.
 pub const USER_AGENT_BYTES_MAX: usize = 512;
-/// The longest ID or name stored, in bytes; a longer one is cut.
+/// The longest ID or name stored, in bytes; a longer one is cut, and ends with its digest
+/// ([`whole`](super::whole)).
 pub const TEXT_BYTES_MAX: usize = 256;
-/// The longest event name and event ID, in bytes.
+/// The longest event name and event ID, in bytes; as with [`TEXT_BYTES_MAX`].
 pub const EVENT_BYTES_MAX: usize = 128;
-/// The longest click ID, in bytes: ours have 22 characters, those of others more.
+/// The longest click ID, in bytes; as with [`TEXT_BYTES_MAX`]. Ours have 22 characters, those of
+/// others more.
 pub const CLICK_ID_BYTES_MAX: usize = 64;
 /// The most further parameters of one hit; later ones are left out.
 pub const PARAMS_MAX: usize = 64;

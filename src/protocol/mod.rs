@@ -2,6 +2,7 @@
 //!
 //! A protocol is a module here. [`read`] and [`read_body`] choose it by the endpoint.
 
+mod absent;
 mod headers;
 pub mod native;
 pub mod partner;
@@ -14,7 +15,7 @@ pub use headers::signals;
 use crate::clock::UnixMicros;
 use crate::consent::Signals;
 use crate::endpoint::Endpoint;
-use crate::hit::{Flags, Hit, Kind};
+use crate::hit::{Hit, Kind};
 use crate::refusal::Reason;
 use crate::request::Headers;
 
@@ -68,15 +69,7 @@ pub fn read<'r>(arrival: &Arrival<'_, 'r>) -> Result<Draft<'r>, Reason> {
             draft.hit.click_id = Cow::Borrowed("");
             draft
         }
-        Endpoint::Sync | Endpoint::SetUid => {
-            let mut draft = native::read(arrival, Kind::Sync);
-            // What Prebid and others put where their own ID was to stand.
-            if matches!(&*draft.hit.partner_uid, "$UID" | "{uid}") {
-                draft.hit.partner_uid = Cow::Borrowed("");
-                draft.hit.flags.set(Flags::MACRO);
-            }
-            draft
-        }
+        Endpoint::Sync | Endpoint::SetUid => native::read(arrival, Kind::Sync),
         _ => native::read(arrival, Kind::PageView),
     })
 }
@@ -88,3 +81,6 @@ pub fn read<'r>(arrival: &Arrival<'_, 'r>) -> Result<Draft<'r>, Reason> {
 pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &[u8]) -> Result<Drafts<'r>, Reason> {
     native::read_body(arrival, body)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-use crate::hit::Flags;
+use super::absent::{Absence, absence_of_id, is_macro, is_macro_of_id};
+use crate::hit::{Flags, whole};
 use crate::request::is_encoded_still;
 
 /// How many bytes are looked at together.
@@ -37,38 +38,146 @@ fn mark(byte: u8) -> u8 {
     (u8::from(is_coded) * CODED) | (u8::from(is_suspect) * SUSPECT)
 }
 
-/// Decodes, cleans and cuts one raw query value. Returns `None` for an unexpanded macro, which is
-/// recognised before decoding too, because `%%CACHEBUSTER%%` is not a valid escape.
+/// What a value is, as far as reading it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ValueKind {
+    /// A text: it is cut where it is too long.
+    Text,
+    /// A name by which hits are told apart: two that differ stay different however long they are
+    /// ([`whole`]).
+    Name,
+    /// An ID: as a name, and a value that says that there is no ID counts as absent.
+    Id,
+}
+
+/// How a value is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ValueRule {
+    /// The longest value that is kept, in bytes.
+    pub(crate) bytes_max: usize,
+    /// What it is.
+    pub(crate) kind: ValueKind,
+}
+
+impl From<usize> for ValueRule {
+    /// Returns the rule of a text with that limit.
+    fn from(bytes_max: usize) -> ValueRule {
+        ValueRule {
+            bytes_max,
+            kind: ValueKind::Text,
+        }
+    }
+}
+
+/// Decodes one raw query value, and takes it by its rule ([`take`]). A macro is recognised before
+/// decoding too, because `%%CACHEBUSTER%%` is not a valid escape.
 ///
 /// Values are decoded once. A macro that encodes what its network had encoded already is the
-/// exception: see [`is_encoded_still`].
+/// exception: see [`is_encoded_still`]. A second decoding that yields no UTF-8 was none.
 pub(crate) fn decode<'a>(
     raw: &'a str,
-    bytes_max: usize,
+    rule: impl Into<ValueRule>,
     flags: &mut Flags,
 ) -> Option<Cow<'a, str>> {
-    if is_macro(raw) {
-        flags.set(Flags::MACRO);
-        return None;
-    }
+    let rule = rule.into();
     let marks = marks(raw.as_bytes(), mark);
     if marks & CODED == 0 {
-        let text = Cow::Borrowed(raw);
-        return Some(if marks & SUSPECT == 0 {
-            cut(text, bytes_max, flags)
-        } else {
-            clean(text, bytes_max, flags)
-        });
+        let sent = Sent {
+            bytes: None,
+            is_suspect: marks & SUSPECT != 0,
+        };
+        return take_sent(Cow::Borrowed(raw), sent, rule, flags);
     }
-    let mut text = owned_utf8(decode_bytes(raw.as_bytes()), flags);
-    if is_encoded_still(&text) {
-        text = owned_utf8(percent_decode(text.as_bytes()).collect(), flags);
-    }
-    if is_macro(&text) {
+    let is_raw_macro = match rule.kind {
+        ValueKind::Id => is_macro_of_id(raw),
+        ValueKind::Text | ValueKind::Name => is_macro(raw),
+    };
+    if is_raw_macro {
         flags.set(Flags::MACRO);
         return None;
     }
-    Some(clean(text, bytes_max, flags))
+    match String::from_utf8(decode_bytes(raw.as_bytes())) {
+        Ok(mut text) => {
+            if is_encoded_still(&text)
+                && let Ok(again) = String::from_utf8(percent_decode(text.as_bytes()).collect())
+            {
+                text = again;
+            }
+            take(Cow::Owned(text), None, rule, flags)
+        }
+        Err(error) => {
+            flags.set(Flags::CLEANED);
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            take(Cow::Owned(text), Some(error.as_bytes()), rule, flags)
+        }
+    }
+}
+
+/// Cleans a decoded value, and bounds it by its rule. Returns `None` for a value that counts as
+/// absent: an unexpanded macro or, where an ID belongs, a value that says that there is none.
+///
+/// `sent` is what the text was made of, where that is not its own bytes.
+pub(crate) fn take<'a>(
+    text: Cow<'a, str>,
+    sent: Option<&[u8]>,
+    rule: ValueRule,
+    flags: &mut Flags,
+) -> Option<Cow<'a, str>> {
+    let sent = Sent {
+        bytes: sent,
+        is_suspect: marks(text.as_bytes(), mark) & SUSPECT != 0,
+    };
+    take_sent(text, sent, rule, flags)
+}
+
+/// What a text was made of.
+struct Sent<'b> {
+    /// The bytes, if they are not those of the text.
+    bytes: Option<&'b [u8]>,
+    /// Whether the text may hold a control character.
+    is_suspect: bool,
+}
+
+fn take_sent<'a>(
+    text: Cow<'a, str>,
+    sent: Sent<'_>,
+    ValueRule { bytes_max, kind }: ValueRule,
+    flags: &mut Flags,
+) -> Option<Cow<'a, str>> {
+    let absence = match kind {
+        ValueKind::Id => absence_of_id(&text),
+        ValueKind::Text | ValueKind::Name => is_macro(&text).then_some(Absence::Macro),
+    };
+    match absence {
+        Some(Absence::Macro) => {
+            flags.set(Flags::MACRO);
+            None
+        }
+        Some(Absence::NoId) => None,
+        None if kind != ValueKind::Text => Some(keep_whole(text, sent, bytes_max, flags)),
+        None if sent.is_suspect => Some(clean(text, bytes_max, flags)),
+        None => Some(cut(text, bytes_max, flags)),
+    }
+}
+
+/// Cleans and bounds a text by which hits are told apart, so that two that differ as sent differ
+/// as kept ([`whole`]).
+fn keep_whole<'a>(
+    text: Cow<'a, str>,
+    sent: Sent<'_>,
+    bytes_max: usize,
+    flags: &mut Flags,
+) -> Cow<'a, str> {
+    let is_changed = sent.bytes.is_some()
+        || text.len() > bytes_max
+        || sent.is_suspect && text.contains(char::is_control)
+        || whole::has_digest(&text, bytes_max);
+    if !is_changed {
+        return text;
+    }
+    let bytes = sent.bytes.unwrap_or(text.as_bytes()).to_vec();
+    let start = clean(text, bytes_max.saturating_sub(whole::DIGEST_BYTES), flags);
+    Cow::Owned(whole::add_digest(start.into_owned(), &bytes))
 }
 
 /// Decodes as `percent_decode` does, with a plus as a space: this takes fewer instructions, and one
@@ -95,13 +204,6 @@ fn decode_bytes(raw: &[u8]) -> Vec<u8> {
         });
     }
     bytes
-}
-
-fn owned_utf8<'a>(bytes: Vec<u8>, flags: &mut Flags) -> Cow<'a, str> {
-    Cow::Owned(String::from_utf8(bytes).unwrap_or_else(|error| {
-        flags.set(Flags::CLEANED);
-        String::from_utf8_lossy(error.as_bytes()).into_owned()
-    }))
 }
 
 pub(crate) fn decode_utf8<'a>(bytes: &'a [u8], flags: &mut Flags) -> Cow<'a, str> {
@@ -138,31 +240,6 @@ fn cut<'a>(text: Cow<'a, str>, bytes_max: usize, flags: &mut Flags) -> Cow<'a, s
             Cow::Owned(text)
         }
     }
-}
-
-/// Returns whether a whole value is a macro that an ad network should have replaced and did not
-/// (reference: the networks' own macro lists): `${…}`, `%%…%%`, `%e…!`, `[UPPER]`, `__ADF…__`.
-pub(crate) fn is_macro(value: &str) -> bool {
-    if !matches!(value.as_bytes(), [b'$' | b'%' | b'_' | b'[', ..]) {
-        return false;
-    }
-    let within = |open: &str, close: &str| {
-        value
-            .strip_prefix(open)
-            .and_then(|rest| rest.strip_suffix(close))
-            .unwrap_or_default()
-    };
-    !within("${", "}").is_empty()
-        || !within("%%", "%%").is_empty()
-        || !within("__ADF", "__").is_empty()
-        || (!within("%e", "!").is_empty()
-            && within("%e", "!")
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase()))
-        || (!within("[", "]").is_empty()
-            && within("[", "]")
-                .bytes()
-                .all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
 }
 
 #[cfg(test)]

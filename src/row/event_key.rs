@@ -227,7 +227,11 @@ mod tests {
             (Flags::DATA_CENTRE, Machine, Server),
             (Flags::BAD_AGENT.with(harmless), Machine, Server),
             (Flags::MAIL_PROXY, MailProxy, Server),
-            (Flags::MAIL_PROXY.with(Flags::DATA_CENTRE), MailProxy, Server),
+            (
+                Flags::MAIL_PROXY.with(Flags::DATA_CENTRE),
+                MailProxy,
+                Server,
+            ),
             (Flags::MAIL_PROXY.with(Flags::PREVIEW), Machine, Machine),
             (Flags::PREFETCH, Machine, Machine),
             (Flags::PREVIEW, Machine, Machine),

@@ -10,14 +10,15 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::json_text::{Nested, leading_scalar, split_string, write_clean};
-use super::parameter::{Parameter, limit};
+use super::parameter::{Parameter, rule};
 use super::{OF_CALLBACKS, Reader};
 use crate::callback::names::{self, Fields};
 use crate::consent::names::{Meaning, meaning};
 use crate::endpoint::EVENTS_MAX;
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::{Flags, Kind};
-use crate::protocol::text::{clean, is_macro};
+use crate::protocol::absent::is_macro;
+use crate::protocol::text::{self, ValueKind, clean};
 
 /// What some editors and programs put before a text in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -188,7 +189,7 @@ impl Reader<'_, '_, '_> {
         let is_callbacks = self.notes.kind == Kind::Callback && OF_CALLBACKS.contains(&&*name);
         let parameter = Parameter::named(&name);
         if is_callbacks || parameter.is_some() {
-            let mut scalar = scalar_text(&name, &text, &mut self.draft.hit.flags);
+            let mut scalar = scalar_text(&name, json, &text, &mut self.draft.hit.flags);
             self.put(&name, parameter, &mut scalar);
             return true;
         }
@@ -211,7 +212,7 @@ impl Reader<'_, '_, '_> {
         for (hint, value) in hints {
             let name = format!("ch_{hint}");
             if value != "null" {
-                let mut value = scalar_text(&name, &value, &mut self.draft.hit.flags);
+                let mut value = scalar_text(&name, &value, &value, &mut self.draft.hit.flags);
                 self.put(&name, Parameter::named(&name), &mut value);
             }
         }
@@ -256,12 +257,21 @@ fn string_or_json(json: &str) -> String {
     serde_json::from_str(json).unwrap_or_else(|_| json.to_owned())
 }
 
-/// Returns a known member's text, within its limit. `None` for a macro.
-fn scalar_text<'a>(name: &str, json: &str, flags: &mut Flags) -> Option<Cow<'a, str>> {
-    let text = string_or_json(json);
-    if is_macro(&text) {
-        flags.set(Flags::MACRO);
-        return None;
+/// Returns a known member's text by its rule. An ID is a string or a number. `clean` is what can be
+/// stored of the member; the text is made of that only if the member cannot be read as it was sent.
+fn scalar_text<'a>(name: &str, json: &str, clean: &str, flags: &mut Flags) -> Option<Cow<'a, str>> {
+    let rule = rule(name);
+    if !json.starts_with('"') {
+        let is_number = json.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+        let is_taken = is_number || rule.kind != ValueKind::Id;
+        let text = is_taken.then(|| string_or_json(clean))?;
+        return text::take(Cow::Owned(text), None, rule, flags);
     }
-    Some(clean(Cow::Owned(text), limit(name), flags))
+    match serde_json::from_str(json) {
+        Ok(text) => text::take(Cow::Owned(text), None, rule, flags),
+        Err(_) => {
+            let text = Cow::Owned(string_or_json(clean));
+            text::take(text, Some(json.as_bytes()), rule, flags)
+        }
+    }
 }

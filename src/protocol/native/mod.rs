@@ -200,23 +200,16 @@ fn finish<'a>(hit: &mut Hit<'a>, notes: Notes<'a>) {
         hit.kind = Kind::Event;
     }
     // A device with limited tracking has no ID, whatever the sender says.
-    if notes.limits_tracking || hit.maid.bytes().all(|byte| matches!(byte, b'0' | b'-')) {
+    if notes.limits_tracking {
         hit.maid = Cow::Borrowed("");
     }
     // iOS writes UUIDs in capitals, Android does not, and networks use both.
     if hit.maid.len() == UUID_BYTES && hit.maid.bytes().any(|byte| byte.is_ascii_uppercase()) {
         hit.maid = Cow::Owned(hit.maid.to_ascii_lowercase());
     }
-    // VAST says so where it knows no ID.
-    for id in [
-        &mut hit.partner_uid,
-        &mut hit.device_id,
-        &mut hit.maid,
-        &mut hit.creative,
-    ] {
-        if matches!(&**id, "-1" | "-2") {
-            *id = Cow::Borrowed("");
-        }
+    // VAST says so where it knows none.
+    if matches!(&*hit.creative, "-1" | "-2") {
+        hit.creative = Cow::Borrowed("");
     }
 }
 

@@ -4,6 +4,7 @@ use crate::hit::limits::{
     CLICK_ID_BYTES_MAX, EVENT_BYTES_MAX, PARAMS_BYTES_MAX, TEXT_BYTES_MAX, URI_BYTES_MAX,
     URL_BYTES_MAX,
 };
+use crate::protocol::text::{ValueKind, ValueRule};
 
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,23 +93,39 @@ impl Parameter {
         )
     }
 
-    fn bytes_max(self) -> usize {
+    fn rule(self) -> ValueRule {
+        let name = |bytes_max| ValueRule {
+            bytes_max,
+            kind: ValueKind::Name,
+        };
+        let id = |bytes_max| ValueRule {
+            bytes_max,
+            kind: ValueKind::Id,
+        };
         match self {
-            Parameter::Site => 64,
-            Parameter::PageUrl | Parameter::Referrer => URL_BYTES_MAX,
-            Parameter::EventName | Parameter::EventId => EVENT_BYTES_MAX,
-            Parameter::ClickId => CLICK_ID_BYTES_MAX,
-            Parameter::GdprConsent | Parameter::Gpp | Parameter::AddtlConsent => URI_BYTES_MAX,
-            _ => TEXT_BYTES_MAX,
+            Parameter::Site => ValueRule::from(64),
+            Parameter::PageUrl | Parameter::Referrer => ValueRule::from(URL_BYTES_MAX),
+            Parameter::EventName => name(EVENT_BYTES_MAX),
+            Parameter::EventId => id(EVENT_BYTES_MAX),
+            Parameter::ClickId => id(CLICK_ID_BYTES_MAX),
+            Parameter::PartnerUid | Parameter::Maid | Parameter::DeviceId => id(TEXT_BYTES_MAX),
+            Parameter::Campaign
+            | Parameter::Creative
+            | Parameter::Placement
+            | Parameter::Publisher => name(TEXT_BYTES_MAX),
+            Parameter::GdprConsent | Parameter::Gpp | Parameter::AddtlConsent => {
+                ValueRule::from(URI_BYTES_MAX)
+            }
+            _ => ValueRule::from(TEXT_BYTES_MAX),
         }
     }
 }
 
-/// Returns a parameter's limit in bytes; further parameters have the limit of all of them together.
-pub(crate) fn limit(name: &str) -> usize {
+/// Returns how a parameter is read; further parameters have the limit of all of them together.
+pub(crate) fn rule(name: &str) -> ValueRule {
     match Parameter::named(name) {
-        Some(parameter) => parameter.bytes_max(),
-        None if name == "ev" => EVENT_BYTES_MAX,
-        None => PARAMS_BYTES_MAX,
+        Some(parameter) => parameter.rule(),
+        None if name == "ev" => Parameter::EventName.rule(),
+        None => ValueRule::from(PARAMS_BYTES_MAX),
     }
 }

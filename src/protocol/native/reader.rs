@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::parameter::{Parameter, limit};
+use super::parameter::{Parameter, rule};
 use super::params::{Params, push_json_text};
 use super::{Notes, Reading, finish, note_ad, put_into_hit, put_parameter_of_kind};
 use crate::callback::names;
@@ -60,7 +60,7 @@ impl<'d, 'a, 'n> Reader<'d, 'a, 'n> {
             return;
         };
         let name = self.reading.our_name(name);
-        let mut value = decode(raw, limit(&name), &mut flags);
+        let mut value = decode(raw, rule(&name), &mut flags);
         self.draft.hit.flags.set(flags);
         // What is wrong with a signal's own value, the decision finds.
         let parameter = Parameter::named(&name);

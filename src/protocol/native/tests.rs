@@ -4,7 +4,7 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 
-use super::parameter::limit;
+use super::parameter::rule;
 use super::*;
 use crate::callback::names::Mapping;
 use crate::clock::UnixMicros;
@@ -555,7 +555,7 @@ fn the_documentation_lists_every_parameter_with_its_limit() {
             .trim_end_matches(" each");
         // Every other part is between backquotes.
         for name in cells[0].split('`').skip(1).step_by(2) {
-            assert_eq!(bytes, grouped(limit(name)), "{name}");
+            assert_eq!(bytes, grouped(rule(name).bytes_max), "{name}");
             listed |= Parameter::named(name).map_or(0, Parameter::bit);
         }
     }

@@ -159,11 +159,39 @@ async fn events_are_one_only_if_their_ids_are_equal_as_sent() {
         "\"a1\\u0001\"".to_owned(),
         "\"a1\\u0002\"".to_owned(),
         "\"a1\\ufffd\"".to_owned(),
+        "\"a1\\ud800\"".to_owned(),
+        "\"a1\\ud801\"".to_owned(),
         "\"a1\"".to_owned(),
         "\"A1\"".to_owned(),
         "\"a1 \"".to_owned(),
     ];
     post_each_twice(ids.into_iter()).await;
+}
+
+#[tokio::test]
+async fn numbers_are_compared_as_they_are_written() {
+    let numbers = [
+        "1",
+        "1.0",
+        "1.1",
+        "1.10",
+        "1e2",
+        "1E2",
+        "100",
+        "9007199254740992",
+        "9007199254740993",
+        "18446744073709551616",
+        "18446744073709551617",
+        "123456789012345678901234567890",
+        "123456789012345678901234567891",
+        "1e400",
+        "1e401",
+    ];
+    let collector = post_each_twice(numbers.iter().map(ToString::to_string)).await;
+    for number in numbers {
+        let sql = format!("select count(*) from avtryck.hit where event_id = '{number}'");
+        assert_eq!(collector.number(&sql).await, 1, "{number}");
+    }
 }
 
 #[tokio::test]
