@@ -1,6 +1,5 @@
 //! Query strings, headers and event JSON -> hits; and hits out of the spool.
 
-use avtryck::consent::Signals;
 use avtryck::hit::{self, Flags, Hit, Kind};
 use avtryck::protocol::Draft;
 use avtryck::protocol::native::{self, EVENTS_MAX, Reading};
@@ -10,10 +9,7 @@ use serde_json::{Map, Value};
 use super::sound::{self, NOW};
 
 fn begin<'a>(kind: Kind) -> Draft<'a> {
-    Draft {
-        hit: Hit::new(NOW, kind, ""),
-        signals: Signals::default(),
-    }
+    Draft::new(NOW, kind)
 }
 
 /// A query string, after a request's `?`.
@@ -57,7 +53,8 @@ fn query_of(kind: Kind, text: &str) {
 pub fn headers(bytes: &[u8]) {
     let map = super::header_map(bytes);
     let headers = Headers::read(&map);
-    let draft = Draft::of_browser(Kind::PageView, NOW, &headers, "avchoice");
+    let mut draft = begin(Kind::PageView);
+    draft.read_browser(&headers, "avchoice");
     sound::hit(&draft.hit);
     sound::signals(&draft.signals);
     assert_eq!(headers.hosts, map.get_all("host").iter().count());

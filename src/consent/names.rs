@@ -226,8 +226,12 @@ fn meaning_of_bare(name: &[u8]) -> Option<Meaning> {
 /// Returns whether a name is `partner` with one letter wrong, missing, too many or swapped. The
 /// plural is another word.
 fn is_mistyped_partner(name: &[u8]) -> bool {
-    let is_like = name.starts_with(b"p") && (6..=8).contains(&name.len()) && name != b"partners";
-    is_like && str::from_utf8(name).is_ok_and(|name| strsim::osa_distance(name, "partner") == 1)
+    // One change leaves the one half or the other as it is.
+    let has_half = name.starts_with(b"par") || name.ends_with(b"ner");
+    let is_like = has_half && name.starts_with(b"p") && name != b"partners";
+    is_like
+        && (6..=8).contains(&name.len())
+        && str::from_utf8(name).is_ok_and(|name| strsim::osa_distance(name, "partner") == 1)
 }
 
 #[cfg(test)]

@@ -238,6 +238,7 @@ impl<'a> Hit<'a> {
     /// Returns a hit of `kind` on `site` at `received_at` that says nothing else and permits
     /// nothing.
     #[must_use]
+    #[inline]
     pub fn new(received_at: UnixMicros, kind: Kind, site: impl Into<Cow<'a, str>>) -> Hit<'a> {
         Hit {
             received_at,

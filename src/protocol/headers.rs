@@ -4,28 +4,17 @@ use std::borrow::Cow;
 
 use super::Draft;
 use super::text::{clean, decode_utf8};
-use crate::clock::UnixMicros;
 use crate::consent::{Signals, parse_choice};
 use crate::hit::limits::{TEXT_BYTES_MAX, URL_BYTES_MAX, USER_AGENT_BYTES_MAX};
-use crate::hit::{Flags, Hit, Kind, Permit};
+use crate::hit::{Flags, Hit, Permit};
 use crate::request::{Headers, agent};
 
 impl<'r> Draft<'r> {
-    /// Begins a draft with what a browser's headers say. `choice_cookie` is the name of the cookie
-    /// with the visitor's choice.
-    #[must_use]
-    pub fn of_browser(
-        kind: Kind,
-        at: UnixMicros,
-        headers: &Headers<'r>,
-        choice_cookie: &str,
-    ) -> Draft<'r> {
-        let mut draft = Draft {
-            hit: Hit::new(at, kind, ""),
-            signals: signals(headers, choice_cookie),
-        };
-        read_headers(headers, &mut draft.hit);
-        draft
+    /// Puts what a browser's headers say into a new draft. `choice_cookie` is the name of the
+    /// cookie with the visitor's choice.
+    pub fn read_browser(&mut self, headers: &Headers<'r>, choice_cookie: &str) {
+        self.signals = signals(headers, choice_cookie);
+        read_headers(headers, &mut self.hit);
     }
 }
 

@@ -43,6 +43,18 @@ pub struct Draft<'r> {
     pub signals: Signals<'r>,
 }
 
+impl Draft<'_> {
+    /// Returns the draft of a hit of which nothing more is known.
+    #[must_use]
+    #[inline]
+    pub fn new(at: UnixMicros, kind: Kind) -> Self {
+        Draft {
+            hit: Hit::new(at, kind, ""),
+            signals: Signals::default(),
+        }
+    }
+}
+
 /// What a body holds.
 #[derive(Debug)]
 #[expect(
@@ -57,21 +69,21 @@ pub enum Drafts<'r> {
 }
 
 /// Reads the hit in a request's query string and headers.
-///
-/// # Errors
-/// If the protocol cannot record such a request.
-pub fn read<'r>(arrival: &Arrival<'_, 'r>) -> Result<Draft<'r>, Reason> {
-    Ok(match arrival.endpoint {
-        Endpoint::Impression => native::read(arrival, Kind::Impression),
-        Endpoint::Click => {
-            let mut draft = native::read(arrival, Kind::Click);
-            // The collector gives a click its ID; nobody else does.
-            draft.hit.click_id = Cow::Borrowed("");
-            draft
-        }
-        Endpoint::Sync | Endpoint::SetUid => native::read(arrival, Kind::Sync),
-        _ => native::read(arrival, Kind::PageView),
-    })
+#[must_use]
+pub fn read<'r>(arrival: &Arrival<'_, 'r>) -> Draft<'r> {
+    let kind = match arrival.endpoint {
+        Endpoint::Impression => Kind::Impression,
+        Endpoint::Click => Kind::Click,
+        Endpoint::Sync | Endpoint::SetUid => Kind::Sync,
+        _ => Kind::PageView,
+    };
+    let mut draft = Draft::new(arrival.at, kind);
+    native::read(arrival, &mut draft);
+    if kind == Kind::Click {
+        // The collector gives a click its ID; nobody else does.
+        draft.hit.click_id = Cow::Borrowed("");
+    }
+    draft
 }
 
 /// Reads the hits in a request's body.

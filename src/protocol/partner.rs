@@ -10,8 +10,7 @@
 use super::native::{self, Reading};
 use super::{Arrival, Draft, Drafts};
 use crate::callback::names::Fields;
-use crate::consent::Signals;
-use crate::hit::{Hit, Kind};
+use crate::hit::Kind;
 use crate::refusal::Reason;
 
 /// What the configuration says about the partner that sends.
@@ -40,10 +39,7 @@ pub fn read<'r>(
         fields: Some(sender.fields),
         trusts_client: sender.trusts_client,
     };
-    let begin = || Draft {
-        hit: Hit::new(arrival.at, Kind::Callback, ""),
-        signals: Signals::default(),
-    };
+    let begin = || Draft::new(arrival.at, Kind::Callback);
     match format_of(arrival.headers.content_type, body)? {
         Format::Form(form) => {
             let mut draft = begin();

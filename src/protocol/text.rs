@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr2;
 use percent_encoding::percent_decode;
 
 use super::absent::{Absence, absence_of_id, is_macro, is_macro_of_id};
@@ -31,11 +32,14 @@ const CODED: u8 = 1;
 /// The mark of a byte that may belong to a control character. Those beyond ASCII (U+0080 to U+009F)
 /// begin with 0xc2 in UTF-8; terminals obey them too.
 const SUSPECT: u8 = 2;
+/// The mark of a byte that comes between a name and its value.
+const NAMING: u8 = 4;
 
 fn mark(byte: u8) -> u8 {
     let is_coded = (byte == b'%') | (byte == b'+');
     let is_suspect = (byte < 0x20) | (byte == 0x7f) | (byte == 0xc2);
-    (u8::from(is_coded) * CODED) | (u8::from(is_suspect) * SUSPECT)
+    let is_naming = (byte == b'=') | (byte == b':');
+    (u8::from(is_coded) * CODED) | (u8::from(is_suspect) * SUSPECT) | (u8::from(is_naming) * NAMING)
 }
 
 /// What a value is, as far as reading it goes.
@@ -79,15 +83,31 @@ pub(crate) fn decode<'a>(
     rule: impl Into<ValueRule>,
     flags: &mut Flags,
 ) -> Option<Cow<'a, str>> {
-    let rule = rule.into();
+    decode_marked(raw, rule.into(), flags).0
+}
+
+/// Decodes as [`decode`] does. Also returns whether the value, raw or decoded, has a byte that comes
+/// between a name and its value: `=` or `:`.
+pub(crate) fn decode_marked<'a>(
+    raw: &'a str,
+    rule: ValueRule,
+    flags: &mut Flags,
+) -> (Option<Cow<'a, str>>, bool) {
     let marks = marks(raw.as_bytes(), mark);
     if marks & CODED == 0 {
-        let sent = Sent {
-            bytes: None,
-            is_suspect: marks & SUSPECT != 0,
-        };
-        return take_sent(Cow::Borrowed(raw), sent, rule, flags);
+        let sent = Sent { bytes: None, marks };
+        let value = take_sent(Cow::Borrowed(raw), sent, rule, flags);
+        return (value, marks & NAMING != 0);
     }
+    let value = decode_coded(raw, rule, flags);
+    let is_naming = |text: &Cow<'_, str>| memchr2(b'=', b':', text.as_bytes()).is_some();
+    // What was cut off may have one too.
+    let names =
+        marks & NAMING != 0 || flags.has(Flags::TRUNCATED) || value.as_ref().is_some_and(is_naming);
+    (value, names)
+}
+
+fn decode_coded<'a>(raw: &'a str, rule: ValueRule, flags: &mut Flags) -> Option<Cow<'a, str>> {
     let is_raw_macro = match rule.kind {
         ValueKind::Id => is_macro_of_id(raw),
         ValueKind::Text | ValueKind::Name => is_macro(raw),
@@ -125,7 +145,7 @@ pub(crate) fn take<'a>(
 ) -> Option<Cow<'a, str>> {
     let sent = Sent {
         bytes: sent,
-        is_suspect: marks(text.as_bytes(), mark) & SUSPECT != 0,
+        marks: marks(text.as_bytes(), mark),
     };
     take_sent(text, sent, rule, flags)
 }
@@ -134,8 +154,15 @@ pub(crate) fn take<'a>(
 struct Sent<'b> {
     /// The bytes, if they are not those of the text.
     bytes: Option<&'b [u8]>,
-    /// Whether the text may hold a control character.
-    is_suspect: bool,
+    /// The marks of the text's bytes.
+    marks: u8,
+}
+
+impl Sent<'_> {
+    /// Returns whether the text may hold a control character.
+    fn is_suspect(&self) -> bool {
+        self.marks & SUSPECT != 0
+    }
 }
 
 fn take_sent<'a>(
@@ -155,7 +182,7 @@ fn take_sent<'a>(
         }
         Some(Absence::NoId) => None,
         None if kind != ValueKind::Text => Some(keep_whole(text, sent, bytes_max, flags)),
-        None if sent.is_suspect => Some(clean(text, bytes_max, flags)),
+        None if sent.is_suspect() => Some(clean(text, bytes_max, flags)),
         None => Some(cut(text, bytes_max, flags)),
     }
 }
@@ -170,7 +197,7 @@ fn keep_whole<'a>(
 ) -> Cow<'a, str> {
     let is_changed = sent.bytes.is_some()
         || text.len() > bytes_max
-        || sent.is_suspect && text.contains(char::is_control)
+        || sent.is_suspect() && text.contains(char::is_control)
         || whole::has_digest(&text, bytes_max);
     if !is_changed {
         return text;

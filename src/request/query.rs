@@ -50,10 +50,7 @@ fn skip_entities(pair: &str) -> &str {
     let mut pair = pair;
     while matches!(
         pair.as_bytes(),
-        [
-            b'a' | b'A' | b'#' | b'%' | b';' | b'x' | b'X' | b'0'..=b'9',
-            ..
-        ]
+        [b'a' | b'A', b'm' | b'M', ..] | [b'#' | b'%' | b';' | b'x' | b'X' | b'0'..=b'9', ..]
     ) && let Some((entity, rest)) = pair.split_once(';')
         && is_entity(entity)
     {

@@ -73,7 +73,7 @@ fn request(received: &Received) -> Draft<'_> {
         query: &received.query,
         choice_cookie: CHOICE,
     };
-    protocol::read(&arrival).unwrap()
+    protocol::read(&arrival)
 }
 
 /// A hit as the spool has it, if everything is permitted.

@@ -27,7 +27,7 @@ const ID_PERMIT: Permit = Permit::STORE.with(Permit::MEASURE);
 
 pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Reply, Refusal> {
     let (edge, query) = (exchange.edge, exchange.line.query);
-    let mut draft = protocol::read(&exchange.arrival())?;
+    let mut draft = protocol::read(&exchange.arrival());
     let site = exchange.site(&draft.hit.site).ok();
     let target = find_target(exchange, site)?;
     if target.is_one_time {

@@ -12,7 +12,7 @@ pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Content, Refusal> 
     if exchange.is_head() {
         return Ok(Content::Hit(shape, Vec::new()));
     }
-    let mut draft = protocol::read(&exchange.arrival())?;
+    let mut draft = protocol::read(&exchange.arrival());
     let mut visit = Visit::default();
     exchange.admit(&mut draft, &mut visit)?;
     exchange.record(slice::from_ref(&draft)).await?;

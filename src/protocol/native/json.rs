@@ -260,7 +260,7 @@ fn string_or_json(json: &str) -> String {
 /// Returns a known member's text by its rule. An ID is a string or a number. `clean` is what can be
 /// stored of the member; the text is made of that only if the member cannot be read as it was sent.
 fn scalar_text<'a>(name: &str, json: &str, clean: &str, flags: &mut Flags) -> Option<Cow<'a, str>> {
-    let rule = rule(name);
+    let rule = rule(Parameter::named(name), name);
     if !json.starts_with('"') {
         let is_number = json.starts_with(|c: char| c == '-' || c.is_ascii_digit());
         let is_taken = is_number || rule.kind != ValueKind::Id;

@@ -24,13 +24,13 @@ pub use crate::endpoint::EVENTS_MAX;
 pub use json::split_events;
 
 use std::borrow::Cow;
+use std::mem;
 
 use super::headers::parse_mobile;
 use super::text::clean;
 use super::{Arrival, Draft, Drafts};
 use crate::callback::names::Fields;
 use crate::clock::UnixMicros;
-use crate::consent::Signals;
 use crate::hit::limits::USER_AGENT_BYTES_MAX;
 use crate::hit::{Flags, Hit, Kind};
 use crate::refusal::Reason;
@@ -38,14 +38,11 @@ use crate::request::agent;
 use parameter::Parameter;
 use reader::Reader;
 
-/// Reads a browser's request: its headers and its query string. `kind` is what the hit is to begin
-/// with.
-#[must_use]
-pub fn read<'r>(arrival: &Arrival<'_, 'r>, kind: Kind) -> Draft<'r> {
-    let Arrival { at, headers, .. } = *arrival;
-    let mut draft = Draft::of_browser(kind, at, headers, arrival.choice_cookie);
-    read_query(arrival.query, Reading::default(), &mut draft);
-    draft
+/// Reads a browser's request, its headers and its query string, into a new draft. The draft's kind
+/// is what the hit is to begin with.
+pub fn read<'r>(arrival: &Arrival<'_, 'r>, draft: &mut Draft<'r>) {
+    draft.read_browser(arrival.headers, arrival.choice_cookie);
+    read_query(arrival.query, Reading::default(), draft);
 }
 
 /// Reads the body of `POST /e`: one event, or several. The parameters of the query string hold for
@@ -60,7 +57,11 @@ pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &[u8]) -> Result<Drafts<'r
         return Err(Reason::ContentType);
     }
     let Arrival { at, headers, .. } = *arrival;
-    let begin = || Draft::of_browser(Kind::PageView, at, headers, arrival.choice_cookie);
+    let begin = || {
+        let mut draft = Draft::new(at, Kind::PageView);
+        draft.read_browser(headers, arrival.choice_cookie);
+        draft
+    };
     read_events(body, arrival.query, Reading::default(), begin)
 }
 
@@ -170,10 +171,7 @@ pub struct Names<'a> {
 /// Reads of a query string only which site and partner it names.
 #[must_use]
 pub fn read_names(query: &str) -> Names<'_> {
-    let mut draft = Draft {
-        hit: Hit::new(UnixMicros::default(), Kind::PageView, ""),
-        signals: Signals::default(),
-    };
+    let mut draft = Draft::new(UnixMicros::default(), Kind::PageView);
     read_query(query, Reading::default(), &mut draft);
     Names {
         site: draft.hit.site,
@@ -182,15 +180,15 @@ pub fn read_names(query: &str) -> Names<'_> {
 }
 
 /// Finishes a hit once all parameters are in: its kind follows from what happened.
-fn finish<'a>(hit: &mut Hit<'a>, notes: Notes<'a>) {
+fn finish<'a>(hit: &mut Hit<'a>, notes: &mut Notes<'a>) {
     match &*notes.ad_event {
         "" => {}
-        _ if hit.kind == Kind::Callback => hit.event_name = notes.ad_event,
+        _ if hit.kind == Kind::Callback => hit.event_name = mem::take(&mut notes.ad_event),
         "impression" => {}
         "click" => hit.kind = Kind::Click,
         _ => {
             hit.kind = Kind::Event;
-            hit.event_name = notes.ad_event;
+            hit.event_name = mem::take(&mut notes.ad_event);
         }
     }
     if notes.trusts_client && !hit.user_agent.is_empty() && agent::is_impossible(&hit.user_agent) {

@@ -93,7 +93,7 @@ impl Parameter {
         )
     }
 
-    fn rule(self) -> ValueRule {
+    pub(crate) fn rule(self) -> ValueRule {
         let name = |bytes_max| ValueRule {
             bytes_max,
             kind: ValueKind::Name,
@@ -121,9 +121,10 @@ impl Parameter {
     }
 }
 
-/// Returns how a parameter is read; further parameters have the limit of all of them together.
-pub(crate) fn rule(name: &str) -> ValueRule {
-    match Parameter::named(name) {
+/// Returns how a value is read, by what [`Parameter::named`] finds for its name. Further parameters
+/// have the limit of all of them together.
+pub(crate) fn rule(parameter: Option<Parameter>, name: &str) -> ValueRule {
+    match parameter {
         Some(parameter) => parameter.rule(),
         None if name == "ev" => Parameter::EventName.rule(),
         None => ValueRule::from(PARAMS_BYTES_MAX),

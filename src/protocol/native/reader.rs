@@ -1,6 +1,7 @@
 //! One hit while its parameters come in.
 
 use std::borrow::Cow;
+use std::mem;
 
 use super::parameter::{Parameter, rule};
 use super::params::{Params, push_json_text};
@@ -10,7 +11,7 @@ use crate::consent::names::{Meaning, hides, meaning, objects};
 use crate::hit::limits::{TEXT_BYTES_MAX, URI_BYTES_MAX};
 use crate::hit::{Flags, Kind};
 use crate::protocol::Draft;
-use crate::protocol::text::{clean, decode, marks};
+use crate::protocol::text::{clean, decode, decode_marked};
 use crate::request::split_pairs;
 
 /// The member of a click's `params` that holds what its signature does not cover.
@@ -54,18 +55,27 @@ impl<'d, 'a, 'n> Reader<'d, 'a, 'n> {
 
     fn read_pair(&mut self, raw_name: &'a str, raw: &'a str) {
         let mut flags = Flags::default();
-        let Some(name) = decode(raw_name, URI_BYTES_MAX, &mut flags) else {
+        // Most names are ours as they were sent.
+        let sent = match self.reading.fields {
+            None => Parameter::named(raw_name),
+            Some(_) => None,
+        };
+        let (name, parameter) = if sent.is_some() {
+            (Cow::Borrowed(raw_name), sent)
+        } else if let Some(name) = decode(raw_name, URI_BYTES_MAX, &mut flags) {
+            let name = self.reading.our_name(name);
+            let parameter = Parameter::named(&name);
+            (name, parameter)
+        } else {
             self.draft.hit.flags.set(flags);
             self.note_further(raw_name, None);
             return;
         };
-        let name = self.reading.our_name(name);
-        let mut value = decode(raw, rule(&name), &mut flags);
+        let (mut value, may_hide) = decode_marked(raw, rule(parameter, &name), &mut flags);
         self.draft.hit.flags.set(flags);
         // What is wrong with a signal's own value, the decision finds.
-        let parameter = Parameter::named(&name);
         let is_signal = parameter.is_some_and(Parameter::is_signal);
-        if !is_signal && self.hides_signal(raw, value.as_ref(), flags) {
+        if may_hide && !is_signal && self.hides_signal(raw, value.as_ref(), flags) {
             self.draft.signals.is_unclear = true;
         }
         if self.put(&name, parameter, &mut value) {
@@ -171,26 +181,24 @@ impl<'d, 'a, 'n> Reader<'d, 'a, 'n> {
     }
 
     fn hides(&self, text: &str) -> bool {
-        let is_mark = |byte| u8::from((byte == b'=') | (byte == b':'));
         let kind = self.notes.kind;
-        marks(text.as_bytes(), is_mark) != 0
-            && hides(text, |meaning, value| counts(meaning, Some(value), kind))
+        hides(text, |meaning, value| counts(meaning, Some(value), kind))
     }
 
     /// Finishes the hit.
-    pub(super) fn finish(mut self) {
-        let Draft { hit, signals } = self.draft;
-        let unsigned = self.unsigned.finish();
+    pub(super) fn finish(&mut self) {
+        let Draft { hit, signals } = &mut *self.draft;
+        let unsigned = mem::take(&mut self.unsigned).finish();
         if !unsigned.is_empty() {
             self.params
                 .push(UNSIGNED, |out| out.push_str(&unsigned), &mut hit.flags);
         }
-        hit.params = self.params.finish();
+        hit.params = mem::take(&mut self.params).finish();
         signals.is_unclear |= self.notes.means_site && hit.site.is_empty();
         if signals.is_unclear {
             hit.flags.set(Flags::UNCLEAR_CONSENT);
         }
-        finish(hit, self.notes);
+        finish(hit, &mut self.notes);
     }
 }
 

@@ -8,6 +8,7 @@ use super::parameter::rule;
 use super::*;
 use crate::callback::names::Mapping;
 use crate::clock::UnixMicros;
+use crate::consent::Signals;
 use crate::endpoint::{BODY_BYTES_MAX, Endpoint};
 use crate::hit::Permit;
 use crate::hit::limits::{
@@ -17,10 +18,7 @@ use crate::protocol::signals;
 use crate::request::{ForwardedHeader, Headers, client_ip, forwarded_https};
 
 fn begin(kind: Kind) -> Draft<'static> {
-    Draft {
-        hit: Hit::new(UnixMicros(0), kind, ""),
-        signals: Signals::default(),
-    }
+    Draft::new(UnixMicros(0), kind)
 }
 
 fn hit_of(text: &str) -> (Hit<'_>, Signals<'_>) {
@@ -31,7 +29,9 @@ fn hit_of(text: &str) -> (Hit<'_>, Signals<'_>) {
 
 fn hit_of_headers(map: &HeaderMap) -> Hit<'_> {
     let headers = Headers::read(map);
-    Draft::of_browser(Kind::PageView, UnixMicros(0), &headers, "avchoice").hit
+    let mut draft = begin(Kind::PageView);
+    draft.read_browser(&headers, "avchoice");
+    draft.hit
 }
 
 fn header_map(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -555,7 +555,11 @@ fn the_documentation_lists_every_parameter_with_its_limit() {
             .trim_end_matches(" each");
         // Every other part is between backquotes.
         for name in cells[0].split('`').skip(1).step_by(2) {
-            assert_eq!(bytes, grouped(rule(name).bytes_max), "{name}");
+            assert_eq!(
+                bytes,
+                grouped(rule(Parameter::named(name), name).bytes_max),
+                "{name}"
+            );
             listed |= Parameter::named(name).map_or(0, Parameter::bit);
         }
     }
