@@ -39,23 +39,26 @@ const MAIL_PROXIES: [&str; 5] = [
 
 /// Machines that the fetched list misses. A library's own agent begins with its name; a word in the
 /// middle of an agent must be one that no browser and no device has.
-const MACHINES: [&str; 9] = [
+const MACHINES: [&str; 11] = [
     // JavaScript outside of browsers.
     r"^(?i:node(\.js)?|node-superagent|superagent|undici|deno|bun|phin|needle|ky|wretch|jsdom)([/ ;(]|$)",
     // PHP, Symfony, Perl and Ruby.
     r"^(?i:guzzlehttp|guzzle|php|symfony httpclient|symfony|buzz|zend_http_client|laminas_http_client|cakephp|pecl::http|mojolicious|lwp::simple|ruby|faraday|http\.rb|rest-client|httpclient|httparty|typhoeus|excon|mechanize)([/ ;(]|$)",
     // Rust, Go, C and C++.
-    r"^(?i:reqwest|hyper|hyper-util|ureq|isahc|attohttpc|awc|fasthttp|resty|go-resty|req|imroc-req|gentleman|cpr|libcurl|lua-resty-http|luasocket|libsoup|cpp-httplib|boost\.beast)([/ ;(]|$)",
+    r"^(?i:rust|reqwest(-\w+)?|hyper|hyper-util|ureq|isahc|attohttpc|awc|fasthttp|resty|go-resty|req|imroc-req|gentleman|cpr|libcurl|lua-resty-http|luasocket|libsoup|cpp-httplib|boost\.beast)([/ ;(]|$)",
     // Java and its relatives, but for okhttp, Ktor and Volley, which Android apps have too.
     r"^(?i:java|java-http-client|jakarta commons-httpclient|apache-httpasyncclient|apache-httpclient|apache-cxf|reactornetty|akka-http|pekko-http|armeria|vert\.x-webclient|unirest-java|http4s(-\w+)?|sttp|scalaj-http|play(-ahc)?-ws|clj-http|jersey|resteasy|feign)([/ ;(]|$)",
     // .NET, Python, Erlang, Elixir, R, Julia and tools with a window.
-    r"^(?i:restsharp|flurl|dotnet|\.net|python|urllib3?|treq|pycurl|grequests|tornado|twisted|scrapy|hackney|elixir-mint|mint|erlang|ibrowse|httr2?|libcurl-agent|http\.jl|insomnia|postmanruntime|bruno-runtime|thunder client|hoppscotch|xh|aria2|axel|lwp-request|powershell)([/ ;(]|$)",
+    r"^(?i:restsharp|flurl|dotnet|\.net|python|urllib3?|treq|pycurl|grequests|tornado|twisted|scrapy|hackney|elixir-mint|mint|erlang|ibrowse|httr2?|libcurl-agent|http\.jl|insomnia|postman(runtime)?|bruno-runtime|thunder client|hoppscotch|xh|aria2|axel|lwp-request|powershell)([/ ;(]|$)",
     r"\bWindowsPowerShell/|\bPowerShell/",
     // What asks whether a service is alive.
-    r"^(?i:kube-probe|elb-healthchecker|googlehc|amazon-route53-health-check-service|consul health check|envoy/hc|haproxy|traefik|varnish|prometheus|alertmanager|blackbox[ _-]exporter|grafana|datadog|newrelicpinger|new relic|freshping|monit|nagios|icinga|sensu|uptime|uptimerobot|statuscake|pulsetic|gatus|statping|cabot|upptime|betterstack|better uptime|cronitor|healthchecks\.io|sentryuptimebot|ohdear|cachet|hetrixtools|zabbix|check_\w+)([/ ;(.-]|$)",
-    r"\bDynatraceSynthetic\b|\bRuxitSynthetic|\bGomezAgent\b|\bKTXN/|\bCatchpoint\b|\bThousandEyes\b|\bCypress/|\bSpeedCurve/|\bWebPageTest\b|\bSentryUptimeBot\b|\bAppDynamics\b|\bsplunk-synthetics\b",
+    r"^(?i:kube-probe|elb-healthchecker|googlehc|amazon-route53-health-check-service|consul health check|envoy/hc|haproxy|traefik|varnish|prometheus|alertmanager|blackbox[ _-]exporter|grafana|datadog|newrelicpinger|new relic|freshping|monit|nagios|icinga2?|sensu|uptime|uptimerobot|statuscake|pulsetic|gatus|statping|cabot|upptime|betterstack|better uptime|cronitor|healthchecks\.io|sentryuptimebot|ohdear|cachet|hetrixtools|zabbix|check_\w+|hyperping|onlineornot|azure traffic manager endpoint monitor|load balancer agent|alwayson|google-cloud-(scheduler|tasks)|nginx|caddy|heroku|jetmon|sitescope|telegraf|vector|cloudwatchsynthetics)([/ ;(.-]|$)",
+    r"(?i)\bhealth[-_ ]?(check(er)?s?|probe)\b|\buptime[-_ ]?(probe|robot|bot|check|monitor)|\bsynthetics\b|-heartbeat/",
+    r"\bDynatraceSynthetic\b|\bRuxitSynthetic|\bGomezAgent\b|\bKTXN/|\bCatchpoint\b|\bThousandEyes\b|\bCypress/|\bjsdom/|\bSpeedCurve/|\bWebPageTest\b|\bSentryUptimeBot\b|\bAppDynamics\b|\bsplunk-synthetics\b",
     // Load, scans and what an office program does on its own.
-    r"^(?i:k6|apachebench|wrk2?|locust|hey|vegeta|siege|jmeter|apache jmeter|gatling|artillery|bombardier|oha|autocannon|nuclei|naabu|ffuf|gobuster|feroxbuster|wfuzz|httpx|microsoft office (existence|protocol) discovery|microsoft bits|microsoft-cryptoapi|microsoft-webdav-miniredir|microsoft\.data\.mashup|winhttp|wininet|feedfetcher-google)([/ ;(]|$)",
+    r"^(?i:k6|apachebench|wrk2?|locust|hey|vegeta|siege|jmeter|apache jmeter|gatling|artillery|bombardier|oha|autocannon|nuclei|naabu|ffuf|gobuster|feroxbuster|wfuzz|httpx|microsoft office (existence|protocol) discovery|microsoft bits|microsoft-cryptoapi|microsoft-webdav-miniredir|microsoft\.data\.mashup|microsoft-wns|microsoft url control|winhttp|wininet|go http package|go [\d.]+ package http|feedfetcher-google)([/ ;(]|$)",
+    // Gmail looks at pictures before anybody has opened the mail.
+    r"\bEdge/12\.246 Mozilla/5\.0$",
 ];
 
 /// Words of apps anywhere in an agent: okhttp carries most Android apps, and the build of Android
@@ -64,7 +67,7 @@ const APPS: &str = r"(?i)\bokhttp(/[\w.-]+)?|\bBuild/AP3A\.240617\.008\b";
 
 /// Words of apps that show pages, in the agent of a whole browser or of a phone's app. Alone each
 /// of them is what looks at a link for its preview.
-const APPS_WITH_BROWSER: &str = r"\bSonic( Slack_SSB\S*)?|\bMetaIAB \w+|\b(Viber|WhatsApp|Notion|Code|Trae|Asana|Tumblr|upday|PayPal|Instapaper|Feedly|Goodreads|Fluid|Overcast|PocketCasts|Podimo|Bluesky|Grammarly|Mastodon|Nextcloud|NextCloud|Discourse|HubSpot|Splunk|Daum|DaumApps|Hotjar)/[\w.]+|\bSogou(MobileBrowser|MSE|Search)?\b(/[\w.,]+)?";
+const APPS_WITH_BROWSER: &str = r"\bSonic( Slack_SSB\S*)?|\bMetaIAB \w+|\b(Viber|ViberDesktop|WhatsApp)\b(/\S+)?|\b(Notion|Code|Trae|Asana|Tumblr|upday|PayPal|Instapaper|Feedly|Goodreads|Fluid|Overcast|PocketCasts|Podimo|Bluesky|Grammarly|Mastodon|Nextcloud|NextCloud|Discourse|HubSpot|Splunk|Daum|DaumApps|Hotjar)/[\w.]+|\bSogou(MobileBrowser|MSE|Search)?\b(/[\w.,]+)?";
 
 static OWN: LazyLock<OwnAgents> =
     LazyLock::new(|| OwnAgents::compile().expect("each list compiles: a test compiles them all"));
