@@ -257,21 +257,19 @@ fn string_or_json(json: &str) -> String {
     serde_json::from_str(json).unwrap_or_else(|_| json.to_owned())
 }
 
-/// Returns a known member's text by its rule. An ID is a string or a number. `clean` is what can be
-/// stored of the member; the text is made of that only if the member cannot be read as it was sent.
-fn scalar_text<'a>(name: &str, json: &str, clean: &str, flags: &mut Flags) -> Option<Cow<'a, str>> {
+/// Returns a known member's text by its rule: a string as it is, another value as its JSON. An ID
+/// is a string or a number. `cleaned` is what can be stored of the member; a string that cannot be
+/// read as it was sent is made of that.
+fn scalar_text<'a>(name: &str, json: &str, cleaned: &str, flags: &mut Flags) -> Option<Cow<'a, str>> {
     let rule = rule(Parameter::named(name), name);
-    if !json.starts_with('"') {
-        let is_number = json.starts_with(|c: char| c == '-' || c.is_ascii_digit());
-        let is_taken = is_number || rule.kind != ValueKind::Id;
-        let text = is_taken.then(|| string_or_json(clean))?;
-        return text::take(Cow::Owned(text), None, rule, flags);
-    }
-    match serde_json::from_str(json) {
-        Ok(text) => text::take(Cow::Owned(text), None, rule, flags),
-        Err(_) => {
-            let text = Cow::Owned(string_or_json(clean));
-            text::take(text, Some(json.as_bytes()), rule, flags)
-        }
-    }
+    let (text, sent) = match json.as_bytes() {
+        [b'"', ..] => match serde_json::from_str(json) {
+            Ok(text) => (text, None),
+            Err(_) => (string_or_json(cleaned), Some(json.as_bytes())),
+        },
+        [b'-' | b'0'..=b'9', ..] => (json.to_owned(), None),
+        _ if rule.kind == ValueKind::Id => return None,
+        _ => (cleaned.to_owned(), None),
+    };
+    text::take(Cow::Owned(text), sent, rule, flags)
 }
