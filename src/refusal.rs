@@ -114,9 +114,11 @@ reasons! {
     PartnerUnknown("partner_unknown", BAD_REQUEST, StaysOpen):
         "no [[partner]] has that key: compare its spelling with the configuration";
     /// The content type is neither `application/json` nor `text/plain`; for `/consent` not
-    /// `application/json`, for a form not `application/x-www-form-urlencoded`.
+    /// `application/json`, for a form not `application/x-www-form-urlencoded`. Or the content
+    /// encoding is neither `gzip` nor `deflate`.
     ContentType("content_type", UNSUPPORTED_MEDIA_TYPE, StaysOpen):
-        "the content type must be application/json or text/plain";
+        "the content type must be application/json or text/plain, and the content encoding \
+         gzip, deflate or none";
     /// The body is larger than the endpoint accepts.
     BodyTooLarge("body_too_large", PAYLOAD_TOO_LARGE, Closes):
         "the body is larger than {body_bytes}: send fewer events at once";
@@ -129,9 +131,6 @@ reasons! {
     /// An array has more events than one body may have; those before are recorded.
     TooManyEvents("too_many_events", PAYLOAD_TOO_LARGE, StaysOpen):
         "the array has more than {events} events: send them in several requests";
-    /// The encoding of the body is neither `gzip` nor `deflate`.
-    ContentEncoding("content_encoding", UNSUPPORTED_MEDIA_TYPE, StaysOpen):
-        "the content encoding must be gzip or deflate, or none";
     /// The body, or an event in it, is not JSON or not an object, or is nested too deep; for
     /// `/consent` it is not an object of flags.
     Json("json", BAD_REQUEST, StaysOpen):

@@ -10,7 +10,7 @@
 //! `k`, `exp` and `to` are read from the covered part alone, and the first of a repeated parameter
 //! counts everywhere, so nothing after `sig` can change what was signed. Names are compared as
 //! written: `%74o` is not `to`. Separators that a page escaped for HTML are read as separators.
-//! Further parameters after `sig` go to the member `unsigned` of the row's `params`.
+//! In the row's `params` a later value of a signed name goes to the member `unsigned`.
 //!
 //! # A target
 //! A target is an absolute http or https URL by the WHATWG's rules, which are those of browsers.

@@ -3,10 +3,11 @@
 //!
 //! # Signals to permit
 //! The first row that applies counts; the column is what else came with the request. `GPC` is the
-//! header `Sec-GPC: 1` (any value but a no), the choice is the cookie that `/consent` or the tag sets.
+//! header `Sec-GPC: 1` (any value but a no), the choice is the cookie that `/consent` or the tag
+//! sets.
 //!
-//! Before them all: where a signal or a partner was meant and is not understood ([`names`]), nothing
-//! is permitted (`unclear`), whatever else came with the request.
+//! Before them all: where a signal or a partner was meant and is not understood ([`names`]),
+//! nothing is permitted (`unclear`), whatever else came with the request.
 //!
 //! | | what is said of the visitor | alone | with GPC | with a choice | with both |
 //! | --- | --- | --- | --- | --- | --- |

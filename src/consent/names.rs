@@ -1,8 +1,8 @@
 //! Names under which senders mean a consent signal and do not say it: misspelled, escaped for HTML,
 //! escaped once too often, or as another program calls it.
 //!
-//! A parameter that [`meaning`] knows and that is not one of ours by its exact name was meant and is
-//! not understood, so its hit is judged as without consent. A name counts whatever its case and
+//! A parameter that [`meaning`] knows and that is not one of ours by its exact name was meant and
+//! is not understood, so its hit is judged as without consent. A name counts whatever its case and
 //! whatever stands between its letters or around them: `GDPR`, `gdpr[0]`, `gdpr-consent`,
 //! `usPrivacy`, `amp;gdpr`, a blank, a character without a width.
 
@@ -24,7 +24,7 @@ pub enum Meaning {
 
 /// The names, in lower case and without anything but letters and digits. A longer name counts as a
 /// signal if it has one of [`FRAGMENTS`] in it or begins with [`GPP`].
-pub const NAMES: [(&str, Meaning); 24] = [
+pub const NAMES: [(&str, Meaning); 25] = [
     ("gdpr", Meaning::Signal),
     ("gdprconsent", Meaning::Signal),
     ("gpp", Meaning::Signal),
@@ -36,6 +36,7 @@ pub const NAMES: [(&str, Meaning); 24] = [
     ("consentstring", Meaning::Signal),
     ("euconsent", Meaning::Signal),
     ("euconsentv2", Meaning::Signal),
+    ("avchoice", Meaning::Signal),
     ("lat", Meaning::Objection),
     ("lmt", Meaning::Objection),
     ("islat", Meaning::Objection),
@@ -138,22 +139,31 @@ pub fn hides(text: &str, counts: impl Fn(Meaning, &str) -> bool) -> bool {
     memchr2_iter(b'=', b':', text.as_bytes()).any(|at| {
         let (before, after) = text.split_at(at);
         let after = after.get(1..).unwrap_or_default();
-        let Some(name) = name_before(before, after.len() + 1, text) else {
+        let is_member = |before: &str| text.as_bytes().get(before.len()) == Some(&b':');
+        let name = if is_member(before) {
+            member_before(before)
+        } else {
+            name_before(before)
+        };
+        let Some(name) = name else {
             return false;
         };
         let is_end = |c: char| is_separator(c) || c.is_whitespace();
         let value = after.trim_start().split(is_end).next().unwrap_or_default();
-        meaning(name).is_some_and(|meaning| counts(meaning, value))
+        // Within JSON text a partner may be anybody's: what was bought has partners too.
+        let is_other = |meaning| meaning == Meaning::Partner && is_member(before);
+        meaning(name).is_some_and(|meaning| !is_other(meaning) && counts(meaning, value))
     })
 }
 
+/// Returns the name of the JSON member whose colon is next.
+fn member_before(before: &str) -> Option<&str> {
+    before.trim_end().strip_suffix('"')?.rsplit('"').next()
+}
+
 /// Returns the name that ends where a value begins, unless it is one of a URL's own query.
-fn name_before<'t>(before: &'t str, rest_bytes: usize, text: &str) -> Option<&'t str> {
-    let mark = text.as_bytes().get(text.len() - rest_bytes)?;
+fn name_before(before: &str) -> Option<&str> {
     let before = before.trim_end();
-    if *mark == b':' {
-        return before.strip_suffix('"')?.rsplit('"').next();
-    }
     // A control character is replaced before.
     let is_start = |c: char| is_separator(c) || c.is_whitespace() || matches!(c, '"' | '\u{fffd}');
     let name = before.rsplit(is_start).next()?;

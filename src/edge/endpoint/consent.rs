@@ -28,7 +28,7 @@ use crate::edge::Refusal;
 use crate::edge::exchange::reply::{self, Reply, WithCookie as _};
 use crate::edge::exchange::{Exchange, body, cors};
 use crate::hit::{Kind, Permit};
-use crate::protocol;
+use crate::protocol::{self, native::Members};
 use crate::refusal::Reason;
 use crate::visitor::{COOKIE_AGE_SECONDS, CookieKind};
 
@@ -81,18 +81,18 @@ async fn read_choice(exchange: &Exchange<'_>, body: Incoming) -> Result<Permit, 
     parse_choice(&body).ok_or(Refusal(Reason::Json))
 }
 
+/// Parses a choice. One that says a flag twice could be read in two ways, and is none.
 fn parse_choice(body: &[u8]) -> Option<Permit> {
-    let flags: Map<String, Value> = serde_json::from_slice(body).ok()?;
-    flags
-        .iter()
-        .try_fold(Permit::NONE, |permit, (name, value)| {
-            let flag = Permit::named(name)?;
-            Some(if value.as_bool()? {
-                permit.with(flag)
-            } else {
-                permit
-            })
-        })
+    let Members(flags) = serde_json::from_slice(body).ok()?;
+    let (mut named, mut permit) = (Permit::NONE, Permit::NONE);
+    for (name, value) in flags {
+        let flag = Permit::named(&name).filter(|flag| !named.allows(*flag))?;
+        named = named.with(flag);
+        if serde_json::from_str(value.get()).ok()? {
+            permit = permit.with(flag);
+        }
+    }
+    Some(permit)
 }
 
 /// Makes the cookies that keep a choice, end every other one, and without `store` end the visitor
@@ -156,6 +156,7 @@ mod tests {
                 Some(Permit::ALL),
             ),
             (r#"{"everything":true}"#, None),
+            (r#"{"store":false,"store":true}"#, None),
             (r#"{"store":"true"}"#, None),
             (r#"{"store":1}"#, None),
             (r#"["store"]"#, None),

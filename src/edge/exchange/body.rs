@@ -43,17 +43,16 @@ async fn copy(mut body: Limited<Incoming>) -> Result<Bytes, Box<dyn Error + Send
 }
 
 /// Unpacks a body by its `Content-Encoding`, and turns UTF-16 into UTF-8. A body that begins as
-/// gzip's do is unpacked whatever the header says, since a beacon cannot set it; one that is not
+/// gzip's do is unpacked whatever the header says, since a beacon cannot set it; JSON that is not
 /// packed after all stays as it is. The unpacked body has the same limit as a body as sent.
 pub(crate) fn unpack(encoding: &[u8], body: Bytes) -> Result<Bytes, Refusal> {
     let encoding = encoding.trim_ascii().to_ascii_lowercase();
     let body = match &*encoding {
-        b"" | b"identity" | b"gzip" | b"x-gzip" if body.starts_with(GZIP) => {
-            unpack_by(MultiGzDecoder::new(&*body))?
-        }
-        b"" | b"identity" | b"gzip" | b"x-gzip" => body,
+        b"" | b"identity" if !body.starts_with(GZIP) => body,
+        b"gzip" | b"x-gzip" if body.starts_with(b"{") || body.starts_with(b"[") => body,
+        b"" | b"identity" | b"gzip" | b"x-gzip" => unpack_by(MultiGzDecoder::new(&*body))?,
         b"deflate" => unpack_by(ZlibDecoder::new(&*body))?,
-        _ => return Err(Refusal(Reason::ContentEncoding)),
+        _ => return Err(Refusal(Reason::ContentType)),
     };
     Ok(read_utf16(&body).map_or(body, Bytes::from))
 }
@@ -113,7 +112,7 @@ mod tests {
         assert_eq!(unpack(b"gzip", too_large), refused(Reason::BodyTooLarge));
         let cut = fits.slice(..fits.len() / 2);
         assert_eq!(unpack(b"x-gzip", cut), refused(Reason::BodyBroken));
-        assert_eq!(unpack(b"br", fits), refused(Reason::ContentEncoding));
+        assert_eq!(unpack(b"br", fits), refused(Reason::ContentType));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::json_text::{Nested, leading_scalar, split_string, write_clean};
 use super::parameter::{Parameter, rule};
-use super::{OF_CALLBACKS, Reader};
+use super::{HitReader, OF_CALLBACKS};
 use crate::callback::names::{self, Fields};
 use crate::consent::names::{Meaning, meaning};
 use crate::endpoint::EVENTS_MAX;
@@ -95,7 +95,7 @@ fn end_of_value(text: &str) -> usize {
 }
 
 /// The members of a JSON object in the order sent, repeated ones included.
-struct Members<'t>(Vec<(String, &'t RawValue)>);
+pub(crate) struct Members<'t>(pub(crate) Vec<(String, &'t RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -139,7 +139,7 @@ fn members_of(object: &str, flags: &mut Flags) -> Option<Vec<(String, String)>> 
     Some(owned(members))
 }
 
-impl Reader<'_, '_, '_> {
+impl HitReader<'_, '_, '_> {
     /// Puts one event's members in their places. Returns false if the event is not a JSON object,
     /// or nested too deep.
     pub(super) fn read_members(&mut self, event: &str) -> bool {
@@ -175,12 +175,15 @@ impl Reader<'_, '_, '_> {
             let meaning = meaning_of(member.name).filter(|meaning| match meaning {
                 Meaning::Site => false,
                 Meaning::Partner => !member.is_in_array,
-                Meaning::Signal | Meaning::Objection => member.rest != "null",
+                Meaning::Signal | Meaning::Objection => leading_scalar(member.rest) != "null",
             });
             nested.extend(meaning.map(|meaning| (meaning, leading_scalar(member.rest).to_owned())));
         };
         if !write_clean(json, &mut text, &mut hit.flags, &mut note) {
             return false;
+        }
+        for (meaning, value) in nested {
+            self.note_meaning(meaning, Some(&value));
         }
         if name == "ch" && text.starts_with('{') {
             self.read_hints(&text);
@@ -190,14 +193,13 @@ impl Reader<'_, '_, '_> {
         let parameter = Parameter::named(&name);
         if is_callbacks || parameter.is_some() {
             let mut scalar = scalar_text(&name, json, &text, &mut self.draft.hit.flags);
+            self.note_hidden(parameter, scalar.as_deref());
             self.put(&name, parameter, &mut scalar);
             return true;
         }
         let scalar = string_or_json(&text);
+        self.note_hidden(None, text.starts_with('"').then_some(&*scalar));
         self.note_further(&name, (!is_macro(&scalar)).then_some(&*scalar));
-        for (meaning, value) in nested {
-            self.note_meaning(meaning, Some(&value));
-        }
         let hit = &mut self.draft.hit;
         if hit.kind != Kind::Callback || !names::is_personal(&name) {
             self.params
@@ -260,7 +262,12 @@ fn string_or_json(json: &str) -> String {
 /// Returns a known member's text by its rule: a string as it is, another value as its JSON. An ID
 /// is a string or a number. `cleaned` is what can be stored of the member; a string that cannot be
 /// read as it was sent is made of that.
-fn scalar_text<'a>(name: &str, json: &str, cleaned: &str, flags: &mut Flags) -> Option<Cow<'a, str>> {
+fn scalar_text<'a>(
+    name: &str,
+    json: &str,
+    cleaned: &str,
+    flags: &mut Flags,
+) -> Option<Cow<'a, str>> {
     let rule = rule(Parameter::named(name), name);
     let (text, sent) = match json.as_bytes() {
         [b'"', ..] => match serde_json::from_str(json) {

@@ -5,8 +5,8 @@
 //! of what Postgres cannot hold; the hit's flags say that it happened. An unexpanded macro of an ad
 //! network counts as absent. A visitor's ID or address is never taken from a parameter.
 //!
-//! A hit may be told in two places: an event in a body, and the address that it was sent to. They are
-//! read one after the other as if they were one, the event first, and the first of a repeated
+//! A hit may be told in two places: an event in a body, and the address that it was sent to. They
+//! are read one after the other as if they were one, the event first, and the first of a repeated
 //! parameter counts. So what the address says holds for each event that does not say otherwise.
 //!
 //! A parameter that shows that a consent signal or a partner was meant and is not understood makes
@@ -21,6 +21,7 @@ mod params;
 mod reader;
 
 pub use crate::endpoint::EVENTS_MAX;
+pub(crate) use json::Members;
 pub use json::split_events;
 
 use std::borrow::Cow;
@@ -36,7 +37,7 @@ use crate::hit::{Flags, Hit, Kind};
 use crate::refusal::Reason;
 use crate::request::agent;
 use parameter::Parameter;
-use reader::Reader;
+use reader::HitReader;
 
 /// Reads a browser's request, its headers and its query string, into a new draft. The draft's kind
 /// is what the hit is to begin with.
@@ -123,7 +124,7 @@ impl Reading<'_> {
 /// Puts a query string's parameters into a draft. The first of a repeated parameter counts. `ev`
 /// says what happened if the hit is an impression to begin with.
 pub fn read_query<'a>(query: &'a str, reading: Reading<'_>, draft: &mut Draft<'a>) {
-    let mut reader = Reader::new(reading, draft);
+    let mut reader = HitReader::new(reading, draft);
     reader.read_pairs(query);
     reader.finish();
 }
@@ -136,7 +137,7 @@ pub(super) fn read_form<'a>(
     reading: Reading<'_>,
     draft: &mut Draft<'a>,
 ) {
-    let mut reader = Reader::new(reading, draft);
+    let mut reader = HitReader::new(reading, draft);
     reader.read_pairs(form);
     reader.read_pairs(query);
     reader.finish();
@@ -150,7 +151,7 @@ pub fn read_event<'a>(
     reading: Reading<'_>,
     draft: &mut Draft<'a>,
 ) -> bool {
-    let mut reader = Reader::new(reading, draft);
+    let mut reader = HitReader::new(reading, draft);
     if !reader.read_members(event) {
         return false;
     }

@@ -29,7 +29,13 @@ impl Default for Params {
 }
 
 impl Params {
-    pub(crate) fn push(&mut self, name: &str, write: impl FnOnce(&mut String), flags: &mut Flags) {
+    /// Adds a member, as far as there is room. Returns false if there is one of that name.
+    pub(crate) fn push(
+        &mut self,
+        name: &str,
+        write: impl FnOnce(&mut String),
+        flags: &mut Flags,
+    ) -> bool {
         let before = self.json.len();
         if before == 0 {
             self.json.reserve(USUAL_BYTES);
@@ -39,7 +45,7 @@ impl Params {
         let name = before + 1..self.json.len();
         if self.has(name.clone()) {
             self.json.truncate(before);
-            return;
+            return false;
         }
         self.json.push(':');
         write(&mut self.json);
@@ -47,6 +53,7 @@ impl Params {
             self.json.truncate(before);
             flags.set(Flags::TRUNCATED);
         }
+        true
     }
 
     /// Returns whether a name, which stands at a place of the text, was there before.

@@ -14,23 +14,23 @@ use crate::protocol::Draft;
 use crate::protocol::text::{clean, decode, decode_marked};
 use crate::request::split_pairs;
 
-/// The member of a click's `params` that holds what its signature does not cover.
+/// The member of a click's `params` that holds what would replace something that was signed.
 const UNSIGNED: &str = "unsigned";
 
 /// A draft, and what is known of its parameters so far.
-pub(super) struct Reader<'d, 'a, 'n> {
+pub(super) struct HitReader<'d, 'a, 'n> {
     pub(super) draft: &'d mut Draft<'a>,
     pub(super) reading: Reading<'n>,
     pub(super) params: Params,
-    /// Further parameters of a click that come after its signature.
+    /// Repeated parameters of a click that come after its signature.
     unsigned: Params,
     pub(super) notes: Notes<'a>,
 }
 
-impl<'d, 'a, 'n> Reader<'d, 'a, 'n> {
+impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
     pub(super) fn new(reading: Reading<'n>, draft: &'d mut Draft<'a>) -> Self {
         let notes = Notes::new(draft.hit.kind, reading);
-        Reader {
+        HitReader {
             draft,
             reading,
             params: Params::default(),
@@ -73,10 +73,8 @@ impl<'d, 'a, 'n> Reader<'d, 'a, 'n> {
         };
         let (mut value, may_hide) = decode_marked(raw, rule(parameter, &name), &mut flags);
         self.draft.hit.flags.set(flags);
-        // What is wrong with a signal's own value, the decision finds.
-        let is_signal = parameter.is_some_and(Parameter::is_signal);
-        if may_hide && !is_signal && self.hides_signal(raw, value.as_ref(), flags) {
-            self.draft.signals.is_unclear = true;
+        if may_hide {
+            self.note_hidden_in(parameter, raw, value.as_ref(), flags);
         }
         if self.put(&name, parameter, &mut value) {
             return;
@@ -87,12 +85,10 @@ impl<'d, 'a, 'n> Reader<'d, 'a, 'n> {
             && !(hit.kind == Kind::Callback && names::is_personal(&name))
         {
             let name = clean(name, TEXT_BYTES_MAX, &mut hit.flags);
-            let params = if self.notes.is_unsigned {
-                &mut self.unsigned
-            } else {
-                &mut self.params
-            };
-            params.push(&name, |out| push_json_text(out, &value), &mut hit.flags);
+            let write = |out: &mut String| push_json_text(out, &value);
+            if !self.params.push(&name, write, &mut hit.flags) && self.notes.is_unsigned {
+                self.unsigned.push(&name, write, &mut hit.flags);
+            }
         }
     }
 
@@ -150,9 +146,17 @@ impl<'d, 'a, 'n> Reader<'d, 'a, 'n> {
         self.draft.signals.is_unclear |= self.hides(name);
         if name == "lat" {
             self.notes.limits_tracking |= value.is_none_or(objects);
-        } else if let Some(meaning) = meaning(name) {
+        } else if let Some(meaning) = meaning(name).or_else(|| meaning_of_member(name)) {
             self.note_meaning(meaning, value);
         }
+    }
+
+    /// Notes that a decoded value hides a signal. An address has a query of its own, and what is
+    /// wrong with a signal's own value, the decision finds.
+    pub(super) fn note_hidden(&mut self, parameter: Option<Parameter>, value: Option<&str>) {
+        let is_signal = parameter.is_some_and(Parameter::is_signal);
+        let hides = |text: &str| !is_address(text) && self.hides(text);
+        self.draft.signals.is_unclear |= !is_signal && value.is_some_and(hides);
     }
 
     /// Notes that something was meant under a name that is not its own.
@@ -164,20 +168,22 @@ impl<'d, 'a, 'n> Reader<'d, 'a, 'n> {
         }
     }
 
-    /// Returns whether a value hides a signal, as sent or decoded. What is escaped in an address
-    /// belongs to that address.
-    fn hides_signal(&self, raw: &str, value: Option<&Cow<'_, str>>, flags: Flags) -> bool {
-        if self.hides(raw) {
-            return true;
-        }
-        let Some(Cow::Owned(text)) = value else {
-            return false;
-        };
-        if flags.has(Flags::TRUNCATED) {
+    /// Notes that a value hides a signal, as sent or decoded.
+    fn note_hidden_in(
+        &mut self,
+        parameter: Option<Parameter>,
+        raw: &str,
+        value: Option<&Cow<'_, str>>,
+        flags: Flags,
+    ) {
+        if !parameter.is_some_and(Parameter::is_signal) && self.hides(raw) {
+            self.draft.signals.is_unclear = true;
+        } else if flags.has(Flags::TRUNCATED) {
             let whole = decode(raw, URI_BYTES_MAX, &mut Flags::default());
-            return whole.is_some_and(|text| !is_address(&text) && self.hides(&text));
+            self.note_hidden(parameter, whole.as_deref());
+        } else if let Some(Cow::Owned(text)) = value {
+            self.note_hidden(parameter, Some(text));
         }
-        !is_address(text) && self.hides(text)
     }
 
     fn hides(&self, text: &str) -> bool {
@@ -216,6 +222,12 @@ fn counts(meaning: Meaning, value: Option<&str>, kind: Kind) -> bool {
 /// where partners are asked or ask.
 fn names_partner(kind: Kind) -> bool {
     !matches!(kind, Kind::Callback | Kind::Sync)
+}
+
+/// Returns what a name shows was meant that is the path of a member, as `regs.gpp` is.
+fn meaning_of_member(path: &str) -> Option<Meaning> {
+    let (_, name) = path.rsplit_once('.')?;
+    meaning(name).filter(|meaning| matches!(meaning, Meaning::Signal | Meaning::Objection))
 }
 
 /// Returns whether a value is a URL, a path or a query.

@@ -404,17 +404,17 @@ fn the_first_of_a_repeated_parameter_counts_in_params_too() {
 }
 
 #[test]
-fn what_a_clicks_signature_does_not_cover_stands_apart() {
+fn what_a_clicks_signature_does_not_cover_replaces_nothing_that_it_covers() {
     let mut draft = begin(Kind::Click);
     let query = "k=1&price=1&to=a&campaign=c&sig=x&price=2&to=b&size=9&campaign=d&placement=p";
     read_query(query, Reading::default(), &mut draft);
     let Draft { hit, .. } = draft;
     assert_eq!(
         &*hit.params,
-        r#"{"price":"1","to":"a","unsigned":{"price":"2","to":"b","size":"9"}}"#
+        r#"{"price":"1","to":"a","size":"9","unsigned":{"price":"2","to":"b"}}"#
     );
     assert_eq!((&*hit.campaign, &*hit.placement), ("c", "p"));
-    let long = format!("price=1&sig=x&a={}", "y".repeat(PARAMS_BYTES_MAX - 20));
+    let long = format!("price=1&sig=x&price={}", "y".repeat(PARAMS_BYTES_MAX - 20));
     let mut draft = begin(Kind::Click);
     read_query(&long, Reading::default(), &mut draft);
     assert_eq!(

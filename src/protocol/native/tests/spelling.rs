@@ -118,7 +118,6 @@ fn queries(name: &str, value: &str) -> Vec<String> {
             "y".repeat(PARAMS_BYTES_MAX),
             escaped(&format!("&{pair}"))
         ),
-        format!("x={}", escaped(&format!(r#"{{"{name}": "{value}"}}"#))),
         format!("+{name}+={value}"),
     ]);
     all
@@ -132,6 +131,9 @@ fn events(name: &str, value: &str) -> Vec<String> {
         serde_json::json!({"consent": {name: value}}).to_string(),
         serde_json::json!({"regs": {"ext": {name: value}, "x": []}}).to_string(),
         format!(r#"{{"a":{{"{}":"{value}"}}}}"#, name.to_uppercase()),
+        serde_json::json!({"ch": {name: value}}).to_string(),
+        serde_json::json!({"x": format!("1;{name}={value}")}).to_string(),
+        serde_json::json!({"campaign": format!("a&{name}={value}")}).to_string(),
         format!(
             r#"{{"a":{{"\u{:04x}{}": "{value}"}}}}"#,
             name.as_bytes()[0],
@@ -157,7 +159,10 @@ fn check(draft: Draft<'_>, text: &str) {
 fn a_signal_that_was_meant_in_another_spelling_is_no_consent() {
     for (name, meaning) in WRITTEN {
         let value = refusing_value(meaning);
-        for query in queries(name, value) {
+        // Within JSON text a partner may be anybody's.
+        let text = format!("x=%7B%22{name}%22%3A%20%22{value}%22%7D");
+        let is_member = (meaning != Meaning::Partner).then_some(text);
+        for query in queries(name, value).into_iter().chain(is_member) {
             for kind in [Kind::PageView, Kind::Impression, Kind::Click] {
                 let mut draft = begin(kind);
                 read_query(&query, Reading::default(), &mut draft);
@@ -230,6 +235,18 @@ fn a_partner_that_nobody_named_is_no_partner_with_rules_of_its_own() {
         read_query(query, Reading::default(), &mut draft);
         check(draft, query);
     }
+    let mut draft = begin(Kind::Callback);
+    let fields = Fields {
+        mapping: Some(Mapping::OpenRtb),
+        ..Fields::default()
+    };
+    let reading = Reading {
+        fields: Some(fields),
+        ..Reading::default()
+    };
+    let event = r#"{"ev":"win","device":{"ifa":"x","dnt":1},"regs":{"gpp":"x"}}"#;
+    assert!(read_event(event, "", reading, &mut draft));
+    assert!(draft.signals.is_unclear, "{event}");
     for kind in [Kind::Callback, Kind::Sync] {
         let mut draft = begin(kind);
         read_query(
@@ -268,13 +285,15 @@ fn what_is_said_in_other_words_is_clear() {
         "us_privacy=1---&npa=0&dnt=unspecified&lmt=0&US_PRIVACY=1YNN",
         "gdpr=0&gdpr_consent=CP&partner=net&gpp=&gpp_sid=2&addtl_consent=1~&lat=0",
         "Site=x&site=s",
+        "items=%5B%7B%22partner%22%3A%22a%22%7D%5D",
         "a=b=c&d=e;f=g&h=i%26j%3Dk&l=%7B%22m%22%3A1%7D",
     ] {
         let (_, signals) = hit_of(query);
         assert!(!signals.is_unclear, "{query}");
     }
     for event in [
-        r#"{"items":[{"partner":"a"}],"site":"s","text":"x;gdpr=1","GDPR":null}"#,
+        r#"{"items":[{"partner":"a"}],"site":"s","text":"GDPR: x","GDPR":null}"#,
+        r#"{"u":"https://x.se/?gdpr=1","items":"[{\"partner\":\"a\"}]"}"#,
         r#"{"place":{"lat":59.33,"lon":18.06},"deep":{"site":"x","npa":false}}"#,
     ] {
         let mut draft = begin(Kind::PageView);
