@@ -19,7 +19,8 @@ use crate::hit::subject::Subject;
 use crate::hit::{Hit, Kind, VisitorId};
 use crate::metrics::Metrics;
 use crate::postgres::batch::position;
-use crate::postgres::{Database, subject};
+use crate::postgres::server::silence::LONG_SILENCE_MAX;
+use crate::postgres::{Database, SilenceWatch, subject};
 use spool::{Batch, Reader, Spool};
 
 /// Instructions that are handed to the sink at one time.
@@ -98,10 +99,11 @@ impl Instructions {
 
     /// Works over one connection until an error ends it.
     async fn session(&self, pause: &mut Duration) -> anyhow::Result<std::convert::Infallible> {
-        let mut client = self.database.connect().await?;
+        let (mut client, watch) = SilenceWatch::connect(&self.database, LONG_SILENCE_MAX).await?;
         self.metrics.postgres_connects.increment(1);
         let id = self.spool.id().0;
-        let from = position::read(&client, id).await;
+        let read_position = async { Ok(position::read(&client, id).await?) };
+        let from = watch.watch(read_position).await;
         let from = from.context("reading the position of the instructions")?;
         let mut from = from.map(into_reached);
         let mut reader = reader(&self.spool, from)?;
@@ -126,9 +128,12 @@ impl Instructions {
                 position: batch.end,
                 records: batch.end_records,
             };
-            let erased = self.carry_out(&mut client, &batch).await?;
             let place = from.map(|from| into_postgres(from).position);
-            subject::finish(&mut client, id, place, into_postgres(to), &erased).await?;
+            let carry_out = async {
+                let erased = self.carry_out(&mut client, &batch).await?;
+                subject::finish(&mut client, id, place, into_postgres(to), &erased).await
+            };
+            watch.watch(carry_out).await?;
             from = Some(to);
         }
     }

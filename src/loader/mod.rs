@@ -22,6 +22,7 @@ use arc_swap::ArcSwap;
 use spool::{Batch, Position, Spool};
 use tokio::sync::watch;
 
+use crate::clock::UnixMicros;
 use crate::config::ClientIp;
 use crate::enrich::Tables;
 use crate::hit::Hit;
@@ -68,7 +69,6 @@ impl<S: Sink> Loader<S> {
                 tracing::warn!("loading stopped, hits wait in the spool: {error:#}");
             }
             self.metrics.postgres_errors.increment(1);
-            self.note_oldest();
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = stop.wait_for(|stop| *stop) => {}
@@ -76,21 +76,22 @@ impl<S: Sink> Loader<S> {
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
+}
 
-    /// Keeps the age of the backlog known while the sink cannot be reached.
-    fn note_oldest(&self) {
-        if !self.progress.is_all_loaded() {
-            return;
-        }
-        let mut batch = Batch::default();
-        let mut reader = self.spool.reader(self.progress.position(), 0);
-        if reader.read(&mut batch, 1, 1).is_ok() {
-            let first = batch
-                .records()
-                .find_map(|(_, payload)| Hit::decode(payload).ok());
-            self.progress.set_oldest(first.map(|hit| hit.received_at));
-        }
-    }
+/// Returns when the first hit after a position was received: read from the spool itself, whatever
+/// the loader and the sink do. Records that are no hits are skipped.
+#[must_use]
+pub fn oldest_after(spool: &Spool, position: Position) -> Option<UnixMicros> {
+    /// Records that are looked at.
+    const RECORDS_MAX: usize = 16;
+    const BYTES_MAX: usize = 64 * 1024;
+    let mut batch = Batch::default();
+    let mut reader = spool.reader(position, 0);
+    reader.read(&mut batch, RECORDS_MAX, BYTES_MAX).ok()?;
+    let mut hits = batch
+        .records()
+        .filter_map(|(_, payload)| Hit::decode(payload).ok());
+    hits.next().map(|hit| hit.received_at)
 }
 
 /// Returns where the reading of a spool begins, from how far the sink says it is loaded.

@@ -16,7 +16,7 @@ use tokio::sync::mpsc as async_mpsc;
 
 use super::derive::Deriver;
 use super::sink::{Encoder, Reached, Span, SpoolRecord};
-use crate::clock::{self, UnixMicros};
+use crate::clock;
 use crate::config::ClientIp;
 use crate::enrich::Tables;
 use crate::hit::Hit;
@@ -32,8 +32,6 @@ pub(super) struct Prepared<B> {
     pub(super) batch: Batch,
     /// What was derived from it.
     pub(super) load: B,
-    /// When its first hit was received.
-    pub(super) first_received_at: Option<UnixMicros>,
     /// Whether there was more to read than a batch may hold.
     pub(super) is_full: bool,
     /// When its reading began.
@@ -46,7 +44,6 @@ impl<B> Prepared<B> {
         Prepared {
             batch: Batch::default(),
             load,
-            first_received_at: None,
             is_full: false,
             begun: clock::monotonic(),
             moves_position: false,
@@ -111,7 +108,6 @@ impl<B: Send + 'static, E: Encoder<Batch = B>> Preparer<E> {
     fn prepare(&mut self, prepared: &mut Prepared<B>, rows_max: usize) -> anyhow::Result<()> {
         let Prepared { batch, load, .. } = prepared;
         prepared.begun = clock::monotonic();
-        prepared.first_received_at = None;
         self.reader
             .read(batch, rows_max, BATCH_BYTES_MAX)
             .context("reading the spool")?;
@@ -142,12 +138,9 @@ impl<B: Send + 'static, E: Encoder<Batch = B>> Preparer<E> {
                 payload: payload.clone(),
             };
             let rejected = match Hit::decode(batch.payload(payload)) {
-                Ok(hit) => {
-                    prepared.first_received_at.get_or_insert(hit.received_at);
-                    deriver
-                        .derive(&hit, &record, (encoder, load))
-                        .map_err(str::to_owned)
-                }
+                Ok(hit) => deriver
+                    .derive(&hit, &record, (encoder, load))
+                    .map_err(str::to_owned),
                 Err(error) => Err(error.to_string()),
             };
             if let Err(reason) = rejected {

@@ -53,7 +53,6 @@ impl<S: Sink> Loader<S> {
                     std::mem::replace(&mut prepared, next)
                 }
                 None => {
-                    self.progress.set_oldest(None);
                     tokio::select! {
                         () = tokio::time::sleep(self.batch_wait) => {}
                         _ = stop.wait_for(|stop| *stop) => {}
@@ -101,9 +100,6 @@ impl<S: Sink> Loader<S> {
     ) -> anyhow::Result<()> {
         overtaking.suppress_new(writer).await?;
         if prepared.moves_position() {
-            if !prepared.batch.is_empty() {
-                self.progress.set_oldest(prepared.first_received_at);
-            }
             let (batch, load) = (&prepared.batch, &mut prepared.load);
             let client_ip = self.client_ip;
             let keep = |payload: &[u8]| derive::keep(payload, client_ip);

@@ -6,6 +6,7 @@
 )]
 
 mod exposure;
+mod silence;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

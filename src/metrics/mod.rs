@@ -201,7 +201,7 @@ impl Metrics {
             spool_backlog_bytes: r.gauge("avtryck_spool_backlog_bytes", "Bytes in the spool that are not loaded."),
             spool_oldest_seconds: r.gauge(
                 "avtryck_spool_oldest_unloaded_seconds",
-                "Age of the oldest hit that is not loaded.",
+                "Age of the oldest hit that is not loaded; until Postgres is first reached, of the oldest in the spool.",
             ),
             spool_io_errors: r.counter("avtryck_spool_io_errors_total", "Groups that the disk did not take."),
             spool_damage_bytes: r.counter(

@@ -15,6 +15,7 @@ pub use batch::load::{Load, Payloads, Record, Rejected};
 pub use server::connect::connect;
 pub use server::database::{Database, check};
 pub use server::migrate::migrate;
+pub use server::silence::SilenceWatch;
 
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ use crate::enrich::{
 use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit, VisitorId};
 use crate::postgres::batch::position::{self, SpoolPosition};
 use crate::postgres::server::embedded::testing::TestDatabase;
-use crate::postgres::server::migrate::schema;
+use crate::postgres::server::migrate::{is_current, schema};
 use crate::row::dimension::{Found, Keyed};
 use crate::row::{Count, Row};
 
@@ -456,6 +456,7 @@ async fn migrations_run_twice_and_at_once() {
     one.unwrap();
     two.unwrap();
     migrate(&mut other).await.unwrap();
+    assert!(is_current(&other).await.unwrap());
     assert_eq!(
         number(&other, "select count(*) from avtryck.migration").await,
         i64::try_from(schema::migrations::runner().get_migrations().len()).unwrap()

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_postgres::Client;
 
 use super::reload::Reload;
 use crate::clock;
@@ -18,7 +19,8 @@ use crate::jobs;
 use crate::loader::sink::PostgresSink;
 use crate::loader::{Instructions, Loader};
 use crate::metrics::Metrics;
-use crate::postgres::Database;
+use crate::postgres::server::silence::LONG_SILENCE_MAX;
+use crate::postgres::{Database, SilenceWatch};
 
 /// What loading may take when the collector stops. What is left waits in the spool.
 const LAST_BATCH_TIME_MAX: Duration = Duration::from_secs(3);
@@ -119,34 +121,59 @@ impl Loading {
     }
 }
 
-/// Runs the jobs that are due.
+/// Runs the jobs that are due, over a connection of its own.
 async fn run_jobs(database: Arc<Database>, settings: jobs::Settings, metrics: Arc<Metrics>) {
     let mut schedule = jobs::Schedule::default();
-    let mut client = None;
+    let mut connection: Option<(Client, SilenceWatch)> = None;
+    let mut has_failed = false;
     loop {
         if clock::now() >= schedule.next() {
-            if client
-                .as_ref()
-                .is_none_or(tokio_postgres::Client::is_closed)
-            {
-                // The loader logs why Postgres cannot be reached.
-                client = database.connect().await.ok();
-            }
-            if let Some(client) = &mut client {
-                for outcome in schedule.tick(client, &settings, clock::now()).await {
-                    match outcome.result {
-                        Ok(done) if done > 0 => {
-                            tracing::info!(job = outcome.name, done, "job done");
-                        }
-                        Ok(_) => {}
-                        Err(error) => {
-                            metrics.job_errors.increment(1);
-                            tracing::error!(job = outcome.name, "job failed: {error:#}");
-                        }
+            let ran = run_due(&database, &mut schedule, &mut connection, &settings).await;
+            match ran {
+                Ok(outcomes) => {
+                    has_failed = false;
+                    report(&outcomes, &metrics);
+                }
+                Err(error) => {
+                    connection = None;
+                    // The loader says the same, unless it is the jobs alone.
+                    if !has_failed {
+                        tracing::warn!("the jobs wait for Postgres: {error:#}");
                     }
+                    has_failed = true;
                 }
             }
         }
         tokio::time::sleep(JOBS_PERIOD).await;
+    }
+}
+
+async fn run_due(
+    database: &Arc<Database>,
+    schedule: &mut jobs::Schedule,
+    connection: &mut Option<(Client, SilenceWatch)>,
+    settings: &jobs::Settings,
+) -> anyhow::Result<Vec<jobs::JobOutcome>> {
+    let open = connection.take().filter(|(client, _)| !client.is_closed());
+    let (client, watch) = match open {
+        Some(open) => connection.insert(open),
+        None => connection.insert(SilenceWatch::connect(database, LONG_SILENCE_MAX).await?),
+    };
+    let tick = async { Ok(schedule.tick(client, settings, clock::now()).await) };
+    watch.watch(tick).await
+}
+
+fn report(outcomes: &[jobs::JobOutcome], metrics: &Metrics) {
+    for outcome in outcomes {
+        match &outcome.result {
+            Ok(done) if *done > 0 => {
+                tracing::info!(job = outcome.name, done, "job done");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                metrics.job_errors.increment(1);
+                tracing::error!(job = outcome.name, "job failed: {error:#}");
+            }
+        }
     }
 }

@@ -21,7 +21,7 @@ use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -147,6 +147,7 @@ impl Collector {
             metrics: Arc::clone(&metrics),
             hits: Arc::clone(&parts.loader.progress),
             instructions: Arc::clone(&parts.instructions.progress),
+            standstill: Mutex::default(),
         });
 
         let (live, board) = start_live_view(&config, &tables);

@@ -7,8 +7,9 @@
 //! order, and after an error the encoder is dropped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use quick_cache::unsync::Cache;
 use spool::Position;
 use tokio_postgres::Client;
@@ -23,8 +24,9 @@ use crate::metrics::Metrics;
 use crate::postgres::batch::dimension::Dimensions;
 use crate::postgres::batch::position::{self, SpoolPosition};
 use crate::postgres::batch::{event_key, exposure};
+use crate::postgres::server::silence::SILENCE_MAX;
 use crate::postgres::subject::suppression::{self, Reason};
-use crate::postgres::{self, CommitError, Database, Load, Payloads, Rejected};
+use crate::postgres::{self, CommitError, Database, Load, Payloads, Rejected, SilenceWatch};
 use crate::row::dimension::Found;
 use crate::row::{ChunkOffset, Count};
 
@@ -35,13 +37,27 @@ const STORED_KEYS_MAX: usize = 65_536;
 pub struct PostgresSink {
     database: Arc<Database>,
     metrics: Arc<Metrics>,
+    silence_max: Duration,
 }
 
 impl PostgresSink {
     /// Makes a sink of a database.
     #[must_use]
     pub fn new(database: Arc<Database>, metrics: Arc<Metrics>) -> PostgresSink {
-        PostgresSink { database, metrics }
+        PostgresSink {
+            database,
+            metrics,
+            silence_max: SILENCE_MAX,
+        }
+    }
+
+    /// Makes it give up on a Postgres that has been silent for that long.
+    #[cfg(test)]
+    pub(in crate::loader) fn give_up_after(self, silence_max: Duration) -> PostgresSink {
+        PostgresSink {
+            silence_max,
+            ..self
+        }
     }
 }
 
@@ -52,16 +68,19 @@ impl Sink for PostgresSink {
     type Companion = ExposureCompanion;
 
     async fn open(&self) -> anyhow::Result<(PostgresWriter, ExposureCompanion)> {
-        let client = self.database.connect().await?;
+        let (client, watch) = SilenceWatch::connect(&self.database, self.silence_max).await?;
         self.metrics.postgres_connects.increment(1);
-        let beside = self.database.connect().await?;
-        self.metrics.postgres_connects.increment(1);
-        exposure::set_up(&beside).await?;
+        let read = async { Ok(event_key::former_keys_until(&client).await?) };
         let writer = PostgresWriter {
-            former_keys_until: event_key::former_keys_until(&client).await?,
+            former_keys_until: watch.watch(read).await?,
             client,
+            watch,
         };
-        Ok((writer, ExposureCompanion(beside)))
+        let (client, watch) = SilenceWatch::connect(&self.database, self.silence_max).await?;
+        self.metrics.postgres_connects.increment(1);
+        let set_up = async { Ok(exposure::set_up(&client).await?) };
+        watch.watch(set_up).await?;
+        Ok((writer, ExposureCompanion { client, watch }))
     }
 
     fn encoder(&self) -> LoadEncoder {
@@ -167,18 +186,20 @@ pub struct PostgresWriter {
     client: Client,
     /// See [`Load::former_keys_until`].
     former_keys_until: Option<i32>,
+    watch: SilenceWatch,
 }
 
 impl Writer for PostgresWriter {
     type Batch = Load;
 
     async fn position(&self, spool_id: [u8; 16]) -> anyhow::Result<Option<Reached>> {
-        let position = position::read(&self.client, spool_id).await?;
-        Ok(position.map(into_reached))
+        let read = async { Ok(position::read(&self.client, spool_id).await?) };
+        Ok(self.watch.watch(read).await?.map(into_reached))
     }
 
     async fn suppress(&mut self, instructions: &[(VisitorId, Kind)]) -> anyhow::Result<()> {
-        suppress(&mut self.client, instructions).await
+        let suppress = suppress(&mut self.client, instructions);
+        self.watch.watch(suppress).await
     }
 
     async fn commit(
@@ -192,18 +213,22 @@ impl Writer for PostgresWriter {
             keep,
         };
         load.former_keys_until = self.former_keys_until;
-        match postgres::commit(&mut self.client, load, payloads).await {
-            Ok(loaded) => Ok(Committed {
-                rows: loaded.rows,
-                counted: loaded.counted,
-                rejected: loaded.rejected,
-                refused: loaded.refused,
-                repeated: loaded.repeated,
-                suppressed: loaded.suppressed,
-            }),
-            Err(CommitError::Moved) => anyhow::bail!("another loader has moved the position on"),
-            Err(error) => Err(error.into()),
-        }
+        let commit = postgres::commit(&mut self.client, load, payloads);
+        let commit = async {
+            commit.await.map_err(|error| match error {
+                CommitError::Moved => anyhow!("another loader has moved the position on"),
+                error @ CommitError::Postgres(_) => error.into(),
+            })
+        };
+        let loaded = self.watch.watch(commit).await?;
+        Ok(Committed {
+            rows: loaded.rows,
+            counted: loaded.counted,
+            rejected: loaded.rejected,
+            refused: loaded.refused,
+            repeated: loaded.repeated,
+            suppressed: loaded.suppressed,
+        })
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -216,19 +241,24 @@ impl Writer for PostgresWriter {
 }
 
 /// A connection that looks up and adds up exposures.
-pub struct ExposureCompanion(Client);
+pub struct ExposureCompanion {
+    client: Client,
+    watch: SilenceWatch,
+}
 
 impl Companion for ExposureCompanion {
     type Batch = Load;
 
     async fn settle(&self) -> anyhow::Result<()> {
-        exposure::add_up(&self.0)
-            .await
-            .context("adding up exposures")
+        let add_up = async { Ok(exposure::add_up(&self.client).await?) };
+        let added_up = self.watch.watch(add_up).await;
+        added_up.context("adding up exposures")
     }
 
     async fn make_ready(&self, load: &mut Load) -> anyhow::Result<()> {
-        load.look_up(&self.0).await.context("looking up exposures")
+        let look_up = async { Ok(load.look_up(&self.client).await?) };
+        let looked_up = self.watch.watch(look_up).await;
+        looked_up.context("looking up exposures")
     }
 }
 

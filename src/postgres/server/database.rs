@@ -9,9 +9,11 @@ use tokio::sync::Mutex;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config};
 
-use super::connect::connect;
+use super::connect::{connect, connect_watched};
 use super::embedded::Embedded;
-use super::migrate::migrate;
+use super::migrate::{is_current, migrate};
+use super::requirements;
+use super::silence::{Pulse, SILENCE_MAX};
 use crate::config::{ConfigErrors, DatabaseConfig, DatabaseUrl, InForce};
 
 /// How long a connection to the operator's server may take, where its URL does not say.
@@ -91,9 +93,24 @@ impl Database {
     /// # Errors
     /// Where Postgres cannot be started or reached, or a migration fails.
     pub async fn connect(&self) -> anyhow::Result<Client> {
-        let mut client = self.reach().await?;
-        migrate(&mut client).await?;
-        Ok(client)
+        Ok(self.open().await?.0)
+    }
+
+    /// Connects in the same way, and returns when something moves on the connection.
+    pub(super) async fn open(&self) -> anyhow::Result<(Client, Pulse)> {
+        let (mut client, pulse) = self.reach().await?;
+        let look = async {
+            requirements::check(&client).await?;
+            is_current(&client).await
+        };
+        let is_current = tokio::time::timeout(SILENCE_MAX, look)
+            .await
+            .context("Postgres does not answer while the schema is looked at")??;
+        // A migration takes the time that it takes.
+        if !is_current {
+            migrate(&mut client).await?;
+        }
+        Ok((client, pulse))
     }
 
     /// Connects to a server that runs already, without looking at its schema: for questions that
@@ -114,28 +131,29 @@ impl Database {
                 Box::new(running.config())
             }
         };
-        Ok(connect(&config).await?)
+        connect(&config).await
     }
 
-    async fn reach(&self) -> anyhow::Result<Client> {
+    async fn reach(&self) -> anyhow::Result<(Client, Pulse)> {
         match self {
-            Database::Url(config) => connect(config).await.context("connecting to Postgres"),
+            Database::Url(config) => {
+                let connected = connect_watched(config).await;
+                connected.context("connecting to Postgres")
+            }
             Database::Embedded { dir, server, psql } => {
                 let mut server = server.lock().await;
                 if let Some(running) = &*server
-                    && let Ok(client) = connect(&running.config()).await
+                    && let Ok(connected) = connect_watched(&running.config()).await
                 {
-                    return Ok(client);
+                    return Ok(connected);
                 }
                 let started = Embedded::start(dir)
                     .await
                     .context("starting the embedded Postgres")?;
-                let client = connect(&started.config())
-                    .await
-                    .context("connecting to Postgres");
+                let connected = connect_watched(&started.config()).await;
                 psql.get_or_init(|| format!("psql \"{}\"", started.conninfo()));
                 *server = Some(started);
-                client
+                connected.context("connecting to Postgres")
             }
         }
     }

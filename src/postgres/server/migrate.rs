@@ -29,14 +29,44 @@ pub async fn migrate(client: &mut Client) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns whether the schema is that of this program: each migration is applied, and no other.
+/// Where it cannot be read, it is not.
+///
+/// # Errors
+/// Where the connection is lost.
+pub(in crate::postgres) async fn is_current(client: &Client) -> anyhow::Result<bool> {
+    let sql = "select version, name, checksum from avtryck.migration order by version";
+    let rows = match client.query(sql, &[]).await {
+        Ok(rows) => rows,
+        Err(error) if error.as_db_error().is_some() => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let mut applied = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let version: i32 = row.try_get(0)?;
+        let name: &str = row.try_get(1)?;
+        let checksum: &str = row.try_get(2)?;
+        applied.push((version, name, checksum.to_owned()));
+    }
+    let runner = schema::migrations::runner();
+    let mut own: Vec<_> = runner
+        .get_migrations()
+        .iter()
+        .map(|own| (own.version(), own.name(), own.checksum().to_string()))
+        .collect();
+    own.sort_unstable();
+    Ok(applied == own)
+}
+
 async fn migrate_locked(client: &mut Client) -> anyhow::Result<()> {
-    client
-        .batch_execute(
-            "set client_min_messages = warning; create schema if not exists avtryck; \
-             reset client_min_messages",
-        )
-        .await
-        .context("creating the schema avtryck")?;
+    // `create schema if not exists` takes a privilege even where there is nothing to do.
+    let schema = client
+        .query_opt("select from pg_namespace where nspname = 'avtryck'", &[])
+        .await?;
+    if schema.is_none() {
+        let made = client.batch_execute("create schema avtryck").await;
+        made.context("creating the schema avtryck")?;
+    }
     let mut runner = schema::migrations::runner();
     runner.set_migration_table_name("avtryck.migration");
     let report = runner.run_async(client).await.context("migrating")?;

@@ -5,6 +5,8 @@ pub mod database;
 pub mod embedded;
 mod installation;
 pub mod migrate;
+pub mod requirements;
+pub mod silence;
 
 /// The value of `nice` for loading and the embedded server: where they and the edge want a core,
 /// the edge gets it.

@@ -45,7 +45,7 @@ impl Server {
 
     pub(crate) async fn client(&self, name: &str) -> anyhow::Result<Client> {
         let config = self.embedded.database(name).await?;
-        Ok(avtryck::postgres::connect(&config).await?)
+        avtryck::postgres::connect(&config).await
     }
 
     /// Where its socket lies.

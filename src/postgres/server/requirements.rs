@@ -1,0 +1,226 @@
+//! What a collector needs of the operator's Postgres, looked at whenever it connects, so that the
+//! log says what is missing and how to provide it.
+
+use std::sync::Once;
+
+use anyhow::ensure;
+use tokio_postgres::{Client, Error};
+
+/// Connections that a collector has open at one time: two to load, one each for instructions, jobs,
+/// the visitor's own page and looking at a backend that is silent.
+pub const CONNECTIONS: i32 = 6;
+
+/// The oldest version that works: 14.
+const VERSION_MIN: i32 = 140_000;
+
+/// What the server, the database and the role are like.
+#[derive(Debug)]
+struct Found {
+    version: i32,
+    encoding: String,
+    is_standby: bool,
+    is_read_only: bool,
+    database: String,
+    role: String,
+    /// Whether the schema exists.
+    has_schema: bool,
+    may_make_schema: bool,
+    may_make_tables: bool,
+    owns_tables: bool,
+    /// Limits of the role, the database and the server; -1 for none.
+    limits: [i32; 3],
+}
+
+/// Checks what a collector needs.
+///
+/// # Errors
+/// What is missing, and how to provide it.
+pub async fn check(client: &Client) -> anyhow::Result<()> {
+    let found = Found::read(client).await?;
+    check_found(&found)?;
+    static WARNED: Once = Once::new();
+    if let Some(warning) = warn_of_limit(&found) {
+        WARNED.call_once(|| tracing::error!("{warning}"));
+    }
+    Ok(())
+}
+
+impl Found {
+    async fn read(client: &Client) -> Result<Found, Error> {
+        let row = client
+            .query_one(include_str!("requirements.sql"), &[])
+            .await?;
+        Ok(Found {
+            version: row.try_get(0)?,
+            encoding: row.try_get(1)?,
+            is_standby: row.try_get(2)?,
+            is_read_only: row.try_get(3)?,
+            database: row.try_get(4)?,
+            role: row.try_get(5)?,
+            has_schema: row.try_get(6)?,
+            may_make_schema: row.try_get(7)?,
+            may_make_tables: row.try_get(8)?,
+            owns_tables: row.try_get(9)?,
+            limits: [row.try_get(10)?, row.try_get(11)?, row.try_get(12)?],
+        })
+    }
+}
+
+fn check_found(found: &Found) -> anyhow::Result<()> {
+    let Found { database, role, .. } = found;
+    ensure!(
+        found.version >= VERSION_MIN,
+        "Postgres {} is too old; 14 or newer is needed",
+        found.version / 10_000
+    );
+    ensure!(
+        !found.is_standby,
+        "this Postgres is a standby, which can only be read; database.url must lead to the primary \
+         (with several hosts, add target_session_attrs=read-write)"
+    );
+    ensure!(
+        found.encoding == "UTF8",
+        "the database {database} has the encoding {}, and hits hold any text; it must be UTF8: \
+         create database {database} encoding 'UTF8' template template0",
+        found.encoding
+    );
+    ensure!(
+        !found.is_read_only,
+        "transactions of {role} in {database} are read-only: \
+         alter role {role} in database {database} set default_transaction_read_only = off"
+    );
+    if !found.has_schema {
+        ensure!(
+            found.may_make_schema,
+            "the role {role} may not make the schema avtryck: \
+             grant create on database {database} to {role}"
+        );
+        return Ok(());
+    }
+    ensure!(
+        found.may_make_tables,
+        "the role {role} may not make tables in the schema avtryck, and each day is one: \
+         grant usage, create on schema avtryck to {role}"
+    );
+    ensure!(
+        found.owns_tables,
+        "the table avtryck.hit belongs to another role than {role}, and only its owner adds days to \
+         it: grant that role to {role}"
+    );
+    Ok(())
+}
+
+fn warn_of_limit(found: &Found) -> Option<String> {
+    let Found { database, role, .. } = found;
+    let places = [
+        format!("the role {role}"),
+        format!("the database {database}"),
+        "the server (max_connections)".to_owned(),
+    ];
+    let limits = found.limits.iter().zip(places);
+    let mut tight = limits.filter(|(limit, _)| (0..CONNECTIONS).contains(*limit));
+    let (limit, place) = tight.next()?;
+    Some(format!(
+        "{place} allows {limit} connections to Postgres, and a collector needs {CONNECTIONS}: some of \
+         its work will wait or never be done"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::server::embedded::testing::TestDatabase;
+
+    fn sound() -> Found {
+        Found {
+            version: 150_000,
+            encoding: "UTF8".to_owned(),
+            is_standby: false,
+            is_read_only: false,
+            database: "d".to_owned(),
+            role: "r".to_owned(),
+            has_schema: true,
+            may_make_schema: false,
+            may_make_tables: true,
+            owns_tables: true,
+            limits: [-1, -1, 97],
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_what_to_do() {
+        assert!(check_found(&sound()).is_ok());
+        type Break = fn(&mut Found);
+        let cases: [(Break, &str); 7] = [
+            (|found| found.version = 130_013, "14 or newer"),
+            (|found| found.is_standby = true, "primary"),
+            (
+                |found| found.encoding = "SQL_ASCII".to_owned(),
+                "encoding 'UTF8'",
+            ),
+            (|found| found.is_read_only = true, "read-only"),
+            (
+                |found| found.has_schema = false,
+                "grant create on database d to r",
+            ),
+            (
+                |found| found.may_make_tables = false,
+                "create on schema avtryck to r",
+            ),
+            (|found| found.owns_tables = false, "grant that role to r"),
+        ];
+        for (break_it, word) in cases {
+            let mut found = sound();
+            break_it(&mut found);
+            let error = check_found(&found).expect_err(word).to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_limit_of_connections_below_what_is_needed_is_named() {
+        let limited = |limits| warn_of_limit(&Found { limits, ..sound() });
+        assert_eq!(limited([-1, -1, 97]), None);
+        assert_eq!(limited([CONNECTIONS, -1, CONNECTIONS]), None);
+        for (limits, word) in [
+            ([2, -1, 97], "the role r allows 2 "),
+            ([-1, 5, 97], "the database d allows 5 "),
+            ([-1, -1, 3], "the server (max_connections) allows 3 "),
+        ] {
+            let warning = limited(limits).expect("a warning");
+            assert!(warning.contains(word), "{warning}");
+        }
+    }
+
+    #[tokio::test]
+    async fn each_lack_of_a_real_server_is_found() {
+        let database = TestDatabase::migrated().await;
+        let client = &database.client;
+        check(client).await.expect("a sound database");
+        let name = database.config.get_dbname().unwrap_or_default().to_owned();
+        let role = format!("role_of_{name}");
+        let sql = format!("create role {role}; set role {role}");
+        client.batch_execute(&sql).await.expect("a role");
+        let expect = async |word: &str| {
+            let error = check(client).await.expect_err(word).to_string();
+            assert!(error.contains(word), "{error}");
+        };
+        expect("may not make tables").await;
+        let grant =
+            format!("reset role; grant usage, create on schema avtryck to {role}; set role {role}");
+        client.batch_execute(&grant).await.expect("a grant");
+        expect("belongs to another role").await;
+        let sql = "reset role; set default_transaction_read_only = on";
+        client.batch_execute(sql).await.expect("a setting");
+        expect("read-only").await;
+
+        let empty = TestDatabase::empty().await;
+        let sql = format!("set role {role}");
+        empty.client.batch_execute(&sql).await.expect("a role");
+        let error = check(&empty.client).await.expect_err("no schema");
+        assert!(
+            error.to_string().contains("may not make the schema"),
+            "{error}"
+        );
+    }
+}
