@@ -59,6 +59,9 @@ flags! {
         REPLAYED = 13 "replayed";
         /// A known crawler; set by the loader.
         BOT = 14 "bot";
+        /// Its time may be wrong: it cannot be right, or the clock of Postgres had jumped within 24
+        /// hours before it was loaded; set by the loader.
+        WRONG_CLOCK = 19 "wrong_clock";
         /// A service that fetches the pictures of mail for a reader; set by the loader.
         MAIL_PROXY = 20 "mail_proxy";
     }

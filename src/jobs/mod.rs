@@ -1,24 +1,47 @@
-//! Scheduled work on Postgres: one table ([`JOBS`]), one file for each job. A job reads no clock
-//! and may run in several processes at once. What it leaves undone, its next run does.
+//! Scheduled work on Postgres: one table ([`JOBS`]), which the [`Schedule`] goes through. A job
+//! reads no clock: it works as of a time that it is given, which is what the clock of Postgres
+//! shows. It may run in several processes at once, and what it leaves undone, its next run does.
+//!
+//! Jobs that delete do so by age alone, in one way ([`expiry`]), and only while the clock can be
+//! believed ([`guard`]).
+//!
+//! | stays | because |
+//! | --- | --- |
+//! | `hit_count` | a count per minute, site and ad holds no personal data |
+//! | dimensions | they describe places, networks, devices, ads and sites, not visitors |
+//! | entries of the list of suppression for other IDs than visitors' | a device keeps its mobile advertising ID, and a partner its ID for a visitor, for as long as they like |
 
-mod event_key;
-mod exposure;
+mod expiry;
+pub mod guard;
 mod partition_ahead;
-mod retention;
-mod suppression;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tokio_postgres::Client;
 
 use crate::clock::UnixMicros;
+use crate::visitor::COOKIE_DAYS_MAX;
+pub use expiry::Done;
+use expiry::{Expiry, Store};
+pub use guard::{Clocks, Guard, Standing};
 
-/// The pause before a job that failed is tried again.
-const RETRY: Duration = Duration::from_secs(60);
+/// The pause before a job that failed is tried again, and between two looks at the clocks.
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 
-/// The most rows that one delete removes: short transactions, little WAL at once.
-const DELETE_ROWS_MAX: i64 = 10_000;
+/// The days for which a sender's event ID is kept. Networks repeat a callback within hours;
+/// a browser sends what it kept offline within days.
+const EVENT_KEY_DAYS: i32 = 7;
+
+/// How long a visitor is suppressed: as long as a cookie with the ID may live, and for a month in
+/// which the last hit may wait in a spool.
+const SUPPRESSION_DAYS: i32 = COOKIE_DAYS_MAX as i32 + 30;
+
+/// How long an erasure is on record: three years, and longer than any backup that would have to be
+/// erased from again.
+const ERASURE_DAYS: i32 = 3 * 365;
 
 /// What the jobs need of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -27,52 +50,147 @@ pub struct Settings {
     pub retention: Duration,
 }
 
-type Run =
-    for<'a> fn(&'a mut Client, &'a Settings, UnixMicros) -> BoxFuture<'a, anyhow::Result<u64>>;
-
 /// One job.
 pub struct Job {
-    /// Its name in logs and metrics.
+    /// Its name in logs.
     pub name: &'static str,
     /// How often it runs.
-    pub period: Duration,
-    /// Does the work, and returns how many partitions or rows it made or removed.
-    pub run: Run,
+    period: Duration,
+    work: Work,
+}
+
+type Run = for<'a> fn(&'a mut Client, UnixMicros) -> BoxFuture<'a, anyhow::Result<u64>>;
+
+/// What a job does.
+enum Work {
+    /// Makes something.
+    Make(Run),
+    /// Deletes what is old.
+    Expire(Expiry),
 }
 
 /// Every job.
-pub const JOBS: [Job; 5] = [
+pub const JOBS: [Job; 8] = [
     Job {
         name: "partition_ahead",
-        period: Duration::from_hours(1),
-        run: |client, _, now| Box::pin(partition_ahead::run(client, now)),
+        period: HOUR,
+        work: Work::Make(|client, as_of| Box::pin(partition_ahead::run(client, as_of))),
     },
-    Job {
-        name: "retention",
-        period: Duration::from_hours(1),
-        run: |client, settings, now| Box::pin(retention::run(client, settings, now)),
-    },
-    Job {
-        name: "event_key",
-        period: Duration::from_hours(1),
-        run: |client, _, now| Box::pin(event_key::run(client, now)),
-    },
-    Job {
-        name: "suppression",
-        period: Duration::from_hours(24),
-        run: |client, _, now| Box::pin(suppression::run(client, now)),
-    },
-    Job {
-        name: "exposure",
-        period: Duration::from_hours(24),
-        run: |client, settings, now| Box::pin(exposure::run(client, settings, now)),
-    },
+    expire("retention", HOUR, retained, Store::Partitions),
+    expire(
+        "rejected_hit",
+        HOUR,
+        retained,
+        rows("rejected_hit", "rejected_at"),
+    ),
+    expire("partner_id", DAY, retained, rows("partner_id", "last_seen")),
+    expire("exposure", DAY, retained, Store::Exposures),
+    expire(
+        "event_key",
+        HOUR,
+        |_, as_of| day(as_of) - EVENT_KEY_DAYS,
+        Store::Rows {
+            table: "event_key",
+            column: "seen_on",
+            is_date: true,
+            condition: "true",
+        },
+    ),
+    // A visitor who withdrew must not become a row again because a clock jumped, so an entry also
+    // waits until the collectors have seen that many days pass.
+    expire(
+        "suppression",
+        DAY,
+        |_, as_of| day(as_of) - SUPPRESSION_DAYS,
+        Store::Rows {
+            table: "suppression",
+            column: "since",
+            is_date: false,
+            condition: "id_kind = 'visitor' and day + 426 <= (select days from avtryck.clock)",
+        },
+    ),
+    expire(
+        "erasure",
+        DAY,
+        |_, as_of| day(as_of) - ERASURE_DAYS,
+        rows("erasure", "erased_at"),
+    ),
 ];
 
-/// When each job is due. At first every job is.
-#[derive(Clone, Debug, Default)]
+const _: () = assert!(SUPPRESSION_DAYS == 426, "the condition above has it too");
+
+const fn expire(
+    name: &'static str,
+    period: Duration,
+    first_kept: fn(&Settings, UnixMicros) -> i32,
+    store: Store,
+) -> Job {
+    Job {
+        name,
+        period,
+        work: Work::Expire(Expiry { first_kept, store }),
+    }
+}
+
+const fn rows(table: &'static str, column: &'static str) -> Store {
+    Store::Rows {
+        table,
+        column,
+        is_date: false,
+        condition: "true",
+    }
+}
+
+/// Returns the first day that `privacy.retention` keeps: the one in which the limit falls, for only
+/// the days before it are old as a whole.
+fn retained(settings: &Settings, as_of: UnixMicros) -> i32 {
+    let micros = i64::try_from(settings.retention.as_micros()).unwrap_or(i64::MAX);
+    day(UnixMicros(as_of.0.saturating_sub(micros)))
+}
+
+impl Job {
+    /// Runs it once.
+    ///
+    /// # Errors
+    /// Where Postgres fails.
+    pub async fn run(
+        &self,
+        client: &mut Client,
+        settings: &Settings,
+        as_of: UnixMicros,
+    ) -> anyhow::Result<Done> {
+        match &self.work {
+            Work::Make(run) => Ok(Done {
+                changed: run(client, as_of).await?,
+                held_back: 0,
+            }),
+            Work::Expire(expiry) => expiry.run(client, self.name, settings, as_of).await,
+        }
+    }
+
+    fn deletes(&self) -> bool {
+        matches!(self.work, Work::Expire(_))
+    }
+}
+
+/// When each job is due, by the clock that never jumps. At first every job is.
+#[derive(Debug, Default)]
 pub struct Schedule {
-    due: [UnixMicros; JOBS.len()],
+    due: [Option<Instant>; JOBS.len()],
+    checked: Option<Instant>,
+    guard: Guard,
+    held_back: [u64; JOBS.len()],
+}
+
+/// What a tick found and did.
+#[derive(Debug)]
+pub struct Tick {
+    /// How the clocks stand.
+    pub standing: Standing,
+    /// The jobs that ran.
+    pub outcomes: Vec<JobOutcome>,
+    /// The most days' worth that a job holds back.
+    pub held_back: u64,
 }
 
 /// The result of one job.
@@ -80,66 +198,59 @@ pub struct Schedule {
 pub struct JobOutcome {
     /// The job's name.
     pub name: &'static str,
-    /// How much it made or removed, or why it failed; then it is due again in a minute.
-    pub result: anyhow::Result<u64>,
+    /// What it did, or why it failed; then it is due again in a minute.
+    pub result: anyhow::Result<Done>,
 }
 
 impl Schedule {
-    /// Runs the jobs that are due, in the order of the table.
+    /// Compares the clocks, and runs the jobs that are due, in the order of the table, as of what
+    /// Postgres's clock shows. While that cannot be believed, jobs that delete stay due.
+    ///
+    /// # Errors
+    /// Where Postgres fails before a job has run.
     pub async fn tick(
         &mut self,
         client: &mut Client,
         settings: &Settings,
-        now: UnixMicros,
-    ) -> Vec<JobOutcome> {
+        clocks: Clocks,
+    ) -> anyhow::Result<Tick> {
+        let standing = self.guard.check(client, clocks).await?;
+        self.checked = Some(clocks.monotonic);
         let mut outcomes = Vec::new();
-        for (job, due) in JOBS.iter().zip(&mut self.due) {
-            if now < *due {
+        let slots = self.due.iter_mut().zip(&mut self.held_back);
+        for (job, (due, held_back)) in JOBS.iter().zip(slots) {
+            if due.is_some_and(|due| clocks.monotonic < due)
+                || job.deletes() && !standing.may_delete()
+            {
                 continue;
             }
-            let result = (job.run)(client, settings, now).await;
-            let pause = if result.is_ok() {
-                job.period
-            } else {
-                job.period.min(RETRY)
+            let result = job.run(client, settings, clocks.postgres).await;
+            let pause = match &result {
+                Ok(done) => {
+                    *held_back = done.held_back;
+                    if done.held_back > 0 { HOUR } else { job.period }
+                }
+                Err(_) => MINUTE,
             };
-            *due = later(now, pause);
+            *due = Some(clocks.monotonic + pause);
             outcomes.push(JobOutcome {
                 name: job.name,
                 result,
             });
         }
-        outcomes
+        Ok(Tick {
+            standing,
+            outcomes,
+            held_back: self.held_back.iter().copied().max().unwrap_or(0),
+        })
     }
 
-    /// Returns when the next job is due.
+    /// Checks whether a tick is due: once a minute, for the clocks.
     #[must_use]
-    pub fn next(&self) -> UnixMicros {
-        self.due.iter().copied().min().unwrap_or_default()
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.checked
+            .is_none_or(|checked| now.saturating_duration_since(checked) >= MINUTE)
     }
-}
-
-/// Runs every job once, until the first that fails.
-///
-/// # Errors
-/// Where a job fails.
-pub async fn run(client: &mut Client, settings: &Settings, now: UnixMicros) -> anyhow::Result<()> {
-    for job in &JOBS {
-        (job.run)(client, settings, now)
-            .await
-            .map_err(|error| error.context(job.name))?;
-    }
-    Ok(())
-}
-
-fn later(at: UnixMicros, pause: Duration) -> UnixMicros {
-    let micros = i64::try_from(pause.as_micros()).unwrap_or(i64::MAX);
-    UnixMicros(at.0.saturating_add(micros))
-}
-
-fn earlier(at: UnixMicros, span: Duration) -> UnixMicros {
-    let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
-    UnixMicros(at.0.saturating_sub(micros))
 }
 
 /// Returns the UTC day since 1970, within what a `date` of Postgres can hold.
@@ -147,19 +258,6 @@ fn day(at: UnixMicros) -> i32 {
     /// The year 4707 before and after 1970: inside the range of `date`.
     const DAYS_MAX: i64 = 1_000_000;
     i32::try_from(at.day().clamp(-DAYS_MAX, DAYS_MAX)).unwrap_or(0)
-}
-
-/// Repeats a delete until it finds nothing more. Its first parameter is a day, its second the most
-/// rows that it may remove.
-async fn delete_all(client: &Client, sql: &str, day: i32) -> anyhow::Result<u64> {
-    let mut deleted = 0;
-    loop {
-        let rows = client.execute(sql, &[&day, &DELETE_ROWS_MAX]).await?;
-        deleted += rows;
-        if rows < DELETE_ROWS_MAX.cast_unsigned() {
-            return Ok(deleted);
-        }
-    }
 }
 
 #[cfg(test)]

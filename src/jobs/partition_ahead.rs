@@ -8,7 +8,6 @@ use crate::postgres::partition;
 /// The days after today that have their partition: enough for a weekend with this job broken.
 const DAYS_AHEAD: i32 = 3;
 
-pub(super) async fn run(client: &mut Client, now: UnixMicros) -> anyhow::Result<u64> {
-    let today = super::day(now);
-    partition::make_ahead(client, today, today + DAYS_AHEAD).await
+pub(super) async fn run(client: &mut Client, as_of: UnixMicros) -> anyhow::Result<u64> {
+    partition::make_ahead(client, super::day(as_of), DAYS_AHEAD).await
 }

@@ -4,16 +4,52 @@
     reason = "a test fails by panicking"
 )]
 
+mod nights;
+
+use super::guard::Fault;
 use super::*;
+use crate::clock;
 use crate::postgres::server::embedded::testing::TestDatabase;
 
-const DAY: i64 = 86_400_000_000;
+const MICROS: i64 = 1_000_000;
 /// 2026-11-24T12:00:00Z.
 const NOON: UnixMicros = UnixMicros(1_795_521_600_000_000);
 
 const SETTINGS: Settings = Settings {
     retention: Duration::from_hours(48),
 };
+
+/// The clocks of a machine on which all is well, that long after noon.
+fn sound(after: Duration) -> Clocks {
+    let at = UnixMicros(NOON.0 + i64::try_from(after.as_micros()).unwrap());
+    Clocks {
+        postgres: at,
+        collector: at,
+        monotonic: clock::monotonic() + after,
+    }
+}
+
+/// Runs one job, as of a time.
+async fn run(client: &mut Client, name: &str, as_of: UnixMicros) -> Done {
+    let job = JOBS.iter().find(|job| job.name == name).unwrap();
+    job.run(client, &SETTINGS, as_of).await.unwrap()
+}
+
+/// Runs one job every hour until it holds nothing back; how much it removed in all, and in how
+/// many runs.
+async fn run_out(client: &mut Client, name: &str) -> (u64, usize) {
+    let mut all = 0;
+    for hour in 0.. {
+        let as_of = UnixMicros(NOON.0 + hour * 3600 * MICROS);
+        let done = run(client, name, as_of).await;
+        all += done.changed;
+        if done.held_back == 0 {
+            return (all, usize::try_from(hour).unwrap() + 1);
+        }
+        assert!(hour < 100, "{done:?}");
+    }
+    unreachable!()
+}
 
 async fn days(client: &Client) -> Vec<String> {
     let sql = "select relname::text from pg_class join pg_inherits on inhrelid = oid \
@@ -22,12 +58,28 @@ async fn days(client: &Client) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
+async fn count(client: &Client, table: &str) -> i64 {
+    let sql = format!("select count(*) from avtryck.{table}");
+    client.query_one(&sql, &[]).await.unwrap().get(0)
+}
+
+/// Makes partitions of these days before noon's.
+async fn make_days(client: &Client, before: std::ops::RangeInclusive<i32>) {
+    let sql =
+        "select avtryck.make_hit_day(date '2026-11-24' - n) from generate_series($1::int, $2) as n";
+    let (first, last) = before.into_inner();
+    client.query(sql, &[&first, &last]).await.unwrap();
+}
+
 #[tokio::test]
 async fn days_are_made_ahead_and_dropped_when_they_are_entirely_older_than_retention() {
     let mut database = TestDatabase::migrated().await;
     let client = &mut database.client;
     let mut schedule = Schedule::default();
-    for outcome in schedule.tick(client, &SETTINGS, NOON).await {
+    let tick = schedule
+        .tick(client, &SETTINGS, sound(Duration::ZERO))
+        .await;
+    for outcome in tick.unwrap().outcomes {
         outcome.result.unwrap();
     }
     let first = [
@@ -37,17 +89,17 @@ async fn days_are_made_ahead_and_dropped_when_they_are_entirely_older_than_reten
         "hit_20261127",
     ];
     assert_eq!(days(client).await, first);
-    assert!(schedule.tick(client, &SETTINGS, NOON).await.is_empty());
-    assert!(schedule.next() > NOON);
+    let again = schedule
+        .tick(client, &SETTINGS, sound(Duration::ZERO))
+        .await;
+    assert!(again.unwrap().outcomes.is_empty());
 
     // Two days later the first day's noon is at the limit: its afternoon must still be kept.
-    let later = UnixMicros(NOON.0 + 2 * DAY);
-    run(client, &SETTINGS, later).await.unwrap();
-    assert_eq!(days(client).await[0], "hit_20261124");
-    let later = UnixMicros(NOON.0 + 3 * DAY);
-    run(client, &SETTINGS, later).await.unwrap();
-    let kept = days(client).await;
-    assert_eq!((kept[0].as_str(), kept.len()), ("hit_20261125", 6));
+    for (hours, oldest) in [(48, "hit_20261124"), (72, "hit_20261125")] {
+        let tick = schedule.tick(client, &SETTINGS, sound(Duration::from_hours(hours)));
+        assert_eq!(tick.await.unwrap().standing.fault, None);
+        assert_eq!(days(client).await[0], oldest);
+    }
 }
 
 #[tokio::test]
@@ -69,11 +121,11 @@ async fn old_event_ids_rejected_hits_and_partners_ids_are_deleted_and_counts_sta
         )
         .await
         .unwrap();
-    run(client, &SETTINGS, NOON).await.unwrap();
+    for job in &JOBS {
+        job.run(client, &SETTINGS, NOON).await.unwrap();
+    }
     for table in ["event_key", "rejected_hit", "partner_id", "hit_count"] {
-        let sql = format!("select count(*) from avtryck.{table}");
-        let left: i64 = client.query_one(&sql, &[]).await.unwrap().get(0);
-        assert_eq!(left, 1, "{table}");
+        assert_eq!(count(client, table).await, 1, "{table}");
     }
 }
 
@@ -83,21 +135,23 @@ async fn a_visitor_stays_suppressed_for_as_long_as_a_cookie_may_live_and_other_i
     let client = &mut database.client;
     client
         .batch_execute(
-            "insert into avtryck.suppression (key, since, id_kind, reason) \
-             select gen_random_uuid(), since, id_kind, reason from (values \
-               ('2025-09-23T23:59Z'::timestamptz, 'visitor', 'withdrawal'), \
-               ('2025-09-23T23:59Z', 'visitor', 'erasure'), \
-               ('2025-09-24T00:00Z', 'visitor', 'withdrawal'), \
-               ('2020-01-01T00:00Z', 'maid', 'erasure'), \
-               ('2020-01-01T00:00Z', 'partner_uid', 'erasure')) as entry (since, id_kind, reason)",
+            "insert into avtryck.clock values (true, now(), now(), null, now(), 1000); \
+             insert into avtryck.suppression (key, since, id_kind, reason, day) \
+             select gen_random_uuid(), since, id_kind, reason, day from (values \
+               ('2025-09-23T23:59Z'::timestamptz, 'visitor', 'withdrawal', 574), \
+               ('2025-09-23T23:59Z', 'visitor', 'erasure', 574), \
+               ('2025-09-23T23:59Z', 'visitor', 'withdrawal', 575), \
+               ('2025-09-24T00:00Z', 'visitor', 'withdrawal', 0), \
+               ('2020-01-01T00:00Z', 'maid', 'erasure', 0), \
+               ('2020-01-01T00:00Z', 'partner_uid', 'erasure', 0)) as entry (since, id_kind, reason, day)",
         )
         .await
         .unwrap();
-    run(client, &SETTINGS, NOON).await.unwrap();
+    assert_eq!(run_out(client, "suppression").await, (2, 1));
     let sql = "select id_kind from avtryck.suppression order by 1";
     let rows = client.query(sql, &[]).await.unwrap();
     let kinds: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    assert_eq!(kinds, ["maid", "partner_uid", "visitor"]);
+    assert_eq!(kinds, ["maid", "partner_uid", "visitor", "visitor"]);
 }
 
 #[tokio::test]
@@ -112,10 +166,10 @@ async fn an_erasure_is_on_record_for_three_years() {
         )
         .await
         .unwrap();
-    run(client, &SETTINGS, NOON).await.unwrap();
-    let sql = "select count(*), min(erased_at) = '2023-11-25T00:00Z' from avtryck.erasure";
+    assert_eq!(run_out(client, "erasure").await, (1, 1));
+    let sql = "select min(erased_at) = '2023-11-25T00:00Z' from avtryck.erasure";
     let left = client.query_one(sql, &[]).await.unwrap();
-    assert_eq!((left.get(0), left.get(1)), (1_i64, true));
+    assert!(left.get::<_, bool>(0));
 }
 
 #[tokio::test]
@@ -132,7 +186,7 @@ async fn old_exposures_are_deleted_wherever_they_lie_in_the_table() {
         )
         .await
         .unwrap();
-    run(client, &SETTINGS, NOON).await.unwrap();
+    assert_eq!(run_out(client, "exposure").await, (10_000, 1));
     let sql = "select count(*), min(last_at) = '2026-11-22T00:00Z', \
                pg_relation_size('avtryck.exposure') > 1000 * 8192 from avtryck.exposure";
     let left = client.query_one(sql, &[]).await.unwrap();
@@ -146,25 +200,75 @@ async fn old_exposures_are_deleted_wherever_they_lie_in_the_table() {
 async fn a_reader_delays_retention_and_the_job_runs_again_in_a_minute() {
     let mut database = TestDatabase::migrated().await;
     let mut reader = database.connect().await;
-    run(&mut database.client, &SETTINGS, NOON).await.unwrap();
+    make_days(&database.client, 3..=3).await;
     let reading = reader.transaction().await.unwrap();
     reading
         .query("select from avtryck.hit_detail", &[])
         .await
         .unwrap();
-    let later = UnixMicros(NOON.0 + 3 * DAY);
     let mut schedule = Schedule::default();
-    let outcomes = schedule.tick(&mut database.client, &SETTINGS, later).await;
-    let failed: Vec<&str> = outcomes
-        .iter()
-        .filter(|outcome| outcome.result.is_err())
-        .map(|outcome| outcome.name)
-        .collect();
-    assert_eq!(failed, ["retention"]);
-    assert_eq!(schedule.next(), UnixMicros(later.0 + 60_000_000));
-    reading.commit().await.unwrap();
-    let outcomes = schedule
-        .tick(&mut database.client, &SETTINGS, schedule.next())
+    let client = &mut database.client;
+    let tick = schedule
+        .tick(client, &SETTINGS, sound(Duration::ZERO))
         .await;
-    assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()));
+    let outcomes = tick.unwrap().outcomes;
+    let failed = outcomes.iter().filter(|outcome| outcome.result.is_err());
+    let failed: Vec<&str> = failed.map(|outcome| outcome.name).collect();
+    assert_eq!(failed, ["retention"]);
+    reading.commit().await.unwrap();
+    let clocks = sound(Duration::from_secs(60));
+    let tick = schedule.tick(client, &SETTINGS, clocks).await.unwrap();
+    let [outcome] = &tick.outcomes[..] else {
+        panic!("{tick:?}");
+    };
+    assert_eq!(outcome.name, "retention");
+    assert_eq!(outcome.result.as_ref().unwrap().changed, 1);
+}
+
+#[tokio::test]
+async fn a_run_deletes_a_days_worth_and_says_what_it_holds_back() {
+    let mut database = TestDatabase::migrated().await;
+    let client = &mut database.client;
+    make_days(client, 0..=22).await;
+    client
+        .batch_execute(
+            "insert into avtryck.event_key select gen_random_uuid(), date '2026-11-24' - n from generate_series(8, 27) as n; \
+             insert into avtryck.rejected_hit \
+               select timestamptz '2026-11-24T12:00Z' - n * interval '1 day', gen_random_uuid(), 1, 1, 'bad', '' \
+               from generate_series(3, 22) as n; \
+             insert into avtryck.partner_id \
+               select gen_random_uuid(), '2020-01-01', timestamptz '2026-11-24T12:00Z' - n * interval '1 day', 'adform', 'u' \
+               from generate_series(3, 22) as n; \
+             insert into avtryck.exposure \
+               select gen_random_uuid(), n, '2026-01-01', timestamptz '2026-11-24T12:00Z' - n * interval '1 day', 1, 0 \
+               from generate_series(3, 22) as n; \
+             insert into avtryck.erasure \
+               select timestamptz '2026-11-24T12:00Z' - n * interval '1 day', gen_random_uuid(), 'maid', 'cli', '{}' \
+               from generate_series(1096, 1115) as n; \
+             insert into avtryck.clock values (true, now(), now(), null, now(), 1000); \
+             insert into avtryck.suppression \
+               select gen_random_uuid(), timestamptz '2026-11-24T12:00Z' - n * interval '1 day', 'visitor', 'withdrawal', 0 \
+               from generate_series(427, 446) as n",
+        )
+        .await
+        .unwrap();
+    for job in JOBS.iter().filter(|job| job.deletes()) {
+        let done = run(client, job.name, NOON).await;
+        assert_eq!((done.changed, done.held_back), (1, 19), "{}", job.name);
+        // A second run, perhaps of another collector, comes too soon.
+        let soon = UnixMicros(NOON.0 + 50 * 60 * MICROS);
+        let done = run(client, job.name, soon).await;
+        assert_eq!((done.changed, done.held_back), (0, 19), "{}", job.name);
+        // A clock that was set back does not stop the jobs until it is there again.
+        let back = UnixMicros(NOON.0 - 2 * 3600 * MICROS);
+        let done = run(client, job.name, back).await;
+        assert_eq!(done.changed, 1, "{}", job.name);
+    }
+    for job in JOBS.iter().filter(|job| job.deletes()) {
+        // At midnight one more partition is due.
+        let all = 18 + u64::from(job.name == "retention");
+        let (removed, runs) = run_out(client, job.name).await;
+        assert_eq!((removed, runs as u64), (all, all), "{}", job.name);
+    }
+    assert_eq!(days(client).await.len(), 2);
 }

@@ -119,6 +119,7 @@ impl<B: Send + 'static, E: Encoder<Batch = B>> Preparer<E> {
                 position: batch.end,
                 records: batch.end_records,
             },
+            read_at: clock::now(),
         };
         prepared.moves_position = span.from.unwrap_or_default() != span.to.position;
         if prepared.moves_position {

@@ -84,6 +84,9 @@ pub struct Metrics {
     pub reloads_refused: Counter,
     pub config_timestamp: Gauge,
     pub job_errors: Counter,
+    pub clock_difference: Gauge,
+    pub jobs_suspended: Gauge,
+    pub jobs_held_back: Gauge,
 }
 
 /// How often counts are summed up without a scrape.
@@ -266,6 +269,18 @@ impl Metrics {
                 "When the configuration in force was read, since 1970.",
             ),
             job_errors: r.counter("avtryck_job_errors_total", "Runs of jobs that failed."),
+            clock_difference: r.gauge(
+                "avtryck_clock_difference_seconds",
+                "How far the collector's clock is ahead of Postgres's.",
+            ),
+            jobs_suspended: r.gauge(
+                "avtryck_jobs_suspended",
+                "1 while jobs delete nothing, because a clock was wrong within the last 24 hours; else 0.",
+            ),
+            jobs_held_back: r.gauge(
+                "avtryck_jobs_held_back",
+                "Days that are due for deletion beyond the one that a run deletes.",
+            ),
             register: r,
         }
     }

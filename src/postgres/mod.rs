@@ -5,6 +5,7 @@
 //! refuses: to guess after a lost connection. The truth is then [`batch::position::read`].
 
 pub mod batch;
+pub mod clock;
 pub mod partition;
 pub mod server;
 pub mod subject;

@@ -6,6 +6,7 @@
 
 mod agreement;
 mod report;
+mod wrong_clock;
 
 use std::borrow::Cow;
 use std::sync::Arc;

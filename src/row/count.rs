@@ -18,6 +18,9 @@ pub struct Count {
     pub kind: Kind,
 }
 
+/// The end of the year 9999. A clock may be wrong by any amount, and Postgres refuses some times.
+const SECONDS_MAX: i64 = 253_402_300_799;
+
 impl Count {
     /// Returns what a hit adds one to.
     #[must_use]
@@ -31,7 +34,7 @@ impl Count {
     #[must_use]
     pub fn with_keys(hit: &Hit<'_>, site_key: i64, ad_key: i64) -> Count {
         Count {
-            minute: hit.received_at.seconds().div_euclid(60),
+            minute: hit.received_at.seconds().clamp(0, SECONDS_MAX) / 60,
             site_key,
             ad_key,
             kind: hit.kind,

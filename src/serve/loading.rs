@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
+use super::health::JobsRemark;
 use super::reload::Reload;
 use crate::clock;
 use crate::config::Config;
@@ -73,6 +74,7 @@ impl Parts {
         reload: &Rc<Reload>,
         database: &Arc<Database>,
         metrics: &Arc<Metrics>,
+        remark: &Arc<JobsRemark>,
     ) -> Loading {
         let (stop, stopping) = watch::channel(false);
         let instructions = tokio::task::spawn_local(self.instructions.run(stopping.clone()));
@@ -85,6 +87,7 @@ impl Parts {
             Arc::clone(database),
             self.jobs,
             Arc::clone(metrics),
+            Arc::clone(remark),
         ));
         Loading {
             stop,
@@ -122,17 +125,22 @@ impl Loading {
 }
 
 /// Runs the jobs that are due, over a connection of its own.
-async fn run_jobs(database: Arc<Database>, settings: jobs::Settings, metrics: Arc<Metrics>) {
+async fn run_jobs(
+    database: Arc<Database>,
+    settings: jobs::Settings,
+    metrics: Arc<Metrics>,
+    remark: Arc<JobsRemark>,
+) {
     let mut schedule = jobs::Schedule::default();
     let mut connection: Option<(Client, SilenceWatch)> = None;
     let mut has_failed = false;
     loop {
-        if clock::now() >= schedule.next() {
-            let ran = run_due(&database, &mut schedule, &mut connection, &settings).await;
+        if schedule.is_due(clock::monotonic()) {
+            let ran = run_tick(&database, &mut schedule, &mut connection, &settings).await;
             match ran {
-                Ok(outcomes) => {
+                Ok(tick) => {
                     has_failed = false;
-                    report(&outcomes, &metrics);
+                    report(&tick, &metrics, &remark);
                 }
                 Err(error) => {
                     connection = None;
@@ -148,26 +156,63 @@ async fn run_jobs(database: Arc<Database>, settings: jobs::Settings, metrics: Ar
     }
 }
 
-async fn run_due(
+async fn run_tick(
     database: &Arc<Database>,
     schedule: &mut jobs::Schedule,
     connection: &mut Option<(Client, SilenceWatch)>,
     settings: &jobs::Settings,
-) -> anyhow::Result<Vec<jobs::JobOutcome>> {
+) -> anyhow::Result<jobs::Tick> {
     let open = connection.take().filter(|(client, _)| !client.is_closed());
     let (client, watch) = match open {
         Some(open) => connection.insert(open),
         None => connection.insert(SilenceWatch::connect(database, LONG_SILENCE_MAX).await?),
     };
-    let tick = async { Ok(schedule.tick(client, settings, clock::now()).await) };
+    let tick = async {
+        let clocks = jobs::Clocks::read(client).await?;
+        schedule.tick(client, settings, clocks).await
+    };
     watch.watch(tick).await
 }
 
-fn report(outcomes: &[jobs::JobOutcome], metrics: &Metrics) {
-    for outcome in outcomes {
+/// Reports a tick to the log, the metrics and the readiness.
+fn report(tick: &jobs::Tick, metrics: &Metrics, remark: &JobsRemark) {
+    let standing = &tick.standing;
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a metric rounds what is beyond 2^52 µs"
+    )]
+    let difference = standing.difference_micros as f64 / 1e6;
+    metrics.clock_difference.set(difference);
+    metrics.jobs_suspended.set(u8::from(!standing.may_delete()));
+    #[expect(clippy::cast_precision_loss, reason = "days are few")]
+    metrics.jobs_held_back.set(tick.held_back as f64);
+
+    let mut remarks = String::new();
+    if let Some(fault) = standing.fault {
+        remarks.push_str(&format!(
+            "clock: {fault}; nothing is deleted by age until both have run in step for 24 h\n"
+        ));
+    } else if !standing.may_delete() {
+        let hours = standing.wait.as_secs().div_ceil(3600);
+        remarks.push_str(&format!(
+            "clock: in step again; nothing is deleted by age for {hours} h more\n"
+        ));
+    }
+    if tick.held_back > 0 {
+        remarks.push_str(&format!(
+            "retention: {} more days are due; one goes each hour\n",
+            tick.held_back
+        ));
+    }
+    if remark.replace(remarks.clone()) {
+        for line in remarks.lines() {
+            tracing::error!("{line}");
+        }
+    }
+    for outcome in &tick.outcomes {
         match &outcome.result {
-            Ok(done) if *done > 0 => {
-                tracing::info!(job = outcome.name, done, "job done");
+            Ok(done) if done.changed > 0 => {
+                tracing::info!(job = outcome.name, done = done.changed, "job done");
             }
             Ok(_) => {}
             Err(error) => {

@@ -147,8 +147,10 @@ impl Collector {
             metrics: Arc::clone(&metrics),
             hits: Arc::clone(&parts.loader.progress),
             instructions: Arc::clone(&parts.instructions.progress),
+            jobs: Arc::default(),
             standstill: Mutex::default(),
         });
+        let remark = Arc::clone(&health.jobs);
 
         let (live, board) = start_live_view(&config, &tables);
         let (drain, draining) = watch::channel(Course::Open);
@@ -167,7 +169,7 @@ impl Collector {
         log_addresses(addresses, database.psql().is_some());
 
         let reload = Reload::new(file, edge, tables, certificates, Arc::clone(&metrics));
-        let loading = parts.start(&reload, &database, &metrics);
+        let loading = parts.start(&reload, &database, &metrics, &remark);
         tokio::task::spawn_local(inquiries::answer_all(Arc::clone(&database), inquiries));
         tokio::task::spawn_local(async move { metrics.keep_up().await });
         Ok(Collector {

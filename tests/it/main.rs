@@ -12,6 +12,7 @@ mod ads;
 mod browser;
 mod chaos;
 mod choice;
+mod clocks;
 mod command_line;
 mod consent;
 mod device_differential;

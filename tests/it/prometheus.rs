@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::support::{Collector, PATIENCE, root, until};
 use fault::{
-    crowd, damage, fill, pixel, send, send_what_is_refused, slow_down_and_fail_the_disk,
-    start_alone, start_away, start_over, start_well, visits,
+    crowd, damage, doubt_the_clock, fill, pixel, send, send_what_is_refused,
+    slow_down_and_fail_the_disk, start_alone, start_away, start_over, start_well, visits,
 };
 use server::{Prometheus, RULES, promtool};
 
@@ -120,9 +120,15 @@ async fn every_panel_has_data_and_every_alert_fires_once_its_fault_is_there() {
 
     let well = damage(well).await;
     prometheus.scrape(&[("well", well.admin)]);
-    prometheus
-        .until_fires("well", &["AvtryckSpoolDamaged", "AvtryckJobsFailing"])
-        .await;
+    let of_damage = [
+        "AvtryckSpoolDamaged",
+        "AvtryckJobsFailing",
+        "AvtryckRetentionBehind",
+    ];
+    prometheus.until_fires("well", &of_damage).await;
+    let well = doubt_the_clock(well).await;
+    prometheus.scrape(&[("well", well.admin)]);
+    prometheus.until_fires("well", &["AvtryckClockWrong"]).await;
     assert_eq!(prometheus.fired(), prometheus.alerts().await);
 }
 

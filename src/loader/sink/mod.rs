@@ -25,6 +25,7 @@ use std::ops::Range;
 
 use spool::Position;
 
+use crate::clock::UnixMicros;
 use crate::enrich::Facts;
 use crate::hit::{Flags, Kind, VisitorId};
 use crate::row::dimension::Keyed;
@@ -51,6 +52,8 @@ pub struct Span {
     pub from: Option<Position>,
     /// How far the sink is with the batch.
     pub to: Reached,
+    /// When it is read, by the collector's clock.
+    pub read_at: UnixMicros,
 }
 
 /// Where to find the record of a hit.

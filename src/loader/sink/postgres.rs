@@ -120,6 +120,7 @@ impl Encoder for LoadEncoder {
         load.spool_id = span.spool_id;
         load.from = span.from.map(into_chunk_offset);
         load.to = into_postgres(span.to);
+        load.read_at = span.read_at;
     }
 
     fn add(

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | the position moves from `from` to `to` | a second loader waits, then gets [`CommitError::Moved`] |
 //! | hits of suppressed IDs are left out | before anything of them is stored ([`suppression`]) |
+//! | times are compared with Postgres's clock | [`Flags::WRONG_CLOCK`] |
 //! | partitions of the batch's days | under a lock, so that retention does not drop one now |
 //! | dimensions | before the rows that point to them |
 //! | event IDs | a hit whose ID is stored already is left out as repeated, or stored as a replay |
@@ -27,8 +28,8 @@ use uuid::Uuid;
 
 use super::load::{self, Exposures, Load, Mark, Payloads, Rejected, Rows};
 use super::{copy, dimension, event_key, exposure, partner_id, position};
-use crate::postgres::partition;
 use crate::postgres::subject::suppression;
+use crate::postgres::{clock, partition};
 use crate::row::Counts;
 use crate::row::exposure::AdContact;
 
@@ -79,14 +80,20 @@ pub async fn commit(
     payloads: Payloads<'_>,
 ) -> Result<Loaded, CommitError> {
     let mut transaction = client.transaction().await?;
-    if !position::advance(&transaction, load.spool_id, load.from, load.to).await? {
+    let Some(now) = position::advance(&transaction, load.spool_id, load.from, load.to).await?
+    else {
         return Err(CommitError::Moved);
-    }
+    };
     let suppressed = suppression::leave_out(&transaction, load, payloads).await?;
+    let wrong_days = load.flag_wrong_clock(now);
+    let days = days(&load.rows.marks);
+    let days = partition::make_days(&transaction, &days, load::day(now.at)).await?;
+    load.reject_days(&days.refused);
+    clock::note_wrong_days(&transaction, &wrong_days).await?;
     let marks = &mut load.rows.marks;
     let mut loaded = Loaded {
         suppressed,
-        new_days: partition::make_days(&transaction, &days(marks)).await?,
+        new_days: days.made,
         new_dimensions: dimension::insert(&transaction, &load.dimensions).await?,
         ..Loaded::default()
     };
@@ -116,8 +123,9 @@ pub async fn commit(
 fn days(marks: &[Mark]) -> Vec<i32> {
     let mut days: Vec<i32> = Vec::new();
     for mark in marks {
-        if !days.contains(&mark.day) {
-            days.push(mark.day);
+        let day = load::day(mark.received_at);
+        if !days.contains(&day) {
+            days.push(day);
         }
     }
     days.sort_unstable();

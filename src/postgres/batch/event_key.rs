@@ -35,14 +35,9 @@ pub(crate) async fn leave_out_repeated(
 ) -> Result<(), Error> {
     let former = find_former(transaction, load, payloads).await?;
     let marks = &mut load.rows.marks;
-    let mut first: HashMap<[u8; 16], i32> = HashMap::new();
-    for mark in marks.iter() {
-        if let Some(key) = mark.event_key {
-            first.entry(key).or_insert(mark.day);
-        }
-    }
-    first.retain(|key, _| !former.contains(key));
-    let mut unseen = insert(transaction, first).await?;
+    let keys = marks.iter().filter_map(|mark| mark.event_key);
+    let keys: HashSet<[u8; 16]> = keys.filter(|key| !former.contains(key)).collect();
+    let mut unseen = insert(transaction, keys).await?;
     let bytes = &mut load.rows.bytes;
     marks.retain_mut(|mark| {
         let is_new = mark.event_key.is_none_or(|key| unseen.remove(&key));
@@ -58,26 +53,24 @@ pub(crate) async fn leave_out_repeated(
     Ok(())
 }
 
-/// Inserts keys with the days of their hits. Returns those that were not there.
+/// Inserts keys as seen on this day by Postgres's clock, by which they are deleted. Returns those
+/// that were not there.
 async fn insert(
     transaction: &Transaction<'_>,
-    keys: HashMap<[u8; 16], i32>,
+    keys: HashSet<[u8; 16]>,
 ) -> Result<HashSet<[u8; 16]>, Error> {
     if keys.is_empty() {
         return Ok(HashSet::new());
     }
-    let (keys, seen_on): (Vec<Uuid>, Vec<i32>) = keys
-        .into_iter()
-        .map(|(key, day)| (Uuid::from_bytes(key), day))
-        .unzip();
+    let keys: Vec<Uuid> = keys.into_iter().map(Uuid::from_bytes).collect();
     // In the order of the keys: two loaders with the same IDs wait for each other and do not
     // deadlock.
     let rows = transaction
         .query(
             "insert into avtryck.event_key (key, seen_on) \
-             select key, date '1970-01-01' + day from unnest($1::uuid[], $2::int[]) as new (key, day) \
+             select key, (now() at time zone 'UTC')::date from unnest($1::uuid[]) as new (key) \
              order by key on conflict do nothing returning key",
-            &[&keys, &seen_on],
+            &[&keys],
         )
         .await?;
     rows.iter().map(read_key).collect()
@@ -89,7 +82,10 @@ async fn find_former(
     load: &Load,
     payloads: Payloads<'_>,
 ) -> Result<HashSet<[u8; 16]>, Error> {
-    let may_have_one = |mark: &&Mark| load.former_keys_until.is_some_and(|day| mark.day <= day);
+    let may_have_one = |mark: &&Mark| {
+        let until = load.former_keys_until;
+        until.is_some_and(|until| load::day(mark.received_at) <= until)
+    };
     let mut keys: HashMap<[u8; 16], HashSet<[u8; 16]>> = HashMap::new();
     for mark in load.rows.marks.iter().filter(may_have_one) {
         let hit = Hit::decode(payloads.of(&mark.record)).ok();

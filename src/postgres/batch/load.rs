@@ -6,21 +6,29 @@
 //! and to bisect is to halve a list of marks. What only the transaction can find out about a row is
 //! written into the bytes, at one of the constant offsets of [`copy`].
 
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 use bytes::BytesMut;
 use tokio_postgres::{Client, Error};
 
-use super::position::SpoolPosition;
+use super::position::{PostgresNow, SpoolPosition};
 use super::{copy, dimension, exposure};
 use crate::clock::UnixMicros;
 use crate::hit::Flags;
 use crate::row::exposure::{AdContact, EarlierPairs, Exposure, PairTotals};
 use crate::row::{ChunkOffset, Counts, Link, Row, SenderClass};
 
-/// The first and the last time (excluded) that a row may have: 2000-01-01 and 2200-01-01. Without
-/// limits, a clock that is wrong would make partitions without end.
-const RECEIVED_AT: Range<i64> = 946_684_800_000_000..7_258_118_400_000_000;
+/// The first and the last time (excluded) that a row may have: 1970-01-01 and 10000-01-01. Beyond
+/// them the day of a partition has more than four digits of a year, or a sign.
+const RECEIVED_AT: Range<i64> = 0..253_402_300_800_000_000;
+
+/// 2026-01-01: no collector ran before that.
+const FIRST_HIT: UnixMicros = UnixMicros(1_767_225_600_000_000);
+
+/// How far the clock of a collector and that of Postgres may differ before hits are flagged: one
+/// hour, in microseconds.
+const DIFFERENCE_MAX_MICROS: i64 = 3_600_000_000;
 
 /// One batch. [`Load::clear`] empties it for the next and keeps its buffers.
 #[derive(Debug)]
@@ -32,6 +40,8 @@ pub struct Load {
     pub from: Option<ChunkOffset>,
     /// How far the spool is loaded with the batch.
     pub to: SpoolPosition,
+    /// What the collector's clock showed when the batch was read.
+    pub read_at: UnixMicros,
     /// The rows.
     pub rows: Rows,
     /// The last day on which [`former_event_key`](crate::row::former_event_key) may be known of a
@@ -65,6 +75,7 @@ impl Load {
             spool_id: [0; 16],
             from: None,
             to: SpoolPosition::default(),
+            read_at: UnixMicros::default(),
             rows: Rows::default(),
             former_keys_until: None,
             dimensions: dimension::Dimensions::new(dimensions),
@@ -102,6 +113,78 @@ impl Load {
     pub fn follow(&mut self, before: &Load) {
         let added = &before.exposures.added;
         self.exposures.earlier.complete(added, before.to.position);
+    }
+
+    /// Flags the rows whose time may be wrong, as Postgres's clock shows `now` and the collector's
+    /// showed `read_at` when they were read:
+    ///
+    /// | time of the row | because |
+    /// | --- | --- |
+    /// | before 2026 | there was no collector |
+    /// | more than an hour after `now` | it has not come |
+    /// | up to `read_at`, where that is more than an hour before `now` | the clock is slow, and stamped it |
+    /// | any, while Postgres's clock is in doubt | perhaps all clocks are wrong |
+    ///
+    /// The row keeps its time. What is derived from it goes by the right one, where that is known.
+    /// Returns the days that these rows bear, and what is derived from them.
+    pub(crate) fn flag_wrong_clock(&mut self, now: PostgresNow) -> Vec<i32> {
+        let latest = now.at.0.saturating_add(DIFFERENCE_MAX_MICROS);
+        let behind = now.at.0.saturating_sub(self.read_at.0);
+        let is_slow = behind > DIFFERENCE_MAX_MICROS;
+        let first = if is_slow {
+            self.read_at.max(FIRST_HIT)
+        } else {
+            FIRST_HIT
+        };
+        let right = first.0..=latest;
+        let Rows { bytes, marks } = &mut self.rows;
+        let mut days = BTreeSet::new();
+        let mut corrected = HashMap::new();
+        for mark in marks {
+            let is_right = right.contains(&mark.received_at.0);
+            if is_right && !now.is_in_doubt {
+                continue;
+            }
+            set_flags(bytes, mark, Flags::WRONG_CLOCK);
+            days.insert(day(mark.received_at));
+            if !is_right {
+                let at = mark.received_at.0.saturating_add(behind);
+                let is_sound = (FIRST_HIT.0..=latest).contains(&at);
+                let at = if is_sound { UnixMicros(at) } else { now.at };
+                if let Some(contact) = &mut mark.contact {
+                    contact.at = at;
+                }
+                corrected.insert(mark.row.start, at);
+            }
+        }
+        if now.is_in_doubt || !days.is_empty() {
+            days.insert(day(now.at));
+        }
+        let links = self.links.iter_mut().filter(|_| !corrected.is_empty());
+        for (start, link) in links {
+            if let Some(at) = corrected.get(start) {
+                link.at = *at;
+            }
+        }
+        days.into_iter().collect()
+    }
+
+    /// Rejects the rows of days that have no partition.
+    pub(crate) fn reject_days(&mut self, days: &[i32]) {
+        if days.is_empty() {
+            return;
+        }
+        let rejected = &mut self.rejected;
+        self.rows.marks.retain(|mark| {
+            let is_refused = days.contains(&day(mark.received_at));
+            if is_refused {
+                rejected.push(Rejected {
+                    record: mark.record.clone(),
+                    reason: "received_at is far away, and so are too many other days".to_owned(),
+                });
+            }
+            !is_refused
+        });
     }
 
     /// Adds the partner's ID that the row pushed last brings: if the row is left out, so is the
@@ -160,8 +243,8 @@ pub struct Rows {
 pub(crate) struct Mark {
     /// Its bytes.
     pub(crate) row: Range<usize>,
-    /// The UTC day of its partition, since 1970.
-    pub(crate) day: i32,
+    /// When its hit was received, by the collector's clock.
+    pub(crate) received_at: UnixMicros,
     /// See [`event_key`](crate::row::event_key); `None` where the sender gave no event ID.
     pub(crate) event_key: Option<[u8; 16]>,
     /// Whether it is stored though its event ID is repeated.
@@ -188,7 +271,7 @@ impl Rows {
         record: &Record,
     ) -> Result<(), &'static str> {
         if !RECEIVED_AT.contains(&row.received_at.0) {
-            return Err("received_at lies before 2000 or after 2199");
+            return Err("received_at lies before 1970 or after 9999");
         }
         if row.texts().iter().any(|text| text.as_bytes().contains(&0)) {
             return Err("a text holds NUL, which Postgres cannot store");
@@ -197,7 +280,7 @@ impl Rows {
         copy::encode(row, contact.is_some(), &mut self.bytes);
         self.marks.push(Mark {
             row: start..self.bytes.len(),
-            day: day(row.received_at),
+            received_at: row.received_at,
             event_key,
             is_one_time: row.flags.has(Flags::ONE_TIME),
             class: SenderClass::of(row.kind, row.flags),
@@ -246,6 +329,6 @@ fn int_at<'b>(bytes: &'b mut [u8], mark: &Mark, offset: usize) -> Option<&'b mut
 }
 
 /// Returns the UTC day since 1970. [`RECEIVED_AT`] fits an i32 many times over.
-fn day(at: UnixMicros) -> i32 {
+pub(crate) fn day(at: UnixMicros) -> i32 {
     i32::try_from(at.day()).unwrap_or(i32::MAX)
 }

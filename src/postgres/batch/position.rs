@@ -4,6 +4,8 @@
 use tokio_postgres::{Client, Error, Transaction};
 use uuid::Uuid;
 
+use crate::clock::UnixMicros;
+use crate::postgres::timestamp::Timestamp;
 use crate::row::ChunkOffset;
 
 /// How far a spool is loaded.
@@ -37,33 +39,52 @@ pub async fn read(client: &Client, spool_id: [u8; 16]) -> Result<Option<SpoolPos
     .transpose()
 }
 
-/// Moves the position from `from` (`None`: there is none yet) to `to`; returns false if it was
-/// elsewhere. The row stays locked until the transaction ends, so of two loaders of one spool one
-/// waits here and then finds the position moved.
+/// The clock of Postgres.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PostgresNow {
+    /// What it shows.
+    pub(crate) at: UnixMicros,
+    /// Whether it was wrong within the last 24 hours, or may have been.
+    pub(crate) is_in_doubt: bool,
+}
+
+/// The SQL of [`PostgresNow`]: what jobs found out about the clock, and what they will.
+const NOW: &str = "returning now(), \
+     coalesce((select wrong_at > now() - interval '24 hours' from avtryck.clock), false) \
+     or exists (select from avtryck.clock \
+                where seen_at not between now() - interval '30 days' and now() + interval '1 hour')";
+
+/// Moves the position from `from` (`None`: there is none yet) to `to`, and returns Postgres's
+/// clock; `None` if the position was elsewhere. The row stays locked until the transaction ends, so
+/// of two loaders of one spool one waits here and then finds the position moved.
 pub(crate) async fn advance(
     transaction: &Transaction<'_>,
     spool_id: [u8; 16],
     from: Option<ChunkOffset>,
     to: SpoolPosition,
-) -> Result<bool, Error> {
+) -> Result<Option<PostgresNow>, Error> {
     let spool_id = Uuid::from_bytes(spool_id);
     let [chunk, offset, records] = [to.position.0, to.position.1, to.records].map(u64::cast_signed);
-    let changed = match from {
+    let moved = match from {
         None => {
             transaction
-                .execute(
-                    "insert into avtryck.spool_position (spool_id, chunk, byte_offset, records, updated_at) \
-                     values ($1, $2, $3, $4, now()) on conflict do nothing",
+                .query_opt(
+                    &format!(
+                        "insert into avtryck.spool_position (spool_id, chunk, byte_offset, records, updated_at) \
+                         values ($1, $2, $3, $4, now()) on conflict do nothing {NOW}"
+                    ),
                     &[&spool_id, &chunk, &offset, &records],
                 )
                 .await?
         }
         Some((from_chunk, from_offset)) => {
             transaction
-                .execute(
-                    "update avtryck.spool_position \
-                     set chunk = $2, byte_offset = $3, records = $4, updated_at = now() \
-                     where spool_id = $1 and chunk = $5 and byte_offset = $6",
+                .query_opt(
+                    &format!(
+                        "update avtryck.spool_position \
+                         set chunk = $2, byte_offset = $3, records = $4, updated_at = now() \
+                         where spool_id = $1 and chunk = $5 and byte_offset = $6 {NOW}"
+                    ),
                     &[
                         &spool_id,
                         &chunk,
@@ -76,5 +97,12 @@ pub(crate) async fn advance(
                 .await?
         }
     };
-    Ok(changed == 1)
+    moved
+        .map(|row| {
+            Ok(PostgresNow {
+                at: row.try_get::<_, Timestamp>(0)?.0,
+                is_in_doubt: row.try_get(1)?,
+            })
+        })
+        .transpose()
 }

@@ -1,6 +1,6 @@
 -- Who fetches the pictures of mail: a flag and a class of device of their own.
 
-comment on column avtryck.hit.flags is 'Set: 1 cleaned, 2 truncated, 4 macro, 8 prefetch, 16 new_visitor, 32 foreign_origin, 64 third_party, 128 over_limit, 256 preview, 512 bad_agent, 1024 data_centre, 2048 no_impression, 4096 fast_click, 8192 replayed, 16384 bot, 1048576 mail_proxy.';
+comment on column avtryck.hit.flags is 'Set: 1 cleaned, 2 truncated, 4 macro, 8 prefetch, 16 new_visitor, 32 foreign_origin, 64 third_party, 128 over_limit, 256 preview, 512 bad_agent, 1024 data_centre, 2048 no_impression, 4096 fast_click, 8192 replayed, 16384 bot, 524288 wrong_clock, 1048576 mail_proxy.';
 comment on column avtryck.device.class is 'phone, tablet, desktop, tv, console, car, watch, mail_proxy, bot or other.';
 
 create or replace function avtryck.flag_names(flags integer) returns text[] language sql immutable parallel safe
@@ -20,4 +20,5 @@ create or replace function avtryck.flag_names(flags integer) returns text[] lang
         case when flags & 4096 <> 0 then 'fast_click' end,
         case when flags & 8192 <> 0 then 'replayed' end,
         case when flags & 16384 <> 0 then 'bot' end,
+        case when flags & 524288 <> 0 then 'wrong_clock' end,
         case when flags & 1048576 <> 0 then 'mail_proxy' end], null);

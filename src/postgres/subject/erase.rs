@@ -222,7 +222,7 @@ pub async fn finish(
 ) -> anyhow::Result<()> {
     let transaction = client.transaction().await?;
     let moved = position::advance(&transaction, spool_id, from, to).await?;
-    anyhow::ensure!(moved, "another loader has moved the position on");
+    anyhow::ensure!(moved.is_some(), "another loader has moved the position on");
     for (visitor, removed) in erased {
         write_audit_row(
             &transaction,

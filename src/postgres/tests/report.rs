@@ -141,6 +141,7 @@ async fn every_flag_has_its_name_and_the_invalid_ones_are_not_net() {
         (Flags::FAST_CLICK, "fast_click", "invalid"),
         (Flags::REPLAYED, "replayed", "invalid"),
         (Flags::BOT, "bot", "invalid"),
+        (Flags::WRONG_CLOCK, "wrong_clock", ""),
     ];
     for (flag, name, worth) in names {
         let sql = "select avtryck.flag_names($1), \

@@ -285,7 +285,8 @@ pub(super) async fn start_over(
 /// Stops it, damages a record that waits in its spool, takes a table away from a job, and starts it
 /// again.
 pub(super) async fn damage(collector: Collector) -> Collector {
-    let away = "alter table avtryck.rejected_hit rename to rejected_hit_away";
+    let away = "alter table avtryck.rejected_hit rename to rejected_hit_away; \
+        select avtryck.make_hit_day(current_date - n) from generate_series(5000, 5002) as n";
     collector
         .database()
         .await
@@ -314,5 +315,14 @@ pub(super) async fn damage(collector: Collector) -> Collector {
         .unwrap();
     bytes[at] ^= 1;
     std::fs::write(last, bytes).unwrap();
+    Collector::start_in(dir).await
+}
+
+/// Starts a collector anew on a database whose clock was wrong a moment ago.
+pub(super) async fn doubt_the_clock(collector: Collector) -> Collector {
+    let doubt = "update avtryck.clock set in_step_since = now()";
+    let database = collector.database().await;
+    database.batch_execute(doubt).await.unwrap();
+    let (_, dir, _) = collector.stop().await;
     Collector::start_in(dir).await
 }

@@ -65,6 +65,7 @@ async fn batch(
         position::advance(&transaction, spool_id, from, to)
             .await
             .unwrap()
+            .is_some()
     );
     transaction.commit().await.unwrap();
     let words = exposures.iter().map(|exposure| {
