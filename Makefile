@@ -110,9 +110,12 @@ fmt: ## format the code
 metrics-docs: ## write docs/metrics.md and docs/endpoints.md from the code
 	@WRITE_DOCS=1 cargo test --locked --lib -- the_page_of_
 
-tag: ## minify assets/tag.js; needed after a change to it
+tag: ## minify assets/tag.js and its modules; needed after a change to them
 	@script/fetch minifier
-	@script/minify_tag >assets/tag.min.js.new && mv assets/tag.min.js.new assets/tag.min.js || { rm -f assets/tag.min.js.new; exit 1; }
+	@for name in '' $(basename $(notdir $(filter-out %.min.js,$(wildcard assets/module/*.js)))); do \
+	  kept=assets/$${name:+module/}$${name:-tag}.min.js; \
+	  script/minify_tag $$name >$$kept.new && mv $$kept.new $$kept || { rm -f $$kept.new; exit 1; }; \
+	done
 
 clean-data: ## remove what was fetched; the next run or test fetches it again
 	@rm -rf .cache geoip/data assets/data

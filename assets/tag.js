@@ -1,18 +1,26 @@
 // See docs/tag.md. Never throws into the page.
-(function (cfg) {
-  const former = window.avtryck || {};
-  if (former.site) return; // included twice
-  const base = new URL((document.currentScript || {}).src || location).origin;
+(function (tag, modules) {
+  const { site, choice } = tag;
+  // An element of that ID is no function.
+  const api = typeof window.avtryck === 'function' ? window.avtryck : window.avtryck = (...args) => q.push(args);
+  const q = api.q = api.q || [];
+  const name = '@' + site;
+  if (q[name]) return; // included twice
+
+  const warn = text => console.warn('avtryck: ' + text);
+  const find = (text, pattern) => (text.match(pattern) || [])[1] || '';
+  const { src, nonce, dataset = {} } = document.currentScript || document.querySelector('[data-collector]') || {};
+  // A module finds its URL in the stack: a classic script must not hold the words import.meta.
+  const base = find(dataset.collector || tag.collector || find(src || Error().stack, '([^\\s(@]+)' + tag.tag), '(.*[^/])');
+  if (!base) return warn('no data-collector');
+
   const waiting = [];
   const hints = {};
-  const said = {}; // by consent platforms, passed on as it is
-  const unheard = new Set(); // platforms that have not answered
-  let blind; // nothing may be read from the device
-  let phase = 0; // 1: learning, 2: ready, 3: first sent, 4: replied
-  let blocked;
-  let here = url();
+  const clicked = find(location.search, '[?&]avclid=([^&]*)'); // the click that led here
   let from = document.referrer;
-  let clicked = (location.search.split(/[?&]avclid=/)[1] || '').split('&')[0]; // the click that led here
+  let phase = 0; // 1: the first hit is under way, 2: it has its reply
+  let route;
+  let here;
 
   const safe = f => (...args) => {
     try {
@@ -20,168 +28,158 @@
     } catch (e) {}
   };
 
-  // Fragments may hold secrets.
-  function url() {
-    return location.href.split('#')[0];
-  }
-
   // Throws in a sandbox.
-  function choice() {
-    return (('; ' + document.cookie).split('; ' + cfg.choice + '=')[1] || '').split(';')[0];
-  }
-
-  function silent() {
-    return cfg.ask && /^(none)?$/.test(choice());
-  }
+  const chosen = safe(() => find('; ' + document.cookie, `; ${choice}=([^;]*)`));
 
   const flush = safe(leaving => {
-    if (!waiting.length || document.prerendering || silent()) return;
-    remember();
-    if (leaving || phase > 3) send(waiting.splice(0).map(full));
-    else if (unheard.size) return;
-    else if (!phase) learn();
-    else if (phase === 2) first(full(waiting.shift()));
+    const answer = chosen();
+    if (tag.ask && answer === 'none') waiting.length = 0;
+    if (!waiting.length || document.prerendering || tag.wait || tag.ask && !answer || !leaving && tag.busy || tag.held(leaving)) return;
+    if (leaving || phase > 1) send(waiting.splice(0));
+    else if (!phase) q.turn = first(q.turn);
   });
 
-  // A click is remembered for later pages only where that is allowed.
-  const remember = safe(() => {
-    if (!blind && /store|true/.test(choice() || blind < 1 || cfg.keep && !navigator.globalPrivacyControl))
-      clicked = sessionStorage.avclid = clicked || sessionStorage.avclid || '';
-  });
-
-  // Strings come first: the end of a pixel may be cut.
-  const full = hit => Object.assign({ avclid: clicked }, said, hit);
-
-  const listen = safe((api, read, ...version) => {
-    if (!window[api]) return;
-    unheard.add(api);
-    window[api]('addEventListener', ...version, safe(data => {
-      const got = read(data);
-      if (!got) return;
-      Object.assign(said, got);
-      unheard.delete(api);
-      cfg.ask = 0; // asked and answered
-      flush();
-    }));
-  });
-
-  const reach = next => () => {
-    if (phase < next) phase = next;
-    flush();
+  const moved = () => {
+    if (tag.route() === route) return;
+    from = here;
+    view();
   };
 
-  function learn() {
-    phase = 1;
-    const go = reach(2);
-    setTimeout(go, 200);
-    if (blind || !navigator.userAgentData) return go();
-    navigator.userAgentData.getHighEntropyValues(['model', 'platformVersion', 'formFactors']).then(got => {
-      hints.brands = got.brands.map(one => `"${one.brand}";v="${one.version}"`).join();
-      hints.form_factors = JSON.stringify(got.formFactors || []).slice(1, -1);
-      hints.mobile = got.mobile;
-      hints.model = got.model;
-      hints.platform = got.platform;
-      hints.platform_version = got.platformVersion;
-    }).then(go, go);
-  }
-
-  // Hits sent before its reply would get other visitor IDs.
-  function first(hit) {
-    const open = reach(4);
-    // What blocks fetch blocks beacons silently.
-    const retry = () => {
-      blocked = true;
-      pixel(hit, open);
-    };
-    phase = 3;
-    setTimeout(open, 3000);
-    fetch(base + cfg.event, { method: 'POST', mode: 'no-cors', credentials: 'include', keepalive: true, body: JSON.stringify(hit) })
-      .then(open, retry);
-  }
-
-  function send(hits) {
-    if (blocked || !navigator.sendBeacon || !navigator.sendBeacon(base + cfg.event, JSON.stringify(hits)))
-      hits.forEach(hit => pixel(hit));
-  }
-
-  const pixel = safe((hit, done) => {
-    const query = [];
-    const add = (prefix, fields) => {
-      for (const key in fields) {
-        const value = fields[key];
-        if (key === 'ch') add('ch_', value);
-        else query.push([prefix + key, value instanceof Object ? JSON.stringify(value) : value]
-          .map(encodeURIComponent).join('='));
-      }
-    };
-    add('', hit);
-    const image = new Image();
-    image.onload = image.onerror = done;
-    // 8 KiB is refused.
-    image.src = base + cfg.pixel + '?' + query.join('&').slice(0, 8000);
+  // What modules use and may replace, besides the configuration.
+  Object.assign(tag, {
+    base,
+    waiting,
+    flush,
+    moved,
+    busy: 0, // how many things are waited for
+    // blocked: 0 after a reply, 1 after a refusal, 2 after that of a pixel
+    said: {}, // by consent platforms, passed on as it is
+    stores: () => !tag.blind && /store|true/.test(chosen() || tag.blind < 1 || tag.keep && !navigator.globalPrivacyControl),
+    add(hit) {
+      if (waiting.push(hit) > 100) waiting.splice(Math.max(0, waiting.findIndex(hit => !hit.e)), 1);
+    },
+    held() {}, // true: hits wait
+    route: () => location.pathname, // a change of it is a page view
+    url: () => location.href.split('#')[0], // fragments may hold secrets
+    post: (path, body, mode) => fetch(base + path, { method: 'POST', credentials: 'include', keepalive: true, body, mode }),
   });
 
-  const record = safe((fields, name) => {
-    if (cfg.ask && choice() === 'none') return;
+  // A click is remembered for later pages.
+  const click = safe(() => tag.stores() ? sessionStorage.avclid = clicked || sessionStorage.avclid || '' : clicked);
+
+  // JSON.stringify throws at some values, and old libraries change what it writes.
+  const write = safe(value => {
+    const text = JSON.stringify(value);
+    return ![].toJSON && text.length < 2e4 && !/\\ud/.test(text) && text;
+  });
+
+  // Fetches a module that this file does not have.
+  const need = name => {
+    const script = document.createElement('script');
+    tag.busy++;
+    tag[name] = () => {}; // until it comes, if it does
+    script.nonce = nonce;
+    script.onload = script.onerror = () => {
+      tag.busy--;
+      flush();
+    };
+    script.src = base + tag.tag + '?site=' + site + '&only=' + name;
+    document.head.append(script);
+  };
+
+  const within = (time, promise) => Promise.race([promise, new Promise(done => setTimeout(done, time))]).catch(() => {});
+
+  // Hits sent before its reply would get other visitor IDs, whichever site's they are.
+  async function first(turn) {
+    phase = 1;
+    await within(200, !tag.blind && navigator.userAgentData && navigator.userAgentData.getHighEntropyValues(['model', 'platformVersion', 'formFactors'])
+      .then(got => Object.assign(hints, got)));
+    await turn;
+    await within(3000, send(waiting.splice(0, 1)));
+    phase = 2;
+    flush();
+  }
+
+  // No beacons: they do not say whether they were blocked.
+  async function send(hits) {
+    // What must not be cut comes first.
+    const all = hits.map(hit => Object.assign({ site, e: 0, id: 0, avclid: click(), ch: hints }, tag.said, hit));
+    const body = write(all);
+    if (body && !tag.blocked) {
+      try {
+        await tag.post(tag.event, body, 'no-cors');
+        return tag.blocked = 0; // it can be reached
+      } catch (e) {
+        if (tag.blocked === 0 || tag.held()) return hits.forEach(tag.add);
+        tag.blocked = 1;
+      }
+    }
+    if (tag.rescue) return tag.rescue(all);
+    hits.forEach(tag.add);
+    need('rescue');
+  }
+
+  const record = safe((name, fields, options) => {
+    if (options && (options.user || options.at)) warn('user and at are dropped');
     const hit = Object.assign({
-      site: cfg.site,
-      // The collector keeps IDs of one time together; http has no randomUUID.
-      id: Date.now() + '-' + crypto.getRandomValues(new Uint32Array(2)),
-      ch: hints,
-    }, JSON.parse(JSON.stringify(fields || {}))); // the page may change it
-    if (name) hit.e = name;
-    hit.u = hit.u || here;
-    hit.ref = hit.ref || from;
-    if (waiting.length < 100) waiting.push(hit);
+      // The collector keeps IDs of one time together.
+      id: Date.now() + '-' + Math.random(),
+      u: tag.url(),
+      ref: from,
+      site,
+    }, options, { user: undefined, at: undefined, e: (name + '').slice(0, 200), params: fields });
+    // The page may change it.
+    if (hit.site === site) tag.add(JSON.parse(write(hit) || 0) || hit);
     flush();
   });
 
-  function moved() {
-    if (url() === here) return;
-    from = here;
-    here = url();
-    record();
+  function view() {
+    route = tag.route();
+    here = tag.url();
+    record('');
   }
 
   const commands = {
-    event: (name, fields) => name && record(fields, name),
-    page: fields => record(fields),
-    consent(list) {
-      const domain = ('.' + location.hostname).endsWith('.' + cfg.domain);
-      document.cookie = cfg.choice + '=' + (list.join('.') || 'none') +
+    event: (name, ...more) => name && record(name, ...more),
+    page: (...more) => record('', ...more),
+    consent(given) {
+      const list = Array.isArray(given) ? given : Object.keys(Object(given)).filter(flag => given[flag]);
+      const known = tag.flags.filter(flag => list.includes(flag));
+      if (Object(given) !== given || known.length < list.length) warn('consent takes ' + tag.flags);
+      // Only the collector can end the cookie with the ID.
+      if ((!tag.ask || chosen()) && !known.includes('store')) tag.post(tag.consent, new Blob([`{${known.map(flag => `"${flag}":true`)}}`], { type: 'application/json' }));
+      document.cookie = choice + '=' + (known.join('.') || 'none') +
         ';path=/;max-age=33696000;samesite=lax' +
-        (domain ? ';domain=' + cfg.domain : '') +
+        (('.' + location.hostname).endsWith('.' + tag.domain) ? ';domain=' + tag.domain : '') +
         (location.protocol === 'https:' ? ';secure' : '');
-      if (silent()) waiting.length = 0; // refused
       flush();
     },
   };
 
-  window.avtryck = safe((name, ...args) => commands[name](...args));
-  avtryck.site = cfg.site;
   ['pushState', 'replaceState'].forEach(name => {
     const native = history[name];
-    history[name] = function (...args) {
-      native.apply(this, args);
+    history[name] = (...args) => {
+      native.apply(history, args);
       moved();
     };
   });
   addEventListener('popstate', moved);
+  addEventListener('pageshow', event => event.persisted && view());
   addEventListener('pagehide', () => flush(true));
-  document.addEventListener('visibilitychange', () => flush(document.hidden));
+  addEventListener('visibilitychange', () => flush(document.hidden));
   document.addEventListener('prerenderingchange', () => flush());
-  // While the visitor is being asked, nothing is an answer.
-  listen('__tcfapi', data => {
-    if (data.eventStatus === 'cmpuishown') return;
-    blind = data.gdprApplies && !data.purpose.consents[1];
-    return { gdpr: data.gdprApplies === false ? 0 : 1, gdpr_consent: data.tcString || '' };
-  }, 2);
-  listen('__gpp', ({ pingData }) => pingData.signalStatus === 'ready' &&
-    { gpp: pingData.gppString, gpp_sid: pingData.applicableSections });
-  setTimeout(() => {
-    unheard.clear();
-    flush();
-  }, 3000);
-  record();
-  (former.q || []).forEach(args => avtryck(...args));
-})(__CONFIG__);
+
+  const use = q[name] = module => safe(module)(tag);
+  modules.forEach(use);
+  if (!tag.platform && (window.__tcfapi || window.__gpp)) need('platform');
+  view();
+
+  const run = safe((name, ...args) => commands[name](...args));
+  q.forEach(args => run(...args));
+  const { push } = q;
+  // Tags that come later get the latest commands too.
+  q.push = args => {
+    if (push.call(q, args) > 100) q.shift();
+    run(...args);
+  };
+})(__CONFIG__, [__MODULES__]);

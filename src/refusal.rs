@@ -110,6 +110,9 @@ reasons! {
     /// The configuration has no such site.
     SiteUnknown("site_unknown", BAD_REQUEST, StaysOpen):
         "no [[site]] has that key: compare its spelling with the configuration";
+    /// The tag has no such module.
+    ModuleUnknown("module_unknown", BAD_REQUEST, StaysOpen):
+        "the tag has no module of that name: docs/tag.md lists them";
     /// The configuration has no such partner.
     PartnerUnknown("partner_unknown", BAD_REQUEST, StaysOpen):
         "no [[partner]] has that key: compare its spelling with the configuration";

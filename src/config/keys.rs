@@ -12,7 +12,8 @@ use ipnet::IpNet;
 use spool::Ack;
 
 use super::table::keys;
-use super::value::{self, ClientIp, DatabaseUrl, ProxyHeader};
+use super::tag_module::{self, TagModule};
+use super::value::{self, ClientIp, ConsentPlatform, DatabaseUrl, ProxyHeader};
 use crate::callback::names::{Fields, Mapping};
 use crate::hit::Permit;
 
@@ -279,6 +280,16 @@ keys! {
         );
         /// Tells a click's target the click's ID (`avclid`).
         reload click_id: bool = flag();
+        /// The consent platform that the tag waits for, however late it loads. Without one it waits
+        /// for those that are on the page when it runs.
+        reload wait_for: Option<ConsentPlatform> =
+            optional("tcf or gpp", value::consent_platform);
+        /// Modules of the tag that are in its file; see docs/tag.md.
+        reload modules: Vec<TagModule> = list(tag_module::NAMES, TagModule::named);
+        /// Where the tag sends hits. Without it: to where the tag itself came from, which a page
+        /// that bundles the tag or pastes it in cannot tell.
+        reload collector: Option<String> =
+            optional("an origin such as https://px.example", value::origin);
     }
 }
 

@@ -14,6 +14,7 @@ mod paths;
 mod read;
 mod rules;
 mod table;
+mod tag_module;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -29,8 +30,9 @@ pub use keys::{
     TrafficConfig,
 };
 pub use paths::Paths;
+pub use tag_module::TagModule;
 pub(crate) use value::duration;
-pub use value::{ClientIp, DatabaseUrl, ProxyHeader};
+pub use value::{ClientIp, ConsentPlatform, DatabaseUrl, ProxyHeader};
 
 use document::ConfigText;
 pub(crate) use document::suggest;

@@ -36,6 +36,15 @@ pub enum ProxyHeader {
     Forwarded,
 }
 
+/// A consent platform's API that a page may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsentPlatform {
+    /// The Transparency and Consent Framework of the IAB.
+    Tcf,
+    /// The Global Privacy Platform of the IAB.
+    Gpp,
+}
+
 /// Which Postgres hits are loaded into.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
@@ -159,6 +168,14 @@ pub(super) fn proxy_header(text: &str) -> Option<ProxyHeader> {
     match text {
         "x-forwarded-for" => Some(ProxyHeader::XForwardedFor),
         "forwarded" => Some(ProxyHeader::Forwarded),
+        _ => None,
+    }
+}
+
+pub(super) fn consent_platform(text: &str) -> Option<ConsentPlatform> {
+    match text {
+        "tcf" => Some(ConsentPlatform::Tcf),
+        "gpp" => Some(ConsentPlatform::Gpp),
         _ => None,
     }
 }

@@ -16,5 +16,6 @@ pub const EVENT_BYTES_MAX: usize = 128;
 pub const CLICK_ID_BYTES_MAX: usize = 64;
 /// The most further parameters of one hit; later ones are left out.
 pub const PARAMS_MAX: usize = 64;
-/// The most bytes of further parameters, as JSON; what goes beyond is left out.
-pub const PARAMS_BYTES_MAX: usize = 4096;
+/// The most bytes of further parameters, as JSON; what goes beyond is left out. A cart of 60 items
+/// takes up to 32 KiB, and the tag sends at most 48,000 bytes.
+pub const PARAMS_BYTES_MAX: usize = 48 * 1024;

@@ -9,22 +9,20 @@ mod ads;
 mod live;
 mod pages;
 mod privacy;
+mod proxy;
+mod tag;
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncBufReader};
-use tokio::net::{TcpListener, TcpStream};
+
+use proxy::Proxy;
 
 use crate::support::{Collector, Config, consent_string};
 
-/// An address of a Swedish access network.
-const VISITOR_IP: &str = "2.249.0.1";
 /// Long enough for the tag to have sent what it would send: it waits 200 ms for client hints.
 const SILENCE: Duration = Duration::from_millis(1200);
 
@@ -132,6 +130,8 @@ impl Browser {
                 profile_arg,
             ],
             "prefs": preferences,
+            // ChromeDriver would turn it off.
+            "excludeSwitches": ["disable-back-forward-cache"],
         });
         let capabilities = [("goog:chromeOptions".to_owned(), options)]
             .into_iter()
@@ -209,112 +209,6 @@ impl Browser {
             .await
             .expect("the session closes");
     }
-}
-
-/// The proxy in front of the collector.
-struct Proxy {
-    address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
-}
-
-/// A request that went through.
-struct Seen {
-    target: String,
-    body: String,
-}
-
-impl Proxy {
-    async fn start(collector: SocketAddr) -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let all = Arc::clone(&seen);
-        tokio::spawn(async move {
-            while let Ok((browser, _)) = listener.accept().await {
-                let seen = Arc::clone(&all);
-                // A connection that breaks off is the browser's to repeat.
-                tokio::spawn(async move { forward(browser, collector, &seen).await.ok() });
-            }
-        });
-        Proxy { address, seen }
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    /// The hits that went through: their paths.
-    fn hits(&self) -> Vec<String> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = |seen: &Seen| seen.target.split('?').next().unwrap_or_default().to_owned();
-        seen.iter()
-            .map(path)
-            .filter(|path| ["/e", "/p.gif", "/i.gif"].contains(&path.as_str()))
-            .collect()
-    }
-
-    /// The last event posted.
-    fn last_event(&self) -> Value {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = seen.iter().rfind(|seen| seen.target == "/e");
-        let body: Value = serde_json::from_str(&last.expect("an event").body).expect("JSON");
-        match body {
-            Value::Array(mut events) => events.pop().expect("an event"),
-            event => event,
-        }
-    }
-}
-
-/// Forwards one request and its reply, then closes: `Connection: close` both ways spares the proxy
-/// from knowing where a reply ends.
-async fn forward(
-    browser: TcpStream,
-    collector: SocketAddr,
-    seen: &Mutex<Vec<Seen>>,
-) -> std::io::Result<()> {
-    let mut browser = AsyncBufReader::new(browser);
-    let mut head = String::new();
-    let mut body_bytes = 0;
-    if browser.read_line(&mut head).await? == 0 {
-        return Ok(()); // Chromium opens connections ahead of need.
-    }
-    let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
-    loop {
-        let mut line = String::new();
-        if browser.read_line(&mut line).await? == 0 || line == "\r\n" {
-            break;
-        }
-        let (name, value) = line.split_once(':').unwrap_or_default();
-        if name.eq_ignore_ascii_case("content-length") {
-            body_bytes = value.trim().parse().unwrap_or(0);
-        }
-        if !name.eq_ignore_ascii_case("connection") {
-            head.push_str(&line);
-        }
-    }
-    let mut body = vec![0; body_bytes];
-    browser.read_exact(&mut body).await?;
-    seen.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(Seen {
-            target: target.clone(),
-            body: String::from_utf8_lossy(&body).into_owned(),
-        });
-    if let Some(page) = pages::page_of(&target) {
-        let reply = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{page}",
-            page.len(),
-        );
-        return browser.write_all(reply.as_bytes()).await;
-    }
-    head.push_str(&format!(
-        "X-Forwarded-For: {VISITOR_IP}\r\nConnection: close\r\n\r\n"
-    ));
-    let mut upstream = TcpStream::connect(collector).await?;
-    upstream.write_all(head.as_bytes()).await?;
-    upstream.write_all(&body).await?;
-    tokio::io::copy(&mut upstream, &mut browser).await?;
-    browser.shutdown().await
 }
 
 #[tokio::test]

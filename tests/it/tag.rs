@@ -1,4 +1,4 @@
-//! `/tag.js`: what is served, in which form, and that it is what the minifier makes of its source.
+//! `/tag.js`: what is served, in which form, and that it is what the minifier makes of its sources.
 
 use std::fs;
 use std::io::Read as _;
@@ -10,13 +10,30 @@ use crate::support::{Collector, Config, IPHONE, Reply, root};
 
 /// What the tag may take on the way to a browser.
 const GZIPPED_BYTES_MAX: usize = 2048;
-const GZIP: (&str, &str) = ("Accept-Encoding", "gzip, deflate, br, zstd");
+const GZIP: (&str, &str) = ("Accept-Encoding", "gzip");
+/// What browsers send.
+const USUAL: (&str, &str) = ("Accept-Encoding", "gzip, deflate, br, zstd");
+/// Each module with the most bytes that it may take gzipped.
+const MODULES: [(&str, usize); 6] = [
+    ("hash", 200),
+    ("navigation", 150),
+    ("offline", 450),
+    ("platform", 450),
+    ("query", 150),
+    ("rescue", 750),
+];
 
 fn unpack(reply: &Reply) -> String {
-    let mut text = String::new();
-    let mut decoder = GzDecoder::new(reply.bytes.as_slice());
-    decoder.read_to_string(&mut text).unwrap();
-    text
+    let mut bytes = Vec::new();
+    match reply.header("content-encoding") {
+        "gzip" => {
+            let mut decoder = GzDecoder::new(reply.bytes.as_slice());
+            decoder.read_to_end(&mut bytes).unwrap();
+        }
+        "br" => brotli::BrotliDecompress(&mut reply.bytes.as_slice(), &mut bytes).unwrap(),
+        _ => bytes.clone_from(&reply.bytes),
+    }
+    String::from_utf8(bytes).unwrap()
 }
 
 #[tokio::test]
@@ -45,27 +62,33 @@ async fn a_client_that_accepts_gzip_gets_the_same_script_in_at_most_2048_bytes()
         let target = format!("/tag.js?site={site}");
         let plain = collector.get(&target, &[]).await;
         let packed = collector.get(&target, &[GZIP]).await;
-        let refused = collector.get(&target, &[("Accept-Encoding", "gzip;q=0, *")]);
+        let smallest = collector.get(&target, &[USUAL]).await;
+        let refused = collector.get(&target, &[("Accept-Encoding", "gzip;q=0, br;q=0, *")]);
         assert_eq!((plain.status, packed.status), (200, 200));
         assert_eq!(plain.header("content-encoding"), "");
         assert_eq!(packed.header("content-encoding"), "gzip");
+        assert_eq!(smallest.header("content-encoding"), "br");
         assert_eq!(refused.await.bytes, plain.bytes);
-        for reply in [&plain, &packed] {
+        for reply in [&plain, &packed, &smallest] {
             assert_eq!(reply.header("vary"), "Accept-Encoding");
-            assert_eq!(reply.header("cache-control"), "public, max-age=3600");
+            assert_eq!(reply.header("cache-control"), "public, max-age=300");
             assert_eq!(
                 reply.header("content-length"),
                 reply.bytes.len().to_string()
             );
         }
         assert_ne!(plain.header("etag"), packed.header("etag"));
+        assert_ne!(smallest.header("etag"), packed.header("etag"));
         assert_eq!(unpack(&packed), plain.body);
+        assert_eq!(unpack(&smallest), plain.body);
         eprintln!(
-            "tag of {site}: {} bytes, {} gzipped",
+            "tag of {site}: {} bytes, {} by gzip, {} by brotli",
             plain.bytes.len(),
-            packed.bytes.len()
+            packed.bytes.len(),
+            smallest.bytes.len()
         );
         assert!(packed.bytes.len() <= GZIPPED_BYTES_MAX, "{site}");
+        assert!(smallest.bytes.len() < packed.bytes.len(), "{site}");
     }
 }
 
@@ -75,7 +98,9 @@ async fn a_client_that_has_the_script_gets_304_until_the_form_or_the_script_is_a
     let target = "/tag.js?site=open";
     let plain = collector.get(target, &[]).await;
     let packed = collector.get(target, &[GZIP]).await;
+    let smallest = collector.get(target, &[USUAL]).await;
     let (plain_etag, packed_etag) = (plain.header("etag"), packed.header("etag"));
+    let smallest_etag = smallest.header("etag");
     let other_site = collector.get("/tag.js?site=shut", &[GZIP]).await;
     assert_ne!(other_site.header("etag"), packed_etag);
     let weak = format!("\"other\", W/{packed_etag}");
@@ -85,6 +110,8 @@ async fn a_client_that_has_the_script_gets_304_until_the_form_or_the_script_is_a
         ("GET", vec![GZIP, ("If-None-Match", &weak)], 304),
         ("GET", vec![("If-None-Match", plain_etag)], 304),
         ("HEAD", vec![GZIP, ("If-None-Match", packed_etag)], 304),
+        ("GET", vec![USUAL, ("If-None-Match", smallest_etag)], 304),
+        ("GET", vec![USUAL, ("If-None-Match", packed_etag)], 200),
         ("GET", vec![GZIP, ("If-None-Match", plain_etag)], 200),
         ("GET", vec![("If-None-Match", packed_etag)], 200),
         ("GET", vec![GZIP, known("\"other\"")], 200),
@@ -92,8 +119,9 @@ async fn a_client_that_has_the_script_gets_304_until_the_form_or_the_script_is_a
         let reply = collector.request(method, target, &more, "").await;
         assert_eq!(reply.status, expected, "{method} {more:?}");
         assert_eq!(reply.header("vary"), "Accept-Encoding");
-        assert_eq!(reply.header("cache-control"), "public, max-age=3600");
-        assert!([plain_etag, packed_etag].contains(&reply.header("etag")));
+        assert_eq!(reply.header("cache-control"), "public, max-age=300");
+        let etags = [plain_etag, packed_etag, smallest_etag];
+        assert!(etags.contains(&reply.header("etag")));
         assert_eq!(reply.bytes.is_empty(), expected == 304, "{method} {more:?}");
     }
 }
@@ -101,7 +129,7 @@ async fn a_client_that_has_the_script_gets_304_until_the_form_or_the_script_is_a
 #[tokio::test]
 async fn head_gets_the_header_of_the_form_that_get_would_get() {
     let collector = Collector::open().await;
-    for headers in [vec![], vec![GZIP]] {
+    for headers in [vec![], vec![GZIP], vec![USUAL]] {
         let target = "/tag.js?site=open";
         let whole = collector.get(target, &headers).await;
         let head = collector.request("HEAD", target, &headers, "").await;
@@ -120,21 +148,72 @@ async fn head_gets_the_header_of_the_form_that_get_would_get() {
 }
 
 #[tokio::test]
-async fn the_minified_tag_is_what_the_minifier_makes_of_its_source() {
-    let output = Command::new(root().join("script/minify_tag"))
-        .output()
-        .await
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{} (make test fetches it)",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let kept = fs::read_to_string(root().join("assets/tag.min.js")).unwrap();
+async fn a_module_is_in_the_file_where_the_query_or_the_configuration_names_it() {
+    let config = Config::sites()
+        .set("site.shut.modules", vec!["hash"])
+        .set("site.shut.wait_for", "tcf")
+        .set("site.shut.collector", "https://px.example");
+    let collector = Collector::start(config).await;
+    let get = async |target: &str| collector.get(target, &[GZIP]).await;
+    let core = unpack(&get("/tag.js?site=open").await);
+    let core_of_shut = unpack(&get("/tag.js?site=shut").await);
+    for (name, bytes_max) in MODULES {
+        let alone = get(&format!("/tag.js?site=open&only={name}")).await;
+        let text = unpack(&alone);
+        eprintln!("module {name}: {} bytes by gzip", alone.bytes.len());
+        assert!(alone.bytes.len() <= bytes_max, "{name}");
+        let module = text.strip_prefix("avtryck.q[\"@open\"](").unwrap();
+        let module = module.strip_suffix(");").unwrap();
+        let whole = unpack(&get(&format!("/tag.js?site=open&with={name}")).await);
+        assert!(whole.contains(module) && !core.contains(module), "{name}");
+        assert_eq!(
+            core_of_shut.contains(module),
+            ["hash", "platform"].contains(&name)
+        );
+    }
+    assert!(core_of_shut.contains(r#""wait":"__tcfapi","collector":"https://px.example""#));
+    let two = get("/tag.js?site=open&with=offline,hash").await;
+    let other_order = get("/tag.js?site=open&with=hash%2Coffline").await;
+    assert_eq!(two.header("etag"), other_order.header("etag"));
+    for target in [
+        "with=nothing",
+        "with=hash,nothing",
+        "only=nothing",
+        "only=hash,query",
+    ] {
+        let reply = get(&format!("/tag.js?site=open&{target}")).await;
+        assert_eq!(
+            (reply.status, reply.header("avtryck-refusal")),
+            (400, "module_unknown")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_minified_file_is_what_the_minifier_makes_of_its_source() {
+    let kept = |path: &str| fs::read_to_string(root().join("assets").join(path)).unwrap();
+    let minify = async |arguments: &[&str]| {
+        let mut command = Command::new(root().join("script/minify_tag"));
+        let output = command.args(arguments).output().await.unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{errors} (make test fetches it)");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let core = kept("tag.min.js");
     assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        kept,
+        minify(&[]).await,
+        core,
         "assets/tag.js was changed: run make tag"
     );
-    assert_eq!(kept.matches("{{ config|json }}").count(), 1);
+    assert_eq!(core.matches("{{ config|json }},[{{ modules }}]").count(), 1);
+    for (name, _) in MODULES {
+        let module = kept(&format!("module/{name}.min.js"));
+        assert_eq!(
+            minify(&[name]).await,
+            module,
+            "{name} was changed: run make tag"
+        );
+    }
+    let files = fs::read_dir(root().join("assets/module")).unwrap();
+    assert_eq!(files.count(), 2 * MODULES.len());
 }

@@ -1,170 +1,281 @@
 //! `GET /tag.js?site=KEY`: the tag, with the site's configuration filled in.
 //!
-//! `assets/tag.min.js` is what `make tag` makes of `assets/tag.js`. The script of each site is
-//! rendered and compressed once, when the configuration is loaded; a request only chooses between
-//! the two, or gets 304 if the browser has the one that it would get.
+//! `assets/tag.min.js` is what `make tag` makes of `assets/tag.js`. It is the core: what every page
+//! needs, in at most 2,048 bytes gzipped. What else there is are modules (`assets/module/`): those
+//! that the site's `modules` and the query's `with=` name are in the file. The core fetches two of
+//! them by itself, with `only=`, on pages that turn out to need them.
+//!
+//! The script that a site's configuration asks for is rendered and compressed when the
+//! configuration is loaded, any other one when it is first asked for. A request only chooses
+//! between the forms, or gets 304 if the browser has the one that it would get.
 
-use std::io::Write as _;
+mod coding;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use askama::Template;
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use serde::Serialize;
+use url::form_urlencoded;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::config::{Config, Site};
+use crate::config::{Config, ConsentPlatform, Site, TagModule};
 use crate::edge::Refusal;
 use crate::edge::exchange::Exchange;
 use crate::edge::exchange::reply;
 use crate::edge::exchange::reply::Reply;
 use crate::endpoint::Endpoint;
 use crate::hit::Permit;
+use crate::refusal::Reason;
+use coding::{Coding, elements};
+
+/// How many scripts of a site are kept: a client can ask for as many as there are sets of modules.
+/// Further ones are sent without being compressed.
+const SCRIPTS_MAX: usize = 32;
 
 /// The minified tag. The `json` filter writes `<`, `>`, `&` and `'` as escapes, so that no value
 /// ends a script element that the tag is pasted into.
 #[derive(Template)]
 #[template(path = "tag.min.js", escape = "none")]
 struct Tag<'a> {
-    config: TagConfig<'a>,
+    config: &'a TagConfig,
+    modules: &'a str,
 }
 
-/// What the tag has to know of its site.
+/// What the tag has to know of its site. What a site does not have is left out.
 #[derive(Serialize)]
-struct TagConfig<'a> {
-    site: &'a str,
+struct TagConfig {
+    site: String,
     /// The path that takes events.
-    event: &'a str,
+    event: String,
     /// The path of the pixel.
-    pixel: &'a str,
+    pixel: String,
+    /// The path of the tag itself.
+    tag: String,
+    /// The path and query that take a choice.
+    consent: String,
     /// The name of the cookie that holds the visitor's choice.
-    choice: &'a str,
-    /// The domain of that cookie; empty for the page's own host.
-    domain: &'a str,
+    choice: String,
+    /// The domain of that cookie. Without one: the page's own host.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    domain: String,
     /// Nothing is sent before the visitor has chosen.
+    #[serde(skip_serializing_if = "is_false")]
     ask: bool,
     /// Without a choice the click that led here may be remembered.
+    #[serde(skip_serializing_if = "is_false")]
     keep: bool,
+    /// The flags that a choice is made of.
+    flags: Vec<&'static str>,
+    /// The function of the consent platform that is waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait: Option<&'static str>,
+    /// Where hits are sent, if not to where the tag came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    collector: Option<String>,
 }
 
-/// The script of one site in the two representations that it is sent in.
-struct Script {
-    site: String,
-    plain: Representation,
-    gzipped: Representation,
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a field by reference"
+)]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
+
+impl TagConfig {
+    fn new(config: &Config, site: &Site) -> TagConfig {
+        let path = |endpoint| config.path.of(endpoint).to_owned();
+        TagConfig {
+            site: site.key.clone(),
+            event: path(Endpoint::Event),
+            pixel: path(Endpoint::Pixel),
+            tag: path(Endpoint::Tag),
+            consent: format!("{}?site={}", path(Endpoint::Consent), site.key),
+            choice: config.cookie.choice_name.clone(),
+            domain: site.cookie_domain.clone().unwrap_or_default(),
+            ask: site.default_permit == Permit::NONE,
+            keep: site.default_permit.allows(Permit::STORE),
+            flags: Permit::ALL.names().collect(),
+            wait: site.wait_for.map(|platform| match platform {
+                ConsentPlatform::Tcf => "__tcfapi",
+                ConsentPlatform::Gpp => "__gpp",
+            }),
+            collector: site.collector.clone(),
+        }
+    }
+}
+
+/// Which script a request is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Wanted {
+    /// The core with these modules.
+    Whole(BTreeSet<TagModule>),
+    /// One module, for a core that is on the page.
+    Only(TagModule),
+}
+
+/// A script in the forms that it is sent in, in the order of [`Coding::ALL`]. One that is not
+/// compressed has the plain form only.
+struct Script(Vec<Representation>);
 
 #[derive(Clone)]
 struct Representation {
+    coding: Coding,
     body: Bytes,
     /// A strong entity tag: it differs wherever a byte of the body does.
     etag: HeaderValue,
 }
 
+/// The scripts of one site.
+struct SiteScripts {
+    config: TagConfig,
+    /// The modules that the site's configuration asks for.
+    modules: BTreeSet<TagModule>,
+    made: Mutex<HashMap<Wanted, Arc<Script>>>,
+}
+
 /// The scripts of all sites.
-pub(crate) struct Scripts(Vec<Script>);
+pub(crate) struct Scripts(Vec<SiteScripts>);
 
 impl Scripts {
-    /// Renders and compresses the script of each site.
+    /// Renders and compresses the script that the configuration of each site asks for.
     pub(crate) fn new(config: &Config) -> Scripts {
-        Scripts(
-            config
-                .sites
-                .iter()
-                .map(|site| Script::new(config, site))
-                .collect(),
-        )
+        let of_site = |site: &Site| {
+            let mut modules: BTreeSet<_> = site.modules.iter().copied().collect();
+            if site.wait_for.is_some() {
+                modules.extend(TagModule::named("platform"));
+            }
+            let scripts = SiteScripts {
+                config: TagConfig::new(config, site),
+                modules,
+                made: Mutex::default(),
+            };
+            scripts.script(Wanted::Whole(scripts.modules.clone()));
+            scripts
+        };
+        Scripts(config.sites.iter().map(of_site).collect())
     }
 
-    fn of(&self, site: &str) -> Option<&Script> {
-        self.0.iter().find(|script| script.site == site)
+    fn of(&self, site: &str) -> Option<&SiteScripts> {
+        self.0.iter().find(|scripts| scripts.config.site == site)
+    }
+}
+
+impl SiteScripts {
+    /// Reads which script a query string asks for.
+    fn read_wanted(&self, query: &str) -> Result<Wanted, Refusal> {
+        let first = |wanted| {
+            let mut pairs = form_urlencoded::parse(query.as_bytes());
+            pairs.find_map(|(name, value)| (name == wanted).then_some(value))
+        };
+        let named = |name: &str| TagModule::named(name).ok_or(Refusal(Reason::ModuleUnknown));
+        if let Some(name) = first("only") {
+            return named(&name).map(Wanted::Only);
+        }
+        let mut modules = self.modules.clone();
+        for name in first("with").unwrap_or_default().split(',') {
+            let name = name.trim();
+            if !name.is_empty() {
+                modules.insert(named(name)?);
+            }
+        }
+        Ok(Wanted::Whole(modules))
+    }
+
+    /// Returns a script, from those made before if it is there.
+    fn script(&self, wanted: Wanted) -> Arc<Script> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(script) = made.get(&wanted) {
+            return Arc::clone(script);
+        }
+        let text = self.render(&wanted);
+        if made.len() >= SCRIPTS_MAX {
+            return Arc::new(Script::new(&text, &[Coding::Identity]));
+        }
+        let script = Arc::new(Script::new(&text, &Coding::ALL));
+        made.insert(wanted, Arc::clone(&script));
+        script
+    }
+
+    fn render(&self, wanted: &Wanted) -> String {
+        match wanted {
+            Wanted::Whole(modules) => {
+                let modules: Vec<&str> = modules.iter().map(|module| module.text()).collect();
+                let tag = Tag {
+                    config: &self.config,
+                    modules: &modules.join(","),
+                };
+                tag.render()
+                    .expect("a template of texts and flags can always be written to a string")
+            }
+            // The key of a site needs no escape.
+            Wanted::Only(module) => {
+                format!("avtryck.q[\"@{}\"]({});", self.config.site, module.text())
+            }
+        }
     }
 }
 
 impl Script {
-    fn new(config: &Config, site: &Site) -> Script {
-        let tag = Tag {
-            config: TagConfig {
-                site: &site.key,
-                event: config.path.of(Endpoint::Event),
-                pixel: config.path.of(Endpoint::Pixel),
-                choice: &config.cookie.choice_name,
-                domain: site.cookie_domain.as_deref().unwrap_or(""),
-                ask: site.default_permit == Permit::NONE,
-                keep: site.default_permit.allows(Permit::STORE),
-            },
+    fn new(text: &str, codings: &[Coding]) -> Script {
+        let encode = |coding: &Coding| {
+            let body = coding.encode(text.as_bytes());
+            let etag = format!("\"{:032x}\"", xxh3_128(&body));
+            Representation {
+                coding: *coding,
+                etag: HeaderValue::try_from(etag)
+                    .expect("hexadecimal digits in quotes are a header"),
+                body: Bytes::from(body),
+            }
         };
-        let text = tag
-            .render()
-            .expect("a template of texts and flags can always be written to a string");
-        let gzipped = gzip(text.as_bytes());
-        Script {
-            site: site.key.clone(),
-            plain: Representation::new(text.into_bytes()),
-            gzipped: Representation::new(gzipped),
-        }
+        Script(codings.iter().map(encode).collect())
     }
-}
 
-impl Representation {
-    fn new(body: Vec<u8>) -> Representation {
-        let etag = format!("\"{:032x}\"", xxh3_128(&body));
-        Representation {
-            etag: HeaderValue::try_from(etag).expect("hexadecimal digits in quotes are a header"),
-            body: Bytes::from(body),
-        }
+    /// Returns the form that a client prefers, or the plain one if there is no other.
+    fn preferred_by(&self, headers: &HeaderMap) -> &Representation {
+        let coding = Coding::preferred_by(headers);
+        let found = self.0.iter().find(|form| form.coding == coding);
+        found.or(self.0.last()).expect("a script has a plain form")
     }
-}
-
-/// Compresses at the best level. The same bytes always give the same result: the header has no
-/// time.
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder
-        .write_all(bytes)
-        .and_then(|()| encoder.finish())
-        .expect("a vector takes every byte")
 }
 
 /// Answers with the script of the site that the query names.
 pub(crate) fn answer(request: &Exchange<'_>, parts: &Parts) -> Result<Reply, Refusal> {
-    let site = request.site_of(parts.uri.query().unwrap_or_default())?;
-    let script = request
-        .edge
-        .scripts
-        .of(&site.key)
-        .expect("each site of the configuration has a script");
-    Ok(respond(script, &parts.headers))
+    let query = parts.uri.query().unwrap_or_default();
+    let site = request.site_of(query)?;
+    let scripts = request.edge.scripts.of(&site.key);
+    let scripts = scripts.expect("each site of the configuration has scripts");
+    let script = scripts.script(scripts.read_wanted(query)?);
+    Ok(respond(&script, &parts.headers))
 }
 
 fn respond(script: &Script, asked: &HeaderMap) -> Reply {
-    let gzipped = accepts_gzip(asked);
-    let representation = if gzipped {
-        &script.gzipped
-    } else {
-        &script.plain
-    };
-    let mut reply = if has_etag(asked, &representation.etag) {
+    let form = script.preferred_by(asked);
+    let mut reply = if has_etag(asked, &form.etag) {
         reply::empty(StatusCode::NOT_MODIFIED)
     } else {
         let content_type = "text/javascript; charset=utf-8";
-        let mut reply = reply::with_body(StatusCode::OK, content_type, representation.body.clone());
-        if gzipped {
-            reply
-                .headers_mut()
-                .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        let mut reply = reply::with_body(StatusCode::OK, content_type, form.body.clone());
+        if let Some(coding) = form.coding.header() {
+            let headers = reply.headers_mut();
+            headers.insert(header::CONTENT_ENCODING, coding);
         }
         reply
     };
     let headers = reply.headers_mut();
-    headers.insert(header::ETAG, representation.etag.clone());
+    headers.insert(header::ETAG, form.etag.clone());
     for (name, value) in [
-        // Long enough to cost little, short enough that a new configuration arrives the same hour.
-        (header::CACHE_CONTROL, "public, max-age=3600"),
+        // After a change of the configuration no page runs on the former one for longer than this.
+        // What has not changed costs a 304.
+        (header::CACHE_CONTROL, "public, max-age=300"),
         (header::VARY, "Accept-Encoding"),
+        // A script of type module, and an import, are read across origins. It holds no secret.
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (
             HeaderName::from_static("cross-origin-resource-policy"),
@@ -176,24 +287,6 @@ fn respond(script: &Script, asked: &HeaderMap) -> Reply {
     reply
 }
 
-/// Checks whether the client takes gzip (RFC 9110, section 12.5.3). A weight that cannot be read
-/// counts as 0: the plain form is right for everybody.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let mut by_wildcard = false;
-    for coding in elements(headers, header::ACCEPT_ENCODING) {
-        let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
-        let weight = weight.trim().to_ascii_lowercase();
-        let weight = weight.strip_prefix("q=").map(str::parse::<f32>);
-        let is_accepted = matches!(weight, Some(Ok(weight)) if weight > 0.0);
-        match name.trim() {
-            name if name.eq_ignore_ascii_case("gzip") => return is_accepted,
-            "*" => by_wildcard = is_accepted,
-            _ => {}
-        }
-    }
-    by_wildcard
-}
-
 /// Checks whether the client has the body already (RFC 9110, section 13.1.2: a weak comparison).
 fn has_etag(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     elements(headers, header::IF_NONE_MATCH).any(|known| {
@@ -202,48 +295,9 @@ fn has_etag(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     })
 }
 
-/// Splits the values of a header that is a list. Our own entity tags have no comma.
-fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(name).into_iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
-        let pairs = pairs.iter().cloned();
-        pairs
-            .map(|(name, value)| (name, HeaderValue::from_static(value)))
-            .collect()
-    }
-
-    #[test]
-    fn gzip_is_sent_only_to_clients_that_accept_it() {
-        for (accept, expected) in [
-            ("gzip", true),
-            ("gzip, deflate, br, zstd", true),
-            ("deflate, GZIP;q=0.5", true),
-            ("br;q=1.0, gzip ; q=0.8, *;q=0", true),
-            ("*", true),
-            ("*;q=0.1, identity", true),
-            ("gzip;q=0, *", false),
-            ("*, gzip;q=0.000", false),
-            ("gzip;q=nan", false),
-            ("gzip;level=9", false),
-            ("identity", false),
-            ("br", false),
-            ("", false),
-        ] {
-            let asked = headers(&[(header::ACCEPT_ENCODING, accept)]);
-            assert_eq!(accepts_gzip(&asked), expected, "{accept:?}");
-        }
-        assert!(!accepts_gzip(&HeaderMap::new()));
-    }
 
     #[test]
     fn an_entity_tag_is_found_alone_in_a_list_and_marked_as_weak() {
@@ -257,32 +311,83 @@ mod tests {
             ("0a", false),
             ("", false),
         ] {
-            let asked = headers(&[(header::IF_NONE_MATCH, known)]);
+            let value = HeaderValue::from_static(known);
+            let asked = HeaderMap::from_iter([(header::IF_NONE_MATCH, value)]);
             assert_eq!(has_etag(&asked, &etag), expected, "{known:?}");
         }
+    }
+
+    fn scripts(site: &str) -> SiteScripts {
+        let text = format!("[[site]]\nkey = \"a\"\n{site}");
+        let config = Config::parse(&text, []).expect("a configuration");
+        let mut scripts = Scripts::new(&config);
+        scripts.0.remove(0)
+    }
+
+    fn modules(scripts: &SiteScripts, query: &str) -> Result<Vec<&'static str>, Reason> {
+        match scripts.read_wanted(query) {
+            Ok(Wanted::Whole(modules)) => Ok(modules.into_iter().map(TagModule::name).collect()),
+            Ok(Wanted::Only(module)) => Ok(vec!["only", module.name()]),
+            Err(refusal) => Err(refusal.0),
+        }
+    }
+
+    #[test]
+    fn modules_come_from_the_sites_configuration_and_from_the_query() {
+        let plain = scripts("");
+        let unknown = Err(Reason::ModuleUnknown);
+        for (query, expected) in [
+            ("", Ok(vec![])),
+            ("with=", Ok(vec![])),
+            ("with=hash", Ok(vec!["hash"])),
+            ("with=query,hash,hash", Ok(vec!["hash", "query"])),
+            ("site=a&with=hash%2C+query,", Ok(vec!["hash", "query"])),
+            ("with=hash&with=clairvoyance", Ok(vec!["hash"])),
+            ("with=clairvoyance", unknown.clone()),
+            ("with=Hash", unknown.clone()),
+            ("with=hash;query", unknown.clone()),
+            ("only=rescue", Ok(vec!["only", "rescue"])),
+            ("only=", unknown.clone()),
+            ("only=hash,query", unknown),
+        ] {
+            assert_eq!(modules(&plain, query), expected, "{query}");
+        }
+        let waits = scripts("modules = [\"offline\"]\nwait_for = \"gpp\"");
+        let expected = Ok(vec!["hash", "offline", "platform"]);
+        assert_eq!(modules(&waits, "with=hash"), expected);
+        let text = waits.render(&Wanted::Whole(waits.modules.clone()));
+        assert!(text.contains("\"wait\":\"__gpp\""), "{text}");
+    }
+
+    #[test]
+    fn a_script_beyond_the_limit_is_sent_as_it_is_and_not_kept() {
+        let scripts = scripts("");
+        let all: Vec<TagModule> = TagModule::all().collect();
+        let sets = (0..1_u32 << all.len()).map(|set| {
+            let chosen = all.iter().enumerate();
+            let chosen = chosen.filter(|(at, _)| set >> at & 1 == 1);
+            Wanted::Whole(chosen.map(|(_, module)| *module).collect())
+        });
+        let made = sets.take(SCRIPTS_MAX + 3);
+        let forms: Vec<usize> = made.map(|set| scripts.script(set).0.len()).collect();
+        let (kept, further) = forms.split_at(SCRIPTS_MAX);
+        assert!(kept.iter().all(|forms| *forms == Coding::ALL.len()));
+        assert_eq!(further, [1, 1, 1]);
+        assert_eq!(scripts.made.lock().expect("the scripts").len(), SCRIPTS_MAX);
     }
 
     #[test]
     fn no_value_ends_the_script_or_one_of_its_strings() {
         let hostile = "</script><!--'\"\\\u{2028}&";
-        let tag = Tag {
-            config: TagConfig {
-                site: hostile,
-                event: "/e",
-                pixel: "/p.gif",
-                choice: "avtryck_choice",
-                domain: "",
-                ask: true,
-                keep: false,
-            },
-        };
-        let text = tag.render().expect("a script");
+        let mut scripts = scripts("");
+        scripts.config.choice = hostile.to_owned();
+        let text = scripts.render(&Wanted::Whole(BTreeSet::new()));
         let (_, argument) = text.rsplit_once("})(").expect("the call");
-        let argument = argument.trim_end().strip_suffix(");").expect("its end");
+        let argument = argument.trim_end().strip_suffix(",[]);").expect("its end");
         for forbidden in ['<', '>', '&', '\''] {
             assert!(!argument.contains(forbidden), "{argument}");
         }
         let read: serde_json::Value = serde_json::from_str(argument).expect("JSON");
-        assert_eq!(read["site"], hostile);
+        assert_eq!(read["choice"], hostile);
     }
 }

@@ -2,7 +2,7 @@
 
 /// Consent platforms as pages find them: they keep who listens, and answer when the test says so.
 /// The one of TCF says at once, as real ones do, that it is asking the visitor.
-const PLATFORMS: &str = r#"
+pub(super) const PLATFORMS: &str = r#"
     const heard = { tcf: [], gpp: [] };
     const tcf = (eventStatus, tcString, store) =>
         ({ eventStatus, tcString, gdprApplies: true, purpose: { consents: { 1: store } } });
@@ -33,7 +33,7 @@ const CREATIVE: &str = "<!doctype html><title>ad</title><link rel=icon href=data
     document.write(`<a id=ad target=_top href=\"/c?${ad}&clid=1&to=${to}\">Phones</a><img src=\"/i.gif?${ad}\">`)</script>";
 
 /// A page with the tag of a site, behind a script of its own.
-fn page(site: &str, script: &str) -> String {
+pub(super) fn page(site: &str, script: &str) -> String {
     format!(
         "<!doctype html><title>{site}</title><link rel=icon href=data:,><script>{script}\
          window.avtryck = window.avtryck || function () {{ (avtryck.q = avtryck.q || []).push(arguments); }};\

@@ -1,0 +1,164 @@
+//! Consent: platforms that come late, and choices that a page passes on.
+
+use serde_json::json;
+
+use super::super::pages::PLATFORMS;
+use super::Stage;
+use crate::support::{consent_string, until};
+
+/// Puts a consent platform on the page that is open.
+fn platform(api: &str) -> String {
+    let script = match api {
+        "tcf" => PLATFORMS
+            .replace("const __TCF__", "window.__tcfapi")
+            .replace("const __GPP__", "const unused"),
+        _ => PLATFORMS
+            .replace("const __TCF__", "const unused")
+            .replace("const __GPP__", "window.__gpp"),
+    };
+    // As globals, so that later scripts of the test find them.
+    let script = script
+        .replace("const heard", "window.heard")
+        .replace("const tcf", "window.tcf");
+    let script = script
+        .replace("const gpp", "window.gpp")
+        .replace("const answer", "window.answer");
+    format!("{script}; return 1")
+}
+
+#[tokio::test]
+async fn a_site_that_waits_for_a_platform_sends_nothing_before_its_answer_however_late_it_comes() {
+    let stage = Stage::set().await;
+    let agreed = consent_string("made since TCF 2.3, disclosed");
+    let string =
+        consent_string("GPP with the USA: policy 4, long ranges, some disclosed, publisher's own");
+    for (site, api, answer) in [
+        (
+            "waits",
+            "tcf",
+            format!("answer('tcf', tcf('useractioncomplete', '{agreed}', true))"),
+        ),
+        (
+            "waits-for-gpp",
+            "gpp",
+            format!("answer('gpp', gpp('ready', '{string}'))"),
+        ),
+    ] {
+        let before = stage.sent().len();
+        // A page that is left before the platform has come sends nothing.
+        stage.open(site, "").await;
+        stage.open(site, "").await;
+        stage
+            .browser
+            .run("for (let n = 0; n < 150; n++) avtryck('page', { n }); avtryck('event', 'early')")
+            .await;
+        // Longer than the tag waits for a platform that the site does not name.
+        tokio::time::sleep(std::time::Duration::from_millis(3500)).await;
+        stage.browser.run(&platform(api)).await;
+        tokio::time::sleep(super::super::SILENCE).await;
+        assert_eq!(stage.sent().len(), before, "sent before the answer");
+        stage.browser.run(&answer).await;
+        let sql = format!(
+            "select count(*) from avtryck.hit_detail where site = '{site}' and consent_source = '{api}'"
+        );
+        stage.collector.wait_for(&sql, 100).await;
+        // The oldest page views were dropped, and no event.
+        assert!(stage.sent().contains(&"early".to_owned()));
+        assert_eq!(stage.sent().len(), before + 100);
+    }
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_choice_in_a_form_that_is_not_understood_permits_nothing_and_is_told_to_the_console() {
+    let stage = Stage::set().await;
+    let word = "avtryck: consent takes store,measure,profile,match,link,locate";
+    for (call, choice, words) in [
+        ("['store', 'measure']", "store.measure", 0),
+        ("['measure', 'store']", "store.measure", 0),
+        (
+            "{ store: true, measure: true, link: false }",
+            "store.measure",
+            0,
+        ),
+        ("{ store: false }", "none", 0),
+        ("[]", "none", 0),
+        ("['analytics']", "none", 1),
+        ("['store', 'analytics']", "store", 1),
+        ("{ analytics: true, measure: true }", "measure", 1),
+        ("'store'", "none", 1),
+        ("true", "none", 1),
+        ("undefined", "none", 1),
+        ("null", "none", 1),
+    ] {
+        stage.open("demo", "").await;
+        stage
+            .browser
+            .run(&format!("avtryck('consent', {call})"))
+            .await;
+        assert_eq!(
+            stage.browser.cookie("avchoice").await.as_deref(),
+            Some(choice),
+            "{call}"
+        );
+        assert_eq!(stage.words().await, vec![word; words], "{call}");
+    }
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_choice_without_store_ends_the_cookie_with_the_id() {
+    let stage = Stage::set().await;
+    for choice in ["[]", "['measure']", "{ measure: true }"] {
+        stage.open("demo", "").await;
+        stage
+            .browser
+            .run("avtryck('consent', ['store', 'measure'])")
+            .await;
+        stage.fence_again().await;
+        let browser = &stage.browser;
+        until(async || browser.cookie("avid").await.is_some()).await;
+        stage
+            .browser
+            .run(&format!("avtryck('consent', {choice})"))
+            .await;
+        until(async || browser.cookie("avid").await.is_none()).await;
+    }
+    assert_eq!(
+        stage.browser.cookie("avchoice").await.as_deref(),
+        Some("measure")
+    );
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn the_consent_of_a_page_that_names_it_with_an_event_is_that_events() {
+    let stage = Stage::set().await;
+    stage.open("waits", "").await;
+    stage.browser.run(&platform("tcf")).await;
+    let browser = &stage.browser;
+    until(async || browser.run("return heard.tcf.length").await == 1).await;
+    let refused = consent_string("refused");
+    let agreed = consent_string("made since TCF 2.3, disclosed");
+    stage
+        .browser
+        .run(&format!(
+            "answer('tcf', tcf('tcloaded', '{refused}', false))"
+        ))
+        .await;
+    stage
+        .browser
+        .run(&format!(
+            "avtryck('event', 'own', {{}}, {{ gdpr: 1, gdpr_consent: '{agreed}' }})"
+        ))
+        .await;
+    stage
+        .until_row("event_name = 'own' and consent_source = 'tcf'")
+        .await;
+    let own = stage.proxy.last_event();
+    assert_eq!(
+        (&own["gdpr_consent"], &own["ch"]),
+        (&json!(agreed), &json!({}))
+    );
+    stage.close().await;
+}

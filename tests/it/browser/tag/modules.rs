@@ -1,0 +1,154 @@
+//! Modules: what the file holds, and the one that keeps hits while the line is down.
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{LISTEN, Stage};
+use crate::support::until;
+
+/// A command of Chromium's own.
+#[derive(Debug)]
+struct NetworkConditions {
+    is_offline: bool,
+}
+
+impl fantoccini::wd::WebDriverCompatibleCommand for NetworkConditions {
+    fn endpoint(
+        &self,
+        base: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        base.join(&format!(
+            "session/{}/chromium/network_conditions",
+            session.unwrap_or_default()
+        ))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (Method, Option<String>) {
+        let conditions = json!({ "offline": self.is_offline, "latency": 0, "throughput": -1 });
+        let body = json!({ "network_conditions": conditions });
+        (Method::POST, Some(body.to_string()))
+    }
+}
+
+impl Stage {
+    async fn set_offline(&self, is_offline: bool) {
+        let command = NetworkConditions { is_offline };
+        let client = self.browser.client.clone();
+        client
+            .issue_cmd(command)
+            .await
+            .expect("the network's conditions");
+        until(async || self.browser.run("return navigator.onLine").await == !is_offline).await;
+    }
+
+    /// Waits until an event that comes after an earlier fence has been sent.
+    pub(super) async fn fence_again(&self) {
+        let before = self.sent().len();
+        self.browser.run("avtryck('event', 'again')").await;
+        until(async || {
+            self.sent().len() > before && self.sent().last().is_some_and(|name| name == "again")
+        })
+        .await;
+    }
+
+    async fn open_offline_page(&self, site: &str) {
+        let tag = format!("<script src=\"/tag.js?site={site}&with=offline\"></script>");
+        self.open_html(&format!(
+            "<!doctype html><link rel=icon href=data:,><script>{LISTEN}</script>{tag}"
+        ))
+        .await;
+    }
+
+    async fn storage(&self) -> Value {
+        self.browser.run("return localStorage.length").await
+    }
+}
+
+#[tokio::test]
+async fn hits_wait_while_the_line_is_down_and_go_out_once_it_is_back() {
+    let stage = Stage::set().await;
+    stage.open_offline_page("demo").await;
+    stage.until_row("kind = 'page_view'").await;
+    stage.set_offline(true).await;
+    let many = "for (let n = 0; n < 120; n++) { avtryck('page', { n }); if (n < 3) avtryck('event', 'kept', { n }); }";
+    stage.browser.run(many).await;
+    assert_eq!(
+        stage.storage().await,
+        0,
+        "memory is enough while the page lives"
+    );
+    assert_eq!(stage.sent(), ["/page"]);
+    stage.set_offline(false).await;
+    stage
+        .collector
+        .wait_for("select count(*) from avtryck.hit_detail", 101)
+        .await;
+    stage.fence().await;
+    let sent = stage.sent();
+    assert_eq!(sent.len(), 102, "once each");
+    assert_eq!(
+        sent.iter().filter(|name| *name == "kept").count(),
+        3,
+        "page views are dropped first"
+    );
+    assert_eq!(stage.proxy.events()[101]["e"], "fence");
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn hits_of_a_page_that_is_left_offline_are_stored_only_with_the_permit() {
+    let stage = Stage::set().await;
+    for (choice, kept) in [("['store', 'measure']", 1), ("['measure']", 0)] {
+        stage.open_offline_page("demo").await;
+        stage
+            .browser
+            .run(&format!("avtryck('consent', {choice})"))
+            .await;
+        stage.fence_again().await;
+        stage.set_offline(true).await;
+        stage.browser.run("avtryck('event', 'left')").await;
+        stage.browser.run("document.dispatchEvent(new Event('visibilitychange')); dispatchEvent(new Event('pagehide'))").await;
+        assert_eq!(stage.storage().await, kept, "{choice}");
+        stage.set_offline(false).await;
+        stage.open_offline_page("demo").await;
+        stage.fence_again().await;
+        assert_eq!(stage.storage().await, 0);
+    }
+    let left = stage.sent().iter().filter(|name| *name == "left").count();
+    assert!((1..=2).contains(&left), "{:?}", stage.sent());
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn the_core_fetches_a_module_only_where_it_needs_it_and_the_file_lacks_it() {
+    let stage = Stage::set().await;
+    let mut fetched = 0;
+    for (modules, script, more) in [
+        ("", "", 0),
+        (
+            "",
+            "avtryck('event', 'odd', { n: 5n }); avtryck('event', 'odd', { n: 6n })",
+            1,
+        ),
+        ("rescue", "avtryck('event', 'odd', { n: 7n })", 0),
+    ] {
+        let tag = format!("<script src=\"/tag.js?site=demo&with={modules}\"></script>");
+        stage
+            .open_html(&format!(
+                "<!doctype html><link rel=icon href=data:,><script>{LISTEN}</script>{tag}"
+            ))
+            .await;
+        stage.browser.run(script).await;
+        stage.fence_again().await;
+        fetched += more;
+        assert_eq!(
+            stage.proxy.count("only=rescue"),
+            fetched,
+            "{modules} {script}"
+        );
+    }
+    let odd = "select count(*) from avtryck.hit_detail where event_name = 'odd' and params->>'n' in ('5', '6', '7')";
+    stage.collector.wait_for(odd, 3).await;
+    stage.close().await;
+}
