@@ -68,6 +68,11 @@ pub(super) fn parse_mobile(text: &str) -> Option<bool> {
 /// Takes the quotes off a structured-header string (RFC 9651, section 3.3.3; hints hold no
 /// escapes).
 fn unquote(text: Cow<'_, str>) -> Cow<'_, str> {
+    let is_mark = |c: char| c == '"' || c.is_whitespace();
+    // Most are empty.
+    if !text.starts_with(is_mark) && !text.ends_with(is_mark) {
+        return text;
+    }
     match text {
         Cow::Borrowed(text) => Cow::Borrowed(text.trim().trim_matches('"')),
         Cow::Owned(text) => Cow::Owned(text.trim().trim_matches('"').to_owned()),

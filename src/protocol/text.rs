@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr2;
 use percent_encoding::percent_decode;
 
 use super::absent::{Absence, absence_of_id, is_macro, is_macro_of_id};
@@ -99,22 +98,23 @@ pub(crate) fn decode_marked<'a>(
         let value = take_sent(Cow::Borrowed(raw), sent, rule, flags);
         return (value, marks & NAMING != 0);
     }
-    let value = decode_coded(raw, rule, flags);
-    let is_naming = |text: &Cow<'_, str>| memchr2(b'=', b':', text.as_bytes()).is_some();
-    // What was cut off may have one too.
-    let names =
-        marks & NAMING != 0 || flags.has(Flags::TRUNCATED) || value.as_ref().is_some_and(is_naming);
-    (value, names)
+    let (value, decoded_marks) = decode_coded(raw, rule, flags);
+    (value, (marks | decoded_marks) & NAMING != 0)
 }
 
-fn decode_coded<'a>(raw: &'a str, rule: ValueRule, flags: &mut Flags) -> Option<Cow<'a, str>> {
+/// Decodes a value that has something to decode. Also returns the marks of the decoded bytes.
+fn decode_coded<'a>(
+    raw: &'a str,
+    rule: ValueRule,
+    flags: &mut Flags,
+) -> (Option<Cow<'a, str>>, u8) {
     let is_raw_macro = match rule.kind {
         ValueKind::Id => is_macro_of_id(raw),
         ValueKind::Text | ValueKind::Name => is_macro(raw),
     };
     if is_raw_macro {
         flags.set(Flags::MACRO);
-        return None;
+        return (None, 0);
     }
     match String::from_utf8(decode_bytes(raw.as_bytes())) {
         Ok(mut text) => {
@@ -123,12 +123,12 @@ fn decode_coded<'a>(raw: &'a str, rule: ValueRule, flags: &mut Flags) -> Option<
             {
                 text = again;
             }
-            take(Cow::Owned(text), None, rule, flags)
+            take_marked(Cow::Owned(text), None, rule, flags)
         }
         Err(error) => {
             flags.set(Flags::CLEANED);
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-            take(Cow::Owned(text), Some(error.as_bytes()), rule, flags)
+            take_marked(Cow::Owned(text), Some(error.as_bytes()), rule, flags)
         }
     }
 }
@@ -143,11 +143,19 @@ pub(crate) fn take<'a>(
     rule: ValueRule,
     flags: &mut Flags,
 ) -> Option<Cow<'a, str>> {
-    let sent = Sent {
-        bytes: sent,
-        marks: marks(text.as_bytes(), mark),
-    };
-    take_sent(text, sent, rule, flags)
+    take_marked(text, sent, rule, flags).0
+}
+
+/// Takes a value as [`take`] does. Also returns the marks of the whole text.
+fn take_marked<'a>(
+    text: Cow<'a, str>,
+    sent: Option<&[u8]>,
+    rule: ValueRule,
+    flags: &mut Flags,
+) -> (Option<Cow<'a, str>>, u8) {
+    let marks = marks(text.as_bytes(), mark);
+    let sent = Sent { bytes: sent, marks };
+    (take_sent(text, sent, rule, flags), marks)
 }
 
 /// What a text was made of.
@@ -212,24 +220,28 @@ fn keep_whole<'a>(
 fn decode_bytes(raw: &[u8]) -> Vec<u8> {
     let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
     let mut bytes = Vec::with_capacity(raw.len());
-    let mut rest = raw.iter();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let mut after = rest.clone();
+    let mut rest = raw;
+    while let Some(end) = rest.iter().position(|byte| matches!(byte, b'%' | b'+')) {
+        let (plain, coded) = rest.split_at(end);
+        bytes.extend_from_slice(plain);
+        let mut after = coded.iter();
+        bytes.push(match after.next() {
+            Some(b'+') => b' ',
+            _ => {
+                let digits = after.clone();
                 let value = digit(after.next()).zip(digit(after.next()));
                 match value.map(|(high, low)| u8::try_from(high << 4 | low)) {
-                    Some(Ok(value)) => {
-                        rest = after;
-                        value
+                    Some(Ok(value)) => value,
+                    _ => {
+                        after = digits;
+                        b'%'
                     }
-                    _ => b'%',
                 }
             }
-            byte => *byte,
         });
+        rest = after.as_slice();
     }
+    bytes.extend_from_slice(rest);
     bytes
 }
 

@@ -191,8 +191,7 @@ fn split_cookies(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Returns a value as text if all its characters are visible.
 fn text(bytes: &[u8]) -> Option<&str> {
     let is_visible = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
-    if !bytes.iter().all(is_visible) {
-        return None;
-    }
-    str::from_utf8(bytes).ok()
+    // Without a way out early, the compiler looks at many bytes at once.
+    let are_visible = bytes.iter().fold(true, |all, byte| all & is_visible(byte));
+    are_visible.then(|| str::from_utf8(bytes).ok()).flatten()
 }
