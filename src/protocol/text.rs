@@ -220,28 +220,24 @@ fn keep_whole<'a>(
 fn decode_bytes(raw: &[u8]) -> Vec<u8> {
     let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
     let mut bytes = Vec::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some(end) = rest.iter().position(|byte| matches!(byte, b'%' | b'+')) {
-        let (plain, coded) = rest.split_at(end);
-        bytes.extend_from_slice(plain);
-        let mut after = coded.iter();
-        bytes.push(match after.next() {
-            Some(b'+') => b' ',
-            _ => {
-                let digits = after.clone();
+    let mut rest = raw.iter();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut after = rest.clone();
                 let value = digit(after.next()).zip(digit(after.next()));
                 match value.map(|(high, low)| u8::try_from(high << 4 | low)) {
-                    Some(Ok(value)) => value,
-                    _ => {
-                        after = digits;
-                        b'%'
+                    Some(Ok(value)) => {
+                        rest = after;
+                        value
                     }
+                    _ => b'%',
                 }
             }
+            byte => *byte,
         });
-        rest = after.as_slice();
     }
-    bytes.extend_from_slice(rest);
     bytes
 }
 

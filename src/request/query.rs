@@ -13,19 +13,31 @@ const ENTITY_BYTES_MAX: usize = 12;
 /// Splits a query string or a form into its parameters: name and value, as sent.
 pub(crate) fn split_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = query;
+    let has_entities = memchr(b';', query.as_bytes()).is_some();
     std::iter::from_fn(move || {
         loop {
             let end = memchr(b'&', rest.as_bytes()).unwrap_or(rest.len());
             let (pair, after) = rest.split_at_checked(end)?;
             rest = after.get(1..).unwrap_or_default();
-            let pair = skip_entities(pair);
+            let pair = if has_entities {
+                skip_entities(pair)
+            } else {
+                pair
+            };
             if !pair.is_empty() {
-                return Some(pair.split_once('=').unwrap_or((pair, "")));
+                return Some(split_pair(pair));
             } else if after.is_empty() {
                 return None;
             }
         }
     })
+}
+
+/// Splits a parameter at its first `=`. Names are short, so each byte is looked at alone.
+fn split_pair(pair: &str) -> (&str, &str) {
+    let end = pair.bytes().position(|byte| byte == b'=');
+    let split = end.and_then(|end| Some((pair.get(..end)?, pair.get(end + 1..)?)));
+    split.unwrap_or((pair, ""))
 }
 
 /// Returns the first value of that name, as sent.

@@ -102,11 +102,8 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
     ) -> bool {
         let Draft { hit, signals } = &mut *self.draft;
         let notes = &mut self.notes;
-        if put_parameter_of_kind(name, value.as_ref(), hit, notes) {
-            return true;
-        }
         let Some(parameter) = parameter else {
-            return false;
+            return put_parameter_of_kind(name, value.as_ref(), hit, notes);
         };
         let is_first = notes.parameters & parameter.bit() == 0;
         let is_first_here = notes.parameters_here & parameter.bit() == 0;
@@ -143,7 +140,8 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
     pub(super) fn note_further(&mut self, name: &str, value: Option<&str>) {
         note_ad(name, value.unwrap_or_default(), &mut self.draft.hit);
         // A whole query string that was escaped is a name without a value.
-        self.draft.signals.is_unclear |= self.hides(name);
+        let is_naming = |byte| matches!(byte, b'=' | b':');
+        self.draft.signals.is_unclear |= name.bytes().any(is_naming) && self.hides(name);
         if name == "lat" {
             self.notes.limits_tracking |= value.is_none_or(objects);
         } else if let Some(meaning) = meaning(name).or_else(|| meaning_of_member(name)) {
