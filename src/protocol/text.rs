@@ -85,8 +85,8 @@ pub(crate) fn decode<'a>(
     decode_marked(raw, rule.into(), flags).0
 }
 
-/// Decodes as [`decode`] does. Also returns whether the value, raw or decoded, has a byte that comes
-/// between a name and its value: `=` or `:`.
+/// Decodes as [`decode`] does. Also returns whether the value, raw or decoded, has a byte that
+/// comes between a name and its value: `=` or `:`.
 pub(crate) fn decode_marked<'a>(
     raw: &'a str,
     rule: ValueRule,
