@@ -237,13 +237,15 @@ pub(super) async fn leave(
     }
     drain.send_replace(Course::Leaving);
     tokio::select! {
-        () = tokio::time::sleep(LEAVE_TIME) => true,
-        () = signals.stop() => true,
+        // Whatever else is due: nobody takes over any more.
+        biased;
         () = successor.wait_until_gone() => {
             tracing::warn!("the process that was to take over is gone; this one goes on");
             drain.send_replace(Course::Open);
             false
         }
+        () = tokio::time::sleep(LEAVE_TIME) => true,
+        () = signals.stop() => true,
     }
 }
 
