@@ -100,6 +100,9 @@ fn what_a_macro_encoded_a_second_time_is_decoded_a_second_time() {
         ("50%25+off", "50% off"),
         ("%2541%25", "%41%"),
         ("%25zz", "%zz"),
+        // What would be no UTF-8 was encoded once.
+        ("r%25E9duction", "r%E9duction"),
+        ("%25FF%25FE", "%FF%FE"),
         // Twice.
         (
             "https%253A%252F%252Fx.se%252F%25C3%25A5%2520b",
