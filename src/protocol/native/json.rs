@@ -10,6 +10,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::json_text::{Nested, leading_scalar, split_string, write_clean};
+use super::page::{name_hint, write_hint};
 use super::parameter::{Parameter, rule};
 use super::{HitReader, OF_CALLBACKS};
 use crate::callback::names::{self, Fields};
@@ -121,7 +122,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
 /// Returns the members of an object: names, and values as JSON. What is not quite JSON is read as
 /// what [`write_clean`] makes of it, with a flag. `None` if it is no object.
-fn members_of(object: &str, flags: &mut Flags) -> Option<Vec<(String, String)>> {
+pub(super) fn members_of(object: &str, flags: &mut Flags) -> Option<Vec<(String, String)>> {
     let owned = |Members(members): Members<'_>| -> Vec<(String, String)> {
         let own = |(name, value): (String, &RawValue)| (name, value.get().to_owned());
         members.into_iter().map(own).collect()
@@ -156,9 +157,10 @@ impl HitReader<'_, '_, '_> {
             members = flatten(members, &fields);
         }
         self.begin_source();
-        members
-            .into_iter()
-            .all(|(name, value)| self.read_member(name, &value))
+        self.read_fields(&mut members)
+            && members
+                .into_iter()
+                .all(|(name, value)| self.read_member(name, &value))
     }
 
     /// Puts one member in its place. Returns false if it is nested too deep.
@@ -212,8 +214,9 @@ impl HitReader<'_, '_, '_> {
     fn read_hints(&mut self, object: &str) {
         let hints = members_of(object, &mut self.draft.hit.flags).unwrap_or_default();
         for (hint, value) in hints {
-            let name = format!("ch_{hint}");
+            let name = name_hint(&hint);
             if value != "null" {
+                let value = write_hint(value);
                 let mut value = scalar_text(&name, &value, &value, &mut self.draft.hit.flags);
                 self.put(&name, Parameter::named(&name), &mut value);
             }
@@ -222,7 +225,7 @@ impl HitReader<'_, '_, '_> {
 }
 
 /// Returns the meaning of a name as it is written between quotes.
-fn meaning_of(name: &str) -> Option<Meaning> {
+pub(super) fn meaning_of(name: &str) -> Option<Meaning> {
     if name.contains('\\') {
         let name: String = serde_json::from_str(&format!("\"{name}\"")).ok()?;
         return meaning(&name);
@@ -262,7 +265,7 @@ fn string_or_json(json: &str) -> String {
 /// Returns a known member's text by its rule: a string as it is, another value as its JSON. An ID
 /// is a string or a number. `cleaned` is what can be stored of the member; a string that cannot be
 /// read as it was sent is made of that.
-fn scalar_text<'a>(
+pub(super) fn scalar_text<'a>(
     name: &str,
     json: &str,
     cleaned: &str,

@@ -16,6 +16,7 @@
 
 mod json;
 mod json_text;
+mod page;
 mod parameter;
 mod params;
 mod reader;
@@ -284,6 +285,12 @@ fn put_into_hit<'a>(parameter: Parameter, text: Cow<'a, str>, hit: &mut Hit<'a>)
         Parameter::ClickId => &mut hit.click_id,
         Parameter::Mobile => {
             hit.hints.mobile = parse_mobile(&text).or(hit.hints.mobile);
+            return;
+        }
+        Parameter::Truncated => {
+            if matches!(&*text, "1" | "true") {
+                hit.flags.set(Flags::TRUNCATED);
+            }
             return;
         }
         Parameter::Gdpr

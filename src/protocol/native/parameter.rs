@@ -38,6 +38,8 @@ pub(crate) enum Parameter {
     AddtlConsent,
     /// `cb` only defeats caches.
     CacheBuster,
+    /// `truncated` says that the sender left out what did not fit.
+    Truncated,
 }
 
 impl Parameter {
@@ -72,6 +74,7 @@ impl Parameter {
             b"avclid" | b"click_id" => Parameter::ClickId,
             b"addtl_consent" => Parameter::AddtlConsent,
             b"cb" => Parameter::CacheBuster,
+            b"truncated" => Parameter::Truncated,
             _ => return None,
         })
     }

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::mem;
 
+use super::page;
 use super::parameter::{Parameter, rule};
 use super::params::{Params, push_json_text};
 use super::{Notes, Reading, finish, note_ad, put_into_hit, put_parameter_of_kind};
 use crate::callback::names;
 use crate::consent::names::{Meaning, hides, meaning, objects};
+use crate::endpoint::BODY_BYTES_MAX;
 use crate::hit::limits::{TEXT_BYTES_MAX, URI_BYTES_MAX};
 use crate::hit::{Flags, Kind};
 use crate::protocol::Draft;
@@ -64,6 +66,13 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
             (Cow::Borrowed(raw_name), sent)
         } else if let Some(name) = decode(raw_name, URI_BYTES_MAX, &mut flags) {
             let name = self.reading.our_name(name);
+            if name == page::EVENT
+                && self.notes.kind == Kind::PageView
+                && self.read_members(&page::decode_event(raw))
+            {
+                self.draft.hit.flags.set(flags);
+                return;
+            }
             let parameter = Parameter::named(&name);
             (name, parameter)
         } else {
@@ -177,7 +186,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
         if !parameter.is_some_and(Parameter::is_signal) && self.hides(raw) {
             self.draft.signals.is_unclear = true;
         } else if flags.has(Flags::TRUNCATED) {
-            let whole = decode(raw, URI_BYTES_MAX, &mut Flags::default());
+            let whole = decode(raw, BODY_BYTES_MAX, &mut Flags::default());
             self.note_hidden(parameter, whole.as_deref());
         } else if let Some(Cow::Owned(text)) = value {
             self.note_hidden(parameter, Some(text));

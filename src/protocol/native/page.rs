@@ -1,0 +1,109 @@
+//! What the tag sends in forms of its own: the page's fields, which go to `params` whatever their
+//! names, and client hints as the browser's interface gives them.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use super::HitReader;
+use super::json::{meaning_of, members_of, scalar_text};
+use super::json_text::{Nested, write_clean};
+use super::parameter::Parameter;
+use crate::consent::names::{Meaning, meaning};
+use crate::hit::Kind;
+use crate::hit::limits::TEXT_BYTES_MAX;
+use crate::protocol::text::clean;
+
+/// The member of an event that holds the page's fields.
+const FIELDS: &str = "params";
+/// The parameter of a pixel that holds a whole event.
+pub(super) const EVENT: &str = "json";
+
+/// Decodes the event of a pixel: JSON is neither a macro nor encoded twice.
+pub(super) fn decode_event(raw: &str) -> String {
+    let spaced = raw.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+}
+
+impl HitReader<'_, '_, '_> {
+    /// Takes the page's fields out of an event's members and puts them in their places. Returns
+    /// false if one is nested too deep.
+    pub(super) fn read_fields(&mut self, members: &mut Vec<(String, String)>) -> bool {
+        if self.notes.kind == Kind::Callback {
+            return true;
+        }
+        let is_fields = |(name, json): &(String, String)| name == FIELDS && json.starts_with('{');
+        let Some(at) = members.iter().position(is_fields) else {
+            return true;
+        };
+        let (_, object) = members.remove(at);
+        let names_event =
+            |(name, json): &(String, String)| name == "e" && !matches!(&**json, "\"\"" | "null");
+        let is_event = members.iter().any(names_event);
+        let fields = members_of(&object, &mut self.draft.hit.flags).unwrap_or_default();
+        fields
+            .into_iter()
+            .filter(|(_, json)| json != "null")
+            .all(|(name, json)| self.read_field(name, &json, is_event))
+    }
+
+    /// Puts one field in its place. Those that were parameters when fields and parameters stood
+    /// side by side, and that cannot be mistaken, still are: consent signals, and the address of a
+    /// page view that a page sends itself.
+    fn read_field(&mut self, name: String, json: &str, is_event: bool) -> bool {
+        let flags = &mut self.draft.hit.flags;
+        let name = clean(Cow::Owned(name), TEXT_BYTES_MAX, flags);
+        let parameter = Parameter::named(&name);
+        let is_address = matches!(parameter, Some(Parameter::PageUrl | Parameter::Referrer));
+        if parameter.is_some_and(Parameter::is_signal) || (is_address && !is_event && is_url(json))
+        {
+            let mut value = scalar_text(&name, json, json, flags);
+            self.put(&name, parameter, &mut value);
+            return true;
+        }
+        let mut text = String::with_capacity(json.len());
+        let mut is_unclear = meaning(&name) == Some(Meaning::Signal);
+        let mut note = |member: Nested<'_>| {
+            let is_signal = meaning_of(member.name) == Some(Meaning::Signal);
+            is_unclear |= is_signal && member.rest != "null";
+        };
+        if !write_clean(json, &mut text, flags, &mut note) {
+            return false;
+        }
+        self.params.push(&name, |out| out.push_str(&text), flags);
+        self.draft.signals.is_unclear |= is_unclear;
+        true
+    }
+}
+
+fn is_url(json: &str) -> bool {
+    json.starts_with("\"https://") || json.starts_with("\"http://")
+}
+
+/// Returns the parameter of a client hint.
+pub(super) fn name_hint(hint: &str) -> Cow<'static, str> {
+    match hint {
+        "platformVersion" => Cow::Borrowed("ch_platform_version"),
+        "formFactors" => Cow::Borrowed("ch_form_factors"),
+        hint => Cow::Owned(format!("ch_{hint}")),
+    }
+}
+
+/// Writes a list of texts, or of brands with their versions, as a header has it; as JSON. Returns
+/// any other value as it is.
+pub(super) fn write_hint(json: String) -> String {
+    let Ok(items) = serde_json::from_str::<Vec<Value>>(&json) else {
+        return json;
+    };
+    let items = items.iter().filter_map(|item| match item {
+        Value::String(text) => Some(format!("\"{text}\"")),
+        Value::Object(brand) => {
+            let text = |name: &str| brand.get(name)?.as_str();
+            Some(format!("\"{}\";v=\"{}\"", text("brand")?, text("version")?))
+        }
+        _ => None,
+    });
+    let list = items.collect::<Vec<_>>().join(", ");
+    Value::String(list).to_string()
+}
