@@ -9,8 +9,7 @@ use super::params::{Params, push_json_text};
 use super::{Notes, Reading, finish, note_ad, put_into_hit, put_parameter_of_kind};
 use crate::callback::names;
 use crate::consent::names::{Meaning, hides, meaning, objects};
-use crate::endpoint::BODY_BYTES_MAX;
-use crate::hit::limits::{TEXT_BYTES_MAX, URI_BYTES_MAX};
+use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::{Flags, Kind};
 use crate::protocol::Draft;
 use crate::protocol::text::{clean, decode, decode_marked};
@@ -64,7 +63,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
         };
         let (name, parameter) = if sent.is_some() {
             (Cow::Borrowed(raw_name), sent)
-        } else if let Some(name) = decode(raw_name, URI_BYTES_MAX, &mut flags) {
+        } else if let Some(name) = decode(raw_name, usize::MAX, &mut flags) {
             let name = self.reading.our_name(name);
             if name == page::EVENT
                 && self.notes.kind == Kind::PageView
@@ -186,7 +185,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
         if !parameter.is_some_and(Parameter::is_signal) && self.hides(raw) {
             self.draft.signals.is_unclear = true;
         } else if flags.has(Flags::TRUNCATED) {
-            let whole = decode(raw, BODY_BYTES_MAX, &mut Flags::default());
+            let whole = decode(raw, usize::MAX, &mut Flags::default());
             self.note_hidden(parameter, whole.as_deref());
         } else if let Some(Cow::Owned(text)) = value {
             self.note_hidden(parameter, Some(text));
