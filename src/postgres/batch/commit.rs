@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | the position moves from `from` to `to` | a second loader waits, then gets [`CommitError::Moved`] |
 //! | hits of suppressed IDs are left out | before anything of them is stored ([`suppression`]) |
-//! | times are compared with Postgres's clock | [`Flags::WRONG_CLOCK`] |
+//! | times are compared with Postgres's clock | [`WRONG_CLOCK`](crate::hit::Flags::WRONG_CLOCK) |
 //! | partitions of the batch's days | under a lock, so that retention does not drop one now |
 //! | dimensions | before the rows that point to them |
 //! | event IDs | a hit whose ID is stored already is left out as repeated, or stored as a replay |

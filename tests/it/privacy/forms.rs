@@ -200,7 +200,7 @@ async fn the_file_holds_every_row_and_not_only_the_last_ones() {
     // More than the page shows, and more than one piece of the file holds.
     let padding = "x".repeat(2000);
     let event = |number: usize| serde_json::json!({ "site": "open", "e": "step", "id": number.to_string(), "u": format!("https://open.example/{padding}") });
-    let events: Vec<Value> = (0..500).map(event).collect();
+    let events: Vec<Value> = (1..=500).map(event).collect();
     let posted = serde_json::to_string(&events).unwrap();
     let reply = collector.post("/e", &[("Cookie", &cookie)], &posted).await;
     assert_eq!(reply.status, 204);
@@ -232,7 +232,7 @@ async fn the_file_holds_every_row_and_not_only_the_last_ones() {
         .map(|row| row["event_id"].as_str().unwrap().parse().unwrap())
         .collect();
     ids.sort_unstable();
-    assert!(ids.into_iter().eq(0..500));
+    assert!(ids.into_iter().eq(1..=500));
 }
 
 #[tokio::test]
