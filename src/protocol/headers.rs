@@ -33,7 +33,13 @@ pub fn signals<'r>(headers: &Headers<'r>, choice_cookie: &str) -> Signals<'r> {
 
 fn read_headers<'r>(headers: &Headers<'r>, hit: &mut Hit<'r>) {
     let mut flags = hit.flags;
-    let mut text = |bytes, bytes_max| clean(decode_utf8(bytes, &mut flags), bytes_max, &mut flags);
+    let mut text = |bytes: &'r [u8], bytes_max| {
+        // Most hints are not sent.
+        if bytes.is_empty() {
+            return Cow::Borrowed("");
+        }
+        clean(decode_utf8(bytes, &mut flags), bytes_max, &mut flags)
+    };
     hit.user_agent = text(headers.user_agent, USER_AGENT_BYTES_MAX);
     hit.page_url = text(headers.referer, URL_BYTES_MAX);
     let mut hint = |bytes| text(bytes, TEXT_BYTES_MAX);

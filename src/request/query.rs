@@ -34,10 +34,13 @@ pub(crate) fn split_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// Splits a parameter at its first `=`. Names are short, so each byte is looked at alone.
+#[inline]
 fn split_pair(pair: &str) -> (&str, &str) {
     let end = pair.bytes().position(|byte| byte == b'=');
-    let split = end.and_then(|end| Some((pair.get(..end)?, pair.get(end + 1..)?)));
-    split.unwrap_or((pair, ""))
+    let split = end.and_then(|end| pair.split_at_checked(end));
+    split.map_or((pair, ""), |(name, rest)| {
+        (name, rest.get(1..).unwrap_or_default())
+    })
 }
 
 /// Returns the first value of that name, as sent.
