@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use avtryck::clock::{self, UnixMicros};
 use avtryck::config::ClientIp;
-use avtryck::enrich::{self, Sources, Tables};
+use avtryck::enrich::{self, TableFiles, Tables};
 use avtryck::hit::{ConsentSource, Hit, Kind, Permit, VisitorId};
 use avtryck::loader::sink::PostgresSink;
 use avtryck::loader::{Loader, Progress};
@@ -206,7 +206,7 @@ fn spool(dir: &Path, keep: Duration) -> Spool {
 
 fn tables() -> Tables {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let sources = Sources {
+    let sources = TableFiles {
         city: ["ipv4", "ipv6"]
             .map(|family| root.join(format!("geoip/data/dbip-city-{family}.mmdb")))
             .into(),

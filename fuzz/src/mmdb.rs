@@ -4,7 +4,7 @@ use std::cell::LazyCell;
 use std::fs;
 use std::net::IpAddr;
 
-use avtryck::enrich::{Sources, load};
+use avtryck::enrich::{TableFiles, load};
 use avtryck::hit::limits::TEXT_BYTES_MAX;
 use avtryck::row::Dimension as _;
 use tempfile::TempDir;
@@ -19,10 +19,10 @@ pub fn mmdb(bytes: &[u8]) {
     DIR.with(|dir| {
         let path = dir.path().join("file.mmdb");
         fs::write(&path, bytes).expect("a disk with room");
-        let (tables, _) = load(&Sources {
+        let (tables, _) = load(&TableFiles {
             city: vec![path.clone()],
             network: vec![path],
-            ..Sources::default()
+            ..TableFiles::default()
         });
         for address in ADDRESSES {
             let address: IpAddr = address.parse().expect("an address");

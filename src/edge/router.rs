@@ -67,10 +67,10 @@ async fn handle(
         Endpoint::Id => return id::handle(exchange),
         Endpoint::Consent => Box::pin(consent::handle(exchange, body)).await,
         Endpoint::Privacy | Endpoint::PrivacyForm => {
-            Ok(Box::pin(privacy::answer(exchange, parts, body)).await)
+            Ok(Box::pin(privacy::serve_privacy(exchange, parts, body)).await)
         }
-        Endpoint::Tag => tag::answer(exchange, parts),
-        Endpoint::Demo => Ok(demo::answer(exchange.edge)),
+        Endpoint::Tag => tag::serve_tag(exchange, parts),
+        Endpoint::Demo => Ok(demo::serve_demo(exchange.edge)),
         Endpoint::Unknown => Err(Refusal(Reason::UnknownPath)),
         // The others record what their protocol reads: a GET brings one hit, a POST any number.
         _ if *exchange.line.method == Method::POST => Box::pin(event::handle(exchange, body)).await,

@@ -15,7 +15,7 @@ use crate::clock::UnixMicros;
 
 /// The files to read, and what the configuration says itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sources {
+pub struct TableFiles {
     /// Places, in MaxMind's format; the first that knows an address answers.
     pub city: Vec<PathBuf>,
     /// ASN or ISP data in MaxMind's format; the first that knows an address answers.
@@ -28,7 +28,7 @@ pub struct Sources {
     pub data_centres: Arc<HashSet<u32>>,
 }
 
-impl Sources {
+impl TableFiles {
     /// Returns whether a file is one of them.
     #[must_use]
     pub fn name(&self, path: &Path) -> bool {
@@ -94,7 +94,7 @@ pub fn verify(path: &Path) -> Result<Report, LoadError> {
     report.map_err(|problem| problem.at(path))
 }
 
-/// What is wrong with one of the [`Sources`].
+/// What is wrong with one of the [`TableFiles`].
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {}", path.display(), problem.whole())]
 pub struct LoadError {
@@ -154,14 +154,14 @@ impl LoadError {
 
 /// Reads every file of `sources`. What could not be read is absent and has an error.
 #[must_use]
-pub fn load(sources: &Sources) -> (Tables, Vec<LoadError>) {
+pub fn load(sources: &TableFiles) -> (Tables, Vec<LoadError>) {
     reload(sources, &Tables::default())
 }
 
 /// Reads every file of `sources` again. What could not be read stays as it is in `old` (a geodata
 /// file: if `old` has read that path) and has an error.
 #[must_use]
-pub fn reload(sources: &Sources, old: &Tables) -> (Tables, Vec<LoadError>) {
+pub fn reload(sources: &TableFiles, old: &Tables) -> (Tables, Vec<LoadError>) {
     let mut errors = Vec::new();
     let places = geo_files(&sources.city, &old.places, place::open, &mut errors);
     let networks = geo_files(&sources.network, &old.networks, network::open, &mut errors);

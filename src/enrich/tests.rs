@@ -25,11 +25,11 @@ fn fetched(path: &str) -> PathBuf {
     path
 }
 
-fn rule_sources() -> Sources {
-    Sources {
+fn rule_sources() -> TableFiles {
+    TableFiles {
         rules: fetched("assets/data/rules/regexes.json"),
         crawlers: fetched("assets/data/rules/crawlers.json"),
-        ..Sources::default()
+        ..TableFiles::default()
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
-use super::Settings;
+use super::JobLimits;
 use crate::clock::UnixMicros;
 use crate::postgres::clock::{note_deletion, read_deletion, read_protected_days};
 use crate::postgres::partition;
@@ -26,7 +26,7 @@ const APART_MICROS: u64 = 55 * 60 * 1_000_000;
 /// What a job deletes, and when.
 pub(super) struct Expiry {
     /// Returns the first day that is kept.
-    pub(super) first_kept: fn(&Settings, UnixMicros) -> i32,
+    pub(super) first_kept: fn(&JobLimits, UnixMicros) -> i32,
     /// Where it is stored.
     pub(super) store: Store,
 }
@@ -75,10 +75,10 @@ impl Expiry {
         &self,
         client: &mut Client,
         name: &str,
-        settings: &Settings,
+        limits: &JobLimits,
         as_of: UnixMicros,
     ) -> anyhow::Result<Done> {
-        let first_kept = (self.first_kept)(settings, as_of);
+        let first_kept = (self.first_kept)(limits, as_of);
         let today = super::day(as_of);
         let protected = read_protected_days(client, today.saturating_sub(first_kept)).await?;
         let scope = Scope {

@@ -45,7 +45,7 @@ const ERASURE_DAYS: i32 = 3 * 365;
 
 /// What the jobs need of the configuration.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct JobLimits {
     /// `privacy.retention`: how long rows are kept.
     pub retention: Duration,
 }
@@ -122,7 +122,7 @@ const _: () = assert!(SUPPRESSION_DAYS == 426, "the condition above has it too")
 const fn expire(
     name: &'static str,
     period: Duration,
-    first_kept: fn(&Settings, UnixMicros) -> i32,
+    first_kept: fn(&JobLimits, UnixMicros) -> i32,
     store: Store,
 ) -> Job {
     Job {
@@ -143,8 +143,8 @@ const fn rows(table: &'static str, column: &'static str) -> Store {
 
 /// Returns the first day that `privacy.retention` keeps: the one in which the limit falls, for only
 /// the days before it are old as a whole.
-fn retained(settings: &Settings, as_of: UnixMicros) -> i32 {
-    let micros = i64::try_from(settings.retention.as_micros()).unwrap_or(i64::MAX);
+fn retained(limits: &JobLimits, as_of: UnixMicros) -> i32 {
+    let micros = i64::try_from(limits.retention.as_micros()).unwrap_or(i64::MAX);
     day(UnixMicros(as_of.0.saturating_sub(micros)))
 }
 
@@ -156,7 +156,7 @@ impl Job {
     pub async fn run(
         &self,
         client: &mut Client,
-        settings: &Settings,
+        limits: &JobLimits,
         as_of: UnixMicros,
     ) -> anyhow::Result<Done> {
         match &self.work {
@@ -164,7 +164,7 @@ impl Job {
                 changed: run(client, as_of).await?,
                 held_back: 0,
             }),
-            Work::Expire(expiry) => expiry.run(client, self.name, settings, as_of).await,
+            Work::Expire(expiry) => expiry.run(client, self.name, limits, as_of).await,
         }
     }
 
@@ -211,7 +211,7 @@ impl Schedule {
     pub async fn tick(
         &mut self,
         client: &mut Client,
-        settings: &Settings,
+        limits: &JobLimits,
         clocks: Clocks,
     ) -> anyhow::Result<Tick> {
         let standing = self.guard.check(client, clocks).await?;
@@ -224,7 +224,7 @@ impl Schedule {
             {
                 continue;
             }
-            let result = job.run(client, settings, clocks.postgres).await;
+            let result = job.run(client, limits, clocks.postgres).await;
             let pause = match &result {
                 Ok(done) => {
                     *held_back = done.held_back;

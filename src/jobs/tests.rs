@@ -15,7 +15,7 @@ const MICROS: i64 = 1_000_000;
 /// 2026-11-24T12:00:00Z.
 const NOON: UnixMicros = UnixMicros(1_795_521_600_000_000);
 
-const SETTINGS: Settings = Settings {
+const LIMITS: JobLimits = JobLimits {
     retention: Duration::from_hours(48),
 };
 
@@ -32,7 +32,7 @@ fn sound(after: Duration) -> Clocks {
 /// Runs one job, as of a time.
 async fn run(client: &mut Client, name: &str, as_of: UnixMicros) -> Done {
     let job = JOBS.iter().find(|job| job.name == name).unwrap();
-    job.run(client, &SETTINGS, as_of).await.unwrap()
+    job.run(client, &LIMITS, as_of).await.unwrap()
 }
 
 /// Runs one job every hour until it holds nothing back; how much it removed in all, and in how
@@ -76,9 +76,7 @@ async fn days_are_made_ahead_and_dropped_when_they_are_entirely_older_than_reten
     let mut database = TestDatabase::migrated().await;
     let client = &mut database.client;
     let mut schedule = Schedule::default();
-    let tick = schedule
-        .tick(client, &SETTINGS, sound(Duration::ZERO))
-        .await;
+    let tick = schedule.tick(client, &LIMITS, sound(Duration::ZERO)).await;
     for outcome in tick.unwrap().outcomes {
         outcome.result.unwrap();
     }
@@ -89,14 +87,12 @@ async fn days_are_made_ahead_and_dropped_when_they_are_entirely_older_than_reten
         "hit_20261127",
     ];
     assert_eq!(days(client).await, first);
-    let again = schedule
-        .tick(client, &SETTINGS, sound(Duration::ZERO))
-        .await;
+    let again = schedule.tick(client, &LIMITS, sound(Duration::ZERO)).await;
     assert!(again.unwrap().outcomes.is_empty());
 
     // Two days later the first day's noon is at the limit: its afternoon must still be kept.
     for (hours, oldest) in [(48, "hit_20261124"), (72, "hit_20261125")] {
-        let tick = schedule.tick(client, &SETTINGS, sound(Duration::from_hours(hours)));
+        let tick = schedule.tick(client, &LIMITS, sound(Duration::from_hours(hours)));
         assert_eq!(tick.await.unwrap().standing.fault, None);
         assert_eq!(days(client).await[0], oldest);
     }
@@ -122,7 +118,7 @@ async fn old_event_ids_rejected_hits_and_partners_ids_are_deleted_and_counts_sta
         .await
         .unwrap();
     for job in &JOBS {
-        job.run(client, &SETTINGS, NOON).await.unwrap();
+        job.run(client, &LIMITS, NOON).await.unwrap();
     }
     for table in ["event_key", "rejected_hit", "partner_id", "hit_count"] {
         assert_eq!(count(client, table).await, 1, "{table}");
@@ -208,16 +204,14 @@ async fn a_reader_delays_retention_and_the_job_runs_again_in_a_minute() {
         .unwrap();
     let mut schedule = Schedule::default();
     let client = &mut database.client;
-    let tick = schedule
-        .tick(client, &SETTINGS, sound(Duration::ZERO))
-        .await;
+    let tick = schedule.tick(client, &LIMITS, sound(Duration::ZERO)).await;
     let outcomes = tick.unwrap().outcomes;
     let failed = outcomes.iter().filter(|outcome| outcome.result.is_err());
     let failed: Vec<&str> = failed.map(|outcome| outcome.name).collect();
     assert_eq!(failed, ["retention"]);
     reading.commit().await.unwrap();
     let clocks = sound(Duration::from_secs(60));
-    let tick = schedule.tick(client, &SETTINGS, clocks).await.unwrap();
+    let tick = schedule.tick(client, &LIMITS, clocks).await.unwrap();
     let [outcome] = &tick.outcomes[..] else {
         panic!("{tick:?}");
     };

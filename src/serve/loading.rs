@@ -32,7 +32,7 @@ const JOBS_PERIOD: Duration = Duration::from_secs(5);
 pub(super) struct Parts {
     pub(super) loader: Loader,
     pub(super) instructions: Instructions,
-    jobs: jobs::Settings,
+    jobs: jobs::JobLimits,
 }
 
 impl Parts {
@@ -62,7 +62,7 @@ impl Parts {
                 metrics: Arc::clone(metrics),
                 progress: Arc::default(),
             },
-            jobs: jobs::Settings {
+            jobs: jobs::JobLimits {
                 retention: config.privacy.retention,
             },
         }
@@ -127,7 +127,7 @@ impl Loading {
 /// Runs the jobs that are due, over a connection of its own.
 async fn run_jobs(
     database: Arc<Database>,
-    settings: jobs::Settings,
+    limits: jobs::JobLimits,
     metrics: Arc<Metrics>,
     remark: Arc<JobsRemark>,
 ) {
@@ -136,7 +136,7 @@ async fn run_jobs(
     let mut has_failed = false;
     loop {
         if schedule.is_due(clock::monotonic()) {
-            let ran = run_tick(&database, &mut schedule, &mut connection, &settings).await;
+            let ran = run_tick(&database, &mut schedule, &mut connection, &limits).await;
             match ran {
                 Ok(tick) => {
                     has_failed = false;
@@ -160,7 +160,7 @@ async fn run_tick(
     database: &Arc<Database>,
     schedule: &mut jobs::Schedule,
     connection: &mut Option<(Client, SilenceWatch)>,
-    settings: &jobs::Settings,
+    limits: &jobs::JobLimits,
 ) -> anyhow::Result<jobs::Tick> {
     let open = connection.take().filter(|(client, _)| !client.is_closed());
     let (client, watch) = match open {
@@ -169,7 +169,7 @@ async fn run_tick(
     };
     let tick = async {
         let clocks = jobs::Clocks::read(client).await?;
-        schedule.tick(client, settings, clocks).await
+        schedule.tick(client, limits, clocks).await
     };
     watch.watch(tick).await
 }

@@ -26,7 +26,7 @@ use crate::clock;
 use crate::config::{Config, Waiting};
 use crate::edge::Edge;
 use crate::edge::transport::tls::Certificates;
-use crate::enrich::{self, LoadError, Sources, Tables};
+use crate::enrich::{self, LoadError, TableFiles, Tables};
 use crate::metrics::{Metrics, gauge_value, timestamp};
 use crate::postgres;
 
@@ -40,7 +40,7 @@ pub(super) struct Reload {
     metrics: Arc<Metrics>,
     /// What the tables were read from. It is locked while new ones are read: the first reading may
     /// take seconds, and must not replace the tables of a later reload.
-    sources: Mutex<Sources>,
+    sources: Mutex<TableFiles>,
 }
 
 impl Reload {
@@ -142,7 +142,7 @@ impl Reload {
     }
 
     /// Reads tables on a thread of its own; `None` if that panicked.
-    async fn read_on_thread(&self, wanted: Sources) -> Option<(Tables, Vec<LoadError>)> {
+    async fn read_on_thread(&self, wanted: TableFiles) -> Option<(Tables, Vec<LoadError>)> {
         let before = self.tables.load_full();
         let read = tokio::task::spawn_blocking(move || enrich::reload(&wanted, &before)).await;
         if let Err(error) = &read {
@@ -180,8 +180,8 @@ impl Reload {
 }
 
 /// Returns what the tables are to be read from.
-pub(super) fn sources(config: &Config) -> Sources {
-    Sources {
+pub(super) fn sources(config: &Config) -> TableFiles {
+    TableFiles {
         city: config.geoip.city.clone(),
         network: config.geoip.network.clone(),
         rules: config.device.rules.clone(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use avtryck::clock::UnixMicros;
 use avtryck::consent::{self, PermitRules, Strings};
 use avtryck::endpoint::Endpoint;
-use avtryck::enrich::{self, Sources, Tables};
+use avtryck::enrich::{self, TableFiles, Tables};
 use avtryck::hit::{Flags, Hit, Permit, VisitorId};
 use avtryck::keys::CookieKeyring;
 use avtryck::postgres::batch::copy;
@@ -232,11 +232,11 @@ fn tables() -> Tables {
     let rules = |name: &str| root().join("assets/data/rules").join(name);
     let city =
         |family: &str| -> PathBuf { root().join(format!("geoip/data/dbip-city-{family}.mmdb")) };
-    let sources = Sources {
+    let sources = TableFiles {
         city: vec![city("ipv4"), city("ipv6")],
         rules: rules("regexes.json"),
         crawlers: rules("crawlers.json"),
-        ..Sources::default()
+        ..TableFiles::default()
     };
     let (tables, errors) = enrich::load(&sources);
     let missing = errors.iter().find(|error| !error.is_partial());

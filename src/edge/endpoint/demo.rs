@@ -19,7 +19,7 @@ struct Page<'a> {
 }
 
 /// Answers with the page.
-pub(crate) fn answer(edge: &Edge) -> Reply {
+pub(crate) fn serve_demo(edge: &Edge) -> Reply {
     let psql = edge.demo_psql.as_ref().and_then(|psql| psql.get());
     let page = Page {
         psql: psql.map_or(STARTING, String::as_str),

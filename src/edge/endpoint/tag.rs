@@ -245,7 +245,7 @@ impl Script {
 }
 
 /// Answers with the script of the site that the query names.
-pub(crate) fn answer(request: &Exchange<'_>, parts: &Parts) -> Result<Reply, Refusal> {
+pub(crate) fn serve_tag(request: &Exchange<'_>, parts: &Parts) -> Result<Reply, Refusal> {
     let query = parts.uri.query().unwrap_or_default();
     let site = request.site_of(query)?;
     let scripts = request.edge.scripts.of(&site.key);

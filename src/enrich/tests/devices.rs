@@ -394,7 +394,7 @@ fn every_sample_of_the_crawler_list_is_a_bot_and_no_observed_visitor_is() {
 
 #[test]
 fn without_rules_the_hints_and_plain_words_still_tell() {
-    let (tables, errors) = load(&Sources::default());
+    let (tables, errors) = load(&TableFiles::default());
     assert_eq!(errors.len(), 2, "{:?}", problems(&errors));
     let device = tables.device(
         REDUCED,
@@ -409,10 +409,10 @@ fn without_rules_the_hints_and_plain_words_still_tell() {
 #[test]
 fn broken_rules_leave_the_old_ones_in_use() {
     let dir = tempfile::tempdir().unwrap();
-    let sources = Sources {
+    let sources = TableFiles {
         rules: dir.path().join("regexes.json"),
         crawlers: dir.path().join("crawlers.json"),
-        ..Sources::default()
+        ..TableFiles::default()
     };
     let rules = json!({
         "user_agent_parsers": [{"regex": "(Browser)/(\\d+)"}],

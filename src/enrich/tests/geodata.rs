@@ -52,10 +52,10 @@ const SAYS_NOTHING: FlatRecord = FlatRecord {
     longitude: None,
 };
 
-fn cities(paths: &[&Path]) -> Sources {
-    Sources {
+fn cities(paths: &[&Path]) -> TableFiles {
+    TableFiles {
         city: paths.iter().map(|path| path.to_path_buf()).collect(),
-        ..Sources::default()
+        ..TableFiles::default()
     }
 }
 
@@ -209,9 +209,9 @@ fn networks_come_from_asn_and_isp_files_in_their_order() {
     let asn = fetched("assets/data/test/mmdb/GeoLite2-ASN-Test.mmdb");
     let isp = fetched("assets/data/test/mmdb/GeoIP2-ISP-Test.mmdb");
     let check = |files: &[&PathBuf], address: &str, expect: Option<(Option<u32>, &str)>| {
-        let (tables, errors) = load(&Sources {
+        let (tables, errors) = load(&TableFiles {
             network: files.iter().map(|path| path.to_path_buf()).collect(),
-            ..Sources::default()
+            ..TableFiles::default()
         });
         assert_eq!(geo_problems(&errors), [""; 0]);
         let network = tables.network(ip(address));
@@ -240,10 +240,10 @@ fn networks_come_from_asn_and_isp_files_in_their_order() {
 fn a_file_about_something_else_is_refused_by_name() {
     let anonymous = fetched("assets/data/test/mmdb/GeoIP2-Anonymous-IP-Test.mmdb");
     let city = fetched("assets/data/test/mmdb/GeoIP2-City-Test.mmdb");
-    let (tables, errors) = load(&Sources {
+    let (tables, errors) = load(&TableFiles {
         city: vec![anonymous.clone(), city.clone()],
         network: vec![city.clone()],
-        ..Sources::default()
+        ..TableFiles::default()
     });
     assert_eq!(
         geo_problems(&errors),
@@ -312,10 +312,10 @@ fn no_broken_file_of_maxmind_panics() {
                 continue;
             }
             files += 1;
-            let (tables, errors) = load(&Sources {
+            let (tables, errors) = load(&TableFiles {
                 city: vec![path.clone()],
                 network: vec![path.clone()],
-                ..Sources::default()
+                ..TableFiles::default()
             });
             refused += usize::from(geo_problems(&errors).len() == 2);
             for host in 0..=u8::MAX {

@@ -8,7 +8,7 @@ use super::*;
 
 const HOUR_MICROS: i64 = 3600 * MICROS;
 const RETENTION_DAYS: i64 = 30;
-const NIGHTS: Settings = Settings {
+const NIGHTS: JobLimits = JobLimits {
     retention: Duration::from_hours(24 * 30),
 };
 

@@ -465,10 +465,10 @@ impl Bench {
     /// How long a device takes, of the corpus's user agents.
     fn device(&self) -> anyhow::Result<Device> {
         let rules = root().join("assets/data/rules");
-        let sources = enrich::Sources {
+        let sources = enrich::TableFiles {
             rules: rules.join("regexes.json"),
             crawlers: rules.join("crawlers.json"),
-            ..enrich::Sources::default()
+            ..enrich::TableFiles::default()
         };
         let (tables, errors) = enrich::load(&sources);
         if let Some(error) = errors.iter().find(|error| !error.is_partial()) {

@@ -116,7 +116,7 @@ enum Holding {
     Refused(Reason),
 }
 
-pub(crate) async fn answer(request: &Exchange<'_>, parts: &Parts, body: Incoming) -> Reply {
+pub(crate) async fn serve_privacy(request: &Exchange<'_>, parts: &Parts, body: Incoming) -> Reply {
     let asked = PrivacyRequest::read(
         request,
         &parts.headers,
