@@ -49,25 +49,30 @@ pub struct ProvedVisitor {
     pub visitor: VisitorId,
     /// When the ID was made, to the second.
     pub made_at: UnixMicros,
+    /// Whether the cookie is older than cookies get. Browsers end theirs before, so nearly always
+    /// the clock is wrong.
+    pub is_expired: bool,
 }
 
 impl ProvedVisitor {
-    /// Returns the older of two; of two that are as old always the same one.
+    /// Returns the older of two that are not expired; of two that are as old always the same one.
     fn min_by_age(self, other: ProvedVisitor) -> ProvedVisitor {
-        let key = |proved: &ProvedVisitor| (proved.made_at.0, proved.visitor.0);
+        let key = |proved: &ProvedVisitor| (proved.is_expired, proved.made_at.0, proved.visitor.0);
         std::cmp::min_by_key(self, other, key)
     }
 }
 
 impl CookieKeyring {
-    /// Returns the visitor whom a cookie's value proves at `now`.
+    /// Returns the visitor whom a cookie's value proves at `now`, unless it is expired.
     #[must_use]
     pub fn verify(&self, value: &str, now: UnixMicros) -> Option<VisitorId> {
-        self.read(value, now).map(|proved| proved.visitor)
+        self.read(value, now)
+            .filter(|proved| !proved.is_expired)
+            .map(|proved| proved.visitor)
     }
 
-    /// Returns the visitor whom a cookie's value proves at `now`, with the time at which the ID was
-    /// made.
+    /// Returns the visitor whom a cookie's value proves, with the time at which the ID was made and
+    /// whether it is expired at `now`.
     #[must_use]
     pub fn read(&self, value: &str, now: UnixMicros) -> Option<ProvedVisitor> {
         let mut bytes = [0; VALUE_BYTES];
@@ -85,12 +90,11 @@ impl CookieKeyring {
             .ok()?;
         let made_at = i64::from(u32::from_be_bytes(*made_at));
         let age_seconds = now.seconds() - made_at;
-        let is_fresh = age_seconds < self.age_seconds_max();
-        let proved = ProvedVisitor {
+        Some(ProvedVisitor {
             visitor: VisitorId(id.try_into().ok()?),
             made_at: UnixMicros(made_at * 1_000_000),
-        };
-        Some(proved).filter(|_| is_fresh)
+            is_expired: age_seconds >= self.age_seconds_max(),
+        })
     }
 
     /// Returns the visitor whom the values of a request's cookies prove, and whether they prove
@@ -106,7 +110,8 @@ impl CookieKeyring {
             .map(|proved| (proved, false))
             .reduce(|(one, differ), (other, _)| {
                 let oldest = one.min_by_age(other);
-                (oldest, differ || one.visitor != other.visitor)
+                let are_two = one.is_expired == other.is_expired && one.visitor != other.visitor;
+                (oldest, differ || are_two)
             })
     }
 
@@ -194,7 +199,9 @@ mod tests {
             chosen.map(|(proved, differ)| (proved.visitor.0[0], differ))
         };
         assert_eq!(choose(&[]), None);
-        assert_eq!(choose(&[&forged, &expired, ""]), None);
+        assert_eq!(choose(&[&forged, ""]), None);
+        // Whoever sees that it is expired counts the hit alone.
+        assert_eq!(choose(&[&forged, &expired, ""]), Some((4, false)));
         assert_eq!(choose(&[&forged, &new, &expired]), Some((2, false)));
         assert_eq!(choose(&[&new, &new]), Some((2, false)));
         for values in [[&new, &old, &as_old], [&as_old, &old, &new]] {

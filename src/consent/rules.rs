@@ -84,5 +84,8 @@ fn permit_by_string(
     if tcf.is_some() || asks {
         return Some((Permit::NONE, ConsentSource::Tcf));
     }
-    gpp.map(|_| (Permit::NONE, ConsentSource::Gpp))
+    // The section in force without its string says that there is one.
+    let in_force = signals.gpp_sid.as_deref().unwrap_or_default();
+    let is_eu = in_force.split(',').any(|section| section.trim() == "2");
+    (gpp.is_some() || is_eu).then_some((Permit::NONE, ConsentSource::Gpp))
 }

@@ -199,6 +199,11 @@ const HASHED: [&str; 19] = [
 const WORD_BYTES_MAX: usize = 24;
 /// The longest name that a macro may have.
 const NAME_BYTES_MAX: usize = 64;
+/// The longest macro, with its marks.
+const MACRO_BYTES_MAX: usize = 256;
+/// How many macros a macro may stand in. Each style is tried at each depth, so this bounds what a
+/// value of nothing but marks costs.
+const DEPTH_MAX: u32 = 3;
 /// How often a macro may have been escaped.
 const ESCAPES_MAX: usize = 3;
 
@@ -206,14 +211,21 @@ const ESCAPES_MAX: usize = 3;
 pub(crate) fn is_macro(value: &str) -> bool {
     // Nearly all values begin otherwise.
     matches!(value.as_bytes(), [b'$' | b'%' | b'_' | b'[', ..])
-        && ANYWHERE.iter().any(|style| is_in_style(value, style))
+        && ANYWHERE.iter().any(|style| is_in_style(value, style, 0))
 }
 
 /// Returns whether a whole value is a macro of any style.
 pub(crate) fn is_macro_of_id(value: &str) -> bool {
+    is_macro_within(value, DEPTH_MAX)
+}
+
+fn is_macro_within(value: &str, depth: u32) -> bool {
     let value = value.trim_matches(is_space_or_quote);
+    if value.len() > MACRO_BYTES_MAX {
+        return ANYWHERE.iter().any(|style| is_in_style(value, style, 0));
+    }
     let mut styles = ANYWHERE.iter().chain(&IN_IDS);
-    styles.any(|style| is_in_style(value, style)) || is_name_with_macro(value)
+    styles.any(|style| is_in_style(value, style, depth)) || is_name_with_macro(value, depth)
 }
 
 /// Returns what a value that stands where an ID belongs is, if it is none.
@@ -270,7 +282,7 @@ fn absence_of_escaped(value: &str) -> Option<Absence> {
     None
 }
 
-fn is_in_style(value: &str, (open, close, inside): &Style) -> bool {
+fn is_in_style(value: &str, (open, close, inside): &Style, depth: u32) -> bool {
     let text = value
         .strip_prefix(open)
         .and_then(|rest| rest.strip_suffix(close))
@@ -283,24 +295,31 @@ fn is_in_style(value: &str, (open, close, inside): &Style) -> bool {
             Inside::Upper => text.bytes().all(is_upper),
             Inside::Name => {
                 let text = text.trim();
-                // Without the marks it is shorter, so this comes to an end.
-                is_name(text) || is_macro_of_marks(text)
+                is_name(text) || is_macro_of_marks(text, depth)
             }
         }
 }
 
-fn is_macro_of_marks(text: &str) -> bool {
-    !text.starts_with(|c: char| c.is_ascii_alphanumeric()) && is_macro_of_id(text)
+fn is_macro_of_marks(text: &str, depth: u32) -> bool {
+    let is_marked = !text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    is_marked
+        && depth
+            .checked_sub(1)
+            .is_some_and(|depth| is_macro_within(text, depth))
 }
 
 /// Returns whether a value is a name and then a macro between brackets: `order-{{id}}`.
-fn is_name_with_macro(value: &str) -> bool {
+fn is_name_with_macro(value: &str, depth: u32) -> bool {
     let rest = value.trim_start_matches(|c: char| c.is_ascii_alphabetic());
     let is_named = rest.len() < value.len();
     let rest = rest
         .strip_prefix(['-', '_', '.', ':', '=', '/', '|'])
         .unwrap_or(rest);
-    is_named && rest.starts_with(['{', '[', '(', '<', '$', '%', '#', '*']) && is_macro_of_id(rest)
+    is_named
+        && rest.starts_with(['{', '[', '(', '<', '$', '%', '#', '*'])
+        && depth
+            .checked_sub(1)
+            .is_some_and(|depth| is_macro_within(rest, depth))
 }
 
 /// Returns whether a text looks like a name that somebody gave to a macro: one letter, or words
@@ -367,6 +386,9 @@ fn is_no_id(value: &str) -> bool {
         return true;
     }
     let is_letters = |word: &str| word.bytes().all(|byte| byte.is_ascii_alphabetic());
+    if ends_with_undefined(value) {
+        return true;
+    }
     let ends_with_nothing = words
         .next_back()
         .is_some_and(|last| is_among(last, &MISSING_PARTS));
@@ -374,6 +396,15 @@ fn is_no_id(value: &str) -> bool {
         || is_joined_word(value, &WORDS)
         || value.trim().starts_with("[object ") && value.ends_with(']')
         || is_filled_uuid(value)
+}
+
+/// Returns whether a value ends as JavaScript joins a text and nothing: `fb.1.undefined`,
+/// `ORD2024-undefined`, `undefinedundefined`.
+fn ends_with_undefined(value: &str) -> bool {
+    const END: &str = "undefined";
+    let start = value.len().checked_sub(END.len());
+    let end = start.and_then(|start| value.get(start..));
+    end.is_some_and(|end| end.eq_ignore_ascii_case(END))
 }
 
 /// Returns whether a word is zeros, as a number in hex as well.
@@ -447,7 +478,9 @@ fn is_hash_of_no_id(value: &str) -> bool {
         22 | 24 | 27 | 28 | 43 | 44 => from_base64(value),
         _ => None,
     };
-    digest.is_some_and(|digest| digest == 0 || DIGESTS.contains(&digest))
+    // A number that is filled up with zeros begins as a digest of zeros does.
+    let is_zero = || value.bytes().all(|byte| matches!(byte, b'0' | b'A' | b'='));
+    digest.is_some_and(|digest| digest == 0 && is_zero() || DIGESTS.contains(&digest))
 }
 
 /// Decodes what may be a digest, in either alphabet, with padding or without.

@@ -19,6 +19,8 @@ use crate::visitor::{CookieKind, Party, ProvedVisitor, set_cookie};
 pub(crate) struct Visit {
     visitor: Option<VisitorId>,
     is_new: bool,
+    /// Whether the browser has a cookie of ours that is expired.
+    is_expired: bool,
     /// The `Set-Cookie` headers of the reply.
     pub(crate) cookies: Vec<String>,
 }
@@ -89,6 +91,10 @@ impl<'r> Exchange<'r> {
             *visit = self.find_visitor(party);
         }
         hit.visitor = visit.visitor;
+        if visit.is_expired {
+            // To forget the ID could undo a withdrawal, and to use it could be too late.
+            hit.permit = Permit::NONE;
+        }
         if visit.is_new {
             hit.flags.set(Flags::NEW_VISITOR);
         }
@@ -102,6 +108,12 @@ impl<'r> Exchange<'r> {
         let config = &self.edge.config;
         let values = self.headers.cookies(&config.cookie.name);
         if let Some((known, differ)) = self.edge.keyring.choose(values, self.now) {
+            if known.is_expired {
+                return Visit {
+                    is_expired: true,
+                    ..Visit::default()
+                };
+            }
             let cookies = if differ {
                 self.keep_alone(known, party)
             } else {
@@ -109,8 +121,8 @@ impl<'r> Exchange<'r> {
             };
             return Visit {
                 visitor: Some(known.visitor),
-                is_new: false,
                 cookies,
+                ..Visit::default()
             };
         }
         let age_seconds = self.cookie_age_seconds();
@@ -130,6 +142,7 @@ impl<'r> Exchange<'r> {
                 visitor: Some(visitor),
                 is_new: true,
                 cookies: vec![cookie],
+                ..Visit::default()
             },
             None => Visit::default(),
         }

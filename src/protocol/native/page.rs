@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::HitReader;
 use super::json::{meaning_of, members_of, scalar_text};
-use super::json_text::{Nested, write_clean};
+use super::json_text::{Nested, leading_scalar, write_clean};
 use super::parameter::Parameter;
-use crate::consent::names::{Meaning, meaning};
+use crate::consent::names::{Meaning, meaning, objects};
 use crate::hit::Kind;
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::protocol::text::clean;
@@ -63,10 +63,16 @@ impl HitReader<'_, '_, '_> {
             return true;
         }
         let mut text = String::with_capacity(json.len());
-        let mut is_unclear = meaning(&name) == Some(Meaning::Signal);
+        // A page's own fields may have partners and sites of their own.
+        let is_meant = |name: &str, meaning: Option<Meaning>, value: &str| match meaning {
+            Some(Meaning::Signal) => value != "null",
+            Some(Meaning::Objection) => name != "lat" && objects(value),
+            Some(Meaning::Partner | Meaning::Site) | None => false,
+        };
+        let mut is_unclear = is_meant(&name, meaning(&name), json);
         let mut note = |member: Nested<'_>| {
-            let is_signal = meaning_of(member.name) == Some(Meaning::Signal);
-            is_unclear |= is_signal && member.rest != "null";
+            let value = leading_scalar(member.rest);
+            is_unclear |= is_meant(member.name, meaning_of(member.name), value);
         };
         if !write_clean(json, &mut text, flags, &mut note) {
             return false;

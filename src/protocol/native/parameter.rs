@@ -84,6 +84,14 @@ impl Parameter {
         1 << self as u32
     }
 
+    /// Returns whether the permit is decided by its value.
+    pub(crate) fn is_decided_by(self) -> bool {
+        matches!(
+            self,
+            Parameter::Gdpr | Parameter::GdprConsent | Parameter::Gpp
+        )
+    }
+
     /// Returns whether it is a consent signal.
     pub(crate) fn is_signal(self) -> bool {
         matches!(

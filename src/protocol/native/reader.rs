@@ -160,9 +160,16 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
     /// Notes that a decoded value hides a signal. An address has a query of its own, and what is
     /// wrong with a signal's own value, the decision finds.
     pub(super) fn note_hidden(&mut self, parameter: Option<Parameter>, value: Option<&str>) {
-        let is_signal = parameter.is_some_and(Parameter::is_signal);
-        let hides = |text: &str| !is_address(text) && self.hides(text);
-        self.draft.signals.is_unclear |= !is_signal && value.is_some_and(hides);
+        let is_decided = parameter.is_some_and(Parameter::is_decided_by);
+        let may_be_address = matches!(
+            parameter,
+            None | Some(Parameter::PageUrl | Parameter::Referrer)
+        );
+        let hides = |text: &str| match text {
+            text if may_be_address && is_address(text) => self.hides(without_own_query(text)),
+            text => self.hides(text),
+        };
+        self.draft.signals.is_unclear |= !is_decided && value.is_some_and(hides);
     }
 
     /// Notes that something was meant under a name that is not its own.
@@ -182,7 +189,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
         value: Option<&Cow<'_, str>>,
         flags: Flags,
     ) {
-        if !parameter.is_some_and(Parameter::is_signal) && self.hides(raw) {
+        if !parameter.is_some_and(Parameter::is_decided_by) && self.hides(raw) {
             self.draft.signals.is_unclear = true;
         } else if flags.has(Flags::TRUNCATED) {
             let whole = decode(raw, usize::MAX, &mut Flags::default());
@@ -234,6 +241,13 @@ fn names_partner(kind: Kind) -> bool {
 fn meaning_of_member(path: &str) -> Option<Meaning> {
     let (_, name) = path.rsplit_once('.')?;
     meaning(name).filter(|meaning| matches!(meaning, Meaning::Signal | Meaning::Objection))
+}
+
+/// Returns what stands between the path of an address and its query after an `&`, which is no part
+/// of either.
+fn without_own_query(address: &str) -> &str {
+    let path = address.split(['?', '#']).next().unwrap_or_default();
+    path.split_once('&').map_or("", |(_, rest)| rest)
 }
 
 /// Returns whether a value is a URL, a path or a query.

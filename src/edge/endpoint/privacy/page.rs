@@ -308,6 +308,7 @@ mod tests {
         let proved = ProvedVisitor {
             visitor: VisitorId(*b"0123456789abcdef"),
             made_at: UnixMicros(NOW.0 - 3 * 86_400_000_000),
+            is_expired: false,
         };
         let mut page = Page::new(language, |language| {
             format!("/privacy?lang={}", language.code())
