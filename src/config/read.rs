@@ -186,6 +186,7 @@ impl ConfigReader {
     /// the sections that have one of this name.
     fn report_unknown_keys(&mut self) {
         for (section, key) in std::mem::take(&mut self.unknown) {
+            let key = shown(&key);
             let settings = self.settings.iter();
             let of_section = settings.filter(|setting| setting.section == section);
             let what = match suggest(of_section.map(|setting| setting.key), &key) {
@@ -214,7 +215,7 @@ impl ConfigReader {
                 let known = known().collect::<Vec<_>>().join(", ");
                 format!("is no section; one of {known} would be right")
             };
-            self.add_error(&name, &format!("{name}: {what}"));
+            self.add_error(&name, &format!("{}: {what}", shown(&name)));
         }
     }
 
@@ -548,4 +549,16 @@ fn text_of(value: &Value) -> String {
 /// Explains nothing: the message shows the value.
 fn say_nothing(_: &str) -> Option<String> {
     None
+}
+
+/// Returns a name as messages show it. What is no name may be a secret that stands in the wrong
+/// place.
+fn shown(name: &str) -> String {
+    const BYTES_MAX: usize = 64;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if name.len() <= BYTES_MAX && name.bytes().all(is_plain) {
+        name.to_owned()
+    } else {
+        "(a name that is not shown)".to_owned()
+    }
 }

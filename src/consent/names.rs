@@ -66,8 +66,8 @@ pub const NAMES: [(&str, Meaning); 39] = [
     ("site", Meaning::Site),
 ];
 
-/// What no other name has in it from the beginning of a word: `gdpr`, also with two letters swapped.
-/// Within words it is something else: `img_dpr` is a resolution.
+/// What no other name has in it from the beginning of a word: `gdpr`, also with two letters
+/// swapped. Within words it is something else: `img_dpr` is a resolution.
 const FRAGMENTS: [u32; 3] = [
     u32::from_be_bytes(*b"gdpr"),
     u32::from_be_bytes(*b"gdrp"),

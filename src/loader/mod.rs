@@ -61,13 +61,16 @@ impl<S: Sink> Loader<S> {
     /// Loads until `stop` holds true; then once more as much as one batch holds.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut pause = PAUSE_MIN;
+        let mut last = String::new();
         while !*stop.borrow() {
             let Err(error) = self.session(&mut stop, &mut pause).await else {
                 return;
             };
-            if self.progress.set_connected(false) || pause == PAUSE_MIN {
-                tracing::warn!("loading stopped, hits wait in the spool: {error:#}");
+            let reason = format!("{error:#}");
+            if self.progress.set_connected(false) || pause == PAUSE_MIN || reason != last {
+                tracing::warn!("loading stopped, hits wait in the spool: {reason}");
             }
+            last = reason;
             self.metrics.postgres_errors.increment(1);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}

@@ -110,7 +110,9 @@ impl<S: Sink> Loader<S> {
                 tracing::error!(%error, "a loaded chunk cannot be deleted");
             }
         }
-        self.progress.set_connected(true);
+        if !self.progress.set_connected(true) {
+            tracing::info!("loading hits into Postgres");
+        }
         Ok(())
     }
 

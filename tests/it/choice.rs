@@ -212,6 +212,35 @@ fn cookie_of(id: u8, days: i64) -> String {
 }
 
 #[tokio::test]
+async fn a_cookie_that_the_clock_takes_for_expired_can_still_be_withdrawn_by_and_is_not_replaced() {
+    let key = "1:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+    let collector = Collector::start(Config::sites().set("cookie.keys", vec![key])).await;
+    let expired = cookie_of(3, 400);
+    let reply = collector
+        .get("/p.gif?site=open&e=late", &[("Cookie", &expired)])
+        .await;
+    assert_eq!(reply.cookies, [""; 0]);
+    let headers = [PAGE, SAME_SITE, ("Cookie", &*expired)];
+    let reply = collector
+        .request("DELETE", "/consent?site=open", &headers, "")
+        .await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let suppressed = "select count(*) from avtryck.suppression";
+    collector.wait_for(suppressed, 1).await;
+    collector.get("/p.gif?site=open&e=last", &[]).await;
+    collector
+        .wait_for(
+            "select count(*) from avtryck.hit where event_name = 'last'",
+            1,
+        )
+        .await;
+    assert_eq!(
+        collector.number("select count(*) from avtryck.hit").await,
+        1
+    );
+}
+
+#[tokio::test]
 async fn of_two_ids_the_older_holds_and_a_withdrawal_is_about_both() {
     let key = "1:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
     let collector = Collector::start(Config::sites().set("cookie.keys", vec![key])).await;

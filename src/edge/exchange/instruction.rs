@@ -27,7 +27,8 @@ impl Exchange<'_> {
         let edge = self.edge;
         let mut visitors: Vec<VisitorId> = Vec::new();
         for value in self.headers.cookies(&edge.config.cookie.name) {
-            // An expired cookie is still its visitor's, who may object by it whatever our clock says.
+            // An expired cookie is still its visitor's, who may object by it whatever our clock
+            // says.
             let proved = edge.keyring.read(value, self.now);
             let visitor = proved.map(|proved| proved.visitor);
             visitors.extend(visitor.filter(|visitor| !visitors.contains(visitor)));
