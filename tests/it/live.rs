@@ -48,7 +48,9 @@ impl Viewer {
     /// The data of every event of that name so far.
     fn events(&self, name: &str) -> Vec<Value> {
         let start = format!("event: {name}\ndata: ");
-        self.text
+        // The last event may not be there as a whole yet.
+        let whole = self.text.rfind("\n\n").unwrap_or_default();
+        self.text[..whole]
             .split(&start)
             .skip(1)
             .map(|rest| serde_json::from_str(rest.lines().next().unwrap()).unwrap())
