@@ -1,8 +1,8 @@
 //! The endpoints: one table of what clients can ask for.
 //!
 //! Routes, `Allow`, metric labels, the section `[path]` of the configuration and docs/endpoints.md
-//! are all read from it. [`crate::protocol::read`] and [`crate::protocol::read_body`] say what kind of
-//! hit an endpoint records; CONTRIBUTING.md lists the rest.
+//! are all read from it. [`crate::protocol::read`] and [`crate::protocol::read_body`] say what kind
+//! of hit an endpoint records; CONTRIBUTING.md lists the rest.
 
 use std::time::Duration;
 
