@@ -49,12 +49,19 @@ pub struct ProvedVisitor {
     pub visitor: VisitorId,
     /// When the ID was made, to the second.
     pub made_at: UnixMicros,
-    /// Whether the cookie is older than cookies get. Browsers end theirs before, so nearly always
-    /// the clock is wrong.
+    /// Whether it is older than the configuration lets cookies get.
     pub is_expired: bool,
 }
 
 impl ProvedVisitor {
+    /// Returns whether the cookie is older at `now` than any that a browser still sends: the clock
+    /// is wrong. A cookie that is expired and no older was made before the configuration was
+    /// changed.
+    #[must_use]
+    pub fn is_impossible(&self, now: UnixMicros) -> bool {
+        self.is_expired && now.seconds() - self.made_at.seconds() >= COOKIE_AGE_SECONDS
+    }
+
     /// Returns the older of two that are not expired; of two that are as old always the same one.
     fn min_by_age(self, other: ProvedVisitor) -> ProvedVisitor {
         let key = |proved: &ProvedVisitor| (proved.is_expired, proved.made_at.0, proved.visitor.0);

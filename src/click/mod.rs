@@ -25,12 +25,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Mac;
-use percent_encoding::{percent_decode_str, percent_encode_byte};
+use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
 use crate::clock::UnixMicros;
 use crate::keys::ClickKeyring;
-use crate::request::{is_encoded_still, raw_value, unescape_separators};
+use crate::request::{is_encoded_still, push_escaped, raw_value, unescape_separators};
 
 /// The shortest MAC that is accepted, in bytes: 128 bits.
 const MAC_BYTES_MIN: usize = 16;
@@ -201,12 +201,7 @@ fn decode(text: &str) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         out.push_str(chunk.valid());
-        out.extend(
-            chunk
-                .invalid()
-                .iter()
-                .map(|byte| percent_encode_byte(*byte)),
-        );
+        push_escaped(&mut out, chunk.invalid());
     }
     out
 }

@@ -12,7 +12,7 @@ use crate::endpoint::Endpoint;
 /// Reports every contradiction between keys.
 pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
     if config.sites.is_empty() {
-        reader.add_error("site", "site: there is none, so no hit could be recorded; a [[site]] with a key would be right");
+        reader.add_error("site", "site: no [[site]] is configured, so no hit could be recorded; a [[site]] with a key would be right");
     }
     if config.spool.bytes_max < 2 * config.spool.chunk_bytes {
         reader.add_error(
@@ -61,13 +61,13 @@ fn check_listeners(config: &Config, reader: &mut ConfigReader) {
     }
     let expects_proxy = http.proxy_protocol || tls.proxy_protocol;
     if expects_proxy && http.trusted_proxies.is_empty() {
-        reader.add_error("http.trusted_proxies", "http.trusted_proxies: there is none, so no PROXY protocol would be believed; the load balancer's network would be right");
+        reader.add_error("http.trusted_proxies", "http.trusted_proxies: the list is empty, so no PROXY protocol would be believed; the load balancer's network would be right");
     }
     let Some(listen) = tls.listen else {
         return;
     };
     if config.certificates.is_empty() {
-        reader.add_error("tls.listen", "certificate: there is none for tls.listen; a [[certificate]] with chain and key would be right");
+        reader.add_error("tls.listen", "certificate: no [[certificate]] is configured for tls.listen; one with chain and key would be right");
     }
     for (name, other) in [("http", http.listen), ("admin", admin.listen)] {
         if clash(listen, other) {

@@ -336,7 +336,7 @@ fn tls_needs_a_certificate_and_its_own_port_and_proxy_protocol_needs_trusted_pro
     for (text, right) in [
         (
             format!("[tls]\nlisten = \"0.0.0.0:8443\"\n{SITE}"),
-            "line 2: certificate: there is none for tls.listen; a [[certificate]] with chain and key would be right",
+            "line 2: certificate: no [[certificate]] is configured for tls.listen; one with chain and key would be right",
         ),
         (
             format!("[tls]\nlisten = \"0.0.0.0:8080\"\n{certificate}{SITE}"),
@@ -348,7 +348,7 @@ fn tls_needs_a_certificate_and_its_own_port_and_proxy_protocol_needs_trusted_pro
         ),
         (
             format!("[http]\nproxy_protocol = true\n{SITE}"),
-            "http.trusted_proxies: there is none, so no PROXY protocol would be believed; the load balancer's network would be right",
+            "http.trusted_proxies: the list is empty, so no PROXY protocol would be believed; the load balancer's network would be right",
         ),
         (
             format!("[tls]\nhsts = \"731d\"\n{SITE}"),

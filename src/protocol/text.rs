@@ -134,7 +134,7 @@ fn decode_coded<'a>(
 }
 
 /// Cleans a decoded value, and bounds it by its rule. Returns `None` for a value that counts as
-/// absent: an unexpanded macro or, where an ID belongs, a value that says that there is none.
+/// absent: an unexpanded macro or, where an ID belongs, a value that means "no ID".
 ///
 /// `sent` is what the text was made of, where that is not its own bytes.
 pub(crate) fn take<'a>(

@@ -1,4 +1,11 @@
-//! Percent-encoding that a sender applied twice.
+//! Percent-encoding that a sender applied twice, and bytes that are not text.
+
+use percent_encoding::percent_encode_byte;
+
+/// Appends bytes that are not UTF-8 as escapes.
+pub(crate) fn push_escaped(out: &mut String, bytes: &[u8]) {
+    out.extend(bytes.iter().map(|byte| percent_encode_byte(*byte)));
+}
 
 /// Returns whether a decoded value was encoded twice: it has escapes, all of them whole, and beside
 /// them only characters that no encoder touches; or it is a URL whose scheme is still encoded. A

@@ -8,6 +8,6 @@ mod headers;
 mod query;
 
 pub use address::{ForwardedHeader, client_ip, forwarded_https};
-pub(crate) use encoding::is_encoded_still;
+pub(crate) use encoding::{is_encoded_still, push_escaped};
 pub use headers::Headers;
 pub(crate) use query::{raw_value, split_pairs, unescape_separators};

@@ -241,6 +241,21 @@ async fn a_cookie_that_the_clock_takes_for_expired_can_still_be_withdrawn_by_and
 }
 
 #[tokio::test]
+async fn a_cookie_from_before_a_shorter_age_was_configured_is_replaced() {
+    let key = "1:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+    let config = Config::sites().set("cookie.keys", vec![key]);
+    let collector = Collector::start(config.set("cookie.max_age", "30d")).await;
+    let old = cookie_of(4, 100);
+    let reply = collector
+        .get("/p.gif?site=open&e=old", &[("Cookie", &old)])
+        .await;
+    assert!(reply.cookies[0].starts_with("avid="), "{reply:?}");
+    assert!(!reply.cookies[0].starts_with(&old), "{reply:?}");
+    let rows = "select count(*) from avtryck.hit where event_name = 'old'";
+    collector.wait_for(rows, 1).await;
+}
+
+#[tokio::test]
 async fn of_two_ids_the_older_holds_and_a_withdrawal_is_about_both() {
     let key = "1:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
     let collector = Collector::start(Config::sites().set("cookie.keys", vec![key])).await;

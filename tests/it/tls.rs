@@ -245,7 +245,7 @@ async fn wrong_certificates_are_named_with_what_would_be_right_before_anything_s
     let (code, text) = start(&[], "check-config").await;
     assert_eq!(code, Some(64));
     assert!(
-        text.contains("certificate: there is none for tls.listen"),
+        text.contains("certificate: no [[certificate]] is configured for tls.listen"),
         "{text}"
     );
 }

@@ -19,8 +19,8 @@ use crate::visitor::{CookieKind, Party, ProvedVisitor, set_cookie};
 pub(crate) struct Visit {
     visitor: Option<VisitorId>,
     is_new: bool,
-    /// Whether the browser has a cookie of ours that is expired.
-    is_expired: bool,
+    /// Whether the browser has a cookie of ours that is older than can be.
+    is_impossible: bool,
     /// The `Set-Cookie` headers of the reply.
     pub(crate) cookies: Vec<String>,
 }
@@ -91,7 +91,7 @@ impl<'r> Exchange<'r> {
             *visit = self.find_visitor(party);
         }
         hit.visitor = visit.visitor;
-        if visit.is_expired {
+        if visit.is_impossible {
             // To forget the ID could undo a withdrawal, and to use it could be too late.
             hit.permit = Permit::NONE;
         }
@@ -108,22 +108,24 @@ impl<'r> Exchange<'r> {
         let config = &self.edge.config;
         let values = self.headers.cookies(&config.cookie.name);
         if let Some((known, differ)) = self.edge.keyring.choose(values, self.now) {
-            if known.is_expired {
+            if known.is_impossible(self.now) {
                 return Visit {
-                    is_expired: true,
+                    is_impossible: true,
                     ..Visit::default()
                 };
             }
-            let cookies = if differ {
-                self.keep_alone(known, party)
-            } else {
-                Vec::new()
-            };
-            return Visit {
-                visitor: Some(known.visitor),
-                cookies,
-                ..Visit::default()
-            };
+            if !known.is_expired {
+                let cookies = if differ {
+                    self.keep_alone(known, party)
+                } else {
+                    Vec::new()
+                };
+                return Visit {
+                    visitor: Some(known.visitor),
+                    cookies,
+                    ..Visit::default()
+                };
+            }
         }
         let age_seconds = self.cookie_age_seconds();
         let cookie = self.worker.mint.id().and_then(|visitor| {

@@ -14,7 +14,8 @@
 //! refused: spaces and control characters, where two readers may see two different targets.
 
 use memchr::memchr;
-use percent_encoding::percent_encode_byte;
+
+use crate::request::push_escaped;
 
 /// Mends the target in the first line of a request's header.
 pub fn mend(head: &mut Vec<u8>) {
@@ -59,12 +60,7 @@ pub(crate) fn mend_target(target: &[u8]) -> String {
             }
             has_query |= matches!(character, '?' | '#');
         }
-        out.extend(
-            chunk
-                .invalid()
-                .iter()
-                .map(|byte| percent_encode_byte(*byte)),
-        );
+        push_escaped(&mut out, chunk.invalid());
     }
     out
 }

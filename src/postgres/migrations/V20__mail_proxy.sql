@@ -1,4 +1,4 @@
--- Who fetches the pictures of mail: a flag and a class of device of their own.
+-- The flags of wrong clocks and of those who fetch the pictures of mail, who are a class of device of their own.
 
 comment on column avtryck.hit.flags is 'Set: 1 cleaned, 2 truncated, 4 macro, 8 prefetch, 16 new_visitor, 32 foreign_origin, 64 third_party, 128 over_limit, 256 preview, 512 bad_agent, 1024 data_centre, 2048 no_impression, 4096 fast_click, 8192 replayed, 16384 bot, 524288 wrong_clock, 1048576 mail_proxy.';
 comment on column avtryck.device.class is 'phone, tablet, desktop, tv, console, car, watch, mail_proxy, bot or other.';
