@@ -1,5 +1,5 @@
-//! Values that mean "no value": macros that nobody expanded, and what programs write where they know
-//! no ID. Pure.
+//! Values that mean "no value": macros that nobody expanded, and what programs write where they
+//! know no ID. Pure.
 //!
 //! Every sender without an ID writes the same value, so to take one for an ID would make strangers
 //! one person, or their events one row. Such a value counts as absent. Macros are looked for in

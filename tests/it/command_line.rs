@@ -20,7 +20,7 @@ async fn a_wrong_configuration_ends_with_64_and_names_every_mistake() {
         assert_eq!(output.status.code(), Some(64));
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(text.contains("http.listen: \"here\"") && text.contains("spool.ack: \"maybe\""));
-        assert!(text.contains("site: there is none"), "{text}");
+        assert!(text.contains("site: no [[site]] is configured"), "{text}");
     }
     Config::sites().write(&dir).await;
     let mut check = command(&["check-config", "--config"]);
