@@ -165,8 +165,8 @@ fn write_doubtful<'t>(text: &'t str, out: &mut String, flags: &mut Flags) -> &'t
     rest
 }
 
-/// Reads an escape of four hex digits, `\u0061`, or two that are a surrogate pair. Returns its length, and its
-/// character unless it is half a pair; `None` if it is no escape.
+/// Reads an escape of four hex digits, `\u0061`, or two that are a surrogate pair. Returns its
+/// length, and its character unless it is half a pair; `None` if it is no escape.
 fn surrogates(text: &str) -> Option<(usize, Option<char>)> {
     const ESCAPE_BYTES: usize = 6;
     let unit = |text: &str| {
