@@ -5,6 +5,7 @@
 //! not read to its end may or may not have been kept; that is for nobody to know, and it is not
 //! counted as either. Whoever compares with Postgres looks for each acknowledged name exactly once.
 
+pub mod abuse;
 pub mod corpus;
 
 use std::net::SocketAddr;
