@@ -8,6 +8,7 @@
     reason = "a test that panics has failed, as it should"
 )]
 
+mod abuse;
 mod ads;
 mod browser;
 mod chaos;

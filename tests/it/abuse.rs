@@ -1,0 +1,1 @@
+//! What one stranger at default settings can do, in a short form of each attack.
