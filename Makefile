@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build deb deb-test test chaos hostile subject fuzz broken bench bench-quick bench-check lint fetch fmt metrics-docs tag clean-data
+.PHONY: help run build deb deb-test test chaos hostile subject fuzz broken bench bench-quick bench-check lint fetch fmt abuse metrics-docs tag clean-data
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -92,6 +92,14 @@ bench: BENCH = --report loadtest/RESULTS.md
 bench: ## measure what a hit costs, beside nginx and others (10 minutes; writes loadtest/RESULTS.md)
 bench-quick: BENCH = --quick
 bench-quick: ## print the same table in 90 seconds
+
+SECONDS_EACH ?= 60
+ROUNDS ?= 3
+abuse: ## attack a release build, each way of loadtest/src/abuse (or ATTACKS) for a minute, beside honest hits
+	@script/setup bench
+	@script/fetch rules test geodata
+	@cargo build --release --locked --bins -p avtryck -p loadtest
+	@target/release/abuse --seconds $(SECONDS_EACH) --rounds $(ROUNDS) $(ATTACKS)
 
 bench-check: ## count the instructions of a hit's pure parts; fail if one costs 5 % more than instructions.toml says
 	@script/setup bench

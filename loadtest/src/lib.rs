@@ -7,6 +7,7 @@
 
 pub mod abuse;
 pub mod corpus;
+pub mod rig;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

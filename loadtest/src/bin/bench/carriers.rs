@@ -10,9 +10,9 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::nginx::Nginx;
-use crate::postgres::Server;
-use crate::process::Process;
-use crate::usage::{Parts, Root};
+use loadtest::rig::postgres::Server;
+use loadtest::rig::process::Process;
+use loadtest::rig::usage::{Parts, Root};
 
 /// A `psql` that waits for commands.
 pub(crate) struct Psql {
@@ -121,7 +121,7 @@ impl Rsyslog {
         let started = std::time::Instant::now();
         while !made.exists() {
             anyhow::ensure!(
-                started.elapsed() < crate::process::PATIENCE,
+                started.elapsed() < loadtest::rig::process::PATIENCE,
                 "rsyslog does not start"
             );
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::usage::{Reading, Root, Time};
+use loadtest::rig::usage::{Reading, Root, Time};
 
 /// CPU time that hits took, by thread or process.
 #[derive(Clone, Debug, Default)]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::collector::{Counters, Started};
 use crate::cost::Cost;
 use crate::open_loop;
-use crate::postgres::Size;
+use crate::tables::Size;
+use loadtest::rig::collector::{Counters, Started};
 
 /// Everything that was measured, a value for each round.
 #[derive(Default)]

@@ -16,8 +16,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
-use crate::process::{Process, free_address, until_answered};
-use crate::usage::{Parts, Root};
+use loadtest::rig::process::{Process, free_address, until_answered};
+use loadtest::rig::usage::{Parts, Root};
 
 const GIF: &[u8] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
 

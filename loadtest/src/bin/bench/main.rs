@@ -16,19 +16,17 @@
 //! measured is idle. All share one Postgres: the collector's embedded one, with its settings.
 
 mod carriers;
-mod collector;
+mod configuration;
 mod cost;
 mod figures;
 mod floor;
 mod nginx;
 mod open_loop;
 mod plot;
-mod postgres;
-mod process;
 mod report;
 mod rounds;
+mod tables;
 mod tls;
-mod usage;
 mod wrk;
 
 use std::net::SocketAddr;

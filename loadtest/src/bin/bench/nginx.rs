@@ -6,10 +6,12 @@ use std::process::Stdio;
 
 use anyhow::Context as _;
 
-use crate::collector::geodata;
-use crate::process::{PATIENCE, Process, folder, free_address, unprivileged, until_answered};
 use crate::tls::Files;
-use crate::usage::{Parts, Root, children};
+use loadtest::rig::collector::geodata;
+use loadtest::rig::process::{
+    PATIENCE, Process, folder, free_address, unprivileged, until_answered,
+};
+use loadtest::rig::usage::{Parts, Root, children};
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

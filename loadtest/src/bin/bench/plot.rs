@@ -33,7 +33,7 @@ impl Line {
 
 /// Draws it as SVG.
 pub(crate) fn svg(course: &Course) -> String {
-    let rates = |count: fn(&crate::collector::Counters) -> u64| -> Vec<(f64, f64)> {
+    let rates = |count: fn(&loadtest::rig::collector::Counters) -> u64| -> Vec<(f64, f64)> {
         let pairs = course.0.windows(2).filter_map(|pair| {
             let [(from, before), (to, after)] = pair else {
                 return None;

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use crate::cost::{Cost, Micros, median, ratio};
 use crate::figures::{Closed, EndToEnd, Figures, Handshakes, Open};
-use crate::process::root;
 use crate::rounds::Plan;
+use loadtest::rig::process::root;
 
 /// Titled tables of texts.
 pub(crate) struct Report {
@@ -515,7 +515,7 @@ fn others(figures: &Figures) -> Table {
         "Postgres, every table".to_owned(),
         format!("{:.0} bytes a row", figures.size.all_bytes),
     );
-    let millis = |time: fn(&crate::collector::Started) -> std::time::Duration| {
+    let millis = |time: fn(&loadtest::rig::collector::Started) -> std::time::Duration| {
         median(
             figures
                 .started

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use avtryck::clock;
 use avtryck::enrich;
 use avtryck::hit::Hints;
@@ -13,17 +14,19 @@ use avtryck::keys::CookieKeyring;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use loadtest::corpus::{self, Corpus, REQUESTS};
+use loadtest::rig::collector::{Collector, Counters, geodata};
+use loadtest::rig::postgres::{Server, number, until};
+use loadtest::rig::process::{folder, root};
+use loadtest::rig::usage::Root;
 
 use crate::carriers::{Psql, Rsyslog};
-use crate::collector::{Collector, Counters, NO_DATABASE, geodata};
+use crate::configuration::{NO_DATABASE, start};
 use crate::cost::{Cost, Meter};
 use crate::figures::{Closed, Course, Device, Drain, EndToEnd, Figures, Handshakes, Open};
 use crate::floor::Floor;
 use crate::nginx::{Log, Nginx};
-use crate::postgres::{FloorCopy, Server, number, size, until};
-use crate::process::{folder, root};
+use crate::tables::{FloorCopy, nginx_table, prepare_floor, size};
 use crate::tls::Files;
-use crate::usage::Root;
 use crate::{open_loop, say, tls, wrk};
 
 /// The key of the visitor cookie, the collector's and the corpus's.
@@ -154,18 +157,18 @@ impl Bench {
         let key = format!("1:{}", STANDARD.encode(KEY));
         let logs = dir.join("nginx-rsyslog");
         folder(&logs)?;
-        server.nginx_table("rsyslog").await?;
+        nginx_table(server, "rsyslog").await?;
         let rsyslog = Rsyslog::start(server, "rsyslog", &logs).await?;
         let copied = dir.join("nginx-copy");
-        server.nginx_table("copy").await?;
+        nginx_table(server, "copy").await?;
         let certificate = Files::make(dir).await?;
         let alone = dir.join("edge");
-        let edge = Collector::start(&alone, NO_DATABASE, true, &key, &certificate).await?;
+        let edge = start(&alone, NO_DATABASE, true, &key, &certificate).await?;
         let alone = dir.join("by-hyper");
-        let by_hyper = Collector::start(&alone, NO_DATABASE, false, &key, &certificate).await?;
+        let by_hyper = start(&alone, NO_DATABASE, false, &key, &certificate).await?;
         let url = server.url("collector").await?;
         let own = dir.join("collector");
-        let collector = Collector::start(&own, &url, true, &key, &certificate).await?;
+        let collector = start(&own, &url, true, &key, &certificate).await?;
         Ok(Bench {
             floor: Floor::start().await?,
             nginx: Nginx::start(&dir.join("nginx"), Log::Buffered, &certificate).await?,
@@ -224,7 +227,13 @@ impl Bench {
             .nginx_close
             .push(self.closed(close, nginx, false).await?);
         for by_ticket in [false, true] {
-            let edge = handshakes(close, self.edge.tls, self.edge.root(), by_ticket).await?;
+            let edge = handshakes(
+                close,
+                self.edge.tls.context("no TLS")?,
+                self.edge.root(),
+                by_ticket,
+            )
+            .await?;
             let nginx = handshakes(close, self.nginx.tls, self.nginx.root(), by_ticket).await?;
             figures.tls.push(Handshakes {
                 by_ticket,
@@ -307,7 +316,7 @@ impl Bench {
         let copy = match &self.floor_copy {
             Some(copy) => copy,
             None => {
-                let prepared = self.server.prepare_floor("collector").await?;
+                let prepared = prepare_floor(&self.server, "collector").await?;
                 self.floor_copy.insert(prepared)
             }
         };
@@ -450,7 +459,7 @@ impl Bench {
     async fn swap_edge(&mut self) -> anyhow::Result<Collector> {
         let url = self.server.url("drain").await?;
         let dir = self.dir.join("edge");
-        let alone = Collector::start(
+        let alone = start(
             &self.dir.join("idle"),
             NO_DATABASE,
             true,
@@ -459,7 +468,7 @@ impl Bench {
         )
         .await?;
         std::mem::replace(&mut self.edge, alone).stop().await?;
-        Collector::start(&dir, &url, true, &self.key, &self.certificate).await
+        start(&dir, &url, true, &self.key, &self.certificate).await
     }
 
     /// How long a device takes, of the corpus's user agents.

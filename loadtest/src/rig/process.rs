@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tokio::process::{Child, Command};
 
 /// How long anything may take to end or to catch up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How long it may take to start.
 const START_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -20,19 +20,20 @@ const END_TIME_MAX: Duration = Duration::from_secs(5);
 const NOBODY: u32 = 65_534;
 
 /// The checkout.
-pub(crate) fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// A process of ours, killed when it is dropped.
-pub(crate) struct Process {
+pub struct Process {
     child: Child,
-    pub(crate) pid: u32,
+    /// Its process ID.
+    pub pid: u32,
 }
 
 impl Process {
     /// Starts `command` without any input.
-    pub(crate) fn start(command: &mut Command) -> anyhow::Result<Process> {
+    pub fn start(command: &mut Command) -> anyhow::Result<Process> {
         let name = command.as_std().get_program().display().to_string();
         let child = command
             .stdin(Stdio::null())
@@ -44,12 +45,12 @@ impl Process {
     }
 
     /// What it writes to its error output.
-    pub(crate) fn stderr(&mut self) -> Option<tokio::process::ChildStderr> {
+    pub fn stderr(&mut self) -> Option<tokio::process::ChildStderr> {
         self.child.stderr.take()
     }
 
     /// Sends a signal by its name.
-    pub(crate) async fn signal(&self, name: &str) -> anyhow::Result<()> {
+    pub async fn signal(&self, name: &str) -> anyhow::Result<()> {
         let mut kill = Command::new("kill");
         let status = kill.arg(format!("-{name}")).arg(self.pid.to_string());
         let status = status.status().await.context("kill")?;
@@ -58,7 +59,7 @@ impl Process {
     }
 
     /// Asks it to end, and waits until it has.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+    pub async fn stop(mut self) -> anyhow::Result<()> {
         self.signal("TERM").await?;
         tokio::time::timeout(PATIENCE, self.child.wait())
             .await
@@ -84,7 +85,7 @@ impl Drop for Process {
 }
 
 /// A command that runs as `nobody` where the bench runs as root.
-pub(crate) fn unprivileged(program: &str) -> Command {
+pub fn unprivileged(program: &str) -> Command {
     let mut command = Command::new(program);
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
@@ -93,7 +94,7 @@ pub(crate) fn unprivileged(program: &str) -> Command {
 }
 
 /// Makes a folder that [`unprivileged`] commands may write to.
-pub(crate) fn folder(path: &Path) -> anyhow::Result<()> {
+pub fn folder(path: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(path).with_context(|| path.display().to_string())?;
     if is_root() {
         std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY))?;
@@ -107,17 +108,14 @@ fn is_root() -> bool {
 }
 
 /// An address of this machine that nothing listens on.
-pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
+pub fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// Waits until a pixel is answered at `address`.
-pub(crate) async fn until_answered(address: SocketAddr) -> anyhow::Result<()> {
+pub async fn until_answered(address: SocketAddr) -> anyhow::Result<()> {
     let started = Instant::now();
-    while loadtest::one(address, loadtest::corpus::SITE)
-        .await
-        .is_none()
-    {
+    while crate::one(address, crate::corpus::SITE).await.is_none() {
         anyhow::ensure!(
             started.elapsed() < START_TIME_MAX,
             "nothing answers at {address}"

