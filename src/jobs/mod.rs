@@ -14,6 +14,7 @@
 mod expiry;
 pub mod guard;
 mod partition_ahead;
+mod run;
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ use crate::visitor::COOKIE_DAYS_MAX;
 pub use expiry::Done;
 use expiry::{Expiry, Store};
 pub use guard::{Clocks, Guard, Standing};
+pub use run::{Remark, run};
 
 /// The pause before a job that failed is tried again, and between two looks at the clocks.
 const MINUTE: Duration = Duration::from_mins(1);

@@ -62,6 +62,15 @@ pub(super) fn loader(
     }
 }
 
+/// Waits until something is so, and fails where it never is.
+async fn until(what: &str, check: impl AsyncFn() -> bool) {
+    let started = std::time::Instant::now();
+    while !check().await {
+        assert!(started.elapsed().as_secs() < 60, "{what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// Loads one batch over one connection.
 pub(super) async fn load_once(loader: &Loader) -> anyhow::Result<()> {
     let (_stop, mut stopped) = watch::channel(true);
@@ -272,9 +281,10 @@ async fn cut_between_batches(way: Way, cuts: u64) {
         let progress = Arc::clone(&loader.progress);
         let (stop, stopped) = watch::channel(false);
         let loading = tokio::task::spawn_local(loader.run(stopped));
-        while progress.position() < spool.committed() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until("a backlog is loaded", async || {
+            progress.position() >= spool.committed()
+        })
+        .await;
         if is_sound {
             backlog_bytes = cut.seen.load(Ordering::Relaxed);
         }

@@ -75,7 +75,16 @@ pub fn read<'r>(arrival: &Arrival<'_, 'r>) -> Draft<'r> {
         Endpoint::Impression => Kind::Impression,
         Endpoint::Click => Kind::Click,
         Endpoint::Sync | Endpoint::SetUid => Kind::Sync,
-        _ => Kind::PageView,
+        // A page view with a name of an event becomes that event.
+        Endpoint::Pixel | Endpoint::Event | Endpoint::Id => Kind::PageView,
+        Endpoint::Callback => Kind::Callback,
+        // Nothing of these is recorded.
+        Endpoint::Consent
+        | Endpoint::Privacy
+        | Endpoint::PrivacyForm
+        | Endpoint::Tag
+        | Endpoint::Demo
+        | Endpoint::Unknown => Kind::PageView,
     };
     let mut draft = Draft::new(arrival.at, kind);
     native::read(arrival, &mut draft);

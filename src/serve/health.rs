@@ -9,6 +9,7 @@ use spool::Position;
 use crate::admin::Status;
 use crate::clock;
 use crate::edge::Spools;
+use crate::jobs;
 use crate::loader::{self, Progress};
 use crate::metrics::{Metrics, gauge_value};
 
@@ -24,28 +25,9 @@ pub(super) struct Health {
     /// How far instructions are carried out.
     pub(super) instructions: Arc<Progress>,
     /// What the jobs have to say.
-    pub(super) jobs: Arc<JobsRemark>,
+    pub(super) jobs: Arc<jobs::Remark>,
     /// Since when the loader has stood where it stands, as far as anybody asked.
     pub(super) standstill: Mutex<Option<(Position, Instant)>>,
-}
-
-/// What there is to know of the jobs: a line for each remark, and none if all is well.
-#[derive(Debug, Default)]
-pub(super) struct JobsRemark(Mutex<String>);
-
-impl JobsRemark {
-    /// Replaces the remarks, and returns whether they are new.
-    pub(super) fn replace(&self, remarks: String) -> bool {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = *known != remarks;
-        *known = remarks;
-        is_new
-    }
-
-    fn read(&self) -> String {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.clone()
-    }
 }
 
 impl Health {

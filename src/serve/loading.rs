@@ -8,11 +8,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_postgres::Client;
 
-use super::health::JobsRemark;
 use super::reload::Reload;
-use crate::clock;
 use crate::config::Config;
 use crate::edge::Spools;
 use crate::enrich::Tables;
@@ -20,13 +17,10 @@ use crate::jobs;
 use crate::loader::sink::PostgresSink;
 use crate::loader::{Instructions, Loader};
 use crate::metrics::Metrics;
-use crate::postgres::server::silence::LONG_SILENCE_MAX;
-use crate::postgres::{Database, SilenceWatch};
+use crate::postgres::Database;
 
 /// What loading may take when the collector stops. What is left waits in the spool.
 const LAST_BATCH_TIME_MAX: Duration = Duration::from_secs(3);
-/// How often the collector looks for jobs that are due.
-const JOBS_PERIOD: Duration = Duration::from_secs(5);
 
 /// The parts that load, before they start.
 pub(super) struct Parts {
@@ -74,7 +68,7 @@ impl Parts {
         reload: &Rc<Reload>,
         database: &Arc<Database>,
         metrics: &Arc<Metrics>,
-        remark: &Arc<JobsRemark>,
+        remark: &Arc<jobs::Remark>,
     ) -> Loading {
         let (stop, stopping) = watch::channel(false);
         let instructions = tokio::task::spawn_local(self.instructions.run(stopping.clone()));
@@ -83,7 +77,7 @@ impl Parts {
             reload.read_tables().await;
             loader.run(stopping).await;
         });
-        tokio::task::spawn_local(run_jobs(
+        tokio::task::spawn_local(jobs::run(
             Arc::clone(database),
             self.jobs,
             Arc::clone(metrics),
@@ -120,105 +114,6 @@ impl Loading {
         for task in [self.hits, self.instructions] {
             task.abort();
             drop(task.await);
-        }
-    }
-}
-
-/// Runs the jobs that are due, over a connection of its own.
-async fn run_jobs(
-    database: Arc<Database>,
-    limits: jobs::JobLimits,
-    metrics: Arc<Metrics>,
-    remark: Arc<JobsRemark>,
-) {
-    let mut schedule = jobs::Schedule::default();
-    let mut connection: Option<(Client, SilenceWatch)> = None;
-    let mut has_failed = false;
-    loop {
-        if schedule.is_due(clock::monotonic()) {
-            let ran = run_tick(&database, &mut schedule, &mut connection, &limits).await;
-            match ran {
-                Ok(tick) => {
-                    has_failed = false;
-                    report(&tick, &metrics, &remark);
-                }
-                Err(error) => {
-                    connection = None;
-                    // The loader says the same, unless it is the jobs alone.
-                    if !has_failed {
-                        tracing::warn!("the jobs wait for Postgres: {error:#}");
-                    }
-                    has_failed = true;
-                }
-            }
-        }
-        tokio::time::sleep(JOBS_PERIOD).await;
-    }
-}
-
-async fn run_tick(
-    database: &Arc<Database>,
-    schedule: &mut jobs::Schedule,
-    connection: &mut Option<(Client, SilenceWatch)>,
-    limits: &jobs::JobLimits,
-) -> anyhow::Result<jobs::Tick> {
-    let open = connection.take().filter(|(client, _)| !client.is_closed());
-    let (client, watch) = match open {
-        Some(open) => connection.insert(open),
-        None => connection.insert(SilenceWatch::connect(database, LONG_SILENCE_MAX).await?),
-    };
-    let tick = async {
-        let clocks = jobs::Clocks::read(client).await?;
-        schedule.tick(client, limits, clocks).await
-    };
-    watch.watch(tick).await
-}
-
-/// Reports a tick to the log, the metrics and the readiness.
-fn report(tick: &jobs::Tick, metrics: &Metrics, remark: &JobsRemark) {
-    let standing = &tick.standing;
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a metric rounds what is beyond 2^52 µs"
-    )]
-    let difference = standing.difference_micros as f64 / 1e6;
-    metrics.clock_difference.set(difference);
-    metrics.jobs_suspended.set(u8::from(!standing.may_delete()));
-    #[expect(clippy::cast_precision_loss, reason = "days are few")]
-    metrics.jobs_held_back.set(tick.held_back as f64);
-
-    let mut remarks = String::new();
-    if let Some(fault) = standing.fault {
-        remarks.push_str(&format!(
-            "clock: {fault}; nothing is deleted by age until both have run in step for 24 h\n"
-        ));
-    } else if !standing.may_delete() {
-        let hours = standing.wait.as_secs().div_ceil(3600);
-        remarks.push_str(&format!(
-            "clock: in step again; nothing is deleted by age for {hours} h more\n"
-        ));
-    }
-    if tick.held_back > 0 {
-        remarks.push_str(&format!(
-            "retention: {} more days are due; one goes each hour\n",
-            tick.held_back
-        ));
-    }
-    if remark.replace(remarks.clone()) {
-        for line in remarks.lines() {
-            tracing::error!("{line}");
-        }
-    }
-    for outcome in &tick.outcomes {
-        match &outcome.result {
-            Ok(done) if done.changed > 0 => {
-                tracing::info!(job = outcome.name, done = done.changed, "job done");
-            }
-            Ok(_) => {}
-            Err(error) => {
-                metrics.job_errors.increment(1);
-                tracing::error!(job = outcome.name, "job failed: {error:#}");
-            }
         }
     }
 }

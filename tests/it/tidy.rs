@@ -54,7 +54,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
             "clock", "config", "enrich", "hit", "metrics", "postgres", "row",
         ],
     ),
-    ("jobs", &["clock", "postgres", "visitor"]),
+    ("jobs", &["clock", "metrics", "postgres", "visitor"]),
     ("postgres", &["clock", "config", "hit", "row"]),
     ("metrics", &["clock", "endpoint", "hit", "refusal"]),
     (
@@ -378,4 +378,34 @@ fn architecture_is_short_and_each_path_in_it_exists() {
         assert!(exists, "ARCHITECTURE.md names {word}");
     }
     assert!(seen > 20, "the search for paths finds too few: {seen}");
+}
+
+#[test]
+fn every_metric_is_recorded_somewhere() {
+    let register = root().join("src/metrics/mod.rs");
+    let text = fs::read_to_string(&register).unwrap();
+    let elsewhere: Vec<String> = rust_files("src")
+        .into_iter()
+        .filter(|path| *path != register)
+        .map(|path| product_text(&path))
+        .collect();
+    let fields = text.lines().filter_map(|line| {
+        let (name, kind) = line.strip_prefix("    pub ")?.split_once(": ")?;
+        ["Counter,", "Gauge,", "Histogram,"]
+            .contains(&kind)
+            .then_some(name)
+    });
+    let mut seen = 0;
+    for name in fields {
+        seen += 1;
+        let used = format!(".{name}");
+        let is_recorded = elsewhere.iter().any(|text| {
+            text.match_indices(&used).any(|(at, _)| {
+                let rest = &text[at + used.len()..];
+                !rest.starts_with(|next: char| next.is_alphanumeric() || next == '_')
+            })
+        });
+        assert!(is_recorded, "{name} is registered, and nothing records it");
+    }
+    assert!(seen > 20, "{seen} metrics");
 }

@@ -49,14 +49,6 @@ fn signal(backend: i32, signal: Signal) {
     kill_process(Pid::from_raw(backend).unwrap(), signal).unwrap();
 }
 
-async fn until(what: &str, check: impl AsyncFn() -> bool) {
-    let started = Instant::now();
-    while !check().await {
-        assert!(started.elapsed().as_secs() < 60, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 /// Makes one of the loader's two connections stand still between batches, and hits come.
 async fn stop_backend(which: usize) {
     let scene = Scene::new().await;

@@ -4,6 +4,9 @@
 use super::*;
 use crate::hit::Outcome;
 
+/// What `hit_detail` leaves out.
+const UNSHOWN: [&str; 0] = [];
+
 /// Every number that a permit may have.
 const PERMITS: u8 = Permit::ALL.bits() + 1;
 
@@ -105,4 +108,21 @@ async fn sql_gives_every_kind_and_source_of_consent_its_name() {
             .next();
         assert_eq!(row.get::<_, Option<&str>>(1), source, "{number}");
     }
+}
+
+#[tokio::test]
+async fn people_can_query_every_column_of_a_hit_and_of_its_dimensions() {
+    let database = TestDatabase::migrated().await;
+    let sql = "select array_agg(table_name || '.' || column_name order by table_name, column_name) \
+         from information_schema.columns as wanted where table_schema = 'avtryck' \
+         and (table_name = 'hit' or exists (select from information_schema.columns as hit \
+             where hit.table_schema = 'avtryck' and hit.table_name = 'hit' \
+             and hit.column_name = wanted.table_name || '_key')) \
+         and not exists (select from information_schema.view_column_usage as usage \
+             where usage.view_schema = 'avtryck' and usage.view_name = 'hit_detail' \
+             and usage.table_schema = 'avtryck' and usage.table_name = wanted.table_name \
+             and usage.column_name = wanted.column_name)";
+    let forgotten = database.client.query_one(sql, &[]).await.unwrap();
+    let forgotten: Option<Vec<String>> = forgotten.get(0);
+    assert_eq!(forgotten.unwrap_or_default(), UNSHOWN);
 }
