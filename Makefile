@@ -33,6 +33,7 @@ fetch: ## fetch the geodata, the device rules and the test data
 lint: ## check formatting, spelling, scripts, code, documentation, dependencies and the patches of script/broken.d
 	@script/setup lint
 	@script/fetch lint
+	@script/fetch --optional deny
 	@cargo fmt --all --check
 	@cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@cargo metadata --manifest-path fuzz/Cargo.toml --locked --filter-platform x86_64-unknown-linux-gnu --format-version 1 >/dev/null
