@@ -13,6 +13,7 @@ use hyper::header::{COOKIE, HeaderMap, HeaderValue};
 
 use super::sound::NOW;
 
+const HOST: &str = "px.shop.example";
 const VISITOR: VisitorId = VisitorId([9; 16]);
 
 /// A `Cookie` header's value, or the value of the visitor's cookie alone.
@@ -50,6 +51,18 @@ fn verify(ring: &CookieKeyring, signed: &str, value: &str) {
     assert_eq!(found, (value == signed).then_some(VISITOR), "{value:?}");
     let late = UnixMicros(NOW.0 + (COOKIE_AGE_SECONDS + 1) * 1_000_000);
     assert_eq!(ring.verify(value, late), None, "{value:?}");
+    // Bound to a host, the ID is believed there alone.
+    let bound = ring.at(HOST).sign(VISITOR, None, NOW).expect("a key signs");
+    let proved = ring.at(HOST).read(value, NOW);
+    let proved = proved.filter(|proved| !proved.is_expired);
+    assert_eq!(
+        proved.is_some(),
+        value == signed || value == bound,
+        "{value:?}"
+    );
+    if value == bound {
+        assert_eq!(ring.at("other.example").read(value, NOW), None);
+    }
     if found.is_some() {
         let party = Party::First { domain: None };
         let cookie = set_cookie("avid", value, party, true, COOKIE_AGE_SECONDS);

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::subject::Subject;
 use crate::hit::{VisitorId, whole};
+use crate::keys::CookieKeyring;
 use crate::postgres::subject;
 use crate::serve::keyrings;
 
@@ -31,7 +32,8 @@ pub(super) enum Command {
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct Selector {
-    /// The visitor: the UUID in visitor_id of hit_detail, or the value of the visitor cookie.
+    /// The visitor: the UUID in visitor_id of hit_detail, or the value of the visitor cookie. Where
+    /// no site of the configuration has the host that set the cookie, it follows: VALUE@HOST.
     #[arg(long, value_name = "ID")]
     visitor: Option<String>,
     /// A mobile advertising ID, in upper or lower case.
@@ -113,9 +115,22 @@ fn find_visitor(text: &str, config: &Config) -> Result<VisitorId, UsageError> {
     if let Some(visitor) = VisitorId::from_uuid(text) {
         return Ok(visitor);
     }
-    let keyring = keyrings::existing_cookie_keyring(config);
-    keyring
-        .and_then(|keyring| keyring.verify(text, clock::now()))
+    let (value, host) = text.split_once('@').unwrap_or((text, ""));
+    // A host stands for itself, and for the domain that it lies in.
+    let sites = config.sites.iter();
+    let known = sites.flat_map(|site| site.hosts.iter().chain(&site.cookie_domain));
+    let hosts: Vec<&str> = [host]
+        .into_iter()
+        .chain(known.map(String::as_str))
+        .collect();
+    let proves = |keyring: CookieKeyring| {
+        let read = |host: &&str| keyring.at(host).read(value, clock::now());
+        hosts.iter().find_map(read)
+    };
+    keyrings::existing_cookie_keyring(config)
+        .and_then(proves)
+        .filter(|proved| !proved.is_expired)
+        .map(|proved| proved.visitor)
         .ok_or_else(|| bad_id(
             "--visitor",
             "neither a UUID nor the value of a visitor cookie that verifies under the keys of this configuration",

@@ -19,8 +19,13 @@
 //! host it is written so that nobody can read it otherwise: two slashes after the scheme, no
 //! userinfo, no backslash, and in the host's labels only letters, digits, `-` and `_`. It goes into
 //! `Location` as it was parsed and rewritten, never as it came, and what goes there is what is
-//! checked. Unless it is signed, its host must be on the site's list: the very name, or with `*.`
-//! any name below it.
+//! checked.
+//!
+//! Unless it is signed, its host must be on the site's list: the very name, or with `*.` any name
+//! below it. A name with a port (`shop.example:8443`) is for that port alone. One without is for
+//! the scheme's own port and those from 1024 on: nothing that a page links to is below. From a
+//! click by https such a target leads to https, never down to http, unless the list says
+//! `shop.example:80`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -36,6 +41,9 @@ use crate::request::{is_encoded_still, push_escaped, raw_value, unescape_separat
 const MAC_BYTES_MIN: usize = 16;
 /// A whole MAC, in bytes.
 const MAC_BYTES: usize = 32;
+/// The first port that anybody may listen on, and so the first that pages are served at besides 80
+/// and 443.
+const PORT_MIN: u16 = 1024;
 /// The name under which a click's ID goes to the target.
 const CLICK_ID: &str = "avclid";
 
@@ -87,6 +95,8 @@ pub enum Flaw {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     url: Url,
+    /// Whether it may be http although the click came by https: somebody said so.
+    may_leave_https: bool,
     /// Whether the URL is for one use: the signature covers an `id`.
     pub is_one_time: bool,
 }
@@ -96,6 +106,23 @@ impl Target {
     #[must_use]
     pub fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
+    }
+
+    /// Returns the target of a click that came by https: never down to http, unless its port is on
+    /// the list or it is signed.
+    ///
+    /// # Errors
+    /// If it has a port of its own, where nobody can tell whether https is there.
+    pub fn over_https(mut self) -> Result<Target, Flaw> {
+        if self.may_leave_https || self.url.scheme() == "https" {
+            return Ok(self);
+        }
+        let is_web_port = self.url.port().is_none();
+        if is_web_port && self.url.set_scheme("https").is_ok() {
+            Ok(self)
+        } else {
+            Err(Flaw::Host)
+        }
     }
 
     /// Returns the value of `Location`: ASCII, with the click's ID where there is one.
@@ -145,21 +172,23 @@ pub fn target(
                     .and_then(parse)
                     .ok_or(Flaw::Target)?;
                 let is_one_time = raw_value(signed, "id").is_some_and(|id| !id.is_empty());
-                return Ok(Target { url, is_one_time });
+                return Ok(Target {
+                    url,
+                    may_leave_https: true,
+                    is_one_time,
+                });
             }
             Flaw::Expired
         }
         Some(_) => Flaw::Signature,
     };
     let url = raw_value(query, "to").and_then(parse).ok_or(Flaw::Target)?;
-    if url.host_str().is_some_and(|host| is_listed(host, hosts)) {
-        Ok(Target {
-            url,
-            is_one_time: false,
-        })
-    } else {
-        Err(flaw)
-    }
+    let listed = Listed::find(&url, hosts).ok_or(flaw)?;
+    Ok(Target {
+        url,
+        may_leave_https: listed == Listed::WithPort,
+        is_one_time: false,
+    })
 }
 
 fn is_in_time(signed: &str, now: UnixMicros) -> bool {
@@ -219,13 +248,50 @@ fn is_plain_host(host: Host<&str>) -> bool {
         .all(|label| !label.is_empty() && label.bytes().all(plain))
 }
 
-/// Checks whether a list has a host: its very name, or `*.` and the end of it.
-fn is_listed(host: &str, list: &[String]) -> bool {
-    list.iter().any(|known| match known.strip_prefix('*') {
-        // The end has the dot, and something must come before it.
-        Some(end) => host.len() > end.len() && host.ends_with(end),
-        None => host == known,
-    })
+/// How a list has a target.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listed {
+    /// By its host.
+    Host,
+    /// By its host and port.
+    WithPort,
+}
+
+impl Listed {
+    /// Finds a target's host and port on a list.
+    fn find(url: &Url, list: &[String]) -> Option<Listed> {
+        let (host, port) = (url.host_str()?, url.port_or_known_default()?);
+        let is_usual = url.port().is_none() || port >= PORT_MIN;
+        let has_host = |known: &str| match known.strip_prefix('*') {
+            // The end has the dot, and something must come before it.
+            Some(end) => host.len() > end.len() && host.ends_with(end),
+            None => host == known,
+        };
+        let mut listed = None;
+        for entry in list {
+            match split_port(entry) {
+                (known, Some(own)) if own == port && has_host(known) => {
+                    return Some(Listed::WithPort);
+                }
+                (known, None) if is_usual && has_host(known) => listed = Some(Listed::Host),
+                _ => {}
+            }
+        }
+        listed
+    }
+}
+
+/// Splits an entry of a list of hosts into the host and its port, if it has one.
+#[must_use]
+pub fn split_port(entry: &str) -> (&str, Option<u16>) {
+    match entry.rsplit_once(':') {
+        // The colons of an IPv6 address stand in brackets.
+        Some((host, port)) if !port.ends_with(']') => match port.parse() {
+            Ok(port) => (host, Some(port)),
+            Err(_) => (entry, None),
+        },
+        _ => (entry, None),
+    }
 }
 
 #[cfg(test)]

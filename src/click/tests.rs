@@ -149,6 +149,84 @@ fn a_click_goes_to_a_listed_host_as_browsers_would_read_it() {
 }
 
 #[test]
+fn a_listed_host_is_not_every_service_of_that_host() {
+    let list = [
+        "shop.example",
+        "*.shop.example",
+        "a.example:8443",
+        "b.example:80",
+        "[::1]:81",
+    ];
+    let list = list.map(str::to_owned);
+    let go = |to: &str, is_secure: bool| {
+        let target = target(&format!("to={to}"), &ring(), &list, NOW)?;
+        let target = if is_secure {
+            target.over_https()?
+        } else {
+            target
+        };
+        Ok(target.location(None))
+    };
+    for (to, by_http, by_https) in [
+        ("https://shop.example/", Some(""), Some("")),
+        (
+            "http://shop.example/",
+            Some(""),
+            Some("https://shop.example/"),
+        ),
+        (
+            "http://shop.example:80/",
+            Some("http://shop.example/"),
+            Some("https://shop.example/"),
+        ),
+        ("https://shop.example:1024/", Some(""), Some("")),
+        ("https://x.shop.example:65535/", Some(""), Some("")),
+        // Where another port speaks http, nobody can tell whether it speaks https.
+        ("http://shop.example:8080/", Some(""), None),
+        ("http://shop.example:443/", None, None),
+        ("https://shop.example:80/", None, None),
+        ("https://shop.example:22/", None, None),
+        ("https://x.shop.example:25/", None, None),
+        ("http://shop.example:1023/", None, None),
+        ("https://shop.example:0/", None, None),
+        ("https://a.example:8443/", Some(""), Some("")),
+        ("http://a.example:8443/", Some(""), Some("")),
+        ("https://a.example/", None, None),
+        ("https://a.example:8444/", None, None),
+        ("http://b.example/", Some(""), Some("")),
+        ("https://b.example/", None, None),
+        ("http://[::1]:81/", Some(""), Some("")),
+        ("http://[::1]/", None, None),
+    ] {
+        let expected = |is: Option<&str>| {
+            let is = is.map(|text| if text.is_empty() { to } else { text }.to_owned());
+            is.ok_or(Flaw::Host)
+        };
+        assert_eq!(go(to, false), expected(by_http), "{to} by http");
+        assert_eq!(go(to, true), expected(by_https), "{to} by https");
+    }
+    for to in [
+        "javascript:alert(1)",
+        "javascript://shop.example/%250aalert(1)",
+        "data:text/html,shop.example",
+        "ftp://shop.example/",
+        "file://shop.example/etc/passwd",
+        "ws://shop.example/",
+        "intent://shop.example/#Intent;scheme=http;end",
+        "view-source:https://shop.example/",
+    ] {
+        assert_eq!(go(to, false), Err(Flaw::Target), "{to}");
+    }
+    // Whoever signs says where.
+    let signed = signed("to=http%3A%2F%2Fx.example%3A22%2F");
+    let target = target(&signed, &ring(), &[], NOW).and_then(Target::over_https);
+    assert_eq!(
+        target.map(|target| target.location(None)),
+        Ok("http://x.example:22/".to_owned())
+    );
+}
+
+#[test]
 fn what_browsers_mend_is_mended_and_checked_as_it_is_sent() {
     for (to, location_is) in [
         ("https://www.shop.example/a b", "/a%20b"),

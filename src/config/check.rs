@@ -8,6 +8,7 @@ use super::Config;
 use super::document::suggest;
 use super::read::ConfigReader;
 use crate::endpoint::Endpoint;
+use crate::request::Prefix;
 
 /// Reports every contradiction between keys.
 pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
@@ -21,12 +22,7 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
         );
     }
     check_listeners(config, reader);
-    if config.cookie.name == config.cookie.choice_name {
-        reader.add_error(
-            "cookie.choice_name",
-            "cookie.choice_name: the same as cookie.name; another name would be right",
-        );
-    }
+    check_cookies(config, reader);
     let keys = |section: &str, keys: Vec<String>| {
         let named = keys.into_iter().enumerate();
         named
@@ -51,6 +47,56 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
         let ids = keys.iter().enumerate();
         let ids = ids.map(|(index, (id, _))| (format!("{name}[{index}]"), *id));
         report_repeats(reader, &format!("{name}, the ID"), ids.collect());
+    }
+}
+
+fn check_cookies(config: &Config, reader: &mut ConfigReader) {
+    let cookie = &config.cookie;
+    let names = [
+        ("cookie.name", Some(&cookie.name)),
+        ("cookie.former_name", cookie.former_name.as_ref()),
+        ("cookie.choice_name", Some(&cookie.choice_name)),
+        (
+            "cookie.former_choice_name",
+            cookie.former_choice_name.as_ref(),
+        ),
+    ];
+    let names: Vec<_> = names
+        .into_iter()
+        .filter_map(|(key, name)| Some((key, name?)))
+        .collect();
+    let domain_site = config
+        .sites
+        .iter()
+        .find(|site| site.cookie_domain.is_some());
+    for (index, (key, name)) in names.iter().enumerate() {
+        // Cookies are found whatever their case.
+        let same = names
+            .iter()
+            .take(index)
+            .find(|(_, other)| other.eq_ignore_ascii_case(name));
+        if let Some((other, _)) = same {
+            let error = format!("{key}: the same as {other}; another name would be right");
+            reader.add_error(key, &error);
+        }
+        if key.contains("former") {
+            continue;
+        }
+        let lower = name.to_ascii_lowercase();
+        let is_host_only = lower.starts_with("__host-");
+        if (is_host_only || lower.starts_with("__secure-")) && Prefix::of(name) == Prefix::None {
+            let error = format!(
+                "{key}: not every browser knows the prefix of {name} in this case; __Host- or __Secure- would be right"
+            );
+            reader.add_error(key, &error);
+        }
+        if let Some(site) = domain_site.filter(|_| is_host_only) {
+            let error = format!(
+                "{key}: browsers keep {name} on no domain, and site {} has a cookie_domain; the prefix __Secure- would be right",
+                site.key
+            );
+            reader.add_error(key, &error);
+        }
     }
 }
 
@@ -97,15 +143,26 @@ fn check_paths(config: &Config, reader: &mut ConfigReader) {
 
 fn check_sites_of_partners(config: &Config, reader: &mut ConfigReader) {
     for (index, partner) in config.partners.iter().enumerate() {
-        let is_known = config.sites.iter().any(|site| site.key == partner.site);
-        if !partner.site.is_empty() && !is_known {
+        let own = (!partner.site.is_empty()).then_some(("site".to_owned(), &partner.site));
+        let listed = partner.sites.iter().enumerate();
+        let listed = listed.map(|(at, site)| (format!("sites[{at}]"), site));
+        for (field, site) in own.into_iter().chain(listed) {
+            let keys = || config.sites.iter().map(|site| site.key.as_str());
+            if !keys().any(|key| key == site) {
+                let what = match suggest(keys(), site) {
+                    Some(nearest) => format!("did you mean {nearest}?"),
+                    None => "the key of one would be right".to_owned(),
+                };
+                let (key, name) = (&partner.key, field.split('[').next().unwrap_or_default());
+                let error = format!("partner {key}, {name}: {site} is no site; {what}");
+                reader.add_error(&format!("partner[{index}].{field}"), &error);
+            }
+        }
+        if !partner.site.is_empty() && !partner.may_write_for(&partner.site) {
             let (key, site) = (&partner.key, &partner.site);
-            let keys = config.sites.iter().map(|site| site.key.as_str());
-            let what = match suggest(keys, site) {
-                Some(nearest) => format!("did you mean {nearest}?"),
-                None => "the key of one would be right".to_owned(),
-            };
-            let error = format!("partner {key}, site: {site} is no site; {what}");
+            let error = format!(
+                "partner {key}, site: {site} is not among its sites; one of them would be right"
+            );
             reader.add_error(&format!("partner[{index}].site"), &error);
         }
     }

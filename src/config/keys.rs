@@ -16,6 +16,7 @@ use super::tag_module::{self, TagModule};
 use super::value::{self, ClientIp, ConsentPlatform, DatabaseUrl, ProxyHeader};
 use crate::callback::names::{Fields, Mapping};
 use crate::hit::Permit;
+use crate::request::CookieNames;
 
 const ADDRESS: &str = "an address with a port";
 const DIRECTORY: &str = "a directory";
@@ -123,7 +124,9 @@ keys! {
     pub struct AdminConfig in [admin] {
         /// The live view, /metrics (Prometheus), /healthz and /readyz: keep it from the public.
         restart listen: SocketAddr = one("127.0.0.1:8090", ADDRESS, value::parse);
-        /// Names under which a browser may open the live view, besides addresses and `localhost`.
+        /// Names under which the admin listener answers, besides addresses and `localhost`. Metrics
+        /// and readiness also answer to names that nobody can own on the internet: those without a
+        /// dot, and those in local, internal, home.arpa, svc and cluster.local.
         restart hosts: Vec<String> = list("host names without a port", value::host);
     }
 }
@@ -229,10 +232,17 @@ keys! {
     /// `[cookie]`: the visitor's.
     #[derive(Clone)]
     pub struct CookieConfig in [cookie] {
-        /// The visitor cookie.
+        /// The visitor cookie. With the prefix __Host-, browsers let no other host and nobody on
+        /// the way set it: it is for https, and for sites without cookie_domain. __Secure- is for
+        /// https alone.
         reload name: String = one("avid", COOKIE_NAME, value::token);
-        /// The cookie with the visitor's choice.
+        /// Its name before it was renamed. A cookie of that name still proves its visitor, and the
+        /// next reply moves it.
+        reload former_name: Option<String> = optional(COOKIE_NAME, value::token);
+        /// The cookie with the visitor's choice. The prefixes mean the same.
         reload choice_name: String = one("avchoice", COOKIE_NAME, value::token);
+        /// Its name before it was renamed. A choice of that name still holds.
+        reload former_choice_name: Option<String> = optional(COOKIE_NAME, value::token);
         /// Keys of the visitor cookie, made by `avtryck keys new`: the first signs, each verifies.
         /// Without one the collector makes its own beside the spool.
         reload keys: Vec<(u8, Vec<u8>)> = secret_list(SIGNING_KEYS, value::signing_key);
@@ -273,9 +283,11 @@ keys! {
         /// What is allowed where the sender says that the GDPR does not apply (`gdpr=0`). Empty:
         /// that is not believed.
         reload gdpr_0_permit: Permit = permits(PERMITS);
-        /// Hosts that a click may go to without a signature.
+        /// Hosts that a click may go to without a signature: by http or https, at the scheme's own
+        /// port or one from 1024 on. With a port, at that port alone. A click by https does not
+        /// lead to http, except at a port that is listed.
         reload click_hosts: Vec<String> = list(
-            "host names in lower case, without ports; *.shop.example for all below shop.example",
+            "host names in lower case; *.shop.example for all below shop.example; shop.example:8443",
             value::host_or_below,
         );
         /// Tells a click's target the click's ID (`avclid`).
@@ -320,6 +332,9 @@ keys! {
             pairs("theirs = \"ours\", ours as in docs/parameters.md");
         /// The site that the partner's callbacks are about when they name none.
         reload site: String = one("", NAME, value::name_or_none);
+        /// The sites that the partner may write for. Empty: every site. Hits that name the partner
+        /// and another site are refused; a click still leads on.
+        reload sites: Vec<String> = list("keys of sites", value::name);
         /// Where a browser is sent to exchange IDs.
         reload match_url: String = one("", "an http or https URL with {uid} in it", value::match_url);
         /// Lets the partner's callbacks name the visitor's address and agent.
@@ -338,7 +353,33 @@ impl HttpConfig {
     }
 }
 
+impl CookieConfig {
+    /// Returns the names of the visitor cookie.
+    #[must_use]
+    pub fn names(&self) -> CookieNames<'_> {
+        CookieNames {
+            name: &self.name,
+            former: self.former_name.as_deref(),
+        }
+    }
+
+    /// Returns the names of the cookie with the visitor's choice.
+    #[must_use]
+    pub fn choice_names(&self) -> CookieNames<'_> {
+        CookieNames {
+            name: &self.choice_name,
+            former: self.former_choice_name.as_deref(),
+        }
+    }
+}
+
 impl Partner {
+    /// Returns whether the partner may write for the site of that key.
+    #[must_use]
+    pub fn may_write_for(&self, site: &str) -> bool {
+        self.sites.is_empty() || self.sites.iter().any(|known| known == site)
+    }
+
     /// Returns what the partner calls things.
     #[must_use]
     pub fn names(&self) -> Fields<'_> {

@@ -129,11 +129,21 @@ fn what_would_fail_later_is_refused_at_once() {
         "[[site]]\nkey = \"b\"\nclick_hosts = [\"*\"]",
         "[[site]]\nkey = \"b\"\nclick_hosts = [\"*.se\"]",
         "[[site]]\nkey = \"b\"\nclick_hosts = [\"https://a.example\"]",
+        "[[site]]\nkey = \"b\"\nclick_hosts = [\"a.example:0\"]",
+        "[[site]]\nkey = \"b\"\nclick_hosts = [\"a.example:080\"]",
+        "[[site]]\nkey = \"b\"\nclick_hosts = [\"a.example:65536\"]",
+        "[[site]]\nkey = \"b\"\nclick_hosts = [\"a.example:\"]",
+        "[cookie]\nformer_name = \"avid\"",
+        "[cookie]\nformer_choice_name = \"AVID\"",
+        "[cookie]\nname = \"__host-avid\"",
+        "[cookie]\nchoice_name = \"__SECURE-avchoice\"",
+        "[cookie]\nname = \"__Host-avid\"\n[[site]]\nkey = \"b\"\ncookie_domain = \"b.example\"",
+        "[[partner]]\nkey = \"a\"\nsites = [\"b\"]",
     ] {
         let errors = errors(&format!("{SITE}{text}\n"), &[]);
         assert_eq!(errors.len(), 1, "{text}: {errors:?}");
     }
-    let right = "[path]\npixel = \"/consented/p.gif\"\n[[site]]\nkey = \"b\"\nhosts = [\"px.example\", \"[::1]\"]\norigins = [\"http://[::1]:8080\", \"https://a.example\"]\ncookie_domain = \"b.example\"\n";
+    let right = "[path]\npixel = \"/consented/p.gif\"\n[cookie]\nname = \"__Secure-avid\"\nformer_name = \"avid\"\nchoice_name = \"__Secure-avchoice\"\nformer_choice_name = \"avchoice\"\n[[site]]\nkey = \"b\"\nhosts = [\"px.example\", \"[::1]\"]\norigins = [\"http://[::1]:8080\", \"https://a.example\"]\ncookie_domain = \"b.example\"\n";
     assert_eq!(errors(&format!("{SITE}{right}"), &[]), [""; 0]);
 }
 

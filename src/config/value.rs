@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use spool::Ack;
 
+use crate::click::split_port;
 use crate::endpoint::{ENDPOINTS, Path as EndpointPath};
 
 const DAY_SECONDS: u64 = 86_400;
@@ -283,12 +284,15 @@ pub(super) fn host(text: &str) -> Option<String> {
     (is_name() || is_ipv6()).then(|| text.to_owned())
 }
 
-/// A host name, or `*.` and a domain.
+/// A host name, or `*.` and a domain, with a port or without.
 pub(super) fn host_or_below(text: &str) -> Option<String> {
-    match text.strip_prefix("*.") {
-        Some(below) => domain(below).map(|_| text.to_owned()),
-        None => host(text),
-    }
+    let (name, port) = split_port(text);
+    let is_host = match name.strip_prefix("*.") {
+        Some(below) => domain(below).is_some(),
+        None => host(name).is_some(),
+    };
+    let is_plain = port.is_none_or(|port| port > 0 && text.ends_with(&format!(":{port}")));
+    (is_host && is_plain).then(|| text.to_owned())
 }
 
 /// A host name with a dot in it: neither an address nor a top-level domain.

@@ -34,6 +34,7 @@ use current::Current;
 use endpoint::{privacy, tag};
 use exchange::allowance::Allowances;
 use exchange::https;
+use exchange::instruction::{self, KnownInstructions};
 use exchange::mint::Mint;
 
 use crate::admin::live::Live;
@@ -73,6 +74,10 @@ pub struct Edge {
     pub(crate) views: Option<Arc<Allowances>>,
     /// How many instructions each client may give: as many, beside the views.
     pub(crate) instructions: Option<Arc<Allowances>>,
+    /// How many each network may have recorded.
+    pub(crate) instruction_networks: Option<Arc<Allowances>>,
+    /// Those that are recorded already.
+    pub(crate) known_instructions: Arc<KnownInstructions>,
     /// What each client may still send; none where there is no limit.
     allowances: Option<Arc<Allowances>>,
     scripts: tag::Scripts,
@@ -107,6 +112,8 @@ impl Edge {
             inquirer,
             views: allowances(&privacy::VIEWS),
             instructions: allowances(&privacy::VIEWS),
+            instruction_networks: allowances(&instruction::NETWORK),
+            known_instructions: Arc::default(),
         }
     }
 
@@ -138,6 +145,8 @@ impl Edge {
             inquirer: self.inquirer.clone(),
             views: self.views.clone(),
             instructions: self.instructions.clone(),
+            instruction_networks: self.instruction_networks.clone(),
+            known_instructions: Arc::clone(&self.known_instructions),
         }
     }
 }

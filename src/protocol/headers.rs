@@ -7,12 +7,16 @@ use super::text::{clean, decode_utf8};
 use crate::consent::{Signals, parse_choice};
 use crate::hit::limits::{TEXT_BYTES_MAX, URL_BYTES_MAX, USER_AGENT_BYTES_MAX};
 use crate::hit::{Flags, Hit, Permit};
-use crate::request::{Headers, agent};
+use crate::request::{CookieNames, FoundCookie, Headers, agent};
 
 impl<'r> Draft<'r> {
-    /// Puts what a browser's headers say into a new draft. `choice_cookie` is the name of the
-    /// cookie with the visitor's choice.
-    pub fn read_browser(&mut self, headers: &Headers<'r>, choice_cookie: &str) {
+    /// Puts what a browser's headers say into a new draft. `choice_cookie` is the cookie with the
+    /// visitor's choice.
+    pub fn read_browser<'c>(
+        &mut self,
+        headers: &Headers<'r>,
+        choice_cookie: impl Into<CookieNames<'c>>,
+    ) {
         self.signals = signals(headers, choice_cookie);
         read_headers(headers, &mut self.hit);
     }
@@ -20,11 +24,15 @@ impl<'r> Draft<'r> {
 
 /// Returns the consent signals among the headers.
 #[must_use]
-pub fn signals<'r>(headers: &Headers<'r>, choice_cookie: &str) -> Signals<'r> {
+pub fn signals<'r, 'c>(
+    headers: &Headers<'r>,
+    choice_cookie: impl Into<CookieNames<'c>>,
+) -> Signals<'r> {
     Signals {
         gpc: headers.gpc,
         choice: headers
-            .cookie_values(choice_cookie)
+            .find_cookies(choice_cookie.into())
+            .map(FoundCookie::restrained_value)
             .map(parse_choice)
             .reduce(Permit::and),
         ..Signals::default()

@@ -17,7 +17,7 @@ use crate::consent::Signals;
 use crate::endpoint::Endpoint;
 use crate::hit::{Hit, Kind};
 use crate::refusal::Reason;
-use crate::request::Headers;
+use crate::request::{CookieNames, Headers};
 
 /// What arrived: the facts of a request that a protocol reads, apart from its body.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +30,8 @@ pub struct Arrival<'h, 'r> {
     pub headers: &'h Headers<'r>,
     /// Its query string, without the `?`; empty if there is none.
     pub query: &'r str,
-    /// The name of the cookie with the visitor's choice.
-    pub choice_cookie: &'h str,
+    /// The cookie with the visitor's choice.
+    pub choice_cookie: CookieNames<'h>,
 }
 
 /// A hit and its consent signals as a protocol read them, before the permit is decided.

@@ -85,7 +85,7 @@ fn send(way: Way, name: &str, query: &str, json: &str) -> (String, Flags) {
         at: UnixMicros(7),
         headers: &headers,
         query: if is_in_query { &query } else { "" },
-        choice_cookie: "avchoice",
+        choice_cookie: "avchoice".into(),
     };
     let sender = Sender {
         key: "network",

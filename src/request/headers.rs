@@ -1,7 +1,8 @@
 //! A request's headers, read in one pass.
 
 use hyper::HeaderMap;
-use memchr::memchr2;
+
+use super::cookie::{self, CookieNames, FoundCookie};
 
 /// What a request's headers say, as far as it is needed.
 #[derive(Debug, Default)]
@@ -128,30 +129,22 @@ impl<'a> Headers<'a> {
 
     /// Returns the values of the cookies of that name, in the order sent, that are text.
     pub fn cookies<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a str> + 'h {
-        let values = self.cookie_values(name);
-        values.filter_map(|value| str::from_utf8(value).ok())
+        let found = self.find_cookies(name.into());
+        found.filter_map(|found| found.text())
     }
 
     /// Returns the values of the cookies of that name, in the order sent.
-    ///
-    /// Cookies are split as bytes: those of other programs on the domain need not be ASCII and must
-    /// not hide ours. Case, blanks and quotes are those of clients that are no browsers, and commas
-    /// those of proxies that join headers. Neither may hide a cookie, which could be a withdrawal.
     pub fn cookie_values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a [u8]> + 'h {
-        self.cookies
-            .iter()
-            .flat_map(split_cookies)
-            .filter_map(move |pair| {
-                let (own, rest) = pair.trim_ascii_start().split_at_checked(name.len())?;
-                if !own.eq_ignore_ascii_case(name.as_bytes()) {
-                    return None;
-                }
-                let value = rest.trim_ascii().strip_prefix(b"=")?.trim_ascii_start();
-                let bare = value
-                    .strip_prefix(b"\"")
-                    .and_then(|value| value.strip_suffix(b"\""));
-                Some(bare.unwrap_or(value))
-            })
+        self.find_cookies(name.into()).map(|found| found.value)
+    }
+
+    /// Returns the cookies that have one of these names, in the order sent.
+    pub fn find_cookies<'h>(
+        &'h self,
+        names: CookieNames<'h>,
+    ) -> impl Iterator<Item = FoundCookie<'a>> + 'h {
+        let lines = self.cookies.iter();
+        lines.flat_map(move |line| cookie::find_in(line, names))
     }
 
     /// Returns the host of the page that sent the request: that of `Origin`, else that of
@@ -171,21 +164,6 @@ impl<'a> Headers<'a> {
             _ => Some(host),
         }
     }
-}
-
-/// Splits a line of cookies at its semicolons and commas, many bytes at a time.
-fn split_cookies(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(line);
-    std::iter::from_fn(move || {
-        let text = rest.take()?;
-        let Some((pair, after)) =
-            memchr2(b';', b',', text).and_then(|at| text.split_at_checked(at))
-        else {
-            return Some(text);
-        };
-        rest = after.get(1..);
-        Some(pair)
-    })
 }
 
 /// Returns a value as text if all its characters are visible.

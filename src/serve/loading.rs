@@ -12,15 +12,19 @@ use tokio::task::JoinHandle;
 use super::reload::Reload;
 use crate::config::Config;
 use crate::edge::Spools;
+use crate::edge::exchange::instruction::KnownInstructions;
 use crate::enrich::Tables;
 use crate::jobs;
 use crate::loader::sink::PostgresSink;
-use crate::loader::{Instructions, Loader};
+use crate::loader::{Instructions, Loader, Progress};
 use crate::metrics::Metrics;
 use crate::postgres::Database;
+use spool::Spool;
 
 /// What loading may take when the collector stops. What is left waits in the spool.
 const LAST_BATCH_TIME_MAX: Duration = Duration::from_secs(3);
+/// How often the edge forgets the instructions that are carried out.
+const FOLLOW_PERIOD: Duration = Duration::from_secs(1);
 
 /// The parts that load, before they start.
 pub(super) struct Parts {
@@ -115,5 +119,17 @@ impl Loading {
             task.abort();
             drop(task.await);
         }
+    }
+}
+
+/// Lets the edge forget the instructions that are carried out. Never returns.
+pub(super) async fn follow_instructions(
+    known: Arc<KnownInstructions>,
+    spool: Spool,
+    progress: Arc<Progress>,
+) {
+    loop {
+        tokio::time::sleep(FOLLOW_PERIOD).await;
+        known.forget(progress.position(), || spool.committed());
     }
 }

@@ -151,6 +151,7 @@ impl Collector {
             standstill: Mutex::default(),
         });
         let remark = Arc::clone(&health.jobs);
+        let carried_out = Arc::clone(&health.instructions);
 
         let (live, board) = start_live_view(&config, &tables);
         let (drain, draining) = watch::channel(Course::Open);
@@ -165,6 +166,11 @@ impl Collector {
             inquirer,
         )));
         let threads = EdgeThreads::start(&edge, &spools, public, &draining)?;
+        tokio::task::spawn_local(loading::follow_instructions(
+            Arc::clone(&edge.load().known_instructions),
+            spools.instructions.clone(),
+            carried_out,
+        ));
         let admin = tokio::task::spawn_local(admin::serve(admin, health, board));
         log_addresses(addresses, database.psql().is_some());
 

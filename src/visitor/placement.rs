@@ -5,8 +5,13 @@
 //! So whatever is to be the only one of its name is set together with the ends of all others
 //! ([`Reach::replace`]). The ends come first: a browser that does not know `Partitioned` takes the
 //! end of a partitioned cookie for that of the cookie that was just set.
+//!
+//! A cookie whose name has a prefix ([`Prefix`]) is set and ended over https alone, and one with
+//! `__Host-` on no domain: browsers refuse anything else.
 
 use std::net::Ipv4Addr;
+
+use crate::request::{CookieNames, Prefix};
 
 /// For how many domains a cookie is ended: a host has more labels than that only if somebody plays
 /// with them.
@@ -22,6 +27,14 @@ pub enum Party<'a> {
     },
     /// A third party's, in another site's page: one cookie for each embedding site (CHIPS).
     Third,
+}
+
+impl<'a> Party<'a> {
+    /// Returns the domain that the cookie is for; `None` for one of the host alone.
+    #[must_use]
+    pub fn domain(self) -> Option<&'a str> {
+        CookiePlace::from(self).domain
+    }
 }
 
 /// Which of the collector's cookies it is.
@@ -78,32 +91,42 @@ pub struct Reach<'a> {
 }
 
 impl<'a> Reach<'a> {
-    /// Returns the `Set-Cookie` headers that set a cookie and end every other one of its name that
+    /// Returns the `Set-Cookie` headers that set a cookie and end every other one of its names that
     /// the host could be sent; none where a browser would not keep it.
     #[must_use]
     pub fn replace(
         &self,
         kind: CookieKind,
-        name: &str,
+        names: CookieNames<'_>,
         value: &str,
         age_seconds: i64,
     ) -> Vec<String> {
         let place = CookiePlace::from(self.party);
-        let set = write(kind, (name, value), place, self.secure, age_seconds);
+        let set = write(kind, (names.name, value), place, self.secure, age_seconds);
         let Some(set) = set else {
             return Vec::new();
         };
         let others = self.places(kind).filter(|other| *other != place);
-        let mut cookies: Vec<String> = self.end_at(kind, name, others).collect();
+        let mut cookies = self.end_former(kind, names);
+        cookies.extend(self.end_at(kind, names.name, others));
         cookies.push(set);
         cookies
     }
 
-    /// Returns the `Set-Cookie` headers that end every cookie of that name that the host could be
+    /// Returns the `Set-Cookie` headers that end every cookie of these names that the host could be
     /// sent.
     #[must_use]
-    pub fn end(&self, kind: CookieKind, name: &str) -> Vec<String> {
-        self.end_at(kind, name, self.places(kind)).collect()
+    pub fn end(&self, kind: CookieKind, names: CookieNames<'_>) -> Vec<String> {
+        let mut cookies = self.end_former(kind, names);
+        cookies.extend(self.end_at(kind, names.name, self.places(kind)));
+        cookies
+    }
+
+    fn end_former(&self, kind: CookieKind, names: CookieNames<'_>) -> Vec<String> {
+        let former = names.former.into_iter();
+        former
+            .flat_map(|name| self.end_at(kind, name, self.places(kind)))
+            .collect()
     }
 
     fn end_at(
@@ -118,7 +141,7 @@ impl<'a> Reach<'a> {
     /// Returns where a cookie of that kind may be kept. The choice that a page of another site
     /// makes holds there, and must not end the one that was made on the site itself.
     fn places(&self, kind: CookieKind) -> impl Iterator<Item = CookiePlace<'a>> + use<'a> {
-        let configured = CookiePlace::from(self.party).domain;
+        let configured = self.party.domain();
         let jars: &[Jar] = match (self.party, kind) {
             (Party::First { .. }, _) => &[Jar::Own, Jar::Partition],
             (Party::Third, CookieKind::Visitor) => &[Jar::Partition, Jar::Shared],
@@ -148,7 +171,7 @@ fn domains(host: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Returns the `Set-Cookie` header of the visitor's cookie; `None` where a browser would not keep
-/// it: a third party's cookie needs https.
+/// it: a third party's cookie needs https, and so does one whose name has a prefix.
 #[must_use]
 pub fn set_cookie(
     name: &str,
@@ -168,7 +191,9 @@ fn write(
     secure: bool,
     age_seconds: i64,
 ) -> Option<String> {
-    if !secure && place.jar != Jar::Own {
+    let prefix = Prefix::of(name);
+    let needs_https = place.jar != Jar::Own || prefix != Prefix::None;
+    if needs_https && !secure || prefix == Prefix::Host && place.domain.is_some() {
         return None;
     }
     let mut cookie = format!("{name}={value}; Path=/; Max-Age={age_seconds}");
@@ -277,7 +302,7 @@ mod tests {
         let own = reach("px.telenor.se", Party::First { domain }, true);
         let (lax, partition) = ("SameSite=Lax; Secure", "SameSite=None; Secure; Partitioned");
         assert_eq!(
-            own.replace(CookieKind::Choice, "c", "none", 60),
+            own.replace(CookieKind::Choice, "c".into(), "none", 60),
             [
                 format!("c=; Path=/; Max-Age=0; Domain=px.telenor.se; {lax}"),
                 format!("c=; Path=/; Max-Age=0; {lax}"),
@@ -290,7 +315,7 @@ mod tests {
         // The domain is no longer configured, or is another one.
         for domain in [None, Some("px.telenor.se")] {
             let own = reach("px.telenor.se", Party::First { domain }, true);
-            let cookies = own.replace(CookieKind::Choice, "c", "none", 60);
+            let cookies = own.replace(CookieKind::Choice, "c".into(), "none", 60);
             assert_eq!(cookies.len(), 6);
             let former = format!("c=; Path=/; Max-Age=0; Domain=telenor.se; {lax}");
             assert!(cookies.contains(&former), "{cookies:?}");
@@ -305,7 +330,7 @@ mod tests {
     #[test]
     fn over_http_and_on_an_address_there_are_fewer_places() {
         let none = Party::First { domain: None };
-        let plain = reach("px.telenor.se", none, false).end(CookieKind::Choice, "c");
+        let plain = reach("px.telenor.se", none, false).end(CookieKind::Choice, "c".into());
         assert_eq!(
             plain,
             [
@@ -316,14 +341,14 @@ mod tests {
         );
         let address = reach("127.0.0.1", none, false);
         assert_eq!(
-            address.replace(CookieKind::Choice, "c", "none", 60),
+            address.replace(CookieKind::Choice, "c".into(), "none", 60),
             ["c=none; Path=/; Max-Age=60; SameSite=Lax"]
         );
         let third = reach("px.telenor.se", Party::Third, false);
-        assert!(third.end(CookieKind::Visitor, "v").is_empty());
+        assert!(third.end(CookieKind::Visitor, "v".into()).is_empty());
         assert!(
             third
-                .replace(CookieKind::Choice, "c", "none", 60)
+                .replace(CookieKind::Choice, "c".into(), "none", 60)
                 .is_empty()
         );
     }
@@ -331,17 +356,64 @@ mod tests {
     #[test]
     fn in_a_page_of_another_site_the_choice_of_the_site_itself_stays() {
         let third = reach("px.telenor.se", Party::Third, true);
-        let choice = third.replace(CookieKind::Choice, "c", "store", 60);
+        let choice = third.replace(CookieKind::Choice, "c".into(), "store", 60);
         assert_eq!(choice.len(), 3);
         assert!(
             choice
                 .iter()
                 .all(|cookie| cookie.ends_with("; Partitioned"))
         );
-        let visitor = third.end(CookieKind::Visitor, "v");
+        let visitor = third.end(CookieKind::Visitor, "v".into());
         let shared = visitor
             .iter()
             .filter(|cookie| cookie.ends_with("SameSite=None; Secure"));
         assert_eq!((visitor.len(), shared.count()), (6, 3));
+    }
+
+    #[test]
+    fn a_name_with_a_prefix_is_for_https_and_a_host_name_for_no_domain() {
+        let alone = Party::First { domain: None };
+        let domain = Party::First {
+            domain: Some("telenor.se"),
+        };
+        let cookie = |name, party, secure| set_cookie(name, "v", party, secure, 60);
+        for name in ["__Host-a", "__Secure-a"] {
+            for party in [alone, domain, Party::Third] {
+                assert_eq!(cookie(name, party, false), None, "{name} {party:?}");
+            }
+            assert_eq!(
+                cookie(name, alone, true),
+                Some(format!(
+                    "{name}=v; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure"
+                ))
+            );
+            assert!(cookie(name, Party::Third, true).is_some());
+        }
+        assert_eq!(cookie("__Host-a", domain, true), None);
+        assert!(cookie("__Secure-a", domain, true).is_some());
+        for end in reach("px.telenor.se", alone, true).end(CookieKind::Visitor, "__Host-a".into()) {
+            assert!(!end.contains("Domain="), "{end}");
+        }
+    }
+
+    #[test]
+    fn a_renamed_cookie_is_ended_under_its_former_name_wherever_it_may_be() {
+        let none = Party::First { domain: None };
+        let own = reach("px.telenor.se", none, true);
+        let names = CookieNames {
+            name: "__Host-a",
+            former: Some("a"),
+        };
+        let cookies = own.replace(CookieKind::Visitor, names, "v", 60);
+        let ended = own.end(CookieKind::Visitor, "a".into());
+        assert_eq!(ended.len(), 6);
+        assert_eq!(cookies.get(..6), Some(&ended[..]));
+        assert_eq!(
+            cookies.len(),
+            8,
+            "and the host's own partition: {cookies:?}"
+        );
+        assert!(cookies[7].starts_with("__Host-a=v;"));
+        assert_eq!(own.end(CookieKind::Visitor, names).len(), 8);
     }
 }

@@ -71,7 +71,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
         ],
     ),
     ("consent", &["clock", "hit"]),
-    ("visitor", &["clock", "hit", "keys"]),
+    ("visitor", &["clock", "hit", "keys", "request"]),
     ("enrich", &["clock", "hit", "row"]),
     ("keys", &["clock", "hit"]),
     ("click", &["clock", "keys", "request"]),

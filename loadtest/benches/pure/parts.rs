@@ -71,7 +71,7 @@ fn request(received: &Received) -> Draft<'_> {
         at: NOW,
         headers: &headers,
         query: &received.query,
-        choice_cookie: CHOICE,
+        choice_cookie: CHOICE.into(),
     };
     protocol::read(&arrival)
 }
@@ -108,12 +108,12 @@ fn cookie_work() -> Work {
 /// Verifies the cookie or, where there is none to be believed, makes one.
 fn cookie(keyring: &CookieKeyring, received: &Received) {
     let headers = Headers::read(&received.headers);
-    let known = keyring.choose(headers.cookies(COOKIE), NOW);
+    let keyring = keyring.at("px.shop.example");
+    let known = keyring.choose(headers.find_cookies(COOKIE.into()), NOW);
     if black_box(known).is_none() {
-        let value = keyring.sign(VisitorId([9; 16]), NOW).unwrap();
-        let party = Party::First {
-            domain: Some("shop.example"),
-        };
+        let domain = Some("shop.example");
+        let value = keyring.sign(VisitorId([9; 16]), domain, NOW).unwrap();
+        let party = Party::First { domain };
         black_box(set_cookie(COOKIE, &value, party, true, COOKIE_AGE_SECONDS));
     }
 }

@@ -96,37 +96,41 @@ fn parse_choice(body: &[u8]) -> Option<Permit> {
 }
 
 /// Makes the cookies that keep a choice, end every other one, and without `store` end the visitor
-/// cookie too. Returns none where a browser would not keep a choice: in another site's page, over
-/// http.
-pub(crate) fn choice_cookies(exchange: &Exchange<'_>, site: &Site, permit: Permit) -> Vec<String> {
+/// cookie too. Returns them, and whether the choice is kept: a browser would not keep it over http
+/// in another site's page or under a name with a prefix.
+pub(crate) fn choice_cookies(
+    exchange: &Exchange<'_>,
+    site: &Site,
+    permit: Permit,
+) -> (Vec<String>, bool) {
     let config = &exchange.edge.config.cookie;
     let host = exchange.lower_host();
     let reach = exchange.reach(exchange.party(site), &host);
     let mut cookies = reach.replace(
         CookieKind::Choice,
-        &config.choice_name,
+        config.choice_names(),
         &permit.to_string(),
         COOKIE_AGE_SECONDS,
     );
+    let is_kept = !cookies.is_empty();
     if !permit.allows(Permit::STORE) {
-        cookies.extend(reach.end(CookieKind::Visitor, &config.name));
+        cookies.extend(reach.end(CookieKind::Visitor, config.names()));
     }
-    cookies
+    (cookies, is_kept)
 }
 
 /// Sets the choice and tells it. If it cannot be kept the reply tells what holds without it: it
 /// must not claim what it cannot do.
 fn keep_choice(exchange: &Exchange<'_>, site: &Site, permit: Permit) -> Reply {
-    let cookies = choice_cookies(exchange, site, permit);
-    let kept = (!cookies.is_empty()).then_some(permit);
-    tell_permit(exchange, site, kept).with_cookie(cookies)
+    let (cookies, is_kept) = choice_cookies(exchange, site, permit);
+    tell_permit(exchange, site, is_kept.then_some(permit)).with_cookie(cookies)
 }
 
 /// Tells what a page view without a consent string would be permitted now. `new` is the choice that
 /// this reply sets.
 fn tell_permit(exchange: &Exchange<'_>, site: &Site, new: Option<Permit>) -> Reply {
     let edge = exchange.edge;
-    let mut signals = protocol::signals(exchange.headers, &edge.config.cookie.choice_name);
+    let mut signals = protocol::signals(exchange.headers, edge.config.cookie.choice_names());
     signals.choice = new.or(signals.choice);
     let rules = PermitRules::from(site);
     let (permit, source) = consent::decide(&signals, &rules, Kind::PageView, &edge.strings);

@@ -11,7 +11,7 @@ use crate::edge::Refusal;
 use crate::hit::{Flags, Hit, Kind, Permit, VisitorId};
 use crate::protocol::Draft;
 use crate::refusal::Reason;
-use crate::visitor::{CookieKind, Party, ProvedVisitor, set_cookie};
+use crate::visitor::{Chosen, CookieKind, Party, ProvedVisitor, set_cookie};
 
 /// The visitor that a request turned out to have. It is decided once for a request, so that all
 /// events of an array have one visitor.
@@ -105,38 +105,29 @@ impl<'r> Exchange<'r> {
 
     /// Verifies the visitor's cookie or, if there is none to believe, makes a new one.
     fn find_visitor(&self, party: Party<'_>) -> Visit {
-        let config = &self.edge.config;
-        let values = self.headers.cookies(&config.cookie.name);
-        if let Some((known, differ)) = self.edge.keyring.choose(values, self.now) {
-            if known.is_impossible(self.now) {
+        let names = self.edge.config.cookie.names();
+        let cookies = self.headers.find_cookies(names);
+        let keyring = self.keyring();
+        if let Some(known) = keyring.choose(cookies, self.now) {
+            if known.proved.is_impossible(self.now) {
                 return Visit {
                     is_impossible: true,
                     ..Visit::default()
                 };
             }
-            if !known.is_expired {
-                let cookies = if differ {
-                    self.keep_alone(known, party)
-                } else {
-                    Vec::new()
-                };
+            if !known.proved.is_expired {
                 return Visit {
-                    visitor: Some(known.visitor),
-                    cookies,
+                    visitor: Some(known.proved.visitor),
+                    cookies: self.keep(&known, party),
                     ..Visit::default()
                 };
             }
         }
         let age_seconds = self.cookie_age_seconds();
         let cookie = self.worker.mint.id().and_then(|visitor| {
-            let value = self.edge.keyring.sign(visitor, self.now)?;
-            let cookie = set_cookie(
-                &config.cookie.name,
-                &value,
-                party,
-                self.is_secure(),
-                age_seconds,
-            )?;
+            let value = keyring.sign(visitor, party.domain(), self.now)?;
+            let secure = self.is_secure();
+            let cookie = set_cookie(names.name, &value, party, secure, age_seconds)?;
             Some((visitor, cookie))
         });
         match cookie {
@@ -150,21 +141,33 @@ impl<'r> Exchange<'r> {
         }
     }
 
-    /// Makes the cookies that leave a browser with several IDs only the one that holds, for the
-    /// rest of its time.
-    fn keep_alone(&self, known: ProvedVisitor, party: Party<'_>) -> Vec<String> {
-        let age_seconds = self.now.seconds() - known.made_at.seconds();
-        let left_seconds = (self.cookie_age_seconds() - age_seconds).max(0);
-        let value = self.edge.keyring.sign(known.visitor, known.made_at);
-        let name = &self.edge.config.cookie.name;
-        value.map_or_else(Vec::new, |value| {
-            self.reach(party, &self.lower_host()).replace(
-                CookieKind::Visitor,
-                name,
-                &value,
-                left_seconds,
-            )
-        })
+    /// Makes the cookies that keep a visitor's ID for the rest of its time; none where it is kept
+    /// as it should be. A renamed cookie gets its new name, and a value that is bound to the scope.
+    fn keep(&self, known: &Chosen<'_>, party: Party<'_>) -> Vec<String> {
+        let ProvedVisitor {
+            visitor, made_at, ..
+        } = known.proved;
+        let value = if known.is_to_be_moved {
+            let keyring = self.keyring();
+            keyring
+                .sign(visitor, party.domain(), made_at)
+                .map(Cow::Owned)
+        } else {
+            known
+                .is_one_of_unbound
+                .then_some(Cow::Borrowed(known.value))
+        };
+        let Some(value) = value else {
+            return Vec::new();
+        };
+        let left_seconds = self.cookie_age_seconds() - (self.now.seconds() - made_at.seconds());
+        let names = self.edge.config.cookie.names();
+        self.reach(party, &self.lower_host()).replace(
+            CookieKind::Visitor,
+            names,
+            &value,
+            left_seconds.max(0),
+        )
     }
 
     fn cookie_age_seconds(&self) -> i64 {

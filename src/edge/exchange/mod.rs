@@ -30,7 +30,7 @@ use crate::endpoint::Endpoint;
 use crate::protocol::{Arrival, native};
 use crate::refusal::Reason;
 use crate::request::{self, ForwardedHeader, Headers};
-use crate::visitor::{Party, Reach, lies_within};
+use crate::visitor::{HostKeyring, Party, ProvedVisitor, Reach, lies_within};
 
 /// One request with its circumstances, which are the same for each of its events.
 pub(crate) struct Exchange<'r> {
@@ -99,7 +99,7 @@ impl<'r> Exchange<'r> {
             at: self.now,
             headers: self.headers,
             query: self.line.query,
-            choice_cookie: &self.edge.config.cookie.choice_name,
+            choice_cookie: self.edge.config.cookie.choice_names(),
         }
     }
 
@@ -191,6 +191,20 @@ impl<'r> Exchange<'r> {
         } else {
             Party::Third
         }
+    }
+
+    /// Returns the keys of the visitor cookie as the request's host uses them.
+    pub(crate) fn keyring(&self) -> HostKeyring<'r> {
+        self.edge.keyring.at(self.host())
+    }
+
+    /// Returns every visitor whom a cookie of the request proves, that of its hits first. An
+    /// expired cookie is still its visitor's, who may ask by it whatever our clock says. There are
+    /// no more than a header holds.
+    pub(crate) fn proved_visitors(&self) -> Vec<ProvedVisitor> {
+        let names = self.edge.config.cookie.names();
+        let cookies = self.headers.find_cookies(names);
+        self.keyring().read_all(cookies, self.now)
     }
 
     /// Returns the host as cookies have it.

@@ -30,7 +30,7 @@ use crate::edge::transport::stream::has_bare_line_feed;
 use crate::edge::{Edge, Peer, Worker, router};
 use crate::endpoint::{Endpoint, Shape};
 use crate::protocol::Arrival;
-use crate::request::Headers;
+use crate::request::{CookieNames, Headers};
 
 /// The method of plain requests.
 static METHOD: Method = Method::GET;
@@ -100,13 +100,17 @@ impl<'a> Plain<'a> {
 
     /// Returns what a protocol reads of the request.
     #[must_use]
-    pub fn arrival<'h>(&'h self, at: UnixMicros, choice_cookie: &'h str) -> Arrival<'h, 'a> {
+    pub fn arrival<'h>(
+        &'h self,
+        at: UnixMicros,
+        choice_cookie: impl Into<CookieNames<'h>>,
+    ) -> Arrival<'h, 'a> {
         Arrival {
             endpoint: self.endpoint,
             at,
             headers: &self.headers,
             query: self.line.query,
-            choice_cookie,
+            choice_cookie: choice_cookie.into(),
         }
     }
 

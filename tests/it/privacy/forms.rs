@@ -339,15 +339,16 @@ async fn a_client_that_asks_too_often_is_shown_less_and_can_still_choose() {
         (refused.status, refused.header("avtryck-refusal")),
         (429, "over_limit")
     );
+    // A planted cookie takes nobody's withdrawal away: as many are taken as a header holds.
     let mut planted = cookie.clone();
-    for _ in 0..4 {
+    for _ in 0..20 {
         planted = format!("{planted}; {}", visitor(&collector).await);
     }
     let elsewhere = [("X-Forwarded-For", "2.64.0.10"), OWN, ("Cookie", &planted)];
     let many = collector
         .request("DELETE", "/consent?site=open", &elsewhere, "")
         .await;
-    assert_eq!((many.status, many.cookies.len()), (429, 0));
+    assert_eq!(many.status, 200);
     // Clients elsewhere are not held up.
     assert_eq!(page(&collector, &[("Cookie", &cookie)]).await.status, 200);
 }

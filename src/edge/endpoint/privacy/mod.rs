@@ -168,14 +168,7 @@ impl<'r> PrivacyRequest<'r> {
             let header = map.get(header::ACCEPT_LANGUAGE);
             Language::choose(header.and_then(|value| value.to_str().ok()).unwrap_or(""))
         };
-        let edge = request.edge;
-        let mut proved: Vec<ProvedVisitor> = Vec::new();
-        for value in request.headers.cookies(&edge.config.cookie.name) {
-            let one = edge.keyring.read(value, request.now);
-            let is_new =
-                |one: &ProvedVisitor| proved.iter().all(|other| other.visitor != one.visitor);
-            proved.extend(one.filter(is_new));
-        }
+        let mut proved = request.proved_visitors();
         proved.truncate(VISITORS_SHOWN);
         PrivacyRequest {
             request,
@@ -279,7 +272,7 @@ impl<'r> PrivacyRequest<'r> {
     fn body(&self, site: &Site, held: Option<page::Shown>) -> Body {
         let edge = self.request.edge;
         let (config, t) = (&edge.config, self.language.text());
-        let signals = protocol::signals(self.request.headers, &config.cookie.choice_name);
+        let signals = protocol::signals(self.request.headers, config.cookie.choice_names());
         let (permit, source) = consent::decide(
             &signals,
             &PermitRules::from(site),
@@ -314,7 +307,7 @@ impl<'r> PrivacyRequest<'r> {
     /// Confirms what was done, if the cookies bear it out: a link can claim anything.
     fn done_notice(&self, t: &text::Text) -> Option<Notice> {
         let config = &self.request.edge.config;
-        let choice = protocol::signals(self.request.headers, &config.cookie.choice_name).choice;
+        let choice = protocol::signals(self.request.headers, config.cookie.choice_names()).choice;
         let text = match self.done? {
             Done::Choice if choice.is_some() => t.done_choice,
             Done::Erasure if choice == Some(Permit::NONE) && self.proved.is_empty() => {
@@ -379,7 +372,8 @@ impl<'r> PrivacyRequest<'r> {
         if let Ok(target) = HeaderValue::try_from(target) {
             reply.headers_mut().insert(header::LOCATION, target);
         }
-        reply.with_cookie(choice_cookies(self.request, site, permit))
+        let (cookies, _) = choice_cookies(self.request, site, permit);
+        reply.with_cookie(cookies)
     }
 
     /// Returns everything that is held, in pieces as Postgres gives it.

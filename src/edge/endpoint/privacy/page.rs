@@ -309,6 +309,7 @@ mod tests {
             visitor: VisitorId(*b"0123456789abcdef"),
             made_at: UnixMicros(NOW.0 - 3 * 86_400_000_000),
             is_expired: false,
+            is_bound: true,
         };
         let mut page = Page::new(language, |language| {
             format!("/privacy?lang={}", language.code())

@@ -1,0 +1,244 @@
+//! The `Cookie` header: which of its cookies have a name, and what the name says of who set them.
+//!
+//! A browser sends a cookie's value and name, and nothing of where it was set: another host of the
+//! domain, or anybody on the way of a request over http, may have planted it. Only a name that
+//! begins with `__Host-` or `__Secure-` says more, because browsers refuse such a cookie from
+//! others (RFC 6265bis, section 4.1.3). It says so only where it stands as browsers write it: a
+//! cookie of any other name may hold `,__Host-avid=…` in its value, and older browsers take
+//! `__host-avid` for any other name.
+
+use memchr::memchr2;
+
+/// What browsers promise of a cookie by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefix {
+    /// Nothing.
+    None,
+    /// `__Secure-`: it was set over https.
+    Secure,
+    /// `__Host-`: it was set over https by the host that it is sent to, for all its paths.
+    Host,
+}
+
+impl Prefix {
+    /// Returns what a name promises.
+    #[must_use]
+    pub fn of(name: &str) -> Prefix {
+        if name.starts_with("__Host-") {
+            Prefix::Host
+        } else if name.starts_with("__Secure-") {
+            Prefix::Secure
+        } else {
+            Prefix::None
+        }
+    }
+}
+
+/// The name of a cookie, and the one that it had before it was renamed.
+#[derive(Clone, Copy, Debug)]
+pub struct CookieNames<'c> {
+    /// Its name.
+    pub name: &'c str,
+    /// Its former name, if it was renamed.
+    pub former: Option<&'c str>,
+}
+
+impl<'c> From<&'c str> for CookieNames<'c> {
+    /// Makes the names of a cookie that was never renamed.
+    fn from(name: &'c str) -> CookieNames<'c> {
+        CookieNames { name, former: None }
+    }
+}
+
+/// How far a cookie's name vouches for who set it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameTrust {
+    /// Its prefix says that browsers let nobody else set it.
+    Vouched,
+    /// Its name has no prefix: anybody may have set it.
+    Plain,
+    /// It resembles a name with a prefix, and no browser writes it so: anybody may have set it.
+    Lookalike,
+}
+
+/// A cookie that was looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundCookie<'a> {
+    /// Its value, as sent.
+    pub value: &'a [u8],
+    /// What its name says.
+    pub trust: NameTrust,
+    /// Whether it has the former name.
+    pub is_former: bool,
+}
+
+impl<'a> FoundCookie<'a> {
+    /// Returns the value, if it is text.
+    #[must_use]
+    pub fn text(&self) -> Option<&'a str> {
+        str::from_utf8(self.value).ok()
+    }
+
+    /// Returns the value, or nothing in place of a lookalike's. A choice that is empty permits
+    /// nothing, so a lookalike narrows what others permit and never permits anything itself.
+    pub(crate) fn restrained_value(self) -> &'a [u8] {
+        match self.trust {
+            NameTrust::Lookalike => b"",
+            NameTrust::Vouched | NameTrust::Plain => self.value,
+        }
+    }
+}
+
+/// Returns the cookies of a line that have one of these names, in the order sent.
+///
+/// Cookies are split as bytes: those of other programs on the domain need not be ASCII and must
+/// not hide ours. Case, blanks and quotes are those of clients that are no browsers, and commas
+/// those of proxies that join headers. Neither may hide a cookie, which could be a withdrawal.
+pub(super) fn find_in<'a>(
+    line: &'a [u8],
+    names: CookieNames<'_>,
+) -> impl Iterator<Item = FoundCookie<'a>> {
+    split(line).filter_map(move |pair| {
+        let found = |name, is_former| {
+            Some(FoundCookie {
+                value: pair.value_of(name)?,
+                trust: pair.trust(name),
+                is_former,
+            })
+        };
+        found(names.name, false).or_else(|| found(names.former?, true))
+    })
+}
+
+/// A name with its value, as it stands in the header.
+#[derive(Clone, Copy)]
+struct Pair<'a> {
+    bytes: &'a [u8],
+    follows_comma: bool,
+}
+
+impl<'a> Pair<'a> {
+    /// Returns the value, if the pair has that name.
+    fn value_of(self, name: &str) -> Option<&'a [u8]> {
+        let (own, rest) = self.bytes.trim_ascii_start().split_at_checked(name.len())?;
+        if !own.eq_ignore_ascii_case(name.as_bytes()) {
+            return None;
+        }
+        let value = rest.trim_ascii().strip_prefix(b"=")?.trim_ascii_start();
+        let bare = value
+            .strip_prefix(b"\"")
+            .and_then(|value| value.strip_suffix(b"\""));
+        Some(bare.unwrap_or(value))
+    }
+
+    /// Returns what the name of a pair that has it says.
+    fn trust(self, name: &str) -> NameTrust {
+        if Prefix::of(name) == Prefix::None {
+            return NameTrust::Plain;
+        }
+        let bytes = self.bytes.strip_prefix(b" ").unwrap_or(self.bytes);
+        let rest = bytes.strip_prefix(name.as_bytes());
+        if !self.follows_comma && rest.is_some_and(|rest| rest.starts_with(b"=")) {
+            NameTrust::Vouched
+        } else {
+            NameTrust::Lookalike
+        }
+    }
+}
+
+/// Splits a line of cookies at its semicolons and commas, many bytes at a time.
+fn split(line: &[u8]) -> impl Iterator<Item = Pair<'_>> {
+    let mut rest = Some(line);
+    let mut follows_comma = false;
+    std::iter::from_fn(move || {
+        let text = rest.take()?;
+        let is_joined = follows_comma;
+        let (bytes, end) = match memchr2(b';', b',', text) {
+            Some(at) => text.split_at_checked(at)?,
+            None => (text, &[][..]),
+        };
+        if let Some((mark, after)) = end.split_first() {
+            follows_comma = *mark == b',';
+            rest = Some(after);
+        }
+        Some(Pair {
+            bytes,
+            follows_comma: is_joined,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find<'a>(
+        line: &'a str,
+        name: &str,
+        former: Option<&str>,
+    ) -> Vec<(&'a str, NameTrust, bool)> {
+        find_in(line.as_bytes(), CookieNames { name, former })
+            .map(|found| {
+                let text = found.text().expect("the lines are text");
+                (text, found.trust, found.is_former)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_prefix_vouches_only_for_what_stands_as_browsers_write_it() {
+        use NameTrust::{Lookalike, Vouched};
+        for name in ["__Host-avid", "__Secure-avid"] {
+            for (form, trust) in [
+                ("@=1", Vouched),
+                ("a=b; @=1", Vouched),
+                ("a=b;@=1", Vouched),
+                ("a=b, c=d; @=1; e=f", Vouched),
+                ("a=b,@=1", Lookalike),
+                ("a=b, @=1", Lookalike),
+                (",@=1", Lookalike),
+                ("a=b;  @=1", Lookalike),
+                ("a=b;\t@=1", Lookalike),
+                ("@ =1", Lookalike),
+                ("@\t=1", Lookalike),
+            ] {
+                let line = form.replace('@', name);
+                assert_eq!(find(&line, name, None), [("1", trust, false)], "{line}");
+            }
+            for other in [name.to_lowercase(), name.to_uppercase()] {
+                let line = format!("{other}=1");
+                assert_eq!(find(&line, name, None), [("1", Lookalike, false)], "{line}");
+            }
+        }
+        for line in ["x__Host-avid=1", "__Host-avid2=1", "__Host-avid", "avid=1"] {
+            assert_eq!(find(line, "__Host-avid", None), [], "{line}");
+        }
+    }
+
+    #[test]
+    fn a_renamed_cookie_is_found_under_both_names() {
+        use NameTrust::{Plain, Vouched};
+        let line = "avid=1; __Host-avid=2, AVID=3; b=4";
+        assert_eq!(
+            find(line, "__Host-avid", Some("avid")),
+            [
+                ("1", Plain, true),
+                ("2", Vouched, false),
+                ("3", Plain, true)
+            ]
+        );
+        assert_eq!(
+            find(line, "avid", None),
+            [("1", Plain, false), ("3", Plain, false)]
+        );
+    }
+
+    #[test]
+    fn a_lookalike_keeps_its_place_and_loses_its_value() {
+        let line = b"a=b,__Host-c=store; __Host-c=measure";
+        let values: Vec<&[u8]> = find_in(line, "__Host-c".into())
+            .map(FoundCookie::restrained_value)
+            .collect();
+        assert_eq!(values, [&b""[..], b"measure"]);
+    }
+}
