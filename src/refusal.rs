@@ -99,7 +99,8 @@ reasons! {
         "the body has a transfer encoding other than chunked: send it without one";
     /// The client sends more hits than `[limit]` allows, and `limit.drop` is set; never a click. Or
     /// it asks for more withdrawals, deletions or views of the privacy page than thirty at once and
-    /// then one a second, or for more than four visitors in one request.
+    /// then one a second, or its network (a /24 or /48) asks for more withdrawals and deletions
+    /// than a thousand at once and then ten a second.
     OverLimit("over_limit", TOO_MANY_REQUESTS, StaysOpen):
         "the client sends more hits than [limit] allows: name the proxies in front in \
          http.trusted_proxies, or raise the limit";
@@ -116,6 +117,9 @@ reasons! {
     /// The configuration has no such partner.
     PartnerUnknown("partner_unknown", BAD_REQUEST, StaysOpen):
         "no [[partner]] has that key: compare its spelling with the configuration";
+    /// The partner may not write for the site.
+    PartnerSite("partner_site", FORBIDDEN, StaysOpen):
+        "this [[partner]] may write for other sites only: add the site to its sites";
     /// The content type is neither `application/json` nor `text/plain`; for `/consent` not
     /// `application/json`, for a form not `application/x-www-form-urlencoded`. Or the content
     /// encoding is neither `gzip` nor `deflate`.

@@ -1,10 +1,24 @@
 //! How a partner's server proves that a callback is its own. Pure.
 //!
-//! By a MAC: the header `Avtryck-Signature` holds, in hex, HMAC-SHA-256 under the partner's secret
-//! over [`CONTEXT`] and, each ended by a line feed, the header `Avtryck-Timestamp` (seconds since
-//! 1970), the method and the request's target as sent, then the body as sent, packed if it was
-//! packed. Or, for partners that can only be given a URL, by a token. Secrets and tokens are
-//! compared in constant time.
+//! By a MAC: the header `Avtryck-Signature` holds, in hex, HMAC-SHA-256 under the partner's secret.
+//! It is over these lines, each ended by a line feed, and then the body as sent, packed if it was
+//! packed:
+//!
+//! | version | header | lines |
+//! | --- | --- | --- |
+//! | 1 | the hex digits | [`CONTEXT`], timestamp, method, target |
+//! | 2 | `v2=` and the hex digits | [`CONTEXT_2`], timestamp, method, host, target, content type |
+//!
+//! The timestamp is the header `Avtryck-Timestamp` (seconds since 1970), the target is path and
+//! query as sent, the host is the header `Host` in lower case, and the content type is the header
+//! as sent, or nothing. The first version stays for those who have it: with it, whoever repeats a
+//! request may choose another host and content type.
+//!
+//! A signature stands for one request. Callbacks that bring no event ID get one that is made of it,
+//! so a request that is repeated within its window is stored once, as one with an ID is.
+//!
+//! Or, for partners that can only be given a URL, by a token. Secrets and tokens are compared in
+//! constant time.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -14,8 +28,14 @@ pub mod names;
 use crate::clock::UnixMicros;
 use crate::refusal::Reason;
 
-/// What the MAC covers first.
+/// What the MAC of version 1 covers first.
 pub const CONTEXT: &[u8] = b"avtryck callback 1\n";
+/// What the MAC of version 2 covers first.
+pub const CONTEXT_2: &[u8] = b"avtryck callback 2\n";
+/// What a signature of version 2 begins with.
+const VERSION_2: &str = "v2=";
+/// How much of a signature an event ID has, in hex digits.
+const ID_DIGITS: usize = 32;
 /// A MAC, in bytes.
 const MAC_BYTES: usize = 32;
 
@@ -81,12 +101,18 @@ impl Secrets<'_> {
         &self,
         proof: Proof<'_>,
         signed: &Signed<'_>,
+        destination: &Destination<'_>,
         now: UnixMicros,
     ) -> Result<(), Reason> {
         let Proof::Signature(signature) = proof else {
             return Ok(());
         };
-        if self.secret.is_empty() || !signed.has_signature(signature, self.secret.as_bytes()) {
+        let secret = self.secret.as_bytes();
+        let is_signed = match signature.strip_prefix(VERSION_2) {
+            Some(signature) => signed.has_signature_2(destination, signature, secret),
+            None => signed.has_signature(signature, secret),
+        };
+        if self.secret.is_empty() || !is_signed {
             return Err(Reason::CallbackSignature);
         }
         if signed.is_in_time(now, self.window_seconds) {
@@ -94,6 +120,20 @@ impl Secrets<'_> {
         } else {
             Err(Reason::CallbackTimestamp)
         }
+    }
+}
+
+impl Proof<'_> {
+    /// Returns the event ID of a callback that brings none: of its request's signature, and of its
+    /// destination among the callbacks of the request. A token stands for no request.
+    #[must_use]
+    pub fn event_id(&self, index: usize) -> Option<String> {
+        let Proof::Signature(signature) = self else {
+            return None;
+        };
+        let digits = signature.strip_prefix(VERSION_2).unwrap_or(signature);
+        let digits = digits.get(..ID_DIGITS)?.to_ascii_lowercase();
+        Some(format!("signature-{digits}-{index}"))
     }
 }
 
@@ -124,11 +164,37 @@ pub struct Signed<'r> {
     pub body: &'r [u8],
 }
 
+/// Where a request goes and how its body is to be read, which version 2 covers too.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination<'r> {
+    /// The host that is asked, with its port where the request names one, in any case.
+    pub host: &'r str,
+    /// The header `Content-Type`; empty if there is none.
+    pub content_type: &'r str,
+}
+
 impl Signed<'_> {
     fn mac(&self, secret: &[u8]) -> Option<Hmac<Sha256>> {
+        let lines = [self.timestamp, self.method, self.target];
+        self.mac_of(CONTEXT, &lines, secret)
+    }
+
+    fn mac_2(&self, destination: &Destination<'_>, secret: &[u8]) -> Option<Hmac<Sha256>> {
+        let host = destination.host.to_ascii_lowercase();
+        let lines = [
+            self.timestamp,
+            self.method,
+            &host,
+            self.target,
+            destination.content_type,
+        ];
+        self.mac_of(CONTEXT_2, &lines, secret)
+    }
+
+    fn mac_of(&self, context: &[u8], lines: &[&str], secret: &[u8]) -> Option<Hmac<Sha256>> {
         let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
-        mac.update(CONTEXT);
-        for line in [self.timestamp, self.method, self.target] {
+        mac.update(context);
+        for line in lines {
             mac.update(line.as_bytes());
             mac.update(b"\n");
         }
@@ -136,21 +202,34 @@ impl Signed<'_> {
         Some(mac)
     }
 
-    /// Returns the signature, in hex.
+    /// Returns the signature of version 1.
     #[must_use]
     pub fn signature(&self, secret: &[u8]) -> Option<String> {
-        let mac = self.mac(secret)?.finalize().into_bytes();
-        Some(mac.iter().map(|byte| format!("{byte:02x}")).collect())
+        self.mac(secret).map(to_hex)
     }
 
-    /// Returns whether the signature is this request's.
+    /// Returns the signature of version 2, as the header has it.
+    #[must_use]
+    pub fn signature_2(&self, destination: &Destination<'_>, secret: &[u8]) -> Option<String> {
+        let digits = to_hex(self.mac_2(destination, secret)?);
+        Some(format!("{VERSION_2}{digits}"))
+    }
+
+    /// Returns whether the signature is this request's, by version 1.
     #[must_use]
     pub fn has_signature(&self, signature: &str, secret: &[u8]) -> bool {
-        let mut bytes = [0; MAC_BYTES];
-        from_hex(signature, &mut bytes)
-            && self
-                .mac(secret)
-                .is_some_and(|mac| mac.verify_slice(&bytes).is_ok())
+        self.mac(secret).is_some_and(|mac| verifies(mac, signature))
+    }
+
+    /// Returns whether the signature is this request's, by version 2.
+    fn has_signature_2(
+        &self,
+        destination: &Destination<'_>,
+        signature: &str,
+        secret: &[u8],
+    ) -> bool {
+        let mac = self.mac_2(destination, secret);
+        mac.is_some_and(|mac| verifies(mac, signature))
     }
 
     /// Returns whether the timestamp lies within `window_seconds` of `now`, on either side.
@@ -172,6 +251,16 @@ pub fn is_token(given: &str, expected: &str) -> bool {
     mac(expected)
         .zip(mac(given))
         .is_some_and(|(expected, given)| given.verify(&expected.finalize().into_bytes()).is_ok())
+}
+
+fn to_hex(mac: Hmac<Sha256>) -> String {
+    let bytes = mac.finalize().into_bytes();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn verifies(mac: Hmac<Sha256>, signature: &str) -> bool {
+    let mut bytes = [0; MAC_BYTES];
+    from_hex(signature, &mut bytes) && mac.verify_slice(&bytes).is_ok()
 }
 
 /// Fills `bytes` from hex digits. Returns false if the text has more or fewer.
@@ -199,6 +288,10 @@ mod tests {
     use super::*;
 
     const SECRET: &[u8] = b"a secret of sixteen";
+    const DESTINATION: Destination<'_> = Destination {
+        host: "PX.shop.example",
+        content_type: "application/json",
+    };
 
     fn signed() -> Signed<'static> {
         Signed {
@@ -218,6 +311,97 @@ mod tests {
             signed().signature(SECRET).as_deref(),
             Some("3f4414ba655c6201f7ffbe364be34eb8a08a61754b70f61a3e0c68bce43745c8")
         );
+    }
+
+    #[test]
+    fn the_signature_of_version_2_is_the_one_that_the_documentation_tells_to_make() {
+        // printf 'avtryck callback 2\n1800000000\nPOST\npx.shop.example\n%s\n%s\n%s' \
+        //   '/cb/adform?site=shop' application/json '{"ev":"conversion"}' |
+        //   openssl dgst -sha256 -hmac 'a secret of sixteen'
+        assert_eq!(
+            signed().signature_2(&DESTINATION, SECRET).as_deref(),
+            Some("v2=32d575b3171af14c6455f8830ef391f31793789a696f289a94186dfd23f8a5be")
+        );
+    }
+
+    #[test]
+    fn version_2_holds_for_one_host_and_one_content_type() {
+        let secrets = Secrets {
+            secret: "a secret of sixteen",
+            token: "",
+            window_seconds: 300,
+        };
+        let now = UnixMicros(1_800_000_000_000_000);
+        let old = signed().signature(SECRET).expect("a signature");
+        let new = signed()
+            .signature_2(&DESTINATION, SECRET)
+            .expect("a signature");
+        let verify = |signature: &str, destination: Destination<'_>| {
+            secrets.verify(Proof::Signature(signature), &signed(), &destination, now)
+        };
+        let refused = Err(Reason::CallbackSignature);
+        let other_case = Destination {
+            host: "px.SHOP.example",
+            ..DESTINATION
+        };
+        assert_eq!(verify(&new, other_case), Ok(()));
+        for destination in [
+            Destination {
+                host: "px.shop.example:80",
+                ..DESTINATION
+            },
+            Destination {
+                host: "other.example",
+                ..DESTINATION
+            },
+            Destination {
+                content_type: "",
+                ..DESTINATION
+            },
+            Destination {
+                content_type: "text/plain",
+                ..DESTINATION
+            },
+            Destination {
+                content_type: "application/JSON",
+                ..DESTINATION
+            },
+        ] {
+            assert_eq!(verify(&new, destination), refused, "{destination:?}");
+            assert_eq!(verify(&old, destination), Ok(()), "{destination:?}");
+        }
+        // Neither version's digits stand for the other's.
+        for wrong in [
+            &new[3..],
+            &format!("v2={old}"),
+            &format!("v1={old}"),
+            &format!("v2=v2={}", &new[3..]),
+            &new.replace("v2=", "V2="),
+        ] {
+            assert_eq!(verify(wrong, DESTINATION), refused, "{wrong}");
+        }
+        // A line feed moves nothing from one line to the next: no header and no target holds one,
+        // and every line has an end.
+        let (host, content_type) = ("a", "b");
+        let destination = Destination { host, content_type };
+        let moved = Destination {
+            host: "",
+            content_type: "ab",
+        };
+        assert_ne!(
+            signed().signature_2(&destination, SECRET),
+            signed().signature_2(&moved, SECRET)
+        );
+    }
+
+    #[test]
+    fn a_signature_is_the_event_id_of_callbacks_that_bring_none() {
+        let digits = "3F4414ba655c6201f7ffbe364be34eb8a08a61754b70f61a3e0c68bce43745c8";
+        let id = Some("signature-3f4414ba655c6201f7ffbe364be34eb8-7".to_owned());
+        assert_eq!(Proof::Signature(digits).event_id(7), id);
+        assert_eq!(Proof::Signature(&format!("v2={digits}")).event_id(7), id);
+        assert_eq!(Proof::Token.event_id(7), None);
+        assert_eq!(Proof::Signature("v2=").event_id(7), None);
     }
 
     #[test]
@@ -339,14 +523,17 @@ mod tests {
                 token,
                 ..secrets
             };
-            secrets.verify(Proof::Signature(&signature), &signed(), now)
+            secrets.verify(Proof::Signature(&signature), &signed(), &DESTINATION, now)
         };
         assert_eq!(verify(secret, now), Ok(()));
         assert_eq!(verify("", now), Err(Reason::CallbackSignature));
         assert_eq!(verify("another", now), Err(Reason::CallbackSignature));
         let late = UnixMicros(now.0 + 301_000_000);
         assert_eq!(verify(secret, late), Err(Reason::CallbackTimestamp));
-        assert_eq!(closed.verify(Proof::Token, &signed(), late), Ok(()));
+        assert_eq!(
+            closed.verify(Proof::Token, &signed(), &DESTINATION, late),
+            Ok(())
+        );
     }
 
     #[test]

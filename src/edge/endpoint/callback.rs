@@ -2,17 +2,19 @@
 //!
 //! The partner proves itself first ([`crate::callback`]); nothing of a request that it did not make
 //! is read. [`crate::protocol::partner`] says what a callback may look like. A callback with an
-//! `id` may be repeated until it is answered, because it is stored once.
+//! `id` may be repeated until it is answered, because it is stored once. So is a signed one without
+//! an `id`, for as long as its signature holds.
 
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 
-use crate::callback::{Claim, Secrets, Signed};
+use crate::callback::{Claim, Destination, Proof, Secrets, Signed};
 use crate::config::Partner;
 use crate::edge::exchange::reply::Reply;
 use crate::edge::exchange::{Exchange, body};
 use crate::edge::{Refusal, router};
 use crate::protocol::partner::{self, Sender};
+use crate::protocol::{Draft, Drafts};
 
 pub(crate) async fn handle(
     exchange: &Exchange<'_>,
@@ -30,10 +32,35 @@ pub(crate) async fn handle(
         target: exchange.line.target,
         body: &body,
     };
-    secrets.verify(proof, &signed, exchange.now)?;
+    let destination = Destination {
+        host: exchange.authority(),
+        content_type: exchange.headers.content_type.unwrap_or_default(),
+    };
+    secrets.verify(proof, &signed, &destination, exchange.now)?;
     let body = body::unpack(exchange.headers.content_encoding, body)?;
-    let drafts = partner::read(&exchange.arrival(), sender(partner), &body)?;
+    let mut drafts = partner::read(&exchange.arrival(), sender(partner), &body)?;
+    name_events(&mut drafts, proof);
     exchange.record_body(drafts).await
+}
+
+/// Gives an event ID to callbacks that bring none, where the proof stands for this request alone.
+fn name_events(drafts: &mut Drafts<'_>, proof: Proof<'_>) {
+    let name = |(index, draft): (usize, &mut Draft<'_>)| {
+        if draft.hit.event_id.is_empty()
+            && let Some(id) = proof.event_id(index)
+        {
+            draft.hit.event_id = id.into();
+        }
+    };
+    match drafts {
+        Drafts::One(draft) => name((0, draft)),
+        Drafts::Each(drafts) => {
+            let numbered = drafts.iter_mut().enumerate();
+            numbered
+                .filter_map(|(index, draft)| Some((index, draft.as_mut().ok()?)))
+                .for_each(name);
+        }
+    }
 }
 
 fn secrets(partner: &Partner) -> Secrets<'_> {

@@ -54,7 +54,12 @@ pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Reply, Refusal> {
 fn find_target(exchange: &Exchange<'_>, site: Option<&Site>) -> Result<Target, click::Flaw> {
     let keyring = &exchange.edge.click_keyring;
     let hosts = site.map_or(&[][..], |site| &site.click_hosts);
-    click::target(exchange.line.query, keyring, hosts, exchange.now)
+    let target = click::target(exchange.line.query, keyring, hosts, exchange.now)?;
+    if exchange.is_secure() {
+        target.over_https()
+    } else {
+        Ok(target)
+    }
 }
 
 /// Makes the redirect of a request that is refused for what is around its target; `None` if it is

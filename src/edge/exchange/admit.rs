@@ -58,12 +58,18 @@ impl<'r> Exchange<'r> {
         Ok(())
     }
 
-    /// Returns the rules of the partner that the hit names, or else those of its site.
+    /// Returns the rules of the partner that the hit names, or else those of its site. The partner
+    /// must be one that may write for the site.
     fn rules(&self, site: &Site, partner: &str) -> Result<PermitRules, Refusal> {
         if partner.is_empty() {
             return Ok(PermitRules::from(site));
         }
-        self.partner(partner).map(PermitRules::from)
+        let partner = self.partner(partner)?;
+        if partner.may_write_for(&site.key) {
+            Ok(PermitRules::from(partner))
+        } else {
+            Err(Refusal(Reason::PartnerSite))
+        }
     }
 
     /// Takes the hit from what its client may send. A hit over the limit is flagged or, if the
