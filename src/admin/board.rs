@@ -12,13 +12,11 @@
 //! ends after [`STREAM_TIME_MAX`] and the page opens a new one, so that a viewer that has left does
 //! not keep its place.
 //!
-//! Pages elsewhere cannot read it: there is no CORS here, and a host name other than an address,
-//! `localhost` or a name in `admin.hosts` is refused, so that an attacker's name does not lead here
-//! (DNS rebinding).
+//! Pages elsewhere can neither read it nor take its places: there is no CORS here, and
+//! [`guard`](super::guard) says whom the admin listener answers.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +31,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{broadcast, mpsc};
 
+use super::guard::AdminNames;
 use super::live::{Live, Refused, Sample};
 use crate::clock::{self, UnixMicros};
 use crate::enrich::Tables;
@@ -50,8 +49,7 @@ const WAITING_EVENTS_MAX: usize = 256;
 pub struct Board {
     live: Arc<Live>,
     events: broadcast::Sender<Bytes>,
-    /// Names under which the admin listener may be opened in a browser.
-    hosts: Vec<String>,
+    names: AdminNames,
     page: Bytes,
     policy: String,
 }
@@ -64,24 +62,15 @@ impl Board {
         Board {
             live,
             events: broadcast::channel(WAITING_EVENTS_MAX).0,
-            hosts,
+            names: AdminNames::new(hosts),
             policy: policy(&page),
             page: Bytes::from(page),
         }
     }
 
-    /// Checks whether a request for this host may see the page.
-    pub(crate) fn is_host_allowed(&self, host: &str) -> bool {
-        let name = match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-            _ => host,
-        };
-        name.eq_ignore_ascii_case("localhost")
-            || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
-            || self
-                .hosts
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(name))
+    /// Returns the names under which the admin listener may be opened in a browser.
+    pub(crate) fn names(&self) -> &AdminNames {
+        &self.names
     }
 
     /// Returns the page and its Content-Security-Policy.
@@ -266,29 +255,6 @@ fn policy(page: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_addresses_and_names_of_the_configuration_lead_to_it() {
-        let board = Board::new(Live::new().0, vec!["ops.example".to_owned()]);
-        for host in [
-            "127.0.0.1:8090",
-            "10.0.0.7",
-            "[::1]:8090",
-            "localhost:1",
-            "OPS.example:8090",
-        ] {
-            assert!(board.is_host_allowed(host), "{host}");
-        }
-        for host in [
-            "",
-            "evil.example",
-            "evil.example:8090",
-            "127.0.0.1.evil.example",
-            "localhost.evil.example",
-        ] {
-            assert!(!board.is_host_allowed(host), "{host}");
-        }
-    }
 
     #[test]
     fn the_page_has_one_script_and_style_and_nothing_from_elsewhere() {

@@ -1,9 +1,12 @@
 //! The admin listener: metrics, health, readiness and the live view, never on the public address.
 
 pub mod board;
+mod guard;
 pub mod live;
+mod seats;
 
 use std::convert::Infallible;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +19,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::admin::board::Board;
+use crate::admin::seats::{Seat, Seats};
 
 /// What the admin listener reports, asked for at each request.
 pub trait Status: 'static {
@@ -32,20 +35,18 @@ pub trait Status: 'static {
     fn ready(&self) -> Result<String, String>;
 }
 
-/// Connections at one time: enough for scrapers, probes and viewers.
-const CONNECTIONS_MAX: usize = 64;
 const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
+/// Age at which a connection is ended, whatever it does: a viewer that does not read its stream
+/// would never see the stream's end.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(660);
 
 /// The body of a reply: a text, or the stream of the live view.
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Serves on a local task set. Never returns.
 pub async fn serve(listener: TcpListener, status: Arc<impl Status>, board: Arc<Board>) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let seats = Seats::default();
     loop {
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
-            return;
-        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -54,22 +55,36 @@ pub async fn serve(listener: TcpListener, status: Arc<impl Status>, board: Arc<B
                 continue;
             }
         };
-        let (status, board) = (Arc::clone(&status), Arc::clone(&board));
-        tokio::task::spawn_local(async move {
-            let service = service_fn(move |request| {
-                let reply = respond(&*status, &board, &request);
-                async move { Ok::<_, Infallible>(reply) }
-            });
-            drop(
-                http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_TIME_MAX)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await,
-            );
-            drop(permit);
-        });
+        let seat = Rc::new(Seat::default());
+        let serve = serve_one(
+            stream,
+            (seats.clone(), Rc::clone(&seat)),
+            Arc::clone(&status),
+            Arc::clone(&board),
+        );
+        let task = tokio::task::spawn_local(serve);
+        seats.take(seat, task.abort_handle());
     }
+}
+
+async fn serve_one(
+    stream: TcpStream,
+    (seats, seat): (Seats, Rc<Seat>),
+    status: Arc<impl Status>,
+    board: Arc<Board>,
+) {
+    let service = service_fn(move |request| {
+        let reply = respond(&*status, &board, &request);
+        let is_viewer = request.uri().path() == "/live" && reply.status() == StatusCode::OK;
+        seats.note(&seat, is_viewer);
+        async move { Ok::<_, Infallible>(reply) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    // Whoever asked is gone by then, or is to ask again.
+    drop(tokio::time::timeout(CONNECTION_TIME_MAX, serving).await);
 }
 
 fn respond(status: &impl Status, board: &Board, request: &Request<Incoming>) -> Response<Body> {
@@ -83,7 +98,14 @@ fn respond(status: &impl Status, board: &Board, request: &Request<Incoming>) -> 
             .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return reply;
     }
+    let (names, headers) = (board.names(), request.headers());
     match request.uri().path() {
+        "/metrics" | "/readyz" if !names.admit_monitor(headers) => text(
+            StatusCode::FORBIDDEN,
+            "metrics and readiness answer to addresses, localhost, names without a dot, reserved names and the \
+             names in admin.hosts\n"
+                .to_owned(),
+        ),
         "/metrics" => text(StatusCode::OK, status.metrics()),
         "/healthz" => text(StatusCode::OK, "alive\n".to_owned()),
         "/readyz" => match status.ready() {
@@ -93,10 +115,14 @@ fn respond(status: &impl Status, board: &Board, request: &Request<Incoming>) -> 
                 format!("not ready: {reason}\n"),
             ),
         },
-        "/" | "/live" if !is_host_allowed(board, request) => text(
+        "/" | "/live" if !names.admit_viewer(headers) => text(
             StatusCode::FORBIDDEN,
             "the live view answers to addresses, localhost and the names in admin.hosts\n"
                 .to_owned(),
+        ),
+        "/live" if guard::is_foreign(headers) => text(
+            StatusCode::FORBIDDEN,
+            "the live view is shown to its own page only\n".to_owned(),
         ),
         "/" => send_page(board),
         "/live" => stream_events(board, request.method() == Method::HEAD),
@@ -105,12 +131,6 @@ fn respond(status: &impl Status, board: &Board, request: &Request<Incoming>) -> 
             "/ /metrics /healthz /readyz\n".to_owned(),
         ),
     }
-}
-
-fn is_host_allowed(board: &Board, request: &Request<Incoming>) -> bool {
-    let host = request.headers().get(header::HOST);
-    host.and_then(|host| host.to_str().ok())
-        .is_some_and(|host| board.is_host_allowed(host))
 }
 
 fn send_page(board: &Board) -> Response<Body> {
