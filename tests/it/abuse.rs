@@ -1,1 +1,3 @@
 //! What one stranger at default settings can do, in a short form of each attack.
+
+mod cookie;

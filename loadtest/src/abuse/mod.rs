@@ -2,6 +2,8 @@
 //!
 //! `make abuse` sends them to a release build, beside honest hits.
 
+pub mod cookie;
+
 /// A kind of abuse.
 #[derive(Clone, Copy, Debug)]
 pub struct Attack {
@@ -23,4 +25,4 @@ pub const SITE: &str = "demo";
 pub const PARTNER: &str = "net";
 
 /// Every kind.
-pub const ATTACKS: &[&[Attack]] = &[];
+pub const ATTACKS: &[&[Attack]] = &[cookie::ATTACKS];

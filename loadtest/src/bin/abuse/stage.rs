@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use loadtest::abuse::cookie::COOKIE_KEY;
 use loadtest::abuse::{Attack, PARTNER, SITE};
 use loadtest::rig::collector::{Collector, geodata};
 use loadtest::rig::postgres::{Server, number};
@@ -229,6 +230,8 @@ city = ["{ipv4}", "{ipv6}"]
 [device]
 rules = "{root}/assets/data/rules/regexes.json"
 crawlers = "{root}/assets/data/rules/crawlers.json"
+[cookie]
+keys = ["{COOKIE_KEY}"]
 [[site]]
 key = "{SITE}"
 hosts = ["127.0.0.1"]
