@@ -12,7 +12,12 @@
 //! | `DRAIN_DAY_HITS` | how many of those hits belong to one day |
 //! | `DRAIN_SET` | the server in every second round: `wal_compression=lz4;shared_buffers=256MB` |
 //! | `DRAIN_SQL` | what runs in the database before every second round |
+//! | `DRAIN_EQUAL_HITS` | the hits of each round with equal IDs; 0 for no such rounds |
 //! | `DRAIN_DIR` | the folder of spool and database |
+//!
+//! Then come rounds of clicks that have every ID: one in which all are new, and one for each ID in
+//! which that one is the same in all hits. What such a round costs, compared with the first, is
+//! what a sender can do by repeating an ID.
 //!
 //! With `DRAIN_TABLE_HITS` the rounds show what a hit costs as the table grows. Settings of every
 //! second round can be compared within one run.
@@ -92,7 +97,7 @@ async fn run() {
     }
     // The next round loads the same hits.
     let spool = spool(&dir.path().join("spool"), Duration::from_secs(86_400));
-    fill(&spool, 0..hits, clock::now(), 25).await;
+    fill(&spool, 0..hits, clock::now(), 25, None).await;
     let bytes = spool.used_bytes();
     println!(
         "{hits} hits, {:.0} bytes each in the spool",
@@ -127,7 +132,43 @@ async fn run() {
         client.batch_execute("checkpoint").await.unwrap();
     }
     spool.close();
+    let equal_hits = variable("DRAIN_EQUAL_HITS", 200_000);
+    if equal_hits > 0 {
+        drain_equal(dir.path(), &instructions, &tables, &embedded, equal_hits).await;
+    }
     embedded.stop().await.unwrap();
+}
+
+/// Loads hits of which one ID is the same, for each ID, and compares with hits whose IDs are new.
+async fn drain_equal(
+    dir: &Path,
+    instructions: &Spool,
+    tables: &Arc<ArcSwap<Tables>>,
+    embedded: &Embedded,
+    hits: u64,
+) {
+    let mut new_micros = 0.0;
+    for id in ["none", "visitor_id", "partner_uid", "maid", "click_id"] {
+        let name = format!("drain_equal_{id}");
+        let spool = spool(&dir.join(&name), Duration::ZERO);
+        fill(&spool, 0..hits, clock::now(), 25, Some(id)).await;
+        let config = embedded.database(&name).await.unwrap();
+        let database = Arc::new(Database::Url(Box::new(config)));
+        let drained = drain((&spool, instructions), tables, embedded, database, hits).await;
+        if id == "none" {
+            new_micros = drained.micros();
+        }
+        println!(
+            "{hits} clicks, equal: {id}; {drained}; {:.2} times what new IDs cost",
+            drained.micros() / new_micros
+        );
+        spool.close();
+        let client = avtryck::postgres::connect(&embedded.config())
+            .await
+            .unwrap();
+        let drop = format!("drop database {name} with (force)");
+        client.batch_execute(&drop).await.unwrap();
+    }
 }
 
 /// Loads rounds of `hits` new hits into one database until it holds `table_hits`.
@@ -146,7 +187,7 @@ async fn grow(
     let apart_micros = 86_400_000_000 / variable("DRAIN_DAY_HITS", 5_000_000);
     let mut costs = Vec::new();
     for first in (0..table_hits).step_by(hits as usize) {
-        fill(&spool, first..first + hits, begun, apart_micros).await;
+        fill(&spool, first..first + hits, begun, apart_micros, None).await;
         let spools = (&spool, instructions);
         let drained = drain(spools, tables, &embedded, Arc::clone(&database), hits).await;
         costs.push(drained.micros());
@@ -251,8 +292,15 @@ fn agents() -> Vec<String> {
     agents.map(|agent| agent.unwrap().to_owned()).collect()
 }
 
-/// Fills the spool with hits that are `apart_micros` apart.
-async fn fill(spool: &Spool, numbers: Range<u64>, begun: UnixMicros, apart_micros: u64) {
+/// Fills the spool with hits that are `apart_micros` apart. With `equal` they have every ID, of which
+/// that one is always the same.
+async fn fill(
+    spool: &Spool,
+    numbers: Range<u64>,
+    begun: UnixMicros,
+    apart_micros: u64,
+    equal: Option<&str>,
+) {
     let agents = agents();
     let appender = spool.appender();
     let deliver = tokio::task::spawn_local(appender.deliver());
@@ -262,7 +310,11 @@ async fn fill(spool: &Spool, numbers: Range<u64>, begun: UnixMicros, apart_micro
             let (seed, agents) = (random.next(), &agents);
             move |out: &mut Vec<u8>| {
                 let at = UnixMicros(begun.0 + (number * apart_micros) as i64);
-                hit(at, number, &mut Random(seed), agents).encode(out);
+                let mut hit = hit(at, number, &mut Random(seed), agents);
+                if let Some(equal) = equal {
+                    identify(&mut hit, number, equal);
+                }
+                hit.encode(out);
             }
         });
         appender.append_all(encoders).unwrap().await.unwrap();
@@ -342,6 +394,20 @@ fn hit<'a>(
         .into();
     }
     hit
+}
+
+/// Makes a click of a hit, with every ID: `equal` is the same in all, the others are new.
+fn identify(hit: &mut Hit<'_>, number: u64, equal: &str) {
+    let id = |name: &str| Random(if name == equal { 0 } else { number + 1 }).next();
+    hit.kind = Kind::Click;
+    hit.permit = Permit::ALL;
+    hit.partner = "adform".into();
+    hit.event_id = "".into();
+    let visitor = u128::from(id("visitor_id")) << 64 | 7;
+    hit.visitor = Some(VisitorId(visitor.to_be_bytes()));
+    hit.partner_uid = format!("{:016x}", id("partner_uid")).into();
+    hit.maid = format!("38400000-8cf0-11bd-{:016x}", id("maid")).into();
+    hit.click_id = format!("{:022x}", id("click_id")).into();
 }
 
 async fn drain(

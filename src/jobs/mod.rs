@@ -22,6 +22,7 @@ use futures_util::future::BoxFuture;
 use tokio_postgres::Client;
 
 use crate::clock::UnixMicros;
+use crate::postgres::partition;
 use crate::visitor::COOKIE_DAYS_MAX;
 pub use expiry::Done;
 use expiry::{Expiry, Store};
@@ -72,11 +73,16 @@ enum Work {
 }
 
 /// Every job.
-pub const JOBS: [Job; 8] = [
+pub const JOBS: [Job; 9] = [
     Job {
         name: "partition_ahead",
         period: HOUR,
         work: Work::Make(|client, as_of| Box::pin(partition_ahead::run(client, as_of))),
+    },
+    Job {
+        name: "index_days",
+        period: MINUTE,
+        work: Work::Make(|client, _| Box::pin(partition::index_days(client))),
     },
     expire("retention", HOUR, retained, Store::Partitions),
     expire(

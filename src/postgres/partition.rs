@@ -9,9 +9,12 @@ use std::ops::RangeInclusive;
 use anyhow::Context as _;
 use tokio_postgres::{Client, Error, Transaction};
 
-/// How long a drop waits for readers of the table. Loaders queue behind it, so it gives up soon;
-/// the job tries again later.
-const DROP_LOCK_TIMEOUT: &str = "2s";
+/// How long a job waits for those who use a partition before it drops or indexes it. Loaders queue
+/// behind it, so it gives up soon; the job tries again later.
+const LOCK_TIMEOUT: &str = "2s";
+
+/// After that many bytes of rows a run builds no more indexes: they take some ten seconds.
+const INDEXED_BYTES: i64 = 1 << 30;
 
 /// The days before today, and those after it, that are not far away.
 const DAYS_BEFORE: i32 = 400;
@@ -95,6 +98,46 @@ pub async fn make_ahead(client: &mut Client, today: i32, ahead: i32) -> anyhow::
     Ok(days.made)
 }
 
+/// Builds the indexes that partitions lack since an upgrade, a day at a time and the newest first,
+/// until the days have [`INDEXED_BYTES`]. Returns how many it built. A day that is in use for longer
+/// than [`LOCK_TIMEOUT`] is left for the next run, and those before it too.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn index_days(client: &mut Client) -> anyhow::Result<u64> {
+    let days = client
+        .query(
+            "select day - date '1970-01-01', pg_relation_size(partition) from avtryck.hit_day \
+             cross join lateral to_regclass('avtryck.hit_' || to_char(day, 'YYYYMMDD')) as of (partition) \
+             where partition in (select partition from avtryck.missing_hit_index) order by day desc",
+            &[],
+        )
+        .await
+        .context("reading which days lack an index")?;
+    let (mut built, mut bytes) = (0, 0);
+    for row in &days {
+        let day: i32 = row.try_get(0)?;
+        let transaction = client.transaction().await?;
+        transaction
+            .batch_execute(&format!("set local lock_timeout = '{LOCK_TIMEOUT}'"))
+            .await?;
+        let indexes = transaction
+            .query_one(
+                "select avtryck.index_hit_day(date '1970-01-01' + $1::int)",
+                &[&day],
+            )
+            .await
+            .with_context(|| format!("indexing the day {day}"))?;
+        transaction.commit().await?;
+        built += u64::from(indexes.try_get::<_, i32>(0)?.unsigned_abs());
+        bytes += row.try_get::<_, i64>(1)?;
+        if bytes >= INDEXED_BYTES {
+            break;
+        }
+    }
+    Ok(built)
+}
+
 /// Returns the days whose partitions are due, in their order: those before `first_kept`, and those
 /// far in the future of `today`, where only a wrong clock made hits. The `protected` ones are not.
 ///
@@ -134,7 +177,7 @@ pub async fn drop_day(client: &mut Client, day: i32) -> anyhow::Result<()> {
     let transaction = client.transaction().await?;
     transaction
         .batch_execute(&format!(
-            "set local lock_timeout = '{DROP_LOCK_TIMEOUT}'; \
+            "set local lock_timeout = '{LOCK_TIMEOUT}'; \
              drop table if exists avtryck.hit_{digits}"
         ))
         .await

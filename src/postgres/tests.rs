@@ -5,6 +5,7 @@
 )]
 
 mod agreement;
+mod equal;
 mod report;
 mod wrong_clock;
 
@@ -491,29 +492,6 @@ async fn an_error_that_is_not_the_rows_fails_the_batch_whole() {
     assert!(matches!(failed, Err(CommitError::Postgres(_))));
     let again = database.connect().await;
     assert_eq!(position::read(&again, SPOOL).await.unwrap(), None);
-}
-
-#[tokio::test]
-async fn one_visitors_rows_are_found_by_index() {
-    let mut database = TestDatabase::migrated().await;
-    commit(&mut database.client, plain(0..2_000)).await.unwrap();
-    database
-        .client
-        .batch_execute("analyze avtryck.hit")
-        .await
-        .unwrap();
-    let plan = database
-        .client
-        .query(
-            "explain select * from avtryck.hit_detail \
-             where visitor_id = '00000000-0000-0000-0000-000000000005'",
-            &[],
-        )
-        .await
-        .unwrap();
-    let plan: Vec<&str> = plan.iter().map(|line| line.get(0)).collect();
-    let plan = plan.join("\n");
-    assert!(plan.contains("hit_20261124_visitor_id_idx"), "{plan}");
 }
 
 #[tokio::test]

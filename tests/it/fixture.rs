@@ -56,6 +56,8 @@ async fn take_over(release: &Path) {
         let records = position["records"].as_i64().unwrap();
         collector.wait_for(&sql, records).await;
     }
+    let lacking = "select count(*) from avtryck.missing_hit_index";
+    collector.wait_for(lacking, 0).await;
     assert_answers(&client, &expected, "after").await;
     assert_unchanged(&old, &rows(&client, HIT_DETAIL).await, &expected["erased"]);
     assert_click(&collector, &expected["click"]).await;

@@ -21,7 +21,6 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, Transaction};
 use uuid::Uuid;
@@ -152,9 +151,7 @@ async fn number_and_load(
             load::write_exposure(&mut rows.bytes, mark, exposure);
         }
         let mut savepoint = transaction.savepoint("numbered").await?;
-        let bytes = std::mem::take(&mut rows.bytes).freeze();
-        let refused = load_rows(&mut savepoint, statement, &bytes, &rows.marks).await?;
-        rows.bytes = bytes.try_into_mut().unwrap_or_default();
+        let refused = load_rows(&mut savepoint, statement, rows).await?;
         let is_settled = refused.iter().all(|(mark, _)| mark.contact.is_none());
         let starts: HashSet<usize> = refused.iter().map(|(mark, _)| mark.row.start).collect();
         rows.marks.retain(|mark| !starts.contains(&mark.row.start));
@@ -167,22 +164,29 @@ async fn number_and_load(
     }
 }
 
-/// Loads the marked rows, a list at a time, of which all are loaded or none. Returns those that
-/// Postgres refused, with its message.
+/// Loads the rows, a list at a time, of which all are loaded or none. Returns those that Postgres
+/// refused, with its message.
+///
+/// They go in the order of their IDs: neighbours in an index follow each other, and the pages that
+/// the one needed are at hand for the next (docs/performance.md).
 async fn load_rows(
     transaction: &mut Transaction<'_>,
     statement: &str,
-    bytes: &Bytes,
-    marks: &[Mark],
+    rows: &Rows,
 ) -> Result<Vec<(Mark, String)>, Error> {
+    let mut marks: Vec<&Mark> = rows.marks.iter().collect();
+    marks.sort_unstable_by_key(|mark| (mark.neighbourhood, mark.row.start));
     let mut refused = Vec::new();
-    let mut lists = Vec::from([marks]);
+    let mut lists = Vec::from([&*marks]);
     while let Some(list) = lists.pop() {
         let Some((first, rest)) = list.split_first() else {
             continue;
         };
         let savepoint = transaction.savepoint("rows").await?;
-        match copy::load(&savepoint, statement, stretches(bytes, list)).await {
+        let encoded = list
+            .iter()
+            .filter_map(|mark| rows.bytes.get(mark.row.clone()));
+        match copy::load(&savepoint, statement, encoded).await {
             Ok(_) => savepoint.commit().await?,
             Err(error) => {
                 let Some(reason) = data_refused(&error) else {
@@ -190,7 +194,7 @@ async fn load_rows(
                 };
                 savepoint.rollback().await?;
                 if rest.is_empty() {
-                    refused.push((first.clone(), reason));
+                    refused.push(((*first).clone(), reason));
                 } else {
                     let (one, other) = list.split_at(list.len() / 2);
                     lists.extend([other, one]);
@@ -199,13 +203,6 @@ async fn load_rows(
         }
     }
     Ok(refused)
-}
-
-/// Returns the bytes of the marked rows; those of neighbours come as one.
-fn stretches<'a>(bytes: &'a Bytes, marks: &'a [Mark]) -> impl Iterator<Item = Bytes> + 'a {
-    marks
-        .chunk_by(|one, next| one.row.end == next.row.start)
-        .filter_map(|marks| Some(bytes.slice(marks.first()?.row.start..marks.last()?.row.end)))
 }
 
 /// Returns the server's message if it refused the data of a row, without its detail, which may

@@ -20,9 +20,9 @@ use tokio_postgres::{Error, Transaction};
 use crate::hit::Flags;
 use crate::row::Row;
 
-/// The most bytes that one message of the COPY carries: large enough that messages cost nothing,
-/// small enough that the connection's buffer does not grow to the size of the batch.
-const PIECE_BYTES_MAX: usize = 256 * 1024;
+/// The bytes that one message of the COPY carries, unless a row is longer: large enough that messages
+/// cost nothing, small enough that the connection's buffer does not grow to the size of the batch.
+const PIECE_BYTES: usize = 256 * 1024;
 
 /// 1970-01-01 to 2000-01-01 in microseconds.
 pub(crate) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -122,27 +122,28 @@ pub(crate) fn statement(dimensions: &[&str]) -> String {
     )
 }
 
-/// Copies stretches of encoded rows (without header and trailer) into `avtryck.hit` and returns how
-/// many rows there were. They are only borrowed from: when this returns, no piece of them is held,
-/// and `Bytes::try_into_mut` gives their buffer back.
+/// Copies encoded rows (without header and trailer) into `avtryck.hit` and returns how many there
+/// were.
 ///
 /// # Errors
 /// Where Postgres refuses a row or fails.
-pub(crate) async fn load(
+pub(crate) async fn load<'r>(
     transaction: &Transaction<'_>,
     statement: &str,
-    stretches: impl Iterator<Item = Bytes>,
+    rows: impl Iterator<Item = &'r [u8]>,
 ) -> Result<u64, Error> {
     let sink = transaction.copy_in::<_, Bytes>(statement).await?;
     let mut sink = std::pin::pin!(sink);
-    sink.feed(Bytes::from_static(HEADER)).await?;
-    for mut bytes in stretches {
-        while !bytes.is_empty() {
-            let piece = bytes.split_to(bytes.len().min(PIECE_BYTES_MAX));
-            sink.feed(piece).await?;
+    let mut piece = BytesMut::from(HEADER);
+    for row in rows {
+        if piece.len() + row.len() > PIECE_BYTES {
+            sink.feed(piece.split().freeze()).await?;
+            piece.reserve(PIECE_BYTES);
         }
+        piece.extend_from_slice(row);
     }
-    sink.feed(Bytes::from_static(TRAILER)).await?;
+    piece.extend_from_slice(TRAILER);
+    sink.feed(piece.freeze()).await?;
     sink.finish().await
 }
 

@@ -243,6 +243,8 @@ pub struct Rows {
 pub(crate) struct Mark {
     /// Its bytes.
     pub(crate) row: Range<usize>,
+    /// Rows with similar IDs have similar numbers.
+    pub(crate) neighbourhood: u64,
     /// When its hit was received, by the collector's clock.
     pub(crate) received_at: UnixMicros,
     /// See [`event_key`](crate::row::event_key); `None` where the sender gave no event ID.
@@ -280,6 +282,7 @@ impl Rows {
         copy::encode(row, contact.is_some(), &mut self.bytes);
         self.marks.push(Mark {
             row: start..self.bytes.len(),
+            neighbourhood: neighbourhood(row),
             received_at: row.received_at,
             event_key,
             is_one_time: row.flags.has(Flags::ONE_TIME),
@@ -300,6 +303,21 @@ impl Rows {
             .flatten()
             .map(|flags| Flags::from_bits(u32::from_be_bytes(*flags)))
     }
+}
+
+/// Returns the first bytes of the ID by which the row is found: the visitor's or, without one, the
+/// partner's or the device's.
+fn neighbourhood(row: &Row<'_>) -> u64 {
+    let id = match &row.visitor_id {
+        Some(visitor) => &visitor.0[..],
+        None if !row.partner_uid.is_empty() => row.partner_uid.as_bytes(),
+        None => row.maid.as_bytes(),
+    };
+    let mut first = [0; 8];
+    for (to, from) in first.iter_mut().zip(id) {
+        *to = *from;
+    }
+    u64::from_be_bytes(first)
 }
 
 /// Sets flags in an encoded row.

@@ -55,7 +55,7 @@ const TABLES: [Table; 5] = [
         by: [
             "visitor_id = $2::uuid",
             "lower(maid collate \"C\") = $2",
-            "partner_uid = $2 and coalesce(partner, '') = $3",
+            "partner_uid collate \"C\" = $2 and coalesce(partner, '') = $3",
         ],
     },
     Table {

@@ -206,6 +206,73 @@ async fn what_is_held_about_a_visitor_is_read_for_their_page() {
     assert_eq!(nothing.unwrap(), Held::default());
 }
 
+/// The plan of a query with its parameters as constants. The planner reads a table whole only where
+/// no index has what is asked for.
+async fn plan(client: &Client, subject: &Subject<'_>, sql: &str) -> String {
+    let conditions = Conditions::new(subject);
+    let sql = sql
+        .replace("$1", &format!("'{}'", conditions.key))
+        .replace("$2", &format!("'{}'", conditions.id))
+        .replace("$3", &format!("'{}'", conditions.partner));
+    client
+        .batch_execute("set enable_seqscan = off")
+        .await
+        .unwrap();
+    let rows = client.query(&format!("explain {sql}"), &[]).await.unwrap();
+    let lines: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    lines.join("\n")
+}
+
+#[tokio::test]
+async fn every_query_for_a_subject_finds_its_rows_by_index() {
+    let database = filled().await;
+    let client = &database.client;
+    client.batch_execute("analyze").await.unwrap();
+    let uid = Subject::PartnerUid {
+        partner: "adform",
+        uid: "7",
+    };
+    for subject in [Subject::Visitor(ANNA), Subject::Maid(MAID), uid] {
+        let conditions = Conditions::new(&subject);
+        for table in &TABLES {
+            let Table {
+                name,
+                words,
+                joined,
+                ..
+            } = table;
+            let condition = conditions.condition(table);
+            for sql in [
+                format!("select * from {words} as held where {condition}"),
+                format!("select held.ctid from avtryck.{name} as held {joined} where {condition}"),
+            ] {
+                let plan = plan(client, &subject, &sql).await;
+                let (whole, found) = ("Seq Scan on ", "Index Cond: (");
+                let is_read_whole = plan.lines().any(|line| {
+                    let read = line.split_once(whole).map(|(_, table)| table);
+                    read.is_some_and(|table| table.starts_with("hit") || table.starts_with(name))
+                        && !line.contains("exposure_part")
+                });
+                let is_found = condition == "false" || plan.contains(found);
+                assert!(is_found && !is_read_whole, "{sql}\n{plan}");
+            }
+        }
+    }
+    let of_the_page = [
+        include_str!("sum.sql"),
+        include_str!("last.sql"),
+        include_str!("ads.sql"),
+    ];
+    for sql in of_the_page {
+        let sql = sql.lines().filter(|line| !line.starts_with("--"));
+        let sql: String = sql.map(|line| format!("{line}\n")).collect();
+        let sql = sql.replace("$1", &format!("'{ANNA}'")).replace("$2", "5");
+        let plan = plan(client, &Subject::Visitor(ANNA), &sql).await;
+        assert!(plan.contains("Index Cond: (visitor_id"), "{sql}\n{plan}");
+        assert!(!plan.contains("Seq Scan on hit"), "{sql}\n{plan}");
+    }
+}
+
 /// Every row of every table as text.
 async fn dump(client: &Client) -> String {
     let tables = client
