@@ -7,6 +7,7 @@
 mod agreement;
 mod equal;
 mod report;
+mod report_sound;
 mod wrong_clock;
 
 use std::borrow::Cow;

@@ -1,3 +1,4 @@
 //! What one stranger at default settings can do, in a short form of each attack.
 
 mod cookie;
+mod equal;

@@ -3,6 +3,7 @@
 //! `make abuse` sends them to a release build, beside honest hits.
 
 pub mod cookie;
+mod equal;
 
 /// A kind of abuse.
 #[derive(Clone, Copy, Debug)]
@@ -26,3 +27,4 @@ pub const PARTNER: &str = "net";
 
 /// Every kind.
 pub const ATTACKS: &[&[Attack]] = &[cookie::ATTACKS];
+pub const ATTACKS: &[&[Attack]] = &[equal::ATTACKS];

@@ -2,7 +2,7 @@
 
 use super::*;
 
-async fn filled() -> TestDatabase {
+pub(super) async fn filled() -> TestDatabase {
     let database = TestDatabase::migrated().await;
     database
         .client
@@ -13,7 +13,7 @@ async fn filled() -> TestDatabase {
 }
 
 /// The rows of a query, each a text.
-async fn lines(client: &Client, sql: &str) -> Vec<String> {
+pub(super) async fn lines(client: &Client, sql: &str) -> Vec<String> {
     let rows = client.query(sql, &[]).await.unwrap();
     rows.iter().map(|row| row.get(0)).collect()
 }

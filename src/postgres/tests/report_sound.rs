@@ -1,0 +1,148 @@
+//! What reports say of conversions, and what they cost when hits name each other.
+
+use super::report::{filled, lines};
+use super::*;
+
+/// How long a query over [`report_hostile.sql`](report_hostile.sql) may take. All take 2 s together
+/// on an idle core; the reports of before took minutes each.
+const QUERY_TIME_MAX: &str = "set statement_timeout = '25s'";
+
+#[tokio::test]
+async fn conversions_follow_the_same_clicks_and_impressions_as_when_each_is_looked_up_by_itself() {
+    let database = filled().await;
+    let client = &database.client;
+    client
+        .batch_execute(include_str!("report_plain.sql"))
+        .await
+        .unwrap();
+    let mut linked = 0;
+    for seed in 1..=12 {
+        client
+            .execute("select plain.fill($1)", &[&seed])
+            .await
+            .unwrap();
+        for (day, within) in [
+            ("2026-11-23", "30 days"),
+            ("2026-11-24", "10 hours"),
+            ("2026-11-24", "30 days"),
+        ] {
+            let start = format!("avtryck.day_start('{day}')");
+            let times = format!(
+                "{start}, {start} + interval '1 day', {start} - interval '{within}', interval '{within}'"
+            );
+            for call in [
+                format!("conversion({times})"),
+                format!("conversion_path_of('{day}', interval '{within}')"),
+            ] {
+                let rows = async |schema: &str| {
+                    let sql =
+                        format!("select told::text from {schema}.{call} as told order by hit_id");
+                    lines(client, &sql).await
+                };
+                let told = rows("avtryck").await;
+                assert_eq!(told, rows("plain").await, "{call}, seed {seed}");
+                linked += told.iter().filter(|row| row.contains("click_id")).count();
+            }
+        }
+    }
+    assert!(linked > 50, "{linked}");
+}
+
+#[tokio::test]
+async fn every_view_is_read_in_time_whatever_hits_name_each_other() {
+    let database = filled().await;
+    let client = &database.client;
+    client
+        .batch_execute(include_str!("report_hostile.sql"))
+        .await
+        .unwrap();
+    let sql = "select viewname::text from pg_views where schemaname = 'avtryck'";
+    let views = lines(client, sql).await;
+    assert!(views.len() > 8, "{views:?}");
+    client.batch_execute(QUERY_TIME_MAX).await.unwrap();
+    for statistics in ["select", "analyze"] {
+        client.batch_execute(statistics).await.unwrap();
+        for view in &views {
+            let sql = format!("select count(told::text) from avtryck.{view} as told");
+            client.query_one(&sql, &[]).await.expect(view);
+        }
+    }
+    let sql = "select gross_conversions::text || ' ' || net_conversions from ( \
+               select sum(gross_conversions) as gross_conversions, sum(net_conversions) as net_conversions \
+               from avtryck.campaign_daily where day = '2026-11-24') as sums";
+    let most: i64 = number(client, "select avtryck.conversions_max()").await;
+    // Two are linked by the click's ID or by the sender, and three were there before.
+    let told = lines(client, sql).await;
+    let (gross, net) = told[0].split_once(' ').unwrap();
+    assert_eq!(gross, "20004");
+    assert!(
+        (most..=2 * most + 3).contains(&net.parse().unwrap()),
+        "{net}"
+    );
+}
+
+#[tokio::test]
+async fn conversions_beyond_what_a_click_or_a_subject_may_have_in_a_day_are_gross() {
+    let database = filled().await;
+    let client = &database.client;
+    let most = number(client, "select avtryck.conversions_max()").await;
+    for (same, visitor, maid, uid, click_id) in [
+        ("click", "gen_random_uuid()", "null", "null", "'k1'"),
+        (
+            "visitor",
+            "'cccccccc-0000-0000-0000-000000000001'",
+            "null",
+            "null",
+            "null",
+        ),
+        (
+            "maid",
+            "gen_random_uuid()",
+            "case when n % 2 = 0 then 'ABC' else 'abc' end",
+            "null",
+            "null",
+        ),
+        ("uid", "null", "null", "'seven'", "null"),
+    ] {
+        // The first ones of a robot take nothing from those that count.
+        let sql = format!(
+            "begin; delete from avtryck.hit where event_name = 'conversion'; \
+             insert into avtryck.hit (received_at, site_key, device_key, place_key, ad_key, flags, kind, permit, \
+                 consent_source, hit_id, visitor_id, maid, partner_uid, event_name, click_id) \
+             select day + n * interval '1 minute', 1, 1, 1, 3, case when n <= 5 then 16384 else 0 end, 5, 63, 4, \
+                    gen_random_uuid(), {visitor}, {maid}, {uid}, 'conversion', {click_id} \
+             from generate_series(1, 5 + $most + 3) as n, \
+                  unnest(array['2026-11-24T12:00Z', '2026-11-25T12:00Z']::timestamptz[]) as day"
+        );
+        let sql = sql.replace("$most", &most.to_string());
+        client.batch_execute(&sql).await.unwrap();
+        let sql = "select concat_ws(' ', sum(gross_conversions), sum(net_conversions)) \
+                   from avtryck.campaign_daily where day >= '2026-11-24' group by day";
+        let told = format!("{} {most}", most + 8);
+        assert_eq!(lines(client, sql).await, [told.clone(), told], "{same}");
+        let sql = "select count(*) from avtryck.conversion_path where is_valid";
+        assert_eq!(number(client, sql).await, 2 * most, "{same}");
+        client.batch_execute("rollback").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_report_finds_the_clicks_and_impressions_of_earlier_days_by_index() {
+    let database = filled().await;
+    let client = &database.client;
+    let sql = "insert into avtryck.hit (received_at, site_key, device_key, place_key, ad_key, flags, kind, permit, \
+                   consent_source, hit_id, visitor_id, click_id) \
+               select timestamptz '2026-11-23T10:00Z' + n * interval '1 s', 1, 1, 1, 1, 0, 1 + n % 4, 63, 4, \
+                      gen_random_uuid(), gen_random_uuid(), case when n % 4 = 3 then 'k' || n end \
+               from generate_series(1, 30000) as n; \
+               set max_parallel_workers_per_gather = 0; analyze";
+    client.batch_execute(sql).await.unwrap();
+    for report in ["campaign_daily", "placement_daily", "conversion_path"] {
+        client.batch_execute("begin").await.unwrap();
+        let sql = format!("select count(*) from avtryck.{report} where day = '2026-11-24'");
+        assert!(number(client, &sql).await > 0);
+        let sql = "select coalesce(seq_scan, 0) from pg_stat_xact_user_tables where relname = 'hit_20261123'";
+        assert_eq!(number(client, sql).await, 0, "{report}");
+        client.batch_execute("rollback").await.unwrap();
+    }
+}
