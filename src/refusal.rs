@@ -98,6 +98,7 @@ reasons! {
     TransferEncoding("transfer_encoding", BAD_REQUEST, Closes):
         "the body has a transfer encoding other than chunked: send it without one";
     /// The client sends more hits than `[limit]` allows, and `limit.drop` is set; never a click. Or
+    /// it sends `limit.drop_above` times as many, or one body makes larger records than it may. Or
     /// it asks for more withdrawals, deletions or views of the privacy page than thirty at once and
     /// then one a second, or its network (a /24 or /48) asks for more withdrawals and deletions
     /// than a thousand at once and then ten a second.
@@ -135,7 +136,11 @@ reasons! {
     /// The body ended early or cannot be unpacked.
     BodyBroken("body_broken", BAD_REQUEST, Closes):
         "the body ended early or cannot be unpacked";
-    /// An array has more events than one body may have; those before are recorded.
+    /// The memory for bodies is used up, or this client has its share of it; try again.
+    Crowded("crowded", SERVICE_UNAVAILABLE, Closes):
+        "the memory for bodies, http.body_memory, is used up";
+    /// An array has more events than one body may have, or one of its size; those before are
+    /// recorded.
     TooManyEvents("too_many_events", PAYLOAD_TOO_LARGE, StaysOpen):
         "the array has more than {events} events: send them in several requests";
     /// The body, or an event in it, is not JSON or not an object, or is nested too deep; for
@@ -201,7 +206,7 @@ reasons! {
     /// The spool could not be written; try again.
     SpoolFailed("spool_failed", SERVICE_UNAVAILABLE, StaysOpen):
         "the disk of the spool fails: look at the log";
-    /// The hit is larger than a record may be.
+    /// The hit is larger than a record may be, or a body takes more than 64 KiB to tell it.
     HitTooLarge("hit_too_large", PAYLOAD_TOO_LARGE, StaysOpen):
         "the hit is larger than a record may be";
     /// The collector is stopping; try again.

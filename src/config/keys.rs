@@ -67,10 +67,15 @@ keys! {
         /// the collector raises as far as it may, leaves no room for them.
         restart connections_max: usize =
             one("16384", "1 to 1000000", value::whole(1..=1_000_000));
-        /// The most connections that one IPv4 address or IPv6 /64 may have open. Trusted proxies
-        /// are exempt.
+        /// The most connections that one IPv4 address or IPv6 /64 may have open, and an IPv6 /56
+        /// four times as many. Trusted proxies are exempt.
         reload connections_per_address_max: usize =
             one("1024", "0 (no limit) to 1000000", value::whole(0..=1_000_000));
+        /// The memory for bodies and large headers that are being read. Three quarters of it are
+        /// for bodies, and a quarter is the most that one client may use. Bodies beyond it are
+        /// refused with 503; pixels need none of it.
+        restart body_memory_bytes as "body_memory": u64 =
+            one("64MiB", "16MiB to 16GiB", value::bytes_within("16MiB", "16GiB"));
     }
 }
 
@@ -115,6 +120,9 @@ keys! {
         /// Refuses hits over the limit with 429. Otherwise they become rows flagged `over_limit`.
         /// Clicks and callbacks are never refused for it.
         reload drop: bool = flag();
+        /// Refuses what comes above that many times the limit, whatever `drop` says and before it
+        /// is read. A click still leads to its target. Callbacks are exempt.
+        reload drop_above: u64 = one("10", "0 (never), or 2 to 100", value::times);
     }
 }
 

@@ -145,6 +145,13 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     number.checked_mul(factor)
 }
 
+/// How many times something may be: 0 for no bound, or 2 to 100.
+pub(super) fn times(text: &str) -> Option<u64> {
+    text.parse()
+        .ok()
+        .filter(|times| matches!(times, 0 | 2..=100))
+}
+
 /// A size between two others, which are written the same way.
 pub(super) fn bytes_within(
     first: &'static str,

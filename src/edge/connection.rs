@@ -1,7 +1,6 @@
 //! One connection, from its first byte to its end: which protocol it speaks, what answers its
 //! requests, and when it ends.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
@@ -19,9 +18,9 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
 use super::course::Generation;
+use super::crowd::{Crowd, Member, Requests};
 use super::plain::Plain;
 use crate::edge::exchange::reply::{Reply, ReplyBody};
 use crate::edge::transport::entrance::Preamble;
@@ -43,9 +42,18 @@ pub(crate) struct ThreadShared {
     pub(crate) worker: Rc<Worker>,
     pub(crate) wheel: Wheel,
     pub(crate) limits: Arc<Limits>,
+    pub(crate) crowd: Rc<Crowd>,
 }
 
 impl ThreadShared {
+    /// Ends connections that wait, to make room for another one: this thread's or, if none of them
+    /// waits, those of all threads.
+    pub(crate) fn give_way(&self) {
+        if self.crowd.give_way() == 0 {
+            self.limits.crowded.notify_waiters();
+        }
+    }
+
     /// Checks whether the configuration trusts the address as a proxy.
     pub(crate) fn is_proxy(&self, ip: IpAddr) -> bool {
         let edge = self.worker.edge.get();
@@ -76,6 +84,7 @@ pub(crate) struct Connection {
     pub(crate) generation: Rc<Generation>,
     pub(crate) peer: Peer,
     pub(crate) slot: Option<AddressSlot>,
+    pub(crate) member: Member,
 }
 
 /// Which protocol a connection speaks.
@@ -98,16 +107,6 @@ enum Next {
 /// takes its kilobytes only during a request.
 type ReplyFuture = Pin<Box<dyn Future<Output = Result<Reply, Infallible>>>>;
 
-/// What a connection knows of its requests.
-#[derive(Default)]
-struct Requests {
-    count: Cell<u32>,
-    /// Notified once the connection is to accept no further request.
-    is_over: Notify,
-    /// Whether one was refused that hyper did not understand.
-    is_refused: Cell<bool>,
-}
-
 impl Connection {
     /// Serves the connection to its end.
     pub(crate) async fn serve(mut self, mut stream: TcpStream) {
@@ -117,12 +116,15 @@ impl Connection {
         let Some((mut stream, protocol)) = self.begin(stream).await else {
             return;
         };
-        let requests = Rc::new(Requests::default());
+        let requests = Rc::clone(&self.member.requests);
         let mut ends = pin!(self.wait_for_end(&requests).fuse());
         match protocol {
             Protocol::Http1 => {
                 if !self.serve_plain(&mut stream, &requests, &mut ends).await {
-                    stream.shut_down().await;
+                    // The client of one that gives way may not even read this.
+                    if !requests.gives_way() {
+                        stream.shut_down().await;
+                    }
                     return;
                 }
             }
@@ -213,8 +215,10 @@ impl Connection {
             return Next::Hyper;
         };
         requests.count.set(requests.count.get() + 1);
+        let under_way = self.member.begin();
         let mut reply = worker.replies.room();
         let goes_on = plain.answer(worker, &edge, self.peer, &mut reply).await;
+        drop(under_way);
         stream.consume(length);
         let written = async {
             stream.write_all(&reply).await?;
@@ -239,6 +243,9 @@ impl Connection {
         if !ends.is_terminated() {
             ends.await;
         }
+        if self.member.requests.gives_way() {
+            return;
+        }
         self.shared.wheel.sleep(LAST_REQUEST_TIME_MAX).await;
     }
 
@@ -261,8 +268,9 @@ impl Connection {
     /// Finds out which protocol the client speaks, after the TLS handshake if there is one.
     async fn begin(&self, stream: TcpStream) -> Option<(Stream, Protocol)> {
         let socket = Socket::new(stream, self.shared.wheel.clone());
+        let memory = Arc::clone(&self.shared.limits.memory);
         let Some(acceptor) = &self.preamble.tls else {
-            let mut stream = Stream::plain(socket);
+            let mut stream = Stream::plain(socket, memory);
             let may_be_http2 = self.shared.worker.edge.get().config.http.h2c;
             let protocol = if may_be_http2 && self.has_preface(&mut stream).await? {
                 Protocol::Http2
@@ -276,7 +284,7 @@ impl Connection {
         let handshake = Box::pin(self.limit_time(HANDSHAKE_TIME_MAX, acceptor.accept(socket)));
         let stream = tls::count_handshake(handshake, metrics).await?;
         let is_http2 = tls::is_http2(&stream);
-        let mut stream = Stream::encrypted(stream);
+        let mut stream = Stream::encrypted(stream, memory);
         if !is_http2 {
             return Some((stream, Protocol::Http1));
         }
@@ -300,6 +308,7 @@ impl Connection {
             biased;
             done = work => done,
             () = self.generation.wait_to_close_idle() => Err(io::ErrorKind::Interrupted.into()),
+            () = self.member.requests.wait_until_over() => Err(io::ErrorKind::Interrupted.into()),
             () = self.shared.wheel.sleep(time) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
@@ -338,7 +347,9 @@ impl Connection {
     ) -> impl Fn(HttpRequest<Incoming>, bool) -> ReplyFuture + use<> {
         let (shared, peer) = (Rc::clone(&self.shared), self.peer);
         let (requests, generation) = (Rc::clone(requests), Rc::clone(&self.generation));
+        let begin = self.member.begin_function();
         move |request, is_last| {
+            let under_way = begin();
             requests.count.set(requests.count.get() + 1);
             let is_last = is_last
                 || requests.count.get() == CONNECTION_REQUESTS_MAX
@@ -346,12 +357,12 @@ impl Connection {
             if is_last {
                 requests.is_over.notify_one();
             }
-            Box::pin(router::route(
-                Rc::clone(&shared.worker),
-                peer,
-                request,
-                is_last,
-            ))
+            let worker = Rc::clone(&shared.worker);
+            Box::pin(async move {
+                let reply = router::route(worker, peer, request, is_last).await;
+                drop(under_way);
+                reply
+            })
         }
     }
 
@@ -378,6 +389,9 @@ impl Connection {
             biased;
             result = connection.as_mut() => result,
             () = ends => {
+                if requests.gives_way() {
+                    return;
+                }
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     biased;
@@ -397,7 +411,7 @@ impl Connection {
         tokio::select! {
             biased;
             () = self.generation.wait_to_close_idle() => {}
-            () = requests.is_over.notified() => {}
+            () = requests.wait_until_over() => {}
             () = self.shared.wheel.sleep(CONNECTION_TIME_MAX) => {}
         }
     }

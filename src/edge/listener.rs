@@ -2,21 +2,44 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use super::course::{Course, CourseReceiver, wait_for_end};
 use crate::metrics::Metrics;
 
 /// Pause after an error of `accept`, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long the end of one connection is waited for before another one ends.
+const GIVE_WAY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Takes a share of `room`. Where nothing is left, connections that only wait end until something
+/// is.
+async fn find_room(
+    room: &Arc<Semaphore>,
+    give_way: impl Fn(),
+) -> Result<OwnedSemaphorePermit, AcquireError> {
+    let mut permit = pin!(Arc::clone(room).acquire_owned());
+    loop {
+        if let Some(permit) = permit.as_mut().now_or_never() {
+            return permit;
+        }
+        give_way();
+        // One that ends may take its time, or none may wait at the moment.
+        if let Ok(permit) = tokio::time::timeout(GIVE_WAY_PAUSE, permit.as_mut()).await {
+            return permit;
+        }
+    }
+}
 
 /// Accepts connections until the course says stop, and gives each of them to `open` with its share
-/// of `room`.
+/// of `room`. Where there is none, `give_way` ends a connection that only waits.
 ///
 /// # Errors
 /// If the runtime does not take the socket, or the socket cannot be shut down.
@@ -26,21 +49,25 @@ pub(crate) async fn accept(
     mut course: CourseReceiver,
     metrics: &Metrics,
     open: impl Fn(TcpStream, SocketAddr, OwnedSemaphorePermit),
+    give_way: impl Fn(),
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(socket)?;
     let mut has_failed = false;
     loop {
         let accepted = async {
-            let permit = Arc::clone(&room).acquire_owned().await;
-            (permit, listener.accept().await)
+            // A place is looked for once somebody is there who needs it.
+            let (stream, address) = listener.accept().await?;
+            Ok((stream, address, find_room(&room, &give_way).await))
         };
         tokio::select! {
-            (Ok(permit), accepted) = accepted => match accepted {
-                Ok((stream, address)) => {
+            accepted = accepted => match accepted {
+                Ok((stream, address, permit)) => {
                     has_failed = false;
-                    open(stream, address, permit);
+                    if let Ok(permit) = permit {
+                        open(stream, address, permit);
+                    }
                 }
-                Err(error) => {
+                Err::<_, io::Error>(error) => {
                     if !has_failed {
                         tracing::warn!(%error, "accept failed; retrying until it succeeds");
                     }

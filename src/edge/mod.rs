@@ -1,13 +1,15 @@
 //! The public side: accepts connections, limits them, routes requests and answers.
 //!
 //! Each edge `thread` has entrances of its own; `listener` accepts connections at them, plain or
-//! with TLS, until the `course` says stop. A `connection` is ended by the limits in `transport`.
+//! with TLS, until the `course` says stop. A `connection` is ended by the limits in `transport`, or
+//! while it waits, if the `crowd` needs its place.
 //! Hits by the pixel are answered by `plain`, all other requests by hyper. `router` finds the
 //! endpoint, and each endpoint has a file of its own. Nothing here knows Postgres: a hit is
 //! answered once the spool holds it.
 
 mod connection;
 mod course;
+mod crowd;
 mod current;
 mod endpoint;
 pub(crate) mod exchange;
@@ -32,10 +34,11 @@ pub use transport::limits::Limits;
 
 use current::Current;
 use endpoint::{privacy, tag};
-use exchange::allowance::Allowances;
+use exchange::allowance::{Allowances, HitAllowances};
 use exchange::https;
 use exchange::instruction::{self, KnownInstructions};
 use exchange::mint::Mint;
+use transport::memory::{Arrivals, Memory};
 
 use crate::admin::live::Live;
 
@@ -79,7 +82,7 @@ pub struct Edge {
     /// Those that are recorded already.
     pub(crate) known_instructions: Arc<KnownInstructions>,
     /// What each client may still send; none where there is no limit.
-    allowances: Option<Arc<Allowances>>,
+    allowances: Option<Arc<HitAllowances>>,
     scripts: tag::Scripts,
     /// What replies over TLS say of https.
     hsts: Option<HeaderValue>,
@@ -99,7 +102,7 @@ impl Edge {
     ) -> Edge {
         Edge {
             scripts: tag::Scripts::new(&config),
-            allowances: allowances(&config.limit),
+            allowances: hit_allowances(&config.limit),
             hsts: https::hsts(config.tls.hsts),
             config,
             keyring,
@@ -132,7 +135,7 @@ impl Edge {
             allowances: if is_same_limit {
                 self.allowances.clone()
             } else {
-                allowances(&config.limit)
+                hit_allowances(&config.limit)
             },
             config,
             keyring,
@@ -155,6 +158,10 @@ fn allowances(limit: &config::Limit) -> Option<Arc<Allowances>> {
     Allowances::new(limit, clock::monotonic()).map(Arc::new)
 }
 
+fn hit_allowances(limit: &config::Limit) -> Option<Arc<HitAllowances>> {
+    HitAllowances::new(limit, clock::monotonic()).map(Arc::new)
+}
+
 /// One edge thread's own.
 pub(crate) struct Worker {
     /// By the configuration in force.
@@ -165,6 +172,9 @@ pub(crate) struct Worker {
     pub(crate) instructions: Appender,
     pub(crate) mint: Mint,
     pub(crate) replies: plain::Replies,
+    /// The memory for bodies, which all threads share.
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) arrivals: Arrivals,
 }
 
 /// Where the edge keeps what it takes.

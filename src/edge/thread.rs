@@ -19,6 +19,7 @@ use super::{Edge, Peer, Spools, Worker, listener, plain};
 use crate::edge::exchange::mint::Mint;
 use crate::edge::transport::entrance::{Entrance, Preamble};
 use crate::edge::transport::limits::Limits;
+use crate::edge::transport::memory::Arrivals;
 use crate::edge::transport::timer::Wheel;
 use spool::Spool;
 
@@ -49,23 +50,37 @@ pub fn run(
                     instructions,
                     mint: Mint::default(),
                     replies: plain::Replies::default(),
+                    memory: Arc::clone(&limits.memory),
+                    arrivals: Arrivals::default(),
                 }),
                 wheel: Wheel::new(),
                 limits,
+                crowd: Rc::default(),
             }),
             generations: Generations::default(),
             connections: TaskTracker::new(),
         };
         let turning = tokio::task::spawn_local(thread.shared.wheel.clone().turn());
+        let making_room = tokio::task::spawn_local(make_room(Rc::clone(&thread.shared)));
         let accepting = entrances
             .into_iter()
             .map(|entrance| thread.accept(entrance, course.clone()));
         let (accepted, end) = tokio::join!(join_all(accepting), thread.steer(course.clone()));
         thread.drain(end).await;
         turning.abort();
+        making_room.abort();
         delivering.iter().for_each(tokio::task::JoinHandle::abort);
         accepted.into_iter().collect()
     })
+}
+
+/// Ends connections that wait whenever another thread needs a place and has none to give. Never
+/// returns.
+async fn make_room(shared: Rc<ThreadShared>) {
+    loop {
+        shared.limits.crowded.notified().await;
+        shared.crowd.give_way();
+    }
 }
 
 struct Thread {
@@ -81,7 +96,8 @@ impl Thread {
         let room = Arc::clone(&self.shared.limits.all);
         let metrics = &self.shared.worker.metrics;
         let open = |stream, address, permit| self.open(stream, address, permit, &preamble);
-        listener::accept(entrance.socket, room, course, metrics, open).await
+        let give_way = || self.shared.give_way();
+        listener::accept(entrance.socket, room, course, metrics, open, give_way).await
     }
 
     /// Follows the course until it says stop, and returns how it ends.
@@ -127,6 +143,7 @@ impl Thread {
                 tls: preamble.tls.is_some(),
             },
             slot,
+            member: self.shared.crowd.add(),
         };
         self.connections.spawn_local(async move {
             connection.serve(stream).await;

@@ -16,6 +16,12 @@ pub const EVENT_BYTES_MAX: usize = 128;
 pub const CLICK_ID_BYTES_MAX: usize = 64;
 /// The most further parameters of one hit; later ones are left out.
 pub const PARAMS_MAX: usize = 64;
+/// The most parameters of one place (an event, a form, a query string) that are read: the further
+/// ones, and each that has a place of its own. Of later ones only what they say of consent counts.
+pub const PARAMETERS_READ_MAX: usize = PARAMS_MAX + 28;
+/// The most bytes in which a body may tell one hit: what [`PARAMS_BYTES_MAX`] keeps, and as much as
+/// an address may say besides.
+pub const TOLD_BYTES_MAX: usize = 64 * 1024;
 /// The most bytes of further parameters, as JSON; what goes beyond is left out. A cart of 60 items
 /// takes up to 32 KiB, and the tag sends at most 48,000 bytes.
 pub const PARAMS_BYTES_MAX: usize = 48 * 1024;

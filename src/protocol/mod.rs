@@ -56,16 +56,11 @@ impl Draft<'_> {
 }
 
 /// What a body holds.
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one hit is the usual case, and a box would cost it an allocation"
-)]
 pub enum Drafts<'r> {
     /// One hit. If it is refused, so is the request.
     One(Draft<'r>),
     /// A list of events, each of which is recorded or refused alone.
-    Each(Vec<Result<Draft<'r>, Reason>>),
+    Each(native::Events<'r>),
 }
 
 /// Reads the hit in a request's query string and headers.
@@ -99,7 +94,7 @@ pub fn read<'r>(arrival: &Arrival<'_, 'r>) -> Draft<'r> {
 ///
 /// # Errors
 /// If nothing of the body can be read.
-pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &[u8]) -> Result<Drafts<'r>, Reason> {
+pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &'r [u8]) -> Result<Drafts<'r>, Reason> {
     native::read_body(arrival, body)
 }
 

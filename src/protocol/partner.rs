@@ -7,10 +7,11 @@
 //!
 //! Whether the partner sent a callback is decided before ([`crate::callback`]).
 
-use super::native::{self, Reading};
+use super::native::{self, Owner, Reading};
 use super::{Arrival, Draft, Drafts};
 use crate::callback::names::Fields;
 use crate::hit::Kind;
+use crate::hit::limits::TOLD_BYTES_MAX;
 use crate::refusal::Reason;
 
 /// What the configuration says about the partner that sends.
@@ -35,35 +36,24 @@ pub fn read<'r>(
     sender: Sender<'r>,
     body: &'r [u8],
 ) -> Result<Drafts<'r>, Reason> {
+    let owner = Owner {
+        partner: sender.key,
+        site: sender.site,
+    };
     let reading = Reading {
         fields: Some(sender.fields),
         trusts_client: sender.trusts_client,
     };
     let begin = || Draft::new(arrival.at, Kind::Callback);
     match format_of(arrival.headers.content_type, body)? {
+        Format::Form(form) if form.len() > TOLD_BYTES_MAX => Err(Reason::HitTooLarge),
         Format::Form(form) => {
             let mut draft = begin();
             native::read_form(form, arrival.query, reading, &mut draft);
-            name_sender(&mut draft, sender);
+            owner.name_in(&mut draft);
             Ok(Drafts::One(draft))
         }
-        Format::Json => {
-            let mut drafts = native::read_events(body, arrival.query, reading, begin)?;
-            if let Drafts::Each(drafts) = &mut drafts {
-                for draft in drafts.iter_mut().flatten() {
-                    name_sender(draft, sender);
-                }
-            }
-            Ok(drafts)
-        }
-    }
-}
-
-/// Puts the partner into a draft, and its site where the callback names none.
-fn name_sender<'r>(draft: &mut Draft<'r>, sender: Sender<'r>) {
-    draft.hit.partner = sender.key.into();
-    if draft.hit.site.is_empty() {
-        draft.hit.site = sender.site.into();
+        Format::Json => native::read_events(body, arrival.query, reading, begin(), Some(owner)),
     }
 }
 

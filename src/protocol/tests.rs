@@ -102,8 +102,8 @@ fn send(way: Way, name: &str, query: &str, json: &str) -> (String, Flags) {
         .map(|drafts| match drafts {
             Drafts::One(draft) => found(&draft.hit, name),
             Drafts::Each(drafts) => {
-                let draft = drafts.first().expect("an event");
-                found(&draft.as_ref().expect("a sound event").hit, name)
+                let draft = drafts.iter().next().expect("an event");
+                found(&draft.expect("a sound event").hit, name)
             }
         })
     };

@@ -40,7 +40,7 @@ impl Public {
                 .map_err(|error| cannot_listen("http.listen", http.listen, error))?,
             tls: Vec::new(),
             certificates: None,
-            limits: Arc::new(Limits::new(http.connections_max)),
+            limits: Arc::new(Limits::new(http.connections_max, http.body_memory_bytes)),
         };
         if let Some(listen) = config.tls.listen {
             let certificates = Arc::new(Certificates::open(&config.certificates, metrics)?);

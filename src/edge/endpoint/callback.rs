@@ -10,6 +10,7 @@ use hyper::header::HeaderMap;
 
 use crate::callback::{Claim, Destination, Proof, Secrets, Signed};
 use crate::config::Partner;
+use crate::edge::exchange::charge::Bill;
 use crate::edge::exchange::reply::Reply;
 use crate::edge::exchange::{Exchange, body};
 use crate::edge::{Refusal, router};
@@ -25,7 +26,8 @@ pub(crate) async fn handle(
     let secrets = secrets(partner);
     let claim = claim(headers, exchange.line.query);
     let proof = secrets.check(&claim)?;
-    let body = body::read(exchange.endpoint, body).await?;
+    let bill = Bill::open(exchange)?;
+    let body = body::read(exchange, body).await?;
     let signed = Signed {
         timestamp: claim.timestamp,
         method: exchange.line.method.as_str(),
@@ -37,10 +39,10 @@ pub(crate) async fn handle(
         content_type: exchange.headers.content_type.unwrap_or_default(),
     };
     secrets.verify(proof, &signed, &destination, exchange.now)?;
-    let body = body::unpack(exchange.headers.content_encoding, body)?;
+    let body = body.unpack(exchange.headers.content_encoding).await?;
     let mut drafts = partner::read(&exchange.arrival(), sender(partner), &body)?;
     name_events(&mut drafts, proof);
-    exchange.record_body(drafts).await
+    exchange.record_body(drafts, bill).await
 }
 
 /// Gives an event ID to callbacks that bring none, where the proof stands for this request alone.

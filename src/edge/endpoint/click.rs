@@ -14,6 +14,7 @@ use hyper::Method;
 use crate::click::{self, Target};
 use crate::config::Site;
 use crate::edge::Refusal;
+use crate::edge::exchange::charge::Charge;
 use crate::edge::exchange::reply::{self, Reply, WithCookie as _};
 use crate::edge::exchange::{Exchange, Visit};
 use crate::endpoint::Endpoint;
@@ -27,16 +28,19 @@ const ID_PERMIT: Permit = Permit::STORE.with(Permit::MEASURE);
 
 pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Reply, Refusal> {
     let (edge, query) = (exchange.edge, exchange.line.query);
+    // A click that is refused here leads to its target all the same (`lead_on`).
+    let charge = (!exchange.is_head())
+        .then(|| exchange.charge())
+        .transpose()?;
     let mut draft = protocol::read(&exchange.arrival());
     let site = exchange.site(&draft.hit.site).ok();
     let target = find_target(exchange, site)?;
     if target.is_one_time {
         draft.hit.flags.set(Flags::ONE_TIME);
     }
-    let recorded = if exchange.is_head() {
-        Ok(Vec::new())
-    } else {
-        record(exchange, &mut draft).await
+    let recorded = match charge {
+        Some(charge) => record(exchange, &mut draft, charge).await,
+        None => Ok(Vec::new()),
     };
     let click_id = (recorded.is_ok() && wants_id(query, site)).then_some(&*draft.hit.click_id);
     let location = target.location(click_id.filter(|id| !id.is_empty()));
@@ -79,9 +83,10 @@ pub(crate) fn lead_on(exchange: &Exchange<'_>) -> Option<Reply> {
 async fn record<'r>(
     exchange: &Exchange<'r>,
     draft: &mut Draft<'r>,
+    charge: Charge,
 ) -> Result<Vec<String>, Refusal> {
     let mut visit = Visit::default();
-    exchange.admit(draft, &mut visit)?;
+    exchange.admit(draft, charge, &mut visit)?;
     if draft.hit.permit.allows(ID_PERMIT) {
         let mut id = [0; 16];
         if getrandom::fill(&mut id).is_ok() {

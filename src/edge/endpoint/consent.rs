@@ -77,7 +77,7 @@ async fn read_choice(exchange: &Exchange<'_>, body: Incoming) -> Result<Permit, 
     if !media_type.eq_ignore_ascii_case("application/json") {
         return Err(Refusal(Reason::ContentType));
     }
-    let body = body::read(exchange.endpoint, body).await?;
+    let body = body::read(exchange, body).await?;
     parse_choice(&body).ok_or(Refusal(Reason::Json))
 }
 

@@ -3,13 +3,17 @@
 use hyper::body::Incoming;
 
 use crate::edge::Refusal;
+use crate::edge::exchange::charge::Bill;
 use crate::edge::exchange::reply::Reply;
 use crate::edge::exchange::{Exchange, body};
 use crate::protocol;
 
 pub(crate) async fn handle(exchange: &Exchange<'_>, body: Incoming) -> Result<Reply, Refusal> {
-    let body = body::read(exchange.endpoint, body).await?;
-    let body = body::unpack(exchange.headers.content_encoding, body)?;
+    let mut bill = Bill::open(exchange)?;
+    let body = body::read(exchange, body).await?;
+    bill.add_bytes(body.len())?;
+    let body = body.unpack(exchange.headers.content_encoding).await?;
+    bill.add_bytes(body.len())?;
     let drafts = protocol::read_body(&exchange.arrival(), &body)?;
-    exchange.record_body(drafts).await
+    exchange.record_body(drafts, bill).await
 }

@@ -53,13 +53,14 @@ async fn exchange_ids<'r>(
     if exchange.is_head() {
         return Ok(plain_reply(is_blank));
     }
+    let charge = exchange.charge()?;
     let mut draft = protocol::read(&exchange.arrival());
     draft.hit.partner = partner.key.as_str().into();
     if draft.hit.site.is_empty() && exchange.site("").is_err() {
         draft.hit.site = partner.site.as_str().into();
     }
     let mut visit = Visit::default();
-    exchange.admit(&mut draft, &mut visit)?;
+    exchange.admit(&mut draft, charge, &mut visit)?;
     let bounce = (may_bounce && draft.hit.permit.allows(PERMIT))
         .then(|| redirect_to_partner(partner, &draft))
         .flatten();

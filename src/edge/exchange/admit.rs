@@ -4,11 +4,11 @@
 use std::borrow::Cow;
 
 use super::Exchange;
-use crate::clock;
+use super::charge::Charge;
 use crate::config::Site;
-use crate::consent::{self, PermitRules};
+use crate::consent::{self, PermitRules, Signals};
 use crate::edge::Refusal;
-use crate::hit::{Flags, Hit, Kind, Permit, VisitorId};
+use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit, VisitorId};
 use crate::protocol::Draft;
 use crate::refusal::Reason;
 use crate::visitor::{Chosen, CookieKind, Party, ProvedVisitor, set_cookie};
@@ -16,32 +16,100 @@ use crate::visitor::{Chosen, CookieKind, Party, ProvedVisitor, set_cookie};
 /// The visitor that a request turned out to have. It is decided once for a request, so that all
 /// events of an array have one visitor.
 #[derive(Default)]
-pub(crate) struct Visit {
+pub(crate) struct Visit<'r> {
+    is_decided: bool,
     visitor: Option<VisitorId>,
     is_new: bool,
     /// Whether the browser has a cookie of ours that is older than can be.
     is_impossible: bool,
     /// The `Set-Cookie` headers of the reply.
     pub(crate) cookies: Vec<String>,
+    /// What the last event of the same signals was decided, in an array of events.
+    verdict: Option<Box<Verdict>>,
+    party: Option<(&'r Site, Party<'r>)>,
+    is_array: bool,
+}
+
+/// What was decided of an event, and of what.
+struct Verdict {
+    signals: [Option<(*const u8, usize)>; 4],
+    rules: PermitRules,
+    kind: Kind,
+    permit: Permit,
+    source: ConsentSource,
+}
+
+impl Visit<'_> {
+    /// Returns the visit of an array of events, which outlives them all.
+    pub(crate) fn of_array() -> Self {
+        Visit {
+            is_array: true,
+            ..Visit::default()
+        }
+    }
+
+    /// Decides, unless the events before had the very same signals: those of the address.
+    fn decide(
+        &mut self,
+        signals: &Signals<'_>,
+        rules: &PermitRules,
+        kind: Kind,
+        decide: impl FnOnce() -> (Permit, ConsentSource),
+    ) -> (Permit, ConsentSource) {
+        let texts = [&signals.gdpr, &signals.tcf, &signals.gpp, &signals.gpp_sid];
+        // A text of the event's own may be gone when another one lies at its place.
+        let are_lent = texts
+            .iter()
+            .all(|text| !matches!(text, Some(Cow::Owned(_))));
+        if !self.is_array || signals.is_unclear || !are_lent {
+            return decide();
+        }
+        let texts = texts.map(|text| text.as_deref().map(|text| (text.as_ptr(), text.len())));
+        if let Some(known) = &self.verdict
+            && known.signals == texts
+            && known.rules == *rules
+            && known.kind == kind
+        {
+            return (known.permit, known.source);
+        }
+        let (permit, source) = decide();
+        self.verdict = Some(Box::new(Verdict {
+            signals: texts,
+            rules: *rules,
+            kind,
+            permit,
+            source,
+        }));
+        (permit, source)
+    }
 }
 
 impl<'r> Exchange<'r> {
     /// Decides the permit of a draft's hit and takes from the hit what the permit does not allow.
     /// What is left may be recorded.
-    pub(crate) fn admit(&self, draft: &mut Draft<'r>, visit: &mut Visit) -> Result<(), Refusal> {
+    pub(crate) fn admit<'d>(
+        &self,
+        draft: &mut Draft<'d>,
+        charge: Charge,
+        visit: &mut Visit<'r>,
+    ) -> Result<(), Refusal>
+    where
+        'r: 'd,
+    {
         let Draft { hit, signals } = draft;
         let spec = self.endpoint.spec();
         let site = self.site(&hit.site)?;
         hit.site = Cow::Borrowed(&site.key);
         let rules = self.rules(site, &hit.partner)?;
-        self.spend_allowance(hit)?;
+        charge.flag(hit);
         let measured = if spec.is_about_ad {
             Kind::Impression
         } else {
             hit.kind
         };
-        (hit.permit, hit.consent_source) =
-            consent::decide(signals, &rules, measured, &self.edge.strings);
+        (hit.permit, hit.consent_source) = visit.decide(signals, &rules, measured, || {
+            consent::decide(signals, &rules, measured, &self.edge.strings)
+        });
         if hit.permit.allows(Permit::STORE) && !spec.is_from_server {
             self.identify(site, hit, visit);
         }
@@ -72,29 +140,15 @@ impl<'r> Exchange<'r> {
         }
     }
 
-    /// Takes the hit from what its client may send. A hit over the limit is flagged or, if the
-    /// configuration says so, refused. A click is never refused, because somebody waits for the
-    /// page behind it. A callback spends nothing: it comes from a partner's server, which
-    /// speaks for many clients.
-    fn spend_allowance(&self, hit: &mut Hit<'_>) -> Result<(), Refusal> {
-        let Some(allowances) = &self.edge.allowances else {
-            return Ok(());
+    fn identify(&self, site: &'r Site, hit: &mut Hit<'_>, visit: &mut Visit<'r>) {
+        let party = match visit.party {
+            Some((known, party)) if std::ptr::eq(known, site) => party,
+            _ => self.party(site),
         };
-        if hit.kind == Kind::Callback || allowances.spend(self.client, clock::monotonic()) {
-            return Ok(());
-        }
-        self.edge.metrics.over_limit.increment(1);
-        if self.edge.config.limit.drop && hit.kind != Kind::Click {
-            return Err(Refusal(Reason::OverLimit));
-        }
-        hit.flags.set(Flags::OVER_LIMIT);
-        Ok(())
-    }
-
-    fn identify(&self, site: &Site, hit: &mut Hit<'_>, visit: &mut Visit) {
-        let party = self.party(site);
-        if visit.visitor.is_none() {
-            *visit = self.find_visitor(party);
+        visit.party = Some((site, party));
+        if !visit.is_decided {
+            self.find_visitor(party, visit);
+            visit.is_decided = true;
         }
         hit.visitor = visit.visitor;
         if visit.is_impossible {
@@ -110,23 +164,19 @@ impl<'r> Exchange<'r> {
     }
 
     /// Verifies the visitor's cookie or, if there is none to believe, makes a new one.
-    fn find_visitor(&self, party: Party<'_>) -> Visit {
+    fn find_visitor(&self, party: Party<'_>, visit: &mut Visit<'_>) {
         let names = self.edge.config.cookie.names();
         let cookies = self.headers.find_cookies(names);
         let keyring = self.keyring();
         if let Some(known) = keyring.choose(cookies, self.now) {
             if known.proved.is_impossible(self.now) {
-                return Visit {
-                    is_impossible: true,
-                    ..Visit::default()
-                };
+                visit.is_impossible = true;
+                return;
             }
             if !known.proved.is_expired {
-                return Visit {
-                    visitor: Some(known.proved.visitor),
-                    cookies: self.keep(&known, party),
-                    ..Visit::default()
-                };
+                visit.visitor = Some(known.proved.visitor);
+                visit.cookies = self.keep(&known, party);
+                return;
             }
         }
         let age_seconds = self.cookie_age_seconds();
@@ -136,14 +186,10 @@ impl<'r> Exchange<'r> {
             let cookie = set_cookie(names.name, &value, party, secure, age_seconds)?;
             Some((visitor, cookie))
         });
-        match cookie {
-            Some((visitor, cookie)) => Visit {
-                visitor: Some(visitor),
-                is_new: true,
-                cookies: vec![cookie],
-                ..Visit::default()
-            },
-            None => Visit::default(),
+        if let Some((visitor, cookie)) = cookie {
+            visit.visitor = Some(visitor);
+            visit.is_new = true;
+            visit.cookies = vec![cookie];
         }
     }
 

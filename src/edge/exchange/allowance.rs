@@ -1,4 +1,5 @@
-//! How many hits one client may send: a token bucket for each IPv4 address and IPv6 /64.
+//! How many hits one client may send: a token bucket for each IPv4 address, and for IPv6 one for
+//! each /64 and one for each /56, which holds [`SITE_FACTOR`] times as much.
 //!
 //! The buckets lie in a table of fixed size (1 MiB), so that no number of addresses makes it grow.
 //! A key hashes, under a seed that nobody outside knows, to a set of [`WAYS`] buckets in one cache
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::config;
-use crate::edge::transport::limits::subscriber;
+use crate::edge::transport::limits::{SITE_FACTOR, site, subscriber};
 
 /// Buckets of a set: what fits a cache line.
 const WAYS: usize = 8;
@@ -42,6 +43,61 @@ pub(crate) struct Allowances {
     debt_micros_max: u64,
 }
 
+/// What each client may send, and what it may send beyond that.
+pub(crate) struct HitAllowances {
+    within: Allowances,
+    /// What is flagged and kept; `None` where that is everything.
+    beyond: Option<Allowances>,
+}
+
+/// Where a hit stands in relation to its client's limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// The client may send it.
+    Within,
+    /// It is one too many.
+    Over,
+    /// There are several times as many as the client may send.
+    FarOver,
+}
+
+impl HitAllowances {
+    /// Full buckets; `None` where the configuration sets no limit.
+    pub(crate) fn new(limit: &config::Limit, started: Instant) -> Option<HitAllowances> {
+        let within = Allowances::new(limit, started)?;
+        let beyond = match limit.drop_above {
+            0 => None,
+            times => {
+                let mut beyond = Allowances::new(limit, started)?;
+                let times = times.saturating_sub(1).max(1);
+                beyond.hit_micros = (within.hit_micros / times).max(1);
+                beyond.debt_micros_max = beyond.hit_micros * (times * limit.burst - 1);
+                Some(beyond)
+            }
+        };
+        Some(HitAllowances { within, beyond })
+    }
+
+    /// Takes hits from what the client may send and, where nothing is left, from what it may send
+    /// beyond that. A client within its limit is looked up once.
+    pub(crate) fn spend(&self, client: IpAddr, now: Instant, hits: u64) -> Standing {
+        if self.within.spend_many(client, now, hits) {
+            return Standing::Within;
+        }
+        let is_kept = |beyond: &Allowances| beyond.spend_many(client, now, hits);
+        if self.beyond.as_ref().is_none_or(is_kept) {
+            Standing::Over
+        } else {
+            Standing::FarOver
+        }
+    }
+
+    /// Takes hits only from what the client may send. Returns false if nothing is left.
+    pub(crate) fn spend_within(&self, client: IpAddr, now: Instant, hits: u64) -> bool {
+        self.within.spend_many(client, now, hits)
+    }
+}
+
 #[derive(Default)]
 #[repr(align(64))]
 struct Set([AtomicU64; WAYS]);
@@ -61,9 +117,29 @@ impl Allowances {
 
     /// Takes a hit from the client's bucket. Returns false if none is left in it.
     pub(crate) fn spend(&self, client: IpAddr, now: Instant) -> bool {
-        let hash = self.seed.hash_one(subscriber(client));
+        self.spend_many(client, now, 1)
+    }
+
+    /// Takes hits from the client's bucket. Returns false if none is left in it. If there is one
+    /// the client gets them all, and waits the longer for the next.
+    pub(crate) fn spend_many(&self, client: IpAddr, now: Instant, hits: u64) -> bool {
         let now = now.saturating_duration_since(self.started).as_micros();
         let now = u64::try_from(now).unwrap_or(TIME_MASK) & TIME_MASK;
+        let cost_micros = self.hit_micros.saturating_mul(hits);
+        let debt_micros_max = self.debt_micros_max;
+        if !self.take(subscriber(client), now, cost_micros, debt_micros_max) {
+            return false;
+        }
+        // The site pays a part of it, which comes to the same as a larger bucket.
+        site(client).is_none_or(|site| {
+            let part = |micros: u64| micros / SITE_FACTOR as u64;
+            let whole = debt_micros_max + self.hit_micros - part(self.hit_micros);
+            self.take(site, now, part(cost_micros), whole)
+        })
+    }
+
+    fn take(&self, key: IpAddr, now: u64, cost_micros: u64, debt_micros_max: u64) -> bool {
+        let hash = self.seed.hash_one(key);
         let tag = hash & !TIME_MASK;
         let Some(Set(buckets)) = usize::try_from(hash % SETS as u64)
             .ok()
@@ -80,10 +156,10 @@ impl Allowances {
             } else {
                 now
             };
-            if full_at - now > self.debt_micros_max {
+            if full_at - now > debt_micros_max {
                 return false;
             }
-            let new = tag | ((full_at + self.hit_micros) & TIME_MASK);
+            let new = tag | ((full_at + cost_micros).min(TIME_MASK));
             if bucket
                 .compare_exchange_weak(old, new, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
@@ -120,6 +196,7 @@ mod tests {
             hits_per_second,
             burst,
             drop: false,
+            drop_above: 0,
         };
         Allowances::new(&limit, clock::monotonic()).expect("a limit")
     }
@@ -146,6 +223,7 @@ mod tests {
             hits_per_second: 0,
             burst: 1,
             drop: false,
+            drop_above: 0,
         };
         assert!(Allowances::new(&none, clock::monotonic()).is_none());
     }

@@ -6,6 +6,7 @@
 mod admit;
 pub(crate) mod allowance;
 pub(crate) mod body;
+pub(crate) mod charge;
 mod check;
 pub(crate) mod cors;
 pub(crate) mod https;

@@ -6,80 +6,173 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use spool::AppendError;
 
+use super::charge::{Bill, RECORDS_BYTES_MAX};
 use super::reply::{self, Reply, WithCookie as _};
 use super::{Exchange, Visit};
 use crate::edge::Refusal;
 use crate::endpoint::Shape;
+use crate::protocol::native::{Event, Events};
 use crate::protocol::{Draft, Drafts};
 use crate::refusal::Reason;
 
+/// How much is read and written before other connections have their turn, in bytes: a tenth of a
+/// millisecond's work.
+const PIECE_BYTES: usize = 32 * 1024;
+/// What an event costs beside its bytes, in bytes that cost as much.
+const EVENT_WORK_BYTES: usize = 512;
 /// How many refused events a reply names; the count covers all.
 const REFUSED_NAMED_MAX: usize = 20;
 
 impl<'r> Exchange<'r> {
     /// Puts the hits of admitted drafts into the spool and waits until it holds them.
     pub(crate) async fn record(&self, drafts: &[Draft<'_>]) -> Result<(), Refusal> {
-        let hits = || drafts.iter().map(|draft| &draft.hit);
-        let pending = self
-            .worker
-            .appender
-            .append_all(hits().map(|hit| move |out: &mut Vec<u8>| hit.encode(out)))?;
+        let hits = drafts.iter().map(|draft| &draft.hit);
+        let encode = hits.map(|hit| move |out: &mut Vec<u8>| hit.encode(out));
+        let pending = self.worker.appender.append_all(encode)?;
         pending.await?;
+        self.count_recorded(drafts);
+        Ok(())
+    }
+
+    /// Counts and shows hits that the spool holds.
+    fn count_recorded(&self, drafts: &[Draft<'_>]) {
+        let hits = || drafts.iter().map(|draft| &draft.hit);
         hits().for_each(|hit| self.worker.metrics.hit(hit));
         self.edge.live.show_hits(hits());
-        Ok(())
     }
 
     /// Admits and records what a body holds. The reply is 204 if all of it was recorded; if some
     /// events were refused 200, and if all were the status of the first refusal, with JSON that
     /// says which and why.
-    pub(crate) async fn record_body(&self, drafts: Drafts<'r>) -> Result<Reply, Refusal> {
-        let mut visit = Visit::default();
-        let drafts = match drafts {
+    pub(crate) async fn record_body(
+        &self,
+        drafts: Drafts<'r>,
+        mut bill: Bill<'_, 'r>,
+    ) -> Result<Reply, Refusal> {
+        let events = match drafts {
             Drafts::One(mut draft) => {
-                self.admit(&mut draft, &mut visit)?;
+                let mut visit = Visit::default();
+                let charge = bill.add_event()?;
+                self.admit(&mut draft, charge, &mut visit)?;
                 self.record(slice::from_ref(&draft)).await?;
                 return Ok(reply::hit(Shape::Empty).with_cookie(visit.cookies));
             }
-            Drafts::Each(drafts) => drafts,
+            Drafts::Each(events) => events,
         };
-        let mut admitted = Vec::with_capacity(drafts.len());
-        let mut refused = Vec::new();
-        for (index, draft) in drafts.into_iter().enumerate() {
-            match self.admit_event(draft, &mut visit) {
-                Ok(draft) => admitted.push(draft),
-                Err(refusal) => refused.push((index, refusal)),
-            }
+        let mut batch = Batch::new(bill);
+        batch.read(self, &events).await?;
+        if !batch.admitted.is_empty() {
+            self.worker.appender.append_all(batch.records())?.await?;
+            self.count_recorded(&batch.admitted);
         }
-        if !admitted.is_empty() {
-            self.record(&admitted).await?;
-        }
-        for (_, refusal) in &refused {
+        for (_, refusal) in &batch.refused {
             self.edge.metrics.refusal(refusal.0);
         }
-        let reply = match refused.first() {
+        let reply = match batch.refused.first() {
             None => reply::hit(Shape::Empty),
-            Some((_, first)) => list_refused(admitted.len(), &refused, *first),
+            Some((_, first)) => list_refused(batch.admitted.len(), &batch.refused, *first),
         };
-        Ok(reply.with_cookie(visit.cookies))
+        Ok(reply.with_cookie(batch.visit.cookies))
+    }
+}
+
+/// What became of the events of one body so far.
+struct Batch<'x, 'r, 'd> {
+    bill: Bill<'x, 'r>,
+    visit: Visit<'r>,
+    admitted: Vec<Draft<'d>>,
+    refused: Vec<(usize, Refusal)>,
+    /// The admitted hits, encoded, and where each ends.
+    encoded: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl<'x, 'r: 'd, 'd> Batch<'x, 'r, 'd> {
+    fn new(bill: Bill<'x, 'r>) -> Self {
+        Batch {
+            bill,
+            visit: Visit::of_array(),
+            admitted: Vec::new(),
+            refused: Vec::new(),
+            encoded: Vec::new(),
+            ends: Vec::new(),
+        }
     }
 
-    fn admit_event(
-        &self,
-        draft: Result<Draft<'r>, Reason>,
-        visit: &mut Visit,
-    ) -> Result<Draft<'r>, Refusal> {
-        let mut draft = draft.map_err(|reason| {
-            self.show_refusal(reason, "", "");
-            Refusal(reason)
-        })?;
-        match self.admit(&mut draft, visit) {
-            Ok(()) => Ok(draft),
-            Err(refusal) => {
-                self.show_refusal(refusal.0, &draft.hit.site, &draft.hit.partner);
-                Err(refusal)
+    /// Reads and admits each event. Other connections have their turn after each [`PIECE_BYTES`].
+    /// Fails if no event is JSON.
+    async fn read(
+        &mut self,
+        exchange: &Exchange<'r>,
+        events: &'d Events<'r>,
+    ) -> Result<(), Refusal> {
+        let (mut index, mut work) = (0, 0);
+        while let Some(event) = events.split_next() {
+            let encoded_before = self.encoded.len();
+            if let Err(refusal) = self.take(exchange, events, event) {
+                self.refused.push((index, refusal));
+            }
+            index += 1;
+            work += EVENT_WORK_BYTES + event.bytes() + self.encoded.len() - encoded_before;
+            if work >= PIECE_BYTES {
+                work = 0;
+                tokio::task::yield_now().await;
             }
         }
+        let is_json = |(_, refusal): &(usize, Refusal)| refusal.0 == Reason::Json;
+        let is_nothing_else = self.admitted.is_empty() && self.refused.iter().all(is_json);
+        if is_nothing_else && index > 0 {
+            return Err(Refusal(Reason::Json));
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        exchange: &Exchange<'r>,
+        events: &'d Events<'r>,
+        event: Event<'r>,
+    ) -> Result<(), Refusal> {
+        let show = |reason: Reason, site: &str, partner: &str| {
+            exchange.show_refusal(reason, site, partner);
+            Refusal(reason)
+        };
+        let charge = self.bill.add_event();
+        let charge = charge.map_err(|refusal| show(refusal.0, "", ""))?;
+        let draft = events.read(event);
+        let mut draft = draft.map_err(|reason| show(reason, "", ""))?;
+        let admitted = exchange.admit(&mut draft, charge, &mut self.visit);
+        admitted
+            .and_then(|()| self.encode(&draft))
+            .map_err(|refusal| show(refusal.0, &draft.hit.site, &draft.hit.partner))?;
+        self.admitted.push(draft);
+        Ok(())
+    }
+
+    /// Encodes a hit, as far as there is room and the client may store so much.
+    fn encode(&mut self, draft: &Draft<'_>) -> Result<(), Refusal> {
+        let before = self.encoded.len();
+        draft.hit.encode(&mut self.encoded);
+        let is_room = self.encoded.len() <= RECORDS_BYTES_MAX;
+        let paid = if is_room {
+            self.bill.add_record(self.encoded.len() - before)
+        } else {
+            Err(Refusal(Reason::OverLimit))
+        };
+        match paid {
+            Ok(()) => self.ends.push(self.encoded.len()),
+            Err(_) => self.encoded.truncate(before),
+        }
+        paid
+    }
+
+    /// Returns what writes each record.
+    fn records(&self) -> impl Iterator<Item = impl FnOnce(&mut Vec<u8>)> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| {
+            let record = self.encoded.get(start..*end).unwrap_or_default();
+            move |out: &mut Vec<u8>| out.extend_from_slice(record)
+        })
     }
 }
 

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
+
+use super::memory::Memory;
 
 /// Time for a request's header, and time until the next request of a connection begins.
 pub(crate) const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
@@ -73,42 +75,53 @@ fn fit_to_open_files(connections_max: usize) -> usize {
     fitting.min(connections_max)
 }
 
-/// Counts connections, in all and for each address, and limits them.
+/// Counts connections, in all and for each address, and limits them and what they use.
 pub struct Limits {
     pub(crate) all: Arc<Semaphore>,
-    /// Open connections by address; there are never more entries than connections.
+    /// Notified where a thread needs a place for a connection and has none that waits.
+    pub(crate) crowded: Notify,
+    pub(crate) memory: Arc<Memory>,
+    /// Open connections by address; there are never more than two entries for a connection.
     per_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl Limits {
-    /// Limits connections to `connections_max`, or to what the limit of open files allows.
+    /// Limits connections to `connections_max`, or to what the limit of open files allows, and
+    /// the memory for what is being read.
     #[must_use]
-    pub fn new(connections_max: usize) -> Limits {
+    pub fn new(connections_max: usize, memory_bytes: u64) -> Limits {
         Limits {
             all: Arc::new(Semaphore::new(fit_to_open_files(connections_max))),
+            crowded: Notify::new(),
+            memory: Arc::new(Memory::new(memory_bytes)),
             per_address: Mutex::new(HashMap::new()),
         }
     }
 
-    /// Counts a connection for its address. Fails if the address already has `per_address_max`.
+    /// Counts a connection for its address. Fails if the address already has `per_address_max`, or
+    /// its IPv6 /56 [`SITE_FACTOR`] times as many.
     pub(crate) fn claim_slot(
         self: &Arc<Limits>,
         ip: IpAddr,
         per_address_max: usize,
     ) -> Result<AddressSlot, TooMany> {
-        let key = subscriber(ip);
+        let keys = [Some(subscriber(ip)), site(ip)];
+        let maxima = [per_address_max, per_address_max.saturating_mul(SITE_FACTOR)];
         let mut counts = self
             .per_address
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(key).or_insert(0);
-        if *count >= per_address_max {
+        let count = |key: &IpAddr| counts.get(key).copied().unwrap_or(0);
+        let mut both = keys.iter().zip(maxima);
+        if both.any(|(key, max)| key.is_some_and(|key| count(&key) >= max)) {
             return Err(TooMany);
         }
-        *count += 1;
+        for key in keys.into_iter().flatten() {
+            *counts.entry(key).or_insert(0) += 1;
+        }
         Ok(AddressSlot {
             limits: Arc::clone(self),
-            key,
+            keys,
         })
     }
 }
@@ -120,7 +133,7 @@ pub(crate) struct TooMany;
 /// A connection that is counted for its address until this is dropped.
 pub(crate) struct AddressSlot {
     limits: Arc<Limits>,
-    key: IpAddr,
+    keys: [Option<IpAddr>; 2],
 }
 
 impl Drop for AddressSlot {
@@ -130,10 +143,12 @@ impl Drop for AddressSlot {
             .per_address
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.key);
+        for key in self.keys.into_iter().flatten() {
+            if let Some(count) = counts.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&key);
+                }
             }
         }
     }
@@ -147,5 +162,50 @@ pub(crate) fn subscriber(ip: IpAddr) -> IpAddr {
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
         v4 => v4,
+    }
+}
+
+/// How many times as much as a /64 an IPv6 /56 may have: providers give a whole one to a household,
+/// and one household may be several subscribers.
+pub(crate) const SITE_FACTOR: usize = 4;
+
+/// Returns the /56 of an IPv6 address; `None` for IPv4. The last bit tells it from a /64.
+pub(crate) fn site(ip: IpAddr) -> Option<IpAddr> {
+    match ip {
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            let network = Ipv6Addr::new(a, b, c, d & 0xff00, 0, 0, 0, 1);
+            Some(IpAddr::V6(network))
+        }
+        IpAddr::V4(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_counted_by_ipv4_address_and_by_ipv6_64_and_56() {
+        let limits = Arc::new(Limits::new(100, 0));
+        let mut slots = Vec::new();
+        let mut take = |text: &str| {
+            let ip: IpAddr = text.parse().expect("an address");
+            let slot = limits.claim_slot(ip, 2);
+            slot.map(|slot| slots.push(slot)).is_ok()
+        };
+        assert!(take("192.0.2.1") && take("192.0.2.1") && !take("192.0.2.1"));
+        assert!(take("192.0.2.2"));
+        // Each /64 has two, and the eight of the /56 are used up after four of them.
+        for subnet in 0..4 {
+            assert!(take(&format!("2001:db8:0:{subnet:x}::1")), "{subnet}");
+            assert!(take(&format!("2001:db8:0:{subnet:x}::2")), "{subnet}");
+            assert!(!take(&format!("2001:db8:0:{subnet:x}::3")), "{subnet}");
+        }
+        assert!(!take("2001:db8:0:ff::1"));
+        assert!(take("2001:db8:0:100::1"));
+        drop(slots);
+        let counts = limits.per_address.lock().expect("no panic");
+        assert!(counts.is_empty());
     }
 }

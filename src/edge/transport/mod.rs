@@ -5,6 +5,7 @@ pub(crate) mod entrance;
 pub(crate) mod heads;
 pub(crate) mod http2;
 pub(crate) mod limits;
+pub(crate) mod memory;
 pub(crate) mod proxy;
 pub(crate) mod socket;
 pub(crate) mod stream;

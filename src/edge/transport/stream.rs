@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use memchr::memchr_iter;
@@ -13,7 +14,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
+use super::memory::{Claim, Memory};
 use super::socket::Socket;
+use crate::endpoint::HEADER_BYTES_MAX;
 
 /// Enough for most requests.
 const HEAD_READ_BYTES: usize = 2048;
@@ -26,6 +29,9 @@ pub(crate) struct Stream {
     /// How many of them hold no end of a header.
     checked: usize,
     inflow: Rc<Inflow>,
+    memory: Arc<Memory>,
+    /// The memory for a header beyond the usual size.
+    claim: Option<Claim>,
 }
 
 /// How many more bytes may come in.
@@ -54,21 +60,23 @@ impl Inflow {
 
 impl Stream {
     /// Reads bytes as they come.
-    pub(crate) fn plain(socket: Socket) -> Stream {
-        Stream::new(Either::Left(socket))
+    pub(crate) fn plain(socket: Socket, memory: Arc<Memory>) -> Stream {
+        Stream::new(Either::Left(socket), memory)
     }
 
     /// Reads bytes that TLS decrypts.
-    pub(crate) fn encrypted(stream: Box<TlsStream<Socket>>) -> Stream {
-        Stream::new(Either::Right(stream))
+    pub(crate) fn encrypted(stream: Box<TlsStream<Socket>>, memory: Arc<Memory>) -> Stream {
+        Stream::new(Either::Right(stream), memory)
     }
 
-    fn new(inner: Either<Socket, Box<TlsStream<Socket>>>) -> Stream {
+    fn new(inner: Either<Socket, Box<TlsStream<Socket>>>, memory: Arc<Memory>) -> Stream {
         Stream {
             inner,
             ahead: Vec::new(),
             checked: 0,
             inflow: Rc::default(),
+            memory,
+            claim: None,
         }
     }
 
@@ -145,12 +153,26 @@ impl Stream {
         {
             // The empty line may be split between two reads.
             self.checked = self.ahead.len().saturating_sub(2);
+            self.claim_large_head()?;
             // This future keeps nothing from one poll to the next.
             if ready!(pin!(self.read_ahead()).poll(cx))? == 0 {
                 break;
             }
         }
         Poll::Ready(Ok(!self.ahead.is_empty()))
+    }
+
+    /// Claims memory for a header that outgrows the usual size, and gives back what an earlier one
+    /// had. Fails if there is none.
+    fn claim_large_head(&mut self) -> io::Result<()> {
+        let is_large = self.ahead.len() > HEAD_READ_BYTES;
+        if is_large && self.claim.is_none() {
+            let claim = self.memory.claim_head(HEADER_BYTES_MAX);
+            self.claim = Some(claim.ok_or(io::ErrorKind::OutOfMemory)?);
+        } else if !is_large && self.claim.is_some() {
+            self.claim = None;
+        }
+        Ok(())
     }
 
     /// Reads more bytes ahead and returns how many; 0 at the end.

@@ -9,17 +9,18 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::json_text::{Nested, leading_scalar, split_string, write_clean};
+use super::json_text::{Nested, leading_scalar, write_clean};
 use super::page::{name_hint, write_hint};
 use super::parameter::{Parameter, rule};
 use super::{HitReader, OF_CALLBACKS};
 use crate::callback::names::{self, Fields};
 use crate::consent::names::{Meaning, meaning};
 use crate::endpoint::EVENTS_MAX;
-use crate::hit::limits::TEXT_BYTES_MAX;
+use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX, TOLD_BYTES_MAX};
 use crate::hit::{Flags, Kind};
 use crate::protocol::absent::is_macro;
 use crate::protocol::text::{self, ValueKind, clean};
+use crate::refusal::Reason;
 
 /// What some editors and programs put before a text in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -28,69 +29,80 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// stands beyond the first [`EVENTS_MAX`] is one more. Returns `None` if none of them is JSON.
 #[must_use]
 pub fn split_events(body: &[u8]) -> Option<Vec<Cow<'_, str>>> {
-    let body = body.trim_ascii();
-    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-    if let Some(events) = split_sound(body) {
-        return Some(events.into_iter().map(Cow::Borrowed).collect());
-    }
-    let text = String::from_utf8_lossy(body);
-    let events: Vec<_> = split_doubtful(&text)
-        .map(|event| Cow::Owned(event.to_owned()))
+    let events: Vec<_> = Split::new(body)?
+        .filter_map(Result::ok)
         .take(EVENTS_MAX + 1)
+        .map(String::from_utf8_lossy)
         .collect();
-    let is_json = |event: &Cow<'_, str>| members_of(event, &mut Flags::default()).is_some();
+    let is_json =
+        |event: &Cow<'_, str>| members_of(event, &mut Flags::default(), &mut |_, _| {}).is_some();
     events.iter().any(is_json).then_some(events)
 }
 
-/// Splits what is JSON as a whole and has few enough events, as nearly all bodies do.
-fn split_sound(body: &[u8]) -> Option<Vec<&str>> {
-    if body.first() != Some(&b'[') {
-        let event: &RawValue = serde_json::from_slice(body).ok()?;
-        return Some(vec![event.get()]);
-    }
-    let events: Vec<&RawValue> = serde_json::from_slice(body).ok()?;
-    let is_few = events.len() <= EVENTS_MAX;
-    is_few.then(|| events.into_iter().map(RawValue::get).collect())
+/// Splits a body between its events, by its brackets: the members of an array, or values one after
+/// the other. Nothing is looked at before its turn comes, and of one event no more than
+/// [`TOLD_BYTES_MAX`].
+pub(super) struct Split<'b> {
+    rest: &'b [u8],
 }
 
-/// Splits a text between its events, by its brackets: the members of an array, or values one after
-/// the other.
-fn split_doubtful(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text.strip_prefix('[').unwrap_or(text);
-    std::iter::from_fn(move || {
-        let is_between = |c: char| c.is_whitespace() || matches!(c, ',' | ']');
-        rest = rest.trim_start_matches(is_between);
-        if rest.is_empty() {
+impl<'b> Split<'b> {
+    /// Begins. Returns `None` if nothing is there.
+    pub(super) fn new(body: &'b [u8]) -> Option<Split<'b>> {
+        let body = body.trim_ascii();
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+        let rest = body.strip_prefix(b"[").unwrap_or(body);
+        (!body.is_empty()).then_some(Split { rest })
+    }
+
+    /// Gives up what is left.
+    pub(super) fn end(&mut self) {
+        self.rest = b"";
+    }
+}
+
+impl<'b> Iterator for Split<'b> {
+    type Item = Result<&'b [u8], Reason>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let is_between = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b',' | b']');
+        let start = self.rest.iter().position(|byte| !is_between(byte));
+        let rest = start.and_then(|start| self.rest.get(start..));
+        let Some(rest) = rest else {
+            self.end();
             return None;
+        };
+        let near = rest.get(..=TOLD_BYTES_MAX).unwrap_or(rest);
+        let (event, after) = rest.split_at(end_of_value(near));
+        if event.len() > TOLD_BYTES_MAX {
+            // Where it ends is not looked for.
+            self.end();
+            return Some(Err(Reason::HitTooLarge));
         }
-        let (event, after) = rest.split_at(end_of_value(rest));
-        rest = after;
-        Some(event.trim_end())
-    })
+        self.rest = after;
+        Some(Ok(event.trim_ascii_end()))
+    }
 }
 
 /// Returns where the value ends that a text begins with: behind its last bracket, or before what
 /// separates it from the next.
-fn end_of_value(text: &str) -> usize {
-    let mut rest = text;
+fn end_of_value(text: &[u8]) -> usize {
     let mut depth = 0_usize;
-    while let Some(character) = rest.chars().next() {
-        let after = rest.get(character.len_utf8()..).unwrap_or_default();
-        let here = text.len() - rest.len();
-        rest = match character {
-            '"' => split_string(after).1,
-            '{' | '[' => {
-                depth += 1;
-                after
-            }
-            '}' | ']' if depth <= 1 => return here + usize::from(depth == 1 || here == 0),
-            '}' | ']' => {
-                depth -= 1;
-                after
-            }
-            ',' if depth == 0 => return here,
-            _ => after,
-        };
+    let (mut is_text, mut is_escaped) = (false, false);
+    for (at, byte) in text.iter().enumerate() {
+        if is_text {
+            is_text = is_escaped || *byte != b'"';
+            is_escaped = !is_escaped && *byte == b'\\';
+            continue;
+        }
+        match byte {
+            b'"' => is_text = true,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth <= 1 => return at + usize::from(depth == 1 || at == 0),
+            b'}' | b']' => depth -= 1,
+            b',' if depth == 0 => return at,
+            _ => {}
+        }
     }
     text.len()
 }
@@ -121,9 +133,18 @@ impl<'de> Deserialize<'de> for Members<'de> {
 }
 
 /// Returns the members of an object: names, and values as JSON. What is not quite JSON is read as
-/// what [`write_clean`] makes of it, with a flag. `None` if it is no object.
-pub(super) fn members_of(object: &str, flags: &mut Flags) -> Option<Vec<(String, String)>> {
-    let owned = |Members(members): Members<'_>| -> Vec<(String, String)> {
+/// what [`write_clean`] makes of it, with a flag. `None` if it is no object. `leave_out` is given
+/// what comes after the first [`PARAMETERS_READ_MAX`].
+pub(super) fn members_of(
+    object: &str,
+    flags: &mut Flags,
+    leave_out: &mut dyn FnMut(&str, &str),
+) -> Option<Vec<(String, String)>> {
+    let mut owned = |Members(mut members): Members<'_>| -> Vec<(String, String)> {
+        let late = members.split_off(members.len().min(PARAMETERS_READ_MAX));
+        for (name, value) in late {
+            leave_out(&name, value.get());
+        }
         let own = |(name, value): (String, &RawValue)| (name, value.get().to_owned());
         members.into_iter().map(own).collect()
     };
@@ -145,7 +166,8 @@ impl HitReader<'_, '_, '_> {
     /// or nested too deep.
     pub(super) fn read_members(&mut self, event: &str) -> bool {
         let mut flags = Flags::default();
-        let Some(mut members) = members_of(event, &mut flags) else {
+        let mut leave_out = |name: &str, json: &str| self.leave_out(name, json);
+        let Some(mut members) = members_of(event, &mut flags, &mut leave_out) else {
             return false;
         };
         // Bytes that were no UTF-8 have become this character.
@@ -154,7 +176,8 @@ impl HitReader<'_, '_, '_> {
         }
         self.draft.hit.flags.set(flags);
         if let Some(fields) = self.reading.fields {
-            members = flatten(members, &fields);
+            let mut leave_out = |name: &str, json: &str| self.leave_out(name, json);
+            members = flatten(members, &fields, &mut leave_out);
         }
         self.begin_source();
         self.read_fields(&mut members)
@@ -212,7 +235,8 @@ impl HitReader<'_, '_, '_> {
 
     /// Puts the hints of the object `ch` in their places.
     fn read_hints(&mut self, object: &str) {
-        let hints = members_of(object, &mut self.draft.hit.flags).unwrap_or_default();
+        let flags = &mut self.draft.hit.flags;
+        let hints = members_of(object, flags, &mut |_, _| {}).unwrap_or_default();
         for (hint, value) in hints {
             let name = name_hint(&hint);
             if value != "null" {
@@ -235,21 +259,25 @@ pub(super) fn meaning_of(name: &str) -> Option<Meaning> {
 
 /// Takes members out of objects if the partner has a name for their path. The object keeps the
 /// rest.
-fn flatten(members: Vec<(String, String)>, fields: &Fields<'_>) -> Vec<(String, String)> {
+fn flatten(
+    members: Vec<(String, String)>,
+    fields: &Fields<'_>,
+    leave_out: &mut dyn FnMut(&str, &str),
+) -> Vec<(String, String)> {
     let mut flat = Vec::with_capacity(members.len());
     // Only objects that a name reaches into are entered, so a path is no longer than the longest
     // name.
     for (path, value) in members {
         let inner = fields
             .reach_into(&path)
-            .then(|| members_of(&value, &mut Flags::default()))
+            .then(|| members_of(&value, &mut Flags::default(), leave_out))
             .flatten();
         match inner {
             Some(inner) => {
                 let inner = inner
                     .into_iter()
                     .map(|(name, value)| (format!("{path}.{name}"), value));
-                flat.extend(flatten(inner.collect(), fields));
+                flat.extend(flatten(inner.collect(), fields, leave_out));
             }
             None => flat.push((path, value)),
         }

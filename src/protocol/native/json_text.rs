@@ -83,12 +83,12 @@ pub(super) fn write_clean(
 }
 
 /// Returns a scalar at the beginning of a JSON text: a string without its quotes, or the text up to
-/// what ends a value.
+/// what ends a value, or begins within it.
 pub(super) fn leading_scalar(text: &str) -> &str {
     match text.strip_prefix('"') {
         Some(inner) => split_string(inner).0,
         None => text
-            .split([',', '}', ']'])
+            .split([',', '}', ']', '{', '[', '"', ':'])
             .next()
             .unwrap_or_default()
             .trim_end(),

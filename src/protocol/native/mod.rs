@@ -14,14 +14,19 @@
 //!
 //! docs/parameters.md lists the parameters; the limits stand here.
 
+mod events;
 mod json;
 mod json_text;
 mod page;
 mod parameter;
 mod params;
 mod reader;
+mod template;
 
 pub use crate::endpoint::EVENTS_MAX;
+pub(crate) use events::Event;
+pub use events::Events;
+pub(super) use events::Owner;
 pub(crate) use json::Members;
 pub use json::split_events;
 
@@ -39,6 +44,7 @@ use crate::refusal::Reason;
 use crate::request::agent;
 use parameter::Parameter;
 use reader::HitReader;
+use template::Template;
 
 /// Reads a browser's request, its headers and its query string, into a new draft. The draft's kind
 /// is what the hit is to begin with.
@@ -54,17 +60,14 @@ pub fn read<'r>(arrival: &Arrival<'_, 'r>, draft: &mut Draft<'r>) {
 ///
 /// # Errors
 /// If the body is not JSON.
-pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &[u8]) -> Result<Drafts<'r>, Reason> {
+pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &'r [u8]) -> Result<Drafts<'r>, Reason> {
     if !may_be_events(arrival.headers.content_type, body) {
         return Err(Reason::ContentType);
     }
     let Arrival { at, headers, .. } = *arrival;
-    let begin = || {
-        let mut draft = Draft::new(at, Kind::PageView);
-        draft.read_browser(headers, arrival.choice_cookie);
-        draft
-    };
-    read_events(body, arrival.query, Reading::default(), begin)
+    let mut draft = Draft::new(at, Kind::PageView);
+    draft.read_browser(headers, arrival.choice_cookie);
+    read_events(body, arrival.query, Reading::default(), draft, None)
 }
 
 /// Returns whether a body of that type may hold events. Some programs give every body the type of a
@@ -80,28 +83,20 @@ fn may_be_events(content_type: Option<&str>, body: &[u8]) -> bool {
         || (is("application/x-www-form-urlencoded") && looks_like_json())
 }
 
-/// Reads a body's events, each into a draft that `begin` begins. What stands beyond the first
-/// [`EVENTS_MAX`] is refused as one event.
+/// Reads a body's events, each of which begins as a copy of `draft`. What stands beyond the most
+/// that a body may have is refused as one event.
 ///
 /// # Errors
-/// If the body holds no event.
+/// If the body is empty.
 pub(super) fn read_events<'r>(
-    body: &[u8],
+    body: &'r [u8],
     query: &'r str,
-    reading: Reading<'_>,
-    begin: impl Fn() -> Draft<'r>,
+    reading: Reading<'r>,
+    draft: Draft<'r>,
+    owner: Option<Owner<'r>>,
 ) -> Result<Drafts<'r>, Reason> {
-    let events = split_events(body).ok_or(Reason::Json)?;
-    let read = events.iter().enumerate().map(|(index, event)| {
-        if index == EVENTS_MAX {
-            return Err(Reason::TooManyEvents);
-        }
-        let mut draft = begin();
-        read_event(event, query, reading, &mut draft)
-            .then_some(draft)
-            .ok_or(Reason::Json)
-    });
-    Ok(Drafts::Each(read.collect()))
+    let template = Template::new(draft, query, reading);
+    Ok(Drafts::Each(Events::new(body, template, owner)?))
 }
 
 /// How a sender's parameters are read. By default they are a browser's, under our own names.
@@ -222,11 +217,15 @@ struct Notes<'a> {
     parameters: u32,
     /// Those of them that came from the same place as the next one: event, form or query string.
     parameters_here: u32,
+    /// The bits of the signals that were said twice in one place.
+    repeated: u32,
     /// What the hit was to begin with.
     kind: Kind,
     trusts_client: bool,
     ad_event: Cow<'a, str>,
     limits_tracking: bool,
+    /// A partner was named by nothing.
+    names_no_partner: bool,
     /// The site was meant under a name that is not its own.
     means_site: bool,
     /// The parameter comes after a click's signature, which does not cover it.
@@ -238,10 +237,12 @@ impl Notes<'_> {
         Notes {
             parameters: 0,
             parameters_here: 0,
+            repeated: 0,
             kind,
             trusts_client: reading.trusts_client,
             ad_event: Cow::Borrowed(""),
             limits_tracking: false,
+            names_no_partner: false,
             means_site: false,
             is_unsigned: false,
         }
@@ -262,7 +263,29 @@ const AUDITED: [&str; 8] = [
 ];
 
 fn put_into_hit<'a>(parameter: Parameter, text: Cow<'a, str>, hit: &mut Hit<'a>) {
-    let slot = match parameter {
+    match parameter {
+        Parameter::Mobile => {
+            hit.hints.mobile = parse_mobile(&text).or(hit.hints.mobile);
+        }
+        Parameter::Truncated => {
+            if matches!(&*text, "1" | "true") {
+                hit.flags.set(Flags::TRUNCATED);
+            }
+        }
+        parameter => {
+            if let Some(slot) = slot_of(parameter, hit)
+                && !text.is_empty()
+            {
+                *slot = text;
+            }
+        }
+    }
+}
+
+/// Returns where the text of a parameter belongs; `None` if no text is kept of it.
+#[inline]
+fn slot_of<'h, 'a>(parameter: Parameter, hit: &'h mut Hit<'a>) -> Option<&'h mut Cow<'a, str>> {
+    Some(match parameter {
         Parameter::Site => &mut hit.site,
         Parameter::PageUrl => &mut hit.page_url,
         Parameter::Referrer => &mut hit.referrer,
@@ -283,26 +306,15 @@ fn put_into_hit<'a>(parameter: Parameter, text: Cow<'a, str>, hit: &mut Hit<'a>)
         Parameter::FormFactors => &mut hit.hints.form_factors,
         Parameter::Brands => &mut hit.hints.brands,
         Parameter::ClickId => &mut hit.click_id,
-        Parameter::Mobile => {
-            hit.hints.mobile = parse_mobile(&text).or(hit.hints.mobile);
-            return;
-        }
-        Parameter::Truncated => {
-            if matches!(&*text, "1" | "true") {
-                hit.flags.set(Flags::TRUNCATED);
-            }
-            return;
-        }
-        Parameter::Gdpr
+        Parameter::Mobile
+        | Parameter::Truncated
+        | Parameter::Gdpr
         | Parameter::GdprConsent
         | Parameter::Gpp
         | Parameter::GppSid
         | Parameter::AddtlConsent
-        | Parameter::CacheBuster => return,
-    };
-    if !text.is_empty() {
-        *slot = text;
-    }
+        | Parameter::CacheBuster => return None,
+    })
 }
 
 /// Puts a parameter that only hits of some kinds have in its place. Returns false for any other.

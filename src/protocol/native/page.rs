@@ -11,8 +11,8 @@ use super::json::{meaning_of, members_of, scalar_text};
 use super::json_text::{Nested, leading_scalar, write_clean};
 use super::parameter::Parameter;
 use crate::consent::names::{Meaning, meaning, objects};
-use crate::hit::Kind;
 use crate::hit::limits::TEXT_BYTES_MAX;
+use crate::hit::{Flags, Kind};
 use crate::protocol::text::clean;
 
 /// The member of an event that holds the page's fields.
@@ -41,7 +41,10 @@ impl HitReader<'_, '_, '_> {
         let names_event =
             |(name, json): &(String, String)| name == "e" && !matches!(&**json, "\"\"" | "null");
         let is_event = members.iter().any(names_event);
-        let fields = members_of(&object, &mut self.draft.hit.flags).unwrap_or_default();
+        let mut flags = Flags::default();
+        let mut leave_out = |name: &str, json: &str| self.leave_out(name, json);
+        let fields = members_of(&object, &mut flags, &mut leave_out).unwrap_or_default();
+        self.draft.hit.flags.set(flags);
         fields
             .into_iter()
             .filter(|(_, json)| json != "null")

@@ -43,6 +43,38 @@ pub(crate) enum Parameter {
 }
 
 impl Parameter {
+    /// Every parameter, in the order of their bits.
+    pub(crate) const ALL: [Parameter; 28] = [
+        Parameter::Site,
+        Parameter::PageUrl,
+        Parameter::Referrer,
+        Parameter::EventName,
+        Parameter::EventId,
+        Parameter::Partner,
+        Parameter::Campaign,
+        Parameter::Creative,
+        Parameter::Placement,
+        Parameter::Publisher,
+        Parameter::PartnerUid,
+        Parameter::Maid,
+        Parameter::DeviceId,
+        Parameter::Category,
+        Parameter::Model,
+        Parameter::Platform,
+        Parameter::PlatformVersion,
+        Parameter::Mobile,
+        Parameter::FormFactors,
+        Parameter::Brands,
+        Parameter::Gdpr,
+        Parameter::GdprConsent,
+        Parameter::Gpp,
+        Parameter::GppSid,
+        Parameter::ClickId,
+        Parameter::AddtlConsent,
+        Parameter::CacheBuster,
+        Parameter::Truncated,
+    ];
+
     /// Finds the parameter of that name. Names are matched as bytes, because that compiles to a
     /// decision by length and letter; texts would be compared one after the other.
     pub(crate) fn named(name: &str) -> Option<Parameter> {

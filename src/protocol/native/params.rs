@@ -36,6 +36,11 @@ impl Params {
         write: impl FnOnce(&mut String),
         flags: &mut Flags,
     ) -> bool {
+        // What comes after the last one is not even written to be compared.
+        if self.is_full() {
+            flags.set(Flags::TRUNCATED);
+            return true;
+        }
         let before = self.json.len();
         if before == 0 {
             self.json.reserve(USUAL_BYTES);
@@ -54,6 +59,54 @@ impl Params {
             flags.set(Flags::TRUNCATED);
         }
         true
+    }
+
+    /// Returns whether there is room for no further name.
+    pub(crate) fn is_full(&self) -> bool {
+        self.count == PARAMS_MAX
+    }
+
+    /// Adds the members of another object, as far as there is room, but for those whose names are
+    /// there. Names that differ in the other object are not compared again.
+    pub(crate) fn extend(&mut self, other: &Params, flags: &mut Flags) {
+        let own = self.count;
+        self.json.reserve(other.json.len() + 1);
+        for at in 0..other.count {
+            let Some((name, member)) = other.member(at) else {
+                continue;
+            };
+            let known = self.names.iter().take(own);
+            let mut known = known.map(|(start, end)| {
+                let range = usize::from(*start)..usize::from(*end);
+                self.json.as_bytes().get(range)
+            });
+            if known.any(|known| known == Some(name.as_bytes())) {
+                continue;
+            }
+            let before = self.json.len();
+            self.json.push(if before == 0 { '{' } else { ',' });
+            let start = self.json.len();
+            self.json.push_str(member);
+            if self.json.len() >= PARAMS_BYTES_MAX || !self.keep_name(&(start..start + name.len()))
+            {
+                self.json.truncate(before);
+                flags.set(Flags::TRUNCATED);
+            }
+        }
+    }
+
+    /// Returns a member's name with its quotes, and the whole member.
+    fn member(&self, at: usize) -> Option<(&str, &str)> {
+        let (start, name_end) = *self.names.get(at)?;
+        let is_last = at + 1 == self.count;
+        let end = match self.names.get(at + 1) {
+            // A comma is between them.
+            Some((next, _)) if !is_last => usize::from(*next) - 1,
+            _ => self.json.len(),
+        };
+        let start = usize::from(start);
+        let name = self.json.get(start..usize::from(name_end))?;
+        Some((name, self.json.get(start..end)?))
     }
 
     /// Returns whether a name, which stands at a place of the text, was there before.

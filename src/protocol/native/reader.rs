@@ -3,13 +3,16 @@
 use std::borrow::Cow;
 use std::mem;
 
+use percent_encoding::percent_decode_str;
+
+use super::json_text::leading_scalar;
 use super::page;
 use super::parameter::{Parameter, rule};
 use super::params::{Params, push_json_text};
 use super::{Notes, Reading, finish, note_ad, put_into_hit, put_parameter_of_kind};
 use crate::callback::names;
 use crate::consent::names::{Meaning, hides, meaning, objects};
-use crate::hit::limits::TEXT_BYTES_MAX;
+use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
 use crate::hit::{Flags, Kind};
 use crate::protocol::Draft;
 use crate::protocol::text::{clean, decode, decode_marked};
@@ -48,7 +51,11 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
     /// Puts the parameters of a query string or a form in their places.
     pub(super) fn read_pairs(&mut self, query: &'a str) {
         self.begin_source();
-        for (name, value) in split_pairs(query) {
+        for (at, (name, value)) in split_pairs(query).enumerate() {
+            if at >= PARAMETERS_READ_MAX {
+                self.leave_out(name, value);
+                continue;
+            }
             self.read_pair(name, value);
             self.notes.is_unsigned |= self.notes.kind == Kind::Click && name == "sig";
         }
@@ -100,6 +107,19 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
         }
     }
 
+    /// Leaves out what comes after the most that is read, a raw value or JSON. Whatever may be a
+    /// signal counts as one that is not understood, and so does what would have to be looked into.
+    pub(super) fn leave_out(&mut self, name: &str, value: &str) {
+        self.draft.hit.flags.set(Flags::TRUNCATED);
+        self.note_further(name, Some(leading_scalar(value)));
+        let is_nested = value.starts_with(['{', '[']);
+        let hides = |text: &str| self.hides(text);
+        let is_unclear = is_nested
+            || hides(value)
+            || value.contains('%') && hides(&percent_decode_str(value).decode_utf8_lossy());
+        self.draft.signals.is_unclear |= is_unclear;
+    }
+
     /// Puts a parameter in its place and takes its value. Returns false for a further parameter,
     /// which has none. `parameter` is what [`Parameter::named`] finds for the name.
     pub(super) fn put(
@@ -125,7 +145,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
             Parameter::GppSid => &mut signals.gpp_sid,
             // A partner that is not named is one whose rules are unknown.
             Parameter::Partner if is_first && text.is_empty() && names_partner(hit.kind) => {
-                signals.is_unclear = true;
+                notes.names_no_partner = true;
                 return true;
             }
             _ => {
@@ -137,9 +157,10 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
         };
         if is_first {
             *signal = Some(text);
-        } else if !is_first_here && signal.as_deref() != Some(&*text) {
+        } else if !is_first_here {
+            notes.repeated |= parameter.bit();
             // Said twice, and differently.
-            signals.is_unclear = true;
+            signals.is_unclear |= signal.as_deref() != Some(&*text);
         }
         true
     }
@@ -204,6 +225,11 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
         hides(text, |meaning, value| counts(meaning, Some(value), kind))
     }
 
+    /// Returns the further parameters and the notes of what was read.
+    pub(super) fn into_parts(self) -> (Params, Notes<'a>) {
+        (self.params, self.notes)
+    }
+
     /// Finishes the hit.
     pub(super) fn finish(&mut self) {
         let Draft { hit, signals } = &mut *self.draft;
@@ -213,6 +239,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
                 .push(UNSIGNED, |out| out.push_str(&unsigned), &mut hit.flags);
         }
         hit.params = mem::take(&mut self.params).finish();
+        signals.is_unclear |= self.notes.names_no_partner;
         signals.is_unclear |= self.notes.means_site && hit.site.is_empty();
         if signals.is_unclear {
             hit.flags.set(Flags::UNCLEAR_CONSENT);

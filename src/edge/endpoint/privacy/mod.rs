@@ -55,6 +55,7 @@ pub(crate) const VIEWS: config::Limit = config::Limit {
     hits_per_second: 1,
     burst: 30,
     drop: true,
+    drop_above: 0,
 };
 /// The most visitors of one browser that the page shows. Unless somebody plants cookies there are
 /// at most two, one of the site's domain and one of the host.
@@ -344,7 +345,7 @@ impl<'r> PrivacyRequest<'r> {
         if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             return Err(Refusal(Reason::ContentType));
         }
-        let body = body::read(self.request.endpoint, body).await?;
+        let body = body::read(self.request, body).await?;
         let (token, permit) = parse_form(&body).ok_or(Refusal(Reason::Form))?;
         let keyring = &self.request.edge.keyring;
         let is_ours = match self.proved.first() {

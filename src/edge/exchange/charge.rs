@@ -1,0 +1,132 @@
+//! What a request costs its client, decided before anything of it is read but the address.
+//!
+//! A hit costs one of the client's allowance. A body costs one for each [`HIT_BYTES`] before it is
+//! unpacked or split; they pay for its first events, and each further event costs one more when its
+//! turn comes. A record larger than [`HIT_BYTES`], as one with a long address in an array of events
+//! is, costs one more for each: what is stored many times is paid for many times.
+//!
+//! A hit over the limit is flagged or, if the configuration says so, refused; but a click is not,
+//! because somebody waits for the page behind it. What is far over the limit is refused in any
+//! case, and a click then leads to its target without being recorded. A callback costs nothing: it
+//! comes from a partner's server, which speaks for many clients and has proved itself.
+
+use super::Exchange;
+use super::allowance::{HitAllowances, Standing};
+use crate::clock;
+use crate::edge::Refusal;
+use crate::endpoint::Endpoint;
+use crate::hit::{Flags, Hit};
+use crate::refusal::Reason;
+
+/// The bytes that one hit may have, before and after it is read, until it counts as two.
+pub(crate) const HIT_BYTES: usize = 2048;
+/// The most bytes of the records of one body, whoever sends it.
+pub(crate) const RECORDS_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// A hit that is paid for.
+#[derive(Clone, Copy)]
+pub(crate) struct Charge {
+    is_over: bool,
+}
+
+impl Charge {
+    /// Flags the hit if it is over its client's limit.
+    pub(super) fn flag(self, hit: &mut Hit<'_>) {
+        if self.is_over {
+            hit.flags.set(Flags::OVER_LIMIT);
+        }
+    }
+}
+
+impl Exchange<'_> {
+    /// Charges the client for one hit.
+    pub(crate) fn charge(&self) -> Result<Charge, Refusal> {
+        self.charge_many(1)
+    }
+
+    fn charge_many(&self, hits: u64) -> Result<Charge, Refusal> {
+        let standing = match self.allowances() {
+            Some(allowances) => allowances.spend(self.client, clock::monotonic(), hits),
+            None => Standing::Within,
+        };
+        if standing == Standing::Within {
+            return Ok(Charge { is_over: false });
+        }
+        self.edge.metrics.over_limit.increment(1);
+        let is_dropped = self.edge.config.limit.drop && self.endpoint != Endpoint::Click;
+        if is_dropped || standing == Standing::FarOver {
+            return Err(Refusal(Reason::OverLimit));
+        }
+        Ok(Charge { is_over: true })
+    }
+
+    /// Returns what the client may send; `None` if there is no limit.
+    fn allowances(&self) -> Option<&HitAllowances> {
+        let allowances = self.edge.allowances.as_deref()?;
+        (!self.endpoint.spec().is_from_server).then_some(allowances)
+    }
+}
+
+/// What the events of one body have cost so far.
+pub(crate) struct Bill<'x, 'r> {
+    exchange: &'x Exchange<'r>,
+    /// The events that are paid for, and how.
+    prepaid: u64,
+    charge: Charge,
+}
+
+impl<'x, 'r> Bill<'x, 'r> {
+    /// Charges for the first event, before the body has come.
+    pub(crate) fn open(exchange: &'x Exchange<'r>) -> Result<Bill<'x, 'r>, Refusal> {
+        let charge = exchange.charge()?;
+        Ok(Bill {
+            exchange,
+            prepaid: 1,
+            charge,
+        })
+    }
+
+    /// Charges for a body's bytes, before they are looked at.
+    pub(crate) fn add_bytes(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let hits = hits_of(bytes);
+        if hits > self.prepaid {
+            self.charge = self.exchange.charge_many(hits - self.prepaid)?;
+            self.prepaid = hits;
+        }
+        Ok(())
+    }
+
+    /// Charges for the next event, before it is read.
+    pub(super) fn add_event(&mut self) -> Result<Charge, Refusal> {
+        match self.prepaid.checked_sub(1) {
+            Some(left) => {
+                self.prepaid = left;
+                Ok(self.charge)
+            }
+            None => self.exchange.charge(),
+        }
+    }
+
+    /// Charges for a record of that size, of which one hit is paid for.
+    pub(super) fn add_record(&self, bytes: usize) -> Result<(), Refusal> {
+        let further = hits_of(bytes).saturating_sub(1);
+        if further == 0 {
+            return Ok(());
+        }
+        let now = clock::monotonic();
+        let pay = |allowances: &HitAllowances| {
+            allowances.spend_within(self.exchange.client, now, further)
+        };
+        if self.exchange.allowances().is_none_or(pay) {
+            Ok(())
+        } else {
+            self.exchange.edge.metrics.over_limit.increment(1);
+            Err(Refusal(Reason::OverLimit))
+        }
+    }
+}
+
+/// Returns how many hits so many bytes count as.
+fn hits_of(bytes: usize) -> u64 {
+    u64::try_from(bytes.div_ceil(HIT_BYTES)).unwrap_or(u64::MAX)
+}

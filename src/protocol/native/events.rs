@@ -1,0 +1,111 @@
+//! The events of one body, each of which is read when its turn comes.
+//!
+//! A body of a megabyte is never looked at as a whole, so whoever reads it may do something else
+//! between two events.
+
+use std::cell::{Cell, RefCell};
+
+use super::EVENTS_MAX;
+use super::json::Split;
+use super::template::Template;
+use crate::protocol::Draft;
+use crate::refusal::Reason;
+
+/// An array may have an event for each of that many bytes: that of the shortest event that says
+/// anything, `{"a":1},`. More would cost more than their bytes are worth.
+const EVENT_BYTES_MIN: usize = 8;
+/// The events that any array may have, however short they are.
+const EVENTS_ALWAYS: usize = 64;
+
+/// The events of a body that are still to be read.
+pub struct Events<'r> {
+    template: Template<'r>,
+    split: RefCell<Split<'r>>,
+    /// How many were read.
+    count: Cell<usize>,
+    count_max: usize,
+    owner: Option<Owner<'r>>,
+}
+
+/// Whose events they are, whatever they say.
+#[derive(Clone, Copy)]
+pub(in crate::protocol) struct Owner<'r> {
+    /// The key of the partner that sends.
+    pub(in crate::protocol) partner: &'r str,
+    /// The site of events that name none.
+    pub(in crate::protocol) site: &'r str,
+}
+
+impl<'r> Owner<'r> {
+    /// Puts the partner into a draft, and its site where the hit names none.
+    pub(in crate::protocol) fn name_in(self, draft: &mut Draft<'r>) {
+        draft.hit.partner = self.partner.into();
+        if draft.hit.site.is_empty() {
+            draft.hit.site = self.site.into();
+        }
+    }
+}
+
+impl<'r> Events<'r> {
+    /// Takes a body that is not yet split.
+    ///
+    /// # Errors
+    /// If nothing is in the body.
+    pub(super) fn new(
+        body: &'r [u8],
+        template: Template<'r>,
+        owner: Option<Owner<'r>>,
+    ) -> Result<Events<'r>, Reason> {
+        let split = Split::new(body).ok_or(Reason::Json)?;
+        Ok(Events {
+            template,
+            split: RefCell::new(split),
+            count: Cell::new(0),
+            count_max: EVENTS_MAX.min(EVENTS_ALWAYS + body.len() / EVENT_BYTES_MIN),
+            owner,
+        })
+    }
+
+    /// Splits the next event off, without reading it. What stands beyond the most that the body may
+    /// have is one more.
+    pub(crate) fn split_next(&self) -> Option<Event<'r>> {
+        let mut split = self.split.borrow_mut();
+        let text = split.next()?;
+        if self.count.get() == self.count_max {
+            split.end();
+            return Some(Event(Err(Reason::TooManyEvents)));
+        }
+        self.count.set(self.count.get() + 1);
+        Some(Event(text))
+    }
+
+    /// Reads an event.
+    ///
+    /// # Errors
+    /// If it is not a JSON object, is too large or one too many.
+    pub(crate) fn read(&self, event: Event<'_>) -> Result<Draft<'_>, Reason> {
+        let text = String::from_utf8_lossy(event.0?);
+        let mut draft = self.template.read(&text).ok_or(Reason::Json)?;
+        if let Some(owner) = self.owner {
+            owner.name_in(&mut draft);
+        }
+        Ok(draft)
+    }
+
+    /// Reads the events that are left.
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Result<Draft<'_>, Reason>> {
+        std::iter::from_fn(|| self.split_next().map(|event| self.read(event)))
+    }
+}
+
+/// An event that was split off, or why it is none.
+#[derive(Clone, Copy)]
+pub(crate) struct Event<'r>(Result<&'r [u8], Reason>);
+
+impl Event<'_> {
+    /// Returns the length of its text, in bytes.
+    pub(crate) fn bytes(self) -> usize {
+        self.0.map_or(0, <[u8]>::len)
+    }
+}

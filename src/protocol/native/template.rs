@@ -1,0 +1,142 @@
+//! What all events of one body have in common: the headers, and the address that the body was sent
+//! to.
+//!
+//! Both are read once. Each event is then read alone and takes from here, without copying it, what
+//! it does not say itself. So what an event costs depends on its own length, however much the
+//! address says.
+
+use std::borrow::Cow;
+
+use super::parameter::Parameter;
+use super::params::Params;
+use super::reader::HitReader;
+use super::{Notes, Reading, put_into_hit, slot_of};
+use crate::hit::Hints;
+use crate::protocol::Draft;
+
+/// Headers and address, read.
+pub(super) struct Template<'r> {
+    reading: Reading<'r>,
+    /// What the headers say.
+    headers: Draft<'r>,
+    /// What the address says: its signals, its flags, and what only hits of some kinds have.
+    address: Draft<'r>,
+    /// The texts that have a place of their own.
+    texts: Vec<(Parameter, Cow<'r, str>)>,
+    params: Params,
+    notes: Notes<'r>,
+}
+
+impl<'r> Template<'r> {
+    /// Reads the address. `headers` is the draft that each event begins with.
+    pub(super) fn new(headers: Draft<'r>, query: &'r str, reading: Reading<'r>) -> Self {
+        let mut address = Draft::new(headers.hit.received_at, headers.hit.kind);
+        let mut reader = HitReader::new(reading, &mut address);
+        reader.read_pairs(query);
+        let (params, notes) = reader.into_parts();
+        let mut texts = Vec::new();
+        for parameter in Parameter::ALL {
+            let is_there = notes.parameters & parameter.bit() != 0;
+            if let Some(slot) = slot_of(parameter, &mut address.hit)
+                && is_there
+                && !slot.is_empty()
+            {
+                texts.push((parameter, std::mem::take(slot)));
+            }
+        }
+        Template {
+            reading,
+            headers,
+            address,
+            texts,
+            params,
+            notes,
+        }
+    }
+
+    /// Reads one event. Returns `None` if it is not a JSON object, or nested too deep.
+    pub(super) fn read(&self, event: &str) -> Option<Draft<'_>> {
+        let mut draft = self.begin();
+        let mut reader = HitReader::new(self.reading, &mut draft);
+        if !reader.read_members(event) {
+            return None;
+        }
+        self.complete(&mut reader);
+        reader.finish();
+        Some(draft)
+    }
+
+    /// Returns the draft of the headers, whose texts are lent and not copied.
+    fn begin(&self) -> Draft<'_> {
+        let Draft { hit, signals } = &self.headers;
+        let mut draft = Draft::new(hit.received_at, hit.kind);
+        draft.hit.flags = hit.flags;
+        draft.hit.user_agent = lend(&hit.user_agent);
+        draft.hit.page_url = lend(&hit.page_url);
+        draft.hit.hints = Hints {
+            mobile: hit.hints.mobile,
+            brands: lend(&hit.hints.brands),
+            platform: lend(&hit.hints.platform),
+            platform_version: lend(&hit.hints.platform_version),
+            model: lend(&hit.hints.model),
+            form_factors: lend(&hit.hints.form_factors),
+        };
+        draft.signals.gpc = signals.gpc;
+        draft.signals.choice = signals.choice;
+        draft
+    }
+
+    /// Adds what the address says and the event does not.
+    fn complete<'e>(&'e self, reader: &mut HitReader<'_, 'e, '_>) {
+        let notes = &mut reader.notes;
+        let hit = &mut reader.draft.hit;
+        let of_event = notes.parameters;
+        let is_silent = |parameter: Parameter| of_event & parameter.bit() == 0;
+        for (parameter, text) in &self.texts {
+            if is_silent(*parameter) {
+                put_into_hit(*parameter, lend(text), hit);
+            }
+        }
+        if is_silent(Parameter::Mobile) {
+            hit.hints.mobile = self.address.hit.hints.mobile.or(hit.hints.mobile);
+        }
+        if notes.ad_event.is_empty() {
+            notes.ad_event = lend(&self.notes.ad_event);
+        }
+        hit.client_ip = hit.client_ip.or(self.address.hit.client_ip);
+        if hit.user_agent.is_empty() {
+            hit.user_agent = lend(&self.address.hit.user_agent);
+        }
+        hit.flags.set(self.address.hit.flags);
+        notes.limits_tracking |= self.notes.limits_tracking;
+        notes.means_site |= self.notes.means_site;
+        notes.names_no_partner |= self.notes.names_no_partner && is_silent(Parameter::Partner);
+        self.complete_signals(of_event, reader);
+        let flags = &mut reader.draft.hit.flags;
+        reader.params.extend(&self.params, flags);
+    }
+
+    fn complete_signals<'e>(&'e self, of_event: u32, reader: &mut HitReader<'_, 'e, '_>) {
+        let own = &mut reader.draft.signals;
+        let address = &self.address.signals;
+        own.is_unclear |= address.is_unclear;
+        for (parameter, own_signal, signal) in [
+            (Parameter::Gdpr, &mut own.gdpr, &address.gdpr),
+            (Parameter::GdprConsent, &mut own.tcf, &address.tcf),
+            (Parameter::Gpp, &mut own.gpp, &address.gpp),
+            (Parameter::GppSid, &mut own.gpp_sid, &address.gpp_sid),
+        ] {
+            if of_event & parameter.bit() == 0 {
+                *own_signal = signal.as_ref().map(|text| lend(text));
+            } else if self.notes.repeated & parameter.bit() != 0 && own_signal != signal {
+                // Whoever says something twice and something else a third time is not understood.
+                own.is_unclear = true;
+            }
+        }
+    }
+}
+
+/// Returns the same text, which the lender keeps.
+fn lend<'l>(text: &'l Cow<'_, str>) -> Cow<'l, str> {
+    Cow::Borrowed(text)
+}
