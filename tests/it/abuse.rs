@@ -2,3 +2,4 @@
 
 mod cookie;
 mod equal;
+mod batch;

@@ -1,6 +1,7 @@
 //! HTTP/2 over TLS: what RFC 9113 asks of a server, other implementations of it, and clients that
 //! send frames without end.
 
+mod bodies;
 mod conformance;
 mod floods;
 mod frames;

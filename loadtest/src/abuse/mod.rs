@@ -4,6 +4,7 @@
 
 pub mod cookie;
 mod equal;
+mod batch;
 
 /// A kind of abuse.
 #[derive(Clone, Copy, Debug)]
@@ -28,3 +29,4 @@ pub const PARTNER: &str = "net";
 /// Every kind.
 pub const ATTACKS: &[&[Attack]] = &[cookie::ATTACKS];
 pub const ATTACKS: &[&[Attack]] = &[equal::ATTACKS];
+pub const ATTACKS: &[&[Attack]] = &[batch::ATTACKS];

@@ -78,6 +78,7 @@ pub(super) fn get(stream: u32, target: &str) -> Vec<u8> {
 pub(super) struct Frame {
     pub(super) kind: u8,
     pub(super) flags: u8,
+    pub(super) stream: u32,
     pub(super) payload: Vec<u8>,
 }
 
@@ -144,12 +145,13 @@ impl Client {
         let read = async {
             let mut head = [0; 9];
             self.stream.read_exact(&mut head).await.ok()?;
-            let [a, b, c, kind, flags, ..] = head;
+            let [a, b, c, kind, flags, stream @ ..] = head;
             let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
             self.stream.read_exact(&mut payload).await.ok()?;
             Some(Frame {
                 kind,
                 flags,
+                stream: u32::from_be_bytes(stream),
                 payload,
             })
         };
