@@ -30,14 +30,15 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use avtryck::clock::{self, UnixMicros};
 use avtryck::config::ClientIp;
-use avtryck::enrich::Tables;
+use avtryck::enrich::{self, DIMENSIONS, Tables};
 use avtryck::hit::{Flags, Hit, Kind, Permit, VisitorId};
 use avtryck::loader::sink::PostgresSink;
 use avtryck::loader::{Loader, Progress};
 use avtryck::metrics::Metrics;
 use avtryck::postgres::Database;
+use avtryck::postgres::batch::dimension;
 use avtryck::postgres::server::embedded::Embedded;
-use avtryck::row::{Ad, Dimension as _};
+use avtryck::row::{Ad, Keyer};
 use spool::{Ack, Observer, Options, RealDisk, Spool};
 use tokio::sync::watch;
 use tokio_postgres::Client;
@@ -248,7 +249,7 @@ fn hit(
     hit
 }
 
-fn creative_key(creative: u64) -> i64 {
+fn creative_key(creative: u64, keyer: &Keyer) -> i64 {
     let [campaign, name] = [
         format!("campaign-{}", creative % 20),
         format!("creative-{creative}"),
@@ -260,7 +261,7 @@ fn creative_key(creative: u64) -> i64 {
         placement: "",
         publisher: "",
     };
-    ad.key()
+    keyer.key(&ad)
 }
 
 /// Fills the database, pair by pair in the order in which they are drawn.
@@ -268,7 +269,11 @@ async fn prefill(embedded: &Embedded) {
     let pairs = variable("EXPOSURE_PAIRS", 5_000_000) as usize;
     let client = database(embedded, "filled").await.1;
     let (mut random, zipf) = (Random(2), Zipf::new());
-    let keys: Vec<i64> = (0..CREATIVES).map(creative_key).collect();
+    let former = DIMENSIONS.into_iter().zip(enrich::new_keys());
+    let keyer = dimension::read_keyer(&client, former).await.unwrap();
+    let keys: Vec<i64> = (0..CREATIVES)
+        .map(|creative| creative_key(creative, &keyer))
+        .collect();
     let mut known = HashSet::with_capacity(pairs);
     let (mut subjects, mut creatives) = (Vec::new(), Vec::new());
     while known.len() < pairs {

@@ -36,8 +36,8 @@ pub use place::Place;
 pub use source::{LoadError, Origin, Problem, Report, TableFiles, load, reload, verify};
 
 use crate::hit::Hit;
-use crate::row::dimension::{Dimension, Found, Keyed};
-use crate::row::{Ad, Site};
+use crate::row::dimension::{Dimension, Found, Keyed, Stored, new_key_of_stored};
+use crate::row::{Ad, Keyer, Site};
 
 /// Places without their cities that are kept; a file tells apart a few thousand regions.
 const COARSE_PLACES_CACHED_MAX: usize = 16_384;
@@ -57,6 +57,9 @@ pub trait FactVisitor {
     fn visit(&mut self, dimension: DimensionTable, found: &impl Found);
 }
 
+/// Returns the key that a stored row of a dimension would have now.
+pub type NewKeyOf<S> = fn(&Keyer, &S) -> Result<i64, <S as Stored>::Error>;
+
 /// Makes the list of dimensions, and what follows from it.
 macro_rules! dimensions {
     ($($(#[$doc:meta])* $fact:ident: $dimension:ident,)+) => {
@@ -68,6 +71,13 @@ macro_rules! dimensions {
         /// The tables of the dimensions, in the order of the keys of a row.
         pub const DIMENSIONS: [&str; [$(DimensionTable::$dimension),+].len()] =
             [$(<$dimension as Dimension>::TABLE),+];
+
+        /// Returns the key that stored rows of each dimension would have now, in the order of
+        /// [`DIMENSIONS`].
+        #[must_use]
+        pub fn new_keys<S: Stored>() -> [NewKeyOf<S>; DIMENSIONS.len()] {
+            [$(new_key_of_stored::<$dimension, S>),+]
+        }
 
         /// What is found of a hit: the row of each dimension; `None` where it has none.
         #[derive(Default)]
@@ -86,8 +96,8 @@ macro_rules! dimensions {
         impl Facts<'_> {
             /// Returns the keys of a hit's row, in the order of [`DIMENSIONS`].
             #[must_use]
-            pub fn keys(&self) -> [Option<i64>; DIMENSIONS.len()] {
-                [$(self.$fact.as_ref().map(Found::key)),+]
+            pub fn keys(&self, keyer: &Keyer) -> [Option<i64>; DIMENSIONS.len()] {
+                [$(self.$fact.as_ref().map(|found| found.key(keyer))),+]
             }
 
             /// Gives each fact to a visitor.
@@ -129,7 +139,8 @@ impl<'h> Facts<'h> {
 /// Everything that lookups answer from.
 pub struct Tables {
     places: Vec<Arc<GeoFile<Place>>>,
-    coarse_places: Cache<i64, Arc<Keyed<Place>>>,
+    /// By a hash of country and region.
+    coarse_places: Cache<u64, Arc<Keyed<Place>>>,
     networks: Vec<Arc<GeoFile<Network>>>,
     device_rules: Option<Arc<DeviceRules>>,
     cached_devices: CachedDevices,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use maxminddb::MaxMindDbError;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::geo::{Decode, GeoFile, GeoRecord, cut};
 use super::{Find, Problem, Tables};
@@ -74,11 +75,14 @@ impl Tables {
     }
 
     fn coarse_place(&self, place: &Keyed<Place>) -> Arc<Keyed<Place>> {
-        if let Some(coarse) = self.coarse_places.get(&place.key) {
+        // The file's own texts: nobody chooses them.
+        let country = xxh3_64(place.value.country.as_bytes());
+        let hash = xxh3_64_with_seed(place.value.region.as_bytes(), country);
+        if let Some(coarse) = self.coarse_places.get(&hash) {
             return coarse;
         }
         let coarse = Arc::new(Keyed::new(place.value.coarse()));
-        self.coarse_places.insert(place.key, Arc::clone(&coarse));
+        self.coarse_places.insert(hash, Arc::clone(&coarse));
         coarse
     }
 }

@@ -4,12 +4,14 @@
 //! this table, so a field that is added to it is in all of them. `proto/hit.proto` describes the
 //! same fields for other languages, and a test compares the two.
 //!
-//! A line of the table is `name: type = number as "word", id`:
+//! A line of the table is `name: type = number as "word", id, volatile`:
 //!
 //! - `number` is the field's number in the encoding. Fields are encoded in the order of the table,
 //!   and a number is never used again.
 //! - `word` is the field's name in the export, where it differs.
 //! - `id` marks an ID of the visitor, which leaves the hit where the permit lacks `store`.
+//! - `volatile` marks what may differ when a sender sends the same event again
+//!   ([`Said`](crate::row::Said)); hints may. Of `params`, [`super::volatile`] has names that may.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -34,6 +36,8 @@ pub struct Field {
     pub word: &'static str,
     /// Whether it is an ID of the visitor.
     pub is_id: bool,
+    /// Whether it may differ when the same event is sent again.
+    pub is_volatile: bool,
 }
 
 /// Returns the last of one or two words.
@@ -50,7 +54,7 @@ macro_rules! hit {
     (<$a:lifetime> $(
         hit { $(
             $(#[$doc:meta])*
-            $name:ident: $type:ty = $number:literal $(as $word:literal)? $(, $role:ident)?;
+            $name:ident: $type:ty = $number:literal $(as $word:literal)? $(, $role:ident)*;
         )* }
         hints { $(
             $(#[$hint_doc:meta])*
@@ -81,13 +85,15 @@ macro_rules! hit {
                     name: stringify!($name),
                     number: $number,
                     word: word!(stringify!($name) $(, $word)?),
-                    is_id: false $(|| matches!(Role::$role, Role::id))?,
+                    is_id: false $(|| matches!(Role::$role, Role::id))*,
+                    is_volatile: false $(|| matches!(Role::$role, Role::volatile))*,
                 }, )*
                 $( Field {
                     name: concat!("hint_", stringify!($hint)),
                     number: $hint_number,
                     word: concat!("hint_", stringify!($hint)),
                     is_id: false,
+                    is_volatile: true,
                 }, )*
             )*];
         }
@@ -136,8 +142,9 @@ macro_rules! hit {
                 $($( $(
                     match Role::$role {
                         Role::id => self.$name = Value::EMPTY,
+                        Role::volatile => {}
                     }
-                )? )*)*
+                )* )*)*
             }
 
             /// Returns every field in words, by its name in the export; empty and null where the
@@ -179,18 +186,19 @@ macro_rules! hit {
 #[derive(Clone, Copy)]
 enum Role {
     id,
+    volatile,
 }
 
 hit! {
     <'a>
     hit {
-        received_at: UnixMicros = 1 as "received_at_unix_micros";
+        received_at: UnixMicros = 1 as "received_at_unix_micros", volatile;
         kind: Kind = 2;
-        permit: Permit = 4;
-        consent_source: ConsentSource = 5;
-        flags: Flags = 6;
+        permit: Permit = 4, volatile;
+        consent_source: ConsentSource = 5, volatile;
+        flags: Flags = 6, volatile;
         visitor: Option<VisitorId> = 7 as "visitor_id", id;
-        client_ip: Option<IpAddr> = 8;
+        client_ip: Option<IpAddr> = 8, volatile;
     }
     hints {
         /// `Sec-CH-UA-Mobile`.
@@ -198,9 +206,9 @@ hit! {
     }
     hit {
         site: Text<'a> = 3;
-        user_agent: Text<'a> = 16;
+        user_agent: Text<'a> = 16, volatile;
         page_url: Text<'a> = 17;
-        referrer: Text<'a> = 18;
+        referrer: Text<'a> = 18, volatile;
         event_name: Text<'a> = 19;
         event_id: Text<'a> = 20;
         partner: Text<'a> = 21;

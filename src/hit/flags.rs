@@ -64,6 +64,8 @@ flags! {
         WRONG_CLOCK = 19 "wrong_clock";
         /// A service that fetches the pictures of mail for a reader; set by the loader.
         MAIL_PROXY = 20 "mail_proxy";
+        /// Its sender's ID of the event was used before, for something else; set by the loader.
+        ID_CONFLICT = 21 "id_conflict";
     }
     unstored {
         /// A click whose signed URL is for one use: the loader keeps a later one with the same
@@ -80,6 +82,10 @@ impl Flags {
     pub const UNCOUNTED: Flags = Flags::PREFETCH.with(Flags::PREVIEW);
     /// The flags that stay with a hit of which only a count is kept.
     pub const OF_COUNTS: Flags = Flags::UNCOUNTED.with(Flags::UNCLEAR_CONSENT);
+
+    /// The flags of hits that use up no event ID: whoever sends them could take the place of a hit
+    /// that counts.
+    pub const WITHOUT_ID: Flags = Flags::UNCOUNTED.with(Flags::OVER_LIMIT).with(Flags::MACRO);
 
     /// The flags of hits that a machine made by itself.
     pub const MACHINE: Flags = Flags::UNCOUNTED

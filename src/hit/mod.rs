@@ -15,6 +15,7 @@ pub mod subject;
 #[cfg(test)]
 mod tests;
 mod visitor_id;
+pub mod volatile;
 pub mod whole;
 mod wire;
 

@@ -10,12 +10,13 @@ use crate::config::ClientIp;
 use crate::enrich::{Device, Facts, Tables};
 use crate::hit::{self, Hit, Outcome};
 use crate::metrics::Metrics;
-use crate::row::dimension::Keyed;
+use crate::row::dimension::{Found as _, Keyed};
 use crate::row::exposure::AdContact;
-use crate::row::{Ad, Count, Derived, Link, Row, event_key};
+use crate::row::{Ad, Count, Derived, Keyer, Link, Row, UNKNOWN_KEY, event_key};
 
 /// What does not change from hit to hit.
 pub(super) struct Deriver<'d> {
+    pub(super) keyer: &'d Keyer,
     pub(super) spool_id: [u8; 16],
     pub(super) client_ip: ClientIp,
     pub(super) tables: &'d Tables,
@@ -37,7 +38,7 @@ impl Deriver<'_> {
             Outcome::Nothing => return Ok(()),
             Outcome::Count => {
                 let facts = Facts::named(hit);
-                encoder.count(batch, count(hit, &facts), &facts);
+                encoder.count(batch, self.count(hit, &facts), &facts);
                 return Ok(());
             }
             Outcome::Row => {}
@@ -47,11 +48,11 @@ impl Deriver<'_> {
         let creative = Ad::creative_of(hit).map(Keyed::new);
         let contact = creative
             .as_ref()
-            .and_then(|creative| AdContact::of(hit, creative.key));
+            .and_then(|creative| AdContact::of(hit, creative.key(self.keyer)));
         let flags = self.tables.flags(hit, &facts);
         let derived = Derived {
             hit_id: hit_id(self.spool_id, record.position),
-            keys: &facts.keys(),
+            keys: &facts.keys(self.keyer),
             flags,
             client_ip: hit.client_ip.and_then(|ip| shorten(ip, self.client_ip)),
         };
@@ -60,10 +61,17 @@ impl Deriver<'_> {
             facts: &facts,
             creative,
             contact,
-            event_key: event_key(hit, hit.flags.with(flags)),
+            event_key: event_key(hit, hit.flags.with(flags), self.keyer),
             link: Link::of(hit),
         };
         encoder.add(batch, derived, record)
+    }
+
+    fn count(&self, hit: &Hit<'_>, facts: &Facts<'_>) -> Count {
+        let site_key = facts.site.as_ref().map(|site| site.key(self.keyer));
+        let ad_key = facts.ad.as_ref().map(|ad| ad.key(self.keyer));
+        let [site_key, ad_key] = [site_key, ad_key].map(|key| key.unwrap_or(UNKNOWN_KEY));
+        Count::with_keys(hit, site_key, ad_key)
     }
 
     fn note_misses(&self, facts: &Facts<'_>) {
@@ -78,12 +86,6 @@ impl Deriver<'_> {
             self.metrics.device_misses.increment(1);
         }
     }
-}
-
-fn count(hit: &Hit<'_>, facts: &Facts<'_>) -> Count {
-    let site_key = facts.site.as_ref().map_or(0, |site| site.key);
-    let ad_key = facts.ad.as_ref().map_or(0, |ad| ad.key);
-    Count::with_keys(hit, site_key, ad_key)
 }
 
 /// Returns the ID of a hit, which is its place in its spool: the first half of the spool's ID, then

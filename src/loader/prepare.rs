@@ -128,6 +128,7 @@ impl<B: Send + 'static, E: Encoder<Batch = B>> Preparer<E> {
         let encoder = &mut self.encoder;
         encoder.begin(load, span);
         let deriver = Deriver {
+            keyer: &encoder.keyer(),
             spool_id: self.spool_id,
             client_ip: self.client_ip,
             tables: &self.tables.load_full(),

@@ -87,7 +87,7 @@ impl<S: Sink> Loader<S> {
             tables: Arc::clone(&self.tables),
             client_ip: self.client_ip,
             metrics: Arc::clone(&self.metrics),
-            encoder: self.sink.encoder(),
+            encoder: self.sink.encoder(writer),
         };
         preparer.start()
     }
@@ -143,6 +143,9 @@ impl<S: Sink> Loader<S> {
         metrics.counted.increment(committed.counted);
         metrics.repeated.increment(committed.repeated);
         metrics.suppressed.increment(committed.suppressed);
+        metrics
+            .dimensions_refused
+            .increment(committed.refused_dimensions);
         metrics.rejected_by_postgres.increment(committed.refused);
         metrics
             .rejected_by_loader

@@ -75,6 +75,7 @@ pub struct Metrics {
     pub device_misses: Counter,
     pub dimension_hits: Counter,
     pub dimension_misses: Counter,
+    pub dimensions_refused: Counter,
     pub postgres_connects: Counter,
     pub postgres_errors: Counter,
     pub places_built: Gauge,
@@ -237,6 +238,10 @@ impl Metrics {
             repeated: r.counter(
                 "avtryck_loader_repeated_total",
                 "Hits left out because their event ID was stored before.",
+            ),
+            dimensions_refused: r.counter(
+                "avtryck_loader_dimensions_refused_total",
+                "Keys of dimension rows found to belong to other content; hits that have them are stored with the dimension unknown.",
             ),
             suppressed: r.counter(
                 "avtryck_loader_suppressed_total",

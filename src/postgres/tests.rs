@@ -6,6 +6,7 @@
 
 mod agreement;
 mod equal;
+mod keyed;
 mod report;
 mod report_sound;
 mod wrong_clock;
@@ -25,7 +26,7 @@ use crate::postgres::batch::position::{self, SpoolPosition};
 use crate::postgres::server::embedded::testing::TestDatabase;
 use crate::postgres::server::migrate::{is_current, schema};
 use crate::row::dimension::{Found, Keyed};
-use crate::row::{Count, Row};
+use crate::row::{Count, EventKey, Keyer, Row, Said};
 
 pub(super) const SPOOL: [u8; 16] = [7; 16];
 /// 2026-11-24T12:34:56.789012Z.
@@ -65,6 +66,14 @@ pub(super) fn row(number: usize) -> Row<'static> {
     }
 }
 
+/// The key of an event that says nothing.
+fn event(number: u8) -> Option<EventKey> {
+    Some(EventKey {
+        key: [number; 16],
+        said: Said::default(),
+    })
+}
+
 /// The payload of the record with that number: its name.
 fn payload(number: usize) -> String {
     format!("payload {number:06}")
@@ -92,15 +101,15 @@ pub(super) fn progress(offset: u64) -> SpoolPosition {
 }
 
 /// Makes a batch of rows, each with its number and event key.
-fn load<'a>(rows: impl IntoIterator<Item = (usize, Row<'a>, Option<[u8; 16]>)>) -> Load {
+fn load<'a>(rows: impl IntoIterator<Item = (usize, Row<'a>, Option<EventKey>)>) -> Load {
     let mut load = Load {
         spool_id: SPOOL,
         to: progress(100),
-        ..Load::new(&DIMENSIONS)
+        ..Load::new(&DIMENSIONS, Arc::new(Keyer::of_tests()))
     };
-    for (number, row, event_key) in rows {
+    for (number, row, event) in rows {
         let record = record(number);
-        if let Err(reason) = load.rows.push(&row, event_key, None, &record) {
+        if let Err(reason) = load.rows.push(&row, event, None, &record) {
             let reason = reason.to_owned();
             load.rejected.push(Rejected { record, reason });
         }
@@ -167,7 +176,7 @@ fn dimensions() -> (Load, [Option<i64>; DIMENSIONS.len()]) {
     facts.visit(&mut New(&mut load));
     let unknown = Keyed::new(Device::default());
     New(&mut load).visit(DimensionTable::Device, &unknown);
-    (load, facts.keys())
+    (load, facts.keys(&Keyer::of_tests()))
 }
 
 /// Adds every dimension row to a batch.
@@ -175,7 +184,8 @@ struct New<'l>(&'l mut Load);
 
 impl FactVisitor for New<'_> {
     fn visit(&mut self, dimension: DimensionTable, found: &impl Found) {
-        found.add_to(self.0.dimensions.of(dimension as usize).unwrap());
+        let key = found.key(&self.0.keyer);
+        found.add_to(key, self.0.dimensions.of(dimension as usize).unwrap());
     }
 }
 
@@ -274,7 +284,7 @@ async fn bad_rows_among_twenty_thousand_are_set_aside_and_the_rest_loaded() {
     rows[3].1.page_url = "https://telenor.se/\0".into();
     rows[4].1.received_at = UnixMicros(i64::MAX);
     rows[777].1.params = "{".into();
-    rows[777].2 = Some([1; 16]);
+    rows[777].2 = event(1);
     rows[778].1.params = r#"{"a":"\u0000"}"#.into();
     rows[19_999].1.params = Cow::Owned("[".repeat(200_000));
     let mut batch = load(rows);
@@ -347,8 +357,7 @@ async fn a_second_loader_finds_the_position_moved_and_stores_nothing() {
 #[tokio::test]
 async fn a_repeated_event_id_is_stored_once() {
     let mut database = TestDatabase::migrated().await;
-    let key = [1; 16];
-    let three = || load([Some(key), Some(key), None].map(|key| (1, row(1), key)));
+    let three = || load([event(1), event(1), None].map(|event| (1, row(1), event)));
     let loaded = commit(&mut database.client, three()).await.unwrap();
     assert_eq!((loaded.rows, loaded.repeated), (2, 1));
     let batch = Load {
@@ -363,7 +372,7 @@ async fn a_repeated_event_id_is_stored_once() {
 #[tokio::test]
 async fn a_url_for_one_use_that_is_used_again_is_stored_as_a_replay() {
     let mut database = TestDatabase::migrated().await;
-    let key = Some([1; 16]);
+    let key = event(1);
     let clicked = |number, params: &'static str| Row {
         kind: Kind::Click,
         flags: Flags::ONE_TIME.with(Flags::NEW_VISITOR),
@@ -398,7 +407,7 @@ async fn a_machine_that_uses_a_url_first_or_again_makes_no_replay() {
         flags: Flags::ONE_TIME.with(flags),
         ..row(number)
     };
-    let (machine, person) = (Some([1; 16]), Some([2; 16]));
+    let (machine, person) = (event(1), event(2));
     let none = Flags::default();
     let rows = [
         (1, clicked(1, Flags::BOT), machine),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Ad, Dimension as _, Site};
+use super::{Ad, Keyer, Site};
 use crate::hit::{Hit, Kind};
 
 /// Hits of one minute and kind, on one site, for one ad.
@@ -24,9 +24,9 @@ const SECONDS_MAX: i64 = 253_402_300_799;
 impl Count {
     /// Returns what a hit adds one to.
     #[must_use]
-    pub fn of(hit: &Hit<'_>) -> Count {
-        let site_key = Site::of(hit).key();
-        let ad_key = Ad::of(hit).map_or(0, |ad| ad.key());
+    pub fn of(hit: &Hit<'_>, keyer: &Keyer) -> Count {
+        let site_key = keyer.key(&Site::of(hit));
+        let ad_key = Ad::of(hit).map_or(0, |ad| keyer.key(&ad));
         Count::with_keys(hit, site_key, ad_key)
     }
 

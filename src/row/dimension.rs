@@ -1,17 +1,17 @@
 //! Dimensions: the tables that hold what many rows have in common.
 //!
-//! A dimension row's key is the XXH3 64-bit hash of its content (each text with its length before
-//! it, numbers as little-endian bytes), so that any number of loaders agree on it without asking
-//! each other. Two contents share a key with probability n²/2⁶⁵: 3·10⁻⁸ for a million rows.
+//! A dimension row's key is a keyed hash of its content ([`Keyer`]), so that any number of loaders
+//! agree on it without asking each other, and no stranger can choose it.
 //!
 //! A dimension is one `impl` of [`Dimension`]. Its `columns` is the only list of its columns: the
 //! key is computed from it, and the rows that a sink stores ([`DimensionRows`]) are filled by it.
 //! Keys stand in databases, so what an existing dimension's `columns` gives, and in which order,
 //! must never change.
 
-use std::sync::Arc;
+use std::cell::Cell;
+use std::sync::{Arc, OnceLock};
 
-use xxhash_rust::xxh3::Xxh3;
+use super::keyer::Keyer;
 
 /// What a dimension's row holds.
 pub trait Dimension {
@@ -20,13 +20,6 @@ pub trait Dimension {
 
     /// Gives each column but the key, with its value.
     fn columns(&self, to: &mut impl Columns);
-
-    /// Returns the key of the row.
-    fn key(&self) -> i64 {
-        let mut hash = ContentHash(Xxh3::new());
-        self.columns(&mut hash);
-        hash.0.digest().cast_signed()
-    }
 }
 
 /// What takes the columns of a row, in their order.
@@ -43,54 +36,129 @@ pub trait Columns {
     fn boolean(&mut self, column: &'static str, is_so: bool);
 }
 
-/// The hash of a row's content.
-struct ContentHash(Xxh3);
+/// What a stored row holds, by the names of its columns.
+pub trait Stored {
+    /// Why a value cannot be read.
+    type Error;
 
-impl ContentHash {
-    fn bits(&mut self, bits: Option<u64>) {
-        self.0.update(&[u8::from(bits.is_some())]);
-        self.0.update(&bits.unwrap_or(0).to_le_bytes());
+    /// Returns a text, where the row has one.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn text(&self, column: &str) -> Result<Option<String>, Self::Error>;
+    /// Returns a whole number, where the row has one.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn integer(&self, column: &str) -> Result<Option<i64>, Self::Error>;
+    /// Returns a number, where the row has one.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn real(&self, column: &str) -> Result<Option<f64>, Self::Error>;
+    /// Returns a truth value.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn boolean(&self, column: &str) -> Result<bool, Self::Error>;
+}
+
+/// Returns [`Keyer::new_key`] of a stored row.
+///
+/// # Errors
+/// If the row cannot be read.
+pub fn new_key_of_stored<D: Dimension + Default, S: Stored>(
+    keyer: &Keyer,
+    stored: &S,
+) -> Result<i64, S::Error> {
+    let row = StoredRow {
+        stored,
+        names: D::default(),
+        error: Cell::new(None),
+    };
+    let key = keyer.new_key(&row);
+    row.error.take().map_or(Ok(key), Err)
+}
+
+/// A stored row as a row of its dimension.
+struct StoredRow<'s, D, S: Stored> {
+    stored: &'s S,
+    /// Gives the names of the columns; what else it gives is passed over.
+    names: D,
+    error: Cell<Option<S::Error>>,
+}
+
+impl<D: Dimension, S: Stored> Dimension for StoredRow<'_, D, S> {
+    const TABLE: &'static str = D::TABLE;
+
+    fn columns(&self, to: &mut impl Columns) {
+        self.names.columns(&mut StoredColumns { row: self, to });
     }
 }
 
-impl Columns for ContentHash {
-    fn text(&mut self, _: &'static str, text: &str) {
-        self.0.update(&(text.len() as u64).to_le_bytes());
-        self.0.update(text.as_bytes());
-    }
+/// Passes on the columns of a stored row.
+struct StoredColumns<'r, D, S: Stored, C> {
+    row: &'r StoredRow<'r, D, S>,
+    to: &'r mut C,
+}
 
-    fn name(&mut self, column: &'static str, text: &str) {
-        self.text(column, text);
-    }
-
-    fn integer(&mut self, _: &'static str, number: Option<u32>) {
-        self.bits(number.map(u64::from));
-    }
-
-    fn real(&mut self, _: &'static str, number: Option<f64>) {
-        self.bits(number.map(f64::to_bits));
-    }
-
-    fn boolean(&mut self, _: &'static str, is_so: bool) {
-        self.bits(Some(u64::from(is_so)));
+impl<D, S: Stored, C> StoredColumns<'_, D, S, C> {
+    fn read<T: Default>(&self, read: impl FnOnce(&S) -> Result<T, S::Error>) -> T {
+        read(self.row.stored).unwrap_or_else(|error| {
+            self.row.error.set(Some(error));
+            T::default()
+        })
     }
 }
 
-/// The content of a dimension row and its key.
-#[derive(Clone, Copy, Debug, PartialEq)]
+impl<D, S: Stored, C: Columns> Columns for StoredColumns<'_, D, S, C> {
+    fn text(&mut self, column: &'static str, _: &str) {
+        let text = self.read(|row| row.text(column)).unwrap_or_default();
+        self.to.text(column, &text);
+    }
+
+    fn name(&mut self, column: &'static str, _: &str) {
+        let text = self.read(|row| row.text(column)).unwrap_or_default();
+        self.to.name(column, &text);
+    }
+
+    fn integer(&mut self, column: &'static str, _: Option<u32>) {
+        let number = self.read(|row| row.integer(column));
+        let number = number.and_then(|number| u32::try_from(number).ok());
+        self.to.integer(column, number);
+    }
+
+    fn real(&mut self, column: &'static str, _: Option<f64>) {
+        let number = self.read(|row| row.real(column));
+        self.to.real(column, number);
+    }
+
+    fn boolean(&mut self, column: &'static str, _: bool) {
+        let is_so = self.read(|row| row.boolean(column));
+        self.to.boolean(column, is_so);
+    }
+}
+
+/// The content of a dimension row, and its key once that is known.
+#[derive(Clone, Debug)]
 pub struct Keyed<T> {
-    /// [`Dimension::key`] of the value.
-    pub key: i64,
+    key: OnceLock<i64>,
     /// The content of the row.
     pub value: T,
 }
 
+impl<T: PartialEq> PartialEq for Keyed<T> {
+    fn eq(&self, other: &Keyed<T>) -> bool {
+        self.value == other.value
+    }
+}
+
 impl<T: Dimension> Keyed<T> {
-    /// Computes the key of `value`.
+    /// Takes a row whose key is computed when it is asked for.
     #[must_use]
     pub fn new(value: T) -> Keyed<T> {
         Keyed {
-            key: value.key(),
+            key: OnceLock::new(),
             value,
         }
     }
@@ -98,29 +166,30 @@ impl<T: Dimension> Keyed<T> {
 
 /// A dimension row that was found for a hit.
 pub trait Found {
-    /// Returns the row's key.
-    fn key(&self) -> i64;
+    /// Returns the row's key. It is computed once: a process knows one keyer.
+    fn key(&self, keyer: &Keyer) -> i64;
     /// Adds the row to those of its table.
-    fn add_to(&self, rows: &mut DimensionRows);
+    fn add_to(&self, key: i64, rows: &mut DimensionRows);
 }
 
 impl<T: Dimension> Found for Keyed<T> {
-    fn key(&self) -> i64 {
-        self.key
+    #[inline]
+    fn key(&self, keyer: &Keyer) -> i64 {
+        *self.key.get_or_init(|| keyer.key(&self.value))
     }
 
-    fn add_to(&self, rows: &mut DimensionRows) {
-        rows.push(self.key, &self.value);
+    fn add_to(&self, key: i64, rows: &mut DimensionRows) {
+        rows.push(key, &self.value);
     }
 }
 
 impl<T: Found> Found for Arc<T> {
-    fn key(&self) -> i64 {
-        T::key(self)
+    fn key(&self, keyer: &Keyer) -> i64 {
+        T::key(self, keyer)
     }
 
-    fn add_to(&self, rows: &mut DimensionRows) {
-        T::add_to(self, rows);
+    fn add_to(&self, key: i64, rows: &mut DimensionRows) {
+        T::add_to(self, key, rows);
     }
 }
 

@@ -5,10 +5,17 @@
 //! basket and the purchase of `order-4711` are two events. And it is the sender's class, so that
 //! nobody spends the IDs of another class: a scanner that fetches a link before the person does
 //! leaves the person's click what it is.
+//!
+//! The key is a keyed hash ([`Keyer`]), and with it is kept what the event says ([`Said`]). A hit
+//! that says the same is the event sent again, and is left out. One that says something else is
+//! stored and flagged ([`Flags::ID_CONFLICT`]), whoever of the two was right, and goes by a key of
+//! its own ([`EventKey::apart`]), so that it is stored once as well. A hit that no figure counts, or
+//! that is known to be invalid, uses up no ID.
 
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::{Keyer, Said};
 use crate::hit::{Flags, Hit, Kind};
 
 /// The bits of an event key that hold its hash, if its time stands before them.
@@ -61,47 +68,110 @@ struct Scope<'h> {
     class: SenderClass,
 }
 
+impl<'h> Scope<'h> {
+    /// Returns the scope of a hit's event ID.
+    ///
+    /// A URL for one use is signed with its ID, but not always with what else makes a scope. Its
+    /// key leaves that out, so that adding another site, partner or name does not make the URL a
+    /// new one.
+    fn of(hit: &'h Hit<'_>, flags: Flags) -> Scope<'h> {
+        let is_one_time = flags.has(Flags::ONE_TIME);
+        let unless_one_time = |text| if is_one_time { "" } else { text };
+        Scope {
+            site: unless_one_time(&hit.site),
+            partner: unless_one_time(&hit.partner),
+            event_name: unless_one_time(&hit.event_name),
+            kind: hit.kind,
+            class: SenderClass::of(hit.kind, flags),
+        }
+    }
+
+    fn texts<'t>(&self, event_id: &'t str) -> [&'t str; 4]
+    where
+        'h: 't,
+    {
+        [self.site, self.partner, self.event_name, event_id]
+    }
+
+    fn numbers(&self) -> [u8; 2] {
+        [self.kind.number(), self.class as u8]
+    }
+}
+
+/// The key of an event ID, and what the event says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventKey {
+    /// The key.
+    pub key: [u8; 16],
+    /// What the event says.
+    pub said: Said,
+}
+
+/// Why a hit goes by another key than that of its event ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apart {
+    /// It may not use up the ID ([`Flags::WITHOUT_ID`]).
+    WithoutId,
+    /// The ID belongs to an event that says something else.
+    OtherContent,
+    /// So does the key of what it says: that was said of somebody else.
+    OtherSubject,
+}
+
+impl EventKey {
+    /// Returns the key by which such a hit is known if it is sent again.
+    #[must_use]
+    pub fn apart(self, why: Apart, keyer: &Keyer) -> EventKey {
+        let said = match why {
+            Apart::WithoutId => [0; 12],
+            Apart::OtherContent => self.said.bytes(false),
+            Apart::OtherSubject => self.said.bytes(true),
+        };
+        let mut bytes = [0; 16 + 12 + 1];
+        let (key, rest) = bytes.split_at_mut(16);
+        key.copy_from_slice(&self.key);
+        if let [said_part @ .., number] = rest {
+            said_part.copy_from_slice(&said);
+            *number = why as u8;
+        }
+        let key = keyer.event([], &bytes).to_be_bytes();
+        EventKey { key, ..self }
+    }
+}
+
 /// Returns the key of a hit's event ID; `None` where the sender gave none. `flags` are those of the
 /// hit and those that the loader found.
-///
-/// A URL for one use is signed with its ID, but not always with what else makes a scope. Its key
-/// leaves that out, so that adding another site, partner or name does not make the URL a new one.
 #[must_use]
-pub fn event_key(hit: &Hit<'_>, flags: Flags) -> Option<[u8; 16]> {
+pub fn event_key(hit: &Hit<'_>, flags: Flags, keyer: &Keyer) -> Option<EventKey> {
     if hit.event_id.is_empty() {
         return None;
     }
-    let is_one_time = flags.has(Flags::ONE_TIME);
-    let unless_one_time = |text| if is_one_time { "" } else { text };
-    let scope = Scope {
-        site: unless_one_time(&hit.site),
-        partner: unless_one_time(&hit.partner),
-        event_name: unless_one_time(&hit.event_name),
-        kind: hit.kind,
-        class: SenderClass::of(hit.kind, flags),
-    };
-    Some(key(&scope, &hit.event_id))
+    let scope = Scope::of(hit, flags);
+    let hash = keyer.event(scope.texts(&hit.event_id), &scope.numbers());
+    Some(EventKey {
+        key: with_time(hash, &hit.event_id),
+        said: Said::by(hit, keyer),
+    })
 }
 
-/// Returns the key that release 0.1.0 gave a hit's event ID; `None` where the sender gave none. It
-/// knew neither names nor classes.
+/// How many forms of keys there were before.
+pub const FORMER_FORMS: usize = 2;
+
+/// Returns the keys that a hit's event ID had before keys needed a secret; `None` where the sender
+/// gave none. `flags` are those of the hit and those that the loader found. The first form is that
+/// of release 0.1.0, which knew neither names nor classes.
 #[must_use]
-pub fn former_event_key(hit: &Hit<'_>) -> Option<[u8; 16]> {
+pub fn former_event_keys(hit: &Hit<'_>, flags: Flags) -> Option<[[u8; 16]; FORMER_FORMS]> {
     if hit.event_id.is_empty() {
         return None;
     }
-    let (site, partner) = match hit.flags.has(Flags::ONE_TIME) {
-        true => ("", ""),
-        false => (&*hit.site, &*hit.partner),
-    };
-    let hash = hash([site, partner, &hit.event_id], &[hit.kind.number()]);
-    Some(with_time(hash, &hit.event_id))
-}
-
-fn key(scope: &Scope<'_>, event_id: &str) -> [u8; 16] {
-    let texts = [scope.site, scope.partner, scope.event_name, event_id];
-    let hash = hash(texts, &[scope.kind.number(), scope.class as u8]);
-    with_time(hash, event_id)
+    let scope = Scope::of(hit, flags);
+    let first = hash(
+        [scope.site, scope.partner, &hit.event_id],
+        &[scope.kind.number()],
+    );
+    let second = hash(scope.texts(&hit.event_id), &scope.numbers());
+    Some([first, second].map(|hash| with_time(hash, &hit.event_id)))
 }
 
 /// Returns the XXH3 128-bit hash of texts, each with its length, and of numbers.
@@ -153,6 +223,10 @@ mod tests {
     use crate::clock::UnixMicros;
 
     const NONE: Flags = Flags::from_bits(0);
+
+    fn event_key(hit: &Hit<'_>, flags: Flags) -> Option<[u8; 16]> {
+        super::event_key(hit, flags, &Keyer::of_tests()).map(|event| event.key)
+    }
 
     fn hit(kind: Kind, event_id: &'static str) -> Hit<'static> {
         let mut hit = Hit::new(UnixMicros(1), kind, "telenor.se");
@@ -247,20 +321,62 @@ mod tests {
     }
 
     #[test]
-    fn a_former_key_is_the_one_that_the_first_release_made() {
+    fn former_keys_are_those_that_were_made() {
         let mut order = hit(Kind::Event, "");
         order.site = "open".into();
-        assert_eq!(former_event_key(&order), None);
+        assert_eq!(former_event_keys(&order, NONE), None);
         order.event_id = "order-loaded".into();
         order.event_name = "order".into();
-        let former = former_event_key(&order).unwrap();
+        let [first, second] = former_event_keys(&order, NONE).unwrap();
         let checks = include_str!("../../tests/fixture/0.1.0/expected.json");
-        let former_text = Uuid::from_bytes(former).to_string();
-        assert!(checks.contains(&former_text), "{former_text}");
-        assert_ne!(former, event_key(&order, NONE).unwrap());
-        // It knew no names.
+        let first_text = Uuid::from_bytes(first).to_string();
+        assert!(checks.contains(&first_text), "{first_text}");
+        // The first form knew neither names nor classes.
+        let bot = former_event_keys(&order, Flags::BOT).unwrap();
         order.event_name = "refund".into();
-        assert_eq!(former_event_key(&order), Some(former));
+        let refund = former_event_keys(&order, NONE).unwrap();
+        for [other_first, other_second] in [bot, refund] {
+            assert_eq!(first, other_first);
+            assert_ne!(second, other_second);
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_one_that_stands_in_databases_and_differs_with_the_secret() {
+        let mut order = hit(Kind::Event, "order-1");
+        order.event_name = "order".into();
+        // Computed by another implementation of SipHash, with the secret 0, 1, 2, ….
+        let expected = 0x3821_3dcd_c8f6_5f38_3916_8013_710d_d949_u128;
+        assert_eq!(event_key(&order, NONE), Some(expected.to_be_bytes()));
+        let other = super::event_key(&order, NONE, &Keyer::new([7; 32])).unwrap();
+        assert_ne!(other.key, expected.to_be_bytes());
+    }
+
+    #[test]
+    fn keys_apart_differ_by_reason_and_by_what_is_said() {
+        let keyer = Keyer::of_tests();
+        let key = |params: &'static str, page: &'static str| {
+            let mut hit = hit(Kind::Event, "order-1");
+            (hit.params, hit.page_url) = (params.into(), page.into());
+            super::event_key(&hit, NONE, &keyer).unwrap()
+        };
+        let (one, other) = (key(r#"{"value":1}"#, ""), key(r#"{"value":2}"#, ""));
+        let elsewhere = key(r#"{"value":1}"#, "https://telenor.se/thanks");
+        assert_eq!((one.key, one.key), (other.key, elsewhere.key));
+        let apart = |event: EventKey, why| event.apart(why, &keyer).key;
+        let is_equal = |a, b, why| apart(a, why) == apart(b, why);
+        assert!(is_equal(one, other, Apart::WithoutId));
+        assert!(!is_equal(one, other, Apart::OtherContent));
+        assert!(is_equal(one, elsewhere, Apart::OtherContent));
+        assert!(!is_equal(one, elsewhere, Apart::OtherSubject));
+        let all = [
+            one.key,
+            apart(one, Apart::WithoutId),
+            apart(one, Apart::OtherContent),
+            apart(one, Apart::OtherSubject),
+        ];
+        let distinct: std::collections::HashSet<_> = all.into_iter().collect();
+        assert_eq!(distinct.len(), all.len());
     }
 
     proptest! {

@@ -24,7 +24,7 @@ pub struct AdContact {
     pub creative_key: i64,
     /// When it was received.
     pub at: UnixMicros,
-    /// Which of the two it is.
+    /// Which of them it is.
     pub act: Act,
 }
 
@@ -35,6 +35,8 @@ pub enum Act {
     Impression,
     /// The creative was clicked. The flags are those that the click may get.
     Click(Flags),
+    /// One of them that does not count: its event ID belongs to another event.
+    Uncounted,
 }
 
 /// What is known of a pair when one of its hits has been counted.
@@ -110,6 +112,7 @@ impl PairTotal {
         let is_first = match contact.act {
             Act::Impression => self.impressions == 0,
             Act::Click(_) => self.impressions + self.clicks == 0,
+            Act::Uncounted => return,
         };
         if is_first {
             (self.first_at, self.last_at) = (contact.at, contact.at);
@@ -120,6 +123,7 @@ impl PairTotal {
         match contact.act {
             Act::Impression => self.impressions += 1,
             Act::Click(_) => self.clicks += 1,
+            Act::Uncounted => {}
         }
     }
 }
@@ -145,6 +149,7 @@ impl Impressions {
         let mut flags = Flags::default();
         match contact.act {
             Act::Impression => self.add(1, contact.at),
+            Act::Uncounted => {}
             Act::Click(may) => {
                 let since = |last: UnixMicros| contact.at.0.checked_sub(last.0);
                 let since = self.last_at.and_then(since);
@@ -207,7 +212,8 @@ impl EarlierPairs {
         };
         let exposures = contacts.iter().map(next).collect();
         let totals = pairs.into_iter().map(|(pair, (_, total))| (pair, total));
-        (exposures, totals.collect())
+        let is_any = |(_, total): &(Pair, PairTotal)| total.impressions + total.clicks > 0;
+        (exposures, totals.filter(is_any).collect())
     }
 }
 

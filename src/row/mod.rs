@@ -9,7 +9,9 @@ mod count;
 pub mod dimension;
 mod event_key;
 pub mod exposure;
+mod keyer;
 mod link;
+mod said;
 mod site;
 
 use std::borrow::Cow;
@@ -19,8 +21,10 @@ use ipnet::IpNet;
 pub use ad::Ad;
 pub use count::{Count, Counts};
 pub use dimension::Dimension;
-pub use event_key::{SenderClass, event_key, former_event_key};
+pub use event_key::{Apart, EventKey, FORMER_FORMS, SenderClass, event_key, former_event_keys};
+pub use keyer::{FormerKeys, Keyer, SECRET_BYTES, UNKNOWN_KEY};
 pub use link::Link;
+pub use said::Said;
 pub use site::Site;
 
 use crate::clock::UnixMicros;

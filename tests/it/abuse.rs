@@ -3,3 +3,4 @@
 mod cookie;
 mod equal;
 mod batch;
+mod keyed;

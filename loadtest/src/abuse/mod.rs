@@ -5,6 +5,7 @@
 pub mod cookie;
 mod equal;
 mod batch;
+mod keyed;
 
 /// A kind of abuse.
 #[derive(Clone, Copy, Debug)]
@@ -30,3 +31,4 @@ pub const PARTNER: &str = "net";
 pub const ATTACKS: &[&[Attack]] = &[cookie::ATTACKS];
 pub const ATTACKS: &[&[Attack]] = &[equal::ATTACKS];
 pub const ATTACKS: &[&[Attack]] = &[batch::ATTACKS];
+pub const ATTACKS: &[&[Attack]] = &[keyed::ATTACKS];

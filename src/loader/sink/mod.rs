@@ -22,6 +22,7 @@ mod postgres;
 
 use std::future::Future;
 use std::ops::Range;
+use std::sync::Arc;
 
 use spool::Position;
 
@@ -30,7 +31,7 @@ use crate::enrich::Facts;
 use crate::hit::{Flags, Kind, VisitorId};
 use crate::row::dimension::Keyed;
 use crate::row::exposure::AdContact;
-use crate::row::{Ad, Count, Link, Row};
+use crate::row::{Ad, Count, EventKey, Keyer, Link, Row};
 pub use postgres::PostgresSink;
 pub(super) use postgres::{into_postgres, into_reached, suppress};
 
@@ -75,8 +76,8 @@ pub struct DerivedHit<'a> {
     pub creative: Option<Keyed<Ad<&'a str>>>,
     /// What it is to that creative, if its exposures are counted.
     pub contact: Option<AdContact>,
-    /// The key of its event ID; `None` where the sender gave none.
-    pub event_key: Option<[u8; 16]>,
+    /// The key of its event ID, with what it says; `None` where the sender gave none.
+    pub event_key: Option<EventKey>,
     /// The partner's ID that it brings.
     pub link: Option<Link>,
 }
@@ -97,6 +98,8 @@ pub struct Committed {
     /// Hits of visitors who withdrew, or of erased subjects: those that could have been rows are
     /// among the counted.
     pub suppressed: u64,
+    /// Keys of dimension rows that were found to belong to other content.
+    pub refused_dimensions: u64,
 }
 
 /// Where batches go.
@@ -113,9 +116,9 @@ pub trait Sink {
     /// Connects.
     fn open(&self) -> impl Future<Output = anyhow::Result<(Self::Writer, Self::Companion)>>;
 
-    /// Makes an encoder for one session. After an error it is dropped with all that it knows of the
+    /// Makes an encoder for the session of a writer. After an error it is dropped with all that it knows of the
     /// sink, because the batches that told it may not have been committed.
-    fn encoder(&self) -> Self::Encoder;
+    fn encoder(&self, writer: &Self::Writer) -> Self::Encoder;
 }
 
 /// A batch on its way to the sink. It owns all that it holds.
@@ -131,6 +134,9 @@ pub trait SinkBatch: Send + 'static {
 pub trait Encoder: Send + 'static {
     /// What it fills.
     type Batch;
+
+    /// Returns what makes the keys of dimension rows and of event IDs there.
+    fn keyer(&self) -> Arc<Keyer>;
 
     /// Makes a batch.
     fn make_batch(&self) -> Self::Batch;

@@ -12,23 +12,25 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use quick_cache::unsync::Cache;
 use spool::Position;
+use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
 use super::{
     Committed, Companion, DerivedHit, Encoder, Reached, Sink, SinkBatch, Span, SpoolRecord, Writer,
 };
-use crate::enrich::{DIMENSIONS, DimensionTable, FactVisitor, Facts};
+use crate::enrich::{self, DIMENSIONS, DimensionTable, FactVisitor, Facts};
 use crate::hit::subject::Subject;
 use crate::hit::{Flags, Kind, VisitorId};
 use crate::metrics::Metrics;
-use crate::postgres::batch::dimension::Dimensions;
+use crate::postgres::batch::dimension::{self, Dimensions};
+use crate::postgres::batch::load::Known;
 use crate::postgres::batch::position::{self, SpoolPosition};
 use crate::postgres::batch::{event_key, exposure};
 use crate::postgres::server::silence::SILENCE_MAX;
 use crate::postgres::subject::suppression::{self, Reason};
 use crate::postgres::{self, CommitError, Database, Load, Payloads, Rejected, SilenceWatch};
 use crate::row::dimension::Found;
-use crate::row::{ChunkOffset, Count};
+use crate::row::{ChunkOffset, Count, Keyer};
 
 /// Dimension keys that are remembered as stored.
 const STORED_KEYS_MAX: usize = 65_536;
@@ -37,6 +39,8 @@ const STORED_KEYS_MAX: usize = 65_536;
 pub struct PostgresSink {
     database: Arc<Database>,
     metrics: Arc<Metrics>,
+    /// Read once: what is held in memory has keys of it.
+    keyer: OnceCell<Arc<Keyer>>,
     silence_max: Duration,
 }
 
@@ -47,8 +51,19 @@ impl PostgresSink {
         PostgresSink {
             database,
             metrics,
+            keyer: OnceCell::new(),
             silence_max: SILENCE_MAX,
         }
+    }
+
+    /// Returns what makes the keys of the database, of which a client is connected.
+    async fn read_keyer(&self, client: &Client) -> anyhow::Result<Arc<Keyer>> {
+        let former = DIMENSIONS.into_iter().zip(enrich::new_keys());
+        let read = self.keyer.get_or_try_init(|| async {
+            let keyer = dimension::read_keyer(client, former).await?;
+            anyhow::Ok(Arc::new(keyer))
+        });
+        read.await.cloned()
     }
 
     /// Makes it give up on a Postgres that has been silent for that long.
@@ -70,9 +85,18 @@ impl Sink for PostgresSink {
     async fn open(&self) -> anyhow::Result<(PostgresWriter, ExposureCompanion)> {
         let (client, watch) = SilenceWatch::connect(&self.database, self.silence_max).await?;
         self.metrics.postgres_connects.increment(1);
-        let read = async { Ok(event_key::former_keys_until(&client).await?) };
+        let read = async {
+            let former_keys_until = event_key::former_keys_until(&client).await?;
+            let known = Known {
+                former_keys_until,
+                ..Known::default()
+            };
+            anyhow::Ok((known, self.read_keyer(&client).await?))
+        };
+        let (known, keyer) = watch.watch(read).await?;
         let writer = PostgresWriter {
-            former_keys_until: watch.watch(read).await?,
+            known,
+            keyer,
             client,
             watch,
         };
@@ -83,8 +107,9 @@ impl Sink for PostgresSink {
         Ok((writer, ExposureCompanion { client, watch }))
     }
 
-    fn encoder(&self) -> LoadEncoder {
+    fn encoder(&self, writer: &PostgresWriter) -> LoadEncoder {
         LoadEncoder {
+            keyer: Arc::clone(&writer.keyer),
             stored: Cache::new(STORED_KEYS_MAX),
             metrics: Arc::clone(&self.metrics),
         }
@@ -103,6 +128,7 @@ impl SinkBatch for Load {
 
 /// Encodes rows as COPY takes them.
 pub struct LoadEncoder {
+    keyer: Arc<Keyer>,
     /// Dimension rows that are in Postgres, or on their way there.
     stored: Cache<(DimensionTable, i64), ()>,
     metrics: Arc<Metrics>,
@@ -111,8 +137,12 @@ pub struct LoadEncoder {
 impl Encoder for LoadEncoder {
     type Batch = Load;
 
+    fn keyer(&self) -> Arc<Keyer> {
+        Arc::clone(&self.keyer)
+    }
+
     fn make_batch(&self) -> Load {
-        Load::new(&DIMENSIONS)
+        Load::new(&DIMENSIONS, self.keyer())
     }
 
     fn begin(&mut self, load: &mut Load, span: Span) {
@@ -168,16 +198,20 @@ struct NewDimensions<'a> {
 
 impl FactVisitor for NewDimensions<'_> {
     fn visit(&mut self, dimension: DimensionTable, found: &impl Found) {
-        let LoadEncoder { stored, metrics } = self.encoder;
-        let key = (dimension, found.key());
-        if stored.get(&key).is_some() {
+        let LoadEncoder {
+            keyer,
+            stored,
+            metrics,
+        } = self.encoder;
+        let key = found.key(keyer);
+        if stored.get(&(dimension, key)).is_some() {
             metrics.dimension_hits.increment(1);
             return;
         }
         metrics.dimension_misses.increment(1);
-        stored.insert(key, ());
+        stored.insert((dimension, key), ());
         if let Some(rows) = self.new.of(dimension as usize) {
-            found.add_to(rows);
+            found.add_to(key, rows);
         }
     }
 }
@@ -185,8 +219,8 @@ impl FactVisitor for NewDimensions<'_> {
 /// A connection that commits batches.
 pub struct PostgresWriter {
     client: Client,
-    /// See [`Load::former_keys_until`].
-    former_keys_until: Option<i32>,
+    known: Known,
+    keyer: Arc<Keyer>,
     watch: SilenceWatch,
 }
 
@@ -213,7 +247,7 @@ impl Writer for PostgresWriter {
             bytes: payloads,
             keep,
         };
-        load.former_keys_until = self.former_keys_until;
+        load.known = std::mem::take(&mut self.known);
         let commit = postgres::commit(&mut self.client, load, payloads);
         let commit = async {
             commit.await.map_err(|error| match error {
@@ -222,6 +256,7 @@ impl Writer for PostgresWriter {
             })
         };
         let loaded = self.watch.watch(commit).await?;
+        self.known = std::mem::take(&mut load.known);
         Ok(Committed {
             rows: loaded.rows,
             counted: loaded.counted,
@@ -229,6 +264,7 @@ impl Writer for PostgresWriter {
             refused: loaded.refused,
             repeated: loaded.repeated,
             suppressed: loaded.suppressed,
+            refused_dimensions: loaded.refused_dimensions,
         })
     }
 

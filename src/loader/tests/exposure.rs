@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::*;
 use crate::hit::subject::Subject;
 use crate::hit::{Flags, VisitorId};
-use crate::row::{Ad, Dimension as _};
+use crate::row::{Ad, Keyer};
 
 const HITS: u64 = 1_500;
 /// The most hits between two batches of a loader.
@@ -126,7 +126,10 @@ impl Model {
             placement: "",
             publisher: "",
         };
-        let times = self.pairs.entry((subject, creative.key())).or_default();
+        let times = self
+            .pairs
+            .entry((subject, Keyer::of_tests().key(&creative)))
+            .or_default();
         let at = hit.received_at.0;
         let mut flags = Flags::default();
         if is_click {

@@ -8,7 +8,7 @@
 //! | times are compared with Postgres's clock | [`WRONG_CLOCK`](crate::hit::Flags::WRONG_CLOCK) |
 //! | partitions of the batch's days | under a lock, so that retention does not drop one now |
 //! | dimensions | before the rows that point to them |
-//! | event IDs | a hit whose ID is stored already is left out as repeated, or stored as a replay |
+//! | event IDs | a hit whose event is stored already is left out as repeated, or stored as a replay or a conflict |
 //! | partners' IDs | of the rows that are left |
 //! | rows by COPY, numbered | savepoints bisect refused data down to the bad rows |
 //! | exposures | a hit that became no row does not count ([`exposure`]) |
@@ -50,6 +50,8 @@ pub struct Loaded {
     pub suppressed: u64,
     /// Dimension rows that were new.
     pub new_dimensions: u64,
+    /// Keys of dimension rows that were found to belong to other content.
+    pub refused_dimensions: u64,
     /// Partitions that were missing.
     pub new_days: u64,
 }
@@ -89,14 +91,17 @@ pub async fn commit(
     let days = partition::make_days(&transaction, &days, load::day(now.at)).await?;
     load.reject_days(&days.refused);
     clock::note_wrong_days(&transaction, &wrong_days).await?;
-    let marks = &mut load.rows.marks;
+    let dimensions = dimension::insert(&transaction, &load.dimensions).await?;
     let mut loaded = Loaded {
         suppressed,
         new_days: days.made,
-        new_dimensions: dimension::insert(&transaction, &load.dimensions).await?,
+        new_dimensions: dimensions.new,
+        refused_dimensions: dimensions.refused.len() as u64,
         ..Loaded::default()
     };
-    let before = marks.len();
+    load.known.refused_keys.extend(dimensions.refused);
+    load.forget_refused_keys();
+    let before = load.rows.marks.len();
     event_key::leave_out_repeated(&transaction, load, payloads).await?;
     loaded.repeated = (before - load.rows.marks.len()) as u64;
 

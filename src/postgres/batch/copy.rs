@@ -11,6 +11,7 @@
 //! [`EXPOSURE_NUMBER_OFFSET`]).
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::SinkExt as _;
@@ -105,6 +106,18 @@ pub fn encode(row: &Row<'_>, has_exposure: bool, out: &mut BytesMut) {
         out.put_u8(1);
         out.put_slice(row.params.as_bytes());
     }
+}
+
+/// Returns where an encoded row has the key of the dimension with that index, if it has one.
+pub(crate) fn place_of_key(row: &[u8], dimension: usize) -> Option<Range<usize>> {
+    let length_at = |at: usize| {
+        let length = row.get(at..)?.first_chunk()?;
+        usize::try_from(i32::from_be_bytes(*length)).ok()
+    };
+    let after = |at: usize| at + 4 + length_at(at).unwrap_or_default();
+    let columns = BEFORE_KEYS.len() + dimension;
+    let at = (0..columns).fold(2, |at, _| after(at));
+    length_at(at).map(|length| at + 4..at + 4 + length)
 }
 
 /// Returns the statement that takes rows whose keys are those of `dimensions`, in their order.
@@ -227,6 +240,9 @@ mod tests {
         };
         let mut bytes = BytesMut::new();
         encode(&row, true, &mut bytes);
+        assert_eq!(place_of_key(&bytes, 0), None);
+        let key = place_of_key(&bytes, 1).map(|key| &bytes[key]);
+        assert_eq!(key, Some(&1_i64.to_be_bytes()[..]));
         assert_eq!(bytes[FLAGS_OFFSET..][..4], 65_i32.to_be_bytes());
         assert_eq!(
             bytes[EXPOSURE_NUMBER_OFFSET - 4..][..8],

@@ -6,8 +6,9 @@
 //! and to bisect is to halve a list of marks. What only the transaction can find out about a row is
 //! written into the bytes, at one of the constant offsets of [`copy`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio_postgres::{Client, Error};
@@ -17,7 +18,9 @@ use super::{copy, dimension, exposure};
 use crate::clock::UnixMicros;
 use crate::hit::Flags;
 use crate::row::exposure::{AdContact, EarlierPairs, Exposure, PairTotals};
-use crate::row::{ChunkOffset, Counts, Link, Row, SenderClass};
+use crate::row::{
+    ChunkOffset, Counts, EventKey, FORMER_FORMS, Keyer, Link, Row, SenderClass, UNKNOWN_KEY,
+};
 
 /// The first and the last time (excluded) that a row may have: 1970-01-01 and 10000-01-01. Beyond
 /// them the day of a partition has more than four digits of a year, or a sign.
@@ -42,11 +45,12 @@ pub struct Load {
     pub to: SpoolPosition,
     /// What the collector's clock showed when the batch was read.
     pub read_at: UnixMicros,
+    /// Makes the keys of its rows.
+    pub keyer: Arc<Keyer>,
     /// The rows.
     pub rows: Rows,
-    /// The last day on which [`former_event_key`](crate::row::former_event_key) may be known of a
-    /// row's event.
-    pub former_keys_until: Option<i32>,
+    /// What the database had before the batch, as far as its rows depend on it.
+    pub known: Known,
     /// Dimension rows that may be new.
     pub dimensions: dimension::Dimensions,
     /// Hits without the permit to measure.
@@ -57,6 +61,16 @@ pub struct Load {
     pub(crate) exposures: Exposures,
     /// What the loader itself rejected.
     pub rejected: Vec<Rejected>,
+}
+
+/// What a connection knows of its database.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The last day on which an event may be known by a former key, for each form of them
+    /// ([`former_event_keys`](crate::row::former_event_keys)).
+    pub former_keys_until: [Option<i32>; FORMER_FORMS],
+    /// Keys of dimension rows that belong to other content, each with the index of its table.
+    pub refused_keys: HashSet<(usize, i64)>,
 }
 
 /// What is known of the batch's pairs of subject and creative and, once it is committed, what it
@@ -70,14 +84,15 @@ pub(crate) struct Exposures {
 impl Load {
     /// Makes an empty batch whose rows point to these dimensions, in the order of their keys.
     #[must_use]
-    pub fn new(dimensions: &'static [&'static str]) -> Load {
+    pub fn new(dimensions: &'static [&'static str], keyer: Arc<Keyer>) -> Load {
         Load {
             spool_id: [0; 16],
             from: None,
             to: SpoolPosition::default(),
             read_at: UnixMicros::default(),
+            keyer,
             rows: Rows::default(),
-            former_keys_until: None,
+            known: Known::default(),
             dimensions: dimension::Dimensions::new(dimensions),
             counts: Counts::default(),
             links: Vec::new(),
@@ -169,6 +184,42 @@ impl Load {
         days.into_iter().collect()
     }
 
+    /// Makes dimensions unknown whose keys belong to other content.
+    pub(crate) fn forget_refused_keys(&mut self) {
+        let refused = &self.known.refused_keys;
+        if refused.is_empty() {
+            return;
+        }
+        let tables = self.dimensions.tables();
+        let is_refused = |table: &str, key| {
+            let index = tables.iter().position(|known| *known == table);
+            index.is_some_and(|index| refused.contains(&(index, key)))
+        };
+        let Rows { bytes, marks } = &mut self.rows;
+        for mark in marks {
+            let row = bytes.get_mut(mark.row.clone()).unwrap_or_default();
+            for (dimension, key) in refused {
+                let place = copy::place_of_key(row, *dimension);
+                let place = place.and_then(|place| row.get_mut(place));
+                if let Some(place) = place.filter(|place| **place == key.to_be_bytes()) {
+                    place.copy_from_slice(&UNKNOWN_KEY.to_be_bytes());
+                }
+            }
+            mark.contact = mark
+                .contact
+                .filter(|contact| !is_refused("ad", contact.creative_key));
+        }
+        for (mut count, hits) in std::mem::take(&mut self.counts.0) {
+            if is_refused("site", count.site_key) {
+                count.site_key = UNKNOWN_KEY;
+            }
+            if is_refused("ad", count.ad_key) {
+                count.ad_key = UNKNOWN_KEY;
+            }
+            *self.counts.0.entry(count).or_default() += hits;
+        }
+    }
+
     /// Rejects the rows of days that have no partition.
     pub(crate) fn reject_days(&mut self, days: &[i32]) {
         if days.is_empty() {
@@ -248,9 +299,9 @@ pub(crate) struct Mark {
     /// When its hit was received, by the collector's clock.
     pub(crate) received_at: UnixMicros,
     /// See [`event_key`](crate::row::event_key); `None` where the sender gave no event ID.
-    pub(crate) event_key: Option<[u8; 16]>,
-    /// Whether it is stored though its event ID is repeated.
-    pub(crate) is_one_time: bool,
+    pub(crate) event: Option<EventKey>,
+    /// Flags of the hit that decide what its event ID does.
+    pub(crate) flags: Flags,
     /// Who sent it.
     pub(crate) class: SenderClass,
     /// What it is to a creative; such a row has an exposure number.
@@ -268,7 +319,7 @@ impl Rows {
     pub fn push(
         &mut self,
         row: &Row<'_>,
-        event_key: Option<[u8; 16]>,
+        event: Option<EventKey>,
         contact: Option<AdContact>,
         record: &Record,
     ) -> Result<(), &'static str> {
@@ -284,8 +335,8 @@ impl Rows {
             row: start..self.bytes.len(),
             neighbourhood: neighbourhood(row),
             received_at: row.received_at,
-            event_key,
-            is_one_time: row.flags.has(Flags::ONE_TIME),
+            event,
+            flags: row.flags,
             class: SenderClass::of(row.kind, row.flags),
             contact,
             record: record.clone(),

@@ -199,7 +199,7 @@ async fn what_is_derived_from_a_flagged_hit_goes_by_the_right_time() {
             };
             let record = record(number);
             load.rows
-                .push(&row, Some([key; 16]), Some(contact), &record)
+                .push(&row, event(key), Some(contact), &record)
                 .unwrap();
             load.link(Link {
                 visitor: VisitorId([1; 16]),
@@ -229,7 +229,7 @@ async fn counts_of_any_time_never_fail_a_batch() {
     let mut load = plain(0..1);
     for at in [i64::MIN, -1, 0, i64::MAX - 1, i64::MAX] {
         let hit = Hit::new(UnixMicros(at), Kind::PageView, "shop");
-        load.counts.add(Count::of(&hit));
+        load.counts.add(Count::of(&hit, &load.keyer));
     }
     let loaded = commit(&mut database.client, load).await.unwrap();
     assert_eq!((loaded.rows, loaded.counted), (1, 5));

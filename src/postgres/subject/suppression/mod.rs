@@ -13,7 +13,7 @@ use tokio_postgres::{Client, Error, Transaction};
 use crate::hit::subject::Subject;
 use crate::hit::{self, Hit, Outcome};
 use crate::postgres::batch::load::{Load, Payloads};
-use crate::row::{Count, Counts};
+use crate::row::{Count, Counts, Keyer};
 use uuid::Uuid;
 
 /// The advisory lock: "suppress" in ASCII.
@@ -90,7 +90,7 @@ pub(crate) async fn leave_out(
     marks.retain(|mark| {
         let leaves = of_marks.next().is_some_and(is_listed);
         if leaves && let Ok(hit) = Hit::decode(payloads.of(&mark.record)) {
-            count(&mut load.counts, &hit);
+            count(&mut load.counts, &hit, &load.keyer);
         }
         !leaves
     });
@@ -103,9 +103,9 @@ pub(crate) async fn leave_out(
 /// The keys of the IDs that a hit names.
 type Keys = [Option<[u8; 16]>; 3];
 
-fn count(counts: &mut Counts, hit: &Hit<'_>) {
+fn count(counts: &mut Counts, hit: &Hit<'_>, keyer: &Keyer) {
     if hit.outcome_if_suppressed() == Outcome::Count {
-        counts.add(Count::of(hit));
+        counts.add(Count::of(hit, keyer));
     }
 }
 

@@ -5,6 +5,8 @@
     reason = "a test fails by panicking"
 )]
 
+use std::sync::Arc;
+
 use super::*;
 use crate::enrich::DIMENSIONS;
 use crate::hit::{Flags, Kind, Permit, VisitorId};
@@ -13,7 +15,7 @@ use crate::postgres::server::embedded::testing::TestDatabase;
 use crate::postgres::subject::{AskedBy, erase};
 use crate::postgres::tests::{NOON, SPOOL, number, progress, row};
 use crate::postgres::{CommitError, Loaded, commit};
-use crate::row::{ChunkOffset, Row};
+use crate::row::{ChunkOffset, EventKey, Row, Said};
 
 /// A batch with a hit of each visitor, with these flags; those of visitor 9 are flawed.
 fn named(from: Option<ChunkOffset>, to: u64, visitors: &[(u8, Flags)]) -> (Load, Vec<u8>) {
@@ -21,7 +23,7 @@ fn named(from: Option<ChunkOffset>, to: u64, visitors: &[(u8, Flags)]) -> (Load,
         spool_id: SPOOL,
         from,
         to: progress(to),
-        ..Load::new(&DIMENSIONS)
+        ..Load::new(&DIMENSIONS, Arc::new(Keyer::of_tests()))
     };
     let mut bytes = Vec::new();
     for (number, (visitor, flags)) in visitors.iter().enumerate() {
@@ -44,9 +46,11 @@ fn named(from: Option<ChunkOffset>, to: u64, visitors: &[(u8, Flags)]) -> (Load,
             let reason = "it was flawed".to_owned();
             load.rejected.push(Rejected { record, reason });
         } else {
-            load.rows
-                .push(&row, Some([to as u8 + number as u8; 16]), None, &record)
-                .unwrap();
+            let event = EventKey {
+                key: [to as u8 + number as u8; 16],
+                said: Said::default(),
+            };
+            load.rows.push(&row, Some(event), None, &record).unwrap();
         }
     }
     (load, bytes)
