@@ -9,6 +9,7 @@
 
 use super::native::{self, Owner, Reading};
 use super::{Arrival, Draft, Drafts};
+use crate::callback::Proof;
 use crate::callback::names::Fields;
 use crate::hit::Kind;
 use crate::hit::limits::TOLD_BYTES_MAX;
@@ -25,6 +26,8 @@ pub struct Sender<'p> {
     pub fields: Fields<'p>,
     /// Whether the partner may say the visitor's address and agent.
     pub trusts_client: bool,
+    /// What proves that the partner sent this request.
+    pub proof: Option<Proof<'p>>,
 }
 
 /// Reads a callback's query and its unpacked body.
@@ -39,6 +42,7 @@ pub fn read<'r>(
     let owner = Owner {
         partner: sender.key,
         site: sender.site,
+        proof: sender.proof,
     };
     let reading = Reading {
         fields: Some(sender.fields),
@@ -50,7 +54,7 @@ pub fn read<'r>(
         Format::Form(form) => {
             let mut draft = begin();
             native::read_form(form, arrival.query, reading, &mut draft);
-            owner.name_in(&mut draft);
+            owner.name_in(&mut draft, 0);
             Ok(Drafts::One(draft))
         }
         Format::Json => native::read_events(body, arrival.query, reading, begin(), Some(owner)),

@@ -92,6 +92,7 @@ fn send(way: Way, name: &str, query: &str, json: &str) -> (String, Flags) {
         site: "",
         fields: Fields::default(),
         trusts_client: false,
+        proof: None,
     };
     let read = |body: &[u8]| {
         match way {

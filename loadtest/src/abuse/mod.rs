@@ -2,9 +2,9 @@
 //!
 //! `make abuse` sends them to a release build, beside honest hits.
 
+mod batch;
 pub mod cookie;
 mod equal;
-mod batch;
 mod keyed;
 
 /// A kind of abuse.
@@ -28,7 +28,9 @@ pub const SITE: &str = "demo";
 pub const PARTNER: &str = "net";
 
 /// Every kind.
-pub const ATTACKS: &[&[Attack]] = &[cookie::ATTACKS];
-pub const ATTACKS: &[&[Attack]] = &[equal::ATTACKS];
-pub const ATTACKS: &[&[Attack]] = &[batch::ATTACKS];
-pub const ATTACKS: &[&[Attack]] = &[keyed::ATTACKS];
+pub const ATTACKS: &[&[Attack]] = &[
+    batch::ATTACKS,
+    cookie::ATTACKS,
+    equal::ATTACKS,
+    keyed::ATTACKS,
+];

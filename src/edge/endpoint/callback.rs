@@ -15,7 +15,6 @@ use crate::edge::exchange::reply::Reply;
 use crate::edge::exchange::{Exchange, body};
 use crate::edge::{Refusal, router};
 use crate::protocol::partner::{self, Sender};
-use crate::protocol::{Draft, Drafts};
 
 pub(crate) async fn handle(
     exchange: &Exchange<'_>,
@@ -40,29 +39,9 @@ pub(crate) async fn handle(
     };
     secrets.verify(proof, &signed, &destination, exchange.now)?;
     let body = body.unpack(exchange.headers.content_encoding).await?;
-    let mut drafts = partner::read(&exchange.arrival(), sender(partner), &body)?;
-    name_events(&mut drafts, proof);
+    let sender = sender(partner, proof);
+    let drafts = partner::read(&exchange.arrival(), sender, &body)?;
     exchange.record_body(drafts, bill).await
-}
-
-/// Gives an event ID to callbacks that bring none, where the proof stands for this request alone.
-fn name_events(drafts: &mut Drafts<'_>, proof: Proof<'_>) {
-    let name = |(index, draft): (usize, &mut Draft<'_>)| {
-        if draft.hit.event_id.is_empty()
-            && let Some(id) = proof.event_id(index)
-        {
-            draft.hit.event_id = id.into();
-        }
-    };
-    match drafts {
-        Drafts::One(draft) => name((0, draft)),
-        Drafts::Each(drafts) => {
-            let numbered = drafts.iter_mut().enumerate();
-            numbered
-                .filter_map(|(index, draft)| Some((index, draft.as_mut().ok()?)))
-                .for_each(name);
-        }
-    }
 }
 
 fn secrets(partner: &Partner) -> Secrets<'_> {
@@ -73,12 +52,13 @@ fn secrets(partner: &Partner) -> Secrets<'_> {
     }
 }
 
-fn sender(partner: &Partner) -> Sender<'_> {
+fn sender<'r>(partner: &'r Partner, proof: Proof<'r>) -> Sender<'r> {
     Sender {
         key: &partner.key,
         site: &partner.site,
         fields: partner.names(),
         trusts_client: partner.trusted_client,
+        proof: Some(proof),
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) const NETWORK: config::Limit = config::Limit {
     hits_per_second: 10,
     burst: 1000,
     drop: true,
+    drop_above: 0,
 };
 /// The most instructions that are remembered: more than their spool holds.
 const KNOWN_MAX: usize = 1 << 19;

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use super::EVENTS_MAX;
 use super::json::Split;
 use super::template::Template;
+use crate::callback::Proof;
 use crate::protocol::Draft;
 use crate::refusal::Reason;
 
@@ -34,12 +35,20 @@ pub(in crate::protocol) struct Owner<'r> {
     pub(in crate::protocol) partner: &'r str,
     /// The site of events that name none.
     pub(in crate::protocol) site: &'r str,
+    /// What proves that they are its own.
+    pub(in crate::protocol) proof: Option<Proof<'r>>,
 }
 
 impl<'r> Owner<'r> {
-    /// Puts the partner into a draft, and its site where the hit names none.
-    pub(in crate::protocol) fn name_in(self, draft: &mut Draft<'r>) {
+    /// Puts the partner into the draft of its event with that number, its site where the hit names
+    /// none, and an event ID where the hit brings none and the proof stands for this request alone.
+    pub(in crate::protocol) fn name_in(self, draft: &mut Draft<'r>, number: usize) {
         draft.hit.partner = self.partner.into();
+        if draft.hit.event_id.is_empty()
+            && let Some(id) = self.proof.and_then(|proof| proof.event_id(number))
+        {
+            draft.hit.event_id = id.into();
+        }
         if draft.hit.site.is_empty() {
             draft.hit.site = self.site.into();
         }
@@ -87,7 +96,7 @@ impl<'r> Events<'r> {
         let text = String::from_utf8_lossy(event.0?);
         let mut draft = self.template.read(&text).ok_or(Reason::Json)?;
         if let Some(owner) = self.owner {
-            owner.name_in(&mut draft);
+            owner.name_in(&mut draft, self.count.get().saturating_sub(1));
         }
         Ok(draft)
     }
