@@ -42,6 +42,14 @@ fn value(number: usize, is_equal: bool) -> String {
     }
 }
 
+/// The event with that key.
+fn event(key: [u8; 16]) -> EventKey {
+    EventKey {
+        key,
+        said: Said::default(),
+    }
+}
+
 /// The least time that a batch of clicks took whose chosen values are all equal, or all different.
 async fn time_batches(client: &mut Client, first: &mut usize, is_equal: bool) -> Duration {
     let mut least = Duration::MAX;
@@ -54,7 +62,7 @@ async fn time_batches(client: &mut Client, first: &mut usize, is_equal: bool) ->
             }
             let key = value(*first + number, is_equal).into_bytes();
             let key = visitor(&String::from_utf8(key).unwrap()).unwrap().0;
-            (number, row, Some(key).filter(|_| !is_equal))
+            (number, row, Some(event(key)).filter(|_| !is_equal))
         });
         let mut load = load(rows);
         load.from = position::read(client, SPOOL)
@@ -107,7 +115,7 @@ async fn an_event_id_that_a_sender_repeats_costs_no_more_than_new_ones() {
     for batch in 0..8 {
         let is_equal = batch % 2 == 1;
         let first = batch * ROWS;
-        let key = |number| visitor(&value(number, is_equal)).map(|visitor| visitor.0);
+        let key = |number| visitor(&value(number, is_equal)).map(|visitor| event(visitor.0));
         let mut load = load((0..ROWS).map(|n| (n, row(first + n), key(first + n))));
         load.from = position::read(client, SPOOL)
             .await

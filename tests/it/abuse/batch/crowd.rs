@@ -96,8 +96,8 @@ async fn get(stream: &mut TcpStream) -> Option<Vec<u8>> {
 }
 
 async fn ends(stream: &mut TcpStream) {
-    let end = stream.read(&mut [0]);
-    let end = tokio::time::timeout(PATIENCE, end).await;
+    let mut byte = [0];
+    let end = tokio::time::timeout(PATIENCE, stream.read(&mut byte)).await;
     assert!(matches!(end.expect("it ends"), Ok(0) | Err(_)));
 }
 
