@@ -146,6 +146,8 @@ pub(crate) struct Pauses {
     pub(crate) retry: Duration,
     /// Between attempts to write to a spool that is full or failing, while no record arrives.
     pub(crate) probe: Duration,
+    /// A sync that takes this long stalls the thread that waits for it.
+    pub(crate) stall: Duration,
 }
 
 pub(crate) const PAUSES: Pauses = Pauses {
@@ -153,6 +155,7 @@ pub(crate) const PAUSES: Pauses = Pauses {
     busy: Duration::from_millis(2),
     retry: Duration::from_millis(250),
     probe: Duration::from_secs(1),
+    stall: Duration::from_millis(20),
 };
 
 /// Is told what the writer does.

@@ -13,7 +13,11 @@ use crate::disk::Disk;
 use crate::frame::{self, HEADER_BYTES};
 use crate::read::Reader;
 use crate::recover::{Recovered, recover};
-use crate::{Observer, OpenError, Options, PAUSES, Pauses, Position, SpoolId, chunk, clock, write};
+use crate::write::Writer;
+use crate::{
+    AppendError, Observer, OpenError, Options, PAUSES, Pauses, Position, SpoolId, chunk, clock,
+    write,
+};
 
 /// An open spool. Clones share it.
 #[derive(Clone)]
@@ -32,6 +36,8 @@ pub(crate) struct Shared {
     /// The records that wait for the writer.
     pub(crate) group: Mutex<Group>,
     pub(crate) wake_writer: Condvar,
+    /// Held by whoever commits.
+    pub(crate) writer: Mutex<Writer>,
     /// The end of what is durable.
     pub(crate) committed: Mutex<Position>,
     /// Where the previous run ended.
@@ -45,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) pauses: Pauses,
     pub(crate) full: AtomicBool,
     pub(crate) failing: AtomicBool,
+    /// Whether a sync stalled lately.
+    pub(crate) stalls: AtomicBool,
     /// The highest chunk number ever tried.
     pub(crate) highest: AtomicU64,
     pub(crate) lock: Mutex<Option<Box<dyn Send + Sync>>>,
@@ -53,6 +61,18 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn committed(&self) -> Position {
         *lock(&self.committed)
+    }
+
+    /// Keeps what the last attempt to write says about the disk.
+    pub(crate) fn set_state(&self, outcome: Result<(), AppendError>) {
+        let (full, failing) = (Err(AppendError::Full), Err(AppendError::Io));
+        self.full.store(outcome == full, Ordering::Relaxed);
+        self.failing.store(outcome == failing, Ordering::Relaxed);
+    }
+
+    /// Returns whether the last attempt to write failed.
+    pub(crate) fn is_troubled(&self) -> bool {
+        self.full.load(Ordering::Relaxed) || self.failing.load(Ordering::Relaxed)
     }
 
     fn used_bytes(&self) -> u64 {
@@ -148,6 +168,7 @@ impl Spool {
             disk,
             observer,
             wake_writer: Condvar::new(),
+            writer: Mutex::new(Writer::new(recovered.end, recovered.records)),
             committed: Mutex::new(recovered.end),
             recovered,
             begun: AtomicBool::new(false),
@@ -156,10 +177,11 @@ impl Spool {
             pauses,
             full: AtomicBool::new(false),
             failing: AtomicBool::new(false),
+            stalls: AtomicBool::new(false),
             highest: AtomicU64::new(highest),
             lock: Mutex::new(Some(guard)),
         });
-        let writer = write::start(Arc::clone(&shared), recovered.records).map_err(at(dir))?;
+        let writer = write::start(Arc::clone(&shared)).map_err(at(dir))?;
         Ok(Spool {
             shared,
             writer: Arc::new(Mutex::new(Some(writer))),
@@ -172,10 +194,23 @@ impl Spool {
         self.shared.id
     }
 
-    /// Returns a way in for one thread, which must be the calling one.
+    /// Returns a way in for one thread, which must be the calling one. What it appends is committed
+    /// by the spool's own thread, together with what others append.
     #[must_use]
     pub fn appender(&self) -> Appender {
-        Appender::new(Arc::clone(&self.shared))
+        Appender::new(Arc::clone(&self.shared), false)
+    }
+
+    /// Returns a way in for one thread, which must be the calling one, and which commits by itself
+    /// while the disk is quick: no other thread is woken for a group, and none wakes this one.
+    /// Meant for a spool with one appending thread.
+    ///
+    /// A group is what is appended until the runtime has polled every task that was ready. A sync
+    /// that stalls stops the calling thread, once: later groups are the spool's own thread's,
+    /// until its syncs are quick again.
+    #[must_use]
+    pub fn committing_appender(&self) -> Appender {
+        Appender::new(Arc::clone(&self.shared), true)
     }
 
     /// Checks that `start` is not beyond the end; returns the end otherwise: the spool was then
@@ -255,6 +290,12 @@ impl Spool {
         self.shared.failing.load(Ordering::Relaxed)
     }
 
+    /// Returns whether a sync stalled lately, so that no appending thread commits by itself.
+    #[must_use]
+    pub fn stalls(&self) -> bool {
+        self.shared.stalls.load(Ordering::Relaxed)
+    }
+
     /// Marks everything before a position as dealt with: chunks that lie completely before it are
     /// deleted after `keep`. A restart begins that time anew.
     ///
@@ -293,6 +334,8 @@ impl Spool {
         if writer.is_some_and(|writer| writer.join().is_err()) {
             tracing::error!("the spool's writer panicked");
         }
+        // Whoever commits by itself finds it closed.
+        lock(&self.shared.writer).close();
     }
 
     /// Lets another process open it. It must be closed, and nothing may release its chunks

@@ -3,6 +3,7 @@
     reason = "sizes in these tests are small"
 )]
 
+mod committing;
 mod model;
 mod simulation;
 
@@ -38,14 +39,34 @@ fn open(dir: &std::path::Path) -> Spool {
     Spool::open(options(dir), Arc::new(RealDisk), Box::new(Quiet)).expect("the spool opens")
 }
 
+/// Who commits.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    TheSpool,
+    TheAppender,
+}
+
+const BY_EACH: [By; 2] = [By::TheSpool, By::TheAppender];
+
+fn appender(spool: &Spool, by: By) -> Appender {
+    match by {
+        By::TheSpool => spool.appender(),
+        By::TheAppender => spool.committing_appender(),
+    }
+}
+
 /// Appends payloads from an edge thread's runtime and says what became of each.
 fn append(spool: &Spool, payloads: &[Vec<u8>]) -> Vec<Result<(), AppendError>> {
+    append_by(By::TheSpool, spool, payloads)
+}
+
+fn append_by(by: By, spool: &Spool, payloads: &[Vec<u8>]) -> Vec<Result<(), AppendError>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
-        let appender = spool.appender();
+        let appender = appender(spool, by);
         tokio::task::spawn_local(appender.deliver());
         let mut outcomes = Vec::new();
         for payload in payloads {
@@ -118,27 +139,29 @@ fn what_was_appended_is_read_in_order_across_chunks_and_restarts() {
 
 #[test]
 fn a_full_spool_refuses_and_takes_again_once_chunks_are_released() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let spool = open(dir.path());
-    let outcomes = append(&spool, &payloads(50, 100_000));
-    let taken = outcomes
-        .iter()
-        .take_while(|outcome| outcome.is_ok())
-        .count();
-    assert_eq!(taken, 40);
-    assert!(
-        outcomes[taken..]
+    for by in BY_EACH {
+        let dir = tempfile::tempdir().expect("a directory");
+        let spool = open(dir.path());
+        let outcomes = append_by(by, &spool, &payloads(50, 100_000));
+        let taken = outcomes
             .iter()
-            .all(|outcome| *outcome == Err(AppendError::Full))
-    );
-    assert!(spool.is_full());
-    assert_eq!(spool.used_bytes(), 4 * CHUNK_BYTES);
-    spool
-        .release(spool.committed())
-        .expect("chunks can be deleted");
-    assert_eq!(spool.used_bytes(), CHUNK_BYTES);
-    assert_eq!(append(&spool, &payloads(1, 100_000)), [Ok(())]);
-    assert!(!spool.is_full());
+            .take_while(|outcome| outcome.is_ok())
+            .count();
+        assert_eq!(taken, 40);
+        assert!(
+            outcomes[taken..]
+                .iter()
+                .all(|outcome| *outcome == Err(AppendError::Full))
+        );
+        assert!(spool.is_full());
+        assert_eq!(spool.used_bytes(), 4 * CHUNK_BYTES);
+        spool
+            .release(spool.committed())
+            .expect("chunks can be deleted");
+        assert_eq!(spool.used_bytes(), CHUNK_BYTES);
+        assert_eq!(append_by(by, &spool, &payloads(1, 100_000)), [Ok(())]);
+        assert!(!spool.is_full());
+    }
 }
 
 #[test]
@@ -194,7 +217,10 @@ fn a_second_process_is_kept_out() {
     let second = Spool::open(options(dir.path()), Arc::new(RealDisk), Box::new(Quiet));
     assert!(matches!(second, Err(OpenError::Locked(_))));
     spool.close();
-    assert_eq!(append(&spool, &payloads(1, 8)), [Err(AppendError::Closed)]);
+    for by in BY_EACH {
+        let refused = append_by(by, &spool, &payloads(1, 8));
+        assert_eq!(refused, [Err(AppendError::Closed)]);
+    }
 }
 
 #[test]
@@ -381,7 +407,7 @@ impl Disk for Faulty {
 #[test]
 fn whichever_write_or_sync_fails_what_was_acknowledged_is_read_once_and_nothing_twice() {
     // The ID's file takes the first two calls, each chunk two for its header, each group two.
-    for fails_at in 2..24 {
+    for (fails_at, by) in (2..24).flat_map(|at| BY_EACH.map(|by| (at, by))) {
         let dir = tempfile::tempdir().expect("a directory");
         let written = payloads(10, 64);
         let calls = Arc::new(AtomicUsize::new(0));
@@ -391,7 +417,7 @@ fn whichever_write_or_sync_fails_what_was_acknowledged_is_read_once_and_nothing_
         };
         let spool = Spool::open(options(dir.path()), Arc::new(disk), Box::new(Quiet))
             .expect("the spool opens");
-        let outcomes = append(&spool, &written);
+        let outcomes = append_by(by, &spool, &written);
         assert!(
             calls.load(Ordering::Relaxed) > fails_at,
             "the fault was reached"
@@ -412,7 +438,7 @@ fn whichever_write_or_sync_fails_what_was_acknowledged_is_read_once_and_nothing_
         assert_eq!(
             all(&spool, Position::default()),
             (acknowledged, Damage::default()),
-            "{fails_at}"
+            "{fails_at}, {by:?}"
         );
     }
 }

@@ -24,16 +24,21 @@ const BUSY_RECORDS_MIN: u64 = 16;
 /// needs no such entry.
 const AHEAD_BYTES: u64 = 256 * 1024;
 
-struct Writer {
-    shared: Arc<Shared>,
+/// After so many quick syncs in a row the disk counts as quick again.
+const QUICK_SYNCS_MIN: u32 = 64;
+
+/// What writes to the chunks. Whoever holds it commits: the writer's thread, or an appending thread
+/// that commits by itself.
+pub(crate) struct Writer {
     live: Option<Live>,
     /// The end of what was acknowledged.
     last: Position,
     /// Records acknowledged since the spool was created.
     records: u64,
     retry_at: Option<Instant>,
-    /// Until when the writer waits for more records before it takes a group.
-    busy_until: Option<Instant>,
+    /// Syncs since the last one that stalled.
+    quick_syncs: u32,
+    is_closed: bool,
 }
 
 struct Live {
@@ -46,23 +51,21 @@ struct Live {
     before: Position,
 }
 
-/// Starts the writer of a spool in which `records` were acknowledged so far.
-pub(crate) fn start(shared: Arc<Shared>, records: u64) -> io::Result<JoinHandle<()>> {
-    let last = shared.committed();
-    let mut writer = Writer {
-        shared,
-        live: None,
-        last,
-        records,
-        retry_at: None,
-        busy_until: None,
-    };
-    thread::Builder::new()
-        .name("spool".to_owned())
-        .spawn(move || writer.run())
+/// A group that is to be committed.
+pub(crate) struct Records<'b> {
+    pub(crate) bytes: &'b [u8],
+    pub(crate) count: u64,
+    pub(crate) first_append: Option<Instant>,
 }
 
-/// What a group held besides its bytes.
+/// Starts the thread that commits what appending threads leave to it.
+pub(crate) fn start(shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new()
+        .name("spool".to_owned())
+        .spawn(move || run(&shared))
+}
+
+/// A group that was taken from those who wait.
 struct Taken {
     number: u64,
     records: u64,
@@ -70,126 +73,168 @@ struct Taken {
     threads: Vec<Arc<AppendingThread>>,
 }
 
-impl Writer {
-    fn run(&mut self) {
-        let mut bytes = Vec::new();
-        while let Some(taken) = self.take(&mut bytes) {
-            let started = clock::monotonic();
-            let outcome = if taken.threads.is_empty() {
-                self.probe()
-            } else {
-                self.commit(&bytes)
-            };
-            let ended = clock::monotonic();
-            self.shared
-                .full
-                .store(outcome == Err(AppendError::Full), Ordering::Relaxed);
-            self.shared
-                .failing
-                .store(outcome == Err(AppendError::Io), Ordering::Relaxed);
-            for thread in &taken.threads {
-                thread.report(taken.number, outcome);
-            }
-            if outcome.is_ok() {
-                self.records += taken.records;
-            }
-            if outcome.is_ok() && taken.records > 0 {
-                let wait = taken
-                    .first_append
-                    .map_or(Duration::ZERO, |first| ended - first);
-                self.shared
-                    .observer
-                    .committed(taken.records, wait, ended - started);
-            }
-            if taken.records >= BUSY_RECORDS_MIN {
-                self.busy_until = Some(ended + self.shared.pauses.busy);
-            }
-            bytes.clear();
-            bytes.shrink_to(BUFFER_KEPT_BYTES);
+fn run(shared: &Shared) {
+    let mut bytes = Vec::new();
+    // Until when the thread waits for more records before it takes a group.
+    let mut busy_until = None;
+    while let Some(taken) = take(shared, busy_until, &mut bytes) {
+        let mut writer = lock(&shared.writer);
+        if taken.threads.is_empty() {
+            let outcome = writer.probe(shared);
+            shared.set_state(outcome);
+            continue;
         }
-    }
-
-    /// Waits for a group and swaps its bytes with an empty buffer; `None` once the spool is closed.
-    /// While the spool is full or failing, an empty group is returned every `Pauses::probe`. While
-    /// many records arrive, the group may grow for `Pauses::gather`, so that fewer syncs and
-    /// wake-ups serve the same number of records.
-    fn take(&self, bytes: &mut Vec<u8>) -> Option<Taken> {
-        let shared = &self.shared;
-        let troubled =
-            shared.full.load(Ordering::Relaxed) || shared.failing.load(Ordering::Relaxed);
-        let period = if troubled {
-            shared.pauses.probe
-        } else {
-            Duration::MAX
+        let records = Records {
+            bytes: &bytes,
+            count: taken.records,
+            first_append: taken.first_append,
         };
-        let mut group = lock(&shared.group);
-        group.writer_is_idle = true;
-        let idle = |group: &mut Group| group.threads.is_empty() && !group.is_closed;
+        let outcome = writer.commit(shared, &records);
+        drop(writer);
+        for thread in &taken.threads {
+            thread.report(taken.number, outcome);
+        }
+        if taken.records >= BUSY_RECORDS_MIN {
+            busy_until = Some(clock::monotonic() + shared.pauses.busy);
+        }
+        bytes.clear();
+        bytes.shrink_to(BUFFER_KEPT_BYTES);
+    }
+}
+
+/// Waits for a group and swaps its bytes with an empty buffer; `None` once the spool is closed.
+/// While the spool is full or failing, an empty group is returned every `Pauses::probe`. While many
+/// records arrive, the group may grow for `Pauses::gather`, so that fewer syncs and wake-ups serve
+/// the same number of records.
+fn take(shared: &Shared, busy_until: Option<Instant>, bytes: &mut Vec<u8>) -> Option<Taken> {
+    let mut group = lock(&shared.group);
+    group.writer_is_idle = true;
+    loop {
+        let period = match shared.is_troubled() {
+            true => shared.pauses.probe,
+            false => Duration::MAX,
+        };
+        let idle = |group: &mut Group| {
+            group.threads.is_empty() && !group.is_closed && !group.has_new_trouble
+        };
         (group, _) = shared
             .wake_writer
             .wait_timeout_while(group, period, idle)
             .unwrap_or_else(PoisonError::into_inner);
-        group.writer_is_idle = false;
-        let is_busy = self
-            .busy_until
-            .is_some_and(|until| clock::monotonic() < until);
-        if is_busy && !group.threads.is_empty() {
-            // Only closing the spool ends this wait early.
-            (group, _) = shared
-                .wake_writer
-                .wait_timeout_while(group, shared.pauses.gather, |group| !group.is_closed)
-                .unwrap_or_else(PoisonError::into_inner);
+        // An appending thread met the trouble: the time to the next probe begins.
+        let has_new_trouble = std::mem::take(&mut group.has_new_trouble);
+        if !has_new_trouble || !group.threads.is_empty() || group.is_closed {
+            break;
         }
-        if group.threads.is_empty() && group.is_closed {
-            return None;
+    }
+    group.writer_is_idle = false;
+    let is_busy = busy_until.is_some_and(|until| clock::monotonic() < until);
+    if is_busy && !group.threads.is_empty() {
+        // Only closing the spool ends this wait early.
+        (group, _) = shared
+            .wake_writer
+            .wait_timeout_while(group, shared.pauses.gather, |group| !group.is_closed)
+            .unwrap_or_else(PoisonError::into_inner);
+    }
+    if group.threads.is_empty() && group.is_closed {
+        return None;
+    }
+    std::mem::swap(&mut group.bytes, bytes);
+    let number = group.number;
+    group.number += 1;
+    Some(Taken {
+        number,
+        records: std::mem::take(&mut group.records),
+        first_append: group.first_append.take(),
+        threads: std::mem::take(&mut group.threads),
+    })
+}
+
+impl Writer {
+    /// Makes the writer of a spool that ends at `last`, with `records` acknowledged so far.
+    pub(crate) fn new(last: Position, records: u64) -> Writer {
+        Writer {
+            live: None,
+            last,
+            records,
+            retry_at: None,
+            quick_syncs: QUICK_SYNCS_MIN,
+            is_closed: false,
         }
-        std::mem::swap(&mut group.bytes, bytes);
-        let number = group.number;
-        group.number += 1;
-        Some(Taken {
-            number,
-            records: std::mem::take(&mut group.records),
-            first_append: group.first_append.take(),
-            threads: std::mem::take(&mut group.threads),
-        })
+    }
+
+    /// Refuses what comes from now on.
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
+    }
+
+    /// Commits a group: all of it or nothing.
+    pub(crate) fn commit(
+        &mut self,
+        shared: &Shared,
+        records: &Records<'_>,
+    ) -> Result<(), AppendError> {
+        if self.is_closed {
+            return Err(AppendError::Closed);
+        }
+        let started = clock::monotonic();
+        let outcome = self.write_to_a_chunk(shared, records.bytes);
+        let ended = clock::monotonic();
+        self.quick_syncs = match ended - started < shared.pauses.stall {
+            true => self.quick_syncs.saturating_add(1),
+            false => 0,
+        };
+        let stalls = self.quick_syncs < QUICK_SYNCS_MIN;
+        shared.stalls.store(stalls, Ordering::Relaxed);
+        shared.set_state(outcome);
+        if outcome.is_ok() {
+            self.records += records.count;
+        }
+        if outcome.is_ok() && records.count > 0 {
+            let first = records.first_append.unwrap_or(started);
+            shared
+                .observer
+                .committed(records.count, ended - first, ended - started);
+        }
+        outcome
     }
 
     /// Finds out whether there is room again, so that readiness returns before a record is tried.
-    fn probe(&mut self) -> Result<(), AppendError> {
+    fn probe(&mut self, shared: &Shared) -> Result<(), AppendError> {
         let enough = (FRAME_BYTES + RECORD_BYTES_MAX) as u64;
         match &self.live {
-            Some(live) if live.end + enough <= self.shared.options.chunk_bytes => Ok(()),
-            _ => self.rotate(),
+            Some(live) if live.end + enough <= shared.options.chunk_bytes => Ok(()),
+            _ => self.rotate(shared),
         }
     }
 
-    fn commit(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
+    fn write_to_a_chunk(&mut self, shared: &Shared, bytes: &[u8]) -> Result<(), AppendError> {
         let length = bytes.len() as u64;
         let fits = |live: &Live, chunk_bytes: u64| live.end + length <= chunk_bytes;
         if !self
             .live
             .as_ref()
-            .is_some_and(|live| fits(live, self.shared.options.chunk_bytes))
+            .is_some_and(|live| fits(live, shared.options.chunk_bytes))
         {
-            self.rotate()?;
+            self.rotate(shared)?;
         }
-        match self.write(bytes) {
+        match self.write(shared, bytes) {
             Ok(()) => return Ok(()),
-            Err(error) => self.give_up(&error),
+            Err(error) => self.give_up(shared, &error),
         }
-        self.rotate()?;
-        self.write(bytes).map_err(|error| {
-            self.give_up(&error);
-            self.retry_at = Some(clock::monotonic() + self.shared.pauses.retry);
+        self.rotate(shared)?;
+        self.write(shared, bytes).map_err(|error| {
+            self.give_up(shared, &error);
+            self.retry_at = Some(clock::monotonic() + shared.pauses.retry);
             failure(&error)
         })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, shared: &Shared, bytes: &[u8]) -> io::Result<()> {
         let Some(live) = &mut self.live else {
             return Err(io::Error::other("no chunk is open"));
         };
-        let options = &self.shared.options;
+        let options = &shared.options;
         let end = live.end + bytes.len() as u64;
         live.file.write_all_at(bytes, live.end)?;
         if options.ack == Ack::Disk {
@@ -206,84 +251,65 @@ impl Writer {
             chunk: live.number,
             offset: live.end,
         };
-        *lock(&self.shared.committed) = self.last;
+        *lock(&shared.committed) = self.last;
         self.retry_at = None;
         Ok(())
     }
 
     /// Abandons a chunk that failed, and truncates it after what was acknowledged. One that holds
     /// nothing is deleted, so that a disk that keeps failing does not fill the spool.
-    fn give_up(&mut self, error: &io::Error) {
-        self.note_failure(error, "the spool gives up a chunk");
+    fn give_up(&mut self, shared: &Shared, error: &io::Error) {
+        note_failure(shared, error, "the spool gives up a chunk");
         let Some(live) = self.live.take() else {
             return;
         };
         if live.end == HEADER_BYTES {
             self.last = live.before;
-            self.forget(live.number);
+            forget(shared, live.number);
         } else if live.file.truncate(live.end).is_ok() {
-            lock(&self.shared.chunks).insert(live.number, live.end);
-        }
-    }
-
-    /// Deletes what is left of a chunk, whose number is not reused. If even that fails, it takes up
-    /// space until a later start, and readers find it empty.
-    fn forget(&self, number: u64) {
-        if self.shared.delete(number).is_ok() {
-            // A name that comes back after a crash is harmless, see `Header::end_of`.
-            self.shared.disk.sync_dir(&self.shared.options.dir).ok();
-        }
-    }
-
-    /// Counts a failure and logs the first of a series.
-    fn note_failure(&self, error: &io::Error, what: &str) {
-        self.shared.observer.failed(error);
-        let is_known =
-            self.shared.failing.load(Ordering::Relaxed) || self.shared.full.load(Ordering::Relaxed);
-        if !is_known {
-            tracing::error!(%error, "{what}");
+            lock(&shared.chunks).insert(live.number, live.end);
         }
     }
 
     /// Starts the next chunk: durable, with its name, before its first record.
-    fn rotate(&mut self) -> Result<(), AppendError> {
-        let options = &self.shared.options;
-        if !self.shared.make_room() {
+    fn rotate(&mut self, shared: &Shared) -> Result<(), AppendError> {
+        let options = &shared.options;
+        if !shared.make_room() {
             return Err(AppendError::Full);
         }
         let now = clock::monotonic();
         if self.retry_at.is_some_and(|at| now < at) {
-            let full = self.shared.full.load(Ordering::Relaxed);
+            let full = shared.full.load(Ordering::Relaxed);
             return Err(if full {
                 AppendError::Full
             } else {
                 AppendError::Io
             });
         }
-        let number = self.shared.highest.fetch_add(1, Ordering::Relaxed) + 1;
-        match self.create(number) {
+        let number = shared.highest.fetch_add(1, Ordering::Relaxed) + 1;
+        match self.create(shared, number) {
             Ok(live) => {
                 self.last = Position {
                     chunk: number,
                     offset: HEADER_BYTES,
                 };
-                lock(&self.shared.chunks).insert(number, options.chunk_bytes);
+                lock(&shared.chunks).insert(number, options.chunk_bytes);
                 self.live = Some(live);
                 Ok(())
             }
             Err(error) => {
-                self.note_failure(&error, "the spool cannot start a chunk");
-                self.retry_at = Some(now + self.shared.pauses.retry);
+                note_failure(shared, &error, "the spool cannot start a chunk");
+                self.retry_at = Some(now + shared.pauses.retry);
                 self.live = None;
-                lock(&self.shared.chunks).insert(number, options.chunk_bytes);
-                self.forget(number);
+                lock(&shared.chunks).insert(number, options.chunk_bytes);
+                forget(shared, number);
                 Err(failure(&error))
             }
         }
     }
 
-    fn create(&self, number: u64) -> io::Result<Live> {
-        let (disk, options) = (&self.shared.disk, &self.shared.options);
+    fn create(&self, shared: &Shared, number: u64) -> io::Result<Live> {
+        let (disk, options) = (&shared.disk, &shared.options);
         let header = Header {
             number,
             previous: self.last.chunk,
@@ -291,7 +317,7 @@ impl Writer {
             records_before: self.records,
         };
         let file = disk.create(&chunk::path(&options.dir, number), options.chunk_bytes)?;
-        file.write_all_at(&header.encode(self.shared.id), 0)?;
+        file.write_all_at(&header.encode(shared.id), 0)?;
         file.sync_data()?;
         disk.sync_dir(&options.dir)?;
         Ok(Live {
@@ -301,6 +327,23 @@ impl Writer {
             written: HEADER_BYTES,
             before: self.last,
         })
+    }
+}
+
+/// Deletes what is left of a chunk, whose number is not reused. If even that fails, it takes up
+/// space until a later start, and readers find it empty.
+fn forget(shared: &Shared, number: u64) {
+    if shared.delete(number).is_ok() {
+        // A name that comes back after a crash is harmless, see `Header::end_of`.
+        shared.disk.sync_dir(&shared.options.dir).ok();
+    }
+}
+
+/// Counts a failure and logs the first of a series.
+fn note_failure(shared: &Shared, error: &io::Error, what: &str) {
+    shared.observer.failed(error);
+    if !shared.is_troubled() {
+        tracing::error!(%error, "{what}");
     }
 }
 

@@ -112,10 +112,11 @@ impl World {
         let numbers: Vec<u64> = (0..=self.random.below(5)).map(|n| self.next + n).collect();
         self.next += numbers.len() as u64;
         let payloads: Vec<_> = numbers.iter().map(|number| payload(*number)).collect();
+        let by = BY_EACH[self.random.below(2) as usize];
         let outcomes = if self.random.one_in(2) {
-            append(&spool, &payloads)
+            append_by(by, &spool, &payloads)
         } else {
-            append_at_once(&spool, &payloads)
+            append_at_once(by, &spool, &payloads)
         };
         let taken = numbers
             .iter()
@@ -228,13 +229,13 @@ impl World {
 }
 
 /// Appends records in one group, as the events of one request are.
-fn append_at_once(spool: &Spool, payloads: &[Vec<u8>]) -> Vec<Result<(), AppendError>> {
+fn append_at_once(by: By, spool: &Spool, payloads: &[Vec<u8>]) -> Vec<Result<(), AppendError>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
     let local = tokio::task::LocalSet::new();
     let outcome = local.block_on(&runtime, async {
-        let appender = spool.appender();
+        let appender = appender(spool, by);
         tokio::task::spawn_local(appender.deliver());
         let encoders = payloads
             .iter()
@@ -287,11 +288,11 @@ fn whatever_the_disk_does_what_was_acknowledged_is_loaded_once() {
 
 #[test]
 fn a_fault_or_a_crash_at_any_call_acknowledges_nothing_falsely() {
-    let workload = |disk: &ModelDisk| {
+    let workload = |disk: &ModelDisk, by| {
         let mut acknowledged = Vec::new();
         if let Ok(spool) = open_model(disk, 100) {
             for number in 0..40 {
-                if append(&spool, &[payload(number)])[0].is_ok() {
+                if append_by(by, &spool, &[payload(number)])[0].is_ok() {
                     acknowledged.push(number);
                 }
             }
@@ -300,14 +301,18 @@ fn a_fault_or_a_crash_at_any_call_acknowledges_nothing_falsely() {
         acknowledged
     };
     let disk = ModelDisk::new(0);
-    assert_eq!(workload(&disk).len(), 40);
+    assert_eq!(workload(&disk, By::TheSpool).len(), 40);
     let calls = disk.calls();
-    for fault in [Fault::Sync, Fault::Write, Fault::Space, Fault::Crash] {
+    let faults = [Fault::Sync, Fault::Write, Fault::Space, Fault::Crash];
+    for (fault, by) in faults
+        .into_iter()
+        .flat_map(|fault| BY_EACH.map(|by| (fault, by)))
+    {
         let mut struck = 0;
         for at in 0..calls {
             let disk = ModelDisk::new(at);
             disk.arm(fault, at);
-            let acknowledged = workload(&disk);
+            let acknowledged = workload(&disk, by);
             if disk.is_armed() {
                 break;
             }
@@ -321,7 +326,7 @@ fn a_fault_or_a_crash_at_any_call_acknowledges_nothing_falsely() {
                 .map(|bytes| u64::from_le_bytes(*bytes.first_chunk().expect("a number")))
                 .collect();
             let lost: Vec<_> = acknowledged.iter().filter(|n| !read.contains(n)).collect();
-            assert!(lost.is_empty(), "{fault:?} at {at}: {lost:?}");
+            assert!(lost.is_empty(), "{fault:?} at {at}, {by:?}: {lost:?}");
             assert!(
                 read.windows(2).all(|pair| pair[0] < pair[1]),
                 "{fault:?} at {at}"
