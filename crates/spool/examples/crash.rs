@@ -40,7 +40,7 @@ fn open(dir: &Path) -> Result<Spool, spool::OpenError> {
     let options = Options {
         dir: dir.to_owned(),
         ack: Ack::Disk,
-        bytes_max: 64 << 20,
+        room: spool::Room::new(64 << 20),
         chunk_bytes: 1 << 20,
         keep: Duration::ZERO,
     };

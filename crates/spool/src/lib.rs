@@ -69,6 +69,7 @@ mod disk;
 mod frame;
 mod read;
 mod recover;
+mod room;
 mod spool;
 #[cfg(test)]
 mod tests;
@@ -84,6 +85,7 @@ use std::time::Duration;
 pub use append::{Appender, Pending};
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use read::{Batch, Damage, ReadError, Reader};
+pub use room::Room;
 pub use spool::Spool;
 pub use verify::{ChunkReport, verify};
 
@@ -127,8 +129,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// When an append is done.
     pub ack: Ack,
-    /// Disk space of all chunks, in bytes.
-    pub bytes_max: u64,
+    /// Disk space of all chunks, perhaps with those of other spools.
+    pub room: Room,
     /// Size of a chunk, in bytes.
     pub chunk_bytes: u64,
     /// How long a chunk stays after it was loaded, if there is room.

@@ -75,7 +75,7 @@ impl Shared {
         self.full.load(Ordering::Relaxed) || self.failing.load(Ordering::Relaxed)
     }
 
-    fn used_bytes(&self) -> u64 {
+    pub(crate) fn used_bytes(&self) -> u64 {
         lock(&self.chunks).values().sum()
     }
 
@@ -88,18 +88,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes room for one more chunk by deleting chunks that are only kept; false if there is none.
-    pub(crate) fn make_room(&self) -> bool {
-        let fits = || self.used_bytes() + self.options.chunk_bytes <= self.options.bytes_max;
-        while !fits() {
-            let Some((oldest, _)) = lock(&self.loaded).pop_first() else {
-                return false;
-            };
-            if self.delete(oldest).is_err() {
-                return false;
-            }
-        }
-        true
+    /// Returns the chunk that was read completely longest ago and is only kept, and since when.
+    pub(crate) fn oldest_kept(&self) -> Option<(u64, Instant)> {
+        let kept = lock(&self.loaded);
+        let oldest = kept.first_key_value();
+        oldest.map(|(number, since)| (*number, *since))
     }
 
     /// Returns where a chunk ends, if that is known: from the writer, from the scan at the start,
@@ -181,6 +174,7 @@ impl Spool {
             highest: AtomicU64::new(highest),
             lock: Mutex::new(Some(guard)),
         });
+        shared.options.room.join(&shared);
         let writer = write::start(Arc::clone(&shared)).map_err(at(dir))?;
         Ok(Spool {
             shared,
@@ -336,6 +330,53 @@ impl Spool {
         }
         // Whoever commits by itself finds it closed.
         lock(&self.shared.writer).close();
+    }
+
+    /// Deletes it with its directory if everything in it was read up to `end` and nothing of that
+    /// has to be kept; returns whether it did. It must be closed. Meant for a spool that nobody
+    /// writes to any more.
+    ///
+    /// # Errors
+    /// If something cannot be deleted; the next call tries again.
+    pub fn remove(&self, end: Position) -> io::Result<bool> {
+        let now = clock::monotonic();
+        let last = self.committed();
+        if end < last {
+            return Ok(false);
+        }
+        let numbers: Vec<u64> = {
+            let chunks = lock(&self.shared.chunks);
+            let mut kept = lock(&self.shared.loaded);
+            let since = |number| *kept.entry(number).or_insert(now);
+            let keep = self.shared.options.keep;
+            let numbers: Vec<u64> = chunks.keys().copied().collect();
+            let is_due = |since: Instant| now.saturating_duration_since(since) >= keep;
+            // Each of them begins to be kept now, if it did not before.
+            if numbers
+                .iter()
+                .copied()
+                .map(since)
+                .filter(|since| !is_due(*since))
+                .count()
+                > 0
+            {
+                return Ok(false);
+            }
+            numbers
+        };
+        for number in numbers {
+            self.shared.delete(number)?;
+        }
+        let Shared { disk, options, .. } = &*self.shared;
+        // What was deleted before a fault stays deleted.
+        for name in ["id", "lock"] {
+            match disk.remove(&options.dir.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        disk.remove_dir(&options.dir)?;
+        Ok(true)
     }
 
     /// Lets another process open it. It must be closed, and nothing may release its chunks

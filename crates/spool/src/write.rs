@@ -274,9 +274,6 @@ impl Writer {
     /// Starts the next chunk: durable, with its name, before its first record.
     fn rotate(&mut self, shared: &Shared) -> Result<(), AppendError> {
         let options = &shared.options;
-        if !shared.make_room() {
-            return Err(AppendError::Full);
-        }
         let now = clock::monotonic();
         if self.retry_at.is_some_and(|at| now < at) {
             let full = shared.full.load(Ordering::Relaxed);
@@ -286,14 +283,17 @@ impl Writer {
                 AppendError::Io
             });
         }
-        let number = shared.highest.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = shared.highest.load(Ordering::Relaxed) + 1;
+        if !options.room.take(shared, number) {
+            return Err(AppendError::Full);
+        }
+        shared.highest.store(number, Ordering::Relaxed);
         match self.create(shared, number) {
             Ok(live) => {
                 self.last = Position {
                     chunk: number,
                     offset: HEADER_BYTES,
                 };
-                lock(&shared.chunks).insert(number, options.chunk_bytes);
                 self.live = Some(live);
                 Ok(())
             }
@@ -301,7 +301,6 @@ impl Writer {
                 note_failure(shared, &error, "the spool cannot start a chunk");
                 self.retry_at = Some(now + shared.pauses.retry);
                 self.live = None;
-                lock(&shared.chunks).insert(number, options.chunk_bytes);
                 forget(shared, number);
                 Err(failure(&error))
             }

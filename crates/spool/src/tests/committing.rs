@@ -77,6 +77,9 @@ impl Disk for Gated {
     fn remove(&self, path: &std::path::Path) -> io::Result<()> {
         RealDisk.remove(path)
     }
+    fn remove_dir(&self, dir: &std::path::Path) -> io::Result<()> {
+        RealDisk.remove_dir(dir)
+    }
     fn rename(&self, from: &std::path::Path, to: &std::path::Path) -> io::Result<()> {
         RealDisk.rename(from, to)
     }

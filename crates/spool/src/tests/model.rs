@@ -378,6 +378,10 @@ impl Disk for ModelDisk {
         Ok(())
     }
 
+    fn remove_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut model = lock(&self.0);
         model.call(Call::Name)?;

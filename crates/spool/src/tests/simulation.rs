@@ -22,7 +22,7 @@ fn open_model(disk: &ModelDisk, chunks_max: u64) -> Result<Spool, OpenError> {
     let options = Options {
         dir: DIR.into(),
         ack: Ack::Disk,
-        bytes_max: chunks_max * SMALL_CHUNK_BYTES,
+        room: Room::new(chunks_max * SMALL_CHUNK_BYTES),
         chunk_bytes: SMALL_CHUNK_BYTES,
         keep: Duration::ZERO,
     };
@@ -362,7 +362,7 @@ impl Damaged {
         let options = Options {
             dir: DIR.into(),
             ack: Ack::Disk,
-            bytes_max: 4 * chunk_bytes,
+            room: Room::new(4 * chunk_bytes),
             chunk_bytes,
             keep: Duration::ZERO,
         };
