@@ -49,7 +49,7 @@ use avtryck::loader::{Loader, Progress};
 use avtryck::metrics::Metrics;
 use avtryck::postgres::Database;
 use avtryck::postgres::server::embedded::Embedded;
-use spool::{Ack, Observer, Options, RealDisk, Spool};
+use spool::{Ack, Observer, Options, RealDisk, Room, Spool};
 use tokio::sync::watch;
 
 /// Hits that are appended at once.
@@ -238,7 +238,7 @@ fn spool(dir: &Path, keep: Duration) -> Spool {
     let options = Options {
         dir: dir.to_owned(),
         ack: Ack::Memory,
-        bytes_max: 64 << 30,
+        room: Room::new(64 << 30),
         chunk_bytes: 64 << 20,
         keep,
     };
@@ -420,7 +420,7 @@ async fn drain(
     let progress = Arc::new(Progress::default());
     let metrics = Arc::new(Metrics::new().unwrap());
     let loader = Loader {
-        spool: spool.clone(),
+        spools: vec![spool.clone()],
         instructions: instructions.clone(),
         sink: PostgresSink::new(database, Arc::clone(&metrics)),
         tables: Arc::clone(tables),
@@ -437,7 +437,7 @@ async fn drain(
     let loading = tokio::task::spawn_local(loader.run(stopping));
     let mut resident_bytes_max = 0;
     let mut cpu = before;
-    while progress.position() < spool.committed() {
+    while progress.position(0) < spool.committed() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         resident_bytes_max = resident_bytes_max.max(resident_bytes());
         cpu = Cpu::now(&cluster);

@@ -39,7 +39,7 @@ use avtryck::postgres::Database;
 use avtryck::postgres::batch::dimension;
 use avtryck::postgres::server::embedded::Embedded;
 use avtryck::row::{Ad, Keyer};
-use spool::{Ack, Observer, Options, RealDisk, Spool};
+use spool::{Ack, Observer, Options, RealDisk, Room, Spool};
 use tokio::sync::watch;
 use tokio_postgres::Client;
 
@@ -134,7 +134,7 @@ fn spool(dir: &Path) -> Spool {
     let options = Options {
         dir: dir.to_owned(),
         ack: Ack::Memory,
-        bytes_max: 64 << 30,
+        room: Room::new(64 << 30),
         chunk_bytes: 64 << 20,
         // The next round loads the same hits.
         keep: Duration::from_secs(86_400),
@@ -318,7 +318,7 @@ async fn round(embedded: &Embedded, spool: &Spool, instructions: &Spool, hits: u
     let progress = Arc::new(Progress::default());
     let metrics = Arc::new(Metrics::new().unwrap());
     let loader = Loader {
-        spool: spool.clone(),
+        spools: vec![spool.clone()],
         instructions: instructions.clone(),
         sink: PostgresSink::new(database, Arc::clone(&metrics)),
         tables: Arc::new(ArcSwap::from_pointee(Tables::default())),
@@ -333,7 +333,7 @@ async fn round(embedded: &Embedded, spool: &Spool, instructions: &Spool, hits: u
     let wal: f64 = client.query_one(sql, &[]).await.unwrap().get(0);
     let started = Instant::now();
     let loading = tokio::task::spawn_local(loader.run(stopping));
-    while progress.position() < spool.committed() {
+    while progress.position(0) < spool.committed() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     stop.send_replace(true);

@@ -154,7 +154,7 @@ fn open(disk: &MemoryDisk) -> Spool {
     let options = Options {
         dir: DIR.into(),
         ack: Ack::Disk,
-        bytes_max: 64 << 20,
+        room: spool::Room::new(64 << 20),
         chunk_bytes: 4096,
         keep: Duration::ZERO,
     };
@@ -256,6 +256,10 @@ impl Disk for MemoryDisk {
         lock(&self.0).remove(path);
         Ok(())
     }
+    fn remove_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut files = lock(&self.0);
         let content = files.remove(from).ok_or(io::ErrorKind::NotFound)?;

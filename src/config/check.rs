@@ -15,10 +15,11 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
     if config.sites.is_empty() {
         reader.add_error("site", "site: no [[site]] is configured, so no hit could be recorded; a [[site]] with a key would be right");
     }
-    if config.spool.bytes_max < 2 * config.spool.chunk_bytes {
+    let shards = config.spool.shards.max(1) as u64;
+    if config.spool.bytes_max / 2 / config.spool.chunk_bytes < shards {
         reader.add_error(
             "spool.max_bytes",
-            "spool.max_bytes: less than two chunks; at least 2 × spool.chunk_bytes would be right",
+            "spool.max_bytes: less than two chunks for each shard; at least 2 × spool.chunk_bytes × spool.shards would be right",
         );
     }
     check_listeners(config, reader);

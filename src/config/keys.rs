@@ -154,6 +154,9 @@ keys! {
         /// Size of one of its files.
         restart chunk_bytes: u64 =
             one("64MiB", "1MiB to 1GiB", value::bytes_within("1MiB", "1GiB"));
+        /// Spools that share that space. An edge thread that has one to itself commits by itself;
+        /// a smaller number makes threads share.
+        restart shards: usize = one("0", "0 (one per edge thread) to 256", value::whole(0..=256));
         /// How long a file stays after it was loaded, if there is room: a database restored from a
         /// backup that is at most this old is loaded again from it. It holds whole client
         /// addresses.
@@ -184,6 +187,9 @@ keys! {
     pub struct LoaderConfig in [loader] {
         /// Hits in one transaction; up to four times as many while the loader has a backlog.
         restart batch_rows: usize = one("20000", "1 to 200000", value::whole(1..=200_000));
+        /// Connections that load side by side, each of them some of the shards.
+        restart connections: usize =
+            one("0", "0 (one per four cores) to 64", value::whole(0..=64));
         /// How long hits wait for a batch to fill.
         restart batch_wait: Duration =
             one("500ms", "10ms to 60s", value::duration_within("10ms", "60s"));
@@ -355,7 +361,7 @@ impl HttpConfig {
     #[must_use]
     pub fn thread_count(&self) -> usize {
         match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => cores(),
             threads => threads,
         }
     }
@@ -379,6 +385,35 @@ impl CookieConfig {
             former: self.former_choice_name.as_deref(),
         }
     }
+}
+
+impl SpoolConfig {
+    /// Returns how many shards so many edge threads write to: one each, if the space is enough for
+    /// two chunks in each.
+    #[must_use]
+    pub fn shard_count(&self, threads: usize) -> usize {
+        let room = usize::try_from(self.bytes_max / 2 / self.chunk_bytes).unwrap_or(usize::MAX);
+        let wanted = match self.shards {
+            0 => threads.min(room),
+            shards => shards.min(threads),
+        };
+        wanted.max(1)
+    }
+}
+
+impl LoaderConfig {
+    /// Returns the number of connections that load.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        match self.connections {
+            0 => (cores() / 4).max(1),
+            connections => connections,
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Partner {

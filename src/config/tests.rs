@@ -65,7 +65,7 @@ fn every_mistake_is_reported_at_once_with_what_would_be_right() {
             "line 4: http.lisen: is no key; did you mean listen?",
             r#"line 5: http.trusted_proxies: "10.0.0.0/99" is wrong; networks such as 10.0.0.0/8 would be right"#,
             r#"line 7: spool.ack: "maybe" is wrong; disk or memory would be right"#,
-            "line 8: spool.max_bytes: less than two chunks; at least 2 × spool.chunk_bytes would be right",
+            "line 8: spool.max_bytes: less than two chunks for each shard; at least 2 × spool.chunk_bytes × spool.shards would be right",
             r#"line 11: cookie.keys: "(not shown)" is wrong; ID:BASE64, an ID of 0 to 255 and at least 32 bytes would be right"#,
             r#"line 12: cookie.max_age: "397d" is wrong; 1d to 396d (13 months) would be right"#,
             "line 14: database.url: begins with mysql://, which is no Postgres; embedded, or a URL such as postgres://user:password@host/database would be right",

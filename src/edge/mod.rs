@@ -181,10 +181,34 @@ pub(crate) struct Worker {
 #[derive(Clone)]
 pub struct Spools {
     /// Hits.
-    pub hits: Spool,
+    pub hits: Shards,
     /// What visitors ask for: small, and read before the hits, so that a withdrawal overtakes what
     /// waits there.
     pub instructions: Spool,
+}
+
+/// The spools of hits: one for each edge thread, or fewer.
+#[derive(Clone)]
+pub struct Shards {
+    /// All of them: first those that edge threads write to, then those that earlier runs, with
+    /// more of them, left.
+    pub spools: Vec<Spool>,
+    /// How many are written to.
+    pub written: usize,
+}
+
+impl Shards {
+    /// Returns the way in for one of so many edge threads, which must be the calling one. A thread
+    /// that has a shard to itself commits by itself.
+    fn appender(&self, thread: usize, threads: usize) -> Option<Appender> {
+        let written = self.spools.get(..self.written)?;
+        let spool = written.get(thread % written.len().max(1))?;
+        Some(if threads <= written.len() {
+            spool.committing_appender()
+        } else {
+            spool.appender()
+        })
+    }
 }
 
 /// Who sent a request, as far as the connection tells.

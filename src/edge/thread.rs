@@ -21,9 +21,8 @@ use crate::edge::transport::entrance::{Entrance, Preamble};
 use crate::edge::transport::limits::Limits;
 use crate::edge::transport::memory::Arrivals;
 use crate::edge::transport::timer::Wheel;
-use spool::Spool;
 
-/// Runs one edge thread until the course says stop and the requests in progress are answered.
+/// Runs one edge thread, the one with that index of so many, until the course says stop and the requests in progress are answered.
 ///
 /// # Errors
 /// If the runtime or an entrance cannot be set up.
@@ -33,12 +32,15 @@ pub fn run(
     entrances: Vec<Entrance>,
     limits: Arc<Limits>,
     course: CourseReceiver,
+    (index, count): (usize, usize),
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        let [appender, instructions] = [&spools.hits, &spools.instructions].map(Spool::appender);
+        let appender = spools.hits.appender(index, count);
+        let appender = appender.ok_or_else(|| io::Error::other("there is no spool"))?;
+        let instructions = spools.instructions.appender();
         let delivering =
             [&appender, &instructions].map(|appender| tokio::task::spawn_local(appender.deliver()));
         let thread = Thread {

@@ -19,6 +19,7 @@ use super::{ConsentSource, Flags, Hit, Kind, Permit, VisitorId};
 use crate::clock::UnixMicros;
 
 const KIND: u32 = number_of("kind");
+const RECEIVED_AT: u32 = number_of("received_at");
 
 /// Why bytes are not a hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +42,16 @@ impl<'a> Hit<'a> {
     /// Appends the encoding to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         self.put_fields(out);
+    }
+
+    /// Reads when a hit was received, which is the first field of an encoding; `None` where
+    /// anything else is.
+    #[must_use]
+    pub fn peek_received_at(mut bytes: &[u8]) -> Option<UnixMicros> {
+        let key = take_varint(&mut bytes).ok()?;
+        let is_it = key == u64::from(RECEIVED_AT) << 3;
+        let number = is_it.then(|| take_varint(&mut bytes).ok())??;
+        Some(UnixMicros(number.cast_signed()))
     }
 
     /// Reads an encoding; texts borrow from `bytes`.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use spool::Position;
 
-use super::sink::{DerivedHit, Encoder, SpoolRecord};
+use super::sink::{DerivedHit, Encoder, Span, SpoolRecord};
 use crate::config::ClientIp;
 use crate::enrich::{Device, Facts, Tables};
 use crate::hit::{self, Hit, Outcome};
@@ -17,7 +17,7 @@ use crate::row::{Ad, Count, Derived, Keyer, Link, Row, UNKNOWN_KEY, event_key};
 /// What does not change from hit to hit.
 pub(super) struct Deriver<'d> {
     pub(super) keyer: &'d Keyer,
-    pub(super) spool_id: [u8; 16],
+    pub(super) spans: &'d [Span],
     pub(super) client_ip: ClientIp,
     pub(super) tables: &'d Tables,
     pub(super) metrics: &'d Metrics,
@@ -50,8 +50,12 @@ impl Deriver<'_> {
             .as_ref()
             .and_then(|creative| AdContact::of(hit, creative.key(self.keyer)));
         let flags = self.tables.flags(hit, &facts);
+        let spool_id = self
+            .spans
+            .get(record.spool)
+            .map_or([0; 16], |span| span.spool_id);
         let derived = Derived {
-            hit_id: hit_id(self.spool_id, record.position),
+            hit_id: hit_id(spool_id, record.position),
             keys: &facts.keys(self.keyer),
             flags,
             client_ip: hit.client_ip.and_then(|ip| shorten(ip, self.client_ip)),

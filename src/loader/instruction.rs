@@ -110,7 +110,7 @@ impl Instructions {
         let mut batch = Batch::default();
         loop {
             let start = start_of(&self.spool, from)?;
-            self.progress.set_position(start);
+            self.progress.set_position(0, start);
             if let Err(error) = self.spool.release(start) {
                 tracing::error!(%error, "a chunk of instructions that were carried out cannot be deleted");
             }

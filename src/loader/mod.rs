@@ -14,6 +14,7 @@ mod prepare;
 mod progress;
 mod session;
 pub mod sink;
+mod source;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,8 +38,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What the loader works with.
 pub struct Loader<S = PostgresSink> {
-    /// The spool that it empties.
-    pub spool: Spool,
+    /// The spools that it empties.
+    pub spools: Vec<Spool>,
     /// What visitors ask for, which takes effect before their hits are loaded.
     pub instructions: Spool,
     /// Where batches go.

@@ -11,11 +11,12 @@ use std::time::Instant;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use rustix::process::setpriority_process;
-use spool::{Batch, Reader};
+use spool::{Batch, Damage};
 use tokio::sync::mpsc as async_mpsc;
 
 use super::derive::Deriver;
-use super::sink::{Encoder, Reached, Span, SpoolRecord};
+use super::sink::{Encoder, Span, SpoolRecord};
+use super::source::Sources;
 use crate::clock;
 use crate::config::ClientIp;
 use crate::enrich::Tables;
@@ -23,45 +24,46 @@ use crate::hit::Hit;
 use crate::metrics::Metrics;
 use crate::postgres::server::NICE;
 
-/// Payload of a batch, in bytes.
-const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
-
 /// A batch on its way to the sink.
 pub(super) struct Prepared<B> {
-    /// What was read.
+    /// What was read, in the order in which it is loaded.
     pub(super) batch: Batch,
+    /// What of it is of which spool.
+    pub(super) spans: Vec<Span>,
+    /// What was passed over on the way.
+    pub(super) damage: Damage,
     /// What was derived from it.
     pub(super) load: B,
     /// Whether there was more to read than a batch may hold.
     pub(super) is_full: bool,
     /// When its reading began.
     pub(super) begun: Instant,
-    moves_position: bool,
+    /// The spool of each record.
+    pub(super) origins: Vec<usize>,
 }
 
 impl<B> Prepared<B> {
     fn new(load: B) -> Prepared<B> {
         Prepared {
             batch: Batch::default(),
+            spans: Vec::new(),
+            damage: Damage::default(),
             load,
             is_full: false,
             begun: clock::monotonic(),
-            moves_position: false,
+            origins: Vec::new(),
         }
     }
 
-    /// Returns whether it moves the position.
+    /// Returns whether it moves a position.
     pub(super) fn moves_position(&self) -> bool {
-        self.moves_position
+        self.spans.iter().any(Span::moves)
     }
 }
 
 /// What the first stage works with.
 pub(super) struct Preparer<E> {
-    pub(super) reader: Reader,
-    pub(super) spool_id: [u8; 16],
-    /// How far the sink will be once the batches so far are committed.
-    pub(super) from: Option<Reached>,
+    pub(super) sources: Sources,
     pub(super) tables: Arc<ArcSwap<Tables>>,
     pub(super) client_ip: ClientIp,
     pub(super) metrics: Arc<Metrics>,
@@ -106,36 +108,30 @@ impl<B: Send + 'static, E: Encoder<Batch = B>> Preparer<E> {
     }
 
     fn prepare(&mut self, prepared: &mut Prepared<B>, rows_max: usize) -> anyhow::Result<()> {
-        let Prepared { batch, load, .. } = prepared;
         prepared.begun = clock::monotonic();
-        self.reader
-            .read(batch, rows_max, BATCH_BYTES_MAX)
+        let sources = &mut self.sources;
+        sources
+            .read(prepared, rows_max)
             .context("reading the spool")?;
-        prepared.is_full = batch.len() >= rows_max || batch.payload_bytes() >= BATCH_BYTES_MAX;
-        let span = Span {
-            spool_id: self.spool_id,
-            from: self.from.map(|from| from.position),
-            to: Reached {
-                position: batch.end,
-                records: batch.end_records,
-            },
-            read_at: clock::now(),
-        };
-        prepared.moves_position = span.from.unwrap_or_default() != span.to.position;
-        if prepared.moves_position {
-            self.from = Some(span.to);
-        }
+        let Prepared {
+            batch,
+            spans,
+            origins,
+            load,
+            ..
+        } = prepared;
         let encoder = &mut self.encoder;
-        encoder.begin(load, span);
+        encoder.begin(load, spans, clock::now());
         let deriver = Deriver {
             keyer: &encoder.keyer(),
-            spool_id: self.spool_id,
+            spans,
             client_ip: self.client_ip,
             tables: &self.tables.load_full(),
             metrics: &self.metrics,
         };
-        for (position, payload) in batch.ranges() {
+        for (index, (position, payload)) in batch.ranges().enumerate() {
             let record = SpoolRecord {
+                spool: origins.get(index).copied().unwrap_or_default(),
                 position,
                 payload: payload.clone(),
             };

@@ -9,7 +9,8 @@ use spool::Position;
 #[derive(Debug, Default)]
 pub struct Progress {
     connected: AtomicBool,
-    position: Mutex<Position>,
+    /// Of each spool.
+    positions: Mutex<Vec<Position>>,
 }
 
 impl Progress {
@@ -19,14 +20,23 @@ impl Progress {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// Returns the position up to which the spool is loaded.
+    /// Returns the position up to which a spool is loaded, of those that the loader has.
     #[must_use]
-    pub fn position(&self) -> Position {
-        *self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn position(&self, spool: usize) -> Position {
+        let positions = self.positions.lock();
+        let positions = positions.unwrap_or_else(PoisonError::into_inner);
+        positions.get(spool).copied().unwrap_or_default()
     }
 
-    pub(super) fn set_position(&self, position: Position) {
-        *self.position.lock().unwrap_or_else(PoisonError::into_inner) = position;
+    pub(super) fn set_position(&self, spool: usize, position: Position) {
+        let positions = self.positions.lock();
+        let mut positions = positions.unwrap_or_else(PoisonError::into_inner);
+        if positions.len() <= spool {
+            positions.resize(spool + 1, Position::default());
+        }
+        if let Some(known) = positions.get_mut(spool) {
+            *known = position;
+        }
     }
 
     /// Notes whether the sink takes batches, and returns whether it did before.

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::instruction::Overtaking;
 use super::prepare::{Prepared, Preparer, Preparing};
 use super::sink::{Committed, Companion, Sink, SinkBatch as _, Writer};
+use super::source::{Source, Sources};
 use super::{Loader, PAUSE_MIN, derive, start_of};
 
 /// How much larger a batch may be while the loader is behind.
@@ -70,20 +71,18 @@ impl<S: Sink> Loader<S> {
 
     /// Starts the first stage from where the sink is.
     async fn begin(&self, writer: &S::Writer) -> anyhow::Result<Preparing<S::Batch>> {
-        let spool_id = self.spool.id().0;
-        let from = writer
-            .position(spool_id)
-            .await
-            .context("reading the position")?;
-        let start = start_of(&self.spool, from)?;
-        self.progress.set_position(start);
-        // The chunks after that are loaded again if the database was restored from a backup.
-        self.spool.release(start).context("releasing chunks")?;
-        let records = from.map_or(0, |from| from.records);
+        let mut sources = Vec::with_capacity(self.spools.len());
+        for (index, spool) in self.spools.iter().enumerate() {
+            let position = writer.position(spool.id().0).await;
+            let from = position.context("reading the position")?;
+            let start = start_of(spool, from)?;
+            self.progress.set_position(index, start);
+            // The chunks after that are loaded again if the database was restored from a backup.
+            spool.release(start).context("releasing chunks")?;
+            sources.push(Source::new(spool, start, from));
+        }
         let preparer = Preparer {
-            reader: self.spool.reader(start, records),
-            spool_id,
-            from,
+            sources: Sources::new(sources),
             tables: Arc::clone(&self.tables),
             client_ip: self.client_ip,
             metrics: Arc::clone(&self.metrics),
@@ -105,9 +104,12 @@ impl<S: Sink> Loader<S> {
             let keep = |payload: &[u8]| derive::keep(payload, client_ip);
             let committed = writer.commit(load, batch.payloads(), &keep).await?;
             self.count(&committed, prepared);
-            self.progress.set_position(prepared.batch.end);
-            if let Err(error) = self.spool.release(prepared.batch.end) {
-                tracing::error!(%error, "a loaded chunk cannot be deleted");
+            for (index, (spool, span)) in self.spools.iter().zip(&prepared.spans).enumerate() {
+                let end = span.to.position;
+                self.progress.set_position(index, end);
+                if let Err(error) = spool.release(end) {
+                    tracing::error!(%error, "a loaded chunk cannot be deleted");
+                }
             }
         }
         if !self.progress.set_connected(true) {
@@ -118,7 +120,7 @@ impl<S: Sink> Loader<S> {
 
     fn count(&self, committed: &Committed, prepared: &Prepared<S::Batch>) {
         let metrics = &self.metrics;
-        let damage = prepared.batch.damage;
+        let damage = prepared.damage;
         if damage.is_some() {
             tracing::error!(
                 regions = damage.regions,

@@ -35,7 +35,7 @@ pub(super) fn spool(dir: &std::path::Path) -> Spool {
     let options = Options {
         dir: dir.to_owned(),
         ack: Ack::Disk,
-        bytes_max: 64 << 20,
+        room: spool::Room::new(64 << 20),
         chunk_bytes: 1 << 20,
         keep: Duration::ZERO,
     };
@@ -50,7 +50,7 @@ pub(super) fn loader(
     let metrics = Arc::new(Metrics::new().unwrap());
     let database = Arc::new(Database::Url(Box::new(config)));
     Loader {
-        spool: spool.clone(),
+        spools: vec![spool.clone()],
         instructions: instructions.clone(),
         sink: PostgresSink::new(database, Arc::clone(&metrics)),
         tables: Arc::new(ArcSwap::from_pointee(Tables::default())),
@@ -282,7 +282,7 @@ async fn cut_between_batches(way: Way, cuts: u64) {
         let (stop, stopped) = watch::channel(false);
         let loading = tokio::task::spawn_local(loader.run(stopped));
         until("a backlog is loaded", async || {
-            progress.position() >= spool.committed()
+            progress.position(0) >= spool.committed()
         })
         .await;
         if is_sound {

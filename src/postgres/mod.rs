@@ -12,7 +12,7 @@ pub mod subject;
 mod timestamp;
 
 pub use batch::commit::{CommitError, Loaded, commit};
-pub use batch::load::{Load, Payloads, Record, Rejected};
+pub use batch::load::{Load, Payloads, Record, Rejected, SpoolSpan};
 pub use server::connect::connect;
 pub use server::database::{Database, check};
 pub use server::migrate::migrate;

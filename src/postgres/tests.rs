@@ -26,7 +26,7 @@ use crate::postgres::batch::position::{self, SpoolPosition};
 use crate::postgres::server::embedded::testing::TestDatabase;
 use crate::postgres::server::migrate::{is_current, schema};
 use crate::row::dimension::{Found, Keyed};
-use crate::row::{Count, EventKey, Keyer, Row, Said};
+use crate::row::{ChunkOffset, Count, EventKey, Keyer, Row, Said};
 
 pub(super) const SPOOL: [u8; 16] = [7; 16];
 /// 2026-11-24T12:34:56.789012Z.
@@ -82,6 +82,7 @@ fn payload(number: usize) -> String {
 fn record(number: usize) -> Record {
     let bytes = payload(0).len();
     Record {
+        spool: 0,
         position: (1, number as u64),
         payload: number * bytes..(number + 1) * bytes,
     }
@@ -100,11 +101,19 @@ pub(super) fn progress(offset: u64) -> SpoolPosition {
     }
 }
 
+/// What a batch has of the spool.
+pub(super) fn span(from: Option<ChunkOffset>, to: SpoolPosition) -> SpoolSpan {
+    SpoolSpan {
+        spool_id: SPOOL,
+        from,
+        to,
+    }
+}
+
 /// Makes a batch of rows, each with its number and event key.
 fn load<'a>(rows: impl IntoIterator<Item = (usize, Row<'a>, Option<EventKey>)>) -> Load {
     let mut load = Load {
-        spool_id: SPOOL,
-        to: progress(100),
+        spools: vec![span(None, progress(100))],
         ..Load::new(&DIMENSIONS, Arc::new(Keyer::of_tests()))
     };
     for (number, row, event) in rows {
@@ -340,8 +349,7 @@ async fn a_second_loader_finds_the_position_moved_and_stores_nothing() {
     assert!(matches!(failed, CommitError::Moved), "{failed}");
 
     let next = |from, to| Load {
-        from,
-        to,
+        spools: vec![span(from, to)],
         ..plain(1..2)
     };
     let stale = commit(&mut other, next(Some((1, 99)), progress(120))).await;
@@ -361,8 +369,7 @@ async fn a_repeated_event_id_is_stored_once() {
     let loaded = commit(&mut database.client, three()).await.unwrap();
     assert_eq!((loaded.rows, loaded.repeated), (2, 1));
     let batch = Load {
-        from: Some((1, 100)),
-        to: progress(200),
+        spools: vec![span(Some((1, 100)), progress(200))],
         ..three()
     };
     let loaded = commit(&mut database.client, batch).await.unwrap();
@@ -384,8 +391,7 @@ async fn a_url_for_one_use_that_is_used_again_is_stored_as_a_replay() {
     let loaded = commit(&mut database.client, load(rows)).await.unwrap();
     assert_eq!((loaded.rows, loaded.repeated, loaded.rejected), (2, 0, 1));
     let next = Load {
-        from: Some((1, 100)),
-        to: progress(200),
+        spools: vec![span(Some((1, 100)), progress(200))],
         ..load([(4, clicked(4, ""), key)])
     };
     commit(&mut database.client, next).await.unwrap();
@@ -439,8 +445,7 @@ async fn counts_add_up_over_batches() {
     };
     for (from, to) in [(None, progress(1)), (Some((1, 1)), progress(2))] {
         let mut batch = Load {
-            from,
-            to,
+            spools: vec![span(from, to)],
             ..plain(0..0)
         };
         (0..6).for_each(|_| batch.counts.add(count));

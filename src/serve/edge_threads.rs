@@ -28,6 +28,7 @@ impl EdgeThreads {
         let limits = Arc::clone(&public.limits);
         let metrics = Arc::clone(&edge.load().metrics);
         let entrances = public.threads();
+        let count = entrances.len();
         metrics.threads.set(gauge_value(entrances.len() as u64));
         let connections_max = limits.all.available_permits();
         metrics
@@ -42,7 +43,7 @@ impl EdgeThreads {
             );
             thread::Builder::new()
                 .name(format!("edge {index}"))
-                .spawn(move || edge::run(edge, &spools, entrances, limits, course))
+                .spawn(move || edge::run(edge, &spools, entrances, limits, course, (index, count)))
                 .context("starting an edge thread")
         };
         let threads: anyhow::Result<Vec<_>> =

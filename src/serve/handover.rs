@@ -33,6 +33,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use spool::Spool;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
@@ -251,7 +252,7 @@ pub(super) async fn leave(
 
 /// Releases the spools and lets the successor begin.
 pub(super) fn finish(successor: Successor, spools: &Spools) {
-    spools.hits.unlock();
+    spools.hits.spools.iter().for_each(Spool::unlock);
     spools.instructions.unlock();
     drop(successor);
     tracing::info!("handed over");

@@ -4,11 +4,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use spool::Position;
+use spool::{Position, Spool, SpoolId};
 
 use crate::admin::Status;
 use crate::clock;
-use crate::edge::Spools;
 use crate::jobs;
 use crate::loader::{self, Progress};
 use crate::metrics::{Metrics, gauge_value};
@@ -18,31 +17,61 @@ const WAIT_SHOWN_MIN: Duration = Duration::from_secs(10);
 
 /// The state of the running parts.
 pub(super) struct Health {
-    pub(super) spools: Spools,
     pub(super) metrics: Arc<Metrics>,
-    /// How far hits are loaded.
-    pub(super) hits: Arc<Progress>,
+    pub(super) shards: Vec<Shard>,
+    pub(super) instructions: Spool,
     /// How far instructions are carried out.
-    pub(super) instructions: Arc<Progress>,
+    pub(super) carried_out: Arc<Progress>,
     /// What the jobs have to say.
     pub(super) jobs: Arc<jobs::Remark>,
-    /// Since when the loader has stood where it stands, as far as anybody asked.
-    pub(super) standstill: Mutex<Option<(Position, Instant)>>,
 }
 
-impl Health {
+/// A spool of hits, and how far it is loaded.
+pub(super) struct Shard {
+    spool: Spool,
+    progress: Arc<Progress>,
+    /// Its place among the spools of its loader.
+    index: usize,
+    /// Since when the loader has stood where it stands, as far as anybody asked.
+    standstill: Mutex<Option<(Position, Instant)>>,
+}
+
+impl Shard {
+    pub(super) fn new(spool: Spool, progress: Arc<Progress>, index: usize) -> Shard {
+        Shard {
+            spool,
+            progress,
+            index,
+            standstill: Mutex::default(),
+        }
+    }
+
+    pub(super) fn id(&self) -> SpoolId {
+        self.spool.id()
+    }
+
+    /// Removes it if all of it is loaded, and returns whether it did.
+    pub(super) fn remove_if_loaded(&self) -> std::io::Result<bool> {
+        self.spool.close();
+        self.spool.remove(self.progress.position(self.index))
+    }
+
+    fn backlog_bytes(&self) -> u64 {
+        self.spool.backlog_bytes(self.progress.position(self.index))
+    }
+
     /// Returns the age of the oldest hit that is not loaded: by the time that it was stamped with
     /// or, as the clock may have been wrong then, by how long the loader has stood before it.
-    fn oldest_unloaded(&self, backlog: u64) -> Duration {
+    fn oldest_unloaded(&self) -> Duration {
         let mut standstill = self
             .standstill
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if backlog == 0 {
+        if self.backlog_bytes() == 0 {
             *standstill = None;
             return Duration::ZERO;
         }
-        let position = self.hits.position();
+        let position = self.progress.position(self.index);
         let now = clock::monotonic();
         let since = match *standstill {
             Some((at, since)) if at == position => since,
@@ -50,41 +79,57 @@ impl Health {
         };
         *standstill = Some((position, since));
         let stood = now.saturating_duration_since(since);
-        let received_at = loader::oldest_after(&self.spools.hits, position);
+        let received_at = loader::oldest_after(&self.spool, position);
         received_at.map_or(stood, |at| clock::now().since(at).max(stood))
+    }
+}
+
+impl Health {
+    fn backlog_bytes(&self) -> u64 {
+        self.shards.iter().map(Shard::backlog_bytes).sum()
+    }
+
+    fn oldest_unloaded(&self) -> Duration {
+        let ages = self.shards.iter().map(Shard::oldest_unloaded);
+        ages.max().unwrap_or_default()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.shards
+            .iter()
+            .all(|shard| shard.progress.is_connected())
     }
 }
 
 impl Status for Health {
     fn metrics(&self) -> String {
-        let Spools { hits, instructions } = &self.spools;
         let metrics = &self.metrics;
-        let backlog = hits.backlog_bytes(self.hits.position());
-        let oldest = self.oldest_unloaded(backlog);
-        metrics.spool_bytes.set(gauge_value(hits.used_bytes()));
+        let backlog = self.backlog_bytes();
+        let oldest = self.oldest_unloaded();
+        let used = self.shards.iter().map(|shard| shard.spool.used_bytes());
+        metrics.spool_bytes.set(gauge_value(used.sum()));
         metrics.spool_backlog_bytes.set(gauge_value(backlog));
         metrics.spool_oldest_seconds.set(oldest.as_secs_f64());
-        let backlog = instructions.backlog_bytes(self.instructions.position());
+        let carried_out = self.carried_out.position(0);
+        let backlog = self.instructions.backlog_bytes(carried_out);
         metrics.instruction_backlog_bytes.set(gauge_value(backlog));
-        let is_connected = self.hits.is_connected();
-        metrics.loader_connected.set(u8::from(is_connected));
+        metrics.loader_connected.set(u8::from(self.is_connected()));
         metrics.render()
     }
 
     fn ready(&self) -> Result<String, String> {
-        if self.spools.hits.is_full() {
+        if self.shards.iter().any(|shard| shard.spool.is_full()) {
             return Err("the spool is full".to_owned());
         }
-        if self.spools.hits.is_failing() {
+        if self.shards.iter().any(|shard| shard.spool.is_failing()) {
             return Err("the spool's disk fails".to_owned());
         }
-        let mut remarks = if self.hits.is_connected() {
+        let mut remarks = if self.is_connected() {
             "postgres: loading".to_owned()
         } else {
             "postgres: not reached; hits are kept in the spool".to_owned()
         };
-        let backlog = self.spools.hits.backlog_bytes(self.hits.position());
-        let oldest = self.oldest_unloaded(backlog);
+        let oldest = self.oldest_unloaded();
         if oldest >= WAIT_SHOWN_MIN {
             let seconds = oldest.as_secs();
             remarks.push_str(&format!("; the oldest hit has waited for {seconds} s"));

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
+use spool::Spool;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::health::Shard;
 use super::reload::Reload;
 use crate::config::Config;
 use crate::edge::Spools;
@@ -26,9 +29,14 @@ const LAST_BATCH_TIME_MAX: Duration = Duration::from_secs(3);
 /// How often the edge forgets the instructions that are carried out.
 const FOLLOW_PERIOD: Duration = Duration::from_secs(1);
 
+/// How often shards that nobody writes to are looked at.
+const REMOVE_PERIOD: Duration = Duration::from_secs(1);
+
 /// The parts that load, before they start.
 pub(super) struct Parts {
-    pub(super) loader: Loader,
+    loaders: Vec<Loader>,
+    /// The shards that nobody writes to any more.
+    left: Vec<Shard>,
     pub(super) instructions: Instructions,
     jobs: jobs::JobLimits,
 }
@@ -41,18 +49,13 @@ impl Parts {
         tables: &Arc<ArcSwap<Tables>>,
         metrics: &Arc<Metrics>,
     ) -> Parts {
+        let loaders = loaders(config, spools, database, tables, metrics);
+        let shards = shards(&loaders).into_iter();
+        let left = spools.hits.spools.get(spools.hits.written..);
+        let left: Vec<_> = left.into_iter().flatten().map(Spool::id).collect();
         Parts {
-            loader: Loader {
-                spool: spools.hits.clone(),
-                instructions: spools.instructions.clone(),
-                sink: PostgresSink::new(Arc::clone(database), Arc::clone(metrics)),
-                tables: Arc::clone(tables),
-                batch_rows: config.loader.batch_rows,
-                batch_wait: config.loader.batch_wait,
-                client_ip: config.privacy.client_ip,
-                metrics: Arc::clone(metrics),
-                progress: Arc::default(),
-            },
+            left: shards.filter(|shard| left.contains(&shard.id())).collect(),
+            loaders,
             instructions: Instructions {
                 spool: spools.instructions.clone(),
                 database: Arc::clone(database),
@@ -66,6 +69,11 @@ impl Parts {
         }
     }
 
+    /// Returns every shard.
+    pub(super) fn shards(&self) -> Vec<Shard> {
+        shards(&self.loaders)
+    }
+
     /// Starts to load. Hits wait until geodata and rules have been read.
     pub(super) fn start(
         self,
@@ -76,11 +84,13 @@ impl Parts {
     ) -> Loading {
         let (stop, stopping) = watch::channel(false);
         let instructions = tokio::task::spawn_local(self.instructions.run(stopping.clone()));
-        let (loader, reload) = (self.loader, Rc::clone(reload));
+        let (loaders, reload) = (self.loaders, Rc::clone(reload));
         let hits = tokio::task::spawn_local(async move {
             reload.read_tables().await;
-            loader.run(stopping).await;
+            let loaders = loaders.into_iter();
+            join_all(loaders.map(|loader| loader.run(stopping.clone()))).await;
         });
+        tokio::task::spawn_local(remove_drained(self.left));
         tokio::task::spawn_local(jobs::run(
             Arc::clone(database),
             self.jobs,
@@ -92,6 +102,55 @@ impl Parts {
             hits,
             instructions,
         }
+    }
+}
+
+/// Returns the loaders, each of which has a connection and some of the shards.
+fn loaders(
+    config: &Config,
+    spools: &Spools,
+    database: &Arc<Database>,
+    tables: &Arc<ArcSwap<Tables>>,
+    metrics: &Arc<Metrics>,
+) -> Vec<Loader> {
+    let all = &spools.hits.spools;
+    let count = config.loader.connection_count().clamp(1, all.len().max(1));
+    let of = |loader| all.iter().skip(loader).step_by(count).cloned().collect();
+    let make = |loader| Loader {
+        spools: of(loader),
+        instructions: spools.instructions.clone(),
+        sink: PostgresSink::new(Arc::clone(database), Arc::clone(metrics)),
+        tables: Arc::clone(tables),
+        batch_rows: config.loader.batch_rows,
+        batch_wait: config.loader.batch_wait,
+        client_ip: config.privacy.client_ip,
+        metrics: Arc::clone(metrics),
+        progress: Arc::default(),
+    };
+    (0..count).map(make).collect()
+}
+
+/// Returns every spool of hits with its loader's progress.
+fn shards(loaders: &[Loader]) -> Vec<Shard> {
+    let shards = |loader: &Loader| {
+        let progress = Arc::clone(&loader.progress);
+        let spools = loader.spools.clone().into_iter().enumerate();
+        spools.map(move |(index, spool)| Shard::new(spool, Arc::clone(&progress), index))
+    };
+    loaders.iter().flat_map(shards).collect()
+}
+
+/// Removes the shards that nobody writes to once they are loaded, and ends with the last of them.
+async fn remove_drained(mut left: Vec<Shard>) {
+    while !left.is_empty() {
+        tokio::time::sleep(REMOVE_PERIOD).await;
+        left.retain(|shard| match shard.remove_if_loaded() {
+            Ok(is_removed) => !is_removed,
+            Err(error) => {
+                tracing::error!(%error, "a shard that was loaded cannot be removed");
+                true
+            }
+        });
     }
 }
 

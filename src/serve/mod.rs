@@ -21,11 +21,12 @@ use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use spool::Spool;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -47,6 +48,7 @@ use loading::{Loading, Parts};
 use public::Public;
 use reload::Reload;
 use signals::{Event, ProcessSignals};
+pub(crate) use spools::shard_dirs;
 
 /// Collects until SIGTERM or SIGINT, or until another process takes over; with `take_over`, in the
 /// place of the process that serves now. The configuration was read from `file` and the
@@ -143,12 +145,11 @@ impl Collector {
         let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
         let parts = Parts::new(&config, &spools, &database, &tables, &metrics);
         let health = Arc::new(Health {
-            spools: spools.clone(),
             metrics: Arc::clone(&metrics),
-            hits: Arc::clone(&parts.loader.progress),
-            instructions: Arc::clone(&parts.instructions.progress),
+            shards: parts.shards(),
+            instructions: spools.instructions.clone(),
+            carried_out: Arc::clone(&parts.instructions.progress),
             jobs: Arc::default(),
-            standstill: Mutex::default(),
         });
         let remark = Arc::clone(&health.jobs);
         let carried_out = Arc::clone(&health.instructions);
@@ -244,7 +245,7 @@ impl Collector {
 
 async fn close(spools: Spools) -> anyhow::Result<()> {
     let close = move || {
-        spools.hits.close();
+        spools.hits.spools.iter().for_each(Spool::close);
         spools.instructions.close();
     };
     tokio::task::spawn_blocking(close)

@@ -1,29 +1,35 @@
-//! The two spools of a collector, hits and instructions, and the metrics of each.
+//! The spools of a collector, hits in shards and instructions, and the metrics of each.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::edge::Spools;
+use crate::edge::{Shards, Spools};
 use crate::metrics::Metrics;
-use spool::{self, RealDisk, Spool};
+use anyhow::Context as _;
+use spool::{self, RealDisk, Room, Spool};
 
+/// The directory of all shards but the first, in `spool.dir`.
+const SHARD_DIR: &str = "shard";
 /// The directory of the spool of instructions, in `spool.dir`.
 const INSTRUCTION_DIR: &str = "instruction";
 const INSTRUCTION_CHUNK_BYTES: u64 = 1 << 20;
 /// An instruction takes some 50 bytes, so 300,000 visitors may withdraw while Postgres is away.
 const INSTRUCTION_BYTES_MAX: u64 = 16 << 20;
 
-/// Opens both for this process alone.
+/// Opens all of them for this process alone.
 pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Spools> {
     metrics
         .spool_bytes_max
         .set(crate::metrics::gauge_value(config.spool.bytes_max));
-    let hits = spool::Options {
-        dir: config.spool.dir.clone(),
+    let room = Room::new(config.spool.bytes_max);
+    let shard = |dir| spool::Options {
+        dir,
         ack: config.spool.ack,
-        bytes_max: config.spool.bytes_max,
+        room: room.clone(),
         chunk_bytes: config.spool.chunk_bytes,
         keep: config.spool.keep,
     };
@@ -31,13 +37,44 @@ pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Sp
     let instructions = spool::Options {
         dir: config.spool.dir.join(INSTRUCTION_DIR),
         ack: spool::Ack::Disk,
-        bytes_max: INSTRUCTION_BYTES_MAX,
+        room: Room::new(INSTRUCTION_BYTES_MAX),
         chunk_bytes: INSTRUCTION_CHUNK_BYTES,
         keep: config.spool.keep,
     };
-    let hits = open_one(hits, SpoolMetrics(Arc::clone(metrics)))?;
+    let written = config.spool.shard_count(config.http.thread_count());
+    let dirs = shard_dirs(&config.spool.dir, written)?;
+    let hits: anyhow::Result<Vec<Spool>> = dirs
+        .into_iter()
+        .map(|dir| open_one(shard(dir), SpoolMetrics(Arc::clone(metrics))))
+        .collect();
     let instructions = open_one(instructions, InstructionMetrics(Arc::clone(metrics)))?;
+    let hits = Shards {
+        spools: hits?,
+        written,
+    };
     Ok(Spools { hits, instructions })
+}
+
+/// Returns the directories of the shards that are written to, and of those that are left from a run
+/// with more. The first shard lies in the spool's own directory, where a collector without shards
+/// looks for it.
+pub(crate) fn shard_dirs(dir: &Path, written: usize) -> anyhow::Result<Vec<PathBuf>> {
+    let shards = dir.join(SHARD_DIR);
+    let mut numbers: BTreeSet<usize> = (1..written).collect();
+    match std::fs::read_dir(&shards) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        entries => {
+            for entry in entries.with_context(|| shards.display().to_string())? {
+                let name = entry?.file_name();
+                let number = name.to_str().and_then(|name| name.parse::<usize>().ok());
+                numbers.extend(number.filter(|number| *number > 0));
+            }
+        }
+    }
+    let others = numbers
+        .into_iter()
+        .map(|number| shards.join(number.to_string()));
+    Ok(std::iter::once(dir.to_owned()).chain(others).collect())
 }
 
 fn open_one(settings: spool::Options, observer: impl spool::Observer) -> anyhow::Result<Spool> {

@@ -18,7 +18,7 @@ pub(crate) async fn spool(dir: &std::path::Path, payloads: Vec<Vec<u8>>) {
     let options = Options {
         dir: dir.join("spool"),
         ack: Ack::Disk,
-        bytes_max: 1 << 30,
+        room: spool::Room::new(1 << 30),
         chunk_bytes: 4 << 20,
         keep: std::time::Duration::ZERO,
     };

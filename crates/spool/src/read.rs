@@ -24,6 +24,14 @@ pub struct Damage {
 }
 
 impl Damage {
+    /// Adds what was found elsewhere.
+    pub fn add(&mut self, other: Damage) {
+        self.regions += other.regions;
+        self.bytes += other.bytes;
+        self.missing += other.missing;
+        self.records += other.records;
+    }
+
     /// Returns whether there is any damage.
     #[must_use]
     pub fn is_some(&self) -> bool {
@@ -86,6 +94,31 @@ impl Batch {
             .map(|(position, range)| (position, self.payload(range)))
     }
 
+    /// Empties it.
+    pub fn reset(&mut self) {
+        self.clear(Position::default(), 0);
+    }
+
+    /// Adds a record of another batch: that is how a batch of several spools is made. The end and
+    /// the damage are not touched, because each spool has its own.
+    pub fn push(&mut self, position: Position, payload: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(payload);
+        self.records.push((position, start..self.bytes.len()));
+    }
+
+    /// Leaves out all records but the first so many. A reader that read them has to
+    /// [go back](Reader::go_back).
+    pub fn truncate(&mut self, records: usize) {
+        let Some((position, payload)) = self.records.get(records) else {
+            return;
+        };
+        self.end = *position;
+        self.end_records -= (self.records.len() - records) as u64;
+        self.bytes.truncate(payload.start);
+        self.records.truncate(records);
+    }
+
     fn clear(&mut self, position: Position, records: u64) {
         self.bytes.clear();
         self.records.clear();
@@ -121,6 +154,13 @@ impl Reader {
             records,
             open: None,
         }
+    }
+
+    /// Goes back to the end of a batch that it read last, and that was [truncated](Batch::truncate)
+    /// since.
+    pub fn go_back(&mut self, batch: &Batch) {
+        self.position = batch.end;
+        self.records = batch.end_records;
     }
 
     /// Fills `batch` with committed records, up to a number of records or bytes of payload,

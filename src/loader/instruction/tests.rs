@@ -40,7 +40,7 @@ async fn carry_out(instructions: &Spool, config: &tokio_postgres::Config) {
     let progress = Arc::clone(&work.progress);
     let (stop, stopped) = watch::channel(false);
     let working = tokio::task::spawn_local(work.run(stopped));
-    while progress.position() < instructions.committed() {
+    while progress.position(0) < instructions.committed() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     stop.send_replace(true);

@@ -1,7 +1,7 @@
 //! Where the loader puts batches: a [`Sink`].
 //!
-//! A sink stores batches from one position of the spool to the next, each batch and its position as
-//! one, and can tell the position again after an error. Everything else about loading is the
+//! A sink stores batches, each from one position of every spool to the next and together with these
+//! positions, and can tell the positions again after an error. Everything else about loading is the
 //! loader's.
 //!
 //! | part | lives | does |
@@ -44,7 +44,7 @@ pub struct Reached {
     pub records: u64,
 }
 
-/// What a batch is read from: a spool from one position to the next.
+/// What a batch has of one spool: from one position to the next.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
     /// The spool.
@@ -53,13 +53,21 @@ pub struct Span {
     pub from: Option<Position>,
     /// How far the sink is with the batch.
     pub to: Reached,
-    /// When it is read, by the collector's clock.
-    pub read_at: UnixMicros,
+}
+
+impl Span {
+    /// Returns whether the position moves.
+    #[must_use]
+    pub fn moves(&self) -> bool {
+        self.from.unwrap_or_default() != self.to.position
+    }
 }
 
 /// Where to find the record of a hit.
 #[derive(Clone, Debug)]
 pub struct SpoolRecord {
+    /// Its spool, among those of the batch.
+    pub spool: usize,
     /// Its place in the spool.
     pub position: Position,
     /// Its payload, among the payloads of the batch.
@@ -141,8 +149,9 @@ pub trait Encoder: Send + 'static {
     /// Makes a batch.
     fn make_batch(&self) -> Self::Batch;
 
-    /// Empties a batch, and begins it for another span.
-    fn begin(&mut self, batch: &mut Self::Batch, span: Span);
+    /// Empties a batch, and begins it with what it has of each spool. It is read at `read_at`, by
+    /// the collector's clock.
+    fn begin(&mut self, batch: &mut Self::Batch, spans: &[Span], read_at: UnixMicros);
 
     /// Adds a hit that becomes a row.
     ///
@@ -178,8 +187,8 @@ pub trait Writer {
         instructions: &[(VisitorId, Kind)],
     ) -> impl Future<Output = anyhow::Result<()>>;
 
-    /// Stores a batch and moves the position to its end, both or neither. It fails if the position
-    /// is not where the batch begins. `payloads` are those of the batch's records, and `keep`
+    /// Stores a batch and moves the position of each spool to its end, all or nothing. It fails if
+    /// a position is not where the batch begins. `payloads` are those of the batch's records, and `keep`
     /// returns what may be stored of one.
     fn commit(
         &mut self,

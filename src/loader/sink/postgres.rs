@@ -18,6 +18,7 @@ use tokio_postgres::Client;
 use super::{
     Committed, Companion, DerivedHit, Encoder, Reached, Sink, SinkBatch, Span, SpoolRecord, Writer,
 };
+use crate::clock::UnixMicros;
 use crate::enrich::{self, DIMENSIONS, DimensionTable, FactVisitor, Facts};
 use crate::hit::subject::Subject;
 use crate::hit::{Flags, Kind, VisitorId};
@@ -28,7 +29,9 @@ use crate::postgres::batch::position::{self, SpoolPosition};
 use crate::postgres::batch::{event_key, exposure};
 use crate::postgres::server::silence::SILENCE_MAX;
 use crate::postgres::subject::suppression::{self, Reason};
-use crate::postgres::{self, CommitError, Database, Load, Payloads, Rejected, SilenceWatch};
+use crate::postgres::{
+    self, CommitError, Database, Load, Payloads, Rejected, SilenceWatch, SpoolSpan,
+};
 use crate::row::dimension::Found;
 use crate::row::{ChunkOffset, Count, Keyer};
 
@@ -111,6 +114,7 @@ impl Sink for PostgresSink {
         LoadEncoder {
             keyer: Arc::clone(&writer.keyer),
             stored: Cache::new(STORED_KEYS_MAX),
+            last_moved: None,
             metrics: Arc::clone(&self.metrics),
         }
     }
@@ -131,6 +135,8 @@ pub struct LoadEncoder {
     keyer: Arc<Keyer>,
     /// Dimension rows that are in Postgres, or on their way there.
     stored: Cache<(DimensionTable, i64), ()>,
+    /// A spool whose position the batch before moves.
+    last_moved: Option<[u8; 16]>,
     metrics: Arc<Metrics>,
 }
 
@@ -145,12 +151,17 @@ impl Encoder for LoadEncoder {
         Load::new(&DIMENSIONS, self.keyer())
     }
 
-    fn begin(&mut self, load: &mut Load, span: Span) {
+    fn begin(&mut self, load: &mut Load, spans: &[Span], read_at: UnixMicros) {
         load.clear();
-        load.spool_id = span.spool_id;
-        load.from = span.from.map(into_chunk_offset);
-        load.to = into_postgres(span.to);
-        load.read_at = span.read_at;
+        load.spools.extend(spans.iter().map(|span| SpoolSpan {
+            spool_id: span.spool_id,
+            from: span.from.map(into_chunk_offset),
+            to: into_postgres(span.to),
+        }));
+        load.read_at = read_at;
+        load.follows = self.last_moved;
+        let moved = spans.iter().find(|span| span.moves());
+        self.last_moved = moved.map(|span| span.spool_id);
     }
 
     fn add(
@@ -202,6 +213,7 @@ impl FactVisitor for NewDimensions<'_> {
             keyer,
             stored,
             metrics,
+            ..
         } = self.encoder;
         let key = found.key(keyer);
         if stored.get(&(dimension, key)).is_some() {
@@ -319,6 +331,7 @@ pub(in crate::loader) async fn suppress(
 
 fn into_record(record: &SpoolRecord) -> postgres::Record {
     postgres::Record {
+        spool: record.spool,
         position: into_chunk_offset(record.position),
         payload: record.payload.clone(),
     }

@@ -189,51 +189,65 @@ async fn stored_pairs(client: &Client) -> Vec<(String, i64, [i64; 4])> {
         .collect()
 }
 
+fn is_loaded(loader: &Loader) -> bool {
+    let mut spools = loader.spools.iter().enumerate();
+    spools.all(|(index, spool)| loader.progress.position(index) == spool.committed())
+}
+
 /// Loads batch after batch over one connection; one is prepared while another is loaded.
 async fn load_all(loader: &Loader) -> anyhow::Result<()> {
     let (_stop, mut stopped) = watch::channel(false);
     let mut pause = PAUSE_MIN;
-    let is_loaded = async {
-        while loader.progress.position() != loader.spool.committed() {
+    let all_is_loaded = async {
+        while !is_loaded(loader) {
             tokio::task::yield_now().await;
         }
     };
     tokio::select! {
         ended = loader.session(&mut stopped, &mut pause) => ended,
-        () = is_loaded => Ok(()),
+        () = all_is_loaded => Ok(()),
     }
 }
 
-async fn check(seed: u64) {
+async fn check(seed: u64, shards: usize) {
     let postgres = testing::TestDatabase::migrated().await;
     let dir = tempfile::tempdir().unwrap();
-    let spool = spool(&dir.path().join("spool"));
+    let spools: Vec<Spool> = (0..shards)
+        .map(|shard| spool(&dir.path().join(format!("spool-{shard}"))))
+        .collect();
     let mut random = Random(seed);
     let instructions = super::spool(&dir.path().join("instruction"));
     let mut loaders = Vec::new();
     for way in [Way::ToPostgres, Way::FromPostgres] {
         let (config, cut) = through_proxy(&postgres.config, way).await;
-        loaders.push((loader(&spool, &instructions, config), cut));
+        let loader = Loader {
+            spools: spools.clone(),
+            ..loader(&spools[0], &instructions, config)
+        };
+        loaders.push((loader, cut));
     }
     let mut model = Model::default();
     let mut at = 1_795_523_696_000_000;
     let (mut number, mut broken) = (0, 0);
     loop {
         let step = (number..HITS).take(random.below(STEP_MAX) as usize);
-        let mut payloads = Vec::new();
+        let mut payloads = vec![Vec::new(); shards];
         for number in step {
             at += match random.below(100) {
                 0 => 1_000_000,
-                _ => random.below(2_000) as i64,
+                _ => 1 + random.below(2_000) as i64,
             };
             let hit = made(number, UnixMicros(at), &mut random);
             model.add(number, &hit);
             let mut payload = Vec::new();
             hit.encode(&mut payload);
-            payloads.push(payload);
+            // Whichever thread takes it.
+            payloads[random.below(shards as u64) as usize].push(payload);
         }
-        number += payloads.len() as u64;
-        append_payloads(&spool, payloads).await;
+        number += payloads.iter().map(Vec::len).sum::<usize>() as u64;
+        for (spool, payloads) in spools.iter().zip(payloads) {
+            append_payloads(spool, payloads).await;
+        }
         let is_over = number == HITS;
         let after = match random.below(3) {
             _ if is_over => u64::MAX,
@@ -253,7 +267,7 @@ async fn check(seed: u64) {
             broken += 1;
             assert!(broken < HITS, "it loads nothing: {error:#}");
         }
-        if is_over && loader.progress.position() == spool.committed() {
+        if is_over && is_loaded(loader) {
             break;
         }
     }
@@ -261,7 +275,7 @@ async fn check(seed: u64) {
     assert_eq!(
         stored_rows(&postgres.client).await,
         model.rows,
-        "seed {seed}"
+        "seed {seed}, {shards} shards"
     );
     let pairs = model.pairs.iter().map(|((subject, creative), times)| {
         let shown = match &times.impressions[..] {
@@ -278,7 +292,11 @@ async fn check(seed: u64) {
         (subject, *creative, numbers)
     });
     let pairs: Vec<_> = pairs.collect();
-    assert_eq!(stored_pairs(&postgres.client).await, pairs, "seed {seed}");
+    assert_eq!(
+        stored_pairs(&postgres.client).await,
+        pairs,
+        "seed {seed}, {shards} shards"
+    );
     let flagged = |flag: Flags| {
         let rows = model.rows.values();
         rows.filter(|(_, flags)| flags & flag.bits() != 0).count()
@@ -286,7 +304,7 @@ async fn check(seed: u64) {
     for flag in [Flags::NO_IMPRESSION, Flags::FAST_CLICK] {
         assert!(flagged(flag) > 10, "{flag:?}");
     }
-    spool.close();
+    spools.iter().for_each(Spool::close);
 }
 
 #[tokio::test]
@@ -294,8 +312,8 @@ async fn exposures_match_a_model_whatever_breaks_and_wherever_batches_end() {
     let local = tokio::task::LocalSet::new();
     local
         .run_until(async {
-            for seed in [1, 2] {
-                check(seed).await;
+            for (seed, shards) in [(1, 1), (2, 1), (3, 2), (4, 5)] {
+                check(seed, shards).await;
             }
         })
         .await;

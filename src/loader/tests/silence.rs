@@ -58,7 +58,7 @@ async fn stop_backend(which: usize) {
     let loading = tokio::task::spawn_local(loader.run(stopped));
     append(&scene.spool, 0..4).await;
     until("the first batch", async || {
-        progress.position() == scene.spool.committed()
+        progress.position(0) == scene.spool.committed()
     })
     .await;
 
@@ -66,11 +66,11 @@ async fn stop_backend(which: usize) {
     signal(backend, Signal::STOP);
     let received = clock::now();
     append(&scene.spool, 4..8).await;
-    let oldest = oldest_after(&scene.spool, progress.position()).unwrap();
+    let oldest = oldest_after(&scene.spool, progress.position(0)).unwrap();
     assert!(oldest >= received, "it is the new hit's");
     let began = Instant::now();
     until("the loader goes on without it", async || {
-        progress.position() == scene.spool.committed()
+        progress.position(0) == scene.spool.committed()
     })
     .await;
     let took = began.elapsed();
@@ -113,11 +113,11 @@ async fn a_proxy_that_takes_everything_and_says_nothing_ends_the_connection() {
         let began = Instant::now();
         until("silence is noticed", async || !progress.is_connected()).await;
         assert!(began.elapsed() < SILENCE_MAX * 2, "{:?}", began.elapsed());
-        assert!(oldest_after(&scene.spool, progress.position()).is_some());
+        assert!(oldest_after(&scene.spool, progress.position(0)).is_some());
 
         silence.send_replace(false);
         until("it goes on", async || {
-            progress.position() == scene.spool.committed()
+            progress.position(0) == scene.spool.committed()
         })
         .await;
         stop.send_replace(true);

@@ -3,7 +3,7 @@
 //!
 //! | step | why there |
 //! | --- | --- |
-//! | the position moves from `from` to `to` | a second loader waits, then gets [`CommitError::Moved`] |
+//! | the position of each spool moves from `from` to `to` | a second loader waits, then gets [`CommitError::Moved`] |
 //! | hits of suppressed IDs are left out | before anything of them is stored ([`suppression`]) |
 //! | times are compared with Postgres's clock | [`WRONG_CLOCK`](crate::hit::Flags::WRONG_CLOCK) |
 //! | partitions of the batch's days | under a lock, so that retention does not drop one now |
@@ -25,7 +25,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, Transaction};
 use uuid::Uuid;
 
-use super::load::{self, Exposures, Load, Mark, Payloads, Rejected, Rows};
+use super::load::{self, Exposures, Load, Mark, Payloads, Rejected, Rows, SpoolSpan};
 use super::{copy, dimension, event_key, exposure, partner_id, position};
 use crate::postgres::subject::suppression;
 use crate::postgres::{clock, partition};
@@ -59,7 +59,7 @@ pub struct Loaded {
 /// Why a batch was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// The position was not `from`: another loader moved it, or an earlier commit went through and
+    /// A position was not `from`: another loader moved it, or an earlier commit went through and
     /// only its answer was lost. Read the position again.
     #[error("the position of the spool has moved")]
     Moved,
@@ -81,8 +81,7 @@ pub async fn commit(
     payloads: Payloads<'_>,
 ) -> Result<Loaded, CommitError> {
     let mut transaction = client.transaction().await?;
-    let Some(now) = position::advance(&transaction, load.spool_id, load.from, load.to).await?
-    else {
+    let Some(now) = position::advance(&transaction, &load.spools).await? else {
         return Err(CommitError::Moved);
     };
     let suppressed = suppression::leave_out(&transaction, load, payloads).await?;
@@ -119,7 +118,7 @@ pub async fn commit(
     });
     load.rejected.extend(refused);
     loaded.counted = add_counts(&transaction, &load.counts).await?;
-    loaded.rejected = set_aside(&transaction, load.spool_id, &load.rejected, payloads).await?;
+    loaded.rejected = set_aside(&transaction, &load.spools, &load.rejected, payloads).await?;
     transaction.commit().await?;
     Ok(loaded)
 }
@@ -254,7 +253,7 @@ async fn add_counts(transaction: &Transaction<'_>, counts: &Counts) -> Result<u6
 /// Stores the rejected hits and returns how many there were.
 async fn set_aside(
     transaction: &Transaction<'_>,
-    spool_id: [u8; 16],
+    spools: &[SpoolSpan],
     rejected: &[Rejected],
     payloads: Payloads<'_>,
 ) -> Result<u64, Error> {
@@ -262,6 +261,14 @@ async fn set_aside(
     const REJECTED_MAX: usize = 1_000;
     for some in rejected.chunks(REJECTED_MAX) {
         let records = || some.iter().map(|hit| &hit.record);
+        let spool_ids: Vec<Uuid> = records()
+            .map(|record| {
+                spools
+                    .get(record.spool)
+                    .map_or([0; 16], |span| span.spool_id)
+            })
+            .map(Uuid::from_bytes)
+            .collect();
         let chunks: Vec<i64> = records()
             .map(|record| record.position.0.cast_signed())
             .collect();
@@ -279,16 +286,10 @@ async fn set_aside(
             .execute(
                 "insert into avtryck.rejected_hit \
                  (rejected_at, spool_id, chunk, byte_offset, reason, payload) \
-                 select now(), $1, chunk, byte_offset, reason, payload \
-                 from unnest($2::bigint[], $3::bigint[], $4::text[], $5::bytea[]) \
-                      as new (chunk, byte_offset, reason, payload)",
-                &[
-                    &Uuid::from_bytes(spool_id),
-                    &chunks,
-                    &offsets,
-                    &reasons,
-                    &payloads,
-                ],
+                 select now(), spool_id, chunk, byte_offset, reason, payload \
+                 from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::bytea[]) \
+                      as new (spool_id, chunk, byte_offset, reason, payload)",
+                &[&spool_ids, &chunks, &offsets, &reasons, &payloads],
             )
             .await?;
     }

@@ -36,13 +36,10 @@ const DIFFERENCE_MAX_MICROS: i64 = 3_600_000_000;
 /// One batch. [`Load::clear`] empties it for the next and keeps its buffers.
 #[derive(Debug)]
 pub struct Load {
-    /// The spool.
-    pub spool_id: [u8; 16],
-    /// The position that the batch was read from; `None` where
-    /// [`position::read`](super::position::read) found none.
-    pub from: Option<ChunkOffset>,
-    /// How far the spool is loaded with the batch.
-    pub to: SpoolPosition,
+    /// What it has of each spool.
+    pub spools: Vec<SpoolSpan>,
+    /// A spool whose position the batch before it moves, if that moves any.
+    pub follows: Option<[u8; 16]>,
     /// What the collector's clock showed when the batch was read.
     pub read_at: UnixMicros,
     /// Makes the keys of its rows.
@@ -86,9 +83,8 @@ impl Load {
     #[must_use]
     pub fn new(dimensions: &'static [&'static str], keyer: Arc<Keyer>) -> Load {
         Load {
-            spool_id: [0; 16],
-            from: None,
-            to: SpoolPosition::default(),
+            spools: Vec::new(),
+            follows: None,
             read_at: UnixMicros::default(),
             keyer,
             rows: Rows::default(),
@@ -103,6 +99,7 @@ impl Load {
 
     /// Empties it.
     pub fn clear(&mut self) {
+        self.spools.clear();
         self.rows.bytes.clear();
         self.rows.marks.clear();
         self.dimensions.clear();
@@ -120,14 +117,18 @@ impl Load {
     pub async fn look_up(&mut self, client: &Client) -> Result<(), Error> {
         let marks = self.rows.marks.iter();
         let contacts = marks.filter_map(|mark| mark.contact.as_ref());
-        self.exposures.earlier = exposure::look_up(client, self.spool_id, contacts).await?;
+        let spool_id = self.follows.unwrap_or_default();
+        self.exposures.earlier = exposure::look_up(client, spool_id, contacts).await?;
         Ok(())
     }
 
     /// Takes over what the batch before it, which is committed, added to its pairs.
     pub fn follow(&mut self, before: &Load) {
         let added = &before.exposures.added;
-        self.exposures.earlier.complete(added, before.to.position);
+        let mut spools = before.spools.iter();
+        if let Some(span) = spools.find(|span| Some(span.spool_id) == self.follows) {
+            self.exposures.earlier.complete(added, span.to.position);
+        }
     }
 
     /// Flags the rows whose time may be wrong, as Postgres's clock shows `now` and the collector's
@@ -247,6 +248,25 @@ impl Load {
     }
 }
 
+/// What a batch has of one spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpoolSpan {
+    /// The spool.
+    pub spool_id: [u8; 16],
+    /// The position that the batch was read from; `None` where
+    /// [`position::read`](super::position::read) found none.
+    pub from: Option<ChunkOffset>,
+    /// How far the spool is loaded with the batch.
+    pub to: SpoolPosition,
+}
+
+impl SpoolSpan {
+    /// Returns whether the position moves.
+    pub(crate) fn moves(&self) -> bool {
+        self.from.unwrap_or_default() != self.to.position
+    }
+}
+
 /// The payloads of a batch, in which the records' ranges lie.
 #[derive(Clone, Copy)]
 pub struct Payloads<'a> {
@@ -267,6 +287,8 @@ impl<'a> Payloads<'a> {
 /// Where to find the record of a hit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
+    /// Its spool, among those of the batch.
+    pub spool: usize,
     /// Its place in the spool.
     pub position: ChunkOffset,
     /// Its payload, among the payloads of the batch.

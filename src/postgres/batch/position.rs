@@ -4,6 +4,7 @@
 use tokio_postgres::{Client, Error, Transaction};
 use uuid::Uuid;
 
+use super::load::SpoolSpan;
 use crate::clock::UnixMicros;
 use crate::postgres::timestamp::Timestamp;
 use crate::row::ChunkOffset;
@@ -54,10 +55,28 @@ const NOW: &str = "returning now(), \
      or exists (select from avtryck.clock \
                 where seen_at not between now() - interval '30 days' and now() + interval '1 hour')";
 
+/// Moves the position of every spool of a batch, in the order of their IDs, and returns Postgres's
+/// clock; `None` if one of them was elsewhere, or none moves.
+pub(crate) async fn advance(
+    transaction: &Transaction<'_>,
+    spools: &[SpoolSpan],
+) -> Result<Option<PostgresNow>, Error> {
+    let mut moving: Vec<&SpoolSpan> = spools.iter().filter(|span| span.moves()).collect();
+    moving.sort_unstable_by_key(|span| span.spool_id);
+    let mut now = None;
+    for span in moving {
+        now = advance_one(transaction, span.spool_id, span.from, span.to).await?;
+        if now.is_none() {
+            break;
+        }
+    }
+    Ok(now)
+}
+
 /// Moves the position from `from` (`None`: there is none yet) to `to`, and returns Postgres's
 /// clock; `None` if the position was elsewhere. The row stays locked until the transaction ends, so
 /// of two loaders of one spool one waits here and then finds the position moved.
-pub(crate) async fn advance(
+pub(crate) async fn advance_one(
     transaction: &Transaction<'_>,
     spool_id: [u8; 16],
     from: Option<ChunkOffset>,

@@ -221,7 +221,7 @@ pub async fn finish(
     erased: &[(VisitorId, Removed)],
 ) -> anyhow::Result<()> {
     let transaction = client.transaction().await?;
-    let moved = position::advance(&transaction, spool_id, from, to).await?;
+    let moved = position::advance_one(&transaction, spool_id, from, to).await?;
     anyhow::ensure!(moved.is_some(), "another loader has moved the position on");
     for (visitor, removed) in erased {
         write_audit_row(

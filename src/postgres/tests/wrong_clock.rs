@@ -91,8 +91,7 @@ async fn a_clock_that_shows_another_day_each_second_makes_few_partitions_and_los
         let mut all = times.clone();
         all.push(now.0);
         let load = Load {
-            from,
-            to: progress(100 * (batch as u64 + 1)),
+            spools: vec![span(from, progress(100 * (batch as u64 + 1)))],
             ..stamped(&all, now)
         };
         let loaded = commit(client, load).await.unwrap();
@@ -161,8 +160,10 @@ async fn while_the_clock_is_in_doubt_all_hits_are_flagged_and_their_days_protect
         );
         client.batch_execute(&sql).await.unwrap();
         let load = Load {
-            from: (number > 0).then_some((1, 100 * number as u64)),
-            to: progress(100 * (number as u64 + 1)),
+            spools: vec![span(
+                (number > 0).then_some((1, 100 * number as u64)),
+                progress(100 * (number as u64 + 1)),
+            )],
             ..stamped(&[now.0 - 3 * DAY], now)
         };
         commit(client, load).await.unwrap();

@@ -62,7 +62,7 @@ async fn batch(
         records: 0,
     };
     assert!(
-        position::advance(&transaction, spool_id, from, to)
+        position::advance_one(&transaction, spool_id, from, to)
             .await
             .unwrap()
             .is_some()

@@ -13,16 +13,14 @@ use crate::hit::{Flags, Kind, Permit, VisitorId};
 use crate::postgres::batch::load::{Load, Record, Rejected};
 use crate::postgres::server::embedded::testing::TestDatabase;
 use crate::postgres::subject::{AskedBy, erase};
-use crate::postgres::tests::{NOON, SPOOL, number, progress, row};
+use crate::postgres::tests::{NOON, number, progress, row, span};
 use crate::postgres::{CommitError, Loaded, commit};
 use crate::row::{ChunkOffset, EventKey, Row, Said};
 
 /// A batch with a hit of each visitor, with these flags; those of visitor 9 are flawed.
 fn named(from: Option<ChunkOffset>, to: u64, visitors: &[(u8, Flags)]) -> (Load, Vec<u8>) {
     let mut load = Load {
-        spool_id: SPOOL,
-        from,
-        to: progress(to),
+        spools: vec![span(from, progress(to))],
         ..Load::new(&DIMENSIONS, Arc::new(Keyer::of_tests()))
     };
     let mut bytes = Vec::new();
@@ -34,6 +32,7 @@ fn named(from: Option<ChunkOffset>, to: u64, visitors: &[(u8, Flags)]) -> (Load,
         let start = bytes.len();
         hit.encode(&mut bytes);
         let record = Record {
+            spool: 0,
             position: (1, to + number as u64),
             payload: start..bytes.len(),
         };
