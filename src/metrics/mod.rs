@@ -48,9 +48,6 @@ pub struct Metrics {
     handshakes: [Counter; 2],
     handshake_failures: [Counter; HandshakeFailure::ALL.len()],
     pub certificate_reload_failures: Counter,
-    append_seconds: Histogram,
-    sync_seconds: Histogram,
-    group_records: Histogram,
     pub spool_bytes: Gauge,
     pub spool_bytes_max: Gauge,
     pub spool_backlog_bytes: Gauge,
@@ -188,18 +185,6 @@ impl Metrics {
                 "avtryck_certificate_reload_failures_total",
                 "Certificates that changed and could not be read: the ones before stay in use.",
             ),
-            append_seconds: r.histogram(
-                "avtryck_spool_append_seconds",
-                "From a group's first append to its commit: the longest wait in it.",
-            ),
-            sync_seconds: r.histogram(
-                "avtryck_spool_sync_seconds",
-                "Write and fdatasync of a group; the rate of its sum is how busy the spool's writer is.",
-            ),
-            group_records: r.histogram(
-                "avtryck_spool_group_records",
-                "Records of a group commit.",
-            ),
             spool_bytes: r.gauge("avtryck_spool_bytes", "Disk space that the chunks of the spool take."),
             spool_bytes_max: r.gauge("avtryck_spool_max_bytes", "Disk space that they may take (spool.max_bytes)."),
             spool_backlog_bytes: r.gauge("avtryck_spool_backlog_bytes", "Bytes in the spool that are not loaded."),
@@ -336,9 +321,7 @@ impl Metrics {
 
     /// Records how a commit of the spool went.
     pub fn spool_commit(&self, records: u64, append_wait: Duration, sync: Duration) {
-        self.group_records.record(gauge_value(records));
-        self.append_seconds.record(append_wait);
-        self.sync_seconds.record(sync);
+        self.by_request.commit(records, append_wait, sync);
     }
 
     /// Sums what threads have counted into the handles and drains the exporter's samples each

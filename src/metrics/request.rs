@@ -1,4 +1,4 @@
-//! What every request counts: on shards that threads do not share, summed into the handles later.
+//! What every request and every commit of the spool counts: on shards that threads do not share, summed into the handles later.
 //!
 //! A thread keeps to one shard of [`SHARDS`], so that edge threads do not write to each other's
 //! cache lines. A histogram is counted as a number and a sum for each bucket; summing up records
@@ -15,7 +15,7 @@ use metrics::{Counter, Histogram};
 
 use super::label::{self, OUTCOMES, STATUSES};
 use super::register::Register;
-use super::{SECONDS, gauge_value};
+use super::{RECORDS, SECONDS, gauge_value};
 use crate::endpoint::Endpoint;
 use crate::hit::{ConsentSource, Hit};
 
@@ -25,6 +25,9 @@ const ENDPOINTS: usize = Endpoint::ALL.len();
 const SOURCES: usize = ConsentSource::ALL.len();
 /// One more for what is above the last bound.
 const BUCKETS: usize = SECONDS.len() + 1;
+const RECORD_BUCKETS: usize = RECORDS.len() + 1;
+/// What one of a sum of times is worth, in seconds.
+const NANO: f64 = 1e-9;
 
 /// The metrics of requests and their hits.
 pub(super) struct RequestMetrics {
@@ -38,19 +41,26 @@ struct Shard {
     replies: [[AtomicU64; STATUSES.len()]; ENDPOINTS],
     times: [[Bucket; BUCKETS]; ENDPOINTS],
     hits: [[AtomicU64; OUTCOMES.len()]; SOURCES],
+    append_times: [Bucket; BUCKETS],
+    sync_times: [Bucket; BUCKETS],
+    group_records: [Bucket; RECORD_BUCKETS],
 }
 
-/// A bucket of a histogram of times.
+/// A bucket of a histogram.
 #[derive(Default)]
 struct Bucket {
     number: AtomicU64,
-    sum_nanos: AtomicU64,
+    /// Of times in nanoseconds.
+    sum: AtomicU64,
 }
 
 struct Handles {
     replies: [[Counter; STATUSES.len()]; ENDPOINTS],
     seconds: [Histogram; ENDPOINTS],
     hits: [[Counter; OUTCOMES.len()]; SOURCES],
+    append_seconds: Histogram,
+    sync_seconds: Histogram,
+    group_records: Histogram,
 }
 
 impl Default for Shard {
@@ -59,6 +69,9 @@ impl Default for Shard {
             replies: array::from_fn(|_| array::from_fn(|_| AtomicU64::default())),
             times: array::from_fn(|_| array::from_fn(|_| Bucket::default())),
             hits: array::from_fn(|_| array::from_fn(|_| AtomicU64::default())),
+            append_times: array::from_fn(|_| Bucket::default()),
+            sync_times: array::from_fn(|_| Bucket::default()),
+            group_records: array::from_fn(|_| Bucket::default()),
         }
     }
 }
@@ -94,6 +107,18 @@ impl RequestMetrics {
                     ("consent_source", ConsentSource::ALL.map(ConsentSource::name)),
                     ("outcome", OUTCOMES),
                 ),
+                append_seconds: r.histogram(
+                    "avtryck_spool_append_seconds",
+                    "From a group's first append to its commit: the longest wait in it.",
+                ),
+                sync_seconds: r.histogram(
+                    "avtryck_spool_sync_seconds",
+                    "Write and fdatasync of a group; the rate of its sum is how busy the spool's writers are.",
+                ),
+                group_records: r.histogram(
+                    "avtryck_spool_group_records",
+                    "Records of a group commit.",
+                ),
             }),
         }
     }
@@ -111,14 +136,17 @@ impl RequestMetrics {
             .unwrap_or(STATUSES.len() - 1);
         let by_status = shard.replies.get(endpoint as usize);
         add(by_status.and_then(|counts| counts.get(at)), 1);
-        let seconds = took.as_secs_f64();
-        let at = SECONDS.partition_point(|bound| *bound < seconds);
-        let buckets = shard.times.get(endpoint as usize);
-        if let Some(bucket) = buckets.and_then(|buckets| buckets.get(at)) {
-            add(Some(&bucket.number), 1);
-            let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-            add(Some(&bucket.sum_nanos), nanos);
+        if let Some(buckets) = shard.times.get(endpoint as usize) {
+            add_time(buckets, took);
         }
+    }
+
+    /// Counts a commit of the spool.
+    pub(super) fn commit(&self, records: u64, append_wait: Duration, sync: Duration) {
+        let Some(shard) = self.shard() else { return };
+        add_time(&shard.append_times, append_wait);
+        add_time(&shard.sync_times, sync);
+        add_to(&shard.group_records, &RECORDS, gauge_value(records), records);
     }
 
     /// Counts a hit that the spool holds.
@@ -139,28 +167,43 @@ impl RequestMetrics {
             move_counts(shard.replies.iter().zip(&handles.replies));
             move_counts(shard.hits.iter().zip(&handles.hits));
             for (buckets, histogram) in shard.times.iter().zip(&handles.seconds) {
-                for (at, bucket) in buckets.iter().enumerate() {
-                    bucket.move_to(histogram, at);
-                }
+                move_buckets(buckets, histogram, &SECONDS, NANO);
             }
+            move_buckets(&shard.append_times, &handles.append_seconds, &SECONDS, NANO);
+            move_buckets(&shard.sync_times, &handles.sync_seconds, &SECONDS, NANO);
+            move_buckets(&shard.group_records, &handles.group_records, &RECORDS, 1.0);
         }
     }
 }
 
-impl Bucket {
-    /// Moves its counts into the bucket at an index. A request that is counted meanwhile may have
-    /// its number and its time moved by different calls; the mean is kept within the bucket's
-    /// bounds, so that the number is always right and the sum at most the bucket's width off.
-    fn move_to(&self, histogram: &Histogram, at: usize) {
-        let number = self.number.swap(0, Ordering::Relaxed);
+fn add_time(buckets: &[Bucket], time: Duration) {
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    add_to(buckets, &SECONDS, time.as_secs_f64(), nanos);
+}
+
+/// Counts a value, which is `units` of its sum.
+fn add_to(buckets: &[Bucket], bounds: &[f64], value: f64, units: u64) {
+    let at = bounds.partition_point(|bound| *bound < value);
+    if let Some(bucket) = buckets.get(at) {
+        add(Some(&bucket.number), 1);
+        add(Some(&bucket.sum), units);
+    }
+}
+
+/// Moves counts into a histogram. A value that is counted meanwhile may have its number and its sum
+/// moved by different calls; the mean is kept within the bucket's bounds, so that the number is
+/// always right and the sum at most the bucket's width off.
+fn move_buckets(buckets: &[Bucket], histogram: &Histogram, bounds: &[f64], unit: f64) {
+    for (at, bucket) in buckets.iter().enumerate() {
+        let number = bucket.number.swap(0, Ordering::Relaxed);
         if number == 0 {
-            return;
+            continue;
         }
-        let sum = Duration::from_nanos(self.sum_nanos.swap(0, Ordering::Relaxed));
-        let below = at.checked_sub(1).and_then(|at| SECONDS.get(at));
+        let sum = gauge_value(bucket.sum.swap(0, Ordering::Relaxed)) * unit;
+        let below = at.checked_sub(1).and_then(|at| bounds.get(at));
         let low = below.map_or(0.0, |bound| bound.next_up());
-        let high = SECONDS.get(at).copied().unwrap_or(f64::INFINITY);
-        let mean = (sum.as_secs_f64() / gauge_value(number)).clamp(low, high);
+        let high = bounds.get(at).copied().unwrap_or(f64::INFINITY);
+        let mean = (sum / gauge_value(number)).clamp(low, high);
         histogram.record_many(mean, usize::try_from(number).unwrap_or(usize::MAX));
     }
 }

@@ -39,6 +39,7 @@ mod proxied;
 mod reload;
 mod reports;
 mod requests;
+mod shards;
 mod subject;
 mod supply;
 mod support;

@@ -31,10 +31,15 @@
 //! for a real one when the reader searches past damage.
 //!
 //! # Write
-//! Threads append to one group in memory ([`PENDING_BYTES_MAX`]); one writer thread takes the
+//! Threads append to one group in memory ([`PENDING_BYTES_MAX`]); the spool's own thread takes the
 //! group, writes it with one call and syncs it. What arrives meanwhile forms the next group; while
-//! groups are large, the writer waits a moment for more before it takes one. A commit wakes each
+//! groups are large, the thread waits a moment for more before it takes one. A commit wakes each
 //! appending thread once, however many of its records were in the group.
+//!
+//! A thread that appends alone can commit by itself ([`Spool::committing_appender`]): what the
+//! tasks append that are ready together is a group. That takes no wake-up between threads, and no
+//! lock that another thread wants. A sync that stalls stops the thread once; its groups are then
+//! the spool's own thread's, until syncs are quick again.
 //!
 //! After a failed write or sync the chunk is given up: it is neither written nor synced again. The
 //! group goes to a new chunk, whose header says that the old one ends where it was last
