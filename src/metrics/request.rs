@@ -146,7 +146,12 @@ impl RequestMetrics {
         let Some(shard) = self.shard() else { return };
         add_time(&shard.append_times, append_wait);
         add_time(&shard.sync_times, sync);
-        add_to(&shard.group_records, &RECORDS, gauge_value(records), records);
+        add_to(
+            &shard.group_records,
+            &RECORDS,
+            gauge_value(records),
+            records,
+        );
     }
 
     /// Counts a hit that the spool holds.

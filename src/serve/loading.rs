@@ -22,7 +22,6 @@ use crate::loader::sink::PostgresSink;
 use crate::loader::{Instructions, Loader, Progress};
 use crate::metrics::Metrics;
 use crate::postgres::Database;
-use spool::Spool;
 
 /// What loading may take when the collector stops. What is left waits in the spool.
 const LAST_BATCH_TIME_MAX: Duration = Duration::from_secs(3);
@@ -189,6 +188,6 @@ pub(super) async fn follow_instructions(
 ) {
     loop {
         tokio::time::sleep(FOLLOW_PERIOD).await;
-        known.forget(progress.position(), || spool.committed());
+        known.forget(progress.position(0), || spool.committed());
     }
 }

@@ -152,7 +152,7 @@ impl Collector {
             jobs: Arc::default(),
         });
         let remark = Arc::clone(&health.jobs);
-        let carried_out = Arc::clone(&health.instructions);
+        let carried_out = Arc::clone(&health.carried_out);
 
         let (live, board) = start_live_view(&config, &tables);
         let (drain, draining) = watch::channel(Course::Open);

@@ -65,12 +65,12 @@ async fn time_batches(client: &mut Client, first: &mut usize, is_equal: bool) ->
             (number, row, Some(event(key)).filter(|_| !is_equal))
         });
         let mut load = load(rows);
-        load.from = position::read(client, SPOOL)
+        let from = position::read(client, SPOOL)
             .await
             .unwrap()
             .map(|at| at.position);
         *first += ROWS;
-        load.to = progress(*first as u64);
+        load.spools = vec![span(from, progress(*first as u64))];
         let begun = Instant::now();
         assert_eq!(commit(client, load).await.unwrap().rows, ROWS as u64);
         least = least.min(begun.elapsed());
@@ -117,11 +117,11 @@ async fn an_event_id_that_a_sender_repeats_costs_no_more_than_new_ones() {
         let first = batch * ROWS;
         let key = |number| visitor(&value(number, is_equal)).map(|visitor| event(visitor.0));
         let mut load = load((0..ROWS).map(|n| (n, row(first + n), key(first + n))));
-        load.from = position::read(client, SPOOL)
+        let from = position::read(client, SPOOL)
             .await
             .unwrap()
             .map(|at| at.position);
-        load.to = progress((first + ROWS) as u64);
+        load.spools = vec![span(from, progress((first + ROWS) as u64))];
         let begun = Instant::now();
         let loaded = commit(client, load).await.unwrap();
         let least = &mut took[usize::from(is_equal)];
