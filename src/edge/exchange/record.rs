@@ -60,7 +60,7 @@ impl<'r> Exchange<'r> {
             Drafts::Each(events) => events,
         };
         let mut batch = Batch::new(bill);
-        batch.read(self, &events).await?;
+        batch.read(self, &events).await;
         if !batch.admitted.is_empty() {
             self.worker.appender.append_all(batch.records())?.await?;
             self.count_recorded(&batch.admitted);
@@ -100,12 +100,7 @@ impl<'x, 'r: 'd, 'd> Batch<'x, 'r, 'd> {
     }
 
     /// Reads and admits each event. Other connections have their turn after each [`PIECE_BYTES`].
-    /// Fails if no event is JSON.
-    async fn read(
-        &mut self,
-        exchange: &Exchange<'r>,
-        events: &'d Events<'r>,
-    ) -> Result<(), Refusal> {
+    async fn read(&mut self, exchange: &Exchange<'r>, events: &'d Events<'r>) {
         let (mut index, mut work) = (0, 0);
         while let Some(event) = events.split_next() {
             let encoded_before = self.encoded.len();
@@ -119,12 +114,6 @@ impl<'x, 'r: 'd, 'd> Batch<'x, 'r, 'd> {
                 tokio::task::yield_now().await;
             }
         }
-        let is_json = |(_, refusal): &(usize, Refusal)| refusal.0 == Reason::Json;
-        let is_nothing_else = self.admitted.is_empty() && self.refused.iter().all(is_json);
-        if is_nothing_else && index > 0 {
-            return Err(Refusal(Reason::Json));
-        }
-        Ok(())
     }
 
     fn take(
