@@ -241,14 +241,10 @@ impl Params<'_> {
             }
         };
         if is_text && text.starts_with(['{', '[']) {
-            let mut nested = self.keyer.said();
-            let mut inner = &*text;
-            if self
-                .write_nested(&mut nested, &mut inner, depth + 1)
-                .is_some()
-                && inner.is_empty()
-            {
-                hash.write_u64(nested.finish());
+            let (mut tried, mut inner) = (*hash, &*text);
+            let is_nested = self.write_nested(&mut tried, &mut inner, depth + 1);
+            if is_nested.is_some() && inner.is_empty() {
+                *hash = tried;
                 return Some(());
             }
         }

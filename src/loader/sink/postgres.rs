@@ -89,11 +89,7 @@ impl Sink for PostgresSink {
         let (client, watch) = SilenceWatch::connect(&self.database, self.silence_max).await?;
         self.metrics.postgres_connects.increment(1);
         let read = async {
-            let former_keys_until = event_key::former_keys_until(&client).await?;
-            let known = Known {
-                former_keys_until,
-                ..Known::default()
-            };
+            let known = event_key::read_known(&client).await?;
             anyhow::Ok((known, self.read_keyer(&client).await?))
         };
         let (known, keyer) = watch.watch(read).await?;

@@ -1,11 +1,13 @@
 //! Exposures against a model in memory: hits of many visitors on many creatives, in batches of any
 //! size, over connections that break.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::*;
+use crate::enrich::{DIMENSIONS, new_keys};
 use crate::hit::subject::Subject;
 use crate::hit::{Flags, VisitorId};
+use crate::postgres::batch::dimension::read_keyer;
 use crate::row::{Ad, Keyer};
 
 const HITS: u64 = 1_500;
@@ -61,7 +63,14 @@ fn made(number: u64, at: UnixMicros, random: &mut Random) -> Hit<'static> {
     hit.placement = format!("p-{}", random.below(3)).into();
     match random.below(12) {
         0 => hit.params = "{\"broken\":".into(),
-        1 => hit.event_id = format!("id-{}", random.below(40)).into(),
+        1 => {
+            // What an event says differs by placement alone.
+            let id = random.below(40);
+            hit.event_id = format!("id-{id}").into();
+            hit.visitor = Some(VisitorId([id as u8 + 1; 16]));
+            (hit.maid, hit.partner_uid) = ("".into(), "".into());
+            (hit.campaign, hit.creative) = ("c-0".into(), "big-0".into());
+        }
         2 => hit.flags = Flags::PREVIEW,
         3..6 => hit.flags = Flags::THIRD_PARTY,
         _ => {}
@@ -81,7 +90,9 @@ struct Times {
 struct Model {
     rows: BTreeMap<u64, (Option<i32>, u32)>,
     pairs: BTreeMap<([u8; 16], i64), Times>,
-    event_ids: HashSet<(Kind, String, String)>,
+    /// The placements that each event was said to have, the one that has its ID first.
+    events: HashMap<(Kind, String, String), Vec<String>>,
+    keyer: Option<Keyer>,
 }
 
 impl Model {
@@ -90,16 +101,26 @@ impl Model {
             return;
         }
         let [name, id] = [&hit.event_name, &hit.event_id].map(ToString::to_string);
-        let event_id = (hit.kind, name, id);
-        if !hit.event_id.is_empty() && !self.event_ids.insert(event_id) {
-            return;
+        let mut is_conflict = false;
+        if !hit.event_id.is_empty() {
+            let placements = self.events.entry((hit.kind, name, id)).or_default();
+            let placement = hit.placement.to_string();
+            if placements.contains(&placement) {
+                return;
+            }
+            is_conflict = !placements.is_empty();
+            placements.push(placement);
         }
-        let (exposure_number, flags) = self.count(hit).unzip();
+        let (exposure_number, flags) = match is_conflict {
+            true => (self.number(hit), Some(Flags::ID_CONFLICT)),
+            false => self.count(hit).unzip(),
+        };
         let flags = hit.flags.with(flags.unwrap_or_default()).bits();
         self.rows.insert(number, (exposure_number, flags));
     }
 
-    fn count(&mut self, hit: &Hit<'_>) -> Option<(i32, Flags)> {
+    /// Who does what to which creative: the pair, and whether it is a click.
+    fn pair(&self, hit: &Hit<'_>) -> Option<(([u8; 16], i64), bool)> {
         let is_click = match (hit.kind, &*hit.event_name) {
             (Kind::Impression, _) | (Kind::Callback, "impression") => false,
             (Kind::Click, _) | (Kind::Callback, "click") => true,
@@ -126,10 +147,20 @@ impl Model {
             placement: "",
             publisher: "",
         };
-        let times = self
-            .pairs
-            .entry((subject, Keyer::of_tests().key(&creative)))
-            .or_default();
+        let creative_key = self.keyer.as_ref().unwrap().key(&creative);
+        Some(((subject, creative_key), is_click))
+    }
+
+    /// The exposure number of a hit that does not count.
+    fn number(&self, hit: &Hit<'_>) -> Option<i32> {
+        let (pair, _) = self.pair(hit)?;
+        let times = self.pairs.get(&pair);
+        Some(times.map_or(0, |times| times.impressions.len() as i32))
+    }
+
+    fn count(&mut self, hit: &Hit<'_>) -> Option<(i32, Flags)> {
+        let (pair, is_click) = self.pair(hit)?;
+        let times = self.pairs.entry(pair).or_default();
         let at = hit.received_at.0;
         let mut flags = Flags::default();
         if is_click {
@@ -226,7 +257,11 @@ async fn check(seed: u64, shards: usize) {
         };
         loaders.push((loader, cut));
     }
-    let mut model = Model::default();
+    let read = read_keyer(&postgres.client, DIMENSIONS.into_iter().zip(new_keys()));
+    let mut model = Model {
+        keyer: Some(read.await.unwrap()),
+        ..Model::default()
+    };
     let mut at = 1_795_523_696_000_000;
     let (mut number, mut broken) = (0, 0);
     loop {
@@ -301,7 +336,7 @@ async fn check(seed: u64, shards: usize) {
         let rows = model.rows.values();
         rows.filter(|(_, flags)| flags & flag.bits() != 0).count()
     };
-    for flag in [Flags::NO_IMPRESSION, Flags::FAST_CLICK] {
+    for flag in [Flags::NO_IMPRESSION, Flags::FAST_CLICK, Flags::ID_CONFLICT] {
         assert!(flagged(flag) > 10, "{flag:?}");
     }
     spools.iter().for_each(Spool::close);

@@ -22,8 +22,10 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Transaction};
 use uuid::Uuid;
 
-use super::load::{self, Load, Mark, Payloads};
+use super::load::{self, Known, Load, Mark, Payloads};
+use crate::clock::UnixMicros;
 use crate::hit::{Flags, Hit};
+use crate::postgres::timestamp::Timestamp;
 use crate::row::exposure::Act;
 use crate::row::{Apart, EventKey, FORMER_FORMS, Said, SenderClass, former_event_keys};
 
@@ -31,19 +33,22 @@ use crate::row::{Apart, EventKey, FORMER_FORMS, Said, SenderClass, former_event_
 /// seven days, by a job that runs every hour.
 const FORMER_KEY_DAYS: i32 = 8;
 
-/// Returns the last UTC day since 1970 on which a former key may be there, for each form; `None`
-/// where there never was one.
+/// Reads which former keys there may be.
 ///
 /// # Errors
 /// Where Postgres fails.
-pub(crate) async fn former_keys_until(
-    client: &Client,
-) -> Result<[Option<i32>; FORMER_FORMS], Error> {
+pub(crate) async fn read_known(client: &Client) -> Result<Known, Error> {
     let sql = "select max(last_made_on) filter (where form = 1) - date '1970-01-01' + $1::int, \
-                      max(last_made_on) filter (where form = 2) - date '1970-01-01' + $1::int \
+                      max(last_made_on) filter (where form = 2) - date '1970-01-01' + $1::int, \
+                      max(ended_at) \
                from avtryck.event_key_form";
     let row = client.query_one(sql, &[&FORMER_KEY_DAYS]).await?;
-    Ok([row.try_get(0)?, row.try_get(1)?])
+    let ended_at: Option<Timestamp> = row.try_get(2)?;
+    Ok(Known {
+        former_keys_until: [row.try_get(0)?, row.try_get(1)?],
+        said_counts_from: ended_at.map_or(UnixMicros(i64::MIN), |at| at.0),
+        ..Known::default()
+    })
 }
 
 /// A row whose key is looked up.
@@ -112,6 +117,8 @@ fn judge(
         };
         let is_one_time = mark.flags.has(Flags::ONE_TIME);
         let is_cut = mark.flags.has(Flags::TRUNCATED);
+        let says_nothing = mark.received_at < load.known.said_counts_from;
+        let is_same = |said: Said| says_nothing || said.is_of_retry(row.event.said, is_cut);
         let why = match known.find(&row) {
             Event::New => continue,
             Event::Free => Apart::WithoutId,
@@ -123,9 +130,7 @@ fn judge(
                 mark.event = None;
                 continue;
             }
-            Event::Known(said)
-                if said.is_none_or(|said| said.is_of_retry(row.event.said, is_cut)) =>
-            {
+            Event::Known(said) if said.is_none_or(is_same) => {
                 repeated.push(row.mark);
                 continue;
             }

@@ -66,6 +66,8 @@ pub struct Known {
     /// The last day on which an event may be known by a former key, for each form of them
     /// ([`former_event_keys`](crate::row::former_event_keys)).
     pub former_keys_until: [Option<i32>; FORMER_FORMS],
+    /// Of hits that were received before this, an event ID is stored once, whatever they say.
+    pub said_counts_from: UnixMicros,
     /// Keys of dimension rows that belong to other content, each with the index of its table.
     pub refused_keys: HashSet<(usize, i64)>,
 }

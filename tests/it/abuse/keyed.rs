@@ -4,7 +4,8 @@ use crate::ads::sites;
 use crate::support::{Collector, Config, until};
 
 const ROWS: &str = "select count(*) from avtryck.hit";
-const CONFLICTS: &str = "select count(*) from avtryck.hit_detail where 'id_conflict' = any(flags)";
+const CONFLICTS: &str = "select count(*) from avtryck.hit \
+    left join avtryck.hit_detail using (hit_id) where hit.flags & 2097152 <> 0";
 const NET: &str = "select count(*) from avtryck.hit \
     where avtryck.is_counted(flags) and avtryck.is_valid(flags)";
 const REPEATED: &str = "avtryck_loader_repeated_total";
@@ -184,8 +185,8 @@ async fn an_id_that_a_stranger_used_first_costs_no_hit_and_gives_no_figure() {
     collector.until_metric(REPEATED, 2.0 * number as f64).await;
     assert_eq!(collector.number(ROWS).await, 2 * number);
     let whole = format!(
-        "{CONFLICTS} and params->>'value' = '899' and site_category is null and campaign is null \
-         and page_url = 'https://www.open.example/thanks'"
+        "{CONFLICTS} and hit.params->>'value' = '899' and site_category is null and campaign is null \
+         and hit.page_url = 'https://www.open.example/thanks'"
     );
     assert_eq!(collector.number(&whole).await, number);
     assert_eq!(collector.number(NET).await, number);
@@ -233,7 +234,10 @@ async fn hits_that_do_not_count_use_up_no_id() {
     let shut = "/p.gif?site=shut&e=conversion&id=order-1&value=899";
     from("2.64.0.4", pixel(shut)).send(&collector).await;
     collector
-        .wait_for("select sum(hits)::bigint from avtryck.hit_count", 1)
+        .wait_for(
+            "select coalesce(sum(hits), 0)::bigint from avtryck.hit_count",
+            1,
+        )
         .await;
     collector
         .wait_for(&format!("{ROWS} where not avtryck.is_valid(flags)"), 1)
@@ -278,31 +282,24 @@ async fn impressions_whose_id_belongs_to_another_are_no_exposures() {
 }
 
 #[tokio::test]
-async fn the_keys_of_one_content_differ_from_database_to_database_and_not_within_one() {
+async fn one_content_has_one_key_whichever_process_loads_it() {
     let hit = pixel(
         "/i.gif?site=open&cat=news&partner=network&campaign=spring&creative=banner&placement=top",
     );
-    let mut seen = std::collections::HashSet::new();
-    for _ in 0..2 {
-        let collector = Collector::start(config()).await;
-        hit.send(&collector).await;
-        collector.wait_for(ROWS, 1).await;
-        let (status, dir, log) = collector.stop().await;
-        assert!(status.success(), "{log}");
-        let collector = Collector::start_in(dir).await;
-        hit.send(&collector).await;
-        collector.wait_for(ROWS, 2).await;
-        for table in ["site", "ad", "device"] {
-            let keys = format!("select count(distinct {table}_key) from avtryck.hit");
-            assert_eq!(collector.number(&keys).await, 1, "{table}");
-            let key = collector
-                .number(&format!("select min({table}_key) from avtryck.hit"))
-                .await;
-            assert!(seen.insert(key), "{table}");
-        }
-        let keyed = "select count(*) from avtryck.ad where is_keyed";
-        assert_eq!(collector.number(keyed).await, 2);
+    let collector = Collector::start(config()).await;
+    hit.send(&collector).await;
+    collector.wait_for(ROWS, 1).await;
+    let (status, dir, log) = collector.stop().await;
+    assert!(status.success(), "{log}");
+    let collector = Collector::start_in(dir).await;
+    hit.send(&collector).await;
+    collector.wait_for(ROWS, 2).await;
+    for table in ["site", "ad", "device"] {
+        let keys = format!("select count(distinct {table}_key) from avtryck.hit");
+        assert_eq!(collector.number(&keys).await, 1, "{table}");
     }
+    let keyed = "select count(*) from avtryck.ad where is_keyed";
+    assert_eq!(collector.number(keyed).await, 2);
 }
 
 #[tokio::test]
