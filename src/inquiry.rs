@@ -1,17 +1,23 @@
 //! Inquiries of the visitor's own page: the edge asks, the thread with Postgres answers.
 //!
 //! They share only this queue, so that the edge needs no Postgres. The queue is bounded, and so is
-//! its cost: one short question is answered at a time; at most [`FILES_MAX`] files are written at a
-//! time, one for each client, so that a slow reader does not hold up the others; and the edge gives
-//! up after [`ANSWER_TIME_MAX`]. An inquiry that cannot be answered is dropped, and its asker
-//! notices.
+//! its cost: one question is answered at a time, and reads a bounded number of rows; at most
+//! [`FILES_MAX`] files are written at a time, one for each client; and the edge gives up after
+//! [`ANSWER_TIME_MAX`]. An inquiry that cannot be answered is dropped, and its asker notices.
+//!
+//! The queue is fair: clients take turns, and so do visitors, whose cookie may come from any number
+//! of addresses. A question belongs to the round after that of the last one that waits of its client
+//! or its visitor, and the rounds are answered in their order. Where the queue is full, a question
+//! takes the place of one of a later round. So whoever asks the first time waits for one question
+//! of each other client, however many those ask.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::hit::VisitorId;
 use crate::hit::subject::Held;
@@ -20,32 +26,39 @@ use crate::hit::subject::Held;
 pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a whole file may take.
 pub const FILE_TIME_MAX: Duration = Duration::from_secs(120);
-/// The most inquiries that wait.
-const WAITING_MAX: usize = 32;
-/// The most files that are written at the same time; each takes a connection to Postgres.
-const FILES_MAX: usize = 8;
+/// The most questions that wait.
+const WAITING_MAX: usize = 64;
+/// The most questions that wait of one client or of one visitor.
+const WAITING_OF_ONE_MAX: usize = 4;
+/// The most files that are written at the same time. One takes up to about 1 MiB of memory.
+const FILES_MAX: usize = 16;
 /// The most pieces of a file that wait for its reader.
 const PIECES_MAX: usize = 4;
 
-/// A question about what is held.
-pub struct Inquiry {
-    /// The visitors whom one browser's cookies prove.
-    pub visitors: Vec<VisitorId>,
-    /// What it asks for, and where the answer goes.
-    pub wanted: Wanted,
+/// What an inquiry asks for.
+pub enum Inquiry {
+    /// What the page shows of each visitor.
+    Summary(Question),
+    /// Everything that is held, as the text of one JSON array.
+    File(FileInquiry),
 }
 
-/// What an inquiry asks for.
-pub enum Wanted {
-    /// What the page shows of each visitor.
-    Summary(oneshot::Sender<Vec<Held>>),
-    /// Everything that is held, as the text of one JSON array.
-    File {
-        /// Where the pieces go.
-        pieces: mpsc::Sender<Piece>,
-        /// Holds the file's place among [`FILES_MAX`] until it is written.
-        turn: Turn,
-    },
+/// A question for what the page shows.
+pub struct Question {
+    /// The visitors whom one browser's cookies prove.
+    pub visitors: Vec<VisitorId>,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<Vec<Held>, Busy>>,
+}
+
+/// A question for everything.
+pub struct FileInquiry {
+    /// The visitors whom one browser's cookies prove.
+    pub visitors: Vec<VisitorId>,
+    /// Where the pieces go.
+    pub pieces: mpsc::Sender<Piece>,
+    /// Holds the file's place among [`FILES_MAX`] until it is written.
+    pub turn: Turn,
 }
 
 /// A piece of a file.
@@ -62,82 +75,166 @@ pub struct Busy;
 
 /// The asking side.
 #[derive(Clone)]
-pub struct Inquirer {
-    waiting: mpsc::Sender<Inquiry>,
-    files: Files,
+pub struct Inquirer(Arc<Queue>);
+
+/// The answering side.
+pub struct Inquiries(Arc<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<WaitingInquiries>,
+    /// Wakes the answering side.
+    arrived: Notify,
 }
 
-/// The clients for which a file is being written.
-type Files = Arc<Mutex<Vec<IpAddr>>>;
+#[derive(Default)]
+struct WaitingInquiries {
+    /// In the order in which they came.
+    questions: Vec<WaitingQuestion>,
+    /// The round that is being answered.
+    round: u64,
+    files: VecDeque<FileInquiry>,
+    /// The clients for which a file waits or is being written.
+    file_clients: Vec<IpAddr>,
+}
+
+struct WaitingQuestion {
+    round: u64,
+    client: IpAddr,
+    question: Question,
+}
 
 /// One file's place among those that are written, until it is dropped.
 pub struct Turn {
-    files: Files,
+    queue: Arc<Queue>,
     client: IpAddr,
-}
-
-impl Turn {
-    fn reserve(files: &Files, client: IpAddr) -> Option<Turn> {
-        let mut clients = files.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_room = clients.len() < FILES_MAX && !clients.contains(&client);
-        has_room.then(|| {
-            clients.push(client);
-            let files = Arc::clone(files);
-            Turn { files, client }
-        })
-    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut clients = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let clients = &mut self.queue.lock().file_clients;
         clients.retain(|client| *client != self.client);
     }
 }
 
 /// Makes a queue and returns both ends.
 #[must_use]
-pub fn queue() -> (Inquirer, mpsc::Receiver<Inquiry>) {
-    let (waiting, inquiries) = mpsc::channel(WAITING_MAX);
-    let files = Files::default();
-    (Inquirer { waiting, files }, inquiries)
+pub fn queue() -> (Inquirer, Inquiries) {
+    let queue = Arc::<Queue>::default();
+    (Inquirer(Arc::clone(&queue)), Inquiries(queue))
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, WaitingInquiries> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Inquirer {
-    /// Asks what the page shows of visitors.
+    /// Asks what the page shows of visitors, for a client: an address that identifies one
+    /// subscriber. If others take its place before it is answered, it is answered with [`Busy`].
     ///
     /// # Errors
-    /// Where too many inquiries wait.
+    /// Where too many questions wait, or too many of this client or of a visitor.
     pub fn ask_for_summary(
         &self,
         visitors: Vec<VisitorId>,
-    ) -> Result<oneshot::Receiver<Vec<Held>>, Busy> {
+        client: IpAddr,
+    ) -> Result<oneshot::Receiver<Result<Vec<Held>, Busy>>, Busy> {
         let (answer, answered) = oneshot::channel();
-        self.ask(visitors, Wanted::Summary(answer))?;
+        self.0.lock().add(Question { visitors, answer }, client)?;
+        self.0.arrived.notify_one();
         Ok(answered)
     }
 
-    /// Asks for everything that is held about visitors, for a client: an address that identifies
-    /// one subscriber.
+    /// Asks for everything that is held about visitors, for a client.
     ///
     /// # Errors
-    /// Where too many inquiries wait, too many files are being written, or one for this client
-    /// already is.
+    /// Where too many files are being written, or one for this client already is.
     pub fn ask_for_file(
         &self,
         visitors: Vec<VisitorId>,
         client: IpAddr,
     ) -> Result<mpsc::Receiver<Piece>, Busy> {
-        let turn = Turn::reserve(&self.files, client).ok_or(Busy)?;
+        let mut waiting = self.0.lock();
+        let clients = &mut waiting.file_clients;
+        if clients.len() >= FILES_MAX || clients.contains(&client) {
+            return Err(Busy);
+        }
+        clients.push(client);
         let (pieces, written) = mpsc::channel(PIECES_MAX);
-        self.ask(visitors, Wanted::File { pieces, turn })?;
+        let queue = Arc::clone(&self.0);
+        waiting.files.push_back(FileInquiry {
+            visitors,
+            pieces,
+            turn: Turn { queue, client },
+        });
+        self.0.arrived.notify_one();
         Ok(written)
     }
+}
 
-    fn ask(&self, visitors: Vec<VisitorId>, wanted: Wanted) -> Result<(), Busy> {
-        self.waiting
-            .try_send(Inquiry { visitors, wanted })
-            .map_err(|_| Busy)
+impl WaitingInquiries {
+    fn add(&mut self, question: Question, client: IpAddr) -> Result<(), Busy> {
+        self.drop_abandoned();
+        let is_same = |waiting: &&WaitingQuestion| {
+            let of = &waiting.question.visitors;
+            waiting.client == client || question.visitors.iter().any(|visitor| of.contains(visitor))
+        };
+        let own = self.questions.iter().filter(is_same);
+        let (number, last) = own.fold((0, None), |(number, last), waiting| {
+            (number + 1, last.max(Some(waiting.round)))
+        });
+        if number >= WAITING_OF_ONE_MAX {
+            return Err(Busy);
+        }
+        let round = last.map_or(self.round, |last| last + 1);
+        if self.questions.len() >= WAITING_MAX {
+            let rounds = self.questions.iter().enumerate();
+            let last = rounds.max_by_key(|(_, waiting)| waiting.round);
+            let (last, _) = last
+                .filter(|(_, waiting)| waiting.round > round)
+                .ok_or(Busy)?;
+            let out = self.questions.remove(last).question;
+            // The asker may be gone by now.
+            drop(out.answer.send(Err(Busy)));
+        }
+        self.questions.push(WaitingQuestion {
+            round,
+            client,
+            question,
+        });
+        Ok(())
+    }
+
+    /// Removes the questions whose askers wait no longer.
+    fn drop_abandoned(&mut self) {
+        self.questions
+            .retain(|waiting| !waiting.question.answer.is_closed());
+    }
+
+    fn take(&mut self) -> Option<Inquiry> {
+        self.drop_abandoned();
+        if let Some(file) = self.files.pop_front() {
+            return Some(Inquiry::File(file));
+        }
+        let rounds = self.questions.iter().enumerate();
+        let (first, _) = rounds.min_by_key(|(_, waiting)| waiting.round)?;
+        let first = self.questions.remove(first);
+        self.round = first.round;
+        Some(Inquiry::Summary(first.question))
+    }
+}
+
+impl Inquiries {
+    /// Waits for the inquiry whose turn it is.
+    pub async fn next(&mut self) -> Inquiry {
+        loop {
+            if let Some(inquiry) = self.0.lock().take() {
+                return inquiry;
+            }
+            self.0.arrived.notified().await;
+        }
     }
 }
 
@@ -145,21 +242,90 @@ impl Inquirer {
 mod tests {
     use super::*;
 
+    type Asked = Result<oneshot::Receiver<Result<Vec<Held>, Busy>>, Busy>;
+
+    fn address(client: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, client])
+    }
+
+    fn visitor(number: u8) -> VisitorId {
+        VisitorId([number; 16])
+    }
+
+    /// The first byte of the visitor of each question, in the order in which they are answered.
+    fn answered(inquiries: &Inquiries) -> Vec<u8> {
+        let mut waiting = inquiries.0.lock();
+        std::iter::from_fn(|| match waiting.take()? {
+            Inquiry::Summary(question) => question.visitors.first().map(|visitor| visitor.0[0]),
+            Inquiry::File(_) => None,
+        })
+        .collect()
+    }
+
     #[test]
-    fn neither_inquiries_nor_files_pile_up() {
-        let (inquirer, mut inquiries) = queue();
-        let file = |client: u8| inquirer.ask_for_file(Vec::new(), IpAddr::from([10, 0, 0, client]));
-        let files: Vec<_> = (0..7).map(file).collect();
+    fn files_do_not_pile_up_and_are_asked_for_one_by_one() {
+        let (inquirer, inquiries) = queue();
+        let file = |client: u8| inquirer.ask_for_file(Vec::new(), address(client));
+        let files: Vec<_> = (0..15).map(file).collect();
         assert!(files.iter().all(Result::is_ok));
         assert_eq!(file(0).err(), Some(Busy), "one for each client");
-        assert!(file(7).is_ok());
-        assert_eq!(file(8).err(), Some(Busy), "and no more than eight");
-        for _ in FILES_MAX..WAITING_MAX {
-            assert!(inquirer.ask_for_summary(Vec::new()).is_ok());
+        assert!(file(15).is_ok());
+        assert_eq!(file(16).err(), Some(Busy), "and no more than sixteen");
+        // A file that is done makes room for another, even for its client.
+        for _ in 0..2 {
+            let taken = inquiries.0.lock().take();
+            drop(taken);
         }
-        assert_eq!(inquirer.ask_for_summary(Vec::new()).err(), Some(Busy));
-        // A file that is done makes room for another inquiry and another file, even for its client.
-        drop(inquiries.try_recv());
-        assert!(file(0).is_ok());
+        assert!(file(0).is_ok() && file(16).is_ok());
+    }
+
+    #[test]
+    fn clients_and_visitors_take_turns_however_many_questions_one_of_them_has() {
+        let (inquirer, inquiries) = queue();
+        let ask = |client: u8, number: u8| -> Asked {
+            inquirer.ask_for_summary(vec![visitor(number)], address(client))
+        };
+        // One client with many visitors, one visitor from many addresses, and two who ask once.
+        let asked = [
+            (1, 10),
+            (1, 11),
+            (1, 12),
+            (1, 13),
+            (2, 20),
+            (3, 20),
+            (4, 20),
+            (5, 50),
+            (6, 60),
+        ];
+        let kept: Vec<Asked> = asked.map(|(client, number)| ask(client, number)).into();
+        assert!(kept.iter().all(Result::is_ok));
+        assert_eq!(ask(1, 14).err(), Some(Busy), "four of a client");
+        assert!(ask(7, 20).is_ok());
+        assert_eq!(
+            answered(&inquiries),
+            [10, 20, 50, 60, 11, 20, 12, 20, 13],
+            "the one that nobody waits for any more is left out"
+        );
+    }
+
+    #[test]
+    fn a_full_queue_has_room_for_whoever_asks_the_first_time() {
+        let (inquirer, inquiries) = queue();
+        let mut kept = Vec::new();
+        for client in 0..16 {
+            for number in 0..4 {
+                let of = vec![visitor(client * 4 + number)];
+                kept.push(inquirer.ask_for_summary(of, address(client)).expect("room"));
+            }
+        }
+        let again = inquirer.ask_for_summary(vec![visitor(99)], address(0));
+        assert_eq!(again.err(), Some(Busy));
+        let honest = inquirer.ask_for_summary(vec![visitor(100)], address(100));
+        assert!(honest.is_ok());
+        let lost = kept.iter_mut().filter_map(|asked| asked.try_recv().ok());
+        assert_eq!(lost.collect::<Vec<_>>(), [Err(Busy)], "one made room");
+        let order = answered(&inquiries);
+        assert_eq!(order.len(), WAITING_MAX);
+        assert!(order.iter().position(|of| *of == 100) < Some(17));
     }
 }

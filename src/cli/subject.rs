@@ -144,10 +144,14 @@ fn find_visitor(text: &str, config: &Config) -> Result<VisitorId, UsageError> {
 /// If Postgres or `out` fails.
 fn export(config: &Config, subject: &Subject<'_>, out: &mut impl Write) -> anyhow::Result<()> {
     with_database(config, async |client| {
-        subject::export(client, subject, async |line| {
-            writeln!(out, "{line}").context("writing what is held")
-        })
-        .await?;
+        subject::set_up(client).await?;
+        let mut export = subject::Export::new(*subject);
+        // Nothing is locked while the reader of the lines makes this wait.
+        while let Some(lines) = export.next(client).await? {
+            for line in lines {
+                writeln!(out, "{line}").context("writing what is held")?;
+            }
+        }
         out.flush().context("writing what is held")
     })
 }

@@ -16,6 +16,7 @@ pub use batch::load::{Load, Payloads, Record, Rejected, SpoolSpan};
 pub use server::connect::connect;
 pub use server::database::{Database, check};
 pub use server::migrate::migrate;
+pub use server::requirements::FILE_CONNECTIONS;
 pub use server::silence::SilenceWatch;
 
 #[cfg(test)]

@@ -145,11 +145,11 @@ mod tests {
         for (url, why) in [
             (
                 "postgres://me:hush@db/x?sslmode=require",
-                "has sslmode=require, and connections to Postgres are not encrypted",
+                "has sslmode=require, and connections to Postgres are not encrypted; disable and prefer are known",
             ),
             (
                 "postgres://me:hush@db:port/x",
-                "has a part that cannot be read, such as a port or a parameter",
+                "has a part that cannot be read, such as a port",
             ),
             ("postgres://", "names no host"),
         ] {

@@ -1,56 +1,65 @@
 //! Answers the inquiries of the visitor's own page from Postgres, on separate connections that
 //! cannot write. A failure here costs the page its figures and nothing else.
+//!
+//! Files are read a page at a time, and while a page waits for its reader nothing is done in
+//! Postgres: [`FILE_CONNECTIONS`] connections are enough for all of them, whose pages take turns.
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bytes::BytesMut;
-use tokio::sync::mpsc;
+use bytes::{Bytes, BytesMut};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_postgres::Client;
 
 use crate::hit::VisitorId;
 use crate::hit::subject::{HELD_SHOWN_MAX, Held, Subject};
-use crate::inquiry::{ANSWER_TIME_MAX, FILE_TIME_MAX, Inquiry, Piece, Wanted};
-use crate::postgres::{Database, subject};
+use crate::inquiry::{
+    ANSWER_TIME_MAX, FILE_TIME_MAX, FileInquiry, Inquiries, Inquiry, Piece, Question,
+};
+use crate::postgres::subject::{self, Export, HeldReader};
+use crate::postgres::{Database, FILE_CONNECTIONS};
 
 /// About how many bytes of a file are sent at a time.
 const PIECE_BYTES: usize = 32 * 1024;
+/// How long one statement of a summary may take: it reads a bounded number of rows.
+const STATEMENT_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Answers until nobody can ask anymore.
-pub(super) async fn answer_all(database: Arc<Database>, mut inquiries: mpsc::Receiver<Inquiry>) {
-    let mut client = None;
-    while let Some(Inquiry { visitors, wanted }) = inquiries.recv().await {
-        match wanted {
-            // The asker has given up waiting.
-            Wanted::Summary(answer) if answer.is_closed() => {}
-            Wanted::Summary(answer) => {
-                let summary = summarize(&database, &mut client, &visitors);
-                match limit_time(ANSWER_TIME_MAX, summary).await {
-                    // The asker may be gone by now.
-                    Ok(held) => drop(answer.send(held)),
-                    Err(error) => {
-                        client = None;
-                        tracing::debug!("the summary of what is held failed: {error:#}");
-                    }
-                }
-            }
-            Wanted::File { pieces, turn } => {
-                let database = Arc::clone(&database);
-                tokio::task::spawn_local(async move {
-                    let written = write(&database, &visitors, &pieces);
-                    if let Err(error) = limit_time(FILE_TIME_MAX, written).await {
-                        tracing::debug!("a visitor's file was not finished: {error:#}");
-                    }
-                    drop(turn);
-                });
+/// Answers, as long as it is polled.
+pub(super) async fn answer_all(database: Arc<Database>, mut inquiries: Inquiries) {
+    let mut reader = None;
+    let files = Rc::new(FileConnections::new(Arc::clone(&database)));
+    loop {
+        match inquiries.next().await {
+            Inquiry::Summary(question) => answer(&database, &mut reader, question).await,
+            Inquiry::File(file) => {
+                let files = Rc::clone(&files);
+                tokio::task::spawn_local(async move { files.write(file).await });
             }
         }
     }
 }
 
-/// Fails after a time limit. Each connection has the same limit, so Postgres ends the query by
-/// itself.
+async fn answer(database: &Database, reader: &mut Option<HeldReader>, question: Question) {
+    let Question { visitors, answer } = question;
+    if answer.is_closed() {
+        // The asker has given up waiting.
+        return;
+    }
+    let summary = summarize(database, reader, &visitors);
+    match limit_time(ANSWER_TIME_MAX, summary).await {
+        // The asker may be gone by now.
+        Ok(held) => drop(answer.send(Ok(held))),
+        Err(error) => {
+            *reader = None;
+            tracing::debug!("the summary of what is held failed: {error:#}");
+        }
+    }
+}
+
+/// Fails after a time limit.
 async fn limit_time<T>(
     time_max: Duration,
     answer: impl Future<Output = anyhow::Result<T>>,
@@ -62,58 +71,127 @@ async fn limit_time<T>(
 
 async fn summarize(
     database: &Database,
-    client: &mut Option<Client>,
+    reader: &mut Option<HeldReader>,
     visitors: &[VisitorId],
 ) -> anyhow::Result<Vec<Held>> {
-    let open = client.take().filter(|client| !client.is_closed());
-    let client = match open {
-        Some(open) => client.insert(open),
-        None => client.insert(connect(database, ANSWER_TIME_MAX).await?),
+    let open = reader.take().filter(|reader| !reader.is_closed());
+    let reader = match open {
+        Some(open) => reader.insert(open),
+        None => {
+            let client = connect(database).await?;
+            let limit = STATEMENT_TIME_MAX.as_millis();
+            let limit = format!("set statement_timeout = {limit}");
+            client.batch_execute(&limit).await?;
+            reader.insert(HeldReader::new(client).await?)
+        }
     };
     let mut all = Vec::with_capacity(visitors.len());
     for visitor in visitors {
-        all.push(subject::held(client, *visitor, HELD_SHOWN_MAX).await?);
+        all.push(reader.read(*visitor, HELD_SHOWN_MAX).await?);
     }
     Ok(all)
 }
 
-/// Opens a connection that only reads, and whose queries have a time limit.
-async fn connect(database: &Database, query_time_max: Duration) -> anyhow::Result<Client> {
+/// Opens a connection that only reads.
+async fn connect(database: &Database) -> anyhow::Result<Client> {
     let client = database.reach_running().await?;
-    let limit = query_time_max.as_millis();
     client
-        .batch_execute(&format!(
-            "set default_transaction_read_only = on; set statement_timeout = {limit}"
-        ))
+        .batch_execute("set default_transaction_read_only = on")
         .await?;
     Ok(client)
 }
 
-/// Writes everything that is held about visitors, as one JSON array with an object on each line.
-async fn write(
-    database: &Database,
-    visitors: &[VisitorId],
-    pieces: &mpsc::Sender<Piece>,
-) -> anyhow::Result<()> {
-    let mut client = connect(database, FILE_TIME_MAX).await?;
-    let mut text = BytesMut::from(&b"["[..]);
-    let mut separator = "\n";
-    for visitor in visitors {
-        let line = async |line: String| {
-            text.extend_from_slice(separator.as_bytes());
-            text.extend_from_slice(line.as_bytes());
-            separator = ",\n";
-            if text.len() >= PIECE_BYTES {
-                let piece = Piece::Bytes(text.split().freeze());
-                pieces.send(piece).await.context("its reader went away")?;
+/// The connections that files are read over.
+struct FileConnections {
+    database: Arc<Database>,
+    /// One for each connection that may be in use.
+    free: Semaphore,
+    /// Those that are open and not in use.
+    idle: RefCell<Vec<Client>>,
+    /// How many files are being written.
+    files: Cell<usize>,
+}
+
+impl FileConnections {
+    fn new(database: Arc<Database>) -> FileConnections {
+        FileConnections {
+            database,
+            free: Semaphore::new(FILE_CONNECTIONS.into()),
+            idle: RefCell::default(),
+            files: Cell::default(),
+        }
+    }
+
+    async fn write(&self, file: FileInquiry) {
+        let FileInquiry {
+            visitors,
+            pieces,
+            turn,
+        } = file;
+        self.files.set(self.files.get() + 1);
+        let written = self.write_pieces(&visitors, &pieces);
+        if let Err(error) = limit_time(FILE_TIME_MAX, written).await {
+            tracing::debug!("a visitor's file was not finished: {error:#}");
+        }
+        drop(turn);
+        self.files.set(self.files.get() - 1);
+        if self.files.get() == 0 {
+            self.idle.borrow_mut().clear();
+        }
+    }
+
+    /// Writes everything that is held about visitors, as one JSON array with an object on each
+    /// line.
+    async fn write_pieces(
+        &self,
+        visitors: &[VisitorId],
+        pieces: &mpsc::Sender<Piece>,
+    ) -> anyhow::Result<()> {
+        let send = async |piece| pieces.send(piece).await.context("its reader went away");
+        let mut begun = false;
+        let mut separator = "\n";
+        for visitor in visitors {
+            let mut export = Export::new(Subject::Visitor(*visitor));
+            while let Some(lines) = self.next_page(&mut export).await? {
+                // That Postgres answers is known now.
+                if !begun {
+                    begun = true;
+                    send(Piece::Bytes(Bytes::from_static(b"["))).await?;
+                }
+                let mut text = BytesMut::new();
+                for line in lines {
+                    text.extend_from_slice(separator.as_bytes());
+                    text.extend_from_slice(line.as_bytes());
+                    separator = ",\n";
+                    if text.len() >= PIECE_BYTES {
+                        send(Piece::Bytes(text.split().freeze())).await?;
+                    }
+                }
+                if !text.is_empty() {
+                    send(Piece::Bytes(text.freeze())).await?;
+                }
             }
-            anyhow::Ok(())
+        }
+        let end: &[u8] = if begun { b"\n]\n" } else { b"[\n]\n" };
+        send(Piece::Bytes(Bytes::from_static(end))).await?;
+        send(Piece::End).await
+    }
+
+    /// Reads the next page over a connection, which is free for the pages of others afterwards.
+    async fn next_page(&self, export: &mut Export<'_>) -> anyhow::Result<Option<Vec<String>>> {
+        let free = self.free.acquire().await?;
+        let idle = self.idle.borrow_mut().pop();
+        let client = match idle.filter(|client| !client.is_closed()) {
+            Some(client) => client,
+            None => {
+                let client = connect(&self.database).await?;
+                subject::set_up(&client).await?;
+                client
+            }
         };
-        subject::export(&mut client, &Subject::Visitor(*visitor), line).await?;
+        let page = export.next(&client).await?;
+        self.idle.borrow_mut().push(client);
+        drop(free);
+        Ok(page)
     }
-    text.extend_from_slice(b"\n]\n");
-    for piece in [Piece::Bytes(text.freeze()), Piece::End] {
-        pieces.send(piece).await.context("its reader went away")?;
-    }
-    Ok(())
 }

@@ -3,4 +3,6 @@
 mod batch;
 mod cookie;
 mod equal;
+mod inquiry;
 mod keyed;
+mod schema;

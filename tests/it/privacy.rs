@@ -10,7 +10,7 @@ const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded")
 const SWEDISH: (&str, &str) = ("Accept-Language", "sv-SE,sv;q=0.9,en;q=0.8");
 
 /// A visitor with the cookie of a first visit.
-async fn visitor(collector: &Collector) -> String {
+pub(crate) async fn visitor(collector: &Collector) -> String {
     collector
         .get("/id?site=open", &[])
         .await
@@ -18,7 +18,7 @@ async fn visitor(collector: &Collector) -> String {
         .to_owned()
 }
 
-fn uuid(cookie: &str) -> String {
+pub(crate) fn uuid(cookie: &str) -> String {
     let hex: String = visitor_of(cookie)
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -28,7 +28,7 @@ fn uuid(cookie: &str) -> String {
 }
 
 /// The page, as a browser asks for it.
-async fn page(collector: &Collector, headers: &[(&str, &str)]) -> Reply {
+pub(crate) async fn page(collector: &Collector, headers: &[(&str, &str)]) -> Reply {
     let mut all = vec![
         ("Sec-Fetch-Dest", "document"),
         ("Sec-Fetch-Mode", "navigate"),
@@ -38,7 +38,7 @@ async fn page(collector: &Collector, headers: &[(&str, &str)]) -> Reply {
 }
 
 /// The token in the page's forms.
-fn token(page: &Reply) -> &str {
+pub(crate) fn token(page: &Reply) -> &str {
     let (_, rest) = page.body.split_once("name=\"token\" value=\"").unwrap();
     rest.split('"').next().unwrap()
 }

@@ -5,6 +5,7 @@
 mod batch;
 pub mod cookie;
 mod equal;
+mod inquiry;
 mod keyed;
 
 /// A kind of abuse.
@@ -32,5 +33,6 @@ pub const ATTACKS: &[&[Attack]] = &[
     batch::ATTACKS,
     cookie::ATTACKS,
     equal::ATTACKS,
+    inquiry::ATTACKS,
     keyed::ATTACKS,
 ];

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::Mutex;
-use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config};
 
 use super::connect::{connect, connect_watched};
@@ -14,6 +13,7 @@ use super::embedded::Embedded;
 use super::migrate::{is_current, migrate};
 use super::requirements;
 use super::silence::{Pulse, SILENCE_MAX};
+use super::url;
 use crate::config::{ConfigErrors, DatabaseConfig, DatabaseUrl, InForce};
 
 /// How long a connection to the operator's server may take, where its URL does not say.
@@ -40,28 +40,13 @@ pub enum Database {
 /// The mistake, with its key and what would be right.
 pub fn check(config: &DatabaseConfig, in_force: &InForce) -> Result<(), ConfigErrors> {
     match &config.url {
-        DatabaseUrl::Url(url) => parse_url(url).map(drop).map_err(|why| {
+        DatabaseUrl::Url(url) => url::parse(url).map(drop).map_err(|why| {
             let key = "database.url";
             let what = format!("{why}; {} would be right", in_force.right(key));
             ConfigErrors(vec![in_force.message(key, &what)])
         }),
         DatabaseUrl::Embedded => Ok(()),
     }
-}
-
-/// Parses a URL. Connections are not encrypted, so one that requires TLS is refused. The error says
-/// nothing of the URL, which may hold a password.
-fn parse_url(url: &str) -> Result<Config, &'static str> {
-    let config: Config = url
-        .parse()
-        .map_err(|_| "has a part that cannot be read, such as a port or a parameter")?;
-    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-        return Err("names no host");
-    }
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err("has sslmode=require, and connections to Postgres are not encrypted");
-    }
-    Ok(config)
 }
 
 impl Database {
@@ -78,7 +63,7 @@ impl Database {
             },
             DatabaseUrl::Url(url) => {
                 let mut config =
-                    parse_url(url).map_err(|why| anyhow::anyhow!("database.url: {why}"))?;
+                    url::parse(url).map_err(|why| anyhow::anyhow!("database.url: {why}"))?;
                 if config.get_connect_timeout().is_none() {
                     config.connect_timeout(CONNECT_TIME_MAX);
                 }

@@ -1,4 +1,9 @@
 //! Brings the schema up to date.
+//!
+//! A function in SQL has a body that is read when it is made (`return …` or `begin atomic … end`), so
+//! what it calls is fixed. After each migration the others get a `search_path` that leads to Postgres
+//! itself alone, which a function in SQL would pay for: it no longer becomes a part of the query that
+//! calls it.
 
 use anyhow::Context as _;
 use tokio_postgres::Client;
@@ -70,6 +75,8 @@ async fn migrate_locked(client: &mut Client) -> anyhow::Result<()> {
     let mut runner = schema::migrations::runner();
     runner.set_migration_table_name("avtryck.migration");
     let report = runner.run_async(client).await.context("migrating")?;
+    let fixed = client.batch_execute(include_str!("fix_search_path.sql"));
+    fixed.await.context("fixing what functions call")?;
     for migration in report.applied_migrations() {
         tracing::info!(%migration, "migrated");
     }

@@ -1,5 +1,6 @@
 //! The server: an embedded one or the operator's, connections to it, and its schema.
 
+mod clear_text;
 pub mod connect;
 pub mod database;
 pub mod embedded;
@@ -7,6 +8,7 @@ mod installation;
 pub mod migrate;
 pub mod requirements;
 pub mod silence;
+mod url;
 
 /// The value of `nice` for loading and the embedded server: where they and the edge want a core,
 /// the edge gets it.

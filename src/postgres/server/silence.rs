@@ -20,8 +20,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use tokio_postgres::{CancelToken, Client, NoTls};
+use tokio_postgres::{CancelToken, Client};
 
+use super::clear_text::InClear;
 use super::database::Database;
 use crate::clock;
 
@@ -187,7 +188,8 @@ impl SilenceWatch {
     fn cancel_statement(&self) {
         let cancel = self.cancel.clone();
         tokio::spawn(async move {
-            let cancelled = tokio::time::timeout(CANCEL_TIME_MAX, cancel.cancel_query(NoTls)).await;
+            let cancelled =
+                tokio::time::timeout(CANCEL_TIME_MAX, cancel.cancel_query(InClear)).await;
             if !matches!(cancelled, Ok(Ok(()))) {
                 tracing::debug!("a statement could not be cancelled");
             }

@@ -13,7 +13,8 @@ use serde_json::json;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
-use super::{Conditions, PARAMETERS, PLAIN_PLANS, TABLES, Table, read_rejected};
+use super::rejected::RejectedHits;
+use super::{Conditions, PARAMETERS, PLAIN_PLANS, TABLES, Table};
 use crate::hit::VisitorId;
 use crate::hit::subject::Subject;
 use crate::postgres::batch::exposure;
@@ -26,9 +27,6 @@ use uuid::Uuid;
 
 /// The most rows that one delete removes: short transactions, little WAL at once.
 const DELETE_ROWS_MAX: u64 = 10_000;
-
-/// The most rejected hits that are deleted at once.
-const REJECTED_MAX: usize = 1000;
 
 /// Who asked for an erasure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,25 +163,22 @@ async fn delete(
 }
 
 async fn delete_rejected(client: &Client, subject: &Subject<'_>) -> anyhow::Result<u64> {
+    let mut hits = RejectedHits::default();
     let mut deleted = 0;
-    loop {
-        let mut payloads: Vec<Vec<u8>> = Vec::new();
-        read_rejected(client, subject, async |hit| {
-            payloads.push(hit.payload);
-            Ok(payloads.len() < REJECTED_MAX)
-        })
-        .await?;
-        if payloads.is_empty() {
-            return Ok(deleted);
+    while let Some(found) = hits.next(client, subject).await? {
+        if found.is_empty() {
+            continue;
         }
-        // The same bytes name the same subject in every row.
-        deleted += client
-            .execute(
-                "delete from avtryck.rejected_hit where payload = any($1)",
-                &[&payloads],
-            )
-            .await?;
+        let (places, payloads): (Vec<String>, Vec<Vec<u8>>) = found
+            .into_iter()
+            .map(|hit| (hit.place, hit.payload))
+            .unzip();
+        // Another row may be there by now; the same bytes name the same subject in every row.
+        let sql = "delete from avtryck.rejected_hit \
+                   where ctid = any($1::text[]::tid[]) and payload = any($2)";
+        deleted += client.execute(sql, &[&places, &payloads]).await?;
     }
+    Ok(deleted)
 }
 
 async fn write_audit_row(

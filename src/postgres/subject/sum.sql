@@ -1,4 +1,1 @@
--- $1: the visitor.
-select count(*) as hits
-from avtryck.hit
-where visitor_id = $1
+select count(*) as hits from recent

@@ -4,13 +4,20 @@
     reason = "a test fails by panicking"
 )]
 
+mod many;
+
 use std::iter;
 
 use serde_json::json;
 
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use super::held::of_recent;
 use super::*;
 use crate::clock::UnixMicros;
-use crate::hit::{Field, Kind, Permit};
+use crate::hit::subject::{Held, HeldHit};
+use crate::hit::{Field, Hit, Kind, Permit, VisitorId};
 use crate::postgres::server::embedded::testing::TestDatabase;
 use crate::postgres::subject::suppression;
 
@@ -59,14 +66,15 @@ async fn filled() -> TestDatabase {
 }
 
 async fn exported(database: &mut TestDatabase, subject: &Subject<'_>) -> Vec<Value> {
+    // The settings of exports hold for a connection of their own.
+    let client = database.connect().await;
+    set_up(&client).await.unwrap();
+    let mut export = Export::new(*subject);
     let mut lines = Vec::new();
-    let count = export(&mut database.client, subject, async |line| {
-        lines.push(serde_json::from_str(&line)?);
-        Ok(())
-    })
-    .await
-    .unwrap();
-    assert_eq!(count, lines.len() as u64);
+    while let Some(some) = export.next(&client).await.unwrap() {
+        let parsed = some.iter().map(|line| serde_json::from_str(line).unwrap());
+        lines.extend(parsed);
+    }
     lines
 }
 
@@ -137,8 +145,8 @@ async fn other_ids_find_their_rows_by_partner_and_in_either_case() {
 #[tokio::test]
 async fn the_page_reads_no_column_that_it_does_not_show() {
     let database = TestDatabase::migrated().await;
-    let statement = database.client.prepare(include_str!("last.sql")).await;
-    let statement = statement.unwrap();
+    let last = of_recent(include_str!("last.sql"));
+    let statement = database.client.prepare(&last).await.unwrap();
     let read: Vec<&str> = statement
         .columns()
         .iter()
@@ -157,7 +165,8 @@ async fn the_page_reads_no_column_that_it_does_not_show() {
         ),
         (include_str!("sum.sql"), vec!["hits"]),
     ] {
-        let statement = database.client.prepare(sql).await.unwrap();
+        let statement = database.client.prepare(&of_recent(sql)).await;
+        let statement = statement.unwrap();
         let columns = statement.columns().iter();
         let read: Vec<&str> = columns.map(|column| column.name()).collect();
         assert_eq!(read, shown);
@@ -196,13 +205,14 @@ async fn every_field_of_a_rejected_hit_is_exported() {
 #[tokio::test]
 async fn what_is_held_about_a_visitor_is_read_for_their_page() {
     let database = filled().await;
-    let held = held(&database.client, ANNA, 2).await.unwrap();
+    let reader = HeldReader::new(database.connect().await).await.unwrap();
+    let held = reader.read(ANNA, 2).await.unwrap();
     assert_eq!(held.hits, 3);
     let last: Vec<&str> = held.last.iter().map(|hit| hit.kind.as_str()).collect();
     assert_eq!(last, ["page_view", "click"]);
     assert_eq!(held.last[1].client_ip, "192.0.2.0");
     assert_eq!(held.last[1].page_url, "");
-    let nothing = super::held(&database.client, VisitorId([0; 16]), 2).await;
+    let nothing = reader.read(VisitorId([0; 16]), 2).await;
     assert_eq!(nothing.unwrap(), Held::default());
 }
 
@@ -264,8 +274,7 @@ async fn every_query_for_a_subject_finds_its_rows_by_index() {
         include_str!("ads.sql"),
     ];
     for sql in of_the_page {
-        let sql = sql.lines().filter(|line| !line.starts_with("--"));
-        let sql: String = sql.map(|line| format!("{line}\n")).collect();
+        let sql = of_recent(sql);
         let sql = sql.replace("$1", &format!("'{ANNA}'")).replace("$2", "5");
         let plan = plan(client, &Subject::Visitor(ANNA), &sql).await;
         assert!(plan.contains("Index Cond: (visitor_id"), "{sql}\n{plan}");

@@ -255,11 +255,13 @@ impl<'r> PrivacyRequest<'r> {
             return refused(Reason::OverLimit);
         }
         let visitors = self.proved.iter().map(|proved| proved.visitor).collect();
-        let Ok(answered) = edge.inquirer.ask_for_summary(visitors) else {
+        let client = subscriber(self.request.client);
+        let Ok(answered) = edge.inquirer.ask_for_summary(visitors, client) else {
             return refused(Reason::Busy);
         };
         match tokio::time::timeout(ANSWER_TIME_MAX, answered).await {
-            Ok(Ok(held)) => Holding::Held(held),
+            Ok(Ok(Ok(held))) => Holding::Held(held),
+            Ok(Ok(Err(Busy))) => refused(Reason::Busy),
             Ok(Err(_)) | Err(_) => refused(Reason::DatabaseAway),
         }
     }

@@ -14,7 +14,7 @@ use super::time;
 use crate::clock::UnixMicros;
 use crate::config::{ClientIp, Config};
 use crate::enrich::Origin;
-use crate::hit::subject::{HELD_SHOWN_MAX, Held, HeldAd, HeldHit};
+use crate::hit::subject::{HELD_COUNTED_MAX, HELD_SHOWN_MAX, Held, HeldAd, HeldHit};
 use crate::hit::{ConsentSource, Permit};
 use crate::visitor::ProvedVisitor;
 
@@ -205,9 +205,16 @@ pub(super) fn shown(held: Vec<Held>, language: Language) -> Shown {
     hits.sort_by_key(|hit| std::cmp::Reverse(hit.received_at));
     hits.truncate(HELD_SHOWN_MAX);
     ads.sort_by_key(|ad| std::cmp::Reverse(ad.last_at));
-    let summary = fill(language.text().hits_shown, &hits.len().to_string());
+    let t = language.text();
+    let summary = fill(t.hits_shown, &hits.len().to_string());
+    let summary = if all > HELD_COUNTED_MAX {
+        let [number, of_ads] = t.more_than;
+        format!("{} {of_ads}", fill(&summary, number))
+    } else {
+        fill(&summary, &all.to_string())
+    };
     Shown {
-        summary: fill(&summary, &all.to_string()),
+        summary,
         hits: hits.iter().map(|hit| shown_hit(hit, language)).collect(),
         ads: ads.iter().map(|ad| shown_ad(ad, language)).collect(),
     }
@@ -508,6 +515,29 @@ mod tests {
             "{}",
             shown.summary
         );
+    }
+
+    #[test]
+    fn of_more_hits_than_are_counted_the_page_says_how_many_those_are() {
+        for language in Language::ALL {
+            let of = |hits| {
+                let last = vec![hit("")];
+                let held = Held {
+                    hits,
+                    last,
+                    ads: Vec::new(),
+                };
+                shown(vec![held], language).summary
+            };
+            let counted = HELD_COUNTED_MAX.to_string();
+            let many = of(HELD_COUNTED_MAX + 1);
+            for text in language.text().more_than {
+                let digits = text.chars().filter(char::is_ascii_digit);
+                assert_eq!(digits.collect::<String>(), counted);
+                assert!(many.contains(text), "{many}");
+            }
+            assert!(of(HELD_COUNTED_MAX).contains(&counted));
+        }
     }
 
     #[test]

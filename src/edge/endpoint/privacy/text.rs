@@ -97,6 +97,9 @@ pub(super) struct Text {
     pub(super) hits: &'static str,
     /// `{}` is how many are shown, then how many there are in all.
     pub(super) hits_shown: &'static str,
+    /// Where there are more than are counted: what takes the place of how many there are, and what
+    /// follows.
+    pub(super) more_than: [&'static str; 2],
     pub(super) kinds: [(&'static str, &'static str); 6],
     pub(super) devices: [(&'static str, &'static str); 9],
     /// Shown once and shown more often; then the same for clicks.
@@ -171,6 +174,10 @@ static SWEDISH: Text = Text {
     ago: ["i dag", "i går", "för {} dagar sedan"],
     hits: "Senaste händelserna",
     hits_shown: "De senaste {} av {}, i svensk tid. Alla finns i filen som du kan ladda ner.",
+    more_than: [
+        "fler än 10 000",
+        "Hur ofta du såg en annons är räknat i de senaste 10 000.",
+    ],
     kinds: [
         ("page_view", "Sidvisning"),
         ("event", "Händelse"),
@@ -302,6 +309,10 @@ static ENGLISH: Text = Text {
     ago: ["today", "yesterday", "{} days ago"],
     hits: "What happened last",
     hits_shown: "The last {} of {}, in Swedish time. All of them are in the file that you can download.",
+    more_than: [
+        "more than 10,000",
+        "How often you saw an ad is counted in the last 10,000.",
+    ],
     kinds: [
         ("page_view", "Page view"),
         ("event", "Event"),

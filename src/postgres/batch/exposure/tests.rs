@@ -262,13 +262,13 @@ async fn subject_access_finds_what_was_seen_under_each_kind_of_id() {
     });
     batch(&mut database, &mut before, &hits).await;
     for subject in &subjects {
+        let client = database.connect().await;
+        subject::set_up(&client).await.unwrap();
+        let mut export = subject::Export::new(*subject);
         let mut lines = Vec::new();
-        subject::export(&mut database.client, subject, async |line| {
-            lines.push(line);
-            Ok(())
-        })
-        .await
-        .unwrap();
+        while let Some(some) = export.next(&client).await.unwrap() {
+            lines.extend(some);
+        }
         assert_eq!(lines.len(), 1, "{subject:?}");
         assert!(lines[0].contains("\"exposure\""), "{}", lines[0]);
         let removed = subject::remove(&database.client, subject).await.unwrap();

@@ -1,0 +1,26 @@
+//! What visitors ask on their own page.
+
+use super::{Attack, SITE};
+
+/// Kinds of abuse of `/privacy`.
+pub(super) const ATTACKS: &[Attack] = &[Attack {
+    name: "privacy-flood",
+    aim: "the page, asked for with planted cookies of which each has to be checked",
+    connections: 16,
+    request: ask_with_planted_cookies,
+    query: None,
+}];
+
+/// The cookies of one request.
+const PLANTED: u64 = 64;
+
+/// Asks for the page as a browser with many cookies of the visitor's name.
+fn ask_with_planted_cookies(number: u64, bytes: &mut Vec<u8>) {
+    let head = format!("GET /privacy?site={SITE} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: ");
+    bytes.extend_from_slice(head.as_bytes());
+    for planted in 0..PLANTED {
+        let cookie = format!("avid={:044x}; ", number * PLANTED + planted);
+        bytes.extend_from_slice(cookie.as_bytes());
+    }
+    bytes.extend_from_slice(b"last=1\r\nSec-Fetch-Dest: document\r\n\r\n");
+}
