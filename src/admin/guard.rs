@@ -16,6 +16,8 @@ use std::net::IpAddr;
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
 
+use crate::request::host_of;
+
 /// The ends of names that are reserved (RFC 6761, RFC 6762, RFC 8375, ICANN's `internal`) or that
 /// Kubernetes gives its services.
 const PRIVATE_ENDS: [&str; 6] = [
@@ -37,7 +39,7 @@ impl AdminNames {
 
     /// Checks whether a browser that asks this host may see hits.
     pub(crate) fn has(&self, host: &str) -> bool {
-        let name = without_port(host);
+        let name = host_of(host);
         name.eq_ignore_ascii_case("localhost")
             || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
             || self.0.iter().any(|known| known.eq_ignore_ascii_case(name))
@@ -60,7 +62,7 @@ impl AdminNames {
 /// Checks whether a host has a name that nobody can own on the internet: one without a dot, as the
 /// services of a Docker network have, or a reserved one.
 fn is_private(host: &str) -> bool {
-    let name = without_port(host).to_ascii_lowercase();
+    let name = host_of(host).to_ascii_lowercase();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     let is_name = !name.is_empty() && name.bytes().all(plain);
     is_name && (!name.contains('.') || PRIVATE_ENDS.iter().any(|end| name.ends_with(end)))
@@ -83,13 +85,6 @@ pub(crate) fn is_foreign(headers: &HeaderMap) -> bool {
 
 fn text(value: &HeaderValue) -> Option<&str> {
     value.to_str().ok()
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    }
 }
 
 #[cfg(test)]

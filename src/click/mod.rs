@@ -22,10 +22,10 @@
 //! checked.
 //!
 //! Unless it is signed, its host must be on the site's list: the very name, or with `*.` any name
-//! below it. A name with a port (`shop.example:8443`) is for that port alone. One without is for
-//! the scheme's own port and those from 1024 on: nothing that a page links to is below. From a
-//! click by https such a target leads to https, never down to http, unless the list says
-//! `shop.example:80`.
+//! below it. A dot at a host's end is its own name's as well. A name with a port
+//! (`shop.example:8443`) is for that port alone. One without is for the scheme's own port and those
+//! from 1024 on: nothing that a page links to is below. From a click by https such a target leads
+//! to https, never down to http, unless the list says `shop.example:80`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -35,7 +35,9 @@ use url::{Host, Url};
 
 use crate::clock::UnixMicros;
 use crate::keys::ClickKeyring;
-use crate::request::{is_encoded_still, push_escaped, raw_value, unescape_separators};
+use crate::request::{
+    is_encoded_still, push_escaped, raw_value, unescape_separators, without_root,
+};
 
 /// The shortest MAC that is accepted, in bytes: 128 bits.
 const MAC_BYTES_MIN: usize = 16;
@@ -260,7 +262,7 @@ enum Listed {
 impl Listed {
     /// Finds a target's host and port on a list.
     fn find(url: &Url, list: &[String]) -> Option<Listed> {
-        let (host, port) = (url.host_str()?, url.port_or_known_default()?);
+        let (host, port) = (without_root(url.host_str()?), url.port_or_known_default()?);
         let is_usual = url.port().is_none() || port >= PORT_MIN;
         let has_host = |known: &str| match known.strip_prefix('*') {
             // The end has the dot, and something must come before it.

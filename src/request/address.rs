@@ -8,6 +8,7 @@
 //! address, as `unknown` or `_hidden`, is a hop that a trusted proxy did not tell: what stands in
 //! front of it is anybody's word, so the client is that proxy.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -49,7 +50,9 @@ pub fn client_ip(
     for hop in hops {
         let address = match header {
             ForwardedHeader::XForwardedFor => address(hop),
-            ForwardedHeader::Forwarded => forwarded_for(hop).and_then(address),
+            ForwardedHeader::Forwarded => {
+                forwarded_for(hop).and_then(|value| address(&unescape(value)))
+            }
         };
         let Some(address) = address else { break };
         client = address;
@@ -134,6 +137,21 @@ fn forwarded_for(hop: &[u8]) -> Option<&[u8]> {
         let is_for = name.trim_ascii().eq_ignore_ascii_case(b"for");
         is_for.then(|| value.get(1..)).flatten()
     })
+}
+
+/// Takes the backslashes off the characters that they escape in a quoted string (RFC 9110, section
+/// 5.6.4).
+fn unescape(value: &[u8]) -> Cow<'_, [u8]> {
+    if !value.contains(&b'\\') {
+        return Cow::Borrowed(value);
+    }
+    let mut is_escaped = false;
+    let mut kept = value.to_vec();
+    kept.retain(|byte| {
+        is_escaped = *byte == b'\\' && !is_escaped;
+        !is_escaped
+    });
+    Cow::Owned(kept)
 }
 
 /// Parses an address, quoted or not: `192.0.2.1`, `192.0.2.1:80`, `192.0.2.1:_hidden`,

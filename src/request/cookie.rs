@@ -93,7 +93,9 @@ impl<'a> FoundCookie<'a> {
 ///
 /// Cookies are split as bytes: those of other programs on the domain need not be ASCII and must
 /// not hide ours. Case, blanks and quotes are those of clients that are no browsers, and commas
-/// those of proxies that join headers. Neither may hide a cookie, which could be a withdrawal.
+/// those of proxies that join headers. Neither may hide a cookie, which could be a withdrawal; nor
+/// may a `=` that is missing or was changed. What is left of such a cookie is its value, which is no
+/// ID and no choice that is understood.
 pub(super) fn find_in<'a>(
     line: &'a [u8],
     names: CookieNames<'_>,
@@ -124,7 +126,12 @@ impl<'a> Pair<'a> {
         if !own.eq_ignore_ascii_case(name.as_bytes()) {
             return None;
         }
-        let value = rest.trim_ascii().strip_prefix(b"=")?.trim_ascii_start();
+        let sent = rest.trim_ascii();
+        let value = match sent.strip_prefix(b"=") {
+            Some(value) => value.trim_ascii_start(),
+            None if rest.first().is_some_and(continues_name) => return None,
+            None => sent,
+        };
         let bare = value
             .strip_prefix(b"\"")
             .and_then(|value| value.strip_suffix(b"\""));
@@ -144,6 +151,12 @@ impl<'a> Pair<'a> {
             NameTrust::Lookalike
         }
     }
+}
+
+/// Returns whether a byte behind a cookie's name shows that the name is longer: a character of RFC
+/// 9110's `token`, but for `%`, which begins an escaped `=`.
+fn continues_name(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(byte)
 }
 
 /// Splits a line of cookies at its semicolons and commas, many bytes at a time.

@@ -4,6 +4,8 @@ use hyper::HeaderMap;
 
 use super::cookie::{self, CookieNames, FoundCookie};
 
+use super::host_of;
+
 /// What a request's headers say, as far as it is needed.
 #[derive(Debug, Default)]
 pub struct Headers<'a> {
@@ -159,10 +161,7 @@ impl<'a> Headers<'a> {
         let host = authority
             .rsplit_once('@')
             .map_or(authority, |(_, host)| host);
-        match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(name),
-            _ => Some(host),
-        }
+        Some(host_of(host))
     }
 }
 

@@ -6,10 +6,12 @@ pub(crate) mod agent;
 mod cookie;
 mod encoding;
 mod headers;
+mod host;
 mod query;
 
 pub use address::{ForwardedHeader, client_ip, forwarded_https};
 pub use cookie::{CookieNames, FoundCookie, NameTrust, Prefix};
 pub(crate) use encoding::{is_encoded_still, push_escaped};
 pub use headers::Headers;
+pub(crate) use host::{host_of, without_root};
 pub(crate) use query::{raw_value, split_pairs, unescape_separators};

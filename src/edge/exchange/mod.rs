@@ -152,11 +152,7 @@ impl<'r> Exchange<'r> {
 
     /// Returns the host without its port.
     fn host(&self) -> &'r str {
-        let host = self.authority();
-        match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-            _ => host,
-        }
+        request::host_of(self.authority())
     }
 
     /// Returns whether the request came by https, as far as the connection or a trusted proxy
