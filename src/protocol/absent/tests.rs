@@ -1,5 +1,9 @@
+use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use md5::Md5;
 use proptest::prelude::*;
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
 
 use super::*;
 
@@ -73,6 +77,18 @@ fn a_macro_of_any_style_is_no_id() {
             ("\"{{", "}}\""),
             ("'${", "}'"),
             (" {{", "}}\n"),
+            ("{{", "}}-1"),
+            ("{{", "}}@shop.example"),
+            ("4711-${", "}"),
+            ("a-{{x}}-{{", "}}"),
+            ("user/{", "}/7"),
+            ("[", "]:1"),
+            ("shop-<", ">-x"),
+            ("u:%%", "%%:2"),
+            ("u%", "%1"),
+            ("__", "__-1"),
+            ("order-$", ""),
+            ("order-%7B%7B", "%7D%7D"),
         ] {
             let value = format!("{open}{name}{close}");
             assert!(absence_of_id(&value).is_some(), "{value}");
@@ -205,6 +221,57 @@ const NO_IDS: &[&str] = &[
     "idfa",
     "@id",
     "#id",
+    "order-",
+    "order_",
+    "user:",
+    "uid=",
+    "visitor/",
+    "click_id-",
+    "acme-order-0",
+    "user-0",
+    "user-00000000-0000-0000-0000-000000000000",
+    "client.null",
+    "session-none",
+    "orderId:unknown",
+    "acme_null",
+    "\\N",
+    "\"\\N\"",
+    "NaT",
+    "#REF!",
+    "#VALUE!",
+    "#DIV/0!",
+    "%!s(<nil>)",
+    "%!d(MISSING)",
+    "<no value>",
+    "(not provided)",
+    "02:00:00:00:00:00",
+    "02-00-00-00-00-00",
+    "020000000000",
+    "ff:ff:ff:ff:ff:ff",
+    "FFFFFFFFFFFF",
+    "ffffffffffffffffffffffffffffffff",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx",
+    "XXXX",
+    "00000000-0000-4000-8000-000000000000",
+    "{FFFFFFFF-FFFF-4FFF-BFFF-FFFFFFFFFFFF}",
+    "YOUR_USER_ID",
+    "<YOUR_USER_ID>",
+    "your-client-id",
+    "yourUserId",
+    "YOURUSERID",
+    "INSERT_ID_HERE",
+    "replace_with_user_id",
+    "Enter your email here",
+    "user id here",
+    "PLACEHOLDER",
+    "changeme",
+    "string",
+    "customer_id",
+    "externalUserId",
+    "MEMBER-ID",
+    "clientid",
+    "subscriber.uuid",
 ];
 
 #[test]
@@ -343,6 +410,76 @@ const STRANGE_IDS: &[&str] = &[
     "a&b",
     "&c7",
     "\\x9z1q",
+    "AB$cd",
+    "INV$2024",
+    "US$100",
+    "$1001",
+    "$alice",
+    "$AAPL",
+    "li.nan",
+    "anna.null",
+    "joe-none-1",
+    "[[1001]]",
+    "[[a1b2c3d4]]",
+    "((4711))",
+    "##A-1001##",
+    "__alice__",
+    "--alice--",
+    "~bob~",
+    "*star*",
+    "##alice##",
+    "@alice@",
+    ":alice",
+    "%alice",
+    "group[alice]",
+    "ORD[12]",
+    "A[1]",
+    "AB[C]",
+    "item(2)",
+    "a<b>c",
+    "team{red}",
+    "alice",
+    "madison",
+    "dana",
+    "noah",
+    "nadia",
+    "nilsson",
+    "trueman",
+    "voidwalker",
+    "anon7",
+    "user-1",
+    "order-10",
+    "alice-0",
+    "tele2-",
+    "acme-",
+    "user0",
+    "Xn-",
+    "id7",
+    "uid1",
+    "here",
+    "add",
+    "your",
+    "enterprise",
+    "putnam",
+    "yourstruly",
+    "addison",
+    "sid",
+    "add-item",
+    "xx",
+    "ff",
+    "ffffffff",
+    "02:00:00:00:00:01",
+    "020000000001",
+    "auth0|5f7c8ec7c33c6c004bbafe82",
+    "google-oauth2|103547991597142817347",
+    "gid://shopify/Order/450789469",
+    "urn:uuid:6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+    "arn:aws:iam::123456789012:user/anna",
+    "+46701234567",
+    "+46 70 123 45 67",
+    "070-123 45 67",
+    "cs_live_a1B2c3D4e5F6g7H8i9J0",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
 ];
 
 #[test]
@@ -352,31 +489,57 @@ fn an_id_that_looks_strange_is_an_id() {
     }
 }
 
-/// Returns strings such as senders make IDs of.
+/// Returns strings such as senders make IDs of: by the usual generators, and by hand.
 fn real_ids() -> impl Strategy<Value = String> {
     let bytes = proptest::collection::vec(any::<u8>(), 16..33);
-    prop_oneof![
+    let mails = "[a-z]{2,9}(\\.[a-z]{2,9})?[0-9]{0,2}@[a-z]{3,9}\\.(se|no|com)";
+    let hash = |mail: String| to_hex(&Sha256::digest(mail));
+    let random = prop_oneof![
         "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
         "[0-9A-F]{8}-[0-9A-F]{4}-7[0-9A-F]{3}-[89AB][0-9A-F]{3}-[0-9A-F]{12}",
+        "\\{[0-9A-F]{8}-[0-9A-F]{4}-4[0-9A-F]{3}-[89AB][0-9A-F]{3}-[0-9A-F]{12}\\}",
         "[0-9a-f]{16}",
+        "[0-9a-f]{24}",
         "[0-9a-f]{32}",
         "[0-9a-f]{40}",
         "[0-9a-f]{64}",
-        "[1-9][0-9]{3,18}",
+        "([0-9A-F]{2}:){5}[0-9A-F]{2}",
+        "[A-Za-z0-9_-]{10}",
+        "[A-Za-z0-9_-]{16}",
         "[A-Za-z0-9_-]{21}",
+        "-[A-Za-z0-9_-]{19}",
         "[0-7][0-9A-HJKMNP-TV-Z]{25}",
-        "(order|user|click|ad)[-_:/.][0-9]{1,9}",
-        "[A-Z]{2,3}-[0-9]{4}-[0-9]{2,6}",
-        "GA1\\.[12]\\.[1-9][0-9]{8}\\.1[0-9]{9}",
-        "1[0-9]{12}-[0-9]{1,10},[0-9]{1,3}",
+        "[0-9A-Za-z]{27}",
+        "[0-9a-v]{20}",
+        "c[a-z0-9]{24}",
+        "(cus|pi|cs_live)_[A-Za-z0-9]{14,24}",
+        "auth0\\|[0-9a-f]{24}",
         "\\$2[aby]\\$1[0-2]\\$[./A-Za-z0-9]{53}",
         bytes.clone().prop_map(|bytes| STANDARD.encode(bytes)),
+        bytes
+            .clone()
+            .prop_map(|bytes| STANDARD_NO_PAD.encode(bytes)),
         bytes.prop_map(|bytes| URL_SAFE_NO_PAD.encode(bytes)),
-    ]
+    ];
+    let written = prop_oneof![
+        "[1-9][0-9]{3,18}",
+        "(order|user|click|ad)[-_:/.][1-9][0-9]{0,8}",
+        "[A-Z]{2,3}-[0-9]{4}-[0-9]{2,6}",
+        "[A-Z]{2,4}[$#][1-9][0-9]{2,7}",
+        "[A-Z]{1,4}\\[[1-9][0-9]{0,6}\\]",
+        "[$#][1-9][0-9]{3,6}",
+        "\\+(46|47|45|358)[1-9][0-9]{7,8}",
+        "GA1\\.[12]\\.[1-9][0-9]{8}\\.1[0-9]{9}",
+        "1[0-9]{12}-[0-9]{1,10},[0-9]{1,3}",
+        "s:[A-Za-z0-9_-]{32}\\.[A-Za-z0-9]{43}",
+        mails,
+        mails.prop_map(hash),
+    ];
+    prop_oneof![2 => random, 1 => written]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    #![proptest_config(ProptestConfig::with_cases(40_000))]
 
     #[test]
     fn no_id_that_somebody_may_have_counts_as_absent(id in real_ids()) {
@@ -391,6 +554,22 @@ proptest! {
     #[test]
     fn zeros_of_any_length_are_no_id(length in 1..300_usize) {
         prop_assert_eq!(absence_of_id(&"0".repeat(length)), Some(Absence::NoId));
+    }
+}
+
+#[test]
+fn a_hash_in_the_form_of_a_uuid_is_no_id() {
+    for value in [
+        // The MD5 of nothing and of a UUID of zeros, without hyphens and with them.
+        "d41d8cd9-8f00-b204-e980-0998ecf8427e",
+        "9f89c84a559f573636a47ff8daed0d33",
+        "9F89C84A-559F-5736-36A4-7FF8DAED0D33",
+        // UUIDs that are named by nothing in the name space of DNS, by MD5 and by SHA-1.
+        "c87ee674-4ddc-3efe-a74e-dfe25da5d7b3",
+        "4ebd0208-8328-5d69-8c44-ec50939c0967",
+        "C87EE6744DDC3EFEA74EDFE25DA5D7B3",
+    ] {
+        assert_eq!(absence_of_id(value), Some(Absence::NoId), "{value}");
     }
 }
 
