@@ -16,6 +16,8 @@ pub enum Meaning {
     Signal,
     /// An objection, if its value objects ([`objects`]).
     Objection,
+    /// A consent string, if its value looks like one ([`is_consent_string`]).
+    ConsentString,
     /// The partner whose rules judge the hit.
     Partner,
     /// The site whose rules judge the hit.
@@ -24,7 +26,7 @@ pub enum Meaning {
 
 /// The names, in lower case and without anything but letters and digits. A longer name counts as a
 /// signal if it has one of [`FRAGMENTS`] in it or begins with [`GPP`].
-pub const NAMES: [(&str, Meaning); 39] = [
+pub const NAMES: [(&str, Meaning); 40] = [
     ("gdpr", Meaning::Signal),
     ("gdprconsent", Meaning::Signal),
     ("gpp", Meaning::Signal),
@@ -44,6 +46,8 @@ pub const NAMES: [(&str, Meaning); 39] = [
     ("grpd", Meaning::Signal),
     ("rgpd", Meaning::Signal),
     ("avchoice", Meaning::Signal),
+    // OpenRTB 2.6 has it in `user`, and OpenRTB 2.5 in `user.ext`.
+    ("consent", Meaning::ConsentString),
     ("lat", Meaning::Objection),
     ("lmt", Meaning::Objection),
     ("islat", Meaning::Objection),
@@ -77,6 +81,11 @@ const FRAGMENTS: [u32; 3] = [
 const GPP: &[u8] = b"gpp";
 /// What is left of `&amp;` without its semicolon.
 const AMP: &[u8] = b"amp";
+/// A TC string's core has 213 bits at least, which are 36 characters; those of TCF 1 have fewer.
+const TC_STRING_BYTES_MIN: usize = 28;
+/// What may stand between a member that names a partner and the hit: objects that carry consent.
+/// A partner in any other object is the page's own.
+const CONSENT_OBJECTS: [&str; 3] = ["consent", "privacy", "regs"];
 /// The length of the shortest name.
 const NAME_BYTES_MIN: usize = 3;
 /// Room for more than the longest name; what is longer is none.
@@ -85,6 +94,61 @@ const NAME_BYTES_MAX: usize = 28;
 const FRAGMENT_NAME_BYTES_MAX: usize = 40;
 /// How often a name may have been escaped.
 const ESCAPES_MAX: usize = 4;
+
+/// For each pair of a first and a last letter, as [`place`] has it: a bit for each length of the
+/// [`NAMES`] that have it.
+const LENGTHS: [u32; 64] = {
+    let mut lengths = [0; 64];
+    let mut names = NAMES.as_slice();
+    while let [(name, _), rest @ ..] = names {
+        if let [first, .., last] = name.as_bytes() {
+            lengths[place(*first, *last)] |= 1 << name.len();
+        }
+        names = rest;
+    }
+    lengths
+};
+
+const fn place(first: u8, last: u8) -> usize {
+    (first as usize * 5 + last as usize) % 64
+}
+
+/// The letters of [`FRAGMENTS`], by their last five bits.
+const FRAGMENT_LETTERS: u32 = letter(b'g') | letter(b'd') | letter(b'p') | letter(b'r');
+
+const fn letter(byte: u8) -> u32 {
+    1 << (byte % 32)
+}
+
+/// Returns whether a name may have a meaning, or a parameter in it. Nearly no name may, so this is
+/// asked first: it looks at each byte once.
+#[must_use]
+#[inline]
+pub fn may_mean(name: &str) -> bool {
+    let (mut is_plain, mut letters, mut length) = (true, 0, 0_u32);
+    let (mut first, mut last) = (0, 0);
+    for byte in name.bytes() {
+        let counts = byte.is_ascii_lowercase() | byte.is_ascii_digit();
+        is_plain &= counts | (byte == b'_');
+        letters |= letter(byte);
+        first = if length == 0 { byte } else { first };
+        last = if counts { byte } else { last };
+        length += u32::from(counts);
+    }
+    let lengths = LENGTHS.get(place(first, last)).copied().unwrap_or_default();
+    let has_length = lengths.checked_shr(length).unwrap_or_default() & 1 == 1;
+    // `partner` with a letter missing, wrong or too many.
+    let is_like_partner = first == b'p' && (6..=8).contains(&length);
+    let has_letters = letters & FRAGMENT_LETTERS == FRAGMENT_LETTERS;
+    let has_beginning = || {
+        let begins = |start: &[u8]| {
+            let bytes = name.bytes().filter(|byte| *byte != b'_');
+            bytes.take(start.len()).eq(start.iter().copied())
+        };
+        begins(GPP) || begins(AMP)
+    };
+    !is_plain || has_length || is_like_partner || has_letters || has_beginning()
+}
 
 /// Returns what a name shows was meant, if anything. A text that has several names in it, as an
 /// escaped query string does, has the meaning of the first.
@@ -125,6 +189,14 @@ fn meaning_of_escaped(name: &str) -> Option<Meaning> {
     meaning(&text.replace('%', ""))
 }
 
+/// Returns whether an object of that name carries consent, so that a partner in it is the hit's.
+#[must_use]
+pub fn carries_consent(object: &str) -> bool {
+    let mut known = CONSENT_OBJECTS.iter();
+    known.any(|known| known.eq_ignore_ascii_case(object))
+        || meaning(object) == Some(Meaning::Signal)
+}
+
 /// Returns whether a value found under the name of an objection objects. Other programs use these
 /// names for other things (a latitude, a selling point), so it must be a yes or a US privacy string
 /// whose third character is one.
@@ -139,6 +211,20 @@ pub fn objects(value: &str) -> bool {
         return (number - 1.0).abs() < f64::EPSILON;
     }
     matches!(value.as_bytes(), [b'1', _, b'y' | b'Y', _])
+}
+
+/// Returns whether a value found under the name of a consent string looks like one: of TCF 1 or 2,
+/// or of GPP. Pages use that name for words (`granted`).
+#[must_use]
+pub fn is_consent_string(value: &str) -> bool {
+    let value = value.trim_matches(|c: char| c.is_whitespace() || c == '"');
+    let is_of_string =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+    match value.as_bytes() {
+        [b'B' | b'C', ..] => value.len() >= TC_STRING_BYTES_MIN && value.bytes().all(is_of_string),
+        [b'D', b'B', ..] => value.bytes().all(is_of_string),
+        _ => false,
+    }
 }
 
 /// Returns whether a value has a parameter in it whose meaning and value count: after a separator
@@ -289,175 +375,4 @@ fn is_mistyped_partner(name: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_has_its_meaning_however_it_is_spelled() {
-        for (known, known_meaning) in NAMES {
-            let (first, rest) = known.split_at(1);
-            for name in [
-                known.to_owned(),
-                known.to_uppercase(),
-                format!("{}{rest}", first.to_uppercase()),
-                format!(" {known}\u{a0}"),
-                format!("{first}\u{200b}{rest}"),
-                format!("\u{feff}{first}-{rest}"),
-                format!("{first}.{rest}_"),
-                format!("{known}[]"),
-                format!("{known}[0]"),
-                format!("{known}:1"),
-                format!("\"{known}\""),
-                format!("amp;{known}"),
-                format!("amp{known}"),
-                format!("#38;{known}"),
-                format!("x=1&{known}=2"),
-                format!("%25{:x}{rest}", first.as_bytes()[0]),
-            ] {
-                assert_eq!(meaning(&name), Some(known_meaning), "{name:?}");
-            }
-        }
-        for name in [
-            "GdprApplies",
-            "regs.gdpr",
-            "gdpr_consent_755",
-            "gdrp",
-            "gppString",
-        ] {
-            assert_eq!(meaning(name), Some(Meaning::Signal), "{name}");
-        }
-        assert_eq!(meaning("ｇｄｐｒ＝１"), Some(Meaning::Signal));
-        for name in ["parnter", "patner", "parttner"] {
-            assert_eq!(meaning(name), Some(Meaning::Partner), "{name}");
-        }
-    }
-
-    #[test]
-    fn other_names_have_no_meaning() {
-        for name in [
-            "",
-            "x",
-            "price",
-            "3gpp",
-            "latency",
-            "latitude",
-            "usp_form",
-            "partners",
-            "partner_id",
-            "parent",
-            "siteid",
-            "website",
-            "consent",
-            "privacy",
-            "tcfx",
-            "eggplant",
-            "%",
-            "amp",
-        ] {
-            assert_eq!(meaning(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn an_objection_is_one_by_its_value() {
-        for value in [
-            "1", "true", "TRUE", "yes", "1YYN", "1NyN", "1.0", " 1 ", "on",
-        ] {
-            assert!(objects(value), "{value}");
-        }
-        for value in [
-            "", "0", "false", "No", "1---", "1YNN", "59.33", "-1", "null",
-        ] {
-            assert!(!objects(value), "{value}");
-        }
-    }
-
-    #[test]
-    fn a_value_hides_what_stands_behind_a_separator_and_no_urls_own_query() {
-        let hides = |text: &str| hides(text, |_, _| true);
-        for text in [
-            "1;gdpr=1",
-            "1&gdpr=1&x=2",
-            "1&amp;GDPR = 1",
-            "1 gdpr=1",
-            "1#gdpr_consent=",
-            "gpp=x",
-            "https://x.se/a;gdpr=1",
-            "https://x.se/#gdpr=1",
-            r#"{"x":1,"GDPR" : 1}"#,
-            "1,partner=net",
-        ] {
-            assert!(hides(text), "{text}");
-        }
-        for text in [
-            "",
-            "GDPR: what to know",
-            "https://x.se/?gdpr=1",
-            "https://x.se/?a=1&gdpr=1",
-            "a=b",
-            "it is gdpr",
-            "12:30",
-        ] {
-            assert!(!hides(text), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_other_programs_call_their_data_means_no_signal() {
-        for name in [
-            "img_dpr",
-            "imgDpr",
-            "bg-dpr",
-            "missing_dpr",
-            "string_pdr",
-            "gp_percent",
-            "gpPoints",
-            "gp_product_id",
-            "partnere",
-            "partnern",
-            "parter",
-            "partner1",
-            "filter[partner]",
-            "form[partner]",
-        ] {
-            assert_eq!(meaning(name), None, "{name}");
-        }
-        for name in [
-            "isGdpr",
-            "x_gdpr",
-            "GPPString",
-            "amp;partner",
-            "#38;partner",
-            "&partner",
-        ] {
-            assert!(meaning(name).is_some(), "{name}");
-        }
-        for value in [
-            "sharing",
-            "Fri frakt",
-            "Electronics",
-            "2024-01-01",
-            "unset",
-            "59,33",
-            "0",
-        ] {
-            assert!(!objects(value), "{value}");
-        }
-        for value in ["1", "1.0", "true", " Yes", "on", "?1", "1YYN", "1-Y-"] {
-            assert!(objects(value), "{value}");
-        }
-    }
-
-    #[test]
-    fn data_hides_nothing_and_a_long_value_is_looked_at_once() {
-        let counts = |_: Meaning, _: &str| true;
-        let long = ["a ?a=", "=", ":", "= ", "\":", "%=", "x&="].map(|text| text.repeat(200_000));
-        let short = ["eyJhGDpRIjoxfQ==", "abGPdr/+zz9="].map(str::to_owned);
-        for text in long.iter().chain(&short) {
-            assert!(!hides(text, counts), "{text:.40}");
-        }
-        for text in ["x|gpp=DB", "{'gdpr':1}", "1&gdpr=", "1!us_privacy=1YYN"] {
-            assert!(hides(text, counts), "{text}");
-        }
-    }
-}
+mod tests;

@@ -86,7 +86,7 @@ pub(crate) fn decode<'a>(
 }
 
 /// Decodes as [`decode`] does. Also returns whether the value, raw or decoded, has a byte that
-/// comes between a name and its value: `=` or `:`.
+/// comes between a name and its value, `=` or `:`, or may have one behind a further escape.
 pub(crate) fn decode_marked<'a>(
     raw: &'a str,
     rule: ValueRule,
@@ -99,7 +99,10 @@ pub(crate) fn decode_marked<'a>(
         return (value, marks & NAMING != 0);
     }
     let (value, decoded_marks) = decode_coded(raw, rule, flags);
-    (value, (marks | decoded_marks) & NAMING != 0)
+    (
+        value,
+        (marks & NAMING) | (decoded_marks & (NAMING | CODED)) != 0,
+    )
 }
 
 /// Decodes a value that has something to decode. Also returns the marks of the decoded bytes.

@@ -5,16 +5,17 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use memchr::memchr3;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::json_text::{Nested, leading_scalar, write_clean};
+use super::json_text::{Found, leading_scalar, write_clean};
 use super::page::{name_hint, write_hint};
 use super::parameter::{Parameter, rule};
 use super::{HitReader, OF_CALLBACKS};
 use crate::callback::names::{self, Fields};
-use crate::consent::names::{Meaning, meaning};
+use crate::consent::names::{Meaning, carries_consent, meaning};
 use crate::endpoint::EVENTS_MAX;
 use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX, TOLD_BYTES_MAX};
 use crate::hit::{Flags, Kind};
@@ -195,20 +196,34 @@ impl HitReader<'_, '_, '_> {
             return true;
         }
         let mut text = String::with_capacity(json.len());
-        let mut nested = Vec::new();
-        let mut note = |member: Nested<'_>| {
-            let meaning = meaning_of(member.name).filter(|meaning| match meaning {
-                Meaning::Site => false,
-                Meaning::Partner => !member.is_in_array,
-                Meaning::Signal | Meaning::Objection => leading_scalar(member.rest) != "null",
-            });
-            nested.extend(meaning.map(|meaning| (meaning, leading_scalar(member.rest).to_owned())));
+        let (mut nested, mut texts) = (Vec::new(), Vec::new());
+        let mut note = |found: Found<'_>| match found {
+            Found::Member {
+                name: member,
+                rest,
+                object,
+            } => {
+                let value = leading_scalar(rest);
+                let meaning = meaning_of(member).filter(|meaning| match meaning {
+                    Meaning::Site => false,
+                    Meaning::Partner => carries_consent(object.unwrap_or(&name)),
+                    _ => value != "null",
+                });
+                nested.extend(meaning.map(|meaning| (meaning, value.to_owned())));
+            }
+            Found::Text(text) if may_hide(text) => {
+                texts.push(string_or_json(&format!("\"{text}\"")))
+            }
+            Found::Text(_) => {}
         };
         if !write_clean(json, &mut text, &mut hit.flags, &mut note) {
             return false;
         }
         for (meaning, value) in nested {
             self.note_meaning(meaning, Some(&value));
+        }
+        for text in texts {
+            self.note_hidden(None, Some(&text));
         }
         if name == "ch" && text.starts_with('{') {
             self.read_hints(&text);
@@ -246,6 +261,12 @@ impl HitReader<'_, '_, '_> {
             }
         }
     }
+}
+
+/// Returns whether a text within a value may hide a signal: it has what stands between a name and
+/// its value, or an escape.
+fn may_hide(text: &str) -> bool {
+    memchr3(b'=', b':', b'%', text.as_bytes()).is_some() || text.contains('\\')
 }
 
 /// Returns the meaning of a name as it is written between quotes.

@@ -5,6 +5,8 @@
 //! names; so does half a surrogate pair; a number beyond any float becomes a text; `NaN` and its
 //! like, which are not JSON, become `null`. Numbers keep their digits.
 
+use std::mem;
+
 use crate::hit::Flags;
 
 /// How deep a value may be nested: with the object around it, no deeper than serde reads.
@@ -12,14 +14,20 @@ const DEPTH_MAX: usize = 126;
 /// The most digits of a number that any float can hold.
 const DIGITS_MAX: usize = 300;
 
-/// A member of a nested object, as it is found.
-pub(super) struct Nested<'t> {
-    /// Its name, as written between the quotes.
-    pub(super) name: &'t str,
-    /// What follows its colon.
-    pub(super) rest: &'t str,
-    /// Whether an array is around it.
-    pub(super) is_in_array: bool,
+/// What is found within an object or an array.
+pub(super) enum Found<'t> {
+    /// A member of an object.
+    Member {
+        /// Its name, as written between the quotes.
+        name: &'t str,
+        /// What follows its colon.
+        rest: &'t str,
+        /// The name of the object that it is a member of; empty if an array holds that. `None` in
+        /// the outermost object.
+        object: Option<&'t str>,
+    },
+    /// A text that is a value, as written between the quotes.
+    Text(&'t str),
 }
 
 /// Writes a JSON text clean. Returns false if it is nested too deep. What is not JSON stays none.
@@ -27,10 +35,11 @@ pub(super) fn write_clean(
     text: &str,
     out: &mut String,
     flags: &mut Flags,
-    on_member: &mut impl FnMut(Nested<'_>),
+    on_found: &mut impl FnMut(Found<'_>),
 ) -> bool {
     let mut rest = text;
-    let (mut depth, mut arrays) = (0_usize, 0_usize);
+    // The names of the objects and arrays that are open, and that of the value which is next.
+    let (mut open, mut next) = (Vec::new(), "");
     while let Some(character) = rest.chars().next() {
         let after = rest.get(character.len_utf8()..).unwrap_or_default();
         rest = match character {
@@ -38,11 +47,14 @@ pub(super) fn write_clean(
                 let (inner, after) = split_string(after);
                 write_string(inner, out, flags);
                 if let Some(value) = after.trim_start().strip_prefix(':') {
-                    on_member(Nested {
+                    next = inner;
+                    on_found(Found::Member {
                         name: inner,
                         rest: value.trim_start(),
-                        is_in_array: arrays > 0,
+                        object: open.get(1..).and_then(|open| open.last()).copied(),
                     });
+                } else if !open.is_empty() {
+                    on_found(Found::Text(inner));
                 }
                 after
             }
@@ -60,13 +72,8 @@ pub(super) fn write_clean(
             }
             _ => {
                 match character {
-                    '{' | '[' => depth += 1,
-                    '}' | ']' => depth = depth.saturating_sub(1),
-                    _ => {}
-                }
-                match character {
-                    '[' => arrays += 1,
-                    ']' => arrays = arrays.saturating_sub(1),
+                    '{' | '[' => open.push(mem::take(&mut next)),
+                    '}' | ']' => drop(open.pop()),
                     _ => {}
                 }
                 if !character.is_whitespace() {
@@ -75,7 +82,7 @@ pub(super) fn write_clean(
                 after
             }
         };
-        if depth > DEPTH_MAX {
+        if open.len() > DEPTH_MAX {
             return false;
         }
     }
@@ -264,21 +271,28 @@ mod tests {
 
     #[test]
     fn members_are_found_at_any_depth_and_too_much_depth_is_refused() {
-        let mut found = Vec::new();
+        let (mut found, mut texts) = (Vec::new(), Vec::new());
         let text = r#"{"a":{"b" : "x\"y"},"c":[{"d":7}],"e":"f:"}"#;
         write_clean(
             text,
             &mut String::new(),
             &mut Flags::default(),
-            &mut |nested| {
-                let value = leading_scalar(nested.rest).to_owned();
-                found.push((nested.name.to_owned(), value, nested.is_in_array));
+            &mut |one| match one {
+                Found::Member { name, rest, object } => {
+                    let value = leading_scalar(rest).to_owned();
+                    found.push((name.to_owned(), value, object.map(str::to_owned)));
+                }
+                Found::Text(text) => texts.push(text.to_owned()),
             },
         );
         let names: Vec<_> = found.iter().map(|(name, ..)| &**name).collect();
         assert_eq!(names, ["a", "b", "c", "d", "e"]);
-        assert_eq!(found[1], ("b".to_owned(), r#"x\"y"#.to_owned(), false));
-        assert_eq!(found[3], ("d".to_owned(), "7".to_owned(), true));
+        let member = |name: &str, value: &str, object: Option<&str>| {
+            (name.to_owned(), value.to_owned(), object.map(str::to_owned))
+        };
+        assert_eq!(found[1], member("b", r#"x\"y"#, Some("a")));
+        assert_eq!(found[3], member("d", "7", Some("")));
+        assert_eq!(texts, [r#"x\"y"#, "f:"]);
         let deep = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         for (depth, is_taken) in [(DEPTH_MAX, true), (DEPTH_MAX + 1, false), (100_000, false)] {
             let text = deep(depth);

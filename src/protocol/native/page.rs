@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::HitReader;
 use super::json::{meaning_of, members_of, scalar_text};
-use super::json_text::{Nested, leading_scalar, write_clean};
+use super::json_text::{Found, leading_scalar, write_clean};
 use super::parameter::Parameter;
-use crate::consent::names::{Meaning, meaning, objects};
+use crate::consent::names::{Meaning, is_consent_string, meaning, objects};
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::{Flags, Kind};
 use crate::protocol::text::clean;
@@ -70,12 +70,14 @@ impl HitReader<'_, '_, '_> {
         let is_meant = |name: &str, meaning: Option<Meaning>, value: &str| match meaning {
             Some(Meaning::Signal) => value != "null",
             Some(Meaning::Objection) => name != "lat" && objects(value),
+            Some(Meaning::ConsentString) => is_consent_string(value),
             Some(Meaning::Partner | Meaning::Site) | None => false,
         };
         let mut is_unclear = is_meant(&name, meaning(&name), json);
-        let mut note = |member: Nested<'_>| {
-            let value = leading_scalar(member.rest);
-            is_unclear |= is_meant(member.name, meaning_of(member.name), value);
+        let mut note = |found: Found<'_>| {
+            if let Found::Member { name, rest, .. } = found {
+                is_unclear |= is_meant(name, meaning_of(name), leading_scalar(rest));
+            }
         };
         if !write_clean(json, &mut text, flags, &mut note) {
             return false;

@@ -11,13 +11,15 @@ use super::parameter::{Parameter, rule};
 use super::params::{Params, push_json_text};
 use super::{Notes, Reading, finish, note_ad, put_into_hit, put_parameter_of_kind};
 use crate::callback::names;
-use crate::consent::names::{Meaning, hides, meaning, objects};
+use crate::consent::names::{Meaning, hides, is_consent_string, may_mean, meaning, objects};
 use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
 use crate::hit::{Flags, Kind};
 use crate::protocol::Draft;
 use crate::protocol::text::{clean, decode, decode_marked};
 use crate::request::split_pairs;
 
+/// How often a value may have been escaped beyond its own escapes.
+const ESCAPES_MAX: usize = 3;
 /// The member of a click's `params` that holds what would replace something that was signed.
 const UNSIGNED: &str = "unsigned";
 
@@ -168,9 +170,11 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
     /// Notes what a further parameter says besides what is stored of it. A macro has no value.
     pub(super) fn note_further(&mut self, name: &str, value: Option<&str>) {
         note_ad(name, value.unwrap_or_default(), &mut self.draft.hit);
+        if !may_mean(name) {
+            return;
+        }
         // A whole query string that was escaped is a name without a value.
-        let is_naming = |byte| matches!(byte, b'=' | b':');
-        self.draft.signals.is_unclear |= name.bytes().any(is_naming) && self.hides(name);
+        self.draft.signals.is_unclear |= self.hides(name);
         if name == "lat" {
             self.notes.limits_tracking |= value.is_none_or(objects);
         } else if let Some(meaning) = meaning(name).or_else(|| meaning_of_member(name)) {
@@ -187,8 +191,10 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
             None | Some(Parameter::PageUrl | Parameter::Referrer)
         );
         let hides = |text: &str| match text {
-            text if may_be_address && is_address(text) => self.hides(without_own_query(text)),
-            text => self.hides(text),
+            text if may_be_address && is_address(text) => {
+                self.hides_escaped(without_own_query(text))
+            }
+            text => self.hides_escaped(text),
         };
         self.draft.signals.is_unclear |= !is_decided && value.is_some_and(hides);
     }
@@ -230,6 +236,22 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
         (self.params, self.notes)
     }
 
+    /// Returns whether a decoded text hides a signal, or would if it were decoded again: a value
+    /// that has a blank beside its escapes is not ([`decode`]).
+    fn hides_escaped(&self, text: &str) -> bool {
+        let mut text = Cow::Borrowed(text);
+        for _ in 0..ESCAPES_MAX {
+            if self.hides(&text) {
+                return true;
+            }
+            match percent_decode_str(&text).decode_utf8_lossy() {
+                decoded if decoded == text => return false,
+                decoded => text = Cow::Owned(decoded.into_owned()),
+            }
+        }
+        self.hides(&text)
+    }
+
     /// Finishes the hit.
     pub(super) fn finish(&mut self) {
         let Draft { hit, signals } = &mut *self.draft;
@@ -253,6 +275,7 @@ fn counts(meaning: Meaning, value: Option<&str>, kind: Kind) -> bool {
     match meaning {
         Meaning::Signal => true,
         Meaning::Objection => value.is_some_and(objects),
+        Meaning::ConsentString => value.is_some_and(is_consent_string),
         Meaning::Partner => names_partner(kind),
         Meaning::Site => false,
     }
@@ -267,7 +290,7 @@ fn names_partner(kind: Kind) -> bool {
 /// Returns what a name shows was meant that is the path of a member, as `regs.gpp` is.
 fn meaning_of_member(path: &str) -> Option<Meaning> {
     let (_, name) = path.rsplit_once('.')?;
-    meaning(name).filter(|meaning| matches!(meaning, Meaning::Signal | Meaning::Objection))
+    meaning(name).filter(|meaning| !matches!(meaning, Meaning::Partner | Meaning::Site))
 }
 
 /// Returns what stands between the path of an address and its query after an `&`, which is no part

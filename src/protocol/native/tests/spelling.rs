@@ -22,13 +22,14 @@ const OPEN: PermitRules = PermitRules {
 };
 
 /// The names as their senders write them.
-const WRITTEN: [(&str, Meaning); 12] = [
+const WRITTEN: [(&str, Meaning); 13] = [
     ("gdpr", Meaning::Signal),
     ("gdpr_consent", Meaning::Signal),
     ("gpp", Meaning::Signal),
     ("gpp_sid", Meaning::Signal),
     ("addtl_consent", Meaning::Signal),
     ("tc_string", Meaning::Signal),
+    ("consent", Meaning::ConsentString),
     ("lat", Meaning::Objection),
     ("limit_ad_tracking", Meaning::Objection),
     ("us_privacy", Meaning::Objection),
@@ -41,6 +42,7 @@ const WRITTEN: [(&str, Meaning); 12] = [
 fn refusing_value(meaning: Meaning) -> &'static str {
     match meaning {
         Meaning::Objection => "1",
+        Meaning::ConsentString => "CPc_aUAPc_aUAAGABBENC0CgAP_AAE_AAAAAHtNf",
         Meaning::Signal | Meaning::Partner | Meaning::Site => "net",
     }
 }
@@ -105,6 +107,11 @@ fn queries(name: &str, value: &str) -> Vec<String> {
         format!("campaign=a{}&y=1", escaped(&format!("&{pair}"))),
         format!("x=1{}", escaped(&format!("&amp;{pair}"))),
         format!("x=1{}", escaped(&format!("#{pair}"))),
+        format!("x=a+b{}", escaped(&escaped(&format!("&{pair}")))),
+        format!(
+            "x=a%20b{}",
+            escaped(&escaped(&escaped(&format!(";{pair}"))))
+        ),
         format!("u=https%3A%2F%2Fx.se%2F%23{pair}"),
         format!("x=1+{pair}"),
         format!("x=1%20{pair}"),
@@ -124,16 +131,30 @@ fn queries(name: &str, value: &str) -> Vec<String> {
 }
 
 /// Events that name it in a way that is not right.
-fn events(name: &str, value: &str) -> Vec<String> {
+fn events(name: &str, meaning: Meaning) -> Vec<String> {
+    let value = refusing_value(meaning);
     let own = |name: &String| serde_json::json!({ name: value }).to_string();
     let mut all: Vec<String> = spellings(name).iter().map(own).collect();
     all.extend([
         serde_json::json!({"consent": {name: value}}).to_string(),
+        serde_json::json!({"regs": {name: value}, "x": []}).to_string(),
+        serde_json::json!({"a": {"privacy": {name: value}}}).to_string(),
+        serde_json::json!({"x": format!("1;{name}={value}")}).to_string(),
+        serde_json::json!({"campaign": format!("a&{name}={value}")}).to_string(),
+        serde_json::json!({"x": {"a": [format!("{name}={value}")]}}).to_string(),
+        serde_json::json!({"x": [[{"a": format!("1\n{name}={value}")}]]}).to_string(),
+        serde_json::json!({"x": ["a b%26".to_owned() + name + "%3D" + value]}).to_string(),
+    ]);
+    // In an object of the page's own a partner may be anybody's.
+    if meaning == Meaning::Partner {
+        return all;
+    }
+    all.extend([
         serde_json::json!({"regs": {"ext": {name: value}, "x": []}}).to_string(),
         format!(r#"{{"a":{{"{}":"{value}"}}}}"#, name.to_uppercase()),
         serde_json::json!({"ch": {name: value}}).to_string(),
-        serde_json::json!({"x": format!("1;{name}={value}")}).to_string(),
-        serde_json::json!({"campaign": format!("a&{name}={value}")}).to_string(),
+        serde_json::json!({"a": [{name: value}]}).to_string(),
+        serde_json::json!({"x": [serde_json::json!({name: value}).to_string()]}).to_string(),
         format!(
             r#"{{"a":{{"\u{:04x}{}": "{value}"}}}}"#,
             name.as_bytes()[0],
@@ -175,7 +196,7 @@ fn a_signal_that_was_meant_in_another_spelling_is_no_consent() {
             assert!(read_event("{}", &query, Reading::default(), &mut address));
             check(address, &query);
         }
-        for event in events(name, value) {
+        for event in events(name, meaning) {
             let mut draft = begin(Kind::PageView);
             assert!(
                 read_event(&event, "", Reading::default(), &mut draft),
@@ -199,6 +220,65 @@ fn every_name_of_the_table_has_a_spelling_among_these() {
             "{name}"
         );
     }
+}
+
+#[test]
+fn the_signals_of_an_auction_are_signals_without_a_mapping() {
+    let string = refusing_value(Meaning::ConsentString);
+    for event in [
+        serde_json::json!({"user": {"consent": string}}),
+        serde_json::json!({"user": {"ext": {"consent": string}}}),
+        serde_json::json!({"regs": {"gdpr": 1}}),
+        serde_json::json!({"regs": {"ext": {"gdpr": 1}}}),
+        serde_json::json!({"regs": {"gpp": "DBAA", "gpp_sid": [2]}}),
+        serde_json::json!({"regs": {"us_privacy": "1YYN"}, "imp": []}),
+        serde_json::json!({"user.consent": string}),
+        serde_json::json!({"request": {"user": {"consent": string}}}),
+        serde_json::json!({"bids": [{"user": {"consent": string}}]}),
+    ] {
+        let event = event.to_string();
+        let mut draft = begin(Kind::PageView);
+        assert!(read_event(&event, "", Reading::default(), &mut draft));
+        check(draft, &event);
+    }
+    for query in ["user.consent", "user%5Bconsent%5D", "user[ext][consent]"] {
+        let query = format!("x=1&{query}={string}");
+        let mut draft = begin(Kind::PageView);
+        read_query(&query, Reading::default(), &mut draft);
+        check(draft, &query);
+    }
+}
+
+#[test]
+fn a_choice_cookie_that_lost_its_equals_sign_permits_nothing() {
+    let choice = |cookie: &str| {
+        let map = header_map(&[("cookie", cookie)]);
+        let headers = Headers::read(&map);
+        signals(&headers, "avchoice").choice
+    };
+    for cookie in [
+        "avchoice",
+        "avchoice=",
+        "x=1; AVCHOICE ; y=2",
+        "avchoice:none",
+        "avchoice none",
+        "avchoice%3Dnone",
+        "avchoice[]=store.measure",
+        "avchoice=store.measure; avchoice",
+    ] {
+        assert_eq!(choice(cookie), Some(Permit::NONE), "{cookie}");
+    }
+    for cookie in [
+        "avchoice2",
+        "avchoice_old=1",
+        "myavchoice=none",
+        "x=avchoice",
+        "avchoic",
+    ] {
+        assert_eq!(choice(cookie), None, "{cookie}");
+    }
+    let both = Permit::STORE.with(Permit::MEASURE);
+    assert_eq!(choice("avchoice = \"store.measure\""), Some(both));
 }
 
 #[test]
@@ -287,6 +367,7 @@ fn what_is_said_in_other_words_is_clear() {
         "Site=x&site=s",
         "items=%5B%7B%22partner%22%3A%22a%22%7D%5D",
         "a=b=c&d=e;f=g&h=i%26j%3Dk&l=%7B%22m%22%3A1%7D",
+        "consent=granted&user.consent=1&x=50%25+off+%2526+more&y=a+b%2526c%253D1",
     ] {
         let (_, signals) = hit_of(query);
         assert!(!signals.is_unclear, "{query}");
@@ -295,6 +376,9 @@ fn what_is_said_in_other_words_is_clear() {
         r#"{"items":[{"partner":"a"}],"site":"s","text":"GDPR: x","GDPR":null}"#,
         r#"{"u":"https://x.se/?gdpr=1","items":"[{\"partner\":\"a\"}]"}"#,
         r#"{"place":{"lat":59.33,"lon":18.06},"deep":{"site":"x","npa":false}}"#,
+        r#"{"product":{"partner":"x"},"a":{"b":{"Partner":"y","site":"z"}},"ch":{"partner":1}}"#,
+        r#"{"user":{"consent":"granted","ext":{"consent":true}},"consent":{"ads":"granted"}}"#,
+        r#"{"x":["see https://x.se/?gdpr=1 first","GDPR: what to know","a=b","/x?gdpr=1"]}"#,
     ] {
         let mut draft = begin(Kind::PageView);
         assert!(read_event(event, "", Reading::default(), &mut draft));
