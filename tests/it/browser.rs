@@ -21,10 +21,7 @@ use serde_json::{Value, json};
 
 use proxy::Proxy;
 
-use crate::support::{Collector, Config, consent_string};
-
-/// Long enough for the tag to have sent what it would send: it waits 200 ms for client hints.
-const SILENCE: Duration = Duration::from_millis(1200);
+use crate::support::{Collector, Config, consent_string, until};
 
 /// A site that permits all unless asked to refuse, as in the demo, and one that has to ask.
 const SITES: &str = r#"
@@ -173,6 +170,24 @@ impl Browser {
             .execute(script, Vec::new())
             .await
             .expect("the script runs")
+    }
+
+    /// Has every timer of a page with [`pages::CLOCK`] run, and those that they set in turn.
+    async fn pass_time(&self) {
+        let run = "for (let n = 0; n < 20; n++) timers.splice(0).forEach(run => run())";
+        self.run(run).await;
+        self.run(run).await;
+    }
+
+    /// Returns how often a page with [`pages::CLOCK`] has sent something.
+    async fn asked(&self) -> Value {
+        self.run("return asked").await
+    }
+
+    /// Waits until the tag listens to the page's consent platform.
+    async fn until_heard(&self, platform: &str) {
+        let script = format!("return heard.{platform}.length > 0");
+        until(async || self.run(&script).await == true).await;
     }
 
     /// The value of a cookie of the open page.
@@ -346,12 +361,9 @@ async fn a_consent_platform_is_waited_for_and_its_strings_are_passed_on_unmodifi
 
     browser.open(&proxy.url("/tcf")).await;
     browser.run("avtryck('event', 'early')").await;
-    tokio::time::sleep(SILENCE).await;
-    assert_eq!(
-        proxy.hits(),
-        Vec::<String>::new(),
-        "sent while the visitor is asked"
-    );
+    browser.until_heard("tcf").await;
+    browser.pass_time().await;
+    assert_eq!(browser.asked().await, 0, "sent while the visitor is asked");
     browser
         .run(&format!(
             "answer('tcf', tcf('useractioncomplete', '{agreed}', true))"
@@ -403,8 +415,9 @@ async fn gpp_is_heard_too_and_a_platform_that_never_answers_is_not_waited_for_fo
         consent_string("GPP with the USA: policy 4, long ranges, some disclosed, publisher's own");
 
     browser.open(&proxy.url("/gpp")).await;
-    tokio::time::sleep(SILENCE).await;
-    assert_eq!(proxy.hits(), Vec::<String>::new());
+    browser.until_heard("gpp").await;
+    browser.pass_time().await;
+    assert_eq!(browser.asked().await, 0);
     browser
         .run(&format!("answer('gpp', gpp('ready', '{string}'))"))
         .await;
@@ -417,11 +430,8 @@ async fn gpp_is_heard_too_and_a_platform_that_never_answers_is_not_waited_for_fo
     );
 
     // Two platforms and no answer, on a site whose default permits to send.
-    let before = proxy.hits().len();
     let opened = Instant::now();
     browser.open(&proxy.url("/mute")).await;
-    tokio::time::sleep(SILENCE).await;
-    assert_eq!(proxy.hits().len(), before, "the limit is 3 s");
     let defaults = "select count(*) from avtryck.hit_detail where consent_source = 'default'";
     collector.wait_for(defaults, 1).await;
     assert!(opened.elapsed() > Duration::from_millis(2900));
@@ -455,13 +465,14 @@ async fn a_site_that_permits_nothing_by_default_sends_nothing_before_the_consent
     browser
         .run("history.pushState(null, '', '/asks?view=1')")
         .await;
-    tokio::time::sleep(SILENCE).await;
-    assert_eq!(proxy.hits(), Vec::<String>::new(), "sent before a choice");
+    browser.pass_time().await;
+    assert_eq!(browser.asked().await, 0, "sent before a choice");
 
     browser.run("avtryck('consent', [])").await;
     browser.run("avtryck('event', 'refused')").await;
-    tokio::time::sleep(SILENCE).await;
-    assert_eq!(proxy.hits(), Vec::<String>::new(), "sent after a refusal");
+    browser.pass_time().await;
+    assert_eq!(browser.asked().await, 0, "sent after a refusal");
+    assert_eq!(proxy.hits(), Vec::<String>::new());
 
     browser
         .run("avtryck('consent', ['store', 'measure'])")

@@ -17,7 +17,7 @@ const USUAL: (&str, &str) = ("Accept-Encoding", "gzip, deflate, br, zstd");
 const MODULES: [(&str, usize); 6] = [
     ("hash", 200),
     ("navigation", 150),
-    ("offline", 450),
+    ("offline", 600),
     ("platform", 450),
     ("query", 150),
     ("rescue", 750),

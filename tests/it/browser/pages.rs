@@ -21,6 +21,18 @@ pub(super) const PLATFORMS: &str = r#"
     const answer = (who, what) => heard[who].forEach(listener => listener(what, true));
 "#;
 
+/// Lets the timers of a page run only when a test says so ([`super::Browser::pass_time`]), and counts
+/// what the page sends. Client hints come at once, so a tag that has not sent anything after its
+/// timers have run waits for something else.
+pub(super) const CLOCK: &str = r"
+    window.timers = [];
+    window.setTimeout = (run, time, ...more) => timers.push(() => run(...more));
+    window.asked = 0;
+    const sendNow = window.fetch;
+    window.fetch = (...all) => { asked++; return sendNow(...all); };
+    navigator.userAgentData.getHighEntropyValues = async () => ({});
+";
+
 /// A publisher's page, on the host 127.0.0.1, with a placement whose ads come from `localhost`,
 /// which is another site.
 const PUBLISHER: &str = "<!doctype html><title>news</title><link rel=icon href=data:,><h1>News</h1><script>\
@@ -62,9 +74,9 @@ pub(super) fn page_of(path: &str) -> Option<String> {
         "/publisher" => Some(PUBLISHER.to_owned()),
         "/creative" => Some(CREATIVE.to_owned()),
         "/landing" => Some(page("demo", "") + "<p id=landed>here"),
-        "/asks" => Some(page("asks", "")),
-        "/tcf" => Some(page("asks", &platforms(true, false))),
-        "/gpp" => Some(page("asks", &platforms(false, true))),
+        "/asks" => Some(page("asks", CLOCK)),
+        "/tcf" => Some(page("asks", &(CLOCK.to_owned() + &platforms(true, false)))),
+        "/gpp" => Some(page("asks", &(CLOCK.to_owned() + &platforms(false, true)))),
         "/mute" => Some(page("demo", &platforms(true, true))),
         _ => None,
     }

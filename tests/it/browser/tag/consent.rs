@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::pages::PLATFORMS;
+use super::super::pages::{CLOCK, PLATFORMS};
 use super::Stage;
 use crate::support::{consent_string, until};
 
@@ -46,17 +46,21 @@ async fn a_site_that_waits_for_a_platform_sends_nothing_before_its_answer_howeve
     ] {
         let before = stage.sent().len();
         // A page that is left before the platform has come sends nothing.
-        stage.open(site, "").await;
-        stage.open(site, "").await;
+        stage.open(site, CLOCK).await;
+        stage.open(site, CLOCK).await;
         stage
             .browser
             .run("for (let n = 0; n < 150; n++) avtryck('page', { n }); avtryck('event', 'early')")
             .await;
-        // Longer than the tag waits for a platform that the site does not name.
-        tokio::time::sleep(std::time::Duration::from_millis(3500)).await;
+        stage.browser.pass_time().await;
         stage.browser.run(&platform(api)).await;
-        tokio::time::sleep(super::super::SILENCE).await;
-        assert_eq!(stage.sent().len(), before, "sent before the answer");
+        stage.browser.pass_time().await;
+        assert_eq!(stage.browser.asked().await, 0, "sent before the answer");
+        assert_eq!(
+            stage.sent().len(),
+            before,
+            "sent when the first page was left"
+        );
         stage.browser.run(&answer).await;
         let sql = format!(
             "select count(*) from avtryck.hit_detail where site = '{site}' and consent_source = '{api}'"

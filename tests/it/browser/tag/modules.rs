@@ -118,6 +118,67 @@ async fn hits_of_a_page_that_is_left_offline_are_stored_only_with_the_permit() {
 }
 
 #[tokio::test]
+async fn hits_that_waited_for_more_than_a_day_are_dropped() {
+    let stage = Stage::set().await;
+    stage.open_offline_page("demo").await;
+    stage.until_row("kind = 'page_view'").await;
+    stage.set_offline(true).await;
+    let later = "const then = Date.now; avtryck('event', 'old'); Date.now = () => then() + 864e5; \
+                 avtryck('event', 'new'); return 1";
+    stage.browser.run(later).await;
+    stage.set_offline(false).await;
+    stage.until_row("event_name = 'new'").await;
+    stage.fence().await;
+    assert_eq!(stage.sent(), ["/page", "new", "fence"]);
+    let kept = "for (const [age, name] of [[864e5, 'stored-old'], [8e7, 'stored-new']]) \
+                localStorage['avtryck.demo:' + (Date.now() - age) + '-0.5'] = JSON.stringify([{ e: name, u: location.href }]); \
+                return 1";
+    stage.browser.run(kept).await;
+    stage.open_offline_page("demo").await;
+    stage.until_row("event_name = 'stored-new'").await;
+    stage.fence_again().await;
+    assert!(!stage.sent().contains(&"stored-old".to_owned()));
+    assert_eq!(stage.storage().await, 0);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn of_two_tabs_that_come_back_at_once_one_sends_what_was_stored() {
+    let stage = Stage::set().await;
+    let client = &stage.browser.client;
+    let listen = "window.line = new BroadcastChannel('line'); \
+                  line.onmessage = () => dispatchEvent(new Event('online')); return 1";
+    stage.open_offline_page("demo").await;
+    stage.until_row("kind = 'page_view'").await;
+    stage.browser.run(listen).await;
+    let first = client.window().await.expect("a tab");
+    let second = client.new_window(true).await.expect("a tab").handle;
+    client
+        .switch_to_window(second)
+        .await
+        .expect("the other tab");
+    stage.open_offline_page("demo").await;
+    stage.browser.run(listen).await;
+    let come_back = "for (let n = 0; n < 20; n++) \
+                     localStorage['avtryck.demo:' + Date.now() + '-' + n] = \
+                     JSON.stringify([{ e: 'stored', params: { n }, u: location.href }]); \
+                     line.postMessage(1); dispatchEvent(new Event('online')); return 1";
+    stage.browser.run(come_back).await;
+    let stored = "select count(*) from avtryck.hit_detail where event_name = 'stored'";
+    stage.collector.wait_for(stored, 20).await;
+    // Who gets the lock now gets it after both.
+    let wait = "return navigator.locks.request('avtryck.demo:', () => 1)";
+    stage.browser.run(wait).await;
+    client.switch_to_window(first).await.expect("the first tab");
+    stage.browser.run(wait).await;
+    stage.fence().await;
+    let stored = stage.sent().into_iter().filter(|name| name == "stored");
+    assert_eq!(stored.count(), 20, "once each, before the collector looks");
+    assert_eq!(stage.storage().await, 0);
+    stage.close().await;
+}
+
+#[tokio::test]
 async fn the_core_fetches_a_module_only_where_it_needs_it_and_the_file_lacks_it() {
     let stage = Stage::set().await;
     let mut fetched = 0;
