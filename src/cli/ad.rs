@@ -83,10 +83,11 @@ pub(super) fn find_partner<'c>(
     let keys = config.partners.iter().map(|partner| partner.key.as_str());
     let at = find(keys, option, key, "[[partner]]")?;
     let found = config.partners.get(at);
-    found.ok_or_else(|| UsageError(format!("{option} {key}: is not in the configuration")))
+    found.ok_or_else(|| UsageError(format!("{option}{key}: is not in the configuration")))
 }
 
-/// Returns where a key is among those of the configuration.
+/// Returns where a key is among those of the configuration. `option` is what was written before the
+/// key, such as `--site `.
 fn find<'c>(
     mut keys: impl Iterator<Item = &'c str> + Clone,
     option: &str,
@@ -104,7 +105,7 @@ fn find<'c>(
         let hint =
             suggest(all, key).map_or(String::new(), |near| format!("; did you mean {near}?"));
         let what = format!("is not in the configuration; {right} would be right{hint}");
-        UsageError(format!("{option} {key}: {what}"))
+        UsageError(format!("{option}{key}: {what}"))
     })
 }
 

@@ -57,18 +57,15 @@ impl ClickUrl {
     /// Checks that the site and the partner are in the configuration, whichever way they are given.
     fn check_names(&self, config: &Config) -> Result<(), UsageError> {
         let params = self.params.iter().filter_map(|param| param.split_once('='));
-        let params = params.map(|(name, value)| ("--param", name, value));
-        let site = self
-            .ad
-            .site
-            .iter()
-            .map(|site| ("--site", "site", site.as_str()));
+        let params = params.map(|(name, value)| (format!("--param {name}="), name, value));
+        let site = self.ad.site.iter();
+        let site = site.map(|key| ("--site ".to_owned(), "site", key.as_str()));
         let partner = self.partner.iter();
-        let partner = partner.map(|partner| ("--partner", "partner", partner.as_str()));
+        let partner = partner.map(|key| ("--partner ".to_owned(), "partner", key.as_str()));
         for (option, name, value) in site.chain(partner).chain(params) {
             match name {
-                "site" => check_site(config, option, value)?,
-                "partner" => drop(find_partner(config, option, value)?),
+                "site" => check_site(config, &option, value)?,
+                "partner" => drop(find_partner(config, &option, value)?),
                 _ => {}
             }
         }

@@ -13,6 +13,7 @@ mod keys;
 mod log;
 mod migrate;
 mod serve;
+mod signals;
 mod spool;
 mod subject;
 mod tag;
@@ -80,6 +81,7 @@ pub fn run() -> ExitCode {
     // busy for up to 7 ms, during which it answers nobody, and the unused part counts as memory
     // too. Without this the collector still works.
     set_thp_disable(true).ok();
+    signals::block_realtime().ok();
     let arguments = Arguments::parse();
     if let Err(mistake) = log::to_stderr() {
         complain(&mistake);
@@ -105,7 +107,7 @@ impl Command {
             Command::Serve(command) => command.run(config()?, file),
             Command::Healthy => healthy::run(&config()?),
             Command::Migrate => migrate::run(&config()?),
-            Command::CheckConfig => check_config::run(&config()?, file),
+            Command::CheckConfig => check_config::run(file),
             Command::ExampleConfig => Ok(example_config::run()),
             Command::Spool(command) => command.run(),
             Command::Geoip(command) => Ok(command.run()),

@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use super::Config;
 use super::document::suggest;
 use super::read::ConfigReader;
-use crate::endpoint::Endpoint;
 use crate::request::Prefix;
 
 /// Reports every contradiction between keys.
@@ -130,15 +129,17 @@ fn check_paths(config: &Config, reader: &mut ConfigReader) {
     let all = paths.all();
     let named = all.map(|(key, path)| (format!("path.{key}"), path.to_owned()));
     report_repeats(reader, "path", named.collect());
-    let is_form = |(_, path): &(&str, &str)| {
-        let rest = path.strip_prefix(paths.of(Endpoint::Privacy));
-        rest.is_some_and(|rest| rest.starts_with('/'))
-    };
-    if let Some((key, path)) = paths.all().find(is_form) {
-        let error = format!(
-            "path.privacy: {path} lies below it, where its forms are; another path would be right"
-        );
-        reader.add_error(&format!("path.{key}"), &error);
+    for (base, what) in paths.parents() {
+        let lies_below = |(_, path): &(&str, &str)| {
+            let rest = path.strip_prefix(base);
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        for (key, path) in paths.all().filter(lies_below) {
+            let error = format!(
+                "path.{key}: {path} lies below {base}, where {what} are; another path would be right"
+            );
+            reader.add_error(&format!("path.{key}"), &error);
+        }
     }
 }
 

@@ -1,10 +1,24 @@
 //! A TOML document with the line of everything in it, and the mistakes that a reader finds there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table as Toml, Value};
+
+use super::mistakes::Mistakes;
+use super::read::shown;
+
+/// What the parser says of a section or a key that is there already.
+const DUPLICATE: &str = "duplicate key";
+/// The largest file, in bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What is read: its text, or why there is none, and where it is from.
 #[derive(Clone)]
@@ -49,7 +63,7 @@ impl ConfigText {
 
 fn read_text(path: &Path) -> Result<String, String> {
     let shown = path.display();
-    let bytes = std::fs::read(path).map_err(|error| {
+    let bytes = read_bytes(path).map_err(|error| {
         format!("{shown}: cannot be read ({error}); a file in TOML would be right")
     })?;
     String::from_utf8(bytes).map_err(|error| {
@@ -58,6 +72,33 @@ fn read_text(path: &Path) -> Result<String, String> {
         let line = 1 + memchr::memchr_iter(b'\n', before).count();
         format!("{shown}:{line}: is no UTF-8; UTF-8 would be right")
     })
+}
+
+/// Reads a file that may be any: none makes the caller wait or takes more memory than a
+/// configuration needs.
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let file_type = std::fs::metadata(path)?.file_type();
+    if file_type.is_dir() {
+        return Err(Errno::EISDIR.into());
+    }
+    // /dev/null is an empty file for many programs.
+    if !file_type.is_file() && !file_type.is_char_device() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let mebibytes = FILE_BYTES_MAX >> 20;
+        return Err(io::Error::other(format!(
+            "it has more than {mebibytes} MiB"
+        )));
+    }
+    Ok(bytes)
 }
 
 /// A document as far as it could be read.
@@ -81,9 +122,16 @@ impl Document {
             // What follows from a mistake in the same line is not worth a message. The error's own
             // text shows the line, which may hold a secret.
             if wrong.insert(line) {
-                let place = self.place(line);
-                let text = format!("{place}no TOML ({})", error.message());
-                self.mistakes.add(Some(line), text);
+                let name = error.span().and_then(|span| text.get(span));
+                let what = match name.filter(|_| error.message().contains(DUPLICATE)) {
+                    Some(name) => format!(
+                        "{} is there twice; each section and each key once would be right",
+                        shown(name)
+                    ),
+                    None => format!("no TOML ({})", error.message()),
+                };
+                self.mistakes
+                    .add(Some(line), format!("{}{what}", self.place(line)));
             }
         }
         self.mistakes.wrong_lines = wrong;
@@ -145,34 +193,6 @@ impl Document {
             Some(name) => format!("{name}:{line}: "),
             None => format!("line {line}: "),
         }
-    }
-}
-
-/// The mistakes of a configuration.
-#[derive(Default)]
-pub(super) struct Mistakes {
-    found: Vec<(Option<usize>, String)>,
-    /// The lines that are no TOML.
-    wrong_lines: BTreeSet<usize>,
-}
-
-impl Mistakes {
-    /// Adds one. A line that is no TOML has one mistake: what was read of it is not what was meant.
-    pub(super) fn add(&mut self, line: Option<usize>, text: String) {
-        if line.is_none_or(|line| !self.wrong_lines.contains(&line)) {
-            self.found.push((line, text));
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.found.is_empty()
-    }
-
-    /// Returns their texts: those of the file by their lines, then all others.
-    pub(super) fn sorted(mut self) -> Vec<String> {
-        self.found
-            .sort_by_key(|(line, _)| line.unwrap_or(usize::MAX));
-        self.found.into_iter().map(|(_, text)| text).collect()
     }
 }
 

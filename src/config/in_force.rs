@@ -9,6 +9,8 @@ use std::fmt::{self, Write as _};
 
 use toml::Value;
 
+use super::mistakes::Unusable;
+
 /// A value as it was given, if it was, and where.
 pub(super) type Given = Option<(Value, Layer)>;
 /// What a running collector keeps whatever the file says now, by the names of keys.
@@ -57,6 +59,8 @@ pub(super) struct Setting {
     pub(super) shown: String,
     /// What messages about it begin with: its file and line, if it is from a file.
     pub(super) place: String,
+    /// That line.
+    pub(super) line: Option<usize>,
 }
 
 impl Setting {
@@ -142,23 +146,34 @@ impl InForce {
         self.0.iter().map(entry).collect::<Vec<_>>().join(", ")
     }
 
-    /// Returns the message about the value of a key, `database.url`, for a mistake that only the
-    /// part which uses the value can find: `what` says the mistake and what would be right.
+    fn find(&self, key: &str) -> Option<&Setting> {
+        self.0.iter().find(|setting| setting.name() == key)
+    }
+
+    /// Returns the message about a value that cannot be used.
     #[must_use]
-    pub fn message(&self, key: &str, what: &str) -> String {
-        let mut settings = self.0.iter();
-        match settings.find(|setting| setting.name() == key) {
+    pub fn message(&self, Unusable { key, what }: &Unusable) -> String {
+        match self.find(key) {
             Some(setting) => format!("{}{}: {what}", setting.place, setting.given_name()),
             None => format!("{key}: {what}"),
         }
     }
 
+    /// Returns the line in the file that gives a key its value.
+    pub(super) fn line(&self, key: &str) -> Option<usize> {
+        self.find(key)?.line
+    }
+
+    /// Returns whether the file or the environment gives a key its value.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.find(key)
+            .is_some_and(|setting| setting.layer() != Layer::Default)
+    }
+
     /// Returns what would be right for a key.
     #[must_use]
     pub fn right(&self, key: &str) -> &'static str {
-        let mut settings = self.0.iter();
-        let setting = settings.find(|setting| setting.name() == key);
-        setting.map_or("", |setting| setting.right)
+        self.find(key).map_or("", |setting| setting.right)
     }
 
     fn fixed(&self) -> impl Iterator<Item = &Setting> {

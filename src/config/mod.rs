@@ -10,6 +10,7 @@ mod check;
 mod document;
 mod in_force;
 mod keys;
+mod mistakes;
 mod paths;
 mod read;
 mod rules;
@@ -29,6 +30,7 @@ pub use keys::{
     HttpConfig, Limit, LoaderConfig, Partner, PrivacyConfig, Site, SpoolConfig, TlsConfig,
     TrafficConfig,
 };
+pub use mistakes::{Mistakes, Unusable};
 pub use paths::Paths;
 pub use tag_module::TagModule;
 pub(crate) use value::duration;
@@ -111,6 +113,15 @@ impl Config {
         Config::read(&ConfigText::read(path), environment, Kept::new())
     }
 
+    /// Reads a file, if one is named, and the environment, as far as they can be read. Where they
+    /// are wrong, the default stands.
+    pub fn examine(
+        path: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> (Config, Mistakes) {
+        Config::read_all(&ConfigText::read(path), environment, Kept::new())
+    }
+
     /// Reads a configuration's text and the environment.
     ///
     /// # Errors
@@ -156,6 +167,15 @@ impl Config {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         kept: Kept,
     ) -> Result<Config, ConfigErrors> {
+        let (config, mistakes) = Config::read_all(text, environment, kept);
+        mistakes.into_result().map(|()| config)
+    }
+
+    fn read_all(
+        text: &ConfigText,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        kept: Kept,
+    ) -> (Config, Mistakes) {
         let mut reader = ConfigReader::new(text, environment, kept);
         let mut config = Config {
             http: reader.section(),
@@ -180,7 +200,8 @@ impl Config {
         if reader.file_was_read() {
             check::check(&config, &mut reader);
         }
-        config.in_force = reader.finish()?;
-        Ok(config)
+        let (in_force, mistakes) = reader.finish();
+        config.in_force = in_force;
+        (config, mistakes)
     }
 }

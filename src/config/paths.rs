@@ -3,7 +3,7 @@
 use super::read::Section;
 use super::table::Table;
 use super::value;
-use crate::endpoint::{ENDPOINTS, Endpoint};
+use crate::endpoint::{ENDPOINTS, Endpoint, Path as EndpointPath};
 
 /// What is right for a path.
 const RIGHT: &str = "a path such as /p.gif that is not /demo";
@@ -31,6 +31,17 @@ impl Paths {
     #[must_use]
     pub fn of(&self, endpoint: Endpoint) -> &str {
         self.0.get(endpoint as usize).map_or("", String::as_str)
+    }
+
+    /// Returns every path below which an endpoint has paths of its own, and what is there.
+    pub(super) fn parents(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        ENDPOINTS.iter().filter_map(|spec| match spec.path {
+            EndpointPath::AbovePartner(_) => {
+                Some((self.of(spec.endpoint), "the paths of partners"))
+            }
+            EndpointPath::Below(parent, _) => Some((self.of(parent), "its forms")),
+            _ => None,
+        })
     }
 
     /// Returns every path that a key gives, with the key.

@@ -6,9 +6,9 @@ use std::ffi::OsString;
 
 use toml::{Table as Toml, Value};
 
-use super::ConfigErrors;
 use super::document::{ConfigText, Document, suggest};
 use super::in_force::{HIDDEN, InForce, Kept, Layer, Setting};
+use super::mistakes::Mistakes;
 use super::table::Table;
 use crate::hit::Permit;
 
@@ -162,8 +162,8 @@ impl ConfigReader {
         read
     }
 
-    /// Returns what is in force, if there is no mistake.
-    pub(super) fn finish(mut self) -> Result<InForce, ConfigErrors> {
+    /// Returns what is in force, and what is wrong.
+    pub(super) fn finish(mut self) -> (InForce, Mistakes) {
         self.report_unknown_keys();
         self.report_unknown_sections();
         for name in self.environment.keys() {
@@ -175,11 +175,7 @@ impl ConfigReader {
             let error = format!("{name}: names no key; {what}");
             self.document.mistakes.add(None, error);
         }
-        if self.document.mistakes.is_empty() {
-            Ok(InForce(self.settings))
-        } else {
-            Err(ConfigErrors(self.document.mistakes.sorted()))
-        }
+        (InForce(self.settings), self.document.mistakes)
     }
 
     /// Reports each key that its table does not have: with the key that is likely meant, or with
@@ -270,11 +266,13 @@ impl<'r> Section<'r> {
             texts: Vec::new(),
             shown: String::new(),
             place: String::new(),
+            line: None,
         };
         if let Some((_, Layer::File)) = setting.given
             && let Some(line) = self.reader.document.line(&setting.name())
         {
             setting.place = self.reader.document.place(line);
+            setting.line = Some(line);
         }
         if takes_restart && let Some(kept) = self.reader.kept.get(&setting.name()) {
             setting.given.clone_from(kept);
@@ -553,7 +551,7 @@ fn say_nothing(_: &str) -> Option<String> {
 
 /// Returns a name as messages show it. What is no name may be a secret that stands in the wrong
 /// place.
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     const BYTES_MAX: usize = 64;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if name.len() <= BYTES_MAX && name.bytes().all(is_plain) {

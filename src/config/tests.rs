@@ -1,3 +1,5 @@
+mod files;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use spool::Ack;
@@ -538,7 +540,7 @@ fn a_line_that_is_no_toml_hides_no_other_mistake() {
         "{errors:?}"
     );
     assert!(
-        errors[0].contains("no TOML") && errors[3].contains("no TOML"),
+        errors[0].contains("no TOML") && errors[3].contains("ack is there twice"),
         "{errors:?}"
     );
 }

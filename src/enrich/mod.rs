@@ -33,7 +33,7 @@ pub use device::{Device, DeviceClass};
 use geo::GeoFile;
 pub use network::Network;
 pub use place::Place;
-pub use source::{LoadError, Origin, Problem, Report, TableFiles, load, reload, verify};
+pub use source::{LoadError, Origin, Problem, Report, TableFile, TableFiles, load, reload, verify};
 
 use crate::hit::Hit;
 use crate::row::dimension::{Dimension, Found, Keyed, Stored, new_key_of_stored};

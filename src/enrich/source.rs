@@ -91,13 +91,28 @@ pub fn verify(path: &Path) -> Result<Report, LoadError> {
         Err(Problem::Schema { .. }) => network::open(path).and_then(|file| file.report("networks")),
         Err(problem) => Err(problem),
     };
-    report.map_err(|problem| problem.at(path))
+    report.map_err(|problem| problem.of(TableFile::City, path))
+}
+
+/// Which of the [`TableFiles`] a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableFile {
+    /// Places.
+    City,
+    /// Networks.
+    Network,
+    /// Device rules.
+    Rules,
+    /// Crawlers.
+    Crawlers,
 }
 
 /// What is wrong with one of the [`TableFiles`].
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {}", path.display(), problem.whole())]
 pub struct LoadError {
+    /// What it was read as: a file may be named as several.
+    pub table: TableFile,
     /// The file.
     pub path: PathBuf,
     /// Why it is not used, or not all of it.
@@ -163,20 +178,31 @@ pub fn load(sources: &TableFiles) -> (Tables, Vec<LoadError>) {
 #[must_use]
 pub fn reload(sources: &TableFiles, old: &Tables) -> (Tables, Vec<LoadError>) {
     let mut errors = Vec::new();
-    let places = geo_files(&sources.city, &old.places, place::open, &mut errors);
-    let networks = geo_files(&sources.network, &old.networks, network::open, &mut errors);
+    let mut geo_error = |table, path: &Path, problem: Problem| errors.push(problem.of(table, path));
+    let places = geo_files(&sources.city, &old.places, place::open, |path, problem| {
+        geo_error(TableFile::City, path, problem);
+    });
+    let networks = geo_files(
+        &sources.network,
+        &old.networks,
+        network::open,
+        |path, problem| {
+            geo_error(TableFile::Network, path, problem);
+        },
+    );
     let device_rules = DeviceRules::open(&sources.rules)
         .map(Arc::new)
-        .map_err(|problem| errors.push(problem.at(&sources.rules)))
+        .map_err(|problem| errors.push(problem.of(TableFile::Rules, &sources.rules)))
         .ok()
         .or_else(|| old.device_rules.clone());
     let crawlers = match Crawlers::open(&sources.crawlers) {
         Ok((crawlers, skipped)) => {
-            errors.extend(skipped.map(|problem| problem.at(&sources.crawlers)));
+            errors
+                .extend(skipped.map(|problem| problem.of(TableFile::Crawlers, &sources.crawlers)));
             Some(Arc::new(crawlers))
         }
         Err(problem) => {
-            errors.push(problem.at(&sources.crawlers));
+            errors.push(problem.of(TableFile::Crawlers, &sources.crawlers));
             old.crawlers.clone()
         }
     };
@@ -195,12 +221,12 @@ fn geo_files<T>(
     paths: &[PathBuf],
     old: &[Arc<GeoFile<T>>],
     open: fn(&Path) -> Result<GeoFile<T>, Problem>,
-    errors: &mut Vec<LoadError>,
+    mut on_problem: impl FnMut(&Path, Problem),
 ) -> Vec<Arc<GeoFile<T>>> {
     let read = paths.iter().filter_map(|path| match open(path) {
         Ok(file) => Some(Arc::new(file)),
         Err(problem) => {
-            errors.push(problem.at(path));
+            on_problem(path, problem);
             old.iter().find(|file| file.path() == path).cloned()
         }
     });
@@ -222,8 +248,9 @@ impl Problem {
         text
     }
 
-    fn at(self, path: &Path) -> LoadError {
+    fn of(self, table: TableFile, path: &Path) -> LoadError {
         LoadError {
+            table,
             path: path.to_owned(),
             problem: self,
         }

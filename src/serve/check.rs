@@ -1,14 +1,18 @@
 //! What only the parts that use a configuration can tell of it. A start, a reload and
 //! `check-config` ask the same functions, so they say the same words.
 
-use std::net::SocketAddr;
-use std::path::Path;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 
 use super::keyrings;
 use super::reload::sources;
-use crate::config::{Config, ConfigErrors, DatabaseUrl};
+use crate::config::{Config, ConfigErrors, DatabaseUrl, Mistakes, Unusable};
 use crate::edge::transport::tls;
-use crate::enrich::{self, LoadError};
+use crate::enrich::{self, LoadError, TableFile};
 use crate::postgres;
 
 /// Checks what would prevent a start. Blocks.
@@ -16,66 +20,122 @@ use crate::postgres;
 /// # Errors
 /// All mistakes at once.
 pub fn check(config: &Config) -> Result<(), ConfigErrors> {
-    let mut errors = Vec::new();
-    for checked in [
-        postgres::check(&config.database, &config.in_force),
-        tls::check(&config.certificates),
-    ] {
-        errors.extend(checked.err().into_iter().flat_map(|errors| errors.0));
-    }
-    errors.extend(check_directories(config));
-    errors.extend(keyrings::check(config));
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(ConfigErrors(errors))
-    }
+    let mut mistakes = Mistakes::default();
+    mistakes.add_unusable(unusable(config), &config.in_force);
+    mistakes.into_result()
 }
 
-/// Checks that no file has the name of a directory.
-fn check_directories(config: &Config) -> Vec<String> {
+/// Returns the values that would prevent a start. Blocks.
+#[must_use]
+pub fn unusable(config: &Config) -> Vec<Unusable> {
+    let database = postgres::check(&config.database, &config.in_force);
+    database
+        .err()
+        .into_iter()
+        .chain(tls::check(&config.certificates))
+        .chain(check_directories(config))
+        .chain(keyrings::check(config))
+        .collect()
+}
+
+/// Checks that each directory is one that can be written to, or can be made.
+fn check_directories(config: &Config) -> Vec<Unusable> {
     let mut directories = vec![("spool.dir", &config.spool.dir)];
     if config.database.url == DatabaseUrl::Embedded {
         directories.push(("database.dir", &config.database.dir));
     }
-    let is_file = |path: &Path| path.exists() && !path.is_dir();
-    directories
-        .into_iter()
-        .filter(|(_, path)| is_file(path))
-        .map(|(key, path)| {
-            let path = path.display();
-            let what = format!("{path} is no directory; a directory would be right");
-            config.in_force.message(key, &what)
-        })
-        .collect()
+    let flaw = |(key, path): (&str, &PathBuf)| {
+        let why = flaw_of_directory(path)?;
+        let what = format!("{} {why}; a directory would be right", path.display());
+        Some(Unusable::new(key, what))
+    };
+    directories.into_iter().filter_map(flaw).collect()
+}
+
+/// Returns why files cannot be made in a directory. One that does not exist is made, in the nearest
+/// directory above it that does.
+fn flaw_of_directory(path: &Path) -> Option<String> {
+    if path.exists() && !path.is_dir() {
+        return Some("is no directory".to_owned());
+    }
+    let above = path.ancestors().find(|path| path.exists());
+    // A relative path ends at the working directory, whose name is empty here.
+    let existing = above.unwrap_or(Path::new("."));
+    if !existing.is_dir() {
+        return Some(format!(
+            "cannot be made: {} is no directory",
+            existing.display()
+        ));
+    }
+    let wanted = AccessFlags::W_OK | AccessFlags::X_OK;
+    let error = faccessat(AT_FDCWD, existing, wanted, AtFlags::AT_EACCESS).err()?;
+    let error = io::Error::from(error);
+    Some(if existing == path {
+        format!("cannot be written to ({error})")
+    } else {
+        format!("cannot be made in {} ({error})", existing.display())
+    })
+}
+
+/// Tries to listen where the collector would. Returns the addresses where nobody can, and what may
+/// be right all the same: a collector that runs has its port, and only the service may be allowed
+/// to take a low one.
+#[must_use]
+pub fn check_addresses(config: &Config) -> (Vec<Unusable>, Vec<Unusable>) {
+    let all = [
+        ("http.listen", Some(config.http.listen)),
+        ("tls.listen", config.tls.listen),
+        ("admin.listen", Some(config.admin.listen)),
+    ];
+    let mut unusable = Vec::new();
+    let mut doubtful = Vec::new();
+    for (key, address) in all {
+        let Some(address) = address else { continue };
+        let Err(error) = TcpListener::bind(address) else {
+            continue;
+        };
+        let found = |what: &str| Unusable::new(key, format!("{address} {what} ({error})"));
+        match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                doubtful.push(found(
+                    "is in use, by a collector that runs or by another program",
+                ));
+            }
+            io::ErrorKind::PermissionDenied => {
+                doubtful.push(found("cannot be listened on by the user who checks"));
+            }
+            _ => unusable.push(found(
+                "cannot be listened on; an address of this machine would be right",
+            )),
+        }
+    }
+    (unusable, doubtful)
 }
 
 /// Reads geodata and rules, and returns what is wrong with them: what a start does without, and
 /// what it only warns of. Blocks for some seconds.
 #[must_use]
-pub fn check_tables(config: &Config) -> (Vec<String>, Vec<String>) {
+pub fn check_tables(config: &Config) -> (Vec<Unusable>, Vec<Unusable>) {
     let (_, errors) = enrich::load(&sources(config));
     let (partial, failed): (Vec<_>, Vec<_>) = errors.iter().partition(|it| it.is_partial());
-    let describe = |errors: Vec<&LoadError>| {
-        let described = errors.into_iter().map(|error| describe(config, error));
-        described.collect()
-    };
+    let describe = |errors: Vec<&LoadError>| errors.into_iter().map(name_key).collect();
     (describe(failed), describe(partial))
 }
 
-/// Returns the message about a file of geodata or rules, with the key that names it.
-pub(super) fn describe(config: &Config, error: &LoadError) -> String {
-    let (geoip, device) = (&config.geoip, &config.device);
-    let key = if geoip.city.contains(&error.path) {
-        "geoip.city"
-    } else if geoip.network.contains(&error.path) {
-        "geoip.network"
-    } else if device.rules == error.path {
-        "device.rules"
-    } else {
-        "device.crawlers"
+/// Returns the mistake in a file of geodata or rules, with the key that names it.
+fn name_key(error: &LoadError) -> Unusable {
+    let key = match error.table {
+        TableFile::City => "geoip.city",
+        TableFile::Network => "geoip.network",
+        TableFile::Rules => "device.rules",
+        TableFile::Crawlers => "device.crawlers",
     };
-    config.in_force.message(key, &error.to_string())
+    Unusable::new(key, error.to_string())
+}
+
+/// Returns the message about a file of geodata or rules.
+pub(super) fn describe(config: &Config, error: &LoadError) -> String {
+    config.in_force.message(&name_key(error))
 }
 
 /// Returns what works and is probably not meant.
@@ -89,7 +149,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
              keep it from the public by a firewall, or use 127.0.0.1:{}",
             admin.port()
         );
-        warnings.push(config.in_force.message("admin.listen", &what));
+        warnings.push(Unusable::new("admin.listen", what));
     }
     let everybody = config
         .http
@@ -101,9 +161,10 @@ pub fn warnings(config: &Config) -> Vec<String> {
             "{network} is everybody, so any client can claim any address; the networks of your \
              proxies would be right"
         );
-        warnings.push(config.in_force.message("http.trusted_proxies", &what));
+        warnings.push(Unusable::new("http.trusted_proxies", what));
     }
-    warnings
+    let message = |warning| config.in_force.message(warning);
+    warnings.iter().map(message).collect()
 }
 
 /// Returns in one line what a collector with this configuration does.

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::config::Config;
+use crate::config::{Config, Unusable};
 use crate::keys::{ClickKeyring, CookieKeyring};
 
 /// The file of the visitor cookie's own key.
@@ -54,7 +54,7 @@ pub(crate) fn click_keyring(config: &Config) -> anyhow::Result<ClickKeyring> {
 }
 
 /// Checks the keys that the collector made for itself, where it uses them. Makes none.
-pub(super) fn check(config: &Config) -> Vec<String> {
+pub(super) fn check(config: &Config) -> Vec<Unusable> {
     let own = [
         (&config.cookie.keys, COOKIE_FILE),
         (&config.click.keys, CLICK_FILE),
@@ -63,7 +63,7 @@ pub(super) fn check(config: &Config) -> Vec<String> {
     used.filter_map(|(_, file)| {
         let path = config.spool.dir.join(file);
         let error = read_key(&path).with_context(|| describe(&path)).err()?;
-        Some(format!("{error:#}"))
+        Some(Unusable::new("spool.dir", format!("{error:#}")))
     })
     .collect()
 }

@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 
 use super::{check, keyrings};
 use crate::clock;
-use crate::config::{Config, Waiting};
+use crate::config::{Config, ConfigErrors, Waiting};
 use crate::edge::Edge;
 use crate::edge::transport::tls::Certificates;
 use crate::enrich::{self, LoadError, TableFiles, Tables};
@@ -114,7 +114,8 @@ impl Reload {
         let (config, waiting) = running
             .config
             .reload(self.file.as_deref(), environment, |wanted| {
-                postgres::check(&wanted.database, &wanted.in_force)
+                let unusable = postgres::check(&wanted.database, &wanted.in_force);
+                unusable.map_err(|value| ConfigErrors(vec![wanted.in_force.message(&value)]))
             })
             .map_err(|errors| errors.0)?;
         let keyrings = keyrings::both(&config).map_err(|error| vec![format!("{error:#}")])?;

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | SIGHUP | reloads |
 //! | SIGTERM, SIGINT, SIGQUIT, SIGPWR, SIGXCPU | stops as a stop is meant: requests are answered, the spool is closed |
-//! | SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGSTKFLT, the realtime signals | says in the log that they mean nothing here |
+//! | SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGSTKFLT | says in the log that they mean nothing here |
+//! | the realtime signals | nothing: every command holds them back from its start |
 //! | SIGPIPE, SIGXFSZ | nothing: the write that caused it fails, and its error is handled |
 //! | SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP | left to the system, because they report a fault of the program |
 //! | SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT | left to the system: the shell's job control |
@@ -14,7 +15,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::ops::RangeInclusive;
 use std::task::{Context, Poll};
 
 use rustix::process::Signal as Number;
@@ -43,7 +43,7 @@ enum Action {
 /// What those who send a signal without a meaning here may have wanted.
 const NO_MEANING: &str = "it means nothing here";
 
-/// Every signal that is not left to the system, but for the realtime ones. Rust ignores SIGPIPE.
+/// Every signal that is obeyed or explained. Rust ignores SIGPIPE.
 const SIGNALS: [(Number, &str, Action); 14] = [
     (Number::HUP, "SIGHUP", Action::Obey(Event::Reload)),
     (Number::TERM, "SIGTERM", Action::Obey(Event::Stop)),
@@ -69,16 +69,13 @@ const SIGNALS: [(Number, &str, Action); 14] = [
     (Number::XFSZ, "SIGXFSZ", Action::Ignore),
 ];
 
-/// The realtime signals, but for the last one, which tokio does not know.
-const REALTIME: RangeInclusive<i32> = 34..=63;
-
 /// Receives signals.
 pub(super) struct ProcessSignals(Vec<Received>);
 
 /// One signal as it is received.
 struct Received {
     signal: Signal,
-    name: String,
+    name: &'static str,
     action: Action,
 }
 
@@ -89,12 +86,8 @@ impl ProcessSignals {
         let mut signals = ProcessSignals(Vec::new());
         for (number, name, action) in SIGNALS {
             if !is_stop(action) {
-                signals.add(number.as_raw(), name.to_owned(), action)?;
+                signals.add(number, name, action)?;
             }
-        }
-        for number in REALTIME {
-            let name = format!("SIGRTMIN+{}", number - REALTIME.start());
-            signals.add(number, name, Action::Explain(NO_MEANING))?;
         }
         Ok(signals)
     }
@@ -103,14 +96,14 @@ impl ProcessSignals {
     pub(super) fn obey_stops(&mut self) -> io::Result<()> {
         for (number, name, action) in SIGNALS {
             if is_stop(action) {
-                self.add(number.as_raw(), name.to_owned(), action)?;
+                self.add(number, name, action)?;
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, number: i32, name: String, action: Action) -> io::Result<()> {
-        let signal = signal(SignalKind::from_raw(number))?;
+    fn add(&mut self, number: Number, name: &'static str, action: Action) -> io::Result<()> {
+        let signal = signal(SignalKind::from_raw(number.as_raw()))?;
         self.0.push(Received {
             signal,
             name,
@@ -140,10 +133,10 @@ impl ProcessSignals {
         &mut self,
         cx: &mut Context<'_>,
         is_wanted: impl Fn(Action) -> bool,
-    ) -> Poll<(String, Action)> {
+    ) -> Poll<(&'static str, Action)> {
         for received in &mut self.0 {
             if is_wanted(received.action) && received.signal.poll_recv(cx).is_ready() {
-                return Poll::Ready((received.name.clone(), received.action));
+                return Poll::Ready((received.name, received.action));
             }
         }
         Poll::Pending

@@ -340,7 +340,7 @@ async fn a_key_is_made_once_and_the_command_signs_with_it() {
         ),
         (
             "--param=site=opne",
-            "--param opne: is not in the configuration",
+            "--param site=opne: is not in the configuration",
         ),
     ] {
         let mut unknown = command(&[

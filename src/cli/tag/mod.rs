@@ -69,7 +69,7 @@ struct Tags<'t> {
 impl Tag {
     pub(super) fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
         let keyring = keyrings::click_keyring(config)?;
-        let partner = find_partner(config, "--partner", &self.partner)?;
+        let partner = find_partner(config, "--partner ", &self.partner)?;
         let tags = self.tags(config, partner, &keyring)?;
         if self.ad.site.is_none()
             && partner.site.is_empty()
@@ -89,7 +89,7 @@ impl Tag {
         keyring: &ClickKeyring,
     ) -> Result<String, UsageError> {
         if let Some(site) = &self.ad.site {
-            check_site(config, "--site", site)?;
+            check_site(config, "--site ", site)?;
         }
         let mapping = partner.mapping.ok_or_else(|| {
             let names = Mapping::ALL.map(Mapping::name).join(", ");

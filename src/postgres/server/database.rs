@@ -14,7 +14,7 @@ use super::migrate::{is_current, migrate};
 use super::requirements;
 use super::silence::{Pulse, SILENCE_MAX};
 use super::url;
-use crate::config::{ConfigErrors, DatabaseConfig, DatabaseUrl, InForce};
+use crate::config::{DatabaseConfig, DatabaseUrl, InForce, Unusable};
 
 /// How long a connection to the operator's server may take, where its URL does not say.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -38,12 +38,14 @@ pub enum Database {
 ///
 /// # Errors
 /// The mistake, with its key and what would be right.
-pub fn check(config: &DatabaseConfig, in_force: &InForce) -> Result<(), ConfigErrors> {
+pub fn check(config: &DatabaseConfig, in_force: &InForce) -> Result<(), Unusable> {
     match &config.url {
         DatabaseUrl::Url(url) => url::parse(url).map(drop).map_err(|why| {
             let key = "database.url";
-            let what = format!("{why}; {} would be right", in_force.right(key));
-            ConfigErrors(vec![in_force.message(key, &what)])
+            Unusable::new(
+                key,
+                format!("{why}; {} would be right", in_force.right(key)),
+            )
         }),
         DatabaseUrl::Embedded => Ok(()),
     }

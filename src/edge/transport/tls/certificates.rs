@@ -28,18 +28,16 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
 use crate::clock::{self, UnixMicros};
-use crate::config::{Certificate as Files, ConfigErrors};
+use crate::config::{Certificate as Files, ConfigErrors, Unusable};
 use crate::metrics::Metrics;
 
 /// How often the files are checked for changes.
 const CHECK_PERIOD: Duration = Duration::from_secs(5);
 
-/// Checks the files as a start would. Blocks.
-///
-/// # Errors
-/// All mistakes together.
-pub fn check(files: &[Files]) -> Result<(), ConfigErrors> {
-    read_all(files).map(drop)
+/// Reads the files as a start would, and returns those that cannot be used. Blocks.
+#[must_use]
+pub fn check(files: &[Files]) -> Vec<Unusable> {
+    read_all(files).err().unwrap_or_default()
 }
 
 /// The certificates in use.
@@ -64,7 +62,8 @@ impl Certificates {
     /// All mistakes together.
     pub fn open(files: &[Files], metrics: &Metrics) -> Result<Certificates, ConfigErrors> {
         let stamps = stamps(files);
-        let read = read_all(files)?;
+        let read = read_all(files)
+            .map_err(|errors| ConfigErrors(errors.iter().map(Unusable::to_string).collect()))?;
         for (files, certificate) in files.iter().zip(&read) {
             certificate.report(files, metrics);
         }
@@ -140,7 +139,7 @@ impl Loaded {
                     tracing::error!("{error}; until then the certificate read before stays in use");
                     read.push(before.clone());
                 }
-                (Err(error), None) => mistakes.push(error),
+                (Err(error), None) => mistakes.push(error.to_string()),
             }
         }
         if !mistakes.is_empty() {
@@ -227,7 +226,7 @@ struct Certificate {
     validity: (UnixMicros, UnixMicros),
 }
 
-fn read_all(files: &[Files]) -> Result<Vec<Certificate>, ConfigErrors> {
+fn read_all(files: &[Files]) -> Result<Vec<Certificate>, Vec<Unusable>> {
     let mut read = Vec::new();
     let mut errors = Vec::new();
     for (index, files) in files.iter().enumerate() {
@@ -239,14 +238,15 @@ fn read_all(files: &[Files]) -> Result<Vec<Certificate>, ConfigErrors> {
     if errors.is_empty() {
         Ok(read)
     } else {
-        Err(ConfigErrors(errors))
+        Err(errors)
     }
 }
 
 impl Certificate {
-    fn read(index: usize, files: &Files) -> Result<Certificate, String> {
+    fn read(index: usize, files: &Files) -> Result<Certificate, Unusable> {
         let wrong = |key: &str, path: &Path, what: &str| {
-            format!("certificate[{index}].{key}: {} {what}", path.display())
+            let key = format!("certificate[{index}].{key}");
+            Unusable::new(key, format!("{} {what}", path.display()))
         };
         let chain = chain(&files.chain).map_err(|what| wrong("chain", &files.chain, &what))?;
         let mut names = Vec::new();
