@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build deb deb-test test chaos hostile subject fuzz broken bench bench-quick bench-check lint fetch fmt abuse metrics-docs tag clean-data
+.PHONY: help run build deb deb-test test chaos hostile subject fuzz broken bench bench-quick bench-check lint fetch fmt abuse abuse-agents metrics-docs tag clean-data
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -70,6 +70,14 @@ hostile: ## send slow, smuggling and greedy clients and check the promised figur
 	@script/fetch rules test geodata
 	@CONSENT_MUTATIONS=1000000 cargo test --locked --lib -- allowance address:: visitor:: mutated_strings --nocapture
 	@HOSTILE_ALONE=1 cargo test --locked --test it -- hostile:: --nocapture --test-threads 1
+
+SECONDS_OF_CLIMB ?= 600
+SEED ?= 1
+
+abuse-agents: ## look for user agents that are dear to recognise, for SECONDS_OF_CLIMB (600), by SEED; alone on the machine
+	@script/setup test
+	@script/fetch rules test
+	@CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo run --locked -p loadtest --bin agents -- --seconds $(SECONDS_OF_CLIMB) --seed $(SEED)
 
 ROWS ?= 10000000
 

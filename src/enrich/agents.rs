@@ -13,7 +13,8 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use regex::{Regex, RegexSet};
+use regex::Regex;
+use regex::bytes::{RegexSet, RegexSetBuilder};
 
 /// Who sends a user agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,20 +84,27 @@ struct OwnAgents {
 impl OwnAgents {
     fn compile() -> Result<OwnAgents, regex::Error> {
         Ok(OwnAgents {
-            mail_proxies: RegexSet::new(MAIL_PROXIES)?,
-            machines: RegexSet::new(MACHINES)?,
+            mail_proxies: in_ascii(&MAIL_PROXIES)?,
+            machines: in_ascii(&MACHINES)?,
             apps: Regex::new(APPS)?,
             apps_with_browser: Regex::new(APPS_WITH_BROWSER)?,
         })
     }
 }
 
-/// Returns who sends a user agent. `is_crawler` asks the fetched list.
+/// Compiles patterns for texts in ASCII.
+fn in_ascii(patterns: &[&str]) -> Result<RegexSet, regex::Error> {
+    RegexSetBuilder::new(patterns).unicode(false).build()
+}
+
+/// Returns who sends a user agent in ASCII. `is_crawler` asks the fetched list.
 pub(super) fn sender_of(user_agent: &str, is_crawler: impl Fn(&str) -> bool) -> AgentKind {
     let agent = user_agent.trim();
-    if OWN.mail_proxies.is_match(agent) {
+    if OWN.mail_proxies.is_match(agent.as_bytes()) {
         AgentKind::MailProxy
-    } else if (OWN.machines.is_match(agent) && !is_app(agent)) || is_crawler(&without_apps(agent)) {
+    } else if (OWN.machines.is_match(agent.as_bytes()) && !is_app(agent))
+        || is_crawler(&without_apps(agent))
+    {
         AgentKind::Machine
     } else {
         AgentKind::Person

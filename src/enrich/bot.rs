@@ -5,10 +5,11 @@
 use std::fs;
 use std::path::Path;
 
-use regex_filtered::{Builder, Regexes};
+use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 
 use super::agents::{self, AgentKind};
+use super::words::WordFilter;
 use super::{DeviceClass, Facts, Problem, Tables};
 use crate::hit::{Flags, Hit, Kind};
 
@@ -18,9 +19,17 @@ struct Entry {
     pattern: String,
 }
 
+/// The most patterns that are tried on one agent: five times as many as on any real one. Who names
+/// more crawlers than that is one.
+const TRIED_MAX: usize = 32;
+
+/// The shortest word of a pattern that is looked for.
+const WORD_BYTES_MIN: usize = 3;
+
 /// The compiled list.
 pub(super) struct Crawlers {
-    patterns: Regexes,
+    filter: WordFilter,
+    patterns: Vec<Regex>,
 }
 
 impl Crawlers {
@@ -31,11 +40,14 @@ impl Crawlers {
         let entries: Vec<Entry> = serde_json::from_slice(&fs::read(path)?)?;
         let total = entries.len();
         let mut taken = Vec::new();
+        let mut patterns = Vec::new();
         let mut refused = Vec::new();
         for Entry { pattern } in entries {
-            // A failing `push` swallows its builder, so each pattern is tried in one of its own.
-            match Builder::new().push(&pattern) {
-                Ok(_) => taken.push(pattern),
+            match RegexBuilder::new(&pattern).unicode(false).build() {
+                Ok(compiled) => {
+                    patterns.push(compiled);
+                    taken.push(pattern);
+                }
                 Err(why) => refused.push((pattern, why.to_string())),
             }
         }
@@ -49,22 +61,24 @@ impl Crawlers {
                 first,
                 why,
             });
-        let patterns = Builder::new()
-            .push_all(taken)
-            .map_err(|why| Problem::Crawlers(why.into()))?
-            .build()
-            .map_err(|why| Problem::Crawlers(why.into()))?;
-        Ok((Crawlers { patterns }, skipped))
+        let taken = taken.iter().map(|pattern| (pattern.as_str(), false));
+        let filter = WordFilter::new(taken, WORD_BYTES_MIN).map_err(Problem::Crawlers)?;
+        Ok((Crawlers { filter, patterns }, skipped))
     }
 
-    /// Returns whether a pattern matches.
+    /// Returns whether a pattern matches an agent in ASCII.
     fn knows(&self, user_agent: &str) -> bool {
-        self.patterns.is_match(user_agent)
+        let mut candidates = self.filter.candidates(user_agent);
+        let mut tried = candidates.by_ref().take(TRIED_MAX);
+        tried.any(|index| {
+            let pattern = self.patterns.get(index);
+            pattern.is_some_and(|pattern| pattern.is_match(user_agent.as_bytes()))
+        }) || candidates.next().is_some()
     }
 }
 
 impl Tables {
-    /// Returns who sends a user agent.
+    /// Returns who sends a user agent in ASCII.
     pub(super) fn sender(&self, user_agent: &str) -> AgentKind {
         let crawlers = self.crawlers.as_ref();
         agents::sender_of(user_agent, |agent| {
@@ -72,8 +86,8 @@ impl Tables {
         })
     }
 
-    /// Returns the flags that a hit earns by its facts: [`Flags::BOT`], [`Flags::MAIL_PROXY`] and
-    /// [`Flags::DATA_CENTRE`].
+    /// Returns the flags that a hit earns by its facts: [`Flags::BOT`], [`Flags::MAIL_PROXY`],
+    /// [`Flags::DEVICE_LATER`] and [`Flags::DATA_CENTRE`].
     ///
     /// A callback comes from its network's server, unless it names the client.
     #[must_use]
@@ -85,6 +99,7 @@ impl Tables {
         match facts.device.as_ref().map(|device| device.value.class) {
             Some(DeviceClass::Bot) => flags.set(Flags::BOT),
             Some(DeviceClass::MailProxy) => flags.set(Flags::MAIL_PROXY),
+            Some(DeviceClass::Other) if self.is_later(facts) => flags.set(Flags::DEVICE_LATER),
             _ => {}
         }
         let network = facts.network.as_ref();
@@ -93,5 +108,51 @@ impl Tables {
             flags.set(Flags::DATA_CENTRE);
         }
         flags
+    }
+
+    /// Returns whether the device was not looked up, because the budget of the batch was spent.
+    fn is_later(&self, facts: &Facts<'_>) -> bool {
+        let device = facts.device.as_ref();
+        device.is_some_and(|device| self.cached_devices.is_later(device))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::print_stdout,
+        reason = "a test fails by panicking, and prints what it measures"
+    )]
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn few_patterns_are_tried_on_real_agents() {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/data");
+        let read = |path: &str| -> Vec<Value> {
+            let bytes = fs::read(data.join(path)).expect("run script/fetch rules test");
+            serde_json::from_slice(&bytes).unwrap()
+        };
+        let (crawlers, _) = Crawlers::open(&data.join("rules/crawlers.json")).unwrap();
+        let visitors = read("test/user-agents.json");
+        let visitors = visitors.iter().map(|visitor| &visitor["userAgent"]);
+        let listed = read("rules/crawlers.json");
+        let listed = listed
+            .iter()
+            .flat_map(|entry| entry["instances"].as_array().unwrap());
+        let tried = visitors.chain(listed).map(|agent| {
+            let agent = agent.as_str().unwrap();
+            let candidates: Vec<usize> = crawlers.filter.candidates(agent).collect();
+            let is_match = |index: &usize| crawlers.patterns[*index].is_match(agent.as_bytes());
+            let before = candidates.iter().position(is_match);
+            before.map_or(candidates.len(), |before| before + 1)
+        });
+        let tried = tried.max().unwrap();
+        println!("tried {tried}");
+        assert!((1..=TRIED_MAX / 2).contains(&tried), "{tried}");
     }
 }

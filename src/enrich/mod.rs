@@ -18,6 +18,7 @@ mod named;
 mod network;
 mod place;
 mod source;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ use quick_cache::sync::Cache;
 
 use bot::Crawlers;
 use device::{CachedDevices, DeviceRules};
-pub use device::{Device, DeviceClass};
+pub use device::{Device, DeviceBudget, DeviceClass};
 use geo::GeoFile;
 pub use network::Network;
 pub use place::Place;
@@ -47,8 +48,13 @@ pub trait Find: Dimension {
     /// The row, with its key: borrowed from the hit, or shared with the tables.
     type Found<'h>: Found;
 
-    /// Finds the row; `None` if the hit has none.
-    fn find<'h>(tables: &Tables, hit: &'h Hit<'_>) -> Option<Self::Found<'h>>;
+    /// Finds the row; `None` if the hit has none. What must be looked up at length is, within the
+    /// budget.
+    fn find<'h>(
+        tables: &Tables,
+        hit: &'h Hit<'_>,
+        budget: &mut DeviceBudget,
+    ) -> Option<Self::Found<'h>>;
 }
 
 /// Takes the facts of a hit, one by one.
@@ -86,10 +92,11 @@ macro_rules! dimensions {
         }
 
         impl Tables {
-            /// Finds everything that the tables and the hit itself say.
+            /// Finds everything that the tables and the hit itself say, within the budget of a
+            /// batch.
             #[must_use]
-            pub fn facts<'h>(&self, hit: &'h Hit<'_>) -> Facts<'h> {
-                Facts { $($fact: <$dimension as Find>::find(self, hit)),+ }
+            pub fn facts<'h>(&self, hit: &'h Hit<'_>, budget: &mut DeviceBudget) -> Facts<'h> {
+                Facts { $($fact: <$dimension as Find>::find(self, hit, budget)),+ }
             }
         }
 

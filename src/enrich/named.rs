@@ -1,6 +1,6 @@
 //! The dimensions that a hit names itself.
 
-use super::{Find, Tables};
+use super::{DeviceBudget, Find, Tables};
 use crate::hit::Hit;
 use crate::row::dimension::Keyed;
 use crate::row::{Ad, Site};
@@ -8,7 +8,7 @@ use crate::row::{Ad, Site};
 impl Find for Site {
     type Found<'h> = Keyed<Site<&'h str>>;
 
-    fn find<'h>(_: &Tables, hit: &'h Hit<'_>) -> Option<Self::Found<'h>> {
+    fn find<'h>(_: &Tables, hit: &'h Hit<'_>, _: &mut DeviceBudget) -> Option<Self::Found<'h>> {
         Some(Keyed::new(Site::of(hit)))
     }
 }
@@ -16,7 +16,7 @@ impl Find for Site {
 impl Find for Ad {
     type Found<'h> = Keyed<Ad<&'h str>>;
 
-    fn find<'h>(_: &Tables, hit: &'h Hit<'_>) -> Option<Self::Found<'h>> {
+    fn find<'h>(_: &Tables, hit: &'h Hit<'_>, _: &mut DeviceBudget) -> Option<Self::Found<'h>> {
         Ad::of(hit).map(Keyed::new)
     }
 }

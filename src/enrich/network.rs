@@ -8,7 +8,7 @@ use maxminddb::MaxMindDbError;
 use serde::Deserialize;
 
 use super::geo::{Decode, GeoFile, GeoRecord, cut};
-use super::{Find, Problem, Tables};
+use super::{DeviceBudget, Find, Problem, Tables};
 use crate::hit::Hit;
 use crate::row::dimension::{Columns, Dimension, Keyed};
 
@@ -35,7 +35,7 @@ impl Dimension for Network {
 impl Find for Network {
     type Found<'h> = Arc<Keyed<Network>>;
 
-    fn find(tables: &Tables, hit: &Hit<'_>) -> Option<Arc<Keyed<Network>>> {
+    fn find(tables: &Tables, hit: &Hit<'_>, _: &mut DeviceBudget) -> Option<Arc<Keyed<Network>>> {
         tables.network(hit.client_ip?)
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::geo::{Decode, GeoFile, GeoRecord, cut};
-use super::{Find, Problem, Tables};
+use super::{DeviceBudget, Find, Problem, Tables};
 use crate::hit::{Hit, Permit};
 use crate::row::dimension::{Columns, Dimension, Keyed};
 
@@ -57,7 +57,7 @@ impl Dimension for Place {
 impl Find for Place {
     type Found<'h> = Arc<Keyed<Place>>;
 
-    fn find(tables: &Tables, hit: &Hit<'_>) -> Option<Arc<Keyed<Place>>> {
+    fn find(tables: &Tables, hit: &Hit<'_>, _: &mut DeviceBudget) -> Option<Arc<Keyed<Place>>> {
         let place = tables.place(hit.client_ip?)?;
         match hit.permit.allows(Permit::LOCATE) {
             true => Some(place),

@@ -8,7 +8,7 @@ use maxminddb_writer::paths::IpAddrWithMask;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::clock::UnixMicros;
+use crate::clock::{self, UnixMicros};
 use crate::hit::{Flags, Hints, Kind, Permit};
 
 mod devices;
@@ -95,7 +95,7 @@ fn facts_have_a_key_for_each_dimension_and_a_count_needs_only_what_the_hit_names
     let key = |facts: &Facts<'_>, table| facts.keys(&keyer)[table as usize];
     let site = keyer.key(&Site::of(&hit));
     let device = keyer.key(&Device::default());
-    let facts = tables.facts(&hit);
+    let facts = tables.facts(&hit, &mut DeviceBudget::of_batch());
     assert_eq!(key(&facts, DimensionTable::Place), None);
     assert_eq!(key(&facts, DimensionTable::Device), Some(device));
     assert_eq!(key(&facts, DimensionTable::Ad), None);
@@ -151,7 +151,7 @@ fn a_mail_proxy_says_nothing_of_the_device_and_is_flagged_apart_from_bots() {
     let flags = |agent: &'static str| {
         let mut hit = Hit::new(UnixMicros(1), Kind::Impression, "shop");
         hit.user_agent = agent.into();
-        let facts = tables.facts(&hit);
+        let facts = tables.facts(&hit, &mut DeviceBudget::of_batch());
         let device = facts.device.as_ref().unwrap().value.clone();
         (tables.flags(&hit, &facts), device)
     };

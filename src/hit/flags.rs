@@ -66,6 +66,12 @@ flags! {
         MAIL_PROXY = 20 "mail_proxy";
         /// Its sender's ID of the event was used before, for something else; set by the loader.
         ID_CONFLICT = 21 "id_conflict";
+        /// Its device is unknown, because its batch had more new devices than it may look up; set
+        /// by the loader.
+        DEVICE_LATER = 22 "device_later";
+        /// Its ad, the category of its page or its device was one new name too many for that site
+        /// on that day, and is "other" or unknown; set by the loader.
+        OTHER_AD = 23 "other_ad";
     }
     unstored {
         /// A click whose signed URL is for one use: the loader keeps a later one with the same

@@ -7,7 +7,7 @@ use spool::Position;
 
 use super::sink::{DerivedHit, Encoder, Span, SpoolRecord};
 use crate::config::ClientIp;
-use crate::enrich::{Device, Facts, Tables};
+use crate::enrich::{Device, DeviceBudget, Facts, Tables};
 use crate::hit::{self, Hit, Outcome};
 use crate::metrics::Metrics;
 use crate::row::dimension::{Found as _, Keyed};
@@ -21,6 +21,8 @@ pub(super) struct Deriver<'d> {
     pub(super) client_ip: ClientIp,
     pub(super) tables: &'d Tables,
     pub(super) metrics: &'d Metrics,
+    /// The devices that the batch may still look up.
+    pub(super) devices: DeviceBudget,
 }
 
 impl Deriver<'_> {
@@ -29,7 +31,7 @@ impl Deriver<'_> {
     /// # Errors
     /// The reason to reject the hit.
     pub(super) fn derive<E: Encoder>(
-        &self,
+        &mut self,
         hit: &Hit<'_>,
         record: &SpoolRecord,
         (encoder, batch): (&mut E, &mut E::Batch),
@@ -43,7 +45,7 @@ impl Deriver<'_> {
             }
             Outcome::Row => {}
         }
-        let facts = self.tables.facts(hit);
+        let facts = self.tables.facts(hit, &mut self.devices);
         self.note_misses(&facts);
         let creative = Ad::creative_of(hit).map(Keyed::new);
         let contact = creative

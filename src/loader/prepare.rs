@@ -19,7 +19,7 @@ use super::sink::{Encoder, Span, SpoolRecord};
 use super::source::Sources;
 use crate::clock;
 use crate::config::ClientIp;
-use crate::enrich::Tables;
+use crate::enrich::{DeviceBudget, Tables};
 use crate::hit::Hit;
 use crate::metrics::Metrics;
 use crate::postgres::server::NICE;
@@ -122,12 +122,13 @@ impl<B: Send + 'static, E: Encoder<Batch = B>> Preparer<E> {
         } = prepared;
         let encoder = &mut self.encoder;
         encoder.begin(load, spans, clock::now());
-        let deriver = Deriver {
+        let mut deriver = Deriver {
             keyer: &encoder.keyer(),
             spans,
             client_ip: self.client_ip,
             tables: &self.tables.load_full(),
             metrics: &self.metrics,
+            devices: DeviceBudget::of_batch(),
         };
         for (index, (position, payload)) in batch.ranges().enumerate() {
             let record = SpoolRecord {

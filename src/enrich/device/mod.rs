@@ -1,5 +1,6 @@
 //! The dimension `device`: on what device a hit was made, by user agent and client hints.
 
+mod budget;
 mod hints;
 mod recognise;
 mod rules;
@@ -10,6 +11,8 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
+pub use budget::DeviceBudget;
+use recognise::Agent;
 pub(super) use recognise::DeviceRules;
 
 use super::{Find, Tables};
@@ -18,6 +21,8 @@ use crate::row::dimension::{Columns, Dimension, Keyed};
 
 /// Devices kept by user agent and hints. 10,000 observed page views held 952 distinct user agents.
 const DEVICES_CACHED_MAX: usize = 16_384;
+/// User agents kept without hints.
+const AGENTS_CACHED_MAX: usize = 8_192;
 
 /// What kind of thing a device is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -90,14 +95,22 @@ impl Dimension for Device {
 impl Find for Device {
     type Found<'h> = Arc<Keyed<Device>>;
 
-    fn find(tables: &Tables, hit: &Hit<'_>) -> Option<Arc<Keyed<Device>>> {
-        Some(tables.device(&hit.user_agent, &hit.hints))
+    fn find(
+        tables: &Tables,
+        hit: &Hit<'_>,
+        budget: &mut DeviceBudget,
+    ) -> Option<Arc<Keyed<Device>>> {
+        let spend = || budget.spend(hit.client_ip);
+        Some(tables.look_up_device(&hit.user_agent, &hit.hints, spend))
     }
 }
 
 /// The devices that were found already.
 pub(super) struct CachedDevices {
     devices: Cache<u128, Arc<Keyed<Device>>>,
+    agents: Cache<u128, Arc<Agent>>,
+    /// What stands for a device that was not looked up.
+    later: Arc<Keyed<Device>>,
     /// The seed of the cache's hashes: nobody outside knows which devices share one.
     seed: u64,
 }
@@ -106,26 +119,72 @@ impl Default for CachedDevices {
     fn default() -> CachedDevices {
         CachedDevices {
             devices: Cache::new(DEVICES_CACHED_MAX),
+            agents: Cache::new(AGENTS_CACHED_MAX),
+            later: Arc::new(Keyed::new(Device::default())),
             seed: RandomState::new().hash_one(()),
         }
     }
 }
 
+impl CachedDevices {
+    /// Returns whether a device was not looked up, because the budget of its batch was spent.
+    pub(super) fn is_later(&self, device: &Arc<Keyed<Device>>) -> bool {
+        Arc::ptr_eq(device, &self.later)
+    }
+}
+
 impl Tables {
-    /// Returns the device that a user agent and client hints describe. What neither tells is empty.
+    /// Returns the device that a user agent and client hints describe, whatever that costs. What
+    /// neither tells is empty.
     #[must_use]
     pub fn device(&self, user_agent: &str, hints: &Hints<'_>) -> Arc<Keyed<Device>> {
+        self.look_up_device(user_agent, hints, || true)
+    }
+
+    /// Returns the same if it is known or the rules may be asked; otherwise the device is "later".
+    fn look_up_device(
+        &self,
+        user_agent: &str,
+        hints: &Hints<'_>,
+        may_ask: impl FnOnce() -> bool,
+    ) -> Arc<Keyed<Device>> {
         let cached = &self.cached_devices;
         let key = cache_key(user_agent, hints, cached.seed);
         if let Some(device) = cached.devices.get(&key) {
             return device;
         }
-        let sender = self.sender(user_agent);
-        let rules = self.device_rules.as_deref();
-        let device = recognise::recognise(rules, sender, user_agent, hints);
+        let Some(device) = self.recognise(user_agent, hints, may_ask) else {
+            return Arc::clone(&cached.later);
+        };
         let device = Arc::new(Keyed::new(device));
         cached.devices.insert(key, Arc::clone(&device));
         device
+    }
+
+    /// Finds a device by the rules. What an agent says without hints is found once, so that other
+    /// hints cost little.
+    #[inline(never)]
+    fn recognise(
+        &self,
+        user_agent: &str,
+        hints: &Hints<'_>,
+        may_ask: impl FnOnce() -> bool,
+    ) -> Option<Device> {
+        if user_agent.trim().is_empty() {
+            return Some(Device::default());
+        }
+        let rules = self.device_rules.as_deref();
+        let agents = &self.cached_devices.agents;
+        let key = xxh3_128_with_seed(user_agent.as_bytes(), self.cached_devices.seed);
+        if let Some(agent) = agents.get(&key) {
+            return recognise::recognise(rules, &agent, hints, may_ask);
+        }
+        if !may_ask() {
+            return None;
+        }
+        let agent = Arc::new(Agent::read(rules, user_agent, |agent| self.sender(agent)));
+        agents.insert(key, Arc::clone(&agent));
+        recognise::recognise(rules, &agent, hints, || true)
     }
 }
 
@@ -146,9 +205,14 @@ fn cache_key(user_agent: &str, hints: &Hints<'_>, seed: u64) -> u128 {
         hints.model.as_bytes(),
         hints.form_factors.as_bytes(),
     ];
-    let seed = texts
-        .iter()
-        .fold(seed, |seed, text| xxh3_64_with_seed(text, seed));
+    let mut seed = seed;
+    for text in texts {
+        // Tells which text it is. Most are empty.
+        seed = seed.wrapping_add(1);
+        if !text.is_empty() {
+            seed = xxh3_64_with_seed(text, seed);
+        }
+    }
     xxh3_128_with_seed(user_agent.as_bytes(), seed)
 }
 

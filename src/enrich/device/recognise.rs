@@ -22,7 +22,9 @@
 use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
+use std::sync::{LazyLock, OnceLock};
 
+use aho_corasick::AhoCorasick;
 use ua_parser::{device, os, user_agent};
 
 use super::{Device, DeviceClass, hints, rules};
@@ -59,7 +61,9 @@ impl DeviceRules {
             ..
         } = found.unwrap_or_default();
         let version = hints::short_version([major, minor].into_iter().map_while(|part| part), 2);
-        known(&family).map_or_else(Default::default, |family| (family.to_owned(), version))
+        known(&family).map_or_else(Default::default, |family| {
+            (into_column(family), into_column(&version))
+        })
     }
 
     fn os(&self, user_agent: &str) -> (String, String) {
@@ -75,7 +79,9 @@ impl DeviceRules {
         } = found.unwrap_or_default();
         let parts = [major.as_deref(), minor.as_deref(), patch.as_deref()];
         let version = hints::short_version(parts.into_iter().map_while(|part| part), 3);
-        known(&os).map_or_else(Default::default, |os| (os.to_owned(), version))
+        known(&os).map_or_else(Default::default, |os| {
+            (into_column(os), into_column(&version))
+        })
     }
 
     fn make(&self, user_agent: &str) -> Make {
@@ -87,14 +93,14 @@ impl DeviceRules {
         let model = found.model.as_deref().and_then(known).unwrap_or("");
         Make {
             is_spider: found.device == "Spider",
-            brand: brand.to_owned(),
-            model: model.to_owned(),
+            brand: into_column(brand),
+            model: into_column(model),
         }
     }
 }
 
 /// What the device rules say of the device itself.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Make {
     is_spider: bool,
     brand: String,
@@ -110,56 +116,127 @@ fn known(word: &str) -> Option<&str> {
     (!unknown).then_some(word)
 }
 
-/// Returns the device that `user_agent` and `hints` describe. Without rules it is what can be told
-/// without them.
+/// What a user agent says by itself, whatever the hints are.
+pub(super) struct Agent {
+    /// The agent in ASCII ([`in_ascii`]).
+    text: String,
+    sender: AgentKind,
+    os: String,
+    os_version: String,
+    browser: String,
+    browser_version: String,
+    /// What the device is, which is looked for once it is asked for.
+    make: OnceLock<Make>,
+}
+
+impl Agent {
+    /// Reads an agent. `sender_of` tells who sends one.
+    pub(super) fn read(
+        rules: Option<&DeviceRules>,
+        user_agent: &str,
+        sender_of: impl Fn(&str) -> AgentKind,
+    ) -> Agent {
+        let text = cut(&in_ascii(user_agent), MATCHED_BYTES_MAX).to_owned();
+        let sender = sender_of(&text);
+        let (os, os_version) = rules.map(|rules| rules.os(&text)).unwrap_or_default();
+        let (browser, browser_version) =
+            rules.map(|rules| rules.browser(&text)).unwrap_or_default();
+        Agent {
+            text,
+            sender,
+            os,
+            os_version,
+            browser,
+            browser_version,
+            make: OnceLock::new(),
+        }
+    }
+
+    fn make(&self, rules: Option<&DeviceRules>) -> Make {
+        self.make.get_or_init(|| make(rules, &self.text)).clone()
+    }
+}
+
+/// Returns a text with one character of ASCII, which means nothing, in place of each that is not:
+/// on other texts the engines of the rules leave their cheapest way, and a text in ASCII is enough
+/// to tell every device that is known.
+fn in_ascii(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.replace(|c: char| !c.is_ascii(), STAND_IN))
+}
+
+/// How much of an agent is matched, in bytes. Of 3,000 real ones none has more than 285.
+const MATCHED_BYTES_MAX: usize = 320;
+
+/// The control character that means "substitute".
+const STAND_IN: &str = "\x1a";
+
+/// Returns the beginning of a text, up to that many bytes.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes_max))
+        .unwrap_or(text)
+}
+
+/// Returns a text as a column of `device` has it.
+fn into_column(text: &str) -> String {
+    cut(text, TEXT_BYTES_MAX).replace(STAND_IN, "\u{fffd}")
+}
+
+/// The longest text of a device, in bytes: twice as long as the longest that 3,000 real agents
+/// have.
+const TEXT_BYTES_MAX: usize = 64;
+
+/// Returns the device that an agent and `hints` describe. Without rules it is what can be told
+/// without them. `None` if the rules would have to be asked again, because the hints name a model,
+/// and `may_ask` says no.
 pub(super) fn recognise(
     rules: Option<&DeviceRules>,
-    sender: AgentKind,
-    user_agent: &str,
+    agent: &Agent,
     hints: &Hints<'_>,
-) -> Device {
-    if user_agent.trim().is_empty() {
-        return Device::default();
-    }
+    may_ask: impl FnOnce() -> bool,
+) -> Option<Device> {
+    let user_agent = agent.text.as_str();
     let hinted_model = hints::model(&hints.model);
     let hinted_os = hints::os(&hints.platform);
-    let (mut os, os_version) = rules.map(|rules| rules.os(user_agent)).unwrap_or_default();
-    if os.is_empty() {
-        hinted_os.clone_into(&mut os);
-    }
-    let os_version = if hinted_os.is_empty() || hinted_os == os {
-        true_os_version(user_agent, &os, os_version, &hints.platform_version)
-    } else {
-        true_os_version(user_agent, &os, os_version, "")
+    let os = match agent.os.as_str() {
+        "" => into_column(hinted_os),
+        os => os.to_owned(),
     };
-    let (browser, browser_version) = rules
-        .map(|rules| rules.browser(user_agent))
-        .unwrap_or_default();
-    let (browser, browser_version) = fuller_browser(browser, browser_version, &hints.brands);
-    if sender == AgentKind::MailProxy {
-        return Device {
+    let platform_version = match hinted_os.is_empty() || hinted_os == os {
+        true => &*hints.platform_version,
+        false => "",
+    };
+    let os_version = true_os_version(user_agent, &os, &agent.os_version, platform_version);
+    let os_version = into_column(&os_version);
+    let (browser, browser_version) = fuller_browser(agent, &hints.brands);
+    if agent.sender == AgentKind::MailProxy {
+        return Some(Device {
             class: DeviceClass::MailProxy,
             browser,
             browser_version,
             ..Device::default()
-        };
+        });
     }
 
-    let text = with_model(user_agent, hinted_model, &os_version);
-    let text = agents::without_apps_with_browser(&text);
-    let mut make = rules.map(|rules| rules.make(&text)).unwrap_or_default();
+    let mut make = match with_model(user_agent, hinted_model, &os_version) {
+        None => agent.make(rules),
+        Some(_) if !may_ask() => return None,
+        Some(text) => make(rules, &text),
+    };
     if make.model.is_empty() {
-        hinted_model.clone_into(&mut make.model);
+        make.model = into_column(hinted_model);
     }
     name_brand(user_agent, &mut make);
-    let is_bot = sender == AgentKind::Machine || make.is_spider;
+    let is_bot = agent.sender == AgentKind::Machine || make.is_spider;
     let class = if is_bot {
         make = Make::default();
         DeviceClass::Bot
     } else {
         class(user_agent, &os, hints)
     };
-    Device {
+    Some(Device {
         class,
         brand: make.brand,
         model: make.model,
@@ -168,7 +245,13 @@ pub(super) fn recognise(
         browser,
         browser_version,
         is_bot,
-    }
+    })
+}
+
+/// Returns what the device of an agent is.
+fn make(rules: Option<&DeviceRules>, user_agent: &str) -> Make {
+    let text = agents::without_apps_with_browser(user_agent);
+    rules.map(|rules| rules.make(&text)).unwrap_or_default()
 }
 
 /// Returns whether Chrome has reduced this user agent to one that all Android devices share.
@@ -177,30 +260,32 @@ fn is_reduced_android(user_agent: &str) -> bool {
 }
 
 /// Returns the user agent as it would be if the browser had put the hinted model into it: the
-/// device rules are written for that.
-fn with_model<'a>(user_agent: &'a str, model: &str, os_version: &str) -> Cow<'a, str> {
-    if model.is_empty() {
-        return Cow::Borrowed(user_agent);
+/// device rules are written for that. `None` if it is as it is. A model that is not in ASCII is in
+/// no rule.
+fn with_model(user_agent: &str, model: &str, os_version: &str) -> Option<String> {
+    if model.is_empty() || !model.is_ascii() {
+        return None;
     }
     let version = if os_version.is_empty() {
         "10"
     } else {
         os_version
     };
-    if is_reduced_android(user_agent) {
+    let text = if is_reduced_android(user_agent) {
         let full = format!("Android {version}; {model}");
-        Cow::Owned(user_agent.replacen("Android 10; K", &full, 1))
+        user_agent.replacen("Android 10; K", &full, 1)
     } else if user_agent.contains("Android") {
-        Cow::Borrowed(user_agent)
+        return None;
     } else {
-        Cow::Owned(format!(
+        format!(
             "Mozilla/5.0 (Linux; Android {version}; {model}) AppleWebKit/537.36 (KHTML, like Gecko)"
-        ))
-    }
+        )
+    };
+    Some(cut(&in_ascii(&text), MATCHED_BYTES_MAX).to_owned())
 }
 
 /// Returns the OS version by the hint, by the user agent where it is not frozen, or "".
-fn true_os_version(user_agent: &str, os: &str, stated: String, platform_version: &str) -> String {
+fn true_os_version(user_agent: &str, os: &str, stated: &str, platform_version: &str) -> String {
     let hinted = hints::os_version(os, platform_version);
     if !hinted.is_empty() {
         return hinted;
@@ -218,27 +303,29 @@ fn true_os_version(user_agent: &str, os: &str, stated: String, platform_version:
             if matches!(major, Some(Ok(26..))) {
                 version
             } else {
-                stated
+                stated.to_owned()
             }
         }
-        _ => stated,
+        _ => stated.to_owned(),
     }
 }
 
 /// Returns the browser by the user agent, unless the hinted brands say more: a version where it has
 /// none, or the name of one of the many browsers whose user agent is Chrome's.
-fn fuller_browser(browser: String, version: String, brands: &str) -> (String, String) {
+fn fuller_browser(agent: &Agent, brands: &str) -> (String, String) {
+    let (browser, version) = (&agent.browser, &agent.browser_version);
+    let stated = || (browser.clone(), version.clone());
     let Some((brand, brand_version)) = hints::browser(brands) else {
-        return (browser, version);
+        return stated();
     };
     let is_anonymous = ["", "Chrome", "Chrome Mobile", "Chromium"].contains(&browser.as_str());
     let says_more = !["Chrome", "Chromium"].contains(&brand);
     if browser.is_empty() || (is_anonymous && says_more) {
-        (brand.to_owned(), brand_version)
+        (into_column(brand), into_column(&brand_version))
     } else if version.is_empty() && browser.starts_with(brand) {
-        (browser, brand_version)
+        (browser.clone(), into_column(&brand_version))
     } else {
-        (browser, version)
+        stated()
     }
 }
 
@@ -272,7 +359,7 @@ fn class(user_agent: &str, os: &str, hints: &Hints<'_>) -> DeviceClass {
     }
 }
 
-/// Words of a lower-case user agent that tell the class. The first class with a word that is found
+/// Words of a user agent, in any case, that tell the class. The first class with a word that is found
 /// counts.
 const CLASS_WORDS: [(DeviceClass, &[&str]); 6] = [
     (DeviceClass::Console, &["playstation", "nintendo ", "xbox"]),
@@ -374,25 +461,53 @@ const DESKTOPS: [&str; 21] = [
     "NetBSD",
 ];
 
+/// The word of browsers on phones.
+const MOBILE: &str = "mobile";
+
+/// Finds [`CLASS_WORDS`] and, last, [`MOBILE`].
+static WORDS: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let words = CLASS_WORDS.into_iter().flat_map(|(_, words)| words);
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .build(words.chain([&MOBILE]))
+        .expect("they compile: a test compiles them")
+});
+
+/// The class of each word of [`CLASS_WORDS`], as its place there.
+static CLASSES: LazyLock<Vec<usize>> = LazyLock::new(|| {
+    let words = CLASS_WORDS.iter().enumerate();
+    let classes = words.flat_map(|(class, (_, words))| words.iter().map(move |_| class));
+    classes.collect()
+});
+
 fn class_by_user_agent(user_agent: &str, os: &str) -> DeviceClass {
-    let text = user_agent.to_ascii_lowercase();
-    for (class, words) in CLASS_WORDS {
+    let mut first = CLASS_WORDS.len();
+    let mut is_mobile = false;
+    for found in WORDS.find_overlapping_iter(user_agent) {
+        let Some(class) = CLASSES.get(found.pattern().as_usize()) else {
+            is_mobile = true;
+            continue;
+        };
         // "Windows … Tablet PC 2.0" is a component that every Windows 7 had.
-        let tells = |word: &&str| text.contains(*word) && !(**word == *"tablet" && os == "Windows");
-        if words.iter().any(tells) {
-            return class;
+        let word = user_agent.get(found.range()).unwrap_or_default();
+        if !(word.eq_ignore_ascii_case("tablet") && os == "Windows") {
+            first = first.min(*class);
         }
     }
+    if let Some((class, _)) = CLASS_WORDS.get(first) {
+        return *class;
+    }
+    let is_browser = user_agent
+        .get(.."mozilla/".len())
+        .is_some_and(|start| start.eq_ignore_ascii_case("mozilla/"));
     match os {
         "tvOS" | "ATV OS X" | "FireHbbTV" | "webOS" => DeviceClass::Tv,
         "WatchOS" => DeviceClass::Watch,
         "iOS" => DeviceClass::Phone,
         // Browsers on Android say "Mobile" on phones only; apps never do.
-        "Android" if text.starts_with("mozilla/") && !text.contains("mobile") => {
-            DeviceClass::Tablet
-        }
+        "Android" if is_browser && !is_mobile => DeviceClass::Tablet,
         "Android" => DeviceClass::Phone,
-        _ if text.contains("mobile") => DeviceClass::Phone,
+        _ if is_mobile => DeviceClass::Phone,
         _ if DESKTOPS.contains(&os) => DeviceClass::Desktop,
         _ => DeviceClass::Other,
     }

@@ -457,3 +457,59 @@ fn broken_rules_leave_the_old_ones_in_use() {
         assert!(!first.device("Robot", &Hints::default()).value.is_bot);
     }
 }
+
+/// Agents that `make abuse-agents` found to be dear.
+const DEAR_AGENTS: &str = include_str!("../../../loadtest/src/abuse/agents.txt");
+
+#[test]
+fn the_dearest_agents_that_were_found_cost_a_few_times_what_real_ones_do() {
+    /// Five times what was measured; each cost 25 to 170 times as much before it was bounded.
+    const TIMES_MAX: u32 = 40;
+    let least = |agent: &str| {
+        let looks = (0..5).map(|look| {
+            let agent = format!("{agent} {look}");
+            let begun = clock::monotonic();
+            drop(TABLES.device(&agent, &Hints::default()));
+            begun.elapsed()
+        });
+        looks.min().unwrap()
+    };
+    let visitors = fs::read(fetched("assets/data/test/user-agents.json")).unwrap();
+    let visitors: Vec<Value> = serde_json::from_slice(&visitors).unwrap();
+    let real = visitors.iter().step_by(50);
+    let mut real: Vec<_> = real
+        .map(|visitor| least(visitor["userAgent"].as_str().unwrap()))
+        .collect();
+    real.sort_unstable();
+    let ordinary = real[real.len() / 2];
+    let dear: Vec<(&str, std::time::Duration)> = DEAR_AGENTS
+        .lines()
+        .map(|agent| (agent, least(agent)))
+        .filter(|(_, time)| *time > ordinary * TIMES_MAX)
+        .collect();
+    assert!(dear.is_empty(), "{ordinary:?} are ordinary: {dear:#?}");
+    assert!(DEAR_AGENTS.lines().count() >= 12);
+}
+
+#[test]
+fn letters_that_are_not_in_ascii_leave_a_device_what_it_is() {
+    let none = Hints::default();
+    check(
+        "Mozilla/5.0 (Linux; Android 14; SM-S918B) Bäst/1 AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0.0.0 Mobile Safari/537.36",
+        &none,
+        "phone | Samsung | SM-S918B | Android 14 | Chrome Mobile 128",
+    );
+    check(
+        "Mozilla/5.0 (Linux; Android 14; 小米 14) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0.0.0 Mobile Safari/537.36",
+        &none,
+        "phone | Generic_Android | \u{fffd}\u{fffd} 14 | Android 14 | Chrome Mobile 128",
+    );
+    check(
+        REDUCED,
+        &hints(CHROME, true, "Android", "14.0.0", "小米 14"),
+        "phone |  | 小米 14 | Android 14 | Chrome Mobile 128",
+    );
+    let long = "m".repeat(300);
+    let device = TABLES.device(REDUCED, &hints(CHROME, true, &long, "14.0.0", ""));
+    assert!(device.value.os.len() <= 64);
+}

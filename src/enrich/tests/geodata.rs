@@ -137,7 +137,10 @@ fn without_the_permit_to_locate_a_place_is_its_country_and_region() {
     let place = |address, permit| {
         let mut hit = Hit::new(UnixMicros(1), Kind::PageView, "shop");
         (hit.client_ip, hit.permit) = (Some(ip(address)), permit);
-        tables.facts(&hit).place.unwrap()
+        tables
+            .facts(&hit, &mut DeviceBudget::of_batch())
+            .place
+            .unwrap()
     };
     let solna = place("192.0.2.1", Permit::ALL);
     assert_eq!(solna.value.city, "Solna");
