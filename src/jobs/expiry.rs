@@ -49,6 +49,13 @@ pub(super) enum Store {
     /// transaction of its own. Rows that a loader is adding to are left: they were seen just now,
     /// and waiting for them here, in another order, could be a deadlock.
     Exposures,
+    /// A dimension, or those rows of it that a condition names, by the day on which a hit last
+    /// brought them. It has no index on that either, and is read in stretches too. It waits while
+    /// anything is due that may point to its rows.
+    Dimension {
+        table: &'static str,
+        condition: &'static str,
+    },
 }
 
 /// What a run may delete.
@@ -109,6 +116,9 @@ impl Store {
     /// Returns the oldest day that is due, and for how many days there may be something due.
     async fn read_due(&self, client: &Client, scope: &Scope) -> anyhow::Result<Option<(i32, u64)>> {
         let first_kept = scope.first_kept;
+        if matches!(self, Store::Dimension { .. }) && is_pointed_to(client, scope).await? {
+            return Ok(None);
+        }
         let Some(Columns {
             table,
             day,
@@ -144,7 +154,9 @@ impl Store {
         };
         let table = columns.table;
         let deleted = match self {
-            Store::Exposures => delete_in_stretches(client, &columns, day, scope).await,
+            Store::Exposures | Store::Dimension { .. } => {
+                delete_in_stretches(client, &columns, day, scope).await
+            }
             _ => delete_all(client, &columns, day, scope).await,
         };
         deleted.with_context(|| format!("deleting old rows of {table}"))
@@ -155,6 +167,7 @@ impl Store {
         let (table, column, is_date, condition) = match self {
             Store::Partitions => return None,
             Store::Exposures => ("exposure", "last_at", false, "true"),
+            Store::Dimension { table, condition } => (*table, "last_seen", true, *condition),
             Store::Rows {
                 table,
                 column,
@@ -181,6 +194,16 @@ impl Store {
             condition,
         })
     }
+}
+
+/// Checks whether hits or exposures are due that may point to rows of dimensions: they go first.
+async fn is_pointed_to(client: &Client, scope: &Scope) -> anyhow::Result<bool> {
+    for store in [Store::Partitions, Store::Exposures] {
+        if Box::pin(store.read_due(client, scope)).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// How the rows of a table are found by age, in SQL.

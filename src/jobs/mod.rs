@@ -7,12 +7,13 @@
 //!
 //! | stays | because |
 //! | --- | --- |
-//! | `hit_count` | a count per minute, site and ad holds no personal data |
-//! | dimensions | they describe places, networks, devices, ads and sites, not visitors |
+//! | `hit_count` | a count per hour, site and kind holds no personal data; minute, ad and category go ([`hit_count`]) |
+//! | the sites of `site` | `hit_count` points to them, and the configuration names them |
 //! | entries of the list of suppression for other IDs than visitors' | a device keeps its mobile advertising ID, and a partner its ID for a visitor, for as long as they like |
 
 mod expiry;
 pub mod guard;
+mod hit_count;
 mod partition_ahead;
 mod run;
 
@@ -42,6 +43,13 @@ const EVENT_KEY_DAYS: i32 = 7;
 /// which the last hit may wait in a spool.
 const SUPPRESSION_DAYS: i32 = COOKIE_DAYS_MAX as i32 + 30;
 
+/// How much longer than the rows that point to them dimension rows are kept: what points to them
+/// goes a day's worth at a time.
+const DIMENSION_DAYS_LATER: i32 = 7;
+
+/// The days for which new names are counted. Only today's count limits anything.
+const NEW_NAME_DAYS: i32 = 7;
+
 /// How long an erasure is on record: three years, and longer than any backup that would have to be
 /// erased from again.
 const ERASURE_DAYS: i32 = 3 * 365;
@@ -62,27 +70,29 @@ pub struct Job {
     work: Work,
 }
 
-type Run = for<'a> fn(&'a mut Client, UnixMicros) -> BoxFuture<'a, anyhow::Result<u64>>;
+type Run = for<'a> fn(&'a mut Client, JobLimits, UnixMicros) -> BoxFuture<'a, anyhow::Result<u64>>;
 
 /// What a job does.
 enum Work {
     /// Makes something.
     Make(Run),
+    /// Takes details away from what is old.
+    Reduce(Run),
     /// Deletes what is old.
     Expire(Expiry),
 }
 
 /// Every job.
-pub const JOBS: [Job; 9] = [
+pub const JOBS: [Job; 16] = [
     Job {
         name: "partition_ahead",
         period: HOUR,
-        work: Work::Make(|client, as_of| Box::pin(partition_ahead::run(client, as_of))),
+        work: Work::Make(|client, _, as_of| Box::pin(partition_ahead::run(client, as_of))),
     },
     Job {
         name: "index_days",
         period: MINUTE,
-        work: Work::Make(|client, _| Box::pin(partition::index_days(client))),
+        work: Work::Make(|client, _, _| Box::pin(partition::index_days(client))),
     },
     expire("retention", HOUR, retained, Store::Partitions),
     expire(
@@ -123,6 +133,27 @@ pub const JOBS: [Job; 9] = [
         |_, as_of| day(as_of) - ERASURE_DAYS,
         rows("erasure", "erased_at"),
     ),
+    expire(
+        "new_name",
+        DAY,
+        |_, as_of| day(as_of) - NEW_NAME_DAYS,
+        Store::Rows {
+            table: "new_name",
+            column: "day",
+            is_date: true,
+            condition: "true",
+        },
+    ),
+    Job {
+        name: "hit_count",
+        period: DAY,
+        work: Work::Reduce(|client, limits, as_of| Box::pin(hit_count::run(client, limits, as_of))),
+    },
+    dimension("place", "true"),
+    dimension("network", "true"),
+    dimension("device", "true"),
+    dimension("ad", "true"),
+    dimension("site", "category is not null"),
 ];
 
 const _: () = assert!(SUPPRESSION_DAYS == 426, "the condition above has it too");
@@ -138,6 +169,17 @@ const fn expire(
         period,
         work: Work::Expire(Expiry { first_kept, store }),
     }
+}
+
+/// Deletes the rows of a dimension to which nothing points any more. A row's last day is never
+/// before that of a hit, a count or an exposure that points to it, so its age is enough to tell.
+const fn dimension(table: &'static str, condition: &'static str) -> Job {
+    expire(
+        table,
+        DAY,
+        |limits, as_of| retained(limits, as_of) - DIMENSION_DAYS_LATER,
+        Store::Dimension { table, condition },
+    )
 }
 
 const fn rows(table: &'static str, column: &'static str) -> Store {
@@ -168,8 +210,8 @@ impl Job {
         as_of: UnixMicros,
     ) -> anyhow::Result<Done> {
         match &self.work {
-            Work::Make(run) => Ok(Done {
-                changed: run(client, as_of).await?,
+            Work::Make(run) | Work::Reduce(run) => Ok(Done {
+                changed: run(client, *limits, as_of).await?,
                 held_back: 0,
             }),
             Work::Expire(expiry) => expiry.run(client, self.name, limits, as_of).await,
@@ -177,7 +219,7 @@ impl Job {
     }
 
     fn deletes(&self) -> bool {
-        matches!(self.work, Work::Expire(_))
+        !matches!(self.work, Work::Make(_))
     }
 }
 

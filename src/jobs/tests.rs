@@ -4,6 +4,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod growth;
 mod nights;
 
 use super::guard::Fault;

@@ -70,7 +70,7 @@ impl<S: Sink> Loader<S> {
     }
 
     /// Starts the first stage from where the sink is.
-    async fn begin(&self, writer: &S::Writer) -> anyhow::Result<Preparing<S::Batch>> {
+    pub(super) async fn begin(&self, writer: &S::Writer) -> anyhow::Result<Preparing<S::Batch>> {
         let mut sources = Vec::with_capacity(self.spools.len());
         for (index, spool) in self.spools.iter().enumerate() {
             let position = writer.position(spool.id().0).await;
@@ -91,7 +91,7 @@ impl<S: Sink> Loader<S> {
         preparer.start()
     }
 
-    async fn load(
+    pub(super) async fn load(
         &self,
         writer: &mut S::Writer,
         overtaking: &mut Overtaking,
@@ -163,7 +163,7 @@ impl<S: Sink> Loader<S> {
 
 /// Returns the batch that was asked for, once its companion has made it ready. While it is
 /// prepared, the companion settles what the batches before it left.
-async fn next_batch<B>(
+pub(super) async fn next_batch<B>(
     preparing: &mut Preparing<B>,
     companion: &impl Companion<Batch = B>,
 ) -> anyhow::Result<Prepared<B>> {

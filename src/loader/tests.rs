@@ -6,6 +6,7 @@
 )]
 
 mod exposure;
+mod growth;
 mod silence;
 
 use std::net::SocketAddr;

@@ -64,6 +64,7 @@ pub struct Metrics {
     pub counted: Counter,
     pub repeated: Counter,
     pub suppressed: Counter,
+    pub other_names: Counter,
     pub rejected_by_loader: Counter,
     pub rejected_by_postgres: Counter,
     flagged: [Counter; Flags::NAMED.len()],
@@ -231,6 +232,10 @@ impl Metrics {
             suppressed: r.counter(
                 "avtryck_loader_suppressed_total",
                 "Hits of visitors who withdrew or were erased, made counts.",
+            ),
+            other_names: r.counter(
+                "avtryck_loader_other_names_total",
+                "New ads, categories and devices beyond loader.new_names_per_day, as often as a batch brought one; their hits are flagged other_ad.",
             ),
             rejected_by_loader,
             rejected_by_postgres,

@@ -237,6 +237,56 @@ impl DimensionRows {
         self.keys.clear();
         self.columns.clear();
     }
+
+    /// Adds other rows of the same table.
+    pub fn append(&mut self, other: DimensionRows) {
+        self.keys.extend(other.keys);
+        if self.columns.is_empty() {
+            self.columns = other.columns;
+            return;
+        }
+        for ((_, values), (_, more)) in self.columns.iter_mut().zip(other.columns) {
+            values.append(more);
+        }
+    }
+
+    /// Removes the rows whose keys a condition does not hold for.
+    pub fn retain(&mut self, is_kept: impl Fn(i64) -> bool) {
+        let kept: Vec<bool> = self.keys.iter().map(|key| is_kept(*key)).collect();
+        if kept.iter().all(|is_kept| *is_kept) {
+            return;
+        }
+        retain(&mut self.keys, &kept);
+        for (_, values) in &mut self.columns {
+            values.retain(&kept);
+        }
+    }
+}
+
+impl Values {
+    fn append(&mut self, more: Values) {
+        match (self, more) {
+            (Values::Texts(values), Values::Texts(more)) => values.extend(more),
+            (Values::Integers(values), Values::Integers(more)) => values.extend(more),
+            (Values::Reals(values), Values::Reals(more)) => values.extend(more),
+            (Values::Booleans(values), Values::Booleans(more)) => values.extend(more),
+            _ => panic!("a dimension gave a column another type than before"),
+        }
+    }
+
+    fn retain(&mut self, kept: &[bool]) {
+        match self {
+            Values::Texts(values) => retain(values, kept),
+            Values::Integers(values) => retain(values, kept),
+            Values::Reals(values) => retain(values, kept),
+            Values::Booleans(values) => retain(values, kept),
+        }
+    }
+}
+
+fn retain<T>(values: &mut Vec<T>, kept: &[bool]) {
+    let mut kept = kept.iter();
+    values.retain(|_| kept.next().is_none_or(|is_kept| *is_kept));
 }
 
 /// Adds one row to the columns, which the first row makes.

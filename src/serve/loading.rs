@@ -118,7 +118,8 @@ fn loaders(
     let make = |loader| Loader {
         spools: of(loader),
         instructions: spools.instructions.clone(),
-        sink: PostgresSink::new(Arc::clone(database), Arc::clone(metrics)),
+        sink: PostgresSink::new(Arc::clone(database), Arc::clone(metrics))
+            .limit_new_names(config.loader.new_names_per_day),
         tables: Arc::clone(tables),
         batch_rows: config.loader.batch_rows,
         batch_wait: config.loader.batch_wait,

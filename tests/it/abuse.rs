@@ -2,6 +2,7 @@
 
 mod batch;
 mod cookie;
+mod device;
 mod equal;
 mod inquiry;
 mod keyed;

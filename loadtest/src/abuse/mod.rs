@@ -4,6 +4,7 @@
 
 mod batch;
 pub mod cookie;
+mod device;
 mod equal;
 mod inquiry;
 mod keyed;
@@ -32,6 +33,7 @@ pub const PARTNER: &str = "net";
 pub const ATTACKS: &[&[Attack]] = &[
     batch::ATTACKS,
     cookie::ATTACKS,
+    device::ATTACKS,
     equal::ATTACKS,
     inquiry::ATTACKS,
     keyed::ATTACKS,

@@ -4,10 +4,15 @@
 //! Rows point to dimension rows by key. The encoder remembers the keys whose rows are in Postgres
 //! or on their way there, so that a dimension row is sent once. A key counts as stored from the
 //! batch on that brings its row, though that batch may not be committed yet: batches commit in
-//! order, and after an error the encoder is dropped.
+//! order, and after an error the encoder is dropped. It does so for the day of the hit: on a later
+//! day the row is sent again, which notes that it is still in use, so a row that is remembered here
+//! is never one that the jobs may delete ([`mod@crate::jobs`]).
+//!
+//! A name that is one too many for its day ([`new_name`]) was taken for stored until the companion
+//! finds that out. It does before the next batch is asked for, and the encoder forgets it then.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use quick_cache::unsync::Cache;
@@ -18,13 +23,14 @@ use tokio_postgres::Client;
 use super::{
     Committed, Companion, DerivedHit, Encoder, Reached, Sink, SinkBatch, Span, SpoolRecord, Writer,
 };
-use crate::clock::UnixMicros;
-use crate::enrich::{self, DIMENSIONS, DimensionTable, FactVisitor, Facts};
+use crate::clock::{self, UnixMicros};
+use crate::enrich::{self, DIMENSIONS, Device, DimensionTable, FactVisitor, Facts};
 use crate::hit::subject::Subject;
 use crate::hit::{Flags, Kind, VisitorId};
 use crate::metrics::Metrics;
-use crate::postgres::batch::dimension::{self, Dimensions};
+use crate::postgres::batch::dimension;
 use crate::postgres::batch::load::Known;
+use crate::postgres::batch::new_name::{self, NameLimit, PassedToday, TableKey};
 use crate::postgres::batch::position::{self, SpoolPosition};
 use crate::postgres::batch::{event_key, exposure};
 use crate::postgres::server::silence::SILENCE_MAX;
@@ -32,11 +38,21 @@ use crate::postgres::subject::suppression::{self, Reason};
 use crate::postgres::{
     self, CommitError, Database, Load, Payloads, Rejected, SilenceWatch, SpoolSpan,
 };
-use crate::row::dimension::Found;
-use crate::row::{ChunkOffset, Count, Keyer};
+use crate::row::dimension::{Dimension, DimensionRows, Found};
+use crate::row::{Ad, ChunkOffset, Count, Keyer, Site};
 
 /// Dimension keys that are remembered as stored.
 const STORED_KEYS_MAX: usize = 65_536;
+
+/// For how long at most, whatever the collector's clock shows.
+const STORED_TIME_MAX: Duration = Duration::from_hours(24);
+
+/// How many more devices than ads a site may see for the first time in a day. A site that opens
+/// sees each device for the first time.
+const DEVICES_PER_NAME: u64 = 10;
+
+/// What a name beyond the limit becomes.
+const OTHER: &str = "other";
 
 /// The sink that is a Postgres database.
 pub struct PostgresSink {
@@ -45,7 +61,12 @@ pub struct PostgresSink {
     /// Read once: what is held in memory has keys of it.
     keyer: OnceCell<Arc<Keyer>>,
     silence_max: Duration,
+    new_names_max: u64,
+    forgotten: Forgotten,
 }
+
+/// The dimension rows that the encoder took for stored, and that were not let pass.
+type Forgotten = Arc<Mutex<Vec<TableKey>>>;
 
 impl PostgresSink {
     /// Makes a sink of a database.
@@ -56,6 +77,18 @@ impl PostgresSink {
             metrics,
             keyer: OnceCell::new(),
             silence_max: SILENCE_MAX,
+            new_names_max: 0,
+            forgotten: Forgotten::default(),
+        }
+    }
+
+    /// Makes it take that many new names of a site in a day (`loader.new_names_per_day`); 0 for any
+    /// number.
+    #[must_use]
+    pub fn limit_new_names(self, new_names_max: u64) -> PostgresSink {
+        PostgresSink {
+            new_names_max,
+            ..self
         }
     }
 
@@ -83,9 +116,9 @@ impl Sink for PostgresSink {
     type Batch = Load;
     type Encoder = LoadEncoder;
     type Writer = PostgresWriter;
-    type Companion = ExposureCompanion;
+    type Companion = PostgresCompanion;
 
-    async fn open(&self) -> anyhow::Result<(PostgresWriter, ExposureCompanion)> {
+    async fn open(&self) -> anyhow::Result<(PostgresWriter, PostgresCompanion)> {
         let (client, watch) = SilenceWatch::connect(&self.database, self.silence_max).await?;
         self.metrics.postgres_connects.increment(1);
         let read = async {
@@ -103,7 +136,21 @@ impl Sink for PostgresSink {
         self.metrics.postgres_connects.increment(1);
         let set_up = async { Ok(exposure::set_up(&client).await?) };
         watch.watch(set_up).await?;
-        Ok((writer, ExposureCompanion { client, watch }))
+        let names_max = Some(self.new_names_max).filter(|max| *max > 0);
+        let names_max = |times| names_max.and_then(|max| i64::try_from(max * times).ok());
+        let companion = PostgresCompanion {
+            client,
+            watch,
+            name_limit: NameLimit {
+                names: names_max(1),
+                devices: names_max(DEVICES_PER_NAME),
+                device_table: DimensionTable::Device as usize,
+            },
+            passed: tokio::sync::Mutex::default(),
+            forgotten: Arc::clone(&self.forgotten),
+            metrics: Arc::clone(&self.metrics),
+        };
+        Ok((writer, companion))
     }
 
     fn encoder(&self, writer: &PostgresWriter) -> LoadEncoder {
@@ -111,6 +158,9 @@ impl Sink for PostgresSink {
             keyer: Arc::clone(&writer.keyer),
             stored: Cache::new(STORED_KEYS_MAX),
             last_moved: None,
+            begun: clock::monotonic(),
+            today: 0,
+            forgotten: Arc::clone(&self.forgotten),
             metrics: Arc::clone(&self.metrics),
         }
     }
@@ -129,8 +179,14 @@ impl SinkBatch for Load {
 /// Encodes rows as COPY takes them.
 pub struct LoadEncoder {
     keyer: Arc<Keyer>,
-    /// Dimension rows that are in Postgres, or on their way there.
-    stored: Cache<(DimensionTable, i64), ()>,
+    /// Dimension rows that are in Postgres, or on their way there, each with the last day on which
+    /// it is known to have been seen.
+    stored: Cache<TableKey, i32>,
+    /// Since when it has remembered them.
+    begun: Instant,
+    /// The day on which the batch was read.
+    today: i32,
+    forgotten: Forgotten,
     /// A spool whose position the batch before moves.
     last_moved: Option<[u8; 16]>,
     metrics: Arc<Metrics>,
@@ -158,6 +214,18 @@ impl Encoder for LoadEncoder {
         load.follows = self.last_moved;
         let moved = spans.iter().find(|span| span.moves());
         self.last_moved = moved.map(|span| span.spool_id);
+        self.today = day(read_at);
+        if self.begun.elapsed() >= STORED_TIME_MAX {
+            self.stored = Cache::new(STORED_KEYS_MAX);
+            self.begun = clock::monotonic();
+        }
+        let mut forgotten = self
+            .forgotten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for key in forgotten.drain(..) {
+            self.stored.remove(&key);
+        }
     }
 
     fn add(
@@ -167,7 +235,9 @@ impl Encoder for LoadEncoder {
         record: &SpoolRecord,
     ) -> Result<(), &'static str> {
         let mut dimensions = NewDimensions {
-            new: &mut load.dimensions,
+            day: self.today.max(day(hit.row.received_at)),
+            names: Names::of(hit.facts),
+            load,
             encoder: self,
         };
         hit.facts.visit(&mut dimensions);
@@ -184,8 +254,11 @@ impl Encoder for LoadEncoder {
     }
 
     fn count(&mut self, load: &mut Load, count: Count, facts: &Facts<'_>) {
+        let received_on = i32::try_from(count.minute / MINUTES_OF_DAY).unwrap_or(0);
         facts.visit(&mut NewDimensions {
-            new: &mut load.dimensions,
+            day: self.today.max(received_on),
+            names: Names::of(facts),
+            load,
             encoder: self,
         });
         load.counts.add(count);
@@ -199,7 +272,10 @@ impl Encoder for LoadEncoder {
 
 /// Takes the dimension rows that are not stored.
 struct NewDimensions<'a> {
-    new: &'a mut Dimensions,
+    /// The day of the hit that brings them.
+    day: i32,
+    names: Names<'a>,
+    load: &'a mut Load,
     encoder: &'a mut LoadEncoder,
 }
 
@@ -211,17 +287,93 @@ impl FactVisitor for NewDimensions<'_> {
             metrics,
             ..
         } = self.encoder;
-        let key = found.key(keyer);
-        if stored.get(&(dimension, key)).is_some() {
+        let table = dimension as usize;
+        let key = (table, found.key(keyer));
+        if stored.get(&key).is_some_and(|seen_on| *seen_on >= self.day) {
             metrics.dimension_hits.increment(1);
             return;
         }
         metrics.dimension_misses.increment(1);
-        stored.insert((dimension, key), ());
-        if let Some(rows) = self.new.of(dimension as usize) {
-            found.add_to(key, rows);
+        stored.insert(key, self.day);
+        let Load {
+            dimensions, names, ..
+        } = self.load;
+        dimensions.note_day(self.day);
+        if let Some(rows) = dimensions.of(table) {
+            found.add_to(key.1, rows);
+        }
+        if let Some((scope, other)) = self.names.limit_of(dimension, keyer) {
+            names.add(key, scope, other);
         }
     }
+}
+
+/// What a hit names, by which new names are counted.
+struct Names<'a> {
+    site: &'a str,
+    category: &'a str,
+    partner: &'a str,
+}
+
+impl<'a> Names<'a> {
+    fn of(facts: &Facts<'a>) -> Names<'a> {
+        let site = facts.site.as_ref().map(|site| site.value);
+        let site = site.unwrap_or_default();
+        Names {
+            site: site.site,
+            category: site.category,
+            partner: facts.ad.as_ref().map_or("", |ad| ad.value.partner),
+        }
+    }
+
+    /// Returns the scope in which new rows of a dimension are counted, and the row that stands for
+    /// those beyond the limit, with its key; `None` where there is no limit.
+    fn limit_of(
+        &self,
+        dimension: DimensionTable,
+        keyer: &Keyer,
+    ) -> Option<(String, (i64, DimensionRows))> {
+        match dimension {
+            DimensionTable::Ad => {
+                let other = Ad {
+                    partner: self.partner,
+                    campaign: OTHER,
+                    ..Ad::default()
+                };
+                Some((
+                    format!("{}/{}", self.site, self.partner),
+                    row_of(keyer, &other),
+                ))
+            }
+            DimensionTable::Site if !self.category.is_empty() => {
+                let other = Site {
+                    site: self.site,
+                    category: OTHER,
+                };
+                Some((self.site.to_owned(), row_of(keyer, &other)))
+            }
+            DimensionTable::Device => {
+                Some((self.site.to_owned(), row_of(keyer, &Device::default())))
+            }
+            DimensionTable::Site | DimensionTable::Place | DimensionTable::Network => None,
+        }
+    }
+}
+
+fn row_of(keyer: &Keyer, value: &impl Dimension) -> (i64, DimensionRows) {
+    let key = keyer.key(value);
+    let mut rows = DimensionRows::default();
+    rows.push(key, value);
+    (key, rows)
+}
+
+const MINUTES_OF_DAY: i64 = 24 * 60;
+
+/// Returns the UTC day since 1970, within what Postgres takes for one.
+fn day(at: UnixMicros) -> i32 {
+    /// 9999-12-31: rows of later days are rejected.
+    const DAY_MAX: i64 = 2_932_896;
+    i32::try_from(at.day().clamp(0, DAY_MAX)).unwrap_or(0)
 }
 
 /// A connection that commits batches.
@@ -285,13 +437,32 @@ impl Writer for PostgresWriter {
     }
 }
 
-/// A connection that looks up and adds up exposures.
-pub struct ExposureCompanion {
+/// A connection that looks up and adds up exposures, and bounds new names.
+pub struct PostgresCompanion {
     client: Client,
     watch: SilenceWatch,
+    name_limit: NameLimit,
+    passed: tokio::sync::Mutex<PassedToday>,
+    forgotten: Forgotten,
+    metrics: Arc<Metrics>,
 }
 
-impl Companion for ExposureCompanion {
+impl PostgresCompanion {
+    /// Replaces the names that are too many for today.
+    async fn limit_names(&self, load: &mut Load) -> anyhow::Result<()> {
+        let mut passed = self.passed.lock().await;
+        let replaced = new_name::limit(&self.client, load, &self.name_limit, &mut passed).await?;
+        self.metrics.other_names.increment(replaced.len() as u64);
+        let mut forgotten = self
+            .forgotten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        forgotten.extend(replaced);
+        Ok(())
+    }
+}
+
+impl Companion for PostgresCompanion {
     type Batch = Load;
 
     async fn settle(&self) -> anyhow::Result<()> {
@@ -301,6 +472,8 @@ impl Companion for ExposureCompanion {
     }
 
     async fn make_ready(&self, load: &mut Load) -> anyhow::Result<()> {
+        let limited = self.watch.watch(self.limit_names(load)).await;
+        limited.context("counting new names")?;
         let look_up = async { Ok(load.look_up(&self.client).await?) };
         let looked_up = self.watch.watch(look_up).await;
         looked_up.context("looking up exposures")

@@ -7,7 +7,7 @@
 //! | hits of suppressed IDs are left out | before anything of them is stored ([`suppression`]) |
 //! | times are compared with Postgres's clock | [`WRONG_CLOCK`](crate::hit::Flags::WRONG_CLOCK) |
 //! | partitions of the batch's days | under a lock, so that retention does not drop one now |
-//! | dimensions | before the rows that point to them |
+//! | dimensions, and how many of them are new | before the rows that point to them |
 //! | event IDs | a hit whose event is stored already is left out as repeated, or stored as a replay or a conflict |
 //! | partners' IDs | of the rows that are left |
 //! | rows by COPY, numbered | savepoints bisect refused data down to the bad rows |
@@ -26,7 +26,7 @@ use tokio_postgres::{Client, Error, Transaction};
 use uuid::Uuid;
 
 use super::load::{self, Exposures, Load, Mark, Payloads, Rejected, Rows, SpoolSpan};
-use super::{copy, dimension, event_key, exposure, partner_id, position};
+use super::{copy, dimension, event_key, exposure, new_name, partner_id, position};
 use crate::postgres::subject::suppression;
 use crate::postgres::{clock, partition};
 use crate::row::Counts;
@@ -100,6 +100,7 @@ pub async fn commit(
     };
     load.known.refused_keys.extend(dimensions.refused);
     load.forget_refused_keys();
+    new_name::keep(&transaction, load.dimensions.tables(), &load.names).await?;
     let before = load.rows.marks.len();
     event_key::leave_out_repeated(&transaction, load, payloads).await?;
     loaded.repeated = (before - load.rows.marks.len()) as u64;

@@ -17,7 +17,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, Transaction};
 
 use crate::row::dimension::{DimensionRows, Stored, Values};
-use crate::row::{FormerKeys, Keyer, SECRET_BYTES};
+use crate::row::{FormerKeys, Keyer, SECRET_BYTES, Site};
 
 /// The most rows of one table whose former keys are kept in memory, 24 bytes each. Content beyond
 /// them gets a new key beside its old one: reports join by content, but who has seen such an ad
@@ -30,6 +30,8 @@ const FORMER_KEYS_MAX: i64 = 1_000_000;
 pub struct Dimensions {
     tables: &'static [&'static str],
     rows: Vec<DimensionRows>,
+    /// The last day of a hit that brings them.
+    last_day: i32,
 }
 
 impl Dimensions {
@@ -39,6 +41,7 @@ impl Dimensions {
         Dimensions {
             tables,
             rows: vec![DimensionRows::default(); tables.len()],
+            last_day: 0,
         }
     }
 
@@ -56,6 +59,12 @@ impl Dimensions {
     /// Removes every row.
     pub fn clear(&mut self) {
         self.rows.iter_mut().for_each(DimensionRows::clear);
+        self.last_day = 0;
+    }
+
+    /// Notes the day of a hit that brings some of them.
+    pub fn note_day(&mut self, day: i32) {
+        self.last_day = self.last_day.max(day);
     }
 }
 
@@ -126,7 +135,9 @@ pub(crate) struct Inserted {
     pub(crate) refused: Vec<(usize, i64)>,
 }
 
-/// Inserts the rows that are not there, and compares those that are.
+/// Inserts the rows that are not there, and compares those that are. All of them were seen today,
+/// by the clock of Postgres, and on the last day of a hit: a row that retention keeps never points
+/// to one that was seen before the first day that is kept.
 pub(crate) async fn insert(
     transaction: &Transaction<'_>,
     new: &Dimensions,
@@ -136,7 +147,7 @@ pub(crate) async fn insert(
         if rows.keys().is_empty() {
             continue;
         }
-        let made = insert_rows(transaction, table, rows).await?;
+        let made = insert_rows(transaction, table, rows, new.last_day).await?;
         inserted.new += made;
         if made < rows.keys().len() as u64 {
             let refused = find_other_content(transaction, table, rows).await?;
@@ -157,15 +168,55 @@ async fn insert_rows(
     transaction: &Transaction<'_>,
     table: &str,
     rows: &DimensionRows,
+    last_day: i32,
 ) -> Result<u64, Error> {
     let names = names_of(rows, "");
+    let mut parameters = parameters(rows);
+    parameters.push((Box::new(last_day), Type::INT4));
     let sql = format!(
-        "insert into avtryck.{table} (key, is_keyed, {names}) \
-         select key, true, {names} from {} order by key on conflict do nothing",
+        "with stored as ( \
+             insert into avtryck.{table} (key, is_keyed, last_seen, {names}) \
+             select distinct on (key) key, true, \
+                 greatest((now() at time zone 'UTC')::date, date '1970-01-01' + ${}), {names} \
+             from {} order by key \
+             on conflict (key) do update set last_seen = excluded.last_seen \
+                 where {table}.last_seen < excluded.last_seen \
+             returning xmax = 0 as is_new) \
+         select count(*) filter (where is_new) from stored",
+        parameters.len(),
         unnested(rows)
     );
-    let columns = parameters(rows);
-    transaction.execute_typed(&sql, &borrowed(&columns)).await
+    let stored = transaction
+        .query_typed(&sql, &borrowed(&parameters))
+        .await?;
+    let inserted = stored.first().map(|row| row.try_get::<_, i64>(0));
+    Ok(inserted.transpose()?.unwrap_or(0).cast_unsigned())
+}
+
+/// Adds the row without category of each site that has only rows with one.
+///
+/// # Errors
+/// Where Postgres fails, or the secret may not be read.
+pub async fn add_bare_sites(client: &Client) -> anyhow::Result<()> {
+    let rows = client
+        .query(
+            "select site from avtryck.site group by site \
+             having count(*) filter (where category is null) = 0",
+            &[],
+        )
+        .await?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let keyer = read_keyer(client, std::iter::empty()).await?;
+    for row in rows {
+        let site: &str = row.try_get(0)?;
+        let key = keyer.key(&Site { site, category: "" });
+        let insert = "insert into avtryck.site (key, is_keyed, site) values ($1, true, $2) \
+            on conflict do nothing";
+        client.execute(insert, &[&key, &site]).await?;
+    }
+    Ok(())
 }
 
 /// Returns the keys whose stored rows hold something else.

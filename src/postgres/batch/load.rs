@@ -13,6 +13,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio_postgres::{Client, Error};
 
+use super::new_name::{NewNames, TableKey};
 use super::position::{PostgresNow, SpoolPosition};
 use super::{copy, dimension, exposure};
 use crate::clock::UnixMicros;
@@ -50,6 +51,8 @@ pub struct Load {
     pub known: Known,
     /// Dimension rows that may be new.
     pub dimensions: dimension::Dimensions,
+    /// Those of them that senders name.
+    pub names: NewNames,
     /// Hits without the permit to measure.
     pub counts: Counts,
     /// Partners' IDs that rows bring, each with the byte at which its row begins.
@@ -92,6 +95,7 @@ impl Load {
             rows: Rows::default(),
             known: Known::default(),
             dimensions: dimension::Dimensions::new(dimensions),
+            names: NewNames::default(),
             counts: Counts::default(),
             links: Vec::new(),
             exposures: Exposures::default(),
@@ -105,6 +109,7 @@ impl Load {
         self.rows.bytes.clear();
         self.rows.marks.clear();
         self.dimensions.clear();
+        self.names.clear();
         self.counts.0.clear();
         self.links.clear();
         self.exposures = Exposures::default();
@@ -189,36 +194,53 @@ impl Load {
 
     /// Makes dimensions unknown whose keys belong to other content.
     pub(crate) fn forget_refused_keys(&mut self) {
-        let refused = &self.known.refused_keys;
-        if refused.is_empty() {
+        let refused = self.known.refused_keys.iter();
+        let unknown: HashMap<TableKey, i64> = refused.map(|key| (*key, UNKNOWN_KEY)).collect();
+        self.replace_keys(&unknown, Flags::default());
+    }
+
+    /// Points what points to a row of a dimension to another one, and flags the hits. What has no
+    /// ad has no exposure.
+    pub(crate) fn replace_keys(&mut self, replaced: &HashMap<TableKey, i64>, flags: Flags) {
+        if replaced.is_empty() {
             return;
         }
         let tables = self.dimensions.tables();
-        let is_refused = |table: &str, key| {
-            let index = tables.iter().position(|known| *known == table);
-            index.is_some_and(|index| refused.contains(&(index, key)))
+        let replace = |name: &str, key: i64| {
+            let table = tables.iter().position(|table| *table == name);
+            let other = table.and_then(|table| replaced.get(&(table, key)));
+            other.copied().unwrap_or(key)
         };
         let Rows { bytes, marks } = &mut self.rows;
         for mark in marks {
             let row = bytes.get_mut(mark.row.clone()).unwrap_or_default();
-            for (dimension, key) in refused {
-                let place = copy::place_of_key(row, *dimension);
-                let place = place.and_then(|place| row.get_mut(place));
-                if let Some(place) = place.filter(|place| **place == key.to_be_bytes()) {
-                    place.copy_from_slice(&UNKNOWN_KEY.to_be_bytes());
+            let mut is_replaced = false;
+            for table in 0..tables.len() {
+                let place = copy::place_of_key(row, table);
+                let place = place.and_then(|place| row.get_mut(place)?.first_chunk_mut());
+                let Some(place): Option<&mut [u8; 8]> = place else {
+                    continue;
+                };
+                if let Some(other) = replaced.get(&(table, i64::from_be_bytes(*place))) {
+                    *place = other.to_be_bytes();
+                    is_replaced = true;
                 }
+            }
+            if let Some(contact) = &mut mark.contact {
+                let other = replace("ad", contact.creative_key);
+                is_replaced |= other != contact.creative_key;
+                contact.creative_key = other;
             }
             mark.contact = mark
                 .contact
-                .filter(|contact| !is_refused("ad", contact.creative_key));
+                .filter(|contact| contact.creative_key != UNKNOWN_KEY);
+            if is_replaced {
+                set_flags(bytes, mark, flags);
+            }
         }
         for (mut count, hits) in std::mem::take(&mut self.counts.0) {
-            if is_refused("site", count.site_key) {
-                count.site_key = UNKNOWN_KEY;
-            }
-            if is_refused("ad", count.ad_key) {
-                count.ad_key = UNKNOWN_KEY;
-            }
+            count.site_key = replace("site", count.site_key);
+            count.ad_key = replace("ad", count.ad_key);
             *self.counts.0.entry(count).or_default() += hits;
         }
     }

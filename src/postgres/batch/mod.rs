@@ -8,5 +8,6 @@ pub mod dimension;
 pub mod event_key;
 pub mod exposure;
 pub mod load;
+pub mod new_name;
 mod partner_id;
 pub mod position;

@@ -1,0 +1,103 @@
+//! What is left of old hits: rows of dimensions, and counts.
+
+use super::*;
+
+async fn texts(client: &Client, sql: &str) -> Vec<String> {
+    let rows = client.query(sql, &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test]
+async fn dimension_rows_go_a_week_after_all_that_points_to_them() {
+    let mut database = TestDatabase::migrated().await;
+    let client = &mut database.client;
+    // The last day that goes is 2026-11-14: two days of retention, and a week.
+    client
+        .batch_execute(
+            "insert into avtryck.ad (key, campaign, last_seen) values \
+               (1, 'old', '2026-11-13'), (2, 'last', '2026-11-14'), (3, 'kept', '2026-11-15'), (4, 'new', '2026-11-24'); \
+             insert into avtryck.site (key, site, category, last_seen) values \
+               (1, 'shop', 'old', '2026-11-14'), (2, 'shop', null, '2020-01-01'), (3, 'shop', 'new', '2026-11-24'); \
+             insert into avtryck.device (key, class, is_bot, last_seen) values (1, 'phone', false, '2026-11-14'); \
+             insert into avtryck.place (key, country, last_seen) values (1, 'SE', '2026-11-14'); \
+             insert into avtryck.network (key, asn, last_seen) values (1, 2119, '2026-11-14')",
+        )
+        .await
+        .unwrap();
+    // A day of hits that is due, or an exposure: the rows that they point to wait.
+    make_days(client, 3..=3).await;
+    assert_eq!(run(client, "ad", NOON).await, Done::default());
+    run(client, "retention", NOON).await;
+    client
+        .batch_execute(
+            "insert into avtryck.exposure values (gen_random_uuid(), 1, '2026-11-01', '2026-11-01', 1, 0)",
+        )
+        .await
+        .unwrap();
+    assert_eq!(run(client, "ad", NOON).await, Done::default());
+    run(client, "exposure", NOON).await;
+    assert_eq!(run_out(client, "ad").await, (2, 2));
+    for name in ["site", "device", "place", "network"] {
+        assert_eq!(run_out(client, name).await, (1, 1), "{name}");
+    }
+    let ads = "select campaign from avtryck.ad order by key";
+    assert_eq!(texts(client, ads).await, ["kept", "new"]);
+    let sites = "select coalesce(category, '') from avtryck.site order by key";
+    assert_eq!(texts(client, sites).await, ["", "new"]);
+}
+
+#[tokio::test]
+async fn counts_lose_minutes_then_ad_and_category_and_no_hit() {
+    let mut database = TestDatabase::migrated().await;
+    let client = &mut database.client;
+    client
+        .batch_execute(
+            "insert into avtryck.ad (key, campaign) values (7, 'spring'), (8, 'autumn'); \
+             insert into avtryck.site (key, site, category) values (1, 'shop', null), (2, 'shop', 'shoes'), (3, 'bare', 'x'); \
+             insert into avtryck.hit_count (minute, site_key, ad_key, kind, hits) values \
+               ('2026-11-10T10:00Z', 1, 0, 1, 1), ('2026-11-10T10:01Z', 1, 7, 1, 2), ('2026-11-10T10:59Z', 2, 8, 1, 4), \
+               ('2026-11-10T10:59Z', 2, 8, 3, 8), ('2026-11-10T11:00Z', 3, 7, 1, 16), ('2026-11-22T09:30Z', 2, 7, 1, 32), \
+               ('2026-11-24T09:31Z', 2, 7, 1, 64)",
+        )
+        .await
+        .unwrap();
+    let shown = "select concat_ws(' ', to_char(minute at time zone 'UTC', 'MM-DD HH24:MI'), site, site_category, kind, campaign, hits) \
+        from avtryck.hit_count_detail order by minute, site, kind, campaign";
+    let limits = JobLimits {
+        retention: Duration::from_hours(20 * 24),
+    };
+    let job = JOBS.iter().find(|job| job.name == "hit_count").unwrap();
+    job.run(client, &limits, NOON).await.unwrap();
+    let hours = [
+        "11-10 10:00 shop shoes impression autumn 8",
+        "11-10 10:00 shop shoes page_view autumn 4",
+        "11-10 10:00 shop page_view spring 2",
+        "11-10 10:00 shop page_view 1",
+        "11-10 11:00 bare x page_view spring 16",
+        "11-22 09:30 shop shoes page_view spring 32",
+        "11-24 09:31 shop shoes page_view spring 64",
+    ];
+    assert_eq!(texts(client, shown).await, hours);
+    job.run(client, &LIMITS, NOON).await.unwrap();
+    let bare = [
+        "11-10 10:00 shop impression 8",
+        "11-10 10:00 shop page_view 7",
+        "11-10 11:00 bare page_view 16",
+        "11-22 09:30 shop shoes page_view spring 32",
+        "11-24 09:31 shop shoes page_view spring 64",
+    ];
+    assert_eq!(texts(client, shown).await, bare);
+    // One that was loaded late.
+    client
+        .batch_execute(
+            "insert into avtryck.hit_count (minute, site_key, ad_key, kind, hits) values ('2026-11-10T10:30Z', 2, 7, 1, 128)",
+        )
+        .await
+        .unwrap();
+    assert_eq!(run(client, "hit_count", NOON).await.changed, 2);
+    assert_eq!(
+        texts(client, shown).await[1],
+        "11-10 10:00 shop page_view 135"
+    );
+    assert_eq!(run(client, "hit_count", NOON).await.changed, 0);
+}
