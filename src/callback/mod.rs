@@ -23,6 +23,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+pub mod exchange;
 pub mod names;
 
 use crate::clock::UnixMicros;
@@ -235,9 +236,14 @@ impl Signed<'_> {
     /// Returns whether the timestamp lies within `window_seconds` of `now`, on either side.
     #[must_use]
     pub fn is_in_time(&self, now: UnixMicros, window_seconds: u64) -> bool {
-        let at: Option<i64> = self.timestamp.parse().ok();
-        at.is_some_and(|at| now.seconds().abs_diff(at) <= window_seconds)
+        is_near(self.timestamp, now, window_seconds)
     }
+}
+
+/// Returns whether a timestamp, in seconds since 1970, lies within `window_seconds` of `now`.
+fn is_near(timestamp: &str, now: UnixMicros, window_seconds: u64) -> bool {
+    let at: Option<i64> = timestamp.parse().ok();
+    at.is_some_and(|at| now.seconds().abs_diff(at) <= window_seconds)
 }
 
 /// Returns whether a token is the one expected. MACs are compared, so that neither the length nor

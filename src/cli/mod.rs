@@ -6,6 +6,7 @@
 mod ad;
 mod check_config;
 mod click_url;
+mod conversion_url;
 mod example_config;
 mod geoip;
 mod healthy;
@@ -60,6 +61,7 @@ enum Command {
     #[command(subcommand)]
     Geoip(geoip::Geoip),
     ClickUrl(Box<click_url::ClickUrl>),
+    ConversionUrl(Box<conversion_url::ConversionUrl>),
     Tag(Box<tag::Tag>),
     /// Manage the keys of the visitor cookie and of click URLs.
     #[command(subcommand)]
@@ -112,6 +114,7 @@ impl Command {
             Command::Spool(command) => command.run(),
             Command::Geoip(command) => Ok(command.run()),
             Command::ClickUrl(command) => command.run(&config()?),
+            Command::ConversionUrl(command) => command.run(&config()?),
             Command::Tag(command) => command.run(&config()?),
             // Without a file there is nothing that a new key could clash with.
             Command::Keys(command) if file.is_none() => command.run(&[]),

@@ -1,4 +1,5 @@
-//! Click URLs: how one is signed, and which targets a click may go to. Pure.
+//! Click URLs: how one is signed, and which targets a click may go to. Pure. [`conversion`] has the
+//! pixels of conversions, which are signed in the same way.
 //!
 //! # A signed URL
 //! `/c?k=1&site=shop&partner=adform&to=https%3A%2F%2Fshop.example%2F&sig=…&placement=__ADFPLAID__`
@@ -27,6 +28,10 @@
 //! from 1024 on: nothing that a page links to is below. From a click by https such a target leads
 //! to https, never down to http, unless the list says `shop.example:80`.
 
+mod conversion;
+
+pub use conversion::{VALID_SECONDS_MAX, is_signed_conversion};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Mac;
@@ -34,7 +39,7 @@ use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
 use crate::clock::UnixMicros;
-use crate::keys::ClickKeyring;
+use crate::keys::{ClickKeyring, Purpose};
 use crate::request::{
     is_encoded_still, push_escaped, raw_value, unescape_separators, without_root,
 };
@@ -50,11 +55,21 @@ const PORT_MIN: u16 = 1024;
 const CLICK_ID: &str = "avclid";
 
 impl ClickKeyring {
-    /// Returns a query string that begins with the key's ID and ends with the signature of what
-    /// comes before it. `rest` has neither; `None` without a key.
+    /// Returns the query string of a click: it begins with the key's ID and ends with the signature
+    /// of what comes before it. `rest` has neither; `None` without a key.
     #[must_use]
     pub fn sign(&self, rest: &str) -> Option<String> {
-        let (id, key) = self.first()?;
+        self.sign_for(Purpose::Click, rest)
+    }
+
+    /// Returns the same for the pixel of a conversion.
+    #[must_use]
+    pub fn sign_conversion(&self, rest: &str) -> Option<String> {
+        self.sign_for(Purpose::Conversion, rest)
+    }
+
+    fn sign_for(&self, purpose: Purpose, rest: &str) -> Option<String> {
+        let (id, key) = self.first(purpose)?;
         let signed = format!("k={id}&{rest}");
         let mac = key.clone().chain_update(&signed).finalize().into_bytes();
         let mac = URL_SAFE_NO_PAD.encode(mac);
@@ -62,13 +77,13 @@ impl ClickKeyring {
     }
 
     /// Checks the signature of a part of a query string.
-    fn verifies(&self, signed: &str, signature: &str) -> bool {
+    fn verifies(&self, purpose: Purpose, (signed, signature): (&str, &str)) -> bool {
         let mut mac = [0; MAC_BYTES];
         let length = URL_SAFE_NO_PAD.decode_slice(signature.trim_end_matches('='), &mut mac);
         let mac = length.ok().and_then(|length| mac.get(..length));
         let key = raw_value(signed, "k")
             .and_then(|id| id.parse::<u8>().ok())
-            .and_then(|id| self.find(id));
+            .and_then(|id| self.find(purpose, id));
         mac.filter(|mac| mac.len() >= MAC_BYTES_MIN)
             .zip(key)
             .is_some_and(|(mac, key)| {
@@ -161,14 +176,9 @@ pub fn target(
     now: UnixMicros,
 ) -> Result<Target, Flaw> {
     let query = &*unescape_separators(query);
-    let signature = query.find("&sig=").map(|at| {
-        let (signed, rest) = query.split_at(at);
-        let rest = rest.get("&sig=".len()..).unwrap_or_default();
-        (signed, rest.split('&').next().unwrap_or_default())
-    });
-    let flaw = match signature {
+    let flaw = match split_signature(query) {
         None => Flaw::Host,
-        Some((signed, signature)) if keyring.verifies(signed, signature) => {
+        Some(parts @ (signed, _)) if keyring.verifies(Purpose::Click, parts) => {
             if is_in_time(signed, now) {
                 let url = raw_value(signed, "to")
                     .and_then(parse)
@@ -191,6 +201,12 @@ pub fn target(
         may_leave_https: listed == Listed::WithPort,
         is_one_time: false,
     })
+}
+
+/// Splits a query string into the part that its signature covers and the signature.
+fn split_signature(query: &str) -> Option<(&str, &str)> {
+    let (signed, rest) = query.split_once("&sig=")?;
+    Some((signed, rest.split('&').next().unwrap_or_default()))
 }
 
 fn is_in_time(signed: &str, now: UnixMicros) -> bool {

@@ -13,7 +13,7 @@ use spool::Ack;
 
 use super::table::keys;
 use super::tag_module::{self, TagModule};
-use super::value::{self, ClientIp, ConsentPlatform, DatabaseUrl, ProxyHeader};
+use super::value::{self, ClientIp, ConsentPlatform, Conversions, DatabaseUrl, ProxyHeader};
 use crate::callback::names::{Fields, Mapping};
 use crate::hit::Permit;
 use crate::request::CookieNames;
@@ -302,6 +302,10 @@ keys! {
         /// What is allowed where the sender says that the GDPR does not apply (`gdpr=0`). Empty:
         /// that is not believed.
         reload gdpr_0_permit: Permit = permits(PERMITS);
+        /// Which conversions count as net. With signed, only those that a partner's callback
+        /// reports and those whose pixel is signed (`avtryck conversion-url`). The others count as
+        /// gross.
+        reload conversions: Conversions = one("any", "any or signed", value::conversions);
         /// Hosts that a click may go to without a signature: by http or https, at the scheme's own
         /// port or one from 1024 on. With a port, at that port alone. A click by https does not
         /// lead to http, except at a port that is listed.

@@ -34,7 +34,7 @@ pub use mistakes::{Mistakes, Unusable};
 pub use paths::Paths;
 pub use tag_module::TagModule;
 pub(crate) use value::duration;
-pub use value::{ClientIp, ConsentPlatform, DatabaseUrl, ProxyHeader};
+pub use value::{ClientIp, ConsentPlatform, Conversions, DatabaseUrl, ProxyHeader};
 
 use document::ConfigText;
 pub(crate) use document::suggest;

@@ -37,6 +37,15 @@ pub enum ProxyHeader {
     Forwarded,
 }
 
+/// Which conversions of a site count as net.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conversions {
+    /// Any that follow an ad.
+    Any,
+    /// Those whose sender is proved.
+    Signed,
+}
+
 /// A consent platform's API that a page may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConsentPlatform {
@@ -184,6 +193,14 @@ pub(super) fn consent_platform(text: &str) -> Option<ConsentPlatform> {
     match text {
         "tcf" => Some(ConsentPlatform::Tcf),
         "gpp" => Some(ConsentPlatform::Gpp),
+        _ => None,
+    }
+}
+
+pub(super) fn conversions(text: &str) -> Option<Conversions> {
+    match text {
+        "any" => Some(Conversions::Any),
+        "signed" => Some(Conversions::Signed),
         _ => None,
     }
 }

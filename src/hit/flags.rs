@@ -72,6 +72,12 @@ flags! {
         /// Its ad, the category of its page or its device was one new name too many for that site
         /// on that day, and is "other" or unknown; set by the loader.
         OTHER_AD = 23 "other_ad";
+        /// A conversion that names a click of another visitor; set by the loader.
+        FOREIGN_CLICK = 24 "foreign_click";
+        /// A click or a conversion on a site whose conversions must be signed (`conversions`).
+        SIGNED_ONLY = 29 "signed_only";
+        /// A conversion that our key signed, or an exchanged ID that its partner signed.
+        SIGNED = 30 "signed";
     }
     unstored {
         /// A click whose signed URL is for one use: the loader keeps a later one with the same

@@ -1,5 +1,11 @@
 //! What a hit records.
 
+use super::Hit;
+
+/// The name of the event, or of what a callback reports, that an ad is paid for: the visitor bought
+/// something.
+pub const CONVERSION: &str = "conversion";
+
 /// What a hit records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -68,5 +74,14 @@ impl Kind {
         Kind::ALL
             .into_iter()
             .find(|kind| u64::from(kind.number()) == number)
+    }
+}
+
+impl Hit<'_> {
+    /// Checks whether it is a conversion, which the reports ascribe to a click.
+    #[must_use]
+    #[inline]
+    pub fn is_conversion(&self) -> bool {
+        matches!(self.kind, Kind::Event | Kind::Callback) && self.event_name == CONVERSION
     }
 }

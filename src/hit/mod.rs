@@ -22,7 +22,7 @@ mod wire;
 pub use consent_source::ConsentSource;
 pub use fields::{Field, Hints, Hit};
 pub use flags::Flags;
-pub use kind::Kind;
+pub use kind::{CONVERSION, Kind};
 pub use outcome::Outcome;
 pub use permit::Permit;
 pub use scan::{subjects, without_client_ip};

@@ -9,6 +9,7 @@ mod click;
 mod cookie;
 
 pub use click::ClickKeyring;
+pub(crate) use click::Purpose;
 pub use cookie::CookieKeyring;
 
 use hmac::{Hmac, KeyInit, Mac};

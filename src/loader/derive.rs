@@ -10,6 +10,7 @@ use crate::config::ClientIp;
 use crate::enrich::{Device, DeviceBudget, Facts, Tables};
 use crate::hit::{self, Hit, Outcome};
 use crate::metrics::Metrics;
+use crate::row::click::ClickMention;
 use crate::row::dimension::{Found as _, Keyed};
 use crate::row::exposure::AdContact;
 use crate::row::{Ad, Count, Derived, Keyer, Link, Row, UNKNOWN_KEY, event_key};
@@ -69,6 +70,7 @@ impl Deriver<'_> {
             contact,
             event_key: event_key(hit, hit.flags.with(flags), self.keyer),
             link: Link::of(hit),
+            mention: ClickMention::of(hit),
         };
         encoder.add(batch, derived, record)
     }

@@ -55,6 +55,9 @@ impl AdContact {
     /// A click whose cookie belongs to one embedding site cannot be expected to know of impressions
     /// elsewhere, so it never gets [`Flags::NO_IMPRESSION`]. A network that reports clicks tells
     /// neither when nor by whom impressions were, so those clicks get no flag.
+    ///
+    /// A browser speaks for its own visitor only: whatever MAID or partner's ID it names may be
+    /// another person's. A server that reports is proved.
     #[must_use]
     pub fn of(hit: &Hit<'_>, creative_key: i64) -> Option<AdContact> {
         let act = match (hit.kind, &*hit.event_name) {
@@ -70,6 +73,7 @@ impl AdContact {
         let subject = match (hit.visitor, &*hit.maid, &*hit.partner_uid) {
             (Some(visitor), _, _) => visitor.0,
             (None, "", "") => return None,
+            _ if hit.kind != Kind::Callback => return None,
             (None, "", uid) => {
                 let partner = &*hit.partner;
                 Subject::PartnerUid { partner, uid }.key()
@@ -228,12 +232,13 @@ mod tests {
     #[test]
     fn the_subject_of_a_hit_follows_from_its_ids() {
         let visitor = VisitorId([7; 16]);
-        let subject = |visitor, maid: &'static str, uid: &'static str| {
-            let mut hit = Hit::new(UnixMicros(1), Kind::Impression, "site");
+        let subject_by = |kind, visitor, maid: &'static str, uid: &'static str| {
+            let mut hit = Hit::new(UnixMicros(1), kind, "site");
             (hit.visitor, hit.maid, hit.partner_uid) = (visitor, maid.into(), uid.into());
-            hit.partner = "network".into();
+            (hit.partner, hit.event_name) = ("network".into(), "impression".into());
             AdContact::of(&hit, 1).map(|contact| contact.subject)
         };
+        let subject = |visitor, maid, uid| subject_by(Kind::Callback, visitor, maid, uid);
         let uid = Subject::PartnerUid {
             partner: "network",
             uid: "u",
@@ -242,6 +247,12 @@ mod tests {
         assert_eq!(subject(None, "m", "u"), Some(Subject::Maid("m").key()));
         assert_eq!(subject(None, "", "u"), Some(uid.key()));
         assert_eq!(subject(None, "", ""), None);
+        // A browser speaks for nobody but its visitor.
+        for kind in [Kind::Impression, Kind::Click] {
+            assert_eq!(subject_by(kind, Some(visitor), "m", "u"), Some(visitor.0));
+            assert_eq!(subject_by(kind, None, "m", "u"), None);
+            assert_eq!(subject_by(kind, None, "", "u"), None);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Links of visitors to partners' IDs.
 
 use crate::clock::UnixMicros;
-use crate::hit::{Hit, Kind, Permit, VisitorId};
+use crate::hit::{Flags, Hit, Kind, Permit, VisitorId};
 
 /// The permit that a link needs.
 const PERMIT: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::MATCH);
@@ -15,6 +15,8 @@ pub struct Link {
     pub partner: String,
     /// The partner's ID.
     pub partner_uid: String,
+    /// Whether the partner signed it.
+    pub is_proved: bool,
     /// When the hit that says so was received.
     pub at: UnixMicros,
 }
@@ -31,6 +33,7 @@ impl Link {
             visitor: hit.visitor.filter(|_| is_whole)?,
             partner: hit.partner.to_string(),
             partner_uid: hit.partner_uid.to_string(),
+            is_proved: hit.flags.has(Flags::SIGNED),
             at: hit.received_at,
         })
     }

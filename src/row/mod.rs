@@ -5,6 +5,7 @@
 //! tables, the loader puts the parts together, and a sink stores them.
 
 mod ad;
+pub mod click;
 mod count;
 pub mod dimension;
 mod event_key;

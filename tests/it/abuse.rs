@@ -3,6 +3,7 @@
 mod batch;
 mod cookie;
 mod device;
+mod attribution;
 mod equal;
 mod inquiry;
 mod keyed;

@@ -18,14 +18,14 @@ async fn impressions_clicks_and_conversions_become_a_campaigns_figures() {
         assert_eq!(reply.status, 200, "{target}: {reply:?}");
         reply
     };
-    // A visitor is shown an ad twice, clicks it, and buys with another browser.
+    // A visitor is shown an ad twice, clicks it, and buys.
     let first = get(BIG, &[]).await;
     let cookie = [("Cookie", first.cookie())];
     get(BIG, &cookie).await;
     // As much time as a person takes at least.
     tokio::time::sleep(avtryck::row::exposure::FAST_CLICK).await;
     get(&format!("{BIG}&ev=click&click_id=k1"), &cookie).await;
-    get("/p.gif?site=open&e=conversion&avclid=k1&order=7", &[]).await;
+    get("/p.gif?site=open&e=conversion&avclid=k1&order=7", &cookie).await;
     // A click on what was never shown, a robot, a data centre, a preview, a page fetched ahead.
     get(&format!("{SMALL}&ev=click"), &[]).await;
     let robot = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";

@@ -5,6 +5,7 @@
 mod batch;
 pub mod cookie;
 mod device;
+mod attribution;
 mod equal;
 mod inquiry;
 mod keyed;
@@ -38,3 +39,4 @@ pub const ATTACKS: &[&[Attack]] = &[
     inquiry::ATTACKS,
     keyed::ATTACKS,
 ];
+pub const ATTACKS: &[&[Attack]] = &[attribution::ATTACKS, equal::ATTACKS];

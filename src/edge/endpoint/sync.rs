@@ -8,8 +8,11 @@
 //! ID is sent on only if it asks for it, by `bounce=1`. What a visitor's cookie holds does not grow
 //! with the number of partners: the links are rows.
 //!
-//! `f`, `bidder`, `bounce` and `bounced` are read as sent: they are keys and digits, which nobody
-//! encodes.
+//! An ID that the partner signed is proved ([`crate::callback::exchange`]). Any other is anybody's
+//! word: it is recorded, and never beside a proved one.
+//!
+//! `f`, `ts`, `sig`, `bidder`, `bounce` and `bounced` are read as sent: they are keys and
+//! digits, which nobody encodes.
 
 use std::slice;
 
@@ -17,12 +20,13 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::callback::exchange::SignedExchange;
 use crate::config::Partner;
 use crate::edge::exchange::reply::{self, Reply, WithCookie as _};
 use crate::edge::exchange::{Exchange, Visit};
 use crate::edge::{Refusal, router};
 use crate::endpoint::Shape;
-use crate::hit::Permit;
+use crate::hit::{Flags, Permit};
 use crate::protocol::{self, Draft};
 use crate::request::raw_value;
 
@@ -61,12 +65,30 @@ async fn exchange_ids<'r>(
     }
     let mut visit = Visit::default();
     exchange.admit(&mut draft, charge, &mut visit)?;
+    if is_proved(exchange, partner, &draft) {
+        draft.hit.flags.set(Flags::SIGNED);
+    }
     let bounce = (may_bounce && draft.hit.permit.allows(PERMIT))
         .then(|| redirect_to_partner(partner, &draft))
         .flatten();
     exchange.record(slice::from_ref(&draft)).await?;
     let reply = bounce.unwrap_or_else(|| plain_reply(is_blank));
     Ok(reply.with_cookie(visit.cookies))
+}
+
+/// Checks whether the partner signed that this browser's visitor has that ID of its own.
+fn is_proved(exchange: &Exchange<'_>, partner: &Partner, draft: &Draft<'_>) -> bool {
+    let value = |name| raw_value(exchange.line.query, name);
+    let Some((signature, visitor)) = value("sig").zip(draft.hit.visitor) else {
+        return false;
+    };
+    let signed = SignedExchange {
+        timestamp: value("ts").unwrap_or_default(),
+        visitor,
+        partner_uid: &draft.hit.partner_uid,
+    };
+    let window_seconds = partner.timestamp_window.as_secs();
+    signed.is_proved_by(signature, &partner.secret, exchange.now, window_seconds)
 }
 
 fn plain_reply(is_blank: bool) -> Reply {

@@ -5,9 +5,11 @@ use std::borrow::Cow;
 
 use super::Exchange;
 use super::charge::Charge;
-use crate::config::Site;
+use crate::click;
+use crate::config::{Conversions, Site};
 use crate::consent::{self, PermitRules, Signals};
 use crate::edge::Refusal;
+use crate::endpoint::Endpoint;
 use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit, VisitorId};
 use crate::protocol::Draft;
 use crate::refusal::Reason;
@@ -122,6 +124,7 @@ impl<'r> Exchange<'r> {
                 hit.flags.set(Flags::FOREIGN_ORIGIN);
             }
         }
+        self.note_proof(hit, site);
         consent::strip(hit);
         Ok(())
     }
@@ -137,6 +140,25 @@ impl<'r> Exchange<'r> {
             Ok(PermitRules::from(partner))
         } else {
             Err(Refusal(Reason::PartnerSite))
+        }
+    }
+
+    /// Notes whether a click or a conversion counts as net only with a proof, and whether a
+    /// conversion's pixel has one. A callback is proved by its kind.
+    fn note_proof(&self, hit: &mut Hit<'_>, site: &Site) {
+        let is_conversion = hit.is_conversion();
+        if !is_conversion && hit.kind != Kind::Click {
+            return;
+        }
+        if site.conversions == Conversions::Signed {
+            hit.flags.set(Flags::SIGNED_ONLY);
+        }
+        // A body could replace what the address says, so only a pixel's address is believed.
+        if is_conversion && self.endpoint == Endpoint::Pixel {
+            let keyring = &self.edge.click_keyring;
+            if click::is_signed_conversion(self.line.query, keyring, &site.key, self.now) {
+                hit.flags.set(Flags::SIGNED);
+            }
         }
     }
 

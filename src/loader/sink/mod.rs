@@ -29,6 +29,7 @@ use spool::Position;
 use crate::clock::UnixMicros;
 use crate::enrich::Facts;
 use crate::hit::{Flags, Kind, VisitorId};
+use crate::row::click::ClickMention;
 use crate::row::dimension::Keyed;
 use crate::row::exposure::AdContact;
 use crate::row::{Ad, Count, EventKey, Keyer, Link, Row};
@@ -88,6 +89,8 @@ pub struct DerivedHit<'a> {
     pub event_key: Option<EventKey>,
     /// The partner's ID that it brings.
     pub link: Option<Link>,
+    /// What it says of a click.
+    pub mention: Option<ClickMention>,
 }
 
 /// What became of the hits of a batch.

@@ -250,6 +250,9 @@ impl Encoder for LoadEncoder {
         if let Some(link) = hit.link {
             load.link(link);
         }
+        if let Some(mention) = hit.mention {
+            load.mention(mention);
+        }
         Ok(())
     }
 

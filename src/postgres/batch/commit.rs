@@ -9,6 +9,7 @@
 //! | partitions of the batch's days | under a lock, so that retention does not drop one now |
 //! | dimensions, and how many of them are new | before the rows that point to them |
 //! | event IDs | a hit whose event is stored already is left out as repeated, or stored as a replay or a conflict |
+//! | clicks that conversions name | of the rows that are left: another visitor's is flagged |
 //! | partners' IDs | of the rows that are left |
 //! | rows by COPY, numbered | savepoints bisect refused data down to the bad rows |
 //! | exposures | a hit that became no row does not count ([`exposure`]) |
@@ -26,7 +27,7 @@ use tokio_postgres::{Client, Error, Transaction};
 use uuid::Uuid;
 
 use super::load::{self, Exposures, Load, Mark, Payloads, Rejected, Rows, SpoolSpan};
-use super::{copy, dimension, event_key, exposure, new_name, partner_id, position};
+use super::{click, copy, dimension, event_key, exposure, new_name, partner_id, position};
 use crate::postgres::subject::suppression;
 use crate::postgres::{clock, partition};
 use crate::row::Counts;
@@ -105,6 +106,7 @@ pub async fn commit(
     event_key::leave_out_repeated(&transaction, load, payloads).await?;
     loaded.repeated = (before - load.rows.marks.len()) as u64;
 
+    click::flag_foreign(&transaction, load).await?;
     partner_id::upsert(&transaction, &load.links, &load.rows.marks).await?;
     let statement = copy::statement(load.dimensions.tables());
     let (rows, exposures) = (&mut load.rows, &mut load.exposures);

@@ -18,6 +18,7 @@ use super::position::{PostgresNow, SpoolPosition};
 use super::{copy, dimension, exposure};
 use crate::clock::UnixMicros;
 use crate::hit::Flags;
+use crate::row::click::ClickMention;
 use crate::row::exposure::{AdContact, EarlierPairs, Exposure, PairTotals};
 use crate::row::{
     ChunkOffset, Counts, EventKey, FORMER_FORMS, Keyer, Link, Row, SenderClass, UNKNOWN_KEY,
@@ -57,6 +58,8 @@ pub struct Load {
     pub counts: Counts,
     /// Partners' IDs that rows bring, each with the byte at which its row begins.
     pub(crate) links: Vec<(usize, Link)>,
+    /// Clicks, and conversions that name one, each with the byte at which its row begins.
+    pub(crate) mentions: Vec<(usize, ClickMention)>,
     /// Who has seen what.
     pub(crate) exposures: Exposures,
     /// What the loader itself rejected.
@@ -98,6 +101,7 @@ impl Load {
             names: NewNames::default(),
             counts: Counts::default(),
             links: Vec::new(),
+            mentions: Vec::new(),
             exposures: Exposures::default(),
             rejected: Vec::new(),
         }
@@ -112,6 +116,7 @@ impl Load {
         self.names.clear();
         self.counts.0.clear();
         self.links.clear();
+        self.mentions.clear();
         self.exposures = Exposures::default();
         self.rejected.clear();
     }
@@ -268,6 +273,13 @@ impl Load {
     pub fn link(&mut self, link: Link) {
         if let Some(mark) = self.rows.marks.last() {
             self.links.push((mark.row.start, link));
+        }
+    }
+
+    /// Adds what the row pushed last says of a click.
+    pub fn mention(&mut self, mention: ClickMention) {
+        if let Some(mark) = self.rows.marks.last() {
+            self.mentions.push((mark.row.start, mention));
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! What a batch holds is derived elsewhere ([`crate::row`]); here are its encoding and its SQL.
 
+mod click;
 pub mod commit;
 pub mod copy;
 pub mod dimension;

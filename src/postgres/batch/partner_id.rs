@@ -1,4 +1,8 @@
-//! Links of visitors to partners' IDs: one upsert for each batch, in its transaction.
+//! Links of visitors to partners' IDs: an upsert for each batch, in its transaction.
+//!
+//! A link that its partner signed replaces those that anybody can claim for the same visitor or the
+//! same ID, and no such claim is stored beside it. Both statements go in the order of the key: two
+//! loaders with the same links wait for each other and do not deadlock.
 
 use tokio_postgres::{Error, Transaction};
 use uuid::Uuid;
@@ -27,27 +31,25 @@ pub(crate) async fn upsert(
     if links.is_empty() {
         return Ok(());
     }
-    let visitors: Vec<Uuid> = links
-        .iter()
-        .map(|link| Uuid::from_bytes(link.visitor.0))
-        .collect();
-    let partners: Vec<&str> = links.iter().map(|link| &*link.partner).collect();
-    let uids: Vec<&str> = links.iter().map(|link| &*link.partner_uid).collect();
-    let at: Vec<i64> = links.iter().map(|link| link.at.0).collect();
-    // In the order of the key: two loaders with the same links wait for each other
-    // and do not deadlock.
-    transaction
-        .execute(
-            "insert into avtryck.partner_id (visitor_id, partner, partner_uid, first_seen, last_seen) \
-             select visitor, partner, uid, timestamptz 'epoch' + min(at) * interval '1 microsecond', \
-                    timestamptz 'epoch' + max(at) * interval '1 microsecond' \
-             from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[]) as new (visitor, partner, uid, at) \
-             group by 1, 2, 3 order by 1, 2, 3 \
-             on conflict (visitor_id, partner, partner_uid) \
-             do update set first_seen = least(partner_id.first_seen, excluded.first_seen), \
-                           last_seen = greatest(partner_id.last_seen, excluded.last_seen)",
-            &[&visitors, &partners, &uids, &at],
-        )
-        .await?;
+    let (proved, unproved): (Vec<&Link>, Vec<&Link>) =
+        links.into_iter().partition(|link| link.is_proved);
+    for (links, statement) in [
+        (proved, include_str!("partner_id/proved.sql")),
+        (unproved, include_str!("partner_id/unproved.sql")),
+    ] {
+        if links.is_empty() {
+            continue;
+        }
+        let visitors: Vec<Uuid> = links
+            .iter()
+            .map(|link| Uuid::from_bytes(link.visitor.0))
+            .collect();
+        let partners: Vec<&str> = links.iter().map(|link| &*link.partner).collect();
+        let uids: Vec<&str> = links.iter().map(|link| &*link.partner_uid).collect();
+        let at: Vec<i64> = links.iter().map(|link| link.at.0).collect();
+        transaction
+            .execute(statement, &[&visitors, &partners, &uids, &at])
+            .await?;
+    }
     Ok(())
 }

@@ -31,8 +31,8 @@ async fn a_campaigns_day_adds_up_gross_and_net_by_device_class_and_region() {
             "(2026-11-24,shop,adform,spring,phone,SE,AB,4,4,2,1.50,2,1,0.2500,2,1,0,0)",
             "(2026-11-24,shop,adform,spring,desktop,NO,03,1,0,0,,0,0,,0,0,0,0)",
             "(2026-11-24,shop,adform,spring,,,,0,0,0,,0,0,,0,0,5,1)",
-            "(2026-11-24,shop,adform,autumn,phone,SE,AB,0,0,0,,0,0,,1,1,0,0)",
-            "(2026-11-24,shop,adform,autumn,,,,0,0,0,,0,0,,1,1,0,0)",
+            "(2026-11-24,shop,adform,autumn,phone,SE,AB,0,0,0,,0,0,,1,0,0,0)",
+            "(2026-11-24,shop,adform,autumn,,,,0,0,0,,0,0,,1,0,0,0)",
         ]
     );
     let sql = "select report::text from avtryck.campaign_daily as report where day < '2026-11-24' \
@@ -57,7 +57,7 @@ async fn a_placements_day_adds_up_by_creative() {
         [
             "(2026-11-24,shop,adform,dn.se,top,spring,big,5,4,2,1.50,1,1,0.2500,1,1,5,1)",
             "(2026-11-24,shop,adform,dn.se,side,spring,small,0,0,0,,1,0,,1,0,0,0)",
-            "(2026-11-24,shop,adform,dn.se,top,autumn,big,0,0,0,,0,0,,2,2,0,0)",
+            "(2026-11-24,shop,adform,dn.se,top,autumn,big,0,0,0,,0,0,,2,0,0,0)",
         ]
     );
 }
@@ -76,16 +76,16 @@ async fn a_conversion_is_shown_with_its_click_and_impression() {
     let known = [
         "20 click_id spring big valid click 05 k1 impression 04 3",
         "21 visitor spring small invalid click 11 k4 impression",
-        "22 ad autumn big valid click impression",
+        "22 ad autumn big invalid click impression",
         "23 impression spring big valid click impression 06 1",
     ];
-    let rest = ["26 ad autumn big valid click impression"];
+    let rest = ["26 ad autumn big invalid click impression"];
     let lines_of = async |from: &str| lines(&database.client, &path(from)).await;
     assert_eq!(
         lines_of("avtryck.conversion_path").await,
         [&known[..], &rest[..]].concat()
     );
-    let old = ["25 click_id spring big valid click 01 old impression"];
+    let old = ["25 click_id spring big invalid click 01 old impression"];
     assert_eq!(
         lines_of("avtryck.conversion_path(interval '60 days')").await,
         [&known[..], &old[..], &rest[..]].concat()
@@ -109,7 +109,12 @@ async fn a_report_of_a_day_leaves_the_partitions_of_other_days_alone() {
         .batch_execute("set lock_timeout = '10s'")
         .await
         .unwrap();
-    for report in ["campaign_daily", "placement_daily", "conversion_path"] {
+    for report in [
+        "campaign_daily",
+        "placement_daily",
+        "conversion_path",
+        "campaign_quality",
+    ] {
         for day in [
             "day = '2026-11-24'",
             // What is known only once the query runs.

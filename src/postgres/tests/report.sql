@@ -34,10 +34,10 @@ from (values
     (11, '2026-11-24T10:08Z', 1, 2, 2048, 4, 4, null, null, 'k4', 0),
     -- An event that is no conversion.
     (12, '2026-11-24T10:09Z', 1, 1, 0, 2, 1, null, 'viewable', null, null),
-    -- Conversions: of another browser that brings the click's ID; of visitor 4, by the visitor; of nobody, by
-    -- the partner's callback; of visitor 2, who was only shown an ad; of visitor 5, who had nothing to do with
-    -- any; of visitor 6, for a click of 40 days ago; of visitor 1, for a campaign that was not clicked.
-    (20, '2026-11-24T11:00Z', 2, null, 0, 2, 9, null, 'conversion', 'k1', null),
+    -- Conversions: of visitor 1, who brings the click's ID; of visitor 4, by the visitor; of nobody, by the
+    -- partner's callback; of visitor 2, who was only shown an ad; of visitor 5, who had nothing to do with any; of
+    -- visitor 6, for somebody's click of 40 days ago; of visitor 1, for a campaign that was neither clicked nor shown.
+    (20, '2026-11-24T11:00Z', 2, null, 0, 2, 1, null, 'conversion', 'k1', null),
     (21, '2026-11-24T11:01Z', 1, null, 0, 2, 4, null, 'conversion', null, null),
     (22, '2026-11-24T11:02Z', null, 3, 0, 5, 0, 'u2', 'conversion', null, null),
     (23, '2026-11-24T11:03Z', 2, 4, 0, 2, 2, null, 'conversion', null, null),

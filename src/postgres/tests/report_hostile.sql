@@ -1,10 +1,10 @@
 -- 10,000 clicks and 20,000 conversions that name each other: the same click ID, visitor, MAID, partner's ID and event ID in
--- all of them; half of the conversions name a campaign that was never clicked, the others come from new visitors. The
--- visitor also saw 50,000 impressions and 50,000 pages.
+-- all of them; a quarter of the conversions follow the visitor's clicks, a quarter name a campaign that was never clicked,
+-- and the others come from new visitors. The visitor also saw 50,000 impressions and 50,000 pages.
 insert into avtryck.hit
     (received_at, site_key, device_key, place_key, ad_key, flags, kind, permit, consent_source, hit_id,
      visitor_id, partner_uid, maid, event_name, event_id, click_id, exposure_number)
-select timestamptz '2026-11-24T12:00Z' + apart * n, 1, 1, 1, ad, 0, kind::smallint, 63, 4, gen_random_uuid(),
+select timestamptz '2026-11-24T12:00Z' + apart * n, 1, 1, 1, case when part = 2 and n % 2 = 1 then 1 else ad end, 0, kind::smallint, 63, 4, gen_random_uuid(),
        case when is_new then gen_random_uuid() else 'bbbbbbbb-0000-0000-0000-000000000001' end,
        case when not is_new then 'one' end, case when not is_new then 'one' end,
        case when kind = 2 then 'conversion' end, 'one',

@@ -203,6 +203,7 @@ async fn what_is_derived_from_a_flagged_hit_goes_by_the_right_time() {
                 .push(&row, event(key), Some(contact), &record)
                 .unwrap();
             load.link(Link {
+                is_proved: false,
                 visitor: VisitorId([1; 16]),
                 partner: "adform".to_owned(),
                 partner_uid: "u".to_owned(),

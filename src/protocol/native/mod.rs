@@ -332,7 +332,7 @@ fn put_parameter_of_kind<'a>(
         }
         // How a request is signed and answered says nothing about the hit.
         (Kind::Click, "k" | "exp" | "sig" | "clid")
-        | (Kind::Sync, "f" | "bidder" | "bounced" | "bounce")
+        | (Kind::Sync, "f" | "bidder" | "bounced" | "bounce" | "ts" | "sig")
         | (Kind::Callback, "token") => {}
         // A visitor's address must not get into `params`, which are stored as they are.
         (Kind::Callback, "client_ip") => {
