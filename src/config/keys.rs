@@ -334,7 +334,9 @@ keys! {
     pub struct Partner in [partner] {
         /// The name in `partner=`. A partner that is not listed here is refused.
         reload key: String = required(NAME, value::name);
-        /// As for a site. For hits that name the partner, its own setting counts, not the site's.
+        /// As for a site. For ads, clicks, callbacks and exchanges of IDs that name the partner,
+        /// its own setting counts, not the site's. For page views and events that name it, both
+        /// have to allow.
         reload default_permit: Permit = permits(PERMITS);
         /// The vendor ID that the partner's macros are about.
         reload gvl_id: Option<u16> = one("0", VENDOR, value::vendor_id);

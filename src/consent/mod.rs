@@ -27,9 +27,11 @@
 //! - **`gdpr=0`** is the sender's word, and a parameter cannot take a visitor out of the law. It
 //!   counts only where the configuration says what such a hit may do; strings beside it are then
 //!   not read.
-//! - **Whose rules**: a hit that names a partner is judged by the `[[partner]]`, any other by its
-//!   `[[site]]`: `gvl_id`, `default_permit`, `gdpr_0_permit`. Without a `gvl_id` no string permits
-//!   anything.
+//! - **Whose rules**: what an ad did (an ad pixel, a click, a callback) and an exchange of IDs are
+//!   judged by the `[[partner]]` that they name, any other hit by its `[[site]]`: `gvl_id`,
+//!   `default_permit`, `gdpr_0_permit`. A page view, an event of a page or a conversion that names
+//!   a partner needs both ([`decide_by_both`]): otherwise whoever writes `partner=` would choose
+//!   the rules of the site's visitors. Without a `gvl_id` no string permits anything.
 //! - **A string** that is missing, malformed, an unexpanded macro (row 4), made for another vendor
 //!   or for an older policy is not consent; [`tcf`] says which are, and maps purposes to the
 //!   permit. `gpp` counts if `gpp_sid` names section 2 or is absent; it is read only where
@@ -67,7 +69,7 @@ mod tcf;
 mod tests;
 
 pub use choice::parse_choice;
-pub use rules::{PermitRules, decide};
+pub use rules::{PermitRules, decide, decide_by_both};
 pub use signals::Signals;
 pub use strings::Strings;
 pub use strip::strip;

@@ -55,6 +55,26 @@ pub fn decide(
     }
 }
 
+/// Decides what both the rules of a site and those of a partner allow. The signal is the one that
+/// decided by the narrower rules.
+#[must_use]
+pub fn decide_by_both(
+    signals: &Signals<'_>,
+    (site, partner): (&PermitRules, &PermitRules),
+    kind: Kind,
+    strings: &Strings,
+) -> (Permit, ConsentSource) {
+    let (of_site, site_source) = decide(signals, site, kind, strings);
+    let (of_partner, partner_source) = decide(signals, partner, kind, strings);
+    let both = of_site.and(of_partner);
+    let source = if both == of_partner {
+        partner_source
+    } else {
+        site_source
+    };
+    (both, source)
+}
+
 /// Decides rows 2 to 4: what a string permits, where there is one or ought to be.
 fn permit_by_string(
     signals: &Signals<'_>,

@@ -452,3 +452,47 @@ fn without_store_no_page_url_or_referrer_names_the_click_that_led_there() {
         assert_eq!(with(DEFAULT).page_url, before);
     }
 }
+
+#[test]
+fn what_needs_two_rules_gets_what_both_allow_whatever_is_said() {
+    let empty = PermitRules {
+        default_permit: Permit::NONE,
+        ..RULES
+    };
+    let all = [RULES, TRUSTING, NO_VENDOR, OTHER_VENDOR, empty];
+    let (full, store, gpp) = (full_string(), store_string(), gpp_string());
+    let said = [
+        [None; 4],
+        [Some("0"), None, None, None],
+        [Some("1"), None, None, None],
+        [None, Some(&*full), None, None],
+        [Some("1"), Some(&*store), None, None],
+        [None, None, Some(&*gpp), Some("2")],
+    ];
+    let strings = Strings::default();
+    for [gdpr, tcf, gpp, gpp_sid] in said {
+        for (gpc, choice) in [(false, None), (true, None), (false, Some(CHOICE))] {
+            let signals = Signals {
+                gdpr: gdpr.map(Cow::Borrowed),
+                tcf: tcf.map(Cow::Borrowed),
+                gpp: gpp.map(Cow::Borrowed),
+                gpp_sid: gpp_sid.map(Cow::Borrowed),
+                gpc,
+                choice,
+                ..Signals::default()
+            };
+            for (site, partner) in all
+                .iter()
+                .flat_map(|one| all.iter().map(move |two| (one, two)))
+            {
+                let of = |rules| decide(&signals, rules, Kind::PageView, &strings);
+                let both = decide_by_both(&signals, (site, partner), Kind::PageView, &strings);
+                assert_eq!(both.0, of(site).0.and(of(partner).0), "{signals:?}");
+                assert!([of(site).1, of(partner).1].contains(&both.1), "{signals:?}");
+                if both.0 == of(partner).0 {
+                    assert_eq!(both.1, of(partner).1);
+                }
+            }
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::Exchange;
 use super::charge::Charge;
 use crate::click;
-use crate::config::{Conversions, Site};
+use crate::config::{Conversions, Partner, Site};
 use crate::consent::{self, PermitRules, Signals};
 use crate::edge::Refusal;
 use crate::endpoint::Endpoint;
@@ -32,10 +32,13 @@ pub(crate) struct Visit<'r> {
     is_array: bool,
 }
 
+/// The rules that decide, and those that have to allow it as well.
+type Rules = (PermitRules, Option<PermitRules>);
+
 /// What was decided of an event, and of what.
 struct Verdict {
     signals: [Option<(*const u8, usize)>; 4],
-    rules: PermitRules,
+    rules: Rules,
     kind: Kind,
     permit: Permit,
     source: ConsentSource,
@@ -54,7 +57,7 @@ impl Visit<'_> {
     fn decide(
         &mut self,
         signals: &Signals<'_>,
-        rules: &PermitRules,
+        rules: &Rules,
         kind: Kind,
         decide: impl FnOnce() -> (Permit, ConsentSource),
     ) -> (Permit, ConsentSource) {
@@ -102,15 +105,15 @@ impl<'r> Exchange<'r> {
         let spec = self.endpoint.spec();
         let site = self.site(&hit.site)?;
         hit.site = Cow::Borrowed(&site.key);
-        let rules = self.rules(site, &hit.partner)?;
+        let partner = self.partner_for(site, &hit.partner)?;
         charge.flag(hit);
-        let measured = if spec.is_about_ad {
-            Kind::Impression
-        } else {
-            hit.kind
-        };
+        let (rules, measured) = self.rules(hit, site, partner);
         (hit.permit, hit.consent_source) = visit.decide(signals, &rules, measured, || {
-            consent::decide(signals, &rules, measured, &self.edge.strings)
+            let (first, strings) = (&rules.0, &self.edge.strings);
+            match &rules.1 {
+                None => consent::decide(signals, first, measured, strings),
+                Some(both) => consent::decide_by_both(signals, (both, first), measured, strings),
+            }
         });
         if hit.permit.allows(Permit::STORE) && !spec.is_from_server {
             self.identify(site, hit, visit);
@@ -129,18 +132,40 @@ impl<'r> Exchange<'r> {
         Ok(())
     }
 
-    /// Returns the rules of the partner that the hit names, or else those of its site. The partner
-    /// must be one that may write for the site.
-    fn rules(&self, site: &Site, partner: &str) -> Result<PermitRules, Refusal> {
-        if partner.is_empty() {
-            return Ok(PermitRules::from(site));
+    /// Returns the partner that a hit names, which must be one that may write for the site.
+    fn partner_for(&self, site: &Site, key: &str) -> Result<Option<&Partner>, Refusal> {
+        if key.is_empty() {
+            return Ok(None);
         }
-        let partner = self.partner(partner)?;
-        if partner.may_write_for(&site.key) {
-            Ok(PermitRules::from(partner))
+        let partner = self.partner(key)?;
+        match partner.may_write_for(&site.key) {
+            true => Ok(Some(partner)),
+            false => Err(Refusal(Reason::PartnerSite)),
+        }
+    }
+
+    /// Returns the rules of the partner that the hit names, or else those of its site, and as what
+    /// kind of hit it is judged. What happened on the site's pages needs both, because a sender
+    /// names what it likes.
+    fn rules(&self, hit: &Hit<'_>, site: &Site, partner: Option<&Partner>) -> (Rules, Kind) {
+        let is_about_ad = self.endpoint.spec().is_about_ad;
+        let kind = if is_about_ad {
+            Kind::Impression
         } else {
-            Err(Refusal(Reason::PartnerSite))
-        }
+            hit.kind
+        };
+        let of_site = PermitRules::from(site);
+        let Some(partner) = partner else {
+            return ((of_site, None), kind);
+        };
+        let is_of_site = match hit.kind {
+            Kind::PageView => true,
+            // An ad pixel sends the events of a video, but a conversion is one of the site's.
+            Kind::Event => !is_about_ad || hit.is_conversion(),
+            _ => false,
+        };
+        let rules = (PermitRules::from(partner), is_of_site.then_some(of_site));
+        (rules, kind)
     }
 
     /// Notes whether a click or a conversion counts as net only with a proof, and whether a

@@ -1,6 +1,7 @@
 //! What makes a conversion net, and what a stranger cannot make net.
 
 mod exchange;
+mod permit;
 
 use avtryck::row::exposure::FAST_CLICK;
 
