@@ -2,10 +2,10 @@
 //!
 //! `make abuse` sends them to a release build, beside honest hits.
 
+mod attribution;
 mod batch;
 pub mod cookie;
 mod device;
-mod attribution;
 mod equal;
 mod inquiry;
 mod keyed;
@@ -32,6 +32,7 @@ pub const PARTNER: &str = "net";
 
 /// Every kind.
 pub const ATTACKS: &[&[Attack]] = &[
+    attribution::ATTACKS,
     batch::ATTACKS,
     cookie::ATTACKS,
     device::ATTACKS,
@@ -39,4 +40,3 @@ pub const ATTACKS: &[&[Attack]] = &[
     inquiry::ATTACKS,
     keyed::ATTACKS,
 ];
-pub const ATTACKS: &[&[Attack]] = &[attribution::ATTACKS, equal::ATTACKS];
