@@ -32,6 +32,7 @@
 
 mod placement;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use base64::Engine as _;
@@ -65,8 +66,6 @@ const BOUND_BYTES: usize = UNBOUND_BYTES + 1;
 const BOUND_MAC_BYTES: usize = 14;
 /// The longest value, in bytes.
 const VALUE_BYTES_MAX: usize = BOUND_BYTES + BOUND_MAC_BYTES;
-/// The longest host name (RFC 1035, section 2.3.4, with a final dot).
-const HOST_BYTES_MAX: usize = 255;
 
 /// A visitor whom a cookie proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,15 +144,15 @@ impl HostKeyring<'_> {
         let (made_at, rest) = rest.split_first_chunk::<4>()?;
         let (id, rest) = rest.split_first_chunk::<16>()?;
         let scope = match rest {
-            [] => Scope::NONE,
-            [labels] => Scope::of(self.host, *labels)?,
+            [] => Cow::Borrowed(""),
+            [labels] => scope_of(self.host, *labels)?,
             _ => return None,
         };
         self.keyring
             .find(*key_id)?
             .clone()
             .chain_update(signed)
-            .chain_update(scope.bytes())
+            .chain_update(&*scope)
             .verify_truncated_left(mac)
             .ok()?;
         let made_at = i64::from(u32::from_be_bytes(*made_at));
@@ -242,44 +241,27 @@ impl HostKeyring<'_> {
     ) -> Option<String> {
         let labels = domain.map_or(0, |domain| domain.split('.').count());
         let labels = u8::try_from(labels).ok()?;
-        let scope = Scope::of(self.host, labels)?;
+        let scope = scope_of(self.host, labels)?;
         self.keyring.sign_within(visitor, &[labels], &scope, now)
     }
 }
 
-/// What a value is bound to: a domain or a host, in lower case; nothing of a value that is bound to
-/// nothing.
-struct Scope {
-    bytes: [u8; HOST_BYTES_MAX],
-    length: usize,
-}
-
-impl Scope {
-    const NONE: Scope = Scope {
-        bytes: [0; HOST_BYTES_MAX],
-        length: 0,
+/// Returns what a value is bound to at a host, in lower case: the domain of that many labels in
+/// which the host lies, or the host itself.
+fn scope_of(host: &str, labels: u8) -> Option<Cow<'_, str>> {
+    let name = match usize::from(labels) {
+        0 => host,
+        labels => match host.rmatch_indices('.').nth(labels - 1) {
+            Some((dot, _)) => host.get(dot + 1..)?,
+            None if host.split('.').count() == labels => host,
+            None => return None,
+        },
     };
-
-    /// Returns the domain of that many labels in which a host lies, or the host itself.
-    fn of(host: &str, labels: u8) -> Option<Scope> {
-        let name = match usize::from(labels) {
-            0 => host,
-            labels => match host.rmatch_indices('.').nth(labels - 1) {
-                Some((dot, _)) => host.get(dot + 1..)?,
-                None if host.split('.').count() == labels => host,
-                None => return None,
-            },
-        };
-        let mut scope = Scope::NONE;
-        let bytes = scope.bytes.get_mut(..name.len())?;
-        bytes.copy_from_slice(name.as_bytes());
-        bytes.make_ascii_lowercase();
-        scope.length = name.len();
-        Some(scope)
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
+    // Browsers write it so.
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Some(name.to_ascii_lowercase().into())
+    } else {
+        Some(name.into())
     }
 }
 
@@ -305,30 +287,34 @@ impl CookieKeyring {
     /// made them.
     #[must_use]
     pub fn sign(&self, visitor: VisitorId, now: UnixMicros) -> Option<String> {
-        self.sign_within(visitor, &[], &Scope::NONE, now)
+        self.sign_within(visitor, &[], "", now)
     }
 
     fn sign_within(
         &self,
         visitor: VisitorId,
         labels: &[u8],
-        scope: &Scope,
+        scope: &str,
         now: UnixMicros,
     ) -> Option<String> {
         let (key_id, key) = self.first()?;
         let made_at = u32::try_from(now.seconds()).ok()?.to_be_bytes();
-        let mut value = Vec::with_capacity(VALUE_BYTES_MAX);
-        for part in [&[key_id][..], &made_at, &visitor.0, labels] {
-            value.extend_from_slice(part);
-        }
-        let mac = key.clone().chain_update(&value);
-        let mac = mac.chain_update(scope.bytes()).finalize().into_bytes();
         let mac_bytes = match labels {
             [] => MAC_BYTES,
             _ => BOUND_MAC_BYTES,
         };
-        value.extend_from_slice(mac.get(..mac_bytes)?);
-        Some(URL_SAFE_NO_PAD.encode(value))
+        let mut value = [0; VALUE_BYTES_MAX];
+        let (signed, rest) = value.split_at_mut_checked(UNBOUND_BYTES + labels.len())?;
+        let parts = [&[key_id][..], &made_at, &visitor.0, labels];
+        for (byte, part) in signed.iter_mut().zip(parts.into_iter().flatten()) {
+            *byte = *part;
+        }
+        let signed_bytes = signed.len();
+        let mac = key.clone().chain_update(&*signed);
+        let mac = mac.chain_update(scope).finalize().into_bytes();
+        rest.get_mut(..mac_bytes)?
+            .copy_from_slice(mac.get(..mac_bytes)?);
+        Some(URL_SAFE_NO_PAD.encode(value.get(..signed_bytes + mac_bytes)?))
     }
 
     /// Returns the token of a form that is for one visitor: the first 96 bits of HMAC-SHA-256 over

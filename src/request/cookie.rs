@@ -100,7 +100,8 @@ pub(super) fn find_in<'a>(
     line: &'a [u8],
     names: CookieNames<'_>,
 ) -> impl Iterator<Item = FoundCookie<'a>> {
-    split(line).filter_map(move |pair| {
+    split(line).filter_map(move |bytes| {
+        let pair = Pair { bytes, line };
         let found = |name, is_former| {
             Some(FoundCookie {
                 value: pair.value_of(name)?,
@@ -112,11 +113,11 @@ pub(super) fn find_in<'a>(
     })
 }
 
-/// A name with its value, as it stands in the header.
+/// A name with its value, as it stands in a line of the header.
 #[derive(Clone, Copy)]
 struct Pair<'a> {
     bytes: &'a [u8],
-    follows_comma: bool,
+    line: &'a [u8],
 }
 
 impl<'a> Pair<'a> {
@@ -138,6 +139,14 @@ impl<'a> Pair<'a> {
         Some(bare.unwrap_or(value))
     }
 
+    /// Returns whether a comma stands before the pair. Only names with a prefix need to know.
+    fn follows_comma(self) -> bool {
+        let start = self.bytes.as_ptr().addr() - self.line.as_ptr().addr();
+        self.line
+            .get(..start)
+            .is_some_and(|before| before.ends_with(b","))
+    }
+
     /// Returns what the name of a pair that has it says.
     fn trust(self, name: &str) -> NameTrust {
         if Prefix::of(name) == Prefix::None {
@@ -145,7 +154,7 @@ impl<'a> Pair<'a> {
         }
         let bytes = self.bytes.strip_prefix(b" ").unwrap_or(self.bytes);
         let rest = bytes.strip_prefix(name.as_bytes());
-        if !self.follows_comma && rest.is_some_and(|rest| rest.starts_with(b"=")) {
+        if !self.follows_comma() && rest.is_some_and(|rest| rest.starts_with(b"=")) {
             NameTrust::Vouched
         } else {
             NameTrust::Lookalike
@@ -160,24 +169,17 @@ fn continues_name(byte: &u8) -> bool {
 }
 
 /// Splits a line of cookies at its semicolons and commas, many bytes at a time.
-fn split(line: &[u8]) -> impl Iterator<Item = Pair<'_>> {
+fn split(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(line);
-    let mut follows_comma = false;
     std::iter::from_fn(move || {
         let text = rest.take()?;
-        let is_joined = follows_comma;
-        let (bytes, end) = match memchr2(b';', b',', text) {
-            Some(at) => text.split_at_checked(at)?,
-            None => (text, &[][..]),
+        let Some((pair, after)) =
+            memchr2(b';', b',', text).and_then(|at| text.split_at_checked(at))
+        else {
+            return Some(text);
         };
-        if let Some((mark, after)) = end.split_first() {
-            follows_comma = *mark == b',';
-            rest = Some(after);
-        }
-        Some(Pair {
-            bytes,
-            follows_comma: is_joined,
-        })
+        rest = after.get(1..);
+        Some(pair)
     })
 }
 
