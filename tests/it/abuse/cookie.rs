@@ -11,7 +11,7 @@ use avtryck::visitor::COOKIE_AGE_SECONDS;
 use tokio::net::TcpStream;
 
 use crate::consent::holds;
-use crate::support::{Collector, Config, Reply, raw};
+use crate::support::{Collector, Config, Reply, raw, root, tempdir};
 
 const KEY: &str = "1:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 const HOST: &str = "px.open.example";
@@ -537,4 +537,33 @@ async fn the_admin_listener_answers_no_page_of_a_stranger_and_is_not_held_by_idl
     assert_eq!(collector.admin("/readyz").await.status, 200);
     assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
     drop(idle);
+}
+
+#[tokio::test]
+async fn a_check_of_the_dependencies_that_is_required_fails_without_its_tool() {
+    let dir = tempdir();
+    let script = dir.path().join("script");
+    std::fs::create_dir(&script).unwrap();
+    for name in ["deny", "lib.sh"] {
+        std::fs::copy(root().join("script").join(name), script.join(name)).unwrap();
+    }
+    for (variables, is_required) in [
+        (&[][..], false),
+        (&[("CI", "true")], true),
+        (&[("CI", "true"), ("DENY_REQUIRED", "0")], false),
+        (&[("CI", ""), ("DENY_REQUIRED", "1")], true),
+    ] {
+        let output = tokio::process::Command::new(script.join("deny"))
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .envs(variables.iter().copied())
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(
+            output.status.success(),
+            !is_required,
+            "{variables:?}: {output:?}"
+        );
+    }
 }
