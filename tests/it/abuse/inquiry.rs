@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::privacy::{page, token, uuid, visitor};
-use crate::support::{Collector, Config, PATIENCE, until};
+use crate::support::{Collector, PATIENCE, until};
 
 /// Gives a visitor that many rows on each of some days before today.
 async fn fill(collector: &Collector, cookie: &str, days: i32, rows: i32) {
