@@ -129,6 +129,9 @@ impl Model {
         let partner = &*hit.partner;
         let subject = if let Some(visitor) = hit.visitor {
             visitor.0
+        } else if hit.kind != Kind::Callback {
+            // A browser speaks for its own visitor only.
+            return None;
         } else if !hit.maid.is_empty() {
             Subject::Maid(&hit.maid.to_lowercase()).key()
         } else if !hit.partner_uid.is_empty() {
