@@ -292,8 +292,8 @@ fn agents() -> Vec<String> {
     agents.map(|agent| agent.unwrap().to_owned()).collect()
 }
 
-/// Fills the spool with hits that are `apart_micros` apart. With `equal` they have every ID, of which
-/// that one is always the same.
+/// Fills the spool with hits that are `apart_micros` apart. With `equal` they have every ID, of
+/// which that one is always the same.
 async fn fill(
     spool: &Spool,
     numbers: Range<u64>,

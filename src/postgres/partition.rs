@@ -99,8 +99,8 @@ pub async fn make_ahead(client: &mut Client, today: i32, ahead: i32) -> anyhow::
 }
 
 /// Builds the indexes that partitions lack since an upgrade, a day at a time and the newest first,
-/// until the days have [`INDEXED_BYTES`]. Returns how many it built. A day that is in use for longer
-/// than [`LOCK_TIMEOUT`] is left for the next run, and those before it too.
+/// until the days have [`INDEXED_BYTES`]. Returns how many it built. A day that is in use for
+/// longer than [`LOCK_TIMEOUT`] is left for the next run, and those before it too.
 ///
 /// # Errors
 /// Where Postgres fails.

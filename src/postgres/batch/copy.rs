@@ -21,8 +21,9 @@ use tokio_postgres::{Error, Transaction};
 use crate::hit::Flags;
 use crate::row::Row;
 
-/// The bytes that one message of the COPY carries, unless a row is longer: large enough that messages
-/// cost nothing, small enough that the connection's buffer does not grow to the size of the batch.
+/// The bytes that one message of the COPY carries, unless a row is longer: large enough that
+/// messages cost nothing, small enough that the connection's buffer does not grow to the size of
+/// the batch.
 const PIECE_BYTES: usize = 256 * 1024;
 
 /// 1970-01-01 to 2000-01-01 in microseconds.
