@@ -18,13 +18,15 @@ returns boolean language sql immutable parallel safe
     return kind in (3, 4) or kind = 5 and event_name in ('impression', 'click');
 comment on function avtryck.is_contact is 'Whether a hit is an impression or a click, be it reported by a partner''s callback.';
 
+drop function avtryck.ad_event(timestamptz, timestamptz, timestamptz);
 drop function avtryck.conversion(timestamptz, timestamptz, timestamptz, interval);
 create function avtryck.conversion(begins timestamptz, ends timestamptz, since timestamptz, within interval)
 returns table (
     converted_at timestamptz, hit_id uuid, event_id text, params jsonb, visitor_id uuid, flags integer,
     site_key bigint, ad_key bigint, device_key bigint, place_key bigint, linked_by text,
     click_id text, click_hit_id uuid, clicked_at timestamptz, click_visitor_id uuid, network_key bigint, is_net boolean
-) language sql stable parallel safe as $$
+) language sql stable parallel safe
+begin atomic
     with converted as materialized (
         select hit.received_at, hit.hit_id, hit.kind, hit.click_id, hit.visitor_id, hit.flags, hit.site_key, hit.device_key,
                hit.place_key, hit.network_key, hit.event_id, hit.params, lower(hit.maid collate "C") as maid, hit.partner_uid,
@@ -229,8 +231,8 @@ returns table (
            led_click_id, click_hit_id, clicked_at, click_visitor_id, network_key,
            coalesce(is_beyond, false) = false
            and (is_first or rank is null and own_key is null and avtryck.is_net(both_flags, kind, true, true))
-    from capped
-$$;
+    from capped;
+end;
 comment on function avtryck.conversion is 'The conversions of a UTC day, each with the click that it names if that is its own visitor''s, else the last click of its visitor, none of them longer before it than `within`; `since` is the earliest that could be. One that names a campaign belongs to its visitor''s clicks on that campaign alone, and where there is none to the ad that it names. One with neither belongs to the click of somebody else that it names, as gross. Those beyond conversions_max() have the flag over_limit.';
 
 create or replace function avtryck.conversion_path_of(day date, within interval)
@@ -310,12 +312,12 @@ begin
 end $$;
 comment on column avtryck.conversion_path.is_valid is 'Whether the conversion counts in net figures: see docs/reports.md.';
 
-drop function avtryck.ad_event(timestamptz, timestamptz, timestamptz);
 create function avtryck.ad_event(begins timestamptz, ends timestamptz, since timestamptz)
 returns table (
     kind smallint, hits bigint, is_measured boolean, is_valid boolean, site_key bigint, ad_key bigint,
     device_key bigint, place_key bigint, visitor_id uuid, maid text, partner_uid text, flags integer, network_key bigint
-) language sql stable parallel safe as $$
+) language sql stable parallel safe
+begin atomic
     select case when hit.kind <> 5 then hit.kind when hit.event_name = 'click' then 4::smallint else 3::smallint end,
            1::bigint, true, avtryck.is_valid(hit.flags), hit.site_key, hit.ad_key,
            hit.device_key, hit.place_key, hit.visitor_id,
@@ -331,8 +333,8 @@ returns table (
     select hit_count.kind, hit_count.hits, false, false, hit_count.site_key, hit_count.ad_key, null, null, null, null, null,
            0, null
     from avtryck.hit_count
-    where hit_count.minute >= begins and hit_count.minute < ends and hit_count.kind in (3, 4)
-$$;
+    where hit_count.minute >= begins and hit_count.minute < ends and hit_count.kind in (3, 4);
+end;
 comment on function avtryck.ad_event is 'Of a time each impression (3) and click (4) that counts, and each conversion (2) that a click or its sender ascribes to an ad; is_measured is false for counts of hits without the permit measure, is_valid true for what counts as net. Only servers speak for a MAID or a partner''s ID.';
 
 create function avtryck.quality_of(day date)

@@ -206,6 +206,7 @@ async fn the_documented_rights_suffice_from_an_empty_database_on_and_nothing_of_
     for report in [
         "campaign_daily",
         "placement_daily",
+        "campaign_quality",
         "conversion_path",
         "exposure_detail",
         "hit_detail",
