@@ -85,6 +85,8 @@ struct Batch<'x, 'r, 'd> {
     /// The admitted hits, encoded, and where each ends.
     encoded: Vec<u8>,
     ends: Vec<usize>,
+    /// Whether a record was one too many, so that no further event is read.
+    is_full: bool,
 }
 
 impl<'x, 'r: 'd, 'd> Batch<'x, 'r, 'd> {
@@ -96,6 +98,7 @@ impl<'x, 'r: 'd, 'd> Batch<'x, 'r, 'd> {
             refused: Vec::new(),
             encoded: Vec::new(),
             ends: Vec::new(),
+            is_full: false,
         }
     }
 
@@ -126,6 +129,9 @@ impl<'x, 'r: 'd, 'd> Batch<'x, 'r, 'd> {
             exchange.show_refusal(reason, site, partner);
             Refusal(reason)
         };
+        if self.is_full {
+            return Err(show(Reason::OverLimit, "", ""));
+        }
         let charge = self.bill.add_event();
         let charge = charge.map_err(|refusal| show(refusal.0, "", ""))?;
         let draft = events.read(event);
@@ -150,7 +156,10 @@ impl<'x, 'r: 'd, 'd> Batch<'x, 'r, 'd> {
         };
         match paid {
             Ok(()) => self.ends.push(self.encoded.len()),
-            Err(_) => self.encoded.truncate(before),
+            Err(_) => {
+                self.encoded.truncate(before);
+                self.is_full = true;
+            }
         }
         paid
     }
