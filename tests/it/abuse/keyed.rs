@@ -277,7 +277,7 @@ async fn impressions_whose_id_belongs_to_another_are_no_exposures() {
         assert_eq!(collector.number(seen).await, exposures, "{more}");
         assert_eq!(collector.number(CONFLICTS).await, conflicts, "{more}");
     }
-    let last = "select exposure_number::bigint from avtryck.hit where kind = 3 order by hit_id desc limit 1";
+    let last = "select exposure_number::bigint from avtryck.hit where kind = 3 order by received_at desc limit 1";
     assert_eq!(collector.number(last).await, 2);
 }
 
