@@ -42,6 +42,9 @@ struct Options {
     /// Where the rules are.
     #[arg(long, default_value = "assets/data/rules")]
     rules: PathBuf,
+    /// Agents to measure, one a line, instead of looking for others.
+    #[arg(long)]
+    measure: Option<PathBuf>,
     /// Real agents.
     #[arg(long, default_value = "assets/data/test/user-agents.json")]
     agents: PathBuf,
@@ -86,6 +89,16 @@ fn main() -> anyhow::Result<()> {
         .collect();
     println!("real agents: {}", spread(ordinary));
     println!("resident: {}", resident());
+    if let Some(file) = &options.measure {
+        for agent in fs::read_to_string(file)?.lines() {
+            let cost = climber.measure(&Candidate {
+                agent: agent.to_owned(),
+                ..Candidate::default()
+            });
+            println!("{:.1} us\t{agent}", cost.as_secs_f64() * 1e6);
+        }
+        return Ok(());
+    }
     let hills = climber.climb(&real, Duration::from_secs(options.seconds));
     println!("tried: {}", climber.tried);
     println!("resident: {}", resident());
