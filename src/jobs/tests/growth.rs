@@ -25,7 +25,7 @@ async fn dimension_rows_go_a_week_after_all_that_points_to_them() {
         .await
         .unwrap();
     // A day of hits that is due, or an exposure: the rows that they point to wait.
-    make_days(client, 3..=3).await;
+    make_days(client, 12..=12).await;
     assert_eq!(run(client, "ad", NOON).await, Done::default());
     run(client, "retention", NOON).await;
     client
