@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::EVENTS_MAX;
-use super::json::Split;
+use super::split::Split;
 use super::template::Template;
 use crate::callback::Proof;
 use crate::protocol::Draft;

@@ -1,6 +1,4 @@
-//! Events as JSON: one object, an array of them, or one after the other. A wrong event is refused
-//! alone, and what cannot be stored of one is replaced; only a body that holds no event at all is
-//! refused as a whole.
+//! One event as JSON. A wrong event is refused alone, and what cannot be stored of one is replaced.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,97 +14,10 @@ use super::parameter::{Parameter, rule};
 use super::{HitReader, OF_CALLBACKS};
 use crate::callback::names::{self, Fields};
 use crate::consent::names::{Meaning, carries_consent, meaning};
-use crate::endpoint::EVENTS_MAX;
-use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX, TOLD_BYTES_MAX};
+use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
 use crate::hit::{Flags, Kind};
 use crate::protocol::absent::is_macro;
 use crate::protocol::text::{self, ValueKind, clean};
-use crate::refusal::Reason;
-
-/// What some editors and programs put before a text in UTF-8.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-
-/// Splits a body into its events' texts; each may be no event, and is then refused alone. What
-/// stands beyond the first [`EVENTS_MAX`] is one more. Returns `None` if none of them is JSON.
-#[must_use]
-pub fn split_events(body: &[u8]) -> Option<Vec<Cow<'_, str>>> {
-    let events: Vec<_> = Split::new(body)?
-        .filter_map(Result::ok)
-        .take(EVENTS_MAX + 1)
-        .map(String::from_utf8_lossy)
-        .collect();
-    let is_json =
-        |event: &Cow<'_, str>| members_of(event, &mut Flags::default(), &mut |_, _| {}).is_some();
-    events.iter().any(is_json).then_some(events)
-}
-
-/// Splits a body between its events, by its brackets: the members of an array, or values one after
-/// the other. Nothing is looked at before its turn comes, and of one event no more than
-/// [`TOLD_BYTES_MAX`].
-pub(super) struct Split<'b> {
-    rest: &'b [u8],
-}
-
-impl<'b> Split<'b> {
-    /// Begins. Returns `None` if nothing is there.
-    pub(super) fn new(body: &'b [u8]) -> Option<Split<'b>> {
-        let body = body.trim_ascii();
-        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-        let rest = body.strip_prefix(b"[").unwrap_or(body);
-        (!body.is_empty()).then_some(Split { rest })
-    }
-
-    /// Gives up what is left.
-    pub(super) fn end(&mut self) {
-        self.rest = b"";
-    }
-}
-
-impl<'b> Iterator for Split<'b> {
-    type Item = Result<&'b [u8], Reason>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let is_between = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b',' | b']');
-        let start = self.rest.iter().position(|byte| !is_between(byte));
-        let rest = start.and_then(|start| self.rest.get(start..));
-        let Some(rest) = rest else {
-            self.end();
-            return None;
-        };
-        let near = rest.get(..=TOLD_BYTES_MAX).unwrap_or(rest);
-        let (event, after) = rest.split_at(end_of_value(near));
-        if event.len() > TOLD_BYTES_MAX {
-            // Where it ends is not looked for.
-            self.end();
-            return Some(Err(Reason::HitTooLarge));
-        }
-        self.rest = after;
-        Some(Ok(event.trim_ascii_end()))
-    }
-}
-
-/// Returns where the value ends that a text begins with: behind its last bracket, or before what
-/// separates it from the next.
-fn end_of_value(text: &[u8]) -> usize {
-    let mut depth = 0_usize;
-    let (mut is_text, mut is_escaped) = (false, false);
-    for (at, byte) in text.iter().enumerate() {
-        if is_text {
-            is_text = is_escaped || *byte != b'"';
-            is_escaped = !is_escaped && *byte == b'\\';
-            continue;
-        }
-        match byte {
-            b'"' => is_text = true,
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' if depth <= 1 => return at + usize::from(depth == 1 || at == 0),
-            b'}' | b']' => depth -= 1,
-            b',' if depth == 0 => return at,
-            _ => {}
-        }
-    }
-    text.len()
-}
 
 /// The members of a JSON object in the order sent, repeated ones included.
 pub(crate) struct Members<'t>(pub(crate) Vec<(String, &'t RawValue)>);

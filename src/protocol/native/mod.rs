@@ -21,6 +21,7 @@ mod page;
 mod parameter;
 mod params;
 mod reader;
+mod split;
 mod template;
 
 pub use crate::endpoint::EVENTS_MAX;
@@ -28,7 +29,7 @@ pub(crate) use events::Event;
 pub use events::Events;
 pub(super) use events::Owner;
 pub(crate) use json::Members;
-pub use json::split_events;
+pub use split::split_events;
 
 use std::borrow::Cow;
 use std::mem;

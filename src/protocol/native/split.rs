@@ -1,0 +1,368 @@
+//! A body -> its events' texts, one when its turn comes: one object, the members of an array, or
+//! values one after the other.
+//!
+//! Nothing is looked at before its turn comes, and of one event no more than [`TOLD_BYTES_MAX`].
+//!
+//! A broken event must not cost the others. An object ends at its own last bracket as long as
+//! brackets and quotes stand where JSON has them ([`Split::end_of_object`]). Where they do not, the
+//! next event begins at the next object that is sound and is not part of the broken one
+//! ([`Split::read_run`]):
+//!
+//! - where events stand on lines of their own, at the next line that begins with one;
+//! - otherwise at an object that is no member of another. Objects in an array that ends before the
+//!   events do are the broken event's own: what was bought, say. Where that array does not end, those
+//!   that have the names of its first object are. But what begins with the same name as an event
+//!   before is one.
+//!
+//! A broken event is one text, whatever it consists of. No object that a scan found open where it
+//! ended is scanned again, and objects that were read to find the next event are not read again for
+//! that, so the time of each event is linear.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use memchr::{memchr, memchr2, memmem};
+
+use super::json::members_of;
+use crate::endpoint::EVENTS_MAX;
+use crate::hit::Flags;
+use crate::hit::limits::TOLD_BYTES_MAX;
+use crate::refusal::Reason;
+
+/// What some editors and programs put before a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+/// How many first names of events are kept, and how long they may be.
+const FIRST_NAMES_MAX: usize = 8;
+const FIRST_NAME_BYTES_MAX: usize = 64;
+
+/// Splits a body into its events' texts; each may be no event, and is then refused alone. What
+/// stands beyond the first [`EVENTS_MAX`] is one more. Returns `None` if none of them is JSON.
+#[must_use]
+pub fn split_events(body: &[u8]) -> Option<Vec<Cow<'_, str>>> {
+    let events: Vec<_> = Split::new(body)?
+        .filter_map(Result::ok)
+        .take(EVENTS_MAX + 1)
+        .map(String::from_utf8_lossy)
+        .collect();
+    let is_json = |event: &Cow<'_, str>| names_of(event.as_bytes()).is_some();
+    events.iter().any(is_json).then_some(events)
+}
+
+/// A body while it is split.
+pub(super) struct Split<'b> {
+    body: &'b [u8],
+    /// Where the rest begins.
+    at: usize,
+    /// How far may be looked at.
+    limit: usize,
+    is_array: bool,
+    /// An event was split off.
+    is_begun: bool,
+    /// The names that the events before began with.
+    first_names: Vec<&'b [u8]>,
+    /// Where objects and arrays begin that a scan found open at a fault.
+    broken: HashSet<usize>,
+    /// The same at the limit.
+    unended: HashSet<usize>,
+}
+
+/// Why the end of an object is not known.
+enum Unended {
+    /// A bracket or a quote is missing or too many.
+    Fault,
+    /// It is not in what may be looked at.
+    Beyond,
+}
+
+impl<'b> Split<'b> {
+    /// Begins. Returns `None` if nothing is there.
+    pub(super) fn new(body: &'b [u8]) -> Option<Split<'b>> {
+        let body = body.trim_ascii();
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+        let is_array = body.starts_with(b"[");
+        (!body.is_empty()).then(|| Split {
+            body,
+            at: usize::from(is_array),
+            limit: 0,
+            is_array,
+            is_begun: false,
+            first_names: Vec::new(),
+            broken: HashSet::new(),
+            unended: HashSet::new(),
+        })
+    }
+
+    /// Gives up what is left.
+    pub(super) fn end(&mut self) {
+        self.at = self.body.len();
+    }
+
+    /// Returns what may be looked at from a place on.
+    fn rest(&self, at: usize) -> &'b [u8] {
+        self.body.get(at..self.limit).unwrap_or_default()
+    }
+
+    /// Returns whether nothing stands behind what may be looked at.
+    fn sees_end(&self) -> bool {
+        self.limit == self.body.len()
+    }
+
+    /// Returns where the event ends that begins at a place; `None` if it is too large.
+    fn end_of_event(&mut self, start: usize) -> Option<usize> {
+        let (end, is_known) = match self.rest(start).first() {
+            Some(b'{') => match self.end_of_object(start) {
+                Ok(end) if self.is_followed(end) => {
+                    self.keep_first_name(start);
+                    return Some(end);
+                }
+                Ok(end) if self.names(start, end).is_some() => return Some(end),
+                Ok(end) => return Some(self.skip_broken(end)),
+                Err(Unended::Fault) => (None, false),
+                // An array of this event may hold those that follow. A large event looks the same.
+                Err(Unended::Beyond) => (None, !self.sees_end()),
+            },
+            Some(b'"' | b':') => (None, false),
+            _ => {
+                let is_end = |byte: &u8| b",\n{[]}\"".contains(byte);
+                let end = self.rest(start).iter().position(is_end);
+                (end.map(|end| start + end), false)
+            }
+        };
+        end.or_else(|| self.next_event(start, is_known))
+            .or_else(|| self.sees_end().then_some(self.limit))
+    }
+
+    /// Returns whether behind an object another follows or the events end.
+    fn is_followed(&self, end: usize) -> bool {
+        match self.rest(end).trim_ascii_start() {
+            [] => true,
+            [b',', after @ ..] => matches!(after.trim_ascii_start(), [] | [b'{', ..]),
+            [b'{', ..] => !self.is_array,
+            [b']', after @ ..] => self.is_array && after.trim_ascii_start().is_empty(),
+            _ => false,
+        }
+    }
+
+    fn keep_first_name(&mut self, start: usize) {
+        if self.first_names.len() < FIRST_NAMES_MAX
+            && let Some(name) = first_name(self.rest(start))
+            && !self.first_names.contains(&name)
+        {
+            self.first_names.push(name);
+        }
+    }
+
+    /// Returns where the object ends that begins at `start`: behind its last bracket. It is not
+    /// known if brackets do not match, or if what opens or a string stands where JSON has none: then
+    /// a bracket or a quote is missing or too many.
+    fn end_of_object(&mut self, start: usize) -> Result<usize, Unended> {
+        if self.broken.contains(&start) {
+            return Err(Unended::Fault);
+        }
+        if self.unended.contains(&start) {
+            return Err(Unended::Beyond);
+        }
+        let bytes = self.body.get(..self.limit).unwrap_or_default();
+        let mut open: Vec<usize> = Vec::new();
+        let mut at = start;
+        // The last byte that is not a blank; of a string, its quote.
+        let mut before = b' ';
+        loop {
+            let Some(byte) = bytes.get(at) else {
+                self.unended.extend(open);
+                return Err(Unended::Beyond);
+            };
+            let around = open.last().and_then(|at| bytes.get(*at));
+            let is_in_place = match (byte, around) {
+                (b' ' | b'\n' | b'\r' | b'\t', _) => {
+                    at += 1;
+                    continue;
+                }
+                (b'{' | b'[', None) => true,
+                (b'{' | b'[', Some(b'{')) => before == b':',
+                (b'{' | b'[', Some(_)) => matches!(before, b'[' | b','),
+                (b'}', around) => around == Some(&b'{'),
+                (b']', around) => around == Some(&b'['),
+                (b'"', _) => matches!(before, b'{' | b'[' | b',' | b':'),
+                (byte, _) => before != b'"' || matches!(byte, b',' | b':'),
+            };
+            if !is_in_place {
+                break;
+            }
+            match byte {
+                b'{' | b'[' => open.push(at),
+                b'}' | b']' => {
+                    open.pop();
+                    if open.is_empty() {
+                        return Ok(at + 1);
+                    }
+                }
+                b'"' => at = end_of_string(bytes, at + 1),
+                _ => {}
+            }
+            before = *byte;
+            at += 1;
+        }
+        // A scan that began at one of them would come here, too.
+        self.broken.extend(open);
+        Err(Unended::Fault)
+    }
+
+    /// Returns where to go on behind a broken event that seems to end at a place: its rest may
+    /// follow.
+    fn skip_broken(&mut self, end: usize) -> usize {
+        let next = self
+            .next_event(end.saturating_sub(1), false)
+            .unwrap_or(self.limit);
+        let between = self.body.get(end..next).unwrap_or_default();
+        let is_of_event = between.iter().any(|byte| b"\":{".contains(byte));
+        if is_of_event { next } else { end }
+    }
+
+    /// Returns where the first event begins behind `from`, which stands in a broken one. `is_known`
+    /// demands that it begins with a line or as an event before did.
+    fn next_event(&mut self, from: usize, is_known: bool) -> Option<usize> {
+        let is_lines = !self.is_array && memmem::find(self.rest(from), b"\n{").is_some();
+        let mut at = from + 1;
+        while let Some(found) = memchr(b'{', self.rest(at)) {
+            let start = at + found;
+            at = if self.may_begin(start, is_lines) {
+                match self.read_run(start, is_lines, is_known && !is_lines) {
+                    Ok(event) => return Some(event),
+                    Err(end) => end,
+                }
+            } else {
+                start + 1
+            };
+        }
+        None
+    }
+
+    /// Returns whether the opening bracket at a place may be an event's: it has a name behind it or
+    /// nothing, and is not the value of a member or in a text.
+    fn may_begin(&self, start: usize, is_lines: bool) -> bool {
+        let before = self.body.get(..start).unwrap_or_default();
+        if before.ends_with(b"\n") {
+            return true;
+        }
+        let is_value = matches!(before.trim_ascii_end(), [.., b':' | b'"' | b'\\']);
+        let inside = self.rest(start + 1).trim_ascii_start();
+        !is_lines && !is_value && matches!(inside, [b'"' | b'}', ..])
+    }
+
+    /// Reads the objects that follow one another from `start` on. Returns where the first begins
+    /// that is an event; or, if they belong to a broken event, where to go on.
+    fn read_run(&mut self, start: usize, is_lines: bool, is_known: bool) -> Result<usize, usize> {
+        let mut objects = Vec::new();
+        let mut at = start;
+        while let Ok(end) = self.end_of_object(at) {
+            let Some(names) = self.names(at, end) else {
+                if objects.is_empty() {
+                    return Err(end);
+                }
+                break;
+            };
+            objects.push((at, end, names));
+            let rest = self.rest(end).trim_ascii_start();
+            let next = rest.strip_prefix(b",").unwrap_or(rest).trim_ascii_start();
+            at = self.limit - next.len();
+            if !next.starts_with(b"{") {
+                break;
+            }
+        }
+        let (Some((.., names)), Some((_, end, _))) = (objects.first(), objects.last()) else {
+            return Err(start + 1);
+        };
+        let before = self.body.get(1..start).unwrap_or_default();
+        let begins_array = !is_lines && before.trim_ascii_end().ends_with(b"[");
+        let ends_array = self.ends_inner_array(*end);
+        let event = objects.iter().find(|(at, _, found)| {
+            let begins_as_events_do =
+                || first_name(self.rest(*at)).is_some_and(|name| self.first_names.contains(&name));
+            let may_be = !is_known && !ends_array && (!begins_array || found != names);
+            may_be || begins_as_events_do()
+        });
+        event.map_or(Err(*end), |(start, ..)| Ok(*start))
+    }
+
+    /// Returns whether an array ends at a place that is not that of the events.
+    fn ends_inner_array(&self, end: usize) -> bool {
+        let Some(after) = self.rest(end).trim_ascii_start().strip_prefix(b"]") else {
+            return false;
+        };
+        match after.trim_ascii_start() {
+            [] => !self.is_array,
+            [b'}' | b']', ..] => true,
+            [b',', next @ ..] => next.trim_ascii_start().starts_with(b"\""),
+            _ => false,
+        }
+    }
+
+    /// Returns the names of an object's members; `None` if it is not JSON.
+    fn names(&self, start: usize, end: usize) -> Option<Vec<String>> {
+        names_of(self.body.get(start..end)?)
+    }
+}
+
+impl<'b> Iterator for Split<'b> {
+    type Item = Result<&'b [u8], Reason>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let is_between = |byte: &u8| byte.is_ascii_whitespace() || b",[]}".contains(byte);
+        let rest = self.body.get(self.at..).unwrap_or_default();
+        let Some(skipped) = rest.iter().position(|byte| !is_between(byte)) else {
+            self.end();
+            // Brackets alone are no event.
+            let is_empty = self.is_begun || self.is_array && rest.trim_ascii_start() == b"]";
+            self.is_begun = true;
+            return (!is_empty).then(|| Ok(rest.get(..1).unwrap_or_default()));
+        };
+        self.is_begun = true;
+        let start = self.at + skipped;
+        self.limit = self.body.len().min(start + TOLD_BYTES_MAX + 1);
+        self.unended.clear();
+        let end = self.end_of_event(start);
+        let Some(end) = end.filter(|end| end - start <= TOLD_BYTES_MAX) else {
+            // Where it ends is not looked for.
+            self.end();
+            return Some(Err(Reason::HitTooLarge));
+        };
+        self.at = end;
+        let event = self.body.get(start..end).unwrap_or_default();
+        let is_end = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';
+        let length = event.iter().rposition(|byte| !is_end(byte));
+        Some(Ok(event
+            .get(..=length.unwrap_or_default())
+            .unwrap_or(event)))
+    }
+}
+
+/// Returns where the string ends that begins before a place: at its closing quote, or at the end.
+fn end_of_string(bytes: &[u8], start: usize) -> usize {
+    let mut at = start;
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+        at += found;
+        if bytes.get(at) == Some(&b'"') {
+            return at;
+        }
+        at += 2;
+    }
+    bytes.len()
+}
+
+fn names_of(object: &[u8]) -> Option<Vec<String>> {
+    let object = String::from_utf8_lossy(object);
+    let members = members_of(&object, &mut Flags::default(), &mut |_, _| {})?;
+    Some(members.into_iter().map(|(name, _)| name).collect())
+}
+
+/// Returns the name of an object's first member, if it is short enough to be kept.
+fn first_name(object: &[u8]) -> Option<&[u8]> {
+    let inside = object.strip_prefix(b"{")?.trim_ascii_start();
+    let name = inside.strip_prefix(b"\"")?;
+    let name = name.get(..memchr(b'"', name)?)?;
+    (name.len() <= FIRST_NAME_BYTES_MAX).then_some(name)
+}
+
+#[cfg(test)]
+mod tests;
