@@ -31,7 +31,7 @@ pub fn signals<'r, 'c>(
     Signals {
         gpc: headers.gpc,
         choice: headers
-            .find_cookies(choice_cookie.into())
+            .find_choices(choice_cookie.into())
             .map(FoundCookie::restrained_value)
             .map(parse_choice)
             .reduce(Permit::and),

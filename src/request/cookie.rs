@@ -59,6 +59,8 @@ pub enum NameTrust {
     Plain,
     /// It resembles a name with a prefix, and no browser writes it so: anybody may have set it.
     Lookalike,
+    /// A `=` does not follow it.
+    Mangled,
 }
 
 /// A cookie that was looked for.
@@ -79,11 +81,12 @@ impl<'a> FoundCookie<'a> {
         str::from_utf8(self.value).ok()
     }
 
-    /// Returns the value, or nothing in place of a lookalike's. A choice that is empty permits
-    /// nothing, so a lookalike narrows what others permit and never permits anything itself.
+    /// Returns the value, or nothing in place of that of a lookalike or a mangled cookie. A choice
+    /// that is empty permits nothing, so these narrow what others permit and never permit anything
+    /// themselves.
     pub(crate) fn restrained_value(self) -> &'a [u8] {
         match self.trust {
-            NameTrust::Lookalike => b"",
+            NameTrust::Lookalike | NameTrust::Mangled => b"",
             NameTrust::Vouched | NameTrust::Plain => self.value,
         }
     }
@@ -93,19 +96,29 @@ impl<'a> FoundCookie<'a> {
 ///
 /// Cookies are split as bytes: those of other programs on the domain need not be ASCII and must
 /// not hide ours. Case, blanks and quotes are those of clients that are no browsers, and commas
-/// those of proxies that join headers. Neither may hide a cookie, which could be a withdrawal; nor
-/// may a `=` that is missing or was changed. What is left of such a cookie is its value, which is no
-/// ID and no choice that is understood.
+/// those of proxies that join headers. Neither may hide a cookie, which could be a withdrawal.
 pub(super) fn find_in<'a>(
+    line: &'a [u8],
+    names: CookieNames<'_>,
+) -> impl Iterator<Item = FoundCookie<'a>> {
+    find_all_in(line, names).filter(|found| found.trust != NameTrust::Mangled)
+}
+
+/// Returns the same, and those that lost their `=`.
+pub(super) fn find_all_in<'a>(
     line: &'a [u8],
     names: CookieNames<'_>,
 ) -> impl Iterator<Item = FoundCookie<'a>> {
     split(line).filter_map(move |bytes| {
         let pair = Pair { bytes, line };
         let found = |name, is_former| {
+            let (value, trust) = match pair.value_of(name)? {
+                Some(value) => (value, pair.trust(name)),
+                None => (&b""[..], NameTrust::Mangled),
+            };
             Some(FoundCookie {
-                value: pair.value_of(name)?,
-                trust: pair.trust(name),
+                value,
+                trust,
                 is_former,
             })
         };
@@ -121,22 +134,21 @@ struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
-    /// Returns the value, if the pair has that name.
-    fn value_of(self, name: &str) -> Option<&'a [u8]> {
+    /// Returns the value, if the pair has that name; without a value if no `=` follows the name.
+    fn value_of(self, name: &str) -> Option<Option<&'a [u8]>> {
         let (own, rest) = self.bytes.trim_ascii_start().split_at_checked(name.len())?;
         if !own.eq_ignore_ascii_case(name.as_bytes()) {
             return None;
         }
-        let sent = rest.trim_ascii();
-        let value = match sent.strip_prefix(b"=") {
-            Some(value) => value.trim_ascii_start(),
-            None if rest.first().is_some_and(continues_name) => return None,
-            None => sent,
+        let Some(value) = rest.trim_ascii().strip_prefix(b"=") else {
+            let is_longer = rest.first().is_some_and(continues_name);
+            return (!is_longer).then_some(None);
         };
+        let value = value.trim_ascii_start();
         let bare = value
             .strip_prefix(b"\"")
             .and_then(|value| value.strip_suffix(b"\""));
-        Some(bare.unwrap_or(value))
+        Some(Some(bare.unwrap_or(value)))
     }
 
     /// Returns whether a comma stands before the pair. Only names with a prefix need to know.

@@ -149,6 +149,16 @@ impl<'a> Headers<'a> {
         lines.flat_map(move |line| cookie::find_in(line, names))
     }
 
+    /// Returns the cookies that have one of these names or had it before they lost their `=`, in
+    /// the order sent.
+    pub fn find_choices<'h>(
+        &'h self,
+        names: CookieNames<'h>,
+    ) -> impl Iterator<Item = FoundCookie<'a>> + 'h {
+        let lines = self.cookies.iter();
+        lines.flat_map(move |line| cookie::find_all_in(line, names))
+    }
+
     /// Returns the host of the page that sent the request: that of `Origin`, else that of
     /// `Referer`.
     #[must_use]

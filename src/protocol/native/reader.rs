@@ -115,11 +115,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
         self.draft.hit.flags.set(Flags::TRUNCATED);
         self.note_further(name, Some(leading_scalar(value)));
         let is_nested = value.starts_with(['{', '[']);
-        let hides = |text: &str| self.hides(text);
-        let is_unclear = is_nested
-            || hides(value)
-            || value.contains('%') && hides(&percent_decode_str(value).decode_utf8_lossy());
-        self.draft.signals.is_unclear |= is_unclear;
+        self.draft.signals.is_unclear |= is_nested || self.hides_escaped(value);
     }
 
     /// Puts a parameter in its place and takes its value. Returns false for a further parameter,
