@@ -6,10 +6,10 @@
 //! [`ANSWER_TIME_MAX`]. An inquiry that cannot be answered is dropped, and its asker notices.
 //!
 //! The queue is fair: clients take turns, and so do visitors, whose cookie may come from any number
-//! of addresses. A question belongs to the round after that of the last one that waits of its client
-//! or its visitor, and the rounds are answered in their order. Where the queue is full, a question
-//! takes the place of one of a later round. So whoever asks the first time waits for one question
-//! of each other client, however many those ask.
+//! of addresses. A question belongs to the round after that of the last one that waits of its
+//! client or its visitor, and the rounds are answered in their order. Where the queue is full, a
+//! question takes the place of one of a later round. So whoever asks the first time waits for one
+//! question of each other client, however many those ask.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

@@ -402,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_signature_is_the_event_id_of_callbacks_that_bring_none() {
-        let digits = "3F4414ba655c6201f7ffbe364be34eb8a08a61754b70f61a3e0c68bce43745c8";
+        let digits = "3F4414BA655C6201F7FFBE364BE34EB8A08A61754B70F61A3E0C68BCE43745C8";
         let id = Some("signature-3f4414ba655c6201f7ffbe364be34eb8-7".to_owned());
         assert_eq!(Proof::Signature(digits).event_id(7), id);
         assert_eq!(Proof::Signature(&format!("v2={digits}")).event_id(7), id);

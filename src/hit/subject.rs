@@ -98,14 +98,15 @@ impl Subject<'_> {
 /// The most hits and the most ads that a visitor's page shows; the file has all of them.
 pub const HELD_SHOWN_MAX: usize = 20;
 
-/// The most hits of a visitor that its page counts. A visitor with more has made them on purpose, or
-/// somebody has with its cookie, and shall not delay the pages of others.
+/// The most hits of a visitor that its page counts. A visitor with more has made them on purpose,
+/// or somebody has with its cookie, and shall not delay the pages of others.
 pub const HELD_COUNTED_MAX: u64 = 10_000;
 
 /// What is held about a visitor, in short: what their own page shows of it, and no more.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Held {
-    /// How many rows there are in all; where it is more than [`HELD_COUNTED_MAX`], at least that many.
+    /// How many rows there are in all; where it is more than [`HELD_COUNTED_MAX`], at least that
+    /// many.
     pub hits: u64,
     /// The last hits, the newest first; at most as many as were asked for.
     pub last: Vec<HeldHit>,

@@ -1,13 +1,13 @@
-//! Takes details away from old counts, so that what a stranger's hits leave behind for good does not
-//! grow with what they name.
+//! Takes details away from old counts, so that what a stranger's hits leave behind for good does
+//! not grow with what they name.
 //!
 //! | age | what goes |
 //! | --- | --- |
 //! | two days | the minute: what is left is the hour (UTC) |
 //! | `privacy.retention` | ad and category, whose rows are deleted later: what is left is hour, site and kind |
 //!
-//! Sums stay equal: what a statement takes away it adds elsewhere, in one step. Hits that are loaded
-//! late lose their details in a later run.
+//! Sums stay equal: what a statement takes away it adds elsewhere, in one step. Hits that are
+//! loaded late lose their details in a later run.
 
 use tokio_postgres::Client;
 

@@ -24,8 +24,8 @@ const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 const SHARE_MIN: usize = 64;
 /// Times that differ by more say nothing about the order: one hour.
 const ORDER_MICROS_MAX: u64 = 3_600_000_000;
-/// What a read may take, so that what was received meanwhile is told from a clock that was put back:
-/// one second.
+/// What a read may take, so that what was received meanwhile is told from a clock that was put
+/// back: one second.
 const SINCE_MICROS_MAX: i64 = 1_000_000;
 
 /// One spool that is read.

@@ -1,4 +1,5 @@
-//! What every request and every commit of the spool counts: on shards that threads do not share, summed into the handles later.
+//! What every request and every commit of the spool counts: on shards that threads do not share,
+//! summed into the handles later.
 //!
 //! A thread keeps to one shard of [`SHARDS`], so that edge threads do not write to each other's
 //! cache lines. A histogram is counted as a number and a sum for each bucket; summing up records

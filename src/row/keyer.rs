@@ -140,7 +140,7 @@ impl Keyer {
     }
 
     /// Begins a hash of what an event says.
-    pub(super) fn said(&self) -> SipHasher13 {
+    pub(super) fn begin_said(&self) -> SipHasher13 {
         let [k0, k1] = self.event;
         SipHasher13::new_with_keys(k0, k1)
     }

@@ -121,7 +121,7 @@ fn texts<const TEXTS: usize>(keyer: &Keyer, texts: [&str; TEXTS]) -> u16 {
     if texts.iter().all(|text| text.is_empty()) {
         return 0;
     }
-    let mut hash = keyer.said();
+    let mut hash = keyer.begin_said();
     write_texts(&mut hash, &texts);
     u16::try_from(hash.finish() >> 48).map_or(1, |hash| hash.max(1))
 }
@@ -149,7 +149,7 @@ fn what(hit: &Hit<'_>, keyer: &Keyer) -> u32 {
     if params == 0 && ad.iter().all(|text| text.is_empty()) {
         return 0;
     }
-    let mut hash = keyer.said();
+    let mut hash = keyer.begin_said();
     write_texts(&mut hash, &ad);
     hash.write_u64(params);
     u32::try_from(hash.finish() >> 32).map_or(1, |hash| hash.max(1))
@@ -196,7 +196,7 @@ impl Params<'_> {
             Some(hash) if rest.is_empty() => hash,
             // It is no JSON, and Postgres is going to refuse it.
             _ => {
-                let mut hash = self.keyer.said();
+                let mut hash = self.keyer.begin_said();
                 hash.write(json.as_bytes());
                 hash.finish() | 1
             }
@@ -213,7 +213,7 @@ impl Params<'_> {
         loop {
             let name = unescape(take_string(rest)?);
             take(rest, ':')?;
-            let mut hash = self.keyer.said();
+            let mut hash = self.keyer.begin_said();
             write_texts(&mut hash, &[&*name]);
             self.write_value(&mut hash, rest, depth)?;
             if depth > 0 || !is_volatile(self.kind, &name) {
@@ -266,7 +266,7 @@ impl Params<'_> {
             return Some(());
         }
         take(rest, '[')?;
-        let mut items = self.keyer.said();
+        let mut items = self.keyer.begin_said();
         if take(rest, ']').is_none() {
             loop {
                 self.write_value(&mut items, rest, depth)?;

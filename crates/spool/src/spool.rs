@@ -13,7 +13,7 @@ use crate::disk::Disk;
 use crate::frame::{self, HEADER_BYTES};
 use crate::read::Reader;
 use crate::recover::{Recovered, recover};
-use crate::write::Writer;
+use crate::write::ChunkWriter;
 use crate::{
     AppendError, Observer, OpenError, Options, PAUSES, Pauses, Position, SpoolId, chunk, clock,
     write,
@@ -37,7 +37,7 @@ pub(crate) struct Shared {
     pub(crate) group: Mutex<Group>,
     pub(crate) wake_writer: Condvar,
     /// Held by whoever commits.
-    pub(crate) writer: Mutex<Writer>,
+    pub(crate) writer: Mutex<ChunkWriter>,
     /// The end of what is durable.
     pub(crate) committed: Mutex<Position>,
     /// Where the previous run ended.
@@ -161,7 +161,7 @@ impl Spool {
             disk,
             observer,
             wake_writer: Condvar::new(),
-            writer: Mutex::new(Writer::new(recovered.end, recovered.records)),
+            writer: Mutex::new(ChunkWriter::new(recovered.end, recovered.records)),
             committed: Mutex::new(recovered.end),
             recovered,
             begun: AtomicBool::new(false),

@@ -29,7 +29,7 @@ const QUICK_SYNCS_MIN: u32 = 64;
 
 /// What writes to the chunks. Whoever holds it commits: the writer's thread, or an appending thread
 /// that commits by itself.
-pub(crate) struct Writer {
+pub(crate) struct ChunkWriter {
     live: Option<Live>,
     /// The end of what was acknowledged.
     last: Position,
@@ -150,10 +150,10 @@ fn take(shared: &Shared, busy_until: Option<Instant>, bytes: &mut Vec<u8>) -> Op
     })
 }
 
-impl Writer {
+impl ChunkWriter {
     /// Makes the writer of a spool that ends at `last`, with `records` acknowledged so far.
-    pub(crate) fn new(last: Position, records: u64) -> Writer {
-        Writer {
+    pub(crate) fn new(last: Position, records: u64) -> ChunkWriter {
+        ChunkWriter {
             live: None,
             last,
             records,

@@ -359,8 +359,8 @@ fn class(user_agent: &str, os: &str, hints: &Hints<'_>) -> DeviceClass {
     }
 }
 
-/// Words of a user agent, in any case, that tell the class. The first class with a word that is found
-/// counts.
+/// Words of a user agent, in any case, that tell the class. The first class with a word that is
+/// found counts.
 const CLASS_WORDS: [(DeviceClass, &[&str]); 6] = [
     (DeviceClass::Console, &["playstation", "nintendo ", "xbox"]),
     (

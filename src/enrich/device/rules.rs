@@ -24,7 +24,8 @@ use ua_parser::{Error, device, os, user_agent};
 use crate::enrich::Problem;
 use crate::enrich::words::WordFilter;
 
-/// The most rules of a list that are tried on one text: twice as many as on any of 3,000 real agents.
+/// The most rules of a list that are tried on one text: twice as many as on any of 3,000 real
+/// agents.
 pub(super) const TRIED_MAX: usize = 24;
 
 /// The content of uap-core's `regexes.yaml` as JSON, in which no rule is parsed yet.

@@ -127,8 +127,8 @@ pub trait Sink {
     /// Connects.
     fn open(&self) -> impl Future<Output = anyhow::Result<(Self::Writer, Self::Companion)>>;
 
-    /// Makes an encoder for the session of a writer. After an error it is dropped with all that it knows of the
-    /// sink, because the batches that told it may not have been committed.
+    /// Makes an encoder for the session of a writer. After an error it is dropped with all that it
+    /// knows of the sink, because the batches that told it may not have been committed.
     fn encoder(&self, writer: &Self::Writer) -> Self::Encoder;
 }
 
@@ -191,8 +191,8 @@ pub trait Writer {
     ) -> impl Future<Output = anyhow::Result<()>>;
 
     /// Stores a batch and moves the position of each spool to its end, all or nothing. It fails if
-    /// a position is not where the batch begins. `payloads` are those of the batch's records, and `keep`
-    /// returns what may be stored of one.
+    /// a position is not where the batch begins. `payloads` are those of the batch's records, and
+    /// `keep` returns what may be stored of one.
     fn commit(
         &mut self,
         batch: &mut Self::Batch,

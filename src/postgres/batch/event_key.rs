@@ -9,8 +9,8 @@
 //! | belongs to an event that says something else | is flagged `id_conflict`, and goes by a key of its own |
 //!
 //! A key of its own is looked up like that of an ID, so such a hit, too, is stored once. Nearly all
-//! batches take one statement. Another reads what known events say, and each key of its own adds one
-//! round of both, of which there are at most four.
+//! batches take one statement. Another reads what known events say, and each key of its own adds
+//! one round of both, of which there are at most four.
 //!
 //! Keys had other forms before ([`former_event_keys`]), and nothing is known of what those events
 //! say. They are looked up as well until they are deleted, so that an event that was counted before

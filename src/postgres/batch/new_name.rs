@@ -11,8 +11,8 @@
 //! | [`limit`] finds which are new, and replaces what goes beyond the day's limit | beside the commit of the batch before |
 //! | [`keep`] counts those that are left | in the batch's transaction |
 //!
-//! The count is in Postgres, so a restart does not begin it anew, and all loaders share it. Two that
-//! work at the same moment may each let pass what is left of a limit, once.
+//! The count is in Postgres, so a restart does not begin it anew, and all loaders share it. Two
+//! that work at the same moment may each let pass what is left of a limit, once.
 
 use std::collections::{HashMap, HashSet};
 

@@ -4,8 +4,8 @@
 //! proof of it; one that asks for the password itself, or whoever sits between and pretends to be
 //! it, learns the password. So that request is an error, unless the server is on this machine.
 //!
-//! The client has no such option, but it lets a caller wrap its stream, as for TLS: [`InClear`] wraps
-//! it in a stream that reads along until the server has said how it wants to be convinced.
+//! The client has no such option, but it lets a caller wrap its stream, as for TLS: [`InClear`]
+//! wraps it in a stream that reads along until the server has said how it wants to be convinced.
 
 use std::io;
 use std::net::IpAddr;

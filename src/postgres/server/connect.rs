@@ -14,9 +14,9 @@ use super::silence::{Pulse, SILENCE_MAX};
 /// What every connection relies on, whatever the server, the database or the role say otherwise. A
 /// name without a schema means what Postgres itself has under it, before anything else is read: a
 /// function of the same name in another schema, which may be anybody's, would run as this role
-/// wherever it fits the types better. A chunk of the spool is deleted after a commit, so a commit is
-/// durable. The locks of a batch are taken statement by statement. And a session that is cut off in
-/// a transaction does not hold its locks for hours.
+/// wherever it fits the types better. A chunk of the spool is deleted after a commit, so a commit
+/// is durable. The locks of a batch are taken statement by statement. And a session that is cut off
+/// in a transaction does not hold its locks for hours.
 const SESSION: &str = "set search_path = pg_catalog, pg_temp; \
      select set_config('synchronous_commit', 'on', false) \
      where current_setting('synchronous_commit') = 'off'; \

@@ -1,9 +1,9 @@
 //! Brings the schema up to date.
 //!
-//! A function in SQL has a body that is read when it is made (`return …` or `begin atomic … end`), so
-//! what it calls is fixed. After each migration the others get a `search_path` that leads to Postgres
-//! itself alone, which a function in SQL would pay for: it no longer becomes a part of the query that
-//! calls it.
+//! A function in SQL has a body that is read when it is made (`return …` or `begin atomic … end`),
+//! so what it calls is fixed. After each migration the others get a `search_path` that leads to
+//! Postgres itself alone, which a function in SQL would pay for: it no longer becomes a part of the
+//! query that calls it.
 
 use anyhow::Context as _;
 use tokio_postgres::Client;

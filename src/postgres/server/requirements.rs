@@ -9,8 +9,8 @@ use tokio_postgres::{Client, Error};
 /// Connections over which the files are read that visitors download.
 pub const FILE_CONNECTIONS: u8 = 2;
 
-/// Connections that a collector has open at one time: two to load, two for visitors' files, one each
-/// for instructions, jobs, the visitor's own page and looking at a backend that is silent.
+/// Connections that a collector has open at one time: two to load, two for visitors' files, one
+/// each for instructions, jobs, the visitor's own page and looking at a backend that is silent.
 pub const CONNECTIONS: i32 = 6 + FILE_CONNECTIONS as i32;
 
 /// The oldest version that works: 14.

@@ -1,12 +1,12 @@
-//! Reads the URL of the operator's Postgres. Nothing in it is ignored: an option that is unknown, has
-//! no use here or comes twice is a mistake, with its name. An error says nothing else of the URL,
-//! which may hold a password.
+//! Reads the URL of the operator's Postgres. Nothing in it is ignored: an option that is unknown,
+//! has no use here or comes twice is a mistake, with its name. An error says nothing else of the
+//! URL, which may hold a password.
 
 use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 
-/// The options that a URL may have after its `?`. What they mean is what the same ones of Postgres's
-/// own programs mean.
+/// The options that a URL may have after its `?`. What they mean is what the same ones of
+/// Postgres's own programs mean.
 const OPTIONS: [&str; 16] = [
     "application_name",
     "connect_timeout",

@@ -1,9 +1,10 @@
 //! Exports what is held under an ID, a page at a time.
 //!
 //! Whoever takes the lines may be slow, so between two pages nothing is locked and no snapshot is
-//! held: each page is one statement outside of a transaction. A statement is short whatever is held:
-//! it is cancelled after [`STATEMENT_TIME_MAX`], and asks for a narrower stretch of time then. So
-//! neither retention, which drops days, nor a loader that waits behind it waits long for an export.
+//! held: each page is one statement outside of a transaction. A statement is short whatever is
+//! held: it is cancelled after [`STATEMENT_TIME_MAX`], and asks for a narrower stretch of time
+//! then. So neither retention, which drops days, nor a loader that waits behind it waits long for
+//! an export.
 //!
 //! A row that is there from the beginning to the end is exported once. One that is loaded or erased
 //! meanwhile may be among the lines or not.

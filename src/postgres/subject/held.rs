@@ -1,8 +1,8 @@
 //! What a visitor's own page shows of what is held.
 //!
-//! However many rows a visitor has, a question reads [`HELD_COUNTED_MAX`] of them and one more: those
-//! of the last days, a partition at a time. Of a visitor with fewer, which is nearly everybody,
-//! these are all.
+//! However many rows a visitor has, a question reads [`HELD_COUNTED_MAX`] of them and one more:
+//! those of the last days, a partition at a time. Of a visitor with fewer, which is nearly
+//! everybody, these are all.
 
 use tokio_postgres::{Client, Error, Row, Statement};
 use uuid::Uuid;

@@ -6,8 +6,8 @@
 //!
 //! The IDs on one row belong together: with a visitor's rows the partner's IDs on them go, but the
 //! same partner's ID on other rows is another subject, which is asked for by itself. `event_key` is
-//! left alone: it holds keyed hashes of the senders' event IDs and, of anybody's ID, 16 bits of one,
-//! for a week. It keeps an erased event from being recorded again when its sender repeats it.
+//! left alone: it holds keyed hashes of the senders' event IDs and, of anybody's ID, 16 bits of
+//! one, for a week. It keeps an erased event from being recorded again when its sender repeats it.
 
 mod erase;
 mod export;

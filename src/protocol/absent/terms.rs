@@ -59,8 +59,8 @@ pub(super) fn words_of(
     })
 }
 
-/// Returns whether a name says what belongs in its place: it is made of terms, or of capitals around
-/// an underscore.
+/// Returns whether a name says what belongs in its place: it is made of terms, or of capitals
+/// around an underscore.
 pub(super) fn is_telling(name: &str) -> bool {
     has_terms(name) || name.contains('_') && is_capitals(name)
 }

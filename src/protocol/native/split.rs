@@ -10,9 +10,9 @@
 //!
 //! - where events stand on lines of their own, at the next line that begins with one;
 //! - otherwise at an object that is no member of another. Objects in an array that ends before the
-//!   events do are the broken event's own: what was bought, say. Where that array does not end, those
-//!   that have the names of its first object are. But what begins with the same name as an event
-//!   before is one.
+//!   events do are the broken event's own: what was bought, say. Where that array does not end,
+//!   those that have the names of its first object are. But what begins with the same name as an
+//!   event before is one.
 //!
 //! A broken event is one text, whatever it consists of. No object that a scan found open where it
 //! ended is scanned again, and objects that were read to find the next event are not read again for
@@ -153,8 +153,8 @@ impl<'b> Split<'b> {
     }
 
     /// Returns where the object ends that begins at `start`: behind its last bracket. It is not
-    /// known if brackets do not match, or if what opens or a string stands where JSON has none: then
-    /// a bracket or a quote is missing or too many.
+    /// known if brackets do not match, or if what opens or a string stands where JSON has none:
+    /// then a bracket or a quote is missing or too many.
     fn end_of_object(&mut self, start: usize) -> Result<usize, Unended> {
         if self.broken.contains(&start) {
             return Err(Unended::Fault);

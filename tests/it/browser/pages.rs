@@ -21,9 +21,9 @@ pub(super) const PLATFORMS: &str = r#"
     const answer = (who, what) => heard[who].forEach(listener => listener(what, true));
 "#;
 
-/// Lets the timers of a page run only when a test says so ([`super::Browser::pass_time`]), and counts
-/// what the page sends. Client hints come at once, so a tag that has not sent anything after its
-/// timers have run waits for something else.
+/// Lets the timers of a page run only when a test says so ([`super::Browser::pass_time`]), and
+/// counts what the page sends. Client hints come at once, so a tag that has not sent anything after
+/// its timers have run waits for something else.
 pub(super) const CLOCK: &str = r"
     window.timers = [];
     window.setTimeout = (run, time, ...more) => timers.push(() => run(...more));
