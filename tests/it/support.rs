@@ -255,6 +255,13 @@ impl Collector {
         kilobytes.parse::<u64>().unwrap() * 1024
     }
 
+    /// Waits until what the start takes is in memory: Postgres is up, and a hit is loaded.
+    pub(crate) async fn settle(&self) {
+        self.get("/p.gif?site=open&e=settled", &[]).await;
+        let loaded = "select count(*) from avtryck.hit where event_name = 'settled'";
+        self.wait_for(loaded, 1).await;
+    }
+
     /// Sends SIGTERM and waits for the end; the folder and the log are the caller's.
     pub(crate) async fn stop(self) -> (ExitStatus, Dir, String) {
         self.signal("TERM");

@@ -41,14 +41,19 @@ impl Charge {
 impl Exchange<'_> {
     /// Charges the client for one hit.
     pub(crate) fn charge(&self) -> Result<Charge, Refusal> {
-        self.charge_many(1)
+        self.take_hit(self.spend(1))
     }
 
-    fn charge_many(&self, hits: u64) -> Result<Charge, Refusal> {
-        let standing = match self.allowances() {
+    /// Takes hits from what the client may send.
+    fn spend(&self, hits: u64) -> Standing {
+        match self.allowances() {
             Some(allowances) => allowances.spend(self.client, clock::monotonic(), hits),
             None => Standing::Within,
-        };
+        }
+    }
+
+    /// Returns what a hit with that standing is charged, if it is not refused.
+    fn take_hit(&self, standing: Standing) -> Result<Charge, Refusal> {
         if standing == Standing::Within {
             return Ok(Charge { is_over: false });
         }
@@ -70,28 +75,33 @@ impl Exchange<'_> {
 /// What the events of one body have cost so far.
 pub(crate) struct Bill<'x, 'r> {
     exchange: &'x Exchange<'r>,
-    /// The events that are paid for, and how.
+    /// The events that were charged for ahead, and how they stand.
     prepaid: u64,
-    charge: Charge,
+    standing: Standing,
 }
 
 impl<'x, 'r> Bill<'x, 'r> {
-    /// Charges for the first event, before the body has come.
+    /// Charges for the first event, before the body has come. Only what is far over the limit is
+    /// refused as a whole.
     pub(crate) fn open(exchange: &'x Exchange<'r>) -> Result<Bill<'x, 'r>, Refusal> {
-        let charge = exchange.charge()?;
-        Ok(Bill {
+        let mut bill = Bill {
             exchange,
-            prepaid: 1,
-            charge,
-        })
+            prepaid: 0,
+            standing: Standing::Within,
+        };
+        bill.add_bytes(1)?;
+        Ok(bill)
     }
 
     /// Charges for a body's bytes, before they are looked at.
     pub(crate) fn add_bytes(&mut self, bytes: usize) -> Result<(), Refusal> {
         let hits = hits_of(bytes);
         if hits > self.prepaid {
-            self.charge = self.exchange.charge_many(hits - self.prepaid)?;
+            self.standing = self.exchange.spend(hits - self.prepaid);
             self.prepaid = hits;
+        }
+        if self.standing == Standing::FarOver {
+            self.exchange.take_hit(self.standing)?;
         }
         Ok(())
     }
@@ -101,7 +111,7 @@ impl<'x, 'r> Bill<'x, 'r> {
         match self.prepaid.checked_sub(1) {
             Some(left) => {
                 self.prepaid = left;
-                Ok(self.charge)
+                self.exchange.take_hit(self.standing)
             }
             None => self.exchange.charge(),
         }

@@ -34,6 +34,7 @@ async fn send_body(address: SocketAddr, client: u32) -> TcpStream {
 async fn bodies_have_one_budget_of_memory_and_pixels_need_none_of_it() {
     let config = Config::sites().set("http.body_memory", "16MiB");
     let collector = Collector::start(config).await;
+    collector.settle().await;
     let before = collector.resident_bytes();
     let mut held = Vec::new();
     let mut most = 0;
