@@ -123,6 +123,15 @@ fn bodies() -> Vec<Request> {
         ("brackets", "[".repeat(100_000)),
         ("quotes", "\"".repeat(100_000)),
         ("commas", ",".repeat(100_000)),
+        ("broken events", array(9000, "{\"a\":\"x}")),
+        (
+            "a broken array",
+            format!("[{{\"x\":\"{}", fill(",{\"b\":1}", 60_000)),
+        ),
+        (
+            "broken in turn",
+            fill("{\"a\":\"x},{\"b\":1},{\"c\":[{\"d\":1},", 90_000),
+        ),
         ("many members", members(5000, "\"k#\":#")),
         ("one member often", members(5000, "\"k\":#")),
         ("many fields", fields),
