@@ -118,8 +118,8 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn a_path_belongs_to_one_endpoint_and_an_own_path_outweighs_one_below() {
-        let text = "[path]\ntag = \"/cb/tag.js\"\npixel = \"/a/p\"\n[[site]]\nkey = \"a\"\n";
+    fn a_path_belongs_to_one_endpoint() {
+        let text = "[path]\ntag = \"/t/tag.js\"\npixel = \"/a/p\"\n[[site]]\nkey = \"a\"\n";
         let config = Config::parse(text, []).expect("a right configuration");
         for (path, endpoint) in [
             ("/a/p", Endpoint::Pixel),
@@ -128,7 +128,8 @@ mod tests {
             ("/e", Endpoint::Event),
             ("/cb", Endpoint::Unknown),
             ("/cb/network", Endpoint::Callback),
-            ("/cb/tag.js", Endpoint::Tag),
+            ("/t/tag.js", Endpoint::Tag),
+            ("/tag.js", Endpoint::Unknown),
             ("/sync/network", Endpoint::Sync),
             ("/setuid", Endpoint::SetUid),
             ("/privacy", Endpoint::Privacy),

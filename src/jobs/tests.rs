@@ -244,7 +244,9 @@ async fn a_run_deletes_a_days_worth_and_says_what_it_holds_back() {
              insert into avtryck.clock values (true, now(), now(), null, now(), 1000); \
              insert into avtryck.suppression \
                select gen_random_uuid(), timestamptz '2026-11-24T12:00Z' - n * interval '1 day', 'visitor', 'withdrawal', 0 \
-               from generate_series(427, 446) as n",
+               from generate_series(427, 446) as n; \
+             insert into avtryck.new_name \
+               select date '2026-11-24' - n, 'ad', 'demo', 1 from generate_series(8, 27) as n",
         )
         .await
         .unwrap();

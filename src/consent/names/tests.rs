@@ -229,7 +229,6 @@ fn the_names_of_ordinary_parameters_are_not_asked_about() {
         "utm_source",
         "x",
         "imp_id",
-        "size",
         "price",
         "currency",
         "lang",

@@ -26,7 +26,7 @@ use crate::enrich::words::WordFilter;
 
 /// The most rules of a list that are tried on one text: twice as many as on any of 3,000 real
 /// agents.
-pub(super) const TRIED_MAX: usize = 24;
+pub(super) const TRIED_MAX: usize = 48;
 
 /// The content of uap-core's `regexes.yaml` as JSON, in which no rule is parsed yet.
 #[derive(Deserialize)]

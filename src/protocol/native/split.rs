@@ -279,7 +279,8 @@ impl<'b> Split<'b> {
         let event = objects.iter().find(|(at, _, found)| {
             let begins_as_events_do =
                 || first_name(self.rest(*at)).is_some_and(|name| self.first_names.contains(&name));
-            let may_be = !is_known && !ends_array && (!begins_array || found != names);
+            let is_apart = is_lines || !ends_array && (!begins_array || found != names);
+            let may_be = !is_known && is_apart;
             may_be || begins_as_events_do()
         });
         event.map_or(Err(*end), |(start, ..)| Ok(*start))
