@@ -21,7 +21,7 @@ struct Entry {
 
 /// The most patterns that are tried on one agent: five times as many as on any real one. Who names
 /// more crawlers than that is one.
-const TRIED_MAX: usize = 32;
+const TRIED_MAX: usize = 15;
 
 /// The shortest word of a pattern that is looked for.
 const WORD_BYTES_MIN: usize = 3;

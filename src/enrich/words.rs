@@ -18,8 +18,8 @@ pub(super) type Pattern<'a> = (&'a str, bool);
 /// Words that must not all be missing.
 type Group = Vec<String>;
 
-/// Finds the patterns that may match a text. Its automaton takes a step for each byte, whatever the
-/// text is; the smaller kind takes three times as long.
+/// Finds the patterns that may match a text. Its automaton takes one step for each byte, whatever
+/// the text is.
 pub(super) struct WordFilter {
     words: AhoCorasick,
     /// For each word the groups that it is in: the pattern's place, and the group's bit.
