@@ -193,9 +193,9 @@ keys! {
         /// How long hits wait for a batch to fill.
         restart batch_wait: Duration =
             one("500ms", "10ms to 60s", value::duration_within("10ms", "60s"));
-        /// The ads that may be new in a day, for each site and partner. Beyond that hits become rows
-        /// of the ad "other", flagged `other_ad`. As many categories may be new for each site, and
-        /// ten times as many devices.
+        /// The ads that may be new in a day, for each site and partner. Beyond that hits become
+        /// rows of the ad "other", flagged `other_ad`. As many categories may be new for each site,
+        /// and ten times as many devices.
         restart new_names_per_day: u64 =
             one("10000", "0 (no limit) to 10000000", value::whole(0..=10_000_000));
     }
