@@ -250,7 +250,10 @@ async fn a_run_deletes_a_days_worth_and_says_what_it_holds_back() {
         )
         .await
         .unwrap();
-    for job in JOBS.iter().filter(|job| job.deletes()) {
+    // What counts and dimensions lose has tests of its own.
+    let others = ["hit_count", "place", "network", "device", "ad", "site"];
+    let by_day = |job: &&Job| job.deletes() && !others.contains(&job.name);
+    for job in JOBS.iter().filter(by_day) {
         let done = run(client, job.name, NOON).await;
         assert_eq!((done.changed, done.held_back), (1, 19), "{}", job.name);
         // A second run, perhaps of another collector, comes too soon.

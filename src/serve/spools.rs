@@ -47,9 +47,10 @@ pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Sp
         .into_iter()
         .map(|dir| open_one(shard(dir), SpoolMetrics(Arc::clone(metrics))))
         .collect();
+    let hits = hits?;
     let instructions = open_one(instructions, InstructionMetrics(Arc::clone(metrics)))?;
     let hits = Shards {
-        spools: hits?,
+        spools: hits,
         written,
     };
     Ok(Spools { hits, instructions })

@@ -163,7 +163,8 @@ async fn a_click_that_cannot_be_recorded_still_reaches_its_target() {
     let config = sites()
         .without_postgres()
         .set("spool.chunk_bytes", "1MiB")
-        .set("spool.max_bytes", "2MiB");
+        .set("spool.max_bytes", "2MiB")
+        .set("limit.hits_per_second", 0);
     let collector = Collector::start(config).await;
     let click = |more: &str| format!("/c?to=https://www.shop.example/{more}");
     let reached = async |target: &str, headers: &[(&str, &str)]| {

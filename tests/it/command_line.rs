@@ -178,7 +178,8 @@ async fn an_error_of_the_system_is_said_once() {
 
 #[tokio::test]
 async fn verify_reports_each_chunk_and_ends_with_1_where_something_is_damaged() {
-    let collector = Collector::open().await;
+    let config = Config::sites().set("spool.shards", 1);
+    let collector = Collector::start(config).await;
     for _ in 0..3 {
         assert_eq!(collector.get("/p.gif?site=open", &[]).await.status, 200);
     }

@@ -207,7 +207,8 @@ async fn a_full_spool_answers_503_with_the_gif_and_is_not_ready() {
     let config = Config::sites()
         .without_postgres()
         .set("spool.chunk_bytes", "1MiB")
-        .set("spool.max_bytes", "2MiB");
+        .set("spool.max_bytes", "2MiB")
+        .set("limit.hits_per_second", 0);
     let collector = Collector::start(config).await;
     let event = format!(
         r#"{{"site":"open","u":"https://www.open.example/{}"}}"#,

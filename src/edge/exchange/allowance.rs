@@ -52,7 +52,7 @@ pub(crate) struct HitAllowances {
 
 /// Where a hit stands in relation to its client's limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum AllowanceState {
     /// The client may send it.
     Within,
     /// It is one too many.
@@ -80,15 +80,15 @@ impl HitAllowances {
 
     /// Takes hits from what the client may send and, where nothing is left, from what it may send
     /// beyond that. A client within its limit is looked up once.
-    pub(crate) fn spend(&self, client: IpAddr, now: Instant, hits: u64) -> Standing {
+    pub(crate) fn spend(&self, client: IpAddr, now: Instant, hits: u64) -> AllowanceState {
         if self.within.spend_many(client, now, hits) {
-            return Standing::Within;
+            return AllowanceState::Within;
         }
         let is_kept = |beyond: &Allowances| beyond.spend_many(client, now, hits);
         if self.beyond.as_ref().is_none_or(is_kept) {
-            Standing::Over
+            AllowanceState::Over
         } else {
-            Standing::FarOver
+            AllowanceState::FarOver
         }
     }
 

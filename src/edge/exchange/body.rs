@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Frame, Incoming};
 
 use super::Exchange;
-use crate::edge::transport::memory::{Claim, Shortage};
+use crate::edge::transport::memory::{MemoryClaim, Shortage};
 use crate::edge::{Refusal, Worker};
 use crate::endpoint::{BODY_BYTES_MAX, BODY_TIME_MAX};
 use crate::refusal::Reason;
@@ -37,12 +37,12 @@ type BodyError = Box<dyn Error + Send + Sync>;
 const GZIP: &[u8] = &[0x1f, 0x8b];
 
 /// A body, and the memory that it takes.
-pub(crate) struct Body {
+pub(crate) struct ReceivedBody {
     bytes: Vec<u8>,
-    claim: Claim,
+    claim: MemoryClaim,
 }
 
-impl Deref for Body {
+impl Deref for ReceivedBody {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -51,7 +51,7 @@ impl Deref for Body {
 }
 
 /// Reads the body of a request, up to what its endpoint accepts and the memory for bodies holds.
-pub(crate) async fn read(exchange: &Exchange<'_>, body: Incoming) -> Result<Body, Refusal> {
+pub(crate) async fn read(exchange: &Exchange<'_>, body: Incoming) -> Result<ReceivedBody, Refusal> {
     let bytes_max = exchange.endpoint.spec().body_bytes_max;
     // A body that says how long it is need not be read to be too long.
     if body.size_hint().lower() > bytes_max as u64 {
@@ -67,7 +67,7 @@ pub(crate) async fn read(exchange: &Exchange<'_>, body: Incoming) -> Result<Body
     };
     let copied = tokio::time::timeout(BODY_TIME_MAX, body.copy()).await;
     copied.map_err(|_| Refusal(Reason::BodySlow))??;
-    Ok(Body {
+    Ok(ReceivedBody {
         bytes: body.bytes,
         claim: body.claim,
     })
@@ -79,7 +79,7 @@ struct Arriving<'w> {
     incoming: Limited<Incoming>,
     bytes_max: usize,
     bytes: Vec<u8>,
-    claim: Claim,
+    claim: MemoryClaim,
 }
 
 impl Arriving<'_> {
@@ -148,12 +148,12 @@ impl Arriving<'_> {
     }
 }
 
-impl Body {
+impl ReceivedBody {
     /// Unpacks a body by its `Content-Encoding`, and turns UTF-16 into UTF-8. A body that begins as
     /// gzip's do is unpacked whatever the header says, since a beacon cannot set it; JSON that is
     /// not packed after all stays as it is. The unpacked body has the same limit as a body as sent,
     /// and at most [`UNPACKED_TIMES_MAX`] times its size.
-    pub(crate) async fn unpack(self, encoding: &[u8]) -> Result<Body, Refusal> {
+    pub(crate) async fn unpack(self, encoding: &[u8]) -> Result<ReceivedBody, Refusal> {
         let encoding = encoding.trim_ascii().to_ascii_lowercase();
         let body = match &*encoding {
             b"" | b"identity" if !self.starts_with(GZIP) => self,
@@ -184,7 +184,7 @@ impl Body {
     async fn replace(
         mut self,
         make: impl AsyncFnOnce(&[u8]) -> Result<Vec<u8>, Refusal>,
-    ) -> Result<Body, Refusal> {
+    ) -> Result<ReceivedBody, Refusal> {
         let made = make(&self.bytes).await?;
         let more = made.len().saturating_sub(self.bytes.len());
         self.bytes = made;
@@ -257,7 +257,7 @@ mod tests {
 
     async fn unpack(encoding: &str, bytes: &[u8]) -> Result<Vec<u8>, Reason> {
         let memory = Arc::new(Memory::new(64 << 20));
-        let body = Body {
+        let body = ReceivedBody {
             bytes: bytes.to_vec(),
             claim: memory.claim_body(Ipv4Addr::LOCALHOST.into()),
         };

@@ -11,7 +11,7 @@
 //! comes from a partner's server, which speaks for many clients and has proved itself.
 
 use super::Exchange;
-use super::allowance::{HitAllowances, Standing};
+use super::allowance::{AllowanceState, HitAllowances};
 use crate::clock;
 use crate::edge::Refusal;
 use crate::endpoint::Endpoint;
@@ -45,21 +45,21 @@ impl Exchange<'_> {
     }
 
     /// Takes hits from what the client may send.
-    fn spend(&self, hits: u64) -> Standing {
+    fn spend(&self, hits: u64) -> AllowanceState {
         match self.allowances() {
             Some(allowances) => allowances.spend(self.client, clock::monotonic(), hits),
-            None => Standing::Within,
+            None => AllowanceState::Within,
         }
     }
 
     /// Returns what a hit with that standing is charged, if it is not refused.
-    fn take_hit(&self, standing: Standing) -> Result<Charge, Refusal> {
-        if standing == Standing::Within {
+    fn take_hit(&self, standing: AllowanceState) -> Result<Charge, Refusal> {
+        if standing == AllowanceState::Within {
             return Ok(Charge { is_over: false });
         }
         self.edge.metrics.over_limit.increment(1);
         let is_dropped = self.edge.config.limit.drop && self.endpoint != Endpoint::Click;
-        if is_dropped || standing == Standing::FarOver {
+        if is_dropped || standing == AllowanceState::FarOver {
             return Err(Refusal(Reason::OverLimit));
         }
         Ok(Charge { is_over: true })
@@ -77,7 +77,7 @@ pub(crate) struct Bill<'x, 'r> {
     exchange: &'x Exchange<'r>,
     /// The events that were charged for ahead, and how they stand.
     prepaid: u64,
-    standing: Standing,
+    standing: AllowanceState,
 }
 
 impl<'x, 'r> Bill<'x, 'r> {
@@ -87,7 +87,7 @@ impl<'x, 'r> Bill<'x, 'r> {
         let mut bill = Bill {
             exchange,
             prepaid: 0,
-            standing: Standing::Within,
+            standing: AllowanceState::Within,
         };
         bill.add_bytes(1)?;
         Ok(bill)
@@ -100,7 +100,7 @@ impl<'x, 'r> Bill<'x, 'r> {
             self.standing = self.exchange.spend(hits - self.prepaid);
             self.prepaid = hits;
         }
-        if self.standing == Standing::FarOver {
+        if self.standing == AllowanceState::FarOver {
             self.exchange.take_hit(self.standing)?;
         }
         Ok(())

@@ -11,7 +11,7 @@ use super::reply::{self, Reply, WithCookie as _};
 use super::{Exchange, Visit};
 use crate::edge::Refusal;
 use crate::endpoint::Shape;
-use crate::protocol::native::{Event, Events};
+use crate::protocol::native::{Events, SplitEvent};
 use crate::protocol::{Draft, Drafts};
 use crate::refusal::Reason;
 
@@ -123,7 +123,7 @@ impl<'x, 'r: 'd, 'd> Batch<'x, 'r, 'd> {
         &mut self,
         exchange: &Exchange<'r>,
         events: &'d Events<'r>,
-        event: Event<'r>,
+        event: SplitEvent<'r>,
     ) -> Result<(), Refusal> {
         let show = |reason: Reason, site: &str, partner: &str| {
             exchange.show_refusal(reason, site, partner);

@@ -44,8 +44,8 @@ impl Memory {
     }
 
     /// Returns a claim of a client's body, which is empty to begin with.
-    pub(crate) fn claim_body(self: &Arc<Memory>, client: IpAddr) -> Claim {
-        Claim {
+    pub(crate) fn claim_body(self: &Arc<Memory>, client: IpAddr) -> MemoryClaim {
+        MemoryClaim {
             memory: Arc::clone(self),
             client: Some(subscriber(client)),
             bytes: 0,
@@ -53,8 +53,8 @@ impl Memory {
     }
 
     /// Claims memory for a header; `None` if there is none.
-    pub(crate) fn claim_head(self: &Arc<Memory>, bytes: usize) -> Option<Claim> {
-        let mut claim = Claim {
+    pub(crate) fn claim_head(self: &Arc<Memory>, bytes: usize) -> Option<MemoryClaim> {
+        let mut claim = MemoryClaim {
             memory: Arc::clone(self),
             client: None,
             bytes: 0,
@@ -98,14 +98,14 @@ impl Memory {
 }
 
 /// Memory that is in use until this is dropped.
-pub(crate) struct Claim {
+pub(crate) struct MemoryClaim {
     memory: Arc<Memory>,
     /// Whose body it is; `None` for a header.
     client: Option<IpAddr>,
     bytes: usize,
 }
 
-impl Claim {
+impl MemoryClaim {
     /// Claims more.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for MemoryClaim {
     fn drop(&mut self) {
         self.memory.used.fetch_sub(self.bytes, Ordering::Relaxed);
         self.memory.give_back(self.client, self.bytes);
@@ -134,13 +134,13 @@ pub(crate) struct Arrivals {
 
 impl Arrivals {
     /// Adds a body, until the guard is dropped.
-    pub(crate) fn add(&self) -> Arrival<'_> {
+    pub(crate) fn add(&self) -> ArrivingBody<'_> {
         let number = self.next.get();
         self.next.set(number + 1);
         let notify = Rc::new(Notify::new());
         let mut waiting = self.waiting.borrow_mut();
         waiting.insert(number, Rc::clone(&notify));
-        Arrival {
+        ArrivingBody {
             arrivals: self,
             number,
             notify,
@@ -158,20 +158,20 @@ impl Arrivals {
 }
 
 /// A body that is arriving.
-pub(crate) struct Arrival<'a> {
+pub(crate) struct ArrivingBody<'a> {
     arrivals: &'a Arrivals,
     number: u64,
     notify: Rc<Notify>,
 }
 
-impl Arrival<'_> {
+impl ArrivingBody<'_> {
     /// Waits until the body is to give way.
     pub(crate) async fn wait_to_give_way(&self) {
         self.notify.notified().await;
     }
 }
 
-impl Drop for Arrival<'_> {
+impl Drop for ArrivingBody<'_> {
     fn drop(&mut self) {
         self.arrivals.waiting.borrow_mut().remove(&self.number);
     }
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn bodies_have_three_quarters_and_one_client_has_a_quarter() {
         let memory = Arc::new(Memory::new(400));
-        let mut claims: Vec<Claim> = (1..=4).map(|n| memory.claim_body(client(n))).collect();
+        let mut claims: Vec<MemoryClaim> = (1..=4).map(|n| memory.claim_body(client(n))).collect();
         for claim in claims.iter_mut().take(3) {
             assert_eq!(claim.grow(100), Ok(()));
             assert_eq!(claim.grow(1), Err(Shortage::OfClient));

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
-use super::memory::{Claim, Memory};
+use super::memory::{Memory, MemoryClaim};
 use super::socket::Socket;
 use crate::endpoint::HEADER_BYTES_MAX;
 
@@ -31,7 +31,7 @@ pub(crate) struct Stream {
     inflow: Rc<Inflow>,
     memory: Arc<Memory>,
     /// The memory for a header beyond the usual size.
-    claim: Option<Claim>,
+    claim: Option<MemoryClaim>,
 }
 
 /// How many more bytes may come in.

@@ -69,7 +69,7 @@ impl Dimensions {
 }
 
 /// Returns the key that a stored row would have if it were new.
-pub type NewKeyOf = fn(&Keyer, &Row) -> Result<i64, Error>;
+pub type NewKeyOfRow = fn(&Keyer, &Row) -> Result<i64, Error>;
 
 /// Reads the secret, and the rows of these tables that had a key before there was one.
 ///
@@ -77,7 +77,7 @@ pub type NewKeyOf = fn(&Keyer, &Row) -> Result<i64, Error>;
 /// Where Postgres fails, or the secret may not be read.
 pub async fn read_keyer(
     client: &Client,
-    tables: impl Iterator<Item = (&str, NewKeyOf)>,
+    tables: impl Iterator<Item = (&str, NewKeyOfRow)>,
 ) -> anyhow::Result<Keyer> {
     let sql = "select value from avtryck.secret where name = 'key'";
     let row = client.query_one(sql, &[]).await;

@@ -16,7 +16,8 @@ enum Inside {
     /// Capitals, a name that says what belongs there ([`is_telling`]), or another macro. These
     /// marks stand in IDs, too.
     Telling,
-    /// Terms ([`has_terms`]). Random IDs have these marks around capitals.
+    /// Terms ([`has_terms`]) of [`TERMS_LETTERS_MIN`] letters. Random IDs have these marks around
+    /// capitals and around shorter terms.
     Terms,
 }
 
@@ -105,6 +106,8 @@ const WITHIN: [Style; 15] = [
 /// What opens a macro that nothing closes. It ends the value, and has a name that is telling.
 const UNCLOSED: [char; 3] = ['$', '%', ':'];
 
+/// See [`Inside::Terms`].
+const TERMS_LETTERS_MIN: usize = 3;
 /// The longest macro, with its marks.
 const MACRO_BYTES_MAX: usize = 256;
 /// How many macros a macro may stand in. Each style is tried at each depth, so this bounds what a
@@ -135,6 +138,10 @@ fn is_whole(value: &str, depth: u32) -> bool {
         || value.strip_prefix(UNCLOSED).is_some_and(is_telling)
 }
 
+fn count_letters(text: &str) -> usize {
+    text.bytes().filter(u8::is_ascii_alphabetic).count()
+}
+
 pub(super) fn is_space_or_quote(c: char) -> bool {
     c.is_whitespace() || matches!(c, '"' | '\'' | '`')
 }
@@ -160,7 +167,7 @@ fn is_in_style(value: &str, (open, close, inside): &Style, depth: u32) -> bool {
                 let name = text.trim();
                 is_telling(name) || is_capitals(name) || is_macro()
             }
-            Inside::Terms => has_terms(text.trim()),
+            Inside::Terms => has_terms(text.trim()) && count_letters(text) >= TERMS_LETTERS_MIN,
         }
 }
 
@@ -180,7 +187,7 @@ fn has_style(value: &str, (open, close, inside): &Style) -> bool {
         let text = rest.find(close).and_then(|end| rest.get(..end));
         text.is_some_and(|text| match inside {
             Inside::Any => !text.is_empty(),
-            Inside::Terms => has_terms(text.trim()),
+            Inside::Terms => has_terms(text.trim()) && count_letters(text) >= TERMS_LETTERS_MIN,
             _ => is_telling(text.trim()),
         })
     })

@@ -77,22 +77,22 @@ impl<'r> Events<'r> {
 
     /// Splits the next event off, without reading it. What stands beyond the most that the body may
     /// have is one more.
-    pub(crate) fn split_next(&self) -> Option<Event<'r>> {
+    pub(crate) fn split_next(&self) -> Option<SplitEvent<'r>> {
         let mut split = self.split.borrow_mut();
         let text = split.next()?;
         if self.count.get() == self.count_max {
             split.end();
-            return Some(Event(Err(Reason::TooManyEvents)));
+            return Some(SplitEvent(Err(Reason::TooManyEvents)));
         }
         self.count.set(self.count.get() + 1);
-        Some(Event(text))
+        Some(SplitEvent(text))
     }
 
     /// Reads an event.
     ///
     /// # Errors
     /// If it is not a JSON object, is too large or one too many.
-    pub(crate) fn read(&self, event: Event<'_>) -> Result<Draft<'_>, Reason> {
+    pub(crate) fn read(&self, event: SplitEvent<'_>) -> Result<Draft<'_>, Reason> {
         let text = String::from_utf8_lossy(event.0?);
         let mut draft = self.template.read(&text).ok_or(Reason::Json)?;
         if let Some(owner) = self.owner {
@@ -110,9 +110,9 @@ impl<'r> Events<'r> {
 
 /// An event that was split off, or why it is none.
 #[derive(Clone, Copy)]
-pub(crate) struct Event<'r>(Result<&'r [u8], Reason>);
+pub(crate) struct SplitEvent<'r>(Result<&'r [u8], Reason>);
 
-impl Event<'_> {
+impl SplitEvent<'_> {
     /// Returns the length of its text, in bytes.
     pub(crate) fn bytes(self) -> usize {
         self.0.map_or(0, <[u8]>::len)

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::json_text::{Found, leading_scalar, write_clean};
+use super::json_text::{FoundText, leading_scalar, write_clean};
 use super::page::{name_hint, write_hint};
 use super::parameter::{Parameter, rule};
 use super::{HitReader, OF_CALLBACKS};
@@ -108,8 +108,8 @@ impl HitReader<'_, '_, '_> {
         }
         let mut text = String::with_capacity(json.len());
         let (mut nested, mut texts) = (Vec::new(), Vec::new());
-        let mut note = |found: Found<'_>| match found {
-            Found::Member {
+        let mut note = |found: FoundText<'_>| match found {
+            FoundText::Member {
                 name: member,
                 rest,
                 object,
@@ -122,10 +122,10 @@ impl HitReader<'_, '_, '_> {
                 });
                 nested.extend(meaning.map(|meaning| (meaning, value.to_owned())));
             }
-            Found::Text(text) if may_hide(text) => {
+            FoundText::Text(text) if may_hide(text) => {
                 texts.push(string_or_json(&format!("\"{text}\"")))
             }
-            Found::Text(_) => {}
+            FoundText::Text(_) => {}
         };
         if !write_clean(json, &mut text, &mut hit.flags, &mut note) {
             return false;

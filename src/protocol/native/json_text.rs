@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 126;
 const DIGITS_MAX: usize = 300;
 
 /// What is found within an object or an array.
-pub(super) enum Found<'t> {
+pub(super) enum FoundText<'t> {
     /// A member of an object.
     Member {
         /// Its name, as written between the quotes.
@@ -35,7 +35,7 @@ pub(super) fn write_clean(
     text: &str,
     out: &mut String,
     flags: &mut Flags,
-    on_found: &mut impl FnMut(Found<'_>),
+    on_found: &mut impl FnMut(FoundText<'_>),
 ) -> bool {
     let mut rest = text;
     // The names of the objects and arrays that are open, and that of the value which is next.
@@ -48,13 +48,13 @@ pub(super) fn write_clean(
                 write_string(inner, out, flags);
                 if let Some(value) = after.trim_start().strip_prefix(':') {
                     next = inner;
-                    on_found(Found::Member {
+                    on_found(FoundText::Member {
                         name: inner,
                         rest: value.trim_start(),
                         object: open.get(1..).and_then(|open| open.last()).copied(),
                     });
                 } else if !open.is_empty() {
-                    on_found(Found::Text(inner));
+                    on_found(FoundText::Text(inner));
                 }
                 after
             }
@@ -278,11 +278,11 @@ mod tests {
             &mut String::new(),
             &mut Flags::default(),
             &mut |one| match one {
-                Found::Member { name, rest, object } => {
+                FoundText::Member { name, rest, object } => {
                     let value = leading_scalar(rest).to_owned();
                     found.push((name.to_owned(), value, object.map(str::to_owned)));
                 }
-                Found::Text(text) => texts.push(text.to_owned()),
+                FoundText::Text(text) => texts.push(text.to_owned()),
             },
         );
         let names: Vec<_> = found.iter().map(|(name, ..)| &**name).collect();

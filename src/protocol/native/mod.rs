@@ -25,9 +25,9 @@ mod split;
 mod template;
 
 pub use crate::endpoint::EVENTS_MAX;
-pub(crate) use events::Event;
 pub use events::Events;
 pub(super) use events::Owner;
+pub(crate) use events::SplitEvent;
 pub(crate) use json::Members;
 pub use split::split_events;
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::HitReader;
 use super::json::{meaning_of, members_of, scalar_text};
-use super::json_text::{Found, leading_scalar, write_clean};
+use super::json_text::{FoundText, leading_scalar, write_clean};
 use super::parameter::Parameter;
 use crate::consent::names::{Meaning, is_consent_string, meaning, objects};
 use crate::hit::limits::TEXT_BYTES_MAX;
@@ -74,8 +74,8 @@ impl HitReader<'_, '_, '_> {
             Some(Meaning::Partner | Meaning::Site) | None => false,
         };
         let mut is_unclear = is_meant(&name, meaning(&name), json);
-        let mut note = |found: Found<'_>| {
-            if let Found::Member { name, rest, .. } = found {
+        let mut note = |found: FoundText<'_>| {
+            if let FoundText::Member { name, rest, .. } = found {
                 is_unclear |= is_meant(name, meaning_of(name), leading_scalar(rest));
             }
         };

@@ -174,7 +174,7 @@ async fn an_id_that_a_stranger_used_first_costs_no_hit_and_gives_no_figure() {
         "&value=899&cat=x&u=https%3A%2F%2Fwww.open.example%2Fthanks",
         "&value=1&avclid=AAAAAAAAAAAAAAAAAAAAAA&uid=1&truncated=1",
     ];
-    for (id, first) in (0..).zip(burnt) {
+    for (id, first) in (1..).zip(burnt) {
         order(id, first).send(&collector).await;
         let honest = order(id, honest);
         let cookie = honest.send(&collector).await;

@@ -333,12 +333,12 @@ async fn callbacks_that_are_repeated_through_kills_are_stored_once_each() {
     const CALLBACKS: u32 = 400;
     const ROUNDS: u32 = 5;
     let mut collector = Collector::start(partners()).await;
-    let mut open: BTreeSet<u32> = (0..CALLBACKS).collect();
+    let mut open: BTreeSet<u32> = (1..=CALLBACKS).collect();
     let mut acknowledged = 0;
     for round in 0..ROUNDS {
         let mut sending = JoinSet::new();
         // Each that was not acknowledged, and of those that were every third all the same.
-        for id in (0..CALLBACKS).filter(|id| open.contains(id) || id % 3 == round % 3) {
+        for id in (1..=CALLBACKS).filter(|id| open.contains(id) || id % 3 == round % 3) {
             let address = collector.http;
             sending.spawn(async move { (id, report(address, id).await) });
         }

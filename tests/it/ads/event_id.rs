@@ -94,7 +94,7 @@ async fn a_machine_does_not_spend_a_persons_id_nor_a_browser_a_servers() {
         .until_metric("avtryck_loader_repeated_total", f64::from(repeated))
         .await;
     let rows = "select concat_ws(' ', kind, array_to_string(array(select flag from unnest(flags) \
-                as flag where flag <> 'new_visitor'), ' ')) from avtryck.hit_detail order by hit_id";
+                as flag where flag <> 'new_visitor'), ' ')) from avtryck.hit_detail order by received_at";
     let rows = collector.rows(rows).await;
     let rows: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(

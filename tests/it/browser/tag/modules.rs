@@ -105,7 +105,7 @@ async fn hits_of_a_page_that_is_left_offline_are_stored_only_with_the_permit() {
         stage.fence_again().await;
         stage.set_offline(true).await;
         stage.browser.run("avtryck('event', 'left')").await;
-        stage.browser.run("document.dispatchEvent(new Event('visibilitychange')); dispatchEvent(new Event('pagehide'))").await;
+        stage.browser.run("Object.defineProperty(document, 'hidden', { value: true }); document.dispatchEvent(new Event('visibilitychange')); dispatchEvent(new Event('pagehide'))").await;
         assert_eq!(stage.storage().await, kept, "{choice}");
         stage.set_offline(false).await;
         stage.open_offline_page("demo").await;
@@ -130,7 +130,7 @@ async fn hits_that_waited_for_more_than_a_day_are_dropped() {
     stage.until_row("event_name = 'new'").await;
     stage.fence().await;
     assert_eq!(stage.sent(), ["/page", "new", "fence"]);
-    let kept = "for (const [age, name] of [[864e5, 'stored-old'], [8e7, 'stored-new']]) \
+    let kept = "for (const [age, name] of [[1728e5, 'stored-old'], [1664e5, 'stored-new']]) \
                 localStorage['avtryck.demo:' + (Date.now() - age) + '-0.5'] = JSON.stringify([{ e: name, u: location.href }]); \
                 return 1";
     stage.browser.run(kept).await;
