@@ -97,6 +97,10 @@ const ESCAPES_MAX: usize = 4;
 
 /// For each pair of a first and a last letter, as [`place`] has it: a bit for each length of the
 /// [`NAMES`] that have it.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "it is evaluated by the compiler, which would refuse an index that is too large"
+)]
 const LENGTHS: [u32; 64] = {
     let mut lengths = [0; 64];
     let mut names = NAMES.as_slice();

@@ -56,6 +56,10 @@ impl Draft<'_> {
 }
 
 /// What a body holds.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one hit is the usual case, and a box would cost it an allocation"
+)]
 pub enum Drafts<'r> {
     /// One hit. If it is refused, so is the request.
     One(Draft<'r>),

@@ -264,8 +264,8 @@ mod tests {
         visitors.chain(crawlers).map(str::to_owned).collect()
     }
 
-    /// Checks a list against ua-parser's engine with all rules at once, and that no agent comes near
-    /// to the limit of rules that are tried.
+    /// Checks a list against ua-parser's engine with all rules at once, and that no agent comes
+    /// near to the limit of rules that are tried.
     fn check<E: Extract>(
         rules: Vec<Box<RawValue>>,
         of_list: impl for<'a> Fn(&'a RuleList<E>, &'a str) -> String,

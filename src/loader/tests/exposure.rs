@@ -243,6 +243,10 @@ async fn load_all(loader: &Loader) -> anyhow::Result<()> {
     }
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one history, told from its beginning to its end"
+)]
 async fn check(seed: u64, shards: usize) {
     let postgres = testing::TestDatabase::migrated().await;
     let dir = tempfile::tempdir().unwrap();

@@ -92,7 +92,10 @@ mod tests {
         config.user("me").host("127.0.0.1");
         config.port(pool.local_addr().expect("an address").port());
         let connected = connect_within(Duration::from_millis(100), &config).await;
-        let error = format!("{:#}", connected.err().expect("nobody answers"));
+        let Err(error) = connected else {
+            panic!("nobody answers");
+        };
+        let error = format!("{error:#}");
         let hint = "no answer within 0.1 s; does a pool in front of Postgres have fewer connections free than the 8 ";
         assert!(error.starts_with(hint), "{error}");
     }

@@ -10,8 +10,11 @@ const EQUAL: u64 = 200_000;
 /// The rows of a batch.
 const ROWS: usize = 3_000;
 
+/// How a row gets a value.
+type Set = fn(&mut Row<'static>, String);
+
 /// The values that a sender chooses: the columns that hold them, and how a row gets one.
-const CHOSEN: [(&str, fn(&mut Row<'static>, String)); 9] = [
+const CHOSEN: [(&str, Set); 9] = [
     ("visitor_id", |row, value| row.visitor_id = visitor(&value)),
     ("page_url", |row, value| row.page_url = value.into()),
     ("referrer", |row, value| row.referrer = value.into()),

@@ -97,7 +97,7 @@ async fn a_row_whose_key_has_other_content_makes_its_dimension_unknown_in_rows_a
         keys[DimensionTable::Ad as usize] = ad;
         Row {
             keys: Cow::Owned(keys.to_vec()),
-            ..row(ad.unwrap_or_default() as usize)
+            ..row(usize::try_from(ad.unwrap_or_default()).unwrap())
         }
     };
     let rows = [Some(11), Some(12), Some(13), None].map(|ad| (1, keys(ad), None));

@@ -137,6 +137,6 @@ impl<'r> Template<'r> {
 }
 
 /// Returns the same text, which the lender keeps.
-fn lend<'l>(text: &'l Cow<'_, str>) -> Cow<'l, str> {
+fn lend(text: &str) -> Cow<'_, str> {
     Cow::Borrowed(text)
 }

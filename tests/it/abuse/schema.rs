@@ -111,6 +111,10 @@ async fn set_traps(database: &TestDatabase) {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one history, told from its beginning to its end"
+)]
 async fn the_documented_rights_suffice_from_an_empty_database_on_and_nothing_of_a_stranger_runs() {
     let database = TestDatabase::empty().await;
     let role = make_role(&database);

@@ -155,6 +155,8 @@ pub(super) async fn start_away() -> Collector {
         .set("geoip.city", Vec::<String>::new())
         .set("spool.chunk_bytes", "1MiB")
         .set("spool.max_bytes", "8MiB")
+        // One client fills it.
+        .set("limit.hits_per_second", 0)
         .set("device.rules", no_rules);
     config.write(&dir).await;
     Collector::start_in(dir).await

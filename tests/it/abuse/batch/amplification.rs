@@ -343,6 +343,6 @@ async fn no_request_costs_more_than_twenty_pixels_for_a_kilobyte() {
             dear.push(request.name);
         }
     }
-    println!("{table}");
+    eprintln!("{table}");
     assert!(dear.is_empty(), "{dear:?}\n{table}");
 }
