@@ -6,7 +6,7 @@
 //! | what differs | so |
 //! | --- | --- |
 //! | address, agent, hints, times, consent, flags, referrer | they are not compared |
-//! | cache busters, times of sending, numbers of tries, signatures | what [`is_volatile`](crate::hit::is_volatile) names is not compared |
+//! | cache busters, times of sending, numbers of tries, signatures | what `hit::volatile` names is not compared |
 //! | JSON in a body and then parameters of a pixel | `899` is `"899"`, `1e2` is `100.0`, and an object is its text |
 //! | the order of members | does not count |
 //! | `http` and then `https`, a fragment, no `Referer`, only its origin | a page is compared without its scheme and fragment, and where both name one |
