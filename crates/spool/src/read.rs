@@ -107,7 +107,7 @@ impl Batch {
         self.records.push((position, start..self.bytes.len()));
     }
 
-    /// Leaves out all records but the first so many. A reader that read them has to
+    /// Keeps only the first `records` records. The reader that read the others must then
     /// [go back](Reader::go_back).
     pub fn truncate(&mut self, records: usize) {
         let Some((position, payload)) = self.records.get(records) else {

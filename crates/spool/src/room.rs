@@ -18,7 +18,7 @@ struct Shares {
 }
 
 impl Room {
-    /// Makes a room of so many bytes.
+    /// Makes a room of `bytes_max` bytes.
     #[must_use]
     pub fn new(bytes_max: u64) -> Room {
         Room(Arc::new(Shares {
@@ -40,7 +40,7 @@ impl Room {
         lock(&self.0.spools).push(Arc::downgrade(spool));
     }
 
-    /// Finds room for one more chunk of a spool and takes it; false if there is none.
+    /// Reserves room for one more chunk of a spool, and returns whether there was any.
     pub(crate) fn take(&self, of: &Shared, number: u64) -> bool {
         // Held to the end, so that no two spools take the same room.
         let mut shares = lock(&self.0.spools);

@@ -24,7 +24,7 @@ const BUSY_RECORDS_MIN: u64 = 16;
 /// needs no such entry.
 const AHEAD_BYTES: u64 = 256 * 1024;
 
-/// After so many quick syncs in a row the disk counts as quick again.
+/// After this many quick syncs in a row, the disk counts as quick again.
 const QUICK_SYNCS_MIN: u32 = 64;
 
 /// What writes to the chunks. Whoever holds it commits: the writer's thread, or an appending thread

@@ -181,8 +181,10 @@ async fn read_passed(
             "select today - date '1970-01-01', dimension, scope, coalesce(rows, 0) \
              from unnest($1, $2) as asked (dimension, scope) \
              cross join (select (now() at time zone 'UTC')::date) as now (today) \
-             left join avtryck.new_name using (dimension, scope) \
-             where new_name.day is null or new_name.day = today",
+             left join lateral ( \
+                 select rows from avtryck.new_name \
+                 where day = today and new_name.dimension = asked.dimension and new_name.scope = asked.scope \
+             ) as known on true",
             &[(&dimensions, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)],
         )
         .await?;
@@ -257,4 +259,34 @@ pub(crate) async fn keep(
         )
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::server::embedded::testing::TestDatabase;
+
+    #[tokio::test]
+    async fn a_new_day_begins_anew_though_the_day_before_is_kept() {
+        let database = TestDatabase::migrated().await;
+        let sql = "insert into avtryck.new_name \
+            select (now() at time zone 'UTC')::date - 1, 'ad', 'demo', 10000 \
+            returning day - date '1970-01-01'";
+        let yesterday: i32 = database.client.query_one(sql, &[]).await.unwrap().get(0);
+        let scope = (0, "demo".to_owned());
+        let mut today = PassedToday {
+            day: yesterday,
+            passed: HashMap::from([(scope.clone(), 10_000)]),
+        };
+        let name = NewName {
+            scope: scope.clone(),
+            key: 1,
+            other_key: 2,
+        };
+        read_passed(&database.client, &["ad"], &[name], &mut today)
+            .await
+            .unwrap();
+        assert_eq!(today.day, yesterday + 1);
+        assert_eq!(today.passed.get(&scope), Some(&0));
+    }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Done {
     pub(crate) requests: u64,
     /// Their bytes.
     pub(crate) bytes: u64,
-    /// Replies by status; 0 is none.
+    /// Replies by status; status 0 counts requests without a reply.
     pub(crate) statuses: BTreeMap<u16, u64>,
 }
 
