@@ -1,7 +1,7 @@
 // Sends what tag.js cannot: hits whose JSON is odd or too big, and all hits by pixels where the path of events is blocked.
 use(tag => {
   let cut; // something did not fit
-  let replied;
+  let first; // hits sent before its reply would get other visitor IDs
 
   // JSON, encoded for a URL, of what can be told and fits.
   const write = (value, room, above = []) => {
@@ -73,10 +73,9 @@ use(tag => {
 
   tag.rescue = async hits => {
     for (const hit of hits) {
+      if (first) await first;
       const sent = send(hit);
-      // Hits sent before the first reply would get other visitor IDs.
-      if (!replied) await sent;
-      replied = 1;
+      first = first || sent;
     }
   };
 });

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::pages;
 
@@ -18,6 +19,8 @@ const VISITOR_IP: &str = "2.249.0.1";
 pub(super) struct Proxy {
     pub(super) address: SocketAddr,
     state: Arc<Mutex<State>>,
+    /// The blocked path whose requests wait before they fail.
+    held: watch::Sender<&'static str>,
 }
 
 #[derive(Default)]
@@ -55,14 +58,20 @@ impl Proxy {
         let address = listener.local_addr().expect("an address");
         let state = Arc::<Mutex<State>>::default();
         let shared = Arc::clone(&state);
+        let (held, watched) = watch::channel("");
         tokio::spawn(async move {
             while let Ok((browser, _)) = listener.accept().await {
                 let state = Arc::clone(&shared);
+                let held = watched.clone();
                 // A connection that breaks off is the browser's to repeat.
-                tokio::spawn(async move { forward(browser, collector, &state).await.ok() });
+                tokio::spawn(async move { forward(browser, collector, &state, held).await.ok() });
             }
         });
-        Proxy { address, state }
+        Proxy {
+            address,
+            state,
+            held,
+        }
     }
 
     pub(super) fn url(&self, path: &str) -> String {
@@ -80,7 +89,12 @@ impl Proxy {
         lock(&self.state).blocked.insert(path.to_owned());
     }
 
-    /// The hits that went through: their paths.
+    /// Lets the requests for a blocked path wait, and those that waited for another one fail.
+    pub(super) fn hold(&self, path: &'static str) {
+        self.held.send_replace(path);
+    }
+
+    /// The hits that went through or were blocked: their paths.
     pub(super) fn hits(&self) -> Vec<String> {
         let state = lock(&self.state);
         let paths = state.seen.iter().map(|seen| seen.path().to_owned());
@@ -132,6 +146,7 @@ async fn forward(
     browser: TcpStream,
     collector: SocketAddr,
     state: &Mutex<State>,
+    mut held: watch::Receiver<&'static str>,
 ) -> std::io::Result<()> {
     let mut browser = BufReader::new(browser);
     let mut head = String::new();
@@ -167,6 +182,7 @@ async fn forward(
         (page.or_else(|| pages::page_of(&target)), is_blocked)
     };
     if is_blocked {
+        held.wait_for(|held| path_of(&target) != *held).await.ok();
         // No HTTP: a mere end of the connection would be tried again.
         return browser.write_all(b"blocked").await;
     }
