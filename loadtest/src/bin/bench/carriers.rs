@@ -66,7 +66,7 @@ impl Psql {
         self.logs += 1;
         let log = self.dir.join(format!("access.log.{}", self.logs));
         nginx.rotate(&log).await?;
-        let copy = format!("\\copy nginx_hit from '{}'\n\\echo loaded\n", log.display());
+        let copy = format!("\\copy public.nginx_hit from '{}'\n\\echo loaded\n", log.display());
         self.commands.write_all(copy.as_bytes()).await?;
         let answer = self.answers.next_line().await?;
         anyhow::ensure!(answer.as_deref() == Some("loaded"), "psql has ended");
@@ -154,7 +154,7 @@ module(load="ompgsql")
 input(type="imuxsock" Socket="{socket}" RateLimit.Interval="0")
 main_queue(queue.size="1000000" queue.dequeueBatchSize="1000")
 template(name="insert" type="list" option.stdsql="on") {{
-  constant(value="insert into nginx_hit values (")
+  constant(value="insert into public.nginx_hit values (")
 {columns}  constant(value="')")
 }}
 action(type="ompgsql" server="{server}" user="avtryck" db="{database}" template="insert")

@@ -335,7 +335,7 @@ impl Bench {
         // What was asked for at the start is not to count.
         self.psql.load(&self.geo_nginx).await?;
         let client = self.server.client("copy").await?;
-        client.batch_execute("truncate nginx_hit").await?;
+        client.batch_execute("truncate public.nginx_hit").await?;
         self.server.checkpoint().await?;
         let (nginx, psql) = (&self.geo_nginx, &mut self.psql);
         let meter = Meter::start([nginx.root(), psql.root(), self.server.root()?]);
@@ -351,7 +351,7 @@ impl Bench {
         loaded?;
         let took = begun.elapsed();
         self.server.checkpoint().await?;
-        let rows = number(&client, "select count(*) from nginx_hit").await?;
+        let rows = number(&client, "select count(*) from public.nginx_hit").await?;
         let cost = meter.stop(rows);
         same(rows, &sent)?;
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 hits")]
@@ -365,7 +365,7 @@ impl Bench {
 
     async fn nginx_rsyslog(&mut self, time: Duration) -> anyhow::Result<EndToEnd> {
         let client = self.server.client("rsyslog").await?;
-        client.batch_execute("truncate nginx_hit").await?;
+        client.batch_execute("truncate public.nginx_hit").await?;
         self.server.checkpoint().await?;
         let nginx = &self.log_nginx;
         let meter = Meter::start([nginx.root(), self.rsyslog.root(), self.server.root()?]);
@@ -374,7 +374,7 @@ impl Bench {
         let sent = self.open(address, RSYSLOG_RATE, time).await?;
         anyhow::ensure!(sent.failed == 0, "{} pixels failed", sent.failed);
         let hits = sent.latency.len();
-        let rows = until(&client, "select count(*) from nginx_hit", hits).await?;
+        let rows = until(&client, "select count(*) from public.nginx_hit", hits).await?;
         let took = begun.elapsed();
         self.server.checkpoint().await?;
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 hits")]

@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 const FLOOR_ROWS_MAX: u32 = 400_000;
 
 /// What nginx logs, as columns. The last seven are of the log with places alone.
-const NGINX_TABLE: &str = "create table nginx_hit (received_at timestamptz, client_ip inet, uid text, \
+const NGINX_TABLE: &str = "create table public.nginx_hit (received_at timestamptz, client_ip inet, uid text, \
     request_uri text, referer text, user_agent text, country text, region text, city text, \
     postal_code text, latitude text, longitude text, time_zone text)";
 
@@ -21,7 +21,7 @@ pub(crate) async fn nginx_table(server: &Server, name: &str) -> anyhow::Result<C
     let client = server.client(name).await?;
     client
         .batch_execute(&format!(
-            "set client_min_messages = warning; drop table if exists nginx_hit; \
+            "set client_min_messages = warning; drop table if exists public.nginx_hit; \
              {NGINX_TABLE} with (autovacuum_enabled = off)"
         ))
         .await?;
@@ -45,7 +45,7 @@ pub(crate) async fn prepare_floor(server: &Server, name: &str) -> anyhow::Result
         .context("writing the rows of the floor")?;
     client
         .batch_execute(
-            "create table floor_hit (like avtryck.hit including all) with (autovacuum_enabled = off)",
+            "create table public.floor_hit (like avtryck.hit including all) with (autovacuum_enabled = off)",
         )
         .await?;
     Ok(FloorCopy { client, file, rows })
@@ -60,13 +60,13 @@ pub(crate) struct FloorCopy {
 
 impl FloorCopy {
     pub(crate) async fn empty(&self) -> anyhow::Result<()> {
-        self.client.batch_execute("truncate floor_hit").await?;
+        self.client.batch_execute("truncate public.floor_hit").await?;
         Ok(())
     }
 
     pub(crate) async fn run(&self) -> anyhow::Result<()> {
         let copy = format!(
-            "copy floor_hit from '{}' (format binary)",
+            "copy public.floor_hit from '{}' (format binary)",
             self.file.display()
         );
         let copied = self.client.execute(&copy, &[]).await?;
