@@ -45,6 +45,8 @@ pub struct EndpointSpec {
     pub is_about_ad: bool,
     /// Whether a server sends the request: its address and cookies do not belong to a visitor.
     pub is_from_server: bool,
+    /// The protocol that it speaks.
+    pub protocol: Protocol,
 }
 
 /// Where an endpoint answers.
@@ -52,8 +54,13 @@ pub struct EndpointSpec {
 pub enum Path {
     /// At the path that the configuration gives.
     At(PathKey),
+    /// At each of the paths that the configuration gives, which may be none.
+    AnyOf(PathsKey),
     /// At a partner's key below the path that the configuration gives.
     AbovePartner(PathKey),
+    /// At one of these segments below the path that the configuration gives; an empty path switches
+    /// the endpoint off.
+    BelowKey(PathKey, &'static [&'static str]),
     /// At one of these segments below the path of another endpoint.
     Below(Endpoint, &'static [&'static str]),
     /// At this path, and only while the embedded Postgres runs.
@@ -71,6 +78,57 @@ pub struct PathKey {
     pub default: &'static str,
     /// What the example configuration says about it.
     pub meaning: &'static str,
+}
+
+/// A key of the section `[path]` that has a list of paths; an empty one switches the endpoint off.
+#[derive(Clone, Copy, Debug)]
+pub struct PathsKey {
+    /// The name of the key.
+    pub name: &'static str,
+    /// The paths without a configuration.
+    pub default: &'static [&'static str],
+    /// What the example configuration says about it.
+    pub meaning: &'static str,
+}
+
+/// The protocol in which hits arrive, and replies are given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Protocol {
+    /// Our own, and partners' callbacks.
+    #[default]
+    Native = 0,
+    /// Snowplow's trackers.
+    Snowplow = 1,
+    /// The SDKs of Segment and RudderStack.
+    Segment = 2,
+    /// Matomo's trackers.
+    Matomo = 3,
+    /// Plausible's script.
+    Plausible = 4,
+}
+
+impl Protocol {
+    /// Every protocol, in the order of its number.
+    pub const ALL: [Protocol; 5] = [
+        Protocol::Native,
+        Protocol::Snowplow,
+        Protocol::Segment,
+        Protocol::Matomo,
+        Protocol::Plausible,
+    ];
+
+    /// Returns the word in SQL and in the live view.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Protocol::Native => "native",
+            Protocol::Snowplow => "snowplow",
+            Protocol::Segment => "segment",
+            Protocol::Matomo => "matomo",
+            Protocol::Plausible => "plausible",
+        }
+    }
 }
 
 /// The form of a reply to a hit or to a refused request.
@@ -107,6 +165,7 @@ const USUAL: EndpointSpec = EndpointSpec {
     readers: Readers::AnySite,
     is_about_ad: false,
     is_from_server: false,
+    protocol: Protocol::Native,
 };
 
 /// Makes [`PathKey`]s short to write.
@@ -219,6 +278,58 @@ endpoints! {
         path: Path::At(key("setuid", "/setuid", "The same, as Prebid asks for it.")),
         shape: Shape::Gif
     }
+    /// Records the events of Snowplow's trackers.
+    Snowplow {
+        name: "snowplow",
+        path: Path::AnyOf(PathsKey {
+            name: "snowplow",
+            default: &["/i", "/ice.png", "/com.snowplowanalytics.snowplow/tp2"],
+            meaning: "Snowplow's trackers, a postPath of theirs too.",
+        }),
+        methods: "GET, HEAD, POST, OPTIONS",
+        shape: Shape::Gif,
+        body_bytes_max: BODY_BYTES_MAX,
+        protocol: Protocol::Snowplow
+    }
+    /// Records the calls of the SDKs of Segment and RudderStack.
+    Segment {
+        name: "segment",
+        path: Path::BelowKey(
+            key("segment", "/v1", "SDKs of Segment and RudderStack, at paths below it."),
+            &[
+                "batch", "b", "track", "t", "page", "p", "screen", "s", "identify", "i", "group", "g",
+                "alias", "a", "m",
+            ]
+        ),
+        methods: "POST, OPTIONS",
+        body_bytes_max: BODY_BYTES_MAX,
+        protocol: Protocol::Segment
+    }
+    /// Records the requests of Matomo's trackers.
+    Matomo {
+        name: "matomo",
+        path: Path::AnyOf(PathsKey {
+            name: "matomo",
+            default: &["/matomo.php", "/piwik.php"],
+            meaning: "Matomo's trackers.",
+        }),
+        methods: "GET, HEAD, POST, OPTIONS",
+        shape: Shape::Gif,
+        body_bytes_max: BODY_BYTES_MAX,
+        protocol: Protocol::Matomo
+    }
+    /// Records the events of Plausible's script.
+    Plausible {
+        name: "plausible",
+        path: Path::AnyOf(PathsKey {
+            name: "plausible",
+            default: &["/api/event"],
+            meaning: "Plausible's script.",
+        }),
+        methods: "POST, OPTIONS",
+        body_bytes_max: BODY_BYTES_MAX,
+        protocol: Protocol::Plausible
+    }
     /// Tells, keeps and withdraws the visitor's choice on a site.
     Consent {
         name: "consent",
@@ -272,11 +383,12 @@ impl EndpointSpec {
         self.methods.split(", ").any(|known| known == method)
     }
 
-    /// Returns the key of `[path]` that says where the endpoint answers, if one does.
+    /// Returns the name of the key of `[path]` that says where the endpoint answers, if one does.
     #[must_use]
-    pub fn path_key(&self) -> Option<PathKey> {
+    pub fn path_key(&self) -> Option<&'static str> {
         match self.path {
-            Path::At(key) | Path::AbovePartner(key) => Some(key),
+            Path::At(key) | Path::AbovePartner(key) | Path::BelowKey(key, _) => Some(key.name),
+            Path::AnyOf(key) => Some(key.name),
             Path::Below(..) | Path::Demo(_) | Path::Elsewhere => None,
         }
     }
@@ -289,7 +401,7 @@ mod tests {
     #[test]
     fn names_and_keys_are_given_once() {
         let names = ENDPOINTS.map(|spec| spec.name);
-        let keys = ENDPOINTS.map(|spec| spec.path_key().map(|key| key.name));
+        let keys = ENDPOINTS.map(EndpointSpec::path_key);
         for (at, spec) in ENDPOINTS.iter().enumerate() {
             assert_eq!(spec.endpoint, Endpoint::ALL[at]);
             assert_eq!(names.iter().position(|name| *name == spec.name), Some(at));

@@ -7,46 +7,74 @@ use crate::endpoint::{ENDPOINTS, Endpoint, Path as EndpointPath};
 
 /// What is right for a path.
 const RIGHT: &str = "a path such as /p.gif that is not /demo";
+/// What is right for one that may be left out.
+const RIGHT_OR_NONE: &str = "a path such as /v1 that is not /demo, or \"\" for none";
 
-/// The paths of the endpoints that have a key in `[path]`.
+/// The paths of each endpoint that has a key in `[path]`.
 #[derive(Clone, Debug)]
-pub struct Paths([String; ENDPOINTS.len()]);
+pub struct Paths([Vec<String>; ENDPOINTS.len()]);
 
 impl Table for Paths {
     const NAME: &'static str = "path";
 
     fn read(section: &mut Section<'_>) -> Paths {
-        Paths(ENDPOINTS.map(|spec| match spec.path_key() {
-            Some(key) => {
+        Paths(ENDPOINTS.map(|spec| match spec.path {
+            EndpointPath::At(key) | EndpointPath::AbovePartner(key) => {
                 let row = section.reload(key.name, key.meaning);
-                row.one(key.default, RIGHT, value::endpoint_path)
+                vec![row.one(key.default, RIGHT, value::endpoint_path)]
             }
-            None => String::new(),
+            EndpointPath::BelowKey(key, _) => {
+                let row = section.reload(key.name, key.meaning);
+                let path = row.one(key.default, RIGHT_OR_NONE, |text| match text {
+                    "" => Some(None),
+                    text => value::endpoint_path(text).map(Some),
+                });
+                path.into_iter().collect()
+            }
+            EndpointPath::AnyOf(key) => {
+                let row = section.reload(key.name, key.meaning);
+                row.list_or(key.default, RIGHT, value::endpoint_path)
+            }
+            EndpointPath::Below(..) | EndpointPath::Demo(_) | EndpointPath::Elsewhere => Vec::new(),
         }))
     }
 }
 
 impl Paths {
-    /// Returns the path of an endpoint; empty for one without a key in `[path]`.
+    /// Returns the path of an endpoint, the first one if it has several; empty for one without any.
     #[must_use]
     pub fn of(&self, endpoint: Endpoint) -> &str {
-        self.0.get(endpoint as usize).map_or("", String::as_str)
+        self.all_of(endpoint).first().map_or("", String::as_str)
+    }
+
+    /// Returns every path of an endpoint.
+    #[must_use]
+    pub fn all_of(&self, endpoint: Endpoint) -> &[String] {
+        self.0.get(endpoint as usize).map_or(&[], Vec::as_slice)
     }
 
     /// Returns every path below which an endpoint has paths of its own, and what is there.
     pub(super) fn parents(&self) -> impl Iterator<Item = (&str, &'static str)> {
-        ENDPOINTS.iter().filter_map(|spec| match spec.path {
-            EndpointPath::AbovePartner(_) => {
-                Some((self.of(spec.endpoint), "the paths of partners"))
-            }
-            EndpointPath::Below(parent, _) => Some((self.of(parent), "its forms")),
-            _ => None,
+        ENDPOINTS.iter().flat_map(|spec| {
+            let (parent, what) = match spec.path {
+                EndpointPath::AbovePartner(_) => (spec.endpoint, "the paths of partners"),
+                EndpointPath::Below(parent, _) => (parent, "its forms"),
+                EndpointPath::BelowKey(..) => (spec.endpoint, "the paths of its calls"),
+                _ => (spec.endpoint, ""),
+            };
+            let paths = self.all_of(parent).iter();
+            paths
+                .map(move |path| (path.as_str(), what))
+                .filter(|(_, what)| !what.is_empty())
         })
     }
 
     /// Returns every path that a key gives, with the key.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let paths = ENDPOINTS.iter().zip(&self.0);
-        paths.filter_map(|(spec, path)| Some((spec.path_key()?.name, path.as_str())))
+        paths.flat_map(|(spec, paths)| {
+            let key = spec.path_key().unwrap_or_default();
+            paths.iter().map(move |path| (key, path.as_str()))
+        })
     }
 }

@@ -22,16 +22,14 @@ use crate::request::Headers;
 pub(crate) fn find_endpoint(paths: &Paths, has_demo: bool, path: &str) -> Endpoint {
     // A path that is an endpoint's own outweighs one that lies below another endpoint.
     let is_own = |spec: &&&EndpointSpec| match spec.path {
-        Path::At(_) => paths.of(spec.endpoint) == path,
+        Path::At(_) | Path::AnyOf(_) => paths.all_of(spec.endpoint).iter().any(|own| own == path),
         Path::Demo(own) => has_demo && own == path,
         _ => false,
     };
     let is_below = |spec: &&&EndpointSpec| match spec.path {
         Path::AbovePartner(_) => partner_key(paths, spec.endpoint, path).is_some(),
-        Path::Below(above, segments) => path
-            .strip_prefix(paths.of(above))
-            .and_then(|rest| rest.strip_prefix('/'))
-            .is_some_and(|segment| segments.contains(&segment)),
+        Path::Below(above, segments) => lies_below(paths.all_of(above), segments, path),
+        Path::BelowKey(_, segments) => lies_below(paths.all_of(spec.endpoint), segments, path),
         _ => false,
     };
     ENDPOINTS
@@ -39,6 +37,16 @@ pub(crate) fn find_endpoint(paths: &Paths, has_demo: bool, path: &str) -> Endpoi
         .find(is_own)
         .or_else(|| ENDPOINTS.iter().find(is_below))
         .map_or(Endpoint::Unknown, |spec| spec.endpoint)
+}
+
+/// Returns whether a path is one of these segments below one of the parents.
+fn lies_below(parents: &[String], segments: &[&str], path: &str) -> bool {
+    let below = |parent: &String| {
+        path.strip_prefix(parent.as_str())
+            .and_then(|rest| rest.strip_prefix('/'))
+            .is_some_and(|segment| segments.contains(&segment))
+    };
+    parents.iter().any(below)
 }
 
 /// Returns the partner's key that a path of such an endpoint ends with.

@@ -19,8 +19,9 @@ use std::net::IpAddr;
 use serde_json::{Map, Value as Json};
 
 use super::wire::{DecodeError, Value};
-use super::{ConsentSource, Flags, Kind, Permit, VisitorId};
+use super::{ConsentSource, Flags, Kind, Permit, UserKey, VisitorId};
 use crate::clock::UnixMicros;
+use crate::endpoint::Protocol;
 
 /// A text of a hit; empty where the request had none.
 type Text<'a> = Cow<'a, str>;
@@ -238,6 +239,14 @@ hit! {
     hit {
         /// A click's own ID; in any other hit, that of the click that it follows.
         click_id: Text<'a> = 37, id;
+        /// The keyed hash of the sender's ID of who is logged in.
+        user_key: Option<UserKey> = 38, id;
+        /// The sender's ID of a visit.
+        session_id: Text<'a> = 39, id;
+        /// When it happened, by the sender's clock, which is corrected where the sender says when
+        /// it sent the hit.
+        occurred_at: Option<UnixMicros> = 40 as "occurred_at_unix_micros", volatile;
+        protocol: Protocol = 41;
     }
     hints {}
 }

@@ -74,6 +74,9 @@ flags! {
         OTHER_AD = 23 "other_ad";
         /// A conversion that names a click of another visitor; set by the loader.
         FOREIGN_CLICK = 24 "foreign_click";
+        /// When it happened by the sender's clock was in the future or more than 30 days ago, and
+        /// was clamped.
+        CLOCK = 25 "clock";
         /// A click or a conversion on a site whose conversions must be signed (`conversions`).
         SIGNED_ONLY = 29 "signed_only";
         /// A conversion that our key signed, or an exchanged ID that its partner signed.

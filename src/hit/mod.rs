@@ -14,6 +14,7 @@ mod scan;
 pub mod subject;
 #[cfg(test)]
 mod tests;
+mod user_key;
 mod visitor_id;
 pub mod volatile;
 pub mod whole;
@@ -26,5 +27,6 @@ pub use kind::{CONVERSION, Kind};
 pub use outcome::Outcome;
 pub use permit::Permit;
 pub use scan::{subjects, without_client_ip};
+pub use user_key::UserKey;
 pub use visitor_id::VisitorId;
 pub use wire::DecodeError;

@@ -15,8 +15,9 @@ use std::net::IpAddr;
 use serde_json::Value as Json;
 
 use super::fields::number_of;
-use super::{ConsentSource, Flags, Hit, Kind, Permit, VisitorId};
+use super::{ConsentSource, Flags, Hit, Kind, Permit, UserKey, VisitorId};
 use crate::clock::UnixMicros;
+use crate::endpoint::Protocol;
 
 const KIND: u32 = number_of("kind");
 const RECEIVED_AT: u32 = number_of("received_at");
@@ -289,6 +290,85 @@ impl Value<'_> for Option<VisitorId> {
     #[cfg(test)]
     fn sample(_: impl FnOnce() -> String) -> Self {
         Some(VisitorId(*b"0123456789abcdef"))
+    }
+}
+
+impl Value<'_> for Option<UserKey> {
+    const EMPTY: Self = None;
+
+    #[inline]
+    fn put(&self, field: u32, out: &mut Vec<u8>) {
+        if let Some(UserKey(hash)) = self {
+            put_bytes(out, field, hash);
+        }
+    }
+
+    #[inline]
+    fn set_bytes(&mut self, field: u32, bytes: &[u8]) -> Result<(), DecodeError> {
+        let hash = bytes.try_into().map_err(|_| DecodeError::Field(field))?;
+        *self = Some(UserKey(hash));
+        Ok(())
+    }
+
+    fn json(&self) -> Json {
+        self.map(|user| user.to_string()).into()
+    }
+
+    #[cfg(test)]
+    fn sample(_: impl FnOnce() -> String) -> Self {
+        Some(UserKey(*b"fedcba9876543210"))
+    }
+}
+
+impl Value<'_> for Option<UnixMicros> {
+    const EMPTY: Self = None;
+
+    #[inline]
+    fn put(&self, field: u32, out: &mut Vec<u8>) {
+        if let Some(time) = self {
+            time.put(field, out);
+        }
+    }
+
+    #[inline]
+    fn set_number(&mut self, _: u32, number: u64) -> Result<(), DecodeError> {
+        *self = Some(UnixMicros(number.cast_signed()));
+        Ok(())
+    }
+
+    fn json(&self) -> Json {
+        self.map(|time| time.0).into()
+    }
+
+    #[cfg(test)]
+    fn sample(_: impl FnOnce() -> String) -> Self {
+        Some(UnixMicros(1_795_500_000_000_000))
+    }
+}
+
+impl Value<'_> for Protocol {
+    const EMPTY: Self = Protocol::Native;
+
+    #[inline]
+    fn put(&self, field: u32, out: &mut Vec<u8>) {
+        put_number(out, field, u64::from(*self as u8));
+    }
+
+    #[inline]
+    fn set_number(&mut self, field: u32, number: u64) -> Result<(), DecodeError> {
+        let known = Protocol::ALL.into_iter();
+        let mut known = known.filter(|protocol| u64::from(*protocol as u8) == number);
+        *self = known.next().ok_or(DecodeError::Field(field))?;
+        Ok(())
+    }
+
+    fn json(&self) -> Json {
+        self.name().into()
+    }
+
+    #[cfg(test)]
+    fn sample(_: impl FnOnce() -> String) -> Self {
+        Protocol::Plausible
     }
 }
 

@@ -4,17 +4,23 @@
 
 mod absent;
 mod headers;
+mod matomo;
 pub mod native;
 pub mod partner;
+mod plausible;
+mod segment;
+mod snowplow;
 pub(crate) mod text;
+mod tracker;
 
 use std::borrow::Cow;
 
 pub use headers::signals;
+pub use tracker::Claims;
 
 use crate::clock::UnixMicros;
 use crate::consent::Signals;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Protocol};
 use crate::hit::{Hit, Kind};
 use crate::refusal::Reason;
 use crate::request::{CookieNames, Headers};
@@ -28,6 +34,8 @@ pub struct Arrival<'h, 'r> {
     pub at: UnixMicros,
     /// Its headers.
     pub headers: &'h Headers<'r>,
+    /// Its path.
+    pub path: &'r str,
     /// Its query string, without the `?`; empty if there is none.
     pub query: &'r str,
     /// The cookie with the visitor's choice.
@@ -41,6 +49,10 @@ pub struct Draft<'r> {
     pub hit: Hit<'r>,
     /// What came with it about the visitor's consent.
     pub signals: Signals<'r>,
+    /// Who is logged in, by the sender's ID. It never gets into the hit as it is.
+    pub user: Cow<'r, str>,
+    /// What a tracker of another maker claims besides.
+    pub claims: Option<Box<Claims>>,
 }
 
 impl Draft<'_> {
@@ -51,6 +63,8 @@ impl Draft<'_> {
         Draft {
             hit: Hit::new(at, kind, ""),
             signals: Signals::default(),
+            user: Cow::Borrowed(""),
+            claims: None,
         }
     }
 }
@@ -68,8 +82,26 @@ pub enum Drafts<'r> {
 }
 
 /// Reads the hit in a request's query string and headers.
-#[must_use]
-pub fn read<'r>(arrival: &Arrival<'_, 'r>) -> Draft<'r> {
+///
+/// # Errors
+/// If a tracker's query tells no hit.
+pub fn read<'r>(arrival: &Arrival<'_, 'r>) -> Result<Draft<'r>, Reason> {
+    let told = match arrival.endpoint.spec().protocol {
+        Protocol::Native => return Ok(read_native(arrival)),
+        Protocol::Snowplow => snowplow::read(arrival),
+        Protocol::Matomo => matomo::read(arrival),
+        Protocol::Segment | Protocol::Plausible => Err(Reason::Method),
+    }?;
+    let mut draft = Draft::new(arrival.at, Kind::PageView);
+    draft.read_browser(arrival.headers, arrival.choice_cookie);
+    if native::read_told(&mut draft, told) {
+        Ok(draft)
+    } else {
+        Err(Reason::Json)
+    }
+}
+
+fn read_native<'r>(arrival: &Arrival<'_, 'r>) -> Draft<'r> {
     let kind = match arrival.endpoint {
         Endpoint::Impression => Kind::Impression,
         Endpoint::Click => Kind::Click,
@@ -82,6 +114,10 @@ pub fn read<'r>(arrival: &Arrival<'_, 'r>) -> Draft<'r> {
         | Endpoint::Privacy
         | Endpoint::PrivacyForm
         | Endpoint::Tag
+        | Endpoint::Snowplow
+        | Endpoint::Segment
+        | Endpoint::Matomo
+        | Endpoint::Plausible
         | Endpoint::Demo
         | Endpoint::Unknown => Kind::PageView,
     };
@@ -99,7 +135,13 @@ pub fn read<'r>(arrival: &Arrival<'_, 'r>) -> Draft<'r> {
 /// # Errors
 /// If nothing of the body can be read.
 pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &'r [u8]) -> Result<Drafts<'r>, Reason> {
-    native::read_body(arrival, body)
+    match arrival.endpoint.spec().protocol {
+        Protocol::Native => native::read_body(arrival, body),
+        Protocol::Snowplow => snowplow::read_body(arrival, body),
+        Protocol::Segment => segment::read_body(arrival, body),
+        Protocol::Matomo => matomo::read_body(arrival, body),
+        Protocol::Plausible => plausible::read_body(arrival, body),
+    }
 }
 
 #[cfg(test)]

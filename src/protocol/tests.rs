@@ -84,6 +84,7 @@ fn send(way: Way, name: &str, query: &str, json: &str) -> (String, Flags) {
         endpoint,
         at: UnixMicros(7),
         headers: &headers,
+        path: "",
         query: if is_in_query { &query } else { "" },
         choice_cookie: "avchoice".into(),
     };
@@ -96,7 +97,7 @@ fn send(way: Way, name: &str, query: &str, json: &str) -> (String, Flags) {
     };
     let read = |body: &[u8]| {
         match way {
-            Way::Query(_) => Ok(Drafts::One(super::read(&arrival))),
+            Way::Query(_) => Ok(Drafts::One(super::read(&arrival)?)),
             Way::Json => read_body(&arrival, body),
             _ => partner::read(&arrival, sender, body),
         }

@@ -54,17 +54,24 @@ fn path(spec: &EndpointSpec) -> String {
     match spec.path {
         Path::At(key) => format!("`{}`", key.default),
         Path::AbovePartner(key) => format!("`{}/PARTNER`", key.default),
-        Path::Below(above, segments) => {
-            let above = above.spec().path_key().map_or("", |key| key.default);
-            let paths: Vec<String> = segments
-                .iter()
-                .map(|segment| format!("`{above}/{segment}`"))
-                .collect();
-            paths.join(" ")
-        }
+        Path::AnyOf(key) => list(key.default.iter().map(|path| (*path).to_owned())),
+        Path::BelowKey(key, segments) => below(key.default, segments),
+        Path::Below(above, segments) => match above.spec().path {
+            Path::At(key) => below(key.default, segments),
+            _ => String::new(),
+        },
         Path::Demo(path) => format!("`{path}`, with the embedded Postgres"),
         Path::Elsewhere => "any other".to_owned(),
     }
+}
+
+fn below(above: &str, segments: &[&str]) -> String {
+    list(segments.iter().map(|segment| format!("{above}/{segment}")))
+}
+
+fn list(paths: impl Iterator<Item = String>) -> String {
+    let paths: Vec<String> = paths.map(|path| format!("`{path}`")).collect();
+    paths.join(" ")
 }
 
 fn shape(shape: Shape) -> &'static str {

@@ -70,10 +70,11 @@ fn request(received: &Received) -> Draft<'_> {
         endpoint: received.endpoint,
         at: NOW,
         headers: &headers,
+        path: "",
         query: &received.query,
         choice_cookie: CHOICE.into(),
     };
-    protocol::read(&arrival)
+    protocol::read(&arrival).expect("our own protocol reads every query")
 }
 
 /// A hit as the spool has it, if everything is permitted.

@@ -32,7 +32,7 @@ pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Reply, Refusal> {
     let charge = (!exchange.is_head())
         .then(|| exchange.charge())
         .transpose()?;
-    let mut draft = protocol::read(&exchange.arrival());
+    let mut draft = protocol::read(&exchange.arrival())?;
     let site = exchange.site(&draft.hit.site).ok();
     let target = find_target(exchange, site)?;
     if target.is_one_time {

@@ -11,7 +11,7 @@ use crate::request::raw_value;
 pub(crate) fn handle(exchange: &Exchange<'_>) -> Result<Content, Refusal> {
     let asks_for_gif = raw_value(exchange.line.query, "f") == Some("i");
     let charge = exchange.charge()?;
-    let mut draft = protocol::read(&exchange.arrival());
+    let mut draft = protocol::read(&exchange.arrival())?;
     let mut visit = Visit::default();
     exchange.admit(&mut draft, charge, &mut visit)?;
     let shape = if asks_for_gif {

@@ -13,7 +13,7 @@ pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Content, Refusal> 
         return Ok(Content::Hit(shape, Vec::new()));
     }
     let charge = exchange.charge()?;
-    let mut draft = protocol::read(&exchange.arrival());
+    let mut draft = protocol::read(&exchange.arrival())?;
     let mut visit = Visit::default();
     exchange.admit(&mut draft, charge, &mut visit)?;
     exchange.record(slice::from_ref(&draft)).await?;

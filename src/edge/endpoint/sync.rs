@@ -58,7 +58,7 @@ async fn exchange_ids<'r>(
         return Ok(plain_reply(is_blank));
     }
     let charge = exchange.charge()?;
-    let mut draft = protocol::read(&exchange.arrival());
+    let mut draft = protocol::read(&exchange.arrival())?;
     draft.hit.partner = partner.key.as_str().into();
     if draft.hit.site.is_empty() && exchange.site("").is_err() {
         draft.hit.site = partner.site.as_str().into();

@@ -101,7 +101,7 @@ impl<'r> Exchange<'r> {
     where
         'r: 'd,
     {
-        let Draft { hit, signals } = draft;
+        let Draft { hit, signals, .. } = draft;
         let spec = self.endpoint.spec();
         let site = self.site(&hit.site)?;
         hit.site = Cow::Borrowed(&site.key);

@@ -99,6 +99,7 @@ impl<'r> Exchange<'r> {
             endpoint: self.endpoint,
             at: self.now,
             headers: self.headers,
+            path: self.line.path,
             query: self.line.query,
             choice_cookie: self.edge.config.cookie.choice_names(),
         }

@@ -109,6 +109,7 @@ impl<'a> Plain<'a> {
             endpoint: self.endpoint,
             at,
             headers: &self.headers,
+            path: self.line.path,
             query: self.line.query,
             choice_cookie: choice_cookie.into(),
         }

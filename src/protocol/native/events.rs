@@ -10,6 +10,7 @@ use super::split::Split;
 use super::template::Template;
 use crate::callback::Proof;
 use crate::protocol::Draft;
+use crate::protocol::tracker::Translate;
 use crate::refusal::Reason;
 
 /// An array may have an event for each of that many bytes: that of the shortest event that says
@@ -26,6 +27,7 @@ pub struct Events<'r> {
     count: Cell<usize>,
     count_max: usize,
     owner: Option<Owner<'r>>,
+    translate: Option<Box<dyn Translate + 'r>>,
 }
 
 /// Whose events they are, whatever they say.
@@ -72,7 +74,16 @@ impl<'r> Events<'r> {
             count: Cell::new(0),
             count_max: EVENTS_MAX.min(EVENTS_ALWAYS + body.len() / EVENT_BYTES_MIN),
             owner,
+            translate: None,
         })
+    }
+
+    /// Has each event translated before it is read.
+    pub(super) fn translated(self, translate: Box<dyn Translate + 'r>) -> Events<'r> {
+        Events {
+            translate: Some(translate),
+            ..self
+        }
     }
 
     /// Splits the next event off, without reading it. What stands beyond the most that the body may
@@ -94,7 +105,14 @@ impl<'r> Events<'r> {
     /// If it is not a JSON object, is too large or one too many.
     pub(crate) fn read(&self, event: SplitEvent<'_>) -> Result<Draft<'_>, Reason> {
         let text = String::from_utf8_lossy(event.0?);
-        let mut draft = self.template.read(&text).ok_or(Reason::Json)?;
+        let draft = match &self.translate {
+            None => self.template.read(&text),
+            Some(translate) => {
+                let told = translate.translate(&text);
+                told.and_then(|told| self.template.read_told(told))
+            }
+        };
+        let mut draft = draft.ok_or(Reason::Json)?;
         if let Some(owner) = self.owner {
             owner.name_in(&mut draft, self.count.get().saturating_sub(1));
         }

@@ -17,7 +17,7 @@ use crate::consent::names::{Meaning, carries_consent, meaning};
 use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
 use crate::hit::{Flags, Kind};
 use crate::protocol::absent::is_macro;
-use crate::protocol::text::{self, ValueKind, clean};
+use crate::protocol::text::{self, ValueKind, ValueRule, clean};
 
 /// The members of a JSON object in the order sent, repeated ones included.
 pub(crate) struct Members<'t>(pub(crate) Vec<(String, &'t RawValue)>);
@@ -159,6 +159,14 @@ impl HitReader<'_, '_, '_> {
         true
     }
 
+    /// Puts what a tracker told under a name of ours in its place.
+    pub(super) fn put_told(&mut self, parameter: Parameter, json: &str) {
+        let flags = &mut self.draft.hit.flags;
+        let mut value = scalar_text_by(parameter.rule(), json, json, flags);
+        self.note_hidden(Some(parameter), value.as_deref());
+        self.put("", Some(parameter), &mut value);
+    }
+
     /// Puts the hints of the object `ch` in their places.
     fn read_hints(&mut self, object: &str) {
         let flags = &mut self.draft.hit.flags;
@@ -231,7 +239,16 @@ pub(super) fn scalar_text<'a>(
     cleaned: &str,
     flags: &mut Flags,
 ) -> Option<Cow<'a, str>> {
-    let rule = rule(Parameter::named(name), name);
+    scalar_text_by(rule(Parameter::named(name), name), json, cleaned, flags)
+}
+
+/// The same by a known rule.
+fn scalar_text_by<'a>(
+    rule: ValueRule,
+    json: &str,
+    cleaned: &str,
+    flags: &mut Flags,
+) -> Option<Cow<'a, str>> {
     let (text, sent) = match json.as_bytes() {
         [b'"', ..] => match serde_json::from_str(json) {
             Ok(text) => (text, None),

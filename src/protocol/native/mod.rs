@@ -29,13 +29,16 @@ pub use events::Events;
 pub(super) use events::Owner;
 pub(crate) use events::SplitEvent;
 pub(crate) use json::Members;
+pub(super) use parameter::Parameter;
 pub use split::split_events;
+pub(super) use template::read_told;
 
 use std::borrow::Cow;
 use std::mem;
 
 use super::headers::parse_mobile;
 use super::text::clean;
+use super::tracker::Translate;
 use super::{Arrival, Draft, Drafts};
 use crate::callback::names::Fields;
 use crate::clock::UnixMicros;
@@ -43,7 +46,6 @@ use crate::hit::limits::USER_AGENT_BYTES_MAX;
 use crate::hit::{Flags, Hit, Kind};
 use crate::refusal::Reason;
 use crate::request::agent;
-use parameter::Parameter;
 use reader::HitReader;
 use template::Template;
 
@@ -98,6 +100,23 @@ pub(super) fn read_events<'r>(
 ) -> Result<Drafts<'r>, Reason> {
     let template = Template::new(draft, query, reading);
     Ok(Drafts::Each(Events::new(body, template, owner)?))
+}
+
+/// Reads a list of a tracker's events, each of which is translated alone.
+///
+/// # Errors
+/// If the list is empty.
+pub(super) fn read_tracker<'r>(
+    arrival: &Arrival<'_, 'r>,
+    list: &'r [u8],
+    translate: Box<dyn Translate + 'r>,
+) -> Result<Drafts<'r>, Reason> {
+    let mut draft = Draft::new(arrival.at, Kind::PageView);
+    draft.read_browser(arrival.headers, arrival.choice_cookie);
+    let template = Template::new(draft, "", Reading::default());
+    Ok(Drafts::Each(
+        Events::new(list, template, None)?.translated(translate),
+    ))
 }
 
 /// How a sender's parameters are read. By default they are a browser's, under our own names.
@@ -307,6 +326,7 @@ fn slot_of<'h, 'a>(parameter: Parameter, hit: &'h mut Hit<'a>) -> Option<&'h mut
         Parameter::FormFactors => &mut hit.hints.form_factors,
         Parameter::Brands => &mut hit.hints.brands,
         Parameter::ClickId => &mut hit.click_id,
+        Parameter::Session => &mut hit.session_id,
         Parameter::Mobile
         | Parameter::Truncated
         | Parameter::Gdpr
@@ -314,7 +334,8 @@ fn slot_of<'h, 'a>(parameter: Parameter, hit: &'h mut Hit<'a>) -> Option<&'h mut
         | Parameter::Gpp
         | Parameter::GppSid
         | Parameter::AddtlConsent
-        | Parameter::CacheBuster => return None,
+        | Parameter::CacheBuster
+        | Parameter::User => return None,
     })
 }
 

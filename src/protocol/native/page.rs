@@ -54,7 +54,7 @@ impl HitReader<'_, '_, '_> {
     /// Puts one field in its place. Those that were parameters when fields and parameters stood
     /// side by side, and that cannot be mistaken, still are: consent signals, and the address of a
     /// page view that a page sends itself.
-    fn read_field(&mut self, name: String, json: &str, is_event: bool) -> bool {
+    pub(super) fn read_field(&mut self, name: String, json: &str, is_event: bool) -> bool {
         let flags = &mut self.draft.hit.flags;
         let name = clean(Cow::Owned(name), TEXT_BYTES_MAX, flags);
         let parameter = Parameter::named(&name);

@@ -40,11 +40,15 @@ pub(crate) enum Parameter {
     CacheBuster,
     /// `truncated` says that the sender left out what did not fit.
     Truncated,
+    /// Who is logged in, by the sender's ID.
+    User,
+    /// The sender's ID of a visit.
+    Session,
 }
 
 impl Parameter {
     /// Every parameter, in the order of their bits.
-    pub(crate) const ALL: [Parameter; 28] = [
+    pub(crate) const ALL: [Parameter; 30] = [
         Parameter::Site,
         Parameter::PageUrl,
         Parameter::Referrer,
@@ -73,6 +77,8 @@ impl Parameter {
         Parameter::AddtlConsent,
         Parameter::CacheBuster,
         Parameter::Truncated,
+        Parameter::User,
+        Parameter::Session,
     ];
 
     /// Finds the parameter of that name. Names are matched as bytes, because that compiles to a
@@ -151,7 +157,11 @@ impl Parameter {
             Parameter::EventName => name(EVENT_BYTES_MAX),
             Parameter::EventId => id(EVENT_BYTES_MAX),
             Parameter::ClickId => id(CLICK_ID_BYTES_MAX),
-            Parameter::PartnerUid | Parameter::Maid | Parameter::DeviceId => id(TEXT_BYTES_MAX),
+            Parameter::PartnerUid
+            | Parameter::Maid
+            | Parameter::DeviceId
+            | Parameter::User
+            | Parameter::Session => id(TEXT_BYTES_MAX),
             Parameter::Campaign
             | Parameter::Creative
             | Parameter::Placement

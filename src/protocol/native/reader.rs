@@ -126,7 +126,9 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
         parameter: Option<Parameter>,
         value: &mut Option<Cow<'a, str>>,
     ) -> bool {
-        let Draft { hit, signals } = &mut *self.draft;
+        let Draft {
+            hit, signals, user, ..
+        } = &mut *self.draft;
         let notes = &mut self.notes;
         let Some(parameter) = parameter else {
             return put_parameter_of_kind(name, value.as_ref(), hit, notes);
@@ -147,7 +149,9 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
                 return true;
             }
             _ => {
-                if is_first {
+                if is_first && parameter == Parameter::User {
+                    *user = text;
+                } else if is_first {
                     put_into_hit(parameter, text, hit);
                 }
                 return true;
@@ -250,7 +254,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
 
     /// Finishes the hit.
     pub(super) fn finish(&mut self) {
-        let Draft { hit, signals } = &mut *self.draft;
+        let Draft { hit, signals, .. } = &mut *self.draft;
         let unsigned = mem::take(&mut self.unsigned).finish();
         if !unsigned.is_empty() {
             self.params

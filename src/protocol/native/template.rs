@@ -11,11 +11,12 @@ use super::parameter::Parameter;
 use super::params::Params;
 use super::reader::HitReader;
 use super::{Notes, Reading, put_into_hit, slot_of};
-use crate::hit::Hints;
+use crate::hit::{Flags, Hints};
 use crate::protocol::Draft;
+use crate::protocol::tracker::{Told, occurred_at};
 
 /// Headers and address, read.
-pub(super) struct Template<'r> {
+pub(in crate::protocol) struct Template<'r> {
     reading: Reading<'r>,
     /// What the headers say.
     headers: Draft<'r>,
@@ -66,9 +67,15 @@ impl<'r> Template<'r> {
         Some(draft)
     }
 
+    /// Reads one event of a tracker. Returns `None` if it is nested too deep.
+    pub(super) fn read_told(&self, told: Told<'_>) -> Option<Draft<'_>> {
+        let mut draft = self.begin();
+        read_told(&mut draft, told).then_some(draft)
+    }
+
     /// Returns the draft of the headers, whose texts are lent and not copied.
     fn begin(&self) -> Draft<'_> {
-        let Draft { hit, signals } = &self.headers;
+        let Draft { hit, signals, .. } = &self.headers;
         let mut draft = Draft::new(hit.received_at, hit.kind);
         draft.hit.flags = hit.flags;
         draft.hit.user_agent = lend(&hit.user_agent);
@@ -134,6 +141,36 @@ impl<'r> Template<'r> {
             }
         }
     }
+}
+
+/// Puts what a tracker told into a draft. Returns false if it is nested too deep.
+pub(in crate::protocol) fn read_told(draft: &mut Draft<'_>, told: Told<'_>) -> bool {
+    let Told {
+        ours,
+        params,
+        kind,
+        claims,
+    } = told;
+    let mut reader = HitReader::new(Reading::default(), draft);
+    reader.begin_source();
+    for (parameter, json) in ours {
+        reader.put_told(parameter, &json);
+    }
+    let is_whole = params
+        .into_iter()
+        .all(|(name, json)| reader.read_field(name.into_owned(), &json, true));
+    reader.finish();
+    let hit = &mut draft.hit;
+    hit.kind = kind.unwrap_or(hit.kind);
+    if let Some(made_at) = claims.made_at {
+        let (occurred_at, is_clamped) = occurred_at(hit.received_at, made_at, claims.sent_at);
+        hit.occurred_at = Some(occurred_at);
+        if is_clamped {
+            hit.flags.set(Flags::CLOCK);
+        }
+    }
+    draft.claims = Some(Box::new(claims));
+    is_whole
 }
 
 /// Returns the same text, which the lender keeps.

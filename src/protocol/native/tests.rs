@@ -438,6 +438,7 @@ fn a_body_gives_the_events_that_can_be_taken() {
             endpoint: Endpoint::Event,
             at: UnixMicros(7),
             headers: &headers,
+            path: "",
             query: "",
             choice_cookie: "avchoice".into(),
         };
@@ -506,6 +507,7 @@ fn each_event_has_what_the_headers_and_the_query_say() {
         endpoint: Endpoint::Event,
         at: UnixMicros(7),
         headers: &headers,
+        path: "",
         query: "site=a&gdpr=1",
         choice_cookie: "avchoice".into(),
     };

@@ -1,0 +1,59 @@
+//! What trackers of other makers have in common: their events in our words. Pure.
+//!
+//! Each protocol is a module beside this one. It translates one event into what is [`Told`]: our
+//! own parameters, further ones for `params` under the tracker's names, and [`Claims`] that only
+//! the configuration can judge. The reader of our own protocol puts them in their places, so that
+//! cleaning, limits, macros, "no ID" and hidden consent signals are decided in one place.
+
+mod envelope;
+mod time;
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+pub(in crate::protocol) use envelope::Envelope;
+pub(in crate::protocol) use time::occurred_at;
+
+use super::native::Parameter;
+use crate::clock::UnixMicros;
+use crate::hit::Kind;
+
+/// One event in our words.
+#[derive(Debug, Default)]
+pub(in crate::protocol) struct Told<'e> {
+    /// What has a place of its own: texts and numbers as JSON. The first of a parameter counts.
+    pub(in crate::protocol) ours: Vec<(Parameter, Cow<'e, str>)>,
+    /// What goes to `params`: the tracker's names, and values as JSON. Consent signals under our
+    /// own names (`gdpr`, `gdpr_consent`, `gpp`, `gpp_sid`) count among them.
+    pub(in crate::protocol) params: Vec<(Cow<'e, str>, Cow<'e, str>)>,
+    /// Whether it is an event although it has no name, or a page view although it has one.
+    pub(in crate::protocol) kind: Option<Kind>,
+    pub(in crate::protocol) claims: Claims,
+}
+
+/// What a tracker claims that only the configuration, or the permit, can judge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// What the tracker calls its site; empty if it names none. The host is asked only then.
+    pub site_alias: String,
+    /// The visitor's address and agent, as a server says them.
+    pub client_ip: Option<IpAddr>,
+    /// The visitor's agent, as a server says it; empty if it says none.
+    pub user_agent: String,
+    /// When it happened, by the sender's clock.
+    pub made_at: Option<UnixMicros>,
+    /// When it was sent, by the sender's clock.
+    pub sent_at: Option<UnixMicros>,
+    /// The categories that a consent tool named, each with whether it was agreed to.
+    pub categories: Vec<(String, bool)>,
+    /// Whether the client keeps cookies, so that a new visitor may be told its ID.
+    pub keeps_cookies: bool,
+    /// Whether the page asked that nothing be kept of who sends (`SP-Anonymous`).
+    pub is_anonymous: bool,
+}
+
+/// Translates the events of one request.
+pub(in crate::protocol) trait Translate {
+    /// Translates an event. `None` if it is none of the protocol's.
+    fn translate<'e>(&'e self, event: &'e str) -> Option<Told<'e>>;
+}
