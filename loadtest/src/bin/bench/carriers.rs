@@ -66,7 +66,10 @@ impl Psql {
         self.logs += 1;
         let log = self.dir.join(format!("access.log.{}", self.logs));
         nginx.rotate(&log).await?;
-        let copy = format!("\\copy public.nginx_hit from '{}'\n\\echo loaded\n", log.display());
+        let copy = format!(
+            "\\copy public.nginx_hit from '{}'\n\\echo loaded\n",
+            log.display()
+        );
         self.commands.write_all(copy.as_bytes()).await?;
         let answer = self.answers.next_line().await?;
         anyhow::ensure!(answer.as_deref() == Some("loaded"), "psql has ended");

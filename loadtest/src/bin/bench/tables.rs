@@ -60,7 +60,9 @@ pub(crate) struct FloorCopy {
 
 impl FloorCopy {
     pub(crate) async fn empty(&self) -> anyhow::Result<()> {
-        self.client.batch_execute("truncate public.floor_hit").await?;
+        self.client
+            .batch_execute("truncate public.floor_hit")
+            .await?;
         Ok(())
     }
 
