@@ -21,9 +21,6 @@ use crate::{AppendError, Options, PENDING_BYTES_MAX, clock, frame};
 /// How much of its buffer a thread keeps for the next record.
 const ENCODED_KEPT_BYTES: usize = 64 * 1024;
 
-/// A group of fewer records is committed after one turn.
-const GATHERING_RECORDS_MIN: u64 = 4;
-
 /// The records that wait for the spool's own thread.
 pub(crate) struct Group {
     /// The number of this group, by which its outcome finds its waiters.
@@ -290,7 +287,8 @@ impl Way {
         let mut tickets = Vec::new();
         loop {
             own.has_begun.notified().await;
-            self.gather(own).await;
+            // Whatever else is ready appends to this group.
+            tokio::task::yield_now().await;
             std::mem::swap(&mut *own.tickets.borrow_mut(), &mut tickets);
             let mut encoded = self.encoded.borrow_mut();
             let records = Records {
@@ -309,27 +307,6 @@ impl Way {
             tickets.clear();
             encoded.clear();
             encoded.shrink_to(ENCODED_KEPT_BYTES);
-        }
-    }
-
-    /// Lets whatever else is ready append to this thread's group. Where several tasks do at once,
-    /// more are about to: the group may grow for `Pauses::gather` as long as each
-    /// turn of the thread brings more, so that fewer syncs serve the same number of records.
-    async fn gather(&self, own: &OwnGroup) {
-        tokio::task::yield_now().await;
-        let mut records = own.records.get();
-        while records >= GATHERING_RECORDS_MIN
-            && own
-                .first_append
-                .get()
-                .is_some_and(|first| clock::monotonic() - first < self.shared.pauses.gather)
-        {
-            tokio::task::yield_now().await;
-            let grown = own.records.get();
-            if grown == records {
-                return;
-            }
-            records = grown;
         }
     }
 
