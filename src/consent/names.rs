@@ -6,7 +6,7 @@
 //! whatever stands between its letters or around them: `GDPR`, `gdpr[0]`, `gdpr-consent`,
 //! `usPrivacy`, `amp;gdpr`, a blank, a character without a width.
 
-use memchr::memchr2_iter;
+use memchr::{memchr_iter, memchr2_iter};
 use percent_encoding::percent_decode_str;
 
 /// What a name shows was meant.
@@ -236,10 +236,20 @@ pub fn is_consent_string(value: &str) -> bool {
 /// member of a JSON object. The query of a URL within the value belongs to that URL.
 #[must_use]
 pub fn hides(text: &str, counts: impl Fn(Meaning, &str) -> bool) -> bool {
-    let url_ends_at = text.find("://").map(|at| at + 3);
+    let mut places = memchr2_iter(b'=', b':', text.as_bytes()).peekable();
+    if places.peek().is_none() {
+        return false;
+    }
+    let mut colons = memchr_iter(b':', text.as_bytes());
+    let is_scheme = |at: &usize| {
+        text.as_bytes()
+            .get(*at..)
+            .is_some_and(|rest| rest.starts_with(b"://"))
+    };
+    let url_ends_at = colons.find(is_scheme).map(|at| at + 3);
     // The padding of Base64 ends a value, and names nothing.
     let padding_at = text.trim_end_matches('=').len();
-    memchr2_iter(b'=', b':', text.as_bytes()).any(|at| {
+    places.any(|at| {
         let (before, after) = text.split_at(at);
         let after = after.get(1..).unwrap_or_default();
         let is_member = |before: &str| text.as_bytes().get(before.len()) == Some(&b':');

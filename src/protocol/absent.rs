@@ -80,8 +80,7 @@ fn is_plain(value: &[u8]) -> bool {
     };
     first.is_ascii_alphanumeric()
         && last.is_ascii_alphanumeric()
-        // It may end with `undefined`.
-        && !matches!(last, b'd' | b'D')
+        && !words::ends_with_undefined(value)
         && marks(value, mark) == DIGIT
         && !is_uniform()
         && !words::is_known(value)

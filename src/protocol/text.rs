@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr2_iter;
 use percent_encoding::percent_decode;
 
 use super::absent::{Absence, absence_of_id, is_macro, is_macro_of_id};
@@ -34,11 +35,37 @@ const SUSPECT: u8 = 2;
 /// The mark of a byte that comes between a name and its value.
 const NAMING: u8 = 4;
 
-fn mark(byte: u8) -> u8 {
+const fn mark(byte: u8) -> u8 {
     let is_coded = (byte == b'%') | (byte == b'+');
-    let is_suspect = (byte < 0x20) | (byte == 0x7f) | (byte == 0xc2);
     let is_naming = (byte == b'=') | (byte == b':');
-    (u8::from(is_coded) * CODED) | (u8::from(is_suspect) * SUSPECT) | (u8::from(is_naming) * NAMING)
+    (is_coded as u8 * CODED) | (is_suspect(byte) as u8 * SUSPECT) | (is_naming as u8 * NAMING)
+}
+
+/// The marks of each byte.
+const MARKS: [u8; 256] = {
+    let mut marks = [0; 256];
+    let mut byte = u8::MAX;
+    loop {
+        marks[byte as usize] = mark(byte);
+        match byte.checked_sub(1) {
+            Some(before) => byte = before,
+            None => break marks,
+        }
+    }
+};
+
+/// Returns the marks of all the bytes of a value. Most values are so short that the table is
+/// quicker.
+fn marks_of(bytes: &[u8]) -> u8 {
+    if bytes.len() >= LANES {
+        return marks(bytes, mark);
+    }
+    let each = bytes.iter().map(|byte| MARKS.get(usize::from(*byte)));
+    each.flatten().fold(0, |all, marks| all | marks)
+}
+
+const fn is_suspect(byte: u8) -> bool {
+    (byte < 0x20) | (byte == 0x7f) | (byte == 0xc2)
 }
 
 /// What a value is, as far as reading it goes.
@@ -92,7 +119,7 @@ pub(crate) fn decode_marked<'a>(
     rule: ValueRule,
     flags: &mut Flags,
 ) -> (Option<Cow<'a, str>>, bool) {
-    let marks = marks(raw.as_bytes(), mark);
+    let marks = marks_of(raw.as_bytes());
     if marks & CODED == 0 {
         let sent = Sent { bytes: None, marks };
         let value = take_sent(Cow::Borrowed(raw), sent, rule, flags);
@@ -105,6 +132,17 @@ pub(crate) fn decode_marked<'a>(
     )
 }
 
+/// Returns whether a raw value may be a macro that decoding would destroy: it has a percent sign
+/// that no escape begins with, or a mark that ends a macro which begins with an escape.
+fn is_more_than_escapes(raw: &str) -> bool {
+    let bytes = raw.as_bytes();
+    let is_escape = |at: usize| match bytes.get(at..at + 3) {
+        Some([b'%', digits @ ..]) => digits.iter().all(u8::is_ascii_hexdigit),
+        _ => false,
+    };
+    memchr2_iter(b'%', b'!', bytes).any(|at| !is_escape(at))
+}
+
 /// Decodes a value that has something to decode. Also returns the marks of the decoded bytes.
 fn decode_coded<'a>(
     raw: &'a str,
@@ -112,7 +150,7 @@ fn decode_coded<'a>(
     flags: &mut Flags,
 ) -> (Option<Cow<'a, str>>, u8) {
     let is_raw_macro = match rule.kind {
-        ValueKind::Id => is_macro_of_id(raw),
+        ValueKind::Id => is_more_than_escapes(raw) && is_macro_of_id(raw),
         ValueKind::Text | ValueKind::Name => is_macro(raw),
     };
     if is_raw_macro {
@@ -120,13 +158,16 @@ fn decode_coded<'a>(
         return (None, 0);
     }
     match String::from_utf8(decode_bytes(raw.as_bytes())) {
-        Ok(mut text) => {
-            if is_encoded_still(&text)
+        Ok(text) => {
+            let marks = marks_of(text.as_bytes());
+            if marks & CODED != 0
+                && is_encoded_still(&text)
                 && let Ok(again) = String::from_utf8(percent_decode(text.as_bytes()).collect())
             {
-                text = again;
+                return take_marked(Cow::Owned(again), None, rule, flags);
             }
-            take_marked(Cow::Owned(text), None, rule, flags)
+            let sent = Sent { bytes: None, marks };
+            (take_sent(Cow::Owned(text), sent, rule, flags), marks)
         }
         Err(error) => {
             flags.set(Flags::CLEANED);
@@ -156,7 +197,7 @@ fn take_marked<'a>(
     rule: ValueRule,
     flags: &mut Flags,
 ) -> (Option<Cow<'a, str>>, u8) {
-    let marks = marks(text.as_bytes(), mark);
+    let marks = marks_of(text.as_bytes());
     let sent = Sent { bytes: sent, marks };
     (take_sent(text, sent, rule, flags), marks)
 }
@@ -257,7 +298,8 @@ pub(crate) fn decode_utf8<'a>(bytes: &'a [u8], flags: &mut Flags) -> Cow<'a, str
 /// Replaces control characters by U+FFFD and cuts the text at `bytes_max`.
 pub(crate) fn clean<'a>(text: Cow<'a, str>, bytes_max: usize, flags: &mut Flags) -> Cow<'a, str> {
     let mut text = text;
-    if marks(text.as_bytes(), mark) & SUSPECT != 0 && text.contains(char::is_control) {
+    let is_suspect = marks(text.as_bytes(), |byte| u8::from(is_suspect(byte))) != 0;
+    if is_suspect && text.contains(char::is_control) {
         flags.set(Flags::CLEANED);
         text = Cow::Owned(text.replace(char::is_control, "\u{fffd}"));
     }
@@ -297,11 +339,11 @@ mod tests {
         #[test]
         fn a_mark_is_found_wherever_its_byte_stands(length in 1..70_usize, at in 0..70_usize) {
             let mut bytes = vec![b'a'; length];
-            prop_assert_eq!(marks(&bytes, mark), 0);
+            prop_assert_eq!(marks_of(&bytes), 0);
             bytes[at % length] = b'%';
-            prop_assert_eq!(marks(&bytes, mark), CODED);
+            prop_assert_eq!(marks_of(&bytes), CODED);
             bytes[at % length] = 0xc2;
-            prop_assert_eq!(marks(&bytes, mark), SUSPECT);
+            prop_assert_eq!(marks_of(&bytes), SUSPECT);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Macros that nobody expanded, of every style: a value that is one, or has one in it.
 
+use super::super::text::marks;
 use super::terms::{has_terms, is_capitals, is_name, is_telling};
 
 /// What must stand between the marks of a macro.
@@ -33,6 +34,9 @@ const ANYWHERE: [Style; 5] = [
     ("__ADF", "__", Inside::Any),
 ];
 
+/// What the only style begins with that begins with a letter: a program's text.
+const FUNCTION: &str = "function";
+
 /// What no ID may be besides: the macros of other networks, and the places of templates, mail
 /// systems and programs.
 const WHOLE: [Style; 45] = [
@@ -53,7 +57,7 @@ const WHOLE: [Style; 45] = [
     ("<%", "%>", Inside::Any),
     ("<?", "?>", Inside::Any),
     ("*|", "|*", Inside::Any),
-    ("function", "}", Inside::Any),
+    (FUNCTION, "}", Inside::Any),
     ("<<", ">>", Inside::Name),
     ("[[", "]]", Inside::Name),
     ("((", "))", Inside::Name),
@@ -130,6 +134,10 @@ pub(crate) fn is_macro_of_id(value: &str) -> bool {
 /// Returns whether a whole value is a macro of any style.
 fn is_whole(value: &str, depth: u32) -> bool {
     let value = value.trim_matches(is_space_or_quote);
+    // Nearly all IDs begin otherwise than any style does.
+    if value.starts_with(|c: char| c.is_ascii_alphanumeric()) && !value.starts_with(FUNCTION) {
+        return false;
+    }
     if value.len() > MACRO_BYTES_MAX {
         return ANYWHERE.iter().any(|style| is_in_style(value, style, 0));
     }
@@ -177,7 +185,14 @@ fn has_macro(value: &str) -> bool {
         let end = value.rsplit_once(open).map(|(_, end)| end);
         end.is_some_and(is_telling)
     };
-    WITHIN.iter().any(|style| has_style(value, style)) || is_telling_end('$')
+    may_have_macro(value.as_bytes())
+        && (WITHIN.iter().any(|style| has_style(value, style)) || is_telling_end('$'))
+}
+
+/// Returns whether a value has a byte that a macro within an ID begins with, or two underscores.
+fn may_have_macro(value: &[u8]) -> bool {
+    let begins = |byte: u8| matches!(byte, b'$' | b'{' | b'#' | b'<' | b'*' | b'%' | b'[' | b'(');
+    marks(value, |byte| u8::from(begins(byte))) != 0 || value.windows(2).any(|two| two == b"__")
 }
 
 fn has_style(value: &str, (open, close, inside): &Style) -> bool {

@@ -135,7 +135,7 @@ pub(super) fn is_no_id(value: &str) -> bool {
     words.all(is_none)
         || EXACT.contains(&bare)
         || is_known(bare.trim_matches(['{', '}']).as_bytes())
-        || ends_with_undefined(value)
+        || ends_with_undefined(value.as_bytes())
         || ends_with_nothing(bare)
         || is_joined_word(value)
         || is_filled(value)
@@ -145,10 +145,9 @@ pub(super) fn is_no_id(value: &str) -> bool {
 
 /// Returns whether a value ends as JavaScript joins a text and nothing: `fb.1.undefined`,
 /// `ORD2024-undefined`, `undefinedundefined`.
-fn ends_with_undefined(value: &str) -> bool {
-    const END: &str = "undefined";
-    let start = value.len().checked_sub(END.len());
-    let end = start.and_then(|start| value.get(start..));
+pub(super) fn ends_with_undefined(value: &[u8]) -> bool {
+    const END: &[u8] = b"undefined";
+    let end = value.last_chunk::<{ END.len() }>();
     end.is_some_and(|end| end.eq_ignore_ascii_case(END))
 }
 

@@ -1,6 +1,7 @@
 //! The further parameters of a hit, as the text of a JSON object.
 
 use std::borrow::Cow;
+use std::mem;
 use std::ops::Range;
 
 use crate::hit::Flags;
@@ -132,12 +133,12 @@ impl Params {
         true
     }
 
-    /// Returns the object's text; empty if it has no member.
-    pub(crate) fn finish<'a>(mut self) -> Cow<'a, str> {
+    /// Takes the object's text; empty if it has no member.
+    pub(crate) fn finish<'a>(&mut self) -> Cow<'a, str> {
         if !self.json.is_empty() {
             self.json.push('}');
         }
-        Cow::Owned(self.json)
+        Cow::Owned(mem::take(&mut self.json))
     }
 }
 

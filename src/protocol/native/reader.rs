@@ -1,8 +1,8 @@
 //! One hit while its parameters come in.
 
 use std::borrow::Cow;
-use std::mem;
 
+use memchr::{memchr, memchr2};
 use percent_encoding::percent_decode_str;
 
 use super::json_text::leading_scalar;
@@ -29,7 +29,7 @@ pub(super) struct HitReader<'d, 'a, 'n> {
     pub(super) reading: Reading<'n>,
     pub(super) params: Params,
     /// Repeated parameters of a click that come after its signature.
-    unsigned: Params,
+    unsigned: Option<Box<Params>>,
     pub(super) notes: Notes<'a>,
 }
 
@@ -40,7 +40,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
             draft,
             reading,
             params: Params::default(),
-            unsigned: Params::default(),
+            unsigned: None,
             notes,
         }
     }
@@ -104,7 +104,8 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
             let name = clean(name, TEXT_BYTES_MAX, &mut hit.flags);
             let write = |out: &mut String| push_json_text(out, &value);
             if !self.params.push(&name, write, &mut hit.flags) && self.notes.is_unsigned {
-                self.unsigned.push(&name, write, &mut hit.flags);
+                let unsigned = self.unsigned.get_or_insert_default();
+                unsigned.push(&name, write, &mut hit.flags);
             }
         }
     }
@@ -239,6 +240,9 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
     /// Returns whether a decoded text hides a signal, or would if it were decoded again: a value
     /// that has a blank beside its escapes is not ([`decode`]).
     fn hides_escaped(&self, text: &str) -> bool {
+        if text.is_empty() {
+            return false;
+        }
         let mut text = Cow::Borrowed(text);
         for _ in 0..ESCAPES_MAX {
             if self.hides(&text) {
@@ -255,12 +259,12 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
     /// Finishes the hit.
     pub(super) fn finish(&mut self) {
         let Draft { hit, signals, .. } = &mut *self.draft;
-        let unsigned = mem::take(&mut self.unsigned).finish();
-        if !unsigned.is_empty() {
+        if let Some(unsigned) = &mut self.unsigned {
+            let unsigned = unsigned.finish();
             self.params
                 .push(UNSIGNED, |out| out.push_str(&unsigned), &mut hit.flags);
         }
-        hit.params = mem::take(&mut self.params).finish();
+        hit.params = self.params.finish();
         signals.is_unclear |= self.notes.names_no_partner;
         signals.is_unclear |= self.notes.means_site && hit.site.is_empty();
         if signals.is_unclear {
@@ -296,12 +300,18 @@ fn meaning_of_member(path: &str) -> Option<Meaning> {
 /// Returns what stands between the path of an address and its query after an `&`, which is no part
 /// of either.
 fn without_own_query(address: &str) -> &str {
-    let path = address.split(['?', '#']).next().unwrap_or_default();
-    path.split_once('&').map_or("", |(_, rest)| rest)
+    let end = memchr2(b'?', b'#', address.as_bytes());
+    let path = end.and_then(|end| address.get(..end)).unwrap_or(address);
+    let rest = memchr(b'&', path.as_bytes()).and_then(|at| path.get(at + 1..));
+    rest.unwrap_or_default()
 }
 
 /// Returns whether a value is a URL, a path or a query.
 fn is_address(text: &str) -> bool {
-    let after_scheme = text.split_once(':').map(|(_, rest)| rest);
-    text.starts_with(['/', '?']) || after_scheme.is_some_and(|rest| rest.starts_with("//"))
+    let bytes = text.as_bytes();
+    let has_scheme = || {
+        let after = memchr(b':', bytes).and_then(|at| bytes.get(at + 1..));
+        after.is_some_and(|after| after.starts_with(b"//"))
+    };
+    matches!(bytes, [b'/' | b'?', ..]) || has_scheme()
 }
