@@ -36,6 +36,7 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
         hosts.map(move |(index, host)| (format!("site[{at}].hosts[{index}]"), host.clone()))
     });
     report_repeats(reader, "site.hosts", hosts.collect());
+    check_aliases(config, reader);
     let partners = config.partners.iter().map(|partner| partner.key.clone());
     report_repeats(reader, "partner.key", keys("partner", partners.collect()));
     check_paths(config, reader);
@@ -48,6 +49,26 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
         let ids = ids.map(|(index, (id, _))| (format!("{name}[{index}]"), *id));
         report_repeats(reader, &format!("{name}, the ID"), ids.collect());
     }
+}
+
+/// Reports each alias that stands for more than one site.
+fn check_aliases(config: &Config, reader: &mut ConfigReader) {
+    let mut aliases = Vec::new();
+    for (at, site) in config.sites.iter().enumerate() {
+        let keys = || config.sites.iter().map(|site| &site.key);
+        for (index, alias) in site.aliases.iter().enumerate() {
+            let place = format!("site[{at}].aliases[{index}]");
+            if *alias != site.key && keys().any(|key| key == alias) {
+                let error = format!(
+                    "site {}, aliases: {alias} is the key of another site; a name of its own would be right",
+                    site.key
+                );
+                reader.add_error(&place, &error);
+            }
+            aliases.push((place, alias.clone()));
+        }
+    }
+    report_repeats(reader, "site.aliases", aliases);
 }
 
 fn check_cookies(config: &Config, reader: &mut ConfigReader) {

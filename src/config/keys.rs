@@ -28,6 +28,7 @@ const COOKIE_NAME: &str = "1 to 64 letters, digits, - . _";
 const SIGNING_KEYS: &str = "ID:BASE64, an ID of 0 to 255 and at least 32 bytes";
 /// The key of a site or partner.
 const NAME: &str = "1 to 64 of a-z 0-9 . - _";
+const ALIASES: &str = "texts of 1 to 256 bytes";
 const SECRET: &str = "at least 16 visible ASCII characters, none of which a URL would encode";
 const PERMITS: &str = "store, measure, profile, match, link, locate";
 const VENDOR: &str = "1 to 65535, the ID in the Global Vendor List, or 0 for none";
@@ -287,6 +288,10 @@ keys! {
     pub struct Site in [site] {
         /// The name in `site=`. A site that is not listed here is refused.
         reload key: String = required(NAME, value::name);
+        /// What trackers of other makers call the site: Snowplow's app ID, Segment's write key,
+        /// Matomo's number, Plausible's domain. Its key is one of them too. A tracker that names
+        /// another one is refused; where it names none, the host decides.
+        reload aliases: Vec<String> = list(ALIASES, value::alias);
         /// Hosts of the collector that stand for the site when a request names none.
         reload hosts: Vec<String> = list(HOSTS, value::host);
         /// The domain of the visitor cookie. Without one: the collector's host only.
@@ -302,6 +307,18 @@ keys! {
         /// What is allowed where the sender says that the GDPR does not apply (`gdpr=0`). Empty:
         /// that is not believed.
         reload gdpr_0_permit: Permit = permits(PERMITS);
+        /// What each category of a consent tool allows, as the events of Segment's and RudderStack's
+        /// SDKs name them. An event that names categories is allowed what those with consent allow
+        /// together, and never more than it would be without them.
+        reload consent_categories: Vec<(String, Permit)> =
+            permits_by_name("category = [\"store\", \"measure\"], with permits as in default_permit");
+        /// What is allowed instead of default_permit where Matomo's tracker says that it has
+        /// consent (`consent=1`). Empty: that is not believed.
+        reload matomo_consent_permit: Permit = permits(PERMITS);
+        /// Networks of your servers that send events by a tracker: they may name the visitor's
+        /// address and agent, and their own stand for no visitor. From anywhere else these claims
+        /// are dropped.
+        reload trusted_senders: Vec<IpNet> = list("networks such as 10.0.0.0/8", value::network);
         /// Which conversions count as net. With signed, only those that a partner's callback
         /// reports and those whose pixel is signed (`avtryck conversion-url`). The others count as
         /// gross.

@@ -383,7 +383,25 @@ impl KeyRow<'_, '_> {
     }
 
     /// Reads a table of texts, by default empty.
-    pub(super) fn pairs(mut self, right: &'static str) -> Vec<(String, String)> {
+    pub(super) fn pairs(self, right: &'static str) -> Vec<(String, String)> {
+        self.read_table(right, |value| value.as_str().map(str::to_owned))
+    }
+
+    /// Reads a table of lists of what is allowed, by default empty.
+    pub(super) fn permits_by_name(self, right: &'static str) -> Vec<(String, Permit)> {
+        self.read_table(right, |value| {
+            let mut names = value.as_array()?.iter();
+            names.try_fold(Permit::NONE, |permit, name| {
+                Permit::named(name.as_str()?).map(|flag| permit.with(flag))
+            })
+        })
+    }
+
+    fn read_table<T>(
+        mut self,
+        right: &'static str,
+        parse: impl Fn(&Value) -> Option<T>,
+    ) -> Vec<(String, T)> {
         let table = match self.setting.given.clone() {
             Some((Value::Table(table), _)) => table,
             Some((value, _)) => {
@@ -392,22 +410,17 @@ impl KeyRow<'_, '_> {
             }
             None => Toml::new(),
         };
-        let mut pairs = Vec::new();
-        for (theirs, ours) in table {
-            match ours {
-                Value::String(ours) => pairs.push((theirs, ours)),
-                other => {
-                    let name = format!("{}.{theirs}", self.setting.name());
-                    let error = wrong(&name, &text_of(&other), right);
-                    self.section.reader.add_error(&name, &error);
-                }
+        let (mut pairs, mut shown) = (Vec::new(), Vec::new());
+        for (name, value) in table {
+            if let Some(parsed) = parse(&value) {
+                shown.push(format!("{} = {value}", Value::String(name.clone())));
+                pairs.push((name, parsed));
+            } else {
+                let name = format!("{}.{name}", self.setting.name());
+                let error = wrong(&name, &text_of(&value), right);
+                self.section.reader.add_error(&name, &error);
             }
         }
-        let quote = |text: &str| Value::String(text.to_owned()).to_string();
-        let shown: Vec<String> = pairs
-            .iter()
-            .map(|(theirs, ours)| format!("{} = {}", quote(theirs), quote(ours)))
-            .collect();
         let shown = if shown.is_empty() {
             "{}".to_owned()
         } else {

@@ -16,6 +16,8 @@ use crate::click::split_port;
 use crate::endpoint::{ENDPOINTS, Path as EndpointPath};
 
 const DAY_SECONDS: u64 = 86_400;
+/// The longest alias of a site, in bytes.
+const ALIAS_BYTES_MAX: usize = 256;
 
 /// How much of a client's address Postgres gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,6 +282,12 @@ pub(super) fn name(text: &str) -> Option<String> {
     let plain =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
     ((1..=64).contains(&text.len()) && text.bytes().all(plain)).then(|| text.to_owned())
+}
+
+/// What another maker's tracker calls a site.
+pub(super) fn alias(text: &str) -> Option<String> {
+    let is_clean = text.trim() == text && !text.contains(char::is_control);
+    (is_clean && (1..=ALIAS_BYTES_MAX).contains(&text.len())).then(|| text.to_owned())
 }
 
 /// As `name`, or nothing.

@@ -89,6 +89,9 @@ flags! {
         /// A consent signal or a partner was meant and is not understood, so that the hit is only
         /// counted ([`crate::consent::names`]).
         UNCLEAR_CONSENT = 16 "unclear_consent";
+        /// The page asked that nothing be kept of who sends (`SP-Anonymous`): once the loader has
+        /// looked up the place and the network, it keeps nothing of the address.
+        ANONYMOUS = 17 "anonymous";
     }
 }
 
@@ -97,6 +100,9 @@ impl Flags {
     pub const UNCOUNTED: Flags = Flags::PREFETCH.with(Flags::PREVIEW);
     /// The flags that stay with a hit of which only a count is kept.
     pub const OF_COUNTS: Flags = Flags::UNCOUNTED.with(Flags::UNCLEAR_CONSENT);
+
+    /// The flags that tell the loader what to do, and are in no row.
+    pub const OF_LOADER: Flags = Flags::ONE_TIME.with(Flags::ANONYMOUS);
 
     /// The flags of hits that use up no event ID: whoever sends them could take the place of a hit
     /// that counts.

@@ -8,7 +8,7 @@ use spool::Position;
 use super::sink::{DerivedHit, Encoder, Span, SpoolRecord};
 use crate::config::ClientIp;
 use crate::enrich::{Device, DeviceBudget, Facts, Tables};
-use crate::hit::{self, Hit, Outcome};
+use crate::hit::{self, Flags, Hit, Outcome};
 use crate::metrics::Metrics;
 use crate::row::click::ClickMention;
 use crate::row::dimension::{Found as _, Keyed};
@@ -61,7 +61,7 @@ impl Deriver<'_> {
             hit_id: hit_id(spool_id, record.position),
             keys: &facts.keys(self.keyer),
             flags,
-            client_ip: hit.client_ip.and_then(|ip| shorten(ip, self.client_ip)),
+            client_ip: kept_ip(hit, self.client_ip),
         };
         let derived = DerivedHit {
             row: Row::new(hit, derived),
@@ -105,6 +105,12 @@ fn hit_id(spool_id: [u8; 16], position: Position) -> [u8; 16] {
     [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
 }
 
+/// Returns what may be stored of a hit's address.
+fn kept_ip(hit: &Hit<'_>, client_ip: ClientIp) -> Option<IpNet> {
+    let ip = hit.client_ip.filter(|_| !hit.flags.has(Flags::ANONYMOUS));
+    ip.and_then(|ip| shorten(ip, client_ip))
+}
+
 /// Returns what may be stored of an address: nothing, its /24 or /48, or all of it.
 fn shorten(ip: IpAddr, client_ip: ClientIp) -> Option<IpNet> {
     match client_ip {
@@ -120,12 +126,10 @@ fn shorten(ip: IpAddr, client_ip: ClientIp) -> Option<IpNet> {
 /// Returns what may be stored of a payload: of its address as much as the configuration says.
 pub(super) fn keep(payload: &[u8], client_ip: ClientIp) -> Vec<u8> {
     match (client_ip, Hit::decode(payload)) {
+        (_, Ok(hit)) if hit.flags.has(Flags::ANONYMOUS) => hit::without_client_ip(payload),
         (ClientIp::Full, _) => payload.to_vec(),
         (ClientIp::Truncated, Ok(mut hit)) => {
-            hit.client_ip = hit
-                .client_ip
-                .and_then(|ip| shorten(ip, ClientIp::Truncated))
-                .map(|network| network.network());
+            hit.client_ip = kept_ip(&hit, client_ip).map(|network| network.network());
             let mut kept = Vec::with_capacity(payload.len());
             hit.encode(&mut kept);
             kept
@@ -166,6 +170,13 @@ mod tests {
                 assert_eq!(shorten(ip, config), shortened);
                 let set_aside = keep(&payload, config);
                 assert_eq!(Hit::decode(&set_aside).map(|hit| hit.client_ip), Ok(kept));
+                let mut anonymous = hit.clone();
+                anonymous.flags.set(Flags::ANONYMOUS);
+                assert_eq!(kept_ip(&anonymous, config), None);
+                let mut payload = Vec::new();
+                anonymous.encode(&mut payload);
+                let set_aside = keep(&payload, config);
+                assert_eq!(Hit::decode(&set_aside).map(|hit| hit.client_ip), Ok(None));
             }
         }
     }

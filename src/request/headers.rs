@@ -27,6 +27,12 @@ pub struct Headers<'a> {
     pub transfer_encodings: usize,
     /// `Transfer-Encoding: chunked`, once and nothing else.
     pub is_chunked: bool,
+    /// `Authorization`, as sent.
+    pub authorization: &'a [u8],
+    /// `Access-Control-Request-Headers`, as sent: what a page's request is to have.
+    pub requested_headers: &'a [u8],
+    /// `SP-Anonymous`: the page asks that nothing be kept of who sends.
+    pub is_anonymous: bool,
     /// `Sec-GPC` with anything but a no.
     pub gpc: bool,
     /// `Sec-Purpose: prefetch` or prerender, also under its old names.
@@ -107,6 +113,9 @@ impl<'a> Headers<'a> {
             b"origin" => self.origin = text(bytes),
             b"content-type" => self.content_type = text(bytes),
             b"content-encoding" => self.content_encoding = bytes,
+            b"authorization" => self.authorization = bytes,
+            b"access-control-request-headers" => self.requested_headers = bytes,
+            b"sp-anonymous" => self.is_anonymous = true,
             b"content-length" => self.has_length = bytes != b"0",
             b"transfer-encoding" => {
                 self.transfer_encodings += 1;

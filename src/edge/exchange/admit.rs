@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::Exchange;
 use super::charge::Charge;
+use super::claims::{self, Speaker};
 use crate::click;
 use crate::config::{Conversions, Partner, Site};
 use crate::consent::{self, PermitRules, Signals};
@@ -101,13 +102,28 @@ impl<'r> Exchange<'r> {
     where
         'r: 'd,
     {
-        let Draft { hit, signals, .. } = draft;
+        let Draft {
+            hit,
+            signals,
+            claims,
+            ..
+        } = draft;
         let spec = self.endpoint.spec();
-        let site = self.site(&hit.site)?;
+        hit.protocol = spec.protocol;
+        let claims = claims.as_deref();
+        let site = match claims {
+            None => self.site(&hit.site),
+            Some(claims) => self.site_of_tracker(claims),
+        }?;
         hit.site = Cow::Borrowed(&site.key);
         let partner = self.partner_for(site, &hit.partner)?;
         charge.flag(hit);
-        let (rules, measured) = self.rules(hit, site, partner);
+        let (mut rules, measured) = self.rules(hit, site, partner);
+        let has_consent =
+            claims.is_some_and(|claims| claims::has_matomo_consent(claims, spec, site));
+        if has_consent && partner.is_none() {
+            rules.0.default_permit = site.matomo_consent_permit;
+        }
         (hit.permit, hit.consent_source) = visit.decide(signals, &rules, measured, || {
             let (first, strings) = (&rules.0, &self.edge.strings);
             match &rules.1 {
@@ -115,10 +131,17 @@ impl<'r> Exchange<'r> {
                 Some(both) => consent::decide_by_both(signals, (both, first), measured, strings),
             }
         });
-        if hit.permit.allows(Permit::STORE) && !spec.is_from_server {
-            self.identify(site, hit, visit);
+        let speaker = match claims {
+            None => Speaker::of(spec),
+            Some(claims) => self.weigh(claims, site, hit),
+        };
+        if speaker.is_anonymous {
+            self.end_visitor(site, visit);
         }
-        if hit.permit.allows(Permit::MEASURE) && !spec.is_from_server {
+        if hit.permit.allows(Permit::STORE) && speaker.is_visitor {
+            self.identify(site, hit, visit, speaker.keeps_cookies);
+        }
+        if hit.permit.allows(Permit::MEASURE) && speaker.is_visitor {
             hit.client_ip = Some(self.client);
             if let Some(origin) = self.headers.origin
                 && !site.origins.is_empty()
@@ -187,14 +210,15 @@ impl<'r> Exchange<'r> {
         }
     }
 
-    fn identify(&self, site: &'r Site, hit: &mut Hit<'_>, visit: &mut Visit<'r>) {
+    /// Finds the hit's visitor. A new one is made only if `makes_new`.
+    fn identify(&self, site: &'r Site, hit: &mut Hit<'_>, visit: &mut Visit<'r>, makes_new: bool) {
         let party = match visit.party {
             Some((known, party)) if std::ptr::eq(known, site) => party,
             _ => self.party(site),
         };
         visit.party = Some((site, party));
         if !visit.is_decided {
-            self.find_visitor(party, visit);
+            self.find_visitor(party, visit, makes_new);
             visit.is_decided = true;
         }
         hit.visitor = visit.visitor;
@@ -210,8 +234,9 @@ impl<'r> Exchange<'r> {
         }
     }
 
-    /// Verifies the visitor's cookie or, if there is none to believe, makes a new one.
-    fn find_visitor(&self, party: Party<'_>, visit: &mut Visit<'_>) {
+    /// Verifies the visitor's cookie or, if there is none to believe, makes a new one where that is
+    /// wanted.
+    fn find_visitor(&self, party: Party<'_>, visit: &mut Visit<'_>, makes_new: bool) {
         let names = self.edge.config.cookie.names();
         let cookies = self.headers.find_cookies(names);
         let keyring = self.keyring();
@@ -226,6 +251,9 @@ impl<'r> Exchange<'r> {
                 return;
             }
         }
+        if !makes_new {
+            return;
+        }
         let age_seconds = self.cookie_age_seconds();
         let cookie = self.worker.mint.id().and_then(|visitor| {
             let value = keyring.sign(visitor, party.domain(), self.now)?;
@@ -238,6 +266,18 @@ impl<'r> Exchange<'r> {
             visit.is_new = true;
             visit.cookies = vec![cookie];
         }
+    }
+
+    /// Ends the visitor's cookie, once for a request that has one.
+    fn end_visitor(&self, site: &Site, visit: &mut Visit<'_>) {
+        let names = self.edge.config.cookie.names();
+        if visit.is_decided || self.headers.find_cookies(names).next().is_none() {
+            return;
+        }
+        visit.is_decided = true;
+        let host = self.lower_host();
+        let reach = self.reach(self.party(site), &host);
+        visit.cookies = reach.end(CookieKind::Visitor, names);
     }
 
     /// Makes the cookies that keep a visitor's ID for the rest of its time; none where it is kept

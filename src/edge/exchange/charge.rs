@@ -8,7 +8,8 @@
 //! A hit over the limit is flagged or, if the configuration says so, refused; but a click is not,
 //! because somebody waits for the page behind it. What is far over the limit is refused in any
 //! case, and a click then leads to its target without being recorded. A callback costs nothing: it
-//! comes from a partner's server, which speaks for many clients and has proved itself.
+//! comes from a partner's server, which speaks for many clients and has proved itself. Nor does
+//! what a tracker sends from one of a site's `trusted_senders`.
 
 use super::Exchange;
 use super::allowance::{AllowanceState, HitAllowances};
@@ -68,7 +69,8 @@ impl Exchange<'_> {
     /// Returns what the client may send; `None` if there is no limit.
     fn allowances(&self) -> Option<&HitAllowances> {
         let allowances = self.edge.allowances.as_deref()?;
-        (!self.endpoint.spec().is_from_server).then_some(allowances)
+        let is_server = self.endpoint.spec().is_from_server || self.is_trusted_by_any();
+        (!is_server).then_some(allowances)
     }
 }
 

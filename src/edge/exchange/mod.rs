@@ -8,6 +8,7 @@ pub(crate) mod allowance;
 pub(crate) mod body;
 pub(crate) mod charge;
 mod check;
+mod claims;
 pub(crate) mod cors;
 pub(crate) mod https;
 pub(crate) mod instruction;

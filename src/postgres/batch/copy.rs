@@ -64,12 +64,12 @@ pub const FLAGS_OFFSET: usize = 2 + 4;
 pub const EXPOSURE_NUMBER_OFFSET: usize = FLAGS_OFFSET + 4 + 4;
 
 /// Appends one row. With `has_exposure` it has room for its exposure number, which is 0 for now;
-/// otherwise it has none. [`Flags::ONE_TIME`] is for the loader alone.
+/// otherwise it has none. [`Flags::OF_LOADER`] are in no row.
 pub fn encode(row: &Row<'_>, has_exposure: bool, out: &mut BytesMut) {
     let columns = BEFORE_KEYS.len() + row.keys.len() + AFTER_KEYS.len();
     out.put_i16(i16::try_from(columns).unwrap_or(i16::MAX));
     out.put_i32(4);
-    out.put_i32(row.flags.without(Flags::ONE_TIME).bits().cast_signed());
+    out.put_i32(row.flags.without(Flags::OF_LOADER).bits().cast_signed());
     if has_exposure {
         out.put_i32(4);
         out.put_i32(0);
