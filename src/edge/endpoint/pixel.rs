@@ -4,12 +4,18 @@ use std::slice;
 
 use crate::edge::Refusal;
 use crate::edge::exchange::respond::Content;
-use crate::edge::exchange::{Exchange, Visit};
+use crate::edge::exchange::{Exchange, Visit, answer};
+use crate::endpoint::Protocol;
 use crate::protocol;
 
 pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Content, Refusal> {
-    let shape = exchange.endpoint.spec().shape;
-    if exchange.is_head() {
+    let spec = exchange.endpoint.spec();
+    let shape = match spec.protocol {
+        Protocol::Native => spec.shape,
+        _ => answer::shape(exchange),
+    };
+    // Snowplow's collector counts a HEAD as an event.
+    if exchange.is_head() && spec.protocol != Protocol::Snowplow {
         return Ok(Content::Hit(shape, Vec::new()));
     }
     let charge = exchange.charge()?;

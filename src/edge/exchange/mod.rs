@@ -5,6 +5,7 @@
 
 mod admit;
 pub(crate) mod allowance;
+pub(crate) mod answer;
 pub(crate) mod body;
 pub(crate) mod charge;
 mod check;

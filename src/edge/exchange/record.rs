@@ -6,11 +6,12 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use spool::AppendError;
 
+use super::answer::{self, Form};
 use super::charge::{Bill, RECORDS_BYTES_MAX};
 use super::reply::{self, Reply, WithCookie as _};
 use super::{Exchange, Visit};
 use crate::edge::Refusal;
-use crate::endpoint::Shape;
+use crate::endpoint::{Protocol, Shape};
 use crate::protocol::native::{Events, SplitEvent};
 use crate::protocol::{Draft, Drafts};
 use crate::refusal::Reason;
@@ -43,19 +44,25 @@ impl<'r> Exchange<'r> {
 
     /// Admits and records what a body holds. The reply is 204 if all of it was recorded; if some
     /// events were refused 200, and if all were the status of the first refusal, with JSON that
-    /// says which and why.
+    /// says which and why. Trackers of other makers get the replies of [`answer`].
     pub(crate) async fn record_body(
         &self,
         drafts: Drafts<'r>,
         mut bill: Bill<'_, 'r>,
+        form: Form,
     ) -> Result<Reply, Refusal> {
+        let is_native = self.endpoint.spec().protocol == Protocol::Native;
         let events = match drafts {
             Drafts::One(mut draft) => {
                 let mut visit = Visit::default();
                 let charge = bill.add_event()?;
                 self.admit(&mut draft, charge, &mut visit)?;
                 self.record(slice::from_ref(&draft)).await?;
-                return Ok(reply::hit(Shape::Empty).with_cookie(visit.cookies));
+                let reply = match is_native {
+                    true => reply::hit(Shape::Empty),
+                    false => answer::reply(self, form, 1, &[]),
+                };
+                return Ok(reply.with_cookie(visit.cookies));
             }
             Drafts::Each(events) => events,
         };
@@ -69,6 +76,7 @@ impl<'r> Exchange<'r> {
             self.edge.metrics.refusal(refusal.0);
         }
         let reply = match batch.refused.first() {
+            _ if !is_native => answer::reply(self, form, batch.admitted.len(), &batch.refused),
             None => reply::hit(Shape::Empty),
             Some((_, first)) => list_refused(batch.admitted.len(), &batch.refused, *first),
         };

@@ -59,8 +59,13 @@ pub(crate) fn hit(shape: Shape) -> Reply {
         Shape::Gif => gif(status),
         Shape::Empty | Shape::Page => empty(status),
     };
-    reply.headers_mut().insert(CH, ACCEPT_CH);
+    ask_for_hints(&mut reply);
     reply
+}
+
+/// Asks a browser for the client hints that it sends only if it is asked.
+pub(crate) fn ask_for_hints(reply: &mut Reply) {
+    reply.headers_mut().insert(CH, ACCEPT_CH);
 }
 
 /// Returns the status of the reply to a recorded hit.
@@ -71,7 +76,8 @@ pub(crate) fn hit_status(shape: Shape) -> StatusCode {
     }
 }
 
-fn gif(status: StatusCode) -> Reply {
+/// Makes a GIF.
+pub(crate) fn gif(status: StatusCode) -> Reply {
     let mut reply = with_body(status, "image/gif", Bytes::from_static(GIF));
     // A page with Cross-Origin-Embedder-Policy shows only images that allow it.
     reply

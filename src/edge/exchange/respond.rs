@@ -6,11 +6,11 @@ use hyper::http::StatusCode;
 use hyper::{Method, Version};
 
 use super::reply::{self, Reply, WithCookie as _};
-use super::{Exchange, cors, https};
+use super::{Exchange, answer, cors, https};
 use crate::config::Site;
 use crate::edge::Refusal;
 use crate::edge::endpoint::click;
-use crate::endpoint::{Endpoint, Readers, Shape};
+use crate::endpoint::{Endpoint, Protocol, Readers, Shape};
 use crate::refusal::Reason;
 
 /// What an endpoint has to say.
@@ -102,12 +102,15 @@ pub(crate) async fn respond<'r>(
         Ok(()) if belongs_on_https(exchange) => redirect_to_https(exchange),
         Ok(()) => handle().await,
     };
+    let status = content
+        .as_ref()
+        .map_or_else(|refusal| refusal.status(), Content::status);
     let content = content.unwrap_or_else(|refusal| refuse(exchange, refusal).into());
     count(exchange, &content);
     // A request whose length is coded in chunks is where proxies and servers disagree, and a
     // refused one with a body is where an attacker tries: nothing may follow them on the same
     // connection.
-    let is_refused_body = headers.has_length && content.status().is_client_error();
+    let is_refused_body = headers.has_length && status.is_client_error();
     let ends = headers.transfer_encodings > 0 || is_refused_body || is_last;
     Outgoing {
         content,
@@ -183,7 +186,10 @@ fn refuse(exchange: &Exchange<'_>, refusal: Refusal) -> Reply {
         return reply;
     }
     let spec = exchange.endpoint.spec();
-    let mut reply = reply::refused(refusal, spec.shape);
+    let mut reply = match spec.protocol {
+        Protocol::Native => reply::refused(refusal, spec.shape),
+        _ => answer::refuse(exchange, refusal),
+    };
     if refusal.0 == Reason::Method {
         let headers = reply.headers_mut();
         headers.insert(header::ALLOW, HeaderValue::from_static(spec.methods));

@@ -1,0 +1,180 @@
+//! Replies to trackers of other makers, in the form that the clients of each protocol need.
+//!
+//! Trackers keep an event, and send it again, until they get a reply that they take for an end.
+//! Which replies these are differs: some take 200 alone, and others are stuck for good at a 404 or a
+//! 413. So what can never be taken is answered as if it had been, with the reason in a header; and
+//! where a later try helps, the reply is 503.
+//!
+//! | | a GET | a POST | refused for good | try again |
+//! | --- | --- | --- | --- | --- |
+//! | Snowplow | 200, a GIF; for a HEAD too | 200, `ok` | 200 | 503 |
+//! | Segment | | 200, `{"success":true}` | 200; 401 for a write key that is no site's | 503; 429 over the limit |
+//! | Matomo | 200, a GIF; 204 with `send_image=0` | the same; in bulk 200 with two counts | the same | 503 |
+//! | Plausible | | 202, `ok` | 200 | 503 |
+
+use bytes::Bytes;
+use hyper::{Method, StatusCode, Version};
+use memchr::memmem;
+
+use super::Exchange;
+use super::reply::{self, Reply};
+use crate::edge::Refusal;
+use crate::endpoint::{Protocol, Shape};
+use crate::protocol::native::Members;
+use crate::refusal::Reason;
+use crate::request::raw_value;
+
+/// What a request to Matomo's endpoint asks to be answered with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// It brought a list of requests.
+    is_bulk: bool,
+    /// It wants no picture.
+    wants_nothing: bool,
+}
+
+impl Form {
+    /// Reads it from a query and a body; the query outweighs the body.
+    pub(crate) fn of(exchange: &Exchange<'_>, body: &[u8]) -> Form {
+        if exchange.endpoint.spec().protocol != Protocol::Matomo {
+            return Form::default();
+        }
+        let is_bulk = memmem::find(body, b"\"requests\"").is_some();
+        let in_body = match str::from_utf8(body) {
+            Ok(text) if !is_bulk => raw_value(text, "send_image") == Some("0"),
+            _ => is_bulk && bulk_wants_nothing(body),
+        };
+        let in_query = raw_value(exchange.line.query, "send_image");
+        Form {
+            is_bulk,
+            wants_nothing: in_query.map_or(in_body, |value| value == "0"),
+        }
+    }
+}
+
+/// Returns whether a list of requests says beside it that no picture is wanted.
+fn bulk_wants_nothing(body: &[u8]) -> bool {
+    let members = serde_json::from_slice(body).map_or(Vec::new(), |Members(members)| members);
+    let mut members = members.iter();
+    let found = members.find(|(name, _)| name == "send_image");
+    found.is_some_and(|(_, value)| matches!(value.get(), "0" | "\"0\"" | "false"))
+}
+
+/// Returns the form of the reply to a hit in a query string.
+pub(crate) fn shape(exchange: &Exchange<'_>) -> Shape {
+    match Form::of(exchange, b"").wants_nothing {
+        true => Shape::Empty,
+        false => exchange.endpoint.spec().shape,
+    }
+}
+
+/// Makes the reply to events of which `taken` were recorded.
+pub(crate) fn reply(
+    exchange: &Exchange<'_>,
+    form: Form,
+    taken: usize,
+    refused: &[(usize, Refusal)],
+) -> Reply {
+    let protocol = exchange.endpoint.spec().protocol;
+    let mut reasons = refused.iter().map(|(_, refusal)| *refusal);
+    let first = reasons.clone().next();
+    let may_retry = |refusal: &Refusal| status(protocol, refusal.0).is_some_and(is_retried);
+    let blamed = match taken {
+        0 => reasons.find(may_retry).or(first),
+        _ => first,
+    };
+    let counts = (taken, refused.len());
+    let Some(refusal) = blamed else {
+        let mut reply = success(exchange, form, counts, protocol_status(protocol));
+        reply::ask_for_hints(&mut reply);
+        return reply;
+    };
+    if taken > 0 {
+        let mut reply = success(exchange, form, counts, protocol_status(protocol));
+        reply::name_reason(&mut reply, refusal);
+        return reply;
+    }
+    let mut reply = refuse_in(exchange, form, counts, refusal);
+    // As with any refused request that has a body, nothing may follow on its connection.
+    let is_refused_body = exchange.headers.has_length && refusal.status().is_client_error();
+    if is_refused_body && exchange.line.version < Version::HTTP_2 {
+        reply::end(&mut reply);
+    }
+    reply
+}
+
+/// Makes the reply to a request that is refused as a whole.
+pub(crate) fn refuse(exchange: &Exchange<'_>, refusal: Refusal) -> Reply {
+    let form = Form::of(exchange, b"");
+    refuse_in(exchange, form, (0, 1), refusal)
+}
+
+fn refuse_in(
+    exchange: &Exchange<'_>,
+    form: Form,
+    counts: (usize, usize),
+    refusal: Refusal,
+) -> Reply {
+    let protocol = exchange.endpoint.spec().protocol;
+    let mut reply = match status(protocol, refusal.0) {
+        None => success(exchange, form, counts, StatusCode::OK),
+        Some(status) if *exchange.line.method == Method::GET => reply::gif(status),
+        Some(status) => {
+            let reason = format!("{}\n", refusal.0.name());
+            reply::with_body(status, "text/plain", Bytes::from(reason))
+        }
+    };
+    reply::tell(&mut reply, refusal);
+    reply
+}
+
+/// Returns the status that tells a protocol's clients of a refusal; `None` if they are not told.
+pub(crate) fn status(protocol: Protocol, reason: Reason) -> Option<StatusCode> {
+    match reason {
+        Reason::OverLimit if protocol == Protocol::Segment => Some(StatusCode::TOO_MANY_REQUESTS),
+        Reason::OverLimit | Reason::BodySlow => Some(StatusCode::SERVICE_UNAVAILABLE),
+        Reason::SiteUnknown | Reason::SiteMissing if protocol == Protocol::Segment => {
+            Some(StatusCode::UNAUTHORIZED)
+        }
+        reason => Some(reason.status()).filter(|status| is_retried(*status)),
+    }
+}
+
+fn is_retried(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+    )
+}
+
+/// Returns the status of a reply to recorded events.
+fn protocol_status(protocol: Protocol) -> StatusCode {
+    match protocol {
+        Protocol::Plausible => StatusCode::ACCEPTED,
+        _ => StatusCode::OK,
+    }
+}
+
+/// Makes the reply that the clients take for an end.
+fn success(
+    exchange: &Exchange<'_>,
+    form: Form,
+    (taken, refused): (usize, usize),
+    status: StatusCode,
+) -> Reply {
+    let text = |text| reply::with_body(status, "text/plain", Bytes::from_static(text));
+    let json = |json: serde_json::Value| {
+        reply::with_body(status, "application/json", Bytes::from(json.to_string()))
+    };
+    match (exchange.endpoint.spec().protocol, exchange.line.method) {
+        (Protocol::Matomo, _) if form.wants_nothing => reply::empty(StatusCode::NO_CONTENT),
+        (Protocol::Matomo, _) if form.is_bulk => json(serde_json::json!({
+            "status": "success", "tracked": taken, "invalid": refused
+        })),
+        (Protocol::Segment, _) => json(serde_json::json!({ "success": taken > 0 || refused == 0 })),
+        (Protocol::Snowplow, &Method::GET | &Method::HEAD)
+        | (Protocol::Matomo, &Method::GET | &Method::HEAD | &Method::POST) => reply::gif(status),
+        (_, &Method::POST) => text(b"ok"),
+        _ => reply::empty(status),
+    }
+}
