@@ -12,6 +12,13 @@ pub const URI_BYTES_MAX: usize = 8 * 1024;
 pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// The largest body of events, in bytes, packed and unpacked.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// The longest request target that trackers of other makers may send, in bytes.
+pub const TRACKER_URI_BYTES_MAX: usize = 20 * 1024;
+/// Their largest header, in bytes. Every header is read up to this, because its path says whose it
+/// is.
+pub const TRACKER_HEADER_BYTES_MAX: usize = 28 * 1024;
+/// Their largest body, in bytes, packed and unpacked.
+pub const TRACKER_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The most events in one body.
 pub const EVENTS_MAX: usize = 1000;
 /// The largest choice posted to `/consent`, in bytes: six flags take 100.
@@ -288,7 +295,7 @@ endpoints! {
         }),
         methods: "GET, HEAD, POST, OPTIONS",
         shape: Shape::Gif,
-        body_bytes_max: BODY_BYTES_MAX,
+        body_bytes_max: TRACKER_BODY_BYTES_MAX,
         protocol: Protocol::Snowplow
     }
     /// Records the calls of the SDKs of Segment and RudderStack.
@@ -302,7 +309,7 @@ endpoints! {
             ]
         ),
         methods: "POST, OPTIONS",
-        body_bytes_max: BODY_BYTES_MAX,
+        body_bytes_max: TRACKER_BODY_BYTES_MAX,
         protocol: Protocol::Segment
     }
     /// Records the requests of Matomo's trackers.
@@ -315,7 +322,7 @@ endpoints! {
         }),
         methods: "GET, HEAD, POST, OPTIONS",
         shape: Shape::Gif,
-        body_bytes_max: BODY_BYTES_MAX,
+        body_bytes_max: TRACKER_BODY_BYTES_MAX,
         protocol: Protocol::Matomo
     }
     /// Records the events of Plausible's script.
@@ -327,7 +334,7 @@ endpoints! {
             meaning: "Plausible's script.",
         }),
         methods: "POST, OPTIONS",
-        body_bytes_max: BODY_BYTES_MAX,
+        body_bytes_max: TRACKER_BODY_BYTES_MAX,
         protocol: Protocol::Plausible
     }
     /// Tells, keeps and withdraws the visitor's choice on a site.
@@ -381,6 +388,24 @@ impl EndpointSpec {
     #[must_use]
     pub fn accepts(&self, method: &str) -> bool {
         self.methods.split(", ").any(|known| known == method)
+    }
+
+    /// Returns the longest request target that it accepts, in bytes.
+    #[must_use]
+    pub fn uri_bytes_max(&self) -> usize {
+        match self.protocol {
+            Protocol::Native => URI_BYTES_MAX,
+            _ => TRACKER_URI_BYTES_MAX,
+        }
+    }
+
+    /// Returns the largest header that it accepts, in bytes.
+    #[must_use]
+    pub fn header_bytes_max(&self) -> usize {
+        match self.protocol {
+            Protocol::Native => HEADER_BYTES_MAX,
+            _ => TRACKER_HEADER_BYTES_MAX,
+        }
     }
 
     /// Returns the name of the key of `[path]` that says where the endpoint answers, if one does.

@@ -34,7 +34,7 @@ use crate::edge::transport::stream::{Inflow, Stream};
 use crate::edge::transport::timer::Wheel;
 use crate::edge::transport::{http2, proxy, tls};
 use crate::edge::{Peer, Worker, router, unread};
-use crate::endpoint::HEADER_BYTES_MAX;
+use crate::endpoint::TRACKER_HEADER_BYTES_MAX;
 use crate::refusal::Reason;
 
 /// What the connections of one edge thread share.
@@ -145,7 +145,7 @@ impl Connection {
                 let connection = http1::Builder::new()
                     .timer(self.shared.wheel.clone())
                     .header_read_timeout(HEADER_TIME_MAX)
-                    .max_buf_size(HEADER_BYTES_MAX)
+                    .max_buf_size(TRACKER_HEADER_BYTES_MAX)
                     // Copying a GIF after its header is cheaper than giving the kernel two pieces.
                     .writev(false)
                     .serve_connection(TokioIo::new(heads), service);
@@ -184,7 +184,7 @@ impl Connection {
             }
             let is_there = tokio::select! {
                 biased;
-                head = stream.read_head(HEADER_BYTES_MAX) => head.unwrap_or(false),
+                head = stream.read_head(TRACKER_HEADER_BYTES_MAX) => head.unwrap_or(false),
                 () = &mut *ends => false,
                 () = &mut late => false,
             };

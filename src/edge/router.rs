@@ -6,7 +6,7 @@ use std::rc::Rc;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, PathAndQuery};
-use hyper::{Method, Request};
+use hyper::{Method, Request, Version};
 
 use crate::config::Paths;
 use crate::edge::endpoint::{callback, click, consent, demo, event, id, pixel, privacy, sync, tag};
@@ -17,6 +17,10 @@ use crate::edge::{Peer, Refusal, Worker};
 use crate::endpoint::{ENDPOINTS, Endpoint, EndpointSpec, Path};
 use crate::refusal::Reason;
 use crate::request::Headers;
+
+/// What the first line of a request has beside method and target, and the empty line after the
+/// header, in bytes.
+const LINE_BYTES: usize = "  HTTP/1.1\r\n\r\n".len();
 
 /// Finds the endpoint of a path.
 pub(crate) fn find_endpoint(paths: &Paths, has_demo: bool, path: &str) -> Endpoint {
@@ -111,6 +115,7 @@ pub(crate) async fn route(
         target: uri.path_and_query().map_or("", PathAndQuery::as_str),
         path: uri.path(),
         query: uri.query().unwrap_or_default(),
+        header_bytes: header_bytes(&parts, headers.bytes),
     };
     let exchange = Exchange::new((&*worker, &**edge), peer, endpoint, line, &headers);
     let outgoing = respond(&exchange, is_last, async || {
@@ -118,6 +123,16 @@ pub(crate) async fn route(
     })
     .await;
     Ok(outgoing.into_reply())
+}
+
+/// Returns the size of a request's header. `text_bytes` is that of the names and values of its
+/// lines.
+fn header_bytes(parts: &Parts, text_bytes: usize) -> usize {
+    let target_bytes = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let first_line_bytes = parts.method.as_str().len() + target_bytes + LINE_BYTES;
+    // In HTTP/2 each line counts as so many more (RFC 9113, section 6.5.2).
+    let more_bytes = if parts.version < Version::HTTP_2 { 4 } else { 32 };
+    first_line_bytes + text_bytes + parts.headers.len() * more_bytes
 }
 
 #[cfg(test)]

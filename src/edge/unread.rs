@@ -47,6 +47,7 @@ pub(crate) fn answer(worker: &Worker, peer: Peer, head: &[u8], reason: Reason) -
         target: &target,
         path,
         query,
+        header_bytes: head.len(),
     };
     let headers = read_headers(lines);
     let endpoint = router::find_endpoint(&edge.config.path, edge.demo_psql.is_some(), path);

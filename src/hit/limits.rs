@@ -25,3 +25,8 @@ pub const TOLD_BYTES_MAX: usize = 64 * 1024;
 /// The most bytes of further parameters, as JSON; what goes beyond is left out. A cart of 60 items
 /// takes up to 32 KiB, and the tag sends at most 48,000 bytes.
 pub const PARAMS_BYTES_MAX: usize = 48 * 1024;
+/// The same for an event of another maker's tracker.
+pub const TRACKER_PARAMS_BYTES_MAX: usize = 64 * 1024;
+/// The most bytes in which a body may tell one: those parameters, a third more where they are in
+/// base64, and what has a place of its own.
+pub const TRACKER_TOLD_BYTES_MAX: usize = 96 * 1024;

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::ops::Deref;
 
 use bytes::Bytes;
-use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Frame, Incoming};
@@ -14,7 +14,7 @@ use hyper::body::{Body as _, Frame, Incoming};
 use super::Exchange;
 use crate::edge::transport::memory::{MemoryClaim, Shortage};
 use crate::edge::{Refusal, Worker};
-use crate::endpoint::{BODY_BYTES_MAX, BODY_TIME_MAX};
+use crate::endpoint::BODY_TIME_MAX;
 use crate::refusal::Reason;
 
 /// The memory that is in use while a body is read, beside its own: the header of its request, and
@@ -39,6 +39,8 @@ const GZIP: &[u8] = &[0x1f, 0x8b];
 /// A body, and the memory that it takes.
 pub(crate) struct ReceivedBody {
     bytes: Vec<u8>,
+    /// The most that it may have, packed or not.
+    bytes_max: usize,
     claim: MemoryClaim,
 }
 
@@ -60,6 +62,7 @@ pub(crate) async fn read(exchange: &Exchange<'_>, body: Incoming) -> Result<Rece
     let worker = exchange.worker;
     let mut body = Arriving {
         worker,
+        header_bytes: exchange.line.header_bytes,
         incoming: Limited::new(body, bytes_max),
         bytes_max,
         bytes: Vec::new(),
@@ -69,6 +72,7 @@ pub(crate) async fn read(exchange: &Exchange<'_>, body: Incoming) -> Result<Rece
     copied.map_err(|_| Refusal(Reason::BodySlow))??;
     Ok(ReceivedBody {
         bytes: body.bytes,
+        bytes_max,
         claim: body.claim,
     })
 }
@@ -76,6 +80,7 @@ pub(crate) async fn read(exchange: &Exchange<'_>, body: Incoming) -> Result<Rece
 /// A body that is being read.
 struct Arriving<'w> {
     worker: &'w Worker,
+    header_bytes: usize,
     incoming: Limited<Incoming>,
     bytes_max: usize,
     bytes: Vec<u8>,
@@ -86,7 +91,7 @@ impl Arriving<'_> {
     /// Copies the body's bytes. A piece as it arrived, even one byte, would keep the whole buffer
     /// that it was read into.
     async fn copy(&mut self) -> Result<(), Refusal> {
-        self.claim(READING_BYTES).await?;
+        self.claim(READING_BYTES.max(self.header_bytes)).await?;
         while let Some(frame) = self.next_frame().await? {
             let frame = frame.map_err(|error| {
                 let is_long = error.is::<LengthLimitError>();
@@ -157,15 +162,22 @@ impl ReceivedBody {
         let encoding = encoding.trim_ascii().to_ascii_lowercase();
         let body = match &*encoding {
             b"" | b"identity" if !self.starts_with(GZIP) => self,
-            b"gzip" | b"x-gzip" if self.starts_with(b"{") || self.starts_with(b"[") => self,
+            b"gzip" | b"x-gzip" | b"deflate" if self.starts_with(b"{") || self.starts_with(b"[") => {
+                self
+            }
             b"" | b"identity" | b"gzip" | b"x-gzip" => {
                 let bytes_max = self.unpacked_bytes_max();
                 self.replace(async |packed| unpack_by(MultiGzDecoder::new(packed), bytes_max).await)
                     .await?
             }
-            b"deflate" => {
+            b"deflate" if is_zlib(&self) => {
                 let bytes_max = self.unpacked_bytes_max();
                 self.replace(async |packed| unpack_by(ZlibDecoder::new(packed), bytes_max).await)
+                    .await?
+            }
+            b"deflate" => {
+                let bytes_max = self.unpacked_bytes_max();
+                self.replace(async |packed| unpack_by(DeflateDecoder::new(packed), bytes_max).await)
                     .await?
             }
             _ => return Err(Refusal(Reason::ContentType)),
@@ -173,11 +185,12 @@ impl ReceivedBody {
         if !is_utf16(&body) {
             return Ok(body);
         }
-        body.replace(async |text| read_utf16(text).await).await
+        let bytes_max = body.bytes_max;
+        body.replace(async |text| read_utf16(text, bytes_max).await).await
     }
 
     fn unpacked_bytes_max(&self) -> usize {
-        BODY_BYTES_MAX.min(UNPACKED_TIMES_MAX.saturating_mul(self.len()))
+        self.bytes_max.min(UNPACKED_TIMES_MAX.saturating_mul(self.len()))
     }
 
     /// Puts other bytes in the place of these, and claims the memory for them.
@@ -192,6 +205,15 @@ impl ReceivedBody {
         claimed.map_err(|_| Refusal(Reason::Crowded))?;
         Ok(self)
     }
+}
+
+/// Returns whether packed bytes begin with the header of zlib (RFC 1950, section 2.2), which some
+/// senders leave out.
+fn is_zlib(packed: &[u8]) -> bool {
+    let [method, check, ..] = *packed else {
+        return false;
+    };
+    method & 0x0f == 8 && u16::from_be_bytes([method, check]) % 31 == 0
 }
 
 /// Unpacks a piece at a time; other connections have their turn in between.
@@ -217,7 +239,7 @@ fn is_utf16(body: &[u8]) -> bool {
 }
 
 /// Reads a text in UTF-16. What is no character becomes U+FFFD.
-async fn read_utf16(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+async fn read_utf16(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, Refusal> {
     let (mark, rest) = body.split_at_checked(2).unwrap_or((body, b""));
     let read = match mark {
         [0xff, _] => u16::from_le_bytes,
@@ -228,7 +250,7 @@ async fn read_utf16(body: &[u8]) -> Result<Vec<u8>, Refusal> {
     for (at, character) in char::decode_utf16(units).enumerate() {
         text.push(character.unwrap_or(char::REPLACEMENT_CHARACTER));
         if at % UTF16_UNITS == UTF16_UNITS - 1 {
-            if text.len() > BODY_BYTES_MAX {
+            if text.len() > bytes_max {
                 return Err(Refusal(Reason::BodyTooLarge));
             }
             tokio::task::yield_now().await;
@@ -244,10 +266,11 @@ mod tests {
     use std::sync::Arc;
 
     use flate2::Compression;
-    use flate2::write::{GzEncoder, ZlibEncoder};
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
     use super::*;
     use crate::edge::transport::memory::Memory;
+    use crate::endpoint::BODY_BYTES_MAX;
 
     fn pack(bytes: &[u8]) -> Vec<u8> {
         let mut packed = GzEncoder::new(Vec::new(), Compression::default());
@@ -259,6 +282,7 @@ mod tests {
         let memory = Arc::new(Memory::new(64 << 20));
         let body = ReceivedBody {
             bytes: bytes.to_vec(),
+            bytes_max: BODY_BYTES_MAX,
             claim: memory.claim_body(Ipv4Addr::LOCALHOST.into()),
         };
         let unpacked = body.unpack(encoding.as_bytes()).await;
@@ -307,6 +331,9 @@ mod tests {
         let mut deflated = ZlibEncoder::new(Vec::new(), Compression::default());
         deflated.write_all(&text).expect("a vector takes all");
         let deflated = deflated.finish().expect("a vector takes all");
+        let mut raw = DeflateEncoder::new(Vec::new(), Compression::default());
+        raw.write_all(&text).expect("a vector takes all");
+        let raw = raw.finish().expect("a vector takes all");
         for (encoding, body) in [
             ("", text.clone()),
             ("identity", text.clone()),
@@ -314,6 +341,8 @@ mod tests {
             ("", pack(&text)),
             ("gzip", text.clone()),
             ("deflate", deflated),
+            ("deflate", raw),
+            ("deflate", text.clone()),
         ] {
             assert_eq!(
                 unpack(encoding, &body).await,

@@ -21,8 +21,8 @@ use crate::refusal::Reason;
 
 /// The bytes that one hit may have, before and after it is read, until it counts as two.
 pub(crate) const HIT_BYTES: usize = 2048;
-/// The most bytes of the records of one body, whoever sends it.
-pub(crate) const RECORDS_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// How many times as large as the largest body the records of one body may be, whoever sends it.
+pub(crate) const RECORDS_TIMES_MAX: usize = 2;
 
 /// A hit that is paid for.
 #[derive(Clone, Copy)]

@@ -4,14 +4,18 @@ use hyper::{Method, Version};
 
 use super::Exchange;
 use crate::edge::Refusal;
-use crate::endpoint::{Endpoint, URI_BYTES_MAX};
+use crate::endpoint::Endpoint;
 use crate::refusal::Reason;
 
 impl Exchange<'_> {
     /// Refuses a request that breaks a rule which holds whatever it asks for.
     pub(super) fn check(&self) -> Result<(), Refusal> {
         let (line, headers) = (&self.line, self.headers);
-        if line.target.len() > URI_BYTES_MAX {
+        let spec = self.endpoint.spec();
+        if line.header_bytes > spec.header_bytes_max() {
+            return Err(Refusal(Reason::HeaderTooLarge));
+        }
+        if line.target.len() > spec.uri_bytes_max() {
             return Err(Refusal(Reason::UriTooLong));
         }
         if !self.has_sound_host() {
@@ -27,7 +31,7 @@ impl Exchange<'_> {
         if self.endpoint == Endpoint::Unknown {
             return Err(Refusal(Reason::UnknownPath));
         }
-        if self.endpoint.spec().accepts(line.method.as_str()) {
+        if spec.accepts(line.method.as_str()) {
             Ok(())
         } else {
             Err(Refusal(Reason::Method))

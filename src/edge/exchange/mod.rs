@@ -64,6 +64,8 @@ pub(crate) struct Line<'r> {
     pub(crate) target: &'r str,
     pub(crate) path: &'r str,
     pub(crate) query: &'r str,
+    /// How many bytes the request's header has, this line included.
+    pub(crate) header_bytes: usize,
 }
 
 impl<'r> Exchange<'r> {

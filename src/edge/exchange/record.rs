@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use spool::AppendError;
 
 use super::answer::{self, Form};
-use super::charge::{Bill, RECORDS_BYTES_MAX};
+use super::charge::{Bill, RECORDS_TIMES_MAX};
 use super::reply::{self, Reply, WithCookie as _};
 use super::{Exchange, Visit};
 use crate::edge::Refusal;
@@ -66,7 +66,8 @@ impl<'r> Exchange<'r> {
             }
             Drafts::Each(events) => events,
         };
-        let mut batch = Batch::new(bill);
+        let records_bytes_max = RECORDS_TIMES_MAX * self.endpoint.spec().body_bytes_max;
+        let mut batch = Batch::new(bill, records_bytes_max);
         batch.read(self, &events).await;
         if !batch.admitted.is_empty() {
             self.worker.appender.append_all(batch.records())?.await?;
@@ -87,6 +88,7 @@ impl<'r> Exchange<'r> {
 /// What became of the events of one body so far.
 struct Batch<'x, 'r, 'd> {
     bill: Bill<'x, 'r>,
+    records_bytes_max: usize,
     visit: Visit<'r>,
     admitted: Vec<Draft<'d>>,
     refused: Vec<(usize, Refusal)>,
@@ -98,9 +100,10 @@ struct Batch<'x, 'r, 'd> {
 }
 
 impl<'x, 'r: 'd, 'd> Batch<'x, 'r, 'd> {
-    fn new(bill: Bill<'x, 'r>) -> Self {
+    fn new(bill: Bill<'x, 'r>, records_bytes_max: usize) -> Self {
         Batch {
             bill,
+            records_bytes_max,
             visit: Visit::of_array(),
             admitted: Vec::new(),
             refused: Vec::new(),
@@ -156,7 +159,7 @@ impl<'x, 'r: 'd, 'd> Batch<'x, 'r, 'd> {
     fn encode(&mut self, draft: &Draft<'_>) -> Result<(), Refusal> {
         let before = self.encoded.len();
         draft.hit.encode(&mut self.encoded);
-        let is_room = self.encoded.len() <= RECORDS_BYTES_MAX;
+        let is_room = self.encoded.len() <= self.records_bytes_max;
         let paid = if is_room {
             self.bill.add_record(self.encoded.len() - before)
         } else {

@@ -88,6 +88,7 @@ impl<'a> Plain<'a> {
             target,
             path,
             query,
+            header_bytes: length,
         };
         let plain = Plain {
             endpoint,

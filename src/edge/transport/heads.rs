@@ -25,7 +25,7 @@ use super::limits::LINGER_TIME_MAX;
 use super::stream::{Stream, has_bare_line_feed};
 use super::target;
 use super::timer::{CoarseSleep, Wheel};
-use crate::endpoint::HEADER_BYTES_MAX;
+use crate::endpoint::TRACKER_HEADER_BYTES_MAX;
 
 /// Returns what is sent in place of a reply to the request with that header; `None` if the reply is
 /// sent as it is.
@@ -93,7 +93,7 @@ impl Heads {
         // An idle connection keeps no memory for its last header.
         self.head = Vec::new();
         self.given = 0;
-        if ready!(self.stream.poll_head(cx, HEADER_BYTES_MAX))? {
+        if ready!(self.stream.poll_head(cx, TRACKER_HEADER_BYTES_MAX))? {
             self.head = self.stream.take_head();
             self.note_line_ends_of_head();
             target::mend(&mut self.head);

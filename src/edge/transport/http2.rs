@@ -12,13 +12,14 @@ use std::time::Duration;
 use hyper::server::conn::http2::Builder;
 
 use super::timer::Wheel;
-use crate::endpoint::{BODY_BYTES_MAX, HEADER_BYTES_MAX};
+use crate::endpoint::{TRACKER_BODY_BYTES_MAX, TRACKER_HEADER_BYTES_MAX};
 
 /// What a client sends first (RFC 9113, section 3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The bytes that may come in before the first request, and with each request: the largest body,
 /// its header, and as much again as the body for its frames.
-pub(crate) const REQUEST_BYTES_MAX: u64 = 2 * BODY_BYTES_MAX as u64 + HEADER_BYTES_MAX as u64;
+pub(crate) const REQUEST_BYTES_MAX: u64 =
+    2 * TRACKER_BODY_BYTES_MAX as u64 + TRACKER_HEADER_BYTES_MAX as u64;
 /// A connection without a request ends after this time, or at most twice this time. A browser keeps
 /// it for the next page, but it uses more memory than one of HTTP/1.1, where the limit is 10 s.
 pub(crate) const IDLE_TIME: Duration = Duration::from_secs(15);
@@ -32,7 +33,7 @@ pub(crate) fn builder(wheel: Wheel) -> Builder<Local> {
         .max_concurrent_streams(100)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(1024)
-        .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(TRACKER_HEADER_BYTES_MAX).unwrap_or(u32::MAX))
         .initial_stream_window_size(64 * 1024)
         .initial_connection_window_size(256 * 1024)
         .max_send_buf_size(64 * 1024)

@@ -106,6 +106,11 @@ pub(crate) struct MemoryClaim {
 }
 
 impl MemoryClaim {
+    /// Returns how much is claimed.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Claims more.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use tokio_util::either::Either;
 
 use super::memory::{Memory, MemoryClaim};
 use super::socket::Socket;
-use crate::endpoint::HEADER_BYTES_MAX;
+use crate::endpoint::{HEADER_BYTES_MAX, TRACKER_HEADER_BYTES_MAX};
 
 /// Enough for most requests.
 const HEAD_READ_BYTES: usize = 2048;
@@ -165,14 +165,28 @@ impl Stream {
     /// Claims memory for a header that outgrows the usual size, and gives back what an earlier one
     /// had. Fails if there is none.
     fn claim_large_head(&mut self) -> io::Result<()> {
-        let is_large = self.ahead.len() > HEAD_READ_BYTES;
-        if is_large && self.claim.is_none() {
-            let claim = self.memory.claim_head(HEADER_BYTES_MAX);
-            self.claim = Some(claim.ok_or(io::ErrorKind::OutOfMemory)?);
-        } else if !is_large && self.claim.is_some() {
+        let length = self.ahead.len();
+        if length <= HEAD_READ_BYTES {
             self.claim = None;
+            return Ok(());
         }
-        Ok(())
+        let needed = match length {
+            ..HEADER_BYTES_MAX => HEADER_BYTES_MAX,
+            _ => TRACKER_HEADER_BYTES_MAX,
+        };
+        let claimed = self.claim.as_ref().map_or(0, MemoryClaim::bytes);
+        let is_there = match &mut self.claim {
+            Some(claim) => claim.grow(needed.saturating_sub(claimed)).is_ok(),
+            None => {
+                self.claim = self.memory.claim_head(needed);
+                self.claim.is_some()
+            }
+        };
+        if is_there {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::OutOfMemory.into())
+        }
     }
 
     /// Reads more bytes ahead and returns how many; 0 at the end.

@@ -82,6 +82,7 @@ impl<'r> Events<'r> {
     pub(super) fn translated(self, translate: Box<dyn Translate + 'r>) -> Events<'r> {
         Events {
             translate: Some(translate),
+            split: RefCell::new(self.split.into_inner().for_tracker()),
             ..self
         }
     }

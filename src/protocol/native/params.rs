@@ -14,6 +14,8 @@ const USUAL_BYTES: usize = 256;
 /// The JSON object while it grows, up to its limits. The first of a repeated name counts.
 pub(crate) struct Params {
     json: String,
+    /// The most bytes that it may have.
+    pub(super) bytes_max: usize,
     /// Where each name begins and ends in `json`.
     names: [(u16, u16); PARAMS_MAX],
     count: usize,
@@ -23,6 +25,7 @@ impl Default for Params {
     fn default() -> Params {
         Params {
             json: String::new(),
+            bytes_max: PARAMS_BYTES_MAX,
             names: [(0, 0); PARAMS_MAX],
             count: 0,
         }
@@ -55,7 +58,7 @@ impl Params {
         }
         self.json.push(':');
         write(&mut self.json);
-        if self.json.len() >= PARAMS_BYTES_MAX || !self.keep_name(&name) {
+        if self.json.len() >= self.bytes_max || !self.keep_name(&name) {
             self.json.truncate(before);
             flags.set(Flags::TRUNCATED);
         }
@@ -88,7 +91,7 @@ impl Params {
             self.json.push(if before == 0 { '{' } else { ',' });
             let start = self.json.len();
             self.json.push_str(member);
-            if self.json.len() >= PARAMS_BYTES_MAX || !self.keep_name(&(start..start + name.len()))
+            if self.json.len() >= self.bytes_max || !self.keep_name(&(start..start + name.len()))
             {
                 self.json.truncate(before);
                 flags.set(Flags::TRUNCATED);

@@ -1,7 +1,8 @@
 //! A body -> its events' texts, one when its turn comes: one object, the members of an array, or
 //! values one after the other.
 //!
-//! Nothing is looked at before its turn comes, and of one event no more than [`TOLD_BYTES_MAX`].
+//! Nothing is looked at before its turn comes, and of one event no more than [`TOLD_BYTES_MAX`]; of
+//! a tracker's that is larger only its end is looked for.
 //!
 //! A broken event must not cost the others. An object ends at its own last bracket as long as
 //! brackets and quotes stand where JSON has them ([`Split::end_of_object`]). Where they do not, the
@@ -26,7 +27,7 @@ use memchr::{memchr, memchr2, memmem};
 use super::json::members_of;
 use crate::endpoint::EVENTS_MAX;
 use crate::hit::Flags;
-use crate::hit::limits::TOLD_BYTES_MAX;
+use crate::hit::limits::{TOLD_BYTES_MAX, TRACKER_TOLD_BYTES_MAX};
 use crate::refusal::Reason;
 
 /// What some editors and programs put before a text in UTF-8.
@@ -55,6 +56,10 @@ pub(super) struct Split<'b> {
     at: usize,
     /// How far may be looked at.
     limit: usize,
+    /// The most bytes of one event.
+    told_bytes_max: usize,
+    /// The end of a larger event is looked for, so that those after it are not lost.
+    passes_large: bool,
     is_array: bool,
     /// An event was split off.
     is_begun: bool,
@@ -84,12 +89,23 @@ impl<'b> Split<'b> {
             body,
             at: usize::from(is_array),
             limit: 0,
+            told_bytes_max: TOLD_BYTES_MAX,
+            passes_large: false,
             is_array,
             is_begun: false,
             first_names: Vec::new(),
             broken: HashSet::new(),
             unended: HashSet::new(),
         })
+    }
+
+    /// Takes events as large as trackers of other makers send, and passes over larger ones.
+    pub(super) fn for_tracker(self) -> Split<'b> {
+        Split {
+            told_bytes_max: TRACKER_TOLD_BYTES_MAX,
+            passes_large: true,
+            ..self
+        }
     }
 
     /// Gives up what is left.
@@ -119,7 +135,10 @@ impl<'b> Split<'b> {
                 Ok(end) => return Some(self.skip_broken(end)),
                 Err(Unended::Fault) => (None, false),
                 // An array of this event may hold those that follow. A large event looks the same.
-                Err(Unended::Beyond) => (None, !self.sees_end()),
+                Err(Unended::Beyond) => match self.end_of_large(start) {
+                    Some(end) => return Some(end),
+                    None => (None, !self.sees_end()),
+                },
             },
             Some(b'"' | b':') => (None, false),
             _ => {
@@ -130,6 +149,20 @@ impl<'b> Split<'b> {
         };
         end.or_else(|| self.next_event(start, is_known))
             .or_else(|| self.sees_end().then_some(self.limit))
+    }
+
+    /// Returns where an event ends that is larger than it may be. Once one was looked at in vain, no
+    /// further one is.
+    fn end_of_large(&mut self, start: usize) -> Option<usize> {
+        if !self.passes_large || self.sees_end() {
+            return None;
+        }
+        self.unended.clear();
+        let limit = std::mem::replace(&mut self.limit, self.body.len());
+        let end = self.end_of_object(start).ok();
+        self.limit = limit;
+        self.passes_large = end.is_some();
+        end
     }
 
     /// Returns whether behind an object another follows or the events end.
@@ -320,15 +353,18 @@ impl<'b> Iterator for Split<'b> {
         };
         self.is_begun = true;
         let start = self.at + skipped;
-        self.limit = self.body.len().min(start + TOLD_BYTES_MAX + 1);
+        self.limit = self.body.len().min(start + self.told_bytes_max + 1);
         self.unended.clear();
         let end = self.end_of_event(start);
-        let Some(end) = end.filter(|end| end - start <= TOLD_BYTES_MAX) else {
-            // Where it ends is not looked for.
-            self.end();
+        // Where an event ends that is too large is not always looked for.
+        let too_large = self.told_bytes_max + 1;
+        self.at = end.unwrap_or(self.body.len());
+        let Some(end) = end.filter(|end| end - start < too_large) else {
+            if !self.passes_large {
+                self.end();
+            }
             return Some(Err(Reason::HitTooLarge));
         };
-        self.at = end;
         let event = self.body.get(start..end).unwrap_or_default();
         let is_end = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';
         let length = event.iter().rposition(|byte| !is_end(byte));

@@ -11,6 +11,7 @@ use super::parameter::Parameter;
 use super::params::Params;
 use super::reader::HitReader;
 use super::{Notes, Reading, put_into_hit, slot_of};
+use crate::hit::limits::TRACKER_PARAMS_BYTES_MAX;
 use crate::hit::{Flags, Hints};
 use crate::protocol::Draft;
 use crate::protocol::tracker::{Told, occurred_at};
@@ -152,6 +153,7 @@ pub(in crate::protocol) fn read_told(draft: &mut Draft<'_>, told: Told<'_>) -> b
         claims,
     } = told;
     let mut reader = HitReader::new(Reading::default(), draft);
+    reader.params.bytes_max = TRACKER_PARAMS_BYTES_MAX;
     reader.begin_source();
     for (parameter, json) in ours {
         reader.put_told(parameter, &json);
