@@ -364,6 +364,24 @@ endpoints! {
         name: "tag",
         path: Path::At(key("tag", "/tag.js", "The tag."))
     }
+    /// Tells load balancers that the collector answers.
+    Health {
+        name: "health",
+        path: Path::AnyOf(PathsKey {
+            name: "health",
+            default: &["/health", "/sink-health"],
+            meaning: "Where load balancers of the collectors of other makers ask whether it answers.",
+        })
+    }
+    /// Tells crawlers to stay away.
+    Robots {
+        name: "robots",
+        path: Path::AnyOf(PathsKey {
+            name: "robots",
+            default: &["/robots.txt"],
+            meaning: "Tells crawlers to stay away.",
+        })
+    }
     /// Serves a page to try the tag on.
     Demo {
         name: "demo",

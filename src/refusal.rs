@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-use crate::endpoint::{BODY_BYTES_MAX, BODY_TIME_MAX, EVENTS_MAX, HEADER_BYTES_MAX, URI_BYTES_MAX};
+use crate::endpoint::{
+    BODY_BYTES_MAX, BODY_TIME_MAX, EVENTS_MAX, HEADER_BYTES_MAX, TRACKER_BODY_BYTES_MAX,
+    TRACKER_HEADER_BYTES_MAX, TRACKER_URI_BYTES_MAX, URI_BYTES_MAX,
+};
 
 /// What becomes of the connection after a refused request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,12 +81,13 @@ reasons! {
         "that endpoint does not accept this method";
     /// Path and query are longer than their limit.
     UriTooLong("uri_too_long", URI_TOO_LONG, Closes):
-        "the address is longer than {uri_bytes}: send less, or use POST";
-    /// The header has more bytes than its limit, or more than 100 lines. Over HTTP/2 the reply has
-    /// the status alone, and is not counted.
+        "the address is longer than {uri_bytes}, or a tracker's than {tracker_uri_bytes}: send less, or \
+         use POST";
+    /// The header has more bytes than its limit, or more than 100 lines. Over HTTP/2 the reply to one
+    /// that is larger than a tracker's may be has the status alone, and is not counted.
     HeaderTooLarge("header_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, Closes):
-        "the header is larger than {header_bytes} or has more than 100 lines: most often other \
-         programs' cookies on the same domain are too many";
+        "the header is larger than {header_bytes}, or a tracker's than {tracker_header_bytes}, or has \
+         more than 100 lines: most often other programs' cookies on the same domain are too many";
     /// The bytes are not an HTTP request: the target holds a space or a control character, for
     /// example. Over HTTP/2 the stream ends with `PROTOCOL_ERROR`, and is not counted.
     Malformed("malformed", BAD_REQUEST, Closes):
@@ -109,9 +113,10 @@ reasons! {
     SiteMissing("site_missing", BAD_REQUEST, StaysOpen):
         "it names no site, and no [[site]] has this host: add site= to the tag, or the host \
          to hosts";
-    /// The configuration has no such site.
+    /// The configuration has no such site, nor one with that alias.
     SiteUnknown("site_unknown", BAD_REQUEST, StaysOpen):
-        "no [[site]] has that key: compare its spelling with the configuration";
+        "no [[site]] has that key: compare its spelling with the configuration; what a tracker \
+         calls its site belongs in aliases";
     /// The tag has no such module.
     ModuleUnknown("module_unknown", BAD_REQUEST, StaysOpen):
         "the tag has no module of that name: docs/tag.md lists them";
@@ -129,7 +134,8 @@ reasons! {
          gzip, deflate or none";
     /// The body is larger than the endpoint accepts.
     BodyTooLarge("body_too_large", PAYLOAD_TOO_LARGE, Closes):
-        "the body is larger than {body_bytes}: send fewer events at once";
+        "the body is larger than {body_bytes}, or a tracker's than {tracker_body_bytes}: send fewer \
+         events at once";
     /// The body did not arrive in time.
     BodySlow("body_slow", REQUEST_TIMEOUT, Closes):
         "the body did not arrive within {body_time}";
@@ -206,7 +212,8 @@ reasons! {
     /// The spool could not be written; try again.
     SpoolFailed("spool_failed", SERVICE_UNAVAILABLE, StaysOpen):
         "the disk of the spool fails: look at the log";
-    /// The hit is larger than a record may be, or a body takes more than 64 KiB to tell it.
+    /// The hit is larger than a record may be, or a body takes more than 64 KiB to tell it, or 96 KiB
+    /// where a tracker of another maker sends it.
     HitTooLarge("hit_too_large", PAYLOAD_TOO_LARGE, StaysOpen):
         "the hit is larger than a record may be";
     /// The collector is stopping; try again.
@@ -238,8 +245,11 @@ impl Reason {
     pub fn advice(self) -> String {
         let limits = [
             ("{uri_bytes}", size(URI_BYTES_MAX)),
+            ("{tracker_uri_bytes}", size(TRACKER_URI_BYTES_MAX)),
             ("{header_bytes}", size(HEADER_BYTES_MAX)),
+            ("{tracker_header_bytes}", size(TRACKER_HEADER_BYTES_MAX)),
             ("{body_bytes}", size(BODY_BYTES_MAX)),
+            ("{tracker_body_bytes}", size(TRACKER_BODY_BYTES_MAX)),
             ("{body_time}", seconds(BODY_TIME_MAX)),
             ("{events}", EVENTS_MAX.to_string()),
         ];

@@ -24,7 +24,7 @@ fn query_of(kind: Kind, text: &str) {
     let read = |text: &str| {
         let mut draft = begin(kind);
         native::read_query(text, Reading::default(), &mut draft);
-        let Draft { hit, signals } = draft;
+        let Draft { hit, signals, .. } = draft;
         sound::hit(&hit);
         sound::signals(&signals);
         let mut kept = Vec::new();

@@ -166,6 +166,7 @@ fn shown(hit: &Hit<'_>, tables: &Tables) -> Value {
     json!({
         "at": millis(hit.received_at),
         "kind": hit.kind.name(),
+        "protocol": hit.protocol.name(),
         "becomes": outcome.name(),
         "site": hit.site,
         "event": hit.event_name,
@@ -188,7 +189,9 @@ fn shown_refusal(refused: &Refused) -> Value {
     json!({
         "at": millis(refused.at),
         "kind": refused.endpoint,
+        "protocol": refused.protocol.name(),
         "reason": refused.reason,
+        "field": refused.field,
         "status": refused.status,
         "site": refused.site,
         "partner": refused.partner,

@@ -5,15 +5,17 @@
 //! hits and refusals a second are handed over; the others are counted. A hit is encoded as in the
 //! spool, after everything that is not permitted has left it. The queue is bounded and nobody waits
 //! for it: a sample that finds it full is counted with the others. Of a refused request it passes
-//! on only which site and partner it named, its host, its page's origin and the path that it asked
-//! for.
+//! on only which site and partner it named, which field is to blame, its host, its page's origin
+//! and the path that it asked for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use hyper::StatusCode;
 use tokio::sync::mpsc;
 
 use crate::clock::UnixMicros;
+use crate::endpoint::{EndpointSpec, Protocol};
 use crate::hit::Hit;
 use crate::protocol::native;
 use crate::refusal::Reason;
@@ -47,8 +49,12 @@ pub enum Sample {
 #[derive(Clone, Copy)]
 pub(crate) struct RefusedRequest<'r> {
     pub(crate) at: UnixMicros,
-    pub(crate) endpoint: &'static str,
+    pub(crate) spec: &'static EndpointSpec,
     pub(crate) reason: Reason,
+    /// The status of the reply, if the request is refused as a whole.
+    pub(crate) status: StatusCode,
+    /// The field that is to blame, by the name that its tracker gives it; empty if no one is.
+    pub(crate) field: &'r str,
     /// The site and the partner that the event names. Where they are empty, the query string
     /// tells.
     pub(crate) site: &'r str,
@@ -63,7 +69,9 @@ pub(crate) struct RefusedRequest<'r> {
 pub struct Refused {
     pub(crate) at: UnixMicros,
     pub(crate) endpoint: &'static str,
+    pub(crate) protocol: Protocol,
     pub(crate) reason: &'static str,
+    pub(crate) field: String,
     pub(crate) status: u16,
     pub(crate) site: String,
     pub(crate) partner: String,
@@ -143,9 +151,11 @@ impl From<&RefusedRequest<'_>> for Refused {
             |event: &str, query: &str| if event.is_empty() { query } else { event }.to_owned();
         Refused {
             at: request.at,
-            endpoint: request.endpoint,
+            endpoint: request.spec.name,
+            protocol: request.spec.protocol,
             reason: request.reason.name(),
-            status: request.reason.status().as_u16(),
+            field: request.field.to_owned(),
+            status: request.status.as_u16(),
             site: either(request.site, &in_query.site),
             partner: either(request.partner, &in_query.partner),
             host: request.host.to_owned(),

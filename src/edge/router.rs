@@ -9,7 +9,9 @@ use hyper::http::uri::{Authority, PathAndQuery};
 use hyper::{Method, Request, Version};
 
 use crate::config::Paths;
-use crate::edge::endpoint::{callback, click, consent, demo, event, id, pixel, privacy, sync, tag};
+use crate::edge::endpoint::{
+    callback, click, consent, demo, event, fixed, id, pixel, privacy, sync, tag,
+};
 use crate::edge::exchange::reply::Reply;
 use crate::edge::exchange::respond::{Content, respond};
 use crate::edge::exchange::{Exchange, Line};
@@ -83,6 +85,8 @@ async fn handle(
         }
         Endpoint::Tag => tag::serve_tag(exchange, parts),
         Endpoint::Demo => Ok(demo::serve_demo(exchange.edge)),
+        Endpoint::Health => Ok(fixed::serve_health()),
+        Endpoint::Robots => Ok(fixed::serve_robots()),
         Endpoint::Unknown => Err(Refusal(Reason::UnknownPath)),
         // The others record what their protocol reads: a GET brings one hit, a POST any number.
         _ if *exchange.line.method == Method::POST => Box::pin(event::handle(exchange, body)).await,
@@ -128,10 +132,17 @@ pub(crate) async fn route(
 /// Returns the size of a request's header. `text_bytes` is that of the names and values of its
 /// lines.
 fn header_bytes(parts: &Parts, text_bytes: usize) -> usize {
-    let target_bytes = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let target_bytes = parts
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
     let first_line_bytes = parts.method.as_str().len() + target_bytes + LINE_BYTES;
     // In HTTP/2 each line counts as so many more (RFC 9113, section 6.5.2).
-    let more_bytes = if parts.version < Version::HTTP_2 { 4 } else { 32 };
+    let more_bytes = if parts.version < Version::HTTP_2 {
+        4
+    } else {
+        32
+    };
     first_line_bytes + text_bytes + parts.headers.len() * more_bytes
 }
 

@@ -118,6 +118,8 @@ fn read_native<'r>(arrival: &Arrival<'_, 'r>) -> Draft<'r> {
         | Endpoint::Segment
         | Endpoint::Matomo
         | Endpoint::Plausible
+        | Endpoint::Health
+        | Endpoint::Robots
         | Endpoint::Demo
         | Endpoint::Unknown => Kind::PageView,
     };

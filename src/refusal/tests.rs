@@ -35,7 +35,8 @@ fn page() -> String {
         A refused request is not recorded. Its reply has the header `Avtryck-Refusal` with the reason, and \
         with status 429 or 503 also\n`Retry-After: 1`. After some reasons the connection ends, because what \
         follows may be a smuggled request.\nA click with a valid target is redirected to it all the same, \
-        with the reason in that header.\n\n\
+        with the reason in that header.\n\
+        Trackers of other makers get the statuses that their clients need (below).\n\n\
         | reason | status | connection | because | what to do |\n| --- | --- | --- | --- | --- |\n";
     for reason in Reason::ALL {
         let connection = if reason.closes() { "ends" } else { "stays" };

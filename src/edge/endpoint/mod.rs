@@ -5,6 +5,7 @@ pub(crate) mod click;
 pub(crate) mod consent;
 pub(crate) mod demo;
 pub(crate) mod event;
+pub(crate) mod fixed;
 pub(crate) mod id;
 pub(crate) mod pixel;
 pub(crate) mod privacy;

@@ -162,7 +162,9 @@ impl ReceivedBody {
         let encoding = encoding.trim_ascii().to_ascii_lowercase();
         let body = match &*encoding {
             b"" | b"identity" if !self.starts_with(GZIP) => self,
-            b"gzip" | b"x-gzip" | b"deflate" if self.starts_with(b"{") || self.starts_with(b"[") => {
+            b"gzip" | b"x-gzip" | b"deflate"
+                if self.starts_with(b"{") || self.starts_with(b"[") =>
+            {
                 self
             }
             b"" | b"identity" | b"gzip" | b"x-gzip" => {
@@ -186,11 +188,13 @@ impl ReceivedBody {
             return Ok(body);
         }
         let bytes_max = body.bytes_max;
-        body.replace(async |text| read_utf16(text, bytes_max).await).await
+        body.replace(async |text| read_utf16(text, bytes_max).await)
+            .await
     }
 
     fn unpacked_bytes_max(&self) -> usize {
-        self.bytes_max.min(UNPACKED_TIMES_MAX.saturating_mul(self.len()))
+        self.bytes_max
+            .min(UNPACKED_TIMES_MAX.saturating_mul(self.len()))
     }
 
     /// Puts other bytes in the place of these, and claims the memory for them.

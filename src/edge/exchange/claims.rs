@@ -19,6 +19,30 @@ use crate::request::agent;
 /// The category by which Matomo's tracker says that it has consent.
 const MATOMO_CONSENT: &str = "consent";
 
+/// How much of an alias is shown, in bytes.
+const ALIAS_SHOWN_BYTES: usize = 64;
+
+/// Returns what a protocol's trackers call the field that names their site.
+pub(super) fn site_field(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Native => "",
+        Protocol::Snowplow => "aid",
+        Protocol::Segment => "writeKey",
+        Protocol::Matomo => "idsite",
+        Protocol::Plausible => "domain",
+    }
+}
+
+/// Returns what the live view shows of the site that a tracker names. A write key is not shown.
+pub(super) fn shown_site<'c>(claims: &'c Claims, protocol: Protocol) -> &'c str {
+    let alias = match protocol {
+        Protocol::Segment => "",
+        _ => &claims.site_alias,
+    };
+    let end = alias.floor_char_boundary(ALIAS_SHOWN_BYTES);
+    alias.get(..end).unwrap_or_default()
+}
+
 /// Whom a request speaks for.
 #[derive(Clone, Copy)]
 pub(super) struct Speaker {

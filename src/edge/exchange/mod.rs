@@ -21,7 +21,7 @@ pub(crate) mod respond;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use hyper::{Method, Version};
+use hyper::{Method, StatusCode, Version};
 
 pub(crate) use admit::Visit;
 
@@ -29,7 +29,7 @@ use crate::admin::live::RefusedRequest;
 use crate::clock::{self, UnixMicros};
 use crate::config::{Partner, ProxyHeader, Site};
 use crate::edge::{Edge, Peer, Refusal, Worker};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Protocol};
 use crate::protocol::{Arrival, native};
 use crate::refusal::Reason;
 use crate::request::{self, ForwardedHeader, Headers};
@@ -49,6 +49,16 @@ pub(crate) struct Exchange<'r> {
     pub(crate) client: IpAddr,
     pub(crate) now: UnixMicros,
     started: Instant,
+}
+
+/// What a refused event names.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Mentioned<'m> {
+    /// Its site and its partner. Where they are empty, the query string tells.
+    pub(crate) site: &'m str,
+    pub(crate) partner: &'m str,
+    /// The field that is to blame, by its tracker's own name.
+    pub(crate) field: &'m str,
 }
 
 /// What the first line of a request says, and in HTTP/2 the headers in its place.
@@ -224,23 +234,33 @@ impl<'r> Exchange<'r> {
         }
     }
 
-    /// Shows viewers of the live view that the request, or an event of it, was refused. `site` and
-    /// `partner` are what the event names; where they are empty, the query string tells.
-    pub(crate) fn show_refusal(&self, reason: Reason, site: &str, partner: &str) {
+    /// Shows viewers of the live view that the request, or an event of it, was refused.
+    pub(crate) fn show_refusal(&self, reason: Reason, event: Mentioned<'_>) {
+        let spec = self.endpoint.spec();
+        let is_native = spec.protocol == Protocol::Native;
+        let status = match is_native {
+            true => reason.status(),
+            false => answer::status(spec.protocol, reason).unwrap_or(StatusCode::OK),
+        };
+        let names_site = matches!(reason, Reason::SiteUnknown | Reason::SiteMissing);
         self.edge.live.show_refusal(&RefusedRequest {
             at: self.now,
-            endpoint: self.endpoint.name(),
+            spec,
             reason,
-            site,
-            partner,
+            status,
+            field: match names_site {
+                true => claims::site_field(spec.protocol),
+                false => event.field,
+            },
+            site: event.site,
+            partner: event.partner,
             host: self.authority(),
             origin: self.headers.origin.unwrap_or_default(),
             path: self.line.path,
-            // A partner's token may stand in its query.
-            query: if self.endpoint.spec().is_from_server {
-                ""
-            } else {
-                self.line.query
+            // A partner's token may stand in its query, and a tracker has other names.
+            query: match spec.is_from_server || !is_native {
+                true => "",
+                false => self.line.query,
             },
         });
     }

@@ -8,8 +8,9 @@ use spool::AppendError;
 
 use super::answer::{self, Form};
 use super::charge::{Bill, RECORDS_TIMES_MAX};
+use super::claims;
 use super::reply::{self, Reply, WithCookie as _};
-use super::{Exchange, Visit};
+use super::{Exchange, Mentioned, Visit};
 use crate::edge::Refusal;
 use crate::endpoint::{Protocol, Shape};
 use crate::protocol::native::{Events, SplitEvent};
@@ -136,21 +137,36 @@ impl<'x, 'r: 'd, 'd> Batch<'x, 'r, 'd> {
         events: &'d Events<'r>,
         event: SplitEvent<'r>,
     ) -> Result<(), Refusal> {
-        let show = |reason: Reason, site: &str, partner: &str| {
-            exchange.show_refusal(reason, site, partner);
+        let show = |reason: Reason, mentioned: Mentioned<'_>| {
+            exchange.show_refusal(reason, mentioned);
             Refusal(reason)
         };
+        let nothing = Mentioned::default();
         if self.is_full {
-            return Err(show(Reason::OverLimit, "", ""));
+            return Err(show(Reason::OverLimit, nothing));
         }
         let charge = self.bill.add_event();
-        let charge = charge.map_err(|refusal| show(refusal.0, "", ""))?;
+        let charge = charge.map_err(|refusal| show(refusal.0, nothing))?;
         let draft = events.read(event);
-        let mut draft = draft.map_err(|reason| show(reason, "", ""))?;
+        let mut draft = draft.map_err(|reason| {
+            let has_viewer = exchange.edge.live.viewers() > 0;
+            let field = if has_viewer { events.blame(event) } else { "" };
+            show(reason, Mentioned { field, ..nothing })
+        })?;
         let admitted = exchange.admit(&mut draft, charge, &mut self.visit);
         admitted
             .and_then(|()| self.encode(&draft))
-            .map_err(|refusal| show(refusal.0, &draft.hit.site, &draft.hit.partner))?;
+            .map_err(|refusal| {
+                let claims = draft.claims.as_deref();
+                let mentioned = Mentioned {
+                    site: claims.map_or(&*draft.hit.site, |claims| {
+                        claims::shown_site(claims, draft.hit.protocol)
+                    }),
+                    partner: &draft.hit.partner,
+                    field: "",
+                };
+                show(refusal.0, mentioned)
+            })?;
         self.admitted.push(draft);
         Ok(())
     }

@@ -6,7 +6,7 @@ use hyper::http::StatusCode;
 use hyper::{Method, Version};
 
 use super::reply::{self, Reply, WithCookie as _};
-use super::{Exchange, answer, cors, https};
+use super::{Exchange, Mentioned, answer, cors, https};
 use crate::config::Site;
 use crate::edge::Refusal;
 use crate::edge::endpoint::click;
@@ -96,8 +96,8 @@ pub(crate) async fn respond<'r>(
     let content = match exchange.check() {
         Err(refusal) => Err(refusal),
         Ok(()) if *exchange.line.method == Method::OPTIONS => {
-            let methods = exchange.endpoint.spec().methods;
-            cors::preflight(readers, headers, methods).map(Content::Reply)
+            let spec = exchange.endpoint.spec();
+            cors::preflight(readers, headers, spec).map(Content::Reply)
         }
         Ok(()) if belongs_on_https(exchange) => redirect_to_https(exchange),
         Ok(()) => handle().await,
@@ -180,7 +180,7 @@ pub(crate) fn refuse_unread<'r>(exchange: &Exchange<'r>, refusal: Refusal) -> Ou
 /// on.
 fn refuse(exchange: &Exchange<'_>, refusal: Refusal) -> Reply {
     exchange.edge.metrics.refusal(refusal.0);
-    exchange.show_refusal(refusal.0, "", "");
+    exchange.show_refusal(refusal.0, Mentioned::default());
     if let Some(mut reply) = click::lead_on(exchange) {
         reply::tell(&mut reply, refusal);
         return reply;

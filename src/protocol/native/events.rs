@@ -120,6 +120,14 @@ impl<'r> Events<'r> {
         Ok(draft)
     }
 
+    /// Returns the field that is to blame for an event that could not be read, by its tracker's own
+    /// name; empty if no one field is.
+    pub(crate) fn blame(&self, event: SplitEvent<'_>) -> &'static str {
+        let text = event.0.map(String::from_utf8_lossy).unwrap_or_default();
+        let translate = self.translate.as_ref();
+        translate.map_or("", |translate| translate.blame(&text))
+    }
+
     /// Reads the events that are left.
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = Result<Draft<'_>, Reason>> {

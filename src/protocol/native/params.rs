@@ -91,8 +91,7 @@ impl Params {
             self.json.push(if before == 0 { '{' } else { ',' });
             let start = self.json.len();
             self.json.push_str(member);
-            if self.json.len() >= self.bytes_max || !self.keep_name(&(start..start + name.len()))
-            {
+            if self.json.len() >= self.bytes_max || !self.keep_name(&(start..start + name.len())) {
                 self.json.truncate(before);
                 flags.set(Flags::TRUNCATED);
             }

@@ -518,7 +518,7 @@ fn each_event_has_what_the_headers_and_the_query_say() {
     let read: Vec<_> = drafts
         .iter()
         .map(|draft| {
-            let Draft { hit, signals } = draft?;
+            let Draft { hit, signals, .. } = draft?;
             assert_eq!((hit.received_at, &*hit.user_agent), (UnixMicros(7), "UA"));
             assert_eq!(
                 (signals.gdpr.as_deref(), signals.choice),

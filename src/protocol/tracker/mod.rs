@@ -56,4 +56,10 @@ pub struct Claims {
 pub(in crate::protocol) trait Translate {
     /// Translates an event. `None` if it is none of the protocol's.
     fn translate<'e>(&'e self, event: &'e str) -> Option<Told<'e>>;
+
+    /// Returns the field that is to blame for an event that is none, by the tracker's own name;
+    /// empty if no one field is.
+    fn blame(&self, _event: &str) -> &'static str {
+        ""
+    }
 }

@@ -166,7 +166,9 @@ fn events(name: &str, meaning: Meaning) -> Vec<String> {
 
 /// Checks that a hit is only counted, and that the spool still knows why.
 fn check(draft: Draft<'_>, text: &str) {
-    let Draft { mut hit, signals } = draft;
+    let Draft {
+        mut hit, signals, ..
+    } = draft;
     for kind in [hit.kind, Kind::Impression] {
         let decided = decide(&signals, &OPEN, kind, strings());
         assert_eq!(decided, (Permit::NONE, ConsentSource::Unclear), "{text}");

@@ -100,7 +100,7 @@ fn what_comes_after_the_most_that_is_read_is_left_out_but_for_what_it_says_of_co
         let event = format!("{{{}}}", members.join(","));
         let mut of_event = begin(Kind::PageView);
         assert!(read_event(&event, "", Reading::default(), &mut of_event));
-        for Draft { hit, signals } in [of_query, of_event] {
+        for Draft { hit, signals, .. } in [of_query, of_event] {
             assert_eq!(signals.is_unclear, is_unclear, "{late}");
             assert_eq!(&*hit.campaign, "");
             assert!(hit.flags.has(Flags::TRUNCATED));
