@@ -29,8 +29,10 @@ pub use events::Events;
 pub(super) use events::Owner;
 pub(crate) use events::SplitEvent;
 pub(crate) use json::Members;
+pub(super) use page::write_hint;
 pub(super) use parameter::Parameter;
 pub use split::split_events;
+pub(super) use split::{end_of_nested, end_of_string, trim};
 pub(super) use template::read_told;
 
 use std::borrow::Cow;

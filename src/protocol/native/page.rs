@@ -103,7 +103,7 @@ pub(super) fn name_hint(hint: &str) -> Cow<'static, str> {
 
 /// Writes a list of texts, or of brands with their versions, as a header has it; as JSON. Returns
 /// any other value as it is.
-pub(super) fn write_hint(json: String) -> String {
+pub(in crate::protocol) fn write_hint(json: String) -> String {
     let Ok(items) = serde_json::from_str::<Vec<Value>>(&json) else {
         return json;
     };

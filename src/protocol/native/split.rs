@@ -71,8 +71,9 @@ pub(super) struct Split<'b> {
     unended: HashSet<usize>,
 }
 
-/// Why the end of an object is not known.
-enum Unended {
+/// Why the end of an object or an array is not known.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::protocol) enum Unended {
     /// A bracket or a quote is missing or too many.
     Fault,
     /// It is not in what may be looked at.
@@ -82,8 +83,7 @@ enum Unended {
 impl<'b> Split<'b> {
     /// Begins. Returns `None` if nothing is there.
     pub(super) fn new(body: &'b [u8]) -> Option<Split<'b>> {
-        let body = body.trim_ascii();
-        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+        let body = trim(body);
         let is_array = body.starts_with(b"[");
         (!body.is_empty()).then(|| Split {
             body,
@@ -185,9 +185,7 @@ impl<'b> Split<'b> {
         }
     }
 
-    /// Returns where the object ends that begins at `start`: behind its last bracket. It is not
-    /// known if brackets do not match, or if what opens or a string stands where JSON has none:
-    /// then a bracket or a quote is missing or too many.
+    /// Returns where the object ends that begins at `start`, if brackets and quotes match.
     fn end_of_object(&mut self, start: usize) -> Result<usize, Unended> {
         if self.broken.contains(&start) {
             return Err(Unended::Fault);
@@ -196,49 +194,15 @@ impl<'b> Split<'b> {
             return Err(Unended::Beyond);
         }
         let bytes = self.body.get(..self.limit).unwrap_or_default();
-        let mut open: Vec<usize> = Vec::new();
-        let mut at = start;
-        // The last byte that is not a blank; of a string, its quote.
-        let mut before = b' ';
-        loop {
-            let Some(byte) = bytes.get(at) else {
-                self.unended.extend(open);
-                return Err(Unended::Beyond);
-            };
-            let around = open.last().and_then(|at| bytes.get(*at));
-            let is_in_place = match (byte, around) {
-                (b' ' | b'\n' | b'\r' | b'\t', _) => {
-                    at += 1;
-                    continue;
-                }
-                (b'{' | b'[', None) => true,
-                (b'{' | b'[', Some(b'{')) => before == b':',
-                (b'{' | b'[', Some(_)) => matches!(before, b'[' | b','),
-                (b'}', around) => around == Some(&b'{'),
-                (b']', around) => around == Some(&b'['),
-                (b'"', _) => matches!(before, b'{' | b'[' | b',' | b':'),
-                (byte, _) => before != b'"' || matches!(byte, b',' | b':'),
-            };
-            if !is_in_place {
-                break;
-            }
-            match byte {
-                b'{' | b'[' => open.push(at),
-                b'}' | b']' => {
-                    open.pop();
-                    if open.is_empty() {
-                        return Ok(at + 1);
-                    }
-                }
-                b'"' => at = end_of_string(bytes, at + 1),
-                _ => {}
-            }
-            before = *byte;
-            at += 1;
+        let mut open = Vec::new();
+        let end = end_of_nested(bytes, start, &mut open);
+        // A scan that began at one of them would end where this one did.
+        match end {
+            Ok(_) => {}
+            Err(Unended::Fault) => self.broken.extend(open),
+            Err(Unended::Beyond) => self.unended.extend(open),
         }
-        // A scan that began at one of them would come here, too.
-        self.broken.extend(open);
-        Err(Unended::Fault)
+        end
     }
 
     /// Returns where to go on behind a broken event that seems to end at a place: its rest may
@@ -374,8 +338,61 @@ impl<'b> Iterator for Split<'b> {
     }
 }
 
+/// Returns a body without what may stand around JSON.
+pub(in crate::protocol) fn trim(body: &[u8]) -> &[u8] {
+    let body = body.trim_ascii();
+    body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)
+}
+
+/// Returns where the object or array ends that begins at `start`: behind its last bracket. It is
+/// not known if brackets do not match, or if what opens or a string stands where JSON has none:
+/// then a bracket or a quote is missing or too many. `open` gets where those begin that are open
+/// there.
+pub(in crate::protocol) fn end_of_nested(
+    bytes: &[u8],
+    start: usize,
+    open: &mut Vec<usize>,
+) -> Result<usize, Unended> {
+    let mut at = start;
+    // The last byte that is not a blank; of a string, its quote.
+    let mut before = b' ';
+    loop {
+        let byte = bytes.get(at).ok_or(Unended::Beyond)?;
+        let around = open.last().and_then(|at| bytes.get(*at));
+        let is_in_place = match (byte, around) {
+            (b' ' | b'\n' | b'\r' | b'\t', _) => {
+                at += 1;
+                continue;
+            }
+            (b'{' | b'[', None) => true,
+            (b'{' | b'[', Some(b'{')) => before == b':',
+            (b'{' | b'[', Some(_)) => matches!(before, b'[' | b','),
+            (b'}', around) => around == Some(&b'{'),
+            (b']', around) => around == Some(&b'['),
+            (b'"', _) => matches!(before, b'{' | b'[' | b',' | b':'),
+            (byte, _) => before != b'"' || matches!(byte, b',' | b':'),
+        };
+        if !is_in_place {
+            return Err(Unended::Fault);
+        }
+        match byte {
+            b'{' | b'[' => open.push(at),
+            b'}' | b']' => {
+                open.pop();
+                if open.is_empty() {
+                    return Ok(at + 1);
+                }
+            }
+            b'"' => at = end_of_string(bytes, at + 1),
+            _ => {}
+        }
+        before = *byte;
+        at += 1;
+    }
+}
+
 /// Returns where the string ends that begins before a place: at its closing quote, or at the end.
-fn end_of_string(bytes: &[u8], start: usize) -> usize {
+pub(in crate::protocol) fn end_of_string(bytes: &[u8], start: usize) -> usize {
     let mut at = start;
     while let Some(found) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
         at += found;

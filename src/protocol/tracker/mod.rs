@@ -6,13 +6,17 @@
 //! cleaning, limits, macros, "no ID" and hidden consent signals are decided in one place.
 
 mod envelope;
+mod hints;
+mod object;
 mod time;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
 pub(in crate::protocol) use envelope::Envelope;
-pub(in crate::protocol) use time::occurred_at;
+pub(in crate::protocol) use hints::read_hints;
+pub(in crate::protocol) use object::Object;
+pub(in crate::protocol) use time::{occurred_at, read_time};
 
 use super::native::Parameter;
 use crate::clock::UnixMicros;
@@ -29,6 +33,23 @@ pub(in crate::protocol) struct Told<'e> {
     /// Whether it is an event although it has no name, or a page view although it has one.
     pub(in crate::protocol) kind: Option<Kind>,
     pub(in crate::protocol) claims: Claims,
+}
+
+impl Told<'_> {
+    /// Returns the same with texts of its own.
+    pub(in crate::protocol) fn into_owned(self) -> Told<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        let ours = self.ours.into_iter();
+        let params = self.params.into_iter();
+        Told {
+            ours: ours
+                .map(|(parameter, json)| (parameter, own(json)))
+                .collect(),
+            params: params.map(|(name, json)| (own(name), own(json))).collect(),
+            kind: self.kind,
+            claims: self.claims,
+        }
+    }
 }
 
 /// What a tracker claims that only the configuration, or the permit, can judge.

@@ -1,6 +1,16 @@
 //! When an event happened, by what its sender says.
 
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
 use crate::clock::UnixMicros;
+
+/// The longest text that is read as a time, in bytes.
+const TIME_BYTES_MAX: usize = 64;
+/// From which number on a number since 1970 is one of milliseconds: until then it is one of seconds
+/// until the year 5138.
+const MILLISECONDS_FROM: i64 = 100_000_000_000;
 
 /// How long ago an event may have happened, in microseconds: 30 days.
 const PAST_MAX: i64 = 30 * 24 * 60 * 60 * 1_000_000;
@@ -24,9 +34,64 @@ pub(in crate::protocol) fn occurred_at(
     (UnixMicros(clamped), clamped != said)
 }
 
+/// Reads a time that is given as JSON: a text by ISO 8601, in UTC if it names no zone, or a number
+/// of seconds or milliseconds since 1970.
+pub(in crate::protocol) fn read_time(json: &str) -> Option<UnixMicros> {
+    let text = json.trim_matches('"').trim();
+    if text.len() > TIME_BYTES_MAX {
+        return None;
+    }
+    let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
+    if let Ok(number) = whole.parse::<i64>() {
+        let unit = if number < MILLISECONDS_FROM {
+            1_000_000
+        } else {
+            1_000
+        };
+        return number.checked_mul(unit).map(UnixMicros);
+    }
+    let of_no_zone = || {
+        TimeZone::UTC
+            .to_timestamp(text.parse::<DateTime>().ok()?)
+            .ok()
+    };
+    let time = text.parse::<Timestamp>().ok().or_else(of_no_zone)?;
+    Some(UnixMicros(time.as_microsecond()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_read_as_senders_write_them() {
+        for (json, expected) in [
+            ("\"2026-11-26T17:48:11.077Z\"", Some(1_795_715_291_077_000)),
+            (
+                "\"2026-11-26T17:48:11.077+00:00\"",
+                Some(1_795_715_291_077_000),
+            ),
+            ("\"2026-11-26T18:48:11+0100\"", Some(1_795_715_291_000_000)),
+            (
+                "\"2026-11-26T17:48:11.077054\"",
+                Some(1_795_715_291_077_054),
+            ),
+            ("\"2026-11-26 17:48:11\"", Some(1_795_715_291_000_000)),
+            ("\"2026-11-26\"", Some(1_795_651_200_000_000)),
+            ("1795715291077", Some(1_795_715_291_077_000)),
+            ("1795715291", Some(1_795_715_291_000_000)),
+            ("1795715291.5", Some(1_795_715_291_000_000)),
+            ("\"1795715291077\"", Some(1_795_715_291_077_000)),
+            ("9223372036854775807", None),
+            ("\"yesterday\"", None),
+            ("\"2026-13-26T17:48:11Z\"", None),
+            ("\"\"", None),
+            ("null", None),
+            ("{}", None),
+        ] {
+            assert_eq!(read_time(json), expected.map(UnixMicros), "{json}");
+        }
+    }
 
     #[test]
     fn the_senders_clock_is_corrected_by_itself() {
