@@ -90,7 +90,8 @@ pub fn read<'r>(arrival: &Arrival<'_, 'r>) -> Result<Draft<'r>, Reason> {
         Protocol::Native => return Ok(read_native(arrival)),
         Protocol::Snowplow => snowplow::read(arrival),
         Protocol::Matomo => matomo::read(arrival),
-        Protocol::Segment | Protocol::Plausible => Err(Reason::Method),
+        Protocol::Segment => segment::read(arrival),
+        Protocol::Plausible => Err(Reason::Method),
     }?;
     let mut draft = Draft::new(arrival.at, Kind::PageView);
     draft.read_browser(arrival.headers, arrival.choice_cookie);

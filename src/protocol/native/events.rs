@@ -3,12 +3,15 @@
 //! A body of a megabyte is never looked at as a whole, so whoever reads it may do something else
 //! between two events.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 
 use super::EVENTS_MAX;
+use super::json::mend;
 use super::split::Split;
 use super::template::Template;
 use crate::callback::Proof;
+use crate::hit::Flags;
 use crate::protocol::Draft;
 use crate::protocol::tracker::Translate;
 use crate::refusal::Reason;
@@ -108,12 +111,13 @@ impl<'r> Events<'r> {
         let text = String::from_utf8_lossy(event.0?);
         let draft = match &self.translate {
             None => self.template.read(&text),
-            Some(translate) => {
-                let told = translate.translate(&text);
-                told.and_then(|told| self.template.read_told(told))
-            }
+            Some(translate) => self.translate(&**translate, &text),
         };
         let mut draft = draft.ok_or(Reason::Json)?;
+        // Bytes that were no UTF-8 have become a character.
+        if matches!(text, Cow::Owned(_)) {
+            draft.hit.flags.set(Flags::CLEANED);
+        }
         if let Some(owner) = self.owner {
             owner.name_in(&mut draft, self.count.get().saturating_sub(1));
         }
@@ -126,6 +130,18 @@ impl<'r> Events<'r> {
         let text = event.0.map(String::from_utf8_lossy).unwrap_or_default();
         let translate = self.translate.as_ref();
         translate.map_or("", |translate| translate.blame(&text))
+    }
+
+    /// Reads a tracker's event, if necessary as what can be stored of it.
+    fn translate(&self, translate: &dyn Translate, text: &str) -> Option<Draft<'_>> {
+        let read = |text: &str| self.template.read_told(translate.translate(text)?);
+        if let Some(draft) = read(text) {
+            return Some(draft);
+        }
+        let (mended, changes) = mend(text)?;
+        let mut draft = (changes != Flags::default()).then(|| read(&mended))??;
+        draft.hit.flags.set(changes);
+        Some(draft)
     }
 
     /// Reads the events that are left.

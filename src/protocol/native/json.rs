@@ -63,14 +63,18 @@ pub(super) fn members_of(
     if let Ok(members) = serde_json::from_str(object) {
         return Some(owned(members));
     }
-    let mut mended = String::with_capacity(object.len());
-    let mut changes = Flags::default();
-    if !write_clean(object, &mut mended, &mut changes, &mut |_| {}) {
-        return None;
-    }
+    let (mended, changes) = mend(object)?;
     let members = serde_json::from_str(&mended).ok()?;
     flags.set(changes);
     Some(owned(members))
+}
+
+/// Writes what is not quite JSON as JSON, and returns what was changed. `None` if it is nested too
+/// deep.
+pub(super) fn mend(text: &str) -> Option<(String, Flags)> {
+    let mut mended = String::with_capacity(text.len());
+    let mut changes = Flags::default();
+    write_clean(text, &mut mended, &mut changes, &mut |_| {}).then_some((mended, changes))
 }
 
 impl HitReader<'_, '_, '_> {
@@ -164,6 +168,9 @@ impl HitReader<'_, '_, '_> {
         let flags = &mut self.draft.hit.flags;
         let mut value = scalar_text_by(parameter.rule(), json, json, flags);
         self.note_hidden(Some(parameter), value.as_deref());
+        if matches!(parameter, Parameter::PageUrl | Parameter::Referrer) {
+            value = value.map(without_fragment);
+        }
         self.put("", Some(parameter), &mut value);
     }
 
@@ -223,6 +230,14 @@ fn flatten(
         }
     }
     flat
+}
+
+/// Cuts an address's fragment, which may hold secrets: our tag sends none either.
+fn without_fragment(address: Cow<'_, str>) -> Cow<'_, str> {
+    match address.find('#') {
+        Some(at) => Cow::Owned(address.get(..at).unwrap_or_default().to_owned()),
+        None => address,
+    }
 }
 
 /// Returns a string as it is, another value as its JSON.

@@ -1,0 +1,44 @@
+//! A call in a query string, as RudderStack's pixel has it: `event=Order&properties.total=7`.
+
+use serde_json::{Map, Value};
+
+use super::WRITE_KEY;
+use crate::hit::Flags;
+use crate::hit::limits::PARAMETERS_READ_MAX;
+use crate::protocol::text::decode;
+use crate::request::split_pairs;
+
+/// How deep a name may reach: `context.page.url`.
+const DEPTH_MAX: usize = 4;
+
+/// Writes the call as JSON. A name with dots is the path of a member.
+pub(super) fn write_event(query: &str) -> String {
+    let mut event = Map::new();
+    let mut flags = Flags::default();
+    for (name, value) in split_pairs(query).take(PARAMETERS_READ_MAX) {
+        if let Some(name) = decode(name, usize::MAX, &mut flags)
+            && let Some(value) = decode(value, usize::MAX, &mut flags)
+            && name != WRITE_KEY
+        {
+            put(&mut event, &name, &value, DEPTH_MAX);
+        }
+    }
+    Value::Object(event).to_string()
+}
+
+/// Puts a text at the end of a path, if nothing is there.
+fn put(object: &mut Map<String, Value>, path: &str, text: &str, depth_max: usize) {
+    match path.split_once('.') {
+        Some((name, rest)) if depth_max > 1 => {
+            let inner = object
+                .entry(name)
+                .or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(inner) = inner {
+                put(inner, rest, text, depth_max - 1);
+            }
+        }
+        _ => {
+            object.entry(path).or_insert_with(|| Value::from(text));
+        }
+    }
+}
