@@ -259,6 +259,16 @@ fn keep_whole<'a>(
     Cow::Owned(whole::add_digest(start.into_owned(), &bytes))
 }
 
+/// Decodes a raw query name or value once, and takes it for no macro. Bytes that are no UTF-8 become
+/// U+FFFD.
+pub(crate) fn decode_once(raw: &str) -> Cow<'_, str> {
+    if marks(raw.as_bytes(), mark) & CODED == 0 {
+        return Cow::Borrowed(raw);
+    }
+    let text = String::from_utf8(decode_bytes(raw.as_bytes()));
+    Cow::Owned(text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
 /// Decodes as `percent_decode` does, with a plus as a space: this takes fewer instructions, and one
 /// allocation.
 fn decode_bytes(raw: &[u8]) -> Vec<u8> {

@@ -116,8 +116,9 @@ pub(super) fn read_tracker<'r>(
     let mut draft = Draft::new(arrival.at, Kind::PageView);
     draft.read_browser(arrival.headers, arrival.choice_cookie);
     let template = Template::new(draft, "", Reading::default());
+    let events = Events::new(list, template, None)?;
     Ok(Drafts::Each(
-        Events::new(list, template, None)?.translated(translate),
+        events.translated(translate, arrival.query.len()),
     ))
 }
 

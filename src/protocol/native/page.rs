@@ -2,8 +2,8 @@
 //! names, and client hints as the browser's interface gives them.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::HitReader;
@@ -19,12 +19,6 @@ use crate::protocol::text::clean;
 const FIELDS: &str = "params";
 /// The parameter of a pixel that holds a whole event.
 pub(super) const EVENT: &str = "json";
-
-/// Decodes the event of a pixel: JSON is neither a macro nor encoded twice.
-pub(super) fn decode_event(raw: &str) -> String {
-    let spaced = raw.replace('+', " ");
-    percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
-}
 
 impl HitReader<'_, '_, '_> {
     /// Takes the page's fields out of an event's members and puts them in their places. Returns
@@ -48,15 +42,23 @@ impl HitReader<'_, '_, '_> {
         fields
             .into_iter()
             .filter(|(_, json)| json != "null")
-            .all(|(name, json)| self.read_field(name, &json, is_event))
+            .all(|(name, json)| self.read_field(Cow::Owned(name), &json, is_event, &[]))
     }
 
     /// Puts one field in its place. Those that were parameters when fields and parameters stood
     /// side by side, and that cannot be mistaken, still are: consent signals, and the address of a
     /// page view that a page sends itself.
-    pub(super) fn read_field(&mut self, name: String, json: &str, is_event: bool) -> bool {
+    ///
+    /// What stands in the `understood` bytes of the value makes no consent unclear.
+    pub(super) fn read_field(
+        &mut self,
+        name: Cow<'_, str>,
+        json: &str,
+        is_event: bool,
+        understood: &[Range<usize>],
+    ) -> bool {
         let flags = &mut self.draft.hit.flags;
-        let name = clean(Cow::Owned(name), TEXT_BYTES_MAX, flags);
+        let name = clean(name, TEXT_BYTES_MAX, flags);
         let parameter = Parameter::named(&name);
         let is_address = matches!(parameter, Some(Parameter::PageUrl | Parameter::Referrer));
         if parameter.is_some_and(Parameter::is_signal) || (is_address && !is_event && is_url(json))
@@ -76,7 +78,10 @@ impl HitReader<'_, '_, '_> {
         let mut is_unclear = is_meant(&name, meaning(&name), json);
         let mut note = |found: FoundText<'_>| {
             if let FoundText::Member { name, rest, .. } = found {
-                is_unclear |= is_meant(name, meaning_of(name), leading_scalar(rest));
+                let at = json.len() - rest.len();
+                let is_unknown = || !understood.iter().any(|range| range.contains(&at));
+                is_unclear |=
+                    is_meant(name, meaning_of(name), leading_scalar(rest)) && is_unknown();
             }
         };
         if !write_clean(json, &mut text, flags, &mut note) {

@@ -15,7 +15,7 @@ use crate::consent::names::{Meaning, hides, is_consent_string, may_mean, meaning
 use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
 use crate::hit::{Flags, Kind};
 use crate::protocol::Draft;
-use crate::protocol::text::{clean, decode, decode_marked};
+use crate::protocol::text::{clean, decode, decode_marked, decode_once};
 use crate::request::split_pairs;
 
 /// How often a value may have been escaped beyond its own escapes.
@@ -76,7 +76,8 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
             let name = self.reading.our_name(name);
             if name == page::EVENT
                 && self.notes.kind == Kind::PageView
-                && self.read_members(&page::decode_event(raw))
+                // JSON is neither a macro nor encoded twice.
+                && self.read_members(&decode_once(raw))
             {
                 self.draft.hit.flags.set(flags);
                 return;

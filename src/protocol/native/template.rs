@@ -149,6 +149,7 @@ pub(in crate::protocol) fn read_told(draft: &mut Draft<'_>, told: Told<'_>) -> b
     let Told {
         ours,
         params,
+        understood,
         kind,
         claims,
     } = told;
@@ -158,9 +159,12 @@ pub(in crate::protocol) fn read_told(draft: &mut Draft<'_>, told: Told<'_>) -> b
     for (parameter, json) in ours {
         reader.put_told(parameter, &json);
     }
-    let is_whole = params
-        .into_iter()
-        .all(|(name, json)| reader.read_field(name.into_owned(), &json, true));
+    let mut understood = understood.into_iter().peekable();
+    let is_whole = params.into_iter().enumerate().all(|(at, (name, json))| {
+        let ranges = std::iter::from_fn(|| understood.next_if(|(place, _)| *place == at));
+        let ranges: Vec<_> = ranges.map(|(_, range)| range).collect();
+        reader.read_field(name, &json, true, &ranges)
+    });
     reader.finish();
     let hit = &mut draft.hit;
     hit.kind = kind.unwrap_or(hit.kind);

@@ -12,6 +12,7 @@ mod time;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::ops::Range;
 
 pub(in crate::protocol) use envelope::Envelope;
 pub(in crate::protocol) use hints::read_hints;
@@ -30,6 +31,9 @@ pub(in crate::protocol) struct Told<'e> {
     /// What goes to `params`: the tracker's names, and values as JSON. Consent signals under our
     /// own names (`gdpr`, `gdpr_consent`, `gpp`, `gpp_sid`) count among them.
     pub(in crate::protocol) params: Vec<(Cow<'e, str>, Cow<'e, str>)>,
+    /// What names in `params` say of consent is understood here: the place in the list, and the
+    /// bytes of the value. Elsewhere what looks like a signal makes the consent unclear.
+    pub(in crate::protocol) understood: Vec<(usize, Range<usize>)>,
     /// Whether it is an event although it has no name, or a page view although it has one.
     pub(in crate::protocol) kind: Option<Kind>,
     pub(in crate::protocol) claims: Claims,
@@ -46,6 +50,7 @@ impl Told<'_> {
                 .map(|(parameter, json)| (parameter, own(json)))
                 .collect(),
             params: params.map(|(name, json)| (own(name), own(json))).collect(),
+            understood: self.understood,
             kind: self.kind,
             claims: self.claims,
         }
@@ -83,4 +88,9 @@ pub(in crate::protocol) trait Translate {
     fn blame(&self, _event: &str) -> &'static str {
         ""
     }
+}
+
+/// Returns an address without its fragment, which may hold secrets. Our own tag cuts it too.
+pub(in crate::protocol) fn without_fragment(address: &str) -> &str {
+    address.split_once('#').map_or(address, |(page, _)| page)
 }

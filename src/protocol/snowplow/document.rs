@@ -1,0 +1,235 @@
+//! The documents of an event: JSON that names its schema, `{"schema": "iglu:…", "data": …}`. What
+//! happened is one in an envelope of its own, the contexts are a list in one.
+
+use std::ops::Range;
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::event::{Event, text_of};
+use crate::protocol::native::{Parameter, write_hint};
+use crate::protocol::tracker::Object;
+
+/// The vendor of Snowplow's own schemas.
+const SNOWPLOW: &str = "com.snowplowanalytics.snowplow";
+/// The vendor of the schema of client hints.
+const IETF: &str = "org.ietf";
+
+/// Base64 as trackers write it: with or without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Decodes Base64, with the characters of URLs or without them. `None` if it is none, or no text.
+pub(super) fn decode_base64(text: &str) -> Option<String> {
+    let standard = |byte| match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        // What a plus in a query string is read as.
+        b' ' => b'+',
+        byte => byte,
+    };
+    let mut bytes: Vec<u8> = text.bytes().map(standard).collect();
+    // Some programs write one in lines.
+    bytes.retain(|byte| !matches!(byte, b'\r' | b'\n'));
+    String::from_utf8(BASE64.decode(bytes).ok()?).ok()
+}
+
+/// What a document is in, or a list of them.
+#[derive(Deserialize)]
+struct Wrapped<Data> {
+    data: Data,
+}
+
+/// A document.
+#[derive(Deserialize)]
+struct Document<'t> {
+    /// The URI of its schema, as JSON.
+    #[serde(borrow)]
+    schema: &'t RawValue,
+    /// What it says, as JSON.
+    #[serde(borrow)]
+    data: &'t RawValue,
+}
+
+impl Document<'_> {
+    fn write(&self, out: &mut String) {
+        let (schema, data) = (self.schema.get(), self.data.get());
+        for piece in ["{\"schema\":", schema, ",\"data\":", data, "}"] {
+            out.push_str(piece);
+        }
+    }
+}
+
+/// Returns the vendor and the name in the URI of a schema: `iglu:VENDOR/NAME/FORMAT/VERSION`.
+fn names_of(uri: &str) -> Option<(&str, &str)> {
+    let mut parts = uri.strip_prefix("iglu:")?.split('/');
+    let (vendor, name) = (parts.next()?, parts.next()?);
+    (!vendor.is_empty() && !name.is_empty()).then_some((vendor, name))
+}
+
+/// What happened, in its own words.
+pub(super) struct Happened {
+    /// The document as JSON.
+    pub(super) json: String,
+    /// The name of its schema, as JSON.
+    pub(super) name: String,
+    /// Which part of the document is about consent and understood.
+    pub(super) understood: Option<Range<usize>>,
+}
+
+/// Reads the document that says what happened. `None` if it cannot be read.
+pub(super) fn read_happened(text: &str) -> Option<Happened> {
+    let Wrapped { data: document } = serde_json::from_str::<Wrapped<Document<'_>>>(text).ok()?;
+    let uri = text_of(document.schema.get())?;
+    let (vendor, name) = names_of(&uri)?;
+    let mut json = String::with_capacity(text.len());
+    document.write(&mut json);
+    Some(Happened {
+        understood: is_of_consent(vendor, name).then_some(0..json.len()),
+        json,
+        name: serde_json::to_string(name).ok()?,
+    })
+}
+
+/// Returns whether a document of that schema is about consent, and says nothing that permits or
+/// forbids: it records on which basis a page acts, or what became of a dialogue.
+fn is_of_consent(vendor: &str, name: &str) -> bool {
+    const OF_CONSENT: [&str; 5] = [
+        "consent_document",
+        "consent_granted",
+        "consent_preferences",
+        "consent_withdrawn",
+        "gdpr",
+    ];
+    vendor == SNOWPLOW && OF_CONSENT.contains(&name)
+}
+
+/// The contexts of an event.
+#[derive(Default)]
+pub(super) struct Contexts {
+    /// The list as JSON without its last bracket; empty if there are none.
+    json: String,
+    /// Which parts of it are about consent and understood.
+    understood: Vec<Range<usize>>,
+}
+
+impl Contexts {
+    /// Adds the contexts of a list, and puts what they say of a hit into the event. `None` if the
+    /// list cannot be read.
+    pub(super) fn read(&mut self, text: &str, event: &mut Event<'_>) -> Option<()> {
+        let list = serde_json::from_str::<Wrapped<Vec<Document<'_>>>>(text).ok()?;
+        self.json.reserve(text.len());
+        for document in list.data {
+            let uri = text_of(document.schema.get())?;
+            self.json.push(if self.json.is_empty() { '[' } else { ',' });
+            let start = self.json.len();
+            document.write(&mut self.json);
+            if let Some((vendor, name)) = names_of(&uri) {
+                if is_of_consent(vendor, name) {
+                    self.understood.push(start..self.json.len());
+                }
+                event.read_context((vendor, name), document.data.get());
+            }
+        }
+        Some(())
+    }
+
+    /// Returns the list as JSON, and which parts of it are understood. `None` if there are none.
+    pub(super) fn finish(mut self) -> Option<(String, Vec<Range<usize>>)> {
+        if self.json.is_empty() {
+            return None;
+        }
+        self.json.push(']');
+        Some((self.json, self.understood))
+    }
+}
+
+impl Event<'_> {
+    /// Puts what a context says of a hit in its place.
+    fn read_context(&mut self, schema: (&str, &str), data: &str) {
+        let places: &[(&str, Place)] = match schema {
+            (SNOWPLOW, "web_page") => &[("id", Place::PageView)],
+            (SNOWPLOW, "client_session") => &[
+                ("userId", Place::Later(Parameter::DeviceId)),
+                ("sessionId", Place::Later(Parameter::Session)),
+            ],
+            (SNOWPLOW, "mobile_context") => &[
+                ("appleIdfa", Place::Now(Parameter::Maid)),
+                ("androidIdfa", Place::Now(Parameter::Maid)),
+                ("appleIdfv", Place::Last(Parameter::DeviceId)),
+                ("appSetId", Place::Last(Parameter::DeviceId)),
+                ("deviceModel", Place::Now(Parameter::Model)),
+                ("osType", Place::Platform),
+                ("osVersion", Place::Now(Parameter::PlatformVersion)),
+            ],
+            (SNOWPLOW, "desktop_context") => &[
+                ("deviceModel", Place::Now(Parameter::Model)),
+                ("osType", Place::Platform),
+                ("osVersion", Place::Now(Parameter::PlatformVersion)),
+            ],
+            (IETF, "http_client_hints") => &[
+                ("isMobile", Place::Now(Parameter::Mobile)),
+                ("brands", Place::Brands),
+                ("model", Place::Now(Parameter::Model)),
+                ("platform", Place::Now(Parameter::Platform)),
+                ("platformVersion", Place::Now(Parameter::PlatformVersion)),
+            ],
+            _ => return,
+        };
+        let members = Object::read(data).map_or_else(Vec::new, |Object(members)| members);
+        for (name, json) in members {
+            let place = places.iter().find(|(known, _)| *known == name);
+            if let Some((_, place)) = place {
+                self.put_at(*place, json);
+            }
+        }
+    }
+
+    fn put_at(&mut self, place: Place, json: &str) {
+        // An empty text is no value, and must not stand in the way of another.
+        if matches!(json, "null" | "\"\"") {
+            return;
+        }
+        match place {
+            Place::PageView => self.further.push(("page_view_id", json.to_owned())),
+            Place::Now(parameter) => self.put_ours(parameter, json.to_owned().into()),
+            Place::Later(parameter) => self.later.push((parameter, json.to_owned())),
+            Place::Last(parameter) => self.last.push((parameter, json.to_owned())),
+            Place::Brands => self.put_ours(Parameter::Brands, write_hint(json.to_owned()).into()),
+            Place::Platform => {
+                let Some(text) = text_of(json) else {
+                    return;
+                };
+                // Client hints write them so.
+                let known = ["Android", "iOS", "macOS", "Windows", "Linux"];
+                let known = known.iter().find(|name| text.eq_ignore_ascii_case(name));
+                let json = known.map_or_else(|| json.to_owned(), |name| format!("\"{name}\""));
+                self.put_ours(Parameter::Platform, json.into());
+            }
+        }
+    }
+}
+
+/// Where a member of a context belongs.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Among the further parameters.
+    PageView,
+    /// In the hit.
+    Now(Parameter),
+    /// In the hit, unless the event itself says it.
+    Later(Parameter),
+    /// In the hit, if nothing else says it.
+    Last(Parameter),
+    /// Among the hints: a list.
+    Brands,
+    /// Among the hints: the operating system.
+    Platform,
+}

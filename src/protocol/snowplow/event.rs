@@ -1,0 +1,247 @@
+//! One event: its members, one after the other.
+//!
+//! | members | become |
+//! | --- | --- |
+//! | `e` | the kind and the name: none for `pv`, a page view; `page_ping` for `pp`, `event` for `se`, `transaction` and `transaction_item` for `tr` and `ti`, the name of the schema for `ue` |
+//! | `eid` `url` `refr` `duid` `uid` `sid` | event ID, page, referrer, device ID, user, session |
+//! | `aid` | the site's alias |
+//! | `dtm` `stm` `ttm` | when it happened: `ttm` as it is, else `dtm`, corrected by `stm` |
+//! | `ip` `ua` | address and agent, from a server that is trusted; never stored as they are |
+//! | `nuid` `tnuid` `fp` `mac` | nothing: IDs that this collector does not give or take |
+//! | `ue_pr` `ue_px` | `ue`: what happened, with its schema |
+//! | `co` `cx` | `co`: the contexts, with their schemas |
+//! | `tr_id` `tr_tt` `tr_cu` | `order_id`, `value` and `currency` besides |
+//! | all others | `params`, under their own names |
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::document::{self, Contexts};
+use crate::clock::UnixMicros;
+use crate::hit::Kind;
+use crate::protocol::native::Parameter;
+use crate::protocol::tracker::{Told, without_fragment};
+
+/// How the versions of trackers begin that keep cookies: those of pages, and Android's.
+const KEEPING_COOKIES: [&str; 3] = ["js-", "no-js-", "andr-"];
+
+/// The value of a member.
+pub(super) enum Value<'e> {
+    /// As JSON.
+    Json(&'e str),
+    /// As text.
+    Text(Cow<'e, str>),
+}
+
+impl<'e> Value<'e> {
+    fn is_empty(&self) -> bool {
+        match self {
+            Value::Json(json) => matches!(*json, "\"\"" | "null"),
+            Value::Text(text) => text.is_empty(),
+        }
+    }
+
+    fn into_json(self) -> Cow<'e, str> {
+        match self {
+            Value::Json(json) => Cow::Borrowed(json),
+            Value::Text(text) => Cow::Owned(json_of(&text)),
+        }
+    }
+
+    /// Returns the text. A number and a truth value are texts too; a list and an object are none.
+    fn into_text(self) -> Option<Cow<'e, str>> {
+        match self {
+            Value::Json(json) => text_of(json),
+            Value::Text(text) => Some(text),
+        }
+    }
+
+    /// Returns the text of a document, which may also stand in the event as it is.
+    fn into_document(self) -> Option<Cow<'e, str>> {
+        match self {
+            Value::Json(json) if json.starts_with('{') => Some(Cow::Borrowed(json)),
+            value => value.into_text(),
+        }
+    }
+}
+
+/// Returns a scalar's text.
+pub(super) fn text_of(json: &str) -> Option<Cow<'_, str>> {
+    match json.strip_prefix('"') {
+        Some(inner) if !inner.contains('\\') => Some(Cow::Borrowed(inner.strip_suffix('"')?)),
+        Some(_) => serde_json::from_str(json).ok().map(Cow::Owned),
+        None if json.starts_with(['{', '[', 'n']) => None,
+        None => Some(Cow::Borrowed(json)),
+    }
+}
+
+fn json_of(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// An event while its members come in.
+#[derive(Default)]
+pub(super) struct Event<'e> {
+    told: Told<'e>,
+    /// What `e` says.
+    kind: String,
+    /// The documents that say what happened and what was around it.
+    happened: Option<Cow<'e, str>>,
+    contexts: Vec<Cow<'e, str>>,
+    /// What contexts say that counts after the event's own members, and after that.
+    pub(super) later: Vec<(Parameter, String)>,
+    pub(super) last: Vec<(Parameter, String)>,
+    /// Further parameters that have a second name.
+    pub(super) further: Vec<(&'static str, String)>,
+    is_true_time: bool,
+}
+
+impl<'e> Event<'e> {
+    pub(super) fn new(is_anonymous: bool) -> Event<'e> {
+        let mut event = Event::default();
+        event.told.claims.is_anonymous = is_anonymous;
+        event
+    }
+
+    pub(super) fn put_ours(&mut self, parameter: Parameter, json: Cow<'e, str>) {
+        self.told.ours.push((parameter, json));
+    }
+
+    /// Puts a member in its place. `None` if it holds a document that cannot be decoded.
+    pub(super) fn put(&mut self, name: Cow<'e, str>, value: Value<'e>) -> Option<()> {
+        if value.is_empty() {
+            return Some(());
+        }
+        match &*name {
+            "eid" => self.put_ours(Parameter::EventId, value.into_json()),
+            "url" => self.put_url(Parameter::PageUrl, value),
+            "refr" => self.put_url(Parameter::Referrer, value),
+            "duid" => self.put_ours(Parameter::DeviceId, value.into_json()),
+            "uid" => self.put_ours(Parameter::User, value.into_json()),
+            "sid" => self.put_ours(Parameter::Session, value.into_json()),
+            "ue_pr" => self.happened = self.happened.take().or(Some(value.into_document()?)),
+            "ue_px" => {
+                let text = document::decode_base64(&value.into_text()?)?;
+                self.happened = self.happened.take().or(Some(text.into()));
+            }
+            "co" => self.contexts.push(value.into_document()?),
+            "cx" => {
+                let text = document::decode_base64(&value.into_text()?)?;
+                self.contexts.push(text.into());
+            }
+            "ip" => {
+                let text = value.into_text().unwrap_or_default();
+                self.told.claims.client_ip = text.trim().parse().ok();
+            }
+            "ua" => self.told.claims.user_agent = value.into_text().unwrap_or_default().into(),
+            "nuid" | "tnuid" | "fp" | "mac" => {}
+            _ => self.put_param(name, value.into_json()),
+        }
+        Some(())
+    }
+
+    /// Puts a member among the further parameters, and notes what else it says.
+    fn put_param(&mut self, name: Cow<'e, str>, json: Cow<'e, str>) {
+        let claims = &mut self.told.claims;
+        let text = || text_of(&json).unwrap_or_default();
+        match &*name {
+            "e" if self.kind.is_empty() => self.kind = text().into_owned(),
+            "aid" if claims.site_alias.is_empty() => claims.site_alias = text().into_owned(),
+            "tv" => {
+                let version = text();
+                claims.keeps_cookies = KEEPING_COOKIES
+                    .iter()
+                    .any(|start| version.starts_with(start));
+            }
+            "ttm" => {
+                let time = read_millis(&text());
+                claims.made_at = time.or(claims.made_at);
+                self.is_true_time |= time.is_some();
+            }
+            "dtm" => claims.made_at = claims.made_at.or_else(|| read_millis(&text())),
+            "stm" => claims.sent_at = claims.sent_at.or_else(|| read_millis(&text())),
+            "tr_id" => self.further.push(("order_id", json.clone().into_owned())),
+            "tr_tt" => self.further.push(("value", json.clone().into_owned())),
+            "tr_cu" => self.further.push(("currency", json.clone().into_owned())),
+            _ => {}
+        }
+        self.told.params.push((name, json));
+    }
+
+    /// Puts an address in its place, without its fragment, which may hold secrets.
+    fn put_url(&mut self, parameter: Parameter, value: Value<'e>) {
+        if let Some(text) = value.into_text() {
+            let url = json_of(without_fragment(&text));
+            self.put_ours(parameter, url.into());
+        }
+    }
+
+    /// Returns what the event tells. `None` if it is of no known type, or a document cannot be
+    /// read.
+    pub(super) fn finish(mut self) -> Option<Told<'e>> {
+        let happened = match self.happened.take() {
+            Some(text) => Some(document::read_happened(&text)?),
+            None => None,
+        };
+        let mut contexts = Contexts::default();
+        for text in std::mem::take(&mut self.contexts) {
+            contexts.read(&text, &mut self)?;
+        }
+        let name = match &*self.kind {
+            "pv" => None,
+            "pp" => Some("\"page_ping\""),
+            "se" | "ev" => Some("\"event\""),
+            "tr" => Some("\"transaction\""),
+            "ti" => Some("\"transaction_item\""),
+            "ad" => Some("\"ad_impression\""),
+            "ue" if happened.is_some() => None,
+            _ => return None,
+        };
+        let is_page_view = self.kind == "pv";
+        let kind = if is_page_view {
+            Kind::PageView
+        } else {
+            Kind::Event
+        };
+        self.told.kind = Some(kind);
+        if let Some(name) = name {
+            self.put_ours(Parameter::EventName, name.into());
+        }
+        if let Some(happened) = happened {
+            if self.kind == "ue" {
+                self.put_ours(Parameter::EventName, happened.name.into());
+            }
+            self.put_document(
+                "ue",
+                happened.json,
+                happened.understood.into_iter().collect(),
+            );
+        }
+        if let Some((json, understood)) = contexts.finish() {
+            self.put_document("co", json, understood);
+        }
+        let further = self.further.into_iter();
+        let further = further.map(|(name, json)| (name.into(), json.into()));
+        self.told.params.extend(further);
+        for (parameter, json) in self.later.into_iter().chain(self.last) {
+            self.told.ours.push((parameter, json.into()));
+        }
+        if self.is_true_time {
+            self.told.claims.sent_at = None;
+        }
+        Some(self.told)
+    }
+
+    fn put_document(&mut self, name: &'static str, json: String, understood: Vec<Range<usize>>) {
+        let at = self.told.params.len();
+        let understood = understood.into_iter().map(|range| (at, range));
+        self.told.understood.extend(understood);
+        self.told.params.push((name.into(), json.into()));
+    }
+}
+
+/// Reads a time in milliseconds since 1970.
+fn read_millis(text: &str) -> Option<UnixMicros> {
+    let millis: i64 = text.trim().parse().ok()?;
+    millis.checked_mul(1000).map(UnixMicros)
+}

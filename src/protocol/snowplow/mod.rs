@@ -1,0 +1,110 @@
+//! Snowplow's trackers: an event as a query string, or a list of events in an envelope of JSON.
+//! Pure.
+//!
+//! An event is a flat map of short names ([`event`] has the table). Two of them hold JSON
+//! documents, as text or as Base64: what happened (`ue`) and contexts around it (`co`), each with
+//! the URI of its schema ([`document`]). They are decoded and kept whole; a few contexts also say
+//! what has a place of its own in a hit.
+//!
+//! The parameters of the address outweigh the members of each event that was sent to it. An event
+//! of no known type, or one whose documents cannot be read, is refused alone: half an event would
+//! be counted as a whole one.
+
+mod document;
+mod event;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use super::native;
+use super::text::decode_once;
+use super::tracker::{Envelope, Object, Told, Translate};
+use super::{Arrival, Draft, Drafts};
+use crate::hit::Kind;
+use crate::hit::limits::PARAMETERS_READ_MAX;
+use crate::refusal::Reason;
+use crate::request::split_pairs;
+use event::{Event, Value};
+
+/// The member of the envelope that has the events.
+const EVENTS: &str = "data";
+
+/// Reads the event in a query string.
+///
+/// # Errors
+/// If it is none.
+pub(super) fn read<'r>(arrival: &Arrival<'_, 'r>) -> Result<Told<'r>, Reason> {
+    let mut event = Event::new(arrival.headers.is_anonymous);
+    for (name, text) in pairs(arrival.query) {
+        event.put(name, Value::Text(text)).ok_or(Reason::Json)?;
+    }
+    event.finish().ok_or(Reason::Json)
+}
+
+/// Reads the events in a body. Without a body, the query string has the event. A body that is no
+/// envelope may be its list, or one event.
+///
+/// # Errors
+/// If nothing of it can be read, or if it was sent to an address with more parameters than an event
+/// has: each event would be read together with all of them.
+pub(super) fn read_body<'r>(
+    arrival: &Arrival<'_, 'r>,
+    body: &'r [u8],
+) -> Result<Drafts<'r>, Reason> {
+    if body.trim_ascii().is_empty() {
+        let mut draft = Draft::new(arrival.at, Kind::PageView);
+        draft.read_browser(arrival.headers, arrival.choice_cookie);
+        let is_read = native::read_told(&mut draft, read(arrival)?);
+        return is_read.then_some(Drafts::One(draft)).ok_or(Reason::Json);
+    }
+    if split_pairs(arrival.query)
+        .nth(PARAMETERS_READ_MAX)
+        .is_some()
+    {
+        return Err(Reason::UriTooLong);
+    }
+    let envelope = Envelope::open(body, EVENTS).unwrap_or_default();
+    let list = match envelope.events {
+        [] => body,
+        events => events,
+    };
+    native::read_tracker(arrival, list, Box::new(Events::new(arrival)))
+}
+
+/// What all events of a body have in common.
+struct Events<'r> {
+    /// The parameters of the address.
+    address: Vec<(Cow<'r, str>, Cow<'r, str>)>,
+    is_anonymous: bool,
+}
+
+impl<'r> Events<'r> {
+    fn new(arrival: &Arrival<'_, 'r>) -> Events<'r> {
+        Events {
+            address: pairs(arrival.query).collect(),
+            is_anonymous: arrival.headers.is_anonymous,
+        }
+    }
+}
+
+impl Translate for Events<'_> {
+    fn translate<'e>(&'e self, text: &'e str) -> Option<Told<'e>> {
+        let mut event = Event::new(self.is_anonymous);
+        for (name, text) in &self.address {
+            event.put(Cow::Borrowed(name), Value::Text(Cow::Borrowed(text)))?;
+        }
+        for (name, json) in Object::read(text)?.0 {
+            if !self.address.iter().any(|(known, _)| *known == name) {
+                event.put(name, Value::Json(json))?;
+            }
+        }
+        event.finish()
+    }
+}
+
+/// Returns the parameters of a query string, decoded. A document is neither a macro nor encoded
+/// twice, so all are decoded once.
+fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    split_pairs(query).map(|(name, value)| (decode_once(name), decode_once(value)))
+}
