@@ -125,6 +125,12 @@ impl Protocol {
         Protocol::Plausible,
     ];
 
+    /// Checks whether it is our own.
+    #[must_use]
+    pub const fn is_native(self) -> bool {
+        matches!(self, Protocol::Native)
+    }
+
     /// Returns the word in SQL and in the live view.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -336,9 +336,10 @@ fn telltale(kind: Kind) -> Hit<'static> {
         visitor: Some(VisitorId(*b"telltaletelltale")),
         flags: Flags::NEW_VISITOR.with(Flags::PREVIEW),
         consent_source: ConsentSource::Tcf,
-        ..Hit::sample(|field| match ad.contains(&field) {
-            true => "ad".to_owned(),
-            false => "telltale".to_owned(),
+        ..Hit::sample(|field| match field {
+            "params" => r#"{"telltale":1}"#.to_owned(),
+            field if ad.contains(&field) => "ad".to_owned(),
+            _ => "telltale".to_owned(),
         })
     }
 }
@@ -390,6 +391,8 @@ fn each_row_of_the_second_table_holds_for_every_permit() {
                     maid: Cow::Borrowed(""),
                     device_id: Cow::Borrowed(""),
                     click_id: Cow::Borrowed(""),
+                    session_id: Cow::Borrowed(""),
+                    user_key: None,
                     ..before
                 }
             } else {

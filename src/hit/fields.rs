@@ -240,13 +240,16 @@ hit! {
         /// A click's own ID; in any other hit, that of the click that it follows.
         click_id: Text<'a> = 37, id;
         /// The keyed hash of the sender's ID of who is logged in.
-        user_key: Option<UserKey> = 38, id;
+        user_key: Option<UserKey> = 38, id, volatile;
         /// The sender's ID of a visit.
         session_id: Text<'a> = 39, id;
         /// When it happened, by the sender's clock, which is corrected where the sender says when
         /// it sent the hit.
         occurred_at: Option<UnixMicros> = 40 as "occurred_at_unix_micros", volatile;
         protocol: Protocol = 41;
+        /// When the sender made it, by the sender's own clock. The key of its event ID begins with
+        /// it, so it is what a repeat carries unchanged.
+        made_at: Option<UnixMicros> = 42 as "made_at_unix_micros";
     }
     hints {}
 }

@@ -2,6 +2,7 @@
 
 use super::fields::number_of;
 use super::subject::Subject;
+use super::user_key::UserKey;
 use super::visitor_id::VisitorId;
 use super::wire::take_varint;
 
@@ -10,6 +11,8 @@ const CLIENT_IP: u64 = number_of("client_ip") as u64;
 const PARTNER: u64 = number_of("partner") as u64;
 const PARTNER_UID: u64 = number_of("partner_uid") as u64;
 const MAID: u64 = number_of("maid") as u64;
+const DEVICE_ID: u64 = number_of("device_id") as u64;
+const USER_KEY: u64 = number_of("user_key") as u64;
 
 /// The fields of an encoding, up to the first that cannot be read.
 struct Fields<'a>(&'a [u8]);
@@ -61,15 +64,17 @@ pub fn without_client_ip(bytes: &[u8]) -> Vec<u8> {
 /// Returns the subjects of a hit: each ID that the encoding names, up to the first field that
 /// cannot be read. A subject must find its records even where they no longer decode.
 #[must_use]
-pub fn subjects(bytes: &[u8]) -> [Option<Subject<'_>>; 3] {
-    let mut visitor: Option<[u8; 16]> = None;
-    let [mut maid, mut uid, mut partner] = [None; 3];
+pub fn subjects(bytes: &[u8]) -> [Option<Subject<'_>>; Subject::KINDS] {
+    let [mut visitor, mut user]: [Option<[u8; 16]>; 2] = [None; 2];
+    let [mut maid, mut uid, mut partner, mut device] = [None; 4];
     for field in Fields(bytes) {
         match field.number {
             VISITOR => visitor = field.value.and_then(|value| value.try_into().ok()),
             PARTNER => partner = text(&field),
             PARTNER_UID => uid = text(&field),
             MAID => maid = text(&field),
+            DEVICE_ID => device = text(&field),
+            USER_KEY => user = field.value.and_then(|value| value.try_into().ok()),
             _ => {}
         }
     }
@@ -78,6 +83,8 @@ pub fn subjects(bytes: &[u8]) -> [Option<Subject<'_>>; 3] {
         visitor.map(|id| Subject::Visitor(VisitorId(id))),
         maid.map(Subject::Maid),
         uid.map(|uid| Subject::PartnerUid { partner, uid }),
+        device.map(Subject::DeviceId),
+        user.map(|hash| Subject::User(UserKey(hash))),
     ]
 }
 

@@ -8,7 +8,9 @@
 //! counted up can be guessed, as from any hash that everybody can compute.
 
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
+use super::user_key::UserKey;
 use super::visitor_id::VisitorId;
 use crate::clock::UnixMicros;
 
@@ -30,9 +32,16 @@ pub enum Subject<'a> {
         /// The ID.
         uid: &'a str,
     },
+    /// A sender's ID for a device or a browser.
+    DeviceId(&'a str),
+    /// The keyed hash of a sender's ID of who is logged in.
+    User(UserKey),
 }
 
 impl Subject<'_> {
+    /// How many kinds of them there are.
+    pub const KINDS: usize = 5;
+
     /// Returns the kind of ID, in SQL and on the command line.
     #[must_use]
     pub fn id_kind(&self) -> &'static str {
@@ -40,16 +49,20 @@ impl Subject<'_> {
             Subject::Visitor(_) => "visitor",
             Subject::Maid(_) => "maid",
             Subject::PartnerUid { .. } => "partner_uid",
+            Subject::DeviceId(_) => "device_id",
+            Subject::User(_) => "user",
         }
     }
 
-    /// Returns the ID as it is compared: a visitor's as a UUID, a MAID in lower case.
+    /// Returns the ID as it is compared: a visitor's and a user's as a UUID, a MAID in lower case.
     #[must_use]
     pub fn id(&self) -> String {
         match self {
             Subject::Visitor(visitor) => visitor.to_string(),
             Subject::Maid(maid) => maid.to_ascii_lowercase(),
             Subject::PartnerUid { uid, .. } => (*uid).to_owned(),
+            Subject::DeviceId(device) => (*device).to_owned(),
+            Subject::User(UserKey(hash)) => Uuid::from_bytes(*hash).to_string(),
         }
     }
 
@@ -73,8 +86,8 @@ impl Subject<'_> {
 
     /// Returns what is remembered of an ID that was withdrawn or erased: the first 128 bits of the
     /// SHA-256 of a context, the kind of ID with a zero byte, the length of the partner's key (u64,
-    /// little-endian) with the key where it is a partner's ID, and the ID: a visitor's as 16 bytes,
-    /// a MAID in lower case.
+    /// little-endian) with the key where it is a partner's ID, and the ID: a visitor's and a user's
+    /// as 16 bytes, a MAID in lower case.
     #[must_use]
     pub fn key(&self) -> [u8; 16] {
         let mut hash = Sha256::new_with_prefix(CONTEXT);
@@ -88,6 +101,8 @@ impl Subject<'_> {
                 hash.update(partner);
                 hash.update(uid);
             }
+            Subject::DeviceId(device) => hash.update(device),
+            Subject::User(UserKey(user)) => hash.update(user),
         }
         let digest: [u8; 32] = hash.finalize().into();
         let [key @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = digest;
@@ -196,6 +211,8 @@ mod tests {
             uid("a", "bc"),
             uid("ab", "c"),
             uid("", "abc"),
+            Subject::DeviceId(id),
+            Subject::User(UserKey(visitor.0)),
         ];
         let keys: std::collections::HashSet<_> = subjects.iter().map(Subject::key).collect();
         assert_eq!(keys.len(), subjects.len());

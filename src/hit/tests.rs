@@ -123,7 +123,7 @@ fn fields_are_encoded_in_the_order_in_which_they_always_were() {
         fields.push(key >> 3);
     }
     let expected = [1, 2, 4, 5, 6, 7, 8, 32, 3].into_iter().chain(16..=31);
-    let expected: Vec<u64> = expected.chain(33..=37).collect();
+    let expected: Vec<u64> = expected.chain(33..=42).collect();
     assert_eq!(fields, expected);
 }
 
@@ -155,9 +155,9 @@ fn every_field_of_a_full_hit_is_exported() {
     for field in Field::ALL {
         let value = full.get(field.word).unwrap();
         assert_ne!(Some(value), empty.get(field.word), "{}", field.word);
-        if value.is_string() && !["kind", "consent_source"].contains(&field.name) {
+        if value.is_string() && !["kind", "consent_source", "protocol"].contains(&field.name) {
             let said = value.as_str().unwrap();
-            let is_special = ["visitor", "client_ip"].contains(&field.name);
+            let is_special = ["visitor", "client_ip", "user_key"].contains(&field.name);
             assert!(is_special || said == field.name, "{}: {said}", field.name);
         }
     }
@@ -193,7 +193,15 @@ fn every_id_goes_and_everything_else_stays() {
         .collect();
     assert_eq!(
         ids,
-        ["visitor", "partner_uid", "maid", "device_id", "click_id"]
+        [
+            "visitor",
+            "partner_uid",
+            "maid",
+            "device_id",
+            "click_id",
+            "user_key",
+            "session_id"
+        ]
     );
 }
 
@@ -213,7 +221,7 @@ fn wrong_records_are_named_errors() {
     );
     for field in Field::ALL {
         let wrong_type = match field.number {
-            1 | 2 | 4 | 5 | 6 | 32 => 2,
+            1 | 2 | 4 | 5 | 6 | 32 | 40..=42 => 2,
             _ => 0,
         };
         let key = field.number << 3 | wrong_type;

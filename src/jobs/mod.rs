@@ -23,6 +23,7 @@ use futures_util::future::BoxFuture;
 use tokio_postgres::Client;
 
 use crate::clock::UnixMicros;
+use crate::postgres::batch::event_key::EVENT_KEY_DAYS;
 use crate::postgres::partition;
 use crate::visitor::COOKIE_DAYS_MAX;
 pub use expiry::Done;
@@ -34,10 +35,6 @@ pub use run::{Remark, run};
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
-
-/// The days for which a sender's event ID is kept. Networks repeat a callback within hours;
-/// a browser sends what it kept offline within days.
-const EVENT_KEY_DAYS: i32 = 7;
 
 /// How long a visitor is suppressed: as long as a cookie with the ID may live, and for a month in
 /// which the last hit may wait in a spool.

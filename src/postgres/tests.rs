@@ -21,7 +21,7 @@ use crate::clock::UnixMicros;
 use crate::enrich::{
     DIMENSIONS, Device, DeviceClass, DimensionTable, FactVisitor, Facts, Network, Place,
 };
-use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit, VisitorId};
+use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit, UserKey, VisitorId};
 use crate::postgres::batch::position::{self, SpoolPosition};
 use crate::postgres::server::embedded::testing::TestDatabase;
 use crate::postgres::server::migrate::{is_current, schema};
@@ -61,8 +61,12 @@ pub(super) fn row(number: usize) -> Row<'static> {
         maid: Cow::Borrowed(""),
         device_id: Cow::Borrowed(""),
         click_id: Cow::Borrowed(""),
+        session_id: Cow::Borrowed(""),
         client_ip: Some("192.0.2.0/24".parse().unwrap()),
         params: Cow::Borrowed(r#"{"plan":"unlimited"}"#),
+        user_key: None,
+        occurred_at: None,
+        protocol: None,
     }
 }
 
@@ -71,6 +75,7 @@ fn event(number: u8) -> Option<EventKey> {
     Some(EventKey {
         key: [number; 16],
         said: Said::default(),
+        is_timed: false,
     })
 }
 
@@ -213,6 +218,10 @@ async fn every_column_comes_back_through_the_view() {
         maid: "m-1".into(),
         device_id: "d-1".into(),
         click_id: "c-1".into(),
+        session_id: "s-1".into(),
+        user_key: Some(UserKey([0xee; 16])),
+        occurred_at: Some(UnixMicros(NOON.0 - 3_600_000_000)),
+        protocol: Some(3),
         client_ip: Some("2001:db8::/48".parse().unwrap()),
         ..row(5)
     };
@@ -266,7 +275,9 @@ async fn every_column_comes_back_through_the_view() {
             "device_id": "d-1", "campaign": "spring", "creative": "b\ufffdig",
             "placement": "top", "publisher": "dn.se", "event_name": "order", "event_id": "e-1",
             "client_ip": "2001:db8::/48", "params": {"plan": "unlimited"},
-            "click_id": "c-1", "exposure_number": null, "seen_before": null
+            "click_id": "c-1", "exposure_number": null, "seen_before": null,
+            "user_key": "eeeeeeee-eeee-eeee-eeee-eeeeeeeeeeee", "session_id": "s-1",
+            "occurred_at": "2026-11-24T11:34:56.789012+00:00", "protocol": "matomo"
             }"#
         )
         .unwrap()
@@ -279,11 +290,15 @@ async fn every_column_comes_back_through_the_view() {
         "client_ip",
         "params",
         "os",
+        "user_key",
+        "session_id",
+        "occurred_at",
     ] {
         assert!(bare[column].is_null(), "{column}");
     }
     assert_eq!(bare["permit"], serde_json::json!([]));
     assert_eq!(bare["consent_source"], "default");
+    assert_eq!(bare["protocol"], "native");
 }
 
 #[tokio::test]

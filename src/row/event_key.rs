@@ -11,11 +11,16 @@
 //! stored and flagged ([`Flags::ID_CONFLICT`]), whoever of the two was right, and goes by a key of
 //! its own ([`EventKey::apart`]), so that it is stored once as well. A hit that no figure counts,
 //! or that is known to be invalid, uses up no ID.
+//!
+//! A tracker sends for a month what it could not deliver. Where it says when it made an event, and
+//! so says it each time, the key begins with that time. So keys of one moment lie beside each other,
+//! and can be remembered for longer ([`EventKey::is_timed`]).
 
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Keyer, Said};
+use crate::clock::UnixMicros;
 use crate::hit::{Flags, Hit, Kind};
 
 /// The bits of an event key that hold its hash, if its time stands before them.
@@ -105,6 +110,9 @@ pub struct EventKey {
     pub key: [u8; 16],
     /// What the event says.
     pub said: Said,
+    /// Whether its sender says when it made the event, so that it is remembered for as long as a
+    /// tracker may keep an event.
+    pub is_timed: bool,
 }
 
 /// Why a hit goes by another key than that of its event ID.
@@ -149,8 +157,12 @@ pub fn event_key(hit: &Hit<'_>, flags: Flags, keyer: &Keyer) -> Option<EventKey>
     let scope = Scope::of(hit, flags);
     let hash = keyer.event(scope.texts(&hit.event_id), &scope.numbers());
     Some(EventKey {
-        key: with_time(hash, &hit.event_id),
+        key: match hit.made_at.and_then(millis_of) {
+            Some(millis) => begin_with(millis, hash),
+            None => with_time(hash, &hit.event_id),
+        },
         said: Said::by(hit, keyer),
+        is_timed: hit.made_at.is_some(),
     })
 }
 
@@ -188,11 +200,21 @@ fn hash<const TEXTS: usize>(texts: [&str; TEXTS], numbers: &[u8]) -> u128 {
 /// Puts the time that an ID begins with, if it does, before its hash: keys of one moment lie beside
 /// each other in the index, where others each take a page of their own.
 fn with_time(hash: u128, event_id: &str) -> [u8; 16] {
-    let key = match time_of(event_id) {
-        Some(millis) => u128::from(millis) << HASH_BITS | hash & ((1 << HASH_BITS) - 1),
-        None => hash,
-    };
+    match time_of(event_id) {
+        Some(millis) => begin_with(millis, hash),
+        None => hash.to_be_bytes(),
+    }
+}
+
+fn begin_with(millis: u64, hash: u128) -> [u8; 16] {
+    let key = u128::from(millis) << HASH_BITS | hash & ((1 << HASH_BITS) - 1);
     key.to_be_bytes()
+}
+
+/// Returns a time in milliseconds; `None` if it has no room in a key.
+fn millis_of(at: UnixMicros) -> Option<u64> {
+    let millis = u64::try_from(at.0 / 1000).ok()?;
+    (millis >> (u128::BITS - HASH_BITS) == 0).then_some(millis)
 }
 
 /// Returns the milliseconds since 1970 that an event ID begins with: a UUID of version 7 (RFC 9562,
@@ -220,7 +242,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clock::UnixMicros;
 
     const NONE: Flags = Flags::from_bits(0);
 
@@ -268,6 +289,31 @@ mod tests {
             [0x01, 0x9a, 0xc0, 0xde, 0, 0]
         );
         assert_ne!(key("+764119000000-1")[..2], [0, 0]);
+    }
+
+    #[test]
+    fn a_key_begins_with_the_time_at_which_its_sender_made_the_event() {
+        let key = |id: &'static str, made_at| {
+            let mut hit = hit(Kind::Event, id);
+            hit.made_at = made_at;
+            super::event_key(&hit, NONE, &Keyer::of_tests()).unwrap()
+        };
+        let random = "3b241101-e2bb-4255-8caf-4136c566a962";
+        let at = Some(UnixMicros(1_795_523_696_789_012));
+        let timed = key(random, at);
+        assert_eq!(timed.key[..6], 1_795_523_696_789_u64.to_be_bytes()[2..]);
+        assert_eq!((timed, true), (key(random, at), timed.is_timed));
+        // It is another event if its sender made it at another time, or never said when.
+        let later = key(random, Some(UnixMicros(1_795_523_696_790_000)));
+        assert_ne!((timed.key, timed.key), (later.key, key(random, None).key));
+        assert!(!key(random, None).is_timed);
+        // A time that has no room in a key is of no use there.
+        for far in [i64::MIN, -1_000, i64::MAX] {
+            assert_eq!(
+                key(random, Some(UnixMicros(far))).key,
+                key(random, None).key
+            );
+        }
     }
 
     #[test]

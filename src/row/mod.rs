@@ -29,7 +29,7 @@ pub use said::Said;
 pub use site::Site;
 
 use crate::clock::UnixMicros;
-use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit, VisitorId};
+use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit, UserKey, VisitorId};
 
 /// A place in a spool: chunk and byte offset.
 pub type ChunkOffset = (u64, u64);
@@ -55,8 +55,13 @@ pub struct Row<'a> {
     pub maid: Cow<'a, str>,
     pub device_id: Cow<'a, str>,
     pub click_id: Cow<'a, str>,
+    pub session_id: Cow<'a, str>,
     pub client_ip: Option<IpNet>,
     pub params: Cow<'a, str>,
+    pub user_key: Option<UserKey>,
+    pub occurred_at: Option<UnixMicros>,
+    /// The protocol's number; `None` for our own.
+    pub protocol: Option<u8>,
 }
 
 /// What the loader finds of a hit that the hit itself does not say.
@@ -93,14 +98,18 @@ impl<'a> Row<'a> {
             maid: Cow::Borrowed(&hit.maid),
             device_id: Cow::Borrowed(&hit.device_id),
             click_id: Cow::Borrowed(&hit.click_id),
+            session_id: Cow::Borrowed(&hit.session_id),
             client_ip: derived.client_ip,
             params: Cow::Borrowed(&hit.params),
+            user_key: hit.user_key,
+            occurred_at: hit.occurred_at,
+            protocol: (!hit.protocol.is_native()).then_some(hit.protocol as u8),
         }
     }
 
     /// Returns the columns of type text, in order.
     #[must_use]
-    pub fn texts(&self) -> [&str; 8] {
+    pub fn texts(&self) -> [&str; 9] {
         [
             &self.page_url,
             &self.referrer,
@@ -110,6 +119,7 @@ impl<'a> Row<'a> {
             &self.maid,
             &self.device_id,
             &self.click_id,
+            &self.session_id,
         ]
     }
 }

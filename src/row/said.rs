@@ -12,6 +12,7 @@
 //! | `http` and then `https`, a fragment, no `Referer`, only its origin | a page is compared without its scheme and fragment, and where both name one |
 //! | a cookie that the first reply set, or that it did not | a visitor is compared where both hits came with a cookie |
 //! | a click ID that the tag knew on one page only, IDs that consent removed | they are compared where both hits have them |
+//! | the user, whom only a body names | is not compared |
 //! | a pixel has room for less than a body | see [`Said::is_of_retry`] |
 //!
 //! What a stranger can do with the rest: who knows everything that an event is going to say can say
@@ -58,7 +59,7 @@ impl Said {
             page: texts(keyer, if is_origin(page) { [""] } else { [page] }),
             visitor: visitor.map_or(0, |visitor| keyer.fold(visitor.0).max(1)),
             click: texts(keyer, [click]),
-            ids: texts(keyer, [&*hit.partner_uid, &*hit.maid, &*hit.device_id]),
+            ids: ids(hit, keyer),
         }
     }
 
@@ -126,6 +127,16 @@ fn texts<const TEXTS: usize>(keyer: &Keyer, texts: [&str; TEXTS]) -> u16 {
     u16::try_from(hash.finish() >> 48).map_or(1, |hash| hash.max(1))
 }
 
+/// Returns the hash of the IDs that a hit names. The session was not among them in former releases,
+/// so a hit without one has the hash that it always had.
+fn ids(hit: &Hit<'_>, keyer: &Keyer) -> u16 {
+    let [uid, maid, device] = [&*hit.partner_uid, &*hit.maid, &*hit.device_id];
+    match &*hit.session_id {
+        "" => texts(keyer, [uid, maid, device]),
+        session => texts(keyer, [uid, maid, device, session]),
+    }
+}
+
 fn write_texts(hash: &mut SipHasher13, texts: &[&str]) {
     for text in texts {
         hash.write(text.as_bytes());
@@ -146,12 +157,16 @@ fn what(hit: &Hit<'_>, keyer: &Keyer) -> u32 {
         kind: hit.kind,
     }
     .hash(&hit.params);
-    if params == 0 && ad.iter().all(|text| text.is_empty()) {
+    let is_native = hit.protocol.is_native();
+    if params == 0 && is_native && ad.iter().all(|text| text.is_empty()) {
         return 0;
     }
     let mut hash = keyer.begin_said();
     write_texts(&mut hash, &ad);
     hash.write_u64(params);
+    if !is_native {
+        hash.write_u8(hit.protocol as u8);
+    }
     u32::try_from(hash.finish() >> 32).map_or(1, |hash| hash.max(1))
 }
 

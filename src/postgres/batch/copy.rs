@@ -18,6 +18,7 @@ use futures_util::SinkExt as _;
 use ipnet::IpNet;
 use tokio_postgres::{Error, Transaction};
 
+use crate::clock::UnixMicros;
 use crate::hit::Flags;
 use crate::row::Row;
 
@@ -42,7 +43,7 @@ const BEFORE_KEYS: [&str; 7] = [
     "consent_source",
     "hit_id",
 ];
-const AFTER_KEYS: [&str; 11] = [
+const AFTER_KEYS: [&str; 15] = [
     "visitor_id",
     "page_url",
     "referrer",
@@ -52,8 +53,12 @@ const AFTER_KEYS: [&str; 11] = [
     "maid",
     "device_id",
     "click_id",
+    "session_id",
     "client_ip",
     "params",
+    "user_key",
+    "occurred_at",
+    "protocol",
 ];
 
 /// The place of the flags (i32) in a row: after the number of columns and their own length.
@@ -76,10 +81,7 @@ pub fn encode(row: &Row<'_>, has_exposure: bool, out: &mut BytesMut) {
     } else {
         out.put_i32(-1);
     }
-    put_i64(
-        out,
-        Some(row.received_at.0.saturating_sub(POSTGRES_EPOCH_MICROS)),
-    );
+    put_time(out, Some(row.received_at));
     for number in [
         row.kind.number(),
         row.permit.bits(),
@@ -106,6 +108,19 @@ pub fn encode(row: &Row<'_>, has_exposure: bool, out: &mut BytesMut) {
         out.put_i32(length(row.params.len() + 1));
         out.put_u8(1);
         out.put_slice(row.params.as_bytes());
+    }
+    match &row.user_key {
+        Some(user) => put_bytes(out, &user.0),
+        None => out.put_i32(-1),
+    }
+    put_time(out, row.occurred_at);
+    // Most hits are in our own protocol, and a NULL takes no room in a row.
+    match row.protocol {
+        Some(protocol) => {
+            out.put_i32(2);
+            out.put_i16(i16::from(protocol));
+        }
+        None => out.put_i32(-1),
     }
 }
 
@@ -167,6 +182,10 @@ fn length(bytes: usize) -> i32 {
     i32::try_from(bytes).unwrap_or(i32::MAX)
 }
 
+fn put_time(out: &mut BytesMut, at: Option<UnixMicros>) {
+    put_i64(out, at.map(|at| at.0.saturating_sub(POSTGRES_EPOCH_MICROS)));
+}
+
 fn put_i64(out: &mut BytesMut, value: Option<i64>) {
     match value {
         Some(value) => {
@@ -214,7 +233,6 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
-    use crate::clock::UnixMicros;
     use crate::hit::{ConsentSource, Kind, Permit};
 
     #[test]
@@ -236,8 +254,12 @@ mod tests {
             maid: "".into(),
             device_id: "".into(),
             click_id: "".into(),
+            session_id: "".into(),
             client_ip: None,
             params: "".into(),
+            user_key: None,
+            occurred_at: None,
+            protocol: None,
         };
         let mut bytes = BytesMut::new();
         encode(&row, true, &mut bytes);

@@ -12,6 +12,10 @@
 //! batches take one statement. Another reads what known events say, and each key of its own adds
 //! one round of both, of which there are at most four.
 //!
+//! A key is kept for [`EVENT_KEY_DAYS`]; one that begins with the time at which its sender made the
+//! event for [`TIMED_KEY_DAYS`], because trackers try for that long. That needs no column: such a
+//! key counts as seen that many days later.
+//!
 //! Keys had other forms before ([`former_event_keys`]), and nothing is known of what those events
 //! say. They are looked up as well until they are deleted, so that an event that was counted before
 //! the upgrade is not counted again after it.
@@ -28,6 +32,15 @@ use crate::hit::{Flags, Hit};
 use crate::postgres::timestamp::Timestamp;
 use crate::row::exposure::Act;
 use crate::row::{Apart, EventKey, FORMER_FORMS, Said, SenderClass, former_event_keys};
+
+/// The days for which a sender's event ID is kept. Networks repeat a callback within hours; a
+/// browser sends what it kept offline within days.
+pub const EVENT_KEY_DAYS: i32 = 7;
+/// The same where the sender says when it made the event: trackers in phones keep events for a
+/// month.
+pub const TIMED_KEY_DAYS: i32 = 30;
+/// How much later than it was such a key counts as seen.
+pub(crate) const TIMED_KEY_LATER_DAYS: i32 = TIMED_KEY_DAYS - EVENT_KEY_DAYS;
 
 /// How long after the upgrade a former key may be there: a key is deleted once it is older than
 /// seven days, by a job that runs every hour.
@@ -184,11 +197,11 @@ impl KnownEvents {
         asked: &[Asked],
         former: &HashSet<[u8; 16]>,
     ) -> Result<Option<KnownEvents>, Error> {
-        let mut new: HashMap<[u8; 16], Said> = HashMap::with_capacity(asked.len());
+        let mut new: HashMap<[u8; 16], EventKey> = HashMap::with_capacity(asked.len());
         for row in asked {
             let key = row.event.key;
             if row.takes && !former.contains(&key) {
-                new.entry(key).or_insert(row.event.said);
+                new.entry(key).or_insert(row.event);
             }
         }
         let made = insert(transaction, &new).await?;
@@ -219,26 +232,32 @@ impl KnownEvents {
 /// that were not there.
 async fn insert(
     transaction: &Transaction<'_>,
-    new: &HashMap<[u8; 16], Said>,
+    new: &HashMap<[u8; 16], EventKey>,
 ) -> Result<HashSet<[u8; 16]>, Error> {
     if new.is_empty() {
         return Ok(HashSet::new());
     }
     let keys: Vec<Uuid> = new.keys().map(|key| Uuid::from_bytes(*key)).collect();
-    let columns = new.values().map(|said| said.to_columns());
+    let columns = new.values().map(|event| event.said.to_columns());
     let (said, about): (Vec<i32>, Vec<i64>) = columns.unzip();
+    let later = new.values().map(|event| match event.is_timed {
+        true => TIMED_KEY_LATER_DAYS,
+        false => 0,
+    });
+    let later: Vec<i32> = later.collect();
     // In the order of the keys: two loaders with the same IDs wait for each other and do not
     // deadlock.
     let rows = transaction
         .query_typed(
             "insert into avtryck.event_key (key, seen_on, said, about) \
-             select key, (now() at time zone 'UTC')::date, said, about \
-             from unnest($1, $2, $3) as new (key, said, about) \
+             select key, (now() at time zone 'UTC')::date + later, said, about \
+             from unnest($1, $2, $3, $4) as new (key, said, about, later) \
              order by key on conflict do nothing returning key",
             &[
                 (&keys, Type::UUID_ARRAY),
                 (&said, Type::INT4_ARRAY),
                 (&about, Type::INT8_ARRAY),
+                (&later, Type::INT4_ARRAY),
             ],
         )
         .await?;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio_postgres::{Client, Error};
 
+use super::event_key::TIMED_KEY_LATER_DAYS;
 use super::new_name::{NewNames, TableKey};
 use super::position::{PostgresNow, SpoolPosition};
 use super::{copy, dimension, exposure};
@@ -187,6 +188,10 @@ impl Load {
         }
         if now.is_in_doubt || !days.is_empty() {
             days.insert(day(now.at));
+            let mut events = self.rows.marks.iter().filter_map(|mark| mark.event);
+            if events.any(|event| event.is_timed) {
+                days.insert(day(now.at).saturating_add(TIMED_KEY_LATER_DAYS));
+            }
         }
         let links = self.links.iter_mut().filter(|_| !corrected.is_empty());
         for (start, link) in links {

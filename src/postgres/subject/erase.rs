@@ -52,6 +52,15 @@ impl AskedBy {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed(pub BTreeMap<&'static str, u64>);
 
+impl Removed {
+    /// Adds what was removed besides.
+    pub fn add(&mut self, other: Removed) {
+        for (table, rows) in other.0 {
+            *self.0.entry(table).or_default() += rows;
+        }
+    }
+}
+
 impl fmt::Display for Removed {
     /// Writes a line for each table.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

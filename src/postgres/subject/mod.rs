@@ -37,9 +37,10 @@ struct Table {
     joined: &'static str,
     /// Whether it stays when the subject is erased, because it holds only hashes.
     is_kept: bool,
-    /// The condition for a row by a visitor's ID, by a MAID, by a partner's ID: `$1` is the
-    /// subject's key (uuid), `$2` the ID (text), `$3` the partner (text). Each has an index.
-    by: [&'static str; 3],
+    /// The condition for a row by a visitor's ID, by a MAID, by a partner's ID, by a device ID, by
+    /// a user: `$1` is the subject's key (uuid), `$2` the ID (text), `$3` the partner (text). Each
+    /// has an index.
+    by: [&'static str; Subject::KINDS],
 }
 
 /// The time of rows whose own may change.
@@ -57,6 +58,8 @@ const TABLES: [Table; 5] = [
             "visitor_id = $2::uuid",
             "lower(maid collate \"C\") = $2",
             "partner_uid collate \"C\" = $2 and coalesce(partner, '') = $3",
+            "device_id collate \"C\" = $2",
+            "user_key = $2::uuid",
         ],
     },
     Table {
@@ -65,7 +68,13 @@ const TABLES: [Table; 5] = [
         order: (SAME_TIME, "row(partner, campaign, creative)::text"),
         joined: "",
         is_kept: false,
-        by: ["subject = $2::uuid", "subject = $1", "subject = $1"],
+        by: [
+            "subject = $2::uuid",
+            "subject = $1",
+            "subject = $1",
+            "false",
+            "false",
+        ],
     },
     Table {
         name: "partner_id",
@@ -77,6 +86,8 @@ const TABLES: [Table; 5] = [
             "visitor_id = $2::uuid",
             "false",
             "partner_uid = $2 and partner = $3",
+            "false",
+            "false",
         ],
     },
     Table {
@@ -85,7 +96,7 @@ const TABLES: [Table; 5] = [
         order: (SAME_TIME, "key::text"),
         joined: "",
         is_kept: true,
-        by: ["key = $1"; 3],
+        by: ["key = $1"; Subject::KINDS],
     },
     Table {
         name: "erasure",
@@ -93,7 +104,7 @@ const TABLES: [Table; 5] = [
         order: ("erased_at", "ctid::text"),
         joined: "",
         is_kept: true,
-        by: ["key = $1"; 3],
+        by: ["key = $1"; Subject::KINDS],
     },
 ];
 
@@ -122,6 +133,8 @@ impl<'s> Conditions<'s> {
                 Subject::Visitor(_) => 0,
                 Subject::Maid(_) => 1,
                 Subject::PartnerUid { .. } => 2,
+                Subject::DeviceId(_) => 3,
+                Subject::User(_) => 4,
             },
         }
     }

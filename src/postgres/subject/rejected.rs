@@ -147,6 +147,7 @@ impl TableScan {
         // Any encoding that names the subject has it; bytes, because a payload need not be text.
         let needle = match subject {
             Subject::Visitor(visitor) => visitor.0.to_vec(),
+            Subject::User(user) => user.0.to_vec(),
             _ => subject.id().into_bytes(),
         };
         let has_needle = match subject {

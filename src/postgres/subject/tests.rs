@@ -17,13 +17,14 @@ use super::held::of_recent;
 use super::*;
 use crate::clock::UnixMicros;
 use crate::hit::subject::{Held, HeldHit};
-use crate::hit::{Field, Hit, Kind, Permit, VisitorId};
+use crate::hit::{Field, Hit, Kind, Permit, UserKey, VisitorId};
 use crate::postgres::server::embedded::testing::TestDatabase;
 use crate::postgres::subject::suppression;
 
 /// 2026-11-24T12:34:56Z.
 const NOON: UnixMicros = UnixMicros(1_795_523_696_000_000);
 const ANNA: VisitorId = VisitorId([0xa1; 16]);
+const USER: UserKey = UserKey([0x5e; 16]);
 const MAID: &str = "38400000-8cf0-11bd-b23e-10b96e40000d";
 
 /// Three days with hits of Anna and of others, some of which share the text of a partner's ID.
@@ -143,6 +144,55 @@ async fn other_ids_find_their_rows_by_partner_and_in_either_case() {
 }
 
 #[tokio::test]
+async fn a_device_and_a_user_are_found_by_their_own_ids_in_rows_and_in_rejected_hits() {
+    let mut database = filled().await;
+    let sql = "insert into avtryck.hit \
+               (received_at, site_key, flags, kind, permit, consent_source, hit_id, device_id, user_key) \
+               values ('2026-11-24T12:04Z', 1, 0, 2, 3, 4, gen_random_uuid(), 'd-1', \
+                       '5e5e5e5e-5e5e-5e5e-5e5e-5e5e5e5e5e5e'), \
+                      ('2026-11-24T12:05Z', 1, 0, 2, 3, 4, gen_random_uuid(), 'D-1', null)";
+    database.client.batch_execute(sql).await.unwrap();
+    let mut rejected = Hit::new(NOON, Kind::Event, "shop");
+    (rejected.device_id, rejected.user_key) = ("d-1".into(), Some(USER));
+    let mut payload = Vec::new();
+    rejected.encode(&mut payload);
+    let insert =
+        "insert into avtryck.rejected_hit values (now(), gen_random_uuid(), 1, 1, 'bad', $1)";
+    database.client.execute(insert, &[&payload]).await.unwrap();
+    let subjects = [Subject::DeviceId("d-1"), Subject::User(USER)];
+    for subject in &subjects {
+        let lines = exported(&mut database, subject).await;
+        assert_eq!(tables(&lines), ["hit", "rejected_hit"], "{subject:?}");
+        assert_eq!(lines[0]["user_key"], "5e5e5e5e-5e5e-5e5e-5e5e-5e5e5e5e5e5e");
+    }
+    for (subject, expected) in subjects.iter().zip([removed(1, 1), removed(0, 0)]) {
+        let done = erase(&mut database.client, subject, AskedBy::Cli).await;
+        assert_eq!(done.unwrap(), expected, "{subject:?}");
+    }
+    let lines = exported(&mut database, &Subject::DeviceId("D-1")).await;
+    assert_eq!(tables(&lines), ["hit"], "it is written as it was sent");
+}
+
+#[tokio::test]
+async fn an_id_needs_the_permit_to_store_whatever_program_writes() {
+    let database = filled().await;
+    for (ids, is_taken) in [
+        ("null, null, null", true),
+        ("gen_random_uuid(), null, null", false),
+        ("null, 's', null", false),
+        ("null, null, 'd'", false),
+    ] {
+        let sql = format!(
+            "insert into avtryck.hit (received_at, site_key, flags, kind, permit, consent_source, hit_id, \
+                 user_key, session_id, device_id) \
+             values ('2026-11-24T12:04Z', 1, 0, 2, 2, 4, gen_random_uuid(), {ids})"
+        );
+        let done = database.client.batch_execute(&sql).await;
+        assert_eq!(done.is_ok(), is_taken, "{ids}: {done:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_page_reads_no_column_that_it_does_not_show() {
     let database = TestDatabase::migrated().await;
     let last = of_recent(include_str!("last.sql"));
@@ -242,7 +292,15 @@ async fn every_query_for_a_subject_finds_its_rows_by_index() {
         partner: "adform",
         uid: "7",
     };
-    for subject in [Subject::Visitor(ANNA), Subject::Maid(MAID), uid] {
+    let subjects = [
+        Subject::Visitor(ANNA),
+        Subject::Maid(MAID),
+        uid,
+        Subject::DeviceId("d-1"),
+        Subject::User(USER),
+    ];
+    assert_eq!(subjects.len(), Subject::KINDS);
+    for subject in subjects {
         let conditions = Conditions::new(&subject);
         for table in &TABLES {
             let Table {

@@ -2,6 +2,7 @@
 //! sources of consent.
 
 use super::*;
+use crate::endpoint::Protocol;
 use crate::hit::Outcome;
 
 /// Every number that a permit may have.
@@ -104,6 +105,21 @@ async fn sql_gives_every_kind_and_source_of_consent_its_name() {
             .map(ConsentSource::name)
             .next();
         assert_eq!(row.get::<_, Option<&str>>(1), source, "{number}");
+    }
+}
+
+#[tokio::test]
+async fn sql_gives_every_protocol_its_name() {
+    let database = TestDatabase::migrated().await;
+    let sql = "select avtryck.protocol_name(nullif($1, 0::smallint))";
+    let statement = database.client.prepare(sql).await.unwrap();
+    for number in 0..=i16::try_from(Protocol::ALL.len()).unwrap() {
+        let row = database.client.query_one(&statement, &[&number]).await;
+        let protocol = Protocol::ALL
+            .into_iter()
+            .find(|protocol| i16::from(*protocol as u8) == number);
+        let name = row.unwrap().get::<_, Option<String>>(0);
+        assert_eq!(name.as_deref(), protocol.map(Protocol::name), "{number}");
     }
 }
 

@@ -14,7 +14,7 @@ const ROWS: usize = 3_000;
 type Set = fn(&mut Row<'static>, String);
 
 /// The values that a sender chooses: the columns that hold them, and how a row gets one.
-const CHOSEN: [(&str, Set); 9] = [
+const CHOSEN: [(&str, Set); 11] = [
     ("visitor_id", |row, value| row.visitor_id = visitor(&value)),
     ("page_url", |row, value| row.page_url = value.into()),
     ("referrer", |row, value| row.referrer = value.into()),
@@ -24,6 +24,8 @@ const CHOSEN: [(&str, Set); 9] = [
     ("maid", |row, value| row.maid = value.into()),
     ("device_id", |row, value| row.device_id = value.into()),
     ("click_id", |row, value| row.click_id = value.into()),
+    ("session_id", |row, value| row.session_id = value.into()),
+    ("user_key", |row, value| row.user_key = user(&value)),
 ];
 
 /// A visitor for each text.
@@ -33,6 +35,11 @@ fn visitor(value: &str) -> Option<VisitorId> {
         *to = from;
     }
     Some(VisitorId(id))
+}
+
+/// A user for each text.
+fn user(value: &str) -> Option<UserKey> {
+    visitor(value).map(|visitor| UserKey(visitor.0))
 }
 
 /// The same for each number of a kind, or another for each, in no order.
@@ -50,6 +57,7 @@ fn event(key: [u8; 16]) -> EventKey {
     EventKey {
         key,
         said: Said::default(),
+        is_timed: false,
     }
 }
 
@@ -87,7 +95,7 @@ async fn a_value_that_a_sender_repeats_costs_no_more_than_one_that_is_new() {
     let client = &mut database.client;
     let columns = CHOSEN.map(|(column, _)| column);
     let equal = columns.map(|column| match column {
-        "visitor_id" => format!(
+        "visitor_id" | "user_key" => format!(
             "'{}'",
             uuid::Uuid::from_bytes(visitor("constant").unwrap().0)
         ),

@@ -171,6 +171,7 @@ pub(in crate::protocol) fn read_told(draft: &mut Draft<'_>, told: Told<'_>) -> b
     if let Some(made_at) = claims.made_at {
         let (occurred_at, is_clamped) = occurred_at(hit.received_at, made_at, claims.sent_at);
         hit.occurred_at = Some(occurred_at);
+        hit.made_at = Some(made_at);
         if is_clamped {
             hit.flags.set(Flags::CLOCK);
         }

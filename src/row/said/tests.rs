@@ -6,7 +6,7 @@
 
 use super::*;
 use crate::clock::UnixMicros;
-use crate::hit::{ConsentSource, Field, Permit, VisitorId};
+use crate::hit::{ConsentSource, Field, Permit, UserKey, VisitorId};
 use crate::row::event_key;
 
 const PAGE: &str = "https://shop.example/thanks?order=4711";
@@ -44,6 +44,10 @@ fn change(hit: &mut Hit<'_>, field: &str) {
         "visitor" => hit.visitor = Some(VisitorId([8; 16])),
         "client_ip" => hit.client_ip = Some([192, 0, 2, 1].into()),
         "hint_mobile" => hit.hints.mobile = hit.hints.mobile.map(|mobile| !mobile),
+        "user_key" => hit.user_key = Some(UserKey([9; 16])),
+        "occurred_at" => hit.occurred_at = Some(UnixMicros(5)),
+        "made_at" => hit.made_at = Some(UnixMicros(5)),
+        "protocol" => hit.protocol = Hit::new(UnixMicros(1), Kind::Event, "").protocol,
         _ => unreachable!("{field} is a text"),
     }
 }

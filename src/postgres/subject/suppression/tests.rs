@@ -48,6 +48,7 @@ fn named(from: Option<ChunkOffset>, to: u64, visitors: &[(u8, Flags)]) -> (Load,
             let event = EventKey {
                 key: [to as u8 + number as u8; 16],
                 said: Said::default(),
+                is_timed: false,
             };
             load.rows.push(&row, Some(event), None, &record).unwrap();
         }
