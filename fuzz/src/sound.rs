@@ -50,7 +50,7 @@ pub(crate) fn signals(signals: &Signals<'_>) {
 }
 
 /// Each text but `params`, with its limit.
-fn texts<'h>(hit: &'h Hit<'_>) -> [(&'h str, usize); 21] {
+fn texts<'h>(hit: &'h Hit<'_>) -> [(&'h str, usize); 22] {
     [
         (&hit.site, 64),
         (&hit.user_agent, USER_AGENT_BYTES_MAX),
@@ -68,6 +68,7 @@ fn texts<'h>(hit: &'h Hit<'_>) -> [(&'h str, usize); 21] {
         (&hit.device_id, TEXT_BYTES_MAX),
         (&hit.category, TEXT_BYTES_MAX),
         (&hit.click_id, CLICK_ID_BYTES_MAX),
+        (&hit.session_id, TEXT_BYTES_MAX),
         (&hit.hints.brands, TEXT_BYTES_MAX),
         (&hit.hints.platform, TEXT_BYTES_MAX),
         (&hit.hints.platform_version, TEXT_BYTES_MAX),
@@ -120,6 +121,7 @@ fn strip(hit: &Hit<'_>, permit: Permit) {
         &told.maid,
         &told.device_id,
         &told.click_id,
+        &told.session_id,
     ];
     assert!(of_ids.iter().all(|text| text.is_empty()), "{told:?}");
     if permit.allows(Permit::MEASURE) {

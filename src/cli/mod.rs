@@ -63,10 +63,10 @@ enum Command {
     ClickUrl(Box<click_url::ClickUrl>),
     ConversionUrl(Box<conversion_url::ConversionUrl>),
     Tag(Box<tag::Tag>),
-    /// Manage the keys of the visitor cookie and of click URLs.
+    /// Manage the keys of the visitor cookie, of click URLs and of users.
     #[command(subcommand)]
     Keys(keys::Keys),
-    /// Export or erase what is held about one visitor, device or partner's ID.
+    /// Export or erase what is held about one visitor, device, user or partner's ID.
     #[command(subcommand)]
     Subject(subject::Command),
 }

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::subject::Subject;
 use crate::hit::{VisitorId, whole};
-use crate::keys::CookieKeyring;
+use crate::keys::{CookieKeyring, UserKeyring};
 use crate::postgres::subject;
 use crate::serve::keyrings;
 
@@ -43,17 +43,24 @@ pub(super) struct Selector {
     /// partner.
     #[arg(long, value_name = "PARTNER:ID")]
     partner_uid: Option<String>,
+    /// A device ID, as its sender writes it.
+    #[arg(long, value_name = "ID")]
+    did: Option<String>,
+    /// A user, by the sender's ID of who is logged in. It is looked up under every key of
+    /// user.keys.
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
 }
 
 impl Command {
     pub(super) fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
         let (Command::Export(selector) | Command::Erase(selector)) = self;
         let selector = selector.shorten();
-        let subject = selector.subject(config)?;
+        let subjects = selector.subjects(config)?;
         let mut out = BufWriter::new(io::stdout().lock());
         match self {
-            Command::Export(_) => export(config, &subject, &mut out)?,
-            Command::Erase(_) => erase(config, &subject, &mut out)?,
+            Command::Export(_) => export(config, &subjects, &mut out)?,
+            Command::Erase(_) => erase(config, &subjects, &mut out)?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -66,6 +73,8 @@ impl Selector {
         Selector {
             visitor: self.visitor.clone(),
             maid: self.maid.as_deref().map(shorten),
+            did: self.did.as_deref().map(shorten),
+            user: self.user.as_deref().map(shorten),
             partner_uid: self
                 .partner_uid
                 .as_deref()
@@ -76,6 +85,23 @@ impl Selector {
         }
     }
 
+    /// Returns the subject, or each hash that may stand for the user.
+    fn subjects(&self, config: &Config) -> Result<Vec<Subject<'_>>, UsageError> {
+        let Some(user) = &self.user else {
+            return self.subject(config).map(|subject| vec![subject]);
+        };
+        let user = check_id("--user", user, "the ID that the sender gives the user")?;
+        let keyring = UserKeyring::new(&config.user.keys);
+        let subjects: Vec<Subject<'_>> = keyring.hashes(user).map(Subject::User).collect();
+        if subjects.is_empty() {
+            return Err(UsageError(
+                "user.keys: there is no key, so no user is known; the keys that hits were hashed with would be right"
+                    .to_owned(),
+            ));
+        }
+        Ok(subjects)
+    }
+
     fn subject(&self, config: &Config) -> Result<Subject<'_>, UsageError> {
         if let Some(text) = &self.visitor {
             return find_visitor(text, config).map(Subject::Visitor);
@@ -83,6 +109,9 @@ impl Selector {
         if let Some(maid) = &self.maid {
             let right = "an ID such as 38400000-8cf0-11bd-b23e-10b96e40000d";
             return check_id("--maid", maid, right).map(Subject::Maid);
+        }
+        if let Some(device) = &self.did {
+            return check_id("--did", device, "an ID as hits have it").map(Subject::DeviceId);
         }
         let (option, right) = ("--partner-uid", "PARTNER:ID, such as adform:4711");
         let text = self.partner_uid.as_deref().unwrap_or_default();
@@ -142,14 +171,16 @@ fn find_visitor(text: &str, config: &Config) -> Result<VisitorId, UsageError> {
 ///
 /// # Errors
 /// If Postgres or `out` fails.
-fn export(config: &Config, subject: &Subject<'_>, out: &mut impl Write) -> anyhow::Result<()> {
+fn export(config: &Config, subjects: &[Subject<'_>], out: &mut impl Write) -> anyhow::Result<()> {
     with_database(config, async |client| {
         subject::set_up(client).await?;
-        let mut export = subject::Export::new(*subject);
-        // Nothing is locked while the reader of the lines makes this wait.
-        while let Some(lines) = export.next(client).await? {
-            for line in lines {
-                writeln!(out, "{line}").context("writing what is held")?;
+        for subject in subjects {
+            let mut export = subject::Export::new(*subject);
+            // Nothing is locked while the reader of the lines makes this wait.
+            while let Some(lines) = export.next(client).await? {
+                for line in lines {
+                    writeln!(out, "{line}").context("writing what is held")?;
+                }
             }
         }
         out.flush().context("writing what is held")
@@ -160,9 +191,12 @@ fn export(config: &Config, subject: &Subject<'_>, out: &mut impl Write) -> anyho
 ///
 /// # Errors
 /// If Postgres or `out` fails; running the command again completes the erasure.
-fn erase(config: &Config, subject: &Subject<'_>, out: &mut impl Write) -> anyhow::Result<()> {
+fn erase(config: &Config, subjects: &[Subject<'_>], out: &mut impl Write) -> anyhow::Result<()> {
     with_database(config, async |client| {
-        let removed = subject::erase(client, subject, subject::AskedBy::Cli).await?;
+        let mut removed = subject::Removed::default();
+        for subject in subjects {
+            removed.add(subject::erase(client, subject, subject::AskedBy::Cli).await?);
+        }
         report(out, &removed).context("saying what was removed")
     })
 }

@@ -44,6 +44,7 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
     for (name, keys) in [
         ("cookie.keys", &config.cookie.keys),
         ("click.keys", &config.click.keys),
+        ("user.keys", &config.user.keys),
     ] {
         let ids = keys.iter().enumerate();
         let ids = ids.map(|(index, (id, _))| (format!("{name}[{index}]"), *id));

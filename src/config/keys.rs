@@ -283,6 +283,28 @@ keys! {
 }
 
 keys! {
+    /// `[user]`: who is logged in.
+    #[derive(Clone)]
+    pub struct UserConfig in [user] {
+        /// Keys of the hashes that stand for users, made by `avtryck keys new`, the same on every
+        /// collector: the first hashes, and subjects are looked up under each. Without one no hit
+        /// says who is logged in. Replace a key only if it has leaked; see docs/consent.md.
+        restart keys: Vec<(u8, Vec<u8>)> = secret_list(SIGNING_KEYS, value::signing_key);
+    }
+}
+
+keys! {
+    /// `[protocol]`: what trackers of other makers send.
+    #[derive(Clone, Debug)]
+    pub struct ProtocolConfig in [protocol] {
+        /// Traits that are stored although they identify a person directly, such as email. Without
+        /// it e-mail addresses, phone numbers, names, streets and birthdays are left out of traits,
+        /// and without the permit store all traits are.
+        reload keep_traits: Vec<String> = list("names of traits such as email", value::trait_name);
+    }
+}
+
+keys! {
     /// `[[site]]`: whose pages the hits are from.
     #[derive(Clone, Debug)]
     pub struct Site in [site] {
@@ -477,6 +499,14 @@ impl fmt::Debug for CookieConfig {
 impl fmt::Debug for ClickConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClickConfig")
+            .field("key_ids", &key_ids(&self.keys))
+            .finish()
+    }
+}
+
+impl fmt::Debug for UserConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserConfig")
             .field("key_ids", &key_ids(&self.keys))
             .finish()
     }

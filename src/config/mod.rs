@@ -27,8 +27,8 @@ use std::path::Path;
 pub use in_force::{InForce, Waiting};
 pub use keys::{
     AdminConfig, Certificate, ClickConfig, CookieConfig, DatabaseConfig, DeviceConfig, GeoipConfig,
-    HttpConfig, Limit, LoaderConfig, Partner, PrivacyConfig, Site, SpoolConfig, TlsConfig,
-    TrafficConfig,
+    HttpConfig, Limit, LoaderConfig, Partner, PrivacyConfig, ProtocolConfig, Site, SpoolConfig,
+    TlsConfig, TrafficConfig, UserConfig,
 };
 pub use mistakes::{Mistakes, Unusable};
 pub use paths::Paths;
@@ -81,6 +81,8 @@ pub struct Config {
     pub traffic: TrafficConfig,
     pub cookie: CookieConfig,
     pub click: ClickConfig,
+    pub user: UserConfig,
+    pub protocol: ProtocolConfig,
     pub certificates: Vec<Certificate>,
     pub sites: Vec<Site>,
     pub partners: Vec<Partner>,
@@ -192,6 +194,8 @@ impl Config {
             traffic: reader.section(),
             cookie: reader.section(),
             click: reader.section(),
+            user: reader.section(),
+            protocol: reader.section(),
             certificates: reader.tables(),
             sites: reader.tables(),
             partners: reader.tables(),

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use spool::Ack;
 
 use crate::click::split_port;
+use crate::consent::fold_name;
 use crate::endpoint::{ENDPOINTS, Path as EndpointPath};
 
 const DAY_SECONDS: u64 = 86_400;
@@ -256,6 +257,12 @@ pub(super) fn signing_key(text: &str) -> Option<(u8, Vec<u8>)> {
     let (id, secret) = text.split_once(':')?;
     let secret = STANDARD.decode(secret).ok()?;
     (secret.len() >= 32).then_some((id.parse().ok()?, secret))
+}
+
+/// The name of a trait, as it is compared: in lower case, letters and digits alone.
+pub(super) fn trait_name(text: &str) -> Option<String> {
+    let name = fold_name(text);
+    (!name.is_empty()).then_some(name)
 }
 
 /// A secret that a URL need not encode, or nothing.

@@ -44,8 +44,8 @@
 //! | without | leaves the hit, before the spool |
 //! | --- | --- |
 //! | `measure` | all but the time's minute, site, kind, partner, campaign, creative, placement and publisher: the hit becomes a count in `hit_count`, and the address, agent, URLs, IDs and parameters are gone (of its flags only those stay that exclude it from every count, and `unclear_consent`) |
-//! | `store` | the visitor cookie is neither read nor set; no visitor, partner or device ID (`uid`, `maid`, `did`), and no click ID, not even in the page's or the referrer's address |
-//! | `locate` | nothing here; after the lookup all of the place but country and region ([`crate::enrich::Place::coarse`]) |
+//! | `store` | the visitor cookie is neither read nor set; no ID of a visitor, partner, device, user, visit or click, no e-mail address, phone number or name, wherever it stands in parameters and addresses ([`strip`]) |
+//! | `locate` | of parameters and addresses positions, but of our own protocol only with `store` missing as well; after the lookup all of the place but country and region ([`crate::enrich::Place::coarse`]) |
 //! | `profile` | nothing here; segments take only rows whose permit has it |
 //! | `match` | of a `sync`, the partner's ID; else nothing here: IDs are exchanged and data combined only for rows whose permit has it |
 //! | `link` | nothing here; aliases and households see only rows whose permit has it: the permit in the row is the flag |
@@ -72,4 +72,4 @@ pub use choice::parse_choice;
 pub use rules::{PermitRules, decide, decide_by_both};
 pub use signals::Signals;
 pub use strings::Strings;
-pub use strip::strip;
+pub use strip::{Personal, fold_name, strip, strip_personal};

@@ -47,7 +47,7 @@ use crate::config::{self, Config};
 use crate::consent::Strings;
 use crate::enrich::Tables;
 use crate::inquiry::Inquirer;
-use crate::keys::{ClickKeyring, CookieKeyring};
+use crate::keys::{ClickKeyring, CookieKeyring, UserKeyring};
 use crate::metrics::Metrics;
 use spool::{Appender, Spool};
 
@@ -60,6 +60,8 @@ pub struct Edge {
     pub keyring: CookieKeyring,
     /// The keys of click URLs.
     pub click_keyring: ClickKeyring,
+    /// The keys of the hashes that stand for users.
+    pub(crate) user_keyring: UserKeyring,
     /// Whose geodata are shown, for the privacy page to say.
     pub(crate) tables: Arc<ArcSwap<Tables>>,
     /// Every metric.
@@ -104,6 +106,7 @@ impl Edge {
             scripts: tag::Scripts::new(&config),
             allowances: hit_allowances(&config.limit),
             hsts: https::hsts(config.tls.hsts),
+            user_keyring: UserKeyring::new(&config.user.keys),
             config,
             keyring,
             click_keyring,
@@ -137,6 +140,7 @@ impl Edge {
             } else {
                 hit_allowances(&config.limit)
             },
+            user_keyring: UserKeyring::new(&config.user.keys),
             config,
             keyring,
             click_keyring,

@@ -1,4 +1,5 @@
-//! Key rings: the keys of the visitor cookie and of click URLs, each kind a type of its own.
+//! Key rings: the keys of the visitor cookie, of click URLs and of users, each kind a type of its
+//! own.
 //!
 //! A key is an HMAC-SHA-256 that was already given its context, so signing begins with a copy of
 //! its state. The first key of a ring signs, and every key verifies: a new key is put first, and
@@ -7,10 +8,12 @@
 
 mod click;
 mod cookie;
+mod user;
 
 pub use click::ClickKeyring;
 pub(crate) use click::Purpose;
 pub use cookie::CookieKeyring;
+pub use user::UserKeyring;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;

@@ -65,6 +65,7 @@ pub struct Metrics {
     pub repeated: Counter,
     pub suppressed: Counter,
     pub other_names: Counter,
+    pub users_refused: Counter,
     pub rejected_by_loader: Counter,
     pub rejected_by_postgres: Counter,
     flagged: [Counter; Flags::NAMED.len()],
@@ -236,6 +237,10 @@ impl Metrics {
             other_names: r.counter(
                 "avtryck_loader_other_names_total",
                 "New ads, categories and devices beyond loader.new_names_per_day, as often as a batch brought one; their hits are flagged other_ad.",
+            ),
+            users_refused: r.counter(
+                "avtryck_loader_users_refused_total",
+                "Rows stored without user_key: the first of user.keys is not the one that the database knows.",
             ),
             rejected_by_loader,
             rejected_by_postgres,

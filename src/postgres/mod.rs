@@ -10,6 +10,7 @@ pub mod partition;
 pub mod server;
 pub mod subject;
 mod timestamp;
+pub mod user_key;
 
 pub use batch::commit::{CommitError, Loaded, commit};
 pub use batch::load::{Load, Payloads, Record, Rejected, SpoolSpan};

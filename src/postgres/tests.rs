@@ -203,12 +203,10 @@ impl FactVisitor for New<'_> {
     }
 }
 
-#[tokio::test]
-async fn every_column_comes_back_through_the_view() {
-    let mut database = TestDatabase::migrated().await;
-    let (dimensions, keys) = dimensions();
-    let full = Row {
-        keys: Cow::Borrowed(&keys),
+/// A row with a value in every column.
+fn full_row(keys: &[Option<i64>]) -> Row<'_> {
+    Row {
+        keys: Cow::Borrowed(keys),
         flags: Flags::CLEANED.with(Flags::THIRD_PARTY),
         kind: Kind::Click,
         permit: Permit::ALL,
@@ -224,7 +222,14 @@ async fn every_column_comes_back_through_the_view() {
         protocol: Some(3),
         client_ip: Some("2001:db8::/48".parse().unwrap()),
         ..row(5)
-    };
+    }
+}
+
+#[tokio::test]
+async fn every_column_comes_back_through_the_view() {
+    let mut database = TestDatabase::migrated().await;
+    let (dimensions, keys) = dimensions();
+    let full = full_row(&keys);
     let bare = Row {
         visitor_id: None,
         page_url: "".into(),

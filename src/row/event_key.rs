@@ -13,8 +13,8 @@
 //! or that is known to be invalid, uses up no ID.
 //!
 //! A tracker sends for a month what it could not deliver. Where it says when it made an event, and
-//! so says it each time, the key begins with that time. So keys of one moment lie beside each other,
-//! and can be remembered for longer ([`EventKey::is_timed`]).
+//! so says it each time, the key begins with that time. So keys of one moment lie beside each
+//! other, and can be remembered for longer ([`EventKey::is_timed`]).
 
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;

@@ -18,6 +18,7 @@ use crate::edge::Spools;
 use crate::edge::exchange::instruction::KnownInstructions;
 use crate::enrich::Tables;
 use crate::jobs;
+use crate::keys::UserKeyring;
 use crate::loader::sink::PostgresSink;
 use crate::loader::{Instructions, Loader, Progress};
 use crate::metrics::Metrics;
@@ -115,11 +116,13 @@ fn loaders(
     let all = &spools.hits.spools;
     let count = config.loader.connection_count().clamp(1, all.len().max(1));
     let of = |loader| all.iter().skip(loader).step_by(count).cloned().collect();
+    let user_keys = UserKeyring::new(&config.user.keys).fingerprints();
     let make = |loader| Loader {
         spools: of(loader),
         instructions: spools.instructions.clone(),
         sink: PostgresSink::new(Arc::clone(database), Arc::clone(metrics))
-            .limit_new_names(config.loader.new_names_per_day),
+            .limit_new_names(config.loader.new_names_per_day)
+            .with_user_keys(user_keys.clone()),
         tables: Arc::clone(tables),
         batch_rows: config.loader.batch_rows,
         batch_wait: config.loader.batch_wait,

@@ -54,6 +54,7 @@ mod targets;
 mod testing;
 mod tidy;
 mod tls;
+mod tracker;
 mod upgrade;
 
 use avtryck::postgres;

@@ -105,8 +105,8 @@ impl<'r> Exchange<'r> {
         let Draft {
             hit,
             signals,
+            user,
             claims,
-            ..
         } = draft;
         let spec = self.endpoint.spec();
         hit.protocol = spec.protocol;
@@ -151,7 +151,7 @@ impl<'r> Exchange<'r> {
             }
         }
         self.note_proof(hit, site);
-        consent::strip(hit);
+        self.strip(hit, user);
         Ok(())
     }
 

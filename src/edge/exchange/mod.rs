@@ -17,6 +17,7 @@ pub(crate) mod mint;
 mod record;
 pub(crate) mod reply;
 pub(crate) mod respond;
+mod user;
 
 use std::net::IpAddr;
 use std::time::Instant;

@@ -36,7 +36,7 @@ use crate::postgres::batch::{event_key, exposure};
 use crate::postgres::server::silence::SILENCE_MAX;
 use crate::postgres::subject::suppression::{self, Reason};
 use crate::postgres::{
-    self, CommitError, Database, Load, Payloads, Rejected, SilenceWatch, SpoolSpan,
+    self, CommitError, Database, Load, Payloads, Rejected, SilenceWatch, SpoolSpan, user_key,
 };
 use crate::row::dimension::{Dimension, DimensionRows, Found};
 use crate::row::{Ad, ChunkOffset, Count, Keyer, Site};
@@ -62,6 +62,8 @@ pub struct PostgresSink {
     keyer: OnceCell<Arc<Keyer>>,
     silence_max: Duration,
     new_names_max: u64,
+    /// The fingerprints of the keys that hash users.
+    user_keys: Vec<[u8; 16]>,
     forgotten: Forgotten,
 }
 
@@ -78,6 +80,7 @@ impl PostgresSink {
             keyer: OnceCell::new(),
             silence_max: SILENCE_MAX,
             new_names_max: 0,
+            user_keys: Vec::new(),
             forgotten: Forgotten::default(),
         }
     }
@@ -90,6 +93,25 @@ impl PostgresSink {
             new_names_max,
             ..self
         }
+    }
+
+    /// Makes it store users whose keys have these fingerprints, if the database takes the first.
+    #[must_use]
+    pub fn with_user_keys(self, user_keys: Vec<[u8; 16]>) -> PostgresSink {
+        PostgresSink { user_keys, ..self }
+    }
+
+    /// Returns whether the database takes the users that this process hashes.
+    async fn claim_users(&self, client: &Client) -> anyhow::Result<bool> {
+        let takes_users = user_key::claim(client, &self.user_keys).await;
+        let takes_users = takes_users.context("comparing user.keys with those of the database")?;
+        if !takes_users && !self.user_keys.is_empty() {
+            tracing::error!(
+                "the first of user.keys is not the one that other collectors of this database use: \
+                 rows say nothing of who is logged in until it is"
+            );
+        }
+        Ok(takes_users)
     }
 
     /// Returns what makes the keys of the database, of which a client is connected.
@@ -123,10 +145,12 @@ impl Sink for PostgresSink {
         self.metrics.postgres_connects.increment(1);
         let read = async {
             let known = event_key::read_known(&client).await?;
-            anyhow::Ok((known, self.read_keyer(&client).await?))
+            let keyer = self.read_keyer(&client).await?;
+            anyhow::Ok((known, keyer, self.claim_users(&client).await?))
         };
-        let (known, keyer) = watch.watch(read).await?;
+        let (known, keyer, takes_users) = watch.watch(read).await?;
         let writer = PostgresWriter {
+            takes_users,
             known,
             keyer,
             client,
@@ -156,6 +180,7 @@ impl Sink for PostgresSink {
     fn encoder(&self, writer: &PostgresWriter) -> LoadEncoder {
         LoadEncoder {
             keyer: Arc::clone(&writer.keyer),
+            takes_users: writer.takes_users,
             stored: Cache::new(STORED_KEYS_MAX),
             last_moved: None,
             begun: clock::monotonic(),
@@ -179,6 +204,8 @@ impl SinkBatch for Load {
 /// Encodes rows as COPY takes them.
 pub struct LoadEncoder {
     keyer: Arc<Keyer>,
+    /// Whether the database takes users.
+    takes_users: bool,
     /// Dimension rows that are in Postgres, or on their way there, each with the last day on which
     /// it is known to have been seen.
     stored: Cache<TableKey, i32>,
@@ -231,9 +258,12 @@ impl Encoder for LoadEncoder {
     fn add(
         &mut self,
         load: &mut Load,
-        hit: DerivedHit<'_>,
+        mut hit: DerivedHit<'_>,
         record: &SpoolRecord,
     ) -> Result<(), &'static str> {
+        if !self.takes_users && hit.row.user_key.take().is_some() {
+            self.metrics.users_refused.increment(1);
+        }
         let mut dimensions = NewDimensions {
             day: self.today.max(day(hit.row.received_at)),
             names: Names::of(hit.facts),
@@ -382,6 +412,7 @@ fn day(at: UnixMicros) -> i32 {
 /// A connection that commits batches.
 pub struct PostgresWriter {
     client: Client,
+    takes_users: bool,
     known: Known,
     keyer: Arc<Keyer>,
     watch: SilenceWatch,

@@ -145,7 +145,10 @@ impl HitReader<'_, '_, '_> {
             return true;
         }
         let is_callbacks = self.notes.kind == Kind::Callback && OF_CALLBACKS.contains(&&*name);
+        // A partner's user is its own, and an object is not an ID.
+        let may_be_user = self.notes.kind != Kind::Callback && !text.starts_with(['{', '[']);
         let parameter = Parameter::named(&name);
+        let parameter = parameter.filter(|known| *known != Parameter::User || may_be_user);
         if is_callbacks || parameter.is_some() {
             let mut scalar = scalar_text(&name, json, &text, &mut self.draft.hit.flags);
             self.note_hidden(parameter, scalar.as_deref());

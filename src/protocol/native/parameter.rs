@@ -38,12 +38,13 @@ pub(crate) enum Parameter {
     AddtlConsent,
     /// `cb` only defeats caches.
     CacheBuster,
-    /// `truncated` says that the sender left out what did not fit.
-    Truncated,
-    /// Who is logged in, by the sender's ID.
+    /// Who is logged in, by the sender's ID. An address never says it: addresses are logged, shared
+    /// and sent as `Referer`.
     User,
     /// The sender's ID of a visit.
     Session,
+    /// `truncated` says that the sender left out what did not fit.
+    Truncated,
 }
 
 impl Parameter {
@@ -76,9 +77,9 @@ impl Parameter {
         Parameter::ClickId,
         Parameter::AddtlConsent,
         Parameter::CacheBuster,
-        Parameter::Truncated,
         Parameter::User,
         Parameter::Session,
+        Parameter::Truncated,
     ];
 
     /// Finds the parameter of that name. Names are matched as bytes, because that compiles to a
@@ -113,6 +114,7 @@ impl Parameter {
             b"addtl_consent" => Parameter::AddtlConsent,
             b"cb" => Parameter::CacheBuster,
             b"truncated" => Parameter::Truncated,
+            b"user" => Parameter::User,
             _ => return None,
         })
     }

@@ -77,7 +77,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
             if name == page::EVENT
                 && self.notes.kind == Kind::PageView
                 // JSON is neither a macro nor encoded twice.
-                && self.read_members(&decode_once(raw))
+                && self.read_members_of_address(&decode_once(raw))
             {
                 self.draft.hit.flags.set(flags);
                 return;
@@ -94,6 +94,12 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
         if may_hide {
             self.note_hidden_in(parameter, raw, value.as_ref(), flags);
         }
+        let is_of_partner = self.notes.kind == Kind::Callback;
+        let parameter = match parameter {
+            Some(Parameter::User) if !is_of_partner => return,
+            Some(Parameter::User) => None,
+            parameter => parameter,
+        };
         if self.put(&name, parameter, &mut value) {
             return;
         }
@@ -109,6 +115,15 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
                 unsigned.push(&name, write, &mut hit.flags);
             }
         }
+    }
+
+    /// Puts the members of an event in their places that stands in an address, which never says who
+    /// is logged in.
+    fn read_members_of_address(&mut self, event: &str) -> bool {
+        let user = mem::take(&mut self.draft.user);
+        let is_read = self.read_members(event);
+        self.draft.user = user;
+        is_read
     }
 
     /// Leaves out what comes after the most that is read, a raw value or JSON. Whatever may be a

@@ -1,0 +1,279 @@
+//! What names say of their values: one table.
+//!
+//! A name is compared in lower case, letters and digits alone, so `user_id`, `userId` and `USER-ID`
+//! are one. Of a path (`user[email]`, `device.id`) the last part counts, and the one before it says
+//! whose it is.
+
+use std::sync::LazyLock;
+
+use Class::{Address, Direct, Id, IdOfOwner, NameOfPerson, Owner, Person, Place, Position, Traits};
+use Part::{End, Whole};
+
+/// What a name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// An ID of a person, a device, a browser or a visit, or what proves one.
+    Id,
+    /// What identifies a person by itself: e-mail address, phone number, name, street, birthday.
+    Direct,
+    /// The same if it is no object; an object has other parts beside the street.
+    Address,
+    /// Latitude, longitude or both.
+    Position,
+    /// The same if its value is one; others call a page or a shop so.
+    Place,
+    /// What is known of a person.
+    Traits,
+    /// A person: an ID, or an object about them.
+    Person,
+    /// An object about a person, a device or a visit.
+    Owner,
+    /// A name, in an object about a person.
+    NameOfPerson,
+    /// An ID, in an object about a person, a device or a visit.
+    IdOfOwner,
+}
+
+/// Which part of a name must be equal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Whole,
+    /// Its end: `previousSessionId` is one that ends with `sessionid`.
+    End,
+}
+
+/// The names.
+#[rustfmt::skip]
+const NAMES: &[(Class, Part, &[&str])] = &[
+    // What ad networks, mailers and other trackers add to addresses.
+    (Id, Whole, &[
+        "sp", "pkvid", "gclid", "gclsrc", "gbraid", "wbraid", "dclid", "fbclid", "msclkid", "ttclid", "twclid",
+        "lifatid", "mceid", "ga", "gl", "gac", "gcl", "gclaw", "gcldc", "yclid", "ymclid", "igshid", "igsh", "hsenc",
+        "hstc", "hssc", "hsfp", "hsctatracking", "hubspotutk", "mkttok", "veroid", "olyencid", "olyanonid", "wickedid",
+        "rdtcid", "epik", "sccid", "irclickid", "cjevent", "zanpid", "tblci", "qclid", "dicbo", "ndclid", "srsltid",
+        "kx", "ke", "vgoee", "trkcontact", "branchmatchid", "btatid", "rbclid", "mlsubscriber", "mlsubscriberhash",
+        "awc", "fbp", "fbc", "ttp", "muid", "gid", "utma", "ajsuid", "ajsaid", "ecid", "mcid", "aamuuid", "uid2", "euid",
+        "rampid", "idl", "pubcid", "sharedid", "tdid", "id5", "ctobundle", "piwikvid", "matomovid",
+    ]),
+    (Id, Whole, &["avclid", "clid", "irclid", "obclid", "gadclid"]),
+    (Id, End, &["clickid"]),
+    // Of people, browsers, devices and visits.
+    (Id, Whole, &[
+        "uid", "uuid", "guid", "puid", "buid", "duid", "nuid", "tnuid", "vid", "sid", "did", "cid", "ppid", "cuid",
+        "ifa", "gaid", "aaid", "oaid", "udid", "imei", "imsi", "meid", "iccid", "mac", "maid", "serial", "fp",
+        "fingerprint", "ip", "cip", "ipaddress", "ipaddr", "ipv4", "ipv6", "clientip", "userip", "remoteaddr",
+        "phpsessid", "jsessionid", "aspnetsessionid", "sessid", "sessionkey", "userhash", "useridhash", "msisdnhash",
+        "hashedid", "eids",
+    ]),
+    (Id, End, &[
+        "userid", "customerid", "clientid", "visitorid", "deviceid", "sessionid", "memberid", "personid", "profileid",
+        "contactid", "subscriberid", "anonymousid", "anonid", "cookieid", "browserid", "installid", "installationid",
+        "loginid", "guestid", "leadid", "employeeid", "patientid", "playerid", "householdid", "crmid", "externalid",
+        "advertisingid", "appsetid", "previousid", "groupid", "distinctid", "amplitudeid", "mixpanelid",
+        "heapid", "accountid", "identityid", "identifierforvendor", "idfa", "idfv", "macaddress", "serialnumber",
+        "customernumber", "customerno", "membernumber", "memberno", "accountnumber", "loyaltynumber", "personnummer",
+        "kundnummer", "medlemsnummer", "useruuid", "userguid", "visitoruuid", "deviceuuid", "sessionuuid", "userpseudoid",
+    ]),
+    (Id, End, &["token", "password", "passwd", "apikey", "secret"]),
+    (Id, Whole, &["pwd", "jwt", "authorization", "auth"]),
+    (Direct, End, &[
+        "email", "emailaddress", "mailaddress", "emailaddr", "epost", "epostadress", "phonenumber", "phoneno",
+        "mobilenumber", "mobileno", "msisdn", "telefon", "telefonnummer", "mobilnummer", "firstname", "lastname",
+        "fullname", "surname", "givenname", "familyname", "middlename", "maidenname", "nickname", "displayname",
+        "username", "realname", "personname", "customername", "contactname", "recipientname", "cardholder",
+        "cardholdername", "forename", "fornamn", "efternamn", "birthday", "birthdate", "dateofbirth", "fodelsedatum",
+        "street", "streetaddress", "streetname", "housenumber", "gatuadress", "personalnumber", "nationalid",
+        "socialsecuritynumber", "passportnumber", "cardnumber", "bankaccount",
+    ]),
+    (Direct, Whole, &[
+        "mail", "emailhash", "emailsha256", "emailsha1", "emailmd5", "phonehash", "phonesha256", "em", "ph", "fn",
+        "ln", "phone", "telephone", "mobilephone", "homephone", "workphone", "cellphone", "userphone", "customerphone",
+        "contactphone", "billingphone", "shippingphone", "tel", "e164", "bday", "dob", "birth", "birthyear", "ssn",
+        "iban", "creditcard", "street1", "street2", "addressline", "addressline1", "addressline2", "address1",
+        "address2", "gata", "postaladdress", "fname", "lname", "sn", "ajstraitname",
+    ]),
+    (Address, End, &["address", "adress"]),
+    (Position, End, &["latitude", "longitude", "geolocation", "geohash", "gpscoordinates", "geocoordinates"]),
+    (Position, Whole, &[
+        "latlng", "latlong", "latlon", "lonlat", "lnglat", "coordinates", "coords", "geopoint", "geoposition", "gps",
+        "geolocationcontext", "altitude", "latitudelongitudeaccuracy",
+    ]),
+    (Place, Whole, &["lat", "lon", "long", "lng", "location", "geo"]),
+    (Traits, End, &["traits", "userproperties", "userdata", "userattributes", "customerdata", "personproperties"]),
+    (Traits, Whole, &["ud"]),
+    (Person, Whole, &[
+        "user", "customer", "visitor", "member", "subscriber", "person", "patient", "employee",
+        "session", "login", "identity", "buyer", "recipient", "contact", "lead", "guest",
+    ]),
+    (Owner, Whole, &[
+        "billing", "shipping", "profile", "device", "account", "people", "household", "owner", "clientsession", "identities", "sender",
+        "billinginfo", "shippinginfo", "userinfo", "customerinfo",
+    ]),
+    (NameOfPerson, Whole, &["name", "first", "last", "middle", "initials", "namn"]),
+    (IdOfOwner, Whole, &["id", "key", "hash", "value", "identifier", "ids"]),
+];
+
+/// Room for more than the longest name; of a longer one the end is compared.
+const BYTES_MAX: usize = 48;
+
+/// A name in lower case, letters and digits alone.
+struct Folded {
+    bytes: [u8; BYTES_MAX],
+    length: usize,
+    is_whole: bool,
+}
+
+impl Folded {
+    fn of(name: &str) -> Folded {
+        let mut folded = Folded {
+            bytes: [0; BYTES_MAX],
+            length: 0,
+            is_whole: true,
+        };
+        let letters = name.bytes().filter(u8::is_ascii_alphanumeric);
+        for letter in letters {
+            if folded.length == BYTES_MAX {
+                folded.bytes.rotate_left(1);
+                folded.length -= 1;
+                folded.is_whole = false;
+            }
+            if let Some(place) = folded.bytes.get_mut(folded.length) {
+                *place = letter.to_ascii_lowercase();
+            }
+            folded.length += 1;
+        }
+        folded
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    fn class(&self) -> Option<Class> {
+        let name = self.as_bytes();
+        let mut known = BY_END.get(place(name)?)?.iter();
+        let known = known.find(|known| match known.part {
+            Whole => self.is_whole && known.name == name,
+            End => name.ends_with(known.name),
+        });
+        known.map(|known| known.class)
+    }
+}
+
+/// One of the names.
+struct Known {
+    name: &'static [u8],
+    class: Class,
+    part: Part,
+}
+
+/// How many places there are for the last two letters of a name.
+const PLACES: usize = 32 * 32;
+
+/// The names by their last two letters: of a few hundred, a name is compared with those that end as
+/// it does, which for most is none.
+static BY_END: LazyLock<Vec<Vec<Known>>> = LazyLock::new(|| {
+    let mut by_end: Vec<Vec<Known>> = (0..PLACES).map(|_| Vec::new()).collect();
+    for (class, part, names) in NAMES {
+        for name in names.iter().map(|name| name.as_bytes()) {
+            let known = Known {
+                name,
+                class: *class,
+                part: *part,
+            };
+            if let Some(ends) = place(name).and_then(|place| by_end.get_mut(place)) {
+                ends.push(known);
+            }
+        }
+    }
+    by_end
+});
+
+/// Returns the place for the last two letters of a name; `None` for a shorter one.
+fn place(name: &[u8]) -> Option<usize> {
+    let [.., one, two] = name else { return None };
+    Some(usize::from(one % 32) * 32 + usize::from(two % 32))
+}
+
+/// Returns a name as it is compared.
+#[must_use]
+pub fn fold_name(name: &str) -> String {
+    let letters = name.chars().filter(char::is_ascii_alphanumeric);
+    letters.map(|letter| letter.to_ascii_lowercase()).collect()
+}
+
+/// Returns what a name says, a path's by its last part where that says something: in an object of
+/// traits whatever it is called.
+pub(super) fn class_of(name: &str) -> Option<Class> {
+    // Matomo's ID of a visitor.
+    if name == "_id" {
+        return Some(Id);
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if name.bytes().all(is_plain) {
+        return Folded::of(name).class();
+    }
+    let is_part = |part: &&str| !part.is_empty();
+    let mut parts = name
+        .split(['.', '[', ']', '{', '}', '(', ')', ':', '/', '$', '|'])
+        .filter(is_part);
+    let last = parts.next_back()?;
+    let before: Vec<Class> = parts.filter_map(|part| Folded::of(part).class()).collect();
+    if before.contains(&Traits) {
+        return Some(Traits);
+    }
+    let class = Folded::of(last).class();
+    let is_owned = matches!(before.last(), Some(Person | Owner));
+    match class {
+        Some(NameOfPerson) if is_owned => Some(Direct),
+        Some(IdOfOwner) if is_owned => Some(Id),
+        None => Folded::of(name).class(),
+        class => class,
+    }
+}
+
+/// Returns what the schema of a Snowplow entity says of its data: `iglu:vendor/name/format/version`
+/// is how it is written.
+pub(super) fn class_of_schema(schema: &str) -> Option<Class> {
+    let name = schema.strip_prefix("iglu:")?.split('/').nth(1)?;
+    match class_of(name) {
+        Some(Person) => return Some(Traits),
+        None => {}
+        class => return class,
+    }
+    let mut words = name.split(['_', '-']);
+    let is_person = words.next().and_then(class_of) == Some(Person);
+    let is_about = |word| {
+        [
+            "context",
+            "entity",
+            "data",
+            "properties",
+            "info",
+            "profile",
+            "details",
+        ]
+        .contains(&word)
+    };
+    (is_person && words.all(is_about)).then_some(Traits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_is_written_as_it_is_compared_and_found() {
+        for (class, _, names) in NAMES {
+            for name in *names {
+                assert_eq!(fold_name(name), *name);
+                assert!(name.len() > 1 && name.len() < BYTES_MAX, "{name}");
+                // An earlier row may say the same of a longer end.
+                assert!(class_of(name).is_some(), "{class:?} {name}");
+            }
+        }
+        let long = format!("{}_user_id", "x".repeat(100));
+        assert_eq!(class_of(&long), Some(Id));
+        assert_eq!(class_of(&format!("{}gclid", "x".repeat(100))), None);
+    }
+}

@@ -1,0 +1,398 @@
+//! One pass over JSON text.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+
+use super::Rules;
+use super::names::{Class, class_of, class_of_schema, fold_name};
+use super::text::{decode, holds_email, is_position};
+
+/// How deep values may be nested; nothing that a protocol reads is deeper.
+const DEPTH_MAX: usize = 130;
+/// How often JSON text or an address may stand within a string of another.
+pub(super) const WITHIN_MAX: usize = 6;
+
+/// JSON whose strings and numbers are as they were sent.
+enum Node<'t> {
+    /// A number, `true`, `false` or `null`.
+    Scalar(&'t str),
+    /// What stands between quotes.
+    Text(&'t str),
+    List(Vec<Node<'t>>),
+    Object(Vec<(&'t str, Node<'t>)>),
+}
+
+/// Where a value stands.
+#[derive(Clone, Copy, Default)]
+struct Scope {
+    /// In traits, at any depth.
+    in_traits: bool,
+    /// In an object about a person.
+    is_person: bool,
+    /// In an object about a person, a device or a visit.
+    is_owner: bool,
+}
+
+impl Scope {
+    fn below(self, class: Option<Class>) -> Scope {
+        let is_person = matches!(class, Some(Class::Person | Class::Traits | Class::Owner));
+        Scope {
+            in_traits: self.in_traits || class == Some(Class::Traits),
+            is_person,
+            is_owner: is_person,
+        }
+    }
+}
+
+/// One pass, and whether it has changed anything.
+struct Pass<'p> {
+    rules: &'p Rules<'p>,
+    within: usize,
+    is_changed: Cell<bool>,
+}
+
+impl Rules<'_> {
+    /// Returns the further parameters without what may not stay; `None` if all of it may. What is
+    /// no JSON cannot be judged.
+    pub(super) fn strip_params(&self, json: &str) -> Option<String> {
+        if json.is_empty() {
+            return None;
+        }
+        match self.strip_json(json, 0) {
+            Some(stripped) => stripped.map(|text| if text == "{}" { String::new() } else { text }),
+            None if self.may_store => None,
+            None => Some(String::new()),
+        }
+    }
+
+    /// Returns JSON text without what may not stay, if that changes it. `None` if it is none.
+    pub(super) fn strip_json(&self, json: &str, within: usize) -> Option<Option<String>> {
+        let mut rest = json.trim();
+        let node = parse(&mut rest, 0)?;
+        if !rest.trim_start().is_empty() {
+            return None;
+        }
+        let pass = Pass {
+            rules: self,
+            within,
+            is_changed: Cell::new(false),
+        };
+        let mut out = String::with_capacity(json.len());
+        if !pass.write(&node, Scope::default(), &mut out) {
+            out.push_str("null");
+        }
+        Some(pass.is_changed.get().then_some(out))
+    }
+}
+
+impl Pass<'_> {
+    /// Writes a value. Returns false, and writes nothing, if it may not stay.
+    fn write(&self, node: &Node<'_>, scope: Scope, out: &mut String) -> bool {
+        match node {
+            Node::Scalar(text) => out.push_str(text),
+            Node::Text(inner) => return self.write_text(inner, scope, out),
+            Node::List(items) => self.write_list(items, scope, out),
+            Node::Object(members) => return self.write_object(members, scope, out),
+        }
+        true
+    }
+
+    fn write_text(&self, inner: &str, scope: Scope, out: &mut String) -> bool {
+        let text = unescape(inner);
+        // What is called harmlessly in traits may be an address for e-mail all the same.
+        if scope.in_traits && holds_email(&text) {
+            return false;
+        }
+        if self.rules.is_user(&text) {
+            return !self.rules.hash.is_empty() && self.push_text(&self.rules.hash, out);
+        }
+        match self.rules.judge_text(&text, self.within) {
+            Judged::Stays => {
+                out.push('"');
+                out.push_str(inner);
+                out.push('"');
+                true
+            }
+            Judged::Becomes(other) => self.push_text(&other, out),
+            Judged::Leaves => false,
+        }
+    }
+
+    fn push_text(&self, text: &str, out: &mut String) -> bool {
+        self.is_changed.set(true);
+        out.push_str(&serde_json::Value::from(text).to_string());
+        true
+    }
+
+    /// Writes a list. A text or number that leaves becomes null, so that the others keep their
+    /// places.
+    fn write_list(&self, items: &[Node<'_>], scope: Scope, out: &mut String) {
+        out.push('[');
+        let begun = out.len();
+        for (index, item) in items.iter().enumerate() {
+            let before = out.len();
+            if before > begun {
+                out.push(',');
+            }
+            let is_value_of_name = index == 1 && items.len() == 2 && self.names_personal(items);
+            if !is_value_of_name && self.write(item, scope, out) {
+                continue;
+            }
+            self.is_changed.set(true);
+            match item {
+                Node::Object(_) => out.truncate(before),
+                _ => out.push_str("null"),
+            }
+        }
+        out.push(']');
+    }
+
+    /// Checks whether a pair of a name and its value is one that may not stay.
+    fn names_personal(&self, pair: &[Node<'_>]) -> bool {
+        match pair {
+            [Node::Text(name), Node::Text(_) | Node::Scalar(_)] => {
+                self.rules.is_personal(&unescape(name))
+            }
+            _ => false,
+        }
+    }
+
+    fn write_object(&self, members: &[(&str, Node<'_>)], scope: Scope, out: &mut String) -> bool {
+        let schema = members.iter().find_map(|(name, node)| match node {
+            Node::Text(schema) if *name == "schema" => class_of_schema(schema),
+            _ => None,
+        });
+        match schema {
+            Some(Class::Position) if !self.rules.may_locate => return false,
+            Some(Class::Traits) if !self.rules.may_store => return false,
+            _ => {}
+        }
+        // A form's field, or a property, as `{"name": …, "value": …}`.
+        let names_value = members.iter().any(|(name, node)| match node {
+            Node::Text(text) if ["name", "key", "field", "property", "type"].contains(name) => {
+                self.rules.is_personal(&unescape(text))
+            }
+            _ => false,
+        });
+        out.push('{');
+        let begun = out.len();
+        for (raw, node) in members {
+            let before = out.len();
+            if before > begun {
+                out.push(',');
+            }
+            let name = unescape(raw);
+            let is_its_value = names_value && matches!(&*name, "value" | "values" | "content");
+            if is_its_value || !self.write_member(raw, &name, node, (scope, schema), out) {
+                self.is_changed.set(true);
+                out.truncate(before);
+            }
+        }
+        out.push('}');
+        true
+    }
+
+    fn write_member(
+        &self,
+        raw: &str,
+        name: &str,
+        node: &Node<'_>,
+        (scope, schema): (Scope, Option<Class>),
+        out: &mut String,
+    ) -> bool {
+        let class = class_of(name);
+        if !self.may_stay(class, name, node, scope) {
+            return false;
+        }
+        if self.rules.is_user(name) {
+            if self.rules.hash.is_empty() {
+                return false;
+            }
+            self.push_text(&self.rules.hash, out);
+        } else if !self.rules.may_store && holds_email(name) {
+            return false;
+        } else {
+            out.push('"');
+            out.push_str(raw);
+            out.push('"');
+        }
+        out.push(':');
+        // A number that is the user's ID is one only where it is called so.
+        let is_user = matches!(node, Node::Scalar(number) if self.rules.is_user(number))
+            && matches!(class, Some(Class::Id | Class::Person));
+        if is_user {
+            return !self.rules.hash.is_empty() && self.push_text(&self.rules.hash, out);
+        }
+        let is_kept = scope.in_traits && self.rules.keeps_trait(name);
+        let below = match (is_kept, name, schema) {
+            (true, ..) => Scope::default(),
+            (false, "data", Some(class)) => scope.below(Some(class)),
+            _ => scope.below(class),
+        };
+        self.write(node, below, out)
+    }
+
+    /// Decides by its name whether a member may stay.
+    fn may_stay(&self, class: Option<Class>, name: &str, node: &Node<'_>, scope: Scope) -> bool {
+        let is_scalar = matches!(node, Node::Scalar(_) | Node::Text(_));
+        let is_direct = match class {
+            Some(Class::Direct) => true,
+            Some(Class::Address) => is_scalar,
+            Some(Class::NameOfPerson) => scope.is_person,
+            _ => false,
+        };
+        let is_place = match node {
+            Node::Scalar(text) | Node::Text(text) => is_position(text),
+            Node::List(_) | Node::Object(_) => true,
+        };
+        match class {
+            Some(Class::Position) => self.rules.may_locate,
+            Some(Class::Place) if is_place => self.rules.may_locate,
+            Some(Class::Id | Class::Traits) => self.rules.may_store,
+            Some(Class::Person) => self.rules.may_store || !is_scalar,
+            Some(Class::IdOfOwner) => self.rules.may_store || !scope.is_owner,
+            _ if is_direct => {
+                self.rules.may_store && (!scope.in_traits || self.rules.keeps_trait(name))
+            }
+            _ => true,
+        }
+    }
+}
+
+/// What becomes of a text.
+pub(super) enum Judged {
+    Stays,
+    Becomes(String),
+    Leaves,
+}
+
+impl Rules<'_> {
+    fn keeps_trait(&self, name: &str) -> bool {
+        !self.keep_traits.is_empty() && self.keep_traits.contains(&fold_name(name))
+    }
+
+    /// Checks whether a name, as a value, says that what comes with it may not stay.
+    fn is_personal(&self, name: &str) -> bool {
+        match class_of(name) {
+            Some(Class::Id | Class::Direct | Class::Person) => !self.may_store,
+            Some(Class::Position) => !self.may_locate,
+            _ => false,
+        }
+    }
+
+    /// Decides what becomes of a text that may hold JSON, an address or a query.
+    pub(super) fn judge_text(&self, text: &str, within: usize) -> Judged {
+        let is_nested = text.trim_start().starts_with(['{', '[']);
+        let has_pairs = text.contains('=') || text.contains("://");
+        let is_encoded = text.contains('%');
+        if !is_nested && !has_pairs && !is_encoded {
+            return match !self.may_store && holds_email(text) {
+                true => Judged::Leaves,
+                false => Judged::Stays,
+            };
+        }
+        if within > WITHIN_MAX {
+            return Judged::Leaves;
+        }
+        if is_nested && let Some(stripped) = self.strip_json(text, within + 1) {
+            return stripped.map_or(Judged::Stays, Judged::Becomes);
+        }
+        let stripped = match has_pairs {
+            true => self.strip_url_within(text, within + 1),
+            false => None,
+        };
+        let left = stripped.as_deref().unwrap_or(text);
+        if !self.may_store && holds_email(left) {
+            return Judged::Leaves;
+        }
+        if is_encoded && !has_pairs {
+            let decoded = decode(text);
+            let is_same =
+                *decoded == *text || matches!(self.judge_text(&decoded, within + 1), Judged::Stays);
+            if self.is_user(&decoded) || !is_same {
+                return Judged::Leaves;
+            }
+        }
+        stripped.map_or(Judged::Stays, Judged::Becomes)
+    }
+}
+
+/// Takes one value off a text.
+fn parse<'t>(rest: &mut &'t str, depth: usize) -> Option<Node<'t>> {
+    *rest = rest.trim_start();
+    if depth > DEPTH_MAX {
+        return None;
+    }
+    match rest.as_bytes().first()? {
+        b'"' => take_string(rest).map(Node::Text),
+        b'[' => {
+            let mut items = Vec::new();
+            take(rest, '[')?;
+            if take(rest, ']').is_some() {
+                return Some(Node::List(items));
+            }
+            loop {
+                items.push(parse(rest, depth + 1)?);
+                if take(rest, ',').is_none() {
+                    take(rest, ']')?;
+                    return Some(Node::List(items));
+                }
+            }
+        }
+        b'{' => {
+            let mut members = Vec::new();
+            take(rest, '{')?;
+            if take(rest, '}').is_some() {
+                return Some(Node::Object(members));
+            }
+            loop {
+                *rest = rest.trim_start();
+                let name = take_string(rest)?;
+                take(rest, ':')?;
+                members.push((name, parse(rest, depth + 1)?));
+                if take(rest, ',').is_none() {
+                    take(rest, '}')?;
+                    return Some(Node::Object(members));
+                }
+            }
+        }
+        _ => {
+            let is_end = |c: char| matches!(c, ',' | ']' | '}' | '"' | ':') || c.is_whitespace();
+            let end = rest.find(is_end).unwrap_or(rest.len());
+            let (scalar, after) = rest.split_at_checked(end)?;
+            *rest = after;
+            (!scalar.is_empty()).then_some(Node::Scalar(scalar))
+        }
+    }
+}
+
+/// Takes a character that comes next, whatever blanks stand before it.
+fn take(rest: &mut &str, character: char) -> Option<()> {
+    *rest = rest.trim_start().strip_prefix(character)?;
+    Some(())
+}
+
+/// Takes a string that a text begins with; returns what stands between its quotes.
+fn take_string<'t>(rest: &mut &'t str) -> Option<&'t str> {
+    take(rest, '"')?;
+    let mut end = 0;
+    loop {
+        end += memchr::memchr2(b'"', b'\\', rest.as_bytes().get(end..)?)?;
+        if rest.as_bytes().get(end) == Some(&b'"') {
+            break;
+        }
+        end += 2;
+    }
+    let (inner, after) = rest.split_at_checked(end)?;
+    *rest = after.get(1..)?;
+    Some(inner)
+}
+
+/// Returns what a string means.
+fn unescape(inner: &str) -> Cow<'_, str> {
+    if !inner.contains('\\') {
+        return Cow::Borrowed(inner);
+    }
+    let text = serde_json::from_str(&format!("\"{inner}\""));
+    text.map_or(Cow::Borrowed(inner), Cow::Owned)
+}

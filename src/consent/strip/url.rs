@@ -1,0 +1,181 @@
+//! One pass over an address, or over what is written like a query.
+
+use std::mem;
+
+use super::Rules;
+use super::names::{Class, class_of};
+use super::params::{Judged, WITHIN_MAX};
+use super::text::{decode, holds_email, is_position};
+
+/// What separates the pairs of a query.
+const SEPARATORS: [char; 2] = ['&', ';'];
+
+impl Rules<'_> {
+    /// Returns an address without what may not stay; `None` if all of it may.
+    pub(super) fn strip_url(&self, url: &str) -> Option<String> {
+        if url.is_empty() {
+            return None;
+        }
+        self.strip_url_within(url, 0)
+    }
+
+    /// The same of one that stands within another text.
+    pub(super) fn strip_url_within(&self, url: &str, within: usize) -> Option<String> {
+        let (address, fragment) = url.split_once('#').unwrap_or((url, ""));
+        let (page, query) = address.split_once('?').unwrap_or((address, ""));
+        let stripped_page = self.strip_page(page, within);
+        let stripped_query = self.strip_pairs(query, within);
+        let (route, of_route) = fragment.split_once('?').unwrap_or((fragment, ""));
+        let stripped_route = self.strip_page(route, within);
+        let stripped_of_route = self.strip_pairs(of_route, within);
+        if stripped_page.is_none()
+            && stripped_query.is_none()
+            && stripped_route.is_none()
+            && stripped_of_route.is_none()
+        {
+            return None;
+        }
+        let mut clean = stripped_page.unwrap_or_else(|| page.to_owned());
+        let mut push = |mark: char, text: Option<String>, before: &str| {
+            let text = text.as_deref().unwrap_or(before);
+            if !text.is_empty() {
+                clean.push(mark);
+                clean.push_str(text);
+            }
+        };
+        push('?', stripped_query, query);
+        let is_routed = !of_route.is_empty();
+        let of_route_left = stripped_of_route.unwrap_or_else(|| of_route.to_owned());
+        let mut left = stripped_route.unwrap_or_else(|| route.to_owned());
+        if is_routed && !of_route_left.is_empty() {
+            left.push('?');
+            left.push_str(&of_route_left);
+        }
+        push('#', Some(left), "");
+        Some(clean)
+    }
+
+    /// Returns what stands before a query, segment by segment, or `None` if all of it may stay.
+    fn strip_page(&self, page: &str, within: usize) -> Option<String> {
+        let start = page.find("://").map_or(0, |at| at + 3);
+        let (scheme, rest) = page.split_at_checked(start)?;
+        let (host, path) = match (start, rest.find('/')) {
+            (0, _) => ("", rest),
+            (_, Some(at)) => rest.split_at_checked(at)?,
+            (_, None) => (rest, ""),
+        };
+        // The name and the password of whoever asked for the page.
+        let bare_host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        let mut is_changed = bare_host != host;
+        let mut clean = format!("{scheme}{bare_host}");
+        for (index, segment) in path.split('/').enumerate() {
+            if index > 0 {
+                clean.push('/');
+            }
+            match self.strip_segment(segment, within) {
+                Some(other) => {
+                    is_changed = true;
+                    clean.push_str(&other);
+                }
+                None => clean.push_str(segment),
+            }
+        }
+        is_changed.then_some(clean)
+    }
+
+    fn strip_segment(&self, segment: &str, within: usize) -> Option<String> {
+        if segment.is_empty() {
+            return None;
+        }
+        if segment.contains('=') {
+            return self.strip_pairs(segment, within);
+        }
+        let text = decode(segment);
+        if self.is_user(&text) {
+            return Some(self.hash.clone());
+        }
+        (!self.may_store && holds_email(&text)).then(String::new)
+    }
+
+    /// Returns the pairs that may stay, or `None` if all of them may.
+    fn strip_pairs(&self, pairs: &str, within: usize) -> Option<String> {
+        if pairs.is_empty() {
+            return None;
+        }
+        let (mut is_changed, mut escaped) = (false, "");
+        let mut clean = String::with_capacity(pairs.len());
+        for piece in pairs.split_inclusive(SEPARATORS) {
+            let pair = piece.strip_suffix(SEPARATORS).unwrap_or(piece);
+            let separator = piece.get(pair.len()..).unwrap_or_default();
+            match self.judge_pair(pair, within) {
+                // What is left of an escaped ampersand goes with the pair after it.
+                Judged::Stays if separator == ";" && is_of_separator(pair) => escaped = piece,
+                Judged::Stays => {
+                    clean.push_str(mem::take(&mut escaped));
+                    clean.push_str(piece);
+                }
+                Judged::Becomes(other) => {
+                    is_changed = true;
+                    clean.push_str(mem::take(&mut escaped));
+                    clean.push_str(&other);
+                    clean.push_str(separator);
+                }
+                Judged::Leaves => {
+                    is_changed = true;
+                    escaped = "";
+                }
+            }
+        }
+        if !is_changed {
+            return None;
+        }
+        clean.push_str(escaped);
+        if !pairs.ends_with(SEPARATORS) {
+            clean.truncate(clean.trim_end_matches(SEPARATORS).len());
+        }
+        Some(clean)
+    }
+
+    fn judge_pair(&self, pair: &str, within: usize) -> Judged {
+        let (raw_name, raw) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = decode(raw_name);
+        let value = decode(raw);
+        let name = name.trim();
+        let is_gone = match class_of(name) {
+            Some(Class::Position) => !self.may_locate,
+            Some(Class::Place) => !self.may_locate && is_position(&value),
+            Some(Class::Owner | Class::IdOfOwner) | None => false,
+            Some(_) => !self.may_store,
+        };
+        if is_gone || self.is_user(name) && self.hash.is_empty() {
+            return Judged::Leaves;
+        }
+        if self.is_user(name) {
+            return Judged::Becomes(format!("{}={raw}", self.hash));
+        }
+        let spaced = value.replace('+', " ");
+        if self.is_user(&value) || self.is_user(&spaced) {
+            return match self.hash.is_empty() {
+                true => Judged::Leaves,
+                false => Judged::Becomes(format!("{raw_name}={}", self.hash)),
+            };
+        }
+        if !self.may_store && (holds_email(name) || holds_email(&spaced)) {
+            return Judged::Leaves;
+        }
+        // What stands within was encoded, so the pair stays as it is or leaves.
+        let holds_more = value.contains(['=', '{', '[']) || value.contains("://");
+        let is_clean = !holds_more
+            || within <= WITHIN_MAX
+                && matches!(self.judge_text(&spaced, within + 1), Judged::Stays);
+        match is_clean {
+            true => Judged::Stays,
+            false => Judged::Leaves,
+        }
+    }
+}
+
+/// Checks whether this is what is left of an ampersand that was escaped for HTML.
+fn is_of_separator(text: &str) -> bool {
+    matches!(text, "amp" | "#38" | "#x26")
+}

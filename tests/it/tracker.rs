@@ -1,0 +1,3 @@
+//! Trackers of other makers, and what their protocols brought for all hits.
+
+mod fields;

@@ -1,0 +1,190 @@
+//! Who is logged in, on which device: what the disk holds of it, and how it is found, erased and
+//! kept out.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::consent::{dump, holds};
+use crate::support::{Collector, Config, command};
+
+/// Two keys that hash users.
+const KEYS: [&str; 2] = [
+    "1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
+    "2:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=",
+];
+
+fn sites(keys: &[&str]) -> Config {
+    Config::sites().set("user.keys", keys.to_vec())
+}
+
+/// Sends one event.
+async fn send(collector: &Collector, site: &str, event: Value) {
+    let target = format!("/e?site={site}");
+    let reply = collector.post(&target, &[], &event.to_string()).await;
+    assert_eq!(reply.status, 204, "{reply:?}");
+}
+
+/// Runs `avtryck subject` beside a collector. Returns what it prints.
+async fn subject(dir: &Path, arguments: &[&str]) -> String {
+    let output = command(&["subject"])
+        .args(arguments)
+        .env("AVTRYCK_CONFIG", dir.join("avtryck.toml"))
+        .output()
+        .await
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {told}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The users of all rows, in the order in which they came.
+async fn users(collector: &Collector) -> Vec<Option<String>> {
+    let sql = "select user_key::text from avtryck.hit_detail order by received_at, hit_id";
+    let rows = collector.rows(sql).await;
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test]
+async fn a_user_is_a_hash_on_disk_and_in_the_log_and_its_id_is_nowhere() {
+    let collector = Collector::start_logging(sites(&KEYS), "debug").await;
+    for (number, user) in ["anna-4711", "berta-4712", "anna-4711"].iter().enumerate() {
+        let event = json!({"e": "login", "id": format!("login-{number}"), "user": user, "copy": [{"of": user}],
+            "u": format!("https://www.open.example/{user}?who={user}")});
+        send(&collector, "open", event).await;
+    }
+    let rows = "select count(*) from avtryck.hit where event_name = 'login'";
+    collector.wait_for(rows, 3).await;
+    let [anna, berta, again] = users(&collector).await.try_into().unwrap();
+    assert_eq!(anna, again);
+    assert!(anna.is_some() && berta.is_some() && anna != berta);
+    let params = "select params->'copy'->0->>'of', page_url from avtryck.hit_detail order by received_at limit 1";
+    let row = &collector.rows(params).await[0];
+    let hash = anna.unwrap().replace('-', "");
+    assert_eq!(row.get::<_, &str>(0), hash);
+    let page = format!("https://www.open.example/{hash}?who={hash}");
+    assert_eq!(row.get::<_, &str>(1), page);
+    // An address says nothing of it, not even among the parameters.
+    let target = "/p.gif?site=open&e=asked&user=anna-4711&x=1";
+    assert_eq!(collector.get(target, &[]).await.status, 200);
+    let target = "/e?site=open&user=anna-4711";
+    let reply = collector.post(target, &[], r#"{"e":"asked"}"#).await;
+    assert_eq!(reply.status, 204);
+    let asked = "select count(*) from avtryck.hit where event_name = 'asked' and user_key is null";
+    collector.wait_for(asked, 2).await;
+    let stored = dump(&collector).await;
+    let (_, dir, log) = collector.stop().await;
+    for text in ["anna-4711", "berta-4712"] {
+        assert!(!holds(&dir.path().join("spool"), text.as_bytes()), "{text}");
+        assert!(!stored.contains(text) && !log.contains(text), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn without_store_or_without_a_key_nothing_says_who_it_was() {
+    let event = json!({"e": "buy", "user": "anna-4711", "did": "device-4711", "v": {"copy": "anna-4711"},
+        "traits": {"email": "anna@mail.example"}, "user_id": "customer-4711",
+        "u": "https://www.open.example/?gclid=click-4711&page=2&m=anna%40mail.example"});
+    for (keys, site, device) in [
+        (&KEYS[..], "rows-only", None),
+        (&KEYS[..], "shut", None),
+        (&[][..], "open", Some("device-4711")),
+    ] {
+        let collector = Collector::start(sites(keys)).await;
+        send(&collector, site, event.clone()).await;
+        let all =
+            "select (select count(*) from avtryck.hit) + (select count(*) from avtryck.hit_count)";
+        collector.wait_for(all, 1).await;
+        let sql = "select user_key::text, device_id, page_url from avtryck.hit_detail";
+        for row in collector.rows(sql).await {
+            assert_eq!(row.get::<_, Option<&str>>(0), None);
+            assert_eq!(row.get::<_, Option<&str>>(1), device);
+            let page = row.get::<_, &str>(2);
+            assert_eq!(page == "https://www.open.example/?page=2", device.is_none());
+        }
+        let mut secrets = vec!["anna-4711"];
+        if device.is_none() {
+            secrets.extend(["device-4711", "customer-4711", "click-4711", "mail.example"]);
+        }
+        let stored = dump(&collector).await;
+        let (_, dir, _) = collector.stop().await;
+        for text in secrets {
+            assert!(!holds(&dir.path().join("spool"), text.as_bytes()), "{text}");
+            assert!(!stored.contains(text), "{text} in\n{stored}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_user_and_a_device_are_exported_erased_and_kept_out_under_every_key() {
+    let collector = Collector::start(sites(&KEYS[..1])).await;
+    let hit =
+        |user: &str, device: &str, name: &str| json!({"e": name, "user": user, "did": device});
+    send(&collector, "open", hit("anna", "d-1", "a")).await;
+    send(&collector, "open", hit("berta", "d-2", "a")).await;
+    let rows = "select count(*) from avtryck.hit";
+    collector.wait_for(rows, 2).await;
+    // The key has leaked: another one is put before it.
+    let (_, dir, _) = collector.stop().await;
+    let renewed = [KEYS[1], KEYS[0]].map(toml::Value::from).to_vec();
+    Config::read(dir.path())
+        .set("user.keys", renewed)
+        .write_as_it_is(dir.path());
+    let collector = Collector::start_in(dir).await;
+    send(&collector, "open", hit("anna", "d-1", "b")).await;
+    collector.wait_for(rows, 3).await;
+    let [old, _, new] = users(&collector).await.try_into().unwrap();
+    assert!(old.is_some() && new.is_some() && old != new);
+
+    let dir = collector.dir.path();
+    for (selector, id, hits) in [
+        ("--user", "anna", 2),
+        ("--did", "d-1", 2),
+        ("--did", "d-2", 1),
+        ("--user", "Anna", 0),
+    ] {
+        let held = subject(dir, &["export", selector, id]).await;
+        let is_hit = |line: &&str| line.contains("\"table\":\"hit\"");
+        assert_eq!(held.lines().filter(is_hit).count(), hits, "{selector} {id}");
+    }
+    let told = subject(dir, &["erase", "--user", "anna"]).await;
+    assert!(told.contains("hit: 2 rows removed"), "{told}");
+    let told = subject(dir, &["erase", "--did", "d-2"]).await;
+    assert!(told.contains("hit: 1 rows removed"), "{told}");
+    // What comes after that is a count.
+    send(&collector, "open", hit("anna", "d-3", "c")).await;
+    send(&collector, "open", hit("clara", "d-2", "c")).await;
+    send(&collector, "open", hit("clara", "d-3", "c")).await;
+    collector
+        .wait_for(
+            "select coalesce(sum(hits), 0)::bigint from avtryck.hit_count",
+            2,
+        )
+        .await;
+    collector.wait_for(rows, 1).await;
+}
+
+#[tokio::test]
+async fn a_collector_with_another_key_stores_rows_that_say_nothing_of_users() {
+    let collector = Collector::start(sites(&KEYS[..1])).await;
+    let event = || json!({"e": "login", "user": "anna"});
+    send(&collector, "open", event()).await;
+    let rows = "select count(*) from avtryck.hit";
+    collector.wait_for(rows, 1).await;
+    let (_, dir, _) = collector.stop().await;
+    let other = vec![toml::Value::from(KEYS[1])];
+    Config::read(dir.path())
+        .set("user.keys", other)
+        .write_as_it_is(dir.path());
+    let collector = Collector::start_in(dir).await;
+    send(&collector, "open", event()).await;
+    collector.wait_for(rows, 2).await;
+    let [first, second] = users(&collector).await.try_into().unwrap();
+    assert!(first.is_some() && second.is_none());
+    assert_eq!(
+        collector.metric("avtryck_loader_users_refused_total").await,
+        1.0
+    );
+    let (_, _, log) = collector.stop().await;
+    assert!(log.contains("user.keys"), "{log}");
+}
