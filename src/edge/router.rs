@@ -119,7 +119,7 @@ pub(crate) async fn route(
         target: uri.path_and_query().map_or("", PathAndQuery::as_str),
         path: uri.path(),
         query: uri.query().unwrap_or_default(),
-        header_bytes: header_bytes(&parts, headers.bytes),
+        header_bytes: header_bytes(&parts),
     };
     let exchange = Exchange::new((&*worker, &**edge), peer, endpoint, line, &headers);
     let outgoing = respond(&exchange, is_last, async || {
@@ -129,21 +129,18 @@ pub(crate) async fn route(
     Ok(outgoing.into_reply())
 }
 
-/// Returns the size of a request's header. `text_bytes` is that of the names and values of its
-/// lines.
-fn header_bytes(parts: &Parts, text_bytes: usize) -> usize {
-    let target_bytes = parts
-        .uri
-        .path_and_query()
-        .map_or(0, |target| target.as_str().len());
-    let first_line_bytes = parts.method.as_str().len() + target_bytes + LINE_BYTES;
+/// Returns the size of a request's header.
+fn header_bytes(parts: &Parts) -> usize {
     // In HTTP/2 each line counts as so many more (RFC 9113, section 6.5.2).
     let more_bytes = if parts.version < Version::HTTP_2 {
-        4
+        ": \r\n".len()
     } else {
         32
     };
-    first_line_bytes + text_bytes + parts.headers.len() * more_bytes
+    let target = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let lines = parts.headers.iter();
+    let line_bytes = lines.map(|(name, value)| name.as_str().len() + value.len() + more_bytes);
+    parts.method.as_str().len() + target.len() + LINE_BYTES + line_bytes.sum::<usize>()
 }
 
 #[cfg(test)]

@@ -11,8 +11,6 @@ use super::host_of;
 pub struct Headers<'a> {
     /// The `Host` header, where there was exactly one.
     pub host: Option<&'a str>,
-    /// The bytes of all names and values, if a map was read.
-    pub bytes: usize,
     /// How many `Host` headers there were.
     pub hosts: usize,
     /// `Origin`.
@@ -93,7 +91,6 @@ impl<'a> Headers<'a> {
     pub fn read(map: &'a HeaderMap) -> Headers<'a> {
         let mut headers = Headers::default();
         for (name, value) in map {
-            headers.bytes += name.as_str().len() + value.len();
             headers.read_one(name.as_str().as_bytes(), value.as_bytes());
         }
         headers
