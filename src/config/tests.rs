@@ -1,4 +1,5 @@
 mod files;
+mod trackers;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -166,15 +166,61 @@ fn success(
     let json = |json: serde_json::Value| {
         reply::with_body(status, "application/json", Bytes::from(json.to_string()))
     };
-    match (exchange.endpoint.spec().protocol, exchange.line.method) {
+    let spec = exchange.endpoint.spec();
+    match (spec.protocol, exchange.line.method) {
         (Protocol::Matomo, _) if form.wants_nothing => reply::empty(StatusCode::NO_CONTENT),
         (Protocol::Matomo, _) if form.is_bulk => json(serde_json::json!({
             "status": "success", "tracked": taken, "invalid": refused
         })),
+        (_, &Method::GET | &Method::HEAD) if spec.shape == Shape::Gif => reply::gif(status),
         (Protocol::Segment, _) => json(serde_json::json!({ "success": taken > 0 || refused == 0 })),
-        (Protocol::Snowplow, &Method::GET | &Method::HEAD)
-        | (Protocol::Matomo, &Method::GET | &Method::HEAD | &Method::POST) => reply::gif(status),
+        (Protocol::Matomo, &Method::POST) => reply::gif(status),
         (_, &Method::POST) => text(b"ok"),
         _ => reply::empty(status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_retry_helps_is_an_error_to_a_tracker() {
+        for reason in Reason::ALL {
+            for protocol in [Protocol::Snowplow, Protocol::Matomo, Protocol::Plausible] {
+                let status = status(protocol, reason).map(|status| status.as_u16());
+                let name = reason.name();
+                assert!(matches!(status, None | Some(503)), "{name}: {status:?}");
+                let is_retried = matches!(name, "over_limit" | "body_slow" | "crowded")
+                    || name.starts_with("spool_")
+                    || matches!(name, "stopping" | "busy" | "database_away");
+                assert_eq!(status.is_some(), is_retried, "{name}");
+            }
+        }
+        for (reason, told) in [
+            (Reason::OverLimit, Some(429)),
+            (Reason::SiteUnknown, Some(401)),
+            (Reason::SiteMissing, Some(401)),
+            (Reason::SpoolFull, Some(503)),
+            (Reason::Json, None),
+            (Reason::Method, None),
+        ] {
+            let status = status(Protocol::Segment, reason);
+            assert_eq!(status.map(|status| status.as_u16()), told, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_bulk_request_says_itself_that_it_wants_no_picture() {
+        for (body, wants_nothing) in [
+            (r#"{"requests":[],"send_image":0}"#, true),
+            (r#"{"send_image":"0","requests":["?send_image=1"]}"#, true),
+            (r#"{"requests":["?send_image=0"]}"#, false),
+            (r#"{"requests":[{"send_image":0}]}"#, false),
+            (r#"{"requests":[],"send_image":1}"#, false),
+            (r#"{"requests":["#, false),
+        ] {
+            assert_eq!(bulk_wants_nothing(body.as_bytes()), wants_nothing, "{body}");
+        }
     }
 }

@@ -172,3 +172,163 @@ fn take_client(claims: &Claims, hit: &mut Hit<'_>) {
         hit.flags.set(Flags::BAD_AGENT);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixMicros;
+    use crate::config::Config;
+    use crate::endpoint::Endpoint;
+    use crate::hit::Kind;
+
+    const BOTH: Permit = Permit::STORE.with(Permit::MEASURE);
+
+    fn site(keys: &str) -> Site {
+        let text = format!("[[site]]\nkey = \"shop\"\n{keys}");
+        let config = Config::parse(&text, []).expect("a right configuration");
+        config.sites.into_iter().next().expect("a site")
+    }
+
+    fn hit() -> Hit<'static> {
+        let mut hit = Hit::new(UnixMicros(1), Kind::PageView, "shop");
+        hit.permit = BOTH.with(Permit::PROFILE);
+        hit
+    }
+
+    fn categories(names: &[(&str, bool)]) -> Claims {
+        let categories = names
+            .iter()
+            .map(|(name, is_given)| ((*name).to_owned(), *is_given));
+        Claims {
+            categories: categories.collect(),
+            ..Claims::default()
+        }
+    }
+
+    fn narrowed(claims: &Claims, endpoint: Endpoint, site: &Site) -> (Permit, ConsentSource) {
+        let mut hit = hit();
+        narrow(claims, endpoint.spec(), site, &mut hit);
+        (hit.permit, hit.consent_source)
+    }
+
+    #[test]
+    fn categories_only_narrow_and_only_those_with_consent_permit() {
+        let site = site(
+            "consent_categories = { Analytics = [\"measure\"], Ads = [\"store\", \"match\"], None = [] }",
+        );
+        let (by_default, all) = (ConsentSource::Default, hit().permit);
+        let by_choice = ConsentSource::Choice;
+        for (names, decided) in [
+            (&[][..], (all, by_default)),
+            (&[("Analytics", true)], (Permit::MEASURE, by_choice)),
+            (&[("Analytics", false)], (Permit::NONE, by_choice)),
+            (&[("Analytics", true), ("Ads", true)], (BOTH, by_choice)),
+            (
+                &[("Analytics", true), ("Ads", false)],
+                (Permit::MEASURE, by_choice),
+            ),
+            (&[("Other", true)], (Permit::NONE, by_choice)),
+            (
+                &[("analytics", true), ("None", true)],
+                (Permit::NONE, by_choice),
+            ),
+        ] {
+            let claims = categories(names);
+            assert_eq!(
+                narrowed(&claims, Endpoint::Segment, &site),
+                decided,
+                "{names:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refused_category_that_no_table_explains_permits_nothing() {
+        let site = site("");
+        let given = categories(&[("A", true), ("B", true)]);
+        let refused = categories(&[("A", true), ("B", false)]);
+        let untouched = (hit().permit, ConsentSource::Default);
+        assert_eq!(narrowed(&given, Endpoint::Segment, &site), untouched);
+        let nothing = (Permit::NONE, ConsentSource::Unclear);
+        assert_eq!(narrowed(&refused, Endpoint::Segment, &site), nothing);
+    }
+
+    #[test]
+    fn matomos_consent_counts_where_the_site_says_what_it_allows() {
+        let given = categories(&[("consent", true)]);
+        let spec = Endpoint::Matomo.spec();
+        let site_with = site("matomo_consent_permit = [\"measure\"]");
+        assert!(has_matomo_consent(&given, spec, &site_with));
+        assert!(!has_matomo_consent(&given, spec, &site("")));
+        assert!(!has_matomo_consent(&Claims::default(), spec, &site_with));
+        assert!(!has_matomo_consent(
+            &given,
+            Endpoint::Segment.spec(),
+            &site_with
+        ));
+        // A table for the categories of other trackers takes nothing from it.
+        let both = site(
+            "matomo_consent_permit = [\"measure\"]\nconsent_categories = { A = [\"measure\"] }",
+        );
+        let (permit, source) = narrowed(&given, Endpoint::Matomo, &both);
+        assert_eq!((permit, source), (hit().permit, ConsentSource::Choice));
+    }
+
+    #[test]
+    fn an_anonymous_hit_keeps_measure_at_most() {
+        let claims = Claims {
+            is_anonymous: true,
+            ..Claims::default()
+        };
+        let mut hit = hit();
+        narrow(&claims, Endpoint::Snowplow.spec(), &site(""), &mut hit);
+        assert_eq!(hit.permit, Permit::MEASURE);
+        assert!(hit.flags.has(Flags::ANONYMOUS));
+        hit.permit = Permit::STORE;
+        narrow(&claims, Endpoint::Snowplow.spec(), &site(""), &mut hit);
+        assert_eq!(hit.permit, Permit::NONE);
+    }
+
+    #[test]
+    fn a_servers_own_address_and_agent_stand_for_no_visitor() {
+        let own = || {
+            let mut hit = hit();
+            hit.user_agent = "node-fetch".into();
+            hit.client_ip = Some([10, 0, 0, 1].into());
+            hit
+        };
+        let mut silent = own();
+        take_client(&Claims::default(), &mut silent);
+        assert_eq!((&*silent.user_agent, silent.client_ip), ("", None));
+        let claims = Claims {
+            client_ip: Some([192, 0, 2, 7].into()),
+            user_agent: "Mozilla/5.0 (X11)\u{7}".to_owned(),
+            ..Claims::default()
+        };
+        let mut told = own();
+        told.user_agent = "".into();
+        told.flags.set(Flags::BAD_AGENT);
+        take_client(&claims, &mut told);
+        assert!(told.user_agent.starts_with("Mozilla/5.0 (X11)"));
+        assert_eq!(told.client_ip, claims.client_ip);
+        assert_eq!(told.flags, Flags::CLEANED);
+        let bad = Claims {
+            user_agent: "null".to_owned(),
+            ..Claims::default()
+        };
+        let mut told = own();
+        take_client(&bad, &mut told);
+        assert!(told.flags.has(Flags::BAD_AGENT));
+    }
+
+    #[test]
+    fn a_long_name_of_a_site_is_shown_in_part_and_a_write_key_never() {
+        let claims = Claims {
+            site_alias: "\u{e5}".repeat(100),
+            ..Claims::default()
+        };
+        let shown = shown_site(&claims, Protocol::Snowplow);
+        assert_eq!(shown.len(), ALIAS_SHOWN_BYTES);
+        assert_eq!(shown_site(&claims, Protocol::Segment), "");
+    }
+}

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::endpoint::BODY_BYTES_MAX;
+use crate::endpoint::{BODY_BYTES_MAX, TRACKER_BODY_BYTES_MAX};
 
 /// Returns the names of the events that can be read, and how many objects have none.
 fn names_of(body: &str) -> (BTreeSet<String>, usize) {
@@ -132,6 +132,46 @@ fn an_event_that_is_too_large_ends_the_body() {
         let body = format!(r#"[{{"e":"1"}},{large},{{"e":"2"}}]"#);
         let read: Vec<_> = Split::new(body.as_bytes()).expect("a body").collect();
         assert_eq!(read, [Ok(&br#"{"e":"1"}"#[..]), Err(Reason::HitTooLarge)]);
+    }
+}
+
+#[test]
+fn a_trackers_event_that_is_too_large_costs_no_other() {
+    let item = r#"{"e":1},"#.repeat(TRACKER_TOLD_BYTES_MAX / 8);
+    let texts = "t".repeat(TRACKER_TOLD_BYTES_MAX);
+    for large in [
+        format!(r#"{{"e":"x","t":"{texts}"}}"#),
+        format!(r#"{{"e":"x","i":[{item}0]}}"#),
+    ] {
+        let fits = format!(r#"{{"e":"{}"}}"#, "t".repeat(TRACKER_TOLD_BYTES_MAX - 8));
+        let body = format!(r#"[{{"e":"1"}},{large},{fits},{large},{{"e":"2"}}]"#);
+        let split = Split::new(body.as_bytes()).expect("a body").for_tracker();
+        let read: Vec<_> = split.collect();
+        let too_large = Err(Reason::HitTooLarge);
+        let (first, last) = (Ok(&br#"{"e":"1"}"#[..]), Ok(&br#"{"e":"2"}"#[..]));
+        assert_eq!(
+            read,
+            [first, too_large, Ok(fits.as_bytes()), too_large, last]
+        );
+    }
+}
+
+#[test]
+fn a_body_of_trackers_faults_is_split_in_linear_time() {
+    for piece in [
+        "{\"",
+        "{\"a\":[1,",
+        "[{",
+        ",{\"a\":\"",
+        "{\"a\":1},{\"b\":",
+        "{\"a\":x},",
+        "{ ",
+    ] {
+        let body = format!("[{}", piece.repeat(TRACKER_BODY_BYTES_MAX / piece.len()));
+        let start = Instant::now();
+        let split = Split::new(body.as_bytes()).expect("a body").for_tracker();
+        assert!(split.take(EVENTS_MAX + 1).count() > 0);
+        assert!(start.elapsed() < Duration::from_secs(20), "{piece}");
     }
 }
 
