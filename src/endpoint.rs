@@ -343,6 +343,16 @@ endpoints! {
         body_bytes_max: TRACKER_BODY_BYTES_MAX,
         protocol: Protocol::Plausible
     }
+    /// Records what an image in the form of Meta's pixel tells.
+    Meta {
+        name: "meta",
+        path: Path::AnyOf(PathsKey {
+            name: "meta",
+            default: &["/tr"],
+            meaning: "Images in the form of Meta's pixel.",
+        }),
+        shape: Shape::Gif
+    }
     /// Tells, keeps and withdraws the visitor's choice on a site.
     Consent {
         name: "consent",

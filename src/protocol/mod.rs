@@ -5,6 +5,7 @@
 mod absent;
 mod headers;
 mod matomo;
+mod meta;
 pub mod native;
 pub mod partner;
 mod plausible;
@@ -87,6 +88,7 @@ pub enum Drafts<'r> {
 /// If a tracker's query tells no hit.
 pub fn read<'r>(arrival: &Arrival<'_, 'r>) -> Result<Draft<'r>, Reason> {
     let told = match arrival.endpoint.spec().protocol {
+        Protocol::Native if arrival.endpoint == Endpoint::Meta => Ok(meta::read(arrival)),
         Protocol::Native => return Ok(read_native(arrival)),
         Protocol::Snowplow => snowplow::read(arrival),
         Protocol::Matomo => matomo::read(arrival),
@@ -121,6 +123,7 @@ fn read_native<'r>(arrival: &Arrival<'_, 'r>) -> Draft<'r> {
         | Endpoint::Plausible
         | Endpoint::Health
         | Endpoint::Robots
+        | Endpoint::Meta
         | Endpoint::Demo
         | Endpoint::Unknown => Kind::PageView,
     };
@@ -147,5 +150,7 @@ pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &'r [u8]) -> Result<Drafts
     }
 }
 
+#[cfg(test)]
+mod recorded;
 #[cfg(test)]
 mod tests;

@@ -151,6 +151,11 @@ impl<'r> Exchange<'r> {
             }
         }
         self.note_proof(hit, site);
+        if claims.is_some_and(|claims| claims.is_event_id_personal)
+            && !hit.permit.allows(Permit::STORE)
+        {
+            hit.event_id = Cow::Borrowed("");
+        }
         self.strip(hit, user);
         Ok(())
     }

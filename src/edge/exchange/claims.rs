@@ -158,9 +158,17 @@ fn permit_of_categories(
     (!categories.is_empty()).then_some((permit, ConsentSource::Choice))
 }
 
-/// Gives a hit the address and the agent that a trusted sender says. Those of the request are the
-/// sender's own.
+/// Gives a hit the address and the agent that a trusted sender says, and the time, however long ago
+/// that is. Those of the request are the sender's own.
 fn take_client(claims: &Claims, hit: &mut Hit<'_>) {
+    if claims.needs_trust_for_time
+        && let Some((occurred_at, is_clamped)) = claims.occurred_at(hit.received_at)
+    {
+        hit.occurred_at = Some(occurred_at);
+        if !is_clamped {
+            hit.flags = hit.flags.without(Flags::CLOCK);
+        }
+    }
     hit.client_ip = claims.client_ip;
     let own = mem::take(&mut hit.user_agent);
     if agent::is_impossible(&own) {

@@ -95,10 +95,12 @@ impl<'r> Events<'r> {
         address_bytes: usize,
     ) -> Events<'r> {
         let event_bytes = EVENT_BYTES_MIN.max(address_bytes / ADDRESS_PART);
+        let split = self.split.into_inner();
+        let split = split.for_tracker(translate.takes_texts(), translate.times());
         Events {
             translate: Some(translate),
             count_max: EVENTS_MAX.min(EVENTS_ALWAYS + self.bytes / event_bytes),
-            split: RefCell::new(self.split.into_inner().for_tracker()),
+            split: RefCell::new(split),
             ..self
         }
     }
@@ -126,7 +128,7 @@ impl<'r> Events<'r> {
             None => self.template.read(&text),
             Some(translate) => self.translate(&**translate, &text),
         };
-        let mut draft = draft.ok_or(Reason::Json)?;
+        let mut draft = draft.ok_or_else(|| self.refusal(&text))?;
         // Bytes that were no UTF-8 have become a character.
         if matches!(text, Cow::Owned(_)) {
             draft.hit.flags.set(Flags::CLEANED);
@@ -135,6 +137,12 @@ impl<'r> Events<'r> {
             owner.name_in(&mut draft, self.count.get().saturating_sub(1));
         }
         Ok(draft)
+    }
+
+    /// Returns why an event could not be read.
+    fn refusal(&self, text: &str) -> Reason {
+        let translate = self.translate.as_ref();
+        translate.map_or(Reason::Json, |translate| translate.refusal(text))
     }
 
     /// Returns the field that is to blame for an event that could not be read, by its tracker's own

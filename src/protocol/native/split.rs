@@ -15,6 +15,10 @@
 //!   those that have the names of its first object are. But what begins with the same name as an
 //!   event before is one.
 //!
+//! Where events may be texts as well ([`Split::takes_texts`]), a text ends at its quote if a comma
+//! or the end of the list follows. If not, it is broken, and the next event begins at the next text
+//! or object behind a comma: what is in a text has its quotes escaped.
+//!
 //! A broken event is one text, whatever it consists of. No object that a scan found open where it
 //! ended is scanned again, and objects that were read to find the next event are not read again for
 //! that, so the time of each event is linear.
@@ -61,6 +65,10 @@ pub(super) struct Split<'b> {
     /// The end of a larger event is looked for, so that those after it are not lost.
     passes_large: bool,
     is_array: bool,
+    /// Whether an event may be a text.
+    takes_texts: bool,
+    /// How many times the next event is split off again.
+    repeats: usize,
     /// An event was split off.
     is_begun: bool,
     /// The names that the events before began with.
@@ -92,6 +100,8 @@ impl<'b> Split<'b> {
             told_bytes_max: TOLD_BYTES_MAX,
             passes_large: false,
             is_array,
+            takes_texts: false,
+            repeats: 0,
             is_begun: false,
             first_names: Vec::new(),
             broken: HashSet::new(),
@@ -99,11 +109,14 @@ impl<'b> Split<'b> {
         })
     }
 
-    /// Takes events as large as trackers of other makers send, and passes over larger ones.
-    pub(super) fn for_tracker(self) -> Split<'b> {
+    /// Takes events as large as trackers of other makers send, and passes over larger ones. The
+    /// first event is split off so many times.
+    pub(super) fn for_tracker(self, takes_texts: bool, times: usize) -> Split<'b> {
         Split {
             told_bytes_max: TRACKER_TOLD_BYTES_MAX,
             passes_large: true,
+            takes_texts,
+            repeats: times.saturating_sub(1),
             ..self
         }
     }
@@ -125,6 +138,9 @@ impl<'b> Split<'b> {
 
     /// Returns where the event ends that begins at a place; `None` if it is too large.
     fn end_of_event(&mut self, start: usize) -> Option<usize> {
+        if self.takes_texts {
+            return Some(self.end_of_item(start));
+        }
         let (end, is_known) = match self.rest(start).first() {
             Some(b'{') => match self.end_of_object(start) {
                 Ok(end) if self.is_followed(end) => {
@@ -163,6 +179,43 @@ impl<'b> Split<'b> {
         self.limit = limit;
         self.passes_large = end.is_some();
         end
+    }
+
+    /// Returns where the text or the object ends that begins at a place.
+    fn end_of_item(&mut self, start: usize) -> usize {
+        let end = match self.body.get(start) {
+            Some(b'{') => match self.end_of_object(start) {
+                Err(Unended::Beyond) => self.end_of_large(start),
+                end => end.ok(),
+            },
+            Some(b'"') => Some(end_of_string(self.body, start + 1) + 1),
+            _ => None,
+        };
+        let is_followed = |end: &usize| {
+            let after = self.body.get(*end..);
+            after.is_some_and(|after| matches!(after.trim_ascii_start(), [] | [b',' | b']', ..]))
+        };
+        end.filter(is_followed)
+            .or_else(|| self.next_item(start))
+            .unwrap_or(self.body.len())
+    }
+
+    /// Returns where the next item begins behind a broken one: a text or an object after a comma.
+    fn next_item(&self, start: usize) -> Option<usize> {
+        let mut at = start + 1;
+        while let Some(found) = memchr(b',', self.body.get(at..)?) {
+            at += found + 1;
+            let item = self.body.get(at..)?.trim_ascii_start();
+            let begins = match item {
+                [b'"', first, ..] => matches!(first, b'?' | b'/') || first.is_ascii_alphanumeric(),
+                [b'{', inside @ ..] => inside.trim_ascii_start().starts_with(b"\""),
+                _ => false,
+            };
+            if begins {
+                return Some(self.body.len() - item.len());
+            }
+        }
+        None
     }
 
     /// Returns whether behind an object another follows or the events end.
@@ -306,7 +359,9 @@ impl<'b> Iterator for Split<'b> {
     type Item = Result<&'b [u8], Reason>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let is_between = |byte: &u8| byte.is_ascii_whitespace() || b",[]}".contains(byte);
+        // A list within a list of items is none of them.
+        let skipped: &[u8] = if self.takes_texts { b",]}" } else { b",[]}" };
+        let is_between = |byte: &u8| byte.is_ascii_whitespace() || skipped.contains(byte);
         let rest = self.body.get(self.at..).unwrap_or_default();
         let Some(skipped) = rest.iter().position(|byte| !is_between(byte)) else {
             self.end();
@@ -329,6 +384,10 @@ impl<'b> Iterator for Split<'b> {
             }
             return Some(Err(Reason::HitTooLarge));
         };
+        if let Some(repeats) = self.repeats.checked_sub(1) {
+            self.repeats = repeats;
+            self.at = start;
+        }
         let event = self.body.get(start..end).unwrap_or_default();
         let is_end = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';
         let length = event.iter().rposition(|byte| !is_end(byte));

@@ -14,7 +14,7 @@ use super::{Notes, Reading, put_into_hit, slot_of};
 use crate::hit::limits::TRACKER_PARAMS_BYTES_MAX;
 use crate::hit::{Flags, Hints};
 use crate::protocol::Draft;
-use crate::protocol::tracker::{Told, occurred_at};
+use crate::protocol::tracker::Told;
 
 /// Headers and address, read.
 pub(in crate::protocol) struct Template<'r> {
@@ -168,8 +168,9 @@ pub(in crate::protocol) fn read_told(draft: &mut Draft<'_>, told: Told<'_>) -> b
     reader.finish();
     let hit = &mut draft.hit;
     hit.kind = kind.unwrap_or(hit.kind);
-    if let Some(made_at) = claims.made_at {
-        let (occurred_at, is_clamped) = occurred_at(hit.received_at, made_at, claims.sent_at);
+    if claims.needs_trust_for_time {
+        hit.flags.set(Flags::CLOCK);
+    } else if let Some((occurred_at, is_clamped)) = claims.occurred_at(hit.received_at) {
         hit.occurred_at = Some(occurred_at);
         hit.made_at = Some(made_at);
         if is_clamped {

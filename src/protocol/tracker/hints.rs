@@ -11,12 +11,14 @@ pub(in crate::protocol) fn read_hints<'e>(
     json: &'e str,
     ours: &mut Vec<(Parameter, Cow<'e, str>)>,
 ) {
-    let Some(Object(hints)) = Object::read(json) else {
+    let Some(Object(mut hints)) = Object::read(json) else {
         return;
     };
+    // The first of a hint counts, and these versions are whole.
+    hints.sort_by_key(|(name, _)| name != "fullVersionList");
     for (name, value) in hints {
         let parameter = match &*name {
-            "brands" => Parameter::Brands,
+            "fullVersionList" | "brands" => Parameter::Brands,
             "mobile" => Parameter::Mobile,
             "platform" => Parameter::Platform,
             "platformVersion" => Parameter::PlatformVersion,

@@ -17,11 +17,12 @@ use std::ops::Range;
 pub(in crate::protocol) use envelope::Envelope;
 pub(in crate::protocol) use hints::read_hints;
 pub(in crate::protocol) use object::Object;
-pub(in crate::protocol) use time::{occurred_at, read_time};
+pub(in crate::protocol) use time::read_time;
 
 use super::native::Parameter;
 use crate::clock::UnixMicros;
 use crate::hit::Kind;
+use crate::refusal::Reason;
 
 /// One event in our words.
 #[derive(Debug, Default)]
@@ -76,6 +77,20 @@ pub struct Claims {
     pub keeps_cookies: bool,
     /// Whether the page asked that nothing be kept of who sends (`SP-Anonymous`).
     pub is_anonymous: bool,
+    /// Whether `made_at` is so long ago that only a trusted sender may say it. From any other the
+    /// hit has no time but that of its arrival, and a flag.
+    pub needs_trust_for_time: bool,
+    /// Whether the event's ID was made of an ID of the visitor, so that it needs `store` as well.
+    pub is_event_id_personal: bool,
+}
+
+impl Claims {
+    /// Returns when the event happened by our clock, and whether that had to be clamped.
+    #[must_use]
+    pub fn occurred_at(&self, received_at: UnixMicros) -> Option<(UnixMicros, bool)> {
+        let made_at = self.made_at?;
+        Some(time::occurred_at(received_at, made_at, self.sent_at))
+    }
 }
 
 /// Translates the events of one request.
@@ -87,6 +102,21 @@ pub(in crate::protocol) trait Translate {
     /// empty if no one field is.
     fn blame(&self, _event: &str) -> &'static str {
         ""
+    }
+
+    /// Returns why an event was not translated.
+    fn refusal(&self, _event: &str) -> Reason {
+        Reason::Json
+    }
+
+    /// Returns how many times the first event is translated, as an event of its own each time.
+    fn times(&self) -> usize {
+        1
+    }
+
+    /// Returns whether an event may be a text among the items of a list, and not only an object.
+    fn takes_texts(&self) -> bool {
+        false
     }
 }
 

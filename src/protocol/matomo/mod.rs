@@ -1,0 +1,115 @@
+//! The requests of Matomo's trackers -> what they tell. Pure.
+//!
+//! | request | events |
+//! | --- | --- |
+//! | `GET` with a query | one |
+//! | `POST` with a query, a form, or both | one; the query outweighs the form |
+//! | `POST` of JSON with a member `requests` | one for each item: an address with its query, a query, or an object |
+//!
+//! Trackers send JSON under the type of a form, so the first byte decides and not the content type.
+//!
+//! The address of a list says nothing of its items but what it says of consent. The member
+//! `token_auth` of a list, and the parameter of that name, prove something to Matomo only: they are
+//! passed over, and so is what needs them there ([`event`] has the names).
+
+mod event;
+mod fields;
+mod id;
+mod time;
+
+use super::native;
+use super::tracker::{Envelope, Told, Translate, without_fragment};
+use super::{Arrival, Draft, Drafts};
+use crate::consent::names::may_mean;
+use crate::hit::Kind;
+use crate::hit::limits::TRACKER_TOLD_BYTES_MAX;
+use crate::refusal::Reason;
+use event::{Sender, tell};
+use fields::Fields;
+
+/// The member that holds the events of a list.
+const REQUESTS: &str = "requests";
+
+/// Reads the one event of a query.
+///
+/// # Errors
+/// If it is not marked as one (`rec=1`).
+pub(super) fn read<'r>(arrival: &Arrival<'_, 'r>) -> Result<Told<'r>, Reason> {
+    tell(&Fields::of_query(arrival.query), Sender::of(arrival))
+}
+
+/// Reads the events of a body.
+///
+/// # Errors
+/// If the body is neither a form nor JSON with events in it.
+pub(super) fn read_body<'r>(
+    arrival: &Arrival<'_, 'r>,
+    body: &'r [u8],
+) -> Result<Drafts<'r>, Reason> {
+    let body = body.trim_ascii();
+    let mut fields = Fields::of_query(arrival.query);
+    if matches!(body, [b'{' | b'[', ..]) {
+        let envelope = Envelope::open(body, REQUESTS).ok_or(Reason::Json)?;
+        if !envelope.events.is_empty() {
+            fields.retain(may_mean);
+            let requests = Requests {
+                sender: Sender::of(arrival),
+                address: fields,
+            };
+            return native::read_tracker(arrival, envelope.events, Box::new(requests));
+        }
+    }
+    if body.len() > TRACKER_TOLD_BYTES_MAX {
+        return Err(Reason::HitTooLarge);
+    }
+    fields.add_form(&String::from_utf8_lossy(body));
+    let told = tell(&fields, Sender::of(arrival))?;
+    let mut draft = Draft::new(arrival.at, Kind::PageView);
+    draft.read_browser(arrival.headers, arrival.choice_cookie);
+    if native::read_told(&mut draft, told) {
+        Ok(Drafts::One(draft))
+    } else {
+        Err(Reason::Json)
+    }
+}
+
+/// The items of a list.
+struct Requests {
+    sender: Sender,
+    /// What the address says of consent.
+    address: Fields,
+}
+
+impl Requests {
+    fn read(&self, item: &str) -> Option<Fields> {
+        let mut fields = self.address.clone();
+        if item.starts_with('"') {
+            let address: String = serde_json::from_str(item).ok()?;
+            let query = address
+                .split_once('?')
+                .map_or(&*address, |(_, query)| query);
+            fields.add_form(without_fragment(query));
+        } else {
+            fields.add_object(item)?;
+        }
+        Some(fields)
+    }
+}
+
+impl Translate for Requests {
+    fn translate<'e>(&'e self, event: &'e str) -> Option<Told<'e>> {
+        tell(&self.read(event)?, self.sender).ok()
+    }
+
+    fn refusal(&self, event: &str) -> Reason {
+        let told = self.read(event).map(|fields| tell(&fields, self.sender));
+        told.and_then(Result::err).unwrap_or(Reason::Json)
+    }
+
+    fn takes_texts(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;
