@@ -70,6 +70,11 @@ pub enum Path {
     BelowKey(PathKey, &'static [&'static str]),
     /// At one of these segments below the path of another endpoint.
     Below(Endpoint, &'static [&'static str]),
+    /// At each of these where the path of another endpoint has its last segment; nowhere if that is
+    /// switched off.
+    Beside(Endpoint, &'static [&'static str]),
+    /// At any segment between these two, below the path of another endpoint.
+    Around(Endpoint, [&'static str; 2]),
     /// At this path, and only while the embedded Postgres runs.
     Demo(&'static str),
     /// At every path that belongs to no other endpoint.
@@ -310,12 +315,39 @@ endpoints! {
         path: Path::BelowKey(
             key("segment", "/v1", "SDKs of Segment and RudderStack, at paths below it."),
             &[
-                "batch", "b", "track", "t", "page", "p", "screen", "s", "identify", "i", "group", "g",
-                "alias", "a", "m",
+                "batch", "b", "import", "track", "t", "page", "p", "screen", "s", "identify", "i",
+                "group", "g", "alias", "a", "merge", "m",
             ]
         ),
         methods: "POST, OPTIONS",
         body_bytes_max: TRACKER_BODY_BYTES_MAX,
+        protocol: Protocol::Segment
+    }
+    /// Records the calls that RudderStack's SDK sends while a page is left.
+    SegmentBeacon {
+        name: "segment_beacon",
+        path: Path::Beside(Endpoint::Segment, &["beacon/v1/batch"]),
+        methods: "POST, OPTIONS",
+        body_bytes_max: TRACKER_BODY_BYTES_MAX,
+        protocol: Protocol::Segment
+    }
+    /// Records a call from the query string of a picture.
+    SegmentPixel {
+        name: "segment_pixel",
+        path: Path::Beside(Endpoint::Segment, &["pixel/v1/track", "pixel/v1/page"]),
+        shape: Shape::Gif,
+        protocol: Protocol::Segment
+    }
+    /// Tells Segment's SDKs where to send their calls.
+    SegmentSettings {
+        name: "segment_settings",
+        path: Path::Around(Endpoint::Segment, ["projects", "settings"]),
+        protocol: Protocol::Segment
+    }
+    /// Tells RudderStack's SDK that its source takes calls.
+    RudderstackConfig {
+        name: "rudderstack_config",
+        path: Path::Beside(Endpoint::Segment, &["sourceConfig/"]),
         protocol: Protocol::Segment
     }
     /// Records the requests of Matomo's trackers.
@@ -448,7 +480,11 @@ impl EndpointSpec {
         match self.path {
             Path::At(key) | Path::AbovePartner(key) | Path::BelowKey(key, _) => Some(key.name),
             Path::AnyOf(key) => Some(key.name),
-            Path::Below(..) | Path::Demo(_) | Path::Elsewhere => None,
+            Path::Below(..)
+            | Path::Beside(..)
+            | Path::Around(..)
+            | Path::Demo(_)
+            | Path::Elsewhere => None,
         }
     }
 }

@@ -18,7 +18,7 @@ impl Table for Paths {
     const NAME: &'static str = "path";
 
     fn read(section: &mut Section<'_>) -> Paths {
-        Paths(ENDPOINTS.map(|spec| match spec.path {
+        let mut paths = Paths(ENDPOINTS.map(|spec| match spec.path {
             EndpointPath::At(key) | EndpointPath::AbovePartner(key) => {
                 let row = section.reload(key.name, key.meaning);
                 vec![row.one(key.default, RIGHT, value::endpoint_path)]
@@ -35,8 +35,23 @@ impl Table for Paths {
                 let row = section.reload(key.name, key.meaning);
                 row.list_or(key.default, RIGHT, value::endpoint_path)
             }
-            EndpointPath::Below(..) | EndpointPath::Demo(_) | EndpointPath::Elsewhere => Vec::new(),
-        }))
+            EndpointPath::Below(..)
+            | EndpointPath::Beside(..)
+            | EndpointPath::Around(..)
+            | EndpointPath::Demo(_)
+            | EndpointPath::Elsewhere => Vec::new(),
+        }));
+        for spec in ENDPOINTS {
+            if let EndpointPath::Beside(other, tails) = spec.path
+                && let Some((base, _)) = paths.of(other).rsplit_once('/')
+            {
+                let beside = tails.iter().map(|tail| format!("{base}/{tail}")).collect();
+                if let Some(own) = paths.0.get_mut(spec.endpoint as usize) {
+                    *own = beside;
+                }
+            }
+        }
+        paths
     }
 }
 
@@ -69,11 +84,15 @@ impl Paths {
         })
     }
 
-    /// Returns every path that a key gives, with the key.
+    /// Returns every path that follows from a key, with the key.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let paths = ENDPOINTS.iter().zip(&self.0);
         paths.flat_map(|(spec, paths)| {
-            let key = spec.path_key().unwrap_or_default();
+            let owner = match spec.path {
+                EndpointPath::Beside(other, _) => other.spec(),
+                _ => spec,
+            };
+            let key = owner.path_key().unwrap_or_default();
             paths.iter().map(move |path| (key, path.as_str()))
         })
     }

@@ -10,7 +10,7 @@ use hyper::{Method, Request, Version};
 
 use crate::config::Paths;
 use crate::edge::endpoint::{
-    callback, click, consent, demo, event, fixed, id, pixel, privacy, sync, tag,
+    callback, click, consent, demo, event, fixed, id, pixel, privacy, segment, sync, tag,
 };
 use crate::edge::exchange::reply::Reply;
 use crate::edge::exchange::respond::{Content, respond};
@@ -28,7 +28,9 @@ const LINE_BYTES: usize = "  HTTP/1.1\r\n\r\n".len();
 pub(crate) fn find_endpoint(paths: &Paths, has_demo: bool, path: &str) -> Endpoint {
     // A path that is an endpoint's own outweighs one that lies below another endpoint.
     let is_own = |spec: &&&EndpointSpec| match spec.path {
-        Path::At(_) | Path::AnyOf(_) => paths.all_of(spec.endpoint).iter().any(|own| own == path),
+        Path::At(_) | Path::AnyOf(_) | Path::Beside(..) => {
+            paths.all_of(spec.endpoint).iter().any(|own| own == path)
+        }
         Path::Demo(own) => has_demo && own == path,
         _ => false,
     };
@@ -36,6 +38,7 @@ pub(crate) fn find_endpoint(paths: &Paths, has_demo: bool, path: &str) -> Endpoi
         Path::AbovePartner(_) => partner_key(paths, spec.endpoint, path).is_some(),
         Path::Below(above, segments) => lies_below(paths.all_of(above), segments, path),
         Path::BelowKey(_, segments) => lies_below(paths.all_of(spec.endpoint), segments, path),
+        Path::Around(above, around) => between(paths.of(above), around, path).is_some(),
         _ => false,
     };
     ENDPOINTS
@@ -53,6 +56,26 @@ fn lies_below(parents: &[String], segments: &[&str], path: &str) -> bool {
             .is_some_and(|segment| segments.contains(&segment))
     };
     parents.iter().any(below)
+}
+
+/// Returns the segment between two others that a path has below another one.
+fn between<'p>(above: &str, [before, after]: [&str; 2], path: &'p str) -> Option<&'p str> {
+    let rest = path.strip_prefix(above).filter(|_| !above.is_empty())?;
+    let (first, rest) = rest.strip_prefix('/')?.split_once('/')?;
+    let (segment, last) = rest.split_once('/')?;
+    let is_between = first == before && last == after && !segment.is_empty();
+    is_between.then_some(segment)
+}
+
+/// Returns the segment of an exchange's path that the endpoint leaves open; empty if there is none.
+pub(crate) fn open_segment_of<'r>(exchange: &Exchange<'r>) -> &'r str {
+    let paths = &exchange.edge.config.path;
+    match exchange.endpoint.spec().path {
+        Path::Around(above, around) => {
+            between(paths.of(above), around, exchange.line.path).unwrap_or_default()
+        }
+        _ => "",
+    }
 }
 
 /// Returns the partner's key that a path of such an endpoint ends with.
@@ -84,6 +107,8 @@ async fn handle(
             Ok(Box::pin(privacy::serve_privacy(exchange, parts, body)).await)
         }
         Endpoint::Tag => tag::serve_tag(exchange, parts),
+        Endpoint::SegmentSettings => segment::serve_settings(exchange),
+        Endpoint::RudderstackConfig => segment::serve_source(exchange),
         Endpoint::Demo => Ok(demo::serve_demo(exchange.edge)),
         Endpoint::Health => Ok(fixed::serve_health()),
         Endpoint::Robots => Ok(fixed::serve_robots()),

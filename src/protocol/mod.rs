@@ -17,6 +17,7 @@ mod tracker;
 use std::borrow::Cow;
 
 pub use headers::signals;
+pub(crate) use segment::write_key;
 pub use tracker::Claims;
 
 use crate::clock::UnixMicros;
@@ -119,6 +120,10 @@ fn read_native<'r>(arrival: &Arrival<'_, 'r>) -> Draft<'r> {
         | Endpoint::Tag
         | Endpoint::Snowplow
         | Endpoint::Segment
+        | Endpoint::SegmentBeacon
+        | Endpoint::SegmentPixel
+        | Endpoint::SegmentSettings
+        | Endpoint::RudderstackConfig
         | Endpoint::Matomo
         | Endpoint::Plausible
         | Endpoint::Health

@@ -61,6 +61,17 @@ fn path(spec: &EndpointSpec) -> String {
             Path::At(key) => below(key.default, segments),
             _ => String::new(),
         },
+        Path::Beside(other, tails) => match other.spec().path {
+            Path::BelowKey(key, _) => {
+                let (base, _) = key.default.rsplit_once('/').unwrap_or_default();
+                below(base, tails)
+            }
+            _ => String::new(),
+        },
+        Path::Around(above, [before, after]) => match above.spec().path {
+            Path::BelowKey(key, _) => format!("`{}/{before}/KEY/{after}`", key.default),
+            _ => String::new(),
+        },
         Path::Demo(path) => format!("`{path}`, with the embedded Postgres"),
         Path::Elsewhere => "any other".to_owned(),
     }

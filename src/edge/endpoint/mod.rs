@@ -9,5 +9,6 @@ pub(crate) mod fixed;
 pub(crate) mod id;
 pub(crate) mod pixel;
 pub(crate) mod privacy;
+pub(crate) mod segment;
 pub(crate) mod sync;
 pub(crate) mod tag;

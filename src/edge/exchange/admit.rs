@@ -113,7 +113,7 @@ impl<'r> Exchange<'r> {
         let claims = claims.as_deref();
         let site = match claims {
             None => self.site(&hit.site),
-            Some(claims) => self.site_of_tracker(claims),
+            Some(claims) => self.site_of_tracker(&claims.site_alias),
         }?;
         hit.site = Cow::Borrowed(&site.key);
         let partner = self.partner_for(site, &hit.partner)?;

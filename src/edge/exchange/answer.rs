@@ -8,7 +8,7 @@
 //! | | a GET | a POST | refused for good | try again |
 //! | --- | --- | --- | --- | --- |
 //! | Snowplow | 200, a GIF; for a HEAD too | 200, `ok` | 200 | 503 |
-//! | Segment | | 200, `{"success":true}` | 200; 401 for a write key that is no site's | 503; 429 over the limit |
+//! | Segment | 200, a GIF | 200, `{"success":true}` | 200; 401 for a write key that is no site's | 503; 429 over the limit |
 //! | Matomo | 200, a GIF; 204 with `send_image=0` | the same; in bulk 200 with two counts | the same | 503 |
 //! | Plausible | | 202, `ok` | 200 | 503 |
 

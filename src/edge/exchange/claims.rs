@@ -66,14 +66,14 @@ impl Speaker {
 }
 
 impl<'r> Exchange<'r> {
-    /// Finds the site that a tracker names or, if it names none, the one that has the request's
+    /// Finds the site that a tracker calls so or, if it names none, the one that has the request's
     /// host.
-    pub(super) fn site_of_tracker(&self, claims: &Claims) -> Result<&'r Site, Refusal> {
-        let alias = &claims.site_alias;
+    pub(crate) fn site_of_tracker(&self, alias: &str) -> Result<&'r Site, Refusal> {
         if alias.is_empty() {
             return self.site("");
         }
-        let is_named = |site: &&Site| site.key == *alias || site.aliases.contains(alias);
+        let is_named =
+            |site: &&Site| site.key == alias || site.aliases.iter().any(|own| own == alias);
         let mut sites = self.edge.config.sites.iter();
         sites.find(is_named).ok_or(Refusal(Reason::SiteUnknown))
     }

@@ -163,6 +163,22 @@ pub(super) fn translate<'e>(calls: &'e Calls, event: &'e str) -> Option<Told<'e>
     Some(told)
 }
 
+/// Returns the member that a call lacks which could not be translated; empty if it is no object.
+pub(super) fn blame(calls: &Calls, event: &str) -> &'static str {
+    let Some(Object(members)) = Object::read(event) else {
+        return "";
+    };
+    let has_type = || {
+        let mut types = members.iter().filter(|(name, _)| name == "type");
+        types.any(|(_, json)| Type::of_json(json).is_some())
+    };
+    if calls.r#type.is_some() || has_type() {
+        "userId"
+    } else {
+        "type"
+    }
+}
+
 /// Puts what the caller said of the event to `params`, and of a page its addresses in their places.
 fn read_properties<'e>(json: &'e str, r#type: Type, told: &mut Told<'e>) {
     let Some(Object(properties)) = Object::read(json) else {

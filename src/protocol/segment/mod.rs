@@ -10,16 +10,20 @@ mod consent;
 mod context;
 mod pixel;
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::native;
+use super::text::decode;
 use super::tracker::{Envelope, Told, Translate, read_time};
 use super::{Arrival, Drafts};
 use crate::clock::UnixMicros;
+use crate::hit::Flags;
 use crate::refusal::Reason;
-use crate::request::raw_value;
+use crate::request::{Headers, raw_value};
 use call::Type;
 
 /// The name of the write key in bodies and queries.
@@ -62,11 +66,9 @@ struct Calls {
 
 impl Calls {
     fn of(arrival: &Arrival<'_, '_>) -> Calls {
-        let key = basic_user(arrival.headers.authorization);
-        let key_of_query = || raw_value(arrival.query, WRITE_KEY).map(str::to_owned);
         Calls {
             r#type: Type::of_segment(last_segment(arrival.path)),
-            write_key: key.or_else(key_of_query).unwrap_or_default(),
+            write_key: write_key(arrival.headers, arrival.query),
             sent_at: None,
         }
     }
@@ -95,6 +97,20 @@ impl Translate for Calls {
     fn translate<'e>(&'e self, event: &'e str) -> Option<Told<'e>> {
         call::translate(self, event)
     }
+
+    fn blame(&self, event: &str) -> &'static str {
+        call::blame(self, event)
+    }
+}
+
+/// Returns the write key that a request names beside its body; empty if it names none.
+pub(crate) fn write_key(headers: &Headers<'_>, query: &str) -> String {
+    let of_query = || {
+        let raw = raw_value(query, WRITE_KEY)?;
+        decode(raw, usize::MAX, &mut Flags::default()).map(Cow::into_owned)
+    };
+    let of_header = basic_user(headers.authorization);
+    of_header.or_else(of_query).unwrap_or_default()
 }
 
 /// Returns a text that is given as JSON; nothing if it is none.
