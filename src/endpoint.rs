@@ -54,6 +54,8 @@ pub struct EndpointSpec {
     pub is_from_server: bool,
     /// The protocol that it speaks.
     pub protocol: Protocol,
+    /// The parameter with the address that it redirects to, if it does.
+    pub target: Option<&'static str>,
 }
 
 /// Where an endpoint answers.
@@ -184,6 +186,7 @@ const USUAL: EndpointSpec = EndpointSpec {
     is_about_ad: false,
     is_from_server: false,
     protocol: Protocol::Native,
+    target: None,
 };
 
 /// Makes [`PathKey`]s short to write.
@@ -265,7 +268,8 @@ endpoints! {
         name: "click",
         path: Path::At(key("click", "/c", "Ad clicks.")),
         shape: Shape::Page,
-        is_about_ad: true
+        is_about_ad: true,
+        target: Some("to")
     }
     /// Records what a partner's server reports.
     Callback {
@@ -308,6 +312,18 @@ endpoints! {
         shape: Shape::Gif,
         body_bytes_max: TRACKER_BODY_BYTES_MAX,
         protocol: Protocol::Snowplow
+    }
+    /// Records that a link was followed, as Snowplow's collector does, and redirects to its target.
+    SnowplowRedirect {
+        name: "snowplow_redirect",
+        path: Path::AnyOf(PathsKey {
+            name: "snowplow_redirect",
+            default: &["/r/tp2"],
+            meaning: "Links through Snowplow's collector: u has the target.",
+        }),
+        shape: Shape::Page,
+        protocol: Protocol::Snowplow,
+        target: Some("u")
     }
     /// Records the calls of the SDKs of Segment and RudderStack.
     Segment {

@@ -13,6 +13,7 @@ mod mmdb;
 mod plain;
 mod request;
 mod sound;
+mod tracker;
 
 pub use address::address;
 pub use chunk::chunk;
@@ -22,12 +23,13 @@ pub use cookie::cookie;
 pub use mmdb::mmdb;
 pub use plain::plain;
 pub use request::{event, headers, hit, query};
+pub use tracker::snowplow;
 
 /// Takes any bytes; panics where a promise does not hold.
 pub type Target = fn(&[u8]);
 
 /// Each target under the name of its corpus.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("address", address),
     ("chunk", chunk),
     ("click", click),
@@ -39,6 +41,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("mmdb", mmdb),
     ("plain", plain),
     ("query", query),
+    ("snowplow", snowplow),
 ];
 
 /// Headers as a client may send them: one a line, `name: value`. What is no header is left out, for

@@ -51,6 +51,8 @@ const MAC_BYTES: usize = 32;
 /// The first port that anybody may listen on, and so the first that pages are served at besides 80
 /// and 443.
 const PORT_MIN: u16 = 1024;
+/// The name of a click's target.
+const TARGET: &str = "to";
 /// The name under which a click's ID goes to the target.
 const CLICK_ID: &str = "avclid";
 
@@ -175,12 +177,30 @@ pub fn target(
     hosts: &[String],
     now: UnixMicros,
 ) -> Result<Target, Flaw> {
+    target_named(TARGET, query, keyring, hosts, now)
+}
+
+/// Returns the target that a query string has under that name. Where a `to` was signed, that was
+/// the target, and no other parameter is.
+///
+/// # Errors
+/// The [`Flaw`] where nobody may be led there.
+pub fn target_named(
+    name: &str,
+    query: &str,
+    keyring: &ClickKeyring,
+    hosts: &[String],
+    now: UnixMicros,
+) -> Result<Target, Flaw> {
     let query = &*unescape_separators(query);
     let flaw = match split_signature(query) {
         None => Flaw::Host,
+        Some((signed, _)) if name != TARGET && raw_value(signed, TARGET).is_some() => {
+            Flaw::Signature
+        }
         Some(parts @ (signed, _)) if keyring.verifies(Purpose::Click, parts) => {
             if is_in_time(signed, now) {
-                let url = raw_value(signed, "to")
+                let url = raw_value(signed, name)
                     .and_then(parse)
                     .ok_or(Flaw::Target)?;
                 let is_one_time = raw_value(signed, "id").is_some_and(|id| !id.is_empty());
@@ -194,7 +214,7 @@ pub fn target(
         }
         Some(_) => Flaw::Signature,
     };
-    let url = raw_value(query, "to").and_then(parse).ok_or(Flaw::Target)?;
+    let url = raw_value(query, name).and_then(parse).ok_or(Flaw::Target)?;
     let listed = Listed::find(&url, hosts).ok_or(flaw)?;
     Ok(Target {
         url,

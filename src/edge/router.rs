@@ -97,7 +97,7 @@ async fn handle(
     body: Incoming,
 ) -> Result<Content, Refusal> {
     let reply = match exchange.endpoint {
-        Endpoint::Click => Box::pin(click::handle(exchange)).await,
+        Endpoint::Click | Endpoint::SnowplowRedirect => Box::pin(click::handle(exchange)).await,
         Endpoint::Callback => Box::pin(callback::handle(exchange, &parts.headers, body)).await,
         Endpoint::Sync => Box::pin(sync::handle(exchange)).await,
         Endpoint::SetUid => Box::pin(sync::handle_set_uid(exchange)).await,

@@ -119,6 +119,7 @@ fn read_native<'r>(arrival: &Arrival<'_, 'r>) -> Draft<'r> {
         | Endpoint::PrivacyForm
         | Endpoint::Tag
         | Endpoint::Snowplow
+        | Endpoint::SnowplowRedirect
         | Endpoint::Segment
         | Endpoint::SegmentBeacon
         | Endpoint::SegmentPixel

@@ -259,8 +259,8 @@ fn keep_whole<'a>(
     Cow::Owned(whole::add_digest(start.into_owned(), &bytes))
 }
 
-/// Decodes a raw query name or value once, and takes it for no macro. Bytes that are no UTF-8 become
-/// U+FFFD.
+/// Decodes a raw query name or value once, and takes it for no macro. Bytes that are no UTF-8
+/// become U+FFFD.
 pub(crate) fn decode_once(raw: &str) -> Cow<'_, str> {
     if marks(raw.as_bytes(), mark) & CODED == 0 {
         return Cow::Borrowed(raw);

@@ -1,4 +1,5 @@
-//! `GET /c`: an ad was clicked. The reply is a redirect to the target, or a page that says why not.
+//! `GET /c`: an ad was clicked; `GET /r/tp2`: a link through Snowplow's collector was followed. The
+//! reply is a redirect to the target, or a page that says why not.
 //!
 //! A valid target ([`crate::click`]) is always redirected to, whatever happens to the hit. A full
 //! spool, an unknown site or partner, a permit that allows nothing or a request that breaks a rule
@@ -17,8 +18,7 @@ use crate::edge::Refusal;
 use crate::edge::exchange::charge::Charge;
 use crate::edge::exchange::reply::{self, Reply, WithCookie as _};
 use crate::edge::exchange::{Exchange, Visit};
-use crate::endpoint::Endpoint;
-use crate::hit::{Flags, Permit};
+use crate::hit::{Flags, Kind, Permit};
 use crate::protocol::{self, Draft};
 use crate::refusal::Reason;
 use crate::request::raw_value;
@@ -32,18 +32,22 @@ pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Reply, Refusal> {
     let charge = (!exchange.is_head())
         .then(|| exchange.charge())
         .transpose()?;
-    let mut draft = protocol::read(&exchange.arrival())?;
-    let site = exchange.site(&draft.hit.site).ok();
+    let mut draft = protocol::read(&exchange.arrival());
+    let site = site_of(exchange, draft.as_ref().ok());
     let target = find_target(exchange, site)?;
-    if target.is_one_time {
-        draft.hit.flags.set(Flags::ONE_TIME);
-    }
-    let recorded = match charge {
-        Some(charge) => record(exchange, &mut draft, charge).await,
-        None => Ok(Vec::new()),
+    let recorded = match (charge, &mut draft) {
+        (Some(charge), Ok(draft)) => {
+            if target.is_one_time {
+                draft.hit.flags.set(Flags::ONE_TIME);
+            }
+            record(exchange, draft, charge).await
+        }
+        (None, Ok(_)) => Ok(Vec::new()),
+        (_, Err(reason)) => Err(Refusal(*reason)),
     };
-    let click_id = (recorded.is_ok() && wants_id(query, site)).then_some(&*draft.hit.click_id);
-    let location = target.location(click_id.filter(|id| !id.is_empty()));
+    let click_id = draft.as_ref().map_or("", |draft| &*draft.hit.click_id);
+    let is_told = recorded.is_ok() && wants_id(query, site) && !click_id.is_empty();
+    let location = target.location(is_told.then_some(click_id));
     let mut reply = reply::redirect(&location).ok_or(Refusal(Reason::ClickTarget))?;
     Ok(match recorded {
         Ok(cookies) => reply.with_cookie(cookies),
@@ -55,10 +59,24 @@ pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Reply, Refusal> {
     })
 }
 
+/// Returns the site that a draft names, or else that of the host.
+fn site_of<'r>(exchange: &Exchange<'r>, draft: Option<&Draft<'_>>) -> Option<&'r Site> {
+    let site = match draft {
+        Some(Draft {
+            claims: Some(claims),
+            ..
+        }) => exchange.site_of_tracker(&claims.site_alias),
+        Some(draft) => exchange.site(&draft.hit.site),
+        None => exchange.site(""),
+    };
+    site.ok()
+}
+
 fn find_target(exchange: &Exchange<'_>, site: Option<&Site>) -> Result<Target, click::Flaw> {
     let keyring = &exchange.edge.click_keyring;
     let hosts = site.map_or(&[][..], |site| &site.click_hosts);
-    let target = click::target(exchange.line.query, keyring, hosts, exchange.now)?;
+    let name = exchange.endpoint.spec().target.unwrap_or_default();
+    let target = click::target_named(name, exchange.line.query, keyring, hosts, exchange.now)?;
     if exchange.is_secure() {
         target.over_https()
     } else {
@@ -69,12 +87,13 @@ fn find_target(exchange: &Exchange<'_>, site: Option<&Site>) -> Result<Target, c
 /// Makes the redirect of a request that is refused for what is around its target; `None` if it is
 /// not a click with a valid target.
 pub(crate) fn lead_on(exchange: &Exchange<'_>) -> Option<Reply> {
-    let is_click = exchange.endpoint == Endpoint::Click
+    let leads_on = exchange.endpoint.spec().target.is_some()
         && (*exchange.line.method == Method::GET || exchange.is_head());
-    if !is_click {
+    if !leads_on {
         return None;
     }
-    let site = exchange.site_of(exchange.line.query).ok();
+    let draft = protocol::read(&exchange.arrival()).ok();
+    let site = site_of(exchange, draft.as_ref());
     let target = find_target(exchange, site).ok()?;
     reply::redirect(&target.location(None))
 }
@@ -87,7 +106,7 @@ async fn record<'r>(
 ) -> Result<Vec<String>, Refusal> {
     let mut visit = Visit::default();
     exchange.admit(draft, charge, &mut visit)?;
-    if draft.hit.permit.allows(ID_PERMIT) {
+    if draft.hit.kind == Kind::Click && draft.hit.permit.allows(ID_PERMIT) {
         let mut id = [0; 16];
         if getrandom::fill(&mut id).is_ok() {
             draft.hit.click_id = URL_SAFE_NO_PAD.encode(id).into();

@@ -15,7 +15,6 @@ use super::Exchange;
 use super::allowance::{AllowanceState, HitAllowances};
 use crate::clock;
 use crate::edge::Refusal;
-use crate::endpoint::Endpoint;
 use crate::hit::{Flags, Hit};
 use crate::refusal::Reason;
 
@@ -59,7 +58,7 @@ impl Exchange<'_> {
             return Ok(Charge { is_over: false });
         }
         self.edge.metrics.over_limit.increment(1);
-        let is_dropped = self.edge.config.limit.drop && self.endpoint != Endpoint::Click;
+        let is_dropped = self.edge.config.limit.drop && self.endpoint.spec().target.is_none();
         if is_dropped || standing == AllowanceState::FarOver {
             return Err(Refusal(Reason::OverLimit));
         }

@@ -188,6 +188,8 @@ fn refuse(exchange: &Exchange<'_>, refusal: Refusal) -> Reply {
     let spec = exchange.endpoint.spec();
     let mut reply = match spec.protocol {
         Protocol::Native => reply::refused(refusal, spec.shape),
+        // People see it.
+        _ if spec.shape == Shape::Page => reply::refused(refusal, spec.shape),
         _ => answer::refuse(exchange, refusal),
     };
     if refusal.0 == Reason::Method {

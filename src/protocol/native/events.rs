@@ -166,8 +166,7 @@ impl<'r> Events<'r> {
     }
 
     /// Reads the events that are left.
-    #[cfg(test)]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Result<Draft<'_>, Reason>> {
+    pub fn iter(&self) -> impl Iterator<Item = Result<Draft<'_>, Reason>> {
         std::iter::from_fn(|| self.split_next().map(|event| self.read(event)))
     }
 }

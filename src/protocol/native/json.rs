@@ -13,7 +13,7 @@ use super::page::{name_hint, write_hint};
 use super::parameter::{Parameter, rule};
 use super::{HitReader, OF_CALLBACKS};
 use crate::callback::names::{self, Fields};
-use crate::consent::names::{Meaning, carries_consent, meaning};
+use crate::consent::names::{Meaning, carries_consent, may_mean, meaning};
 use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
 use crate::hit::{Flags, Kind};
 use crate::protocol::absent::is_macro;
@@ -204,7 +204,7 @@ pub(super) fn meaning_of(name: &str) -> Option<Meaning> {
         let name: String = serde_json::from_str(&format!("\"{name}\"")).ok()?;
         return meaning(&name);
     }
-    meaning(name)
+    may_mean(name).then(|| meaning(name)).flatten()
 }
 
 /// Takes members out of objects if the partner has a name for their path. The object keeps the

@@ -10,7 +10,7 @@ use super::HitReader;
 use super::json::{meaning_of, members_of, scalar_text};
 use super::json_text::{FoundText, leading_scalar, write_clean};
 use super::parameter::Parameter;
-use crate::consent::names::{Meaning, is_consent_string, meaning, objects};
+use crate::consent::names::{Meaning, is_consent_string, may_mean, meaning, objects};
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::{Flags, Kind};
 use crate::protocol::text::clean;
@@ -69,19 +69,21 @@ impl HitReader<'_, '_, '_> {
         }
         let mut text = String::with_capacity(json.len());
         // A page's own fields may have partners and sites of their own.
-        let is_meant = |name: &str, meaning: Option<Meaning>, value: &str| match meaning {
-            Some(Meaning::Signal) => value != "null",
-            Some(Meaning::Objection) => name != "lat" && objects(value),
-            Some(Meaning::ConsentString) => is_consent_string(value),
-            Some(Meaning::Partner | Meaning::Site) | None => false,
+        let is_meant = |name: &str, meaning: Meaning, value: &str| match meaning {
+            Meaning::Signal => value != "null",
+            Meaning::Objection => name != "lat" && objects(value),
+            Meaning::ConsentString => is_consent_string(value),
+            Meaning::Partner | Meaning::Site => false,
         };
-        let mut is_unclear = is_meant(&name, meaning(&name), json);
+        let meaning = may_mean(&name).then(|| meaning(&name)).flatten();
+        let mut is_unclear = meaning.is_some_and(|meaning| is_meant(&name, meaning, json));
         let mut note = |found: FoundText<'_>| {
-            if let FoundText::Member { name, rest, .. } = found {
+            if let FoundText::Member { name, rest, .. } = found
+                && let Some(meaning) = meaning_of(name)
+            {
                 let at = json.len() - rest.len();
-                let is_unknown = || !understood.iter().any(|range| range.contains(&at));
-                is_unclear |=
-                    is_meant(name, meaning_of(name), leading_scalar(rest)) && is_unknown();
+                let is_unknown = !understood.iter().any(|range| range.contains(&at));
+                is_unclear |= is_unknown && is_meant(name, meaning, leading_scalar(rest));
             }
         };
         if !write_clean(json, &mut text, flags, &mut note) {

@@ -9,7 +9,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::event::{Event, text_of};
+use super::event::{SnowplowEvent, text_of};
 use crate::protocol::native::{Parameter, write_hint};
 use crate::protocol::tracker::Object;
 
@@ -123,7 +123,7 @@ pub(super) struct Contexts {
 impl Contexts {
     /// Adds the contexts of a list, and puts what they say of a hit into the event. `None` if the
     /// list cannot be read.
-    pub(super) fn read(&mut self, text: &str, event: &mut Event<'_>) -> Option<()> {
+    pub(super) fn read(&mut self, text: &str, event: &mut SnowplowEvent<'_>) -> Option<()> {
         let list = serde_json::from_str::<Wrapped<Vec<Document<'_>>>>(text).ok()?;
         self.json.reserve(text.len());
         for document in list.data {
@@ -151,7 +151,7 @@ impl Contexts {
     }
 }
 
-impl Event<'_> {
+impl SnowplowEvent<'_> {
     /// Puts what a context says of a hit in its place.
     fn read_context(&mut self, schema: (&str, &str), data: &str) {
         let places: &[(&str, Place)] = match schema {

@@ -25,41 +25,52 @@ use crate::protocol::tracker::{Told, without_fragment};
 /// How the versions of trackers begin that keep cookies: those of pages, and Android's.
 const KEEPING_COOKIES: [&str; 3] = ["js-", "no-js-", "andr-"];
 
+/// The name of the member that is to blame for an event that is none; empty if no one is.
+pub(super) type Blame = &'static str;
+
+/// The text of a document, and the member that it was in.
+type Text<'e> = (Blame, Cow<'e, str>);
+
 /// The value of a member.
-pub(super) enum Value<'e> {
+pub(super) enum MemberValue<'e> {
     /// As JSON.
     Json(&'e str),
     /// As text.
     Text(Cow<'e, str>),
 }
 
-impl<'e> Value<'e> {
+impl<'e> MemberValue<'e> {
     fn is_empty(&self) -> bool {
         match self {
-            Value::Json(json) => matches!(*json, "\"\"" | "null"),
-            Value::Text(text) => text.is_empty(),
+            MemberValue::Json(json) => matches!(*json, "\"\"" | "null"),
+            MemberValue::Text(text) => text.is_empty(),
         }
     }
 
     fn into_json(self) -> Cow<'e, str> {
         match self {
-            Value::Json(json) => Cow::Borrowed(json),
-            Value::Text(text) => Cow::Owned(json_of(&text)),
+            MemberValue::Json(json) => Cow::Borrowed(json),
+            MemberValue::Text(text) => Cow::Owned(json_of(&text)),
         }
     }
 
     /// Returns the text. A number and a truth value are texts too; a list and an object are none.
     fn into_text(self) -> Option<Cow<'e, str>> {
         match self {
-            Value::Json(json) => text_of(json),
-            Value::Text(text) => Some(text),
+            MemberValue::Json(json) => text_of(json),
+            MemberValue::Text(text) => Some(text),
         }
+    }
+
+    /// Returns the text of a document in Base64.
+    fn into_decoded(self) -> Option<Cow<'e, str>> {
+        document::decode_base64(&self.into_text()?).map(Cow::Owned)
     }
 
     /// Returns the text of a document, which may also stand in the event as it is.
     fn into_document(self) -> Option<Cow<'e, str>> {
         match self {
-            Value::Json(json) if json.starts_with('{') => Some(Cow::Borrowed(json)),
+            MemberValue::Json(json) if json.starts_with('{') => Some(Cow::Borrowed(json)),
             value => value.into_text(),
         }
     }
@@ -76,18 +87,19 @@ pub(super) fn text_of(json: &str) -> Option<Cow<'_, str>> {
 }
 
 fn json_of(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    // A text is always JSON.
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 /// An event while its members come in.
 #[derive(Default)]
-pub(super) struct Event<'e> {
+pub(super) struct SnowplowEvent<'e> {
     told: Told<'e>,
     /// What `e` says.
     kind: String,
-    /// The documents that say what happened and what was around it.
-    happened: Option<Cow<'e, str>>,
-    contexts: Vec<Cow<'e, str>>,
+    /// The texts that say what happened and what was around it.
+    happened: Option<Text<'e>>,
+    contexts: Vec<Text<'e>>,
     /// What contexts say that counts after the event's own members, and after that.
     pub(super) later: Vec<(Parameter, String)>,
     pub(super) last: Vec<(Parameter, String)>,
@@ -96,9 +108,9 @@ pub(super) struct Event<'e> {
     is_true_time: bool,
 }
 
-impl<'e> Event<'e> {
-    pub(super) fn new(is_anonymous: bool) -> Event<'e> {
-        let mut event = Event::default();
+impl<'e> SnowplowEvent<'e> {
+    pub(super) fn new(is_anonymous: bool) -> SnowplowEvent<'e> {
+        let mut event = SnowplowEvent::default();
         event.told.claims.is_anonymous = is_anonymous;
         event
     }
@@ -107,10 +119,13 @@ impl<'e> Event<'e> {
         self.told.ours.push((parameter, json));
     }
 
-    /// Puts a member in its place. `None` if it holds a document that cannot be decoded.
-    pub(super) fn put(&mut self, name: Cow<'e, str>, value: Value<'e>) -> Option<()> {
+    /// Puts a member in its place.
+    ///
+    /// # Errors
+    /// Its name, if it holds a document that cannot be decoded.
+    pub(super) fn put(&mut self, name: Cow<'e, str>, value: MemberValue<'e>) -> Result<(), Blame> {
         if value.is_empty() {
-            return Some(());
+            return Ok(());
         }
         match &*name {
             "eid" => self.put_ours(Parameter::EventId, value.into_json()),
@@ -119,25 +134,28 @@ impl<'e> Event<'e> {
             "duid" => self.put_ours(Parameter::DeviceId, value.into_json()),
             "uid" => self.put_ours(Parameter::User, value.into_json()),
             "sid" => self.put_ours(Parameter::Session, value.into_json()),
-            "ue_pr" => self.happened = self.happened.take().or(Some(value.into_document()?)),
-            "ue_px" => {
-                let text = document::decode_base64(&value.into_text()?)?;
-                self.happened = self.happened.take().or(Some(text.into()));
-            }
-            "co" => self.contexts.push(value.into_document()?),
-            "cx" => {
-                let text = document::decode_base64(&value.into_text()?)?;
-                self.contexts.push(text.into());
-            }
+            "ue_pr" => self.happened(("ue_pr", value.into_document().ok_or("ue_pr")?)),
+            "ue_px" => self.happened(("ue_px", value.into_decoded().ok_or("ue_px")?)),
+            "co" => self
+                .contexts
+                .push(("co", value.into_document().ok_or("co")?)),
+            "cx" => self
+                .contexts
+                .push(("cx", value.into_decoded().ok_or("cx")?)),
             "ip" => {
                 let text = value.into_text().unwrap_or_default();
                 self.told.claims.client_ip = text.trim().parse().ok();
             }
             "ua" => self.told.claims.user_agent = value.into_text().unwrap_or_default().into(),
-            "nuid" | "tnuid" | "fp" | "mac" => {}
+            // The last is no tracker's, and is a document here.
+            "nuid" | "tnuid" | "fp" | "mac" | "ue" => {}
             _ => self.put_param(name, value.into_json()),
         }
-        Some(())
+        Ok(())
+    }
+
+    fn happened(&mut self, text: Text<'e>) {
+        self.happened.get_or_insert(text);
     }
 
     /// Puts a member among the further parameters, and notes what else it says.
@@ -168,24 +186,39 @@ impl<'e> Event<'e> {
         self.told.params.push((name, json));
     }
 
+    /// Notes where a link leads that was followed: what happened, or a context of that.
+    pub(super) fn redirect_to(&mut self, target: &str) {
+        let uri = "iglu:com.snowplowanalytics.snowplow/uri_redirect/jsonschema/1-0-0";
+        let document = serde_json::json!({"schema": uri, "data": {"uri": target}});
+        if self.kind.is_empty() {
+            self.put_param("e".into(), "\"ue\"".into());
+            self.happened(("u", format!("{{\"data\":{document}}}").into()));
+        } else {
+            self.contexts
+                .push(("u", format!("{{\"data\":[{document}]}}").into()));
+        }
+    }
+
     /// Puts an address in its place, without its fragment, which may hold secrets.
-    fn put_url(&mut self, parameter: Parameter, value: Value<'e>) {
+    fn put_url(&mut self, parameter: Parameter, value: MemberValue<'e>) {
         if let Some(text) = value.into_text() {
             let url = json_of(without_fragment(&text));
             self.put_ours(parameter, url.into());
         }
     }
 
-    /// Returns what the event tells. `None` if it is of no known type, or a document cannot be
-    /// read.
-    pub(super) fn finish(mut self) -> Option<Told<'e>> {
+    /// Returns what the event tells.
+    ///
+    /// # Errors
+    /// The member that is to blame if it is of no known type, or a document cannot be read.
+    pub(super) fn finish(mut self) -> Result<Told<'e>, Blame> {
         let happened = match self.happened.take() {
-            Some(text) => Some(document::read_happened(&text)?),
+            Some((name, text)) => Some(document::read_happened(&text).ok_or(name)?),
             None => None,
         };
         let mut contexts = Contexts::default();
-        for text in std::mem::take(&mut self.contexts) {
-            contexts.read(&text, &mut self)?;
+        for (name, text) in std::mem::take(&mut self.contexts) {
+            contexts.read(&text, &mut self).ok_or(name)?;
         }
         let name = match &*self.kind {
             "pv" => None,
@@ -195,7 +228,8 @@ impl<'e> Event<'e> {
             "ti" => Some("\"transaction_item\""),
             "ad" => Some("\"ad_impression\""),
             "ue" if happened.is_some() => None,
-            _ => return None,
+            "ue" => return Err("ue_pr"),
+            _ => return Err("e"),
         };
         let is_page_view = self.kind == "pv";
         let kind = if is_page_view {
@@ -229,7 +263,7 @@ impl<'e> Event<'e> {
         if self.is_true_time {
             self.told.claims.sent_at = None;
         }
-        Some(self.told)
+        Ok(self.told)
     }
 
     fn put_document(&mut self, name: &'static str, json: String, understood: Vec<Range<usize>>) {

@@ -21,11 +21,12 @@ use super::native;
 use super::text::decode_once;
 use super::tracker::{Envelope, Object, Told, Translate};
 use super::{Arrival, Draft, Drafts};
+use crate::endpoint::Endpoint;
 use crate::hit::Kind;
 use crate::hit::limits::PARAMETERS_READ_MAX;
 use crate::refusal::Reason;
 use crate::request::split_pairs;
-use event::{Event, Value};
+use event::{Blame, MemberValue, SnowplowEvent};
 
 /// The member of the envelope that has the events.
 const EVENTS: &str = "data";
@@ -35,11 +36,24 @@ const EVENTS: &str = "data";
 /// # Errors
 /// If it is none.
 pub(super) fn read<'r>(arrival: &Arrival<'_, 'r>) -> Result<Told<'r>, Reason> {
-    let mut event = Event::new(arrival.headers.is_anonymous);
+    let mut event = SnowplowEvent::new(arrival.headers.is_anonymous);
+    let redirects = arrival.endpoint == Endpoint::SnowplowRedirect;
+    let mut target = None;
     for (name, text) in pairs(arrival.query) {
-        event.put(name, Value::Text(text)).ok_or(Reason::Json)?;
+        match &*name {
+            "u" if redirects => target = target.or(Some(text)),
+            // How the target is signed says nothing about the event.
+            "k" | "exp" | "sig" if redirects => {}
+            _ => {
+                let put = event.put(name, MemberValue::Text(text));
+                put.map_err(|_| Reason::Json)?;
+            }
+        }
     }
-    event.finish().ok_or(Reason::Json)
+    if let Some(target) = target {
+        event.redirect_to(&target);
+    }
+    event.finish().map_err(|_| Reason::Json)
 }
 
 /// Reads the events in a body. Without a body, the query string has the event. A body that is no
@@ -88,18 +102,28 @@ impl<'r> Events<'r> {
     }
 }
 
-impl Translate for Events<'_> {
-    fn translate<'e>(&'e self, text: &'e str) -> Option<Told<'e>> {
-        let mut event = Event::new(self.is_anonymous);
+impl Events<'_> {
+    fn read<'e>(&'e self, text: &'e str) -> Result<Told<'e>, Blame> {
+        let mut event = SnowplowEvent::new(self.is_anonymous);
         for (name, text) in &self.address {
-            event.put(Cow::Borrowed(name), Value::Text(Cow::Borrowed(text)))?;
+            event.put(Cow::Borrowed(name), MemberValue::Text(Cow::Borrowed(text)))?;
         }
-        for (name, json) in Object::read(text)?.0 {
+        for (name, json) in Object::read(text).ok_or("")?.0 {
             if !self.address.iter().any(|(known, _)| *known == name) {
-                event.put(name, Value::Json(json))?;
+                event.put(name, MemberValue::Json(json))?;
             }
         }
         event.finish()
+    }
+}
+
+impl Translate for Events<'_> {
+    fn translate<'e>(&'e self, text: &'e str) -> Option<Told<'e>> {
+        self.read(text).ok()
+    }
+
+    fn blame(&self, text: &str) -> &'static str {
+        self.read(text).err().unwrap_or_default()
     }
 }
 

@@ -223,6 +223,28 @@ fn an_event_whose_document_cannot_be_read_is_refused_alone() {
 }
 
 #[test]
+fn the_member_that_is_to_blame_is_named_as_the_tracker_names_it() {
+    let events = Events {
+        address: Vec::new(),
+        is_anonymous: false,
+    };
+    for (event, blamed) in [
+        (r#"{"e":"ue","ue_px":"%"}"#, "ue_px"),
+        (r#"{"e":"ue","ue_px":"e30"}"#, "ue_px"),
+        (r#"{"e":"ue","ue_pr":"{"}"#, "ue_pr"),
+        (r#"{"e":"ue"}"#, "ue_pr"),
+        (r#"{"e":"pv","cx":"%"}"#, "cx"),
+        (r#"{"e":"pv","co":"{}"}"#, "co"),
+        (r#"{"e":"zz"}"#, "e"),
+        ("{}", "e"),
+        ("[]", ""),
+        (r#"{"e":"pv"}"#, ""),
+    ] {
+        assert_eq!(events.blame(event), blamed, "{event}");
+    }
+}
+
+#[test]
 fn contexts_fill_what_has_a_place_of_its_own() {
     let mobile = context(
         "com.snowplowanalytics.snowplow/mobile_context",

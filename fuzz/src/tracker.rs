@@ -1,0 +1,68 @@
+//! Requests of other makers' trackers -> hits.
+
+use avtryck::endpoint::Endpoint;
+use avtryck::protocol::{self, Arrival, Draft, Drafts};
+use avtryck::refusal::Reason;
+use avtryck::request::Headers;
+use serde_json::{Map, Value};
+
+use super::sound::{self, NOW};
+
+/// What became of each event.
+type Read = Vec<Result<String, Reason>>;
+
+/// A request of Snowplow's trackers: the query string in the first line, and then the body. Without
+/// a body it is a GET.
+pub fn snowplow(bytes: &[u8]) {
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let (query, body) = bytes.split_at(end.unwrap_or(bytes.len()));
+    let query = String::from_utf8_lossy(query);
+    read(Endpoint::Snowplow, &query, body.get(1..));
+    // An event keeps its place, whatever it is, and costs no other one.
+    if serde_json::from_slice::<Map<String, Value>>(body).is_ok() {
+        let good = br#"{"e":"pv","eid":"1"}"#;
+        let list = [b"{\"data\":[", &good[..], b",", body, b",", good, b"]}"].concat();
+        let all = read(Endpoint::Snowplow, "", Some(&list));
+        assert_eq!(all.len(), 3, "{}", list.escape_ascii());
+        assert!(all[0].is_ok() && all[0] == all[2]);
+    }
+}
+
+/// Reads a request, and checks each hit.
+fn read(endpoint: Endpoint, query: &str, body: Option<&[u8]>) -> Read {
+    let headers = Headers::default();
+    let arrival = Arrival {
+        endpoint,
+        at: NOW,
+        headers: &headers,
+        path: "/i",
+        query,
+        choice_cookie: "avchoice".into(),
+    };
+    let Some(body) = body else {
+        return vec![protocol::read(&arrival).map(check)];
+    };
+    match protocol::read_body(&arrival, body) {
+        Ok(Drafts::One(draft)) => vec![Ok(check(draft))],
+        Ok(Drafts::Each(events)) => events.iter().map(|draft| draft.map(check)).collect(),
+        Err(reason) => vec![Err(reason)],
+    }
+}
+
+/// Checks a draft. Returns its hit as text.
+fn check(draft: Draft<'_>) -> String {
+    sound::hit(&draft.hit);
+    sound::signals(&draft.signals);
+    assert!(draft.claims.is_some());
+    let params: Map<String, Value> = serde_json::from_str(&draft.hit.params).expect("an object");
+    // Documents are whole.
+    if let Some(Value::Array(contexts)) = params.get("co") {
+        assert!(contexts.iter().all(is_document), "{contexts:?}");
+    }
+    assert!(params.get("ue").is_none_or(is_document), "{params:?}");
+    format!("{:?}", draft.hit)
+}
+
+fn is_document(value: &Value) -> bool {
+    value.get("schema").is_some() && value.get("data").is_some()
+}
