@@ -36,5 +36,6 @@ pub mod protocol;
 pub mod refusal;
 pub mod request;
 pub mod row;
+pub mod schema;
 pub mod serve;
 pub mod visitor;

@@ -13,6 +13,7 @@ mod healthy;
 mod keys;
 mod log;
 mod migrate;
+mod schema;
 mod serve;
 mod signals;
 mod spool;
@@ -66,6 +67,9 @@ enum Command {
     /// Manage the keys of the visitor cookie, of click URLs and of users.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Work with the JSON schemas of Snowplow's events.
+    #[command(subcommand)]
+    Schema(schema::SchemaCommand),
     /// Export or erase what is held about one visitor, device, user or partner's ID.
     #[command(subcommand)]
     Subject(subject::Command),
@@ -119,6 +123,7 @@ impl Command {
             // Without a file there is nothing that a new key could clash with.
             Command::Keys(command) if file.is_none() => command.run(&[]),
             Command::Keys(command) => command.run(&config()?.cookie.keys),
+            Command::Schema(command) => command.run(),
             Command::Subject(command) => command.run(&config()?),
         }
     }

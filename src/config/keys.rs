@@ -225,6 +225,17 @@ keys! {
 }
 
 keys! {
+    /// `[schema]`: what events of Snowplow's trackers should be like.
+    #[derive(Clone, Debug)]
+    pub struct SchemaConfig in [schema] {
+        /// Folders of JSON schemas with files at VENDOR/NAME/jsonschema/VERSION. A row whose
+        /// documents break their schema is kept, with the flag `schema` and the first error in
+        /// `params.schema_error`. Without a folder nothing is checked.
+        reload folders: Vec<PathBuf> = list("folders", value::path);
+    }
+}
+
+keys! {
     /// `[privacy]`: what is kept, and for how long.
     #[derive(Clone, Debug)]
     pub struct PrivacyConfig in [privacy] {

@@ -27,8 +27,8 @@ use std::path::Path;
 pub use in_force::{InForce, Waiting};
 pub use keys::{
     AdminConfig, Certificate, ClickConfig, CookieConfig, DatabaseConfig, DeviceConfig, GeoipConfig,
-    HttpConfig, Limit, LoaderConfig, Partner, PrivacyConfig, ProtocolConfig, Site, SpoolConfig,
-    TlsConfig, TrafficConfig, UserConfig,
+    HttpConfig, Limit, LoaderConfig, Partner, PrivacyConfig, ProtocolConfig, SchemaConfig, Site,
+    SpoolConfig, TlsConfig, TrafficConfig, UserConfig,
 };
 pub use mistakes::{Mistakes, Unusable};
 pub use paths::Paths;
@@ -77,6 +77,7 @@ pub struct Config {
     pub loader: LoaderConfig,
     pub geoip: GeoipConfig,
     pub device: DeviceConfig,
+    pub schema: SchemaConfig,
     pub privacy: PrivacyConfig,
     pub traffic: TrafficConfig,
     pub cookie: CookieConfig,
@@ -190,6 +191,7 @@ impl Config {
             loader: reader.section(),
             geoip: reader.section(),
             device: reader.section(),
+            schema: reader.section(),
             privacy: reader.section(),
             traffic: reader.section(),
             cookie: reader.section(),

@@ -17,6 +17,7 @@ mod geo;
 mod named;
 mod network;
 mod place;
+mod schema;
 mod source;
 mod words;
 
@@ -39,6 +40,7 @@ pub use source::{LoadError, Origin, Problem, Report, TableFile, TableFiles, load
 use crate::hit::Hit;
 use crate::row::dimension::{Dimension, Found, Keyed, Stored, new_key_of_stored};
 use crate::row::{Ad, Keyer, Site};
+use crate::schema::Schemas;
 
 /// Places without their cities that are kept; a file tells apart a few thousand regions.
 const COARSE_PLACES_CACHED_MAX: usize = 16_384;
@@ -154,6 +156,7 @@ pub struct Tables {
     crawlers: Option<Arc<Crawlers>>,
     /// The numbers of data centres' autonomous systems.
     data_centres: Arc<HashSet<u32>>,
+    schemas: Option<Schemas>,
 }
 
 impl Default for Tables {
@@ -167,6 +170,7 @@ impl Default for Tables {
             cached_devices: CachedDevices::default(),
             crawlers: None,
             data_centres: Arc::default(),
+            schemas: None,
         }
     }
 }

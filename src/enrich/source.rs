@@ -10,8 +10,9 @@ use std::time::Duration;
 use super::bot::Crawlers;
 use super::device::DeviceRules;
 use super::geo::GeoFile;
-use super::{Tables, network, place};
+use super::{Tables, network, place, schema};
 use crate::clock::UnixMicros;
+use crate::schema::{SchemaError, Schemas};
 
 /// The files to read, and what the configuration says itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct TableFiles {
     pub rules: PathBuf,
     /// Crawlers: the JSON of the npm package `crawler-user-agents`.
     pub crawlers: PathBuf,
+    /// The folders of JSON schemas; the first that has a schema counts.
+    pub schemas: Vec<PathBuf>,
     /// The numbers of autonomous systems of data centres.
     pub data_centres: Arc<HashSet<u32>>,
 }
@@ -105,6 +108,8 @@ pub enum TableFile {
     Rules,
     /// Crawlers.
     Crawlers,
+    /// A JSON schema.
+    Schema,
 }
 
 /// What is wrong with one of the [`TableFiles`].
@@ -145,6 +150,9 @@ pub enum Problem {
     /// The crawler patterns do not compile.
     #[error("the crawler patterns do not compile")]
     Crawlers(#[source] ua_parser::Error),
+    /// It is no JSON schema, or one that refers to another; it is not used.
+    #[error(transparent)]
+    JsonSchema(#[from] SchemaError),
     /// It is used, except for patterns that the regex engine cannot take.
     #[error("{skipped} of {total} crawler patterns skipped, the first is {first:?}: {why}")]
     Skipped {
@@ -163,7 +171,10 @@ impl LoadError {
     /// Returns whether the file is in use all the same.
     #[must_use]
     pub fn is_partial(&self) -> bool {
-        matches!(self.problem, Problem::Skipped { .. })
+        matches!(
+            self.problem,
+            Problem::Skipped { .. } | Problem::JsonSchema(_)
+        )
     }
 }
 
@@ -206,8 +217,14 @@ pub fn reload(sources: &TableFiles, old: &Tables) -> (Tables, Vec<LoadError>) {
             old.crawlers.clone()
         }
     };
+    let mut schemas = Schemas::default();
+    for folder in &sources.schemas {
+        let failed = schema::read(folder, &mut schemas).into_iter();
+        errors.extend(failed.map(|(path, problem)| problem.of(TableFile::Schema, &path)));
+    }
     let tables = Tables {
         places,
+        schemas: (!schemas.is_empty()).then_some(schemas),
         networks,
         device_rules,
         crawlers,

@@ -77,6 +77,8 @@ flags! {
         /// When it happened by the sender's clock was in the future or more than 30 days ago, and
         /// was clamped.
         CLOCK = 25 "clock";
+        /// A document of it is not as its JSON schema says (`schema.folders`); set by the loader.
+        SCHEMA = 26 "schema";
         /// A click or a conversion on a site whose conversions must be signed (`conversions`).
         SIGNED_ONLY = 29 "signed_only";
         /// A conversion that our key signed, or an exchanged ID that its partner signed.

@@ -46,6 +46,8 @@ impl Deriver<'_> {
             }
             Outcome::Row => {}
         }
+        let marked = self.tables.mark_broken(hit);
+        let hit = marked.as_ref().unwrap_or(hit);
         let facts = self.tables.facts(hit, &mut self.devices);
         self.note_misses(&facts);
         let creative = Ad::creative_of(hit).map(Keyed::new);

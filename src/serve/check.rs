@@ -129,6 +129,7 @@ fn name_key(error: &LoadError) -> Unusable {
         TableFile::Network => "geoip.network",
         TableFile::Rules => "device.rules",
         TableFile::Crawlers => "device.crawlers",
+        TableFile::Schema => "schema.folders",
     };
     Unusable::new(key, error.to_string())
 }

@@ -187,6 +187,7 @@ pub(super) fn sources(config: &Config) -> TableFiles {
         network: config.geoip.network.clone(),
         rules: config.device.rules.clone(),
         crawlers: config.device.crawlers.clone(),
+        schemas: config.schema.folders.clone(),
         data_centres: Arc::new(config.traffic.data_centre_asns.clone()),
     }
 }

@@ -165,6 +165,7 @@ fn take_client(claims: &Claims, hit: &mut Hit<'_>) {
         && let Some((occurred_at, is_clamped)) = claims.occurred_at(hit.received_at)
     {
         hit.occurred_at = Some(occurred_at);
+        hit.made_at = claims.made_at;
         if !is_clamped {
             hit.flags = hit.flags.without(Flags::CLOCK);
         }
