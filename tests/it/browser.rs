@@ -10,14 +10,18 @@ mod live;
 mod pages;
 mod privacy;
 mod proxy;
+mod snowplow;
 mod tag;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
+use hyper::Method;
 use serde_json::{Value, json};
+use url::Url;
 
 use proxy::Proxy;
 
@@ -94,6 +98,20 @@ impl Drop for Driver {
     }
 }
 
+/// ChromeDriver's own command that reads the console.
+#[derive(Debug)]
+struct ReadConsole;
+
+impl WebDriverCompatibleCommand for ReadConsole {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, url::ParseError> {
+        base.join(&format!("session/{}/se/log", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        (Method::POST, Some(json!({ "type": "browser" }).to_string()))
+    }
+}
+
 /// A browser with a profile of its own. The session is closed before the driver is ended, which
 /// would leave Chromium behind otherwise.
 struct Browser {
@@ -130,9 +148,11 @@ impl Browser {
             // ChromeDriver would turn it off.
             "excludeSwitches": ["disable-back-forward-cache"],
         });
-        let capabilities = [("goog:chromeOptions".to_owned(), options)]
-            .into_iter()
-            .collect();
+        let capabilities = [
+            ("goog:chromeOptions".to_owned(), options),
+            ("goog:loggingPrefs".to_owned(), json!({ "browser": "ALL" })),
+        ];
+        let capabilities = capabilities.into_iter().collect();
         let client = ClientBuilder::rustls()
             .expect("a TLS configuration")
             .capabilities(capabilities)
@@ -215,6 +235,14 @@ impl Browser {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("#{id} holds {last} and not {text:?}");
+    }
+
+    /// Returns what the browser wrote to the console since it was asked last.
+    async fn console(&self) -> Vec<String> {
+        let entries = self.client.issue_cmd(ReadConsole).await;
+        let entries = entries.expect("the console's entries");
+        let entries = entries.as_array().expect("a list").iter();
+        entries.map(|entry| entry["message"].to_string()).collect()
     }
 
     async fn close(self) {

@@ -5,3 +5,6 @@ mod fields;
 mod matomo;
 mod plausible;
 mod recorded;
+mod snowplow;
+mod snowplow_clients;
+mod snowplow_schema;
