@@ -146,7 +146,8 @@ impl Sink for PostgresSink {
         let read = async {
             let known = event_key::read_known(&client).await?;
             let keyer = self.read_keyer(&client).await?;
-            anyhow::Ok((known, keyer, self.claim_users(&client).await?))
+            let takes_users = Box::pin(self.claim_users(&client)).await?;
+            anyhow::Ok((known, keyer, takes_users))
         };
         let (known, keyer, takes_users) = watch.watch(read).await?;
         let writer = PostgresWriter {
