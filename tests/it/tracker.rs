@@ -1,6 +1,7 @@
 //! Trackers of other makers, unmodified: requests that real clients sent, replayed, and the clients
 //! themselves; and what their protocols brought for all hits.
 
+mod edge;
 mod fields;
 mod matomo;
 mod plausible;
