@@ -83,8 +83,8 @@ reasons! {
     UriTooLong("uri_too_long", URI_TOO_LONG, Closes):
         "the address is longer than {uri_bytes}, or a tracker's than {tracker_uri_bytes}: send less, or \
          use POST";
-    /// The header has more bytes than its limit, or more than 100 lines. Over HTTP/2 the reply to one
-    /// that is larger than a tracker's may be has the status alone, and is not counted.
+    /// The header has more bytes than its limit, or more than 100 lines. Over HTTP/2 the reply to
+    /// one that is larger than a tracker's may be has the status alone, and is not counted.
     HeaderTooLarge("header_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, Closes):
         "the header is larger than {header_bytes}, or a tracker's than {tracker_header_bytes}, or has \
          more than 100 lines: most often other programs' cookies on the same domain are too many";
@@ -212,8 +212,8 @@ reasons! {
     /// The spool could not be written; try again.
     SpoolFailed("spool_failed", SERVICE_UNAVAILABLE, StaysOpen):
         "the disk of the spool fails: look at the log";
-    /// The hit is larger than a record may be, or a body takes more than 64 KiB to tell it, or 96 KiB
-    /// where a tracker of another maker sends it.
+    /// The hit is larger than a record may be, or a body takes more than 64 KiB to tell it, or 96
+    /// KiB where a tracker of another maker sends it.
     HitTooLarge("hit_too_large", PAYLOAD_TOO_LARGE, StaysOpen):
         "the hit is larger than a record may be";
     /// The collector is stopping; try again.

@@ -340,9 +340,10 @@ keys! {
         /// What is allowed where the sender says that the GDPR does not apply (`gdpr=0`). Empty:
         /// that is not believed.
         reload gdpr_0_permit: Permit = permits(PERMITS);
-        /// What each category of a consent tool allows, as the events of Segment's and RudderStack's
-        /// SDKs name them. An event that names categories is allowed what those with consent allow
-        /// together, and never more than it would be without them.
+        /// What each category of a consent tool allows, as the events of Segment's and
+        /// RudderStack's SDKs name them. An event that names categories is allowed what those with
+        /// consent allow together, and never more than it would be without them. Where this is
+        /// empty, an event with a refused category is only counted.
         reload consent_categories: Vec<(String, Permit)> =
             permits_by_name("category = [\"store\", \"measure\"], with permits as in default_permit");
         /// What is allowed instead of default_permit where Matomo's tracker says that it has

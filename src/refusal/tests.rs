@@ -36,7 +36,8 @@ fn page() -> String {
         with status 429 or 503 also\n`Retry-After: 1`. After some reasons the connection ends, because what \
         follows may be a smuggled request.\nA click with a valid target is redirected to it all the same, \
         with the reason in that header.\n\
-        Trackers of other makers get the statuses that their clients need (below).\n\n\
+        Trackers of other makers get the statuses that their clients need \
+        ([trackers.md](trackers.md#replies)).\n\n\
         | reason | status | connection | because | what to do |\n| --- | --- | --- | --- | --- |\n";
     for reason in Reason::ALL {
         let connection = if reason.closes() { "ends" } else { "stays" };

@@ -188,6 +188,10 @@ async fn a_click_with_a_valid_target_leads_on_whatever_is_around_it() {
             "uri_too_long",
         ),
         (get(&click(b""), cookies.as_bytes()), "header_too_large"),
+        (
+            get(&[&click(b"&x=")[..], &[b'x'; 20_000]].concat(), b""),
+            "header_too_large",
+        ),
         (get(&click(b""), b"Host: 127.0.0.1\r\n"), "host"),
         (
             get(&click(b""), b"Content-Length: 1\r\n"),
@@ -224,7 +228,7 @@ async fn a_click_with_a_valid_target_leads_on_whatever_is_around_it() {
         outcome(&raw(collector.http, &off).await),
         (400, "malformed")
     );
-    let cut = get(&[&click(b"")[..], &[b'x'; 20_000]].concat(), b"");
+    let cut = get(&[&click(b"")[..], &[b'x'; 30_000]].concat(), b"");
     let reply = raw(collector.http, &cut).await;
     assert_eq!(outcome(&reply), (431, "header_too_large"));
     assert_eq!(reply.header("location"), "");
@@ -247,7 +251,7 @@ async fn a_client_that_still_sends_reads_why_it_was_refused() {
     assert_eq!(outcome(&parse(&bytes)), (431, "header_too_large"));
     // One that never ends is ended.
     let mut stream = TcpStream::connect(collector.http).await.unwrap();
-    stream.write_all(&request[..20_000]).await.unwrap();
+    stream.write_all(&request[..30_000]).await.unwrap();
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
     assert_eq!(outcome(&parse(&bytes)), (431, "header_too_large"));

@@ -85,7 +85,9 @@ fn paths_of_trackers_collide_with_no_other() {
     ] {
         let errors = errors(&format!("{SITE}[path]\n{key} = {path}\n"), &[]);
         assert!(
-            errors.len() == 1 && errors[0].starts_with(&format!("line 4: {said}")),
+            errors
+                .first()
+                .is_some_and(|first| first.starts_with(&format!("line 4: {said}"))),
             "{errors:?}"
         );
     }

@@ -10,7 +10,7 @@ use hyper::header::HeaderMap;
 
 use crate::callback::{Claim, Destination, Proof, Secrets, Signed};
 use crate::config::Partner;
-use crate::edge::exchange::answer::Form;
+use crate::edge::exchange::answer::ReplyForm;
 use crate::edge::exchange::charge::Bill;
 use crate::edge::exchange::reply::Reply;
 use crate::edge::exchange::{Exchange, body};
@@ -42,7 +42,9 @@ pub(crate) async fn handle(
     let body = body.unpack(exchange.headers.content_encoding).await?;
     let sender = sender(partner, proof);
     let drafts = partner::read(&exchange.arrival(), sender, &body)?;
-    exchange.record_body(drafts, bill, Form::default()).await
+    exchange
+        .record_body(drafts, bill, ReplyForm::default())
+        .await
 }
 
 fn secrets(partner: &Partner) -> Secrets<'_> {

@@ -3,7 +3,7 @@
 use hyper::body::Incoming;
 
 use crate::edge::Refusal;
-use crate::edge::exchange::answer::Form;
+use crate::edge::exchange::answer::ReplyForm;
 use crate::edge::exchange::charge::Bill;
 use crate::edge::exchange::reply::Reply;
 use crate::edge::exchange::{Exchange, body};
@@ -16,6 +16,6 @@ pub(crate) async fn handle(exchange: &Exchange<'_>, body: Incoming) -> Result<Re
     let body = body.unpack(exchange.headers.content_encoding).await?;
     bill.add_bytes(body.len())?;
     let drafts = protocol::read_body(&exchange.arrival(), &body)?;
-    let form = Form::of(exchange, &body);
+    let form = ReplyForm::of(exchange, &body);
     exchange.record_body(drafts, bill, form).await
 }

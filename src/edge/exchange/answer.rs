@@ -1,9 +1,9 @@
 //! Replies to trackers of other makers, in the form that the clients of each protocol need.
 //!
 //! Trackers keep an event, and send it again, until they get a reply that they take for an end.
-//! Which replies these are differs: some take 200 alone, and others are stuck for good at a 404 or a
-//! 413. So what can never be taken is answered as if it had been, with the reason in a header; and
-//! where a later try helps, the reply is 503.
+//! Which replies these are differs: some take 200 alone, and others are stuck for good at a 404 or
+//! a 413. So what can never be taken is answered as if it had been, with the reason in a header;
+//! and where a later try helps, the reply is 503.
 //!
 //! | | a GET | a POST | refused for good | try again |
 //! | --- | --- | --- | --- | --- |
@@ -26,18 +26,18 @@ use crate::request::raw_value;
 
 /// What a request to Matomo's endpoint asks to be answered with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Form {
+pub(crate) struct ReplyForm {
     /// It brought a list of requests.
     is_bulk: bool,
     /// It wants no picture.
     wants_nothing: bool,
 }
 
-impl Form {
+impl ReplyForm {
     /// Reads it from a query and a body; the query outweighs the body.
-    pub(crate) fn of(exchange: &Exchange<'_>, body: &[u8]) -> Form {
+    pub(crate) fn of(exchange: &Exchange<'_>, body: &[u8]) -> ReplyForm {
         if exchange.endpoint.spec().protocol != Protocol::Matomo {
-            return Form::default();
+            return ReplyForm::default();
         }
         let is_bulk = memmem::find(body, b"\"requests\"").is_some();
         let in_body = match str::from_utf8(body) {
@@ -45,7 +45,7 @@ impl Form {
             _ => is_bulk && bulk_wants_nothing(body),
         };
         let in_query = raw_value(exchange.line.query, "send_image");
-        Form {
+        ReplyForm {
             is_bulk,
             wants_nothing: in_query.map_or(in_body, |value| value == "0"),
         }
@@ -62,7 +62,7 @@ fn bulk_wants_nothing(body: &[u8]) -> bool {
 
 /// Returns the form of the reply to a hit in a query string.
 pub(crate) fn shape(exchange: &Exchange<'_>) -> Shape {
-    match Form::of(exchange, b"").wants_nothing {
+    match ReplyForm::of(exchange, b"").wants_nothing {
         true => Shape::Empty,
         false => exchange.endpoint.spec().shape,
     }
@@ -71,7 +71,7 @@ pub(crate) fn shape(exchange: &Exchange<'_>) -> Shape {
 /// Makes the reply to events of which `taken` were recorded.
 pub(crate) fn reply(
     exchange: &Exchange<'_>,
-    form: Form,
+    form: ReplyForm,
     taken: usize,
     refused: &[(usize, Refusal)],
 ) -> Reply {
@@ -105,13 +105,13 @@ pub(crate) fn reply(
 
 /// Makes the reply to a request that is refused as a whole.
 pub(crate) fn refuse(exchange: &Exchange<'_>, refusal: Refusal) -> Reply {
-    let form = Form::of(exchange, b"");
+    let form = ReplyForm::of(exchange, b"");
     refuse_in(exchange, form, (0, 1), refusal)
 }
 
 fn refuse_in(
     exchange: &Exchange<'_>,
-    form: Form,
+    form: ReplyForm,
     counts: (usize, usize),
     refusal: Refusal,
 ) -> Reply {
@@ -158,7 +158,7 @@ fn protocol_status(protocol: Protocol) -> StatusCode {
 /// Makes the reply that the clients take for an end.
 fn success(
     exchange: &Exchange<'_>,
-    form: Form,
+    form: ReplyForm,
     (taken, refused): (usize, usize),
     status: StatusCode,
 ) -> Reply {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use spool::AppendError;
 
-use super::answer::{self, Form};
+use super::answer::{self, ReplyForm};
 use super::charge::{Bill, RECORDS_TIMES_MAX};
 use super::claims;
 use super::reply::{self, Reply, WithCookie as _};
@@ -50,7 +50,7 @@ impl<'r> Exchange<'r> {
         &self,
         drafts: Drafts<'r>,
         mut bill: Bill<'_, 'r>,
-        form: Form,
+        form: ReplyForm,
     ) -> Result<Reply, Refusal> {
         let is_native = self.endpoint.spec().protocol == Protocol::Native;
         let events = match drafts {
