@@ -64,6 +64,8 @@ const NAMES: &[(Class, Part, &[&str])] = &[
         "fingerprint", "ip", "cip", "ipaddress", "ipaddr", "ipv4", "ipv6", "clientip", "userip", "remoteaddr",
         "phpsessid", "jsessionid", "aspnetsessionid", "sessid", "sessionkey", "userhash", "useridhash", "msisdnhash",
         "hashedid", "eids",
+        // By which Snowplow's trackers tell visits and tabs.
+        "firsteventid", "firsteventtimestamp", "tabid",
     ]),
     (Id, End, &[
         "userid", "customerid", "clientid", "visitorid", "deviceid", "sessionid", "memberid", "personid", "profileid",

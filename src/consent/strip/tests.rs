@@ -152,7 +152,10 @@ fn without_store_entities_lose_ids_and_those_about_a_person_or_a_place_leave() {
     let (before, after) = (
         json!({"co": [
             {"schema": "iglu:com.snowplowanalytics.snowplow/client_session/jsonschema/1-0-2",
-             "data": {"userId": "u", "sessionId": "s", "previousSessionId": "p", "sessionIndex": 2}},
+             "data": {"userId": "u", "sessionId": "s", "previousSessionId": "p", "sessionIndex": 2,
+                      "firstEventId": "e", "firstEventTimestamp": "2026-11-26T17:38:10.475Z"}},
+            {"schema": "iglu:com.snowplowanalytics.snowplow/browser_context/jsonschema/2-0-0",
+             "data": {"tabId": "t", "online": true}},
             {"schema": "iglu:com.snowplowanalytics.snowplow/mobile_context/jsonschema/1-0-3",
              "data": {"appleIdfa": "i", "androidIdfa": "i", "appleIdfv": "v", "appSetId": "x", "carrier": "Telenor"}},
             {"data": {"name": "A", "level": 3}, "schema": "iglu:se.telenor/user_context/jsonschema/1-0-0"},
@@ -162,6 +165,8 @@ fn without_store_entities_lose_ids_and_those_about_a_person_or_a_place_leave() {
         json!({"co": [
             {"schema": "iglu:com.snowplowanalytics.snowplow/client_session/jsonschema/1-0-2",
              "data": {"sessionIndex": 2}},
+            {"schema": "iglu:com.snowplowanalytics.snowplow/browser_context/jsonschema/2-0-0",
+             "data": {"online": true}},
             {"schema": "iglu:com.snowplowanalytics.snowplow/mobile_context/jsonschema/1-0-3",
              "data": {"carrier": "Telenor"}},
         ]}),

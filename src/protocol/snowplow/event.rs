@@ -14,6 +14,7 @@
 //! | all others | `params`, under their own names |
 
 use std::borrow::Cow;
+use std::mem;
 use std::ops::Range;
 
 use super::document::{self, Contexts};
@@ -217,7 +218,7 @@ impl<'e> SnowplowEvent<'e> {
             None => None,
         };
         let mut contexts = Contexts::default();
-        for (name, text) in std::mem::take(&mut self.contexts) {
+        for (name, text) in mem::take(&mut self.contexts) {
             contexts.read(&text, &mut self).ok_or(name)?;
         }
         let name = match &*self.kind {
@@ -241,6 +242,8 @@ impl<'e> SnowplowEvent<'e> {
         if let Some(name) = name {
             self.put_ours(Parameter::EventName, name.into());
         }
+        // Where there is no room for all, the documents are kept.
+        let others = mem::take(&mut self.told.params);
         if let Some(happened) = happened {
             if self.kind == "ue" {
                 self.put_ours(Parameter::EventName, happened.name.into());
@@ -256,7 +259,7 @@ impl<'e> SnowplowEvent<'e> {
         }
         let further = self.further.into_iter();
         let further = further.map(|(name, json)| (name.into(), json.into()));
-        self.told.params.extend(further);
+        self.told.params.extend(others.into_iter().chain(further));
         for (parameter, json) in self.later.into_iter().chain(self.last) {
             self.told.ours.push((parameter, json.into()));
         }

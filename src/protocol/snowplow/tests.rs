@@ -393,6 +393,17 @@ fn numbers_and_truth_values_stand_for_texts() {
 }
 
 #[test]
+fn an_event_with_more_members_than_are_kept_keeps_its_documents() {
+    let mut event = with_contexts(&[context("com.acme/a", json!({"b": 1}))]);
+    for number in 0..200 {
+        event[format!("a{number}")] = json!("x");
+    }
+    let seen = post_one(event);
+    assert_eq!(seen.params["co"][0]["data"], json!({"b": 1}));
+    assert!(seen.flags.has(Flags::TRUNCATED));
+}
+
+#[test]
 fn addresses_lose_their_fragment() {
     let seen = post_one(
         json!({"e": "pv", "url": "https://x.example/a?b=1#token=secret",

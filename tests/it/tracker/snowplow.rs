@@ -169,7 +169,7 @@ async fn what_can_never_be_taken_is_answered_as_if_it_were_and_good_events_are_k
         ("json", of(json!([1])), 2),
         ("json", "{".to_owned(), 0),
         ("json", "not json".to_owned(), 0),
-        ("hit_too_large", of(json!({"e": "pv", "page": large})), 1),
+        ("hit_too_large", of(json!({"e": "pv", "page": large})), 2),
         ("too_many_events", many, 1000),
         ("body_too_large", "x".repeat(3 << 20), 0),
     ] {
