@@ -145,7 +145,9 @@ fn a_trackers_event_that_is_too_large_costs_no_other() {
     ] {
         let fits = format!(r#"{{"e":"{}"}}"#, "t".repeat(TRACKER_TOLD_BYTES_MAX - 8));
         let body = format!(r#"[{{"e":"1"}},{large},{fits},{large},{{"e":"2"}}]"#);
-        let split = Split::new(body.as_bytes()).expect("a body").for_tracker(false, 1);
+        let split = Split::new(body.as_bytes())
+            .expect("a body")
+            .for_tracker(false, 1);
         let read: Vec<_> = split.collect();
         let too_large = Err(Reason::HitTooLarge);
         let (first, last) = (Ok(&br#"{"e":"1"}"#[..]), Ok(&br#"{"e":"2"}"#[..]));
@@ -169,7 +171,9 @@ fn a_body_of_trackers_faults_is_split_in_linear_time() {
     ] {
         let body = format!("[{}", piece.repeat(TRACKER_BODY_BYTES_MAX / piece.len()));
         let start = Instant::now();
-        let split = Split::new(body.as_bytes()).expect("a body").for_tracker(false, 1);
+        let split = Split::new(body.as_bytes())
+            .expect("a body")
+            .for_tracker(false, 1);
         assert!(split.take(EVENTS_MAX + 1).count() > 0);
         assert!(start.elapsed() < Duration::from_secs(20), "{piece}");
     }
