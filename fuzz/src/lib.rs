@@ -23,13 +23,13 @@ pub use cookie::cookie;
 pub use mmdb::mmdb;
 pub use plain::plain;
 pub use request::{event, headers, hit, query};
-pub use tracker::snowplow;
+pub use tracker::{segment, snowplow};
 
 /// Takes any bytes; panics where a promise does not hold.
 pub type Target = fn(&[u8]);
 
 /// Each target under the name of its corpus.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("address", address),
     ("chunk", chunk),
     ("click", click),
@@ -41,6 +41,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("mmdb", mmdb),
     ("plain", plain),
     ("query", query),
+    ("segment", segment),
     ("snowplow", snowplow),
 ];
 

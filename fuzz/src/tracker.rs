@@ -28,14 +28,41 @@ pub fn snowplow(bytes: &[u8]) {
     }
 }
 
+/// A request of the SDKs of Segment and RudderStack: path and query in the first line, and then the
+/// body. Without a body it is the pixel.
+pub fn segment(bytes: &[u8]) {
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let (target, body) = bytes.split_at(end.unwrap_or(bytes.len()));
+    let target = String::from_utf8_lossy(target);
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let endpoint = match body {
+        [] => Endpoint::SegmentPixel,
+        _ => Endpoint::Segment,
+    };
+    read_at(endpoint, path, query, body.get(1..));
+    // A call keeps its place, whatever it is, and costs no other one, nor what stands behind all.
+    if serde_json::from_slice::<Map<String, Value>>(body).is_ok() {
+        let good = br#"{"type":"track","userId":"u","event":"e","timestamp":1}"#;
+        let sent_at = br#"],"sentAt":"2027-01-15T08:00:00Z"}"#;
+        let list = [b"{\"batch\":[", &good[..], b",", body, b",", good, sent_at].concat();
+        let all = read_at(Endpoint::Segment, "/v1/batch", "", Some(&list));
+        assert_eq!(all.len(), 3, "{}", list.escape_ascii());
+        assert!(all[0].is_ok() && all[0] == all[2]);
+    }
+}
+
 /// Reads a request, and checks each hit.
 fn read(endpoint: Endpoint, query: &str, body: Option<&[u8]>) -> Read {
+    read_at(endpoint, "/i", query, body)
+}
+
+fn read_at(endpoint: Endpoint, path: &str, query: &str, body: Option<&[u8]>) -> Read {
     let headers = Headers::default();
     let arrival = Arrival {
         endpoint,
         at: NOW,
         headers: &headers,
-        path: "/i",
+        path,
         query,
         choice_cookie: "avchoice".into(),
     };
@@ -54,7 +81,10 @@ fn check(draft: Draft<'_>) -> String {
     sound::hit(&draft.hit);
     sound::signals(&draft.signals);
     assert!(draft.claims.is_some());
-    let params: Map<String, Value> = serde_json::from_str(&draft.hit.params).expect("an object");
+    let params: Map<String, Value> = match &*draft.hit.params {
+        "" => Map::new(),
+        params => serde_json::from_str(params).expect("an object"),
+    };
     // Documents are whole.
     if let Some(Value::Array(contexts)) = params.get("co") {
         assert!(contexts.iter().all(is_document), "{contexts:?}");

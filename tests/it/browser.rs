@@ -10,6 +10,7 @@ mod live;
 mod pages;
 mod privacy;
 mod proxy;
+mod segment;
 mod snowplow;
 mod tag;
 

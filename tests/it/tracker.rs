@@ -6,6 +6,8 @@ mod fields;
 mod matomo;
 mod plausible;
 mod recorded;
+mod segment;
+mod segment_clients;
 mod snowplow;
 mod snowplow_clients;
 mod snowplow_schema;

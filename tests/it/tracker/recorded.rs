@@ -1,5 +1,7 @@
 //! Recordings: requests of real clients, sent again as they were.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::support::{Collector, Reply, raw, root};
@@ -30,11 +32,13 @@ impl Recorded {
             let own = ["host", "connection", "content-length", "transfer-encoding"];
             !own.contains(&name.to_ascii_lowercase().as_str())
         };
+        let body = request["body_base64"].as_str();
+        let body = body.map(|body| STANDARD.decode(body).unwrap());
         Recorded {
             method: text(&request["method"]),
             target: text(&request["path"]),
             headers: headers.filter(is_kept).collect(),
-            body: text(&request["body"]).into_bytes(),
+            body: body.unwrap_or_else(|| text(&request["body"]).into_bytes()),
         }
     }
 

@@ -1,0 +1,103 @@
+use serde_json::{Value, json};
+
+use super::tell_one;
+
+#[test]
+fn consent_is_told_as_categories_and_never_as_something_unclear() {
+    let event = |context: Value| json!({"type": "track", "userId": "u", "context": context});
+    for (context, categories, unclear) in [
+        (
+            json!({"consent": {"categoryPreferences": {"Ads": true, "Gdpr": false, "x": "yes"}}}),
+            json!([["Ads", true], ["Gdpr", false], ["x", false]]),
+            false,
+        ),
+        (
+            json!({"consentManagement": {
+                "allowedConsentIds": ["C1", "C2"], "deniedConsentIds": ["C2", "gdpr_consent"],
+                "provider": "oneTrust", "resolutionStrategy": "and",
+            }}),
+            json!([["C1", true], ["C2", false], ["gdpr_consent", false]]),
+            false,
+        ),
+        (
+            json!({"consentManagement": {"allowedConsentIds": {"a": ["1"], "b": ["2"]}}}),
+            json!([["1", true], ["2", true]]),
+            false,
+        ),
+        (
+            json!({"consentManagement": {"allowedConsentIds": "all"}}),
+            json!(null),
+            false,
+        ),
+        (
+            json!({"consent": {"gdpr_applies": {"gdpr": 1}}}),
+            json!(null),
+            true,
+        ),
+        (json!({"consent": {}}), json!(null), false),
+    ] {
+        let told = tell_one(&event(context.clone())).unwrap();
+        assert_eq!(told["categories"], categories, "{context}");
+        assert_eq!(told.get("unclear").is_some(), unclear, "{context}");
+        assert!(
+            !told["params"]
+                .to_string()
+                .contains("allowedConsentIds\":[\""),
+            "{told}"
+        );
+    }
+    for event in [
+        json!({"type": "track", "userId": "u", "gdpr_consent": "CPtcf"}),
+        json!({"type": "track", "userId": "u", "context": {"gdpr_consent": "CPtcf"}}),
+        json!({"type": "track", "userId": "u", "properties": {"gdpr_consent": "CPtcf"}}),
+    ] {
+        assert_eq!(tell_one(&event).unwrap()["tcf"], "CPtcf", "{event}");
+    }
+}
+
+#[test]
+fn a_device_is_told_in_hints_and_ids() {
+    let event = |id: &str, device: Value| {
+        let context = json!({"device": device, "os": {"name": "iOS", "version": "17.4"}});
+        json!({"type": "screen", id: "x1", "context": context})
+    };
+    let maid = "38400000-8cf0-11bd-b23e-10b96e40000d";
+    for (enabled, is_told) in [
+        (json!(true), true),
+        (json!(null), true),
+        (json!(false), false),
+        (json!("false"), false),
+        (json!(0), false),
+    ] {
+        let device = json!({
+            "advertisingId": maid, "adTrackingEnabled": enabled, "id": "idfv-1", "token": "push",
+            "name": "Anna's phone", "model": "iPhone15,2", "manufacturer": "Apple",
+        });
+        let told = tell_one(&event("userId", device.clone())).unwrap();
+        assert_eq!(told["maid"].as_str(), is_told.then_some(maid));
+        assert_eq!(told["did"], "idfv-1");
+        assert_eq!(told["model"], "iPhone15,2");
+        assert_eq!(told["platform"], "iOS");
+        assert_eq!(told["version"], "17.4");
+        let params = told["params"].to_string();
+        for gone in [maid, "idfv-1", "push", "Anna"] {
+            assert!(!params.contains(gone), "{params}");
+        }
+        assert_eq!(told["params"]["context"]["device"]["manufacturer"], "Apple");
+        let told = tell_one(&event("anonymousId", device)).unwrap();
+        assert_eq!(told["did"], "x1");
+    }
+    let brands = json!([{"brand": "Chromium", "version": "138"}]);
+    for name in ["userAgentData", "ua-ch"] {
+        let hints = json!({
+            "brands": brands, "mobile": true, "platform": "Android", "platformVersion": "14.0.0",
+            "model": "Pixel 8", "bitness": "64",
+        });
+        let context = json!({name: hints, "os": {"name": "Linux"}});
+        let told = tell_one(&json!({"type": "page", "userId": "u", "context": context})).unwrap();
+        assert_eq!(told["brands"], r#""Chromium";v="138""#);
+        assert_eq!(told["platform"], "Android");
+        assert_eq!(told["version"], "14.0.0");
+        assert_eq!(told["model"], "Pixel 8");
+    }
+}
