@@ -22,7 +22,9 @@ async function sendBySegment() {
 
 async function sendByRudderStack() {
   const Analytics = require('@rudderstack/rudder-sdk-node');
-  const analytics = new Analytics('wk_123', { dataPlaneUrl: url, flushAt: 2, flushInterval: 50 });
+  // By itself it gives up after 3 tries within 4 seconds.
+  const options = { dataPlaneUrl: url, flushAt: 2, flushInterval: 50, retryCount: 10 };
+  const analytics = new Analytics('wk_123', options);
   const taken = calls.map(([type, call]) => new Promise((resolve) => {
     analytics[type](call, (error) => { report(error); resolve(); });
   }));
