@@ -8,16 +8,12 @@ import sys
 url, maker = sys.argv[1:]
 if maker == "segment":
     from segment.analytics.client import Client
-
-    place = {"host": url}
 else:
     from rudderstack.analytics.client import Client
 
-    place = {"host": url}
-
 client = Client(
     "wk_123",
-    **place,
+    host=url,
     upload_interval=0.1,
     upload_size=2,
     on_error=lambda error, calls: print("given up", error, len(calls), flush=True),
