@@ -136,7 +136,7 @@ fn claims(fields: &Fields, sender: Sender) -> Claims {
     let text = |name| fields.text(name).map(unwrap).unwrap_or_default();
     let made_at = time::made_at(fields, sender.now);
     let is_old = |made_at: UnixMicros| sender.now.0.saturating_sub(made_at.0) > UNTRUSTED_AGE_MAX;
-    let consent = fields.text("consent");
+    let consent = fields.text("consent").filter(|text| is_flag(text));
     Claims {
         site_alias: text("idsite").trim().to_owned(),
         client_ip: text("cip").trim().parse().ok(),
@@ -189,6 +189,10 @@ fn put_params(told: &mut Told<'_>, fields: &Fields, name: &str) {
     let is_param = |field: &&Field| {
         let name = &*field.name;
         let is_no_sum = field.text == "false" && SUMS.contains(&name);
+        if name == "consent" && !is_flag(&field.text) {
+            // A consent string belongs elsewhere, and must not get lost without a word.
+            return true;
+        }
         !(PASSED_OVER.contains(&name) || PLACED.contains(&name) || name == "urlref" || is_no_sum)
     };
     for field in fields.iter().filter(is_param) {
@@ -208,6 +212,11 @@ fn put_params(told: &mut Told<'_>, fields: &Fields, name: &str) {
             }
         }
     }
+}
+
+/// Returns whether a text is a yes or a no.
+fn is_flag(text: &str) -> bool {
+    matches!(text, "" | "0" | "1")
 }
 
 /// Returns whether the value of a parameter may be JSON.

@@ -370,7 +370,13 @@ fn consent_of_the_tracker_is_a_category_and_signals_are_signals() {
         assert!(!draft.signals.is_unclear);
         assert_eq!(draft.hit.params, "");
     });
-    read_get("idsite=1&rec=1&us_privacy=1YYN", |draft| {
-        assert!(draft.unwrap().signals.is_unclear);
-    });
+    for unclear in [
+        "us_privacy=1YYN",
+        "consent=CPzHq4APzHq4ABEACBENAuCMAP_AAH_AAAAA",
+        "dnt=1",
+    ] {
+        read_get(&format!("idsite=1&rec=1&{unclear}"), |draft| {
+            assert!(draft.unwrap().signals.is_unclear, "{unclear}");
+        });
+    }
 }
