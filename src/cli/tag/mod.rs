@@ -1,6 +1,8 @@
-//! `avtryck tag`: what goes into an ad network's forms, with the network's own macros.
+//! `avtryck tag`: what goes into an ad network's forms, with the network's own macros; and what makes
+//! a tracker of another maker send here.
 
 mod networks;
+mod trackers;
 
 use std::process::ExitCode;
 
@@ -12,6 +14,7 @@ use crate::endpoint::Endpoint;
 use crate::keys::ClickKeyring;
 use crate::serve::keyrings;
 use networks::AdNetwork;
+use trackers::{Tracker, write_lines};
 
 /// VAST events that every player reports.
 const VAST_EVENTS: [&str; 10] = [
@@ -30,15 +33,19 @@ const VAST_EVENTS: [&str; 10] = [
 const VAST_CONSENT: &str =
     "&gdpr_consent=[GDPRCONSENT]&gpp=[GPPSTRING]&gpp_sid=[GPPSECTIONID]&lat=[LIMITADTRACKING]";
 
-/// Print the tags of an ad with a network's own macros: pixel, click and VAST.
+/// Print the tags of an ad with a network's own macros: pixel, click and VAST; or the lines that make
+/// a tracker of another maker send to the collector.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Tag {
     /// Where the collector is reached, such as https://px.example.
     #[arg(long)]
     at: String,
     /// The partner's key in the configuration; its mapping says whose macros are used.
-    #[arg(long)]
-    partner: String,
+    #[arg(long, required_unless_present = "protocol")]
+    partner: Option<String>,
+    /// Whose tracker is to send to the collector.
+    #[arg(long, conflicts_with_all = ["partner", "size", "click", "click_id"])]
+    protocol: Option<Tracker>,
     // What is given takes the place of the network's macro.
     #[command(flatten)]
     ad: AdOptions,
@@ -68,8 +75,15 @@ struct Tags<'t> {
 
 impl Tag {
     pub(super) fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
+        if let Some(tracker) = self.protocol {
+            let at = check_origin(&self.at)?;
+            let lines = write_lines(tracker, at, self.ad.site.as_deref(), config)?;
+            print(lines.trim_end());
+            return Ok(ExitCode::SUCCESS);
+        }
         let keyring = keyrings::click_keyring(config)?;
-        let partner = find_partner(config, "--partner ", &self.partner)?;
+        let key = self.partner.as_deref().unwrap_or_default();
+        let partner = find_partner(config, "--partner ", key)?;
         let tags = self.tags(config, partner, &keyring)?;
         if self.ad.site.is_none()
             && partner.site.is_empty()

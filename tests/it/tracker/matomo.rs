@@ -1,7 +1,9 @@
 //! Matomo's trackers: what they sent once, sent again.
 
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+
 use super::recorded::{Recorded, recorded};
-use crate::support::{Collector, Config};
+use crate::support::{Collector, Config, IPHONE, root};
 
 /// A site that the recordings name, which permits all, and two that permit less.
 const SITES: &str = r#"
@@ -103,8 +105,12 @@ const RECORDED: [Outcome; 6] = [
     ),
 ];
 
+pub(super) fn config() -> Config {
+    Config::new().with(SITES)
+}
+
 async fn collector() -> Collector {
-    Collector::start(Config::new().with(SITES)).await
+    Collector::start(config()).await
 }
 
 /// Sends a request and returns its reply in a word.
@@ -329,32 +335,54 @@ async fn a_visitor_is_made_for_browsers_that_keep_cookies_only() {
 }
 
 #[tokio::test]
-async fn a_trusted_sender_says_the_visitors_address_and_a_time_long_ago() {
+async fn a_trusted_sender_says_the_visitors_address_and_agent_and_a_time_long_ago() {
     let collector = collector().await;
-    let now = collector
-        .number("select extract(epoch from now())::bigint")
-        .await;
-    let two_days_ago = now - 2 * 24 * 60 * 60;
+    let now = "select extract(epoch from now())::bigint";
+    let two_days_ago = collector.number(now).await - 2 * 24 * 60 * 60;
+    let agent = percent_encode(IPHONE.as_bytes(), NON_ALPHANUMERIC);
     for (site, sender, name) in [
         ("4", "203.0.113.9", "trusted"),
-        ("4", "2.64.0.1", "stranger"),
+        ("4", "192.0.2.9", "stranger"),
         ("1", "203.0.113.9", "elsewhere"),
     ] {
         let target = format!(
-            "/matomo.php?idsite={site}&rec=1&cdt={two_days_ago}&e_a={name}&cip=2.64.0.9\
-             &ua=Mozilla%2F5.0+%28X11%29"
+            "/matomo.php?idsite={site}&rec=1&cdt={two_days_ago}&e_a={name}&cip=2.64.0.9&ua={agent}"
         );
-        let sender = ("X-Forwarded-For", sender);
-        assert_eq!(collector.get(&target, &[sender]).await.status, 200);
+        let headers = [("X-Forwarded-For", sender), ("User-Agent", "python")];
+        assert_eq!(collector.get(&target, &headers).await.status, 200);
     }
     collector.wait_for(ROWS, 3).await;
-    let late = format!("extract(epoch from occurred_at) = {two_days_ago}");
-    let sql = format!("{ROWS} where {late} and event_name = 'trusted' and 'clock' <> all(flags)");
-    assert_eq!(collector.number(&sql).await, 1);
-    let sql = format!("{ROWS} where occurred_at is null and 'clock' = any(flags)");
-    assert_eq!(collector.number(&sql).await, 2);
-    let sql = format!("{ROWS} where user_agent = 'Mozilla/5.0 (X11)' and event_name = 'trusted'");
-    assert_eq!(collector.number(&sql).await, 1);
+    let trusted = format!(
+        "{ROWS} where event_name = 'trusted' and extract(epoch from occurred_at) = {two_days_ago} \
+         and 'clock' <> all(flags) and country = 'SE' and os = 'iOS' and visitor_id is null"
+    );
+    assert_eq!(collector.number(&trusted).await, 1);
+    let others = format!(
+        "{ROWS} where event_name <> 'trusted' and occurred_at is null and 'clock' = any(flags) \
+         and country is null and os is distinct from 'iOS'"
+    );
+    assert_eq!(collector.number(&others).await, 2);
+}
+
+#[tokio::test]
+async fn the_query_that_compares_two_collectors_counts_rows_and_counts() {
+    let collector = collector().await;
+    for (site, name) in [("1", "page"), ("1", "page"), ("3", "page")] {
+        let target = format!("/matomo.php?idsite={site}&rec=1&action_name={name}");
+        collector.get(&target, &[]).await;
+    }
+    collector.wait_for(ROWS, 2).await;
+    let page = std::fs::read_to_string(root().join("docs/migrate.md")).unwrap();
+    let start = page.find("-- Ours").unwrap();
+    let sql = page[start..].split("```").next().unwrap();
+    for (site, expected) in [("the-shop", (2, 0)), ("asking", (0, 1))] {
+        let sql = sql.replace("'shop'", &format!("'{site}'"));
+        let sql = sql.trim().trim_end_matches(';');
+        let sql = format!("select rows::bigint, counted::bigint from ({sql}) as compared");
+        let rows = collector.rows(&sql).await;
+        let told: Vec<(i64, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        assert_eq!(told, [expected], "{site}");
+    }
 }
 
 #[tokio::test]
