@@ -8,6 +8,7 @@
 mod ads;
 mod live;
 mod pages;
+mod plausible;
 mod privacy;
 mod proxy;
 mod segment;

@@ -4,6 +4,7 @@
 mod edge;
 mod fields;
 mod matomo;
+mod matomo_clients;
 mod plausible;
 mod recorded;
 mod segment;

@@ -134,7 +134,7 @@ async fn trackers_of_servers_send_each_event_once_to_a_full_spool_that_recovers(
 }
 
 /// Fills the spool until a small hit has no room.
-async fn fill(collector: &Collector) {
+pub(super) async fn fill(collector: &Collector) {
     let event = format!(
         r#"{{"site":"the-shop","u":"https://shop.example/{}"}}"#,
         "x".repeat(1900)
