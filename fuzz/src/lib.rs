@@ -23,13 +23,13 @@ pub use cookie::cookie;
 pub use mmdb::mmdb;
 pub use plain::plain;
 pub use request::{event, headers, hit, query};
-pub use tracker::{segment, snowplow};
+pub use tracker::{matomo, plausible, segment, snowplow};
 
 /// Takes any bytes; panics where a promise does not hold.
 pub type Target = fn(&[u8]);
 
 /// Each target under the name of its corpus.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("address", address),
     ("chunk", chunk),
     ("click", click),
@@ -38,8 +38,10 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("event", event),
     ("headers", headers),
     ("hit", hit),
+    ("matomo", matomo),
     ("mmdb", mmdb),
     ("plain", plain),
+    ("plausible", plausible),
     ("query", query),
     ("segment", segment),
     ("snowplow", snowplow),

@@ -1,5 +1,7 @@
 //! Requests of other makers' trackers -> hits.
 
+use std::borrow::Cow;
+
 use avtryck::endpoint::Endpoint;
 use avtryck::protocol::{self, Arrival, Draft, Drafts};
 use avtryck::refusal::Reason;
@@ -14,9 +16,7 @@ type Read = Vec<Result<String, Reason>>;
 /// A request of Snowplow's trackers: the query string in the first line, and then the body. Without
 /// a body it is a GET.
 pub fn snowplow(bytes: &[u8]) {
-    let end = bytes.iter().position(|byte| *byte == b'\n');
-    let (query, body) = bytes.split_at(end.unwrap_or(bytes.len()));
-    let query = String::from_utf8_lossy(query);
+    let (query, body) = split(bytes);
     read(Endpoint::Snowplow, &query, body.get(1..));
     // An event keeps its place, whatever it is, and costs no other one.
     if serde_json::from_slice::<Map<String, Value>>(body).is_ok() {
@@ -49,6 +49,33 @@ pub fn segment(bytes: &[u8]) {
         assert_eq!(all.len(), 3, "{}", list.escape_ascii());
         assert!(all[0].is_ok() && all[0] == all[2]);
     }
+}
+
+/// A request of Matomo's trackers, in the same form.
+pub fn matomo(bytes: &[u8]) {
+    let (query, body) = split(bytes);
+    read(Endpoint::Matomo, &query, body.get(1..));
+    // An item of a list costs no other one, whether it is a text or an object.
+    if let Ok(Value::Object(_) | Value::String(_)) = serde_json::from_slice(body) {
+        let good = br#""?idsite=1&rec=1&e_a=a""#;
+        let list = [b"{\"requests\":[", &good[..], b",", body, b",", good, b"]}"].concat();
+        let all = read(Endpoint::Matomo, "", Some(&list));
+        assert_eq!(all.len(), 3, "{}", list.escape_ascii());
+        assert!(all[0].is_ok() && all[0] == all[2]);
+    }
+}
+
+/// An event of Plausible's script; the same bytes as the query of an image of Meta's form.
+pub fn plausible(bytes: &[u8]) {
+    read(Endpoint::Plausible, "", Some(bytes));
+    read(Endpoint::Meta, &String::from_utf8_lossy(bytes), None);
+}
+
+/// Returns the first line, and the rest with the line's end.
+fn split(bytes: &[u8]) -> (Cow<'_, str>, &[u8]) {
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+    (String::from_utf8_lossy(line), rest)
 }
 
 /// Reads a request, and checks each hit.

@@ -157,6 +157,8 @@ pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &'r [u8]) -> Result<Drafts
 }
 
 #[cfg(test)]
+mod mutations;
+#[cfg(test)]
 mod recorded;
 #[cfg(test)]
 mod tests;
