@@ -1,5 +1,5 @@
-//! `avtryck tag`: what goes into an ad network's forms, with the network's own macros; and what makes
-//! a tracker of another maker send here.
+//! `avtryck tag`: what goes into an ad network's forms, with the network's own macros; and what
+//! makes a tracker of another maker send here.
 
 mod networks;
 mod trackers;
@@ -33,8 +33,8 @@ const VAST_EVENTS: [&str; 10] = [
 const VAST_CONSENT: &str =
     "&gdpr_consent=[GDPRCONSENT]&gpp=[GPPSTRING]&gpp_sid=[GPPSECTIONID]&lat=[LIMITADTRACKING]";
 
-/// Print the tags of an ad with a network's own macros: pixel, click and VAST; or the lines that make
-/// a tracker of another maker send to the collector.
+/// Print the tags of an ad with a network's own macros: pixel, click and VAST; or the lines that
+/// make a tracker of another maker send to the collector.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Tag {
     /// Where the collector is reached, such as https://px.example.

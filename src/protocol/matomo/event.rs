@@ -15,14 +15,14 @@
 //!
 //! What happened follows from what is there, the first of: `ping`; `idgoal` (`goal`, or `order` and
 //! `cart` for goal 0); `e_a` (its own name); `c_i` (`content_interaction`), `c_n`
-//! (`content_impression`); `link` (`outlink`); `download`; `search` (`site_search`). Nothing of that
-//! is a page view, unless `ca=1` says that it is none.
+//! (`content_impression`); `link` (`outlink`); `download`; `search` (`site_search`). A request with
+//! none of them is a page view, unless `ca=1` says that it is not one.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::fields::{Field, Fields, write_text};
+use super::fields::{RequestField, RequestFields, write_text};
 use super::{id, time};
 use crate::clock::UnixMicros;
 use crate::hit::Kind;
@@ -31,8 +31,8 @@ use crate::protocol::native::Parameter;
 use crate::protocol::tracker::{Claims, Told, read_hints, without_fragment};
 use crate::refusal::Reason;
 
-/// What goes nowhere: what Matomo is told about the request itself, what proves something to it, and
-/// what says where the visitor is, which we find by the address.
+/// What goes nowhere: what Matomo is told about the request itself, what proves something to it,
+/// and what says where the visitor is, which we find by the address.
 const PASSED_OVER: [&str; 13] = [
     "apiv",
     "bots",
@@ -59,15 +59,15 @@ const SUMS: [&str; 5] = ["revenue", "ec_st", "ec_tx", "ec_sh", "ec_dt"];
 
 /// What a request says of its sender beside its parameters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sender {
+pub(super) struct Requester {
     now: UnixMicros,
     /// Whether a header names the page, as browsers' headers do and servers' do not.
     names_page: bool,
 }
 
-impl Sender {
-    pub(super) fn of(arrival: &Arrival<'_, '_>) -> Sender {
-        Sender {
+impl Requester {
+    pub(super) fn of(arrival: &Arrival<'_, '_>) -> Requester {
+        Requester {
             now: arrival.at,
             names_page: arrival.headers.origin.is_some() || !arrival.headers.referer.is_empty(),
         }
@@ -75,7 +75,7 @@ impl Sender {
 
     /// Returns whether the client keeps cookies. A page on which the tracker keeps none, and leaves
     /// the visitor's ID empty, wants none of ours either.
-    fn keeps_cookies(self, fields: &Fields) -> bool {
+    fn keeps_cookies(self, fields: &RequestFields) -> bool {
         let leaves_id_empty = fields.has("_id") && fields.text("_id").is_none();
         match fields.text("cookie") {
             _ if leaves_id_empty => false,
@@ -89,7 +89,7 @@ impl Sender {
 ///
 /// # Errors
 /// If it is not marked as one (`rec=1`): it belongs to no site, as Matomo has it.
-pub(super) fn tell(fields: &Fields, sender: Sender) -> Result<Told<'static>, Reason> {
+pub(super) fn tell(fields: &RequestFields, sender: Requester) -> Result<Told<'static>, Reason> {
     if fields.text("rec") != Some("1") {
         return Err(Reason::SiteUnknown);
     }
@@ -126,13 +126,13 @@ pub(super) fn tell(fields: &Fields, sender: Sender) -> Result<Told<'static>, Rea
 }
 
 /// Returns the tracker's ID of the visitor; empty if there is none.
-fn visitor(fields: &Fields) -> &str {
+fn visitor(fields: &RequestFields) -> &str {
     let names = ["cid", "_id", "id"];
     let mut texts = names.into_iter().filter_map(|name| fields.text(name));
     texts.next().unwrap_or_default()
 }
 
-fn claims(fields: &Fields, sender: Sender) -> Claims {
+fn claims(fields: &RequestFields, sender: Requester) -> Claims {
     let text = |name| fields.text(name).map(unwrap).unwrap_or_default();
     let made_at = time::made_at(fields, sender.now);
     let is_old = |made_at: UnixMicros| sender.now.0.saturating_sub(made_at.0) > UNTRUSTED_AGE_MAX;
@@ -153,7 +153,7 @@ fn claims(fields: &Fields, sender: Sender) -> Claims {
 }
 
 /// Returns the kind of an event and its name, which a page view has none of.
-fn what_happened(fields: &Fields) -> (Kind, &str) {
+fn what_happened(fields: &RequestFields) -> (Kind, &str) {
     let has = |name: &str| fields.text(name).is_some();
     let action = fields.text("e_a").or_else(|| fields.text("e_c"));
     let name = if fields.text("ping") == Some("1") {
@@ -185,8 +185,8 @@ fn what_happened(fields: &Fields) -> (Kind, &str) {
 }
 
 /// Puts what has no other place into `params`, and an order's number and sum under our own names.
-fn put_params(told: &mut Told<'_>, fields: &Fields, name: &str) {
-    let is_param = |field: &&Field| {
+fn put_params(told: &mut Told<'_>, fields: &RequestFields, name: &str) {
+    let is_param = |field: &&RequestField| {
         let name = &*field.name;
         let is_no_sum = field.text == "false" && SUMS.contains(&name);
         if name == "consent" && !is_flag(&field.text) {

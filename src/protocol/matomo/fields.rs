@@ -10,11 +10,11 @@ use crate::request::split_pairs;
 
 /// Parameters in the order sent. The first of a repeated one counts.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fields(Vec<Field>);
+pub(super) struct RequestFields(Vec<RequestField>);
 
 /// One parameter.
 #[derive(Clone, Debug)]
-pub(super) struct Field {
+pub(super) struct RequestField {
     pub(super) name: String,
     /// Its value: a text as it is, anything else as its JSON.
     pub(super) text: String,
@@ -22,7 +22,7 @@ pub(super) struct Field {
     is_json: bool,
 }
 
-impl Field {
+impl RequestField {
     /// Returns the value as JSON.
     pub(super) fn json(&self) -> String {
         if self.is_json {
@@ -33,10 +33,10 @@ impl Field {
     }
 }
 
-impl Fields {
+impl RequestFields {
     /// Reads a query.
-    pub(super) fn of_query(query: &str) -> Fields {
-        let mut fields = Fields::default();
+    pub(super) fn of_query(query: &str) -> RequestFields {
+        let mut fields = RequestFields::default();
         fields.add_form(query);
         fields
     }
@@ -44,7 +44,7 @@ impl Fields {
     /// Adds the pairs of a query or a form.
     pub(super) fn add_form(&mut self, form: &str) {
         for (name, value) in split_pairs(form) {
-            self.add(Field {
+            self.add(RequestField {
                 name: decode_once(name).into_owned(),
                 text: decode_once(value).into_owned(),
                 is_json: false,
@@ -66,7 +66,7 @@ impl Fields {
         let text: Option<String> = serde_json::from_str(json).ok();
         let is_json = text.is_none();
         if json != "null" {
-            self.add(Field {
+            self.add(RequestField {
                 name: name.to_owned(),
                 text: text.unwrap_or_else(|| json.to_owned()),
                 is_json,
@@ -75,7 +75,7 @@ impl Fields {
     }
 
     /// Of those that come after the most that is read, only what may be said of consent is kept.
-    fn add(&mut self, field: Field) {
+    fn add(&mut self, field: RequestField) {
         if self.0.len() < PARAMETERS_READ_MAX || may_mean(&field.name) {
             self.0.push(field);
         }
@@ -86,7 +86,7 @@ impl Fields {
         self.0.retain(|field| accepts(&field.name));
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Field> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &RequestField> {
         self.0.iter()
     }
 

@@ -16,7 +16,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::fields::Fields;
+use super::fields::RequestFields;
 
 /// The random numbers.
 const RANDOM: [&str; 2] = ["rand", "r"];
@@ -43,7 +43,7 @@ pub(super) struct EventId {
 }
 
 /// Makes the ID of an event on a site, by a visitor whom the tracker gave an ID.
-pub(super) fn event_id(fields: &Fields, site: &str, visitor: &str) -> Option<EventId> {
+pub(super) fn event_id(fields: &RequestFields, site: &str, visitor: &str) -> Option<EventId> {
     let is_random = |name: &str| {
         let text = fields.text(name).unwrap_or_default().as_bytes();
         let is_of_number = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._".contains(byte);
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn id(query: &str) -> Option<(String, bool)> {
-        let fields = Fields::of_query(query);
+        let fields = RequestFields::of_query(query);
         let visitor = fields.text("_id").unwrap_or_default();
         event_id(&fields, "1", visitor).map(|id| (id.text, id.is_of_visitor))
     }

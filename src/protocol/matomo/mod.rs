@@ -24,8 +24,8 @@ use crate::consent::names::may_mean;
 use crate::hit::Kind;
 use crate::hit::limits::TRACKER_TOLD_BYTES_MAX;
 use crate::refusal::Reason;
-use event::{Sender, tell};
-use fields::Fields;
+use event::{Requester, tell};
+use fields::RequestFields;
 
 /// The member that holds the events of a list.
 const REQUESTS: &str = "requests";
@@ -35,7 +35,10 @@ const REQUESTS: &str = "requests";
 /// # Errors
 /// If it is not marked as one (`rec=1`).
 pub(super) fn read<'r>(arrival: &Arrival<'_, 'r>) -> Result<Told<'r>, Reason> {
-    tell(&Fields::of_query(arrival.query), Sender::of(arrival))
+    tell(
+        &RequestFields::of_query(arrival.query),
+        Requester::of(arrival),
+    )
 }
 
 /// Reads the events of a body.
@@ -47,13 +50,13 @@ pub(super) fn read_body<'r>(
     body: &'r [u8],
 ) -> Result<Drafts<'r>, Reason> {
     let body = body.trim_ascii();
-    let mut fields = Fields::of_query(arrival.query);
+    let mut fields = RequestFields::of_query(arrival.query);
     if matches!(body, [b'{' | b'[', ..]) {
         let envelope = Envelope::open(body, REQUESTS).ok_or(Reason::Json)?;
         if !envelope.events.is_empty() {
             fields.retain(may_mean);
             let requests = Requests {
-                sender: Sender::of(arrival),
+                sender: Requester::of(arrival),
                 address: fields,
             };
             return native::read_tracker(arrival, envelope.events, Box::new(requests));
@@ -63,7 +66,7 @@ pub(super) fn read_body<'r>(
         return Err(Reason::HitTooLarge);
     }
     fields.add_form(&String::from_utf8_lossy(body));
-    let told = tell(&fields, Sender::of(arrival))?;
+    let told = tell(&fields, Requester::of(arrival))?;
     let mut draft = Draft::new(arrival.at, Kind::PageView);
     draft.read_browser(arrival.headers, arrival.choice_cookie);
     if native::read_told(&mut draft, told) {
@@ -75,13 +78,13 @@ pub(super) fn read_body<'r>(
 
 /// The items of a list.
 struct Requests {
-    sender: Sender,
+    sender: Requester,
     /// What the address says of consent.
-    address: Fields,
+    address: RequestFields,
 }
 
 impl Requests {
-    fn read(&self, item: &str) -> Option<Fields> {
+    fn read(&self, item: &str) -> Option<RequestFields> {
         let mut fields = self.address.clone();
         if item.starts_with('"') {
             let address: String = serde_json::from_str(item).ok()?;

@@ -1,6 +1,6 @@
 //! When an event happened, as trackers write it (`cdt`, `cdo`).
 
-use super::fields::Fields;
+use super::fields::RequestFields;
 use crate::clock::UnixMicros;
 use crate::protocol::tracker::read_time;
 
@@ -8,7 +8,7 @@ const MICROS: i64 = 1_000_000;
 
 /// Returns when an event happened by its sender's clock, if it says so: at a time (`cdt`), so many
 /// seconds before that or before now (`cdo`).
-pub(super) fn made_at(fields: &Fields, now: UnixMicros) -> Option<UnixMicros> {
+pub(super) fn made_at(fields: &RequestFields, now: UnixMicros) -> Option<UnixMicros> {
     let at = fields.text("cdt").and_then(read_time);
     let ago = fields.text("cdo").and_then(|text| text.parse::<i64>().ok());
     let ago = ago.filter(|ago| *ago != 0);
@@ -38,7 +38,7 @@ mod tests {
             ("cdt=x", None),
             ("", None),
         ] {
-            let made_at = made_at(&Fields::of_query(query), now);
+            let made_at = made_at(&RequestFields::of_query(query), now);
             let expected = seconds.map(|seconds| UnixMicros(seconds * MICROS));
             assert_eq!(made_at, expected, "{query}");
         }

@@ -167,8 +167,8 @@ impl<'b> Split<'b> {
             .or_else(|| self.sees_end().then_some(self.limit))
     }
 
-    /// Returns where an event ends that is larger than it may be. Once one was looked at in vain, no
-    /// further one is.
+    /// Returns where an event ends that is larger than it may be. Once one was looked at in vain,
+    /// no further one is.
     fn end_of_large(&mut self, start: usize) -> Option<usize> {
         if !self.passes_large || self.sees_end() {
             return None;
