@@ -1,7 +1,6 @@
 //! One hit while its parameters come in.
 
 use std::borrow::Cow;
-use std::mem;
 
 use memchr::{memchr, memchr2};
 use percent_encoding::percent_decode_str;
