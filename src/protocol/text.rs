@@ -42,6 +42,10 @@ const fn mark(byte: u8) -> u8 {
 }
 
 /// The marks of each byte.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "it is evaluated by the compiler, which would refuse an index that is too large"
+)]
 const MARKS: [u8; 256] = {
     let mut marks = [0; 256];
     let mut byte = u8::MAX;

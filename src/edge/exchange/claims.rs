@@ -34,7 +34,7 @@ pub(super) fn site_field(protocol: Protocol) -> &'static str {
 }
 
 /// Returns what the live view shows of the site that a tracker names. A write key is not shown.
-pub(super) fn shown_site<'c>(claims: &'c Claims, protocol: Protocol) -> &'c str {
+pub(super) fn shown_site(claims: &Claims, protocol: Protocol) -> &str {
     let alias = match protocol {
         Protocol::Segment => "",
         _ => &claims.site_alias,

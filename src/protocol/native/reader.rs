@@ -120,7 +120,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
     /// Puts the members of an event in their places that stands in an address, which never says who
     /// is logged in.
     fn read_members_of_address(&mut self, event: &str) -> bool {
-        let user = mem::take(&mut self.draft.user);
+        let user = std::mem::take(&mut self.draft.user);
         let is_read = self.read_members(event);
         self.draft.user = user;
         is_read
