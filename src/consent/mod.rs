@@ -44,7 +44,7 @@
 //! | without | leaves the hit, before the spool |
 //! | --- | --- |
 //! | `measure` | all but the time's minute, site, kind, partner, campaign, creative, placement and publisher: the hit becomes a count in `hit_count`, and the address, agent, URLs, IDs and parameters are gone (of its flags only those stay that exclude it from every count, and `unclear_consent`) |
-//! | `store` | the visitor cookie is neither read nor set; no ID of a visitor, partner, device, user, visit or click, no e-mail address, phone number or name, wherever it stands in parameters and addresses ([`strip`]) |
+//! | `store` | the visitor cookie is neither read nor set; no ID of a visitor, partner, device, user, visit or click, no e-mail address, phone number or name, wherever it stands in parameters and addresses ([`mod@strip`]) |
 //! | `locate` | of parameters and addresses positions, but of our own protocol only with `store` missing as well; after the lookup all of the place but country and region ([`crate::enrich::Place::coarse`]) |
 //! | `profile` | nothing here; segments take only rows whose permit has it |
 //! | `match` | of a `sync`, the partner's ID; else nothing here: IDs are exchanged and data combined only for rows whose permit has it |

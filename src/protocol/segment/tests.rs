@@ -296,12 +296,7 @@ fn the_path_gives_the_type() {
         ("/v1/merge", "event", "merge", ""),
     ] {
         // What the call says itself does not count then.
-        for event in [
-            event,
-            &event
-                .replace('}', "}")
-                .replacen('{', r#"{"type":"alias","#, 1),
-        ] {
+        for event in [event, &event.replacen('{', r#"{"type":"alias","#, 1)] {
             let told = read_request(&request(path, event)).remove(0).expect(path);
             let text = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
             assert_eq!(
