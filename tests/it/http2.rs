@@ -36,7 +36,7 @@ async fn nghttp2_is_answered_with_settings_that_bound_it() {
         "The negotiated protocol: h2",
         "SETTINGS_MAX_CONCURRENT_STREAMS(0x03):100",
         "SETTINGS_INITIAL_WINDOW_SIZE(0x04):65536",
-        "SETTINGS_MAX_HEADER_LIST_SIZE(0x06):16384",
+        "SETTINGS_MAX_HEADER_LIST_SIZE(0x06):28672",
         "content-type: image/gif",
         "content-type: text/javascript",
     ] {

@@ -228,7 +228,7 @@ async fn a_click_with_a_valid_target_leads_on_whatever_is_around_it() {
         outcome(&raw(collector.http, &off).await),
         (400, "malformed")
     );
-    let cut = get(&[&click(b"")[..], &[b'x'; 30_000]].concat(), b"");
+    let cut = get(&[&click(b"")[..], &[b'x'; 60_000]].concat(), b"");
     let reply = raw(collector.http, &cut).await;
     assert_eq!(outcome(&reply), (431, "header_too_large"));
     assert_eq!(reply.header("location"), "");

@@ -282,7 +282,8 @@ impl Rules<'_> {
 
     /// Decides what becomes of a text that may hold JSON, an address or a query.
     pub(super) fn judge_text(&self, text: &str, within: usize) -> Judged {
-        let is_nested = text.trim_start().starts_with(['{', '[']);
+        // JSON text may be quoted once more.
+        let is_nested = text.trim_start().starts_with(['{', '[', '"']);
         let has_pairs = text.contains('=') || text.contains("://");
         let is_encoded = text.contains('%');
         if !is_nested && !has_pairs && !is_encoded {

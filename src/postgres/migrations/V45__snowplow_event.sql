@@ -133,3 +133,19 @@ select hit.params ->> 'aid' as app_id,
 from avtryck.hit_detail as hit
 where hit.protocol = 'snowplow';
 comment on view avtryck.snowplow_event is 'The events of Snowplow''s trackers, with the names that the columns of Snowplow''s atomic.events have; the last ones are our own. user_id is our keyed hash of it, and derived_tstamp is not after collector_tstamp.';
+
+do $$
+declare
+    name text;
+begin
+    for name in
+        select attname from pg_catalog.pg_attribute
+        where attrelid = 'avtryck.snowplow_event'::regclass and attnum > 0 and not attisdropped
+    loop
+        execute format('comment on column avtryck.snowplow_event.%I is %L', name,
+            case when name in ('hit_id', 'site', 'permit', 'flags', 'is_bot')
+                then 'As in hit_detail.'
+                else 'What the column of that name holds in Snowplow''s atomic.events.' end);
+    end loop;
+end
+$$;

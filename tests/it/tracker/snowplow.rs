@@ -103,7 +103,7 @@ async fn a_recorded_page_view_is_mapped_as_the_table_says() {
             "select kind, site, page_url, referrer, event_name, event_id, device_id, session_id, \
              protocol, params::text, user_key is not null as has_user, \
              extract(epoch from occurred_at)::float8 as occurred_at \
-             from avtryck.hit_detail order by occurred_at",
+             from avtryck.hit_detail order by params ->> 'dtm'",
         )
         .await;
     let text = |at: usize, name: &str| rows[at].get::<_, Option<String>>(name).unwrap_or_default();
