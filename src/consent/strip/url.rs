@@ -2,6 +2,8 @@
 
 use std::mem;
 
+use memchr::memchr3;
+
 use super::Rules;
 use super::names::{Class, class_of};
 use super::params::{Judged, WITHIN_MAX};
@@ -57,6 +59,10 @@ impl Rules<'_> {
 
     /// Returns what stands before a query, segment by segment, or `None` if all of it may stay.
     fn strip_page(&self, page: &str, within: usize) -> Option<String> {
+        // Nothing of most pages may be an ID: a pair, an address for e-mail, something encoded.
+        if self.user.is_empty() && memchr3(b'=', b'@', b'%', page.as_bytes()).is_none() {
+            return None;
+        }
         let start = page.find("://").map_or(0, |at| at + 3);
         let (scheme, rest) = page.split_at_checked(start)?;
         let (host, path) = match (start, rest.find('/')) {
