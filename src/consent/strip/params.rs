@@ -65,7 +65,7 @@ impl Rules<'_> {
         }
     }
 
-    /// Returns JSON text without what may not stay, if that changes it. `None` if it is none.
+    /// Strips JSON text: `None` if it is not JSON, `Some(None)` if all of it may stay.
     pub(super) fn strip_json(&self, json: &str, within: usize) -> Option<Option<String>> {
         let mut rest = json.trim();
         let node = parse(&mut rest, 0)?;
@@ -79,6 +79,7 @@ impl Rules<'_> {
         };
         let mut out = String::with_capacity(json.len());
         if !pass.write(&node, Scope::default(), &mut out) {
+            pass.is_changed.set(true);
             out.push_str("null");
         }
         Some(pass.is_changed.get().then_some(out))

@@ -346,6 +346,26 @@ fn deep_and_broken_parameters_end_without_what_cannot_be_judged() {
     assert!(!params_left(Permit::MEASURE, &nested.to_string()).contains(SECRET));
 }
 
+#[test]
+fn json_within_a_string_that_leaves_as_a_whole_leaves() {
+    let position = json!({
+        "schema": "iglu:com.snowplowanalytics.snowplow/geolocation_context/jsonschema/1-1-0",
+        "data": { "note": SECRET },
+    });
+    let text = format!("{SECRET}@mail.example");
+    for held in [
+        position.to_string(),
+        json!(position.to_string()).to_string(),
+        json!(text).to_string(),
+        json!(json!(text).to_string()).to_string(),
+        json!([text]).to_string(),
+    ] {
+        let params = json!({ "a": held, "b": [held] }).to_string();
+        let left = params_left(Permit::MEASURE, &params);
+        assert!(!left.contains(SECRET), "{params}: {left}");
+    }
+}
+
 /// Names that say nothing of their values.
 const HARMLESS: [&str; 8] = [
     "a", "value", "Plan", "step_3", "x-y", "currency", "items", "naïve",

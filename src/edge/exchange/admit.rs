@@ -239,8 +239,8 @@ impl<'r> Exchange<'r> {
         }
     }
 
-    /// Verifies the visitor's cookie or, if there is none to believe, makes a new one where that is
-    /// wanted.
+    /// Verifies the visitor's cookie. If there is none to believe and `makes_new` is set, makes a
+    /// new one.
     fn find_visitor(&self, party: Party<'_>, visit: &mut Visit<'_>, makes_new: bool) {
         let names = self.edge.config.cookie.names();
         let cookies = self.headers.find_cookies(names);

@@ -34,7 +34,7 @@ pub(crate) struct ReplyForm {
 }
 
 impl ReplyForm {
-    /// Reads it from a query and a body; the query outweighs the body.
+    /// Reads the form that a query and a body ask for. The query outweighs the body.
     pub(crate) fn of(exchange: &Exchange<'_>, body: &[u8]) -> ReplyForm {
         if exchange.endpoint.spec().protocol != Protocol::Matomo {
             return ReplyForm::default();

@@ -55,7 +55,7 @@ pub(super) struct Speaker {
 }
 
 impl Speaker {
-    /// Returns who sends to an endpoint of our own.
+    /// Returns who sends requests to an endpoint of our own.
     pub(super) fn of(spec: &EndpointSpec) -> Speaker {
         Speaker {
             is_visitor: !spec.is_from_server,
@@ -165,7 +165,7 @@ fn take_client(claims: &Claims, hit: &mut Hit<'_>) {
         && let Some((occurred_at, is_clamped)) = claims.occurred_at(hit.received_at)
     {
         hit.occurred_at = Some(occurred_at);
-        hit.made_at = claims.made_at;
+        hit.made_at = claims.recorded_made_at();
         if !is_clamped {
             hit.flags = hit.flags.without(Flags::CLOCK);
         }

@@ -91,6 +91,12 @@ impl Claims {
         let made_at = self.made_at?;
         Some(time::occurred_at(received_at, made_at, self.sent_at))
     }
+
+    /// Returns when the sender made the event, as far as a record can hold it: after 1970 began.
+    #[must_use]
+    pub fn recorded_made_at(&self) -> Option<UnixMicros> {
+        self.made_at.filter(|time| time.0 > 0)
+    }
 }
 
 /// Translates the events of one request.
