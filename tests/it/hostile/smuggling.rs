@@ -66,7 +66,9 @@ fn sum(metrics: &str, name: &str, label: &str) -> u64 {
     metrics
         .lines()
         .filter(|line| line.starts_with(name) && line.contains(label))
-        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64)
+        // The sum of a histogram is added up of means, so it may be a trifle less.
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .map(|figure| figure.round() as u64)
         .sum()
 }
 
