@@ -243,7 +243,14 @@ async fn the_same_bytes_get_the_same_reply_and_row_on_the_short_way_and_on_hyper
         .await
         .iter()
         .filter(|line| line.starts_with("avtryck_hits_total") && !line.contains("\"nothing\""))
-        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap() as i64)
+        .map(|line| {
+            line.rsplit_once(' ')
+                .unwrap()
+                .1
+                .parse::<f64>()
+                .unwrap()
+                .round() as i64
+        })
         .sum();
     short.wait_for(stored, counted).await;
     hyper.wait_for(stored, counted).await;
