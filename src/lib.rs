@@ -26,6 +26,7 @@ pub mod edge;
 pub mod endpoint;
 pub mod enrich;
 pub mod hit;
+pub mod identity;
 pub mod inquiry;
 pub mod jobs;
 pub mod keys;

@@ -79,6 +79,8 @@ flags! {
         CLOCK = 25 "clock";
         /// A document of it is not as its JSON schema says (`schema.folders`); set by the loader.
         SCHEMA = 26 "schema";
+        /// A system, a signed callback or a site's signature vouches for the IDs that it names.
+        PROVED = 27 "proved";
         /// A click or a conversion on a site whose conversions must be signed (`conversions`).
         SIGNED_ONLY = 29 "signed_only";
         /// A conversion that our key signed, or an exchanged ID that its partner signed.

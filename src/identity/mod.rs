@@ -1,0 +1,93 @@
+//! Ties: which IDs were seen together, and the groups that follow from them.
+//!
+//! It is pure: no I/O, no clock. A [`Tie`] is evidence, and everything else is a function of the
+//! ties that are stored, so that taking one away undoes what followed from it. Nothing here can be
+//! made of a hit whose permit lacks `store`, `measure` or `link`, because a tie needs a
+//! [`LinkPermit`], and only such a permit gives one.
+//!
+//! | ID | unites the IDs of a device? |
+//! | --- | --- |
+//! | visitor, MAID, device ID | yes |
+//! | a partner's ID | where the partner's `id_type` is `browser` or `device` |
+//! | user | never: a user owns devices |
+
+use crate::hit::{ConsentSource, Permit};
+
+/// An ID among ties: a visitor's own, the key of any other
+/// ([`Subject::key`](crate::hit::subject::Subject::key)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Node(pub [u8; 16]);
+
+/// The kind of an ID, with its number in SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum NodeKind {
+    /// The ID in the visitor cookie.
+    Visitor = 1,
+    /// A mobile advertising ID.
+    Maid = 2,
+    /// A sender's ID for a device.
+    DeviceId = 3,
+    /// A partner's ID.
+    PartnerUid = 4,
+    /// Who is logged in.
+    User = 5,
+}
+
+/// A permit that allows ties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkPermit(Permit);
+
+impl LinkPermit {
+    /// What a tie needs.
+    pub const NEEDED: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::LINK);
+
+    /// Takes a permit that has all that a tie needs; `None` for any other.
+    #[must_use]
+    pub fn new(permit: Permit) -> Option<LinkPermit> {
+        permit
+            .allows(LinkPermit::NEEDED)
+            .then_some(LinkPermit(permit))
+    }
+
+    /// Returns the permit.
+    #[must_use]
+    pub fn permit(self) -> Permit {
+        self.0
+    }
+}
+
+/// How two IDs came together, with its number in SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TieSource {
+    /// A hit named both.
+    Hit = 0,
+    /// They were exchanged.
+    Sync = 1,
+}
+
+/// Two IDs that one hit named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tie {
+    /// The smaller ID.
+    pub a: Node,
+    /// The larger ID.
+    pub b: Node,
+    /// The kind of `a`.
+    pub a_kind: NodeKind,
+    /// The kind of `b`.
+    pub b_kind: NodeKind,
+    /// The key of the partner whose ID is among the two; empty where none is.
+    pub partner: String,
+    /// The UTC day on which the hit was received, since 1970.
+    pub day: i32,
+    /// What allowed it.
+    pub permit: LinkPermit,
+    /// The signal that decided the permit.
+    pub consent_source: ConsentSource,
+    /// How they came together.
+    pub source: TieSource,
+    /// Whether a system, a signed callback or a site's signature vouches for it.
+    pub is_proved: bool,
+}
