@@ -282,7 +282,9 @@ async fn every_column_comes_back_through_the_view() {
             "client_ip": "2001:db8::/48", "params": {"plan": "unlimited"},
             "click_id": "c-1", "exposure_number": null, "seen_before": null,
             "user_key": "eeeeeeee-eeee-eeee-eeee-eeeeeeeeeeee", "session_id": "s-1",
-            "occurred_at": "2026-11-24T11:34:56.789012+00:00", "protocol": "matomo"
+            "occurred_at": "2026-11-24T11:34:56.789012+00:00", "protocol": "matomo",
+            "device_name": null, "page_domain": null, "page_category": "shop",
+            "page_category_source": null, "is_sensitive_page": null
             }"#
         )
         .unwrap()

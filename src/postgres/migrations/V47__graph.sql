@@ -298,7 +298,8 @@ select hit.hit_id, hit.received_at, avtryck.kind_name(hit.kind) as kind,
        (select device_model.name from avtryck.device_model
         where device_model.brand = coalesce(device.brand, '') and device_model.model = device.model
         order by device_model.source limit 1) as device_name,
-       page_domain.domain as page_domain, coalesce(site.category, page_domain.category) as page_category
+       page_domain.domain as page_domain, coalesce(site.category, page_domain.category) as page_category,
+       page_domain.source as page_category_source, page_domain.is_sensitive as is_sensitive_page
 from avtryck.hit
 left join avtryck.site on site.key = hit.site_key
 left join avtryck.place on place.key = hit.place_key
@@ -309,3 +310,5 @@ left join avtryck.page_domain on page_domain.key = hit.page_domain_key;
 comment on column avtryck.hit_detail.device_name is 'What people call the model; of several names, that of the first source in the alphabet.';
 comment on column avtryck.hit_detail.page_domain is 'The registrable domain of the page, or of its publisher.';
 comment on column avtryck.hit_detail.page_category is 'The category that the sender gave (site_category), else those that a list gives the domain.';
+comment on column avtryck.hit_detail.page_category_source is 'The list that gives the domain categories.';
+comment on column avtryck.hit_detail.is_sensitive_page is 'Whether the list gives the domain a sensitive category.';
