@@ -11,6 +11,8 @@
 //! | a partner's ID | where the partner's `id_type` is `browser` or `device` |
 //! | user | never: a user owns devices |
 
+pub mod household;
+
 use crate::hit::{ConsentSource, Permit};
 
 /// An ID among ties: a visitor's own, the key of any other
