@@ -11,10 +11,14 @@ macro_rules! modules {
     };
 }
 
-modules! { "hash" "navigation" "offline" "platform" "query" "rescue" }
+modules! {
+    "downloads" "ecommerce" "engagement" "errors" "forms" "hash" "media" "navigation" "notfound"
+    "offline" "outbound" "platform" "query" "rescue" "scroll" "vitals"
+}
 
 /// What is right as the name of a module.
-pub(super) const NAMES: &str = "hash, navigation, offline, platform, query or rescue";
+pub(super) const NAMES: &str = "downloads, ecommerce, engagement, errors, forms, hash, media, \
+     navigation, notfound, offline, outbound, platform, query, rescue, scroll or vitals";
 
 /// A module of the tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -14,13 +14,23 @@ const GZIP: (&str, &str) = ("Accept-Encoding", "gzip");
 /// What browsers send.
 const USUAL: (&str, &str) = ("Accept-Encoding", "gzip, deflate, br, zstd");
 /// Each module with the most bytes that it may take gzipped.
-const MODULES: [(&str, usize); 6] = [
+const MODULES: [(&str, usize); 16] = [
+    ("downloads", 450),
+    ("ecommerce", 450),
+    ("engagement", 450),
+    ("errors", 450),
+    ("forms", 450),
     ("hash", 200),
+    ("media", 450),
     ("navigation", 150),
+    ("notfound", 450),
     ("offline", 600),
+    ("outbound", 450),
     ("platform", 450),
     ("query", 150),
     ("rescue", 750),
+    ("scroll", 450),
+    ("vitals", 450),
 ];
 
 fn unpack(reply: &Reply) -> String {

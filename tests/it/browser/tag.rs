@@ -2,6 +2,7 @@
 
 mod consent;
 mod fields;
+mod measures;
 mod modules;
 mod views;
 
