@@ -7,7 +7,7 @@ use(tag => {
     duration: isFinite(media.duration) ? media.duration : undefined,
   }, more), { site: tag.site });
   const listen = (type, take) => addEventListener(type, ({ target }) => target.currentSrc && take(target), true);
-  listen('play', media => {
+  listen('playing', media => {
     if (passed.has(media)) return;
     passed.set(media, 0);
     tell('start', media);
