@@ -38,7 +38,8 @@ pub const SERIAL_DIGITS: usize = 9;
 /// As many addresses as there are requests by default.
 pub const REQUESTS: usize = 100_000;
 
-const SERIAL: &str = "000000000";
+/// What stands in place of that number.
+pub(crate) const SERIAL: &str = "000000000";
 const VISITORS: usize = 60_000;
 const CONSENT_STRINGS: usize = 2_000;
 
@@ -95,8 +96,9 @@ pub struct Corpus {
 }
 
 /// One request.
+#[derive(Clone)]
 pub struct Request {
-    /// Its bytes; it has no body.
+    /// Its bytes.
     pub text: String,
     /// Where the number stands that differs each time it is sent.
     pub serial_at: Option<usize>,

@@ -8,6 +8,7 @@
 pub mod abuse;
 pub mod corpus;
 pub mod rig;
+pub mod trackers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

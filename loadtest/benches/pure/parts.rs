@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use avtryck::clock::UnixMicros;
-use avtryck::consent::{self, PermitRules, Strings};
+use avtryck::consent::{self, PermitRules, Personal, Strings};
 use avtryck::endpoint::Endpoint;
 use avtryck::enrich::{self, TableFiles, Tables};
 use avtryck::hit::{Flags, Hit, Permit, VisitorId};
-use avtryck::keys::CookieKeyring;
+use avtryck::keys::{CookieKeyring, UserKeyring};
 use avtryck::postgres::batch::copy;
-use avtryck::protocol::{self, Arrival, Draft};
+use avtryck::protocol::{self, Arrival, Draft, Drafts};
 use avtryck::request::Headers;
 use avtryck::row::{Derived, Row};
 use avtryck::visitor::{COOKIE_AGE_SECONDS, Party, set_cookie};
@@ -19,9 +19,12 @@ use bytes::BytesMut;
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use loadtest::corpus::{Corpus, Request, Source};
+use loadtest::trackers;
 
 /// Hits of one run of a part.
 pub(crate) const HITS: usize = 2_000;
+/// Requests of a load that differ.
+const LENDERS: usize = 100;
 const NOW: UnixMicros = UnixMicros(1_800_000_000_000_000);
 const COOKIE: &str = "avid";
 const CHOICE: &str = "avchoice";
@@ -33,7 +36,7 @@ pub(crate) type Work = Box<dyn FnMut()>;
 type Make = fn() -> Work;
 
 /// The parts in the order of a hit's way, each with what makes its work.
-pub(crate) const ALL: [(&str, Make); 9] = [
+pub(crate) const ALL: [(&str, Make); 17] = [
     ("request", request_work),
     ("permit", permit_work),
     ("cookie", cookie_work),
@@ -43,6 +46,14 @@ pub(crate) const ALL: [(&str, Make); 9] = [
     ("device_known", known_device_work),
     ("device_new", new_device_work),
     ("row", row_work),
+    ("pixel", || load_work("pixel")),
+    ("event_as_get", || load_work("event_as_get")),
+    ("snowplow_get", || load_work("snowplow_get")),
+    ("event_as_post", || load_work("event_as_post")),
+    ("snowplow_post", || load_work("snowplow_post")),
+    ("snowplow_ten", || load_work("snowplow_ten")),
+    ("segment_twenty", || load_work("segment_twenty")),
+    ("matomo_ten", || load_work("matomo_ten")),
 ];
 
 /// A request as hyper gives it to the edge.
@@ -51,6 +62,9 @@ struct Received {
     query: String,
     endpoint: Endpoint,
     client_ip: IpAddr,
+    path: String,
+    /// Of a POST.
+    body: Option<String>,
 }
 
 fn work<T>(given: &'static [T], mut one: impl FnMut(&'static T) + 'static) -> Work {
@@ -198,21 +212,95 @@ fn hits() -> &'static [Hit<'static>] {
 }
 
 fn received() -> &'static [Received] {
+    parse_all(&corpus(HITS))
+}
+
+fn corpus(count: usize) -> Corpus {
     let source = Source {
         agents: &root().join("assets/data/test/user-agents.json"),
         keyring: &keyring(),
         now: NOW,
         seed: 1,
     };
-    let corpus = Corpus::make(&source, HITS).unwrap();
+    Corpus::make(&source, count).unwrap()
+}
+
+fn parse_all(corpus: &Corpus) -> &'static [Received] {
     corpus.requests.iter().map(parse).collect::<Vec<_>>().leak()
 }
 
+/// Request -> bytes for the spool, with everything permitted, of each event of a load of
+/// [`loadtest::trackers`].
+fn load_work(name: &str) -> Work {
+    let loads = trackers::loads(&corpus(LENDERS), &root().join("tests/recorded")).unwrap();
+    let load = loads.iter().find(|load| load.name == name).unwrap();
+    let requests = parse_all(&load.corpus);
+    let count = HITS / load.events;
+    let users = UserKeyring::new(&[(1, vec![5; 32])]);
+    let mut bytes = Vec::with_capacity(64 * 1024);
+    Box::new(move || {
+        let mut events = 0;
+        for received in requests.iter().cycle().take(count) {
+            events += record(received, &users, &mut bytes);
+        }
+        assert_eq!(events, HITS);
+    })
+}
+
+/// Reads a request's events, strips and encodes each. Returns how many there were.
+fn record(received: &Received, users: &UserKeyring, bytes: &mut Vec<u8>) -> usize {
+    let headers = Headers::read(&received.headers);
+    let arrival = Arrival {
+        endpoint: received.endpoint,
+        at: NOW,
+        headers: &headers,
+        path: &received.path,
+        query: &received.query,
+        choice_cookie: CHOICE.into(),
+    };
+    let mut record_one = |mut draft: Draft<'_>| {
+        let hit = &mut draft.hit;
+        hit.protocol = received.endpoint.spec().protocol;
+        hit.permit = Permit::ALL;
+        hit.visitor = Some(VisitorId([9; 16]));
+        hit.client_ip = Some(received.client_ip);
+        hit.user_key = match &*draft.user {
+            "" => None,
+            user => users.hash(user),
+        };
+        let personal = Personal {
+            user: &draft.user,
+            user_key: hit.user_key,
+            keep_traits: &[],
+        };
+        consent::strip_personal(hit, &personal);
+        bytes.clear();
+        hit.encode(bytes);
+        black_box(&*bytes);
+    };
+    let Some(body) = &received.body else {
+        record_one(protocol::read(&arrival).unwrap());
+        return 1;
+    };
+    match protocol::read_body(&arrival, body.as_bytes()).unwrap() {
+        Drafts::One(draft) => {
+            record_one(draft);
+            1
+        }
+        Drafts::Each(events) => events
+            .iter()
+            .map(|draft| record_one(draft.unwrap()))
+            .count(),
+    }
+}
+
 fn parse(request: &Request) -> Received {
-    let mut lines = request.text.split("\r\n");
-    let target = lines.next().unwrap().split(' ').nth(1).unwrap();
-    let (path, query) = target.split_once('?').unwrap();
-    let headers = lines.take_while(|line| !line.is_empty()).map(|line| {
+    let (head, body) = request.text.split_once("\r\n\r\n").unwrap();
+    let mut lines = head.split("\r\n");
+    let mut line = lines.next().unwrap().split(' ');
+    let (method, target) = (line.next().unwrap(), line.next().unwrap());
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let headers = lines.map(|line| {
         let (name, value) = line.split_once(": ").unwrap();
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         (name, HeaderValue::from_str(value).unwrap())
@@ -220,12 +308,18 @@ fn parse(request: &Request) -> Received {
     Received {
         headers: headers.collect(),
         query: query.to_owned(),
-        endpoint: if path == "/i.gif" {
-            Endpoint::Impression
-        } else {
-            Endpoint::Pixel
+        endpoint: match path {
+            "/i.gif" => Endpoint::Impression,
+            "/p.gif" => Endpoint::Pixel,
+            "/e" => Endpoint::Event,
+            "/i" | "/com.snowplowanalytics.snowplow/tp2" => Endpoint::Snowplow,
+            "/v1/batch" => Endpoint::Segment,
+            "/matomo.php" => Endpoint::Matomo,
+            path => panic!("{path} is no endpoint of a load"),
         },
         client_ip: request.client_ip,
+        path: path.to_owned(),
+        body: (method == "POST").then(|| body.to_owned()),
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Started {
 pub struct Counters {
     /// Pixels answered with success.
     pub answered: u64,
+    /// Hits recorded, of every endpoint.
+    pub recorded: u64,
     /// Hits that Postgres has, as a row or otherwise.
     pub loaded: u64,
     /// Of those, rows.
@@ -147,6 +149,7 @@ impl Collector {
                 "avtryck_http_requests_total" if is_pixel && name.contains("\"200\"") => {
                     counters.answered += value;
                 }
+                "avtryck_hits_total" => counters.recorded += value,
                 "avtryck_loader_rows_total" => {
                     counters.rows += value;
                     counters.loaded += value;

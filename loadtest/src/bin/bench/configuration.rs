@@ -63,6 +63,8 @@ rules = "{root}/assets/data/rules/regexes.json"
 crawlers = "{root}/assets/data/rules/crawlers.json"
 [cookie]
 keys = ["{key}"]
+[user]
+keys = ["{key}"]
 [[site]]
 key = "{SITE}"
 hosts = ["{HOST}"]

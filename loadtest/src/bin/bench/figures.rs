@@ -24,6 +24,8 @@ pub(crate) struct Figures {
     pub(crate) floor_close: Vec<Closed>,
     pub(crate) nginx_close: Vec<Closed>,
     pub(crate) tls: Vec<Handshakes>,
+    /// What other makers' trackers send, beside our own, by load.
+    pub(crate) trackers: Vec<Tracked>,
     /// At a fixed rate, by contender.
     pub(crate) open: Vec<Open>,
     pub(crate) drain: Drain,
@@ -42,6 +44,21 @@ pub(crate) struct Figures {
 pub(crate) struct Closed {
     pub(crate) rate: f64,
     pub(crate) cost: Cost,
+}
+
+/// A load of [`loadtest::trackers`], and its rounds.
+pub(crate) struct Tracked {
+    pub(crate) name: &'static str,
+    pub(crate) events: usize,
+    pub(crate) beside: Option<&'static str>,
+    /// What the edge takes for a request, in microseconds.
+    pub(crate) micros: Vec<f64>,
+}
+
+impl Tracked {
+    pub(crate) fn events_as_float(&self) -> f64 {
+        f64::from(u32::try_from(self.events).unwrap_or(u32::MAX))
+    }
 }
 
 /// New connections with TLS in one round.

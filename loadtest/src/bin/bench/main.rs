@@ -9,7 +9,9 @@
 //! | nginx-copy | the same with `geoip2`, its log loaded by `\copy` once a second |
 //! | nginx-rsyslog | nginx -> rsyslog -> Postgres, an insert a hit |
 //!
-//! The edge and nginx also take new connections with TLS, under one certificate.
+//! The edge and nginx also take new connections with TLS, under one certificate. What other makers'
+//! trackers send goes to an edge of its own, beside events and pixels of our own
+//! ([`loadtest::trackers`]).
 //!
 //! Each round measures all of them in turn, so that what changes on the machine meanwhile meets all
 //! alike; ratios are taken within a round, and the median of the rounds is what counts. Who is not
@@ -22,11 +24,13 @@ mod figures;
 mod floor;
 mod nginx;
 mod open_loop;
+mod plan;
 mod plot;
 mod report;
 mod rounds;
 mod tables;
 mod tls;
+mod trackers;
 mod wrk;
 
 use std::net::SocketAddr;
@@ -46,6 +50,9 @@ struct Arguments {
     /// One round of a second each: to see that it works.
     #[arg(long, conflicts_with = "quick")]
     trial: bool,
+    /// Only what other makers' trackers send, beside our own.
+    #[arg(long)]
+    trackers: bool,
     /// The seed of the requests.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -62,15 +69,20 @@ fn main() -> anyhow::Result<()> {
         return Ok(floor::serve(address)?);
     }
     let plan = if arguments.trial {
-        rounds::Plan::TRIAL
+        plan::Plan::TRIAL
     } else if arguments.quick {
-        rounds::Plan::QUICK
+        plan::Plan::QUICK
     } else {
-        rounds::Plan::FULL
+        plan::Plan::FULL
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    if arguments.trackers {
+        let figures = runtime.block_on(rounds::run_trackers(&plan, arguments.seed))?;
+        print(&report::Report::of_trackers(&figures, &plan).terminal());
+        return Ok(());
+    }
     let figures = runtime.block_on(rounds::run(&plan, arguments.seed))?;
     let report = report::Report::of(&figures, &plan)?;
     print(&report.terminal());

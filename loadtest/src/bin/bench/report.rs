@@ -1,10 +1,12 @@
 //! The table: what was found beside what is wanted.
 
+mod tracked;
+
 use std::process::Command;
 
 use crate::cost::{Cost, Micros, median, ratio};
-use crate::figures::{Closed, EndToEnd, Figures, Handshakes, Open};
-use crate::rounds::Plan;
+use crate::figures::{Closed, EndToEnd, Figures, Handshakes, Open, Tracked};
+use crate::plan::Plan;
 use loadtest::rig::process::root;
 
 /// Titled tables of texts.
@@ -68,15 +70,27 @@ impl Table {
 impl Report {
     pub(crate) fn of(figures: &Figures, plan: &Plan) -> anyhow::Result<Report> {
         Ok(Report {
-            about: about(figures, plan),
+            about: about(figures.edge.len(), plan),
             tables: vec![
                 goals(figures),
                 contenders(figures),
                 parts(figures),
                 latencies(figures),
+                tracked::table(&figures.trackers),
                 others(figures),
             ],
         })
+    }
+
+    /// The report of a run of what trackers send alone.
+    pub(crate) fn of_trackers(figures: &[Tracked], plan: &Plan) -> Report {
+        let mut goals = Table::new("Goals", ["", "goal", "found", "reached"]);
+        tracked::wanted(figures, &mut goals);
+        let rounds = figures.first().map_or(0, |load| load.micros.len());
+        Report {
+            about: about(rounds, plan),
+            tables: vec![goals, tracked::table(figures)],
+        }
     }
 
     /// For people's eyes: columns under each other.
@@ -143,7 +157,7 @@ impl Report {
     }
 }
 
-fn about(figures: &Figures, plan: &Plan) -> Vec<String> {
+fn about(rounds: usize, plan: &Plan) -> Vec<String> {
     let read = |program: &str, arguments: &[&str]| {
         let output = Command::new(program)
             .args(arguments)
@@ -180,9 +194,8 @@ fn about(figures: &Figures, plan: &Plan) -> Vec<String> {
             read("psql", &["--version"])
         ),
         format!(
-            "Plan: {}, {} rounds; medians of the rounds, and of each round's own ratios.",
-            plan.name,
-            figures.edge.len()
+            "Plan: {}, {rounds} rounds; medians of the rounds, and of each round's own ratios.",
+            plan.name
         ),
     ]
 }
@@ -203,6 +216,7 @@ fn goals(figures: &Figures) -> Table {
     let mut table = Table::new("Goals", ["", "goal", "found", "reached"]);
     costs_wanted(figures, &mut table);
     handshakes_wanted(figures, &mut table);
+    tracked::wanted(&figures.trackers, &mut table);
     speed_and_size_wanted(figures, &mut table);
     table
 }

@@ -22,11 +22,13 @@ use loadtest::rig::usage::Root;
 use crate::carriers::{Psql, Rsyslog};
 use crate::configuration::{NO_DATABASE, start};
 use crate::cost::{Cost, Meter};
-use crate::figures::{Closed, Course, Device, Drain, EndToEnd, Figures, Handshakes, Open};
+use crate::figures::{Closed, Course, Device, Drain, EndToEnd, Figures, Handshakes, Open, Tracked};
 use crate::floor::Floor;
 use crate::nginx::{Log, Nginx};
+use crate::plan::Plan;
 use crate::tables::{FloorCopy, nginx_table, prepare_floor, size};
 use crate::tls::Files;
+use crate::trackers::Trackers;
 use crate::{open_loop, say, tls, wrk};
 
 /// The key of the visitor cookie, the collector's and the corpus's.
@@ -38,59 +40,50 @@ const RATE: u32 = 10_000;
 const RSYSLOG_RATE: u32 = 3_000;
 const SAMPLE_PERIOD: Duration = Duration::from_millis(250);
 
-/// How much is measured.
-pub(crate) struct Plan {
-    pub(crate) name: &'static str,
-    rounds: u32,
-    closed: Duration,
-    end_to_end: Duration,
-    rival: Duration,
-    open: Duration,
-    /// Rates at which the collector's cost is looked at.
-    rates: &'static [u32],
-    drain: Duration,
-}
-
-impl Plan {
-    pub(crate) const TRIAL: Plan = Plan {
-        name: "trial",
-        rounds: 1,
-        closed: Duration::from_secs(1),
-        end_to_end: Duration::from_secs(1),
-        rival: Duration::from_secs(1),
-        open: Duration::from_secs(1),
-        rates: &[1_000],
-        drain: Duration::from_secs(1),
-    };
-    pub(crate) const QUICK: Plan = Plan {
-        name: "quick",
-        rounds: 3,
-        closed: Duration::from_secs(2),
-        end_to_end: Duration::from_secs(3),
-        rival: Duration::from_secs(2),
-        open: Duration::from_secs(4),
-        rates: &[],
-        drain: Duration::from_secs(4),
-    };
-    pub(crate) const FULL: Plan = Plan {
-        name: "full",
-        rounds: 5,
-        closed: Duration::from_secs(5),
-        end_to_end: Duration::from_secs(10),
-        rival: Duration::from_secs(5),
-        open: Duration::from_secs(20),
-        rates: &[1_000, 5_000, 20_000],
-        drain: Duration::from_secs(20),
-    };
-}
-
-/// Measures everything; whatever comes of it, nothing is left running.
-pub(crate) async fn run(plan: &Plan, seed: u64) -> anyhow::Result<Figures> {
+/// Makes the folder of a run.
+fn make_folder() -> anyhow::Result<tempfile::TempDir> {
     // Not where a memory disk may lie: a sync has to reach a disk.
     let dir = tempfile::Builder::new()
         .prefix("avtryck-bench.")
         .tempdir_in("/var/tmp")?;
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
+    Ok(dir)
+}
+
+/// Returns the key of the visitor cookie as the configuration has it.
+fn key() -> String {
+    format!("1:{}", STANDARD.encode(KEY))
+}
+
+fn make_corpus(seed: u64) -> anyhow::Result<Corpus> {
+    let keyring = CookieKeyring::new([(1, KEY.as_slice())], KEY_AGE_SECONDS);
+    let source = corpus::Source {
+        agents: &root().join("assets/data/test/user-agents.json"),
+        keyring: &keyring,
+        now: clock::now(),
+        seed,
+    };
+    Corpus::make(&source, REQUESTS)
+}
+
+/// Measures what trackers send alone.
+pub(crate) async fn run_trackers(plan: &Plan, seed: u64) -> anyhow::Result<Vec<Tracked>> {
+    let dir = make_folder()?;
+    let certificate = Files::make(dir.path()).await?;
+    let mut trackers = Trackers::make(&make_corpus(seed)?, dir.path())?;
+    let mut figures = Vec::new();
+    for round in 1..=plan.rounds {
+        say(&format!("round {round} of {}", plan.rounds));
+        trackers
+            .round(plan.tracker, &key(), &certificate, &mut figures)
+            .await?;
+    }
+    Ok(figures)
+}
+
+/// Measures everything; whatever comes of it, nothing is left running.
+pub(crate) async fn run(plan: &Plan, seed: u64) -> anyhow::Result<Figures> {
+    let dir = make_folder()?;
     let server = Server::start(&dir.path().join("postgres")).await?;
     let figures = tokio::select! {
         figures = measure(plan, seed, dir.path(), &server) => figures,
@@ -127,6 +120,7 @@ struct Bench {
     log_nginx: Nginx,
     psql: Psql,
     rsyslog: Rsyslog,
+    trackers: Trackers,
     edge: Collector,
     /// The edge without its plain way.
     by_hyper: Collector,
@@ -144,17 +138,10 @@ struct Bench {
 
 impl Bench {
     async fn set_up(seed: u64, dir: &Path, server: &Server) -> anyhow::Result<Bench> {
-        let keyring = CookieKeyring::new([(1, KEY.as_slice())], KEY_AGE_SECONDS);
-        let source = corpus::Source {
-            agents: &root().join("assets/data/test/user-agents.json"),
-            keyring: &keyring,
-            now: clock::now(),
-            seed,
-        };
-        let corpus = Arc::new(Corpus::make(&source, REQUESTS)?);
+        let corpus = Arc::new(make_corpus(seed)?);
         let file = dir.join("corpus");
         corpus.write(&file)?;
-        let key = format!("1:{}", STANDARD.encode(KEY));
+        let key = key();
         let logs = dir.join("nginx-rsyslog");
         folder(&logs)?;
         nginx_table(server, "rsyslog").await?;
@@ -176,6 +163,7 @@ impl Bench {
             log_nginx: Nginx::start(&logs, Log::Syslog, &certificate).await?,
             psql: Psql::start(server, "copy", dir)?,
             rsyslog,
+            trackers: Trackers::make(&corpus, dir)?,
             edge,
             by_hyper,
             collector,
@@ -241,7 +229,10 @@ impl Bench {
                 nginx,
             });
         }
-        Ok(())
+        let trackers = &mut figures.trackers;
+        self.trackers
+            .round(plan.tracker, &self.key, &self.certificate, trackers)
+            .await
     }
 
     /// A closed loop of who has no database to wait for.
