@@ -17,7 +17,8 @@ impl<'r> Draft<'r> {
         headers: &Headers<'r>,
         choice_cookie: impl Into<CookieNames<'c>>,
     ) {
-        self.signals = signals(headers, choice_cookie);
+        self.signals.gpc = headers.gpc;
+        self.signals.choice = choice(headers, choice_cookie.into());
         read_headers(headers, &mut self.hit);
     }
 }
@@ -30,13 +31,18 @@ pub fn signals<'r, 'c>(
 ) -> Signals<'r> {
     Signals {
         gpc: headers.gpc,
-        choice: headers
-            .find_choices(choice_cookie.into())
-            .map(FoundCookie::restrained_value)
-            .map(parse_choice)
-            .reduce(Permit::and),
+        choice: choice(headers, choice_cookie.into()),
         ..Signals::default()
     }
+}
+
+/// Returns what the choice cookies permit together.
+fn choice(headers: &Headers<'_>, names: CookieNames<'_>) -> Option<Permit> {
+    headers
+        .find_choices(names)
+        .map(FoundCookie::restrained_value)
+        .map(parse_choice)
+        .reduce(Permit::and)
 }
 
 fn read_headers<'r>(headers: &Headers<'r>, hit: &mut Hit<'r>) {

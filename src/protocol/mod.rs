@@ -88,25 +88,43 @@ pub enum Drafts<'r> {
 /// # Errors
 /// If a tracker's query tells no hit.
 pub fn read<'r>(arrival: &Arrival<'_, 'r>) -> Result<Draft<'r>, Reason> {
+    let mut draft = Draft::new(arrival.at, Kind::PageView);
+    read_into(arrival, &mut draft)?;
+    Ok(draft)
+}
+
+/// Reads the hit in a request's query string and headers into a new draft, which stays where it is.
+///
+/// # Errors
+/// If a tracker's query tells no hit.
+#[inline]
+pub fn read_into<'r>(arrival: &Arrival<'_, 'r>, draft: &mut Draft<'r>) -> Result<(), Reason> {
+    let protocol = arrival.endpoint.spec().protocol;
+    if protocol == Protocol::Native && arrival.endpoint != Endpoint::Meta {
+        read_native(arrival, draft);
+        return Ok(());
+    }
+    read_tracker(arrival, draft)
+}
+
+#[inline(never)]
+fn read_tracker<'r>(arrival: &Arrival<'_, 'r>, draft: &mut Draft<'r>) -> Result<(), Reason> {
     let told = match arrival.endpoint.spec().protocol {
-        Protocol::Native if arrival.endpoint == Endpoint::Meta => Ok(meta::read(arrival)),
-        Protocol::Native => return Ok(read_native(arrival)),
+        Protocol::Native => Ok(meta::read(arrival)),
         Protocol::Snowplow => snowplow::read(arrival),
         Protocol::Matomo => matomo::read(arrival),
         Protocol::Segment => segment::read(arrival),
         Protocol::Plausible => Err(Reason::Method),
     }?;
-    let mut draft = Draft::new(arrival.at, Kind::PageView);
     draft.read_browser(arrival.headers, arrival.choice_cookie);
-    if native::read_told(&mut draft, told) {
-        Ok(draft)
-    } else {
-        Err(Reason::Json)
+    match native::read_told(draft, told) {
+        true => Ok(()),
+        false => Err(Reason::Json),
     }
 }
 
-fn read_native<'r>(arrival: &Arrival<'_, 'r>) -> Draft<'r> {
-    let kind = match arrival.endpoint {
+fn read_native<'r>(arrival: &Arrival<'_, 'r>, draft: &mut Draft<'r>) {
+    draft.hit.kind = match arrival.endpoint {
         Endpoint::Impression => Kind::Impression,
         Endpoint::Click => Kind::Click,
         Endpoint::Sync | Endpoint::SetUid => Kind::Sync,
@@ -133,13 +151,12 @@ fn read_native<'r>(arrival: &Arrival<'_, 'r>) -> Draft<'r> {
         | Endpoint::Demo
         | Endpoint::Unknown => Kind::PageView,
     };
-    let mut draft = Draft::new(arrival.at, kind);
-    native::read(arrival, &mut draft);
-    if kind == Kind::Click {
+    let is_click = draft.hit.kind == Kind::Click;
+    native::read(arrival, draft);
+    if is_click {
         // The collector gives a click its ID; nobody else does.
         draft.hit.click_id = Cow::Borrowed("");
     }
-    draft
 }
 
 /// Reads the hits in a request's body.

@@ -3,6 +3,7 @@
 
 mod address;
 pub(crate) mod agent;
+mod blank;
 mod cookie;
 mod encoding;
 mod headers;
@@ -10,6 +11,7 @@ mod host;
 mod query;
 
 pub use address::{ForwardedHeader, client_ip, forwarded_https};
+pub(crate) use blank::skip_blanks;
 pub use cookie::{CookieNames, FoundCookie, NameTrust, Prefix};
 pub(crate) use encoding::{is_encoded_still, push_escaped};
 pub use headers::Headers;

@@ -8,7 +8,7 @@ use avtryck::clock::UnixMicros;
 use avtryck::consent::{self, PermitRules, Personal, Strings};
 use avtryck::endpoint::Endpoint;
 use avtryck::enrich::{self, TableFiles, Tables};
-use avtryck::hit::{Flags, Hit, Permit, VisitorId};
+use avtryck::hit::{Flags, Hit, Kind, Permit, VisitorId};
 use avtryck::keys::{CookieKeyring, UserKeyring};
 use avtryck::postgres::batch::copy;
 use avtryck::protocol::{self, Arrival, Draft, Drafts};
@@ -88,7 +88,10 @@ fn request(received: &Received) -> Draft<'_> {
         query: &received.query,
         choice_cookie: CHOICE.into(),
     };
-    protocol::read(&arrival).expect("our own protocol reads every query")
+    let mut draft = Draft::new(NOW, Kind::PageView);
+    let read = protocol::read_into(&arrival, &mut draft);
+    read.expect("our own protocol reads every query");
+    draft
 }
 
 /// A hit as the spool has it, if everything is permitted.
@@ -258,7 +261,7 @@ fn record(received: &Received, users: &UserKeyring, bytes: &mut Vec<u8>) -> usiz
         query: &received.query,
         choice_cookie: CHOICE.into(),
     };
-    let mut record_one = |mut draft: Draft<'_>| {
+    let mut record_one = |draft: &mut Draft<'_>| {
         let hit = &mut draft.hit;
         hit.protocol = received.endpoint.spec().protocol;
         hit.permit = Permit::ALL;
@@ -279,17 +282,19 @@ fn record(received: &Received, users: &UserKeyring, bytes: &mut Vec<u8>) -> usiz
         black_box(&*bytes);
     };
     let Some(body) = &received.body else {
-        record_one(protocol::read(&arrival).unwrap());
+        let mut draft = Draft::new(NOW, Kind::PageView);
+        protocol::read_into(&arrival, &mut draft).unwrap();
+        record_one(&mut draft);
         return 1;
     };
     match protocol::read_body(&arrival, body.as_bytes()).unwrap() {
-        Drafts::One(draft) => {
-            record_one(draft);
+        Drafts::One(mut draft) => {
+            record_one(&mut draft);
             1
         }
         Drafts::Each(events) => events
             .iter()
-            .map(|draft| record_one(draft.unwrap()))
+            .map(|draft| record_one(&mut draft.unwrap()))
             .count(),
     }
 }

@@ -13,6 +13,7 @@
 //!
 //! A hit of our own protocol with `store` that names no user is not looked at.
 
+mod glance;
 mod names;
 mod params;
 mod text;
@@ -21,7 +22,8 @@ mod url;
 use std::borrow::Cow;
 
 use crate::clock::UnixMicros;
-use crate::hit::{Flags, Hit, Kind, Permit, UserKey};
+use crate::hit::limits::TEXT_BYTES_MAX;
+use crate::hit::{Flags, Hit, Kind, Permit, UserKey, whole};
 pub use names::fold_name;
 use text::holds_email;
 
@@ -131,7 +133,13 @@ impl Rules<'_> {
 
     /// Checks whether a text is the sender's ID of the user. A long one is kept as hits keep IDs.
     fn is_user(&self, text: &str) -> bool {
-        !self.user.is_empty() && (text == self.user || text::shorten(text) == self.user)
+        if self.user.is_empty() || text.len() <= TEXT_BYTES_MAX {
+            return !self.user.is_empty() && text == self.user;
+        }
+        // Only where the ID itself was shortened is a digest of the text needed.
+        text == self.user
+            || whole::has_digest(self.user, TEXT_BYTES_MAX)
+                && whole::shorten(text, TEXT_BYTES_MAX) == self.user
     }
 }
 

@@ -213,7 +213,13 @@ pub(super) fn class_of(name: &str) -> Option<Class> {
     }
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if name.bytes().all(is_plain) {
-        return Folded::of(name).class();
+        // Of most names the last two letters tell that they are none of ours.
+        let mut letters = name.bytes().rev().filter(u8::is_ascii_alphanumeric);
+        let (two, one) = (letters.next()?, letters.next()?);
+        let is_known = BY_END
+            .get(place(&[one, two])?)
+            .is_some_and(|known| !known.is_empty());
+        return is_known.then(|| Folded::of(name).class())?;
     }
     let is_part = |part: &&str| !part.is_empty();
     let mut parts = name

@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::cell::Cell;
 
 use super::Rules;
+use super::glance::NAMES_OF_NAMES;
 use super::names::{Class, class_of, class_of_schema, fold_name};
 use super::text::{decode, holds_email, is_position};
+use crate::request::skip_blanks;
 
 /// How deep values may be nested; nothing that a protocol reads is deeper.
-const DEPTH_MAX: usize = 130;
+pub(super) const DEPTH_MAX: usize = 130;
 /// How often JSON text or an address may stand within a string of another.
 pub(super) const WITHIN_MAX: usize = 6;
 
@@ -24,9 +26,9 @@ enum Node<'t> {
 
 /// Where a value stands.
 #[derive(Clone, Copy, Default)]
-struct Scope {
+pub(super) struct Scope {
     /// In traits, at any depth.
-    in_traits: bool,
+    pub(super) in_traits: bool,
     /// In an object about a person.
     is_person: bool,
     /// In an object about a person, a device or a visit.
@@ -67,6 +69,14 @@ impl Rules<'_> {
 
     /// Strips JSON text: `None` if it is not JSON, `Some(None)` if all of it may stay.
     pub(super) fn strip_json(&self, json: &str, within: usize) -> Option<Option<String>> {
+        if self.holds_nothing(json, within) {
+            return Some(None);
+        }
+        self.rewrite_json(json, within)
+    }
+
+    /// The same of JSON text that may hold what has to leave.
+    pub(super) fn rewrite_json(&self, json: &str, within: usize) -> Option<Option<String>> {
         let mut rest = json.trim();
         let node = parse(&mut rest, 0)?;
         if !rest.trim_start().is_empty() {
@@ -170,7 +180,7 @@ impl Pass<'_> {
         }
         // A form's field, or a property, as `{"name": …, "value": …}`.
         let names_value = members.iter().any(|(name, node)| match node {
-            Node::Text(text) if ["name", "key", "field", "property", "type"].contains(name) => {
+            Node::Text(text) if NAMES_OF_NAMES.contains(name) => {
                 self.rules.is_personal(&unescape(text))
             }
             _ => false,
@@ -202,7 +212,11 @@ impl Pass<'_> {
         out: &mut String,
     ) -> bool {
         let class = class_of(name);
-        if !self.may_stay(class, name, node, scope) {
+        let scalar = match node {
+            Node::Scalar(text) | Node::Text(text) => Some(*text),
+            Node::List(_) | Node::Object(_) => None,
+        };
+        if !self.rules.may_stay(class, name, scalar, scope) {
             return false;
         }
         if self.rules.is_user(name) {
@@ -224,39 +238,8 @@ impl Pass<'_> {
         if is_user {
             return !self.rules.hash.is_empty() && self.push_text(&self.rules.hash, out);
         }
-        let is_kept = scope.in_traits && self.rules.keeps_trait(name);
-        let below = match (is_kept, name, schema) {
-            (true, ..) => Scope::default(),
-            (false, "data", Some(class)) => scope.below(Some(class)),
-            _ => scope.below(class),
-        };
+        let below = self.rules.below(class, name, (scope, schema));
         self.write(node, below, out)
-    }
-
-    /// Decides by its name whether a member may stay.
-    fn may_stay(&self, class: Option<Class>, name: &str, node: &Node<'_>, scope: Scope) -> bool {
-        let is_scalar = matches!(node, Node::Scalar(_) | Node::Text(_));
-        let is_direct = match class {
-            Some(Class::Direct) => true,
-            Some(Class::Address) => is_scalar,
-            Some(Class::NameOfPerson) => scope.is_person,
-            _ => false,
-        };
-        let is_place = match node {
-            Node::Scalar(text) | Node::Text(text) => is_position(text),
-            Node::List(_) | Node::Object(_) => true,
-        };
-        match class {
-            Some(Class::Position) => self.rules.may_locate,
-            Some(Class::Place) if is_place => self.rules.may_locate,
-            Some(Class::Id | Class::Traits) => self.rules.may_store,
-            Some(Class::Person) => self.rules.may_store || !is_scalar,
-            Some(Class::IdOfOwner) => self.rules.may_store || !scope.is_owner,
-            _ if is_direct => {
-                self.rules.may_store && (!scope.in_traits || self.rules.keeps_trait(name))
-            }
-            _ => true,
-        }
     }
 }
 
@@ -268,12 +251,54 @@ pub(super) enum Judged {
 }
 
 impl Rules<'_> {
+    /// Decides by its name whether a member may stay. `scalar` is its value if that is a text or a
+    /// number.
+    pub(super) fn may_stay(
+        &self,
+        class: Option<Class>,
+        name: &str,
+        scalar: Option<&str>,
+        scope: Scope,
+    ) -> bool {
+        let is_scalar = scalar.is_some();
+        let is_direct = match class {
+            Some(Class::Direct) => true,
+            Some(Class::Address) => is_scalar,
+            Some(Class::NameOfPerson) => scope.is_person,
+            _ => false,
+        };
+        match class {
+            Some(Class::Position) => self.may_locate,
+            Some(Class::Place) if scalar.is_none_or(is_position) => self.may_locate,
+            Some(Class::Id | Class::Traits) => self.may_store,
+            Some(Class::Person) => self.may_store || !is_scalar,
+            Some(Class::IdOfOwner) => self.may_store || !scope.is_owner,
+            _ if is_direct => self.may_store && (!scope.in_traits || self.keeps_trait(name)),
+            _ => true,
+        }
+    }
+
+    /// Returns where the value of a member stands.
+    pub(super) fn below(
+        &self,
+        class: Option<Class>,
+        name: &str,
+        (scope, schema): (Scope, Option<Class>),
+    ) -> Scope {
+        let is_kept = scope.in_traits && self.keeps_trait(name);
+        match (is_kept, name, schema) {
+            (true, ..) => Scope::default(),
+            (false, "data", Some(class)) => scope.below(Some(class)),
+            _ => scope.below(class),
+        }
+    }
+
     fn keeps_trait(&self, name: &str) -> bool {
         !self.keep_traits.is_empty() && self.keep_traits.contains(&fold_name(name))
     }
 
     /// Checks whether a name, as a value, says that what comes with it may not stay.
-    fn is_personal(&self, name: &str) -> bool {
+    pub(super) fn is_personal(&self, name: &str) -> bool {
         match class_of(name) {
             Some(Class::Id | Class::Direct | Class::Person) => !self.may_store,
             Some(Class::Position) => !self.may_locate,
@@ -321,7 +346,7 @@ impl Rules<'_> {
 
 /// Takes one value off a text.
 fn parse<'t>(rest: &mut &'t str, depth: usize) -> Option<Node<'t>> {
-    *rest = rest.trim_start();
+    *rest = skip_blanks(rest);
     if depth > DEPTH_MAX {
         return None;
     }
@@ -348,7 +373,7 @@ fn parse<'t>(rest: &mut &'t str, depth: usize) -> Option<Node<'t>> {
                 return Some(Node::Object(members));
             }
             loop {
-                *rest = rest.trim_start();
+                *rest = skip_blanks(rest);
                 let name = take_string(rest)?;
                 take(rest, ':')?;
                 members.push((name, parse(rest, depth + 1)?));
@@ -358,24 +383,33 @@ fn parse<'t>(rest: &mut &'t str, depth: usize) -> Option<Node<'t>> {
                 }
             }
         }
-        _ => {
-            let is_end = |c: char| matches!(c, ',' | ']' | '}' | '"' | ':') || c.is_whitespace();
-            let end = rest.find(is_end).unwrap_or(rest.len());
-            let (scalar, after) = rest.split_at_checked(end)?;
-            *rest = after;
-            (!scalar.is_empty()).then_some(Node::Scalar(scalar))
-        }
+        _ => take_scalar(rest).map(Node::Scalar),
     }
 }
 
+/// Takes a number, `true`, `false` or `null`.
+pub(super) fn take_scalar<'t>(rest: &mut &'t str) -> Option<&'t str> {
+    let is_end = |c: char| matches!(c, ',' | ']' | '}' | '"' | ':') || c.is_whitespace();
+    let may_end = |byte: &u8| {
+        matches!(byte, b',' | b']' | b'}' | b'"' | b':') || *byte <= b' ' || !byte.is_ascii()
+    };
+    let bytes = rest.as_bytes();
+    let first = bytes.iter().position(may_end).unwrap_or(bytes.len());
+    let end = rest.get(first..)?.find(is_end);
+    let end = end.map_or(rest.len(), |end| first + end);
+    let (scalar, after) = rest.split_at_checked(end)?;
+    *rest = after;
+    (!scalar.is_empty()).then_some(scalar)
+}
+
 /// Takes a character that comes next, whatever blanks stand before it.
-fn take(rest: &mut &str, character: char) -> Option<()> {
-    *rest = rest.trim_start().strip_prefix(character)?;
+pub(super) fn take(rest: &mut &str, character: char) -> Option<()> {
+    *rest = skip_blanks(rest).strip_prefix(character)?;
     Some(())
 }
 
 /// Takes a string that a text begins with; returns what stands between its quotes.
-fn take_string<'t>(rest: &mut &'t str) -> Option<&'t str> {
+pub(super) fn take_string<'t>(rest: &mut &'t str) -> Option<&'t str> {
     take(rest, '"')?;
     let mut end = 0;
     loop {
@@ -391,7 +425,7 @@ fn take_string<'t>(rest: &mut &'t str) -> Option<&'t str> {
 }
 
 /// Returns what a string means.
-fn unescape(inner: &str) -> Cow<'_, str> {
+pub(super) fn unescape(inner: &str) -> Cow<'_, str> {
     if !inner.contains('\\') {
         return Cow::Borrowed(inner);
     }

@@ -5,19 +5,8 @@ use std::borrow::Cow;
 use memchr::memchr_iter;
 use percent_encoding::percent_decode_str;
 
-use crate::hit::limits::TEXT_BYTES_MAX;
-use crate::hit::whole;
-
 /// How often a text may have been encoded.
 const ENCODED_MAX: usize = 4;
-
-/// Returns a text as hits keep an ID.
-pub(super) fn shorten(text: &str) -> Cow<'_, str> {
-    match text.len() <= TEXT_BYTES_MAX {
-        true => Cow::Borrowed(text),
-        false => Cow::Owned(whole::shorten(text, TEXT_BYTES_MAX)),
-    }
-}
 
 /// Decodes a value of a query as often as it was encoded.
 pub(super) fn decode(text: &str) -> Cow<'_, str> {

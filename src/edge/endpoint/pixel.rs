@@ -6,7 +6,8 @@ use crate::edge::Refusal;
 use crate::edge::exchange::respond::Content;
 use crate::edge::exchange::{Exchange, Visit, answer};
 use crate::endpoint::Protocol;
-use crate::protocol;
+use crate::hit::Kind;
+use crate::protocol::{self, Draft};
 
 pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Content, Refusal> {
     let spec = exchange.endpoint.spec();
@@ -19,7 +20,9 @@ pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Content, Refusal> 
         return Ok(Content::Hit(shape, Vec::new()));
     }
     let charge = exchange.charge()?;
-    let mut draft = protocol::read(&exchange.arrival())?;
+    let arrival = exchange.arrival();
+    let mut draft = Draft::new(arrival.at, Kind::PageView);
+    protocol::read_into(&arrival, &mut draft)?;
     let mut visit = Visit::default();
     exchange.admit(&mut draft, charge, &mut visit)?;
     exchange.record(slice::from_ref(&draft)).await?;

@@ -123,7 +123,12 @@ impl<'r> Events<'r> {
     /// # Errors
     /// If it is not a JSON object, is too large or one too many.
     pub(crate) fn read(&self, event: SplitEvent<'_>) -> Result<Draft<'_>, Reason> {
-        let text = String::from_utf8_lossy(event.0?);
+        let bytes = event.0?;
+        // To check is quicker than to replace, and nearly all are text.
+        let text = match str::from_utf8(bytes) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(bytes),
+        };
         let draft = match &self.translate {
             None => self.template.read(&text),
             Some(translate) => self.translate(&**translate, &text),

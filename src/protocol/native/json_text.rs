@@ -7,7 +7,11 @@
 
 use std::mem;
 
+use memchr::memchr2;
+
 use crate::hit::Flags;
+use crate::protocol::text::marks;
+use crate::request::skip_blanks;
 
 /// How deep a value may be nested: with the object around it, no deeper than serde reads.
 const DEPTH_MAX: usize = 126;
@@ -46,11 +50,11 @@ pub(super) fn write_clean(
             '"' => {
                 let (inner, after) = split_string(after);
                 write_string(inner, out, flags);
-                if let Some(value) = after.trim_start().strip_prefix(':') {
+                if let Some(value) = skip_blanks(after).strip_prefix(':') {
                     next = inner;
                     on_found(FoundText::Member {
                         name: inner,
-                        rest: value.trim_start(),
+                        rest: skip_blanks(value),
                         object: open.get(1..).and_then(|open| open.last()).copied(),
                     });
                 } else if !open.is_empty() {
@@ -105,13 +109,21 @@ pub(super) fn leading_scalar(text: &str) -> &str {
 /// Splits a text at the end of the string that it begins within: what is in it, and what follows
 /// its closing quote.
 pub(super) fn split_string(text: &str) -> (&str, &str) {
-    let mut is_escaped = false;
-    let end = text.bytes().position(|byte| {
-        let ends = byte == b'"' && !is_escaped;
-        is_escaped = byte == b'\\' && !is_escaped;
-        ends
-    });
-    let end = end.unwrap_or(text.len());
+    let bytes = text.as_bytes();
+    let mut end = 0;
+    loop {
+        let found = bytes.get(end..).and_then(|rest| memchr2(b'"', b'\\', rest));
+        let Some(found) = found else {
+            end = text.len();
+            break;
+        };
+        end += found;
+        if bytes.get(end) == Some(&b'"') {
+            break;
+        }
+        // Whatever is escaped ends nothing.
+        end += 2;
+    }
     let (inner, after) = text.split_at(end);
     (inner, after.get(1..).unwrap_or_default())
 }
@@ -127,10 +139,21 @@ fn is_unsound(character: char) -> bool {
     matches!(character, '\0' | '\u{7f}'..='\u{9f}')
 }
 
+/// Returns a mark for a byte that a doubtful character may begin with. Those beyond ASCII (U+0080 to
+/// U+009F) begin with 0xc2 in UTF-8.
+fn may_be_doubtful(byte: u8) -> u8 {
+    u8::from((byte == b'\\') | (byte < b' ') | (byte == 0x7f) | (byte == 0xc2))
+}
+
 /// Writes what stands between the quotes of a string.
 fn write_string(inner: &str, out: &mut String, flags: &mut Flags) {
     out.push('"');
     let mut rest = inner;
+    if marks(inner.as_bytes(), may_be_doubtful) == 0 {
+        out.push_str(inner);
+        out.push('"');
+        return;
+    }
     let is_doubtful = |c: char| c == '\\' || c < ' ' || is_unsound(c);
     while let Some(at) = rest.find(is_doubtful) {
         let (sound, doubtful) = rest.split_at(at);

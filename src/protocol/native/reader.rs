@@ -264,6 +264,9 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
             if self.hides(&text) {
                 return true;
             }
+            if memchr(b'%', text.as_bytes()).is_none() {
+                return false;
+            }
             match percent_decode_str(&text).decode_utf8_lossy() {
                 decoded if decoded == text => return false,
                 decoded => text = Cow::Owned(decoded.into_owned()),
