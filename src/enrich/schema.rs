@@ -9,7 +9,7 @@ use super::Tables;
 use super::source::Problem;
 use crate::endpoint::Protocol;
 use crate::hit::{Flags, Hit};
-use crate::schema::{SchemaUri, Schemas};
+use crate::schema::{Checked, SchemaUri, Schemas};
 
 /// How deep the files lie in a folder of schemas: vendor, name, format, version.
 const DEPTH: usize = 4;
@@ -21,15 +21,20 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const ERROR: &str = "schema_error";
 
 impl Tables {
+    /// Checks the documents of a hit by their schemas. Returns nothing where there are no schemas.
+    #[must_use]
+    pub fn check_documents(&self, hit: &Hit<'_>) -> Checked {
+        match &self.schemas {
+            Some(schemas) if hit.protocol == Protocol::Snowplow => schemas.check(&hit.params),
+            _ => Checked::default(),
+        }
+    }
+
     /// Returns a hit with the flag `schema` and the first error among its `params`, if one of its
     /// documents breaks its schema.
     #[must_use]
-    pub fn mark_broken<'h>(&self, hit: &'h Hit<'_>) -> Option<Hit<'h>> {
-        let schemas = self.schemas.as_ref()?;
-        if hit.protocol != Protocol::Snowplow {
-            return None;
-        }
-        let error = serde_json::to_string(&schemas.find_error(&hit.params)?).ok()?;
+    pub fn mark_broken<'h>(hit: &'h Hit<'_>, checked: &Checked) -> Option<Hit<'h>> {
+        let error = serde_json::to_string(checked.error.as_ref()?).ok()?;
         // The last of a repeated name counts in Postgres, so nobody else writes it.
         let members = hit.params.strip_suffix('}')?;
         let mut marked = hit.clone();

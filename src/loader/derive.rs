@@ -46,7 +46,11 @@ impl Deriver<'_> {
             }
             Outcome::Row => {}
         }
-        let marked = self.tables.mark_broken(hit);
+        let checked = self.tables.check_documents(hit);
+        if checked.unknown > 0 {
+            self.metrics.schemas_unknown.increment(checked.unknown);
+        }
+        let marked = Tables::mark_broken(hit, &checked);
         let hit = marked.as_ref().unwrap_or(hit);
         let facts = self.tables.facts(hit, &mut self.devices);
         self.note_misses(&facts);

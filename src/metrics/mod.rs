@@ -66,6 +66,8 @@ pub struct Metrics {
     pub suppressed: Counter,
     pub other_names: Counter,
     pub users_refused: Counter,
+    /// Documents of Snowplow's events whose schema is in no folder.
+    pub schemas_unknown: Counter,
     pub rejected_by_loader: Counter,
     pub rejected_by_postgres: Counter,
     flagged: [Counter; Flags::NAMED.len()],
@@ -241,6 +243,10 @@ impl Metrics {
             users_refused: r.counter(
                 "avtryck_loader_users_refused_total",
                 "Rows stored without user_key: the first of user.keys is not the one that the database knows.",
+            ),
+            schemas_unknown: r.counter(
+                "avtryck_loader_schemas_unknown_total",
+                "Documents of Snowplow's events, in rows, whose schema is in no folder of schema.folders.",
             ),
             rejected_by_loader,
             rejected_by_postgres,

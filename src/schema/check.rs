@@ -63,28 +63,41 @@ impl Schemas {
         self.0.is_empty()
     }
 
-    /// Checks the documents in the further parameters of a hit: what happened, then the contexts.
-    /// Returns the first error. A document whose schema is not there is as it should be.
+    /// Checks the documents in the further parameters of a hit: what happened, then the contexts. A
+    /// document whose schema is not there is as it should be.
     #[must_use]
-    pub fn find_error(&self, params: &str) -> Option<String> {
-        let documents: Documents = serde_json::from_str(params).ok()?;
+    pub fn check(&self, params: &str) -> Checked {
+        let mut checked = Checked::default();
+        let Ok(documents) = serde_json::from_str::<Documents>(params) else {
+            return checked;
+        };
         let happened = documents.ue.into_iter();
-        let mut all = happened.chain(documents.co.into_iter().flatten());
-        all.find_map(|document| self.check(&document))
-    }
-
-    fn check(&self, document: &Document) -> Option<String> {
-        let error = self
-            .0
-            .get(&document.schema)?
-            .validate(&document.data)
-            .err()?;
-        let mut text = format!("{} at {}: {error}", document.schema, error.instance_path());
-        text.truncate(text.floor_char_boundary(ERROR_BYTES_MAX));
-        Some(text)
+        for document in happened.chain(documents.co.into_iter().flatten()) {
+            match self.0.get(&document.schema) {
+                None => checked.unknown += 1,
+                Some(_) if checked.error.is_some() => {}
+                Some(schema) => checked.error = find_error(schema, &document),
+            }
+        }
+        checked
     }
 }
 
+/// What was found of the documents of a hit.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// The first error.
+    pub error: Option<String>,
+    /// How many documents name a schema that is not there.
+    pub unknown: u64,
+}
+
+fn find_error(schema: &Validator, document: &Document) -> Option<String> {
+    let error = schema.validate(&document.data).err()?;
+    let mut text = format!("{} at {}: {error}", document.schema, error.instance_path());
+    text.truncate(text.floor_char_boundary(ERROR_BYTES_MAX));
+    Some(text)
+}
 /// The documents of an event, as they stand in its `params`.
 #[derive(Deserialize)]
 struct Documents {
@@ -133,7 +146,7 @@ mod tests {
                 format!(r#"{{"ue":{wrong}}}"#),
                 format!(r#"{{"e":"ue","ue":{good},"co":[{good},{wrong}]}}"#),
             ] {
-                let error = schemas.find_error(&params).expect("an error");
+                let error = schemas.check(&params).error.expect("an error");
                 assert!(error.starts_with(VIEWED) && error.contains(part), "{error}");
             }
         }
@@ -144,11 +157,14 @@ mod tests {
             // Nobody says what another schema demands.
             format!(r#"{{"ue":{}}}"#, document("{}").replace("1-0-0", "1-0-1")),
         ] {
-            assert_eq!(schemas.find_error(&params), None, "{params}");
+            assert_eq!(schemas.check(&params).error, None, "{params}");
         }
         let long = document(&format!(r#"{{"price":"{}"}}"#, "å".repeat(1000)));
-        let error = schemas.find_error(&format!(r#"{{"ue":{long}}}"#));
-        assert!(error.expect("an error").len() <= ERROR_BYTES_MAX);
+        let error = schemas.check(&format!(r#"{{"ue":{long}}}"#));
+        assert!(error.error.expect("an error").len() <= ERROR_BYTES_MAX);
+        let other = document("{}").replace("1-0-0", "1-0-1");
+        let checked = schemas.check(&format!(r#"{{"ue":{other},"co":[{good},{other}]}}"#));
+        assert_eq!((checked.error, checked.unknown), (None, 2));
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod view;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use check::{SchemaError, Schemas};
+pub use check::{Checked, SchemaError, Schemas};
 pub use view::write_view;
 
 /// The URI of a schema.
