@@ -85,12 +85,20 @@ impl Requester {
     }
 }
 
+/// The parameter that marks a request as one that records something.
+pub(super) const MARK: &str = "rec";
+
+/// Returns whether a request is marked so.
+pub(super) fn is_marked(fields: &RequestFields) -> bool {
+    fields.text(MARK) == Some("1")
+}
+
 /// Tells an event.
 ///
 /// # Errors
 /// If it is not marked as one (`rec=1`): it belongs to no site, as Matomo has it.
 pub(super) fn tell(fields: &RequestFields, sender: Requester) -> Result<Told<'static>, Reason> {
-    if fields.text("rec") != Some("1") {
+    if !is_marked(fields) {
         return Err(Reason::SiteUnknown);
     }
     let mut told = Told {

@@ -24,7 +24,7 @@ use crate::consent::names::may_mean;
 use crate::hit::Kind;
 use crate::hit::limits::TRACKER_TOLD_BYTES_MAX;
 use crate::refusal::Reason;
-use event::{Requester, tell};
+use event::{MARK, Requester, is_marked, tell};
 use fields::RequestFields;
 
 /// The member that holds the events of a list.
@@ -107,6 +107,13 @@ impl Translate for Requests {
     fn refusal(&self, event: &str) -> Reason {
         let told = self.read(event).map(|fields| tell(&fields, self.sender));
         told.and_then(Result::err).unwrap_or(Reason::Json)
+    }
+
+    fn blame(&self, event: &str) -> &'static str {
+        match self.read(event) {
+            Some(fields) if !is_marked(&fields) => MARK,
+            _ => "",
+        }
     }
 
     fn takes_texts(&self) -> bool {

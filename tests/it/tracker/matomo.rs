@@ -1,9 +1,13 @@
 //! Matomo's trackers: what they sent once, sent again.
 
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
 use super::recorded::{Recorded, recorded};
-use crate::support::{Collector, Config, IPHONE, root};
+use crate::support::{Collector, Config, IPHONE, raw, root};
 
 /// A site that the recordings name, which permits all, and two that permit less.
 const SITES: &str = r#"
@@ -400,4 +404,28 @@ async fn an_image_in_the_form_of_metas_pixel_is_a_row() {
     );
     collector.wait_for(&sql, 1).await;
     assert_spool_lacks(&collector, &["f660ab912ec121d1"]);
+}
+
+#[tokio::test]
+async fn a_packed_list_is_read_as_any_other() {
+    let collector = collector().await;
+    let items: Vec<String> = (0..3)
+        .map(|number| {
+            format!("\"?idsite=1&rec=1&e_a=packed&rand={number}&_id=e7f46de8fb0b138{number}\"")
+        })
+        .collect();
+    let list = format!("{{\"requests\":[{},\"?idsite=1\"]}}", items.join(","));
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(list.as_bytes()).unwrap();
+    let body = gzip.finish().unwrap();
+    let head = format!(
+        "POST /matomo.php HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let reply = raw(collector.http, &[head.as_bytes(), &body].concat()).await;
+    let told = r#"{"status":"success","tracked":3,"invalid":1}"#;
+    assert_eq!((reply.status, &*reply.body), (200, told));
+    let packed = format!("{ROWS} where event_name = 'packed'");
+    collector.wait_for(&packed, 3).await;
 }
