@@ -13,7 +13,10 @@ use tokio::process::Command;
 
 use crate::support::PATIENCE;
 use crate::support::tls::Encrypted;
-use frames::{Client, END_HEADERS, END_STREAM, GOAWAY, HEADERS, fields, frame, get};
+use frames::{CONTINUATION, Client, END_HEADERS, END_STREAM, GOAWAY, HEADERS, fields, frame, get};
+
+/// The most bytes of one frame, unless the server has said otherwise (RFC 9113, section 6.5.2).
+const HEADER_FRAME_BYTES: usize = 16 * 1024;
 
 /// Runs a program of Debian's nghttp2-client.
 async fn nghttp2(program: &str, arguments: &[&str]) -> Output {
@@ -140,4 +143,60 @@ async fn streams_in_flight_at_the_stop_are_answered_and_the_client_told_to_go() 
     assert!(frames.iter().any(|frame| frame.kind == GOAWAY));
     let (status, _, log) = encrypted.collector.stop().await;
     assert!(status.success() && !log.contains("cut off"), "{log}");
+}
+
+/// Sends a request whose header has about so many bytes, in as many frames as it takes. Returns the
+/// status, or 0 where the reply has none or is one of the rarer ones.
+async fn send_header(encrypted: &Encrypted, target: &str, bytes: usize) -> u16 {
+    let mut client = Client::open(encrypted).await;
+    let cookie = "c".repeat(bytes);
+    let block = fields(&[
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", "127.0.0.1"),
+        (":path", target),
+        ("cookie", &cookie),
+    ]);
+    let mut pieces = block.chunks(HEADER_FRAME_BYTES).peekable();
+    let (mut kind, mut stream_flags) = (HEADERS, END_STREAM);
+    while let Some(piece) = pieces.next() {
+        let end = if pieces.peek().is_none() {
+            END_HEADERS
+        } else {
+            0
+        };
+        client
+            .send(&frame(kind, stream_flags | end, 1, piece))
+            .await;
+        (kind, stream_flags) = (CONTINUATION, 0);
+    }
+    while let Some(frame) = client.frame().await {
+        if frame.stream == 1 && frame.kind == HEADERS {
+            return frame.status();
+        }
+        if frame.kind == GOAWAY || frame.stream == 1 {
+            break;
+        }
+    }
+    0
+}
+
+#[tokio::test]
+async fn a_header_of_a_trackers_size_is_taken_where_trackers_send_and_nowhere_else() {
+    let encrypted = Encrypted::open().await;
+    let kib = |count: usize| count * 1024;
+    for (target, bytes, is_taken) in [
+        ("/i?e=pv&aid=open&page=h2", kib(15), true),
+        ("/i?e=pv&aid=open&page=h2", kib(17), true),
+        ("/i?e=pv&aid=open&page=h2", kib(27), true),
+        ("/i?e=pv&aid=open&page=h2", kib(29), false),
+        ("/p.gif?site=open&page=h2", kib(15), true),
+        ("/p.gif?site=open&page=h2", kib(17), false),
+        ("/p.gif?site=open&page=h2", kib(27), false),
+    ] {
+        let status = send_header(&encrypted, target, bytes).await;
+        assert_eq!(status == 200, is_taken, "{target} {bytes}: {status}");
+    }
+    let rows = "select count(*) from avtryck.hit_detail where params ->> 'page' = 'h2'";
+    encrypted.collector.wait_for(rows, 4).await;
 }
