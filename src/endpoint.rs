@@ -305,8 +305,13 @@ endpoints! {
         name: "snowplow",
         path: Path::AnyOf(PathsKey {
             name: "snowplow",
-            default: &["/i", "/ice.png", "/com.snowplowanalytics.snowplow/tp2"],
-            meaning: "Snowplow's trackers, a postPath of theirs too.",
+            default: &[
+                "/i",
+                "/ice.png",
+                "/com.snowplowanalytics.snowplow/tp2",
+                "/com.snowplowanalytics.iglu/v1",
+            ],
+            meaning: "Snowplow's trackers, a postPath of theirs too, and Iglu's webhook.",
         }),
         methods: "GET, HEAD, POST, OPTIONS",
         shape: Shape::Gif,

@@ -349,6 +349,10 @@ keys! {
         /// What is allowed instead of default_permit where Matomo's tracker says that it has
         /// consent (`consent=1`). Empty: that is not believed.
         reload matomo_consent_permit: Permit = permits(PERMITS);
+        /// Takes it for the visitor's choice where Snowplow's tracker records that consent was
+        /// refused, withdrawn or has expired: the event is only counted, and the choice cookie says
+        /// none from then on. Nothing that it records ever permits more.
+        reload snowplow_consent_narrows: bool = flag();
         /// Networks of your servers that send events by a tracker: they may name the visitor's
         /// address and agent, and their own stand for no visitor. From anywhere else these claims
         /// are dropped.

@@ -11,4 +11,5 @@ mod segment;
 mod segment_clients;
 mod snowplow;
 mod snowplow_clients;
+mod snowplow_moved;
 mod snowplow_schema;

@@ -30,7 +30,6 @@ use crate::edge::exchange::{Exchange, body, cors};
 use crate::hit::{Kind, Permit};
 use crate::protocol::{self, native::Members};
 use crate::refusal::Reason;
-use crate::visitor::{COOKIE_AGE_SECONDS, CookieKind};
 
 pub(crate) async fn handle(exchange: &Exchange<'_>, body: Incoming) -> Result<Reply, Refusal> {
     let site = exchange.site_of(exchange.line.query)?;
@@ -95,34 +94,10 @@ fn parse_choice(body: &[u8]) -> Option<Permit> {
     Some(permit)
 }
 
-/// Makes the cookies that keep a choice, end every other one, and without `store` end the visitor
-/// cookie too. Returns them, and whether the choice is kept: a browser would not keep it over http
-/// in another site's page or under a name with a prefix.
-pub(crate) fn choice_cookies(
-    exchange: &Exchange<'_>,
-    site: &Site,
-    permit: Permit,
-) -> (Vec<String>, bool) {
-    let config = &exchange.edge.config.cookie;
-    let host = exchange.lower_host();
-    let reach = exchange.reach(exchange.party(site), &host);
-    let mut cookies = reach.replace(
-        CookieKind::Choice,
-        config.choice_names(),
-        &permit.to_string(),
-        COOKIE_AGE_SECONDS,
-    );
-    let is_kept = !cookies.is_empty();
-    if !permit.allows(Permit::STORE) {
-        cookies.extend(reach.end(CookieKind::Visitor, config.names()));
-    }
-    (cookies, is_kept)
-}
-
 /// Sets the choice and tells it. If it cannot be kept the reply tells what holds without it: it
 /// must not claim what it cannot do.
 fn keep_choice(exchange: &Exchange<'_>, site: &Site, permit: Permit) -> Reply {
-    let (cookies, is_kept) = choice_cookies(exchange, site, permit);
+    let (cookies, is_kept) = exchange.choice_cookies(site, permit);
     tell_permit(exchange, site, is_kept.then_some(permit)).with_cookie(cookies)
 }
 

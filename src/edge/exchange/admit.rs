@@ -10,7 +10,7 @@ use crate::click;
 use crate::config::{Conversions, Partner, Site};
 use crate::consent::{self, PermitRules, Signals};
 use crate::edge::Refusal;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Protocol};
 use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit, VisitorId};
 use crate::protocol::Draft;
 use crate::refusal::Reason;
@@ -138,8 +138,15 @@ impl<'r> Exchange<'r> {
         if speaker.is_anonymous {
             self.end_visitor(site, visit);
         }
+        if claims.is_some_and(|claims| claims.keeps_cookies && claims::refuses(claims, site)) {
+            (visit.cookies, _) = self.choice_cookies(site, Permit::NONE);
+            visit.is_decided = true;
+        }
         if hit.permit.allows(Permit::STORE) && speaker.is_visitor {
             self.identify(site, hit, visit, speaker.keeps_cookies);
+            if spec.protocol == Protocol::Snowplow && visit.is_new {
+                claims::carry_over(self.headers, hit);
+            }
         }
         if hit.permit.allows(Permit::MEASURE) && speaker.is_visitor {
             hit.client_ip = Some(self.client);

@@ -5,19 +5,27 @@
 use std::borrow::Cow;
 use std::mem;
 
+use uuid::Uuid;
+
 use super::Exchange;
 use crate::config::Site;
 use crate::edge::Refusal;
 use crate::endpoint::{EndpointSpec, Protocol};
-use crate::hit::limits::USER_AGENT_BYTES_MAX;
+use crate::hit::limits::{TRACKER_PARAMS_BYTES_MAX, USER_AGENT_BYTES_MAX};
 use crate::hit::{ConsentSource, Flags, Hit, Permit};
 use crate::protocol::Claims;
 use crate::protocol::text::clean;
 use crate::refusal::Reason;
-use crate::request::agent;
+use crate::request::{Headers, agent};
 
 /// The category by which Matomo's tracker says that it has consent.
 const MATOMO_CONSENT: &str = "consent";
+
+/// The cookie in which Snowplow's collector kept its ID of a browser, the name of that ID in
+/// `params`, and the bytes that they take there.
+const SNOWPLOW_COOKIE: &str = "sp";
+const NETWORK_USER: &str = "\"network_userid\"";
+const NETWORK_USER_BYTES: usize = 64;
 
 /// How much of an alias is shown, in bytes.
 const ALIAS_SHOWN_BYTES: usize = 64;
@@ -118,6 +126,31 @@ pub(super) fn has_matomo_consent(claims: &Claims, spec: &EndpointSpec, site: &Si
         && claims.categories.iter().any(is_given)
 }
 
+/// Returns whether the visitor refuses by what the tracker records, and the site believes it.
+pub(super) fn refuses(claims: &Claims, site: &Site) -> bool {
+    claims.refuses && site.snowplow_consent_narrows
+}
+
+/// Keeps, among the further parameters of a new visitor's hit, the ID that a collector of Snowplow's
+/// gave before: rows of both can then be joined. It is never taken for the visitor.
+pub(super) fn carry_over(headers: &Headers<'_>, hit: &mut Hit<'_>) {
+    let mut found = headers.find_cookies(SNOWPLOW_COOKIE.into());
+    let Some(id) = found.find_map(|cookie| Uuid::try_parse_ascii(cookie.value).ok()) else {
+        return;
+    };
+    let members = match &*hit.params {
+        "" => "{",
+        params => params.strip_suffix('}').unwrap_or_default(),
+    };
+    let is_known = members.contains(NETWORK_USER);
+    let is_room = members.len() + NETWORK_USER_BYTES <= TRACKER_PARAMS_BYTES_MAX;
+    if id.is_nil() || is_known || !is_room || members.is_empty() {
+        return;
+    }
+    let comma = if members == "{" { "" } else { "," };
+    hit.params = Cow::Owned(format!("{members}{comma}{NETWORK_USER}:\"{id}\"}}"));
+}
+
 /// Takes from a hit's permit what the claims do not allow.
 fn narrow(claims: &Claims, spec: &EndpointSpec, site: &Site, hit: &mut Hit<'_>) {
     if spec.protocol == Protocol::Matomo {
@@ -133,6 +166,10 @@ fn narrow(claims: &Claims, spec: &EndpointSpec, site: &Site, hit: &mut Hit<'_>) 
             hit.flags.set(Flags::UNCLEAR_CONSENT);
         }
         hit.permit = both;
+    }
+    if refuses(claims, site) {
+        hit.permit = Permit::NONE;
+        hit.consent_source = ConsentSource::Choice;
     }
     if claims.is_anonymous {
         hit.permit = hit.permit.and(Permit::MEASURE);

@@ -9,6 +9,7 @@ pub(crate) mod answer;
 pub(crate) mod body;
 pub(crate) mod charge;
 mod check;
+mod choice;
 mod claims;
 pub(crate) mod cors;
 pub(crate) mod https;

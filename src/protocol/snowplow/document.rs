@@ -1,16 +1,18 @@
 //! The documents of an event: JSON that names its schema, `{"schema": "iglu:…", "data": …}`. What
 //! happened is one in an envelope of its own, the contexts are a list in one.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use base64::Engine as _;
-use base64::alphabet::STANDARD;
+use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::event::{SnowplowEvent, text_of};
 use crate::protocol::native::{Parameter, write_hint};
+use crate::protocol::text::marks;
 use crate::protocol::tracker::Object;
 
 /// The vendor of Snowplow's own schemas.
@@ -26,8 +28,20 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// The same with the characters of URLs, as most trackers write it.
+const URL_BASE64: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 /// Decodes Base64, with the characters of URLs or without them. `None` if it is none, or no text.
 pub(super) fn decode_base64(text: &str) -> Option<String> {
+    let has = |mark: fn(u8) -> u8| marks(text.as_bytes(), mark) != 0;
+    if !has(|byte| u8::from(matches!(byte, b'+' | b'/' | b' ' | b'\r' | b'\n'))) {
+        return String::from_utf8(URL_BASE64.decode(text).ok()?).ok();
+    }
     let standard = |byte| match byte {
         b'-' => b'+',
         b'_' => b'/',
@@ -82,6 +96,8 @@ pub(super) struct Happened {
     pub(super) name: String,
     /// Which part of the document is about consent and understood.
     pub(super) understood: Option<Range<usize>>,
+    /// Whether it says that the visitor refuses.
+    pub(super) refuses: bool,
 }
 
 /// Reads the document that says what happened. `None` if it cannot be read.
@@ -92,6 +108,7 @@ pub(super) fn read_happened(text: &str) -> Option<Happened> {
     let mut json = String::with_capacity(text.len());
     document.write(&mut json);
     Some(Happened {
+        refuses: refuses((vendor, name), document.data.get()),
         understood: is_of_consent(vendor, name).then_some(0..json.len()),
         json,
         name: serde_json::to_string(name).ok()?,
@@ -109,6 +126,30 @@ fn is_of_consent(vendor: &str, name: &str) -> bool {
         "gdpr",
     ];
     vendor == SNOWPLOW && OF_CONSENT.contains(&name)
+}
+
+/// Returns whether a document of that schema says that the visitor refuses all, or no longer agrees.
+fn refuses((vendor, name): (&str, &str), data: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Dialogue<'t> {
+        #[serde(borrow, rename = "eventType")]
+        event_type: Option<Cow<'t, str>>,
+        all: Option<bool>,
+    }
+    let is_told = vendor == SNOWPLOW && matches!(name, "consent_preferences" | "consent_withdrawn");
+    if !is_told {
+        return false;
+    }
+    let Ok(dialogue) = serde_json::from_str::<Dialogue<'_>>(data) else {
+        return false;
+    };
+    match name {
+        "consent_withdrawn" => dialogue.all == Some(true),
+        _ => matches!(
+            dialogue.event_type.as_deref(),
+            Some("deny_all" | "withdrawn" | "expired")
+        ),
+    }
 }
 
 /// The contexts of an event.
@@ -135,6 +176,7 @@ impl Contexts {
                 if is_of_consent(vendor, name) {
                     self.understood.push(start..self.json.len());
                 }
+                event.note_refusal(refuses((vendor, name), document.data.get()));
                 event.read_context((vendor, name), document.data.get());
             }
         }

@@ -18,6 +18,7 @@ use std::mem;
 use std::ops::Range;
 
 use super::document::{self, Contexts};
+use super::webhook;
 use crate::clock::UnixMicros;
 use crate::hit::Kind;
 use crate::protocol::native::Parameter;
@@ -107,6 +108,8 @@ pub(super) struct SnowplowEvent<'e> {
     /// Further parameters that have a second name.
     pub(super) further: Vec<(&'static str, String)>,
     is_true_time: bool,
+    /// Whether a member names a schema, as a webhook's do.
+    names_schema: bool,
 }
 
 impl<'e> SnowplowEvent<'e> {
@@ -179,12 +182,23 @@ impl<'e> SnowplowEvent<'e> {
             }
             "dtm" => claims.made_at = claims.made_at.or_else(|| read_millis(&text())),
             "stm" => claims.sent_at = claims.sent_at.or_else(|| read_millis(&text())),
+            webhook::SCHEMA => self.names_schema = true,
             "tr_id" => self.further.push(("order_id", json.clone().into_owned())),
             "tr_tt" => self.further.push(("value", json.clone().into_owned())),
             "tr_cu" => self.further.push(("currency", json.clone().into_owned())),
             _ => {}
         }
         self.told.params.push((name, json));
+    }
+
+    /// Notes that a record of a dialogue says that the visitor refuses.
+    pub(super) fn note_refusal(&mut self, refuses: bool) {
+        self.told.claims.refuses |= refuses;
+    }
+
+    /// Returns whether the members name a schema, and no type of an event.
+    pub(super) fn names_schema_alone(&self) -> bool {
+        self.names_schema && self.kind.is_empty()
     }
 
     /// Notes where a link leads that was followed: what happened, or a context of that.
@@ -245,6 +259,7 @@ impl<'e> SnowplowEvent<'e> {
         // Where there is no room for all, the documents are kept.
         let others = mem::take(&mut self.told.params);
         if let Some(happened) = happened {
+            self.note_refusal(happened.refuses);
             if self.kind == "ue" {
                 self.put_ours(Parameter::EventName, happened.name.into());
             }

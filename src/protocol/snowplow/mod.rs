@@ -9,11 +9,14 @@
 //! The parameters of the address outweigh the members of each event that was sent to it. An event
 //! of no known type, or one whose documents cannot be read, is refused alone: half an event would
 //! be counted as a whole one.
+//!
+//! What names a schema in place of a type is an event of Iglu's webhook ([`webhook`]).
 
 mod document;
 mod event;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 use std::borrow::Cow;
 
@@ -23,10 +26,11 @@ use super::tracker::{Envelope, Object, Told, Translate};
 use super::{Arrival, Draft, Drafts};
 use crate::endpoint::Endpoint;
 use crate::hit::Kind;
-use crate::hit::limits::PARAMETERS_READ_MAX;
+use crate::hit::limits::{PARAMETERS_READ_MAX, TRACKER_TOLD_BYTES_MAX};
 use crate::refusal::Reason;
 use crate::request::split_pairs;
 use event::{Blame, MemberValue, SnowplowEvent};
+use webhook::Webhook;
 
 /// The member of the envelope that has the events.
 const EVENTS: &str = "data";
@@ -36,7 +40,8 @@ const EVENTS: &str = "data";
 /// # Errors
 /// If it is none.
 pub(super) fn read<'r>(arrival: &Arrival<'_, 'r>) -> Result<Told<'r>, Reason> {
-    let mut event = SnowplowEvent::new(arrival.headers.is_anonymous);
+    let is_anonymous = arrival.headers.is_anonymous;
+    let mut event = SnowplowEvent::new(is_anonymous);
     let redirects = arrival.endpoint == Endpoint::SnowplowRedirect;
     let mut target = None;
     for (name, text) in pairs(arrival.query) {
@@ -49,6 +54,11 @@ pub(super) fn read<'r>(arrival: &Arrival<'_, 'r>) -> Result<Told<'r>, Reason> {
                 put.map_err(|_| Reason::Json)?;
             }
         }
+    }
+    if event.names_schema_alone()
+        && let Some(told) = webhook::read_pairs([arrival.query, ""], is_anonymous)
+    {
+        return told.map_err(|_| Reason::Json);
     }
     if let Some(target) = target {
         event.redirect_to(&target);
@@ -78,7 +88,31 @@ pub(super) fn read_body<'r>(
     {
         return Err(Reason::UriTooLong);
     }
+    let is_anonymous = arrival.headers.is_anonymous;
+    let is_json = matches!(body.trim_ascii(), [b'{' | b'[', ..]);
+    if !is_json
+        && body.len() <= TRACKER_TOLD_BYTES_MAX
+        && let Ok(form) = str::from_utf8(body.trim_ascii())
+        && let Some(told) = webhook::read_pairs([arrival.query, form], is_anonymous)
+    {
+        let mut draft = Draft::new(arrival.at, Kind::PageView);
+        draft.read_browser(arrival.headers, arrival.choice_cookie);
+        let is_read = native::read_told(&mut draft, told.map_err(|_| Reason::Json)?);
+        return is_read.then_some(Drafts::One(draft)).ok_or(Reason::Json);
+    }
+    if let Some(webhook) = Webhook::of_address(arrival.query, is_anonymous) {
+        return native::read_tracker(arrival, body, Box::new(webhook));
+    }
     let envelope = Envelope::open(body, EVENTS).unwrap_or_default();
+    let schema = envelope.member(webhook::SCHEMA);
+    if let Some(schema) = schema.and_then(webhook::schema_of_body) {
+        let webhook = Webhook::of_schema(schema, arrival.query, is_anonymous);
+        let data = match envelope.events {
+            [] => envelope.member(EVENTS).unwrap_or_default().as_bytes(),
+            events => events,
+        };
+        return native::read_tracker(arrival, data, Box::new(webhook));
+    }
     let list = match envelope.events {
         [] => body,
         events => events,

@@ -1,6 +1,7 @@
 //! Recorded requests -> drafts, and what stands in them that no recording has.
 
 mod recorded;
+mod webhook;
 
 use hyper::HeaderMap;
 use serde_json::{Value, json};

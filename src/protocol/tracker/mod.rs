@@ -75,6 +75,8 @@ pub struct Claims {
     pub categories: Vec<(String, bool)>,
     /// Whether the client keeps cookies, so that a new visitor may be told its ID.
     pub keeps_cookies: bool,
+    /// Whether a record of a dialogue says that the visitor refuses, or no longer agrees.
+    pub refuses: bool,
     /// Whether the page asked that nothing be kept of who sends (`SP-Anonymous`).
     pub is_anonymous: bool,
     /// Whether `made_at` is so long ago that only a trusted sender may say it. From any other the

@@ -31,7 +31,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
-use super::consent::{choice_cookies, is_own_origin};
+use super::consent::is_own_origin;
 use crate::clock;
 use crate::config::{self, Config, Site};
 use crate::consent::{self, PermitRules};
@@ -375,7 +375,7 @@ impl<'r> PrivacyRequest<'r> {
         if let Ok(target) = HeaderValue::try_from(target) {
             reply.headers_mut().insert(header::LOCATION, target);
         }
-        let (cookies, _) = choice_cookies(self.request, site, permit);
+        let (cookies, _) = self.request.choice_cookies(site, permit);
         reply.with_cookie(cookies)
     }
 
