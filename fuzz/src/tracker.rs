@@ -92,6 +92,7 @@ fn read_at(endpoint: Endpoint, path: &str, query: &str, body: Option<&[u8]>) -> 
         path,
         query,
         choice_cookie: "avchoice".into(),
+        meta_names: &[],
     };
     let Some(body) = body else {
         return vec![protocol::read(&arrival).map(check)];

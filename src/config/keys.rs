@@ -312,6 +312,10 @@ keys! {
         /// it e-mail addresses, phone numbers, names, streets and birthdays are left out of traits,
         /// and without the permit store all traits are.
         reload keep_traits: Vec<String> = list("names of traits such as email", value::trait_name);
+        /// What images in the form of Meta's pixel call things, beside Meta's own names and before
+        /// them.
+        reload meta_names: Vec<(String, String)> =
+            list("theirs=ours, ours as in docs/parameters.md", value::renaming);
     }
 }
 

@@ -265,6 +265,13 @@ pub(super) fn trait_name(text: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
+/// A parameter's name as others have it, and ours for it: `theirs=ours`.
+pub(super) fn renaming(text: &str) -> Option<(String, String)> {
+    let (theirs, ours) = text.split_once('=')?;
+    let (theirs, ours) = (theirs.trim(), ours.trim());
+    (!theirs.is_empty() && !ours.is_empty()).then(|| (theirs.to_owned(), ours.to_owned()))
+}
+
 /// A secret that a URL need not encode, or nothing.
 pub(super) fn secret(text: &str) -> Option<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);

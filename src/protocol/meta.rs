@@ -12,6 +12,8 @@
 //! | `cd[…]` | the member of `params` with the name in the brackets |
 //! | `ud[…]` `udff[…]` `fbc` `external_id` | nothing: they say who somebody is to Meta |
 //! | any other | `params` under its own name |
+//!
+//! `protocol.meta_names` has further names, or other ones for the same: those count first.
 
 use std::borrow::Cow;
 
@@ -47,10 +49,56 @@ pub(super) fn read(arrival: &Arrival<'_, '_>) -> Told<'static> {
     for (at, (name, value)) in split_pairs(arrival.query).enumerate() {
         let name = decode_once(name);
         if at < PARAMETERS_READ_MAX || may_mean(&name) {
-            put(&mut told, &name, &decode_once(value));
+            let named = arrival
+                .meta_names
+                .iter()
+                .find(|(theirs, _)| *theirs == name);
+            match named {
+                Some((_, ours)) => put_ours(&mut told, ours, &decode_once(value)),
+                None => put(&mut told, &name, &decode_once(value)),
+            }
         }
     }
     told
+}
+
+/// Puts a parameter in its place, by our name for it.
+fn put_ours(told: &mut Told<'_>, name: &str, value: &str) {
+    if value.is_empty() {
+        return;
+    }
+    match Parameter::named(name) {
+        Some(Parameter::Site) => put_alias(told, value),
+        // An address never says who is logged in.
+        Some(Parameter::User) => {}
+        Some(Parameter::EventName) if value == PAGE_VIEW => {}
+        Some(parameter) => put_parameter(told, parameter, value),
+        None => {
+            let own = name.to_owned();
+            told.params.push((Cow::Owned(own), json_of(value)));
+        }
+    }
+}
+
+fn put_alias(told: &mut Told<'_>, alias: &str) {
+    if told.claims.site_alias.is_empty() {
+        alias.clone_into(&mut told.claims.site_alias);
+    }
+}
+
+fn put_parameter(told: &mut Told<'_>, parameter: Parameter, value: &str) {
+    if parameter == Parameter::EventName {
+        told.kind = Some(Kind::Event);
+    }
+    let text = match parameter {
+        Parameter::PageUrl | Parameter::Referrer => without_fragment(value),
+        _ => value,
+    };
+    told.ours.push((parameter, json_of(text)));
+}
+
+fn json_of(text: &str) -> Cow<'static, str> {
+    Cow::Owned(Value::from(text).to_string())
 }
 
 fn put(told: &mut Told<'_>, name: &str, value: &str) {
@@ -58,19 +106,10 @@ fn put(told: &mut Told<'_>, name: &str, value: &str) {
     if value.is_empty() || is_of_people || PASSED_OVER.contains(&name) {
         return;
     }
-    let json = |text: &str| Cow::Owned(Value::from(text).to_string());
     let parameter = match name {
-        "id" => {
-            if told.claims.site_alias.is_empty() {
-                value.clone_into(&mut told.claims.site_alias);
-            }
-            return;
-        }
+        "id" => return put_alias(told, value),
         "ev" if value == PAGE_VIEW => return,
-        "ev" => {
-            told.kind = Some(Kind::Event);
-            Some(Parameter::EventName)
-        }
+        "ev" => Some(Parameter::EventName),
         "eid" => Some(Parameter::EventId),
         "dl" => Some(Parameter::PageUrl),
         "rl" => Some(Parameter::Referrer),
@@ -78,13 +117,13 @@ fn put(told: &mut Told<'_>, name: &str, value: &str) {
         _ => None,
     };
     if let Some(parameter) = parameter {
-        told.ours.push((parameter, json(without_fragment(value))));
+        put_parameter(told, parameter, value);
     } else {
         let inner = name
             .strip_prefix("cd[")
             .and_then(|name| name.strip_suffix(']'));
         let own = inner.unwrap_or(name).to_owned();
-        told.params.push((Cow::Owned(own), json(value)));
+        told.params.push((Cow::Owned(own), json_of(value)));
     }
 }
 
@@ -109,6 +148,7 @@ mod tests {
                 path: "/tr",
                 query,
                 choice_cookie: "avchoice".into(),
+                meta_names: &[],
             };
             read(&arrival).unwrap()
         };
@@ -126,6 +166,34 @@ mod tests {
         assert_eq!((hit.kind, &*hit.event_name), (Kind::Event, "Purchase"));
         assert_eq!((&*hit.event_id, &*hit.device_id), ("o-7", "fb.1.2.3"));
         assert_eq!(hit.params, r#"{"value":"0.50","currency":"USD"}"#);
+
+        let renamed = Arrival {
+            endpoint: Endpoint::Meta,
+            at: UnixMicros(7),
+            headers: &headers,
+            path: "/tr",
+            query: "pixel=123&action=Lead&order=o-7&fbp=mine&who=42&page=https%3A%2F%2Fa.example%2F%23b&x=1",
+            choice_cookie: "avchoice".into(),
+            meta_names: &[
+                ("pixel", "site"),
+                ("action", "e"),
+                ("order", "order_id"),
+                ("fbp", "id"),
+                ("who", "user"),
+                ("page", "u"),
+            ]
+            .map(|(theirs, ours)| (theirs.to_owned(), ours.to_owned())),
+        };
+        let lead = read(&renamed).unwrap();
+        let hit = &lead.hit;
+        assert_eq!((hit.kind, &*hit.event_name), (Kind::Event, "Lead"));
+        assert_eq!((&*hit.event_id, &*hit.device_id), ("mine", ""));
+        assert_eq!(hit.page_url, "https://a.example/");
+        assert_eq!(hit.params, r#"{"order_id":"o-7","x":"1"}"#);
+        assert_eq!(
+            (&*lead.claims.unwrap().site_alias, &*lead.user),
+            ("123", "")
+        );
 
         let refused = draft("id=123&ev=PageView&gdpr=1&gdpr_consent=C");
         assert_eq!(refused.signals.gdpr.as_deref(), Some("1"));

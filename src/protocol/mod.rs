@@ -42,6 +42,8 @@ pub struct Arrival<'h, 'r> {
     pub query: &'r str,
     /// The cookie with the visitor's choice.
     pub choice_cookie: CookieNames<'h>,
+    /// What images in the form of Meta's pixel call things beside Meta's names: theirs, ours.
+    pub meta_names: &'h [(String, String)],
 }
 
 /// A hit and its consent signals as a protocol read them, before the permit is decided.

@@ -87,6 +87,7 @@ impl Recorded {
             path,
             query,
             choice_cookie: "avchoice".into(),
+            meta_names: &[],
         };
         if self.method == "GET" {
             return vec![make(read(&arrival))];

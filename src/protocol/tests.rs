@@ -87,6 +87,7 @@ fn send(way: Way, name: &str, query: &str, json: &str) -> (String, Flags) {
         path: "",
         query: if is_in_query { &query } else { "" },
         choice_cookie: "avchoice".into(),
+        meta_names: &[],
     };
     let sender = Sender {
         key: "network",

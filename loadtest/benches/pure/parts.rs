@@ -87,6 +87,7 @@ fn request(received: &Received) -> Draft<'_> {
         path: "",
         query: &received.query,
         choice_cookie: CHOICE.into(),
+        meta_names: &[],
     };
     let mut draft = Draft::new(NOW, Kind::PageView);
     let read = protocol::read_into(&arrival, &mut draft);
@@ -260,6 +261,7 @@ fn record(received: &Received, users: &UserKeyring, bytes: &mut Vec<u8>) -> usiz
         path: &received.path,
         query: &received.query,
         choice_cookie: CHOICE.into(),
+        meta_names: &[],
     };
     let mut record_one = |draft: &mut Draft<'_>| {
         let hit = &mut draft.hit;

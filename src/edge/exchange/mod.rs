@@ -118,6 +118,7 @@ impl<'r> Exchange<'r> {
             path: self.line.path,
             query: self.line.query,
             choice_cookie: self.edge.config.cookie.choice_names(),
+            meta_names: &self.edge.config.protocol.meta_names,
         }
     }
 

@@ -113,6 +113,7 @@ impl<'a> Plain<'a> {
             path: self.line.path,
             query: self.line.query,
             choice_cookie: choice_cookie.into(),
+            meta_names: &[],
         }
     }
 

@@ -111,6 +111,7 @@ fn arrival<'r>(query: &'r str, headers: &'r Headers<'r>) -> Arrival<'r, 'r> {
         path: "/matomo.php",
         query,
         choice_cookie: "avchoice".into(),
+        meta_names: &[],
     }
 }
 

@@ -442,6 +442,7 @@ fn a_body_gives_the_events_that_can_be_taken() {
             path: "",
             query: "",
             choice_cookie: "avchoice".into(),
+            meta_names: &[],
         };
         let Drafts::Each(drafts) = read_body(&arrival, body).expect("events") else {
             panic!("a body of events is a list");
@@ -511,6 +512,7 @@ fn each_event_has_what_the_headers_and_the_query_say() {
         path: "",
         query: "site=a&gdpr=1",
         choice_cookie: "avchoice".into(),
+        meta_names: &[],
     };
     let drafts = read_body(&arrival, br#"[{"e":"buy"}, 7, {"site":"b"}]"#).expect("an array");
     let Drafts::Each(drafts) = drafts else {

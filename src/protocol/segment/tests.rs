@@ -97,6 +97,7 @@ fn read_request(request: &Recorded) -> Vec<Result<Value, Reason>> {
         path,
         query,
         choice_cookie: "avchoice".into(),
+        meta_names: &[],
     };
     let Ok(Drafts::Each(events)) = read_body(&arrival, request.body.as_bytes()) else {
         panic!("{}", request.body)
@@ -470,6 +471,7 @@ fn what_is_not_quite_json_is_mended_and_flagged() {
         path: "/v1/batch",
         query: "",
         choice_cookie: "avchoice".into(),
+        meta_names: &[],
     };
     let Ok(Drafts::Each(events)) = read_body(&arrival, body) else {
         panic!("a list")
@@ -490,6 +492,7 @@ fn a_pixel_is_a_call_whose_names_are_paths() {
             path,
             query,
             choice_cookie: "avchoice".into(),
+            meta_names: &[],
         };
         crate::protocol::read(&arrival).map(|draft| tell(&draft))
     };

@@ -77,6 +77,7 @@ fn send(query: &str, headers: &HeaderMap, body: Option<&[u8]>) -> Vec<Result<See
         path: "/i",
         query,
         choice_cookie: "avchoice".into(),
+        meta_names: &[],
     };
     let Some(body) = body else {
         return vec![read(&arrival).map(see)];
