@@ -67,6 +67,8 @@ pub enum Path {
     AnyOf(PathsKey),
     /// At a partner's key below the path that the configuration gives.
     AbovePartner(PathKey),
+    /// At a system's key below the path that the configuration gives.
+    AboveSystem(PathKey),
     /// At one of these segments below the path that the configuration gives; an empty path switches
     /// the endpoint off.
     BelowKey(PathKey, &'static [&'static str]),
@@ -284,6 +286,19 @@ endpoints! {
         is_about_ad: true,
         is_from_server: true
     }
+    /// Records what one of the operator's own systems reports.
+    System {
+        name: "system",
+        path: Path::AboveSystem(key(
+            "system",
+            "/s",
+            "Events of your own systems. The system's key follows it in the URL."
+        )),
+        methods: "POST",
+        body_bytes_max: BODY_BYTES_MAX,
+        readers: Readers::Nobody,
+        is_from_server: true
+    }
     /// Exchanges IDs with a partner.
     Sync {
         name: "sync",
@@ -499,7 +514,10 @@ impl EndpointSpec {
     #[must_use]
     pub fn path_key(&self) -> Option<&'static str> {
         match self.path {
-            Path::At(key) | Path::AbovePartner(key) | Path::BelowKey(key, _) => Some(key.name),
+            Path::At(key)
+            | Path::AbovePartner(key)
+            | Path::AboveSystem(key)
+            | Path::BelowKey(key, _) => Some(key.name),
             Path::AnyOf(key) => Some(key.name),
             Path::Below(..)
             | Path::Beside(..)

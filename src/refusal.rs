@@ -206,6 +206,38 @@ reasons! {
     /// A callback's token is not the partner's.
     CallbackToken("callback_token", FORBIDDEN, StaysOpen):
         "the token is not this partner's";
+    /// The configuration has no such system.
+    SystemUnknown("system_unknown", NOT_FOUND, StaysOpen):
+        "no [[system]] has that key: compare the path with the configuration";
+    /// A system's request came by plain http, and neither from this machine nor through a trusted
+    /// proxy that had it by https.
+    SystemHttp("system_http", FORBIDDEN, StaysOpen):
+        "a system's events are taken by https alone: others could read them on the way; a token that \
+         was sent has to be replaced";
+    /// The address of a system's request has a query.
+    SystemQuery("system_query", BAD_REQUEST, StaysOpen):
+        "the address of a system's request has a query: addresses are logged, so the token belongs in \
+         Authorization: Bearer, and all else in the body; a token that was sent has to be replaced";
+    /// A system's request has neither a signature nor a token in `Authorization`.
+    SystemUnproved("system_unproved", UNAUTHORIZED, StaysOpen):
+        "the request has neither Avtryck-Signature nor Authorization: Bearer: see docs/systems.md";
+    /// A signature is not the system's.
+    SystemSignature("system_signature", FORBIDDEN, StaysOpen):
+        "the signature does not match: it is of version 2 and covers timestamp, method, host, target, \
+         content type and the body as sent, with one of this system's secrets";
+    /// A system's timestamp is too far from the collector's clock.
+    SystemTimestamp("system_timestamp", FORBIDDEN, StaysOpen):
+        "the request was signed more than 5 minutes from now: check the sender's clock, and sign each \
+         attempt anew";
+    /// A token is not the system's.
+    SystemToken("system_token", FORBIDDEN, StaysOpen):
+        "the token is none of this system's";
+    /// The system may not write for the site.
+    SystemSite("system_site", FORBIDDEN, StaysOpen):
+        "this [[system]] may write for other sites only: add the site to its sites";
+    /// A system's event has no name.
+    SystemEvent("system_event", BAD_REQUEST, StaysOpen):
+        "the event has no name: put it in e";
     /// The spool has no room; try again.
     SpoolFull("spool_full", SERVICE_UNAVAILABLE, StaysOpen):
         "the spool is full: Postgres has been away for a long time, or spool.max_bytes is small";

@@ -22,14 +22,14 @@ pub use consent::consent;
 pub use cookie::cookie;
 pub use mmdb::mmdb;
 pub use plain::plain;
-pub use request::{event, headers, hit, query};
+pub use request::{event, headers, hit, query, system};
 pub use tracker::{matomo, plausible, segment, snowplow};
 
 /// Takes any bytes; panics where a promise does not hold.
 pub type Target = fn(&[u8]);
 
 /// Each target under the name of its corpus.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("address", address),
     ("chunk", chunk),
     ("click", click),
@@ -45,6 +45,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("query", query),
     ("segment", segment),
     ("snowplow", snowplow),
+    ("system", system),
 ];
 
 /// Headers as a client may send them: one a line, `name: value`. What is no header is left out, for

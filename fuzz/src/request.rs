@@ -1,8 +1,13 @@
 //! Query strings, headers and event JSON -> hits; and hits out of the spool.
 
+use std::time::Duration;
+
+use avtryck::callback::Proof;
+use avtryck::endpoint::Endpoint;
 use avtryck::hit::{self, Flags, Hit, Kind};
-use avtryck::protocol::Draft;
 use avtryck::protocol::native::{self, EVENTS_MAX, Reading};
+use avtryck::protocol::system::{self, SystemSender};
+use avtryck::protocol::{Arrival, Draft, Drafts};
 use avtryck::request::Headers;
 use serde_json::{Map, Value};
 
@@ -92,4 +97,53 @@ pub fn hit(bytes: &[u8]) {
     assert_eq!(Hit::decode(&encoded).as_ref(), Ok(&hit));
     hit.client_ip = None;
     assert_eq!(Hit::decode(&kept), Ok(hit));
+}
+
+/// The body of `POST /s/{system}`.
+pub fn system(bytes: &[u8]) {
+    read_of_system(bytes);
+    // An event keeps its place, whatever it is, and costs no other one.
+    if serde_json::from_slice::<Map<String, Value>>(bytes).is_ok() {
+        let good = br#"{"e":"purchase","id":"o-1","user":"anna","occurred_at":1700000000}"#;
+        let list = [b"[", &good[..], b",", bytes, b",", good, b"]"].concat();
+        let all = read_of_system(&list);
+        assert_eq!(all.len(), 3, "{}", list.escape_ascii());
+        assert!(all[0].is_some() && all[0] == all[2]);
+    }
+}
+
+/// What a system's body is read as: each event encoded, or nothing for one that is refused.
+fn read_of_system(body: &[u8]) -> Vec<Option<Vec<u8>>> {
+    let headers = Headers::default();
+    let arrival = Arrival {
+        endpoint: Endpoint::System,
+        at: NOW,
+        headers: &headers,
+        path: "/s/crm",
+        query: "",
+        choice_cookie: "avchoice".into(),
+    };
+    let past = Duration::from_secs(90 * 86_400);
+    let sender = SystemSender {
+        site: "shop",
+        past,
+        proof: Proof::Token,
+    };
+    let Ok(Drafts::Each(events)) = system::read(&arrival, sender, body) else {
+        return Vec::new();
+    };
+    let check = |draft: Draft<'_>| {
+        let hit = &draft.hit;
+        sound::hit(hit);
+        sound::signals(&draft.signals);
+        assert!(hit.flags.has(Flags::SYSTEM.with(Flags::PROVED)));
+        assert!(hit.client_ip.is_none() && hit.visitor.is_none() && hit.user_agent.is_empty());
+        let oldest = NOW.0 - i64::try_from(past.as_micros()).expect("90 days");
+        let is_in_time = |at: avtryck::clock::UnixMicros| (oldest..=NOW.0).contains(&at.0);
+        assert!(hit.occurred_at.is_none_or(is_in_time));
+        let mut bytes = Vec::new();
+        hit.encode(&mut bytes);
+        bytes
+    };
+    events.iter().map(|draft| draft.ok().map(check)).collect()
 }

@@ -25,6 +25,8 @@ use sha2::Sha256;
 
 pub mod exchange;
 pub mod names;
+pub mod system;
+pub mod user;
 
 use crate::clock::UnixMicros;
 use crate::refusal::Reason;
@@ -141,17 +143,18 @@ impl Proof<'_> {
 impl<'r> Claim<'r> {
     /// Finds the token: that of a `Bearer` header or, without one, that of the query string.
     fn token(&self) -> Option<&'r str> {
-        let bearer = self.authorization.and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme
-                .eq_ignore_ascii_case("bearer")
-                .then_some(token.trim())
-        });
-        bearer.or_else(|| {
+        self.bearer_token().or_else(|| {
             self.query
                 .split('&')
                 .find_map(|pair| pair.strip_prefix("token="))
         })
+    }
+
+    /// Finds the token of a `Bearer` header.
+    fn bearer_token(&self) -> Option<&'r str> {
+        let (scheme, token) = self.authorization?.split_once(' ')?;
+        let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+        is_bearer.then_some(token.trim())
     }
 }
 

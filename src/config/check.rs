@@ -39,8 +39,12 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
     check_aliases(config, reader);
     let partners = config.partners.iter().map(|partner| partner.key.clone());
     report_repeats(reader, "partner.key", keys("partner", partners.collect()));
+    let systems = config.systems.iter().map(|system| system.key.clone());
+    report_repeats(reader, "system.key", keys("system", systems.collect()));
     check_paths(config, reader);
-    check_sites_of_partners(config, reader);
+    check_sites_of_senders(config, reader);
+    check_systems(config, reader);
+    check_user_sig_keys(config, reader);
     for (name, keys) in [
         ("cookie.keys", &config.cookie.keys),
         ("click.keys", &config.click.keys),
@@ -165,11 +169,80 @@ fn check_paths(config: &Config, reader: &mut ConfigReader) {
     }
 }
 
-fn check_sites_of_partners(config: &Config, reader: &mut ConfigReader) {
-    for (index, partner) in config.partners.iter().enumerate() {
-        let own = (!partner.site.is_empty()).then_some(("site".to_owned(), &partner.site));
-        let listed = partner.sites.iter().enumerate();
-        let listed = listed.map(|(at, site)| (format!("sites[{at}]"), site));
+/// Reports each system that nothing proves.
+fn check_systems(config: &Config, reader: &mut ConfigReader) {
+    for (index, system) in config.systems.iter().enumerate() {
+        if system.secrets.is_empty() && system.tokens.is_empty() {
+            let error = format!(
+                "system {}: has nothing to prove its requests with; secrets or tokens would be right",
+                system.key
+            );
+            reader.add_error(&format!("system[{index}]"), &error);
+        }
+    }
+}
+
+/// Reports each key of a site's signatures whose ID is not its own, or that makes hashes of users:
+/// the site's server is to have no key to those.
+fn check_user_sig_keys(config: &Config, reader: &mut ConfigReader) {
+    for (at, site) in config.sites.iter().enumerate() {
+        let place = |index| format!("site[{at}].user_sig_keys[{index}]");
+        let ids = site.user_sig_keys.iter().enumerate();
+        let ids = ids.map(|(index, (id, _))| (place(index), *id));
+        let name = format!("site {}, user_sig_keys, the ID", site.key);
+        report_repeats(reader, &name, ids.collect());
+        for (index, (id, secret)) in site.user_sig_keys.iter().enumerate() {
+            if config.user.keys.iter().any(|(_, other)| other == secret) {
+                let error = format!(
+                    "site {}, user_sig_keys: {id} is one of user.keys; a key of its own would be right",
+                    site.key
+                );
+                reader.add_error(&place(index), &error);
+            }
+        }
+    }
+}
+
+/// Who sends about sites: where it stands, its own site and those that it may write for.
+struct SiteSender<'c> {
+    table: &'static str,
+    index: usize,
+    key: &'c str,
+    site: &'c str,
+    sites: &'c [String],
+}
+
+fn senders(config: &Config) -> impl Iterator<Item = SiteSender<'_>> {
+    let partners = config.partners.iter().enumerate();
+    let partners = partners.map(|(index, partner)| SiteSender {
+        table: "partner",
+        index,
+        key: &partner.key,
+        site: &partner.site,
+        sites: &partner.sites,
+    });
+    let systems = config.systems.iter().enumerate();
+    partners.chain(systems.map(|(index, system)| SiteSender {
+        table: "system",
+        index,
+        key: &system.key,
+        site: &system.site,
+        sites: &system.sites,
+    }))
+}
+
+fn check_sites_of_senders(config: &Config, reader: &mut ConfigReader) {
+    for sender in senders(config) {
+        let SiteSender {
+            table,
+            index,
+            key,
+            site: own_site,
+            sites,
+        } = sender;
+        let own = (!own_site.is_empty()).then_some(("site".to_owned(), own_site));
+        let listed = sites.iter().enumerate();
+        let listed = listed.map(|(at, site)| (format!("sites[{at}]"), site.as_str()));
         for (field, site) in own.into_iter().chain(listed) {
             let keys = || config.sites.iter().map(|site| site.key.as_str());
             if !keys().any(|key| key == site) {
@@ -177,17 +250,17 @@ fn check_sites_of_partners(config: &Config, reader: &mut ConfigReader) {
                     Some(nearest) => format!("did you mean {nearest}?"),
                     None => "the key of one would be right".to_owned(),
                 };
-                let (key, name) = (&partner.key, field.split('[').next().unwrap_or_default());
-                let error = format!("partner {key}, {name}: {site} is no site; {what}");
-                reader.add_error(&format!("partner[{index}].{field}"), &error);
+                let name = field.split('[').next().unwrap_or_default();
+                let error = format!("{table} {key}, {name}: {site} is no site; {what}");
+                reader.add_error(&format!("{table}[{index}].{field}"), &error);
             }
         }
-        if !partner.site.is_empty() && !partner.may_write_for(&partner.site) {
-            let (key, site) = (&partner.key, &partner.site);
+        let is_among = sites.is_empty() || sites.iter().any(|site| site == own_site);
+        if !own_site.is_empty() && !is_among {
             let error = format!(
-                "partner {key}, site: {site} is not among its sites; one of them would be right"
+                "{table} {key}, site: {own_site} is not among its sites; one of them would be right"
             );
-            reader.add_error(&format!("partner[{index}].site"), &error);
+            reader.add_error(&format!("{table}[{index}].site"), &error);
         }
     }
 }

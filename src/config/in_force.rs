@@ -211,7 +211,7 @@ impl InForce {
             let is_needed = table == "site" && matches!(setting.key, "key" | "hosts");
             if setting.section != section {
                 section = &setting.section;
-                let is_optional = matches!(table, "partner" | "certificate");
+                let is_optional = matches!(table, "partner" | "system" | "certificate");
                 let mark = if is_optional { "#" } else { "" };
                 // Writing to a string cannot fail.
                 write!(text, "\n{mark}{}", setting.header()).ok();
@@ -227,7 +227,12 @@ impl InForce {
             }
             add_comment(&mut text, &right);
             let mark = if is_needed { "" } else { "#" };
-            writeln!(text, "{mark}{} = {}", setting.key, setting.shown).ok();
+            // Secrets that a table requires stand for those that somebody has to make.
+            let shown = match setting.shown.contains(HIDDEN) {
+                true => "[]",
+                false => &setting.shown,
+            };
+            writeln!(text, "{mark}{} = {shown}", setting.key).ok();
         }
         text
     }

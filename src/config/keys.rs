@@ -27,10 +27,11 @@ const HOSTS: &str = "host names in lower case, without ports";
 const COOKIE_NAME: &str = "1 to 64 letters, digits, - . _";
 const SIGNING_KEYS: &str = "ID:BASE64, an ID of 0 to 255 and at least 32 bytes";
 /// The key of a site or partner.
-const NAME: &str = "1 to 64 of a-z 0-9 . - _";
+pub(super) const NAME: &str = "1 to 64 of a-z 0-9 . - _";
 const ALIASES: &str = "texts of 1 to 256 bytes";
-const SECRET: &str = "at least 16 visible ASCII characters, none of which a URL would encode";
-const PERMITS: &str = "store, measure, profile, match, link, locate";
+pub(super) const SECRET: &str =
+    "at least 16 visible ASCII characters, none of which a URL would encode";
+pub(super) const PERMITS: &str = "store, measure, profile, match, link, locate";
 const VENDOR: &str = "1 to 65535, the ID in the Global Vendor List, or 0 for none";
 
 /// The autonomous systems of hosts that rent out servers and carry no subscribers: DigitalOcean,
@@ -321,7 +322,7 @@ keys! {
 
 keys! {
     /// `[[site]]`: whose pages the hits are from.
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub struct Site in [site] {
         /// The name in `site=`. A site that is not listed here is refused.
         reload key: String = required(NAME, value::name);
@@ -365,6 +366,9 @@ keys! {
         /// reports and those whose pixel is signed (`avtryck conversion-url`). The others count as
         /// gross.
         reload conversions: Conversions = one("any", "any or signed", value::conversions);
+        /// Keys with which the site's server signs who is logged in (`user_sig`), made by `avtryck
+        /// keys new`: each verifies. Without one no browser proves its user; see docs/systems.md.
+        reload user_sig_keys: Vec<(u8, Vec<u8>)> = secret_list(SIGNING_KEYS, value::signing_key);
         /// Hosts that a click may go to without a signature: by http or https, at the scheme's own
         /// port or one from 1024 on. With a port, at that port alone. A click by https does not
         /// lead to http, except at a port that is listed.
@@ -529,6 +533,16 @@ impl fmt::Debug for UserConfig {
         f.debug_struct("UserConfig")
             .field("key_ids", &key_ids(&self.keys))
             .finish()
+    }
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Site")
+            .field("key", &self.key)
+            .field("default_permit", &self.default_permit)
+            .field("user_sig_key_ids", &key_ids(&self.user_sig_keys))
+            .finish_non_exhaustive()
     }
 }
 

@@ -14,6 +14,7 @@ mod mistakes;
 mod paths;
 mod read;
 mod rules;
+mod system;
 mod table;
 mod tag_module;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use keys::{
 };
 pub use mistakes::{Mistakes, Unusable};
 pub use paths::Paths;
+pub use system::System;
 pub use tag_module::TagModule;
 pub(crate) use value::duration;
 pub use value::{ClientIp, ConsentPlatform, Conversions, DatabaseUrl, ProxyHeader};
@@ -58,6 +60,9 @@ key = "shop"
 hosts = ["px.shop.example"]
 [[partner]]
 key = "network"
+[[system]]
+key = "crm"
+tokens = ["a-token-of-the-example"]
 [[certificate]]
 chain = "px.pem"
 key = "px.key"
@@ -87,6 +92,7 @@ pub struct Config {
     pub certificates: Vec<Certificate>,
     pub sites: Vec<Site>,
     pub partners: Vec<Partner>,
+    pub systems: Vec<System>,
     /// Every key with its value and where that value is from.
     pub in_force: InForce,
 }
@@ -201,6 +207,7 @@ impl Config {
             certificates: reader.tables(),
             sites: reader.tables(),
             partners: reader.tables(),
+            systems: reader.tables(),
             in_force: InForce::default(),
         };
         if reader.file_was_read() {

@@ -19,7 +19,9 @@ impl Table for Paths {
 
     fn read(section: &mut Section<'_>) -> Paths {
         let mut paths = Paths(ENDPOINTS.map(|spec| match spec.path {
-            EndpointPath::At(key) | EndpointPath::AbovePartner(key) => {
+            EndpointPath::At(key)
+            | EndpointPath::AbovePartner(key)
+            | EndpointPath::AboveSystem(key) => {
                 let row = section.reload(key.name, key.meaning);
                 vec![row.one(key.default, RIGHT, value::endpoint_path)]
             }
@@ -73,6 +75,7 @@ impl Paths {
         ENDPOINTS.iter().flat_map(|spec| {
             let (parent, what) = match spec.path {
                 EndpointPath::AbovePartner(_) => (spec.endpoint, "the paths of partners"),
+                EndpointPath::AboveSystem(_) => (spec.endpoint, "the paths of systems"),
                 EndpointPath::Below(parent, _) => (parent, "its forms"),
                 EndpointPath::BelowKey(..) => (spec.endpoint, "the paths of its calls"),
                 _ => (spec.endpoint, ""),

@@ -279,6 +279,11 @@ pub(super) fn secret(text: &str) -> Option<String> {
     sound.then(|| text.to_owned())
 }
 
+/// The same, but not nothing.
+pub(super) fn some_secret(text: &str) -> Option<String> {
+    secret(text).filter(|text| !text.is_empty())
+}
+
 /// An http or https URL with `{uid}` in it, or nothing. It is sent in a header, with the ID in
 /// place of `{uid}`.
 pub(super) fn match_url(text: &str) -> Option<String> {

@@ -10,7 +10,7 @@ use hyper::{Method, Request, Version};
 
 use crate::config::Paths;
 use crate::edge::endpoint::{
-    callback, click, consent, demo, event, fixed, id, pixel, privacy, segment, sync, tag,
+    callback, click, consent, demo, event, fixed, id, pixel, privacy, segment, sync, system, tag,
 };
 use crate::edge::exchange::reply::Reply;
 use crate::edge::exchange::respond::{Content, respond};
@@ -35,7 +35,9 @@ pub(crate) fn find_endpoint(paths: &Paths, has_demo: bool, path: &str) -> Endpoi
         _ => false,
     };
     let is_below = |spec: &&&EndpointSpec| match spec.path {
-        Path::AbovePartner(_) => partner_key(paths, spec.endpoint, path).is_some(),
+        Path::AbovePartner(_) | Path::AboveSystem(_) => {
+            sender_key(paths, spec.endpoint, path).is_some()
+        }
         Path::Below(above, segments) => lies_below(paths.all_of(above), segments, path),
         Path::BelowKey(_, segments) => lies_below(paths.all_of(spec.endpoint), segments, path),
         Path::Around(above, around) => between(paths.of(above), around, path).is_some(),
@@ -78,15 +80,16 @@ pub(crate) fn open_segment_of<'r>(exchange: &Exchange<'r>) -> &'r str {
     }
 }
 
-/// Returns the partner's key that a path of such an endpoint ends with.
-fn partner_key<'p>(paths: &Paths, endpoint: Endpoint, path: &'p str) -> Option<&'p str> {
+/// Returns the partner's or the system's key that a path of such an endpoint ends with.
+fn sender_key<'p>(paths: &Paths, endpoint: Endpoint, path: &'p str) -> Option<&'p str> {
     path.strip_prefix(paths.of(endpoint))?.strip_prefix('/')
 }
 
-/// Returns the partner's key that an exchange's path ends with; empty if there is none.
-pub(crate) fn partner_key_of<'r>(exchange: &Exchange<'r>) -> &'r str {
+/// Returns the partner's or the system's key that an exchange's path ends with; empty if there is
+/// none.
+pub(crate) fn sender_key_of<'r>(exchange: &Exchange<'r>) -> &'r str {
     let paths = &exchange.edge.config.path;
-    partner_key(paths, exchange.endpoint, exchange.line.path).unwrap_or_default()
+    sender_key(paths, exchange.endpoint, exchange.line.path).unwrap_or_default()
 }
 
 /// Asks the endpoint. Where it does more than record one hit its future is boxed: the future of a
@@ -99,6 +102,7 @@ async fn handle(
     let reply = match exchange.endpoint {
         Endpoint::Click | Endpoint::SnowplowRedirect => Box::pin(click::handle(exchange)).await,
         Endpoint::Callback => Box::pin(callback::handle(exchange, &parts.headers, body)).await,
+        Endpoint::System => Box::pin(system::handle(exchange, &parts.headers, body)).await,
         Endpoint::Sync => Box::pin(sync::handle(exchange)).await,
         Endpoint::SetUid => Box::pin(sync::handle_set_uid(exchange)).await,
         Endpoint::Id => return id::handle(exchange),
@@ -186,6 +190,8 @@ mod tests {
             ("/cb/network", Endpoint::Callback),
             ("/t/tag.js", Endpoint::Tag),
             ("/tag.js", Endpoint::Unknown),
+            ("/s/crm", Endpoint::System),
+            ("/s", Endpoint::Unknown),
             ("/sync/network", Endpoint::Sync),
             ("/setuid", Endpoint::SetUid),
             ("/privacy", Endpoint::Privacy),
@@ -200,7 +206,7 @@ mod tests {
         }
         assert_eq!(find_endpoint(&config.path, true, "/demo"), Endpoint::Demo);
         assert_eq!(
-            partner_key(&config.path, Endpoint::Callback, "/cb/a/b"),
+            sender_key(&config.path, Endpoint::Callback, "/cb/a/b"),
             Some("a/b")
         );
     }

@@ -89,11 +89,13 @@ impl Tables {
     /// Returns the flags that a hit earns by its facts: [`Flags::BOT`], [`Flags::MAIL_PROXY`],
     /// [`Flags::DEVICE_LATER`] and [`Flags::DATA_CENTRE`].
     ///
-    /// A callback comes from its network's server, unless it names the client.
+    /// A callback comes from its network's server, unless it names the client, and an own system's
+    /// event from that system.
     #[must_use]
     pub fn flags(&self, hit: &Hit<'_>, facts: &Facts<'_>) -> Flags {
         let mut flags = Flags::default();
-        if hit.kind == Kind::Callback && hit.user_agent.is_empty() {
+        let is_from_server = hit.kind == Kind::Callback || hit.flags.has(Flags::SYSTEM);
+        if is_from_server && hit.user_agent.is_empty() {
             return flags;
         }
         match facts.device.as_ref().map(|device| device.value.class) {

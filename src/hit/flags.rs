@@ -59,6 +59,8 @@ flags! {
         REPLAYED = 13 "replayed";
         /// A known crawler; set by the loader.
         BOT = 14 "bot";
+        /// One of the operator's own systems sent it, by `/s/{system}`.
+        SYSTEM = 18 "system";
         /// Its time may be wrong: it cannot be right, or the clock of Postgres had jumped within 24
         /// hours before it was loaded; set by the loader.
         WRONG_CLOCK = 19 "wrong_clock";
@@ -74,13 +76,18 @@ flags! {
         OTHER_AD = 23 "other_ad";
         /// A conversion that names a click of another visitor; set by the loader.
         FOREIGN_CLICK = 24 "foreign_click";
-        /// When it happened by the sender's clock was in the future or more than 30 days ago, and
-        /// was clamped.
+        /// When it happened by the sender's clock was in the future or more than 30 days ago (from
+        /// an own system, longer ago than rows are kept), and was clamped; or cannot be read.
         CLOCK = 25 "clock";
         /// A document of it is not as its JSON schema says (`schema.folders`); set by the loader.
         SCHEMA = 26 "schema";
-        /// A system, a signed callback or a site's signature vouches for the IDs that it names.
+        /// Somebody vouches for what it names: all of its IDs where a system ([`Flags::SYSTEM`]) or
+        /// a signed callback says so; the user of its own visitor, and no other ID beside it, where
+        /// the site signed who is logged in (`user_sig`).
         PROVED = 27 "proved";
+        /// Its `user_sig` is none of the site's for that user, or has expired, so that its user is
+        /// anybody's word.
+        BAD_USER_SIG = 28 "bad_user_sig";
         /// A click or a conversion on a site whose conversions must be signed (`conversions`).
         SIGNED_ONLY = 29 "signed_only";
         /// A conversion that our key signed, or an exchanged ID that its partner signed.

@@ -11,6 +11,7 @@ pub mod partner;
 mod plausible;
 mod segment;
 mod snowplow;
+pub mod system;
 pub(crate) mod text;
 mod tracker;
 
@@ -55,6 +56,8 @@ pub struct Draft<'r> {
     pub signals: Signals<'r>,
     /// Who is logged in, by the sender's ID. It never gets into the hit as it is.
     pub user: Cow<'r, str>,
+    /// What the site signed of the user ([`crate::callback::user`]). It never gets into the hit.
+    pub user_sig: Cow<'r, str>,
     /// What a tracker of another maker claims besides.
     pub claims: Option<Box<Claims>>,
 }
@@ -68,6 +71,7 @@ impl Draft<'_> {
             hit: Hit::new(at, kind, ""),
             signals: Signals::default(),
             user: Cow::Borrowed(""),
+            user_sig: Cow::Borrowed(""),
             claims: None,
         }
     }
@@ -133,6 +137,7 @@ fn read_native<'r>(arrival: &Arrival<'_, 'r>, draft: &mut Draft<'r>) {
         // A page view with a name of an event becomes that event.
         Endpoint::Pixel | Endpoint::Event | Endpoint::Id => Kind::PageView,
         Endpoint::Callback => Kind::Callback,
+        Endpoint::System => Kind::Event,
         // Nothing of these is recorded.
         Endpoint::Consent
         | Endpoint::Privacy

@@ -47,6 +47,7 @@ pub fn read<'r>(
     let reading = Reading {
         fields: Some(sender.fields),
         trusts_client: sender.trusts_client,
+        ..Reading::default()
     };
     let begin = || Draft::new(arrival.at, Kind::Callback);
     match format_of(arrival.headers.content_type, body)? {

@@ -56,6 +56,7 @@ fn path(spec: &EndpointSpec) -> String {
     match spec.path {
         Path::At(key) => format!("`{}`", key.default),
         Path::AbovePartner(key) => format!("`{}/PARTNER`", key.default),
+        Path::AboveSystem(key) => format!("`{}/SYSTEM`", key.default),
         Path::AnyOf(key) => list(key.default.iter().map(|path| (*path).to_owned())),
         Path::BelowKey(key, segments) => below(key.default, segments),
         Path::Below(above, segments) => match above.spec().path {

@@ -63,15 +63,21 @@ pub fn client_ip(
     client
 }
 
-/// Whether a trusted proxy says that the client spoke https to it: the last value counts, which is
-/// the nearest proxy's own.
+/// Whether a trusted proxy says that the client spoke https to it.
 #[must_use]
 pub fn forwarded_https(peer: IpAddr, headers: &Headers<'_>, trusted: &[IpNet]) -> bool {
-    is_trusted(peer.to_canonical(), trusted)
-        && headers
-            .forwarded_proto
-            .and_then(|line| elements(line, false).next())
-            .is_some_and(|proto| proto.eq_ignore_ascii_case(b"https"))
+    forwarded_is_https(peer, headers, trusted) == Some(true)
+}
+
+/// What a trusted proxy says of that; `None` if it says nothing. The last value counts, which is the
+/// nearest proxy's own.
+#[must_use]
+pub fn forwarded_is_https(peer: IpAddr, headers: &Headers<'_>, trusted: &[IpNet]) -> Option<bool> {
+    if !is_trusted(peer.to_canonical(), trusted) {
+        return None;
+    }
+    let proto = elements(headers.forwarded_proto?, false).next()?;
+    Some(proto.eq_ignore_ascii_case(b"https"))
 }
 
 fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {

@@ -10,7 +10,7 @@ mod headers;
 mod host;
 mod query;
 
-pub use address::{ForwardedHeader, client_ip, forwarded_https};
+pub use address::{ForwardedHeader, client_ip, forwarded_https, forwarded_is_https};
 pub(crate) use blank::skip_blanks;
 pub use cookie::{CookieNames, FoundCookie, NameTrust, Prefix};
 pub(crate) use encoding::{is_encoded_still, push_escaped};

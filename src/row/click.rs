@@ -31,7 +31,8 @@ impl ClickMention {
     pub fn of(hit: &Hit<'_>) -> Option<ClickMention> {
         let is_click = hit.kind == Kind::Click;
         let names_click = is_click || (hit.kind == Kind::Event && hit.is_conversion());
-        if !names_click || hit.click_id.is_empty() || hit.flags.has_any(Flags::UNCOUNTED) {
+        let not_asked = Flags::UNCOUNTED.with(Flags::SYSTEM);
+        if !names_click || hit.click_id.is_empty() || hit.flags.has_any(not_asked) {
             return None;
         }
         Some(ClickMention {

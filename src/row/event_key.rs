@@ -52,7 +52,7 @@ impl SenderClass {
     pub fn of(kind: Kind, flags: Flags) -> SenderClass {
         if flags.has_any(Flags::UNCOUNTED) {
             SenderClass::Machine
-        } else if kind == Kind::Callback {
+        } else if kind == Kind::Callback || flags.has(Flags::SYSTEM) {
             SenderClass::Server
         } else if flags.has(Flags::MAIL_PROXY) {
             SenderClass::MailProxy
@@ -110,8 +110,8 @@ pub struct EventKey {
     pub key: [u8; 16],
     /// What the event says.
     pub said: Said,
-    /// Whether its sender says when it made the event, so that it is remembered for as long as a
-    /// tracker may keep an event.
+    /// Whether its sender says when it made the event, or is a system of the operator's own, so
+    /// that it is remembered for as long as a tracker may keep an event.
     pub is_timed: bool,
 }
 
@@ -162,7 +162,7 @@ pub fn event_key(hit: &Hit<'_>, flags: Flags, keyer: &Keyer) -> Option<EventKey>
             None => with_time(hash, &hit.event_id),
         },
         said: Said::by(hit, keyer),
-        is_timed: hit.made_at.is_some(),
+        is_timed: hit.made_at.is_some() || hit.flags.has(Flags::SYSTEM),
     })
 }
 
@@ -362,6 +362,8 @@ mod tests {
                     _ => browsers,
                 };
                 assert_eq!(SenderClass::of(kind, flags), expected, "{kind:?} {flags}");
+                let by_system = SenderClass::of(kind, flags.with(Flags::SYSTEM));
+                assert_eq!(by_system, servers, "{kind:?} {flags}");
             }
         }
     }

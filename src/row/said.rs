@@ -154,7 +154,11 @@ fn what(hit: &Hit<'_>, keyer: &Keyer) -> u32 {
     ];
     let params = Params {
         keyer,
-        kind: hit.kind,
+        // A system repeats itself as any other server does.
+        kind: match hit.flags.has(Flags::SYSTEM) {
+            true => Kind::Callback,
+            false => hit.kind,
+        },
     }
     .hash(&hit.params);
     let is_native = hit.protocol.is_native();

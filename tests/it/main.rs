@@ -43,6 +43,7 @@ mod shards;
 mod subject;
 mod supply;
 mod support;
+mod systems;
 mod tag;
 #[path = "../../fuzz/src/lib.rs"]
 #[allow(

@@ -10,8 +10,10 @@
 //! | IDs, and what identifies directly | leave the hit | stay, but in traits what identifies directly leaves, unless `protocol.keep_traits` names it |
 //! | positions | leave unless `locate` is permitted | the same, of trackers' hits |
 //! | the sender's ID of the user | leaves wherever it stands | its hash stands in its place |
+//! | a `user_sig`, which proves a user to whoever reads it | leaves wherever it stands | the same |
 //!
-//! A hit of our own protocol with `store` that names no user is not looked at.
+//! A hit of our own protocol with `store` that names no user is not looked at, unless its site signs
+//! users and it may hold a signature.
 
 mod glance;
 mod names;
@@ -37,6 +39,8 @@ pub struct Personal<'r> {
     /// The traits that may stay though they identify directly, in lower case, letters and digits
     /// alone (`protocol.keep_traits`).
     pub keep_traits: &'r [String],
+    /// Whether the site's server signs users (`user_sig`).
+    pub site_signs: bool,
 }
 
 /// Removes from the hit what its permit does not allow.
@@ -74,7 +78,10 @@ pub fn strip_personal(hit: &mut Hit<'_>, personal: &Personal<'_>) {
     let may_store = hit.permit.allows(Permit::STORE);
     if !may_store {
         hit.clear_ids();
-    } else if hit.protocol.is_native() && personal.user.is_empty() {
+    } else if hit.protocol.is_native()
+        && personal.user.is_empty()
+        && !(personal.site_signs && may_hold_signature(hit))
+    {
         return;
     }
     let hash = personal.user_key.filter(|_| may_store);
@@ -86,6 +93,16 @@ pub fn strip_personal(hit: &mut Hit<'_>, personal: &Personal<'_>) {
         hash: hash.map(|hash| hash.to_string()).unwrap_or_default(),
     };
     rules.apply(hit);
+}
+
+/// Checks whether something like `user_sig` may stand in a hit: written plainly in letters of any
+/// case, or behind an escape.
+fn may_hold_signature(hit: &Hit<'_>) -> bool {
+    let texts = [&hit.params, &hit.page_url, &hit.referrer];
+    texts.iter().any(|text| {
+        let mut parts = text.as_bytes().windows(3);
+        text.contains(['%', '\\']) || parts.any(|part| part.eq_ignore_ascii_case(b"sig"))
+    })
 }
 
 /// What may stay in a hit.

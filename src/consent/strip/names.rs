@@ -6,7 +6,10 @@
 
 use std::sync::LazyLock;
 
-use Class::{Address, Direct, Id, IdOfOwner, NameOfPerson, Owner, Person, Place, Position, Traits};
+use Class::{
+    Address, Credential, Direct, Id, IdOfOwner, NameOfPerson, Owner, Person, Place, Position,
+    Traits,
+};
 use Part::{End, Whole};
 
 /// What a name says.
@@ -14,6 +17,8 @@ use Part::{End, Whole};
 pub(super) enum Class {
     /// An ID of a person, a device, a browser or a visit, or what proves one.
     Id,
+    /// What proves who somebody is to whoever reads it, for a time: it leaves whatever is permitted.
+    Credential,
     /// What identifies a person by itself: e-mail address, phone number, name, street, birthday.
     Direct,
     /// The same if it is no object; an object has other parts beside the street.
@@ -76,6 +81,7 @@ const NAMES: &[(Class, Part, &[&str])] = &[
         "customernumber", "customerno", "membernumber", "memberno", "accountnumber", "loyaltynumber", "personnummer",
         "kundnummer", "medlemsnummer", "useruuid", "userguid", "visitoruuid", "deviceuuid", "sessionuuid", "userpseudoid",
     ]),
+    (Credential, End, &["usersig", "usersignature"]),
     (Id, End, &["token", "password", "passwd", "apikey", "secret"]),
     (Id, Whole, &["pwd", "jwt", "authorization", "auth"]),
     (Direct, End, &[

@@ -268,6 +268,7 @@ impl Rules<'_> {
             _ => false,
         };
         match class {
+            Some(Class::Credential) => false,
             Some(Class::Position) => self.may_locate,
             Some(Class::Place) if scalar.is_none_or(is_position) => self.may_locate,
             Some(Class::Id | Class::Traits) => self.may_store,
@@ -302,6 +303,7 @@ impl Rules<'_> {
         match class_of(name) {
             Some(Class::Id | Class::Direct | Class::Person) => !self.may_store,
             Some(Class::Position) => !self.may_locate,
+            Some(Class::Credential) => true,
             _ => false,
         }
     }

@@ -148,6 +148,7 @@ impl Rules<'_> {
         let value = decode(raw);
         let name = name.trim();
         let is_gone = match class_of(name) {
+            Some(Class::Credential) => true,
             Some(Class::Position) => !self.may_locate,
             Some(Class::Place) => !self.may_locate && is_position(&value),
             Some(Class::Owner | Class::IdOfOwner) | None => false,

@@ -22,7 +22,7 @@ pub(crate) async fn handle(
     headers: &HeaderMap,
     body: Incoming,
 ) -> Result<Reply, Refusal> {
-    let partner = exchange.partner(router::partner_key_of(exchange))?;
+    let partner = exchange.partner(router::sender_key_of(exchange))?;
     let secrets = secrets(partner);
     let claim = claim(headers, exchange.line.query);
     let proof = secrets.check(&claim)?;
@@ -65,7 +65,7 @@ fn sender<'r>(partner: &'r Partner, proof: Proof<'r>) -> Sender<'r> {
     }
 }
 
-fn claim<'r>(headers: &'r HeaderMap, query: &'r str) -> Claim<'r> {
+pub(super) fn claim<'r>(headers: &'r HeaderMap, query: &'r str) -> Claim<'r> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     Claim {
         signature: text("avtryck-signature"),

@@ -11,4 +11,5 @@ pub(crate) mod pixel;
 pub(crate) mod privacy;
 pub(crate) mod segment;
 pub(crate) mod sync;
+pub(crate) mod system;
 pub(crate) mod tag;

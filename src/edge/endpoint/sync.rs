@@ -35,7 +35,7 @@ const PERMIT: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::MATCH);
 
 /// Handles `/sync/{partner}`.
 pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Reply, Refusal> {
-    let partner = exchange.partner(router::partner_key_of(exchange))?;
+    let partner = exchange.partner(router::sender_key_of(exchange))?;
     let value = |name| raw_value(exchange.line.query, name);
     let has_uid = value("uid").is_some_and(|uid| !uid.is_empty());
     let may_bounce = value("bounced").is_none() && (!has_uid || value("bounce") == Some("1"));

@@ -6,8 +6,9 @@ use std::borrow::Cow;
 use super::Exchange;
 use super::charge::Charge;
 use super::claims::{self, Speaker};
+use super::user::Login;
 use crate::click;
-use crate::config::{Conversions, Partner, Site};
+use crate::config::{Conversions, Partner, Site, System};
 use crate::consent::{self, PermitRules, Signals};
 use crate::edge::Refusal;
 use crate::endpoint::{Endpoint, Protocol};
@@ -106,6 +107,7 @@ impl<'r> Exchange<'r> {
             hit,
             signals,
             user,
+            user_sig,
             claims,
         } = draft;
         let spec = self.endpoint.spec();
@@ -116,9 +118,14 @@ impl<'r> Exchange<'r> {
             Some(claims) => self.site_of_tracker(&claims.site_alias),
         }?;
         hit.site = Cow::Borrowed(&site.key);
+        let system = self.system_for(site, hit)?;
         let partner = self.partner_for(site, &hit.partner)?;
         charge.flag(hit);
-        let (mut rules, measured) = self.rules(hit, site, partner);
+        let of_site = match system {
+            None => PermitRules::from(site),
+            Some(system) => system.rules_for(site),
+        };
+        let (mut rules, measured) = self.rules(hit, of_site, partner);
         let has_consent =
             claims.is_some_and(|claims| claims::has_matomo_consent(claims, spec, site));
         if has_consent && partner.is_none() {
@@ -163,7 +170,11 @@ impl<'r> Exchange<'r> {
         {
             hit.event_id = Cow::Borrowed("");
         }
-        self.strip(hit, user);
+        let login = Login {
+            user,
+            signature: user_sig,
+        };
+        self.strip(hit, site, login);
         Ok(())
     }
 
@@ -179,17 +190,37 @@ impl<'r> Exchange<'r> {
         }
     }
 
-    /// Returns the rules of the partner that the hit names, or else those of its site, and as what
-    /// kind of hit it is judged. What happened on the site's pages needs both, because a sender
+    /// Returns the system that sends, which must be one that may write for the site, and its event
+    /// one with a name; `None` if no system does.
+    fn system_for(&self, site: &Site, hit: &Hit<'_>) -> Result<Option<&System>, Refusal> {
+        if self.endpoint != Endpoint::System {
+            return Ok(None);
+        }
+        let system = self.system()?;
+        if !system.may_write_for(&site.key) {
+            return Err(Refusal(Reason::SystemSite));
+        }
+        match hit.event_name.is_empty() {
+            true => Err(Refusal(Reason::SystemEvent)),
+            false => Ok(Some(system)),
+        }
+    }
+
+    /// Returns the rules of the partner that the hit names, or else those of its site or system, and
+    /// as what kind of hit it is judged. What happened on the site's pages needs both, because a sender
     /// names what it likes.
-    fn rules(&self, hit: &Hit<'_>, site: &Site, partner: Option<&Partner>) -> (Rules, Kind) {
+    fn rules(
+        &self,
+        hit: &Hit<'_>,
+        of_site: PermitRules,
+        partner: Option<&Partner>,
+    ) -> (Rules, Kind) {
         let is_about_ad = self.endpoint.spec().is_about_ad;
         let kind = if is_about_ad {
             Kind::Impression
         } else {
             hit.kind
         };
-        let of_site = PermitRules::from(site);
         let Some(partner) = partner else {
             return ((of_site, None), kind);
         };
@@ -204,7 +235,8 @@ impl<'r> Exchange<'r> {
     }
 
     /// Notes whether a click or a conversion counts as net only with a proof, and whether a
-    /// conversion's pixel has one. A callback is proved by its kind.
+    /// conversion has one: a pixel may, and what a system reports does. A callback is proved by its
+    /// kind.
     fn note_proof(&self, hit: &mut Hit<'_>, site: &Site) {
         let is_conversion = hit.is_conversion();
         if !is_conversion && hit.kind != Kind::Click {
@@ -212,6 +244,9 @@ impl<'r> Exchange<'r> {
         }
         if site.conversions == Conversions::Signed {
             hit.flags.set(Flags::SIGNED_ONLY);
+        }
+        if hit.flags.has(Flags::SYSTEM) {
+            hit.flags.set(Flags::SIGNED);
         }
         // A body could replace what the address says, so only a pixel's address is believed.
         if is_conversion && self.endpoint == Endpoint::Pixel {

@@ -9,7 +9,8 @@
 //! because somebody waits for the page behind it. What is far over the limit is refused in any
 //! case, and a click then leads to its target without being recorded. A callback costs nothing: it
 //! comes from a partner's server, which speaks for many clients and has proved itself. Nor does
-//! what a tracker sends from one of a site's `trusted_senders`.
+//! what an own system sends, or a tracker from one of a site's `trusted_senders`. An attempt to speak
+//! for a system costs its client a hit.
 
 use super::Exchange;
 use super::allowance::{AllowanceState, HitAllowances};
@@ -42,6 +43,20 @@ impl Exchange<'_> {
     /// Charges the client for one hit.
     pub(crate) fn charge(&self) -> Result<Charge, Refusal> {
         self.take_hit(self.spend(1))
+    }
+
+    /// Charges the client for a request that has not proved to be a system's. Returns why it is
+    /// refused.
+    pub(crate) fn charge_attempt(&self, reason: Reason) -> Refusal {
+        let standing = match self.edge.allowances.as_deref() {
+            Some(allowances) => allowances.spend(self.client, clock::monotonic(), 1),
+            None => AllowanceState::Within,
+        };
+        if standing != AllowanceState::FarOver {
+            return Refusal(reason);
+        }
+        self.edge.metrics.over_limit.increment(1);
+        Refusal(Reason::OverLimit)
     }
 
     /// Takes hits from what the client may send.

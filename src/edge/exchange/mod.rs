@@ -29,8 +29,8 @@ pub(crate) use admit::Visit;
 
 use crate::admin::live::RefusedRequest;
 use crate::clock::{self, UnixMicros};
-use crate::config::{Partner, ProxyHeader, Site};
-use crate::edge::{Edge, Peer, Refusal, Worker};
+use crate::config::{Partner, ProxyHeader, Site, System};
+use crate::edge::{Edge, Peer, Refusal, Worker, router};
 use crate::endpoint::{Endpoint, Protocol};
 use crate::protocol::{Arrival, native};
 use crate::refusal::Reason;
@@ -161,6 +161,15 @@ impl<'r> Exchange<'r> {
             .ok_or(Refusal(Reason::PartnerUnknown))
     }
 
+    /// Finds the system whose key the request's path ends with.
+    pub(crate) fn system(&self) -> Result<&'r System, Refusal> {
+        let key = router::sender_key_of(self);
+        let mut systems = self.edge.config.systems.iter();
+        systems
+            .find(|known| known.key == key)
+            .ok_or(Refusal(Reason::SystemUnknown))
+    }
+
     /// Returns the host that the request is for, with its port: that of the target, if it names
     /// one, whatever the header says (RFC 9112, section 3.2.2).
     pub(crate) fn authority(&self) -> &'r str {
@@ -182,6 +191,16 @@ impl<'r> Exchange<'r> {
                 self.headers,
                 &self.edge.config.http.trusted_proxies,
             )
+    }
+
+    /// Returns whether nobody on the way could read the request: it came by https, or from this
+    /// machine. What a trusted proxy says of it counts.
+    pub(crate) fn is_confidential(&self) -> bool {
+        let trusted = &self.edge.config.http.trusted_proxies;
+        let is_local = || self.peer.ip.to_canonical().is_loopback();
+        self.peer.tls
+            || request::forwarded_is_https(self.peer.ip, self.headers, trusted)
+                .unwrap_or_else(is_local)
     }
 
     /// Decides whose cookie the visitor's is: the site's own where the browser says so, or where

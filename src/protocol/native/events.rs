@@ -38,7 +38,7 @@ pub struct Events<'r> {
     translate: Option<Box<dyn Translate + 'r>>,
 }
 
-/// Whose events they are, whatever they say.
+/// Whose events they are, whatever they say. A system has no partner's key.
 #[derive(Clone, Copy)]
 pub(in crate::protocol) struct Owner<'r> {
     /// The key of the partner that sends.
@@ -52,8 +52,14 @@ pub(in crate::protocol) struct Owner<'r> {
 impl<'r> Owner<'r> {
     /// Puts the partner into the draft of its event with that number, its site where the hit names
     /// none, and an event ID where the hit brings none and the proof stands for this request alone.
+    /// A signature proves what the event says; a token, which a URL may hold, does not.
     pub(in crate::protocol) fn name_in(self, draft: &mut Draft<'r>, number: usize) {
-        draft.hit.partner = self.partner.into();
+        if !self.partner.is_empty() {
+            draft.hit.partner = self.partner.into();
+        }
+        if matches!(self.proof, Some(Proof::Signature(_))) {
+            draft.hit.flags.set(Flags::PROVED);
+        }
         if draft.hit.event_id.is_empty()
             && let Some(id) = self.proof.and_then(|proof| proof.event_id(number))
         {

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::json_text::{FoundText, leading_scalar, write_clean};
 use super::page::{name_hint, write_hint};
 use super::parameter::{Parameter, rule};
-use super::{HitReader, OF_CALLBACKS};
+use super::{HitReader, OF_CALLBACKS, OF_SYSTEMS};
 use crate::callback::names::{self, Fields};
 use crate::consent::names::{Meaning, carries_consent, may_mean, meaning};
 use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
@@ -144,12 +144,16 @@ impl HitReader<'_, '_, '_> {
             self.read_hints(&text);
             return true;
         }
-        let is_callbacks = self.notes.kind == Kind::Callback && OF_CALLBACKS.contains(&&*name);
+        let is_of_sender = self.notes.kind == Kind::Callback && OF_CALLBACKS.contains(&&*name)
+            || self.notes.system.is_some() && OF_SYSTEMS.contains(&&*name);
         // A partner's user is its own, and an object is not an ID.
         let may_be_user = self.notes.kind != Kind::Callback && !text.starts_with(['{', '[']);
         let parameter = Parameter::named(&name);
         let parameter = parameter.filter(|known| *known != Parameter::User || may_be_user);
-        if is_callbacks || parameter.is_some() {
+        if parameter == Some(Parameter::UserSig) && !may_be_user {
+            return true;
+        }
+        if is_of_sender || parameter.is_some() {
             let mut scalar = scalar_text(&name, json, &text, &mut self.draft.hit.flags);
             self.note_hidden(parameter, scalar.as_deref());
             self.put(&name, parameter, &mut scalar);

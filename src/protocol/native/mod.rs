@@ -37,13 +37,15 @@ pub(super) use template::read_told;
 
 use std::borrow::Cow;
 use std::mem;
+use std::time::Duration;
 
 use super::headers::parse_mobile;
 use super::text::clean;
-use super::tracker::Translate;
+use super::tracker::{Translate, occurred_at, read_time};
 use super::{Arrival, Draft, Drafts};
 use crate::callback::names::Fields;
 use crate::clock::UnixMicros;
+use crate::consent::parse_choice;
 use crate::hit::limits::USER_AGENT_BYTES_MAX;
 use crate::hit::{Flags, Hit, Kind};
 use crate::refusal::Reason;
@@ -77,14 +79,20 @@ pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &'r [u8]) -> Result<Drafts
 
 /// Returns whether a body of that type may hold events. Some programs give every body the type of a
 /// form, or none.
-fn may_be_events(content_type: Option<&str>, body: &[u8]) -> bool {
+pub(super) fn may_be_events(content_type: Option<&str>, body: &[u8]) -> bool {
     let media_type = content_type.unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
     let is = |known: &str| media_type.eq_ignore_ascii_case(known);
     let looks_like_json = || matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
-    ["", "application/json", "text/plain", "text/json"]
-        .into_iter()
-        .any(is)
+    [
+        "",
+        "application/json",
+        "text/plain",
+        "text/json",
+        "application/x-ndjson",
+    ]
+    .into_iter()
+    .any(is)
         || (is("application/x-www-form-urlencoded") && looks_like_json())
 }
 
@@ -129,6 +137,15 @@ pub struct Reading<'n> {
     pub fields: Option<Fields<'n>>,
     /// Whether the partner may say the visitor's address and agent.
     pub trusts_client: bool,
+    /// What holds for an own system's events.
+    pub system: Option<OfSystem>,
+}
+
+/// What holds for the events of one of the operator's own systems.
+#[derive(Clone, Copy, Debug)]
+pub struct OfSystem {
+    /// How long ago they may have happened.
+    pub past: Duration,
 }
 
 impl Reading<'_> {
@@ -245,6 +262,7 @@ struct Notes<'a> {
     /// What the hit was to begin with.
     kind: Kind,
     trusts_client: bool,
+    system: Option<OfSystem>,
     ad_event: Cow<'a, str>,
     limits_tracking: bool,
     /// A partner was named by nothing.
@@ -263,6 +281,7 @@ impl Notes<'_> {
             repeated: 0,
             kind,
             trusts_client: reading.trusts_client,
+            system: reading.system,
             ad_event: Cow::Borrowed(""),
             limits_tracking: false,
             names_no_partner: false,
@@ -338,7 +357,8 @@ fn slot_of<'h, 'a>(parameter: Parameter, hit: &'h mut Hit<'a>) -> Option<&'h mut
         | Parameter::GppSid
         | Parameter::AddtlConsent
         | Parameter::CacheBuster
-        | Parameter::User => return None,
+        | Parameter::User
+        | Parameter::UserSig => return None,
     })
 }
 
@@ -377,6 +397,49 @@ fn put_parameter_of_kind<'a>(
 
 /// The parameters that only callbacks have.
 const OF_CALLBACKS: [&str; 4] = ["ev", "token", "client_ip", "user_agent"];
+/// The members that only a system's events have, and those of which nothing is kept.
+const OF_SYSTEMS: [&str; 4] = ["occurred_at", "permit", "client_ip", "user_agent"];
+
+/// Puts what only a system says in its place. Returns false for any other name.
+fn put_parameter_of_system(
+    name: &str,
+    value: &str,
+    system: OfSystem,
+    draft: &mut Draft<'_>,
+) -> bool {
+    let hit = &mut draft.hit;
+    match name {
+        "occurred_at" if hit.occurred_at.is_none() => {
+            match read_time(value).map(|at| occurred_at(hit.received_at, at, None, system.past)) {
+                Some((at, is_clamped)) => {
+                    hit.occurred_at = Some(at);
+                    if is_clamped {
+                        hit.flags.set(Flags::CLOCK);
+                    }
+                }
+                None => hit.flags.set(Flags::CLOCK),
+            }
+        }
+        // Of several choices what all of them allow holds.
+        "permit" => {
+            let choice = draft.signals.choice;
+            let permit = parse_choice(names_of_list(value).as_bytes());
+            draft.signals.choice = Some(choice.map_or(permit, |choice| choice.and(permit)));
+        }
+        name => return OF_SYSTEMS.contains(&name),
+    }
+    true
+}
+
+/// Returns the names of a list, in JSON or with other marks between them, joined by dots as a cookie
+/// has them.
+fn names_of_list(text: &str) -> String {
+    let names = match serde_json::from_str::<Vec<String>>(text) {
+        Ok(names) => names,
+        Err(_) => text.split([',', ' ', '.']).map(str::to_owned).collect(),
+    };
+    names.join(".")
+}
 
 /// Notes what a further parameter says about an ad. It is stored in `params` as well.
 fn note_ad(name: &str, text: &str, hit: &mut Hit<'_>) {

@@ -60,6 +60,10 @@ impl HitReader<'_, '_, '_> {
         let flags = &mut self.draft.hit.flags;
         let name = clean(name, TEXT_BYTES_MAX, flags);
         let parameter = Parameter::named(&name);
+        // It proves who somebody is to whoever reads it.
+        if parameter == Some(Parameter::UserSig) {
+            return true;
+        }
         let is_address = matches!(parameter, Some(Parameter::PageUrl | Parameter::Referrer));
         if parameter.is_some_and(Parameter::is_signal) || (is_address && !is_event && is_url(json))
         {

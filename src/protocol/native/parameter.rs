@@ -41,6 +41,8 @@ pub(crate) enum Parameter {
     /// Who is logged in, by the sender's ID. An address never says it: addresses are logged, shared
     /// and sent as `Referer`.
     User,
+    /// What the site signed of the user. Nothing of it is kept, and an address never brings it.
+    UserSig,
     /// The sender's ID of a visit.
     Session,
     /// `truncated` says that the sender left out what did not fit.
@@ -49,7 +51,7 @@ pub(crate) enum Parameter {
 
 impl Parameter {
     /// Every parameter, in the order of their bits.
-    pub(crate) const ALL: [Parameter; 30] = [
+    pub(crate) const ALL: [Parameter; 31] = [
         Parameter::Site,
         Parameter::PageUrl,
         Parameter::Referrer,
@@ -78,6 +80,7 @@ impl Parameter {
         Parameter::AddtlConsent,
         Parameter::CacheBuster,
         Parameter::User,
+        Parameter::UserSig,
         Parameter::Session,
         Parameter::Truncated,
     ];
@@ -115,6 +118,7 @@ impl Parameter {
             b"cb" => Parameter::CacheBuster,
             b"truncated" => Parameter::Truncated,
             b"user" => Parameter::User,
+            b"user_sig" => Parameter::UserSig,
             _ => return None,
         })
     }

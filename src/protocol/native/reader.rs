@@ -9,7 +9,9 @@ use super::json_text::leading_scalar;
 use super::page;
 use super::parameter::{Parameter, rule};
 use super::params::{Params, push_json_text};
-use super::{Notes, Reading, finish, note_ad, put_into_hit, put_parameter_of_kind};
+use super::{
+    Notes, Reading, finish, note_ad, put_into_hit, put_parameter_of_kind, put_parameter_of_system,
+};
 use crate::callback::names;
 use crate::consent::names::{Meaning, hides, is_consent_string, may_mean, meaning, objects};
 use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
@@ -96,6 +98,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
         }
         let is_of_partner = self.notes.kind == Kind::Callback;
         let parameter = match parameter {
+            Some(Parameter::UserSig) => return,
             Some(Parameter::User) if !is_of_partner => return,
             Some(Parameter::User) => None,
             parameter => parameter,
@@ -121,8 +124,9 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
     /// is logged in.
     fn read_members_of_address(&mut self, event: &str) -> bool {
         let user = std::mem::take(&mut self.draft.user);
+        let user_sig = std::mem::take(&mut self.draft.user_sig);
         let is_read = self.read_members(event);
-        self.draft.user = user;
+        (self.draft.user, self.draft.user_sig) = (user, user_sig);
         is_read
     }
 
@@ -143,13 +147,23 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
         parameter: Option<Parameter>,
         value: &mut Option<Cow<'a, str>>,
     ) -> bool {
-        let Draft {
-            hit, signals, user, ..
-        } = &mut *self.draft;
         let notes = &mut self.notes;
         let Some(parameter) = parameter else {
-            return put_parameter_of_kind(name, value.as_ref(), hit, notes);
+            return match notes.system {
+                None => put_parameter_of_kind(name, value.as_ref(), &mut self.draft.hit, notes),
+                Some(system) => {
+                    let value = value.as_deref().unwrap_or_default();
+                    put_parameter_of_system(name, value, system, self.draft)
+                }
+            };
         };
+        let Draft {
+            hit,
+            signals,
+            user,
+            user_sig,
+            ..
+        } = &mut *self.draft;
         let is_first = notes.parameters & parameter.bit() == 0;
         let is_first_here = notes.parameters_here & parameter.bit() == 0;
         notes.parameters |= parameter.bit();
@@ -166,10 +180,11 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
                 return true;
             }
             _ => {
-                if is_first && parameter == Parameter::User {
-                    *user = text;
-                } else if is_first {
-                    put_into_hit(parameter, text, hit);
+                match parameter {
+                    _ if !is_first => {}
+                    Parameter::User => *user = text,
+                    Parameter::UserSig => *user_sig = text,
+                    parameter => put_into_hit(parameter, text, hit),
                 }
                 return true;
             }

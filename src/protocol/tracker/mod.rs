@@ -17,7 +17,7 @@ use std::ops::Range;
 pub(in crate::protocol) use envelope::Envelope;
 pub(in crate::protocol) use hints::read_hints;
 pub(in crate::protocol) use object::Object;
-pub(in crate::protocol) use time::read_time;
+pub(in crate::protocol) use time::{PAST_MAX, occurred_at, read_time};
 
 use super::native::Parameter;
 use crate::clock::UnixMicros;
@@ -91,7 +91,12 @@ impl Claims {
     #[must_use]
     pub fn occurred_at(&self, received_at: UnixMicros) -> Option<(UnixMicros, bool)> {
         let made_at = self.made_at?;
-        Some(time::occurred_at(received_at, made_at, self.sent_at))
+        Some(time::occurred_at(
+            received_at,
+            made_at,
+            self.sent_at,
+            PAST_MAX,
+        ))
     }
 
     /// Returns when the sender made the event, as far as a record can hold it: after 1970 began.

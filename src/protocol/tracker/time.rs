@@ -1,5 +1,7 @@
 //! When an event happened, by what its sender says.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -12,17 +14,19 @@ const TIME_BYTES_MAX: usize = 64;
 /// until the year 5138.
 const MILLISECONDS_FROM: i64 = 100_000_000_000;
 
-/// How long ago an event may have happened, in microseconds: 30 days.
-const PAST_MAX: i64 = 30 * 24 * 60 * 60 * 1_000_000;
+/// How long ago a tracker's event may have happened.
+pub(in crate::protocol) const PAST_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Returns when an event happened by our clock, and whether that had to be clamped. Where the
 /// sender says when it sent the event, its clock is corrected by that: what counts is how long the
-/// event waited. Nothing happened in the future, or more than 30 days ago.
+/// event waited. Nothing happened in the future, or longer ago than `past`.
 pub(in crate::protocol) fn occurred_at(
     received_at: UnixMicros,
     made_at: UnixMicros,
     sent_at: Option<UnixMicros>,
+    past: Duration,
 ) -> (UnixMicros, bool) {
+    let past_micros = i64::try_from(past.as_micros()).unwrap_or(i64::MAX);
     let said = match sent_at {
         // A clock that was set in between says nothing.
         Some(sent_at) if sent_at >= made_at => received_at
@@ -30,7 +34,7 @@ pub(in crate::protocol) fn occurred_at(
             .saturating_sub(sent_at.0.saturating_sub(made_at.0)),
         _ => made_at.0,
     };
-    let clamped = said.clamp(received_at.0.saturating_sub(PAST_MAX), received_at.0);
+    let clamped = said.clamp(received_at.0.saturating_sub(past_micros), received_at.0);
     (UnixMicros(clamped), clamped != said)
 }
 
@@ -115,7 +119,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                occurred_at(now, made, sent),
+                occurred_at(now, made, sent, PAST_MAX),
                 (occurred, clamped),
                 "{made:?}"
             );
