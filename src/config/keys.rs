@@ -16,6 +16,7 @@ use super::tag_module::{self, TagModule};
 use super::value::{self, ClientIp, ConsentPlatform, Conversions, DatabaseUrl, ProxyHeader};
 use crate::callback::names::{Fields, Mapping};
 use crate::hit::Permit;
+use crate::identity::IdType;
 use crate::request::CookieNames;
 
 const ADDRESS: &str = "an address with a port";
@@ -306,6 +307,16 @@ keys! {
 }
 
 keys! {
+    /// `[link]`: which IDs are tied together.
+    #[derive(Clone, Debug)]
+    pub struct LinkConfig in [link] {
+        /// IDs that tie nothing, beside those that many devices have as known: values of `maid`,
+        /// `did`, `uid` and `user`, in any case. See docs/consent.md.
+        reload blocked: Vec<String> = list(ALIASES, value::alias);
+    }
+}
+
+keys! {
     /// `[protocol]`: what trackers of other makers send.
     #[derive(Clone, Debug)]
     pub struct ProtocolConfig in [protocol] {
@@ -427,6 +438,10 @@ keys! {
         reload match_url: String = one("", "an http or https URL with {uid} in it", value::match_url);
         /// Lets the partner's callbacks name the visitor's address and agent.
         reload trusted_client: bool = flag();
+        /// What the partner's IDs stand for: a browser or a device, then visitors with the same ID
+        /// are on one device; a person, who has many; or none of them as far as is known.
+        reload id_type: IdType =
+            one("none", "browser, device, person or none", IdType::named);
     }
 }
 

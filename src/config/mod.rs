@@ -28,8 +28,8 @@ use std::path::Path;
 pub use in_force::{InForce, Waiting};
 pub use keys::{
     AdminConfig, Certificate, ClickConfig, CookieConfig, DatabaseConfig, DeviceConfig, GeoipConfig,
-    HttpConfig, Limit, LoaderConfig, Partner, PrivacyConfig, ProtocolConfig, SchemaConfig, Site,
-    SpoolConfig, TlsConfig, TrafficConfig, UserConfig,
+    HttpConfig, Limit, LinkConfig, LoaderConfig, Partner, PrivacyConfig, ProtocolConfig,
+    SchemaConfig, Site, SpoolConfig, TlsConfig, TrafficConfig, UserConfig,
 };
 pub use mistakes::{Mistakes, Unusable};
 pub use paths::Paths;
@@ -88,6 +88,7 @@ pub struct Config {
     pub cookie: CookieConfig,
     pub click: ClickConfig,
     pub user: UserConfig,
+    pub link: LinkConfig,
     pub protocol: ProtocolConfig,
     pub certificates: Vec<Certificate>,
     pub sites: Vec<Site>,
@@ -203,6 +204,7 @@ impl Config {
             cookie: reader.section(),
             click: reader.section(),
             user: reader.section(),
+            link: reader.section(),
             protocol: reader.section(),
             certificates: reader.tables(),
             sites: reader.tables(),

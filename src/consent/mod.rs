@@ -43,12 +43,12 @@
 //! # What a missing flag removes
 //! | without | leaves the hit, before the spool |
 //! | --- | --- |
-//! | `measure` | all but the time's minute, site, kind, partner, campaign, creative, placement and publisher: the hit becomes a count in `hit_count`, and the address, agent, URLs, IDs and parameters are gone (of its flags only those stay that exclude it from every count, and `unclear_consent`) |
+//! | `measure` | all but the time's minute, site, kind, partner, campaign, creative, placement and publisher: the hit becomes a count in `hit_count`, and the address, agent, URLs, IDs and parameters are gone (of its flags only those stay that exclude it from every count, and `unclear_consent`; with `store` the visitor stays, whose permit is noted) |
 //! | `store` | the visitor cookie is neither read nor set; no ID of a visitor, partner, device, user, visit or click, no e-mail address, phone number or name, wherever it stands in parameters and addresses ([`mod@strip`]) |
 //! | `locate` | of parameters and addresses positions, but of our own protocol only with `store` missing as well; after the lookup all of the place but country and region ([`crate::enrich::Place::coarse`]) |
 //! | `profile` | nothing here; segments take only rows whose permit has it |
 //! | `match` | of a `sync`, the partner's ID; else nothing here: IDs are exchanged and data combined only for rows whose permit has it |
-//! | `link` | nothing here; aliases and households see only rows whose permit has it: the permit in the row is the flag |
+//! | `link` | nothing here; ties and households are made of hits whose permit has it ([`crate::identity`]) |
 //!
 //! A [`Kind::Withdrawal`] or [`Kind::Erasure`] is the visitor's own instruction: it keeps site,
 //! time and visitor, and nothing else, under no permit at all.

@@ -54,7 +54,7 @@ impl ConsentSource {
     }
 
     /// Returns the source with that number.
-    pub(super) fn from_number(number: u64) -> Option<ConsentSource> {
+    pub(crate) fn from_number(number: u64) -> Option<ConsentSource> {
         ConsentSource::ALL
             .into_iter()
             .find(|source| u64::from(source.number()) == number)

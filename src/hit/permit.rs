@@ -82,7 +82,7 @@ impl Permit {
     }
 
     /// Returns the flags of a number; unknown ones are left out.
-    pub(super) fn from_bits(bits: u64) -> Permit {
+    pub(crate) fn from_bits(bits: u64) -> Permit {
         Permit(u8::try_from(bits & u64::from(Permit::ALL.0)).unwrap_or(0))
     }
 }

@@ -12,13 +12,30 @@
 //! | user | never: a user owns devices |
 
 pub mod household;
+mod tie;
+mod tie_memory;
+mod tie_value;
 
-use crate::hit::{ConsentSource, Permit};
+use crate::hit::Permit;
+use crate::hit::subject::Subject;
+pub use tie::{IdType, Ids, Tie, TieRules, Ties, is_refusal};
+pub use tie_memory::{Novelty, TieMemory};
 
 /// An ID among ties: a visitor's own, the key of any other
 /// ([`Subject::key`](crate::hit::subject::Subject::key)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Node(pub [u8; 16]);
+
+impl Node {
+    /// Returns the node of a subject.
+    #[must_use]
+    pub fn of(subject: &Subject<'_>) -> Node {
+        match subject {
+            Subject::Visitor(visitor) => Node(visitor.0),
+            _ => Node(subject.key()),
+        }
+    }
+}
 
 /// The kind of an ID, with its number in SQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +51,17 @@ pub enum NodeKind {
     PartnerUid = 4,
     /// Who is logged in.
     User = 5,
+}
+
+impl NodeKind {
+    /// Every kind, in the order of its number.
+    pub const ALL: [NodeKind; 5] = [
+        NodeKind::Visitor,
+        NodeKind::Maid,
+        NodeKind::DeviceId,
+        NodeKind::PartnerUid,
+        NodeKind::User,
+    ];
 }
 
 /// A permit that allows ties.
@@ -67,29 +95,4 @@ pub enum TieSource {
     Hit = 0,
     /// They were exchanged.
     Sync = 1,
-}
-
-/// Two IDs that one hit named.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tie {
-    /// The smaller ID.
-    pub a: Node,
-    /// The larger ID.
-    pub b: Node,
-    /// The kind of `a`.
-    pub a_kind: NodeKind,
-    /// The kind of `b`.
-    pub b_kind: NodeKind,
-    /// The key of the partner whose ID is among the two; empty where none is.
-    pub partner: String,
-    /// The UTC day on which the hit was received, since 1970.
-    pub day: i32,
-    /// What allowed it.
-    pub permit: LinkPermit,
-    /// The signal that decided the permit.
-    pub consent_source: ConsentSource,
-    /// How they came together.
-    pub source: TieSource,
-    /// Whether a system, a signed callback or a site's signature vouches for it.
-    pub is_proved: bool,
 }

@@ -44,6 +44,9 @@ const SUPPRESSION_DAYS: i32 = COOKIE_DAYS_MAX as i32 + 30;
 /// goes a day's worth at a time.
 const DIMENSION_DAYS_LATER: i32 = 7;
 
+/// How much later permits go: a loader does not store again within a week what is stored.
+const PERMIT_DAYS_LATER: i32 = 7;
+
 /// The days for which new names are counted. Only today's count limits anything.
 const NEW_NAME_DAYS: i32 = 7;
 
@@ -80,7 +83,7 @@ enum Work {
 }
 
 /// Every job.
-pub const JOBS: [Job; 16] = [
+pub const JOBS: [Job; 17] = [
     Job {
         name: "partition_ahead",
         period: HOUR,
@@ -99,6 +102,12 @@ pub const JOBS: [Job; 16] = [
         rows("rejected_hit", "rejected_at"),
     ),
     expire("partner_id", DAY, retained, rows("partner_id", "last_seen")),
+    expire(
+        "subject_permit",
+        DAY,
+        |limits, as_of| retained(limits, as_of) - PERMIT_DAYS_LATER,
+        rows("subject_permit", "at"),
+    ),
     expire("exposure", DAY, retained, Store::Exposures),
     expire(
         "event_key",

@@ -41,7 +41,7 @@ impl Deriver<'_> {
             Outcome::Nothing => return Ok(()),
             Outcome::Count => {
                 let facts = Facts::named(hit);
-                encoder.count(batch, self.count(hit, &facts), &facts);
+                encoder.count(batch, hit, self.count(hit, &facts), &facts);
                 return Ok(());
             }
             Outcome::Row => {}
@@ -70,6 +70,7 @@ impl Deriver<'_> {
             client_ip: kept_ip(hit, self.client_ip),
         };
         let derived = DerivedHit {
+            hit,
             row: Row::new(hit, derived),
             facts: &facts,
             creative,

@@ -8,6 +8,7 @@
 mod exposure;
 mod growth;
 mod silence;
+mod ties;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod clock;
+pub mod identity;
 pub mod partition;
 pub mod server;
 pub mod subject;

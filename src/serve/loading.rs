@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::edge::Spools;
 use crate::edge::exchange::instruction::KnownInstructions;
 use crate::enrich::Tables;
+use crate::identity::TieRules;
 use crate::jobs;
 use crate::keys::UserKeyring;
 use crate::loader::sink::PostgresSink;
@@ -35,6 +36,8 @@ const REMOVE_PERIOD: Duration = Duration::from_secs(1);
 /// The parts that load, before they start.
 pub(super) struct Parts {
     loaders: Vec<Loader>,
+    /// Which IDs the loaders tie together; exchanged on a reload.
+    pub(super) tie_rules: Arc<ArcSwap<TieRules>>,
     /// The shards that nobody writes to any more.
     left: Vec<Shard>,
     pub(super) instructions: Instructions,
@@ -49,13 +52,22 @@ impl Parts {
         tables: &Arc<ArcSwap<Tables>>,
         metrics: &Arc<Metrics>,
     ) -> Parts {
-        let loaders = loaders(config, spools, database, tables, metrics);
+        let tie_rules = Arc::new(ArcSwap::from_pointee(tie_rules(config)));
+        let user_keys = UserKeyring::new(&config.user.keys).fingerprints();
+        let make_sink = || {
+            PostgresSink::new(Arc::clone(database), Arc::clone(metrics))
+                .limit_new_names(config.loader.new_names_per_day)
+                .with_user_keys(user_keys.clone())
+                .with_tie_rules(Arc::clone(&tie_rules))
+        };
+        let loaders = loaders(config, spools, make_sink, tables, metrics);
         let shards = shards(&loaders).into_iter();
         let left = spools.hits.spools.get(spools.hits.written..);
         let left: Vec<_> = left.into_iter().flatten().map(Spool::id).collect();
         Parts {
             left: shards.filter(|shard| left.contains(&shard.id())).collect(),
             loaders,
+            tie_rules,
             instructions: Instructions {
                 spool: spools.instructions.clone(),
                 database: Arc::clone(database),
@@ -105,24 +117,31 @@ impl Parts {
     }
 }
 
+/// Returns which IDs are tied together.
+pub(super) fn tie_rules(config: &Config) -> TieRules {
+    let partners = config.partners.iter();
+    let id_types = partners.map(|partner| (partner.key.clone(), partner.id_type));
+    let users = UserKeyring::new(&config.user.keys);
+    let blocked = &config.link.blocked;
+    let hashes = blocked.iter().map(|user| users.hashes(user));
+    TieRules::new(id_types, blocked, hashes.flatten())
+}
+
 /// Returns the loaders, each of which has a connection and some of the shards.
 fn loaders(
     config: &Config,
     spools: &Spools,
-    database: &Arc<Database>,
+    make_sink: impl Fn() -> PostgresSink,
     tables: &Arc<ArcSwap<Tables>>,
     metrics: &Arc<Metrics>,
 ) -> Vec<Loader> {
     let all = &spools.hits.spools;
     let count = config.loader.connection_count().clamp(1, all.len().max(1));
     let of = |loader| all.iter().skip(loader).step_by(count).cloned().collect();
-    let user_keys = UserKeyring::new(&config.user.keys).fingerprints();
     let make = |loader| Loader {
         spools: of(loader),
         instructions: spools.instructions.clone(),
-        sink: PostgresSink::new(Arc::clone(database), Arc::clone(metrics))
-            .limit_new_names(config.loader.new_names_per_day)
-            .with_user_keys(user_keys.clone()),
+        sink: make_sink(),
         tables: Arc::clone(tables),
         batch_rows: config.loader.batch_rows,
         batch_wait: config.loader.batch_wait,

@@ -175,7 +175,9 @@ impl Collector {
         let admin = tokio::task::spawn_local(admin::serve(admin, health, board));
         log_addresses(addresses, database.psql().is_some());
 
-        let reload = Reload::new(file, edge, tables, certificates, Arc::clone(&metrics));
+        let tie_rules = Arc::clone(&parts.tie_rules);
+        let exchanged = (tables, tie_rules);
+        let reload = Reload::new(file, edge, exchanged, certificates, Arc::clone(&metrics));
         let loading = parts.start(&reload, &database, &metrics, &remark);
         tokio::task::spawn_local(inquiries::answer_all(Arc::clone(&database), inquiries));
         tokio::task::spawn_local(async move { metrics.keep_up().await });

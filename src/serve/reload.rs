@@ -8,8 +8,8 @@
 //!   that it began with.
 //! - Certificates are replaced with their whole list. A connection keeps the list that it began
 //!   with.
-//! - Geodata, device rules, crawlers and data centres are replaced with all tables. A batch keeps
-//!   the tables that it began with.
+//! - Geodata, device rules, crawlers and data centres are replaced with all tables, and so are the
+//!   rules of which IDs are tied together. A batch keeps the tables that it began with.
 //!
 //! A file of geodata or rules, or a certificate, that was in use and has become unreadable is not a
 //! mistake of the configuration: what was read from it stays in use.
@@ -21,12 +21,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
-use super::{check, keyrings};
+use super::{check, keyrings, loading};
 use crate::clock;
 use crate::config::{Config, ConfigErrors, Waiting};
 use crate::edge::Edge;
 use crate::edge::transport::tls::Certificates;
 use crate::enrich::{self, LoadError, TableFiles, Tables};
+use crate::identity::TieRules;
 use crate::metrics::{Metrics, gauge_value, timestamp};
 use crate::postgres;
 
@@ -35,6 +36,7 @@ pub(super) struct Reload {
     file: Option<PathBuf>,
     edge: Arc<ArcSwap<Edge>>,
     tables: Arc<ArcSwap<Tables>>,
+    tie_rules: Arc<ArcSwap<TieRules>>,
     /// `None` if the collector does not serve https.
     certificates: Option<Arc<Certificates>>,
     metrics: Arc<Metrics>,
@@ -49,7 +51,7 @@ impl Reload {
     pub(super) fn new(
         file: Option<PathBuf>,
         edge: Arc<ArcSwap<Edge>>,
-        tables: Arc<ArcSwap<Tables>>,
+        (tables, tie_rules): (Arc<ArcSwap<Tables>>, Arc<ArcSwap<TieRules>>),
         certificates: Option<Arc<Certificates>>,
         metrics: Arc<Metrics>,
     ) -> Rc<Reload> {
@@ -58,6 +60,7 @@ impl Reload {
             file,
             edge,
             tables,
+            tie_rules,
             certificates,
             metrics,
             sources: Mutex::default(),
@@ -137,6 +140,7 @@ impl Reload {
         }
         self.replace_tables(&config, tables, &errors);
         *in_use = wanted;
+        self.tie_rules.store(Arc::new(loading::tie_rules(&config)));
         let edge = running.with(config, keyrings);
         self.edge.store(Arc::new(edge));
         Ok(waiting)

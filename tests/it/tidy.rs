@@ -29,8 +29,8 @@ const ARROWS: [(&str, &[&str]); 27] = [
     (
         "serve",
         &[
-            "admin", "click", "clock", "config", "consent", "edge", "enrich", "hit", "inquiry",
-            "jobs", "keys", "loader", "metrics", "postgres", "visitor",
+            "admin", "click", "clock", "config", "consent", "edge", "enrich", "hit", "identity",
+            "inquiry", "jobs", "keys", "loader", "metrics", "postgres", "visitor",
         ],
     ),
     // The two ends, which meet in the spool, and what looks after Postgres.
@@ -65,7 +65,8 @@ const ARROWS: [(&str, &[&str]); 27] = [
     (
         "config",
         &[
-            "callback", "click", "consent", "endpoint", "enrich", "hit", "keys", "request", "row",
+            "callback", "click", "consent", "endpoint", "enrich", "hit", "identity", "keys",
+            "request", "row",
         ],
     ),
     // Pure rooms: no I/O, no clock.

@@ -63,6 +63,8 @@ pub fn strip_personal(hit: &mut Hit<'_>, personal: &Personal<'_>) {
         *hit = Hit {
             permit: hit.permit,
             consent_source: hit.consent_source,
+            // Whose permit it is: what the visitor allowed before may be allowed no more.
+            visitor: hit.visitor.filter(|_| hit.permit.allows(Permit::STORE)),
             flags: hit.flags.and(Flags::OF_COUNTS),
             partner: std::mem::take(&mut hit.partner),
             campaign: std::mem::take(&mut hit.campaign),

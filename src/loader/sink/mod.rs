@@ -19,6 +19,7 @@
 //! messages.
 
 mod postgres;
+mod ties;
 
 use std::future::Future;
 use std::ops::Range;
@@ -28,7 +29,7 @@ use spool::Position;
 
 use crate::clock::UnixMicros;
 use crate::enrich::Facts;
-use crate::hit::{Flags, Kind, VisitorId};
+use crate::hit::{Flags, Hit, Kind, VisitorId};
 use crate::row::click::ClickMention;
 use crate::row::dimension::Keyed;
 use crate::row::exposure::AdContact;
@@ -77,6 +78,8 @@ pub struct SpoolRecord {
 
 /// Everything that is derived from a hit that becomes a row.
 pub struct DerivedHit<'a> {
+    /// The hit.
+    pub hit: &'a Hit<'a>,
     /// Its row.
     pub row: Row<'a>,
     /// The rows of dimensions that its keys point to.
@@ -168,7 +171,7 @@ pub trait Encoder: Send + 'static {
     ) -> Result<(), &'static str>;
 
     /// Adds a hit that is only counted.
-    fn count(&mut self, batch: &mut Self::Batch, count: Count, facts: &Facts<'_>);
+    fn count(&mut self, batch: &mut Self::Batch, hit: &Hit<'_>, count: Count, facts: &Facts<'_>);
 
     /// Adds a record that is set aside, with the reason.
     fn reject(&mut self, batch: &mut Self::Batch, record: &SpoolRecord, reason: String);

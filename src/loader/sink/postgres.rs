@@ -15,18 +15,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
+use arc_swap::ArcSwap;
 use quick_cache::unsync::Cache;
 use spool::Position;
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
+use super::ties::{self, SharedTold, TieFinder, TieFolder};
 use super::{
     Committed, Companion, DerivedHit, Encoder, Reached, Sink, SinkBatch, Span, SpoolRecord, Writer,
 };
 use crate::clock::{self, UnixMicros};
 use crate::enrich::{self, DIMENSIONS, Device, DimensionTable, FactVisitor, Facts};
 use crate::hit::subject::Subject;
-use crate::hit::{Flags, Kind, VisitorId};
+use crate::hit::{Flags, Hit, Kind, VisitorId};
+use crate::identity::TieRules;
 use crate::metrics::Metrics;
 use crate::postgres::batch::dimension;
 use crate::postgres::batch::load::Known;
@@ -64,7 +67,9 @@ pub struct PostgresSink {
     new_names_max: u64,
     /// The fingerprints of the keys that hash users.
     user_keys: Vec<[u8; 16]>,
+    tie_rules: Arc<ArcSwap<TieRules>>,
     forgotten: Forgotten,
+    told: SharedTold,
 }
 
 /// The dimension rows that the encoder took for stored, and that were not let pass.
@@ -81,7 +86,9 @@ impl PostgresSink {
             silence_max: SILENCE_MAX,
             new_names_max: 0,
             user_keys: Vec::new(),
+            tie_rules: Arc::default(),
             forgotten: Forgotten::default(),
+            told: SharedTold::default(),
         }
     }
 
@@ -99,6 +106,12 @@ impl PostgresSink {
     #[must_use]
     pub fn with_user_keys(self, user_keys: Vec<[u8; 16]>) -> PostgresSink {
         PostgresSink { user_keys, ..self }
+    }
+
+    /// Makes it tie IDs together by these rules, which a reload exchanges.
+    #[must_use]
+    pub fn with_tie_rules(self, tie_rules: Arc<ArcSwap<TieRules>>) -> PostgresSink {
+        PostgresSink { tie_rules, ..self }
     }
 
     /// Returns whether the database takes the users that this process hashes.
@@ -154,6 +167,7 @@ impl Sink for PostgresSink {
             takes_users,
             known,
             keyer,
+            told: Arc::clone(&self.told),
             client,
             watch,
         };
@@ -173,6 +187,7 @@ impl Sink for PostgresSink {
             },
             passed: tokio::sync::Mutex::default(),
             forgotten: Arc::clone(&self.forgotten),
+            ties: TieFolder::new(Arc::clone(&self.told)),
             metrics: Arc::clone(&self.metrics),
         };
         Ok((writer, companion))
@@ -187,6 +202,11 @@ impl Sink for PostgresSink {
             begun: clock::monotonic(),
             today: 0,
             forgotten: Arc::clone(&self.forgotten),
+            ties: TieFinder::new(
+                Arc::clone(&self.tie_rules),
+                Arc::clone(&self.told),
+                writer.takes_users,
+            ),
             metrics: Arc::clone(&self.metrics),
         }
     }
@@ -215,6 +235,7 @@ pub struct LoadEncoder {
     /// The day on which the batch was read.
     today: i32,
     forgotten: Forgotten,
+    ties: TieFinder,
     /// A spool whose position the batch before moves.
     last_moved: Option<[u8; 16]>,
     metrics: Arc<Metrics>,
@@ -243,6 +264,7 @@ impl Encoder for LoadEncoder {
         let moved = spans.iter().find(|span| span.moves());
         self.last_moved = moved.map(|span| span.spool_id);
         self.today = day(read_at);
+        self.ties.begin(read_at);
         if self.begun.elapsed() >= STORED_TIME_MAX {
             self.stored = Cache::new(STORED_KEYS_MAX);
             self.begun = clock::monotonic();
@@ -284,10 +306,11 @@ impl Encoder for LoadEncoder {
         if let Some(mention) = hit.mention {
             load.mention(mention);
         }
+        self.ties.find(hit.hit, hit.row.flags, load);
         Ok(())
     }
 
-    fn count(&mut self, load: &mut Load, count: Count, facts: &Facts<'_>) {
+    fn count(&mut self, load: &mut Load, hit: &Hit<'_>, count: Count, facts: &Facts<'_>) {
         let received_on = i32::try_from(count.minute / MINUTES_OF_DAY).unwrap_or(0);
         facts.visit(&mut NewDimensions {
             day: self.today.max(received_on),
@@ -296,6 +319,7 @@ impl Encoder for LoadEncoder {
             encoder: self,
         });
         load.counts.add(count);
+        self.ties.find(hit, hit.flags, load);
     }
 
     fn reject(&mut self, load: &mut Load, record: &SpoolRecord, reason: String) {
@@ -416,6 +440,7 @@ pub struct PostgresWriter {
     takes_users: bool,
     known: Known,
     keyer: Arc<Keyer>,
+    told: SharedTold,
     watch: SilenceWatch,
 }
 
@@ -452,6 +477,7 @@ impl Writer for PostgresWriter {
         };
         let loaded = self.watch.watch(commit).await?;
         self.known = std::mem::take(&mut load.known);
+        ties::tell_dropped(&self.told, load);
         Ok(Committed {
             rows: loaded.rows,
             counted: loaded.counted,
@@ -472,13 +498,14 @@ impl Writer for PostgresWriter {
     }
 }
 
-/// A connection that looks up and adds up exposures, and bounds new names.
+/// A connection that looks up and adds up exposures, adds up ties, and bounds new names.
 pub struct PostgresCompanion {
     client: Client,
     watch: SilenceWatch,
     name_limit: NameLimit,
     passed: tokio::sync::Mutex<PassedToday>,
     forgotten: Forgotten,
+    ties: TieFolder,
     metrics: Arc<Metrics>,
 }
 
@@ -503,7 +530,10 @@ impl Companion for PostgresCompanion {
     async fn settle(&self) -> anyhow::Result<()> {
         let add_up = async { Ok(exposure::add_up(&self.client).await?) };
         let added_up = self.watch.watch(add_up).await;
-        added_up.context("adding up exposures")
+        added_up.context("adding up exposures")?;
+        let folded = Box::pin(self.ties.fold(&self.client));
+        let folded = self.watch.watch(folded).await;
+        folded.context("adding up ties")
     }
 
     async fn make_ready(&self, load: &mut Load) -> anyhow::Result<()> {

@@ -13,6 +13,7 @@
 //! | partners' IDs | of the rows that are left |
 //! | rows by COPY, numbered | savepoints bisect refused data down to the bad rows |
 //! | exposures | a hit that became no row does not count ([`exposure`]) |
+//! | ties and permits | of the rows that are left; what their subjects permit, of all but suppressed hits |
 //! | counts, rejected hits | only now it is known which they are |
 //!
 //! Postgres refuses a row with an SQLSTATE of class 22 (data), 23 (constraint) or 54 (limit): that
@@ -112,6 +113,8 @@ pub async fn commit(
     let (rows, exposures) = (&mut load.rows, &mut load.exposures);
     let refused = number_and_load(&mut transaction, &statement, rows, exposures).await?;
     exposure::keep(&transaction, &load.exposures.added).await?;
+    let times = (now, load.read_at);
+    Box::pin(load.identity.keep(&transaction, &load.rows, times)).await?;
     loaded.rows = load.rows.marks.len() as u64;
     loaded.refused = refused.len() as u64;
     event_key::forget(&transaction, &refused).await?;

@@ -19,6 +19,8 @@ use super::position::{PostgresNow, SpoolPosition};
 use super::{copy, dimension, exposure};
 use crate::clock::UnixMicros;
 use crate::hit::Flags;
+use crate::identity::Tie;
+use crate::postgres::identity::part::Part;
 use crate::row::click::ClickMention;
 use crate::row::exposure::{AdContact, EarlierPairs, Exposure, PairTotals};
 use crate::row::{
@@ -63,6 +65,8 @@ pub struct Load {
     pub(crate) mentions: Vec<(usize, ClickMention)>,
     /// Who has seen what.
     pub(crate) exposures: Exposures,
+    /// Which IDs were seen together, and what their subjects permit.
+    pub identity: Part,
     /// What the loader itself rejected.
     pub rejected: Vec<Rejected>,
 }
@@ -104,6 +108,7 @@ impl Load {
             links: Vec::new(),
             mentions: Vec::new(),
             exposures: Exposures::default(),
+            identity: Part::default(),
             rejected: Vec::new(),
         }
     }
@@ -119,6 +124,7 @@ impl Load {
         self.links.clear();
         self.mentions.clear();
         self.exposures = Exposures::default();
+        self.identity.clear();
         self.rejected.clear();
     }
 
@@ -281,6 +287,13 @@ impl Load {
         }
     }
 
+    /// Adds a tie that the row pushed last makes; `forget` is told if it is not stored.
+    pub fn tie(&mut self, forget: u64, tie: Tie<'static>) {
+        if let Some(mark) = self.rows.marks.last() {
+            self.identity.tie(mark.row.start, forget, tie);
+        }
+    }
+
     /// Adds what the row pushed last says of a click.
     pub fn mention(&mut self, mention: ClickMention) {
         if let Some(mark) = self.rows.marks.last() {
@@ -409,13 +422,36 @@ impl Rows {
 
     /// Returns the flags of each row.
     pub fn flags(&self) -> impl Iterator<Item = Flags> {
-        let bytes = self.marks.iter().map(|mark| {
-            let row = self.bytes.get(mark.row.clone())?;
-            row.get(copy::FLAGS_OFFSET..)?.first_chunk()
-        });
-        bytes
-            .flatten()
-            .map(|flags| Flags::from_bits(u32::from_be_bytes(*flags)))
+        self.marks.iter().filter_map(|mark| self.flags_of(mark))
+    }
+
+    /// Returns the flags of the row that begins at a byte, if it is left.
+    pub(crate) fn flags_at(&self, start: usize) -> Option<Flags> {
+        // Marks stay in the order of their rows: some are removed, none is moved.
+        let found = self
+            .marks
+            .binary_search_by_key(&start, |mark| mark.row.start);
+        self.flags_of(self.marks.get(found.ok()?)?)
+    }
+
+    fn flags_of(&self, mark: &Mark) -> Option<Flags> {
+        let row = self.bytes.get(mark.row.clone())?;
+        let flags = row.get(copy::FLAGS_OFFSET..)?.first_chunk()?;
+        Some(Flags::from_bits(u32::from_be_bytes(*flags)))
+    }
+}
+
+/// Returns when a hit was received by the clock of Postgres, as [`Load::flag_wrong_clock`] corrects
+/// it, and never later than `now`.
+pub(crate) fn right_time(at: UnixMicros, now: PostgresNow, read_at: UnixMicros) -> UnixMicros {
+    let behind = now.at.0.saturating_sub(read_at.0);
+    let right = match behind > DIFFERENCE_MAX_MICROS {
+        true => UnixMicros(at.0.saturating_add(behind)),
+        false => at,
+    };
+    match right < FIRST_HIT {
+        true => now.at,
+        false => right.min(now.at),
     }
 }
 

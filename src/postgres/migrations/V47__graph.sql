@@ -9,7 +9,7 @@ create table avtryck.link_part (
     a_kinds smallint[] not null,
     b_kinds smallint[] not null,
     partners text[] not null,
-    days date[] not null,
+    at timestamptz[] not null,
     permits smallint[] not null,
     consent_sources smallint[] not null,
     sources smallint[] not null,
@@ -25,7 +25,7 @@ comment on column avtryck.link_part.b is 'The other, as link_node.node; of a rem
 comment on column avtryck.link_part.a_kinds is 'As link_node.kind.';
 comment on column avtryck.link_part.b_kinds is 'As link_node.kind.';
 comment on column avtryck.link_part.partners is 'The key of the partner whose ID is among the two; empty where none is.';
-comment on column avtryck.link_part.days is 'The UTC day on which the hit was received.';
+comment on column avtryck.link_part.at is 'When the hit was received.';
 comment on column avtryck.link_part.permits is 'The permit of the hit, as hit.permit.';
 comment on column avtryck.link_part.consent_sources is 'As hit.consent_source.';
 comment on column avtryck.link_part.sources is '0 a hit that named both, 1 an exchange of IDs.';
@@ -179,16 +179,20 @@ create table avtryck.subject_permit (
     permit smallint not null,
     consent_source smallint not null,
     at timestamptz not null,
+    changed_at timestamptz,
     primary key (subject, site, partner)
 ) with (fillfactor = 85);
 create index subject_permit_at on avtryck.subject_permit (at);
+create index subject_permit_changed_at on avtryck.subject_permit (changed_at) where changed_at is not null;
+create index subject_permit_unlinked on avtryck.subject_permit (subject) where permit & 19 <> 19;
 comment on table avtryck.subject_permit is 'What a subject permits now: what its last hit said. Whatever asks what is permitted now reads this table. Gone once not seen for privacy.retention.';
 comment on column avtryck.subject_permit.subject is 'As link_node.node.';
 comment on column avtryck.subject_permit.site is 'The site.';
 comment on column avtryck.subject_permit.partner is 'The partner whose rules decided; empty where the site''s own did.';
 comment on column avtryck.subject_permit.permit is 'As hit.permit.';
 comment on column avtryck.subject_permit.consent_source is 'As hit.consent_source.';
-comment on column avtryck.subject_permit.at is 'When the hit was received.';
+comment on column avtryck.subject_permit.at is 'When the hit was received. Later hits that say the same may be up to a week later.';
+comment on column avtryck.subject_permit.changed_at is 'When it last became another permit, or a refusal of link was stored again, by the clock of Postgres; null where neither was. By it collectors learn what others stored.';
 
 -- Names of models.
 create table avtryck.device_model (

@@ -14,7 +14,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
 use super::rejected::RejectedHits;
-use super::{Conditions, PARAMETERS, PLAIN_PLANS, TABLES, Table};
+use super::{Conditions, End, PARAMETERS, PLAIN_PLANS, TABLES, Table};
 use crate::hit::VisitorId;
 use crate::hit::subject::Subject;
 use crate::postgres::batch::exposure;
@@ -104,7 +104,7 @@ pub async fn remove(client: &Client, subject: &Subject<'_>) -> anyhow::Result<Re
         .context("adding up exposures")?;
     let conditions = Conditions::new(subject);
     let mut removed = Removed::default();
-    for table in TABLES.iter().filter(|table| !table.is_kept) {
+    for table in TABLES.iter().filter(|table| table.end == End::Deleted) {
         let mut rows = 0;
         for partition in find_partitions(client, table, &conditions).await? {
             rows += delete(client, table, &partition, &conditions)

@@ -35,25 +35,36 @@ struct Table {
     /// What the conditions need joined to the table, which is named `held`, where only the view
     /// has it.
     joined: &'static str,
-    /// Whether it stays when the subject is erased, because it holds only hashes.
-    is_kept: bool,
+    /// What becomes of its rows when the subject is erased.
+    end: End,
     /// The condition for a row by a visitor's ID, by a MAID, by a partner's ID, by a device ID, by
     /// a user: `$1` is the subject's key (uuid), `$2` the ID (text), `$3` the partner (text). Each
     /// has an index.
     by: [&'static str; Subject::KINDS],
 }
 
+/// What becomes of the rows of a table when their subject is erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// They are deleted, by the same condition.
+    Deleted,
+    /// They go when the ID gets on the list of suppression ([`crate::postgres::identity::remove`]).
+    GoneWithList,
+    /// They stay, because they hold only hashes.
+    Kept,
+}
+
 /// The time of rows whose own may change.
 const SAME_TIME: &str = "timestamptz 'epoch'";
 
 /// Every table that holds IDs, except `rejected_hit`.
-const TABLES: [Table; 5] = [
+const TABLES: [Table; 11] = [
     Table {
         name: "hit",
         words: "avtryck.hit_detail",
         order: ("received_at", "hit_id::text"),
         joined: "left join avtryck.ad on ad.key = held.ad_key",
-        is_kept: false,
+        end: End::Deleted,
         by: [
             "visitor_id = $2::uuid",
             "lower(maid collate \"C\") = $2",
@@ -67,7 +78,7 @@ const TABLES: [Table; 5] = [
         words: "avtryck.exposure_detail",
         order: (SAME_TIME, "row(partner, campaign, creative)::text"),
         joined: "",
-        is_kept: false,
+        end: End::Deleted,
         by: [
             "subject = $2::uuid",
             "subject = $1",
@@ -81,7 +92,7 @@ const TABLES: [Table; 5] = [
         words: "avtryck.partner_id",
         order: (SAME_TIME, "row(partner, partner_uid)::text"),
         joined: "",
-        is_kept: false,
+        end: End::Deleted,
         by: [
             "visitor_id = $2::uuid",
             "false",
@@ -90,12 +101,46 @@ const TABLES: [Table; 5] = [
             "false",
         ],
     },
+    of_node(
+        "subject_permit",
+        "avtryck.subject_permit_detail",
+        "row(site, partner)::text",
+        BY_SUBJECT,
+    ),
+    of_node(
+        "link_edge",
+        "avtryck.link_edge_detail",
+        "other_key::text",
+        BY_NODE,
+    ),
+    of_node(
+        "link_node",
+        "avtryck.link_node_detail",
+        "node::text",
+        BY_NODE,
+    ),
+    of_node(
+        "device_owner",
+        "avtryck.device_owner_detail",
+        "row(device_group, owner_key)::text",
+        BY_NODE,
+    ),
+    of_node(
+        "link_forbidden",
+        "avtryck.link_forbidden_detail",
+        "other_hash",
+        BY_NODE,
+    ),
+    Table {
+        order: ("at", "ctid::text"),
+        ..of_node("link_change", "avtryck.link_change", "", BY_NODE_OR_KEY)
+    },
     Table {
         name: "suppression",
         words: "avtryck.suppression",
         order: (SAME_TIME, "key::text"),
         joined: "",
-        is_kept: true,
+        end: End::Kept,
         by: ["key = $1"; Subject::KINDS],
     },
     Table {
@@ -103,10 +148,49 @@ const TABLES: [Table; 5] = [
         words: "avtryck.erasure",
         order: ("erased_at", "ctid::text"),
         joined: "",
-        is_kept: true,
+        end: End::Kept,
         by: ["key = $1"; Subject::KINDS],
     },
 ];
+
+const BY_NODE: [&str; Subject::KINDS] = [
+    "node = $2::uuid",
+    "node = $1",
+    "node = $1",
+    "node = $1",
+    "node = $1",
+];
+const BY_NODE_OR_KEY: [&str; Subject::KINDS] = [
+    "node in ($1, $2::uuid)",
+    "node = $1",
+    "node = $1",
+    "node = $1",
+    "node = $1",
+];
+const BY_SUBJECT: [&str; Subject::KINDS] = [
+    "subject = $2::uuid",
+    "subject = $1",
+    "subject = $1",
+    "subject = $1",
+    "subject = $1",
+];
+
+/// A table of ties, whose rows go when their ID gets on the list of suppression.
+const fn of_node(
+    name: &'static str,
+    words: &'static str,
+    tie: &'static str,
+    by: [&'static str; Subject::KINDS],
+) -> Table {
+    Table {
+        name,
+        words,
+        order: (SAME_TIME, tie),
+        joined: "",
+        end: End::GoneWithList,
+        by,
+    }
+}
 
 /// Turns off compiled plans and parallel workers, which Postgres would use because it expects far
 /// more rows under one ID than there are: with both, exporting the rows under one MAID out of 10

@@ -12,7 +12,9 @@ use tokio_postgres::{Client, Error, Transaction};
 
 use crate::hit::subject::Subject;
 use crate::hit::{self, Hit, Outcome};
+use crate::identity::Node;
 use crate::postgres::batch::load::{Load, Payloads};
+use crate::postgres::identity;
 use crate::row::{Count, Counts, Keyer};
 use uuid::Uuid;
 
@@ -60,7 +62,28 @@ pub async fn add(client: &mut Client, entries: &[(Subject<'_>, Reason)]) -> Resu
     transaction
         .execute(include_str!("add.sql"), &[&keys, &kinds, &reasons])
         .await?;
+    unlink(&transaction, entries).await?;
     transaction.commit().await
+}
+
+/// Takes the ties, the owners and the permits of IDs away. No batch is in progress, so what batches
+/// saw of these IDs is there to be folded, and none brings them back.
+async fn unlink(
+    transaction: &Transaction<'_>,
+    entries: &[(Subject<'_>, Reason)],
+) -> Result<(), Error> {
+    identity::fold(transaction).await?;
+    for (listed, reason) in [
+        (Reason::Withdrawal, identity::Reason::Withdrawal),
+        (Reason::Erasure, identity::Reason::Erasure),
+    ] {
+        let of_reason = entries.iter().filter(|(_, reason)| *reason == listed);
+        let nodes: Vec<Uuid> = of_reason
+            .map(|(subject, _)| Uuid::from_bytes(Node::of(subject).0))
+            .collect();
+        identity::remove(transaction, &nodes, reason).await?;
+    }
+    Ok(())
 }
 
 /// Leaves out the hits of the IDs on the list: what would be a row becomes a count, as without the
@@ -79,11 +102,13 @@ pub(crate) async fn leave_out(
     let of_marks: Vec<Keys> = marks.iter().map(|mark| keys(&mark.record)).collect();
     let of_rejected: Vec<Keys> = load.rejected.iter().map(|hit| keys(&hit.record)).collect();
     let all = of_marks.iter().chain(&of_rejected);
-    let distinct: HashSet<[u8; 16]> = all.flatten().flatten().copied().collect();
+    let distinct = all.flatten().flatten().copied();
+    let distinct: HashSet<[u8; 16]> = distinct.chain(load.identity.keys()).collect();
     let listed = read_listed(transaction, distinct).await?;
     if listed.is_empty() {
         return Ok(0);
     }
+    load.identity.leave_out(|key| listed.contains(key));
     let is_listed = |keys: &Keys| keys.iter().flatten().any(|key| listed.contains(key));
     let before = marks.len() + load.rejected.len();
     let mut of_marks = of_marks.iter();

@@ -1,0 +1,318 @@
+//! What one loader remembers of ties and permits, so that most hits write nothing.
+//!
+//! It never decides what is true: that is in the database, and whatever is forgotten here is
+//! written once more.
+//!
+//! | what | bytes | forgets |
+//! | --- | --- | --- |
+//! | ties that were stored within a week | 8 MiB | the oldest of four, where a fifth has their place |
+//! | permits that were stored within a week, refusals within a minute | 8 MiB | the same |
+//! | new ties of an ID within an hour | 64 KiB | all, each hour |
+//! | IDs with too many of them | 4,096 IDs | all, each day or where there are more |
+//!
+//! A tie is found by a keyed hash of its IDs, each with a number that changes when the ID loses its
+//! ties. So they are all forgotten at once, however many there were. With the key nobody can make
+//! up IDs that take the place of others, or that count as others.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, Hash, RandomState};
+
+use super::{Node, Tie, is_refusal};
+use crate::clock::UnixMicros;
+use crate::hit::{ConsentSource, Permit};
+
+/// How long what was stored is not stored again: a week, in minutes.
+const STORED_MINUTES: u32 = 7 * 24 * 60;
+/// The same for a refusal. Another collector may have stored a consent in between, so it is short.
+const REFUSAL_MINUTES: u32 = 1;
+
+/// The new ties that an ID may have in an hour. A device has few.
+const NEW_TIES_MAX: u8 = 20;
+
+/// The IDs that are remembered as having too many ties.
+const HUBS_MAX: usize = 4_096;
+/// The IDs that are remembered as having lost their ties.
+const UNLINKED_MAX: usize = 65_536;
+
+const MINUTE_MICROS: i64 = 60_000_000;
+const HOUR_MICROS: i64 = 60 * MINUTE_MICROS;
+
+/// What a tie is to a loader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Novelty {
+    /// It was stored within a week.
+    Stored,
+    /// It is to be stored; the number forgets it again.
+    New(u64),
+    /// One of its IDs has more ties than a device can have.
+    Hub,
+}
+
+/// What one loader remembers.
+pub struct TieMemory {
+    random: RandomState,
+    pairs: Recent,
+    permits: Recent,
+    /// How often IDs lost their ties.
+    unlinked: HashMap<Node, u32>,
+    new_ties: Sketch,
+    hubs: HashSet<Node>,
+    now: UnixMicros,
+}
+
+impl TieMemory {
+    /// Makes an empty memory whose hashes are keyed with `random`.
+    #[must_use]
+    pub fn new(random: RandomState) -> TieMemory {
+        TieMemory {
+            random,
+            pairs: Recent::default(),
+            permits: Recent::default(),
+            unlinked: HashMap::new(),
+            new_ties: Sketch::default(),
+            hubs: HashSet::new(),
+            now: UnixMicros::default(),
+        }
+    }
+
+    /// Notes what time it is.
+    pub fn set_now(&mut self, now: UnixMicros) {
+        if now.0.div_euclid(HOUR_MICROS) != self.now.0.div_euclid(HOUR_MICROS) {
+            self.new_ties.clear();
+        }
+        if now.day() != self.now.day() {
+            self.hubs.clear();
+        }
+        self.now = now;
+    }
+
+    /// Tells whether a tie is to be stored, and remembers it as stored.
+    pub fn note_tie(&mut self, tie: &Tie<'_>) -> Novelty {
+        let ends = [tie.a, tie.b];
+        let pair = self.hash(ends.map(|node| (node, self.unlinked.get(&node).copied())));
+        let minute = self.minute();
+        let is_stored = |stored: Stored| {
+            stored.age(minute) < STORED_MINUTES && (stored.value() != 0 || !tie.is_proved)
+        };
+        if self.pairs.get(pair).is_some_and(is_stored) {
+            return Novelty::Stored;
+        }
+        if ends.iter().any(|node| self.hubs.contains(node)) {
+            return Novelty::Hub;
+        }
+        let nodes = ends.map(|node| self.hash(node));
+        for (node, hash) in ends.into_iter().zip(nodes) {
+            if self.new_ties.add(hash) > NEW_TIES_MAX {
+                if self.hubs.len() >= HUBS_MAX {
+                    self.hubs.clear();
+                }
+                self.hubs.insert(node);
+                return Novelty::Hub;
+            }
+        }
+        let stored = Stored::new(u16::from(tie.is_proved), minute);
+        self.pairs.put(pair, stored);
+        for node in nodes {
+            self.pairs.put(node, stored);
+        }
+        Novelty::New(pair)
+    }
+
+    /// Forgets a tie that was not stored.
+    pub fn forget_tie(&mut self, tie: u64) {
+        self.pairs.remove(tie);
+    }
+
+    /// Forgets the ties of an ID that lost them.
+    pub fn unlink(&mut self, node: Node) {
+        let hash = self.hash(node);
+        if self.pairs.get(hash).is_none() {
+            return;
+        }
+        self.pairs.remove(hash);
+        if self.unlinked.len() >= UNLINKED_MAX {
+            self.unlinked.clear();
+            self.pairs = Recent::default();
+        }
+        *self.unlinked.entry(node).or_default() += 1;
+    }
+
+    /// Tells whether what a subject permits on a site, or to a partner there, is to be stored, and
+    /// remembers it as stored.
+    pub fn note_permit(
+        &mut self,
+        node: Node,
+        (site, partner): (&str, &str),
+        permit: Permit,
+        source: ConsentSource,
+    ) -> bool {
+        let key = self.hash((node, site, partner));
+        let (minute, said) = (self.minute(), said(permit, source));
+        let minutes = match is_refusal(permit, source) {
+            true => REFUSAL_MINUTES,
+            false => STORED_MINUTES,
+        };
+        let stored = self.permits.get(key);
+        let is_stored =
+            stored.is_some_and(|stored| stored.value() == said && stored.age(minute) < minutes);
+        if !is_stored {
+            self.permits.put(key, Stored::new(said, minute));
+        }
+        !is_stored
+    }
+
+    /// Takes over what became of a subject's permit, which may have cost it its ties: the next hit
+    /// that says otherwise is stored, and so are its ties.
+    pub fn correct_permit(
+        &mut self,
+        node: Node,
+        (site, partner): (&str, &str),
+        permit: Permit,
+        source: ConsentSource,
+    ) {
+        let key = self.hash((node, site, partner));
+        let is_other = |stored: Stored| stored.value() != said(permit, source);
+        if self.permits.get(key).is_some_and(is_other) {
+            self.permits.remove(key);
+        }
+        self.unlink(node);
+    }
+
+    fn hash(&self, value: impl Hash) -> u64 {
+        self.random.hash_one(value)
+    }
+
+    fn minute(&self) -> u32 {
+        let minute = self.now.0.div_euclid(MINUTE_MICROS);
+        u32::try_from(minute.rem_euclid(i64::from(Stored::MINUTES))).unwrap_or_default()
+    }
+}
+
+/// Returns a permit and what decided it as a number of nine bits.
+fn said(permit: Permit, source: ConsentSource) -> u16 {
+    u16::from(permit.bits()) << 3 | u16::from(source.number())
+}
+
+/// What is remembered as stored: nine bits of it, and when.
+#[derive(Clone, Copy)]
+struct Stored(u32);
+
+impl Stored {
+    /// After that many minutes (8 years) they begin again.
+    const MINUTES: u32 = 1 << 22;
+    const VALUE_MASK: u32 = (1 << 9) - 1;
+
+    fn new(value: u16, minute: u32) -> Stored {
+        Stored(minute << 9 | u32::from(value) & Stored::VALUE_MASK)
+    }
+
+    fn value(self) -> u16 {
+        u16::try_from(self.0 & Stored::VALUE_MASK).unwrap_or_default()
+    }
+
+    /// Returns its age in minutes. What lies ahead of a clock that was put back is very old.
+    fn age(self, minute: u32) -> u32 {
+        minute.wrapping_sub(self.0 >> 9) & (Stored::MINUTES - 1)
+    }
+}
+
+/// A table of fixed size: four places for each hash. A place has the upper half of the hash and
+/// what is stored of it with the bit [`Recent::USED`]; 0 where it is free.
+struct Recent(Vec<[u64; Recent::WAYS]>);
+
+impl Recent {
+    const WAYS: usize = 4;
+    /// Places for a million entries.
+    const BUCKETS: usize = (1 << 20) / Recent::WAYS;
+    const USED: u64 = 1 << 31;
+
+    fn bucket(&mut self, hash: u64) -> &mut [u64] {
+        if self.0.is_empty() {
+            self.0 = vec![[0; Recent::WAYS]; Recent::BUCKETS];
+        }
+        let index = usize::try_from(hash % Recent::BUCKETS as u64).unwrap_or_default();
+        self.0.get_mut(index).map_or(&mut [], |bucket| bucket)
+    }
+
+    /// Returns what is stored, where it is there.
+    fn get(&mut self, hash: u64) -> Option<Stored> {
+        let mut places = self.bucket(hash).iter();
+        let place = places.find(|place| is_of(**place, hash))?;
+        let stored = place & (Recent::USED - 1);
+        u32::try_from(stored).ok().map(Stored)
+    }
+
+    fn put(&mut self, hash: u64, stored: Stored) {
+        let minute = stored.0 >> 9;
+        let age = |place: &u64| match u32::try_from(place & (Recent::USED - 1)) {
+            Ok(known) if *place != 0 => Stored(known).age(minute),
+            _ => u32::MAX,
+        };
+        let bucket = self.bucket(hash);
+        let index = bucket
+            .iter()
+            .position(|place| is_of(*place, hash))
+            .or_else(|| (0..bucket.len()).max_by_key(|index| bucket.get(*index).map(age)));
+        if let Some(place) = index.and_then(|index| bucket.get_mut(index)) {
+            *place = hash >> 32 << 32 | Recent::USED | u64::from(stored.0);
+        }
+    }
+
+    fn remove(&mut self, hash: u64) {
+        for place in self.bucket(hash) {
+            if is_of(*place, hash) {
+                *place = 0;
+            }
+        }
+    }
+}
+
+impl Default for Recent {
+    /// Takes memory with its first use.
+    fn default() -> Recent {
+        Recent(Vec::new())
+    }
+}
+
+fn is_of(place: u64, hash: u64) -> bool {
+    place != 0 && place >> 32 == hash >> 32
+}
+
+/// Counts how often each of many values occurs, and never too few: each has a counter in either
+/// row, of which the smaller counts.
+struct Sketch(Vec<u8>);
+
+impl Sketch {
+    const ROW: usize = 32 * 1024;
+
+    /// Counts one more, and returns how many there are.
+    fn add(&mut self, hash: u64) -> u8 {
+        if self.0.is_empty() {
+            self.0 = vec![0; 2 * Sketch::ROW];
+        }
+        let place = |hash: u64| usize::try_from(hash % Sketch::ROW as u64).unwrap_or_default();
+        let places = [place(hash), Sketch::ROW + place(hash >> 32)];
+        let count = |place: &usize| self.0.get(*place).copied().unwrap_or(u8::MAX);
+        let count = places.iter().map(count).min().unwrap_or(u8::MAX);
+        let more = count.saturating_add(1);
+        for place in places {
+            if let Some(counter) = self.0.get_mut(place) {
+                *counter = more.max(*counter);
+            }
+        }
+        more
+    }
+
+    fn clear(&mut self) {
+        self.0.fill(0);
+    }
+}
+
+impl Default for Sketch {
+    fn default() -> Sketch {
+        Sketch(Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+//! Ties and permits in Postgres.
+//!
+//! | step | where |
+//! | --- | --- |
+//! | a batch stores what it saw, one row each of `link_part` and `permit_part` | in its transaction ([`part`]) |
+//! | the rows are added to `subject_permit` and `link_edge` | on the loader's second connection ([`fold`]) |
+//! | an ID that is withdrawn or erased loses its ties | where it gets on the list of suppression ([`remove`]) |
+//! | an ID that a hit refused ties for loses them | as the batch is folded |
+//!
+//! What was received later counts, in whatever order it arrives: a permit never overwrites a later
+//! one, and a tie from before a refusal is dropped, though it may be folded after it.
+//!
+//! Whoever changes ties takes [`lock`] first, and they take turns. A transaction that holds the
+//! lock of the list of suppression may take it, and never the other way round.
+
+pub mod fold;
+pub mod part;
+
+use tokio_postgres::{Error, Transaction};
+use uuid::Uuid;
+
+pub use fold::{Changed, Follower, fold};
+
+/// The advisory lock: "identity" in ASCII; `fold.sql` has it too.
+pub const LOCK: i64 = 0x6964_656e_7469_7479;
+
+/// Why an ID lost its ties, of the reasons in `link_change`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Its subject said no.
+    Withdrawal,
+    /// Its subject was erased, and no raw ID may stay.
+    Erasure,
+}
+
+impl Reason {
+    /// Returns the word in SQL.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Withdrawal => "withdrawal",
+            Reason::Erasure => "erasure",
+        }
+    }
+}
+
+/// Takes the lock under which ties change, until the transaction ends.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn lock(transaction: &Transaction<'_>) -> Result<(), Error> {
+    transaction
+        .execute("select pg_advisory_xact_lock($1)", &[&LOCK])
+        .await?;
+    Ok(())
+}
+
+/// Removes IDs from ties, owners and permits, and notes which groups are to be split. What batches
+/// saw of them must be folded before, or it would bring them back. Returns how many ties there
+/// were.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn remove(
+    transaction: &Transaction<'_>,
+    nodes: &[Uuid],
+    reason: Reason,
+) -> Result<u64, Error> {
+    if nodes.is_empty() {
+        return Ok(0);
+    }
+    lock(transaction).await?;
+    let permits = ["delete from avtryck.subject_permit where subject = any($1)"];
+    let traces = [
+        "delete from avtryck.link_change where node = any($1)",
+        "delete from avtryck.link_forbidden where a = any($1) or b = any($1)",
+    ];
+    let is_erasure = reason == Reason::Erasure;
+    for sql in permits.iter().chain(traces.iter().filter(|_| is_erasure)) {
+        transaction.execute(*sql, &[&nodes]).await?;
+    }
+    let sql = "select avtryck.unlink($1, array_fill(date 'infinity', array[cardinality($1::uuid[])]), $2)";
+    let row = transaction
+        .query_one(sql, &[&nodes, &reason.name()])
+        .await?;
+    row.try_get(0).map(i64::cast_unsigned)
+}
