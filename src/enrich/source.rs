@@ -40,24 +40,27 @@ impl TableFiles {
     }
 }
 
-/// The makers of geodata who ask for a link wherever places are shown.
+/// The makers of geodata who ask for links wherever places or networks are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// DB-IP's free databases, CC BY 4.0.
     DbIp,
     /// GeoLite2 of MaxMind.
     GeoLite,
+    /// Networks of RouteViews, NRO and DB-IP, CC BY 4.0, as npm's `@ip-location-db/asn` joins them.
+    RouteViews,
 }
 
 impl Origin {
     /// All of them.
-    pub const ALL: [Origin; 2] = [Origin::DbIp, Origin::GeoLite];
+    pub const ALL: [Origin; 3] = [Origin::DbIp, Origin::GeoLite, Origin::RouteViews];
 
     /// Returns the word that is in the type or the name of their files.
     pub(super) fn word(self) -> &'static str {
         match self {
             Origin::DbIp => "dbip",
             Origin::GeoLite => "geolite",
+            Origin::RouteViews => "routeviews",
         }
     }
 }

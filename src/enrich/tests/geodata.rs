@@ -207,6 +207,42 @@ fn the_fetched_files_of_places_are_read() {
 }
 
 #[test]
+fn the_fetched_file_of_networks_is_read_and_names_whose_data_it_has() {
+    let asn = fetched("geoip/data/asn.mmdb");
+    let report = verify(&asn).unwrap();
+    assert_eq!(report.about, "networks");
+    assert!(report.networks > 500_000, "{report:?}");
+    let (tables, errors) = load(&TableFiles {
+        network: vec![asn],
+        ..TableFiles::default()
+    });
+    assert_eq!(geo_problems(&errors), [""; 0]);
+    assert_eq!(tables.origins(), [Origin::RouteViews]);
+    for (address, asn, name) in [
+        ("1.1.1.1", 13335, "Cloudflare, Inc."),
+        ("::ffff:8.8.8.8", 15169, "Google LLC"),
+        ("2001:4860:4860::8888", 15169, "Google LLC"),
+        // A range that is no power of two, at its first and its last address.
+        ("1.0.128.0", 23969, "TOT Public Company Limited"),
+        ("1.0.196.255", 23969, "TOT Public Company Limited"),
+        // Two ranges that overlap in the published file.
+        (
+            "214.255.255.255",
+            749,
+            "United States Department of Defense (DoD)",
+        ),
+        ("215.0.0.0", 721, "DoD Network Information Center"),
+    ] {
+        let network = tables.network(ip(address)).unwrap().value.clone();
+        let found = (network.asn, network.name.as_str());
+        assert_eq!(found, (Some(asn), name), "{address}");
+    }
+    for address in ["127.0.0.1", "10.0.0.1", "::1", "2001:db8::1", "1.0.1.0"] {
+        assert!(tables.network(ip(address)).is_none(), "{address}");
+    }
+}
+
+#[test]
 fn networks_come_from_asn_and_isp_files_in_their_order() {
     let asn = fetched("assets/data/test/mmdb/GeoLite2-ASN-Test.mmdb");
     let isp = fetched("assets/data/test/mmdb/GeoIP2-ISP-Test.mmdb");
