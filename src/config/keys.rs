@@ -197,8 +197,8 @@ keys! {
         restart batch_wait: Duration =
             one("500ms", "10ms to 60s", value::duration_within("10ms", "60s"));
         /// The ads that may be new in a day, for each site and partner. Beyond that hits become
-        /// rows of the ad "other", flagged `other_ad`. As many categories may be new for each site,
-        /// and ten times as many devices.
+        /// rows of the ad "other", flagged `other_ad`. As many domains of pages may be new for each
+        /// site and partner, as many categories for each site, and ten times as many devices.
         restart new_names_per_day: u64 =
             one("10000", "0 (no limit) to 10000000", value::whole(0..=10_000_000));
     }
@@ -234,6 +234,21 @@ keys! {
         /// documents break their schema is kept, with the flag `schema` and the first error in
         /// `params.schema_error`. Without a folder nothing is checked.
         reload folders: Vec<PathBuf> = list("folders", value::path);
+    }
+}
+
+keys! {
+    /// `[category]`: what pages are about.
+    #[derive(Clone, Debug)]
+    pub struct CategoryConfig in [category] {
+        /// Lists of domains with categories; the first that knows a domain is used. A file .csv
+        /// has lines `domain,category`, a folder has files CATEGORY/domains, and any other file is
+        /// a hosts file or has a domain a line; its name is the category. See docs/categories.md.
+        reload lists: Vec<PathBuf> = list("files and folders", value::path);
+        /// The names of IAB Tech Lab's Content Taxonomy, of which lists may give the IDs.
+        reload taxonomy: PathBuf = one("assets/data/rules/taxonomy.json", FILE, value::path);
+        /// Categories that are sensitive besides those that docs/categories.md names.
+        reload sensitive: Vec<String> = list("names of categories", value::category);
     }
 }
 

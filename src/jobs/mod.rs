@@ -160,6 +160,7 @@ pub const JOBS: [Job; 17] = [
     dimension("device", "true"),
     dimension("ad", "true"),
     dimension("site", "category is not null"),
+    dimension("page_domain", "true"),
 ];
 
 const _: () = assert!(SUPPRESSION_DAYS == 426, "the condition above has it too");

@@ -96,6 +96,9 @@ impl Deriver<'_> {
         if facts.network.is_none() {
             self.metrics.network_misses.increment(1);
         }
+        if self.tables.lacks_category(facts.page_domain.as_ref()) {
+            self.metrics.category_misses.increment(1);
+        }
         let device = facts.device.as_ref();
         if device.is_none_or(|device| device.value == Device::default()) {
             self.metrics.device_misses.increment(1);

@@ -74,6 +74,7 @@ pub struct Metrics {
     pub place_misses: Counter,
     pub network_misses: Counter,
     pub device_misses: Counter,
+    pub category_misses: Counter,
     pub dimension_hits: Counter,
     pub dimension_misses: Counter,
     pub dimensions_refused: Counter,
@@ -81,6 +82,8 @@ pub struct Metrics {
     pub postgres_errors: Counter,
     pub places_built: Gauge,
     pub networks_built: Gauge,
+    pub listed_domains: Gauge,
+    pub lists_written: Gauge,
     pub reload_errors: Counter,
     pub reloads_applied: Counter,
     pub reloads_refused: Counter,
@@ -125,10 +128,10 @@ impl Metrics {
             "Dimension keys that the loader looked up in its cache.",
             ("result", ["hit", "miss"]),
         );
-        let [place_misses, network_misses, device_misses] = r.counters(
+        let [place_misses, network_misses, device_misses, category_misses] = r.counters(
             "avtryck_enrich_misses_total",
-            "Rows for which geodata or device rules had no answer.",
-            ("table", ["place", "network", "device"]),
+            "Rows for which geodata, device rules or lists of categories had no answer.",
+            ("table", ["place", "network", "device", "category"]),
         );
         let [rejected_by_loader, rejected_by_postgres] = r.counters(
             "avtryck_loader_rejected_total",
@@ -238,7 +241,7 @@ impl Metrics {
             ),
             other_names: r.counter(
                 "avtryck_loader_other_names_total",
-                "New ads, categories and devices beyond loader.new_names_per_day, as often as a batch brought one; their hits are flagged other_ad.",
+                "New ads, categories, domains and devices beyond loader.new_names_per_day, as often as a batch brought one; their hits are flagged other_ad.",
             ),
             users_refused: r.counter(
                 "avtryck_loader_users_refused_total",
@@ -258,15 +261,24 @@ impl Metrics {
             place_misses,
             network_misses,
             device_misses,
+            category_misses,
             dimension_hits,
             dimension_misses,
             postgres_connects: r.counter("avtryck_postgres_connects_total", "Connections made to Postgres."),
             postgres_errors: r.counter("avtryck_postgres_errors_total", "Failed connections and transactions."),
             places_built,
             networks_built,
+            listed_domains: r.gauge(
+                "avtryck_category_domains",
+                "Domains that the lists of categories have.",
+            ),
+            lists_written: r.gauge(
+                "avtryck_category_list_timestamp_seconds",
+                "When the oldest list of categories in use was written, since 1970; 0 without one.",
+            ),
             reload_errors: r.counter(
                 "avtryck_reload_errors_total",
-                "Files of geodata or rules that could not be loaded.",
+                "Files of geodata, rules or lists of categories that could not be loaded.",
             ),
             reloads_applied,
             reloads_refused,

@@ -26,7 +26,7 @@ use crate::postgres::batch::position::{self, SpoolPosition};
 use crate::postgres::server::embedded::testing::TestDatabase;
 use crate::postgres::server::migrate::{is_current, schema};
 use crate::row::dimension::{Found, Keyed};
-use crate::row::{ChunkOffset, Count, EventKey, Keyer, Row, Said};
+use crate::row::{ChunkOffset, Count, EventKey, Keyer, PageDomain, Row, Said};
 
 pub(super) const SPOOL: [u8; 16] = [7; 16];
 /// 2026-11-24T12:34:56.789012Z.
@@ -175,6 +175,12 @@ fn dimensions() -> (Load, [Option<i64>; DIMENSIONS.len()]) {
         browser_version: "142".into(),
         is_bot: true,
     };
+    let page_domain = PageDomain {
+        domain: "telenor.se".into(),
+        category: "Phone Services; Dating".into(),
+        source: "own".into(),
+        is_sensitive: true,
+    };
     let mut hit = Hit::new(NOON, Kind::Click, "telenor.se");
     hit.category = "shop".into();
     (hit.partner, hit.campaign) = ("adform".into(), "spring".into());
@@ -184,6 +190,7 @@ fn dimensions() -> (Load, [Option<i64>; DIMENSIONS.len()]) {
         place: Some(Arc::new(Keyed::new(place))),
         network: Some(Arc::new(Keyed::new(network))),
         device: Some(Arc::new(Keyed::new(device))),
+        page_domain: Some(Arc::new(Keyed::new(page_domain))),
         ..Facts::named(&hit)
     };
     let mut load = plain(0..0);
@@ -247,7 +254,7 @@ async fn every_column_comes_back_through_the_view() {
     let loaded = commit(&mut database.client, batch).await.unwrap();
     assert_eq!(
         (loaded.rows, loaded.new_dimensions, loaded.new_days),
-        (2, 6, 1)
+        (2, 7, 1)
     );
     let lines = database
         .client
@@ -283,8 +290,8 @@ async fn every_column_comes_back_through_the_view() {
             "click_id": "c-1", "exposure_number": null, "seen_before": null,
             "user_key": "eeeeeeee-eeee-eeee-eeee-eeeeeeeeeeee", "session_id": "s-1",
             "occurred_at": "2026-11-24T11:34:56.789012+00:00", "protocol": "matomo",
-            "device_name": null, "page_domain": null, "page_category": "shop",
-            "page_category_source": null, "is_sensitive_page": null
+            "device_name": null, "page_domain": "telenor.se", "page_category": "shop",
+            "page_category_source": "own", "is_sensitive_page": true
             }"#
         )
         .unwrap()

@@ -12,6 +12,7 @@ mod event_key;
 pub mod exposure;
 mod keyer;
 mod link;
+mod page_domain;
 mod said;
 mod site;
 
@@ -25,6 +26,7 @@ pub use dimension::Dimension;
 pub use event_key::{Apart, EventKey, FORMER_FORMS, SenderClass, event_key, former_event_keys};
 pub use keyer::{FormerKeys, Keyer, SECRET_BYTES, UNKNOWN_KEY};
 pub use link::Link;
+pub use page_domain::PageDomain;
 pub use said::Said;
 pub use site::Site;
 

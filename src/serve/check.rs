@@ -130,6 +130,8 @@ fn name_key(error: &LoadError) -> Unusable {
         TableFile::Rules => "device.rules",
         TableFile::Crawlers => "device.crawlers",
         TableFile::Schema => "schema.folders",
+        TableFile::Category => "category.lists",
+        TableFile::Taxonomy => "category.taxonomy",
     };
     Unusable::new(key, error.to_string())
 }

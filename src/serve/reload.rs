@@ -8,8 +8,9 @@
 //!   that it began with.
 //! - Certificates are replaced with their whole list. A connection keeps the list that it began
 //!   with.
-//! - Geodata, device rules, crawlers and data centres are replaced with all tables, and so are the
-//!   rules of which IDs are tied together. A batch keeps the tables that it began with.
+//! - Geodata, device rules, crawlers, lists of categories and data centres are replaced with all
+//!   tables, and so are the rules of which IDs are tied together. A batch keeps the tables that it
+//!   began with.
 //!
 //! A file of geodata or rules, or a certificate, that was in use and has become unreadable is not a
 //! mistake of the configuration: what was read from it stays in use.
@@ -167,6 +168,12 @@ impl Reload {
         let [places, networks] = tables.built().map(gauge_value);
         self.metrics.places_built.set(places);
         self.metrics.networks_built.set(networks);
+        self.metrics
+            .lists_written
+            .set(gauge_value(tables.lists_written()));
+        self.metrics
+            .listed_domains
+            .set(gauge_value(tables.listed_domains() as u64));
         self.tables.store(Arc::new(tables));
         if failed.is_empty() {
             tracing::info!("geodata and device rules loaded");
@@ -193,5 +200,8 @@ pub(super) fn sources(config: &Config) -> TableFiles {
         crawlers: config.device.crawlers.clone(),
         schemas: config.schema.folders.clone(),
         data_centres: Arc::new(config.traffic.data_centre_asns.clone()),
+        categories: config.category.lists.clone(),
+        taxonomy: config.category.taxonomy.clone(),
+        sensitive: config.category.sensitive.clone(),
     }
 }

@@ -11,6 +11,7 @@
 mod abuse;
 mod ads;
 mod browser;
+mod category;
 mod chaos;
 mod choice;
 mod clocks;

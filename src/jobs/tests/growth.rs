@@ -20,7 +20,8 @@ async fn dimension_rows_go_a_week_after_all_that_points_to_them() {
                (1, 'shop', 'old', '2026-11-14'), (2, 'shop', null, '2020-01-01'), (3, 'shop', 'new', '2026-11-24'); \
              insert into avtryck.device (key, class, is_bot, last_seen) values (1, 'phone', false, '2026-11-14'); \
              insert into avtryck.place (key, country, last_seen) values (1, 'SE', '2026-11-14'); \
-             insert into avtryck.network (key, asn, last_seen) values (1, 2119, '2026-11-14')",
+             insert into avtryck.network (key, asn, last_seen) values (1, 2119, '2026-11-14'); \
+             insert into avtryck.page_domain (key, domain, is_sensitive, last_seen) values (1, 'a.se', false, '2026-11-14')",
         )
         .await
         .unwrap();
@@ -37,7 +38,7 @@ async fn dimension_rows_go_a_week_after_all_that_points_to_them() {
     assert_eq!(run(client, "ad", NOON).await, Done::default());
     run(client, "exposure", NOON).await;
     assert_eq!(run_out(client, "ad").await, (2, 2));
-    for name in ["site", "device", "place", "network"] {
+    for name in ["site", "device", "place", "network", "page_domain"] {
         assert_eq!(run_out(client, name).await, (1, 1), "{name}");
     }
     let ads = "select campaign from avtryck.ad order by key";

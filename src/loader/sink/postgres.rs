@@ -42,7 +42,7 @@ use crate::postgres::{
     self, CommitError, Database, Load, Payloads, Rejected, SilenceWatch, SpoolSpan, user_key,
 };
 use crate::row::dimension::{Dimension, DimensionRows, Found};
-use crate::row::{Ad, ChunkOffset, Count, Keyer, Site};
+use crate::row::{Ad, ChunkOffset, Count, Keyer, PageDomain, Site};
 
 /// Dimension keys that are remembered as stored.
 const STORED_KEYS_MAX: usize = 65_536;
@@ -412,6 +412,16 @@ impl<'a> Names<'a> {
             }
             DimensionTable::Device => {
                 Some((self.site.to_owned(), row_of(keyer, &Device::default())))
+            }
+            DimensionTable::PageDomain => {
+                let other = PageDomain {
+                    domain: OTHER.to_owned(),
+                    ..PageDomain::default()
+                };
+                Some((
+                    format!("{}/{}", self.site, self.partner),
+                    row_of(keyer, &other),
+                ))
             }
             DimensionTable::Site | DimensionTable::Place | DimensionTable::Network => None,
         }

@@ -184,6 +184,42 @@ async fn names_beyond_the_days_limit_are_other_in_rows_counts_and_exposures_whoe
 }
 
 #[tokio::test]
+async fn domains_of_pages_beyond_the_days_limit_are_other_for_each_site_and_partner() {
+    let postgres = testing::TestDatabase::migrated().await;
+    let client = &postgres.client;
+    let dir = tempfile::tempdir().unwrap();
+    let hits = spool(&dir.path().join("spool"));
+    let instructions = spool(&dir.path().join("instruction"));
+    let mut loader = loader(&hits, &instructions, postgres.config.clone());
+    loader.batch_rows = 10_000;
+    restart(&mut loader, &postgres.config, 10);
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            append_each(&loader.spools[0], 0..60, |number| {
+                let mut hit = page_view();
+                hit.page_url = format!("https://www.d{}.se/{number}", number % 30).into();
+                if number >= 30 {
+                    hit.partner = "net".into();
+                    hit.page_url = "about:blank".into();
+                    hit.publisher = format!("p{number}.se").into();
+                }
+                hit
+            })
+            .await;
+            load_once(&loader).await.unwrap();
+            let domains = "select count(*) from avtryck.page_domain where domain like";
+            let of_pages = number(client, &format!("{domains} 'd%'")).await;
+            let of_publishers = number(client, &format!("{domains} 'p%'")).await;
+            let others = "select count(*) from avtryck.hit_detail where page_domain = 'other' \
+                and flags @> '{other_ad}' and page_category is null and not is_sensitive_page";
+            let found = [of_pages, of_publishers, number(client, others).await];
+            assert_eq!(found, [10, 10, 40]);
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_name_that_was_refused_is_stored_once_it_may_be_though_the_loader_knew_it() {
     let postgres = testing::TestDatabase::migrated().await;
     let client = &postgres.client;

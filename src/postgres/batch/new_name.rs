@@ -1,9 +1,9 @@
 //! How many names a batch may bring for the first time.
 //!
-//! Ads, categories and devices are named by senders, and a row of a dimension stays for as long as
-//! hits do. So a site may get that many new rows of each in a day (ads: a site and partner), and a
-//! hit that brings one more points to the row of what is "other" instead, with a flag. A name that
-//! is known already costs nothing.
+//! Ads, categories, devices and domains of pages are named by senders, and a row of a dimension
+//! stays for as long as hits do. So a site may get that many new rows of each in a day (ads and
+//! domains: a site and partner), and a hit that brings one more points to the row of what is
+//! "other" instead, with a flag. A name that is known already costs nothing.
 //!
 //! | step | where |
 //! | --- | --- |
@@ -81,7 +81,7 @@ pub struct PassedToday {
 /// The names of each scope that a day may bring.
 #[derive(Clone, Copy, Debug)]
 pub struct NameLimit {
-    /// Ads and categories; `None` for no limit.
+    /// Ads, categories and domains; `None` for no limit.
     pub names: Option<i64>,
     /// Devices, which agents and hints name.
     pub devices: Option<i64>,
