@@ -8,9 +8,9 @@ help: ## list these commands
 run: ## install, fetch, build and start it with a demo site and a database of its own
 	@echo "1 of 4: installing what is missing"
 	@script/setup run
-	@echo "2 of 4: fetching device rules and geodata"
+	@echo "2 of 4: fetching device rules, geodata and names of models"
 	@script/fetch rules
-	@script/fetch --optional geodata
+	@script/fetch --optional geodata models
 	@echo "3 of 4: building$(if $(wildcard target/quick/avtryck),, (the first build takes about 3 minutes on two cores))"
 	@cargo build --profile quick --locked --bin avtryck
 	@echo "4 of 4: starting (Ctrl-C stops it)"
@@ -27,8 +27,8 @@ deb: build ## make a Debian package from it, in target/package
 deb-test: deb ## install that package on this machine, try it and purge it (as root)
 	@script/deb_test target/package/*.deb
 
-fetch: ## fetch the geodata, the device rules and the test data
-	@script/fetch geodata rules test
+fetch: ## fetch the geodata, the device rules, the names of models and the test data
+	@script/fetch geodata rules models test
 
 lint: ## check formatting, spelling, scripts, code, documentation, dependencies and the patches of script/broken.d
 	@script/setup lint

@@ -83,7 +83,7 @@ enum Work {
 }
 
 /// Every job.
-pub const JOBS: [Job; 17] = [
+pub const JOBS: [Job; 18] = [
     Job {
         name: "partition_ahead",
         period: HOUR,
