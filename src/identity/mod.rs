@@ -11,6 +11,7 @@
 //! | a partner's ID | where the partner's `id_type` is `browser` or `device` |
 //! | user | never: a user owns devices |
 
+pub mod group;
 pub mod household;
 mod tie;
 mod tie_memory;
