@@ -14,6 +14,7 @@
 mod expiry;
 pub mod guard;
 mod hit_count;
+mod link;
 mod partition_ahead;
 mod run;
 
@@ -31,7 +32,9 @@ use expiry::{Expiry, Store};
 pub use guard::{Clocks, Guard, Standing};
 pub use run::{Remark, run};
 
-/// The pause before a job that failed is tried again, and between two looks at the clocks.
+/// The pause between two looks at the clocks.
+const HALF_MINUTE: Duration = Duration::from_secs(30);
+/// The pause before a job that failed is tried again.
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -49,6 +52,11 @@ const PERMIT_DAYS_LATER: i32 = 7;
 
 /// The days for which new names are counted. Only today's count limits anything.
 const NEW_NAME_DAYS: i32 = 7;
+
+/// For how many days a tie counts after it was seen last, and one to a partner's ID. The day is known
+/// to a week.
+const TIE_DAYS: i32 = 187;
+const PARTNER_TIE_DAYS: i32 = 97;
 
 /// How long an erasure is on record: three years, and longer than any backup that would have to be
 /// erased from again.
@@ -83,7 +91,7 @@ enum Work {
 }
 
 /// Every job.
-pub const JOBS: [Job; 18] = [
+pub const JOBS: [Job; 22] = [
     Job {
         name: "partition_ahead",
         period: HOUR,
@@ -94,7 +102,29 @@ pub const JOBS: [Job; 18] = [
         period: MINUTE,
         work: Work::Make(|client, _, _| Box::pin(partition::index_days(client))),
     },
+    Job {
+        name: "link",
+        period: HALF_MINUTE,
+        work: Work::Make(|client, _, _| Box::pin(link::run(client))),
+    },
+    Job {
+        name: "link_hub",
+        period: DAY,
+        work: Work::Make(|client, limits, as_of| Box::pin(link::free_hubs(client, limits, as_of))),
+    },
     expire("retention", HOUR, retained, Store::Partitions),
+    expire(
+        "link_edge",
+        HOUR,
+        |_, as_of| day(as_of) - TIE_DAYS,
+        ties("true"),
+    ),
+    expire(
+        "link_edge_partner",
+        HOUR,
+        |_, as_of| day(as_of) - PARTNER_TIE_DAYS,
+        ties("partner <> ''"),
+    ),
     expire(
         "rejected_hit",
         HOUR,
@@ -187,6 +217,16 @@ const fn dimension(table: &'static str, condition: &'static str) -> Job {
         |limits, as_of| retained(limits, as_of) - DIMENSION_DAYS_LATER,
         Store::Dimension { table, condition },
     )
+}
+
+/// Deletes ties by the last day on which they were seen. A trigger notes the groups that lose one.
+const fn ties(condition: &'static str) -> Store {
+    Store::Rows {
+        table: "link_edge",
+        column: "last_day",
+        is_date: true,
+        condition,
+    }
 }
 
 const fn rows(table: &'static str, column: &'static str) -> Store {
@@ -302,11 +342,11 @@ impl Schedule {
         })
     }
 
-    /// Checks whether a tick is due: once a minute, for the clocks.
+    /// Checks whether a tick is due: twice a minute, as the jobs that run most often.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
         self.checked
-            .is_none_or(|checked| now.saturating_duration_since(checked) >= MINUTE)
+            .is_none_or(|checked| now.saturating_duration_since(checked) >= HALF_MINUTE)
     }
 }
 

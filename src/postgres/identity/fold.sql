@@ -52,7 +52,7 @@ begin
 
     with part as (delete from avtryck.link_part where ctid = any(link_rows) returning *),
     said as materialized (
-        select unnest(a) as a, unnest(b) as b, unnest(a_kinds) as a_kind, unnest(b_kinds) as b_kind, unnest(at) as at,
+        select unnest(a) as a, unnest(b) as b, unnest(a_kinds) as a_kind, unnest(b_kinds) as b_kind, unnest(partners) as partner, unnest(at) as at,
                (unnest(at) at time zone 'UTC')::date as day, unnest(part.permits) as permit,
                unnest(consent_sources) as consent_source, unnest(sources) as source,
                unnest(are_proved) as is_proved, unnest(are_removals) as is_removal
@@ -80,8 +80,8 @@ begin
     ),
     tie as (select * from judged where not is_refused)
     insert into avtryck.link_edge as known
-        (a, b, a_kind, b_kind, first_day, last_day, proved_day, permit, consent_source, source)
-    select a, b, min(a_kind), min(b_kind), min(day), max(day), max(day) filter (where is_proved),
+        (a, b, a_kind, b_kind, partner, first_day, last_day, proved_day, permit, consent_source, source)
+    select a, b, min(a_kind), min(b_kind), max(partner), min(day), max(day), max(day) filter (where is_proved),
            (array_agg(permit order by at desc, permit))[1],
            (array_agg(consent_source order by at desc, permit, consent_source))[1],
            min(source)

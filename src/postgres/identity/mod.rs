@@ -14,6 +14,7 @@
 //! lock of the list of suppression may take it, and never the other way round.
 
 pub mod fold;
+pub mod group;
 pub mod part;
 
 use tokio_postgres::{Error, Transaction};

@@ -37,6 +37,7 @@ create table avtryck.link_edge (
     b uuid not null,
     a_kind smallint not null,
     b_kind smallint not null,
+    partner text not null default '',
     first_day date not null,
     last_day date not null,
     proved_day date,
@@ -55,6 +56,7 @@ comment on column avtryck.link_edge.a is 'The smaller of the two IDs, as link_no
 comment on column avtryck.link_edge.b is 'The larger.';
 comment on column avtryck.link_edge.a_kind is 'As link_node.kind.';
 comment on column avtryck.link_edge.b_kind is 'As link_node.kind.';
+comment on column avtryck.link_edge.partner is 'The key of the partner whose ID is among the two; empty where none is.';
 comment on column avtryck.link_edge.first_day is 'The UTC day on which the two were seen together first.';
 comment on column avtryck.link_edge.last_day is 'When last, to a week.';
 comment on column avtryck.link_edge.proved_day is 'When a proof of it was seen last; null without one. An unproved tie serves reports only.';
@@ -71,6 +73,7 @@ create table avtryck.link_node (
     proved_group bigint not null,
     degree integer not null,
     state smallint not null default 0,
+    hub_since date,
     first_day date not null,
     last_day date not null
 );
@@ -80,10 +83,11 @@ comment on table avtryck.link_node is 'IDs that have ties, each with its device 
 comment on column avtryck.link_node.node is 'A visitor''s ID; of any other ID its key, as suppression.key.';
 comment on column avtryck.link_node.kind is '1 visitor, 2 maid, 3 device_id, 4 partner_uid, 5 user.';
 comment on column avtryck.link_node.partner is 'The partner''s key, of a partner''s ID; else empty.';
-comment on column avtryck.link_node.device_group is 'The IDs of one device; 0 for a user.';
-comment on column avtryck.link_node.proved_group is 'The same over proved ties alone: what is shown to a visitor, or used for them, goes by this one.';
-comment on column avtryck.link_node.degree is 'How many ties it has.';
+comment on column avtryck.link_node.device_group is 'The IDs of one device; 0 for a user and for an ID that is not in use.';
+comment on column avtryck.link_node.proved_group is 'The same over proved ties alone: what is shown to a visitor, or used for them, goes by this one. 0 where it is alone.';
+comment on column avtryck.link_node.degree is 'How many ties it has to IDs that are no users, counted up to about 200.';
 comment on column avtryck.link_node.state is '0 in use, 1 hub (has more ties than one device can have, so they count nowhere), 2 blocked, 3 withdrawn.';
+comment on column avtryck.link_node.hub_since is 'Since when it is a hub.';
 comment on column avtryck.link_node.first_day is 'The first day of its ties.';
 comment on column avtryck.link_node.last_day is 'The last day of its ties, to a week.';
 
