@@ -107,7 +107,7 @@ mod tests {
             secrets: &secrets,
             tokens: &tokens,
         };
-        let check = |authorization: Option<&str>, query| {
+        let check = |authorization: Option<&'static str>, query: &'static str| {
             system.check(&Claim {
                 signature: None,
                 timestamp: "",

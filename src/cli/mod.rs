@@ -19,6 +19,7 @@ mod signals;
 mod spool;
 mod subject;
 mod tag;
+mod user_sig;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -63,8 +64,9 @@ enum Command {
     Geoip(geoip::Geoip),
     ClickUrl(Box<click_url::ClickUrl>),
     ConversionUrl(Box<conversion_url::ConversionUrl>),
+    UserSig(user_sig::UserSig),
     Tag(Box<tag::Tag>),
-    /// Manage the keys of the visitor cookie, of click URLs and of users.
+    /// Manage the keys of the visitor cookie, of click URLs, of users and of their signatures.
     #[command(subcommand)]
     Keys(keys::Keys),
     /// Work with the JSON schemas of Snowplow's events.
@@ -119,6 +121,7 @@ impl Command {
             Command::Geoip(command) => Ok(command.run()),
             Command::ClickUrl(command) => command.run(&config()?),
             Command::ConversionUrl(command) => command.run(&config()?),
+            Command::UserSig(command) => command.run(&config()?),
             Command::Tag(command) => command.run(&config()?),
             // Without a file there is nothing that a new key could clash with.
             Command::Keys(command) if file.is_none() => command.run(&[]),

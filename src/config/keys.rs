@@ -121,10 +121,10 @@ keys! {
         /// Hits that a client may send at once.
         reload burst: u64 = one("1000", "1 to 1000000", value::whole(1..=1_000_000));
         /// Refuses hits over the limit with 429. Otherwise they become rows flagged `over_limit`.
-        /// Clicks and callbacks are never refused for it.
+        /// Clicks, callbacks and systems' events are never refused for it.
         reload drop: bool = flag();
         /// Refuses what comes above that many times the limit, whatever `drop` says and before it
-        /// is read. A click still leads to its target. Callbacks are exempt.
+        /// is read. A click still leads to its target. Callbacks and systems' events are exempt.
         reload drop_above: u64 = one("10", "0 (never), or 2 to 100", value::times);
     }
 }

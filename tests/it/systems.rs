@@ -454,6 +454,21 @@ async fn what_an_event_may_say_is_decided_by_its_system_and_by_what_it_says_of_c
 }
 
 #[tokio::test]
+async fn a_conversion_that_a_system_reports_counts_where_conversions_must_be_signed() {
+    let collector = Collector::start(systems().set("site.open.conversions", "signed")).await;
+    let body = br#"{"e":"conversion","id":"o-1","avclid":"a-click-of-somebody"}"#;
+    let reply = post(&collector, "/s/crm", &bearer(), body).await;
+    assert_eq!(reply.status, 204);
+    let by_pixel = "/p.gif?site=open&e=conversion&id=o-2";
+    assert_eq!(collector.get(by_pixel, &[]).await.status, 200);
+    let rows = "select count(*) from avtryck.hit_detail where event_name = 'conversion'";
+    collector.wait_for(rows, 2).await;
+    let flags = "select flags::text from avtryck.hit_detail where event_id = 'o-1'";
+    let flags: String = collector.rows(flags).await[0].get(0);
+    assert_eq!(flags, "{system,proved,signed_only,signed}");
+}
+
+#[tokio::test]
 async fn a_time_goes_back_to_the_age_at_which_rows_are_dropped() {
     let config = systems().set("privacy.retention", "40d");
     let collector = Collector::start(config).await;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use hyper::header::HeaderValue;
 
+use crate::edge::Peer;
+
 /// The value of `Strict-Transport-Security` (RFC 6797). It is about the collector's own host: what
 /// other hosts of the domain speak is not ours to say.
 pub(crate) fn hsts(age: Duration) -> Option<HeaderValue> {
@@ -30,9 +32,36 @@ pub(crate) fn location(host: &str, listen: Option<SocketAddr>, target: &str) -> 
     }
 }
 
+/// Returns whether nobody on the way could read what a peer sends: it comes by https, or from this
+/// machine. `said` is what a trusted proxy says of that.
+pub(crate) fn is_confidential(peer: Peer, said: Option<bool>) -> bool {
+    peer.tls || said.unwrap_or_else(|| peer.ip.to_canonical().is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plain_http_is_for_this_machine_and_for_proxies_that_had_it_by_https() {
+        let (yes, no) = (Some(true), Some(false));
+        for (ip, tls, said, is_right) in [
+            ("127.0.0.1", false, None, true),
+            ("127.9.9.9", false, None, true),
+            ("::1", false, None, true),
+            ("::ffff:127.0.0.1", false, None, true),
+            ("127.0.0.1", false, no, false),
+            ("10.0.0.1", false, None, false),
+            ("10.0.0.1", false, yes, true),
+            ("10.0.0.1", false, no, false),
+            ("2001:db8::1", false, None, false),
+            ("2001:db8::1", true, None, true),
+        ] {
+            let ip = ip.parse().expect("an address");
+            let peer = Peer { ip, tls };
+            assert_eq!(is_confidential(peer, said), is_right, "{peer:?} {said:?}");
+        }
+    }
 
     #[test]
     fn a_page_is_sent_to_the_port_that_speaks_tls_to_the_client() {

@@ -197,10 +197,8 @@ impl<'r> Exchange<'r> {
     /// machine. What a trusted proxy says of it counts.
     pub(crate) fn is_confidential(&self) -> bool {
         let trusted = &self.edge.config.http.trusted_proxies;
-        let is_local = || self.peer.ip.to_canonical().is_loopback();
-        self.peer.tls
-            || request::forwarded_is_https(self.peer.ip, self.headers, trusted)
-                .unwrap_or_else(is_local)
+        let said = request::forwarded_is_https(self.peer.ip, self.headers, trusted);
+        https::is_confidential(self.peer, said)
     }
 
     /// Decides whose cookie the visitor's is: the site's own where the browser says so, or where

@@ -64,6 +64,7 @@ fn tell(draft: &Draft<'_>) -> Value {
         signals,
         user,
         claims,
+        ..
     } = draft;
     let claims = claims.as_deref().unwrap();
     let agent = &claims.user_agent;

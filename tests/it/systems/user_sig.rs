@@ -130,7 +130,7 @@ async fn a_user_is_proved_by_a_signature_of_the_site_that_has_not_expired() {
     assert_eq!(flags(&collector, "as_number").await, ["proved"]);
     let users = "select count(*) from avtryck.hit_detail where 'bad_user_sig' = any (flags) and user_key is null";
     assert_eq!(collector.number(users).await, 0);
-    let metric = "avtryck_hits_flagged_total{flag=\"bad_user_sig\"}";
+    let metric = "avtryck_loader_flagged_total{flag=\"bad_user_sig\"}";
     collector.until_metric(metric, 6.0).await;
     let params = "select count(*) from avtryck.hit where params::text like '%sig%'";
     assert_eq!(collector.number(params).await, 0);
@@ -168,8 +168,9 @@ async fn a_signature_in_an_address_is_not_believed_and_leaves_wherever_it_stands
     ] {
         assert_eq!(collector.get(&target, &[]).await.status, 200, "{target}");
     }
-    let by_referer = collector.get("/p.gif?site=open&e=referer", &[("Referer", &page)]);
-    assert_eq!(by_referer.await.status, 200);
+    let by_referer = "/p.gif?site=open&e=referer";
+    let by_referer = collector.get(by_referer, &[("Referer", &page)]).await;
+    assert_eq!(by_referer.status, 200);
     for event in [
         serde_json::json!({"site": "open", "e": "params", "params": {"user_sig": sig, "a": 1}}),
         serde_json::json!({"site": "open", "e": "deep", "auth": {"user_sig": sig, "kept": "telltale"}}),
@@ -178,8 +179,8 @@ async fn a_signature_in_an_address_is_not_believed_and_leaves_wherever_it_stands
     ] {
         assert_eq!(post(&collector, &event).await.status, 204, "{event}");
     }
-    let refused = collector.get(&format!("/p.gif?site=nowhere&user_sig={sig}"), &[]);
-    assert_eq!(refused.await.status, 400);
+    let refused = format!("/p.gif?site=nowhere&user_sig={sig}");
+    assert_eq!(collector.get(&refused, &[]).await.status, 400);
     collector
         .wait_for("select count(*) from avtryck.hit", 9)
         .await;
