@@ -186,10 +186,9 @@ async fn a_signature_in_an_address_is_not_believed_and_leaves_wherever_it_stands
         .await;
     let proved = "select count(*) from avtryck.hit_detail where 'proved' = any (flags)";
     assert_eq!(collector.number(proved).await, 0);
-    let kept = "select count(*) from avtryck.hit where avtryck.hit::text like '%telltale%'";
+    let kept = "select count(*) from avtryck.hit where hit::text like '%telltale%'";
     assert_eq!(collector.number(kept).await, 1);
-    let database =
-        format!("select count(*) from avtryck.hit where avtryck.hit::text like '%{digits}%'");
+    let database = format!("select count(*) from avtryck.hit where hit::text like '%{digits}%'");
     assert_eq!(collector.number(&database).await, 0);
     let (_, dir, log) = collector.stop().await;
     let spool = bytes_below(&dir.path().join("spool"));
