@@ -251,6 +251,7 @@ impl Proof {
     fn of(hit: &Hit<'_>, flags: Flags) -> Proof {
         match (hit.kind, flags.has(Flags::PROVED)) {
             (Kind::Callback, true) => Proof::All,
+            (_, true) if flags.has(Flags::SYSTEM) => Proof::All,
             (_, true) => Proof::Signed(NodeKind::User),
             (Kind::Sync, false) if flags.has(Flags::SIGNED) => Proof::Signed(NodeKind::PartnerUid),
             _ => Proof::Visitor,

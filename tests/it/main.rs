@@ -55,6 +55,7 @@ mod targets;
 #[path = "../../src/postgres/server/embedded/testing.rs"]
 mod testing;
 mod tidy;
+mod ties;
 mod tls;
 mod tracker;
 mod upgrade;

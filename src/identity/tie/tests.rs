@@ -149,6 +149,8 @@ fn a_browser_proves_its_visitor_and_what_was_signed_for_it_and_a_server_proves_a
             .iter()
             .all(|tie| tie.source == TieSource::Sync)
     );
+    let of_system = proved(&unknown, Flags::PROVED.with(Flags::SYSTEM));
+    assert_eq!(of_system.len(), 3);
     // A callback that only has a token may be anybody's.
     let callback = whole(Kind::Callback);
     assert_eq!(ties(&callback, none), []);
