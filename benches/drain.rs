@@ -254,8 +254,7 @@ fn tables() -> Tables {
         network: vec![root.join("assets/data/test/mmdb/GeoLite2-ASN-Test.mmdb")],
         rules: root.join("assets/data/rules/regexes.json"),
         crawlers: root.join("assets/data/rules/crawlers.json"),
-        schemas: Vec::new(),
-        data_centres: Arc::default(),
+        ..TableFiles::default()
     };
     let (tables, errors) = enrich::load(&sources);
     for error in errors.iter().filter(|error| !error.is_partial()) {

@@ -7,6 +7,7 @@ mod ad;
 mod check_config;
 mod click_url;
 mod conversion_url;
+mod device;
 mod example_config;
 mod geoip;
 mod healthy;
@@ -66,6 +67,7 @@ enum Command {
     ConversionUrl(Box<conversion_url::ConversionUrl>),
     UserSig(user_sig::UserSig),
     Tag(Box<tag::Tag>),
+    Device(device::Device),
     /// Manage the keys of the visitor cookie, of click URLs, of users and of their signatures.
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -123,6 +125,7 @@ impl Command {
             Command::ConversionUrl(command) => command.run(&config()?),
             Command::UserSig(command) => command.run(&config()?),
             Command::Tag(command) => command.run(&config()?),
+            Command::Device(command) => command.run(file),
             // Without a file there is nothing that a new key could clash with.
             Command::Keys(command) if file.is_none() => command.run(&[]),
             Command::Keys(command) => command.run(&config()?.cookie.keys),

@@ -223,6 +223,9 @@ keys! {
         reload rules: PathBuf = one("assets/data/rules/regexes.json", FILE, value::path);
         /// The list crawler-user-agents.
         reload crawlers: PathBuf = one("assets/data/rules/crawlers.json", FILE, value::path);
+        /// The names of models that `script/fetch models` makes. Without the file, models have no
+        /// names.
+        reload models: PathBuf = one("assets/data/models/models.ndjson", FILE, value::path);
     }
 }
 

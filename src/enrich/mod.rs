@@ -15,6 +15,7 @@ mod bot;
 mod category;
 mod device;
 mod geo;
+mod model;
 mod named;
 mod network;
 mod place;
@@ -35,9 +36,12 @@ use category::Categories;
 use device::{CachedDevices, DeviceRules};
 pub use device::{Device, DeviceBudget, DeviceClass};
 use geo::GeoFile;
+pub use model::{AliasKind, MakerAndName, ModelName, ModelNames};
 pub use network::Network;
 pub use place::Place;
-pub use source::{LoadError, Origin, Problem, Report, TableFile, TableFiles, load, reload, verify};
+pub use source::{
+    LoadError, Origin, Problem, Report, TableFile, TableFiles, load, open_models, reload, verify,
+};
 
 use crate::hit::Hit;
 use crate::row::dimension::{Dimension, Found, Keyed, Stored, new_key_of_stored};
@@ -158,6 +162,7 @@ pub struct Tables {
     device_rules: Option<Arc<DeviceRules>>,
     cached_devices: CachedDevices,
     crawlers: Option<Arc<Crawlers>>,
+    models: Option<Arc<ModelNames>>,
     /// The numbers of data centres' autonomous systems.
     data_centres: Arc<HashSet<u32>>,
     schemas: Option<Schemas>,
@@ -174,6 +179,7 @@ impl Default for Tables {
             device_rules: None,
             cached_devices: CachedDevices::default(),
             crawlers: None,
+            models: None,
             data_centres: Arc::default(),
             schemas: None,
             categories: Categories::default(),
@@ -189,6 +195,12 @@ impl Tables {
         let places = self.places.iter().map(|file| file.built()).min();
         let networks = self.networks.iter().map(|file| file.built()).min();
         [places, networks].map(Option::unwrap_or_default)
+    }
+
+    /// Returns the names of models, which no hit is looked up in.
+    #[must_use]
+    pub fn models(&self) -> Option<&Arc<ModelNames>> {
+        self.models.as_ref()
     }
 
     /// Returns whose geodata are in use, of those who ask for a link.

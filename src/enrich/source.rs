@@ -1,5 +1,6 @@
 //! The files that [`Tables`] are read from, and what can be wrong with them.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::error::Error as _;
 use std::io;
@@ -11,6 +12,7 @@ use super::bot::Crawlers;
 use super::category::Categories;
 use super::device::DeviceRules;
 use super::geo::GeoFile;
+use super::model::ModelNames;
 use super::{Tables, network, place, schema};
 use crate::clock::UnixMicros;
 use crate::schema::{SchemaError, Schemas};
@@ -26,6 +28,8 @@ pub struct TableFiles {
     pub rules: PathBuf,
     /// Crawlers: the JSON of the npm package `crawler-user-agents`.
     pub crawlers: PathBuf,
+    /// The names of models, as `script/fetch models` makes them; empty if none are wanted.
+    pub models: PathBuf,
     /// The folders of JSON schemas; the first that has a schema counts.
     pub schemas: Vec<PathBuf>,
     /// The numbers of autonomous systems of data centres.
@@ -43,7 +47,7 @@ impl TableFiles {
     #[must_use]
     pub fn name(&self, path: &Path) -> bool {
         let mut geodata = self.city.iter().chain(&self.network);
-        let rules = [&self.rules, &self.crawlers, &self.taxonomy];
+        let rules = [&self.rules, &self.crawlers, &self.models, &self.taxonomy];
         geodata.any(|known| known == path)
             || rules.iter().any(|known| *known == path)
             || self.categories.iter().any(|list| path.starts_with(list))
@@ -121,6 +125,8 @@ pub enum TableFile {
     Rules,
     /// Crawlers.
     Crawlers,
+    /// Names of models.
+    Models,
     /// A JSON schema.
     Schema,
     /// A list of domains with categories.
@@ -167,6 +173,17 @@ pub enum Problem {
     /// The crawler patterns do not compile.
     #[error("the crawler patterns do not compile")]
     Crawlers(#[source] ua_parser::Error),
+    /// It is no file of names of models, or one of a later version.
+    #[error(
+        "no names of models; a file whose first line is {{\"format\":{format}}} would be right"
+    )]
+    Models {
+        /// The form that is read.
+        format: u32,
+    },
+    /// The patterns for models cannot be looked through.
+    #[error("the patterns for models do not compile")]
+    Patterns(#[source] ua_parser::Error),
     /// It is no JSON schema, or one that refers to another; it is not used.
     #[error(transparent)]
     JsonSchema(#[from] SchemaError),
@@ -192,7 +209,7 @@ pub enum Problem {
         /// The number of the first that is not used.
         line: u64,
         /// What is wrong with it.
-        why: &'static str,
+        why: Cow<'static, str>,
     },
     /// It is larger than a list may be.
     #[error("more than {bytes} bytes, {domains} domains or {categories} names of categories")]
@@ -207,12 +224,16 @@ pub enum Problem {
 }
 
 impl LoadError {
-    /// Returns whether the file is in use all the same.
+    /// Returns whether all works as it should but for what the message says: the rest of the file
+    /// is in use, or it is one that packages leave out.
     #[must_use]
     pub fn is_partial(&self) -> bool {
         match &self.problem {
             Problem::Skipped { .. } | Problem::JsonSchema(_) => true,
             Problem::Lines { skipped, total, .. } => skipped < total,
+            Problem::Read(error) => {
+                self.table == TableFile::Models && error.kind() == io::ErrorKind::NotFound
+            }
             _ => false,
         }
     }
@@ -257,6 +278,7 @@ pub fn reload(sources: &TableFiles, old: &Tables) -> (Tables, Vec<LoadError>) {
             old.crawlers.clone()
         }
     };
+    let models = read_models(&sources.models, old, &mut errors);
     let mut schemas = Schemas::default();
     for folder in &sources.schemas {
         let failed = schema::read(folder, &mut schemas).into_iter();
@@ -270,10 +292,43 @@ pub fn reload(sources: &TableFiles, old: &Tables) -> (Tables, Vec<LoadError>) {
         networks,
         device_rules,
         crawlers,
+        models,
         data_centres: Arc::clone(&sources.data_centres),
         ..Tables::default()
     };
     (tables, errors)
+}
+
+/// Reads the names of models, if any are wanted.
+fn read_models(path: &Path, old: &Tables, errors: &mut Vec<LoadError>) -> Option<Arc<ModelNames>> {
+    if path.as_os_str().is_empty() {
+        return None;
+    }
+    match ModelNames::open(path) {
+        Ok((models, skipped)) => {
+            errors.extend(skipped.map(|problem| problem.of(TableFile::Models, path)));
+            Some(Arc::new(models))
+        }
+        Err(problem) => {
+            errors.push(problem.of(TableFile::Models, path));
+            old.models.clone()
+        }
+    }
+}
+
+/// Reads a file of names of models, for a caller that has no tables, and says what of it is not
+/// used.
+///
+/// # Errors
+/// Where it cannot be read, or is no such file.
+pub fn open_models(path: &Path) -> Result<(ModelNames, Option<LoadError>), LoadError> {
+    match ModelNames::open(path) {
+        Ok((models, skipped)) => Ok((
+            models,
+            skipped.map(|problem| problem.of(TableFile::Models, path)),
+        )),
+        Err(problem) => Err(problem.of(TableFile::Models, path)),
+    }
 }
 
 fn geo_files<T>(

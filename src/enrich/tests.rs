@@ -13,6 +13,7 @@ use crate::hit::{Flags, Hints, Kind, Permit};
 
 mod devices;
 mod geodata;
+mod models;
 
 /// Returns the path of a file that `script/fetch` gets.
 fn fetched(path: &str) -> PathBuf {

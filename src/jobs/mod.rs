@@ -11,6 +11,7 @@
 //! | the sites of `site` | `hit_count` points to them, and the configuration names them |
 //! | entries of the list of suppression for other IDs than visitors' | a device keeps its mobile advertising ID, and a partner its ID for a visitor, for as long as they like |
 
+mod device_model;
 mod expiry;
 pub mod guard;
 mod hit_count;
@@ -27,6 +28,7 @@ use crate::clock::UnixMicros;
 use crate::postgres::batch::event_key::EVENT_KEY_DAYS;
 use crate::postgres::partition;
 use crate::visitor::COOKIE_DAYS_MAX;
+pub use device_model::Naming;
 pub use expiry::Done;
 use expiry::{Expiry, Store};
 pub use guard::{Clocks, Guard, Standing};
@@ -63,10 +65,12 @@ const PARTNER_TIE_DAYS: i32 = 97;
 const ERASURE_DAYS: i32 = 3 * 365;
 
 /// What the jobs need of the configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct JobLimits {
     /// `privacy.retention`: how long rows are kept.
     pub retention: Duration,
+    /// Where names of models are from; `None` without any.
+    pub naming: Option<Naming>,
 }
 
 /// One job.
@@ -91,7 +95,7 @@ enum Work {
 }
 
 /// Every job.
-pub const JOBS: [Job; 22] = [
+pub const JOBS: [Job; 24] = [
     Job {
         name: "partition_ahead",
         period: HOUR,
@@ -185,6 +189,16 @@ pub const JOBS: [Job; 22] = [
         period: DAY,
         work: Work::Reduce(|client, limits, as_of| Box::pin(hit_count::run(client, limits, as_of))),
     },
+    Job {
+        name: "device_model",
+        period: MINUTE,
+        work: Work::Make(|client, limits, _| Box::pin(device_model::run(client, limits.naming))),
+    },
+    Job {
+        name: "device_model_unused",
+        period: DAY,
+        work: Work::Make(|client, _, _| Box::pin(device_model::remove_unused(client))),
+    },
     dimension("place", "true"),
     dimension("network", "true"),
     dimension("device", "true"),
@@ -258,7 +272,7 @@ impl Job {
     ) -> anyhow::Result<Done> {
         match &self.work {
             Work::Make(run) | Work::Reduce(run) => Ok(Done {
-                changed: run(client, *limits, as_of).await?,
+                changed: run(client, limits.clone(), as_of).await?,
                 held_back: 0,
             }),
             Work::Expire(expiry) => expiry.run(client, self.name, limits, as_of).await,

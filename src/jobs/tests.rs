@@ -5,6 +5,7 @@
 )]
 
 mod growth;
+mod models;
 mod nights;
 
 use super::guard::Fault;
@@ -18,6 +19,7 @@ const NOON: UnixMicros = UnixMicros(1_795_521_600_000_000);
 
 const LIMITS: JobLimits = JobLimits {
     retention: Duration::from_hours(48),
+    naming: None,
 };
 
 /// The clocks of a machine on which all is well, that long after noon.
@@ -213,11 +215,12 @@ async fn a_reader_delays_retention_and_the_job_runs_again_in_a_minute() {
     reading.commit().await.unwrap();
     let clocks = sound(Duration::from_secs(60));
     let tick = schedule.tick(client, &LIMITS, clocks).await.unwrap();
-    // The other is due each minute.
-    let [indexed, outcome] = &tick.outcomes[..] else {
+    // The others are due each minute.
+    let [indexed, outcome, named] = &tick.outcomes[..] else {
         panic!("{tick:?}");
     };
-    assert_eq!([indexed.name, outcome.name], ["index_days", "retention"]);
+    let names = [indexed.name, outcome.name, named.name];
+    assert_eq!(names, ["index_days", "retention", "device_model"]);
     assert_eq!(outcome.result.as_ref().unwrap().changed, 1);
 }
 

@@ -88,6 +88,8 @@ pub struct Metrics {
     pub reloads_applied: Counter,
     pub reloads_refused: Counter,
     pub config_timestamp: Gauge,
+    pub devices_named: Counter,
+    pub devices_unnamed: Counter,
     pub job_errors: Counter,
     pub clock_difference: Gauge,
     pub jobs_suspended: Gauge,
@@ -147,6 +149,11 @@ impl Metrics {
             "avtryck_config_reloads_total",
             "Reloads of the configuration; a refused one changed nothing.",
             ("outcome", ["applied", "refused"]),
+        );
+        let [devices_named, devices_unnamed] = r.counters(
+            "avtryck_device_models_total",
+            "Devices whose model the job looked up in the names of models, by whether it has a name.",
+            ("result", ["named", "unnamed"]),
         );
         Metrics {
             process: Process::register(&r),
@@ -286,6 +293,8 @@ impl Metrics {
                 "avtryck_config_timestamp_seconds",
                 "When the configuration in force was read, since 1970.",
             ),
+            devices_named,
+            devices_unnamed,
             job_errors: r.counter("avtryck_job_errors_total", "Runs of jobs that failed."),
             clock_difference: r.gauge(
                 "avtryck_clock_difference_seconds",

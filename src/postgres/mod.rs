@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod clock;
+pub mod device_model;
 pub mod identity;
 pub mod partition;
 pub mod server;

@@ -129,6 +129,7 @@ fn name_key(error: &LoadError) -> Unusable {
         TableFile::Network => "geoip.network",
         TableFile::Rules => "device.rules",
         TableFile::Crawlers => "device.crawlers",
+        TableFile::Models => "device.models",
         TableFile::Schema => "schema.folders",
         TableFile::Category => "category.lists",
         TableFile::Taxonomy => "category.taxonomy",

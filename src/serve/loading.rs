@@ -77,6 +77,10 @@ impl Parts {
             },
             jobs: jobs::JobLimits {
                 retention: config.privacy.retention,
+                naming: Some(jobs::Naming {
+                    tables: Arc::clone(tables),
+                    metrics: Arc::clone(metrics),
+                }),
             },
         }
     }
@@ -86,7 +90,7 @@ impl Parts {
         shards(&self.loaders)
     }
 
-    /// Starts to load. Hits wait until geodata and rules have been read.
+    /// Starts to load. Hits and jobs wait until geodata and rules have been read.
     pub(super) fn start(
         self,
         reload: &Rc<Reload>,
@@ -97,18 +101,20 @@ impl Parts {
         let (stop, stopping) = watch::channel(false);
         let instructions = tokio::task::spawn_local(self.instructions.run(stopping.clone()));
         let (loaders, reload) = (self.loaders, Rc::clone(reload));
-        let hits = tokio::task::spawn_local(async move {
-            reload.read_tables().await;
-            let loaders = loaders.into_iter();
-            join_all(loaders.map(|loader| loader.run(stopping.clone()))).await;
-        });
-        tokio::task::spawn_local(remove_drained(self.left));
-        tokio::task::spawn_local(jobs::run(
+        let jobs = jobs::run(
             Arc::clone(database),
             self.jobs,
             Arc::clone(metrics),
             Arc::clone(remark),
-        ));
+        );
+        let hits = tokio::task::spawn_local(async move {
+            reload.read_tables().await;
+            // One of them looks models up in the tables.
+            tokio::task::spawn_local(jobs);
+            let loaders = loaders.into_iter();
+            join_all(loaders.map(|loader| loader.run(stopping.clone()))).await;
+        });
+        tokio::task::spawn_local(remove_drained(self.left));
         Loading {
             stop,
             hits,

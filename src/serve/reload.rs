@@ -8,9 +8,9 @@
 //!   that it began with.
 //! - Certificates are replaced with their whole list. A connection keeps the list that it began
 //!   with.
-//! - Geodata, device rules, crawlers, lists of categories and data centres are replaced with all
-//!   tables, and so are the rules of which IDs are tied together. A batch keeps the tables that it
-//!   began with.
+//! - Geodata, device rules, crawlers, names of models, lists of categories and data centres are
+//!   replaced with all tables, and so are the rules of which IDs are tied together. A batch keeps
+//!   the tables that it began with.
 //!
 //! A file of geodata or rules, or a certificate, that was in use and has become unreadable is not a
 //! mistake of the configuration: what was read from it stays in use.
@@ -198,6 +198,7 @@ pub(super) fn sources(config: &Config) -> TableFiles {
         network: config.geoip.network.clone(),
         rules: config.device.rules.clone(),
         crawlers: config.device.crawlers.clone(),
+        models: config.device.models.clone(),
         schemas: config.schema.folders.clone(),
         data_centres: Arc::new(config.traffic.data_centre_asns.clone()),
         categories: config.category.lists.clone(),

@@ -17,6 +17,7 @@ mod choice;
 mod clocks;
 mod command_line;
 mod consent;
+mod device;
 mod device_differential;
 mod fixture;
 mod front;

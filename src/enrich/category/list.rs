@@ -203,7 +203,7 @@ impl Reading<'_> {
             skipped,
             total,
             line,
-            why,
+            why: why.into(),
         };
         if skipped == total {
             return Err(problem);

@@ -66,6 +66,7 @@ async fn counts_lose_minutes_then_ad_and_category_and_no_hit() {
         from avtryck.hit_count_detail order by minute, site, kind, campaign";
     let limits = JobLimits {
         retention: Duration::from_hours(20 * 24),
+        ..LIMITS
     };
     let job = JOBS.iter().find(|job| job.name == "hit_count").unwrap();
     job.run(client, &limits, NOON).await.unwrap();

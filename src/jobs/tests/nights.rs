@@ -10,6 +10,7 @@ const HOUR_MICROS: i64 = 3600 * MICROS;
 const RETENTION_DAYS: i64 = 30;
 const NIGHTS: JobLimits = JobLimits {
     retention: Duration::from_hours(24 * 30),
+    naming: None,
 };
 
 /// Numbers that look random, the same in each run of a seed.

@@ -46,6 +46,7 @@ impl Config {
                 [device]
                 rules = "{root}/assets/data/rules/regexes.json"
                 crawlers = "{root}/assets/data/rules/crawlers.json"
+                models = "{root}/assets/data/models/models.ndjson"
                 "#
             )),
         }
