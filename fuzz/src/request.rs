@@ -122,6 +122,7 @@ fn read_of_system(body: &[u8]) -> Vec<Option<Vec<u8>>> {
         path: "/s/crm",
         query: "",
         choice_cookie: "avchoice".into(),
+        meta_names: &[],
     };
     let past = Duration::from_secs(90 * 86_400);
     let sender = SystemSender {

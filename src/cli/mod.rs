@@ -12,6 +12,7 @@ mod example_config;
 mod geoip;
 mod healthy;
 mod keys;
+mod link;
 mod log;
 mod migrate;
 mod schema;
@@ -71,6 +72,9 @@ enum Command {
     /// Manage the keys of the visitor cookie, of click URLs, of users and of their signatures.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Look at the device groups, or find them anew.
+    #[command(subcommand)]
+    Link(link::LinkCommand),
     /// Work with the JSON schemas of Snowplow's events.
     #[command(subcommand)]
     Schema(schema::SchemaCommand),
@@ -129,6 +133,7 @@ impl Command {
             // Without a file there is nothing that a new key could clash with.
             Command::Keys(command) if file.is_none() => command.run(&[]),
             Command::Keys(command) => command.run(&config()?.cookie.keys),
+            Command::Link(command) => command.run(&config()?),
             Command::Schema(command) => command.run(),
             Command::Subject(command) => command.run(&config()?),
         }

@@ -13,6 +13,7 @@
 //! Whoever changes ties takes [`lock`] first, and they take turns. A transaction that holds the
 //! lock of the list of suppression may take it, and never the other way round.
 
+pub mod check;
 pub mod fold;
 pub mod group;
 pub mod part;

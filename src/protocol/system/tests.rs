@@ -33,6 +33,7 @@ fn read_with<T>(
         path: "/s/crm",
         query: "",
         choice_cookie: "avchoice".into(),
+        meta_names: &[],
     };
     let sender = SystemSender {
         site: "shop",

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::identity::group::GROUP_NODES_MAX;
+use crate::postgres::identity::check::rebuild;
 use crate::postgres::server::embedded::testing::TestDatabase;
 
 type Pair = (Uuid, Uuid);
@@ -313,4 +314,51 @@ async fn grouping_keeps_up_with_two_thousand_new_ties_a_second() {
     eprintln!("{rate:.0} new ties a second");
     // A test machine is busy: this finds a change of kind, the figure is in the documentation.
     assert!(rate > 500.0, "{rate}");
+}
+
+#[tokio::test]
+async fn a_partner_whose_ids_unite_no_more_loses_its_ties_when_groups_are_found_anew() {
+    let mut database = TestDatabase::migrated().await;
+    let client = &mut database.client;
+    // 5 is a partner's ID, which ties two visitors; the others are tied by a MAID.
+    for (one, other) in [(5, 0), (5, 1), (3, 6), (3, 7)] {
+        add_tie(client, one, other, 0, true).await;
+    }
+    settle_all(client).await;
+    let before = read_groups(client, "device_group").await;
+    let mut steps = Vec::new();
+    let trial = rebuild(client, &[], (0, true), |next| steps.push(next))
+        .await
+        .unwrap();
+    assert_eq!((trial.groups, trial.stale), (2, 2));
+    assert_eq!(
+        read_groups(client, "device_group").await,
+        before,
+        "a trial changes nothing"
+    );
+    let kept = rebuild(client, &["network".to_owned()], (0, false), |_| {})
+        .await
+        .unwrap();
+    assert_eq!(
+        (
+            kept.groups,
+            kept.stale,
+            kept.grouped.split,
+            kept.grouped.merged
+        ),
+        (2, 0, 0, 0)
+    );
+    assert_eq!(
+        read_groups(client, "device_group").await,
+        before,
+        "nothing is stale"
+    );
+
+    rebuild(client, &[], (0, false), |_| {}).await.unwrap();
+    let after = read_groups(client, "device_group").await;
+    assert_eq!(
+        after.keys().copied().collect::<Vec<_>>(),
+        [3, 6, 7].map(|number| node(number).0)
+    );
+    check(client, "rebuilt").await;
 }
