@@ -16,7 +16,8 @@ const LABEL_BYTES_MAX: usize = 63;
 
 /// Returns the authority of an http or https URL, as it is written.
 pub(super) fn authority(url: &str) -> Option<&str> {
-    let url = url.trim_start();
+    // What browsers skip before a URL.
+    let url = url.trim_start_matches(|letter| letter <= ' ');
     let rest = match url.as_bytes() {
         [b'/', b'/', ..] => url,
         _ => {
