@@ -131,7 +131,7 @@ async fn people_can_query_every_column_of_a_hit_and_of_its_dimensions() {
          and (table_name = 'hit' or exists (select from information_schema.columns as hit \
              where hit.table_schema = 'avtryck' and hit.table_name = 'hit' \
              and hit.column_name = wanted.table_name || '_key')) \
-         and column_name not in ('is_keyed', 'last_seen') \
+         and column_name not in ('is_keyed', 'last_seen', 'named_by') \
          and not exists (select from information_schema.view_column_usage as usage \
              where usage.view_schema = 'avtryck' and usage.view_name = 'hit_detail' \
              and usage.table_schema = 'avtryck' and usage.table_name = wanted.table_name \
