@@ -141,6 +141,9 @@ fn a_browser_proves_its_visitor_and_what_was_signed_for_it_and_a_server_proves_a
         [],
         "nobody proves the MAID"
     );
+    // An own system vouches for all that it names.
+    let of_system = Flags::PROVED.with(Flags::SYSTEM);
+    assert_eq!(proved(&unknown, of_system).len(), 3);
     let sync = whole(Kind::Sync);
     assert_eq!(proved(&sync, Flags::SIGNED), [PartnerUid]);
     assert_eq!(proved(&sync, none), []);
