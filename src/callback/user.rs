@@ -1,16 +1,16 @@
 //! How a site proves who is logged in. Pure.
 //!
 //! Anybody can send `user=SOMEBODY` from a browser. So the site's server gives the page, beside the
-//! user, a `user_sig`: the ID of one of the site's `user_sig_keys`, the second since 1970 at which it
-//! expires, and in hex an HMAC-SHA-256, joined by dots. The MAC is over [`CONTEXT`] and, each ended
-//! by a line feed, the site's key, the user as the event names it, and the expiry in decimal digits.
-//! Neither the site's key nor the expiry can hold a line feed, so no two claims have the same bytes,
-//! whatever the user is.
+//! user, a `user_sig`: the ID of one of the site's `user_sig_keys`, the second since 1970 at which
+//! it expires, and in hex an HMAC-SHA-256, joined by dots. The MAC is over [`CONTEXT`] and, each
+//! ended by a line feed, the site's key, the user as the event names it, and the expiry in decimal
+//! digits. Neither the site's key nor the expiry can hold a line feed, so no two claims have the
+//! same bytes, whatever the user is.
 //!
-//! A signature that expires more than [`VALID_SECONDS_MAX`] from now is not believed. It proves that
-//! the site vouches for this user to whoever shows it; it names no visitor. So a signature that is
-//! stolen proves the same in another browser until it expires, and it proves nothing of other IDs
-//! beside it.
+//! A signature that expires more than [`VALID_SECONDS_MAX`] from now is not believed. It proves
+//! that the site vouches for this user to whoever shows it; it names no visitor. So a signature
+//! that is stolen proves the same in another browser until it expires, and it proves nothing of
+//! other IDs beside it.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;

@@ -10,11 +10,11 @@ use super::print;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Keys {
-    /// Make a key and print it in the form that cookie.keys, click.keys, user.keys and user_sig_keys take, with an
-    /// ID that the configuration (if one is named) does not use. The first key in the list signs,
-    /// every one verifies. To change keys of cookies and clicks, add the new one at the end on
-    /// every collector, then move it to the front on every collector, and remove the old one once
-    /// cookie.max_age has passed.
+    /// Make a key and print it in the form that cookie.keys, click.keys, user.keys and
+    /// user_sig_keys take, with an ID that the configuration (if one is named) does not use. The
+    /// first key in the list signs, every one verifies. To change keys of cookies and clicks, add
+    /// the new one at the end on every collector, then move it to the front on every collector, and
+    /// remove the old one once cookie.max_age has passed.
     New,
 }
 

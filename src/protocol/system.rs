@@ -6,11 +6,12 @@
 //!
 //! | member | is |
 //! | --- | --- |
-//! | `occurred_at` | when it happened: ISO 8601, or seconds or milliseconds since 1970; as long ago as rows are kept |
-//! | `permit` | what the person allows, as a list of permits; it outweighs the system's default and narrows a consent string |
+//! | `occurred_at` | when it happened, as long ago as rows are kept |
+//! | `permit` | what the person allows, a list; instead of the default, and narrows a string |
 //!
 //! The sender is a server: its address, agent and cookies say nothing about anybody, and what it
-//! says of a client's address or agent (`client_ip`, `user_agent`) is not kept. There is no visitor.
+//! says of a client's address or agent (`client_ip`, `user_agent`) is not kept. It names no
+//! visitor.
 //!
 //! Whether the system sent a request is decided before ([`crate::callback::system`]).
 

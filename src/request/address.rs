@@ -69,8 +69,8 @@ pub fn forwarded_https(peer: IpAddr, headers: &Headers<'_>, trusted: &[IpNet]) -
     forwarded_is_https(peer, headers, trusted) == Some(true)
 }
 
-/// What a trusted proxy says of that; `None` if it says nothing. The last value counts, which is the
-/// nearest proxy's own.
+/// What a trusted proxy says of that; `None` if it says nothing. The last value counts, which is
+/// the nearest proxy's own.
 #[must_use]
 pub fn forwarded_is_https(peer: IpAddr, headers: &Headers<'_>, trusted: &[IpNet]) -> Option<bool> {
     if !is_trusted(peer.to_canonical(), trusted) {

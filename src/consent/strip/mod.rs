@@ -12,8 +12,8 @@
 //! | the sender's ID of the user | leaves wherever it stands | its hash stands in its place |
 //! | a `user_sig`, which proves a user to whoever reads it | leaves wherever it stands | the same |
 //!
-//! A hit of our own protocol with `store` that names no user is not looked at, unless its site signs
-//! users and it may hold a signature.
+//! A hit of our own protocol with `store` that names no user is not looked at, unless its site
+//! signs users and it may hold a signature.
 
 mod glance;
 mod names;

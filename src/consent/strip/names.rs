@@ -17,7 +17,8 @@ use Part::{End, Whole};
 pub(super) enum Class {
     /// An ID of a person, a device, a browser or a visit, or what proves one.
     Id,
-    /// What proves who somebody is to whoever reads it, for a time: it leaves whatever is permitted.
+    /// What proves who somebody is to whoever reads it, for a time: it leaves whatever is
+    /// permitted.
     Credential,
     /// What identifies a person by itself: e-mail address, phone number, name, street, birthday.
     Direct,

@@ -1,12 +1,13 @@
 //! `POST /s/{system}`: one of the operator's own systems reports events.
 //!
-//! The system proves itself first ([`crate::callback::system`]); nothing of a request that it did not
-//! make is read. A request that others could have read on the way is refused, and so is one with a
-//! query, where a token would be logged. [`crate::protocol::system`] says what a body may look like.
-//! An event with an `id` may be repeated until it is answered, because it is stored once.
+//! The system proves itself first ([`crate::callback::system`]); nothing of a request that it did
+//! not make is read. A request that others could have read on the way is refused, and so is one
+//! with a query, where a token would be logged. [`crate::protocol::system`] says what a body may
+//! look like. An event with an `id` may be repeated until it is answered, because it is stored
+//! once.
 //!
-//! Which systems there are is no secret: an unknown one is told from a wrong token by its status. How
-//! nearly a token or a signature is right does not show in the time that it takes.
+//! Which systems there are is no secret: an unknown one is told from a wrong token by its status.
+//! How nearly a token or a signature is right does not show in the time that it takes.
 
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;

@@ -206,9 +206,9 @@ impl<'r> Exchange<'r> {
         }
     }
 
-    /// Returns the rules of the partner that the hit names, or else those of its site or system, and
-    /// as what kind of hit it is judged. What happened on the site's pages needs both, because a sender
-    /// names what it likes.
+    /// Returns the rules of the partner that the hit names, or else those of its site or system,
+    /// and as what kind of hit it is judged. What happened on the site's pages needs both, because
+    /// a sender names what it likes.
     fn rules(
         &self,
         hit: &Hit<'_>,

@@ -9,8 +9,8 @@
 //! because somebody waits for the page behind it. What is far over the limit is refused in any
 //! case, and a click then leads to its target without being recorded. A callback costs nothing: it
 //! comes from a partner's server, which speaks for many clients and has proved itself. Nor does
-//! what an own system sends, or a tracker from one of a site's `trusted_senders`. An attempt to speak
-//! for a system costs its client a hit.
+//! what an own system sends, or a tracker from one of a site's `trusted_senders`. An attempt to
+//! speak for a system costs its client a hit.
 
 use super::Exchange;
 use super::allowance::{AllowanceState, HitAllowances};

@@ -431,8 +431,8 @@ fn put_parameter_of_system(
     true
 }
 
-/// Returns the names of a list, in JSON or with other marks between them, joined by dots as a cookie
-/// has them.
+/// Returns the names of a list, in JSON or with other marks between them, joined by dots as a
+/// cookie has them.
 fn names_of_list(text: &str) -> String {
     let names = match serde_json::from_str::<Vec<String>>(text) {
         Ok(names) => names,
