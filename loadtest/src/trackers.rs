@@ -1,5 +1,5 @@
-//! Requests of other makers' trackers, made of recorded ones (`tests/recorded/`), beside requests of
-//! our own protocol that say as much in as many bytes.
+//! Requests of other makers' trackers, made of recorded ones (`tests/recorded/`), beside requests
+//! of our own protocol that say as much in as many bytes.
 //!
 //! Each is sent with the headers of a request of the [`Corpus`], so that what differs is the
 //! protocol alone.

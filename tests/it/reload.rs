@@ -18,7 +18,7 @@ impl Collector {
     }
 
     /// Has it read the file again, and waits until it has.
-    pub(crate) async fn reload(&self, outcome: &str) {
+    async fn reload(&self, outcome: &str) {
         let before = self.metric(outcome).await;
         self.signal("HUP");
         self.until_metric(outcome, before + 1.0).await;

@@ -76,7 +76,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
             "callback", "clock", "consent", "endpoint", "hit", "refusal", "request",
         ],
     ),
-    ("consent", &["clock", "hit"]),
+    ("consent", &["clock", "hit", "request"]),
     ("visitor", &["clock", "hit", "keys", "request"]),
     ("enrich", &["clock", "endpoint", "hit", "row", "schema"]),
     ("keys", &["clock", "hit"]),

@@ -7,8 +7,8 @@ use crate::visitor::{COOKIE_AGE_SECONDS, CookieKind};
 
 impl Exchange<'_> {
     /// Makes the cookies that keep a choice, end every other one, and without `store` end the
-    /// visitor cookie too. Returns them, and whether the choice is kept: a browser would not keep it
-    /// over http in another site's page or under a name with a prefix.
+    /// visitor cookie too. Returns them, and whether the choice is kept: a browser would not keep
+    /// it over http in another site's page or under a name with a prefix.
     pub(crate) fn choice_cookies(&self, site: &Site, permit: Permit) -> (Vec<String>, bool) {
         let config = &self.edge.config.cookie;
         let host = self.lower_host();

@@ -131,7 +131,7 @@ pub(super) fn refuses(claims: &Claims, site: &Site) -> bool {
     claims.refuses && site.snowplow_consent_narrows
 }
 
-/// Keeps, among the further parameters of a new visitor's hit, the ID that a collector of Snowplow's
+/// Keeps, among the further parameters of a new visitor's hit, the ID that Snowplow's collector
 /// gave before: rows of both can then be joined. It is never taken for the visitor.
 pub(super) fn carry_over(headers: &Headers<'_>, hit: &mut Hit<'_>) {
     let mut found = headers.find_cookies(SNOWPLOW_COOKIE.into());

@@ -139,8 +139,8 @@ fn is_unsound(character: char) -> bool {
     matches!(character, '\0' | '\u{7f}'..='\u{9f}')
 }
 
-/// Returns a mark for a byte that a doubtful character may begin with. Those beyond ASCII (U+0080 to
-/// U+009F) begin with 0xc2 in UTF-8.
+/// Returns a mark for a byte that a doubtful character may begin with. Those beyond ASCII (U+0080
+/// to U+009F) begin with 0xc2 in UTF-8.
 fn may_be_doubtful(byte: u8) -> u8 {
     u8::from((byte == b'\\') | (byte < b' ') | (byte == 0x7f) | (byte == 0xc2))
 }

@@ -128,7 +128,7 @@ fn is_of_consent(vendor: &str, name: &str) -> bool {
     vendor == SNOWPLOW && OF_CONSENT.contains(&name)
 }
 
-/// Returns whether a document of that schema says that the visitor refuses all, or no longer agrees.
+/// Returns whether a document of that schema says that the visitor refuses all or agrees no more.
 fn refuses((vendor, name): (&str, &str), data: &str) -> bool {
     #[derive(Deserialize)]
     struct Dialogue<'t> {

@@ -7,8 +7,8 @@
 //! | the same, or `schema` in it, and a form as the body | one, whose data are the other fields |
 //! | no `schema` in the address, a body `{"schema": "iglu:…", "data": …}` | one, or one for each item of `data` |
 //!
-//! A request is one by what it holds and not by its path, because paths are configurable: it names a
-//! schema, and no type of an event (`e`). Each becomes a self-describing event (`e=ue`). The
+//! A request is one by what it holds and not by its path, because paths are configurable: it names
+//! a schema, and no type of an event (`e`). Each becomes a self-describing event (`e=ue`). The
 //! parameters in [`OF_EVENT`] are the event's own, and so are our consent signals.
 
 use std::borrow::Cow;

@@ -424,7 +424,7 @@ async fn a_packed_list_is_read_as_any_other() {
         body.len()
     );
     let reply = raw(collector.http, &[head.as_bytes(), &body].concat()).await;
-    let told = r#"{"status":"success","tracked":3,"invalid":1}"#;
+    let told = r#"{"invalid":1,"status":"success","tracked":3}"#;
     assert_eq!((reply.status, &*reply.body), (200, told));
     let packed = format!("{ROWS} where event_name = 'packed'");
     collector.wait_for(&packed, 3).await;

@@ -151,7 +151,14 @@ async fn sdks_of_servers_send_each_call_once_to_a_collector_that_asks_them_to_wa
         })
         .await;
         collector.configure(|config| config.set("limit.hits_per_second", 0));
-        collector.reload(APPLIED).await;
+        // Until the new limit holds, nothing of the old one may be left for a part of a batch.
+        let before = collector.metric(APPLIED).await;
+        collector.signal("HUP");
+        until(async || {
+            collector.post("/e", &[], &events).await;
+            collector.metric(APPLIED).await > before
+        })
+        .await;
         client.end(running).await;
         check_rows(&collector, client).await;
     }

@@ -108,11 +108,7 @@ async fn a_recorded_refusal_narrows_the_choice_where_the_site_says_so_and_never_
         let keeps_visitor = cookies
             .iter()
             .any(|cookie| cookie.starts_with("avid=") && !cookie.contains("Max-Age=0"));
-        assert_eq!(
-            keeps_visitor,
-            choice.is_none() && site != "asking",
-            "{site} {what} {cookies:?}"
-        );
+        assert_eq!(keeps_visitor, choice.is_none(), "{site} {what} {cookies:?}");
     }
     // Six page views, and the records of which none refuses where that counts; the others are only
     // counted.
