@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use loadtest::corpus::Corpus;
+use loadtest::rig::collector::Collector;
 use loadtest::rig::process::root;
 use loadtest::trackers::{Load, loads};
 
@@ -12,6 +13,9 @@ use crate::cost::Meter;
 use crate::figures::Tracked;
 use crate::tls::Files;
 use crate::wrk;
+
+/// How long nothing must be recorded for nothing to be under way.
+const SETTLING_TIME: Duration = Duration::from_millis(50);
 
 /// The loads, as files that wrk reads, and the folder of the collector that takes them.
 pub(crate) struct Trackers {
@@ -51,11 +55,11 @@ impl Trackers {
         let collector = start(&dir, NO_DATABASE, true, key, certificate).await?;
         for (load, file) in &self.loads {
             self.sends += 1;
-            let before = collector.counters().await?.recorded;
+            let before = settled(&collector).await?;
             let meter = Meter::start([collector.root()]);
             let sent = wrk::run(collector.http, file, self.sends, time, true).await?;
             let cost = meter.stop(sent.answered);
-            let recorded = collector.counters().await?.recorded - before;
+            let recorded = settled(&collector).await? - before;
             let least = sent.answered * load.events as u64;
             let most = (sent.answered + wrk::CONNECTIONS) * load.events as u64;
             anyhow::ensure!(
@@ -76,5 +80,18 @@ impl Trackers {
         }
         collector.stop().await?;
         Ok(std::fs::remove_dir_all(dir)?)
+    }
+}
+
+/// Returns how many hits were recorded, once those are that were under way when wrk ended.
+async fn settled(collector: &Collector) -> anyhow::Result<u64> {
+    let mut before = collector.counters().await?.recorded;
+    loop {
+        tokio::time::sleep(SETTLING_TIME).await;
+        let recorded = collector.counters().await?.recorded;
+        if recorded == before {
+            return Ok(recorded);
+        }
+        before = recorded;
     }
 }
