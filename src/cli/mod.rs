@@ -69,7 +69,8 @@ enum Command {
     UserSig(user_sig::UserSig),
     Tag(Box<tag::Tag>),
     Device(device::Device),
-    /// Manage the keys of the visitor cookie, of click URLs, of users and of their signatures.
+    /// Manage the keys of the visitor cookie, of click URLs, of users, of their signatures and of
+    /// households.
     #[command(subcommand)]
     Keys(keys::Keys),
     /// Look at the device groups, or find them anew.
@@ -131,8 +132,13 @@ impl Command {
             Command::Tag(command) => command.run(&config()?),
             Command::Device(command) => command.run(file),
             // Without a file there is nothing that a new key could clash with.
-            Command::Keys(command) if file.is_none() => command.run(&[]),
-            Command::Keys(command) => command.run(&config()?.cookie.keys),
+            Command::Keys(keys::Keys::New) if file.is_none() => {
+                keys::Keys::New.run(&[], Path::new(""))
+            }
+            Command::Keys(command) => {
+                let config = config()?;
+                command.run(&config.cookie.keys, &config.spool.dir)
+            }
             Command::Link(command) => command.run(&config()?),
             Command::Schema(command) => command.run(),
             Command::Subject(command) => command.run(&config()?),

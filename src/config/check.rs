@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use super::Config;
 use super::document::suggest;
 use super::read::ConfigReader;
+use super::{ClientIp, Config};
+use crate::identity::household::EPOCH_DAYS;
 use crate::request::Prefix;
+
+/// For how long an address keeps its number.
+const EPOCH: Duration = Duration::from_hours(24 * EPOCH_DAYS as u64);
 
 /// Reports every contradiction between keys.
 pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
@@ -22,6 +27,7 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
         );
     }
     check_listeners(config, reader);
+    check_households(config, reader);
     check_cookies(config, reader);
     let keys = |section: &str, keys: Vec<String>| {
         let named = keys.into_iter().enumerate();
@@ -123,6 +129,27 @@ fn check_cookies(config: &Config, reader: &mut ConfigReader) {
             );
             reader.add_error(key, &error);
         }
+    }
+}
+
+/// Reports what would keep the addresses of which households keep numbers only.
+fn check_households(config: &Config, reader: &mut ConfigReader) {
+    let Some(site) = config.sites.iter().find(|site| site.household) else {
+        return;
+    };
+    if config.privacy.client_ip == ClientIp::Full {
+        let error = format!(
+            "privacy.client_ip: site {} has household = true, whose numbers whole addresses in Postgres would tell; truncated would be right",
+            site.key
+        );
+        reader.add_error("privacy.client_ip", &error);
+    }
+    if config.spool.keep > EPOCH {
+        let error = format!(
+            "spool.keep: site {} has household = true, and the spool holds addresses; at most 14d would be right",
+            site.key
+        );
+        reader.add_error("spool.keep", &error);
     }
 }
 

@@ -28,8 +28,9 @@ use std::path::Path;
 pub use in_force::{InForce, Waiting};
 pub use keys::{
     AdminConfig, CategoryConfig, Certificate, ClickConfig, CookieConfig, DatabaseConfig,
-    DeviceConfig, GeoipConfig, HttpConfig, Limit, LinkConfig, LoaderConfig, Partner, PrivacyConfig,
-    ProtocolConfig, SchemaConfig, Site, SpoolConfig, TlsConfig, TrafficConfig, UserConfig,
+    DeviceConfig, GeoipConfig, HouseholdConfig, HttpConfig, Limit, LinkConfig, LoaderConfig,
+    Partner, PrivacyConfig, ProtocolConfig, SchemaConfig, Site, SpoolConfig, TlsConfig,
+    TrafficConfig, UserConfig,
 };
 pub use mistakes::{Mistakes, Unusable};
 pub use paths::Paths;
@@ -90,6 +91,7 @@ pub struct Config {
     pub click: ClickConfig,
     pub user: UserConfig,
     pub link: LinkConfig,
+    pub household: HouseholdConfig,
     pub protocol: ProtocolConfig,
     pub certificates: Vec<Certificate>,
     pub sites: Vec<Site>,
@@ -207,6 +209,7 @@ impl Config {
             click: reader.section(),
             user: reader.section(),
             link: reader.section(),
+            household: reader.section(),
             protocol: reader.section(),
             certificates: reader.tables(),
             sites: reader.tables(),

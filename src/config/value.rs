@@ -115,6 +115,16 @@ pub(super) fn duration_within(
     }
 }
 
+/// `02:30`, as minutes since midnight.
+pub(super) fn minute_of_day(text: &str) -> Option<u16> {
+    let (hour, minute) = text.split_once(':')?;
+    let is_written_so = [hour, minute]
+        .iter()
+        .all(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit()));
+    let (hour, minute): (u16, u16) = (parse(hour)?, parse(minute)?);
+    (is_written_so && hour < 24 && minute < 60).then_some(hour * 60 + minute)
+}
+
 /// A whole number of days between two others.
 pub(super) fn whole_days_within(
     first: &'static str,

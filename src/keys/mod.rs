@@ -1,5 +1,5 @@
 //! Key rings: the keys of the visitor cookie, of click URLs and of users, each kind a type of its
-//! own.
+//! own; and the key of households ([`HouseholdKey`]), which is none of a ring.
 //!
 //! A key is an HMAC-SHA-256 that was already given its context, so signing begins with a copy of
 //! its state. The first key of a ring signs, and every key verifies: a new key is put first, and
@@ -8,11 +8,13 @@
 
 mod click;
 mod cookie;
+mod household;
 mod user;
 
 pub use click::ClickKeyring;
 pub(crate) use click::Purpose;
 pub use cookie::CookieKeyring;
+pub use household::{HouseholdKey, epoch_of};
 pub use user::UserKeyring;
 
 use hmac::{Hmac, KeyInit, Mac};

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod clock;
 pub mod device_model;
+pub mod household;
 pub mod identity;
 pub mod partition;
 pub mod server;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::health::Shard;
+use super::households::Households;
 use super::reload::Reload;
 use crate::config::Config;
 use crate::edge::Spools;
@@ -20,7 +21,7 @@ use crate::enrich::Tables;
 use crate::identity::TieRules;
 use crate::jobs;
 use crate::keys::UserKeyring;
-use crate::loader::sink::PostgresSink;
+use crate::loader::sink::{PostgresSink, SightingRules, Sightings};
 use crate::loader::{Instructions, Loader, Progress};
 use crate::metrics::Metrics;
 use crate::postgres::Database;
@@ -38,10 +39,13 @@ pub(super) struct Parts {
     loaders: Vec<Loader>,
     /// Which IDs the loaders tie together; exchanged on a reload.
     pub(super) tie_rules: Arc<ArcSwap<TieRules>>,
+    /// How the loaders note at which addresses devices are seen.
+    pub(super) sightings: Arc<Sightings>,
     /// The shards that nobody writes to any more.
     left: Vec<Shard>,
     pub(super) instructions: Instructions,
     jobs: jobs::JobLimits,
+    households: Households,
 }
 
 impl Parts {
@@ -53,12 +57,15 @@ impl Parts {
         metrics: &Arc<Metrics>,
     ) -> Parts {
         let tie_rules = Arc::new(ArcSwap::from_pointee(tie_rules(config)));
+        let sightings = Arc::new(Sightings::default());
+        sightings.rules.store(Arc::new(sighting_rules(config)));
         let user_keys = UserKeyring::new(&config.user.keys).fingerprints();
         let make_sink = || {
             PostgresSink::new(Arc::clone(database), Arc::clone(metrics))
                 .limit_new_names(config.loader.new_names_per_day)
                 .with_user_keys(user_keys.clone())
                 .with_tie_rules(Arc::clone(&tie_rules))
+                .with_sightings(Arc::clone(&sightings))
         };
         let loaders = loaders(config, spools, make_sink, tables, metrics);
         let shards = shards(&loaders).into_iter();
@@ -68,6 +75,8 @@ impl Parts {
             left: shards.filter(|shard| left.contains(&shard.id())).collect(),
             loaders,
             tie_rules,
+            households: Households::new(config, &sightings),
+            sightings,
             instructions: Instructions {
                 spool: spools.instructions.clone(),
                 database: Arc::clone(database),
@@ -115,6 +124,7 @@ impl Parts {
             join_all(loaders.map(|loader| loader.run(stopping.clone()))).await;
         });
         tokio::task::spawn_local(remove_drained(self.left));
+        tokio::task::spawn_local(self.households.run(Arc::clone(database)));
         Loading {
             stop,
             hits,
@@ -131,6 +141,18 @@ pub(super) fn tie_rules(config: &Config) -> TieRules {
     let blocked = &config.link.blocked;
     let hashes = blocked.iter().map(|user| users.hashes(user));
     TieRules::new(id_types, blocked, hashes.flatten())
+}
+
+/// Returns which hits are sightings.
+pub(super) fn sighting_rules(config: &Config) -> SightingRules {
+    let sites = config.sites.iter().filter(|site| site.household);
+    let household = &config.household;
+    SightingRules {
+        sites: sites.map(|site| site.key.clone()).collect(),
+        mobile_asns: household.mobile_asns.clone(),
+        mobile_networks: household.mobile_networks.clone(),
+        ipv6_56_asns: household.ipv6_56_asns.clone(),
+    }
 }
 
 /// Returns the loaders, each of which has a connection and some of the shards.

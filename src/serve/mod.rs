@@ -8,6 +8,8 @@ mod check;
 mod edge_threads;
 mod handover;
 mod health;
+pub(crate) mod household_key;
+mod households;
 mod inquiries;
 pub(crate) mod keyrings;
 mod loading;
@@ -176,7 +178,8 @@ impl Collector {
         log_addresses(addresses, database.psql().is_some());
 
         let tie_rules = Arc::clone(&parts.tie_rules);
-        let exchanged = (tables, tie_rules);
+        let sightings = Arc::clone(&parts.sightings);
+        let exchanged = (tables, tie_rules, sightings);
         let reload = Reload::new(file, edge, exchanged, certificates, Arc::clone(&metrics));
         let loading = parts.start(&reload, &database, &metrics, &remark);
         tokio::task::spawn_local(inquiries::answer_all(Arc::clone(&database), inquiries));

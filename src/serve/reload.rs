@@ -29,6 +29,7 @@ use crate::edge::Edge;
 use crate::edge::transport::tls::Certificates;
 use crate::enrich::{self, LoadError, TableFiles, Tables};
 use crate::identity::TieRules;
+use crate::loader::sink::Sightings;
 use crate::metrics::{Metrics, gauge_value, timestamp};
 use crate::postgres;
 
@@ -38,6 +39,7 @@ pub(super) struct Reload {
     edge: Arc<ArcSwap<Edge>>,
     tables: Arc<ArcSwap<Tables>>,
     tie_rules: Arc<ArcSwap<TieRules>>,
+    sightings: Arc<Sightings>,
     /// `None` if the collector does not serve https.
     certificates: Option<Arc<Certificates>>,
     metrics: Arc<Metrics>,
@@ -52,7 +54,11 @@ impl Reload {
     pub(super) fn new(
         file: Option<PathBuf>,
         edge: Arc<ArcSwap<Edge>>,
-        (tables, tie_rules): (Arc<ArcSwap<Tables>>, Arc<ArcSwap<TieRules>>),
+        (tables, tie_rules, sightings): (
+            Arc<ArcSwap<Tables>>,
+            Arc<ArcSwap<TieRules>>,
+            Arc<Sightings>,
+        ),
         certificates: Option<Arc<Certificates>>,
         metrics: Arc<Metrics>,
     ) -> Rc<Reload> {
@@ -62,6 +68,7 @@ impl Reload {
             edge,
             tables,
             tie_rules,
+            sightings,
             certificates,
             metrics,
             sources: Mutex::default(),
@@ -142,6 +149,8 @@ impl Reload {
         self.replace_tables(&config, tables, &errors);
         *in_use = wanted;
         self.tie_rules.store(Arc::new(loading::tie_rules(&config)));
+        let sightings = Arc::new(loading::sighting_rules(&config));
+        self.sightings.rules.store(sightings);
         let edge = running.with(config, keyrings);
         self.edge.store(Arc::new(edge));
         Ok(waiting)

@@ -51,7 +51,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
     (
         "loader",
         &[
-            "clock", "config", "enrich", "hit", "identity", "metrics", "postgres", "row",
+            "clock", "config", "enrich", "hit", "identity", "keys", "metrics", "postgres", "row",
         ],
     ),
     (
@@ -79,7 +79,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("consent", &["clock", "hit", "request"]),
     ("visitor", &["clock", "hit", "keys", "request"]),
     ("enrich", &["clock", "endpoint", "hit", "row", "schema"]),
-    ("keys", &["clock", "hit"]),
+    ("keys", &["clock", "hit", "identity"]),
     ("click", &["clock", "hit", "keys", "request"]),
     ("callback", &["clock", "hit", "refusal"]),
     ("inquiry", &["hit"]),

@@ -1,7 +1,7 @@
 //! Households: which devices share a home, by the addresses at which they are seen.
 //!
 //! A household is not the set of devices that were ever seen at one address: over offices, cafés
-//! and carriers that would join a whole town. It goes through five steps, each a pure function:
+//! and carriers that would join a whole town. It goes through six steps, each a pure function:
 //!
 //! | step | gives |
 //! | --- | --- |
@@ -10,6 +10,7 @@
 //! | [`pairs_of_epoch`] | a score for two devices that were at the same home address |
 //! | [`fold`] | the scores of epochs added up, older ones at half their weight every 28 days |
 //! | [`cluster`] | households: pairs joined from the strongest on, while most of the pairs across agree |
+//! | [`renumber`] | which device is in which household, the same from night to night |
 //!
 //! An address is a keyed hash of which the key is gone after an epoch, so the same address has a
 //! new number in each epoch. What is found here is compared with the truth of simulated countries
@@ -17,12 +18,14 @@
 
 mod address;
 mod cluster;
+mod number;
 mod pair;
 #[cfg(test)]
 mod tests;
 
 pub use address::{AddressKind, Stay};
 pub use cluster::{HOUSEHOLD_DEVICES_MAX, cluster};
+pub use number::{Membership, renumber};
 pub use pair::{PairScore, fold, pairs_of_epoch};
 
 /// How many days an epoch has: for that long an address keeps its number.

@@ -19,6 +19,7 @@
 //! messages.
 
 mod postgres;
+mod sightings;
 mod ties;
 
 use std::future::Future;
@@ -36,6 +37,7 @@ use crate::row::exposure::AdContact;
 use crate::row::{Ad, Count, EventKey, Keyer, Link, Row};
 pub use postgres::PostgresSink;
 pub(super) use postgres::{into_postgres, into_reached, suppress};
+pub use sightings::{SightingRules, Sightings};
 
 /// How far a sink has a spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -21,6 +21,7 @@ use spool::Position;
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
+use super::sightings::{SightingFinder, Sightings};
 use super::ties::{self, SharedTold, TieFinder, TieFolder};
 use super::{
     Committed, Companion, DerivedHit, Encoder, Reached, Sink, SinkBatch, Span, SpoolRecord, Writer,
@@ -68,6 +69,7 @@ pub struct PostgresSink {
     /// The fingerprints of the keys that hash users.
     user_keys: Vec<[u8; 16]>,
     tie_rules: Arc<ArcSwap<TieRules>>,
+    sightings: Arc<Sightings>,
     forgotten: Forgotten,
     told: SharedTold,
 }
@@ -87,6 +89,7 @@ impl PostgresSink {
             new_names_max: 0,
             user_keys: Vec::new(),
             tie_rules: Arc::default(),
+            sightings: Arc::default(),
             forgotten: Forgotten::default(),
             told: SharedTold::default(),
         }
@@ -112,6 +115,12 @@ impl PostgresSink {
     #[must_use]
     pub fn with_tie_rules(self, tie_rules: Arc<ArcSwap<TieRules>>) -> PostgresSink {
         PostgresSink { tie_rules, ..self }
+    }
+
+    /// Makes it note at which addresses devices are seen.
+    #[must_use]
+    pub fn with_sightings(self, sightings: Arc<Sightings>) -> PostgresSink {
+        PostgresSink { sightings, ..self }
     }
 
     /// Returns whether the database takes the users that this process hashes.
@@ -207,6 +216,7 @@ impl Sink for PostgresSink {
                 Arc::clone(&self.told),
                 writer.takes_users,
             ),
+            sightings: SightingFinder::new(Arc::clone(&self.sightings)),
             metrics: Arc::clone(&self.metrics),
         }
     }
@@ -236,6 +246,7 @@ pub struct LoadEncoder {
     today: i32,
     forgotten: Forgotten,
     ties: TieFinder,
+    sightings: SightingFinder,
     /// A spool whose position the batch before moves.
     last_moved: Option<[u8; 16]>,
     metrics: Arc<Metrics>,
@@ -265,6 +276,7 @@ impl Encoder for LoadEncoder {
         self.last_moved = moved.map(|span| span.spool_id);
         self.today = day(read_at);
         self.ties.begin(read_at);
+        self.sightings.begin();
         if self.begun.elapsed() >= STORED_TIME_MAX {
             self.stored = Cache::new(STORED_KEYS_MAX);
             self.begun = clock::monotonic();
@@ -307,6 +319,8 @@ impl Encoder for LoadEncoder {
             load.mention(mention);
         }
         self.ties.find(hit.hit, hit.row.flags, load);
+        let known = (hit.facts, self.ties.rules());
+        self.sightings.find(hit.hit, hit.row.flags, known, load);
         Ok(())
     }
 

@@ -88,6 +88,11 @@ impl TieFinder {
         }
     }
 
+    /// Returns the rules of the batch.
+    pub(super) fn rules(&self) -> &TieRules {
+        &self.in_force
+    }
+
     /// Begins a batch that is read at this time.
     pub(super) fn begin(&mut self, read_at: UnixMicros) {
         self.in_force = self.rules.load_full();

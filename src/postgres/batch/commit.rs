@@ -115,6 +115,7 @@ pub async fn commit(
     exposure::keep(&transaction, &load.exposures.added).await?;
     let times = (now, load.read_at);
     Box::pin(load.identity.keep(&transaction, &load.rows, times)).await?;
+    load.sightings.keep(&transaction, &load.rows).await?;
     loaded.rows = load.rows.marks.len() as u64;
     loaded.refused = refused.len() as u64;
     event_key::forget(&transaction, &refused).await?;

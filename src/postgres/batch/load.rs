@@ -18,8 +18,9 @@ use super::new_name::{NewNames, TableKey};
 use super::position::{PostgresNow, SpoolPosition};
 use super::{copy, dimension, exposure};
 use crate::clock::UnixMicros;
-use crate::hit::Flags;
+use crate::hit::{Flags, Permit};
 use crate::identity::Tie;
+use crate::postgres::household::part::{Sighting, SightingPart};
 use crate::postgres::identity::part::Part;
 use crate::row::click::ClickMention;
 use crate::row::exposure::{AdContact, EarlierPairs, Exposure, PairTotals};
@@ -67,6 +68,8 @@ pub struct Load {
     pub(crate) exposures: Exposures,
     /// Which IDs were seen together, and what their subjects permit.
     pub identity: Part,
+    /// Which devices were seen at which addresses.
+    pub sightings: SightingPart,
     /// What the loader itself rejected.
     pub rejected: Vec<Rejected>,
 }
@@ -109,6 +112,7 @@ impl Load {
             mentions: Vec::new(),
             exposures: Exposures::default(),
             identity: Part::default(),
+            sightings: SightingPart::default(),
             rejected: Vec::new(),
         }
     }
@@ -125,6 +129,7 @@ impl Load {
         self.mentions.clear();
         self.exposures = Exposures::default();
         self.identity.clear();
+        self.sightings.clear();
         self.rejected.clear();
     }
 
@@ -291,6 +296,13 @@ impl Load {
     pub fn tie(&mut self, forget: u64, tie: Tie<'static>) {
         if let Some(mark) = self.rows.marks.last() {
             self.identity.tie(mark.row.start, forget, tie);
+        }
+    }
+
+    /// Adds a sighting of an epoch that the row pushed last makes, with the hit's permit.
+    pub fn sighting(&mut self, sighting: Sighting, of: (i32, Permit)) {
+        if let Some(mark) = self.rows.marks.last() {
+            self.sightings.push(mark.row.start, sighting, of);
         }
     }
 

@@ -72,6 +72,9 @@ pub async fn remove(
         return Ok(0);
     }
     lock(transaction).await?;
+    // Before their groups are gone, for what is known of a device is known of its IDs.
+    let forget = "select avtryck.forget_sightings($1)";
+    transaction.execute(forget, &[&nodes]).await?;
     let permits = ["delete from avtryck.subject_permit where subject = any($1)"];
     let traces = [
         "delete from avtryck.link_change where node = any($1)",
