@@ -19,7 +19,7 @@ const MODELS_MAX: usize = 50;
 /// name, family, year and every other name. Exit status 1 if it is not known. It needs the file of
 /// names and no database.
 #[derive(clap::Args)]
-pub(super) struct Device {
+pub(super) struct DeviceCommand {
     /// A code, a name with or without its maker, or a codename. Case does not matter.
     #[arg(required = true)]
     model: Vec<String>,
@@ -28,7 +28,7 @@ pub(super) struct Device {
     models: Option<PathBuf>,
 }
 
-impl Device {
+impl DeviceCommand {
     pub(super) fn run(self, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         let text = self.model.join(" ");
         if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX {

@@ -68,7 +68,7 @@ enum Command {
     ConversionUrl(Box<conversion_url::ConversionUrl>),
     UserSig(user_sig::UserSig),
     Tag(Box<tag::Tag>),
-    Device(device::Device),
+    Device(device::DeviceCommand),
     /// Manage the keys of the visitor cookie, of click URLs, of users, of their signatures and of
     /// households.
     #[command(subcommand)]

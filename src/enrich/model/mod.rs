@@ -210,9 +210,13 @@ impl ModelNames {
         let by_name: Vec<usize> = by_name.map(|(index, _)| index).collect();
         let is_name = !by_name.is_empty();
         found.extend(by_name);
-        let mut models: Vec<ModelName<'_>> = found
-            .into_iter()
-            .filter_map(|index| self.names.get(index))
+        // Each list that has the model says so, also one that does not know the text.
+        let of_found = found.iter().filter_map(|index| self.names.get(*index));
+        let same: HashSet<(u32, &str)> = of_found.map(|it| (it.maker, &*it.name)).collect();
+        let mut models: Vec<ModelName<'_>> = self
+            .names
+            .iter()
+            .filter(|named| same.contains(&(named.maker, &*named.name)))
             .filter_map(|named| {
                 let best = Best {
                     is_own: false,
