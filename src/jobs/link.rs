@@ -1,5 +1,4 @@
-//! Device groups: follows new ties and lost ones, lets hubs back, and looks for ties that no hit
-//! permits.
+//! Device groups: follows new ties and lost ones, and lets hubs back.
 
 use std::time::Duration;
 

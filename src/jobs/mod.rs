@@ -95,7 +95,7 @@ enum Work {
 }
 
 /// Every job.
-pub const JOBS: [Job; 24] = [
+pub const JOBS: [Job; 25] = [
     Job {
         name: "partition_ahead",
         period: HOUR,
@@ -117,6 +117,7 @@ pub const JOBS: [Job; 24] = [
         work: Work::Make(|client, limits, as_of| Box::pin(link::free_hubs(client, limits, as_of))),
     },
     expire("retention", HOUR, retained, Store::Partitions),
+    expire("link_change", DAY, retained, rows("link_change", "at")),
     expire(
         "link_edge",
         HOUR,

@@ -274,6 +274,7 @@ fn record(received: &Received, users: &UserKeyring, bytes: &mut Vec<u8>) -> usiz
             user => users.hash(user),
         };
         let personal = Personal {
+            site_signs: false,
             user: &draft.user,
             user_key: hit.user_key,
             keep_traits: &[],

@@ -10,8 +10,8 @@ ended as (
 insert into avtryck.link_node as known
     (node, kind, partner, device_group, proved_group, degree, first_day, last_day)
 select node, kind, partner, 0, 0,
-       (select count(*) from (select from avtryck.link_edge where a = node and b_kind <> 5 limit 100) as some)
-       + (select count(*) from (select from avtryck.link_edge where b = node and a_kind <> 5 limit 100) as some),
+       (select count(*) from (select from avtryck.link_edge where a = node and b_kind <> 5 limit 100) as few)
+       + (select count(*) from (select from avtryck.link_edge where b = node and a_kind <> 5 limit 100) as few),
        first_day, last_day
 from ended order by node
 on conflict (node) do update

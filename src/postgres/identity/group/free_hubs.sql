@@ -1,8 +1,8 @@
 -- $1: today. A hub that has had few ties for 30 days is counted anew, as if its ties had just been seen.
 with hub as (
     select node, kind,
-           (select count(*) from (select from avtryck.link_edge where a = node and b_kind <> 5 limit 100) as some)
-           + (select count(*) from (select from avtryck.link_edge where b = node and a_kind <> 5 limit 100) as some) as degree
+           (select count(*) from (select from avtryck.link_edge where a = node and b_kind <> 5 limit 100) as few)
+           + (select count(*) from (select from avtryck.link_edge where b = node and a_kind <> 5 limit 100) as few) as degree
     from avtryck.link_node where state = 1 and hub_since <= date '1970-01-01' + $1::integer - 30
 ),
 freed as (
