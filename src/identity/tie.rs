@@ -191,8 +191,8 @@ impl<'h> Tie<'h> {
         let Some(permit) = LinkPermit::new(hit.permit) else {
             return ties;
         };
-        let proof = Proof::of(hit, flags);
-        if flags.has_any(WITHOUT_TIES) || hit.kind == Kind::Callback && proof != Proof::All {
+        let voucher = Voucher::of(hit, flags);
+        if flags.has_any(WITHOUT_TIES) || hit.kind == Kind::Callback && voucher != Voucher::All {
             return ties;
         }
         let unites = |kind| kind != NodeKind::PartnerUid || rules.unites(&hit.partner);
@@ -219,7 +219,7 @@ impl<'h> Tie<'h> {
                     Kind::Sync => TieSource::Sync,
                     _ => TieSource::Hit,
                 },
-                is_proved: proof.covers(hub.0, point.0),
+                is_proved: voucher.covers(hub.0, point.0),
             });
         }
         ties
@@ -238,7 +238,7 @@ impl<'h> Tie<'h> {
 /// Which IDs of a hit somebody vouches for. A browser proves its own visitor and no more: whatever
 /// else it names may be another person's, unless it was signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
+enum Voucher {
     /// None but the visitor.
     Visitor,
     /// The visitor and this one, which its site or its partner signed.
@@ -247,23 +247,25 @@ enum Proof {
     All,
 }
 
-impl Proof {
-    fn of(hit: &Hit<'_>, flags: Flags) -> Proof {
+impl Voucher {
+    fn of(hit: &Hit<'_>, flags: Flags) -> Voucher {
         match (hit.kind, flags.has(Flags::PROVED)) {
-            (Kind::Callback, true) => Proof::All,
-            (_, true) if flags.has(Flags::SYSTEM) => Proof::All,
-            (_, true) => Proof::Signed(NodeKind::User),
-            (Kind::Sync, false) if flags.has(Flags::SIGNED) => Proof::Signed(NodeKind::PartnerUid),
-            _ => Proof::Visitor,
+            (Kind::Callback, true) => Voucher::All,
+            (_, true) if flags.has(Flags::SYSTEM) => Voucher::All,
+            (_, true) => Voucher::Signed(NodeKind::User),
+            (Kind::Sync, false) if flags.has(Flags::SIGNED) => {
+                Voucher::Signed(NodeKind::PartnerUid)
+            }
+            _ => Voucher::Visitor,
         }
     }
 
     /// Checks whether it covers a tie.
     fn covers(self, hub: NodeKind, point: NodeKind) -> bool {
         match self {
-            Proof::Visitor => false,
-            Proof::Signed(signed) => hub == NodeKind::Visitor && point == signed,
-            Proof::All => true,
+            Voucher::Visitor => false,
+            Voucher::Signed(signed) => hub == NodeKind::Visitor && point == signed,
+            Voucher::All => true,
         }
     }
 }

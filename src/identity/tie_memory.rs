@@ -91,7 +91,7 @@ impl TieMemory {
         let ends = [tie.a, tie.b];
         let pair = self.hash(ends.map(|node| (node, self.unlinked.get(&node).copied())));
         let minute = self.minute();
-        let is_stored = |stored: Stored| {
+        let is_stored = |stored: StoredSince| {
             stored.age(minute) < STORED_MINUTES && (stored.value() != 0 || !tie.is_proved)
         };
         if self.pairs.get(pair).is_some_and(is_stored) {
@@ -110,7 +110,7 @@ impl TieMemory {
                 return Novelty::Hub;
             }
         }
-        let stored = Stored::new(u16::from(tie.is_proved), minute);
+        let stored = StoredSince::new(u16::from(tie.is_proved), minute);
         self.pairs.put(pair, stored);
         for node in nodes {
             self.pairs.put(node, stored);
@@ -147,7 +147,7 @@ impl TieMemory {
         source: ConsentSource,
     ) -> bool {
         let key = self.hash((node, site, partner));
-        let (minute, said) = (self.minute(), said(permit, source));
+        let (minute, said) = (self.minute(), pack(permit, source));
         let minutes = match is_refusal(permit, source) {
             true => REFUSAL_MINUTES,
             false => STORED_MINUTES,
@@ -156,7 +156,7 @@ impl TieMemory {
         let is_stored =
             stored.is_some_and(|stored| stored.value() == said && stored.age(minute) < minutes);
         if !is_stored {
-            self.permits.put(key, Stored::new(said, minute));
+            self.permits.put(key, StoredSince::new(said, minute));
         }
         !is_stored
     }
@@ -171,11 +171,17 @@ impl TieMemory {
         source: ConsentSource,
     ) {
         let key = self.hash((node, site, partner));
-        let is_other = |stored: Stored| stored.value() != said(permit, source);
+        let is_other = |stored: StoredSince| stored.value() != pack(permit, source);
         if self.permits.get(key).is_some_and(is_other) {
             self.permits.remove(key);
         }
         self.unlink(node);
+    }
+
+    /// Forgets a subject's permit that was not stored.
+    pub fn forget_permit(&mut self, node: Node, (site, partner): (&str, &str)) {
+        let key = self.hash((node, site, partner));
+        self.permits.remove(key);
     }
 
     fn hash(&self, value: impl Hash) -> u64 {
@@ -184,35 +190,35 @@ impl TieMemory {
 
     fn minute(&self) -> u32 {
         let minute = self.now.0.div_euclid(MINUTE_MICROS);
-        u32::try_from(minute.rem_euclid(i64::from(Stored::MINUTES))).unwrap_or_default()
+        u32::try_from(minute.rem_euclid(i64::from(StoredSince::MINUTES))).unwrap_or_default()
     }
 }
 
 /// Returns a permit and what decided it as a number of nine bits.
-fn said(permit: Permit, source: ConsentSource) -> u16 {
+fn pack(permit: Permit, source: ConsentSource) -> u16 {
     u16::from(permit.bits()) << 3 | u16::from(source.number())
 }
 
 /// What is remembered as stored: nine bits of it, and when.
 #[derive(Clone, Copy)]
-struct Stored(u32);
+struct StoredSince(u32);
 
-impl Stored {
+impl StoredSince {
     /// After that many minutes (8 years) they begin again.
     const MINUTES: u32 = 1 << 22;
     const VALUE_MASK: u32 = (1 << 9) - 1;
 
-    fn new(value: u16, minute: u32) -> Stored {
-        Stored(minute << 9 | u32::from(value) & Stored::VALUE_MASK)
+    fn new(value: u16, minute: u32) -> StoredSince {
+        StoredSince(minute << 9 | u32::from(value) & StoredSince::VALUE_MASK)
     }
 
     fn value(self) -> u16 {
-        u16::try_from(self.0 & Stored::VALUE_MASK).unwrap_or_default()
+        u16::try_from(self.0 & StoredSince::VALUE_MASK).unwrap_or_default()
     }
 
     /// Returns its age in minutes. What lies ahead of a clock that was put back is very old.
     fn age(self, minute: u32) -> u32 {
-        minute.wrapping_sub(self.0 >> 9) & (Stored::MINUTES - 1)
+        minute.wrapping_sub(self.0 >> 9) & (StoredSince::MINUTES - 1)
     }
 }
 
@@ -235,17 +241,17 @@ impl Recent {
     }
 
     /// Returns what is stored, where it is there.
-    fn get(&mut self, hash: u64) -> Option<Stored> {
+    fn get(&mut self, hash: u64) -> Option<StoredSince> {
         let mut places = self.bucket(hash).iter();
         let place = places.find(|place| is_of(**place, hash))?;
         let stored = place & (Recent::USED - 1);
-        u32::try_from(stored).ok().map(Stored)
+        u32::try_from(stored).ok().map(StoredSince)
     }
 
-    fn put(&mut self, hash: u64, stored: Stored) {
+    fn put(&mut self, hash: u64, stored: StoredSince) {
         let minute = stored.0 >> 9;
         let age = |place: &u64| match u32::try_from(place & (Recent::USED - 1)) {
-            Ok(known) if *place != 0 => Stored(known).age(minute),
+            Ok(known) if *place != 0 => StoredSince(known).age(minute),
             _ => u32::MAX,
         };
         let bucket = self.bucket(hash);

@@ -211,11 +211,7 @@ impl Sink for PostgresSink {
             begun: clock::monotonic(),
             today: 0,
             forgotten: Arc::clone(&self.forgotten),
-            ties: TieFinder::new(
-                Arc::clone(&self.tie_rules),
-                Arc::clone(&self.told),
-                writer.takes_users,
-            ),
+            ties: TieFinder::new(&self.tie_rules, &self.told, writer.takes_users),
             sightings: SightingFinder::new(Arc::clone(&self.sightings)),
             metrics: Arc::clone(&self.metrics),
         }
@@ -555,9 +551,7 @@ impl Companion for PostgresCompanion {
         let add_up = async { Ok(exposure::add_up(&self.client).await?) };
         let added_up = self.watch.watch(add_up).await;
         added_up.context("adding up exposures")?;
-        let folded = Box::pin(self.ties.fold(&self.client));
-        let folded = self.watch.watch(folded).await;
-        folded.context("adding up ties")
+        self.ties.fold(&self.client, &self.watch).await
     }
 
     async fn make_ready(&self, load: &mut Load) -> anyhow::Result<()> {

@@ -6,15 +6,16 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio_postgres::Client;
 
 use crate::clock::UnixMicros;
 use crate::hit::{Flags, Hit, Outcome};
 use crate::identity::{Ids, NodeKind, Novelty, Tie, TieMemory, TieRules, is_refusal};
-use crate::postgres::Load;
 use crate::postgres::identity::part::SubjectPermit;
 use crate::postgres::identity::{self, Changed, Follower};
+use crate::postgres::{Load, SilenceWatch};
 
 /// The flags of machines that never return with the visitor's ID that they were given: what they
 /// permit is nobody's permit.
@@ -25,6 +26,8 @@ const OF_NOBODY: Flags = Flags::BOT.with(Flags::MAIL_PROXY);
 pub(super) struct Told {
     /// Ties that were left out.
     pub(super) dropped: Vec<u64>,
+    /// Permits of hits that were left out.
+    pub(super) dropped_permits: Vec<SubjectPermit>,
     /// Permits that others changed.
     pub(super) changed: Vec<Changed>,
 }
@@ -36,6 +39,8 @@ pub(super) type SharedTold = Arc<Mutex<Told>>;
 pub(super) fn tell_dropped(told: &SharedTold, load: &mut Load) {
     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
     told.dropped.append(&mut load.identity.dropped);
+    told.dropped_permits
+        .append(&mut load.identity.dropped_permits);
 }
 
 /// Adds up what batches saw, and tells the encoder what others changed.
@@ -52,9 +57,13 @@ impl TieFolder {
         }
     }
 
-    pub(super) async fn fold(&self, client: &Client) -> anyhow::Result<()> {
-        identity::fold(client).await?;
-        let changed = self.follower.lock().await.read(client).await?;
+    pub(super) async fn fold(&self, client: &Client, watch: &SilenceWatch) -> anyhow::Result<()> {
+        let fold = Box::pin(async {
+            identity::fold(client).await?;
+            let mut follower = self.follower.lock().await;
+            Ok(follower.read(client).await?)
+        });
+        let changed = watch.watch(fold).await.context("adding up ties")?;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.changed.extend(changed);
         Ok(())
@@ -73,17 +82,17 @@ pub(super) struct TieFinder {
 
 impl TieFinder {
     pub(super) fn new(
-        rules: Arc<ArcSwap<TieRules>>,
-        told: SharedTold,
+        rules: &Arc<ArcSwap<TieRules>>,
+        told: &SharedTold,
         takes_users: bool,
     ) -> TieFinder {
         // What an earlier session was told is of a memory that is gone.
         *told.lock().unwrap_or_else(PoisonError::into_inner) = Told::default();
         TieFinder {
             in_force: rules.load_full(),
-            rules,
+            rules: Arc::clone(rules),
             memory: TieMemory::new(std::hash::RandomState::new()),
-            told,
+            told: Arc::clone(told),
             takes_users,
         }
     }
@@ -100,6 +109,10 @@ impl TieFinder {
         let told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
         for tie in told.dropped {
             self.memory.forget_tie(tie);
+        }
+        for permit in told.dropped_permits {
+            let rules = (&*permit.site, &*permit.partner);
+            self.memory.forget_permit(permit.node, rules);
         }
         for changed in told.changed {
             let rules = (&*changed.site, &*changed.partner);
@@ -142,10 +155,12 @@ impl TieFinder {
 
     fn note_permits(&mut self, hit: &Hit<'_>, ids: &Ids, load: &mut Load) {
         let (permit, consent_source) = (hit.permit, hit.consent_source);
+        let is_row = hit.outcome() == Outcome::Row;
+        let row = load.last_start().filter(|_| is_row);
         for (kind, node) in ids.each() {
             let rules = (&*hit.site, &*hit.partner);
             if self.memory.note_permit(node, rules, permit, consent_source) {
-                load.identity.permit(SubjectPermit {
+                let permit = SubjectPermit {
                     node,
                     kind,
                     site: hit.site.to_string(),
@@ -153,7 +168,8 @@ impl TieFinder {
                     permit,
                     consent_source,
                     at: time_of(hit),
-                });
+                };
+                load.identity.permit(row, permit);
             }
         }
     }

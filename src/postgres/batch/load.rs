@@ -292,6 +292,12 @@ impl Load {
         }
     }
 
+    /// Returns the byte at which the row pushed last begins.
+    #[must_use]
+    pub fn last_start(&self) -> Option<usize> {
+        self.rows.marks.last().map(|mark| mark.row.start)
+    }
+
     /// Adds a tie that the row pushed last makes; `forget` is told if it is not stored.
     pub fn tie(&mut self, forget: u64, tie: Tie<'static>) {
         if let Some(mark) = self.rows.marks.last() {

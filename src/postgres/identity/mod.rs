@@ -28,20 +28,20 @@ pub const LOCK: i64 = 0x6964_656e_7469_7479;
 
 /// Why an ID lost its ties, of the reasons in `link_change`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum Removal {
     /// Its subject said no.
     Withdrawal,
     /// Its subject was erased, and no raw ID may stay.
     Erasure,
 }
 
-impl Reason {
+impl Removal {
     /// Returns the word in SQL.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Reason::Withdrawal => "withdrawal",
-            Reason::Erasure => "erasure",
+            Removal::Withdrawal => "withdrawal",
+            Removal::Erasure => "erasure",
         }
     }
 }
@@ -66,7 +66,7 @@ pub async fn lock(transaction: &Transaction<'_>) -> Result<(), Error> {
 pub async fn remove(
     transaction: &Transaction<'_>,
     nodes: &[Uuid],
-    reason: Reason,
+    reason: Removal,
 ) -> Result<u64, Error> {
     if nodes.is_empty() {
         return Ok(0);
@@ -80,7 +80,7 @@ pub async fn remove(
         "delete from avtryck.link_change where node = any($1)",
         "delete from avtryck.link_forbidden where a = any($1) or b = any($1)",
     ];
-    let is_erasure = reason == Reason::Erasure;
+    let is_erasure = reason == Removal::Erasure;
     for sql in permits.iter().chain(traces.iter().filter(|_| is_erasure)) {
         transaction.execute(*sql, &[&nodes]).await?;
     }

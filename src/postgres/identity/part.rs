@@ -1,6 +1,6 @@
 //! What a batch saw of ties and permits: kept in its transaction, added up later.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Transaction};
@@ -21,10 +21,12 @@ pub struct Part {
     ties: Vec<(usize, u64, Tie<'static>)>,
     /// IDs that hits refused ties for, with the last time.
     refused: HashMap<Node, (NodeKind, UnixMicros)>,
-    /// What subjects permit.
-    permits: Vec<SubjectPermit>,
+    /// What subjects permit, each with the byte at which the row begins that says so, if it is one.
+    permits: Vec<(Option<usize>, SubjectPermit)>,
     /// The ties that were not stored, once the batch is committed.
     pub(crate) dropped: Vec<u64>,
+    /// The permits that were not stored.
+    pub(crate) dropped_permits: Vec<SubjectPermit>,
 }
 
 /// What a subject permits on a site, or to a partner there.
@@ -53,6 +55,7 @@ impl Part {
         self.refused.clear();
         self.permits.clear();
         self.dropped.clear();
+        self.dropped_permits.clear();
     }
 
     /// Adds a tie of the row that begins at a byte.
@@ -66,19 +69,31 @@ impl Part {
         *last = at.max(*last);
     }
 
-    /// Adds what a subject permits.
-    pub fn permit(&mut self, permit: SubjectPermit) {
-        self.permits.push(permit);
+    /// Adds what a subject permits, as the row says that begins at a byte, or a hit without a row.
+    pub fn permit(&mut self, start: Option<usize>, permit: SubjectPermit) {
+        self.permits.push((start, permit));
     }
 
-    /// Returns the keys of the list of suppression for the subjects whose permits it has.
+    /// Returns the keys of the list of suppression for the subjects of hits without a row.
     pub(crate) fn keys(&self) -> impl Iterator<Item = [u8; 16]> {
-        self.permits.iter().map(SubjectPermit::key)
+        let of_counts = self.permits.iter().filter(|(start, _)| start.is_none());
+        of_counts.map(|(_, permit)| permit.key())
     }
 
-    /// Drops what it has of subjects on the list of suppression.
-    pub(crate) fn leave_out(&mut self, is_listed: impl Fn(&[u8; 16]) -> bool) {
-        self.permits.retain(|permit| !is_listed(&permit.key()));
+    /// Drops the permits of hits that name an ID on the list of suppression: of rows that were left
+    /// out for it, and of the subjects of hits without a row.
+    pub(crate) fn leave_out(
+        &mut self,
+        left_out: &HashSet<usize>,
+        is_listed: impl Fn(&[u8; 16]) -> bool,
+    ) {
+        let is_dropped = |(start, permit): &mut (Option<usize>, SubjectPermit)| match start {
+            Some(start) => left_out.contains(start),
+            None => is_listed(&permit.key()),
+        };
+        let dropped = self.permits.extract_if(.., is_dropped);
+        self.dropped_permits
+            .extend(dropped.map(|(_, permit)| permit));
     }
 
     /// Stores it as a row each of `link_part` and `permit_part`. Of rows that were left out, or got
@@ -143,21 +158,18 @@ impl Part {
         transaction: &Transaction<'_>,
         right: &impl Fn(UnixMicros) -> UnixMicros,
     ) -> Result<(), Error> {
-        let permits = &self.permits;
-        if permits.is_empty() {
+        if self.permits.is_empty() {
             return Ok(());
         }
-        let subjects: Vec<Uuid> = permits.iter().map(|said| uuid(said.node)).collect();
-        let sites: Vec<&str> = permits.iter().map(|said| &*said.site).collect();
-        let partners: Vec<&str> = permits.iter().map(|said| &*said.partner).collect();
-        let bits: Vec<i16> = permits
-            .iter()
-            .map(|said| said.permit.bits().into())
-            .collect();
+        let permits = || self.permits.iter().map(|(_, permit)| permit);
+        let subjects: Vec<Uuid> = permits().map(|said| uuid(said.node)).collect();
+        let sites: Vec<&str> = permits().map(|said| &*said.site).collect();
+        let partners: Vec<&str> = permits().map(|said| &*said.partner).collect();
+        let bits: Vec<i16> = permits().map(|said| said.permit.bits().into()).collect();
         let number = |said: &SubjectPermit| said.consent_source.number().into();
-        let sources: Vec<i16> = permits.iter().map(number).collect();
+        let sources: Vec<i16> = permits().map(number).collect();
         let at = |said: &SubjectPermit| Timestamp(right(said.at));
-        let at: Vec<Timestamp> = permits.iter().map(at).collect();
+        let at: Vec<Timestamp> = permits().map(at).collect();
         transaction
             .execute_typed(
                 "insert into avtryck.permit_part \

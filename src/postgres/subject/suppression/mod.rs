@@ -62,7 +62,7 @@ pub async fn add(client: &mut Client, entries: &[(Subject<'_>, Reason)]) -> Resu
     transaction
         .execute(include_str!("add.sql"), &[&keys, &kinds, &reasons])
         .await?;
-    unlink(&transaction, entries).await?;
+    Box::pin(unlink(&transaction, entries)).await?;
     transaction.commit().await
 }
 
@@ -74,8 +74,8 @@ async fn unlink(
 ) -> Result<(), Error> {
     identity::fold(transaction).await?;
     for (listed, reason) in [
-        (Reason::Withdrawal, identity::Reason::Withdrawal),
-        (Reason::Erasure, identity::Reason::Erasure),
+        (Reason::Withdrawal, identity::Removal::Withdrawal),
+        (Reason::Erasure, identity::Removal::Erasure),
     ] {
         let of_reason = entries.iter().filter(|(_, reason)| *reason == listed);
         let nodes: Vec<Uuid> = of_reason
@@ -108,17 +108,22 @@ pub(crate) async fn leave_out(
     if listed.is_empty() {
         return Ok(0);
     }
-    load.identity.leave_out(|key| listed.contains(key));
     let is_listed = |keys: &Keys| keys.iter().flatten().any(|key| listed.contains(key));
     let before = marks.len() + load.rejected.len();
     let mut of_marks = of_marks.iter();
+    let mut left_out = HashSet::new();
     marks.retain(|mark| {
         let leaves = of_marks.next().is_some_and(is_listed);
+        if leaves {
+            left_out.insert(mark.row.start);
+        }
         if leaves && let Ok(hit) = Hit::decode(payloads.of(&mark.record)) {
             count(&mut load.counts, &hit, &load.keyer);
         }
         !leaves
     });
+    load.identity
+        .leave_out(&left_out, |key| listed.contains(key));
     let mut of_rejected = of_rejected.iter();
     load.rejected
         .retain(|_| !of_rejected.next().is_some_and(is_listed));
