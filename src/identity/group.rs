@@ -42,7 +42,7 @@ pub fn degree_max(kind: NodeKind) -> usize {
 
 /// An ID that groups are made of. A user is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
+pub struct GroupMember {
     /// The ID.
     pub node: Node,
     /// Its kind.
@@ -72,7 +72,7 @@ pub struct Bond {
 
 /// A group as it is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Group {
+pub struct DeviceGroup {
     /// The number that it keeps; `None` if it needs a new one.
     pub number: Option<i64>,
     /// Its members, as places in the list of members, in order.
@@ -85,7 +85,7 @@ pub struct Group {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
     /// The groups: each member is in one.
-    pub groups: Vec<Group>,
+    pub groups: Vec<DeviceGroup>,
     /// The bonds that were left out, as places in the list of bonds.
     pub left_out: Vec<usize>,
 }
@@ -94,7 +94,7 @@ pub struct Settled {
 /// bonds of those that are loose and all bonds between groups. `forbidden` are pairs that must not
 /// be in one group.
 #[must_use]
-pub fn settle(members: &[Member], bonds: &[Bond], forbidden: &[(usize, usize)]) -> Settled {
+pub fn settle(members: &[GroupMember], bonds: &[Bond], forbidden: &[(usize, usize)]) -> Settled {
     let mut parts = Parts::new(members, forbidden);
     // Groups that nothing took from stay whole, whatever of their ties is given.
     let mut first_of: HashMap<i64, usize> = HashMap::new();
@@ -137,14 +137,14 @@ pub fn settle(members: &[Member], bonds: &[Bond], forbidden: &[(usize, usize)]) 
         .filter_map(|at| bonds.get(*at))
         .flat_map(|bond| [parts.part_of(bond.a), parts.part_of(bond.b)])
         .collect();
-    let mut groups: Vec<(usize, Group)> = parts
+    let mut groups: Vec<(usize, DeviceGroup)> = parts
         .members
         .into_iter()
         .enumerate()
         .filter(|(_, members)| !members.is_empty())
         .map(|(at, mut members)| {
             members.sort_unstable();
-            let group = Group {
+            let group = DeviceGroup {
                 number: None,
                 members,
                 is_capped: capped.contains(&at),
@@ -153,13 +153,13 @@ pub fn settle(members: &[Member], bonds: &[Bond], forbidden: &[(usize, usize)]) 
         })
         .collect();
     groups.sort_by(|(_, one), (_, other)| one.members.cmp(&other.members));
-    let mut groups: Vec<Group> = groups.into_iter().map(|(_, group)| group).collect();
+    let mut groups: Vec<DeviceGroup> = groups.into_iter().map(|(_, group)| group).collect();
     give_numbers(members, &mut groups);
     Settled { groups, left_out }
 }
 
 /// Gives each former number to one of the groups that have members of it.
-fn give_numbers(members: &[Member], groups: &mut [Group]) {
+fn give_numbers(members: &[GroupMember], groups: &mut [DeviceGroup]) {
     // Of each former number: the part with the oldest visitor, and how many members it has there.
     let mut heirs: BTreeMap<i64, ((bool, i32, Node), usize)> = BTreeMap::new();
     let mut shares: HashMap<(usize, i64), usize> = HashMap::new();
@@ -196,7 +196,7 @@ fn give_numbers(members: &[Member], groups: &mut [Group]) {
 
 /// Parts that grow together.
 struct Parts<'m> {
-    all: &'m [Member],
+    all: &'m [GroupMember],
     part_of: Vec<usize>,
     members: Vec<Vec<usize>>,
     /// By member, whom it must not be with.
@@ -204,7 +204,7 @@ struct Parts<'m> {
 }
 
 impl<'m> Parts<'m> {
-    fn new(all: &'m [Member], forbidden: &[(usize, usize)]) -> Parts<'m> {
+    fn new(all: &'m [GroupMember], forbidden: &[(usize, usize)]) -> Parts<'m> {
         let mut apart: HashMap<usize, Vec<usize>> = HashMap::new();
         for (one, other) in forbidden {
             apart.entry(*one).or_default().push(*other);

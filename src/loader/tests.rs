@@ -7,6 +7,7 @@
 
 mod exposure;
 mod growth;
+mod households;
 mod silence;
 mod ties;
 

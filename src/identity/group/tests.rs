@@ -68,11 +68,11 @@ impl World {
             }
         }
         let all: Vec<Node> = with_groups(&ring).into_iter().collect();
-        let members: Vec<Member> = all
+        let members: Vec<GroupMember> = all
             .iter()
             .map(|node| {
                 let (kind, partner, first_day, group) = self.nodes[node];
-                Member {
+                GroupMember {
                     node: *node,
                     kind,
                     partner: partner.to_owned(),
@@ -303,8 +303,8 @@ fn after_any_history_groups_are_what_the_stored_ties_say() {
     );
 }
 
-fn member(number: u8, kind: NodeKind, group: Option<i64>) -> Member {
-    Member {
+fn member(number: u8, kind: NodeKind, group: Option<i64>) -> GroupMember {
+    GroupMember {
         node: Node([number; 16]),
         kind,
         partner: String::new(),
@@ -340,7 +340,7 @@ fn a_number_stays_with_the_oldest_visitor_and_the_larger_group() {
         .collect();
     assert_eq!(numbers, [(vec![0, 2], None), (vec![1, 3], Some(7))]);
 
-    let kept = |number, group| Member {
+    let kept = |number, group| GroupMember {
         is_loose: false,
         ..member(number, NodeKind::Visitor, Some(group))
     };
@@ -353,7 +353,7 @@ fn a_number_stays_with_the_oldest_visitor_and_the_larger_group() {
 #[test]
 fn a_proved_tie_comes_before_an_older_one_where_a_cap_allows_one_of_them() {
     let visitors = (1..=10).map(|number| member(number, NodeKind::Visitor, None));
-    let members: Vec<Member> = visitors
+    let members: Vec<GroupMember> = visitors
         .chain([member(11, NodeKind::Maid, None)])
         .chain((12..=13).map(|number| member(number, NodeKind::Visitor, None)))
         .collect();
@@ -448,11 +448,11 @@ impl Devices {
             degrees[*a] += 1;
             degrees[*b] += 1;
         }
-        let members: Vec<Member> = self
+        let members: Vec<GroupMember> = self
             .ids
             .iter()
             .enumerate()
-            .map(|(id, (kind, _))| Member {
+            .map(|(id, (kind, _))| GroupMember {
                 node: Node((id as u128).to_be_bytes()),
                 kind: *kind,
                 partner: String::new(),

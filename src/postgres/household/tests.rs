@@ -1,1 +1,245 @@
+//! Nights against Postgres, with the pure functions as the oracle.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use homes::{Class, Scenario, World};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use super::night;
+use crate::identity::household::{PairScore, Stay, cluster, fold, is_home_hour, pairs_of_epoch};
+use crate::postgres::identity::{self, Reason};
+use crate::postgres::server::embedded::testing::TestDatabase;
+
+/// An epoch of 2026. It begins on a Thursday, as all do.
+const EPOCH: i32 = 1_470;
+const FIRST_DAY: i32 = EPOCH * 14;
+
+fn world() -> World {
+    World::new(Scenario {
+        homes: 150,
+        days: 28,
+        ..Scenario::base(5)
+    })
+}
+
+fn node(device: i64) -> Uuid {
+    Uuid::from_u128(u128::try_from(device).unwrap() + 1)
+}
+
+fn number(address: IpAddr, epoch: i32) -> i64 {
+    let bits = match address {
+        IpAddr::V4(address) => u64::from(u32::from(address)),
+        IpAddr::V6(address) => u64::try_from(u128::from(address) >> 64).unwrap(),
+    };
+    let mixed = (bits ^ u64::try_from(epoch).unwrap() << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed.cast_signed()
+}
+
+/// Sightings of those who permit, none of a known carrier.
+fn sightings(world: &World) -> impl Iterator<Item = (&homes::Sighting, i32)> {
+    let seen = world.sightings.iter().filter(|seen| {
+        world.devices[seen.device as usize].links && !world.is_known_carrier(seen.address)
+    });
+    seen.map(|seen| (seen, FIRST_DAY + i32::from(seen.day)))
+}
+
+fn is_phone(world: &World, device: u32) -> bool {
+    world.devices[device as usize].class == Class::Phone
+}
+
+/// Stores sightings as batches do.
+async fn store(client: &Client, world: &World) {
+    let mut parts: BTreeMap<i32, (Vec<i64>, Vec<Uuid>, Vec<i32>, Vec<i16>)> = BTreeMap::new();
+    for (seen, day) in sightings(world) {
+        let epoch = day.div_euclid(14);
+        let part = parts.entry(epoch).or_default();
+        part.0.push(number(seen.address, epoch));
+        part.1.push(node(seen.device.into()));
+        part.2.push(day);
+        let phone = if is_phone(world, seen.device) { 32 } else { 0 };
+        part.3.push(i16::from(seen.hour) | phone);
+    }
+    for (epoch, (addresses, nodes, days, hours)) in parts {
+        let sql = "insert into avtryck.sighting_part (epoch, permit, address, node, day, hour) \
+                   select $1, 63, $2, $3, array_agg(date '1970-01-01' + day order by at), $5 \
+                   from unnest($4::int[]) with ordinality as days (day, at)";
+        let row: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+            [&epoch, &addresses, &nodes, &days, &hours];
+        client.execute(sql, &row).await.unwrap();
+    }
+}
+
+fn stays_of(world: &World, epoch: i32) -> Vec<Stay> {
+    let mut hours: BTreeSet<(i64, i64, i32, u8)> = BTreeSet::new();
+    for (seen, day) in sightings(world).filter(|(_, day)| day.div_euclid(14) == epoch) {
+        hours.insert((
+            number(seen.address, epoch),
+            seen.device.into(),
+            day,
+            seen.hour,
+        ));
+    }
+    let mut stays: HashMap<(i64, i64), Stay> = HashMap::new();
+    for (address, device, day, hour) in hours {
+        let stay = stays.entry((address, device)).or_insert(Stay {
+            address,
+            device,
+            is_phone: is_phone(world, u32::try_from(device).unwrap()),
+            ..Stay::default()
+        });
+        let bit = 1 << (day - epoch * 14);
+        stay.days |= bit;
+        // 1970-01-01 was a Thursday.
+        if is_home_hour(hour, (day + 3) % 7 >= 5) {
+            stay.home_days |= bit;
+            stay.other_hours += 1;
+        } else {
+            stay.work_hours += 1;
+        }
+    }
+    stays.into_values().collect()
+}
+
+async fn stored_pairs(client: &Client, is_open: bool) -> Vec<(Uuid, Uuid, f64)> {
+    let sql = "select a, b, score from avtryck.household_pair where is_open = $1 order by a, b";
+    let rows = client.query(sql, &[&is_open]).await.unwrap();
+    rows.iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect()
+}
+
+fn assert_same(stored: &[(Uuid, Uuid, f64)], pure: &[PairScore]) {
+    assert!(pure.len() > 100, "{} pairs", pure.len());
+    assert_eq!(stored.len(), pure.len());
+    for ((a, b, score), pair) in stored.iter().zip(pure) {
+        assert_eq!((*a, *b), (node(pair.a), node(pair.b)));
+        assert!((score - pair.score).abs() < 1e-9, "{score} {pair:?}");
+    }
+}
+
+async fn households(client: &Client) -> Vec<Vec<Uuid>> {
+    let sql = "select array_agg(node order by node) from avtryck.household_member \
+               where household is not null group by household order by 1";
+    let rows = client.query(sql, &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+async fn count(client: &Client, table: &str) -> i64 {
+    let sql = format!("select count(*) from avtryck.{table}");
+    client.query_one(&sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn nights_find_the_pairs_and_the_households_of_the_pure_functions() {
+    let mut postgres = TestDatabase::migrated().await;
+    let client = &mut postgres.client;
+    let world = world();
+    store(client, &world).await;
+    let first = pairs_of_epoch(&stays_of(&world, EPOCH), 14);
+    night(client, FIRST_DAY + 13).await.unwrap().unwrap();
+    assert_same(&stored_pairs(client, true).await, &first);
+    assert_eq!(night(client, FIRST_DAY + 13).await.unwrap(), None);
+
+    night(client, FIRST_DAY + 27).await.unwrap().unwrap();
+    assert_same(&stored_pairs(client, false).await, &fold(&[], &first));
+    let second = pairs_of_epoch(&stays_of(&world, EPOCH + 1), 14);
+    assert_same(&stored_pairs(client, true).await, &second);
+    // Two nights, and the addresses of both epochs are gone.
+    for later in [28, 29] {
+        night(client, FIRST_DAY + later).await.unwrap().unwrap();
+    }
+    let folded = fold(&fold(&[], &first), &second);
+    assert_same(&stored_pairs(client, false).await, &folded);
+    for table in ["sighting", "sighting_part", "address_kind"] {
+        assert_eq!(count(client, table).await, 0, "{table}");
+    }
+    let pure: Vec<Vec<Uuid>> = cluster(&folded)
+        .into_iter()
+        .map(|household| household.into_iter().map(node).collect())
+        .collect();
+    let found = households(client).await;
+    let same = pure
+        .iter()
+        .filter(|household| found.contains(household))
+        .count();
+    // A pair at the threshold may have lost the weight of a day or two.
+    assert!(same * 50 >= pure.len() * 49, "{same} of {}", pure.len());
+    let devices = found.iter().map(|household| {
+        let device = |node: &Uuid| u32::try_from(node.as_u128() - 1).unwrap();
+        household.iter().map(device).collect()
+    });
+    let score = world.score(&devices.collect::<Vec<_>>());
+    assert!(score.precision >= 0.95 && score.recall >= 0.5, "{score:?}");
+}
+
+#[tokio::test]
+async fn whoever_leaves_is_out_at_once_and_no_night_brings_them_back() {
+    let mut postgres = TestDatabase::migrated().await;
+    let client = &mut postgres.client;
+    let world = world();
+    store(client, &world).await;
+    for day in [12, 13] {
+        night(client, FIRST_DAY + day).await.unwrap().unwrap();
+    }
+    let before = households(client).await;
+    let pair = before
+        .iter()
+        .find(|household| household.len() == 2)
+        .unwrap()
+        .clone();
+    let larger = before
+        .iter()
+        .find(|household| household.len() > 2)
+        .unwrap()
+        .clone();
+    // Sightings that no night has added yet go as well.
+    store(client, &world).await;
+    let transaction = client.transaction().await.unwrap();
+    identity::remove(&transaction, &pair[..1], Reason::Withdrawal)
+        .await
+        .unwrap();
+    transaction.commit().await.unwrap();
+    // The other refuses the permit locate, by its own choice.
+    let refuse = "insert into avtryck.subject_permit (subject, site, partner, permit, consent_source, at) \
+                  values ($1, 'shop', '', 31, 2, now())";
+    client.execute(refuse, &[&larger[0]]).await.unwrap();
+    let gone = [pair[0], larger[0]];
+    for when in ["at once", "after a night"] {
+        let found = households(client).await;
+        assert!(
+            !found
+                .concat()
+                .iter()
+                .any(|node| gone.contains(node) || *node == pair[1]),
+            "{when}"
+        );
+        assert!(found.contains(&larger[1..].to_vec()), "{when}");
+        for (table, column) in [
+            ("sighting", "node"),
+            ("household_pair", "a"),
+            ("household_pair", "b"),
+            ("household_member", "node"),
+        ] {
+            let sql = format!("select count(*) from avtryck.{table} where {column} = any($1)");
+            let left: i64 = client.query_one(&sql, &[&&gone[..]]).await.unwrap().get(0);
+            assert_eq!(left, 0, "{when}: {table}.{column}");
+        }
+        if when == "at once" {
+            night(client, FIRST_DAY + 14).await.unwrap().unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_sighting_is_kept_without_each_of_its_permits() {
+    let postgres = TestDatabase::migrated().await;
+    for permit in 0..64_i16 {
+        let sql = "insert into avtryck.sighting_part values (1, $1, '{}', '{}', '{}', '{}')";
+        let is_kept = postgres.client.execute(sql, &[&permit]).await.is_ok();
+        assert_eq!(is_kept, permit & 51 == 51, "{permit}");
+    }
+}

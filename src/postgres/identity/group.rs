@@ -16,7 +16,7 @@ use tokio_postgres::{Client, Error, Transaction};
 use uuid::Uuid;
 
 use super::lock;
-use crate::identity::group::{Bond, Member, degree_max, settle};
+use crate::identity::group::{Bond, GroupMember, degree_max, settle};
 use crate::identity::{Node, NodeKind};
 
 /// The most new ties, and the most groups that lost one, of a portion.
@@ -190,7 +190,7 @@ enum Over {
 /// The groups that a portion is about, and those beside them.
 struct Slice {
     over: Over,
-    members: Vec<Member>,
+    members: Vec<GroupMember>,
     bonds: Vec<Bond>,
     forbidden: Vec<(usize, usize)>,
     loose: HashSet<i64>,
@@ -241,7 +241,7 @@ impl Slice {
             let node: Uuid = row.try_get(0)?;
             let group = Some(row.try_get::<_, i64>(4)?).filter(|group| *group != 0);
             place.insert(node, slice.members.len());
-            slice.members.push(Member {
+            slice.members.push(GroupMember {
                 node: Node(node.into_bytes()),
                 kind: kind(row.try_get(1)?),
                 partner: row.try_get(2)?,
@@ -379,7 +379,7 @@ struct Moves {
 }
 
 impl Moves {
-    fn add(&mut self, member: &Member, number: i64) {
+    fn add(&mut self, member: &GroupMember, number: i64) {
         let count = match member.is_loose {
             true => &mut self.split,
             false => &mut self.merged,

@@ -58,7 +58,7 @@ enum End {
 const SAME_TIME: &str = "timestamptz 'epoch'";
 
 /// Every table that holds IDs, except `rejected_hit`.
-const TABLES: [Table; 11] = [
+const TABLES: [Table; 14] = [
     Table {
         name: "hit",
         words: "avtryck.hit_detail",
@@ -135,6 +135,24 @@ const TABLES: [Table; 11] = [
         order: ("at", "ctid::text"),
         ..of_node("link_change", "avtryck.link_change", "", BY_NODE_OR_KEY)
     },
+    of_node(
+        "sighting",
+        "avtryck.sighting_detail",
+        "row(day, hours)::text",
+        BY_NODE,
+    ),
+    of_node(
+        "household_pair",
+        "avtryck.household_pair_detail",
+        "row(is_open, score)::text",
+        BY_NODE,
+    ),
+    of_node(
+        "household_member",
+        "avtryck.household_member",
+        "node::text",
+        BY_NODE,
+    ),
     Table {
         name: "suppression",
         words: "avtryck.suppression",
