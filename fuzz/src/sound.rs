@@ -115,7 +115,10 @@ fn strip(hit: &Hit<'_>, permit: Permit) {
         assert_eq!(told, before);
         return;
     }
-    assert!(!holds(&VISITOR.0));
+    // Of a count, what a visitor permits is noted under their ID.
+    let visitor = Some(VISITOR).filter(|_| permit.allows(Permit::STORE));
+    assert_eq!(told.visitor, visitor);
+    assert_eq!(holds(&VISITOR.0), visitor.is_some());
     let of_ids = [
         &told.partner_uid,
         &told.maid,
@@ -131,6 +134,7 @@ fn strip(hit: &Hit<'_>, permit: Permit) {
     let counted = Hit {
         permit,
         consent_source: hit.consent_source,
+        visitor,
         flags: hit.flags.and(Flags::OF_COUNTS),
         partner: hit.partner.clone(),
         campaign: hit.campaign.clone(),

@@ -21,9 +21,9 @@ mod people;
 mod score;
 mod world;
 
-pub use people::{Class, Device};
+pub use people::{Mobility, SimulatedDevice};
 pub use score::Score;
-pub use world::{Sighting, World};
+pub use world::{Observation, World};
 
 /// What kind of country it is.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use crate::Scenario;
 
 /// What a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum Mobility {
     /// A phone: it goes wherever its owner goes, and has a carrier.
     Phone,
     /// A tablet or a laptop: it goes along at times.
@@ -17,13 +17,13 @@ pub enum Class {
 
 /// A device, for as long as it keeps its IDs.
 #[derive(Clone, Copy, Debug)]
-pub struct Device {
+pub struct SimulatedDevice {
     /// The home that it belongs to.
     pub home: u32,
     /// The person who carries it; of a fixed one, anybody of the home.
     pub(crate) person: u32,
     /// What it is.
-    pub class: Class,
+    pub class: Mobility,
     /// Whether it permits to be linked.
     pub links: bool,
     /// The share of days on which it is seen.
@@ -56,7 +56,7 @@ pub(crate) struct Person {
 
 /// What connects a home to the net.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Line {
+pub(crate) enum Uplink {
     /// An address of its own, for a while.
     Own,
     /// An address that homes with the same number share.
@@ -66,7 +66,7 @@ pub(crate) enum Line {
 /// A home.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Home {
-    pub(crate) line: Line,
+    pub(crate) line: Uplink,
     pub(crate) has_ipv6: bool,
     /// Where its people go when they visit somebody.
     pub(crate) friends: [u32; 3],
@@ -77,7 +77,7 @@ pub(crate) struct Home {
 pub(crate) struct Population {
     pub(crate) homes: Vec<Home>,
     pub(crate) people: Vec<Person>,
-    pub(crate) devices: Vec<Device>,
+    pub(crate) devices: Vec<SimulatedDevice>,
     pub(crate) offices: u32,
 }
 
@@ -104,11 +104,11 @@ impl Population {
         let shared_addresses = whole(sharing / HOMES_OF_SHARED_ADDRESS).max(1);
         for home in 0..scenario.homes {
             let line = if rng.f64() < STUDENT_HOMES {
-                Line::Shared(1_000_000 + home / 1_500)
+                Uplink::Shared(1_000_000 + home / 1_500)
             } else if rng.f64() < scenario.shared_addresses {
-                Line::Shared(rng.u32(0..shared_addresses))
+                Uplink::Shared(rng.u32(0..shared_addresses))
             } else {
-                Line::Own
+                Uplink::Own
             };
             population.homes.push(Home {
                 line,
@@ -145,17 +145,17 @@ impl Population {
             work,
             carrier: rng.u32(0..CARRIERS),
         });
-        let owned: [(Class, f64); 3] = if is_adult {
+        let owned: [(Mobility, f64); 3] = if is_adult {
             [
-                (Class::Phone, 1.0),
-                (Class::Portable, 0.6),
-                (Class::Portable, 0.3),
+                (Mobility::Phone, 1.0),
+                (Mobility::Portable, 0.6),
+                (Mobility::Portable, 0.3),
             ]
         } else {
             [
-                (Class::Phone, 0.7),
-                (Class::Portable, 0.4),
-                (Class::Portable, 0.0),
+                (Mobility::Phone, 0.7),
+                (Mobility::Portable, 0.4),
+                (Mobility::Portable, 0.0),
             ]
         };
         for (class, share) in owned {
@@ -169,7 +169,7 @@ impl Population {
         let person = u32::try_from(self.people.len().saturating_sub(1)).unwrap_or(u32::MAX);
         for share in [0.5, 0.25] {
             if rng.f64() < share {
-                self.add_device(home, person, Class::Fixed, scenario, rng);
+                self.add_device(home, person, Mobility::Fixed, scenario, rng);
             }
         }
     }
@@ -179,11 +179,11 @@ impl Population {
         &mut self,
         home: u32,
         person: u32,
-        class: Class,
+        class: Mobility,
         scenario: &Scenario,
         rng: &mut Rng,
     ) {
-        let mut device = Device {
+        let mut device = SimulatedDevice {
             home,
             person,
             class,

@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fastrand::Rng;
 
-use crate::people::{Class, Device, Line, Population, Work, exponential};
+use crate::people::{Mobility, Population, SimulatedDevice, Uplink, Work, exponential};
 use crate::{Scenario, Score};
 
 /// One hour of one day in which a device was seen at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Sighting {
+pub struct Observation {
     /// The day, from 0.
     pub day: u16,
     /// The hour, local time.
@@ -26,10 +26,10 @@ pub struct World {
     /// How it was made.
     pub scenario: Scenario,
     /// The devices, a new one wherever one gets new IDs.
-    pub devices: Vec<Device>,
+    pub devices: Vec<SimulatedDevice>,
     /// What was seen, by day. Devices that do not permit to be linked are seen all the same: it is
     /// for the collector to leave them out.
-    pub sightings: Vec<Sighting>,
+    pub sightings: Vec<Observation>,
     /// On how many days each device was at home.
     days_at_home: Vec<u16>,
 }
@@ -127,7 +127,7 @@ impl World {
                 let hour = draw_hour(rng);
                 let place = find_place(device, hour, is_weekend, population, &evenings, rng);
                 was_at_home |= matches!(place, Place::Home(home) if home == device.home);
-                self.sightings.push(Sighting {
+                self.sightings.push(Observation {
                     day,
                     hour,
                     device: id,
@@ -162,7 +162,7 @@ fn draw_hour(rng: &mut Rng) -> u8 {
 }
 
 fn find_place(
-    device: &Device,
+    device: &SimulatedDevice,
     hour: u8,
     is_weekend: bool,
     population: &Population,
@@ -170,7 +170,7 @@ fn find_place(
     rng: &mut Rng,
 ) -> Place {
     let home = Place::Home(device.home);
-    if device.class == Class::Fixed {
+    if device.class == Mobility::Fixed {
         return home;
     }
     let at = device.person as usize;
@@ -181,7 +181,7 @@ fn find_place(
     let begins = if rng.f64() < 0.2 { 7 } else { 8 };
     let ends = if rng.f64() < 0.1 { 20 } else { 18 };
     if (begins..ends).contains(&hour) && !is_weekend {
-        let stays = device.class == Class::Portable && rng.f64() < 0.5;
+        let stays = device.class == Mobility::Portable && rng.f64() < 0.5;
         return match person.work {
             Work::Home => home,
             _ if stays => home,
@@ -192,7 +192,7 @@ fn find_place(
     }
     match evenings.get(at).copied().flatten() {
         // Portable devices are left at home more often than not.
-        Some(place) if device.class == Class::Phone || rng.f64() < 0.3 => place,
+        Some(place) if device.class == Mobility::Phone || rng.f64() < 0.3 => place,
         _ => home,
     }
 }
@@ -225,7 +225,7 @@ impl Addresses {
 
     fn of(
         &self,
-        device: &Device,
+        device: &SimulatedDevice,
         place: Place,
         day: u16,
         population: &Population,
@@ -236,7 +236,7 @@ impl Addresses {
         }
         match place {
             // A phone may use its carrier wherever it is.
-            Place::Home(home) if device.class != Class::Phone || rng.f64() < 0.75 => {
+            Place::Home(home) if device.class != Mobility::Phone || rng.f64() < 0.75 => {
                 self.of_home(home, day, population, rng)
             }
             Place::Office(office) => v4(OFFICES_NET + office),
@@ -262,8 +262,8 @@ impl Addresses {
             return IpAddr::V6(Ipv6Addr::from(network | u128::from(home) << 64 | host));
         }
         match here.line {
-            Line::Shared(number) => v4(self.shared_from + number),
-            Line::Own => {
+            Uplink::Shared(number) => v4(self.shared_from + number),
+            Uplink::Own => {
                 let lease = self.leases.get(at).and_then(|days| days.get(day as usize));
                 v4(HOMES_NET + lease.copied().unwrap_or(0))
             }

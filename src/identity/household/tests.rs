@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use homes::{Class, Scenario, Score, World};
+use homes::{Mobility, Scenario, Score, World};
 
 use super::*;
 
@@ -36,7 +36,7 @@ fn stays_of(world: &World, epoch: u16) -> Vec<Stay> {
         let stay = stays.entry((address, id)).or_insert(Stay {
             address,
             device: id,
-            is_phone: device.class == Class::Phone,
+            is_phone: device.class == Mobility::Phone,
             ..Stay::default()
         });
         let day = 1 << (sighting.day % EPOCH_DAYS);

@@ -216,7 +216,7 @@ async fn permits(client: &Client) -> BTreeMap<(Node, String, String), (u8, u8)> 
     rows.iter().map(permit).collect()
 }
 
-async fn append_all(spool: &Spool, hits: &[Hit<'static>]) {
+pub(super) async fn append_all(spool: &Spool, hits: &[Hit<'static>]) {
     let appender = spool.appender();
     let deliver = tokio::task::spawn_local(appender.deliver());
     let encoders = hits

@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use homes::{Class, Scenario, World};
+use homes::{Mobility, Scenario, World};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::night;
 use crate::identity::household::{PairScore, Stay, cluster, fold, is_home_hour, pairs_of_epoch};
-use crate::postgres::identity::{self, Reason};
+use crate::postgres::identity::{self, Removal};
 use crate::postgres::server::embedded::testing::TestDatabase;
 
 /// An epoch of 2026. It begins on a Thursday, as all do.
@@ -40,7 +40,7 @@ fn number(address: IpAddr, epoch: i32) -> i64 {
 }
 
 /// Sightings of those who permit, none of a known carrier.
-fn sightings(world: &World) -> impl Iterator<Item = (&homes::Sighting, i32)> {
+fn sightings(world: &World) -> impl Iterator<Item = (&homes::Observation, i32)> {
     let seen = world.sightings.iter().filter(|seen| {
         world.devices[seen.device as usize].links && !world.is_known_carrier(seen.address)
     });
@@ -48,7 +48,7 @@ fn sightings(world: &World) -> impl Iterator<Item = (&homes::Sighting, i32)> {
 }
 
 fn is_phone(world: &World, device: u32) -> bool {
-    world.devices[device as usize].class == Class::Phone
+    world.devices[device as usize].class == Mobility::Phone
 }
 
 /// Stores sightings as batches do.
@@ -199,7 +199,7 @@ async fn whoever_leaves_is_out_at_once_and_no_night_brings_them_back() {
     // Sightings that no night has added yet go as well.
     store(client, &world).await;
     let transaction = client.transaction().await.unwrap();
-    identity::remove(&transaction, &pair[..1], Reason::Withdrawal)
+    identity::remove(&transaction, &pair[..1], Removal::Withdrawal)
         .await
         .unwrap();
     transaction.commit().await.unwrap();
