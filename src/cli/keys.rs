@@ -19,9 +19,9 @@ pub(super) enum Keys {
     /// the new one at the end on every collector, then move it to the front on every collector, and
     /// remove the old one once cookie.max_age has passed.
     New,
-    /// Make the first key of households beside the spool, or say how another collector gets the one
-    /// that is there: all collectors of a database need the same. The key changes every 14 days, and
-    /// the one before is gone then: keep it out of backups.
+    /// Make the first key of households beside the spool, or say how another collector gets the
+    /// one that is there: all collectors of a database need the same. The key changes every 14
+    /// days, and the one before is gone then: keep it out of backups.
     Household,
 }
 

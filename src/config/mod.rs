@@ -8,6 +8,7 @@
 
 mod check;
 mod document;
+mod household;
 mod in_force;
 mod keys;
 mod mistakes;
@@ -25,10 +26,11 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
+pub use household::HouseholdConfig;
 pub use in_force::{InForce, Waiting};
 pub use keys::{
     AdminConfig, CategoryConfig, Certificate, ClickConfig, CookieConfig, DatabaseConfig,
-    DeviceConfig, GeoipConfig, HouseholdConfig, HttpConfig, Limit, LinkConfig, LoaderConfig,
+    DeviceConfig, GeoipConfig, HttpConfig, Limit, LinkConfig, LoaderConfig,
     Partner, PrivacyConfig, ProtocolConfig, SchemaConfig, Site, SpoolConfig, TlsConfig,
     TrafficConfig, UserConfig,
 };

@@ -165,9 +165,11 @@ mod tests {
         );
         // The number of before is none that the later key gives to any address of the network.
         let before = number(&one, "192.0.2.1", false);
-        let all = (0..=u16::MAX)
-            .map(|low| next.number((0xc000_0000 | u32::from(low)).to_be_bytes().into(), false));
-        assert!(all.into_iter().all(|number| number != before));
+        let mut all = (0..=u16::MAX).map(|low| {
+            let ip = (0xc000_0000 | u32::from(low)).to_be_bytes();
+            next.number(ip.into(), false)
+        });
+        assert!(all.all(|number| number != before));
         let text = next.to_text();
         assert!(!text.contains(&STANDARD.encode(one.secret)));
     }

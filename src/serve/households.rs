@@ -29,6 +29,8 @@ pub(super) struct Households {
     night: u16,
     sightings: Arc<Sightings>,
     guard: Guard,
+    /// Whether the database may have sightings, which go though no site notes any more.
+    has_left: bool,
     /// What was said last, which is not said again.
     said: String,
 }
@@ -40,23 +42,25 @@ impl Households {
             night: config.household.night,
             sightings: Arc::clone(sightings),
             guard: Guard::default(),
+            has_left: true,
             said: String::new(),
         }
     }
 
     /// Keeps the key in step with the days, and works through the nights. Never returns. While no
-    /// site has households it does nothing.
+    /// site has households and there is no sighting, it does nothing.
     pub(super) async fn run(mut self, database: Arc<Database>) {
         let mut connection: Option<(Client, SilenceWatch)> = None;
         loop {
-            if !self.sightings.rules.load().sites.is_empty() {
+            let is_on = !self.sightings.rules.load().sites.is_empty();
+            if is_on || self.has_left {
                 // Without the key there are no sightings, so it does not wait for Postgres.
-                if self.sightings.key.load().is_none() {
+                if is_on && self.sightings.key.load().is_none() {
                     let found = self.follow_key(i32::MIN, false);
                     self.say(found);
                 }
-                let done = self.tick(&database, &mut connection).await;
-                if done.is_err() {
+                let done = self.tick(&database, &mut connection, is_on).await;
+                if done.is_err() || !is_on && !self.has_left {
                     connection = None;
                 }
                 self.say(done);
@@ -79,6 +83,7 @@ impl Households {
         &mut self,
         database: &Arc<Database>,
         connection: &mut Option<(Client, SilenceWatch)>,
+        is_on: bool,
     ) -> anyhow::Result<()> {
         let open = connection.take().filter(|(client, _)| !client.is_closed());
         let (client, watch) = match open {
@@ -93,19 +98,20 @@ impl Households {
         };
         let (now, may_step) = watch.watch(check).await?;
         let today = i32::try_from(now.day()).context("the clock of Postgres is wrong")?;
-        self.follow_key(today, may_step)?;
-        let is_due = may_step && minute_of_day(now) >= i64::from(self.night);
-        if !is_due {
-            return Ok(());
+        let key = if is_on {
+            self.follow_key(today, may_step)
+        } else {
+            Ok(())
+        };
+        watch.watch(household::fold(client)).await?;
+        if may_step && minute_of_day(now) >= i64::from(self.night) {
+            let found = watch.watch(household::night(client, today)).await?;
+            if let Some(household::Night { pairs, members }) = found {
+                tracing::info!(pairs, members, "households were computed");
+            }
         }
-        if let Some(found) = watch.watch(household::night(client, today)).await? {
-            tracing::info!(
-                pairs = found.pairs,
-                members = found.members,
-                "households were computed"
-            );
-        }
-        Ok(())
+        self.has_left = watch.watch(household::has_sightings(client)).await?;
+        key
     }
 
     /// Replaces the key where the next one is due, and gives the loaders the one in force.

@@ -21,13 +21,14 @@ use spool::Position;
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
+use super::names::Names;
 use super::sightings::{SightingFinder, Sightings};
 use super::ties::{self, SharedTold, TieFinder, TieFolder};
 use super::{
     Committed, Companion, DerivedHit, Encoder, Reached, Sink, SinkBatch, Span, SpoolRecord, Writer,
 };
 use crate::clock::{self, UnixMicros};
-use crate::enrich::{self, DIMENSIONS, Device, DimensionTable, FactVisitor, Facts};
+use crate::enrich::{self, DIMENSIONS, DimensionTable, FactVisitor, Facts};
 use crate::hit::subject::Subject;
 use crate::hit::{Flags, Hit, Kind, VisitorId};
 use crate::identity::TieRules;
@@ -42,8 +43,8 @@ use crate::postgres::subject::suppression::{self, Reason};
 use crate::postgres::{
     self, CommitError, Database, Load, Payloads, Rejected, SilenceWatch, SpoolSpan, user_key,
 };
-use crate::row::dimension::{Dimension, DimensionRows, Found};
-use crate::row::{Ad, ChunkOffset, Count, Keyer, PageDomain, Site};
+use crate::row::dimension::Found;
+use crate::row::{ChunkOffset, Count, Keyer};
 
 /// Dimension keys that are remembered as stored.
 const STORED_KEYS_MAX: usize = 65_536;
@@ -54,9 +55,6 @@ const STORED_TIME_MAX: Duration = Duration::from_hours(24);
 /// How many more devices than ads a site may see for the first time in a day. A site that opens
 /// sees each device for the first time.
 const DEVICES_PER_NAME: u64 = 10;
-
-/// What a name beyond the limit becomes.
-const OTHER: &str = "other";
 
 /// The sink that is a Postgres database.
 pub struct PostgresSink {
@@ -374,75 +372,6 @@ impl FactVisitor for NewDimensions<'_> {
             names.add(key, scope, other);
         }
     }
-}
-
-/// What a hit names, by which new names are counted.
-struct Names<'a> {
-    site: &'a str,
-    category: &'a str,
-    partner: &'a str,
-}
-
-impl<'a> Names<'a> {
-    fn of(facts: &Facts<'a>) -> Names<'a> {
-        let site = facts.site.as_ref().map(|site| site.value);
-        let site = site.unwrap_or_default();
-        Names {
-            site: site.site,
-            category: site.category,
-            partner: facts.ad.as_ref().map_or("", |ad| ad.value.partner),
-        }
-    }
-
-    /// Returns the scope in which new rows of a dimension are counted, and the row that stands for
-    /// those beyond the limit, with its key; `None` where there is no limit.
-    fn limit_of(
-        &self,
-        dimension: DimensionTable,
-        keyer: &Keyer,
-    ) -> Option<(String, (i64, DimensionRows))> {
-        match dimension {
-            DimensionTable::Ad => {
-                let other = Ad {
-                    partner: self.partner,
-                    campaign: OTHER,
-                    ..Ad::default()
-                };
-                Some((
-                    format!("{}/{}", self.site, self.partner),
-                    row_of(keyer, &other),
-                ))
-            }
-            DimensionTable::Site if !self.category.is_empty() => {
-                let other = Site {
-                    site: self.site,
-                    category: OTHER,
-                };
-                Some((self.site.to_owned(), row_of(keyer, &other)))
-            }
-            DimensionTable::Device => {
-                Some((self.site.to_owned(), row_of(keyer, &Device::default())))
-            }
-            DimensionTable::PageDomain => {
-                let other = PageDomain {
-                    domain: OTHER.to_owned(),
-                    ..PageDomain::default()
-                };
-                Some((
-                    format!("{}/{}", self.site, self.partner),
-                    row_of(keyer, &other),
-                ))
-            }
-            DimensionTable::Site | DimensionTable::Place | DimensionTable::Network => None,
-        }
-    }
-}
-
-fn row_of(keyer: &Keyer, value: &impl Dimension) -> (i64, DimensionRows) {
-    let key = keyer.key(value);
-    let mut rows = DimensionRows::default();
-    rows.push(key, value);
-    (key, rows)
 }
 
 const MINUTES_OF_DAY: i64 = 24 * 60;

@@ -3,9 +3,9 @@
 //! | step | where |
 //! | --- | --- |
 //! | a batch stores its sightings, one row of `sighting_part` | in its transaction ([`part`]) |
-//! | the rows are added to `sighting`, some at a time | each night ([`night()`]) |
-//! | pairs, in SQL: set work, of which the functions of [`crate::identity::household`] are the oracle | the same |
-//! | households, from the pairs | the same |
+//! | the rows are added to `sighting`, some at a time | each minute ([`fold`]) |
+//! | pairs are found in SQL, and compared with [`crate::identity::household`] | each night ([`night()`]) |
+//! | households are made of the pairs | each night |
 //! | whoever leaves on request is gone at once | `avtryck.forget_sightings` |
 
 pub mod night;
@@ -13,4 +13,4 @@ pub mod part;
 #[cfg(test)]
 mod tests;
 
-pub use night::{Night, night};
+pub use night::{Night, fold, has_sightings, night};

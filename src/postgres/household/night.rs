@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
 use crate::identity::household::{EPOCH_DAYS, Membership, PairScore, cluster, renumber};
@@ -37,13 +37,7 @@ pub async fn night(client: &mut Client, day: i32) -> anyhow::Result<Option<Night
     if is_done {
         return Ok(None);
     }
-    let fold = "select avtryck.fold_sightings($1)";
-    while client
-        .query_one(fold, &[&PARTS])
-        .await?
-        .try_get::<_, i64>(0)?
-        > 0
-    {}
+    fold(client).await?;
     let sql = "select distinct epoch from avtryck.sighting where epoch < $1 order by epoch";
     for row in client.query(sql, &[&epoch]).await? {
         end_epoch(client, row.try_get(0)?, folded).await?;
@@ -58,6 +52,31 @@ pub async fn night(client: &mut Client, day: i32) -> anyhow::Result<Option<Night
     let pairs = row.try_get::<_, i64>(0)?.cast_unsigned();
     let members = find_members(client, day, passed).await?;
     Ok(Some(Night { pairs, members }))
+}
+
+/// Adds the sightings that batches stored to those of before, some batches at a time: others wait
+/// for each of these steps.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn fold(client: &Client) -> anyhow::Result<()> {
+    let sql = "select avtryck.fold_sightings($1)";
+    while client
+        .query_one(sql, &[&PARTS])
+        .await?
+        .try_get::<_, i64>(0)?
+        > 0
+    {}
+    Ok(())
+}
+
+/// Returns whether there is a sighting.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn has_sightings(client: &Client) -> anyhow::Result<bool> {
+    let sql = "select exists (select from avtryck.sighting) or exists (select from avtryck.sighting_part)";
+    Ok(client.query_one(sql, &[]).await?.try_get(0)?)
 }
 
 /// Adds the pairs of an epoch up, and drops all that was known of its addresses.
@@ -102,6 +121,17 @@ impl Devices {
     }
 }
 
+/// What a night begins with.
+#[derive(Default)]
+struct Known {
+    devices: Devices,
+    pairs: Vec<PairScore>,
+    /// What each of the pairs rests on.
+    evidence: HashMap<(i64, i64), Evidence>,
+    /// The memberships of the night before.
+    members: BTreeMap<i64, (Membership, Evidence)>,
+}
+
 async fn find_members(client: &mut Client, day: i32, passed: i32) -> anyhow::Result<u64> {
     let transaction = client.transaction().await?;
     identity::lock(&transaction).await?;
@@ -111,39 +141,65 @@ async fn find_members(client: &mut Client, day: i32, passed: i32) -> anyhow::Res
          where avtryck.household_gone_key(a) {is_gone} or avtryck.household_gone_key(b) {is_gone}"
     );
     transaction.execute(&sql, &[]).await?;
+    let known = read_known(&transaction, passed).await?;
+    let clusters = cluster(&known.pairs);
+    let (scores, evidence) = support(&known, &clusters);
+    let before: Vec<Membership> = known.members.values().map(|(member, _)| *member).collect();
+    let mut number = last_number(&transaction).await?;
+    let after = renumber(&clusters, &scores, &before, day, || {
+        number += 1;
+        number
+    });
+    let sql = "select setval('avtryck.household_number', $1)";
+    transaction.execute(sql, &[&number.max(1)]).await?;
+    let after = after.into_iter().filter_map(|member| {
+        let found = evidence.get(&member.device);
+        let before = known.members.get(&member.device).map(|(_, before)| before);
+        let evidence = found.or(before).copied().unwrap_or_default();
+        Some((known.devices.node(member.device)?, member, evidence))
+    });
+    let stored = replace_members(&transaction, &after.collect::<Vec<_>>()).await?;
+    for sql in [
+        "select avtryck.dissolve_households()",
+        "delete from avtryck.household_gone",
+    ] {
+        transaction.execute(sql, &[]).await?;
+    }
+    let sql = "update avtryck.household_night set night = date '1970-01-01' + $1::integer";
+    transaction.execute(sql, &[&day]).await?;
+    transaction.commit().await?;
+    Ok(stored)
+}
+
+async fn read_known(transaction: &Transaction<'_>, passed: i32) -> anyhow::Result<Known> {
     let sql = "select a, b, score, days, addresses from avtryck.household_scores($1)";
     let scores = transaction.query(sql, &[&passed]).await?;
     let sql = "select coalesce(known.device, member.node), household, proposed, score, \
-                      since - date '1970-01-01', supported_on - date '1970-01-01', days, addresses \
+                      since - date '1970-01-01', supported_on - date '1970-01-01', \
+                      days::bigint, addresses::bigint \
                from avtryck.household_member as member \
                left join avtryck.household_device as known using (node)";
     let members = transaction.query(sql, &[]).await?;
-    let mut devices = Devices::default();
+    let mut known = Known::default();
+    let nodes = &mut known.devices.nodes;
     for row in &scores {
-        devices
-            .nodes
-            .extend([row.try_get::<_, Uuid>(0)?, row.try_get(1)?]);
+        nodes.extend([row.try_get::<_, Uuid>(0)?, row.try_get(1)?]);
     }
     for row in &members {
-        devices.nodes.push(row.try_get(0)?);
+        nodes.push(row.try_get(0)?);
     }
-    devices.nodes.sort_unstable();
-    devices.nodes.dedup();
-    let mut pairs = Vec::with_capacity(scores.len());
-    let mut evidence: HashMap<(i64, i64), Evidence> = HashMap::new();
+    nodes.sort_unstable();
+    nodes.dedup();
     for row in &scores {
-        let (a, b) = (
-            devices.number(row.try_get(0)?),
-            devices.number(row.try_get(1)?),
-        );
+        let a = known.devices.number(row.try_get(0)?);
+        let b = known.devices.number(row.try_get(1)?);
         let score = row.try_get(2)?;
-        pairs.push(PairScore { a, b, score });
+        known.pairs.push(PairScore { a, b, score });
         let (days, addresses) = (row.try_get(3)?, row.try_get(4)?);
-        evidence.insert((a, b), Evidence { days, addresses });
+        known.evidence.insert((a, b), Evidence { days, addresses });
     }
-    let mut before: BTreeMap<i64, (Membership, Evidence)> = BTreeMap::new();
     for row in &members {
-        let device = devices.number(row.try_get(0)?);
+        let device = known.devices.number(row.try_get(0)?);
         let member = Membership {
             device,
             household: row.try_get(1)?,
@@ -152,94 +208,66 @@ async fn find_members(client: &mut Client, day: i32, passed: i32) -> anyhow::Res
             since: row.try_get(4)?,
             supported_on: row.try_get(5)?,
         };
-        let days = row.try_get::<_, i32>(6)?.into();
-        let addresses = row.try_get::<_, i32>(7)?.into();
-        let is_stronger = before
-            .get(&device)
-            .is_none_or(|(known, _)| known.score < member.score);
-        if is_stronger {
-            before.insert(device, (member, Evidence { days, addresses }));
+        let (days, addresses) = (row.try_get(6)?, row.try_get(7)?);
+        // Two devices may have become one.
+        let other = known.members.get(&device);
+        if other.is_none_or(|(other, _)| other.score < member.score) {
+            let evidence = Evidence { days, addresses };
+            known.members.insert(device, (member, evidence));
         }
     }
-    let clusters = cluster(&pairs);
-    let mut score_of: HashMap<i64, f64> = HashMap::new();
+    Ok(known)
+}
+
+/// Returns for each device in a cluster the sum of its scores with the others, and what the pair of
+/// most days rests on.
+fn support(known: &Known, clusters: &[Vec<i64>]) -> (HashMap<i64, f64>, HashMap<i64, Evidence>) {
+    let places = clusters.iter().enumerate();
+    let places = places.flat_map(|(at, cluster)| cluster.iter().map(move |device| (*device, at)));
+    let places: HashMap<i64, usize> = places.collect();
+    let mut scores: HashMap<i64, f64> = HashMap::new();
     let mut best: HashMap<i64, Evidence> = HashMap::new();
-    let at: HashMap<i64, usize> = clusters
-        .iter()
-        .enumerate()
-        .flat_map(|(at, cluster)| cluster.iter().map(move |device| (*device, at)))
-        .collect();
-    for PairScore { a, b, score } in &pairs {
-        if at.get(a).is_none_or(|cluster| at.get(b) != Some(cluster)) {
+    for PairScore { a, b, score } in &known.pairs {
+        let place = places.get(a);
+        if place.is_none() || place != places.get(b) {
             continue;
         }
-        let found = evidence.get(&(*a, *b)).copied().unwrap_or_default();
+        let found = known.evidence.get(&(*a, *b)).copied().unwrap_or_default();
         for device in [a, b] {
-            *score_of.entry(*device).or_default() += score;
+            *scores.entry(*device).or_default() += score;
             let best = best.entry(*device).or_default();
             if found.days > best.days {
                 *best = found;
             }
         }
     }
-    let known: Vec<Membership> = before.values().map(|(member, _)| *member).collect();
-    let first: i64 = transaction
-        .query_one(
-            "select coalesce(max(greatest(household, proposed)), 0) from avtryck.household_member",
-            &[],
-        )
-        .await?
-        .try_get(0)?;
-    let sequence: i64 = transaction
-        .query_one("select nextval('avtryck.household_number')", &[])
-        .await?
-        .try_get(0)?;
-    let mut next = first.max(sequence);
-    let after = renumber(&clusters, &score_of, &known, day, || {
-        next += 1;
-        next
-    });
-    transaction
-        .execute(
-            "select setval('avtryck.household_number', $1)",
-            &[&next.max(1)],
-        )
-        .await?;
-    let evidence_of = |device: &i64| {
-        let found = best.get(device).copied();
-        found
-            .or_else(|| before.get(device).map(|(_, evidence)| *evidence))
-            .unwrap_or_default()
-    };
-    transaction
-        .execute("delete from avtryck.household_member", &[])
-        .await?;
+    (scores, best)
+}
+
+/// Returns the highest number that a household has had.
+async fn last_number(transaction: &Transaction<'_>) -> anyhow::Result<i64> {
+    let sql = "select greatest((select max(greatest(household, proposed)) from avtryck.household_member), \
+                               (select last_value from avtryck.household_number))";
+    Ok(transaction.query_one(sql, &[]).await?.try_get(0)?)
+}
+
+/// Replaces the memberships, and leaves out whoever left meanwhile. Returns how many there are.
+async fn replace_members(
+    transaction: &Transaction<'_>,
+    members: &[(Uuid, Membership, Evidence)],
+) -> anyhow::Result<u64> {
     let count = |number: i64| i32::try_from(number).unwrap_or(i32::MAX);
-    let kept: Vec<(Uuid, &Membership)> = after
-        .iter()
-        .filter_map(|member| Some((devices.node(member.device)?, member)))
-        .collect();
-    let nodes: Vec<Uuid> = kept.iter().map(|(node, _)| *node).collect();
-    let column = |of: fn(&Membership) -> Option<i64>| {
-        kept.iter()
-            .map(|(_, member)| of(member))
-            .collect::<Vec<_>>()
-    };
-    let (households, proposed) = (
-        column(|member| member.household),
-        column(|member| member.proposed),
-    );
-    let scores: Vec<f64> = kept.iter().map(|(_, member)| member.score).collect();
-    let days: Vec<i32> = kept
-        .iter()
-        .map(|(_, member)| count(evidence_of(&member.device).days))
-        .collect();
-    let addresses: Vec<i32> = kept
-        .iter()
-        .map(|(_, member)| count(evidence_of(&member.device).addresses))
-        .collect();
-    let since: Vec<i32> = kept.iter().map(|(_, member)| member.since).collect();
-    let supported: Vec<i32> = kept.iter().map(|(_, member)| member.supported_on).collect();
+    let each = || members.iter();
+    let nodes: Vec<Uuid> = each().map(|(node, ..)| *node).collect();
+    let households: Vec<Option<i64>> = each().map(|(_, member, _)| member.household).collect();
+    let proposed: Vec<Option<i64>> = each().map(|(_, member, _)| member.proposed).collect();
+    let scores: Vec<f64> = each().map(|(_, member, _)| member.score).collect();
+    let days: Vec<i32> = each().map(|(.., found)| count(found.days)).collect();
+    let addresses: Vec<i32> = each().map(|(.., found)| count(found.addresses)).collect();
+    let since: Vec<i32> = each().map(|(_, member, _)| member.since).collect();
+    let supported: Vec<i32> = each().map(|(_, member, _)| member.supported_on).collect();
+    let sql = "delete from avtryck.household_member";
+    transaction.execute(sql, &[]).await?;
     let stored = transaction
         .execute_typed(
             "insert into avtryck.household_member \
@@ -261,15 +289,5 @@ async fn find_members(client: &mut Client, day: i32, passed: i32) -> anyhow::Res
             ],
         )
         .await?;
-    let end = [
-        "select avtryck.dissolve_households()",
-        "delete from avtryck.household_gone",
-    ];
-    for sql in end {
-        transaction.execute(sql, &[]).await?;
-    }
-    let sql = "update avtryck.household_night set night = date '1970-01-01' + $1::integer";
-    transaction.execute(sql, &[&day]).await?;
-    transaction.commit().await?;
     Ok(stored)
 }
