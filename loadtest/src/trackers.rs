@@ -153,7 +153,9 @@ impl Recordings {
     /// Returns our own event of the same members: those that have a place of their own here under
     /// their names here, the others as they stand, and as many bytes in all.
     fn native(&self, number: usize, event: &Map<String, Value>, length: usize) -> Form {
-        let mut own = json!({"site": SITE, "id": event_id(number, 0)});
+        let mut own = Map::new();
+        own.insert("site".to_owned(), json!(SITE));
+        own.insert("id".to_owned(), json!(event_id(number, 0)));
         for (name, value) in event {
             let name = match name.as_str() {
                 "url" => "u",
@@ -164,12 +166,12 @@ impl Recordings {
                 "eid" | "aid" | "e" => continue,
                 name => name,
             };
-            own[name] = value.clone();
+            own.insert(name.to_owned(), value.clone());
         }
-        own["spare"] = json!("");
-        let spare = length.saturating_sub(own.to_string().len());
-        own["spare"] = json!("x".repeat(spare));
-        Form::post(NATIVE, own.to_string())
+        own.insert("spare".to_owned(), json!(""));
+        let spare = length.saturating_sub(json!(own).to_string().len());
+        own.insert("spare".to_owned(), json!("x".repeat(spare)));
+        Form::post(NATIVE, json!(own).to_string())
     }
 
     fn snowplow_get(&self, number: usize) -> Form {

@@ -30,9 +30,8 @@ pub use household::HouseholdConfig;
 pub use in_force::{InForce, Waiting};
 pub use keys::{
     AdminConfig, CategoryConfig, Certificate, ClickConfig, CookieConfig, DatabaseConfig,
-    DeviceConfig, GeoipConfig, HttpConfig, Limit, LinkConfig, LoaderConfig,
-    Partner, PrivacyConfig, ProtocolConfig, SchemaConfig, Site, SpoolConfig, TlsConfig,
-    TrafficConfig, UserConfig,
+    DeviceConfig, GeoipConfig, HttpConfig, Limit, LinkConfig, LoaderConfig, Partner, PrivacyConfig,
+    ProtocolConfig, SchemaConfig, Site, SpoolConfig, TlsConfig, TrafficConfig, UserConfig,
 };
 pub use mistakes::{Mistakes, Unusable};
 pub use paths::Paths;

@@ -286,6 +286,7 @@ fn is_of(place: u64, hash: u64) -> bool {
 
 /// Counts how often each of many values occurs, and never too few: each has a counter in either
 /// row, of which the smaller counts.
+#[derive(Default)]
 struct Sketch(Vec<u8>);
 
 impl Sketch {
@@ -311,12 +312,6 @@ impl Sketch {
 
     fn clear(&mut self) {
         self.0.fill(0);
-    }
-}
-
-impl Default for Sketch {
-    fn default() -> Sketch {
-        Sketch(Vec::new())
     }
 }
 

@@ -144,6 +144,10 @@ fn holds(bytes: &[u8], text: &str) -> bool {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is one table of cases and what each gives"
+)]
 async fn a_request_is_believed_only_with_its_systems_proof() {
     let collector = Collector::start(systems()).await;
     let body = RIGHT.body;

@@ -102,7 +102,7 @@ fn nineteen_in_twenty_phones_of_the_corpus_with_a_model_have_a_name() {
         .filter(|(pair, _)| has_name(pair))
         .map(|(_, count)| count)
         .sum();
-    println!(
+    eprintln!(
         "{named} of {rows} phones have a name, of {} models",
         pairs.len()
     );
@@ -137,7 +137,7 @@ fn what_is_named_is_named_as_by_device_detector_itself() {
             None => {}
         }
     }
-    println!(
+    eprintln!(
         "of {all} agents with a model, {right} have device-detector's name and {wrong} another"
     );
     assert!(all > 25_000, "{all}");
@@ -159,7 +159,7 @@ fn the_file_is_read_quickly_and_a_model_is_looked_up_in_less_than_a_millisecond(
         drop(names.names("Samsung", &format!("SM-{number}Z")));
     }
     let looked_up = begun.elapsed() / 2_000;
-    println!("read in {took:?}, a model is looked up in {looked_up:?}");
+    eprintln!("read in {took:?}, a model is looked up in {looked_up:?}");
     assert!(took.as_secs() < 10, "{took:?}");
     assert!(looked_up.as_millis() < 5, "{looked_up:?}");
 }

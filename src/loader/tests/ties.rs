@@ -414,7 +414,7 @@ async fn what_was_received_before_a_refusal_ties_nothing_however_late_it_is_load
             stored.values().all(|permit| *permit == refused),
             "the later one holds"
         );
-        other.load(client, &[later.clone()]).await;
+        other.load(client, std::slice::from_ref(&later)).await;
         let all = (Permit::ALL.bits(), ConsentSource::Choice.number());
         // The other collector remembers that it stored the same, until it hears otherwise.
         until("the later permit is stored", async || {

@@ -53,7 +53,8 @@ fn is_phone(world: &World, device: u32) -> bool {
 
 /// Stores sightings as batches do.
 async fn store(client: &Client, world: &World) {
-    let mut parts: BTreeMap<i32, (Vec<i64>, Vec<Uuid>, Vec<i32>, Vec<i16>)> = BTreeMap::new();
+    type Columns = (Vec<i64>, Vec<Uuid>, Vec<i32>, Vec<i16>);
+    let mut parts: BTreeMap<i32, Columns> = BTreeMap::new();
     for (seen, day) in sightings(world) {
         let epoch = day.div_euclid(14);
         let part = parts.entry(epoch).or_default();

@@ -29,6 +29,10 @@ async fn flags(collector: &Collector, name: &str) -> Vec<String> {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is one table of cases and what each gives"
+)]
 async fn a_user_is_proved_by_a_signature_of_the_site_that_has_not_expired() {
     let collector = Collector::start(systems()).await;
     let good = signature("open", "anna", 3600);
