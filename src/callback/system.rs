@@ -179,8 +179,8 @@ mod tests {
                 assert_eq!(verified, Err(Reason::SystemSignature), "{wrong}");
             }
         }
-        let anothers = SIGNED.signature_2(&DESTINATION, b"a secret of somebody else");
-        let anothers = anothers.expect("a signature");
-        assert_eq!(verify(&anothers, &SIGNED, 0), Err(Reason::SystemSignature));
+        let foreign = SIGNED.signature_2(&DESTINATION, b"a secret of somebody else");
+        let foreign = foreign.expect("a signature");
+        assert_eq!(verify(&foreign, &SIGNED, 0), Err(Reason::SystemSignature));
     }
 }

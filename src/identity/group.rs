@@ -29,9 +29,9 @@ const KIND_NODES_MAX: [(NodeKind, usize); 4] = [
     (NodeKind::PartnerUid, 3),
 ];
 
-/// Returns how many ties an ID of one device may have. One with more is a hub: an ID that many share,
-/// such as that of an emulator, and its ties count nowhere. Beside a visitor there may be all other
-/// IDs of a device, beside another ID its visitors.
+/// Returns how many ties an ID of one device may have. One with more is a hub: an ID that many
+/// share, such as that of an emulator, and its ties count nowhere. Beside a visitor there may be
+/// all other IDs of a device, beside another ID its visitors.
 #[must_use]
 pub fn degree_max(kind: NodeKind) -> usize {
     match kind {

@@ -55,8 +55,8 @@ const PERMIT_DAYS_LATER: i32 = 7;
 /// The days for which new names are counted. Only today's count limits anything.
 const NEW_NAME_DAYS: i32 = 7;
 
-/// For how many days a tie counts after it was seen last, and one to a partner's ID. The day is known
-/// to a week.
+/// For how many days a tie counts after it was seen last, and one to a partner's ID. The day is
+/// known to a week.
 const TIE_DAYS: i32 = 187;
 const PARTNER_TIE_DAYS: i32 = 97;
 

@@ -215,12 +215,12 @@ async fn a_reader_delays_retention_and_the_job_runs_again_in_a_minute() {
     reading.commit().await.unwrap();
     let clocks = sound(Duration::from_secs(60));
     let tick = schedule.tick(client, &LIMITS, clocks).await.unwrap();
-    // The others are due each minute.
-    let [indexed, outcome, named] = &tick.outcomes[..] else {
+    // The others are due each minute, or more often.
+    let [indexed, linked, outcome, named] = &tick.outcomes[..] else {
         panic!("{tick:?}");
     };
-    let names = [indexed.name, outcome.name, named.name];
-    assert_eq!(names, ["index_days", "retention", "device_model"]);
+    let names = [indexed.name, linked.name, outcome.name, named.name];
+    assert_eq!(names, ["index_days", "link", "retention", "device_model"]);
     assert_eq!(outcome.result.as_ref().unwrap().changed, 1);
 }
 
@@ -238,6 +238,14 @@ async fn a_run_deletes_a_days_worth_and_says_what_it_holds_back() {
              insert into avtryck.partner_id \
                select gen_random_uuid(), '2020-01-01', timestamptz '2026-11-24T12:00Z' - n * interval '1 day', 'adform', 'u' \
                from generate_series(3, 22) as n; \
+             insert into avtryck.link_change (at, node, reason) \
+               select timestamptz '2026-11-24T12:00Z' - n * interval '1 day', gen_random_uuid(), 'merge' \
+               from generate_series(3, 22) as n; \
+             insert into avtryck.link_edge (a, b, a_kind, b_kind, partner, first_day, last_day, permit, consent_source, source) \
+               select md5('a' || n)::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff', 1, 4, partner, '2026-01-01', \
+                      date '2026-11-24' - n, 63, 2, 0 \
+               from (select n, '' as partner from generate_series(188, 207) as n \
+                     union all select n, 'adform' from generate_series(98, 117) as n) as tie; \
              insert into avtryck.subject_permit (subject, site, partner, permit, consent_source, at) \
                select gen_random_uuid(), 'shop', '', 3, 2, timestamptz '2026-11-24T12:00Z' - n * interval '1 day' \
                from generate_series(10, 29) as n; \

@@ -1,6 +1,6 @@
 //! What each client hint says.
 //!
-//! TableFiles: <https://wicg.github.io/ua-client-hints/>; for Windows, Microsoft's "Detect Windows 11
+//! Sources: <https://wicg.github.io/ua-client-hints/>; for Windows, Microsoft's "Detect Windows 11
 //! using User-Agent Client Hints".
 
 use super::DeviceClass;

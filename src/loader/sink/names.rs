@@ -8,17 +8,17 @@ use crate::row::{Ad, Keyer, PageDomain, Site};
 const OTHER: &str = "other";
 
 /// What a hit names, by which new names are counted.
-pub(super) struct Names<'a> {
+pub(super) struct NameScope<'a> {
     site: &'a str,
     category: &'a str,
     partner: &'a str,
 }
 
-impl<'a> Names<'a> {
-    pub(super) fn of(facts: &Facts<'a>) -> Names<'a> {
+impl<'a> NameScope<'a> {
+    pub(super) fn of(facts: &Facts<'a>) -> NameScope<'a> {
         let site = facts.site.as_ref().map(|site| site.value);
         let site = site.unwrap_or_default();
-        Names {
+        NameScope {
             site: site.site,
             category: site.category,
             partner: facts.ad.as_ref().map_or("", |ad| ad.value.partner),

@@ -21,7 +21,7 @@ use spool::Position;
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
-use super::names::Names;
+use super::names::NameScope;
 use super::sightings::{SightingFinder, Sightings};
 use super::ties::{self, SharedTold, TieFinder, TieFolder};
 use super::{
@@ -295,7 +295,7 @@ impl Encoder for LoadEncoder {
         }
         let mut dimensions = NewDimensions {
             day: self.today.max(day(hit.row.received_at)),
-            names: Names::of(hit.facts),
+            names: NameScope::of(hit.facts),
             load,
             encoder: self,
         };
@@ -322,7 +322,7 @@ impl Encoder for LoadEncoder {
         let received_on = i32::try_from(count.minute / MINUTES_OF_DAY).unwrap_or(0);
         facts.visit(&mut NewDimensions {
             day: self.today.max(received_on),
-            names: Names::of(facts),
+            names: NameScope::of(facts),
             load,
             encoder: self,
         });
@@ -340,7 +340,7 @@ impl Encoder for LoadEncoder {
 struct NewDimensions<'a> {
     /// The day of the hit that brings them.
     day: i32,
-    names: Names<'a>,
+    names: NameScope<'a>,
     load: &'a mut Load,
     encoder: &'a mut LoadEncoder,
 }

@@ -9,6 +9,9 @@ use uuid::Uuid;
 use crate::identity::household::{EPOCH_DAYS, Membership, PairScore, cluster, renumber};
 use crate::postgres::identity;
 
+/// The advisory lock: "househld" in ASCII.
+const LOCK: i64 = 0x686f_7573_6568_6c64;
+
 /// Rows of `sighting_part` in one transaction, which others wait for.
 const PARTS: i32 = 64;
 
@@ -21,12 +24,26 @@ pub struct Night {
     pub members: u64,
 }
 
-/// Works through the night of a UTC day since 1970, once; `None` where that is done. After an
-/// error it goes on where it was: each of its steps is a transaction and may be done again.
+/// Works through the night of a UTC day since 1970, once; `None` where that is done, or where
+/// another collector is at it. After an error it goes on where it was: each of its steps is a
+/// transaction and may be done again.
 ///
 /// # Errors
 /// Where Postgres fails.
 pub async fn night(client: &mut Client, day: i32) -> anyhow::Result<Option<Night>> {
+    let sql = "select pg_try_advisory_lock($1)";
+    if !client.query_one(sql, &[&LOCK]).await?.try_get(0)? {
+        return Ok(None);
+    }
+    let night = work_through(client, day).await;
+    // Where the connection is lost, the lock is gone.
+    client
+        .execute("select pg_advisory_unlock($1)", &[&LOCK])
+        .await?;
+    night
+}
+
+async fn work_through(client: &mut Client, day: i32) -> anyhow::Result<Option<Night>> {
     let epoch = day.div_euclid(i32::from(EPOCH_DAYS));
     let known = "insert into avtryck.household_night (night, folded_epoch) values ('-infinity', $1) \
                  on conflict do nothing";

@@ -19,9 +19,9 @@ pub struct Rebuilt {
     pub grouped: Grouped,
 }
 
-/// Finds the groups from a number on anew. `uniting` are the partners whose IDs unite a device: ties
-/// to others' IDs are deleted first. `after` is called after each range with the number to go on
-/// from. With `is_trial` each range is undone, so groups do not see what became of those before.
+/// Finds the groups from a number on anew. `uniting` are the partners whose IDs unite a device:
+/// ties to others' IDs are deleted first. `after` is called after each range with the number to go
+/// on from. With `is_trial` each range is undone, so groups do not see what became of those before.
 ///
 /// # Errors
 /// Where Postgres fails. What was done until then stays done.

@@ -5,7 +5,7 @@ declare
     permit_rows tid[];
     link_rows tid[];
     removed uuid[];
-    untils date[];
+    until_days date[];
 begin
     perform pg_advisory_xact_lock(x'6964656e74697479'::bigint);
     select array_agg(ctid) into permit_rows from avtryck.permit_part;
@@ -45,9 +45,9 @@ begin
     last as (
         select node, max((at at time zone 'UTC')::date) as until from removal where is_removal group by node
     )
-    select array_agg(node), array_agg(until) into removed, untils from last;
+    select array_agg(node), array_agg(until) into removed, until_days from last;
     if removed is not null then
-        perform avtryck.unlink(removed, untils, 'withdrawal');
+        perform avtryck.unlink(removed, until_days, 'withdrawal');
     end if;
 
     with part as (delete from avtryck.link_part where ctid = any(link_rows) returning *),

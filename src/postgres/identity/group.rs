@@ -1,4 +1,5 @@
-//! Brings device groups into step with ties: [`settle_some`] takes a portion of what is new or lost.
+//! Brings device groups into step with ties: [`settle_some`] takes a portion of what is new or
+//! lost.
 //!
 //! A portion is one transaction under the lock of ties, so that two collectors take turns and find
 //! what the other did. What a portion needs is small: the groups of the IDs that it is about, and

@@ -20,11 +20,11 @@ comment on function avtryck.node_kind_name is 'The word for link_node.kind.';
 
 -- Deletes the ties of IDs that were last seen up to a day, and notes which groups they were in. Callers hold the lock
 -- of ties. The day is infinity for an ID that is withdrawn or erased.
-create function avtryck.unlink(nodes uuid[], untils date[], reason text) returns bigint language plpgsql as $$
+create function avtryck.unlink(nodes uuid[], until_days date[], reason text) returns bigint language plpgsql as $$
 declare
     deleted bigint;
 begin
-    with gone as (select node, max(until) as until from unnest(nodes, untils) as gone (node, until) group by node),
+    with gone as (select node, max(until) as until from unnest(nodes, until_days) as gone (node, until) group by node),
     tie as (
         select edge.a, edge.b from gone join avtryck.link_edge as edge on edge.a = gone.node where edge.last_day <= gone.until
         union

@@ -469,8 +469,8 @@ mod tests {
             }
             assert_eq!(
                 html.matches("href=").count(),
-                4,
-                "three links to sources and one language"
+                8,
+                "seven links to sources and one language"
             );
         }
     }

@@ -49,6 +49,8 @@ proptest! {
         let mut calls = batch.clone();
         let changed = changed % calls.len();
         calls[changed] = mutate(&calls[changed], change);
+        // What follows a list that was cut right behind its bracket looks like its items.
+        prop_assume!(!calls[changed].ends_with('['));
         let list = calls.join(",");
         let body = format!(r#"{{"batch":[{list}],"sentAt":"2026-11-26T17:49:00Z","writeKey":"k"}}"#);
         let read = read_request(&request("/v1/batch", &body));
