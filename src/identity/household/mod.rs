@@ -9,7 +9,7 @@
 //! | [`AddressKind::of`] | whether an address looks like a home's |
 //! | [`pairs_of_epoch`] | a score for two devices that were at the same home address |
 //! | [`fold`] | the scores of epochs added up, older ones at half their weight every 28 days |
-//! | [`cluster`] | households: pairs joined from the strongest on, while most of the pairs across agree |
+//! | [`mod@cluster`] | households: pairs joined from the strongest on, while most of the pairs across agree |
 //! | [`renumber`] | which device is in which household, the same from night to night |
 //!
 //! An address is a keyed hash of which the key is gone after an epoch, so the same address has a

@@ -3,7 +3,7 @@
 //! | step | where |
 //! | --- | --- |
 //! | a batch stores what it saw, one row each of `link_part` and `permit_part` | in its transaction ([`part`]) |
-//! | the rows are added to `subject_permit` and `link_edge` | on the loader's second connection ([`fold`]) |
+//! | the rows are added to `subject_permit` and `link_edge` | on the loader's second connection ([`mod@fold`]) |
 //! | an ID that is withdrawn or erased loses its ties | where it gets on the list of suppression ([`remove`]) |
 //! | an ID that a hit refused ties for loses them | as the batch is folded |
 //!
