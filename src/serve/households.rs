@@ -48,24 +48,25 @@ impl Households {
     }
 
     /// Keeps the key in step with the days, and works through the nights. Never returns. While no
-    /// site has households and there is no sighting, it does nothing.
+    /// site has households and there is no sighting, it does nothing. The jobs are to look at the
+    /// clocks first, because they tell what became of them while no collector ran.
     pub(super) async fn run(mut self, database: Arc<Database>) {
         let mut connection: Option<(Client, SilenceWatch)> = None;
         loop {
             let is_on = !self.sightings.rules.load().sites.is_empty();
+            // Without the key there are no sightings, so it does not wait for Postgres.
+            if is_on && self.sightings.key.load().is_none() {
+                let found = self.follow_key(i32::MIN, false);
+                self.say(found);
+            }
+            tokio::time::sleep(PERIOD).await;
             if is_on || self.has_left {
-                // Without the key there are no sightings, so it does not wait for Postgres.
-                if is_on && self.sightings.key.load().is_none() {
-                    let found = self.follow_key(i32::MIN, false);
-                    self.say(found);
-                }
                 let done = self.tick(&database, &mut connection, is_on).await;
                 if done.is_err() || !is_on && !self.has_left {
                     connection = None;
                 }
                 self.say(done);
             }
-            tokio::time::sleep(PERIOD).await;
         }
     }
 

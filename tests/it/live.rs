@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{Collector, PATIENCE, raw};
+use crate::support::{Collector, PATIENCE, raw, until};
 
 /// A viewer that reads the stream.
 struct Viewer {
@@ -61,10 +61,14 @@ impl Viewer {
 #[tokio::test]
 async fn what_becomes_of_each_hit_is_shown_without_ids_and_addresses() {
     let collector = Collector::open().await;
-    // The loader begins once geodata and rules are read.
-    collector
-        .wait_for("select count(*) from avtryck.hit", 0)
-        .await;
+    // Places are known once geodata and rules are read.
+    until(async || {
+        collector
+            .metric("avtryck_geodata_build_timestamp_seconds")
+            .await
+            > 0.0
+    })
+    .await;
     let mut viewer = Viewer::start(&collector).await;
     let seen = collector
         .get(

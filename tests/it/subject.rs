@@ -8,7 +8,7 @@ use avtryck::postgres::server::embedded::Embedded;
 use serde_json::Value;
 
 use crate::chaos::variable;
-use crate::support::{Collector, Config, command, tempdir};
+use crate::support::{Collector, Config, command, tempdir, until};
 
 const PAGE: (&str, &str) = ("Origin", "https://www.open.example");
 const MAID: &str = "38400000-8cf0-11bd-b23e-10b96e40000d";
@@ -179,13 +179,21 @@ async fn an_export_beside_the_collector_has_every_table_and_leaves_the_database_
     collector
         .wait_for("select count(*) from avtryck.hit", 3)
         .await;
+    // Ties and permits are added up beside the loader, and groups twice a minute.
+    let folded = "select count(*) from avtryck.link_node, avtryck.subject_permit where node = subject and site = 'open'";
+    until(async || collector.number(folded).await > 0).await;
     let dir = collector.dir.path();
     let (_, value) = anna.split_once('=').unwrap();
     let by_uuid = succeeds(dir, &["export", "--visitor", &uuid(&anna)]).await;
     let by_cookie = succeeds(dir, &["export", "--visitor", value]).await;
     assert_eq!(by_uuid, by_cookie);
     let held = lines(&by_uuid);
-    assert_eq!(tables(&held), ["hit", "hit", "exposure"]);
+    let mut held_in = tables(&held);
+    held_in.dedup();
+    assert_eq!(held_in[..2], ["hit", "exposure"]);
+    for table in ["subject_permit", "link_edge", "link_node"] {
+        assert!(held_in.contains(&table), "{held_in:?}");
+    }
     assert_eq!(held[0]["page_url"], "https://www.open.example/anna");
     assert_eq!(held[0]["visitor_id"], uuid(&anna));
     assert_eq!(held[0]["device_brand"], "Apple");
@@ -205,7 +213,8 @@ async fn an_export_beside_the_collector_has_every_table_and_leaves_the_database_
         ),
     ] {
         let found = lines(&succeeds(dir, &arguments).await);
-        assert_eq!(found.len(), hits, "{arguments:?}");
+        let found = tables(&found).into_iter().filter(|table| *table == "hit");
+        assert_eq!(found.count(), hits, "{arguments:?}");
     }
     for (arguments, told) in [
         (

@@ -21,7 +21,7 @@ use crate::identity::group::{Bond, GroupMember, degree_max, settle};
 use crate::identity::{Node, NodeKind};
 
 /// The most new ties, and the most groups that lost one, of a portion.
-const PORTION: i64 = 2_000;
+const PORTION: i64 = 1_000;
 
 /// What a portion did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

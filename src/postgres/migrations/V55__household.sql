@@ -206,7 +206,8 @@ comment on column avtryck.household_device.device is 'The ID that stands for the
 
 create function avtryck.household_stays(of_epoch integer) returns table (
     address bigint, device uuid, is_phone boolean, days integer, home_days integer, work_hours bigint, other_hours bigint
-) language sql stable as $$
+) language sql stable
+begin atomic
     with at_day as (
         select seen.address, coalesce(known.device, seen.node) as device, seen.day - date '1970-01-01' - of_epoch * 14 as day,
                extract(isodow from seen.day) >= 6 as is_weekend,
@@ -224,8 +225,8 @@ create function avtryck.household_stays(of_epoch integer) returns table (
     )
     select address, device, bool_or(is_phone), bit_or(1 << day), bit_or(case when other <> 0 then 1 << day else 0 end),
            sum(bit_count(work::bit(32))), sum(bit_count(other::bit(32)))
-    from by_use group by address, device
-$$;
+    from by_use group by address, device;
+end;
 comment on function avtryck.household_stays is 'On which days of an epoch each device was at an address, and in how many hours of work and others.';
 
 -- Finds the pairs of an epoch of which so many days have passed. Those of the open epoch replace the ones of the night
@@ -291,7 +292,8 @@ comment on function avtryck.find_household_pairs is 'Finds the pairs of an epoch
 
 create function avtryck.household_scores(passed integer) returns table (
     a uuid, b uuid, score double precision, days bigint, addresses bigint
-) language sql stable as $$
+) language sql stable
+begin atomic
     with now as (
         select coalesce(one.device, pair.a) as a, coalesce(other.device, pair.b) as b, pair.is_open, pair.score, pair.days, pair.addresses
         from avtryck.household_pair as pair
@@ -301,8 +303,8 @@ create function avtryck.household_scores(passed integer) returns table (
     select least(a, b), greatest(a, b),
            sum(case when is_open then score else score * exp(ln(2::double precision) * -passed / 28) end),
            sum(days), sum(addresses)
-    from now where a <> b group by 1, 2
-$$;
+    from now where a <> b group by 1, 2;
+end;
 comment on function avtryck.household_scores is 'The pairs of the devices as they are grouped now, when so many days of the open epoch have passed.';
 
 create view avtryck.household_detail as

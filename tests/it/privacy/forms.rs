@@ -223,7 +223,8 @@ async fn the_file_holds_every_row_and_not_only_the_last_ones() {
             "no-store"
         )
     );
-    let rows: Vec<Value> = serde_json::from_str(&unchunked(&reply)).unwrap();
+    let mut rows: Vec<Value> = serde_json::from_str(&unchunked(&reply)).unwrap();
+    rows.retain(|row| row["table"] != "subject_permit");
     assert_eq!(rows.len(), 500);
     let id = uuid(&cookie);
     assert!(
