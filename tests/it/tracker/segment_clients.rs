@@ -6,7 +6,6 @@ use avtryck::postgres::server::embedded::Embedded;
 use tokio::process::{Child, Command};
 
 use super::segment::config;
-use crate::reload::APPLIED;
 use crate::support::{Collector, PATIENCE, root, tempdir, until};
 
 /// An SDK that sends a call of each type, until all are taken.
@@ -133,41 +132,8 @@ async fn sdks_of_servers_send_each_call_once_to_a_full_spool_that_recovers() {
     }
 }
 
-#[tokio::test]
-async fn sdks_of_servers_send_each_call_once_to_a_collector_that_asks_them_to_wait() {
-    for client in &CLIENTS {
-        // The limit is used up as fast as it grows, so nothing of a batch is taken.
-        let limited = config()
-            .set("limit.hits_per_second", 1)
-            .set("limit.burst", 1)
-            .set("limit.drop", true);
-        let collector = Collector::start(limited).await;
-        let events = format!("[{}]", vec![r#"{"site":"cart"}"#; 50].join(","));
-        collector.post("/e", &[], &events).await;
-        let running = client.start(&collector);
-        until(async || {
-            collector.post("/e", &[], &events).await;
-            collector.admin("/metrics").await.body.contains(LIMITED)
-        })
-        .await;
-        collector.configure(|config| config.set("limit.hits_per_second", 0));
-        // Until the new limit holds, nothing of the old one may be left for a part of a batch.
-        let before = collector.metric(APPLIED).await;
-        collector.signal("HUP");
-        until(async || {
-            collector.post("/e", &[], &events).await;
-            collector.metric(APPLIED).await > before
-        })
-        .await;
-        client.end(running).await;
-        check_rows(&collector, client).await;
-    }
-}
-
 /// What the metrics say once a request of theirs found no room.
 const REFUSED: &str = "avtryck_http_requests_total{endpoint=\"segment\",status=\"503\"} ";
-/// What they say once one was asked to wait.
-const LIMITED: &str = "avtryck_http_requests_total{endpoint=\"segment\",status=\"429\"} ";
 
 /// Fills the spool until a small hit has no room.
 async fn fill(collector: &Collector) {
