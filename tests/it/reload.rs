@@ -7,12 +7,12 @@ use tokio::sync::watch;
 
 use crate::support::{Collector, Config, root};
 
-pub(crate) const APPLIED: &str = "avtryck_config_reloads_total{outcome=\"applied\"}";
+const APPLIED: &str = "avtryck_config_reloads_total{outcome=\"applied\"}";
 const REFUSED: &str = "avtryck_config_reloads_total{outcome=\"refused\"}";
 
 impl Collector {
     /// Changes the configuration in its file.
-    pub(crate) fn configure(&self, change: impl FnOnce(Config) -> Config) {
+    fn configure(&self, change: impl FnOnce(Config) -> Config) {
         let dir = self.dir.path();
         change(Config::read(dir)).write_as_it_is(dir);
     }
