@@ -94,6 +94,8 @@ begin
         consent_source =
             case when excluded.last_day >= known.last_day then excluded.consent_source else known.consent_source end,
         source = least(known.source, excluded.source),
-        is_new = known.is_new or known.proved_day is null and excluded.proved_day is not null;
+        is_new = known.is_new or known.proved_day is null and excluded.proved_day is not null
+                 -- Owners have days of their own.
+                 or 5 in (known.a_kind, known.b_kind) and excluded.last_day > known.last_day;
 end
 $$

@@ -23,6 +23,11 @@ use crate::identity::{Node, NodeKind};
 /// The most new ties, and the most groups that lost one, of a portion.
 const PORTION: i64 = 1_000;
 
+/// A portion is a small part of its tables, but Postgres expects more of it and would read them
+/// whole: 1,000 of 200,000 ties took 0.82 s so, and 0.13 s by index.
+const BY_INDEX: &str = "set local enable_seqscan = off; set local enable_hashjoin = off; \
+     set local enable_mergejoin = off; set local jit = off";
+
 /// What a portion did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Grouped {
@@ -82,6 +87,7 @@ pub async fn settle_some(client: &mut Client) -> Result<Grouped, Error> {
 /// Where Postgres fails.
 pub async fn settle_within(transaction: &Transaction<'_>) -> Result<Grouped, Error> {
     lock(transaction).await?;
+    transaction.batch_execute(BY_INDEX).await?;
     let new = NewTies::take(transaction).await?;
     let mut loose = take_loose(transaction).await?;
     let mut grouped = Grouped {
@@ -114,7 +120,8 @@ pub async fn settle_within(transaction: &Transaction<'_>) -> Result<Grouped, Err
             changed = settled.groups;
         }
     }
-    let changed: Vec<i64> = changed.into_iter().collect();
+    // A group that lost a tie may have lost an owner and no ID.
+    let changed: Vec<i64> = changed.into_iter().chain(loose).collect();
     transaction
         .execute(include_str!("group/own.sql"), &[&changed, &new.a, &new.b])
         .await?;

@@ -228,6 +228,16 @@ async fn two_that_group_at_once_agree_and_owners_follow_the_ties() {
     client.execute(sql, &[&elsewhere, &user]).await.unwrap();
     settle_all(client).await;
     check_users_apart(client).await;
+    // An owner goes with the last tie to it, though no ID leaves its group.
+    let sql = "delete from avtryck.link_edge where b = $1";
+    for user in &users {
+        client.execute(sql, &[user]).await.unwrap();
+    }
+    settle_all(client).await;
+    let sql = "select count(*) from avtryck.device_owner";
+    let owners: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
+    assert_eq!(owners, 0);
+    assert_eq!(read(client).await, (group, false, None));
 }
 
 async fn check_users_apart(client: &Client) {
