@@ -230,7 +230,7 @@ fn check_user_sig_keys(config: &Config, reader: &mut ConfigReader) {
     }
 }
 
-/// Who sends about sites: where it stands, its own site and those that it may write for.
+/// A sender: its place in the configuration, its own site, and the sites that it may write for.
 struct SiteSender<'c> {
     table: &'static str,
     index: usize,

@@ -215,7 +215,7 @@ mod tests {
         "r\u{e4}ka",
     ];
 
-    /// Returns JSON of what the passes tell apart, and now and then what is none.
+    /// Returns JSON of what the passes tell apart, and sometimes text that is not JSON.
     fn json() -> impl Strategy<Value = String> {
         let text = || proptest::sample::select(TEXTS).prop_map(|text| format!("\"{text}\""));
         let scalar =
