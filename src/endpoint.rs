@@ -429,6 +429,12 @@ endpoints! {
         body_bytes_max: CHOICE_BYTES_MAX,
         readers: Readers::SiteOfRequest
     }
+    /// Tells a page in which segments its visitor is.
+    Segments {
+        name: "segments",
+        path: Path::At(key("segments", "/segments", "The visitor's segments, for pages of the site.")),
+        readers: Readers::SiteOfRequest
+    }
     /// Shows visitors what is held about them.
     Privacy {
         name: "privacy",

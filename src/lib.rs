@@ -38,5 +38,6 @@ pub mod refusal;
 pub mod request;
 pub mod row;
 pub mod schema;
+pub mod segment;
 pub mod serve;
 pub mod visitor;

@@ -15,6 +15,7 @@ mod mistakes;
 mod paths;
 mod read;
 mod rules;
+mod segment;
 mod system;
 mod table;
 mod tag_module;
@@ -35,6 +36,7 @@ pub use keys::{
 };
 pub use mistakes::{Mistakes, Unusable};
 pub use paths::Paths;
+pub use segment::{SegmentConfig, SegmentScope};
 pub use system::System;
 pub use tag_module::TagModule;
 pub(crate) use value::duration;
@@ -65,6 +67,9 @@ key = "network"
 [[system]]
 key = "crm"
 tokens = ["a-token-of-the-example"]
+[[segment]]
+key = "readers"
+where = "events('read', '14 days') >= 3"
 [[certificate]]
 chain = "px.pem"
 key = "px.key"
@@ -98,6 +103,7 @@ pub struct Config {
     pub sites: Vec<Site>,
     pub partners: Vec<Partner>,
     pub systems: Vec<System>,
+    pub segments: Vec<SegmentConfig>,
     /// Every key with its value and where that value is from.
     pub in_force: InForce,
 }
@@ -216,6 +222,7 @@ impl Config {
             sites: reader.tables(),
             partners: reader.tables(),
             systems: reader.tables(),
+            segments: reader.tables(),
             in_force: InForce::default(),
         };
         if reader.file_was_read() {

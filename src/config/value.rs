@@ -10,8 +10,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
+use jiff::civil::Date;
 use spool::Ack;
 
+use super::segment::SegmentScope;
 use crate::click::split_port;
 use crate::consent::fold_name;
 use crate::endpoint::{ENDPOINTS, Path as EndpointPath};
@@ -19,6 +21,8 @@ use crate::endpoint::{ENDPOINTS, Path as EndpointPath};
 const DAY_SECONDS: u64 = 86_400;
 /// The longest alias of a site, in bytes.
 const ALIAS_BYTES_MAX: usize = 256;
+/// The longest text for people, and the longest rule of a segment, in bytes.
+const TEXT_BYTES_MAX: usize = 4000;
 
 /// How much of a client's address Postgres gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +129,21 @@ pub(super) fn minute_of_day(text: &str) -> Option<u16> {
     (is_written_so && hour < 24 && minute < 60).then_some(hour * 60 + minute)
 }
 
+/// Text for people.
+pub(super) fn text(text: &str) -> Option<String> {
+    (text.len() <= TEXT_BYTES_MAX).then(|| text.to_owned())
+}
+
+/// The same, but not nothing.
+pub(super) fn some_text(given: &str) -> Option<String> {
+    text(given).filter(|text| !text.trim().is_empty())
+}
+
+/// A day such as 2027-06-01.
+pub(super) fn date(text: &str) -> Option<Date> {
+    parse(text).filter(|date: &Date| date.to_string() == text)
+}
+
 /// A whole number of days between two others.
 pub(super) fn whole_days_within(
     first: &'static str,
@@ -222,6 +241,24 @@ pub(super) fn ack(text: &str) -> Option<Ack> {
     match text {
         "disk" => Some(Ack::Disk),
         "memory" => Some(Ack::Memory),
+        _ => None,
+    }
+}
+
+pub(super) fn segment_scope(text: &str) -> Option<SegmentScope> {
+    match text {
+        "device" => Some(SegmentScope::Device),
+        "owner" => Some(SegmentScope::Owner),
+        "household" => Some(SegmentScope::Household),
+        _ => None,
+    }
+}
+
+/// What allows a rule over sensitive facts.
+pub(super) fn segment_basis(text: &str) -> Option<bool> {
+    match text {
+        "" => Some(false),
+        "explicit_consent" => Some(true),
         _ => None,
     }
 }

@@ -49,6 +49,7 @@ use crate::enrich::Tables;
 use crate::inquiry::Inquirer;
 use crate::keys::{ClickKeyring, CookieKeyring, UserKeyring};
 use crate::metrics::Metrics;
+use crate::segment::snapshot::Snapshot;
 use spool::{Appender, Spool};
 
 /// What all edge threads share, by the configuration in force. A reload exchanges it whole, and a
@@ -73,6 +74,8 @@ pub struct Edge {
     pub(crate) live: Arc<Live>,
     /// Consent strings that were read.
     pub(crate) strings: Arc<Strings>,
+    /// Who is in which segments.
+    pub(crate) segments: Arc<Snapshot>,
     /// Where the privacy page asks what is held.
     pub(crate) inquirer: Inquirer,
     /// How often each client may still ask that.
@@ -115,6 +118,7 @@ impl Edge {
             demo_psql,
             live,
             strings: Arc::default(),
+            segments: Arc::default(),
             inquirer,
             views: allowances(&privacy::VIEWS),
             instructions: allowances(&privacy::VIEWS),
@@ -149,6 +153,7 @@ impl Edge {
             demo_psql: self.demo_psql.clone(),
             live: Arc::clone(&self.live),
             strings: Arc::clone(&self.strings),
+            segments: Arc::clone(&self.segments),
             inquirer: self.inquirer.clone(),
             views: self.views.clone(),
             instructions: self.instructions.clone(),

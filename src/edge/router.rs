@@ -10,7 +10,8 @@ use hyper::{Method, Request, Version};
 
 use crate::config::Paths;
 use crate::edge::endpoint::{
-    callback, click, consent, demo, event, fixed, id, pixel, privacy, segment, sync, system, tag,
+    callback, click, consent, demo, event, fixed, id, pixel, privacy, segment, segments, sync,
+    system, tag,
 };
 use crate::edge::exchange::reply::Reply;
 use crate::edge::exchange::respond::{Content, respond};
@@ -107,6 +108,7 @@ async fn handle(
         Endpoint::SetUid => Box::pin(sync::handle_set_uid(exchange)).await,
         Endpoint::Id => return id::handle(exchange),
         Endpoint::Consent => Box::pin(consent::handle(exchange, body)).await,
+        Endpoint::Segments => segments::tell_segments(exchange),
         Endpoint::Privacy | Endpoint::PrivacyForm => {
             Ok(Box::pin(privacy::serve_privacy(exchange, parts, body)).await)
         }

@@ -91,6 +91,9 @@ pub struct Metrics {
     pub devices_named: Counter,
     pub devices_unnamed: Counter,
     pub job_errors: Counter,
+    pub segment_subjects: Gauge,
+    pub segment_bytes: Gauge,
+    pub segment_age_seconds: Gauge,
     pub clock_difference: Gauge,
     pub jobs_suspended: Gauge,
     pub jobs_held_back: Gauge,
@@ -296,6 +299,15 @@ impl Metrics {
             devices_named,
             devices_unnamed,
             job_errors: r.counter("avtryck_job_errors_total", "Runs of jobs that failed."),
+            segment_subjects: r.gauge(
+                "avtryck_segment_snapshot_subjects",
+                "Subjects whose segments pages can be told.",
+            ),
+            segment_bytes: r.gauge("avtryck_segment_snapshot_bytes", "Memory that they take."),
+            segment_age_seconds: r.gauge(
+                "avtryck_segment_snapshot_age_seconds",
+                "Time since they were last read from Postgres; 0 while no segment is exposed to a site.",
+            ),
             clock_difference: r.gauge(
                 "avtryck_clock_difference_seconds",
                 "How far the collector's clock is ahead of Postgres's.",

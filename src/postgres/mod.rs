@@ -10,6 +10,7 @@ pub mod device_model;
 pub mod household;
 pub mod identity;
 pub mod partition;
+pub mod segment;
 pub mod server;
 pub mod subject;
 mod timestamp;

@@ -140,6 +140,7 @@ fn read_native<'r>(arrival: &Arrival<'_, 'r>, draft: &mut Draft<'r>) {
         Endpoint::System => Kind::Event,
         // Nothing of these is recorded.
         Endpoint::Consent
+        | Endpoint::Segments
         | Endpoint::Privacy
         | Endpoint::PrivacyForm
         | Endpoint::Tag

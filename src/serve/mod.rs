@@ -16,6 +16,7 @@ mod loading;
 mod notify;
 mod public;
 mod reload;
+mod segments;
 mod signals;
 mod spools;
 
@@ -177,6 +178,11 @@ impl Collector {
         let admin = tokio::task::spawn_local(admin::serve(admin, health, board));
         log_addresses(addresses, database.psql().is_some());
 
+        tokio::task::spawn_local(segments::keep_up(
+            Arc::clone(&edge),
+            Arc::clone(&database),
+            Arc::clone(&metrics),
+        ));
         let tie_rules = Arc::clone(&parts.tie_rules);
         let sightings = Arc::clone(&parts.sightings);
         let exchanged = (tables, tie_rules, sightings);

@@ -15,7 +15,7 @@ const ARCHITECTURE_LINES_MAX: usize = 150;
 
 /// Every room of src/ with the rooms that it may import. An arrow that is not here points the wrong
 /// way, or is a decision to write down in ARCHITECTURE.md.
-const ARROWS: [(&str, &[&str]); 27] = [
+const ARROWS: [(&str, &[&str]); 28] = [
     ("main", &["cli"]),
     ("lib", &[]),
     // Commands and what puts the parts together.
@@ -30,7 +30,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
         "serve",
         &[
             "admin", "click", "clock", "config", "consent", "edge", "enrich", "hit", "identity",
-            "inquiry", "jobs", "keys", "loader", "metrics", "postgres", "visitor",
+            "inquiry", "jobs", "keys", "loader", "metrics", "postgres", "segment", "visitor",
         ],
     ),
     // The two ends, which meet in the spool, and what looks after Postgres.
@@ -38,7 +38,8 @@ const ARROWS: [(&str, &[&str]); 27] = [
         "edge",
         &[
             "admin", "callback", "click", "clock", "config", "consent", "endpoint", "enrich",
-            "hit", "inquiry", "keys", "metrics", "protocol", "refusal", "request", "visitor",
+            "hit", "identity", "inquiry", "keys", "metrics", "protocol", "refusal", "request",
+            "segment", "visitor",
         ],
     ),
     (
@@ -60,7 +61,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
             "clock", "enrich", "hit", "identity", "metrics", "postgres", "visitor",
         ],
     ),
-    ("postgres", &["clock", "config", "hit", "identity", "row"]),
+    ("postgres", &["clock", "config", "hit", "identity", "row", "segment"]),
     ("metrics", &["clock", "endpoint", "hit", "refusal"]),
     (
         "config",
@@ -86,6 +87,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("request", &["clock", "hit"]),
     ("row", &["clock", "hit"]),
     ("schema", &[]),
+    ("segment", &["identity"]),
     ("identity", &["clock", "hit", "row"]),
     ("hit", &["clock", "endpoint"]),
     // The ground floor.

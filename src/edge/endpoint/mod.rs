@@ -10,6 +10,7 @@ pub(crate) mod id;
 pub(crate) mod pixel;
 pub(crate) mod privacy;
 pub(crate) mod segment;
+pub(crate) mod segments;
 pub(crate) mod sync;
 pub(crate) mod system;
 pub(crate) mod tag;

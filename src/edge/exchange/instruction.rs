@@ -21,6 +21,7 @@ use crate::config::{self, Site};
 use crate::consent;
 use crate::edge::Refusal;
 use crate::hit::{Hit, Kind, VisitorId};
+use crate::identity::Node;
 use crate::refusal::Reason;
 
 /// How many instructions one network, a /24 or /48, may have recorded: three times what a header
@@ -118,6 +119,9 @@ impl Exchange<'_> {
             .append_all(new.iter().map(instruction))?;
         pending.await?;
         edge.known_instructions.remember(&new, kind);
+        for visitor in &new {
+            edge.segments.deny(Node(visitor.0));
+        }
         Ok(visitors.len())
     }
 }

@@ -1,0 +1,3 @@
+//! Segments in Postgres.
+
+pub mod snapshot;

@@ -1,0 +1,3 @@
+//! Segments: groups of subjects.
+
+pub mod snapshot;
