@@ -25,6 +25,8 @@ pub const EVENTS_MAX: usize = 1000;
 const CHOICE_BYTES_MAX: usize = 4 * 1024;
 /// The largest form of the privacy page, in bytes: six flags and a token take 120.
 const FORM_BYTES_MAX: usize = 1024;
+/// The largest question for segments, in bytes: a user, a signature and consent strings.
+const QUESTION_BYTES_MAX: usize = 16 * 1024;
 /// How long a body may take to arrive.
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -433,6 +435,8 @@ endpoints! {
     Segments {
         name: "segments",
         path: Path::At(key("segments", "/segments", "The visitor's segments, for pages of the site.")),
+        methods: "GET, HEAD, POST, OPTIONS",
+        body_bytes_max: QUESTION_BYTES_MAX,
         readers: Readers::SiteOfRequest
     }
     /// Shows visitors what is held about them.

@@ -13,12 +13,12 @@ macro_rules! modules {
 
 modules! {
     "downloads" "ecommerce" "engagement" "errors" "forms" "hash" "media" "navigation" "notfound"
-    "offline" "outbound" "platform" "query" "rescue" "scroll" "vitals"
+    "offline" "outbound" "platform" "query" "rescue" "scroll" "segments" "vitals"
 }
 
 /// What is right as the name of a module.
 pub(super) const NAMES: &str = "downloads, ecommerce, engagement, errors, forms, hash, media, \
-     navigation, notfound, offline, outbound, platform, query, rescue, scroll or vitals";
+     navigation, notfound, offline, outbound, platform, query, rescue, scroll, segments or vitals";
 
 /// A module of the tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -108,7 +108,7 @@ async fn handle(
         Endpoint::SetUid => Box::pin(sync::handle_set_uid(exchange)).await,
         Endpoint::Id => return id::handle(exchange),
         Endpoint::Consent => Box::pin(consent::handle(exchange, body)).await,
-        Endpoint::Segments => segments::tell_segments(exchange),
+        Endpoint::Segments => Box::pin(segments::tell_segments(exchange, body)).await,
         Endpoint::Privacy | Endpoint::PrivacyForm => {
             Ok(Box::pin(privacy::serve_privacy(exchange, parts, body)).await)
         }

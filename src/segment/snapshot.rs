@@ -38,20 +38,20 @@ pub type SegmentNumber = i16;
 
 /// What a snapshot knows a subject by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Prefix(u64);
+pub struct SubjectPrefix(u64);
 
-impl Prefix {
+impl SubjectPrefix {
     /// Returns the prefix of a node.
     #[must_use]
-    pub fn of(node: Node) -> Prefix {
+    pub fn of(node: Node) -> SubjectPrefix {
         let [prefix @ .., _, _, _, _, _, _, _, _] = node.0;
-        Prefix(u64::from_be_bytes(prefix))
+        SubjectPrefix(u64::from_be_bytes(prefix))
     }
 
     /// Takes the first 64 bits as Postgres has them, whose numbers have a sign.
     #[must_use]
-    pub fn from_bits(bits: i64) -> Prefix {
-        Prefix(bits.cast_unsigned())
+    pub fn from_bits(bits: i64) -> SubjectPrefix {
+        SubjectPrefix(bits.cast_unsigned())
     }
 
     /// Returns the first and the last node that have the prefix.
@@ -78,13 +78,13 @@ impl Prefix {
 #[must_use]
 pub fn nodes_of_part(part: u8) -> [Node; 2] {
     [0, u64::MAX >> 8].map(|rest| {
-        let [first, last] = Prefix(u64::from(part) << 56 | rest).nodes();
+        let [first, last] = SubjectPrefix(u64::from(part) << 56 | rest).nodes();
         if rest == 0 { first } else { last }
     })
 }
 
 /// A subject's segments, as a refresh reads them.
-pub type Member = (Prefix, Vec<SegmentNumber>);
+pub type SubjectSegments = (SubjectPrefix, Vec<SegmentNumber>);
 
 /// The segments that a site may be told.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -135,7 +135,10 @@ enum SetNumbers {
 
 impl SetNumbers {
     fn new(numbers: &[u32]) -> SetNumbers {
-        let narrow: Result<_, _> = numbers.iter().map(|number| u16::try_from(*number)).collect();
+        let narrow: Result<_, _> = numbers
+            .iter()
+            .map(|number| u16::try_from(*number))
+            .collect();
         narrow.map_or_else(|_| SetNumbers::Wide(numbers.into()), SetNumbers::Narrow)
     }
 
@@ -148,8 +151,8 @@ impl SetNumbers {
 }
 
 /// The subjects whose prefixes begin with the same 8 bits.
-struct Part {
-    prefixes: Box<[Prefix]>,
+struct SubjectPart {
+    prefixes: Box<[SubjectPrefix]>,
     /// Where each range begins, and where the last one ends.
     starts: Box<[u32]>,
     sets_of: SetNumbers,
@@ -157,8 +160,8 @@ struct Part {
     sets: Arc<ArcSwap<Sets>>,
 }
 
-impl Part {
-    fn new(members: &[(Prefix, u32)], sets: &Arc<ArcSwap<Sets>>) -> Part {
+impl SubjectPart {
+    fn new(members: &[(SubjectPrefix, u32)], sets: &Arc<ArcSwap<Sets>>) -> SubjectPart {
         let mut starts = vec![0; RANGES + 1];
         for (prefix, _) in members {
             if let Some(after) = starts.get_mut(prefix.range() + 1) {
@@ -171,7 +174,7 @@ impl Part {
             *start = sum;
         }
         let numbers: Vec<u32> = members.iter().map(|(_, set)| *set).collect();
-        Part {
+        SubjectPart {
             prefixes: members.iter().map(|(prefix, _)| *prefix).collect(),
             starts: starts.into(),
             sets_of: SetNumbers::new(&numbers),
@@ -179,7 +182,7 @@ impl Part {
         }
     }
 
-    fn find(&self, prefix: Prefix) -> Option<u32> {
+    fn find(&self, prefix: SubjectPrefix) -> Option<u32> {
         let start = *self.starts.get(prefix.range())? as usize;
         let end = *self.starts.get(prefix.range() + 1)? as usize;
         let near = self.prefixes.get(start..end)?;
@@ -187,7 +190,7 @@ impl Part {
         self.sets_of.get(start + at)
     }
 
-    fn members(&self) -> impl Iterator<Item = (Prefix, u32)> {
+    fn members(&self) -> impl Iterator<Item = (SubjectPrefix, u32)> {
         let numbered = self.prefixes.iter().enumerate();
         numbered.filter_map(|(at, prefix)| Some((*prefix, self.sets_of.get(at)?)))
     }
@@ -197,29 +200,35 @@ impl Part {
 #[derive(Default)]
 struct Denied {
     count: AtomicUsize,
-    generations: Mutex<[HashSet<Prefix>; 2]>,
+    generations: Mutex<[HashSet<SubjectPrefix>; 2]>,
 }
 
 impl Denied {
-    fn change(&self, change: impl FnOnce(&mut [HashSet<Prefix>; 2])) {
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+    fn change(&self, change: impl FnOnce(&mut [HashSet<SubjectPrefix>; 2])) {
+        let mut generations = self
+            .generations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         change(&mut generations);
         let count = generations.iter().map(HashSet::len).sum();
         self.count.store(count, Ordering::Release);
     }
 
-    fn has(&self, prefix: Prefix) -> bool {
+    fn has(&self, prefix: SubjectPrefix) -> bool {
         if self.count.load(Ordering::Acquire) == 0 {
             return false;
         }
-        let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let generations = self
+            .generations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         generations.iter().any(|denied| denied.contains(&prefix))
     }
 }
 
 /// Who is in which segments.
 pub struct Snapshot {
-    parts: Box<[ArcSwap<Part>]>,
+    parts: Box<[ArcSwap<SubjectPart>]>,
     shown: ArcSwap<Shown>,
     denied: Denied,
     members: AtomicUsize,
@@ -228,7 +237,7 @@ pub struct Snapshot {
 impl Default for Snapshot {
     fn default() -> Snapshot {
         let sets = Arc::default();
-        let empty = || ArcSwap::from_pointee(Part::new(&[], &sets));
+        let empty = || ArcSwap::from_pointee(SubjectPart::new(&[], &sets));
         Snapshot {
             parts: (0..PARTS).map(|_| empty()).collect(),
             shown: ArcSwap::default(),
@@ -248,18 +257,23 @@ impl Snapshot {
         };
         let mut has = Vec::new();
         for node in nodes {
-            self.add_segments(Prefix::of(node), &mut has);
+            self.add_segments(SubjectPrefix::of(node), &mut has);
         }
         let keys = |of: &mut dyn Iterator<Item = &(SegmentNumber, String)>| {
             of.map(|(_, key)| key.clone()).collect()
         };
         Answer {
-            keys: keys(&mut shown.segments.iter().filter(|(number, _)| has.contains(number))),
+            keys: keys(
+                &mut shown
+                    .segments
+                    .iter()
+                    .filter(|(number, _)| has.contains(number)),
+            ),
             all: keys(&mut shown.segments.iter()),
         }
     }
 
-    fn add_segments(&self, prefix: Prefix, has: &mut Vec<SegmentNumber>) {
+    fn add_segments(&self, prefix: SubjectPrefix, has: &mut Vec<SegmentNumber>) {
         let Some(part) = self.parts.get(prefix.part()) else {
             return;
         };
@@ -275,7 +289,7 @@ impl Snapshot {
     pub fn deny(&self, node: Node) {
         self.denied.change(|[recent, _]| {
             if recent.len() < DENIED_MAX {
-                recent.insert(Prefix::of(node));
+                recent.insert(SubjectPrefix::of(node));
             }
         });
     }
@@ -283,7 +297,8 @@ impl Snapshot {
     /// Forgets whom refreshes have shown to be in no segment: whoever was denied before the call
     /// before this one.
     pub fn forget_denied(&self) {
-        self.denied.change(|[recent, older]| *older = std::mem::take(recent));
+        self.denied
+            .change(|[recent, older]| *older = std::mem::take(recent));
     }
 
     /// Replaces what sites may be told.
@@ -353,14 +368,14 @@ impl SnapshotWriter {
     }
 
     /// Replaces a part. `members` has all of its subjects, sorted.
-    pub fn replace(&mut self, part: usize, members: &[Member]) {
+    pub fn replace(&mut self, part: usize, members: &[SubjectSegments]) {
         let members = self.number(members);
         self.store(part, &members);
     }
 
     /// Replaces the subjects of a part that have one of these prefixes. `members` has those that
     /// are in a segment now. Both are sorted.
-    pub fn change(&mut self, part: usize, prefixes: &[Prefix], members: &[Member]) {
+    pub fn change(&mut self, part: usize, prefixes: &[SubjectPrefix], members: &[SubjectSegments]) {
         let Some(slot) = self.snapshot.parts.get(part) else {
             return;
         };
@@ -368,7 +383,7 @@ impl SnapshotWriter {
         if !Arc::ptr_eq(&old.sets, &self.written) {
             // It was made by another writer, or before the sets were forgotten.
             let known = old.sets.load();
-            let kept: Vec<Member> = old
+            let kept: Vec<SubjectSegments> = old
                 .members()
                 .filter(|(prefix, _)| prefixes.binary_search(prefix).is_err())
                 .map(|(prefix, set)| (prefix, known.get(set).to_vec()))
@@ -390,7 +405,7 @@ impl SnapshotWriter {
     }
 
     /// Gives each subject the number of its set, and leaves out those that share their prefix.
-    fn number(&mut self, members: &[Member]) -> Vec<(Prefix, u32)> {
+    fn number(&mut self, members: &[SubjectSegments]) -> Vec<(SubjectPrefix, u32)> {
         let mut numbered = Vec::with_capacity(members.len());
         for same in members.chunk_by(|one, next| one.0 == next.0) {
             if let [(prefix, segments)] = same
@@ -420,9 +435,9 @@ impl SnapshotWriter {
         number
     }
 
-    fn store(&self, part: usize, members: &[(Prefix, u32)]) {
+    fn store(&self, part: usize, members: &[(SubjectPrefix, u32)]) {
         if let Some(slot) = self.snapshot.parts.get(part) {
-            let old = slot.swap(Arc::new(Part::new(members, &self.written)));
+            let old = slot.swap(Arc::new(SubjectPart::new(members, &self.written)));
             let count = &self.snapshot.members;
             count.fetch_add(members.len(), Ordering::Relaxed);
             count.fetch_sub(old.prefixes.len(), Ordering::Relaxed);

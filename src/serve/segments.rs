@@ -10,17 +10,21 @@ use crate::clock;
 use crate::config::{Config, Site};
 use crate::edge::Edge;
 use crate::metrics::{Metrics, gauge_value};
-use crate::postgres::segment::snapshot::{Exposures, SnapshotReader};
+use crate::postgres::segment::snapshot::{ExposedSegments, SnapshotReader};
 use crate::postgres::server::silence::SILENCE_MAX;
 use crate::postgres::{Database, SilenceWatch};
 use crate::segment::snapshot::{Shown, SnapshotWriter};
 
 /// How often the snapshot is refreshed.
-const PERIOD: Duration = Duration::from_secs(20);
+const PERIOD: Duration = Duration::from_secs(5);
 
 /// Refreshes the snapshot, again and again. Never returns. While no site may be told of a segment,
 /// it does nothing.
-pub(super) async fn keep_up(edge: Arc<ArcSwap<Edge>>, database: Arc<Database>, metrics: Arc<Metrics>) {
+pub(super) async fn keep_up(
+    edge: Arc<ArcSwap<Edge>>,
+    database: Arc<Database>,
+    metrics: Arc<Metrics>,
+) {
     let snapshot = Arc::clone(&edge.load().segments);
     let mut reader = SnapshotReader::new(SnapshotWriter::new(Arc::clone(&snapshot)));
     let mut connection: Option<(Client, SilenceWatch)> = None;
@@ -34,20 +38,27 @@ pub(super) async fn keep_up(edge: Arc<ArcSwap<Edge>>, database: Arc<Database>, m
             refreshed_at = clock::monotonic();
         } else {
             let refreshed = refresh(&mut reader, &mut connection, &database, &exposed).await;
-            let error = refreshed.err().map(|error| format!("{error:#}")).unwrap_or_default();
+            let error = refreshed
+                .err()
+                .map(|error| format!("{error:#}"))
+                .unwrap_or_default();
             if error.is_empty() {
                 refreshed_at = clock::monotonic();
             } else {
                 connection = None;
             }
             if !error.is_empty() && error != said {
-                tracing::error!("segments cannot be read, so pages are told what they were before: {error}");
+                tracing::error!(
+                    "segments cannot be read, so pages are told what they were before: {error}"
+                );
             }
             said = error;
         }
         let subjects = snapshot.members() as u64;
         metrics.segment_subjects.set(gauge_value(subjects));
-        metrics.segment_bytes.set(gauge_value(snapshot.bytes() as u64));
+        metrics
+            .segment_bytes
+            .set(gauge_value(snapshot.bytes() as u64));
         let age = refreshed_at.elapsed();
         metrics.segment_age_seconds.set(age.as_secs_f64());
         tokio::time::sleep(PERIOD).await;
@@ -58,7 +69,7 @@ async fn refresh(
     reader: &mut SnapshotReader,
     connection: &mut Option<(Client, SilenceWatch)>,
     database: &Arc<Database>,
-    exposed: &Exposures,
+    exposed: &ExposedSegments,
 ) -> anyhow::Result<()> {
     let open = connection.take().filter(|(client, _)| !client.is_closed());
     let (client, watch) = match open {
@@ -69,7 +80,7 @@ async fn refresh(
 }
 
 /// Returns the segments that each site may be told by the configuration.
-fn exposures(config: &Config) -> Exposures {
+fn exposures(config: &Config) -> ExposedSegments {
     let of_site = |site: &Site| {
         let shown = config.segments.iter();
         let shown = shown.filter(|segment| segment.expose.contains(&site.key));

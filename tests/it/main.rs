@@ -41,6 +41,7 @@ mod proxied;
 mod reload;
 mod reports;
 mod requests;
+mod segments;
 mod shards;
 mod subject;
 mod supply;

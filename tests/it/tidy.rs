@@ -61,7 +61,10 @@ const ARROWS: [(&str, &[&str]); 28] = [
             "clock", "enrich", "hit", "identity", "metrics", "postgres", "visitor",
         ],
     ),
-    ("postgres", &["clock", "config", "hit", "identity", "row", "segment"]),
+    (
+        "postgres",
+        &["clock", "config", "hit", "identity", "row", "segment"],
+    ),
     ("metrics", &["clock", "endpoint", "hit", "refusal"]),
     (
         "config",

@@ -1,4 +1,4 @@
-//! `GET /segments`: tells a page in which segments its visitor is, so that it can adapt.
+//! `GET, POST /segments`: tells a page in which segments its visitor is, so that it can adapt.
 //!
 //! The reply is JSON: `segments` has the keys of those that the configuration exposes to the site,
 //! and `ttl` says for how many seconds the page may use them. It comes from memory, and nothing is
@@ -6,16 +6,18 @@
 //!
 //! - The request's own consent decides, by the same rules as a page view's: without `store` and
 //!   `profile` the answer is empty, whatever the snapshot holds.
-//! - The visitor is the one whom the cookie proves. `user` counts only with a `user_sig` of the
-//!   site, and with `link`, because it tells this browser what another one did.
+//! - The visitor is the one whom the cookie proves. The body of a POST may name a `user`, as an
+//!   event does; one in an address is never believed. It counts only with a `user_sig` of the site,
+//!   and with `link`, because it tells this browser what another one did.
 //! - Whether a visitor is known shows in neither length nor time: every reply of a site is as long
 //!   as the longest one, padded with spaces, and is found in the same way.
 
 use std::iter;
 
 use bytes::Bytes;
-use hyper::StatusCode;
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
+use hyper::{Method, StatusCode};
 use serde_json::json;
 
 use super::consent::is_own_origin;
@@ -24,11 +26,11 @@ use crate::config::Site;
 use crate::consent::{self, PermitRules};
 use crate::edge::Refusal;
 use crate::edge::exchange::reply::{self, Reply};
-use crate::edge::exchange::{Exchange, cors};
+use crate::edge::exchange::{Exchange, body, cors};
 use crate::hit::subject::Subject;
 use crate::hit::{Kind, Permit, VisitorId};
 use crate::identity::Node;
-use crate::protocol::{self, Draft};
+use crate::protocol::{self, Draft, Drafts};
 use crate::refusal::Reason;
 use crate::segment::snapshot::Answer;
 
@@ -37,23 +39,46 @@ const TTL_SECONDS: u32 = 300;
 /// What the permit must have.
 const NEEDED: Permit = Permit::STORE.with(Permit::PROFILE);
 
-pub(crate) fn tell_segments(exchange: &Exchange<'_>) -> Result<Reply, Refusal> {
+pub(crate) async fn tell_segments(
+    exchange: &Exchange<'_>,
+    body: Incoming,
+) -> Result<Reply, Refusal> {
     let site = exchange.site_of(exchange.line.query)?;
     check_reader(exchange, site)?;
-    let draft = protocol::read(&exchange.arrival())?;
+    if *exchange.line.method != Method::POST {
+        return Ok(answer(
+            exchange,
+            site,
+            &protocol::read(&exchange.arrival())?,
+        ));
+    }
+    let body = body::read(exchange, body).await?;
+    match protocol::read_body(&exchange.arrival(), &body)? {
+        Drafts::One(draft) => Ok(answer(exchange, site, &draft)),
+        Drafts::Each(events) => {
+            let only = events.split_next().ok_or(Reason::Json)?;
+            if events.split_next().is_some() {
+                return Err(Refusal(Reason::Json));
+            }
+            Ok(answer(exchange, site, &events.read(only)?))
+        }
+    }
+}
+
+fn answer(exchange: &Exchange<'_>, site: &Site, draft: &Draft<'_>) -> Reply {
     let rules = PermitRules::from(site);
     let strings = &exchange.edge.strings;
     let (permit, _) = consent::decide(&draft.signals, &rules, Kind::PageView, strings);
     let nodes = find_visitor(exchange)
         .map(|visitor| Node(visitor.0))
         .into_iter()
-        .chain(find_user(exchange, site, &draft, permit))
+        .chain(find_user(exchange, site, draft, permit))
         .filter(|_| permit.allows(NEEDED));
     let mut answer = exchange.edge.segments.answer(&site.key, nodes);
     if !permit.allows(NEEDED) {
         answer.keys.clear();
     }
-    Ok(write(&answer))
+    write(&answer)
 }
 
 /// Refuses pages of other origins, which could not read the reply anyway.

@@ -74,6 +74,9 @@ struct TagConfig {
     /// The function of the consent platform that is waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     wait: Option<&'static str>,
+    /// The path that tells a page its visitor's segments, where the site may be told of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segments: Option<String>,
     /// Where hits are sent, if not to where the tag came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     collector: Option<String>,
@@ -90,6 +93,8 @@ fn is_false(flag: &bool) -> bool {
 impl TagConfig {
     fn new(config: &Config, site: &Site) -> TagConfig {
         let path = |endpoint| config.path.of(endpoint).to_owned();
+        let mut segments = config.segments.iter();
+        let is_told = segments.any(|segment| segment.expose.contains(&site.key));
         TagConfig {
             site: site.key.clone(),
             event: path(Endpoint::Event),
@@ -105,6 +110,7 @@ impl TagConfig {
                 ConsentPlatform::Tcf => "__tcfapi",
                 ConsentPlatform::Gpp => "__gpp",
             }),
+            segments: is_told.then(|| path(Endpoint::Segments)),
             collector: site.collector.clone(),
         }
     }

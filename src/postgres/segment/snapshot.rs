@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use crate::identity::Node;
 use crate::segment::snapshot::{
-    Member, PARTS, Prefix, SegmentNumber, ShownSegments, Shown, SnapshotWriter, nodes_of_part,
+    PARTS, SegmentNumber, Shown, ShownSegments, SnapshotWriter, SubjectPrefix, SubjectSegments,
+    nodes_of_part,
 };
 
 /// How often every part is read again.
@@ -28,7 +29,7 @@ const PORTION: usize = 5000;
 const CHANGES_MAX: usize = 500_000;
 
 /// Which segments each site may be told, by the configuration: the site's key, and the segments'.
-pub type Exposures = Vec<(String, Vec<String>)>;
+pub type ExposedSegments = Vec<(String, Vec<String>)>;
 
 /// How far a snapshot is refreshed.
 pub struct SnapshotReader {
@@ -52,7 +53,7 @@ struct Refresh {
 type Mark = f64;
 
 /// What is true of the database as a refresh begins.
-struct Standing {
+struct Situation {
     xmin: u64,
     at: Mark,
     segments: HashSet<SegmentNumber>,
@@ -75,16 +76,20 @@ impl SnapshotReader {
     /// # Errors
     /// Where Postgres fails. The snapshot is then partly newer than before, and the next refresh
     /// does all of this one's work.
-    pub async fn refresh(&mut self, client: &Client, exposed: &Exposures) -> anyhow::Result<()> {
-        let standing = read_standing(client, exposed).await?;
+    pub async fn refresh(
+        &mut self,
+        client: &Client,
+        exposed: &ExposedSegments,
+    ) -> anyhow::Result<()> {
+        let situation = read_situation(client, exposed).await?;
         let changes = match &self.last {
-            Some(last) if last.leads_to(&standing) => {
+            Some(last) if last.leads_to(&situation) => {
                 let changes = read_changes(client, last.xmin).await?;
                 changes.map(|changes| (changes, last.full_at))
             }
             _ => None,
         };
-        let numbers: Vec<SegmentNumber> = standing.segments.iter().copied().collect();
+        let numbers: Vec<SegmentNumber> = situation.segments.iter().copied().collect();
         let full_at = match changes {
             Some((changes, full_at)) => {
                 self.follow(client, &changes, &numbers).await?;
@@ -92,15 +97,15 @@ impl SnapshotReader {
             }
             None => {
                 self.read_all(client, &numbers).await?;
-                standing.at
+                situation.at
             }
         };
-        let Standing {
+        let Situation {
             xmin,
             at,
             segments,
             shown,
-        } = standing;
+        } = situation;
         self.writer.snapshot().show(shown);
         self.last = Some(Refresh {
             xmin,
@@ -111,21 +116,28 @@ impl SnapshotReader {
         if (at - self.forgotten).abs() > GAP_MAX.as_secs_f64() / 2.0 {
             self.forgotten = at;
             self.writer.snapshot().forget_denied();
-            let sql = "delete from avtryck.segment_touched where at < now() - make_interval(secs => $1)";
+            let sql =
+                "delete from avtryck.segment_touched where at < now() - make_interval(secs => $1)";
             let age = 2.0 * GAP_MAX.as_secs_f64();
             client.execute(sql, &[&age]).await?;
         }
         Ok(())
     }
 
-    async fn read_all(&mut self, client: &Client, segments: &[SegmentNumber]) -> anyhow::Result<()> {
+    async fn read_all(
+        &mut self,
+        client: &Client,
+        segments: &[SegmentNumber],
+    ) -> anyhow::Result<()> {
         self.writer.forget_sets();
         let sql = "select avtryck.subject_prefix(subject), array_agg(segment) from avtryck.segment_member \
                    where subject between $1 and $2 and segment = any($3) group by subject order by subject";
         let statement = client.prepare(sql).await?;
         for part in 0..PARTS {
             let [first, last] = nodes_of_part(u8::try_from(part)?).map(uuid);
-            let rows = client.query(&statement, &[&first, &last, &segments]).await?;
+            let rows = client
+                .query(&statement, &[&first, &last, &segments])
+                .await?;
             self.writer.replace(part, &read_members(&rows)?);
         }
         Ok(())
@@ -134,7 +146,7 @@ impl SnapshotReader {
     async fn follow(
         &mut self,
         client: &Client,
-        changes: &[Prefix],
+        changes: &[SubjectPrefix],
         segments: &[SegmentNumber],
     ) -> anyhow::Result<()> {
         let sql = "select avtryck.subject_prefix(found.subject), found.segments \
@@ -147,8 +159,11 @@ impl SnapshotReader {
             let part = portion.first().map_or(0, |prefix| prefix.part());
             for portion in portion.chunks(PORTION) {
                 let ends = portion.iter().map(|prefix| prefix.nodes().map(uuid));
-                let (first, last): (Vec<_>, Vec<_>) = ends.map(|[first, last]| (first, last)).unzip();
-                let rows = client.query(&statement, &[&first, &last, &segments]).await?;
+                let (first, last): (Vec<_>, Vec<_>) =
+                    ends.map(|[first, last]| (first, last)).unzip();
+                let rows = client
+                    .query(&statement, &[&first, &last, &segments])
+                    .await?;
                 self.writer.change(part, portion, &read_members(&rows)?);
             }
         }
@@ -158,8 +173,9 @@ impl SnapshotReader {
 
 impl Refresh {
     /// Checks whether the changes since are all that is to be read.
-    fn leads_to(&self, next: &Standing) -> bool {
-        let within = |since: Mark, max: Duration| (0.0..max.as_secs_f64()).contains(&(next.at - since));
+    fn leads_to(&self, next: &Situation) -> bool {
+        let within =
+            |since: Mark, max: Duration| (0.0..max.as_secs_f64()).contains(&(next.at - since));
         within(self.at, GAP_MAX)
             && within(self.full_at, FULL_PERIOD)
             && next.xmin >= self.xmin
@@ -171,7 +187,7 @@ fn uuid(node: Node) -> Uuid {
     Uuid::from_bytes(node.0)
 }
 
-async fn read_standing(client: &Client, exposed: &Exposures) -> anyhow::Result<Standing> {
+async fn read_situation(client: &Client, exposed: &ExposedSegments) -> anyhow::Result<Situation> {
     let sql = "select pg_snapshot_xmin(pg_current_snapshot())::text, extract(epoch from clock_timestamp())::float8";
     let row = client.query_one(sql, &[]).await?;
     let xmin: &str = row.try_get(0)?;
@@ -182,14 +198,19 @@ async fn read_standing(client: &Client, exposed: &Exposures) -> anyhow::Result<S
         known.push((row.try_get(0)?, row.try_get(1)?));
     }
     let of_site = |keys: &Vec<String>| {
-        let found = keys.iter().filter_map(|key| known.iter().find(|(_, known)| known == key));
+        let found = keys
+            .iter()
+            .filter_map(|key| known.iter().find(|(_, known)| known == key));
         ShownSegments {
             segments: found.cloned().collect(),
         }
     };
-    let shown: Shown = exposed.iter().map(|(site, keys)| (site.clone(), of_site(keys))).collect();
+    let shown: Shown = exposed
+        .iter()
+        .map(|(site, keys)| (site.clone(), of_site(keys)))
+        .collect();
     let numbers = shown.values().flat_map(|shown| &shown.segments);
-    Ok(Standing {
+    Ok(Situation {
         xmin,
         at,
         segments: numbers.map(|(number, _)| *number).collect(),
@@ -199,18 +220,21 @@ async fn read_standing(client: &Client, exposed: &Exposures) -> anyhow::Result<S
 
 /// Returns whose segments transactions changed from this one on, sorted; `None` where they are too
 /// many.
-async fn read_changes(client: &Client, xmin: u64) -> anyhow::Result<Option<Vec<Prefix>>> {
-    let sql = "select distinct prefix from avtryck.segment_touched where xid >= $1::text::xid8 limit $2";
+async fn read_changes(client: &Client, xmin: u64) -> anyhow::Result<Option<Vec<SubjectPrefix>>> {
+    let sql =
+        "select distinct prefix from avtryck.segment_touched where xid >= $1::text::xid8 limit $2";
     let limit = i64::try_from(CHANGES_MAX)? + 1;
     let rows = client.query(sql, &[&xmin.to_string(), &limit]).await?;
-    let prefixes = rows.iter().map(|row| row.try_get(0).map(Prefix::from_bits));
+    let prefixes = rows
+        .iter()
+        .map(|row| row.try_get(0).map(SubjectPrefix::from_bits));
     let mut prefixes = prefixes.collect::<Result<Vec<_>, _>>()?;
     prefixes.sort_unstable();
     Ok((prefixes.len() <= CHANGES_MAX).then_some(prefixes))
 }
 
-fn read_members(rows: &[Row]) -> Result<Vec<Member>, tokio_postgres::Error> {
-    let member = |row: &Row| Ok((Prefix::from_bits(row.try_get(0)?), row.try_get(1)?));
+fn read_members(rows: &[Row]) -> Result<Vec<SubjectSegments>, tokio_postgres::Error> {
+    let member = |row: &Row| Ok((SubjectPrefix::from_bits(row.try_get(0)?), row.try_get(1)?));
     rows.iter().map(member).collect()
 }
 

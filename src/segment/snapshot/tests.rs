@@ -6,7 +6,9 @@ const SITE: &str = "shop";
 
 fn shown(segments: impl IntoIterator<Item = SegmentNumber>) -> Shown {
     let segments = segments.into_iter();
-    let segments = segments.map(|number| (number, format!("s{number}"))).collect();
+    let segments = segments
+        .map(|number| (number, format!("s{number}")))
+        .collect();
     HashMap::from([(SITE.to_owned(), ShownSegments { segments })])
 }
 
@@ -20,13 +22,16 @@ struct Oracle(BTreeMap<Node, Vec<SegmentNumber>>);
 
 impl Oracle {
     /// Returns all subjects whose prefix is one of those wanted.
-    fn members(&self, is_wanted: impl Fn(Prefix) -> bool) -> Vec<Member> {
-        let known = self.0.iter().map(|(node, has)| (Prefix::of(*node), has.clone()));
+    fn members(&self, is_wanted: impl Fn(SubjectPrefix) -> bool) -> Vec<SubjectSegments> {
+        let known = self
+            .0
+            .iter()
+            .map(|(node, has)| (SubjectPrefix::of(*node), has.clone()));
         known.filter(|(prefix, _)| is_wanted(*prefix)).collect()
     }
 
     fn keys(&self, node: Node) -> Vec<String> {
-        let shares = |other: &&Node| Prefix::of(**other) == Prefix::of(node);
+        let shares = |other: &&Node| SubjectPrefix::of(**other) == SubjectPrefix::of(node);
         let segments = match self.0.keys().filter(shares).count() {
             1 => self.0.get(&node),
             _ => None,
@@ -39,9 +44,16 @@ impl Oracle {
 
 fn check(snapshot: &Snapshot, oracle: &Oracle, asked: &[Node]) {
     let is_member = |node: &&Node| oracle.0.contains_key(*node);
-    let has_namesake = |node: &&Node| !oracle.members(|prefix| prefix == Prefix::of(**node)).is_empty();
+    let has_namesake = |node: &&Node| {
+        !oracle
+            .members(|prefix| prefix == SubjectPrefix::of(**node))
+            .is_empty()
+    };
     // One who is no member but is known by the same prefix cannot be told apart.
-    for node in asked.iter().filter(|node| is_member(node) || !has_namesake(node)) {
+    for node in asked
+        .iter()
+        .filter(|node| is_member(node) || !has_namesake(node))
+    {
         let keys = snapshot.answer(SITE, [*node]).keys;
         assert_eq!(keys, oracle.keys(*node), "{node:?}");
     }
@@ -61,7 +73,7 @@ fn a_snapshot_tells_what_a_map_tells_after_any_history_of_changes() {
             nodes.push(Node((u128::from_be_bytes(nodes[at].0) ^ 1).to_be_bytes()));
         }
         for _ in 0..60 {
-            let mut touched: Vec<Prefix> = Vec::new();
+            let mut touched: Vec<SubjectPrefix> = Vec::new();
             for _ in 0..random.usize(0..40) {
                 let node = nodes[random.usize(..nodes.len())];
                 let segments = (0..random.usize(0..4)).map(|_| random.i16(-3..30));
@@ -70,7 +82,7 @@ fn a_snapshot_tells_what_a_map_tells_after_any_history_of_changes() {
                     true => oracle.0.remove(&node),
                     false => oracle.0.insert(node, segments.into_iter().collect()),
                 };
-                touched.push(Prefix::of(node));
+                touched.push(SubjectPrefix::of(node));
             }
             touched.sort_unstable();
             touched.dedup();
@@ -78,11 +90,19 @@ fn a_snapshot_tells_what_a_map_tells_after_any_history_of_changes() {
                 writer.forget_sets();
             }
             for part in 0..PARTS {
-                let here: Vec<Prefix> = touched.iter().copied().filter(|p| p.part() == part).collect();
+                let here: Vec<SubjectPrefix> = touched
+                    .iter()
+                    .copied()
+                    .filter(|p| p.part() == part)
+                    .collect();
                 if random.u8(..) < 20 {
                     writer.replace(part, &oracle.members(|prefix| prefix.part() == part));
                 } else if !here.is_empty() {
-                    writer.change(part, &here, &oracle.members(|prefix| here.contains(&prefix)));
+                    writer.change(
+                        part,
+                        &here,
+                        &oracle.members(|prefix| here.contains(&prefix)),
+                    );
                 }
             }
             check(&snapshot, &oracle, &nodes);
@@ -95,8 +115,8 @@ fn a_site_is_told_the_segments_that_it_may_be_told_and_no_others() {
     let snapshot = Arc::new(Snapshot::default());
     let (one, other) = (Node([7; 16]), Node([8; 16]));
     let mut writer = SnapshotWriter::new(Arc::clone(&snapshot));
-    writer.replace(7, &[(Prefix::of(one), vec![1, 2, 3])]);
-    writer.replace(8, &[(Prefix::of(other), vec![4])]);
+    writer.replace(7, &[(SubjectPrefix::of(one), vec![1, 2, 3])]);
+    writer.replace(8, &[(SubjectPrefix::of(other), vec![4])]);
     assert_eq!(snapshot.answer(SITE, [one]), Answer::default());
     snapshot.show(shown([2, 4, 5]));
     assert_eq!(snapshot.answer(SITE, [one]).keys, ["s2"]);
@@ -112,7 +132,7 @@ fn whoever_is_denied_is_told_nothing_until_two_generations_later() {
     let node = Node([1; 16]);
     snapshot.show(shown([1]));
     let mut writer = SnapshotWriter::new(Arc::clone(&snapshot));
-    let members = [(Prefix::of(node), vec![1])];
+    let members = [(SubjectPrefix::of(node), vec![1])];
     writer.replace(1, &members);
     snapshot.deny(node);
     // A refresh that began before the withdrawal brings the subject back.
@@ -159,7 +179,7 @@ fn the_nodes_of_all_parts_are_all_nodes() {
     assert_eq!(first.0, (0x7f_u128 << 120).to_be_bytes());
     assert_eq!(last.0, ((0x80_u128 << 120) - 1).to_be_bytes());
     assert_eq!(nodes_of_part(255)[1].0, [255; 16]);
-    let prefix = Prefix::of(last);
+    let prefix = SubjectPrefix::of(last);
     assert_eq!((prefix.part(), prefix.nodes()[1]), (0x7f, last));
-    assert_eq!(Prefix::from_bits(-1).nodes()[1].0, [255; 16]);
+    assert_eq!(SubjectPrefix::from_bits(-1).nodes()[1].0, [255; 16]);
 }

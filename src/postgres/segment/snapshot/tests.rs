@@ -7,7 +7,7 @@ use super::*;
 use crate::postgres::server::embedded::testing::TestDatabase;
 use crate::segment::snapshot::Snapshot;
 
-fn exposed() -> Exposures {
+fn exposed() -> ExposedSegments {
     let keys = (1..=6).map(|number| format!("s{number}")).collect();
     vec![("shop".to_owned(), keys)]
 }
@@ -55,9 +55,14 @@ async fn the_snapshot_follows_the_table_through_any_history_and_any_order_of_com
                     true => {
                         "insert into avtryck.segment_member values ($2, $1, now()) on conflict do nothing"
                     }
-                    false => "delete from avtryck.segment_member where subject = $1 and segment = $2",
+                    false => {
+                        "delete from avtryck.segment_member where subject = $1 and segment = $2"
+                    }
                 };
-                transaction.execute(sql, &[&subject, &segment]).await.unwrap();
+                transaction
+                    .execute(sql, &[&subject, &segment])
+                    .await
+                    .unwrap();
             }
         }
         // A refresh sees neither, one of them, or both.
@@ -73,7 +78,11 @@ async fn the_snapshot_follows_the_table_through_any_history_and_any_order_of_com
         let told = told(&client).await;
         for subject in &subjects {
             let expected = told.get(subject).cloned().unwrap_or_default();
-            assert_eq!(ask(&snapshot, *subject), expected, "round {round}, {subject}");
+            assert_eq!(
+                ask(&snapshot, *subject),
+                expected,
+                "round {round}, {subject}"
+            );
         }
     }
 }
@@ -109,7 +118,10 @@ async fn a_refresh_reads_all_where_notes_may_be_gone() {
     let subject = Uuid::from_u128(5);
     let change = async |sql: &str, reader: &mut SnapshotReader| {
         client.execute(sql, &[&subject]).await.unwrap();
-        client.execute("delete from avtryck.segment_touched", &[]).await.unwrap();
+        client
+            .execute("delete from avtryck.segment_touched", &[])
+            .await
+            .unwrap();
         reader.refresh(&client, &exposed()).await.unwrap();
         ask(&snapshot, subject)
     };

@@ -1,0 +1,22 @@
+// Tells the page in which segments its visitor is: avtryck('segments', keys => …).
+use(tag => {
+  const { q } = avtryck;
+  const ask = tell => {
+    if (!tag.segments) return tell([]);
+    // What a consent platform says is not known yet.
+    if (tag.wait) return setTimeout(ask, 50, tell);
+    fetch(tag.base + tag.segments + '?' + new URLSearchParams(Object.assign({ site: tag.site }, tag.said)), { credentials: 'include' })
+      .then(reply => reply.json())
+      .then(answer => answer.segments)
+      .catch(() => [])
+      .then(tell);
+  };
+  const { push } = q;
+  const answer = ([name, tell]) => name === 'segments' && ask(tell);
+  q.push = args => {
+    const count = push.call(q, args);
+    answer(args);
+    return count;
+  };
+  q.forEach(answer);
+});
