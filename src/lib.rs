@@ -16,6 +16,7 @@
 //! invariants.
 
 pub mod admin;
+pub mod attribute;
 pub mod callback;
 pub mod cli;
 pub mod click;

@@ -25,14 +25,54 @@ fn the_manifests_keep_to_the_schemas_and_name_what_is_there_and_careless_ones_do
     let output = check(&sound);
     assert!(output.status.success(), "{}", text(&output));
     for (file, from, to, wrong) in [
-        ("statefulset.yaml", "periodSeconds: 2", "periodSeconds: two", "periodSeconds"),
-        ("statefulset.yaml", "fsGroup: 65532", "fsgroup: 65532", "fsgroup"),
-        ("statefulset.yaml", "serviceName: avtryck-pods", "serviceName: gone", "no service gone"),
-        ("statefulset.yaml", "- name: spool\n              mountPath", "- name: pool\n              mountPath", "no volume pool"),
-        ("statefulset.yaml", "image: avtryck", "image: other", "has no version"),
-        ("service.yaml", "targetPort: admin", "targetPort: gone", "no port gone"),
-        ("disruption.yaml", "kind: PodDisruptionBudget", "kind: Budget", "has no Budget"),
-        ("kustomization.yaml", "- avtryck.toml", "- gone.toml", "gone.toml does not exist"),
+        (
+            "statefulset.yaml",
+            "periodSeconds: 2",
+            "periodSeconds: two",
+            "periodSeconds",
+        ),
+        (
+            "statefulset.yaml",
+            "fsGroup: 65532",
+            "fsgroup: 65532",
+            "fsgroup",
+        ),
+        (
+            "statefulset.yaml",
+            "serviceName: avtryck-pods",
+            "serviceName: gone",
+            "no service gone",
+        ),
+        (
+            "statefulset.yaml",
+            "- name: spool\n              mountPath",
+            "- name: pool\n              mountPath",
+            "no volume pool",
+        ),
+        (
+            "statefulset.yaml",
+            "image: avtryck",
+            "image: other",
+            "has no version",
+        ),
+        (
+            "service.yaml",
+            "targetPort: admin",
+            "targetPort: gone",
+            "no port gone",
+        ),
+        (
+            "disruption.yaml",
+            "kind: PodDisruptionBudget",
+            "kind: Budget",
+            "has no Budget",
+        ),
+        (
+            "kustomization.yaml",
+            "- avtryck.toml",
+            "- gone.toml",
+            "gone.toml does not exist",
+        ),
     ] {
         let dir = tempdir();
         for entry in std::fs::read_dir(&sound).unwrap() {
@@ -40,12 +80,19 @@ fn the_manifests_keep_to_the_schemas_and_name_what_is_there_and_careless_ones_do
             let text = std::fs::read_to_string(entry.path()).unwrap();
             let is_it = entry.file_name() == file;
             assert!(!is_it || text.contains(from), "{file}: {from}");
-            let text = if is_it { text.replacen(from, to, 1) } else { text };
+            let text = if is_it {
+                text.replacen(from, to, 1)
+            } else {
+                text
+            };
             std::fs::write(dir.path().join(entry.file_name()), text).unwrap();
         }
         let output = check(dir.path());
         let said = text(&output);
-        assert!(!output.status.success() && said.contains(wrong), "{to}: {said}");
+        assert!(
+            !output.status.success() && said.contains(wrong),
+            "{to}: {said}"
+        );
     }
 }
 
@@ -65,7 +112,10 @@ fn the_pods_have_a_configuration_that_is_right_and_no_secret_or_key_of_household
     assert_eq!(mistakes.count(), 0, "{said}");
     for entry in std::fs::read_dir(&folder).unwrap() {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
-        assert!(!text.contains("household.key") && !text.contains("kind: Secret"), "{text}");
+        assert!(
+            !text.contains("household.key") && !text.contains("kind: Secret"),
+            "{text}"
+        );
     }
     let set = std::fs::read_to_string(folder.join("statefulset.yaml")).unwrap();
     // A service of that name would give the pods variables that look like keys of the configuration.
