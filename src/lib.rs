@@ -28,6 +28,7 @@ pub mod endpoint;
 pub mod enrich;
 pub mod hit;
 pub mod identity;
+pub mod import;
 pub mod inquiry;
 pub mod jobs;
 pub mod keys;

@@ -11,6 +11,7 @@ mod device;
 mod example_config;
 mod geoip;
 mod healthy;
+mod import;
 mod keys;
 mod link;
 mod log;
@@ -76,6 +77,7 @@ enum Command {
     /// Look at the device groups, or find them anew.
     #[command(subcommand)]
     Link(link::LinkCommand),
+    Import(Box<import::ImportCommand>),
     /// Work with the JSON schemas of Snowplow's events.
     #[command(subcommand)]
     Schema(schema::SchemaCommand),
@@ -139,6 +141,7 @@ impl Command {
                 let config = config()?;
                 command.run(&config.cookie.keys, &config.spool.dir)
             }
+            Command::Import(command) => command.run(&config()?),
             Command::Link(command) => command.run(&config()?),
             Command::Schema(command) => command.run(),
             Command::Subject(command) => command.run(&config()?),

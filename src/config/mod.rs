@@ -9,6 +9,7 @@
 mod check;
 mod document;
 mod household;
+mod import;
 mod in_force;
 mod keys;
 mod mistakes;
@@ -28,6 +29,7 @@ use std::fmt;
 use std::path::Path;
 
 pub use household::HouseholdConfig;
+pub use import::ImportConfig;
 pub use in_force::{InForce, Waiting};
 pub use keys::{
     AdminConfig, CategoryConfig, Certificate, ClickConfig, CookieConfig, DatabaseConfig,
@@ -98,6 +100,7 @@ pub struct Config {
     pub user: UserConfig,
     pub link: LinkConfig,
     pub household: HouseholdConfig,
+    pub import: ImportConfig,
     pub protocol: ProtocolConfig,
     pub certificates: Vec<Certificate>,
     pub sites: Vec<Site>,
@@ -217,6 +220,7 @@ impl Config {
             user: reader.section(),
             link: reader.section(),
             household: reader.section(),
+            import: reader.section(),
             protocol: reader.section(),
             certificates: reader.tables(),
             sites: reader.tables(),

@@ -14,6 +14,7 @@ use jiff::civil::Date;
 use spool::Ack;
 
 use super::segment::SegmentScope;
+use crate::attribute::AttributeClass;
 use crate::click::split_port;
 use crate::consent::fold_name;
 use crate::endpoint::{ENDPOINTS, Path as EndpointPath};
@@ -243,6 +244,12 @@ pub(super) fn ack(text: &str) -> Option<Ack> {
         "memory" => Some(Ack::Memory),
         _ => None,
     }
+}
+
+/// A class of attributes that is refused by default.
+pub(super) fn attribute_class(text: &str) -> Option<AttributeClass> {
+    let mut classes = AttributeClass::ALL.into_iter();
+    classes.find(|class| class.is_off_by_default() && class.name() == text)
 }
 
 pub(super) fn segment_scope(text: &str) -> Option<SegmentScope> {

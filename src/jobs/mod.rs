@@ -26,7 +26,7 @@ use tokio_postgres::Client;
 
 use crate::clock::UnixMicros;
 use crate::postgres::batch::event_key::EVENT_KEY_DAYS;
-use crate::postgres::partition;
+use crate::postgres::{import, partition};
 use crate::visitor::COOKIE_DAYS_MAX;
 pub use device_model::Naming;
 pub use expiry::Done;
@@ -95,7 +95,7 @@ enum Work {
 }
 
 /// Every job.
-pub const JOBS: [Job; 25] = [
+pub const JOBS: [Job; 26] = [
     Job {
         name: "partition_ahead",
         period: HOUR,
@@ -115,6 +115,11 @@ pub const JOBS: [Job; 25] = [
         name: "link_hub",
         period: DAY,
         work: Work::Make(|client, limits, as_of| Box::pin(link::free_hubs(client, limits, as_of))),
+    },
+    Job {
+        name: "import",
+        period: HOUR,
+        work: Work::Reduce(|client, _, _| Box::pin(import::delete_expired(client))),
     },
     expire("retention", HOUR, retained, Store::Partitions),
     expire("link_change", DAY, retained, rows("link_change", "at")),

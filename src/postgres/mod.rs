@@ -9,6 +9,7 @@ pub mod clock;
 pub mod device_model;
 pub mod household;
 pub mod identity;
+pub mod import;
 pub mod partition;
 pub mod segment;
 pub mod server;

@@ -119,20 +119,17 @@ comment on table avtryck.import_named is 'Whom a file names that replaces the ot
 comment on column avtryck.import_named.file is 'As import_file.file.';
 comment on column avtryck.import_named.subject is 'As attribute_value.subject; of an area, a hash of it.';
 
-create view avtryck.import_in_force as
-select * from avtryck.import
-where ended_at is null and valid_from <= (now() at time zone 'UTC')::date and valid_until > (now() at time zone 'UTC')::date;
-comment on view avtryck.import_in_force is 'The imports that are used today.';
-
 create view avtryck.attribute_now as
 select held.subject, named.attribute, named.value,
        case when known.kind = 'number' then named.value::double precision end as number,
        held.import, used.purposes
 from avtryck.attribute_value as held
-join avtryck.import_in_force as used using (import)
+join avtryck.import as used using (import)
 cross join lateral unnest(used.columns, held."values") as named (attribute, value)
 join avtryck.attribute as known using (attribute)
 where held.ended_at is null and named.value is not null
+  and used.ended_at is null and used.valid_from <= (now() at time zone 'UTC')::date
+  and used.valid_until > (now() at time zone 'UTC')::date
   and not exists (select from avtryck.suppression where suppression.key = held.key);
 comment on view avtryck.attribute_now is 'What is known of subjects today: valid, not ended, and of nobody who withdrew. What a subject permits is not asked here.';
 comment on column avtryck.attribute_now.subject is 'As attribute_value.subject.';
@@ -147,10 +144,12 @@ select used.key_kind as area_kind, held.area, named.attribute, named.value,
        case when known.kind = 'number' then named.value::double precision end as number,
        held.import, used.purposes
 from avtryck.attribute_area as held
-join avtryck.import_in_force as used using (import)
+join avtryck.import as used using (import)
 cross join lateral unnest(used.columns, held."values") as named (attribute, value)
 join avtryck.attribute as known using (attribute)
-where held.ended_at is null and named.value is not null;
+where held.ended_at is null and named.value is not null
+  and used.ended_at is null and used.valid_from <= (now() at time zone 'UTC')::date
+  and used.valid_until > (now() at time zone 'UTC')::date;
 comment on view avtryck.attribute_area_now is 'What is known of areas today.';
 comment on column avtryck.attribute_area_now.area_kind is 'postal_code or municipality.';
 comment on column avtryck.attribute_area_now.area is 'As attribute_area.area.';
@@ -161,14 +160,14 @@ comment on column avtryck.attribute_area_now.import is 'As import.import.';
 comment on column avtryck.attribute_area_now.purposes is 'As import.purposes.';
 
 create view avtryck.attribute_detail as
-select held.subject as node, import.name as import, import.supplier, import.legal_basis, import.purposes,
+select held.subject, import.name as import, import.supplier, import.legal_basis, import.purposes,
        import.valid_from, import.valid_until, held.changed_at, held.ended_at,
        (select jsonb_object_agg(known.key, named.value)
         from unnest(import.columns, held."values") as named (attribute, value)
         join avtryck.attribute as known using (attribute) where named.value is not null) as attributes
 from avtryck.attribute_value as held join avtryck.import using (import);
 comment on view avtryck.attribute_detail is 'What is imported of each subject, with where it is from, on what ground, and until when.';
-comment on column avtryck.attribute_detail.node is 'As attribute_value.subject.';
+comment on column avtryck.attribute_detail.subject is 'As attribute_value.subject.';
 comment on column avtryck.attribute_detail.import is 'As import.name.';
 comment on column avtryck.attribute_detail.supplier is 'As import.supplier.';
 comment on column avtryck.attribute_detail.legal_basis is 'As import.legal_basis.';

@@ -58,7 +58,7 @@ enum End {
 const SAME_TIME: &str = "timestamptz 'epoch'";
 
 /// Every table that holds IDs, except `rejected_hit`.
-const TABLES: [Table; 14] = [
+const TABLES: [Table; 15] = [
     Table {
         name: "hit",
         words: "avtryck.hit_detail",
@@ -153,6 +153,14 @@ const TABLES: [Table; 14] = [
         "node::text",
         BY_NODE,
     ),
+    Table {
+        name: "attribute_value",
+        words: "avtryck.attribute_detail",
+        order: (SAME_TIME, "import"),
+        joined: "",
+        end: End::Deleted,
+        by: BY_SUBJECT,
+    },
     Table {
         name: "suppression",
         words: "avtryck.suppression",

@@ -140,7 +140,7 @@ fn count(counts: &mut Counts, hit: &Hit<'_>, keyer: &Keyer) {
 }
 
 /// Keeps the list as it is until the transaction ends; returns whether anything is on it.
-async fn lock_list(transaction: &Transaction<'_>) -> Result<bool, Error> {
+pub(crate) async fn lock_list(transaction: &Transaction<'_>) -> Result<bool, Error> {
     // Two statements: the second sees what was committed while the first waited.
     transaction
         .execute("select pg_advisory_xact_lock_shared($1)", &[&LOCK])

@@ -1,0 +1,318 @@
+//! Splits a file into rows, in bounded memory whatever its size.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::io::{self, BufReader, Read};
+use std::rc::Rc;
+
+use encoding_rs::Encoding;
+use flate2::read::MultiGzDecoder;
+
+use super::manifest::Format;
+use super::{CheckedRow, Manifest, Reject};
+use crate::keys::UserKeyring;
+
+/// The longest row, in bytes.
+pub const ROW_BYTES_MAX: u64 = 64 * 1024;
+/// The largest file, unpacked, in bytes.
+pub const FILE_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
+/// The most columns of a file.
+const COLUMNS_MAX: usize = 256;
+/// What is read of a file at a time, in bytes.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Why a file cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file is not what the manifest says.
+    #[error("line {line}: {what}")]
+    Format {
+        /// The line.
+        line: u64,
+        /// What is wrong, and what would be right.
+        what: String,
+    },
+    /// The disk fails.
+    #[error("reading the file")]
+    Io(#[from] io::Error),
+}
+
+/// One row of a file.
+pub struct Row {
+    /// The line that it begins at, from 1.
+    pub line: u64,
+    /// What it says.
+    pub checked: Result<CheckedRow, Reject>,
+}
+
+/// A reader that ends with an error where a row or the file is longer than it may be.
+struct Limited<R> {
+    inner: R,
+    /// Bytes since the last row ended.
+    since: Rc<Cell<u64>>,
+    left: u64,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.inner.read(buffer)? as u64;
+        let since = self.since.get() + bytes;
+        self.since.set(since);
+        let too_long = || io::Error::other("a row of more than 64 KiB: is a quote not closed?");
+        if since > ROW_BYTES_MAX + 2 * BUFFER_BYTES as u64 {
+            return Err(too_long());
+        }
+        let left = self.left.checked_sub(bytes);
+        self.left = left.ok_or_else(|| io::Error::other("a file of more than 10 GiB"))?;
+        usize::try_from(bytes).map_err(io::Error::other)
+    }
+}
+
+type Source = Limited<Box<dyn Read>>;
+
+/// The columns of a file.
+struct Columns {
+    at: HashMap<String, usize>,
+    count: usize,
+    encoding: &'static Encoding,
+}
+
+enum Splitter {
+    Csv {
+        reader: csv::Reader<Source>,
+        record: csv::ByteRecord,
+        columns: Columns,
+    },
+    Ndjson {
+        reader: BufReader<Source>,
+        text: Vec<u8>,
+        line: u64,
+    },
+}
+
+/// The rows of a file.
+pub struct Rows<'m> {
+    manifest: &'m Manifest,
+    users: &'m UserKeyring,
+    splitter: Splitter,
+    since: Rc<Cell<u64>>,
+}
+
+impl<'m> Rows<'m> {
+    /// Begins to read a file, which may be packed by gzip.
+    ///
+    /// # Errors
+    /// Where it has not the columns that the manifest names.
+    pub fn open(
+        mut file: impl Read + 'static,
+        manifest: &'m Manifest,
+        users: &'m UserKeyring,
+    ) -> Result<Rows<'m>, ReadError> {
+        let mut start = Vec::new();
+        file.by_ref().take(2).read_to_end(&mut start)?;
+        let is_packed = start == [0x1f, 0x8b];
+        let whole = io::Cursor::new(start).chain(file);
+        let inner: Box<dyn Read> = match is_packed {
+            true => Box::new(MultiGzDecoder::new(whole)),
+            false => Box::new(whole),
+        };
+        let since = Rc::new(Cell::new(0));
+        let source = Limited {
+            inner,
+            since: Rc::clone(&since),
+            left: FILE_BYTES_MAX,
+        };
+        let splitter = match manifest.format {
+            Format::Csv(delimiter) => open_csv(source, delimiter, manifest)?,
+            Format::Ndjson => Splitter::Ndjson {
+                reader: BufReader::with_capacity(BUFFER_BYTES, source),
+                text: Vec::new(),
+                line: 0,
+            },
+        };
+        Ok(Rows {
+            manifest,
+            users,
+            splitter,
+            since,
+        })
+    }
+
+    /// Returns the next row; `None` at the end of the file.
+    ///
+    /// # Errors
+    /// Where nothing can be read after this.
+    pub fn next_row(&mut self) -> Result<Option<Row>, ReadError> {
+        self.since.set(0);
+        let (manifest, users) = (self.manifest, self.users);
+        match &mut self.splitter {
+            Splitter::Csv {
+                reader,
+                record,
+                columns,
+            } => {
+                let line = reader.position().line();
+                if !reader
+                    .read_byte_record(record)
+                    .map_err(|error| csv_error(error, line))?
+                {
+                    return Ok(None);
+                }
+                let line = record.position().map_or(line, csv::Position::line);
+                let checked = check_record(record, columns, (manifest, users));
+                Ok(Some(Row { line, checked }))
+            }
+            Splitter::Ndjson { reader, text, line } => loop {
+                text.clear();
+                let bytes = io::BufRead::read_until(reader, b'\n', text)
+                    .map_err(|error| io_error(error, *line + 1))?;
+                if bytes == 0 {
+                    return Ok(None);
+                }
+                *line += 1;
+                if text.trim_ascii().is_empty() {
+                    continue;
+                }
+                let checked = check_object(text, manifest, users);
+                return Ok(Some(Row {
+                    line: *line,
+                    checked,
+                }));
+            },
+        }
+    }
+}
+
+fn io_error(error: io::Error, line: u64) -> ReadError {
+    match error.kind() {
+        // The limits, and what is no gzip.
+        io::ErrorKind::Other | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
+            ReadError::Format {
+                line,
+                what: error.to_string(),
+            }
+        }
+        _ => ReadError::Io(error),
+    }
+}
+
+fn csv_error(error: csv::Error, line: u64) -> ReadError {
+    let text = error.to_string();
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => io_error(error, line),
+        _ => ReadError::Format { line, what: text },
+    }
+}
+
+fn decode<'t>(bytes: &'t [u8], encoding: &'static Encoding) -> Option<Cow<'t, str>> {
+    encoding.decode_without_bom_handling_and_without_replacement(bytes)
+}
+
+fn open_csv(source: Source, delimiter: u8, manifest: &Manifest) -> Result<Splitter, ReadError> {
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(delimiter)
+        .flexible(true)
+        .buffer_capacity(BUFFER_BYTES)
+        .from_reader(source);
+    let header = reader.byte_headers().map_err(|error| csv_error(error, 1))?;
+    let encoding = manifest.encoding;
+    let wrong = |what| Err(ReadError::Format { line: 1, what });
+    if header.len() > COLUMNS_MAX {
+        return wrong(format!(
+            "{} columns; up to {COLUMNS_MAX} would be right",
+            header.len()
+        ));
+    }
+    let count = header.len();
+    let mut columns = HashMap::new();
+    for (at, name) in header.iter().enumerate() {
+        let Some(name) = decode(name, encoding) else {
+            return wrong(format!("the header is not in {}", encoding.name()));
+        };
+        let name = name.trim().trim_start_matches('\u{feff}').to_owned();
+        if columns.insert(name.clone(), at).is_some() && is_wanted(manifest, &name) {
+            return wrong(format!("two columns are called {name}"));
+        }
+    }
+    let wanted = manifest.columns.iter().map(|column| &column.name);
+    for name in wanted.chain([&manifest.key_column]) {
+        if !columns.contains_key(name) {
+            let hint = match columns.len() {
+                1 => "; is the delimiter another one?",
+                _ => "",
+            };
+            return wrong(format!("there is no column {name}{hint}"));
+        }
+    }
+    Ok(Splitter::Csv {
+        reader,
+        record: csv::ByteRecord::new(),
+        columns: Columns {
+            at: columns,
+            count,
+            encoding,
+        },
+    })
+}
+
+fn is_wanted(manifest: &Manifest, name: &str) -> bool {
+    let mut columns = manifest.columns.iter();
+    *name == manifest.key_column || columns.any(|column| column.name == name)
+}
+
+fn check_record(
+    record: &csv::ByteRecord,
+    columns: &Columns,
+    (manifest, users): (&Manifest, &UserKeyring),
+) -> Result<CheckedRow, Reject> {
+    if record.as_slice().len() as u64 > ROW_BYTES_MAX {
+        return Err(Reject::row("a row of more than 64 KiB"));
+    }
+    if record.len() != columns.count {
+        return Err(Reject::row("not as many values as the header has columns"));
+    }
+    let wanted = manifest.columns.iter().map(|column| &column.name);
+    let mut values: HashMap<&str, Cow<'_, str>> = HashMap::new();
+    for name in wanted.chain([&manifest.key_column]) {
+        let bytes = columns.at.get(name).and_then(|at| record.get(*at));
+        let text = decode(bytes.unwrap_or_default(), columns.encoding).ok_or_else(|| Reject {
+            column: name.clone(),
+            reason: "not in the encoding of the manifest",
+        })?;
+        values.insert(name, text);
+    }
+    manifest.check(|name| values.get(name).cloned(), users)
+}
+
+fn check_object(
+    text: &[u8],
+    manifest: &Manifest,
+    users: &UserKeyring,
+) -> Result<CheckedRow, Reject> {
+    if text.len() as u64 > ROW_BYTES_MAX {
+        return Err(Reject::row("a row of more than 64 KiB"));
+    }
+    let object: HashMap<String, serde_json::Value> =
+        serde_json::from_slice(text).map_err(|_| Reject::row("no JSON object in UTF-8"))?;
+    for (name, value) in &object {
+        if is_wanted(manifest, name) && (value.is_object() || value.is_array()) {
+            return Err(Reject {
+                column: name.clone(),
+                reason: "a list or an object: a text or a number would be right",
+            });
+        }
+    }
+    let value = |name: &str| {
+        Some(match object.get(name)? {
+            serde_json::Value::Null => Cow::Borrowed(""),
+            serde_json::Value::String(text) => Cow::Borrowed(text.as_str()),
+            other if manifest.has_decimal_comma => Cow::Owned(other.to_string().replace('.', ",")),
+            other => Cow::Owned(other.to_string()),
+        })
+    };
+    manifest.check(value, users)
+}
+
+#[cfg(test)]
+mod tests;

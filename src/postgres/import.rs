@@ -1,0 +1,617 @@
+//! Imports in Postgres: a file's rows and how far it was taken commit together.
+//!
+//! A portion of rows, and in `import_file` the counts with it, are one transaction. A run that is
+//! cut off anywhere goes on after the last portion that committed: the position is the number of
+//! rows that are counted. A portion holds the list of suppression as it is ([`suppression`]), so
+//! nobody who withdraws meanwhile gets a row afterwards.
+
+use anyhow::{Context as _, ensure};
+use futures_util::SinkExt as _;
+use tokio_postgres::{Client, Transaction};
+use uuid::Uuid;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use crate::attribute::{ATTRIBUTES, AttributeKind};
+use crate::import::{CheckedRow, Manifest, RowKey};
+use crate::postgres::subject::suppression;
+
+/// The advisory lock of an import is this with its name hashed: "import" in ASCII.
+const LOCK: i32 = 0x696d_706f;
+
+/// The rows of one transaction.
+pub const PORTION_ROWS: usize = 20_000;
+
+/// How many rows of each kind there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    /// Rows in all.
+    pub read: u64,
+    /// Subjects that had no values.
+    pub new: u64,
+    /// Subjects that had other values.
+    pub changed: u64,
+    /// Subjects that had these values.
+    pub unchanged: u64,
+    /// Rows that are wrong.
+    pub rejected: u64,
+    /// Rows of subjects that withdrew or were erased.
+    pub suppressed: u64,
+}
+
+impl Counts {
+    /// Returns whether every row is counted once.
+    #[must_use]
+    pub fn add_up(&self) -> bool {
+        self.read == self.new + self.changed + self.unchanged + self.rejected + self.suppressed
+    }
+
+    fn add(&mut self, other: &Counts) {
+        self.read += other.read;
+        self.new += other.new;
+        self.changed += other.changed;
+        self.unchanged += other.unchanged;
+        self.rejected += other.rejected;
+        self.suppressed += other.suppressed;
+    }
+}
+
+/// What became of a file before this run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It was taken.
+    Taken(Counts, u64),
+    /// So many of its rows are done.
+    Begun(Counts),
+}
+
+/// A file that is being taken.
+pub struct ImportFile {
+    import: i32,
+    file: i32,
+    is_area: bool,
+    /// Whether subjects that it does not name are ended.
+    replaces: bool,
+    /// What is counted so far.
+    pub counts: Counts,
+}
+
+/// What is known of an import.
+#[derive(Debug, serde::Serialize)]
+#[expect(missing_docs, reason = "the fields are columns of `import`, and sums")]
+pub struct ImportSummary {
+    pub name: String,
+    pub supplier: String,
+    pub legal_basis: String,
+    pub purposes: Vec<String>,
+    pub key: String,
+    pub attributes: Vec<String>,
+    pub valid_from: String,
+    pub valid_until: String,
+    pub state: String,
+    pub subjects: i64,
+    pub files: i64,
+}
+
+/// A row's values in SQL, by what it is about.
+fn table(is_area: bool) -> (&'static str, &'static str, &'static str) {
+    match is_area {
+        true => ("attribute_area", "area", "area"),
+        false => ("attribute_value", "subject", "subject, key"),
+    }
+}
+
+/// Begins to take a file, or goes on with it. Only one process at a time takes files of an import.
+///
+/// # Errors
+/// Where another process is at it, or the import was made with other columns or keys.
+pub async fn begin(
+    client: &mut Client,
+    manifest: &Manifest,
+    sha256: [u8; 32],
+    replaces: bool,
+) -> anyhow::Result<(ImportFile, Standing)> {
+    let sql = "select pg_try_advisory_lock($1, hashtext($2))";
+    let is_free: bool = client
+        .query_one(sql, &[&LOCK, &manifest.name])
+        .await?
+        .try_get(0)?;
+    ensure!(is_free, "another process takes a file of {}", manifest.name);
+    let transaction = client.transaction().await?;
+    write_attributes(&transaction).await?;
+    let import = write_import(&transaction, manifest).await?;
+    let sql = "insert into avtryck.import_file (import, sha256, replaces, began_at) values ($1, $2, $3, now()) \
+               on conflict (import, sha256) do nothing";
+    let digest = &sha256[..];
+    transaction
+        .execute(sql, &[&import, &digest, &replaces])
+        .await?;
+    let sql = "select file, done_at is not null, replaces, ended, rows_read, new, changed, unchanged, rejected, suppressed \
+               from avtryck.import_file where import = $1 and sha256 = $2";
+    let row = transaction.query_one(sql, &[&import, &digest]).await?;
+    let number = |at| row.try_get::<_, i64>(at).map(i64::cast_unsigned);
+    let counts = Counts {
+        read: number(4)?,
+        new: number(5)?,
+        changed: number(6)?,
+        unchanged: number(7)?,
+        rejected: number(8)?,
+        suppressed: number(9)?,
+    };
+    let standing = match row.try_get(1)? {
+        true => Standing::Taken(counts, number(3)?),
+        false => Standing::Begun(counts),
+    };
+    let as_begun: bool = row.try_get(2)?;
+    let is_same =
+        as_begun == replaces || counts.read == 0 || matches!(standing, Standing::Taken(..));
+    ensure!(
+        is_same,
+        "the file was begun {} --replace; go on so",
+        if as_begun { "with" } else { "without" }
+    );
+    let file = ImportFile {
+        import,
+        file: row.try_get(0)?,
+        is_area: manifest.key.is_area(),
+        replaces,
+        counts,
+    };
+    let sql = "update avtryck.import_file set replaces = $2 where file = $1";
+    transaction.execute(sql, &[&file.file, &replaces]).await?;
+    transaction.commit().await?;
+    Ok((file, standing))
+}
+
+/// Brings the table of attributes up to date.
+async fn write_attributes(transaction: &Transaction<'_>) -> anyhow::Result<()> {
+    for attribute in &ATTRIBUTES {
+        let kind = match attribute.kind {
+            AttributeKind::Words => "words",
+            AttributeKind::Steps => "steps",
+            AttributeKind::Number => "number",
+            AttributeKind::Hash => "hash",
+        };
+        let sql = "insert into avtryck.attribute (attribute, key, kind, class, text_sv, text_en, min_group) \
+                   values ($1, $2, $3, $4, $5, $6, $7) on conflict (attribute) do update set key = excluded.key, \
+                   kind = excluded.kind, class = excluded.class, text_sv = excluded.text_sv, \
+                   text_en = excluded.text_en, min_group = excluded.min_group";
+        let group = i32::try_from(attribute.min_group)?;
+        transaction
+            .execute(
+                sql,
+                &[
+                    &attribute.number,
+                    &attribute.key,
+                    &kind,
+                    &attribute.class.name(),
+                    &attribute.text_sv,
+                    &attribute.text_en,
+                    &group,
+                ],
+            )
+            .await?;
+    }
+    Ok(())
+}
+
+async fn write_import(transaction: &Transaction<'_>, manifest: &Manifest) -> anyhow::Result<i32> {
+    let (attributes, kind) = (manifest.attributes(), manifest.key.name());
+    let partner = manifest.key.partner();
+    let known = "select import, columns = $2 and key_kind = $3 and partner = $4, ended_at is not null \
+                 from avtryck.import where name = $1";
+    let row = transaction
+        .query_opt(known, &[&manifest.name, &attributes, &kind, &partner])
+        .await?;
+    let (from, until) = (
+        manifest.valid_from.to_string(),
+        manifest.valid_until.to_string(),
+    );
+    let facts: [&(dyn tokio_postgres::types::ToSql + Sync); 6] = [
+        &manifest.name,
+        &manifest.supplier,
+        &manifest.legal_basis,
+        &manifest.purposes,
+        &from,
+        &until,
+    ];
+    if let Some(row) = row {
+        let (is_same, is_ended): (bool, bool) = (row.try_get(1)?, row.try_get(2)?);
+        ensure!(
+            is_same,
+            "{} has other columns or keys; another name would be right",
+            manifest.name
+        );
+        ensure!(
+            !is_ended,
+            "{} was ended; another name would be right",
+            manifest.name
+        );
+        let sql = "update avtryck.import set supplier = $2, legal_basis = $3, purposes = $4, \
+                   valid_from = $5::text::date, valid_until = $6::text::date where name = $1";
+        transaction.execute(sql, &facts).await?;
+        return Ok(row.try_get(0)?);
+    }
+    let sql = "insert into avtryck.import (name, supplier, legal_basis, purposes, valid_from, valid_until, \
+                   columns, key_kind, partner) \
+               values ($1, $2, $3, $4, $5::text::date, $6::text::date, $7, $8, $9) returning import";
+    let all = [&facts[..], &[&attributes, &kind, &partner]].concat();
+    Ok(transaction.query_one(sql, &all).await?.try_get(0)?)
+}
+
+impl ImportFile {
+    /// Notes whom the file names, before its first portion: rows that it does not name are ended
+    /// in the end. Earlier notes of the file are forgotten.
+    ///
+    /// # Errors
+    /// Where Postgres fails.
+    pub async fn forget_named(&self, client: &Client) -> anyhow::Result<()> {
+        let sql = "delete from avtryck.import_named where file = $1";
+        client.execute(sql, &[&self.file]).await?;
+        Ok(())
+    }
+
+    /// Notes some of those whom the file names.
+    ///
+    /// # Errors
+    /// Where Postgres fails.
+    pub async fn note_named(&self, client: &Client, rows: &[CheckedRow]) -> anyhow::Result<()> {
+        let named: Vec<Uuid> = rows.iter().map(named).collect();
+        let sql = "insert into avtryck.import_named (file, subject) select $1, unnest($2::uuid[])";
+        client.execute(sql, &[&self.file, &named]).await?;
+        Ok(())
+    }
+
+    /// Returns how many of the import's rows the file does not name, and how many there are.
+    ///
+    /// # Errors
+    /// Where Postgres fails.
+    pub async fn count_ended(&self, client: &Client) -> anyhow::Result<(u64, u64)> {
+        let (table, _, _) = table(self.is_area);
+        let sql = format!(
+            "select count(*) filter (where not exists (select from avtryck.import_named as named \
+                 where named.file = $1 and named.subject = {subject})), count(*) \
+             from avtryck.{table} as held where import = $2 and ended_at is null",
+            subject = self.subject_in_sql()
+        );
+        let row = client.query_one(&sql, &[&self.file, &self.import]).await?;
+        let (ended, all): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        Ok((ended.cast_unsigned(), all.cast_unsigned()))
+    }
+
+    fn subject_in_sql(&self) -> &'static str {
+        match self.is_area {
+            true => "md5(held.area)::uuid",
+            false => "held.subject",
+        }
+    }
+
+    /// Stores a portion, with what is counted of it, in one transaction.
+    ///
+    /// # Errors
+    /// Where Postgres fails; then nothing of the portion is stored.
+    pub async fn store(
+        &mut self,
+        client: &mut Client,
+        rows: &[CheckedRow],
+        rejected: u64,
+    ) -> anyhow::Result<()> {
+        let transaction = client.transaction().await?;
+        let has_listed = suppression::lock_list(&transaction).await?;
+        let mut counts = Counts {
+            read: rejected,
+            rejected,
+            ..Counts::default()
+        };
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (distinct, after) = rest.split_at(distinct_rows(rest));
+            counts.add(&self.merge(&transaction, distinct, has_listed).await?);
+            rest = after;
+        }
+        ensure!(counts.add_up(), "the counts do not add up: {counts:?}");
+        let sql = "update avtryck.import_file set rows_read = rows_read + $2, new = new + $3, changed = changed + $4, \
+                   unchanged = unchanged + $5, rejected = rejected + $6, suppressed = suppressed + $7 \
+                   where file = $1 and rows_read = $8";
+        let Counts {
+            read,
+            new,
+            changed,
+            unchanged,
+            rejected,
+            suppressed,
+        } = counts;
+        let [read, new, changed, unchanged, rejected, suppressed, before] = [
+            read,
+            new,
+            changed,
+            unchanged,
+            rejected,
+            suppressed,
+            self.counts.read,
+        ]
+        .map(u64::cast_signed);
+        let found = transaction
+            .execute(
+                sql,
+                &[
+                    &self.file,
+                    &read,
+                    &new,
+                    &changed,
+                    &unchanged,
+                    &rejected,
+                    &suppressed,
+                    &before,
+                ],
+            )
+            .await?;
+        ensure!(found == 1, "another process went on with the file");
+        transaction.commit().await?;
+        self.counts.add(&counts);
+        Ok(())
+    }
+
+    /// Merges rows of different subjects.
+    async fn merge(
+        &self,
+        transaction: &Transaction<'_>,
+        rows: &[CheckedRow],
+        has_listed: bool,
+    ) -> anyhow::Result<Counts> {
+        let (table, subject, keys) = table(self.is_area);
+        transaction.batch_execute(&format!(
+            "create temporary table if not exists row_of_{table} ({columns}, \"values\" text[] not null) on commit delete rows; \
+             delete from row_of_{table}",
+            columns = match self.is_area {
+                true => "area text not null",
+                false => "subject uuid not null, key uuid not null",
+            }
+        ))
+        .await?;
+        let copy = format!("copy row_of_{table} ({keys}, \"values\") from stdin (format binary)");
+        let sink = transaction.copy_in::<_, Bytes>(&copy).await?;
+        let mut sink = std::pin::pin!(sink);
+        sink.send(encode(rows)?).await?;
+        sink.finish().await?;
+        let suppressed = match has_listed && !self.is_area {
+            true => transaction
+                .execute("delete from row_of_attribute_value as row using avtryck.suppression as listed where listed.key = row.key", &[])
+                .await?,
+            false => 0,
+        };
+        let sql = format!(
+            "with merged as ( \
+                 insert into avtryck.{table} as held (import, {keys}, \"values\", changed_at) \
+                 select $1, {keys}, \"values\", now() from row_of_{table} \
+                 on conflict ({subject}, import) do update set \"values\" = excluded.\"values\", changed_at = now(), ended_at = null \
+                 where held.\"values\" is distinct from excluded.\"values\" or held.ended_at is not null \
+                 returning held.xmax = 0 as is_new) \
+             select count(*) filter (where is_new), count(*) filter (where not is_new) from merged"
+        );
+        let row = transaction.query_one(&sql, &[&self.import]).await?;
+        let (new, changed): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let (new, changed) = (new.cast_unsigned(), changed.cast_unsigned());
+        let read = rows.len() as u64;
+        Ok(Counts {
+            read,
+            new,
+            changed,
+            unchanged: read - new - changed - suppressed,
+            rejected: 0,
+            suppressed,
+        })
+    }
+
+    /// Ends the file: with `--replace`, also what it does not name. Returns how many that were.
+    ///
+    /// # Errors
+    /// Where Postgres fails.
+    pub async fn finish(&self, client: &mut Client) -> anyhow::Result<u64> {
+        let transaction = client.transaction().await?;
+        let mut ended = 0;
+        if self.replaces {
+            let (table, _, _) = table(self.is_area);
+            let sql = format!(
+                "update avtryck.{table} as held set ended_at = now() \
+                 where import = $2 and ended_at is null and not exists (select from avtryck.import_named as named \
+                     where named.file = $1 and named.subject = {subject})",
+                subject = self.subject_in_sql()
+            );
+            ended = transaction
+                .execute(&sql, &[&self.file, &self.import])
+                .await?;
+            let sql = "delete from avtryck.import_named where file = $1";
+            transaction.execute(sql, &[&self.file]).await?;
+        }
+        let sql = "update avtryck.import_file set done_at = now(), ended = $2 where file = $1";
+        transaction
+            .execute(sql, &[&self.file, &ended.cast_signed()])
+            .await?;
+        transaction.commit().await?;
+        Ok(ended)
+    }
+
+    /// Forgets a file that was begun and of which no row is stored.
+    ///
+    /// # Errors
+    /// Where Postgres fails.
+    pub async fn abandon(&self, client: &Client) -> anyhow::Result<()> {
+        self.forget_named(client).await?;
+        let sql = "delete from avtryck.import_file where file = $1 and rows_read = 0";
+        client.execute(sql, &[&self.file]).await?;
+        Ok(())
+    }
+
+    /// Counts what storing rows would do, and stores nothing. A subject that is there twice is
+    /// compared twice with what is stored.
+    ///
+    /// # Errors
+    /// Where Postgres fails.
+    pub async fn try_store(
+        &mut self,
+        client: &mut Client,
+        rows: &[CheckedRow],
+        rejected: u64,
+    ) -> anyhow::Result<()> {
+        let transaction = client.transaction().await?;
+        let has_listed = suppression::lock_list(&transaction).await?;
+        self.counts.read += rejected;
+        self.counts.rejected += rejected;
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (distinct, after) = rest.split_at(distinct_rows(rest));
+            let counts = self.merge(&transaction, distinct, has_listed).await?;
+            self.counts.add(&counts);
+            rest = after;
+        }
+        transaction.rollback().await?;
+        Ok(())
+    }
+}
+
+/// Returns what `import_named` knows a row by.
+fn named(row: &CheckedRow) -> Uuid {
+    match &row.key {
+        RowKey::Subject(node, _) => Uuid::from_bytes(*node),
+        // As Postgres's md5() makes it.
+        RowKey::Area(area) => {
+            use md5::Digest as _;
+            Uuid::from_bytes(md5::Md5::digest(area).into())
+        }
+    }
+}
+
+/// Returns how many of the first rows name different subjects. Rows hold in their order, so the
+/// second of a subject begins another statement.
+fn distinct_rows(rows: &[CheckedRow]) -> usize {
+    let mut seen = std::collections::HashSet::with_capacity(rows.len());
+    rows.iter()
+        .position(|row| !seen.insert(&row.key))
+        .unwrap_or(rows.len())
+}
+
+/// Encodes rows for a binary COPY.
+fn encode(rows: &[CheckedRow]) -> anyhow::Result<Bytes> {
+    let mut out = BytesMut::with_capacity(rows.len() * 200);
+    out.put_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
+    let put = |out: &mut BytesMut, bytes: &[u8]| -> anyhow::Result<()> {
+        out.put_i32(i32::try_from(bytes.len()).context("a value is too long")?);
+        out.put_slice(bytes);
+        Ok(())
+    };
+    for row in rows {
+        match &row.key {
+            RowKey::Subject(node, key) => {
+                out.put_i16(3);
+                put(&mut out, node)?;
+                put(&mut out, key)?;
+            }
+            RowKey::Area(area) => {
+                out.put_i16(2);
+                put(&mut out, area.as_bytes())?;
+            }
+        }
+        let mut list = BytesMut::new();
+        // One dimension, which may have nulls, of text (25), from 1.
+        for header in [1, 1, 25, i32::try_from(row.values.len())?, 1] {
+            list.put_i32(header);
+        }
+        for value in &row.values {
+            match value {
+                Some(value) => put(&mut list, value.as_bytes())?,
+                None => list.put_i32(-1),
+            }
+        }
+        put(&mut out, &list)?;
+    }
+    out.put_i16(-1);
+    Ok(out.freeze())
+}
+
+/// Returns every import, or the one of a name.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn list(client: &Client, name: Option<&str>) -> anyhow::Result<Vec<ImportSummary>> {
+    let sql = "select name, supplier, legal_basis, purposes, key_kind || coalesce(' of ' || nullif(partner, ''), ''), \
+                   array(select key from unnest(columns) as attribute join avtryck.attribute as known using (attribute)), \
+                   valid_from::text, valid_until::text, \
+                   case when ended_at is not null then 'ended' \
+                        when valid_until <= (now() at time zone 'UTC')::date then 'expired' \
+                        when valid_from > (now() at time zone 'UTC')::date then 'waiting' \
+                        when exists (select from avtryck.import_file as file where file.import = import.import and done_at is null) \
+                            then 'begun' else 'in force' end, \
+                   (select count(*) from avtryck.attribute_value as held where held.import = import.import and held.ended_at is null) \
+                   + (select count(*) from avtryck.attribute_area as held where held.import = import.import and held.ended_at is null), \
+                   (select count(*) from avtryck.import_file as file where file.import = import.import) \
+               from avtryck.import where $1::text is null or name = $1 order by name";
+    let rows = client.query(sql, &[&name]).await?;
+    let read = |row: &tokio_postgres::Row| {
+        Ok(ImportSummary {
+            name: row.try_get(0)?,
+            supplier: row.try_get(1)?,
+            legal_basis: row.try_get(2)?,
+            purposes: row.try_get(3)?,
+            key: row.try_get(4)?,
+            attributes: row.try_get(5)?,
+            valid_from: row.try_get(6)?,
+            valid_until: row.try_get(7)?,
+            state: row.try_get(8)?,
+            subjects: row.try_get(9)?,
+            files: row.try_get(10)?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Ends an import: its values are used no more, and are deleted. Returns how many; `None` where
+/// there is none of that name.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn end(client: &mut Client, name: &str) -> anyhow::Result<Option<u64>> {
+    let sql = "update avtryck.import set ended_at = coalesce(ended_at, now()) where name = $1 returning import";
+    let Some(row) = client.query_opt(sql, &[&name]).await? else {
+        return Ok(None);
+    };
+    let import: i32 = row.try_get(0)?;
+    delete_values(client, import).await.map(Some)
+}
+
+/// Deletes the values of imports that have expired.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn delete_expired(client: &mut Client) -> anyhow::Result<u64> {
+    let sql = "select import from avtryck.import where valid_until <= (now() at time zone 'UTC')::date \
+               and (exists (select from avtryck.attribute_value as held where held.import = import.import) \
+                    or exists (select from avtryck.attribute_area as held where held.import = import.import))";
+    let mut deleted = 0;
+    for row in client.query(sql, &[]).await? {
+        deleted += delete_values(client, row.try_get(0)?).await?;
+    }
+    Ok(deleted)
+}
+
+/// Deletes the values of an import, a portion at a time.
+async fn delete_values(client: &mut Client, import: i32) -> anyhow::Result<u64> {
+    let mut deleted = 0;
+    for table in ["attribute_value", "attribute_area"] {
+        loop {
+            let sql = format!(
+                "delete from avtryck.{table} where ctid = any(array( \
+                     select ctid from avtryck.{table} where import = $1 limit {PORTION_ROWS}))"
+            );
+            let rows = client.execute(&sql, &[&import]).await?;
+            deleted += rows;
+            if rows < PORTION_ROWS as u64 {
+                break;
+            }
+        }
+    }
+    Ok(deleted)
+}
+
+#[cfg(test)]
+mod tests;
