@@ -75,6 +75,9 @@ type Source = Limited<Box<dyn Read>>;
 struct Columns {
     at: HashMap<String, usize>,
     count: usize,
+    /// What is missing to the number of a row's line: where lines end with CR and LF, the reader
+    /// counts the LF with the next row.
+    lines_more: u64,
     encoding: &'static Encoding,
 }
 
@@ -159,7 +162,7 @@ impl<'m> Rows<'m> {
                 {
                     return Ok(None);
                 }
-                let line = record.position().map_or(line, csv::Position::line);
+                let line = record.position().map_or(line, csv::Position::line) + columns.lines_more;
                 let checked = check_record(record, columns, (manifest, users));
                 Ok(Some(Row { line, checked }))
             }
@@ -246,13 +249,14 @@ fn open_csv(source: Source, delimiter: u8, manifest: &Manifest) -> Result<Splitt
         }
     }
     Ok(Splitter::Csv {
-        reader,
-        record: csv::ByteRecord::new(),
         columns: Columns {
             at: columns,
             count,
+            lines_more: u64::from(reader.position().line() == 1),
             encoding,
         },
+        reader,
+        record: csv::ByteRecord::new(),
     })
 }
 

@@ -27,6 +27,7 @@ mod hits;
 mod hostile;
 mod http2;
 mod image;
+mod import;
 mod kubernetes;
 mod live;
 mod load;

@@ -1,1 +1,129 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use super::*;
+
+const SOUND: &str = r#"
+name = "register-2026"
+supplier = "a register"
+legal_basis = "consent"
+purpose = ["profile"]
+key = { kind = "user", column = "kundnr" }
+valid_until = "2027-11-01"
+delimiter = ";"
+encoding = "windows-1252"
+[column.boendeform]
+attribute = "housing_type"
+values = { "1" = "house", "2" = "flat" }
+[column.inkomst]
+attribute = "income"
+"#;
+
+fn today() -> Date {
+    "2026-11-27".parse().unwrap()
+}
+
+fn parse(text: &str) -> Result<Manifest, ManifestError> {
+    Manifest::parse(text, today(), &[])
+}
+
+#[test]
+fn a_manifest_says_what_a_file_is_and_its_attributes_have_the_order_of_their_numbers() {
+    let manifest = parse(SOUND).unwrap();
+    assert_eq!(manifest.format, Format::Csv(b';'));
+    assert_eq!(manifest.encoding, WINDOWS_1252);
+    assert_eq!(manifest.valid_from, today());
+    let columns: Vec<&str> = manifest
+        .columns
+        .iter()
+        .map(|column| &*column.name)
+        .collect();
+    assert_eq!(columns, ["boendeform", "inkomst"]);
+    assert!(manifest.attributes().is_sorted());
+}
+
+#[test]
+fn each_mistake_is_named_with_what_would_be_right() {
+    for (from, to, said) in [
+        ("\"register-2026\"", "\"a b\"", "name: \"a b\" is no name"),
+        ("\"register-2026\"", "\"\"", "name:"),
+        ("\"a register\"", "\" \"", "supplier: is empty"),
+        (
+            "\"consent\"",
+            "\"because\"",
+            "legal_basis: because is none; one of consent",
+        ),
+        (
+            "[\"profile\"]",
+            "[\"spam\"]",
+            "purpose: spam is none; profile, export, measure",
+        ),
+        ("[\"profile\"]", "[]", "purpose: is empty"),
+        (
+            "kind = \"user\"",
+            "kind = \"name\"",
+            "key.kind: name is no kind of key",
+        ),
+        (
+            "kind = \"user\"",
+            "kind = \"partner_uid\"",
+            "key.partner: is missing",
+        ),
+        (
+            "kind = \"user\"",
+            "kind = \"user\", partner = \"x\"",
+            "key.partner: a user has no partner",
+        ),
+        ("valid_until = \"2027-11-01\"", "", "valid_until"),
+        (
+            "2027-11-01",
+            "2026-11-27",
+            "valid_until: 2026-11-27 is past",
+        ),
+        (
+            "2027-11-01",
+            "2028-11-28",
+            "valid_until: 2028-11-28 is too far; a day up to 2028-11-27",
+        ),
+        ("2027-11-01", "20271101", "valid_until: 20271101 is no day"),
+        ("\";\"", "\";;\"", "delimiter: \";;\" is none"),
+        (
+            "delimiter = \";\"",
+            "format = \"ndjson\"",
+            "encoding: windows-1252 is not read",
+        ),
+        ("windows-1252", "latin1", "encoding: latin1 is not read"),
+        (
+            "\"house\"",
+            "\"castle\"",
+            "column.boendeform.values: castle is none; house, townhouse",
+        ),
+        (
+            "\"housing_type\"",
+            "\"shoe_size\"",
+            "column.boendeform.attribute: shoe_size is none",
+        ),
+        ("\"income\"", "\"housing_type\"", "has a column already"),
+        (
+            "\"income\"",
+            "\"credit_band\"",
+            "of the class credit, which import.classes does not allow",
+        ),
+        (
+            "[column.inkomst]",
+            "[column.kundnr]",
+            "column.kundnr: is the key",
+        ),
+        ("supplier =", "sender =", "unknown field `sender`"),
+    ] {
+        assert!(SOUND.contains(from), "{from}");
+        let error = parse(&SOUND.replacen(from, to, 1)).unwrap_err();
+        assert!(error.0.contains(said), "{to}: {error}");
+    }
+}
+
+#[test]
+fn a_class_that_is_off_by_default_is_taken_once_the_configuration_names_it() {
+    let text = SOUND.replace("\"income\"", "\"credit_band\"");
+    assert!(Manifest::parse(&text, today(), &[AttributeClass::Credit]).is_ok());
+    assert!(Manifest::parse(&text, today(), &[AttributeClass::Minor]).is_err());
+}
