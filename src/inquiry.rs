@@ -1,6 +1,7 @@
 //! Inquiries of the visitor's own page: the edge asks, the thread with Postgres answers.
 //!
-//! They share only this queue, so that the edge needs no Postgres. The queue is bounded, and so is
+//! They share only this queue, so that the edge needs no Postgres. What a visitor says of what is
+//! believed goes the same way ([`Contradiction`]). The queue is bounded, and so is
 //! its cost: one question is answered at a time, and reads a bounded number of rows; at most
 //! [`FILES_MAX`] files are written at a time, one for each client; and the edge gives up after
 //! [`ANSWER_TIME_MAX`]. An inquiry that cannot be answered is dropped, and its asker notices.
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::hit::VisitorId;
+use crate::hit::belief::{PageScope, Wish};
 use crate::hit::subject::Held;
 
 /// How long the edge waits for an answer, or for the first piece of a file.
@@ -37,8 +39,8 @@ const PIECES_MAX: usize = 4;
 
 /// What an inquiry asks for.
 pub enum Inquiry {
-    /// What the page shows of each visitor.
-    Summary(Question),
+    /// What the page shows of each visitor, or a contradiction.
+    Question(Question),
     /// Everything that is held, as the text of one JSON array.
     File(FileInquiry),
 }
@@ -47,8 +49,21 @@ pub enum Inquiry {
 pub struct Question {
     /// The visitors whom one browser's cookies prove.
     pub visitors: Vec<VisitorId>,
+    /// The page, and what its request permits.
+    pub scope: PageScope,
+    /// What the visitors say against it. Then nothing is shown: the page that follows asks anew.
+    pub contradiction: Option<Contradiction>,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Result<Vec<Held>, Busy>>,
+}
+
+/// What a visitor says against what is believed.
+pub struct Contradiction {
+    /// What is to be done.
+    pub wish: Wish,
+    /// Checks whether a device of a visitor is the one that is meant. A browser names it by a
+    /// handle, and only the edge can read it.
+    pub is_meant: Box<dyn Fn(VisitorId, [u8; 16]) -> bool + Send>,
 }
 
 /// A question for everything.
@@ -139,10 +154,42 @@ impl Inquirer {
     pub fn ask_for_summary(
         &self,
         visitors: Vec<VisitorId>,
+        scope: PageScope,
+        client: IpAddr,
+    ) -> Result<oneshot::Receiver<Result<Vec<Held>, Busy>>, Busy> {
+        self.ask(visitors, scope, None, client)
+    }
+
+    /// Asks for what visitors say against what is believed to be done. It takes its turn as other
+    /// questions do, and the answer is empty.
+    ///
+    /// # Errors
+    /// As for [`Inquirer::ask_for_summary`].
+    pub fn contradict(
+        &self,
+        visitors: Vec<VisitorId>,
+        scope: PageScope,
+        contradiction: Contradiction,
+        client: IpAddr,
+    ) -> Result<oneshot::Receiver<Result<Vec<Held>, Busy>>, Busy> {
+        self.ask(visitors, scope, Some(contradiction), client)
+    }
+
+    fn ask(
+        &self,
+        visitors: Vec<VisitorId>,
+        scope: PageScope,
+        contradiction: Option<Contradiction>,
         client: IpAddr,
     ) -> Result<oneshot::Receiver<Result<Vec<Held>, Busy>>, Busy> {
         let (answer, answered) = oneshot::channel();
-        self.0.lock().add(Question { visitors, answer }, client)?;
+        let question = Question {
+            visitors,
+            scope,
+            contradiction,
+            answer,
+        };
+        self.0.lock().add(question, client)?;
         self.0.arrived.notify_one();
         Ok(answered)
     }
@@ -222,7 +269,7 @@ impl WaitingInquiries {
         let (first, _) = rounds.min_by_key(|(_, waiting)| waiting.round)?;
         let first = self.questions.remove(first);
         self.round = first.round;
-        Some(Inquiry::Summary(first.question))
+        Some(Inquiry::Question(first.question))
     }
 }
 
@@ -241,11 +288,19 @@ impl Inquiries {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hit::Permit;
 
     type Asked = Result<oneshot::Receiver<Result<Vec<Held>, Busy>>, Busy>;
 
     fn address(client: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, client])
+    }
+
+    fn scope() -> PageScope {
+        PageScope {
+            site: "shop".to_owned(),
+            permit: Permit::ALL,
+        }
     }
 
     fn visitor(number: u8) -> VisitorId {
@@ -256,7 +311,7 @@ mod tests {
     fn answered(inquiries: &Inquiries) -> Vec<u8> {
         let mut waiting = inquiries.0.lock();
         std::iter::from_fn(|| match waiting.take()? {
-            Inquiry::Summary(question) => question.visitors.first().map(|visitor| visitor.0[0]),
+            Inquiry::Question(question) => question.visitors.first().map(|visitor| visitor.0[0]),
             Inquiry::File(_) => None,
         })
         .collect()
@@ -283,7 +338,7 @@ mod tests {
     fn clients_and_visitors_take_turns_however_many_questions_one_of_them_has() {
         let (inquirer, inquiries) = queue();
         let ask = |client: u8, number: u8| -> Asked {
-            inquirer.ask_for_summary(vec![visitor(number)], address(client))
+            inquirer.ask_for_summary(vec![visitor(number)], scope(), address(client))
         };
         // One client with many visitors, one visitor from many addresses, and two who ask once.
         let asked = [
@@ -315,12 +370,13 @@ mod tests {
         for client in 0..16 {
             for number in 0..4 {
                 let of = vec![visitor(client * 4 + number)];
-                kept.push(inquirer.ask_for_summary(of, address(client)).expect("room"));
+                let asked = inquirer.ask_for_summary(of, scope(), address(client));
+                kept.push(asked.expect("room"));
             }
         }
-        let again = inquirer.ask_for_summary(vec![visitor(99)], address(0));
+        let again = inquirer.ask_for_summary(vec![visitor(99)], scope(), address(0));
         assert_eq!(again.err(), Some(Busy));
-        let honest = inquirer.ask_for_summary(vec![visitor(100)], address(100));
+        let honest = inquirer.ask_for_summary(vec![visitor(100)], scope(), address(100));
         assert!(honest.is_ok());
         let lost = kept.iter_mut().filter_map(|asked| asked.try_recv().ok());
         assert_eq!(lost.collect::<Vec<_>>(), [Err(Busy)], "one made room");

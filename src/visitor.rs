@@ -38,6 +38,7 @@ use std::collections::HashSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Mac;
+use sha2::{Digest as _, Sha256};
 
 use crate::clock::UnixMicros;
 use crate::hit::VisitorId;
@@ -335,6 +336,36 @@ impl CookieKeyring {
         let verifies = |key: &Key| form_mac(key, visitor).verify_truncated_left(&mac).is_ok();
         length == Ok(MAC_BYTES) && self.all().any(verifies)
     }
+
+    /// Returns the handle by which a visitor's page names another device: the first 96 bits of
+    /// HMAC-SHA-256 over `avtryck visitor 1`, `ties` and the first half of the SHA-256 of both IDs,
+    /// in base64url. Nothing of the device's ID can be read from it, and no other visitor has the
+    /// same. Every cookie's MAC is over more bytes, and that of a form over others.
+    #[must_use]
+    pub fn device_handle(&self, visitor: VisitorId, node: [u8; 16]) -> Option<String> {
+        let (_, key) = self.first()?;
+        let mac = handle_mac(key, visitor, node).finalize().into_bytes();
+        Some(URL_SAFE_NO_PAD.encode(mac.get(..MAC_BYTES)?))
+    }
+
+    /// Checks whether a handle names a device on the page of a visitor.
+    #[must_use]
+    pub fn is_device_handle(&self, visitor: VisitorId, node: [u8; 16], handle: &str) -> bool {
+        let mut mac = [0; MAC_BYTES];
+        let length = URL_SAFE_NO_PAD.decode_slice(handle, &mut mac);
+        let verifies = |key: &Key| {
+            let expected = handle_mac(key, visitor, node);
+            expected.verify_truncated_left(&mac).is_ok()
+        };
+        length == Ok(MAC_BYTES) && self.all().any(verifies)
+    }
+}
+
+fn handle_mac(key: &Key, visitor: VisitorId, node: [u8; 16]) -> Key {
+    let pair = Sha256::new().chain_update(visitor.0).chain_update(node);
+    let pair = pair.finalize();
+    let half = pair.get(..16).unwrap_or_default();
+    key.clone().chain_update(b"ties").chain_update(half)
 }
 
 fn form_mac(key: &Key, visitor: VisitorId) -> Key {

@@ -3,6 +3,7 @@
 //! [`fields`] has the one table of a hit's fields. The struct, its constructor, the encoding
 //! ([`wire`]) and the export all come from that table. [`Outcome`] decides what becomes of a hit.
 
+pub mod belief;
 mod consent_source;
 mod fields;
 mod flags;

@@ -10,6 +10,7 @@
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::belief::Beliefs;
 use super::user_key::UserKey;
 use super::visitor_id::VisitorId;
 use crate::clock::UnixMicros;
@@ -128,6 +129,8 @@ pub struct Held {
     /// The ads that were shown or clicked last, the newest first; at most as many as were asked
     /// for.
     pub ads: Vec<HeldAd>,
+    /// What is believed of the visitor.
+    pub beliefs: Beliefs,
 }
 
 /// An ad as its visitor's page shows it; empty texts mean that its hits named none.

@@ -6,6 +6,7 @@ use super::{Key, Ring};
 const CONTEXT: &[u8] = b"avtryck visitor 1";
 
 /// The keys of the visitor cookie. Its methods that sign and verify stand in [`crate::visitor`].
+#[derive(Clone)]
 pub struct CookieKeyring {
     ring: Ring,
     age_seconds_max: i64,

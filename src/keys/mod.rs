@@ -24,6 +24,7 @@ use sha2::Sha256;
 pub(crate) type Key = Hmac<Sha256>;
 
 /// Keys with their IDs.
+#[derive(Clone)]
 struct Ring(Vec<(u8, Key)>);
 
 impl Ring {

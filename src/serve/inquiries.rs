@@ -1,5 +1,6 @@
-//! Answers the inquiries of the visitor's own page from Postgres, on separate connections that
-//! cannot write. A failure here costs the page its figures and nothing else.
+//! Answers the inquiries of the visitor's own page from Postgres, on separate connections. Only one
+//! that is opened for a contradiction can write. A failure here costs the page its figures and
+//! nothing else.
 //!
 //! Files are read a page at a time, and while a page waits for its reader nothing is done in
 //! Postgres: [`FILE_CONNECTIONS`] connections are enough for all of them, whose pages take turns.
@@ -14,13 +15,16 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_postgres::Client;
 
-use crate::hit::VisitorId;
+use crate::hit::belief::{PageScope, Wish};
 use crate::hit::subject::{HELD_SHOWN_MAX, Held, Subject};
+use crate::hit::{Permit, VisitorId};
+use crate::identity::LinkPermit;
 use crate::inquiry::{
-    ANSWER_TIME_MAX, FILE_TIME_MAX, FileInquiry, Inquiries, Inquiry, Piece, Question,
+    ANSWER_TIME_MAX, Contradiction, FILE_TIME_MAX, FileInquiry, Inquiries, Inquiry, Piece, Question,
 };
+use crate::postgres::identity::{self, Removal};
 use crate::postgres::subject::{self, Export, HeldReader};
-use crate::postgres::{Database, FILE_CONNECTIONS};
+use crate::postgres::{Database, FILE_CONNECTIONS, household};
 
 /// About how many bytes of a file are sent at a time.
 const PIECE_BYTES: usize = 32 * 1024;
@@ -33,7 +37,7 @@ pub(super) async fn answer_all(database: Arc<Database>, mut inquiries: Inquiries
     let files = Rc::new(FileConnections::new(Arc::clone(&database)));
     loop {
         match inquiries.next().await {
-            Inquiry::Summary(question) => answer(&database, &mut reader, question).await,
+            Inquiry::Question(question) => answer(&database, &mut reader, question).await,
             Inquiry::File(file) => {
                 let files = Rc::clone(&files);
                 tokio::task::spawn_local(async move { files.write(file).await });
@@ -43,12 +47,25 @@ pub(super) async fn answer_all(database: Arc<Database>, mut inquiries: Inquiries
 }
 
 async fn answer(database: &Database, reader: &mut Option<HeldReader>, question: Question) {
-    let Question { visitors, answer } = question;
+    let Question {
+        visitors,
+        scope,
+        contradiction,
+        answer,
+    } = question;
     if answer.is_closed() {
         // The asker has given up waiting.
         return;
     }
-    let summary = summarize(database, reader, &visitors);
+    let summary = async {
+        let Some(contradiction) = contradiction else {
+            return summarize(database, reader, &visitors, &scope).await;
+        };
+        // What its asker was told is not done is not done.
+        let is_gone = || answer.is_closed();
+        let done = contradict(database, &visitors, &scope, &contradiction, is_gone).await;
+        done.map(|()| Vec::new())
+    };
     match limit_time(ANSWER_TIME_MAX, summary).await {
         // The asker may be gone by now.
         Ok(held) => drop(answer.send(Ok(held))),
@@ -73,6 +90,7 @@ async fn summarize(
     database: &Database,
     reader: &mut Option<HeldReader>,
     visitors: &[VisitorId],
+    scope: &PageScope,
 ) -> anyhow::Result<Vec<Held>> {
     let open = reader.take().filter(|reader| !reader.is_closed());
     let reader = match open {
@@ -87,9 +105,52 @@ async fn summarize(
     };
     let mut all = Vec::with_capacity(visitors.len());
     for visitor in visitors {
-        all.push(reader.read(*visitor, HELD_SHOWN_MAX).await?);
+        all.push(reader.read(*visitor, scope, HELD_SHOWN_MAX).await?);
     }
     Ok(all)
+}
+
+/// Does what visitors say against what is believed of them: nothing where the request or what is
+/// stored of their permits does not show it to them.
+async fn contradict(
+    database: &Database,
+    visitors: &[VisitorId],
+    scope: &PageScope,
+    contradiction: &Contradiction,
+    is_gone: impl Fn() -> bool,
+) -> anyhow::Result<()> {
+    let Contradiction { wish, is_meant } = contradiction;
+    let needed = match wish {
+        Wish::NotMine | Wish::Forget => LinkPermit::NEEDED,
+        Wish::LeaveHome => LinkPermit::NEEDED.with(Permit::LOCATE),
+        // Whoever permits nothing may refuse.
+        Wish::NeverHome => Permit::NONE,
+    };
+    if !scope.permit.allows(needed) {
+        return Ok(());
+    }
+    let mut client = database.reach_running().await?;
+    identity::own::set_up(&client, STATEMENT_TIME_MAX.as_millis()).await?;
+    for visitor in visitors {
+        let transaction = client.transaction().await?;
+        let of = (*visitor, &*scope.site);
+        let is_done = match wish {
+            Wish::NotMine | Wish::Forget => {
+                let reason = match wish {
+                    Wish::NotMine => Removal::NotMine,
+                    _ => Removal::Forgotten,
+                };
+                identity::own::contradict(&transaction, of, reason, is_meant).await?
+            }
+            Wish::LeaveHome | Wish::NeverHome => {
+                household::own::contradict(&transaction, of, *wish).await?
+            }
+        };
+        if is_done && !is_gone() {
+            transaction.commit().await?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens a connection that only reads.

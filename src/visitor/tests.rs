@@ -363,3 +363,22 @@ fn the_tag_and_the_documentation_give_the_age_of_a_cookie() {
         assert!(text.contains(expected), "{expected}");
     }
 }
+
+#[test]
+fn a_handle_names_one_device_on_the_page_of_one_visitor_and_tells_nothing_of_it() {
+    let old = ring(&[(1, &[1; 32])]);
+    let both = ring(&[(2, &[2; 32]), (1, &[1; 32])]);
+    let (visitor, node) = (VisitorId([9; 16]), [7; 16]);
+    let handle = old.device_handle(visitor, node).expect("a key signs");
+    assert_eq!(handle.len(), 16);
+    assert!(both.is_device_handle(visitor, node, &handle));
+    assert!(!both.is_device_handle(visitor, [8; 16], &handle));
+    assert!(!both.is_device_handle(VisitorId(node), visitor.0, &handle));
+    assert!(!both.is_device_handle(VisitorId([8; 16]), node, &handle));
+    assert!(!ring(&[(1, &[3; 32])]).is_device_handle(visitor, node, &handle));
+    let token = old.form_token(visitor).expect("a key signs");
+    for other in ["", "A", &handle[..15], &token, &format!("{handle}AAAA")] {
+        assert!(!both.is_device_handle(visitor, node, other), "{other}");
+    }
+    assert!(!both.is_form_token(visitor, &handle));
+}

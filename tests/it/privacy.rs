@@ -1,6 +1,8 @@
 //! `/privacy`: the visitor's own page, its forms, and their effects.
 
+mod devices;
 mod forms;
+mod home;
 
 use crate::consent::visitor_of;
 use crate::support::{Collector, Config, Reply};

@@ -7,8 +7,10 @@
 //! | pairs are found in SQL, and compared with [`crate::identity::household`] | each night ([`night()`]) |
 //! | households are made of the pairs | each night |
 //! | whoever leaves on request is gone at once | `avtryck.forget_sightings` |
+//! | a visitor sees what is believed of their home, and contradicts | [`own`] |
 
 pub mod night;
+pub mod own;
 pub mod part;
 #[cfg(test)]
 mod tests;

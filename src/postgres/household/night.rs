@@ -152,6 +152,8 @@ struct Known {
 async fn find_members(client: &mut Client, day: i32, passed: i32) -> anyhow::Result<u64> {
     let transaction = client.transaction().await?;
     identity::lock(&transaction).await?;
+    let sql = "select avtryck.leave_refused_households()";
+    transaction.execute(sql, &[]).await?;
     let is_gone = "in (select key from avtryck.household_gone)";
     let sql = format!(
         "delete from avtryck.household_pair \
@@ -177,13 +179,20 @@ async fn find_members(client: &mut Client, day: i32, passed: i32) -> anyhow::Res
     });
     let stored = replace_members(&transaction, &after.collect::<Vec<_>>()).await?;
     for sql in [
+        "select avtryck.keep_households_apart()",
         "select avtryck.dissolve_households()",
         "delete from avtryck.household_gone",
     ] {
         transaction.execute(sql, &[]).await?;
     }
-    let sql = "update avtryck.household_night set night = date '1970-01-01' + $1::integer";
-    transaction.execute(sql, &[&day]).await?;
+    for sql in [
+        "select avtryck.show_households(date '1970-01-01' + $1::integer)",
+        "delete from avtryck.household_apart where since < date '1970-01-01' + $1::integer - 400",
+        "delete from avtryck.household_never where since < date '1970-01-01' + $1::integer - 400",
+        "update avtryck.household_night set night = date '1970-01-01' + $1::integer",
+    ] {
+        transaction.execute(sql, &[&day]).await?;
+    }
     transaction.commit().await?;
     Ok(stored)
 }

@@ -6,6 +6,7 @@
 //! | the rows are added to `subject_permit` and `link_edge` | on the loader's second connection ([`mod@fold`]) |
 //! | an ID that is withdrawn or erased loses its ties | where it gets on the list of suppression ([`remove`]) |
 //! | an ID that a hit refused ties for loses them | as the batch is folded |
+//! | a visitor sees the devices that are believed to be theirs, and contradicts | [`own`] |
 //!
 //! What was received later counts, in whatever order it arrives: a permit never overwrites a later
 //! one, and a tie from before a refusal is dropped, though it may be folded after it.
@@ -16,6 +17,7 @@
 pub mod check;
 pub mod fold;
 pub mod group;
+pub mod own;
 pub mod part;
 
 use tokio_postgres::{Error, Transaction};
@@ -33,6 +35,10 @@ pub enum Removal {
     Withdrawal,
     /// Its subject was erased, and no raw ID may stay.
     Erasure,
+    /// A visitor said that another ID is not theirs.
+    NotMine,
+    /// A visitor had a tie forgotten.
+    Forgotten,
 }
 
 impl Removal {
@@ -42,6 +48,8 @@ impl Removal {
         match self {
             Removal::Withdrawal => "withdrawal",
             Removal::Erasure => "erasure",
+            Removal::NotMine => "not_mine",
+            Removal::Forgotten => "forgotten",
         }
     }
 }
@@ -79,6 +87,9 @@ pub async fn remove(
     let traces = [
         "delete from avtryck.link_change where node = any($1)",
         "delete from avtryck.link_forbidden where a = any($1) or b = any($1)",
+        "delete from avtryck.household_apart where node = any($1) or other = any($1)",
+        "delete from avtryck.household_never where key in \
+         (select avtryck.household_gone_key(node) from unnest($1::uuid[]) as gone (node))",
     ];
     let is_erasure = reason == Removal::Erasure;
     for sql in permits.iter().chain(traces.iter().filter(|_| is_erasure)) {

@@ -9,8 +9,12 @@ use uuid::Uuid;
 
 use super::PLAIN_PLANS;
 use crate::clock::UnixMicros;
-use crate::hit::VisitorId;
+use crate::hit::belief::{Beliefs, DEVICES_SHOWN_MAX, PageScope};
 use crate::hit::subject::{HELD_COUNTED_MAX, Held, HeldAd, HeldHit};
+use crate::hit::{Permit, VisitorId};
+use crate::identity::LinkPermit;
+use crate::postgres::household::own::{HOME, read_home};
+use crate::postgres::identity::own::{DEVICES, LATELY, read_device};
 
 /// The queries that read from the last rows of a visitor, `recent`.
 const SUM: &str = include_str!("sum.sql");
@@ -48,6 +52,9 @@ pub struct HeldReader {
     sum: Statement,
     last: Statement,
     ads: Statement,
+    devices: Statement,
+    lately: Statement,
+    home: Statement,
 }
 
 impl HeldReader {
@@ -62,6 +69,9 @@ impl HeldReader {
             sum: client.prepare(&of_recent(SUM)).await?,
             last: client.prepare(&of_recent(LAST)).await?,
             ads: client.prepare(&of_recent(ADS)).await?,
+            devices: client.prepare(DEVICES).await?,
+            lately: client.prepare(LATELY).await?,
+            home: client.prepare(HOME).await?,
             client,
         })
     }
@@ -72,11 +82,48 @@ impl HeldReader {
         self.client.is_closed()
     }
 
-    /// Reads what a visitor's page shows: how much is held, and at most `last_max` hits and ads.
+    /// Reads what a visitor's page shows: how much is held, at most `last_max` hits and ads, and
+    /// what is believed of the visitor as far as the request permits.
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn read(&self, visitor: VisitorId, last_max: usize) -> Result<Held, Error> {
+    pub async fn read(
+        &self,
+        visitor: VisitorId,
+        scope: &PageScope,
+        last_max: usize,
+    ) -> Result<Held, Error> {
+        let held = self.read_rows(visitor, last_max).await?;
+        let beliefs = self.read_beliefs(visitor, scope).await?;
+        Ok(Held { beliefs, ..held })
+    }
+
+    async fn read_beliefs(&self, visitor: VisitorId, scope: &PageScope) -> Result<Beliefs, Error> {
+        let mut beliefs = Beliefs::default();
+        if LinkPermit::new(scope.permit).is_none() {
+            return Ok(beliefs);
+        }
+        let (client, visitor) = (&self.client, Uuid::from_bytes(visitor.0));
+        let devices = client
+            .query(&self.devices, &[&visitor, &scope.site, &DEVICES_SHOWN_MAX])
+            .await?;
+        beliefs.devices = devices
+            .iter()
+            .map(read_device)
+            .collect::<Result<_, Error>>()?;
+        let lately = client.query_one(&self.lately, &[&visitor]).await?;
+        beliefs.has_parted = lately.try_get("has_parted")?;
+        beliefs.has_forgotten = lately.try_get("has_forgotten")?;
+        if scope.permit.allows(Permit::LOCATE) {
+            let row = client
+                .query_one(&self.home, &[&visitor, &scope.site])
+                .await?;
+            beliefs.home = read_home(&row)?;
+        }
+        Ok(beliefs)
+    }
+
+    async fn read_rows(&self, visitor: VisitorId, last_max: usize) -> Result<Held, Error> {
         let client = &self.client;
         let visitor = Uuid::from_bytes(visitor.0);
         let sum = client.query_one(&self.sum, &[&visitor]).await?;
@@ -91,6 +138,7 @@ impl HeldReader {
             hits,
             last: last.iter().map(held_hit).collect::<Result<_, Error>>()?,
             ads: ads.iter().map(held_ad).collect::<Result<_, Error>>()?,
+            ..Held::default()
         })
     }
 }

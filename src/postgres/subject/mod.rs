@@ -58,7 +58,7 @@ enum End {
 const SAME_TIME: &str = "timestamptz 'epoch'";
 
 /// Every table that holds IDs, except `rejected_hit`.
-const TABLES: [Table; 15] = [
+const TABLES: [Table; 18] = [
     Table {
         name: "hit",
         words: "avtryck.hit_detail",
@@ -153,6 +153,24 @@ const TABLES: [Table; 15] = [
         "node::text",
         BY_NODE,
     ),
+    of_node(
+        "household_shown",
+        "avtryck.household_shown",
+        "node::text",
+        BY_NODE,
+    ),
+    of_node(
+        "household_apart",
+        "avtryck.household_apart_detail",
+        "other_hash",
+        BY_NODE,
+    ),
+    of_node(
+        "household_never",
+        "avtryck.household_never",
+        "key::text",
+        BY_HASH,
+    ),
     Table {
         name: "attribute_value",
         words: "avtryck.attribute_detail",
@@ -192,6 +210,13 @@ const BY_NODE_OR_KEY: [&str; Subject::KINDS] = [
     "node = $1",
     "node = $1",
     "node = $1",
+];
+const BY_HASH: [&str; Subject::KINDS] = [
+    "key = avtryck.household_gone_key($2::uuid)",
+    "key = avtryck.household_gone_key($1)",
+    "key = avtryck.household_gone_key($1)",
+    "key = avtryck.household_gone_key($1)",
+    "key = avtryck.household_gone_key($1)",
 ];
 const BY_SUBJECT: [&str; Subject::KINDS] = [
     "subject = $2::uuid",

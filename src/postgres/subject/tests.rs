@@ -18,6 +18,7 @@ use tokio_postgres::Client;
 use super::held::of_recent;
 use super::*;
 use crate::clock::UnixMicros;
+use crate::hit::belief::PageScope;
 use crate::hit::subject::{Held, HeldHit};
 use crate::hit::{Field, Hit, Kind, Permit, UserKey, VisitorId};
 use crate::postgres::server::embedded::testing::TestDatabase;
@@ -28,6 +29,13 @@ const NOON: UnixMicros = UnixMicros(1_795_523_696_000_000);
 const ANNA: VisitorId = VisitorId([0xa1; 16]);
 const USER: UserKey = UserKey([0x5e; 16]);
 const MAID: &str = "38400000-8cf0-11bd-b23e-10b96e40000d";
+
+fn scope() -> PageScope {
+    PageScope {
+        site: "shop".to_owned(),
+        permit: Permit::ALL,
+    }
+}
 
 /// Three days with hits of Anna and of others, some of which share the text of a partner's ID.
 async fn filled() -> TestDatabase {
@@ -258,13 +266,13 @@ async fn every_field_of_a_rejected_hit_is_exported() {
 async fn what_is_held_about_a_visitor_is_read_for_their_page() {
     let database = filled().await;
     let reader = HeldReader::new(database.connect().await).await.unwrap();
-    let held = reader.read(ANNA, 2).await.unwrap();
+    let held = reader.read(ANNA, &scope(), 2).await.unwrap();
     assert_eq!(held.hits, 3);
     let last: Vec<&str> = held.last.iter().map(|hit| hit.kind.as_str()).collect();
     assert_eq!(last, ["page_view", "click"]);
     assert_eq!(held.last[1].client_ip, "192.0.2.0");
     assert_eq!(held.last[1].page_url, "");
-    let nothing = reader.read(VisitorId([0; 16]), 2).await;
+    let nothing = reader.read(VisitorId([0; 16]), &scope(), 2).await;
     assert_eq!(nothing.unwrap(), Held::default());
 }
 

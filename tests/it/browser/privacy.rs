@@ -95,3 +95,67 @@ async fn without_scripts_a_visitor_looks_chooses_and_deletes() {
     assert_eq!(collector.number(rows).await, 0);
     browser.close().await;
 }
+
+/// Ties a visitor to another browser by a login that was proved, and believes that they share a
+/// home, as jobs would do.
+async fn believe(collector: &Collector, visitor: &str) {
+    let sql = format!(
+        "insert into avtryck.link_edge (a, b, a_kind, b_kind, first_day, last_day, proved_day, permit, consent_source, \
+                                        source, is_new) \
+         select least(node, user_node), greatest(node, user_node), \
+                case when node < user_node then 1 else 5 end, case when node < user_node then 5 else 1 end, \
+                current_date, current_date, current_date, 63, 2, 0, false \
+         from unnest(array['{visitor}', md5('other')]::uuid[]) as node, (select md5('user')::uuid as user_node) as login; \
+         insert into avtryck.link_node (node, kind, device_group, proved_group, degree, first_day, last_day) \
+         values ('{visitor}', 1, 1, 0, 0, current_date, current_date), \
+                (md5('other')::uuid, 1, 2, 0, 0, current_date, current_date); \
+         insert into avtryck.device_group \
+         select number, 1, false, false, now(), now() from generate_series(1, 2) as number; \
+         insert into avtryck.subject_permit (subject, site, partner, permit, consent_source, at) \
+         select subject::uuid, 'demo', '', 63, 0, now() from unnest(array['{visitor}', md5('other'), md5('user')]) as subject \
+         on conflict do nothing; \
+         insert into avtryck.household_shown values ('{visitor}', 2, 14, 1, current_date)"
+    );
+    collector
+        .database()
+        .await
+        .batch_execute(&sql)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn without_scripts_a_visitor_contradicts_what_is_believed_on_a_phone() {
+    let collector = Collector::start(config().embedded()).await;
+    let proxy = Proxy::start(collector.http).await;
+    let browser = Browser::without_scripts().await;
+    browser.client.set_window_size(390, 844).await.unwrap();
+    browser.open(&proxy.url("/p.gif?site=demo")).await;
+    let rows = "select count(*) from avtryck.subject_permit";
+    collector.wait_for(rows, 1).await;
+    let sql = "select visitor_id::text from avtryck.hit";
+    let visitor: String = collector.rows(sql).await[0].get(0);
+    believe(&collector, &visitor).await;
+
+    browser.open(&proxy.url("/privacy?site=demo&lang=sv")).await;
+    let tied = browser.shows("[aria-labelledby=tied]").await;
+    assert!(tied.contains("samma inloggning"), "{tied}");
+    let not_mine = Locator::Css("button[value=not_mine]");
+    let button = browser.client.find(not_mine).await.unwrap();
+    button.click().await.unwrap();
+    let done = browser.shows("[role=status]").await;
+    assert!(done.starts_with("Det är noterat."), "{done}");
+    let tied = browser.shows("[aria-labelledby=tied]").await;
+    assert!(tied.contains("Det finns inget att visa."), "{tied}");
+    let sql = "select count(*) from avtryck.link_forbidden";
+    assert_eq!(collector.number(sql).await, 1);
+
+    let home = browser.shows("#belief").await;
+    assert!(home.contains("2 till 3 andra enheter"), "{home}");
+    browser.click("never").await;
+    let home = browser.shows("[aria-labelledby=home]").await;
+    assert!(home.contains("aldrig ska beräknas"), "{home}");
+    let sql = "select count(*) from avtryck.household_never";
+    assert_eq!(collector.number(sql).await, 1);
+    browser.close().await;
+}

@@ -62,7 +62,7 @@ async fn a_form_counts_only_from_this_page() {
         (&[FORM, OWN, same], "everything=on", 400, "form"),
         (&[FORM, OWN, same], &"x".repeat(2000), 413, "body_too_large"),
     ];
-    for form in ["choice", "file", "erasure"] {
+    for form in ["choice", "file", "erasure", "device", "home"] {
         for (headers, body, status, reason) in &cases {
             let mut headers = headers.to_vec();
             headers.push(("Cookie", &anna));

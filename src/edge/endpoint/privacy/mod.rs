@@ -1,6 +1,6 @@
 //! `/privacy`: the visitor's own page. It says what is collected and why, shows what is held about
-//! this browser, and has three forms: choose for each purpose, download a file, delete everything.
-//! It works without scripts.
+//! this browser and what is believed of it, and has forms: choose for each purpose, download a
+//! file, delete everything, say that a belief is wrong. It works without scripts.
 //!
 //! - **`GET /privacy`** shows what is held under each visitor ID that a cookie of the request
 //!   proves; a cookie whose MAC does not verify proves none. The thread with Postgres answers
@@ -10,6 +10,9 @@
 //! - **`POST /privacy/file`** returns everything that is held, as JSON.
 //! - **`POST /privacy/erasure`** records the request to be erased, on disk before the reply, and
 //!   then ends the cookie and sets the choice to `none`.
+//! - **`POST /privacy/device`** keeps a device apart that is not the visitor's, or has a tie
+//!   forgotten; **`POST /privacy/home`** takes the device out of its household, or has none
+//!   computed ever ([`belief`]).
 //!
 //! A form counts only from this page: the `Origin` must be the collector's own (a site's pages have
 //! `/consent`), and a token binds the form to the visitor that it was made for. `Referrer-Policy`
@@ -20,6 +23,7 @@
 //! Each view costs Postgres a query: [`VIEWS`] limits one client, and [`crate::inquiry`] all of
 //! them together.
 
+mod belief;
 mod page;
 mod text;
 mod time;
@@ -41,8 +45,9 @@ use crate::edge::exchange::reply::{Reply, WithCookie as _};
 use crate::edge::exchange::{Exchange, body};
 use crate::edge::transport::limits::subscriber;
 use crate::endpoint::Endpoint;
+use crate::hit::belief::{PageScope, Wish};
 use crate::hit::subject::Held;
-use crate::hit::{Kind, Permit};
+use crate::hit::{ConsentSource, Kind, Permit};
 use crate::inquiry::{ANSWER_TIME_MAX, Busy, Piece};
 use crate::protocol;
 use crate::refusal::Reason;
@@ -69,13 +74,17 @@ pub(crate) enum Form {
     Choice,
     File,
     Erasure,
+    Device,
+    Home,
 }
 
 impl Form {
-    const ALL: [(Form, &'static str); 3] = [
+    const ALL: [(Form, &'static str); 5] = [
         (Form::Choice, "/choice"),
         (Form::File, "/file"),
         (Form::Erasure, "/erasure"),
+        (Form::Device, "/device"),
+        (Form::Home, "/home"),
     ];
 
     /// Returns the form that a path is for.
@@ -96,6 +105,8 @@ impl Form {
 enum Done {
     Choice,
     Erasure,
+    Parted,
+    Forgotten,
 }
 
 /// One request for the page or of one of its forms.
@@ -181,6 +192,8 @@ impl<'r> PrivacyRequest<'r> {
             done: match parameter("done") {
                 Some("choice") => Some(Done::Choice),
                 Some("erasure") => Some(Done::Erasure),
+                Some("not_mine") => Some(Done::Parted),
+                Some("forget") => Some(Done::Forgotten),
                 _ => None,
             },
             proved,
@@ -207,12 +220,12 @@ impl<'r> PrivacyRequest<'r> {
             self.ask_what_is_held().await
         };
         let mut page = Page::new(self.language, |language| self.link("", language));
-        page.notices.extend(self.done_notice(page.t));
         let (held, reason) = match holding {
-            Holding::Nobody => (None, None),
-            Holding::Held(all) => (Some(page::shown(all, self.language)), None),
-            Holding::Refused(reason) => (None, Some(reason)),
+            Holding::Nobody => (Vec::new(), None),
+            Holding::Held(all) => (all, None),
+            Holding::Refused(reason) => (Vec::new(), Some(reason)),
         };
+        page.notices.extend(self.done_notice(page.t, &held));
         page.notices.extend(reason.map(|reason| Notice {
             text: notice(page.t, reason),
             is_good: false,
@@ -256,7 +269,11 @@ impl<'r> PrivacyRequest<'r> {
         }
         let visitors = self.proved.iter().map(|proved| proved.visitor).collect();
         let client = subscriber(self.request.client);
-        let Ok(answered) = edge.inquirer.ask_for_summary(visitors, client) else {
+        let Ok(site) = self.site else {
+            return Holding::Nobody;
+        };
+        let scope = self.scope(site);
+        let Ok(answered) = edge.inquirer.ask_for_summary(visitors, scope, client) else {
             return refused(Reason::Busy);
         };
         match tokio::time::timeout(ANSWER_TIME_MAX, answered).await {
@@ -272,16 +289,27 @@ impl<'r> PrivacyRequest<'r> {
         views.is_none_or(|views| views.spend(self.request.client, clock::monotonic()))
     }
 
-    fn body(&self, site: &Site, held: Option<page::Shown>) -> Body {
+    /// Returns what the request's own signals permit on a site, the signal that decided it, and
+    /// whether it has Global Privacy Control.
+    fn decide(&self, site: &Site) -> (Permit, ConsentSource, bool) {
+        let edge = self.request.edge;
+        let names = edge.config.cookie.choice_names();
+        let signals = protocol::signals(self.request.headers, names);
+        let rules = PermitRules::from(site);
+        let (permit, source) = consent::decide(&signals, &rules, Kind::PageView, &edge.strings);
+        (permit, source, signals.gpc)
+    }
+
+    fn scope(&self, site: &Site) -> PageScope {
+        let (permit, ..) = self.decide(site);
+        let site = site.key.clone();
+        PageScope { site, permit }
+    }
+
+    fn body(&self, site: &Site, held: Vec<Held>) -> Body {
         let edge = self.request.edge;
         let (config, t) = (&edge.config, self.language.text());
-        let signals = protocol::signals(self.request.headers, config.cookie.choice_names());
-        let (permit, source) = consent::decide(
-            &signals,
-            &PermitRules::from(site),
-            Kind::PageView,
-            &edge.strings,
-        );
+        let (permit, source, has_gpc) = self.decide(site);
         let action = |form: Form| self.link(form.segment(), self.language);
         let days = config.privacy.retention.as_secs() / DAY_SECONDS;
         Body {
@@ -294,21 +322,26 @@ impl<'r> PrivacyRequest<'r> {
                 .iter()
                 .map(|proved| page::browser(proved, self.request.now, self.language))
                 .collect(),
-            held,
+            devices: self.shown_devices(permit, &held),
+            home: self.shown_home(site, permit, &held),
+            held: (!held.is_empty()).then(|| page::shown(held, self.language)),
             now: page::now(t, permit, source),
-            has_gpc: signals.gpc,
+            has_gpc,
             token: self.token(),
             choice_action: action(Form::Choice),
             file_action: action(Form::File),
             erasure_action: action(Form::Erasure),
+            device_action: action(Form::Device),
+            home_action: action(Form::Home),
             flags: page::flags(t, permit),
             origins: edge.tables.load().origins(),
             retention: text::fill(t.retention, &days.to_string()),
         }
     }
 
-    /// Confirms what was done, if the cookies bear it out: a link can claim anything.
-    fn done_notice(&self, t: &text::Text) -> Option<Notice> {
+    /// Confirms what was done, if the cookies or what is stored bear it out: a link can claim
+    /// anything.
+    fn done_notice(&self, t: &text::Text, held: &[Held]) -> Option<Notice> {
         let config = &self.request.edge.config;
         let choice = protocol::signals(self.request.headers, config.cookie.choice_names()).choice;
         let text = match self.done? {
@@ -316,6 +349,8 @@ impl<'r> PrivacyRequest<'r> {
             Done::Erasure if choice == Some(Permit::NONE) && self.proved.is_empty() => {
                 t.done_erasure
             }
+            Done::Parted if held.iter().any(|held| held.beliefs.has_parted) => t.done_not_mine,
+            Done::Forgotten if held.iter().any(|held| held.beliefs.has_forgotten) => t.done_forget,
             _ => return None,
         };
         Some(Notice {
@@ -348,7 +383,12 @@ impl<'r> PrivacyRequest<'r> {
             return Err(Refusal(Reason::ContentType));
         }
         let body = body::read(self.request, body).await?;
-        let (token, permit) = parse_form(&body).ok_or(Refusal(Reason::Form))?;
+        let FormBody {
+            token,
+            permit,
+            device,
+            wish,
+        } = parse_form(&body).ok_or(Refusal(Reason::Form))?;
         let keyring = &self.request.edge.keyring;
         let is_ours = match self.proved.first() {
             Some(proved) => keyring.is_form_token(proved.visitor, token),
@@ -357,7 +397,11 @@ impl<'r> PrivacyRequest<'r> {
         if !is_ours {
             return Err(Refusal(Reason::Token));
         }
+        if wish.is_some() != matches!(form, Form::Device | Form::Home) {
+            return Err(Refusal(Reason::Form));
+        }
         match form {
+            Form::Device | Form::Home => self.contradict(site, form, (wish, device)).await,
             Form::Choice => Ok(self.keep_choice(site, permit, "choice")),
             Form::File => self.file(site).await,
             Form::Erasure => {
@@ -425,19 +469,30 @@ fn render(status: StatusCode, page: &Page) -> Reply {
     reply::with_body(status, "text/html; charset=utf-8", Bytes::from(html))
 }
 
-/// Parses the token and the flags of a form.
-fn parse_form(body: &[u8]) -> Option<(&str, Permit)> {
-    let mut token = "";
-    let mut permit = Permit::NONE;
+/// What a form says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct FormBody<'b> {
+    token: &'b str,
+    permit: Permit,
+    /// The handle of a device.
+    device: &'b str,
+    wish: Option<Wish>,
+}
+
+/// Parses a form.
+fn parse_form(body: &[u8]) -> Option<FormBody<'_>> {
+    let mut form = FormBody::default();
     let pairs = str::from_utf8(body).ok()?.split('&');
     for pair in pairs.filter(|pair| !pair.is_empty()) {
         match pair.split_once('=')? {
-            ("token", value) => token = value,
-            (name, "on") => permit = permit.with(Permit::named(name)?),
+            ("token", value) => form.token = value,
+            ("device", value) => form.device = value,
+            ("wish", value) => form.wish = Some(belief::find_wish(value)?),
+            (name, "on") => form.permit = form.permit.with(Permit::named(name)?),
             _ => return None,
         }
     }
-    Some((token, permit))
+    Some(form)
 }
 
 /// Returns what the page says of a refusal.
@@ -468,18 +523,35 @@ mod tests {
     }
 
     #[test]
-    fn a_form_has_a_token_and_flags_and_nothing_else() {
+    fn a_form_has_a_token_flags_a_device_and_a_wish_and_nothing_else() {
+        let of = |token, permit| {
+            Some(FormBody {
+                token,
+                permit,
+                ..FormBody::default()
+            })
+        };
         for (body, read) in [
-            ("", Some(("", Permit::NONE))),
-            ("token=a-_", Some(("a-_", Permit::NONE))),
+            ("", of("", Permit::NONE)),
+            ("token=a-_", of("a-_", Permit::NONE)),
             (
                 "token=x&store=on&locate=on",
-                Some(("x", Permit::STORE.with(Permit::LOCATE))),
+                of("x", Permit::STORE.with(Permit::LOCATE)),
             ),
+            (
+                "device=ab&wish=not_mine",
+                Some(FormBody {
+                    device: "ab",
+                    wish: Some(Wish::NotMine),
+                    ..FormBody::default()
+                }),
+            ),
+            ("wish=mine", None),
+            ("wish=", None),
             ("store=off", None),
             ("everything=on", None),
             ("store", None),
-            ("token=\u{fffd}", Some(("\u{fffd}", Permit::NONE))),
+            ("token=\u{fffd}", of("\u{fffd}", Permit::NONE)),
         ] {
             assert_eq!(parse_form(body.as_bytes()), read, "{body}");
         }

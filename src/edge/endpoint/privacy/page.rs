@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
+use super::belief::{ShownDevice, ShownHome};
 use super::text::{Language, Text, fill};
 use super::time;
 use crate::clock::UnixMicros;
@@ -65,12 +66,17 @@ pub(super) struct Body {
     pub(super) address: &'static str,
     pub(super) browsers: Vec<Browser>,
     pub(super) held: Option<Shown>,
+    /// The devices that are believed to be the visitor's, where they may be shown.
+    pub(super) devices: Option<Vec<ShownDevice>>,
+    pub(super) home: Option<ShownHome>,
     pub(super) now: String,
     pub(super) has_gpc: bool,
     pub(super) token: String,
     pub(super) choice_action: String,
     pub(super) file_action: String,
     pub(super) erasure_action: String,
+    pub(super) device_action: String,
+    pub(super) home_action: String,
     pub(super) flags: Vec<Flag>,
     /// The sources of the geodata.
     pub(super) origins: Vec<Origin>,
@@ -342,6 +348,10 @@ mod tests {
             choice_action: "/privacy/choice".to_owned(),
             file_action: "/privacy/file".to_owned(),
             erasure_action: "/privacy/erasure".to_owned(),
+            device_action: "/privacy/device".to_owned(),
+            home_action: "/privacy/home".to_owned(),
+            devices: None,
+            home: None,
             flags: flags(t, Permit::STORE.with(Permit::MEASURE)),
             origins: Origin::ALL.to_vec(),
             retention: fill(t.retention, "90"),
@@ -380,6 +390,7 @@ mod tests {
             hits: 1234,
             last: vec![hit(text); hits],
             ads: vec![ad; 5],
+            ..Held::default()
         }
     }
 
@@ -407,6 +418,7 @@ mod tests {
             hits: 6_543,
             last: vec![hit.expect("each column has a value")],
             ads: vec![ad.clone()],
+            ..Held::default()
         };
         let html = page(Language::English, vec![held]).render();
         let html = html.expect("the page is written");
@@ -504,7 +516,7 @@ mod tests {
         let of = |seconds: &[i64]| Held {
             hits: 100,
             last: seconds.iter().map(|seconds| at(*seconds)).collect(),
-            ads: Vec::new(),
+            ..Held::default()
         };
         let shown = shown(vec![of(&[9, 5]), of(&[7])], Language::English);
         let times: Vec<&str> = shown.hits.iter().map(|hit| hit.time_utc.as_str()).collect();
@@ -525,7 +537,7 @@ mod tests {
                 let held = Held {
                     hits,
                     last,
-                    ads: Vec::new(),
+                    ..Held::default()
                 };
                 shown(vec![held], language).summary
             };

@@ -56,7 +56,7 @@ async fn the_page_of_a_visitor_with_very_many_rows_is_answered_soon_and_says_tha
     fill(&database, rows, 1).await;
     let reader = HeldReader::new(database.connect().await).await.unwrap();
     let begun = Instant::now();
-    let held = reader.read(ANNA, 20).await.unwrap();
+    let held = reader.read(ANNA, &scope(), 20).await.unwrap();
     eprintln!("a question about {rows} rows took {:?}", begun.elapsed());
     assert_eq!(held.hits, HELD_COUNTED_MAX + 1);
     assert_eq!(held.last.len(), 20);

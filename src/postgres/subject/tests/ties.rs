@@ -49,6 +49,9 @@ async fn tied() -> TestDatabase {
          insert into avtryck.device_owner values (1, '{user}', '2026-11-20', '2026-11-24', 1, 63, true); \
          insert into avtryck.link_forbidden values (least('{anna}'::uuid, '{berta}'), greatest('{anna}'::uuid, '{berta}'), now()); \
          insert into avtryck.link_change values (now(), '{anna}', null, 1, 'merge'); \
+         insert into avtryck.household_shown values ('{anna}', 1, 7, 1, '2026-11-24'); \
+         insert into avtryck.household_apart values ('{anna}', '{berta}'); \
+         insert into avtryck.household_never values (avtryck.household_gone_key('{anna}')); \
          insert into avtryck.subject_permit (subject, site, partner, permit, consent_source, at) values {}; \
          insert into avtryck.link_part values (array['{anna}']::uuid[], array['{user}']::uuid[], '{{1}}', '{{5}}', '{{\"\"}}', \
              array[now()], '{{63}}', '{{2}}', '{{0}}', '{{true}}', '{{false}}'); \
@@ -98,6 +101,11 @@ async fn a_withdrawal_takes_the_ties_of_an_id_with_what_waits_and_leaves_those_o
     let groups = database.client.query(sql, &[]).await.unwrap();
     let groups: Vec<i64> = groups.iter().map(|row| row.get(0)).collect();
     assert!(groups.contains(&1), "{groups:?}");
+    // What she said of her home stands, for she may permit it again.
+    let sql = "select (select count(*) from avtryck.household_shown), (select count(*) from avtryck.household_apart), \
+               (select count(*) from avtryck.household_never)";
+    let row = database.client.query_one(sql, &[]).await.unwrap();
+    assert_eq!([0, 1, 2].map(|column| row.get::<_, i64>(column)), [0, 1, 1]);
     // A second time nothing is left to go.
     suppress(&mut database, anna, suppression::Reason::Withdrawal).await;
     assert_eq!(counts(&database.client).await, [1, 3, 1, 1, 3, 1, 0]);
@@ -114,6 +122,10 @@ async fn an_erasure_leaves_no_trace_of_a_visitor_among_ties() {
     assert!(!left.contains(&ANNA.to_string()), "{left}");
     let lines = exported(&mut database, &anna).await;
     assert_eq!(tables(&lines), ["link_change", "suppression", "erasure"]);
+    let sql = "select (select count(*) from avtryck.household_shown) + (select count(*) from avtryck.household_apart) \
+               + (select count(*) from avtryck.household_never)";
+    let left: i64 = database.client.query_one(sql, &[]).await.unwrap().get(0);
+    assert_eq!(left, 0, "nothing of what she said of her home");
 }
 
 #[tokio::test]
@@ -140,6 +152,9 @@ async fn an_export_names_the_other_ids_of_a_device_by_kind_and_key_alone() {
                 "device_owner",
                 "link_forbidden",
                 "link_change",
+                "household_shown",
+                "household_apart",
+                "household_never",
             ],
         ),
         (

@@ -1,0 +1,78 @@
+//! What is believed of a visitor: which devices are theirs, and whether they share a home. It is
+//! what their own page shows and lets them contradict.
+
+use super::permit::Permit;
+
+/// The most devices that a visitor's page shows.
+pub const DEVICES_SHOWN_MAX: i64 = 40;
+
+/// What was asked about, and what the request itself permits: a page is told nothing of a visitor
+/// that the request refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageScope {
+    /// The site of the page.
+    pub site: String,
+    /// What the request's own signals permit.
+    pub permit: Permit,
+}
+
+/// What is believed of a visitor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beliefs {
+    /// The devices that are believed to be theirs, those that were seen last first.
+    pub devices: Vec<TiedDevice>,
+    /// Whether the visitor has just said of a device that it is not theirs.
+    pub has_parted: bool,
+    /// Whether the visitor has just had a tie forgotten.
+    pub has_forgotten: bool,
+    /// What is believed of the visitor's home.
+    pub home: HomeBelief,
+}
+
+/// A device, or an ID of one, that is believed to be a visitor's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TiedDevice {
+    /// The ID as ties have it, which stays in the collector.
+    pub node: [u8; 16],
+    /// `visitor`, `maid`, `device_id` or `partner_uid`.
+    pub kind: String,
+    /// The partner, of a partner's ID; else empty.
+    pub partner: String,
+    /// Why: the kinds of ID that it shares with the visitor, with `user` for a login; `together`
+    /// where both were named at once; empty where only several IDs lead to it.
+    pub reasons: Vec<String>,
+    /// The first and the last day of that, as days since 1970.
+    pub days: (i32, i32),
+}
+
+/// What is believed of a visitor's home.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HomeBelief {
+    /// Nothing is shown.
+    #[default]
+    Unknown,
+    /// The visitor said that it is never to be computed.
+    Never,
+    /// It is shared.
+    Shared {
+        /// With how many other devices at least: 1 for one, 2 for two or three, 4 for more.
+        others: u8,
+        /// On how many days at least the devices were at home together.
+        days: u16,
+        /// Whether that was at more than one address.
+        is_several: bool,
+    },
+}
+
+/// What a visitor says of what is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// That a device is not theirs: the two are kept apart from then on.
+    NotMine,
+    /// That a tie is forgotten. It may be seen again.
+    Forget,
+    /// That their home is another one.
+    LeaveHome,
+    /// That their household is never computed.
+    NeverHome,
+}
