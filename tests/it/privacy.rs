@@ -172,7 +172,7 @@ async fn a_browser_is_shown_what_is_held_about_it_and_about_nobody_else() {
         "Annons visad: <bdi>spring · banner-1</bdi>",
         "<bdi>spring · banner-1 · network</bdi>",
         "Visad 2 gånger",
-        "De senaste 3 av 3",
+        "Visar 3 av 3.",
         "(i dag)",
         "Just nu tillåtet: igenkänning, mätning, anpassning, jämförelse med partner, koppling av enheter, ort. \
          Det är webbplatsens grundinställning",

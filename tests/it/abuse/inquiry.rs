@@ -153,7 +153,7 @@ async fn whoever_has_very_many_rows_and_asks_all_the_time_delays_nobody() {
     )
     .await;
     assert!(
-        seen.body.contains("of more than 10,000, in Swedish time"),
+        seen.body.contains("of more than 10,000. Times are Swedish"),
         "{}",
         seen.body
     );

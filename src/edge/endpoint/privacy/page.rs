@@ -444,7 +444,7 @@ mod tests {
         shown(&format!("Shown {seen} times, clicked {clicked} times"));
         shown(&time::utc(last_at));
         shown(&time::utc(NOW));
-        shown("of 6543,");
+        shown("of 6543.");
     }
 
     #[test]
@@ -523,7 +523,7 @@ mod tests {
         let second = |second| format!("1970-01-01T00:00:0{second}Z");
         assert_eq!(times, [second(9), second(7), second(5)]);
         assert!(
-            shown.summary.starts_with("The last 3 of 200,"),
+            shown.summary.starts_with("Shows 3 of 200."),
             "{}",
             shown.summary
         );
