@@ -30,11 +30,17 @@ struct Detail {
     has: &'static str,
     /// The columns of a count without it.
     without: &'static str,
+    /// Whether the roll-ups of reports have the detail, so that they must be marked.
+    is_reported: &'static str,
 }
 
 const MINUTE: Detail = Detail {
     has: "minute <> date_trunc('hour', minute, 'UTC')",
     without: "date_trunc('hour', minute, 'UTC'), site_key, ad_key, kind",
+    // What is rolled up as a whole day has no minutes.
+    is_reported: "not exists ( \
+                      select from avtryck.report_clean \
+                      where begins = date_trunc('day', minute, 'UTC') and ends = begins + interval '1 day')",
 };
 
 /// A site that has no row without category keeps its counts as they are.
@@ -45,6 +51,7 @@ const NAMES: Detail = Detail {
     without: "minute, coalesce(( \
                   select min(bare.key) from avtryck.site join avtryck.site as bare using (site) \
                   where site.key = site_key and bare.category is null), site_key), 0, kind",
+    is_reported: "true",
 };
 
 /// Returns how many counts lost a detail.
@@ -61,7 +68,11 @@ pub(super) async fn run(
 
 /// Takes a detail away from the counts before a day.
 async fn reduce(client: &Client, detail: &Detail, first_kept: i32) -> anyhow::Result<u64> {
-    let Detail { has, without } = detail;
+    let Detail {
+        has,
+        without,
+        is_reported,
+    } = detail;
     let start = "(date '1970-01-01' + $1::int)::timestamp at time zone 'UTC'";
     let oldest = format!(
         "select (min(minute) at time zone 'UTC')::date - date '1970-01-01' \
@@ -78,7 +89,12 @@ async fn reduce(client: &Client, detail: &Detail, first_kept: i32) -> anyhow::Re
              from (select {without}, hits from old) as bare (minute, site_key, ad_key, kind, hits) \
              group by 1, 2, 3, 4 order by 1, 2, 3, 4 \
              on conflict (minute, site_key, ad_key, kind) \
-             do update set hits = hit_count.hits + excluded.hits) \
+             do update set hits = hit_count.hits + excluded.hits), \
+         marked as ( \
+             insert into avtryck.report_mark (at, moves_conversions) \
+             select distinct avtryck.report_slot(at), false \
+             from old cross join lateral unnest(array[minute, date_trunc('hour', minute, 'UTC')]) as at \
+             where {is_reported}) \
          select count(*) from old"
     );
     let mut reduced = 0;

@@ -17,6 +17,7 @@ pub mod guard;
 mod hit_count;
 mod link;
 mod partition_ahead;
+mod report;
 mod run;
 
 use std::time::{Duration, Instant};
@@ -38,6 +39,7 @@ pub use run::{Remark, run};
 const HALF_MINUTE: Duration = Duration::from_secs(30);
 /// The pause before a job that failed is tried again.
 const MINUTE: Duration = Duration::from_mins(1);
+const TEN_MINUTES: Duration = Duration::from_mins(10);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
@@ -63,6 +65,9 @@ const PARTNER_TIE_DAYS: i32 = 97;
 /// How long an erasure is on record: three years, and longer than any backup that would have to be
 /// erased from again.
 const ERASURE_DAYS: i32 = 3 * 365;
+
+/// The job whose outcome is how many figures of roll-ups differ from the hits.
+const REPORT_CHECK: &str = "report_check";
 
 /// What the jobs need of the configuration.
 #[derive(Clone, Debug)]
@@ -95,7 +100,7 @@ enum Work {
 }
 
 /// Every job.
-pub const JOBS: [Job; 26] = [
+pub const JOBS: [Job; 28] = [
     Job {
         name: "partition_ahead",
         period: HOUR,
@@ -110,6 +115,16 @@ pub const JOBS: [Job; 26] = [
         name: "link",
         period: HALF_MINUTE,
         work: Work::Make(|client, _, _| Box::pin(link::run(client))),
+    },
+    Job {
+        name: "report",
+        period: HALF_MINUTE,
+        work: Work::Make(|client, _, as_of| Box::pin(report::run(client, as_of))),
+    },
+    Job {
+        name: REPORT_CHECK,
+        period: TEN_MINUTES,
+        work: Work::Make(|client, _, _| Box::pin(report::compare(client))),
     },
     Job {
         name: "link_hub",

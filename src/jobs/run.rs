@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::{Clocks, JobLimits, Schedule, Tick};
+use super::{Clocks, JobLimits, REPORT_CHECK, Schedule, Tick};
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::postgres::server::silence::LONG_SILENCE_MAX;
@@ -122,6 +122,9 @@ fn report(tick: &Tick, metrics: &Metrics, remark: &Remark) {
     }
     for outcome in &tick.outcomes {
         match &outcome.result {
+            Ok(done) if outcome.name == REPORT_CHECK => {
+                metrics.report_differences.increment(done.changed);
+            }
             Ok(done) if done.changed > 0 => {
                 tracing::info!(job = outcome.name, done = done.changed, "job done");
             }

@@ -216,11 +216,20 @@ async fn a_reader_delays_retention_and_the_job_runs_again_in_a_minute() {
     let clocks = sound(Duration::from_secs(60));
     let tick = schedule.tick(client, &LIMITS, clocks).await.unwrap();
     // The others are due each minute, or more often.
-    let [indexed, linked, outcome, named] = &tick.outcomes[..] else {
+    let [indexed, linked, rolled_up, outcome, named] = &tick.outcomes[..] else {
         panic!("{tick:?}");
     };
-    let names = [indexed.name, linked.name, outcome.name, named.name];
-    assert_eq!(names, ["index_days", "link", "retention", "device_model"]);
+    let names = [
+        indexed.name,
+        linked.name,
+        rolled_up.name,
+        outcome.name,
+        named.name,
+    ];
+    assert_eq!(
+        names,
+        ["index_days", "link", "report", "retention", "device_model"]
+    );
     assert_eq!(outcome.result.as_ref().unwrap().changed, 1);
 }
 

@@ -8,6 +8,7 @@
 mod exposure;
 mod growth;
 mod households;
+mod reports;
 mod silence;
 mod ties;
 

@@ -94,6 +94,7 @@ pub struct Metrics {
     pub segment_subjects: Gauge,
     pub segment_bytes: Gauge,
     pub segment_age_seconds: Gauge,
+    pub report_differences: Counter,
     pub clock_difference: Gauge,
     pub jobs_suspended: Gauge,
     pub jobs_held_back: Gauge,
@@ -307,6 +308,10 @@ impl Metrics {
             segment_age_seconds: r.gauge(
                 "avtryck_segment_snapshot_age_seconds",
                 "Time since they were last read from Postgres; 0 while no segment is exposed to a site.",
+            ),
+            report_differences: r.counter(
+                "avtryck_report_differences_total",
+                "Figures of roll-ups that differed from the hits when they were compared.",
             ),
             clock_difference: r.gauge(
                 "avtryck_clock_difference_seconds",

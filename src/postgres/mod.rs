@@ -11,6 +11,7 @@ pub mod household;
 pub mod identity;
 pub mod import;
 pub mod partition;
+pub mod report;
 pub mod segment;
 pub mod server;
 pub mod subject;

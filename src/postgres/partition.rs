@@ -161,7 +161,7 @@ pub async fn read_due(
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Drops the partition of a day.
+/// Drops the partition of a day, and its roll-ups with it.
 ///
 /// # Errors
 /// Where Postgres fails, or a reader holds the partition longer than a drop waits.
@@ -176,10 +176,16 @@ pub async fn drop_day(client: &mut Client, day: i32) -> anyhow::Result<()> {
     let digits: &str = row.try_get(0)?;
     let transaction = client.transaction().await?;
     transaction
-        .batch_execute(&format!(
-            "set local lock_timeout = '{LOCK_TIMEOUT}'; \
-             drop table if exists avtryck.hit_{digits}"
-        ))
+        .batch_execute(&format!("set local lock_timeout = '{LOCK_TIMEOUT}'"))
+        .await?;
+    let forget = "select avtryck.forget_report_of(date '1970-01-01' + $1::int)";
+    transaction
+        .execute(forget, &[&day])
+        .await
+        .with_context(|| format!("deleting the roll-ups of {digits}"))?;
+    let drop = format!("drop table if exists avtryck.hit_{digits}");
+    transaction
+        .batch_execute(&drop)
         .await
         .with_context(|| format!("dropping the partition hit_{digits}"))?;
     transaction.commit().await?;

@@ -8,7 +8,9 @@ mod agreement;
 mod equal;
 mod keyed;
 mod report;
+mod report_campaign;
 mod report_sound;
+mod report_web;
 mod wrong_clock;
 
 use std::borrow::Cow;

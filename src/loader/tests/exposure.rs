@@ -15,10 +15,10 @@ const HITS: u64 = 1_500;
 const STEP_MAX: u64 = 40;
 
 /// xorshift64*: the same hits, batches and cuts on every run.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -182,7 +182,7 @@ impl Model {
     }
 }
 
-async fn append_payloads(spool: &Spool, payloads: Vec<Vec<u8>>) {
+pub(super) async fn append_payloads(spool: &Spool, payloads: Vec<Vec<u8>>) {
     let appender = spool.appender();
     let deliver = tokio::task::spawn_local(appender.deliver());
     let encoders = payloads
@@ -223,7 +223,7 @@ async fn stored_pairs(client: &Client) -> Vec<(String, i64, [i64; 4])> {
         .collect()
 }
 
-fn is_loaded(loader: &Loader) -> bool {
+pub(super) fn is_loaded(loader: &Loader) -> bool {
     let mut spools = loader.spools.iter().enumerate();
     spools.all(|(index, spool)| loader.progress.position(index) == spool.committed())
 }

@@ -15,6 +15,7 @@
 //! | exposures | a hit that became no row does not count ([`exposure`]) |
 //! | ties and permits | of the rows that are left; what their subjects permit, of all but suppressed hits |
 //! | counts, rejected hits | only now it is known which they are |
+//! | marks of what roll-ups lack ([`report`]) | of the rows and counts that are left |
 //!
 //! Postgres refuses a row with an SQLSTATE of class 22 (data), 23 (constraint) or 54 (limit): that
 //! row alone becomes a rejected hit. Any other error fails the whole transaction, and so does 22P04
@@ -28,7 +29,7 @@ use tokio_postgres::{Client, Error, Transaction};
 use uuid::Uuid;
 
 use super::load::{self, Exposures, Load, Mark, Payloads, Rejected, Rows, SpoolSpan};
-use super::{click, copy, dimension, event_key, exposure, new_name, partner_id, position};
+use super::{click, copy, dimension, event_key, exposure, new_name, partner_id, position, report};
 use crate::postgres::subject::suppression;
 use crate::postgres::{clock, partition};
 use crate::row::Counts;
@@ -125,6 +126,7 @@ pub async fn commit(
     });
     load.rejected.extend(refused);
     loaded.counted = add_counts(&transaction, &load.counts).await?;
+    report::mark(&transaction, &load.rows.marks, &load.counts).await?;
     loaded.rejected = set_aside(&transaction, &load.spools, &load.rejected, payloads).await?;
     transaction.commit().await?;
     Ok(loaded)

@@ -18,7 +18,7 @@ use super::new_name::{NewNames, TableKey};
 use super::position::{PostgresNow, SpoolPosition};
 use super::{copy, dimension, exposure};
 use crate::clock::UnixMicros;
-use crate::hit::{Flags, Permit};
+use crate::hit::{Flags, Kind, Permit};
 use crate::identity::Tie;
 use crate::postgres::household::part::{Sighting, SightingPart};
 use crate::postgres::identity::part::Part;
@@ -394,6 +394,8 @@ pub(crate) struct Mark {
     pub(crate) received_at: UnixMicros,
     /// See [`event_key`](crate::row::event_key); `None` where the sender gave no event ID.
     pub(crate) event: Option<EventKey>,
+    /// Its kind.
+    pub(crate) kind: Kind,
     /// Flags of the hit that decide what its event ID does.
     pub(crate) flags: Flags,
     /// Who sent it.
@@ -430,6 +432,7 @@ impl Rows {
             neighbourhood: neighbourhood(row),
             received_at: row.received_at,
             event,
+            kind: row.kind,
             flags: row.flags,
             class: SenderClass::of(row.kind, row.flags),
             contact,

@@ -12,3 +12,4 @@ pub mod load;
 pub mod new_name;
 mod partner_id;
 pub mod position;
+mod report;

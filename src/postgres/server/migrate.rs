@@ -3,7 +3,7 @@
 //! A function in SQL has a body that is read when it is made (`return …` or `begin atomic … end`),
 //! so what it calls is fixed. After each migration the others get a `search_path` that leads to
 //! Postgres itself alone, which a function in SQL would pay for: it no longer becomes a part of the
-//! query that calls it.
+//! query that calls it. And the roles of those who read get what is new.
 
 use anyhow::Context as _;
 use tokio_postgres::Client;
@@ -77,6 +77,10 @@ async fn migrate_locked(client: &mut Client) -> anyhow::Result<()> {
     let report = runner.run_async(client).await.context("migrating")?;
     let fixed = client.batch_execute(include_str!("fix_search_path.sql"));
     fixed.await.context("fixing what functions call")?;
+    let granted = client.batch_execute(include_str!("readers.sql"));
+    granted
+        .await
+        .context("granting to those who read reports")?;
     for migration in report.applied_migrations() {
         tracing::info!(%migration, "migrated");
     }

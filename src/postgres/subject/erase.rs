@@ -28,6 +28,11 @@ use uuid::Uuid;
 /// The most rows that one delete removes: short transactions, little WAL at once.
 const DELETE_ROWS_MAX: u64 = 10_000;
 
+/// Marks what the roll-ups of reports have of the hits that are gone.
+const MARK_REPORTS: &str = ", marked as ( \
+     insert into avtryck.report_mark (at, moves_conversions) \
+     select avtryck.report_slot(received_at), bool_or(kind between 2 and 5) from gone group by 1)";
+
 /// Who asked for an erasure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AskedBy {
@@ -117,6 +122,14 @@ pub async fn remove(client: &Client, subject: &Subject<'_>) -> anyhow::Result<Re
         .await
         .context("deleting from avtryck.rejected_hit")?;
     removed.0.insert("rejected_hit", rejected);
+    // Roll-ups hold hashes of who saw what. Those that have the subject's go, and are made again.
+    // While another transaction makes roll-ups, loaders need not wait for it: the job takes the
+    // marks once that is done.
+    let take = "select case when avtryck.try_report_lock() then avtryck.take_report_marks() end";
+    client
+        .execute(take, &[])
+        .await
+        .context("deleting roll-ups")?;
     Ok(removed)
 }
 
@@ -145,20 +158,27 @@ async fn delete(
     partition: &str,
     conditions: &Conditions<'_>,
 ) -> anyhow::Result<u64> {
+    let mark = if table.name == "hit" {
+        MARK_REPORTS
+    } else {
+        ""
+    };
     let sql = format!(
-        "delete from {partition} where ctid = any(array( \
-             select held.ctid from {partition} as held {} where {} limit {DELETE_ROWS_MAX}))",
+        "with gone as (delete from {partition} where ctid = any(array( \
+             select held.ctid from {partition} as held {} where {} limit {DELETE_ROWS_MAX})) returning *){mark} \
+         select count(*) from gone",
         table.joined,
         conditions.condition(table)
     );
     let mut deleted = 0;
     loop {
         let rows = match client.prepare_typed(&sql, &PARAMETERS).await {
-            Ok(statement) => client.execute(&statement, &conditions.parameters()).await,
+            Ok(statement) => client.query_one(&statement, &conditions.parameters()).await,
             Err(error) => Err(error),
         };
         match rows {
-            Ok(rows) => {
+            Ok(row) => {
+                let rows = row.try_get::<_, i64>(0)?.cast_unsigned();
                 deleted += rows;
                 if rows < DELETE_ROWS_MAX {
                     return Ok(deleted);

@@ -288,7 +288,11 @@ pub(super) async fn start_over(
 /// again.
 pub(super) async fn damage(collector: Collector) -> Collector {
     let away = "alter table avtryck.rejected_hit rename to rejected_hit_away; \
-        select avtryck.make_hit_day(current_date - n) from generate_series(5000, 5002) as n";
+        select avtryck.make_hit_day(current_date - n) from generate_series(5000, 5002) as n; \
+        insert into avtryck.report_span \
+        select avtryck.day_start(current_date - n), avtryck.day_start(current_date - n + 1) \
+        from generate_series(5000, 5002) as n; \
+        insert into avtryck.ad_day select begins, 1, null, null, null, null, 7, 7, 0, 0, 0, 0 from avtryck.report_span";
     collector
         .database()
         .await

@@ -1,0 +1,151 @@
+-- What the reports say of a day, computed from its hits alone, as they did before there were roll-ups.
+
+create schema plain;
+
+create function plain.campaign_of(day date)
+returns table (
+    site text, partner text, campaign text, device_class text, country text, region text,
+    gross_impressions bigint, net_impressions bigint, unique_visitors bigint, frequency numeric,
+    gross_clicks bigint, net_clicks bigint, ctr numeric, gross_conversions bigint, net_conversions bigint,
+    unmeasured_impressions bigint, unmeasured_clicks bigint
+) language plpgsql stable parallel safe set plan_cache_mode = force_custom_plan as $$
+#variable_conflict use_column
+declare
+    begins timestamptz := avtryck.day_start(day);
+    ends timestamptz := avtryck.day_start(day + 1);
+    since timestamptz := begins - interval '30 days';
+begin
+    return query
+    select each.site, each.partner, each.campaign, each.device_class, each.country, each.region,
+           sum(shown)::bigint, sum(shown_net)::bigint, count(subject) filter (where shown_net > 0),
+           round(sum(shown_net) filter (where subject is not null)
+                 / nullif(count(subject) filter (where shown_net > 0), 0), 2),
+           sum(clicked)::bigint, sum(clicked_net)::bigint, round(sum(clicked_net) / nullif(sum(shown_net), 0), 4),
+           sum(converted)::bigint, sum(converted_net)::bigint, sum(shown_unmeasured)::bigint, sum(clicked_unmeasured)::bigint
+    from (
+        select site.site, ad.partner, ad.campaign, device.class as device_class, place.country, place.region,
+               coalesce(event.visitor_id, md5(event.maid)::uuid, md5(ad.partner || ':' || event.partner_uid)::uuid) as subject,
+               count(*) filter (where kind = 3 and is_measured) as shown,
+               count(*) filter (where kind = 3 and is_valid) as shown_net,
+               count(*) filter (where kind = 4 and is_measured) as clicked,
+               count(*) filter (where kind = 4 and is_valid) as clicked_net,
+               count(*) filter (where kind = 2) as converted,
+               count(*) filter (where kind = 2 and is_valid) as converted_net,
+               coalesce(sum(hits) filter (where kind = 3 and not is_measured), 0) as shown_unmeasured,
+               coalesce(sum(hits) filter (where kind = 4 and not is_measured), 0) as clicked_unmeasured
+        from avtryck.ad_event(begins, ends, since) as event
+        left join avtryck.site on site.key = event.site_key
+        left join avtryck.ad on ad.key = event.ad_key
+        left join avtryck.device on device.key = event.device_key
+        left join avtryck.place on place.key = event.place_key
+        group by 1, 2, 3, 4, 5, 6, 7
+    ) as each
+    group by 1, 2, 3, 4, 5, 6;
+end $$;
+
+create function plain.placement_of(day date)
+returns table (
+    site text, partner text, publisher text, placement text, campaign text, creative text,
+    gross_impressions bigint, net_impressions bigint, unique_visitors bigint, frequency numeric,
+    gross_clicks bigint, net_clicks bigint, ctr numeric, gross_conversions bigint, net_conversions bigint,
+    unmeasured_impressions bigint, unmeasured_clicks bigint
+) language plpgsql stable parallel safe set plan_cache_mode = force_custom_plan as $$
+#variable_conflict use_column
+declare
+    begins timestamptz := avtryck.day_start(day);
+    ends timestamptz := avtryck.day_start(day + 1);
+    since timestamptz := begins - interval '30 days';
+begin
+    return query
+    select each.site, each.partner, each.publisher, each.placement, each.campaign, each.creative,
+           sum(shown)::bigint, sum(shown_net)::bigint, count(subject) filter (where shown_net > 0),
+           round(sum(shown_net) filter (where subject is not null)
+                 / nullif(count(subject) filter (where shown_net > 0), 0), 2),
+           sum(clicked)::bigint, sum(clicked_net)::bigint, round(sum(clicked_net) / nullif(sum(shown_net), 0), 4),
+           sum(converted)::bigint, sum(converted_net)::bigint, sum(shown_unmeasured)::bigint, sum(clicked_unmeasured)::bigint
+    from (
+        select site.site, ad.partner, ad.publisher, ad.placement, ad.campaign, ad.creative,
+               coalesce(event.visitor_id, md5(event.maid)::uuid, md5(ad.partner || ':' || event.partner_uid)::uuid) as subject,
+               count(*) filter (where kind = 3 and is_measured) as shown,
+               count(*) filter (where kind = 3 and is_valid) as shown_net,
+               count(*) filter (where kind = 4 and is_measured) as clicked,
+               count(*) filter (where kind = 4 and is_valid) as clicked_net,
+               count(*) filter (where kind = 2) as converted,
+               count(*) filter (where kind = 2 and is_valid) as converted_net,
+               coalesce(sum(hits) filter (where kind = 3 and not is_measured), 0) as shown_unmeasured,
+               coalesce(sum(hits) filter (where kind = 4 and not is_measured), 0) as clicked_unmeasured
+        from avtryck.ad_event(begins, ends, since) as event
+        left join avtryck.site on site.key = event.site_key
+        left join avtryck.ad on ad.key = event.ad_key
+        group by 1, 2, 3, 4, 5, 6, 7
+    ) as each
+    group by 1, 2, 3, 4, 5, 6;
+end $$;
+
+create view plain.ad_hour as
+select date_trunc('hour', received_at, 'UTC') as hour, act, avtryck.flag_names(faults) as faults, ad.campaign, sum(hits)::bigint as hits,
+       sum(unmeasured)::bigint as unmeasured
+from (
+    select received_at, ad_key, flags & 2129540 as faults, 1 as hits, 0 as unmeasured,
+           case when kind = 3 or kind = 5 and event_name = 'impression' then 'impression'
+                when kind = 4 or kind = 5 and event_name = 'click' then 'click'
+                when kind = 2 and event_name = 'viewable' and ad_key is not null then 'viewable' end as act
+    from avtryck.hit where flags & 264 = 0
+    union all
+    select minute, ad_key, 0, 0, hits, case kind when 3 then 'impression' when 4 then 'click' end
+    from avtryck.hit_count
+    where (minute at time zone 'UTC')::date in (select day from avtryck.hit_day)
+) as event
+left join avtryck.ad on ad.key = event.ad_key
+where act is not null
+group by 1, 2, 3, 4;
+
+create view plain.seen as
+select (received_at at time zone 'UTC')::date as day, ad.creative,
+       uuid_hash_extended(coalesce(visitor_id, case when kind = 5 then coalesce(
+           md5(maid)::uuid, md5(ad.partner || ':' || partner_uid)::uuid) end), 0) as subject, count(*) as impressions
+from avtryck.hit left join avtryck.ad on ad.key = hit.ad_key
+where (kind = 3 or kind = 5 and event_name = 'impression') and flags & (264 + 2129540) = 0
+  and (visitor_id is not null or kind = 5 and (maid is not null or partner_uid is not null and ad.partner is not null))
+group by 1, 2, 3;
+
+create view plain.shown as
+select (received_at at time zone 'UTC')::date as day, site.site, ad.partner, ad.campaign, ad.creative, ad.placement,
+       ad.publisher, device.class as device_class,
+       coalesce(visitor_id::text, case when kind = 5 then coalesce('m' || maid, 'p' || ad.partner || ':' || partner_uid) end) as subject
+from avtryck.hit
+left join avtryck.ad on ad.key = hit.ad_key
+left join avtryck.site on site.key = hit.site_key
+left join avtryck.device on device.key = hit.device_key
+where (kind = 3 or kind = 5 and event_name = 'impression') and flags & (264 + 2129540) = 0;
+
+create view plain.campaign_view as
+select (received_at at time zone 'UTC')::date as day, ad.creative,
+       count(*) filter (where event_name = 'viewable') as viewable,
+       count(*) filter (where kind = 3 or kind = 5) as impressions
+from avtryck.hit join avtryck.ad on ad.key = hit.ad_key
+where (kind = 3 or kind = 5 and event_name = 'impression' or kind = 2 and event_name = 'viewable') and flags & (264 + 2129540) = 0
+group by 1, 2;
+
+create view plain.campaign_invalid as
+select (received_at at time zone 'UTC')::date as day, ad.campaign, reason, count(*) as hits
+from avtryck.hit left join avtryck.ad on ad.key = hit.ad_key
+cross join lateral unnest(avtryck.flag_names(flags & 2129540)) as reason
+where (kind in (3, 4) or kind = 5 and event_name in ('impression', 'click')) and flags & 264 = 0
+group by 1, 2, 3;
+
+create view plain.web_event as
+select day, event_name, sum(hits)::bigint as hits, sum(visitors)::bigint as visitors
+from (select (received_at at time zone 'UTC')::date as day, site.site, event_name, count(*) as hits, count(distinct visitor_id) as visitors
+      from avtryck.hit join avtryck.site on site.key = hit.site_key
+      where kind = 2 and ad_key is null and flags & (264 + 2129540) = 0 group by 1, 2, 3) as each
+group by 1, 2;
+
+create view plain.web_page_view as
+select day, sum(measured)::bigint as measured, sum(unmeasured)::bigint as unmeasured
+from (select (received_at at time zone 'UTC')::date as day, 1 as measured, 0 as unmeasured
+      from avtryck.hit where kind = 1 and ad_key is null and flags & (264 + 2129540) = 0
+      union all
+      select (minute at time zone 'UTC')::date, 0, hits from avtryck.hit_count where kind = 1) as each
+where day in (select day from avtryck.hit_day)
+group by 1;
