@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build deb deb-test test chaos hostile subject fuzz broken bench bench-quick bench-check lint fetch fmt abuse abuse-agents metrics-docs tag clean-data
+.PHONY: help run build deb deb-test test chaos hostile subject fuzz broken bench bench-quick bench-check bench-report lint fetch fmt abuse abuse-agents metrics-docs tag clean-data
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -101,6 +101,10 @@ bench: BENCH = --report loadtest/RESULTS.md
 bench: ## measure what a hit costs, beside nginx and others (10 minutes; writes loadtest/RESULTS.md)
 bench-quick: BENCH = --quick
 bench-quick: ## print the same table in 90 seconds
+
+bench-report: ## measure how fast reports are read (REPORT_DAYS=30 of REPORT_DAY_HITS=100000; 5 minutes)
+	@script/setup bench
+	@CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo bench --locked --profile dev --bench report
 
 SECONDS_EACH ?= 60
 ROUNDS ?= 3

@@ -1,0 +1,242 @@
+//! Measures how fast reports are read: `make bench-report`.
+//!
+//! It fills a Postgres of its own with days of hits, 60 % of them about ads, rolls them up as the
+//! job `report` does, and prints how long reports take, beside the views of before, which computed
+//! them from the hits. The last day is over for an hour only, so it is not stored yet: it is what
+//! somebody sees who looks at today.
+//!
+//! | variable | sets |
+//! | --- | --- |
+//! | `REPORT_DAYS`, `REPORT_DAY_HITS`, `REPORT_VISITORS` | the size |
+//! | `REPORT_DIR` | the folder of the database |
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a measurement fails by panicking and prints"
+)]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use avtryck::clock::UnixMicros;
+use avtryck::postgres::server::embedded::Embedded;
+use avtryck::postgres::{Database, report};
+use tokio_postgres::Client;
+
+/// 2026-11-01T00:00:00Z.
+const FIRST_DAY: i64 = 1_793_491_200_000_000;
+const DAY_MICROS: i64 = 86_400_000_000;
+
+/// Each query is asked that many times, and the quickest answer counts.
+const ROUNDS: usize = 3;
+
+fn variable(name: &str, default: i64) -> i64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(run());
+}
+
+async fn run() {
+    let days = variable("REPORT_DAYS", 30);
+    let hits = variable("REPORT_DAY_HITS", 100_000);
+    let visitors = variable("REPORT_VISITORS", hits / 2);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("report");
+    let dir = match std::env::var_os("REPORT_DIR") {
+        Some(dir) => builder.tempdir_in(dir),
+        None => builder.tempdir(),
+    }
+    .unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let embedded = Embedded::start(&dir.path().join("postgres")).await.unwrap();
+    let config = embedded.database("report").await.unwrap();
+    let client = Database::Url(Box::new(config)).connect().await.unwrap();
+    fill(&client, days, hits, visitors).await;
+    roll_up(&client, days, hits).await;
+    measure(&client, days).await;
+    drop(client);
+    embedded.stop().await.unwrap();
+}
+
+async fn fill(client: &Client, days: i64, hits: i64, visitors: i64) {
+    let begun = Instant::now();
+    let oracle = include_str!("../src/postgres/tests/report_oracle.sql");
+    let fill = include_str!("report/fill.sql");
+    client.batch_execute(oracle).await.unwrap();
+    client.batch_execute(fill).await.unwrap();
+    for day in 0..days {
+        let sql =
+            format!("select bench.fill(date '2026-11-01' + {day}, {hits}, {visitors}, 'infinity')");
+        client.batch_execute(&sql).await.unwrap();
+    }
+    client.batch_execute("vacuum analyze").await.unwrap();
+    println!(
+        "{days} days of {hits} hits, filled in {:.0} s",
+        begun.elapsed().as_secs_f64()
+    );
+}
+
+/// Rolls up all days; the last has been over for an hour.
+async fn roll_up(client: &Client, days: i64, hits: i64) {
+    let as_of = UnixMicros(FIRST_DAY + days * DAY_MICROS + 3_600_000_000);
+    let begun = Instant::now();
+    while report::build_next(client, as_of).await.unwrap() {}
+    let micros = begun.elapsed().as_secs_f64() * 1e6 / (days * hits) as f64;
+    for sql in [
+        "vacuum full avtryck.ad_day",
+        "vacuum full avtryck.ad_hour",
+        "analyze",
+    ] {
+        client.batch_execute(sql).await.unwrap();
+    }
+    let sql = "select sum(pg_total_relation_size(inhrelid))::bigint \
+               from pg_inherits where inhparent = 'avtryck.hit'::regclass";
+    let hit_bytes: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
+    println!("rolled up in {micros:.1} µs a hit, the stored reports among it");
+    for table in [
+        "ad_hour",
+        "ad_day",
+        "campaign_day",
+        "placement_day",
+        "quality_day",
+    ] {
+        let sql = "select pg_total_relation_size('avtryck.' || $1::text)";
+        let bytes: i64 = client.query_one(sql, &[&table]).await.unwrap().get(0);
+        let share = 100.0 * bytes as f64 / hit_bytes as f64;
+        println!(
+            "{table}: {:.1} MB, {share:.2} % of the hits",
+            bytes as f64 / 1e6
+        );
+    }
+}
+
+/// A report, what asks for it, and what asked for it before there were roll-ups.
+struct Asked {
+    name: &'static str,
+    sql: &'static str,
+    before: Option<&'static str>,
+    goal_millis: Option<u64>,
+}
+
+const LAST: &str = "date '2026-11-01' + $days - 1";
+
+const ASKED: [Asked; 11] = [
+    Asked {
+        name: "campaign_daily, all days but the last",
+        sql: "select * from avtryck.campaign_daily where day < $last",
+        before: Some(
+            "select hit_day.day, report.* from avtryck.hit_day cross join lateral plain.campaign_of(day) as report where day < $last",
+        ),
+        goal_millis: Some(300),
+    },
+    Asked {
+        name: "campaign_daily, the last day",
+        sql: "select * from avtryck.campaign_daily where day = $last",
+        before: Some("select * from plain.campaign_of($last)"),
+        goal_millis: Some(300),
+    },
+    Asked {
+        name: "placement_daily, all days but the last",
+        sql: "select * from avtryck.placement_daily where day < $last",
+        before: Some(
+            "select hit_day.day, report.* from avtryck.hit_day cross join lateral plain.placement_of(day) as report where day < $last",
+        ),
+        goal_millis: None,
+    },
+    Asked {
+        name: "placement_daily, the last day",
+        sql: "select * from avtryck.placement_daily where day = $last",
+        before: Some("select * from plain.placement_of($last)"),
+        goal_millis: None,
+    },
+    Asked {
+        name: "campaign_quality, all days but the last",
+        sql: "select * from avtryck.campaign_quality where day < $last",
+        before: Some(
+            "select hit_day.day, report.* from avtryck.hit_day cross join lateral avtryck.quality_live(day) as report where day < $last",
+        ),
+        goal_millis: None,
+    },
+    Asked {
+        name: "reach and frequency of a campaign, all days",
+        sql: "select * from avtryck.frequency(date '2026-11-01', $last, array['campaign-3'])",
+        before: None,
+        goal_millis: Some(1000),
+    },
+    Asked {
+        name: "reach of a campaign by region, all days",
+        sql: "select * from avtryck.reach(date '2026-11-01', $last, array['campaign-3'], 'region')",
+        before: None,
+        goal_millis: Some(1000),
+    },
+    Asked {
+        name: "reach of all campaigns together, all days",
+        sql: "select * from avtryck.reach(date '2026-11-01', $last, null, 'all')",
+        before: None,
+        goal_millis: None,
+    },
+    Asked {
+        name: "conversion_path of the last day",
+        sql: "select * from avtryck.conversion_path where day = $last",
+        before: None,
+        goal_millis: Some(1000),
+    },
+    Asked {
+        name: "campaign_hourly of a day",
+        sql: "select * from avtryck.campaign_hourly where day = $last - 1",
+        before: None,
+        goal_millis: None,
+    },
+    Asked {
+        name: "attribution by time decay, a day",
+        sql: "select * from avtryck.attribution($last, $last, 'time_decay', interval '30 days')",
+        before: None,
+        goal_millis: None,
+    },
+];
+
+async fn measure(client: &Client, days: i64) {
+    println!("| report | ms | goal | the view of before, ms |\n| --- | --- | --- | --- |");
+    let last = LAST.replace("$days", &days.to_string());
+    for Asked {
+        name,
+        sql,
+        before,
+        goal_millis,
+    } in ASKED
+    {
+        let took = quickest(client, &sql.replace("$last", &last), ROUNDS).await;
+        let before = match before {
+            Some(before) => millis(quickest(client, &before.replace("$last", &last), 1).await),
+            None => String::new(),
+        };
+        let goal = goal_millis.map_or(String::new(), |goal| {
+            let goal = Duration::from_millis(goal);
+            let met = if took <= goal { "met" } else { "missed" };
+            format!("{} {met}", millis(goal))
+        });
+        println!("| {name} | {} | {goal} | {before} |", millis(took));
+    }
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.0}", time.as_secs_f64() * 1e3)
+}
+
+async fn quickest(client: &Client, sql: &str, rounds: usize) -> Duration {
+    let mut quickest = Duration::MAX;
+    for _ in 0..rounds {
+        let begun = Instant::now();
+        client.query(sql, &[]).await.unwrap();
+        quickest = quickest.min(begun.elapsed());
+    }
+    quickest
+}
