@@ -16,6 +16,7 @@ mod keys;
 mod link;
 mod log;
 mod migrate;
+mod report;
 mod schema;
 mod serve;
 mod signals;
@@ -78,6 +79,7 @@ enum Command {
     #[command(subcommand)]
     Link(link::LinkCommand),
     Import(Box<import::ImportCommand>),
+    Report(report::ReportCommand),
     /// Work with the JSON schemas of Snowplow's events.
     #[command(subcommand)]
     Schema(schema::SchemaCommand),
@@ -143,6 +145,7 @@ impl Command {
             }
             Command::Import(command) => command.run(&config()?),
             Command::Link(command) => command.run(&config()?),
+            Command::Report(command) => command.run(&config()?),
             Command::Schema(command) => command.run(),
             Command::Subject(command) => command.run(&config()?),
         }

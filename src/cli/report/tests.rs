@@ -1,0 +1,117 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use super::*;
+use crate::postgres::server::embedded::testing::TestDatabase;
+
+const HITS: &str = include_str!("../../postgres/tests/report.sql");
+
+/// Reads the report of a campaign of `report.sql`, as it is written in a format.
+async fn written(campaign: &str, format: Format) -> String {
+    let database = TestDatabase::migrated().await;
+    let client = &database.client;
+    client.batch_execute(HITS).await.unwrap();
+    let hostile = "update avtryck.ad set placement = '=1+1,\"<b>' where key = 1; \
+                   insert into avtryck.ad (key, campaign) values (9, 'a<script>&b'); \
+                   insert into avtryck.hit_count values ('2026-11-24T00:00Z', 1, 9, 7, 3)";
+    client.batch_execute(hostile).await.unwrap();
+    let days = parse_days("2026-11-23..2026-11-24").unwrap();
+    let mut rows = Vec::new();
+    for chapter in &CHAPTERS {
+        rows.push(
+            chapter::read(client, chapter, campaign, days)
+                .await
+                .unwrap(),
+        );
+    }
+    for (chapter, rows) in CHAPTERS.iter().zip(&rows) {
+        for row in rows {
+            assert_eq!(row.len(), chapter.columns.len(), "{}", chapter.key);
+        }
+    }
+    let contents = Contents {
+        campaign,
+        first: days.0,
+        last: days.1,
+        read_at: "2026-11-25 08:00".to_owned(),
+        rows,
+    };
+    contents.write(format).unwrap()
+}
+
+#[tokio::test]
+async fn the_report_has_the_figures_that_the_views_have() {
+    let text = written("spring", Format::Json).await;
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let rows = |key: &str| {
+        let mut chapters = report["chapters"].as_array().unwrap().iter();
+        let chapter = chapters.find(|chapter| chapter["key"] == key).unwrap();
+        chapter["rows"].to_string()
+    };
+    assert_eq!(rows("totals"), "[[6,5,12,2,2.0,2,1,20.0,1]]");
+    assert_eq!(
+        rows("days"),
+        "[[\"2026-11-23\",1,0,0,7],[\"2026-11-24\",4,1,1,5]]"
+    );
+    assert_eq!(rows("frequency"), "[[\"1\",1],[\"3\",1]]");
+    assert_eq!(rows("devices"), "[[\"phone\",2,4,2.0]]");
+    assert_eq!(rows("invalid"), "[[\"bot\",1,0],[\"no_impression\",0,1]]");
+    assert_eq!(rows("value"), "[[\"\",1,0,null,null,null]]");
+    assert_eq!(report["read_at"], "2026-11-25T08:00Z");
+}
+
+#[tokio::test]
+async fn a_page_shows_names_as_text_and_needs_nothing_from_elsewhere() {
+    let page = written("a<script>&b", Format::Html).await;
+    assert!(page.contains("<h1>a&#60;script&#62;&#38;b</h1>"), "{page}");
+    let page = written("spring", Format::Html).await;
+    assert!(page.contains("=1+1,&#34;&#60;b&#62;"), "{page}");
+    for elsewhere in ["<script", "http://", "https://", "<img", "<link", "url("] {
+        assert!(!page.contains(elsewhere), "{elsewhere}");
+    }
+    for shown in [
+        "<polyline",
+        "<rect",
+        "unmeasured impressions",
+        "no_impression",
+        "What the figures count",
+    ] {
+        assert!(page.contains(shown), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_for_spreadsheets_has_no_formula_of_a_senders() {
+    let text = written("spring", Format::Csv).await;
+    assert!(text.starts_with("campaign,spring\r\ndays,2026-11-23,2026-11-24\r\n"));
+    assert!(
+        text.contains("dn.se,\"'=1+1,\"\"<b>\",big,5,1,20.0,1,"),
+        "{text}"
+    );
+    assert!(text.contains("\r\n2026-11-24,4,1,1,5\r\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_campaign_without_hits_has_no_report() {
+    assert_eq!(written("winter", Format::Html).await, "");
+}
+
+#[test]
+fn days_are_two_dates_in_their_order() {
+    assert!(parse_days("2026-11-24..2026-11-24").is_ok());
+    assert!(parse_days("2026-01-01..2026-12-31").is_ok());
+    for wrong in [
+        "",
+        "2026-11-24",
+        "2026-11-24..",
+        "2026-11-24..2026-11-23",
+        "2026-11-31..2026-12-01",
+        "2025-11-24..2026-11-25",
+        "2026-11-24...2026-11-25",
+    ] {
+        assert!(parse_days(wrong).is_err(), "{wrong}");
+    }
+}
