@@ -18,6 +18,7 @@ mod log;
 mod migrate;
 mod report;
 mod schema;
+mod segment;
 mod serve;
 mod signals;
 mod spool;
@@ -83,6 +84,9 @@ enum Command {
     /// Work with the JSON schemas of Snowplow's events.
     #[command(subcommand)]
     Schema(schema::SchemaCommand),
+    /// Look at the segments, or try one.
+    #[command(subcommand)]
+    Segment(segment::SegmentCommand),
     /// Export or erase what is held about one visitor, device, user or partner's ID.
     #[command(subcommand)]
     Subject(subject::Command),
@@ -147,6 +151,7 @@ impl Command {
             Command::Link(command) => command.run(&config()?),
             Command::Report(command) => command.run(&config()?),
             Command::Schema(command) => command.run(),
+            Command::Segment(command) => command.run(&config()?),
             Command::Subject(command) => command.run(&config()?),
         }
     }

@@ -49,7 +49,7 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
     report_repeats(reader, "system.key", keys("system", systems.collect()));
     let segments = config.segments.iter().map(|segment| segment.key.clone());
     report_repeats(reader, "segment.key", keys("segment", segments.collect()));
-    check_segments(config, reader);
+    super::segment::check(config, reader);
     check_paths(config, reader);
     check_sites_of_senders(config, reader);
     check_systems(config, reader);
@@ -208,30 +208,6 @@ fn check_systems(config: &Config, reader: &mut ConfigReader) {
                 system.key
             );
             reader.add_error(&format!("system[{index}]"), &error);
-        }
-    }
-}
-
-/// Reports each site and partner of a segment that is none.
-fn check_segments(config: &Config, reader: &mut ConfigReader) {
-    let sites: Vec<&str> = config.sites.iter().map(|site| site.key.as_str()).collect();
-    let partners = config.partners.iter();
-    let partners: Vec<&str> = partners.map(|partner| partner.key.as_str()).collect();
-    for (index, segment) in config.segments.iter().enumerate() {
-        for (name, what, listed, known) in [
-            ("expose", "site", &segment.expose, &sites),
-            ("partners", "partner", &segment.partners, &partners),
-        ] {
-            let unknown = listed.iter().enumerate();
-            for (at, key) in unknown.filter(|(_, key)| !known.contains(&key.as_str())) {
-                let right = match suggest(known.iter().copied(), key) {
-                    Some(nearest) => format!("did you mean {nearest}?"),
-                    None => "the key of one would be right".to_owned(),
-                };
-                let of = &segment.key;
-                let error = format!("segment {of}, {name}: {key} is no {what}; {right}");
-                reader.add_error(&format!("segment[{index}].{name}[{at}]"), &error);
-            }
         }
     }
 }

@@ -38,7 +38,7 @@ pub use keys::{
 };
 pub use mistakes::{Mistakes, Unusable};
 pub use paths::Paths;
-pub use segment::{SegmentConfig, SegmentScope};
+pub use segment::SegmentConfig;
 pub use system::System;
 pub use tag_module::TagModule;
 pub(crate) use value::duration;
@@ -70,8 +70,10 @@ key = "network"
 key = "crm"
 tokens = ["a-token-of-the-example"]
 [[segment]]
-key = "readers"
-where = "events('read', '14 days') >= 3"
+key = "loyal"
+name_sv = "Trogen kund"
+name_en = "Loyal customer"
+where = "days_active >= 10"
 [[certificate]]
 chain = "px.pem"
 key = "px.key"

@@ -1,46 +1,141 @@
 //! `[[segment]]`: groups of subjects.
 
-use jiff::civil::Date;
+use std::path::Path;
 
+use super::document::{ConfigText, suggest};
+use super::in_force::Kept;
 use super::keys::NAME;
+use super::read::ConfigReader;
 use super::table::keys;
-use super::value;
+use super::{Config, ConfigErrors, value};
+use crate::enrich::Sensitive;
+use crate::segment::{Book, Definition, Guards, Mistake, Scope};
 
 keys! {
-    /// `[[segment]]`: a group of subjects, by what a rule says of them.
+    /// `[[segment]]`: a group of subjects, by what is known of them. See docs/segments.md.
     #[derive(Clone, Debug)]
     pub struct SegmentConfig in [segment] {
-        /// What sites and partners know it by.
+        /// What pages and partners know it by. It leaves the house, so it should say little.
         reload key: String = required(NAME, value::name);
-        /// Its name on the visitor's own page, in Swedish; the key if there is none.
-        reload name_sv: String = one("", "text of at most 4000 bytes", value::text);
+        /// What visitors are told that it is called, in Swedish; the key if there is no name.
+        reload name_sv: String = one("", value::TITLE, value::title);
         /// The same in English.
-        reload name_en: String = one("", "text of at most 4000 bytes", value::text);
-        /// Who is in it: an SQL condition over the columns and functions of docs/segments.md.
-        reload rule as "where": String = required("an SQL condition of at most 4000 bytes", value::some_text);
-        /// Whose facts count: those of a device, of who is logged in there, or of a household.
-        reload scope: SegmentScope = one("device", "device, owner or household", value::segment_scope);
-        /// The sites whose pages may ask whether a visitor is in it.
+        reload name_en: String = one("", value::TITLE, value::title);
+        /// Who is in it: an expression in SQL over the view `profile`, such as
+        /// events('view_phone', '14 days') >= 3.
+        reload expression as "where": String = required(value::EXPRESSION, value::expression);
+        /// Whose facts count: the device's; the owner's, with all of their devices; or the
+        /// household's, which has attributes only.
+        reload scope: Scope = one("device", "device, owner or household", Scope::named);
+        /// The sites whose pages may be told who is in it.
         reload expose: Vec<String> = list("keys of sites", value::name);
-        /// The partners that are told who is in it.
+        /// The partners that may be told.
         reload partners: Vec<String> = list("keys of partners", value::name);
-        /// Nobody is told of a segment that has fewer subjects; at least 50.
-        reload min_size: u32 = one("100", "a number, at least 50", value::whole(50..=u32::MAX));
-        /// The day after which nobody is told of it; empty: none.
-        reload until: Option<Date> = optional("a day such as 2027-06-01", value::date);
-        /// What allows a rule over sensitive facts: explicit_consent; empty: nothing does.
-        reload has_explicit_consent as "basis": bool =
-            one("", "explicit_consent or nothing", value::segment_basis);
+        /// With fewer members nobody is told of it.
+        reload min_size: u64 = one("100", "50 to 1000000", value::whole(50..=1_000_000));
+        /// The last day on which it is used. Empty: no end.
+        reload until: Option<jiff::civil::Date> =
+            optional("a date such as 2027-06-01", value::parse);
+        /// What allows a segment of special, credit or minor attributes.
+        reload is_consented as "basis": bool =
+            one("", "explicit_consent, or nothing", value::basis);
     }
 }
 
-/// Whose facts decide whether a subject is in a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SegmentScope {
-    /// Those of its device group.
-    Device,
-    /// Those of who is logged in there.
-    Owner,
-    /// Those that are known of its household.
-    Household,
+impl Config {
+    /// Reads the segments of a file as if they stood here, in place of those with the same keys, and
+    /// before the others. Returns the configuration with them, and how many they are.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn with_segments_of(&self, file: &Path) -> Result<(Config, usize), ConfigErrors> {
+        let mut reader = ConfigReader::new(&ConfigText::read(Some(file)), [], Kept::new());
+        let added: Vec<SegmentConfig> = reader.tables();
+        let (mut config, count) = (self.clone(), added.len());
+        let is_replaced = |known: &SegmentConfig| added.iter().any(|new| new.key == known.key);
+        config.segments.retain(|known| !is_replaced(known));
+        // The places of those that the file has are those of the file.
+        config.segments.splice(0..0, added);
+        if reader.file_was_read() {
+            if count == 0 {
+                let error = "segment: the file has no [[segment]]; one would be right";
+                reader.add_error("segment", error);
+            }
+            check(&config, &mut reader);
+        }
+        let (_, mistakes) = reader.finish();
+        mistakes.into_result().map(|()| (config, count))
+    }
+
+    /// Reads the segments.
+    ///
+    /// # Errors
+    /// The mistakes, each with the index of its segment.
+    pub fn book(&self) -> Result<Book, Vec<(usize, Mistake)>> {
+        let definitions = self.segments.iter().map(|segment| Definition {
+            key: &segment.key,
+            names: segment.names(),
+            expression: &segment.expression,
+            scope: segment.scope,
+            is_consented: segment.is_consented,
+            min_size: segment.min_size,
+            is_exported: !segment.partners.is_empty(),
+            last_day: segment.until.map(days_since_1970),
+        });
+        let sensitive = Sensitive::new(&self.category.sensitive);
+        let guards = Guards {
+            classes: &self.import.classes,
+            is_sensitive: &|category| sensitive.has(category),
+        };
+        Book::read(&definitions.collect::<Vec<_>>(), &guards)
+    }
+}
+
+impl SegmentConfig {
+    /// Returns what visitors are told that it is called, in Swedish and in English.
+    #[must_use]
+    pub fn names(&self) -> [&str; 2] {
+        [&self.name_sv, &self.name_en].map(|name| match &**name {
+            "" => &*self.key,
+            name => name,
+        })
+    }
+}
+
+fn days_since_1970(date: jiff::civil::Date) -> i32 {
+    let span = date.since((jiff::Unit::Day, jiff::civil::date(1970, 1, 1)));
+    span.map_or(i32::MAX, |span| span.get_days())
+}
+
+/// Reports what is wrong with segments.
+pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
+    let sites: Vec<&str> = config.sites.iter().map(|site| &*site.key).collect();
+    let partners: Vec<&str> = config.partners.iter().map(|known| &*known.key).collect();
+    for (index, segment) in config.segments.iter().enumerate() {
+        for (field, what, named, known) in [
+            ("expose", "site", &segment.expose, &sites),
+            ("partners", "partner", &segment.partners, &partners),
+        ] {
+            for (at, name) in named.iter().enumerate() {
+                if known.contains(&&**name) {
+                    continue;
+                }
+                let right = match suggest(known.iter().copied(), name) {
+                    Some(nearest) => format!("did you mean {nearest}?"),
+                    None => "the key of one would be right".to_owned(),
+                };
+                let key = &segment.key;
+                let error = format!("segment {key}, {field}: {name} is no {what}; {right}");
+                reader.add_error(&format!("segment[{index}].{field}[{at}]"), &error);
+            }
+        }
+    }
+    for (index, mistake) in config.book().err().into_iter().flatten() {
+        let key = config
+            .segments
+            .get(index)
+            .map_or("", |segment| &segment.key);
+        let error = format!("segment {key}, where: {mistake}");
+        reader.add_error(&format!("segment[{index}].where"), &error);
+    }
 }

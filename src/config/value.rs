@@ -10,20 +10,23 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
-use jiff::civil::Date;
 use spool::Ack;
 
-use super::segment::SegmentScope;
 use crate::attribute::AttributeClass;
 use crate::click::split_port;
 use crate::consent::fold_name;
 use crate::endpoint::{ENDPOINTS, Path as EndpointPath};
+use crate::segment;
 
 const DAY_SECONDS: u64 = 86_400;
 /// The longest alias of a site, in bytes.
 const ALIAS_BYTES_MAX: usize = 256;
-/// The longest text for people, and the longest rule of a segment, in bytes.
-const TEXT_BYTES_MAX: usize = 4000;
+/// The longest name of a segment, in bytes.
+const TITLE_BYTES_MAX: usize = 128;
+/// What the name of a segment has to be.
+pub(super) const TITLE: &str = "a text of at most 128 bytes";
+/// What the expression of a segment has to be.
+pub(super) const EXPRESSION: &str = "an expression of 1 to 4096 bytes over the view profile";
 
 /// How much of a client's address Postgres gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,21 +133,6 @@ pub(super) fn minute_of_day(text: &str) -> Option<u16> {
     (is_written_so && hour < 24 && minute < 60).then_some(hour * 60 + minute)
 }
 
-/// Text for people.
-pub(super) fn text(text: &str) -> Option<String> {
-    (text.len() <= TEXT_BYTES_MAX).then(|| text.to_owned())
-}
-
-/// The same, but not nothing.
-pub(super) fn some_text(given: &str) -> Option<String> {
-    text(given).filter(|text| !text.trim().is_empty())
-}
-
-/// A day such as 2027-06-01.
-pub(super) fn date(text: &str) -> Option<Date> {
-    parse(text).filter(|date: &Date| date.to_string() == text)
-}
-
 /// A whole number of days between two others.
 pub(super) fn whole_days_within(
     first: &'static str,
@@ -242,30 +230,6 @@ pub(super) fn ack(text: &str) -> Option<Ack> {
     match text {
         "disk" => Some(Ack::Disk),
         "memory" => Some(Ack::Memory),
-        _ => None,
-    }
-}
-
-/// A class of attributes that is refused by default.
-pub(super) fn attribute_class(text: &str) -> Option<AttributeClass> {
-    let mut classes = AttributeClass::ALL.into_iter();
-    classes.find(|class| class.is_off_by_default() && class.name() == text)
-}
-
-pub(super) fn segment_scope(text: &str) -> Option<SegmentScope> {
-    match text {
-        "device" => Some(SegmentScope::Device),
-        "owner" => Some(SegmentScope::Owner),
-        "household" => Some(SegmentScope::Household),
-        _ => None,
-    }
-}
-
-/// What allows a rule over sensitive facts.
-pub(super) fn segment_basis(text: &str) -> Option<bool> {
-    match text {
-        "" => Some(false),
-        "explicit_consent" => Some(true),
         _ => None,
     }
 }
@@ -368,6 +332,34 @@ pub(super) fn name(text: &str) -> Option<String> {
 pub(super) fn alias(text: &str) -> Option<String> {
     let is_clean = text.trim() == text && !text.contains(char::is_control);
     (is_clean && (1..=ALIAS_BYTES_MAX).contains(&text.len())).then(|| text.to_owned())
+}
+
+/// What a group is called, for people; or nothing.
+pub(super) fn title(text: &str) -> Option<String> {
+    let is_clean = text.trim() == text && !text.contains(char::is_control);
+    (is_clean && text.len() <= TITLE_BYTES_MAX).then(|| text.to_owned())
+}
+
+/// An expression of a segment, which is parsed elsewhere.
+pub(super) fn expression(text: &str) -> Option<String> {
+    (1..=segment::TEXT_BYTES_MAX)
+        .contains(&text.len())
+        .then(|| text.to_owned())
+}
+
+/// Whether explicit consent is what allows a segment of sensitive attributes.
+pub(super) fn basis(text: &str) -> Option<bool> {
+    match text {
+        "" => Some(false),
+        "explicit_consent" => Some(true),
+        _ => None,
+    }
+}
+
+/// A class of attributes that is off by default.
+pub(super) fn attribute_class(text: &str) -> Option<AttributeClass> {
+    let mut classes = AttributeClass::ALL.into_iter();
+    classes.find(|class| class.is_off_by_default() && class.name() == text)
 }
 
 /// As `name`, or nothing.

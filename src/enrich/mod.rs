@@ -33,6 +33,7 @@ use quick_cache::sync::Cache;
 
 use bot::Crawlers;
 use category::Categories;
+pub use category::Sensitive;
 use device::{CachedDevices, DeviceRules};
 pub use device::{Device, DeviceBudget, DeviceClass};
 use geo::GeoFile;
@@ -195,6 +196,14 @@ impl Tables {
         let places = self.places.iter().map(|file| file.built()).min();
         let networks = self.networks.iter().map(|file| file.built()).min();
         [places, networks].map(Option::unwrap_or_default)
+    }
+
+    /// Checks whether a page is of a sensitive category, as its sender or a list says.
+    #[must_use]
+    pub fn is_sensitive_page(&self, hit: &Hit<'_>, facts: &Facts<'_>) -> bool {
+        let found = facts.page_domain.as_ref();
+        found.is_some_and(|found| found.value.is_sensitive)
+            || self.categories.are_sensitive(&hit.category)
     }
 
     /// Returns the names of models, which no hit is looked up in.

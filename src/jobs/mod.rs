@@ -100,7 +100,7 @@ enum Work {
 }
 
 /// Every job.
-pub const JOBS: [Job; 28] = [
+pub const JOBS: [Job; 31] = [
     Job {
         name: "partition_ahead",
         period: HOUR,
@@ -162,6 +162,19 @@ pub const JOBS: [Job; 28] = [
         DAY,
         |limits, as_of| retained(limits, as_of) - PERMIT_DAYS_LATER,
         rows("subject_permit", "at"),
+    ),
+    expire("subject_day", HOUR, retained, dates("subject_day", "day")),
+    expire(
+        "subject_seen",
+        DAY,
+        retained,
+        dates("subject_seen", "last_day"),
+    ),
+    expire(
+        "segment_change",
+        DAY,
+        retained,
+        rows("segment_change", "at"),
     ),
     expire("exposure", DAY, retained, Store::Exposures),
     expire(
@@ -269,6 +282,15 @@ const fn rows(table: &'static str, column: &'static str) -> Store {
         table,
         column,
         is_date: false,
+        condition: "true",
+    }
+}
+
+const fn dates(table: &'static str, column: &'static str) -> Store {
+    Store::Rows {
+        table,
+        column,
+        is_date: true,
         condition: "true",
     }
 }

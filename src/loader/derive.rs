@@ -8,7 +8,7 @@ use spool::Position;
 use super::sink::{DerivedHit, Encoder, Span, SpoolRecord};
 use crate::config::ClientIp;
 use crate::enrich::{Device, DeviceBudget, Facts, Tables};
-use crate::hit::{self, Flags, Hit, Outcome};
+use crate::hit::{self, Flags, Hit, Outcome, Permit};
 use crate::metrics::Metrics;
 use crate::row::click::ClickMention;
 use crate::row::dimension::{Found as _, Keyed};
@@ -78,6 +78,8 @@ impl Deriver<'_> {
             event_key: event_key(hit, hit.flags.with(flags), self.keyer),
             link: Link::of(hit),
             mention: ClickMention::of(hit),
+            is_sensitive_page: hit.permit.allows(Permit::PROFILE)
+                && self.tables.is_sensitive_page(hit, &facts),
         };
         encoder.add(batch, derived, record)
     }

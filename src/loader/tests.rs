@@ -9,6 +9,7 @@ mod exposure;
 mod growth;
 mod households;
 mod reports;
+mod segments;
 mod silence;
 mod ties;
 

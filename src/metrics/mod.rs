@@ -129,6 +129,9 @@ impl Metrics {
         );
         build_info.set(1);
         r.describe_labelled_gauge(CERTIFICATE_EXPIRY, CERTIFICATE_EXPIRY_HELP, CERTIFICATE);
+        for (name, help) in SEGMENT_GAUGES {
+            r.describe_labelled_gauge(name, help, SEGMENT);
+        }
         let [dimension_hits, dimension_misses] = r.counters(
             "avtryck_loader_dimension_lookups_total",
             "Dimension keys that the loader looked up in its cache.",
@@ -359,6 +362,14 @@ impl Metrics {
         gauge.set(timestamp(at));
     }
 
+    /// Sets how a segment stands. The configuration names the segments; no request adds one.
+    pub fn segment(&self, key: &str, values: [f64; SEGMENT_GAUGES.len()]) {
+        for ((name, _), value) in SEGMENT_GAUGES.into_iter().zip(values) {
+            let gauge = self.register.labelled_gauge(name, SEGMENT, key.to_owned());
+            gauge.set(value);
+        }
+    }
+
     /// Counts a hit that the spool holds.
     pub fn hit(&self, hit: &Hit<'_>) {
         self.by_request.hit(hit);
@@ -402,6 +413,27 @@ impl Metrics {
 }
 
 const CERTIFICATE: &str = "certificate";
+/// The label of the gauges of a segment.
+const SEGMENT: &str = "segment";
+/// The gauges of a segment, with their help texts.
+const SEGMENT_GAUGES: [(&str, &str); 4] = [
+    (
+        "avtryck_segment_failed",
+        "1 where Postgres could not evaluate the segment last time, and its members are those of before.",
+    ),
+    (
+        "avtryck_segment_behind_seconds",
+        "Of what age the last news is that is in the segment's members, a minute or two as a rule; -1 where it was never evaluated.",
+    ),
+    (
+        "avtryck_segment_full_age_seconds",
+        "How long ago everybody was evaluated last for the segment; -1 where nobody was since it was defined, or since it failed.",
+    ),
+    (
+        "avtryck_segment_members",
+        "How many members the segment had then, to two digits; 0 where they were fewer than its min_size.",
+    ),
+];
 const CERTIFICATE_EXPIRY: &str = "avtryck_certificate_expiry_timestamp_seconds";
 const CERTIFICATE_EXPIRY_HELP: &str = "When the first certificate of a chain expires, in seconds since 1970, by file; no series without tls.listen.";
 

@@ -11,6 +11,7 @@ use spool::Spool;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::evaluation::Evaluation;
 use super::health::Shard;
 use super::households::Households;
 use super::reload::Reload;
@@ -46,6 +47,7 @@ pub(super) struct Parts {
     pub(super) instructions: Instructions,
     jobs: jobs::JobLimits,
     households: Households,
+    pub(super) segments: Evaluation,
 }
 
 impl Parts {
@@ -76,6 +78,7 @@ impl Parts {
             loaders,
             tie_rules,
             households: Households::new(config, &sightings),
+            segments: Evaluation::new(config, metrics),
             sightings,
             instructions: Instructions {
                 spool: spools.instructions.clone(),
@@ -125,6 +128,7 @@ impl Parts {
         });
         tokio::task::spawn_local(remove_drained(self.left));
         tokio::task::spawn_local(self.households.run(Arc::clone(database)));
+        tokio::task::spawn_local(self.segments.run(Arc::clone(database)));
         Loading {
             stop,
             hits,

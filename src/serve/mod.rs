@@ -6,6 +6,7 @@
 
 mod check;
 mod edge_threads;
+mod evaluation;
 mod handover;
 mod health;
 pub(crate) mod household_key;
@@ -49,7 +50,7 @@ use handover::{Door, Role, Sockets, Successor};
 use health::Health;
 use loading::{Loading, Parts};
 use public::Public;
-use reload::Reload;
+use reload::{Exchanged, Reload};
 use signals::{Event, ProcessSignals};
 pub(crate) use spools::shard_dirs;
 
@@ -185,7 +186,12 @@ impl Collector {
         ));
         let tie_rules = Arc::clone(&parts.tie_rules);
         let sightings = Arc::clone(&parts.sightings);
-        let exchanged = (tables, tie_rules, sightings);
+        let exchanged = Exchanged {
+            tables,
+            tie_rules,
+            sightings,
+            book: Arc::clone(&parts.segments.book),
+        };
         let reload = Reload::new(file, edge, exchanged, certificates, Arc::clone(&metrics));
         let loading = parts.start(&reload, &database, &metrics, &remark);
         tokio::task::spawn_local(inquiries::answer_all(Arc::clone(&database), inquiries));

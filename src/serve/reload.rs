@@ -22,7 +22,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
-use super::{check, keyrings, loading};
+use super::{check, evaluation, keyrings, loading};
 use crate::clock;
 use crate::config::{Config, ConfigErrors, Waiting};
 use crate::edge::Edge;
@@ -32,14 +32,21 @@ use crate::identity::TieRules;
 use crate::loader::sink::Sightings;
 use crate::metrics::{Metrics, gauge_value, timestamp};
 use crate::postgres;
+use crate::segment::Book;
+
+/// What the parts that load read, and a reload exchanges.
+pub(super) struct Exchanged {
+    pub(super) tables: Arc<ArcSwap<Tables>>,
+    pub(super) tie_rules: Arc<ArcSwap<TieRules>>,
+    pub(super) sightings: Arc<Sightings>,
+    pub(super) book: Arc<ArcSwap<Book>>,
+}
 
 /// Everything that a reload replaces, and what it is made from.
 pub(super) struct Reload {
     file: Option<PathBuf>,
     edge: Arc<ArcSwap<Edge>>,
-    tables: Arc<ArcSwap<Tables>>,
-    tie_rules: Arc<ArcSwap<TieRules>>,
-    sightings: Arc<Sightings>,
+    exchanged: Exchanged,
     /// `None` if the collector does not serve https.
     certificates: Option<Arc<Certificates>>,
     metrics: Arc<Metrics>,
@@ -54,11 +61,7 @@ impl Reload {
     pub(super) fn new(
         file: Option<PathBuf>,
         edge: Arc<ArcSwap<Edge>>,
-        (tables, tie_rules, sightings): (
-            Arc<ArcSwap<Tables>>,
-            Arc<ArcSwap<TieRules>>,
-            Arc<Sightings>,
-        ),
+        exchanged: Exchanged,
         certificates: Option<Arc<Certificates>>,
         metrics: Arc<Metrics>,
     ) -> Rc<Reload> {
@@ -66,9 +69,7 @@ impl Reload {
         Rc::new(Reload {
             file,
             edge,
-            tables,
-            tie_rules,
-            sightings,
+            exchanged,
             certificates,
             metrics,
             sources: Mutex::default(),
@@ -148,9 +149,12 @@ impl Reload {
         }
         self.replace_tables(&config, tables, &errors);
         *in_use = wanted;
-        self.tie_rules.store(Arc::new(loading::tie_rules(&config)));
-        let sightings = Arc::new(loading::sighting_rules(&config));
-        self.sightings.rules.store(sightings);
+        let exchanged = &self.exchanged;
+        let rules = Arc::new(loading::tie_rules(&config));
+        exchanged.tie_rules.store(rules);
+        let rules = Arc::new(loading::sighting_rules(&config));
+        exchanged.sightings.rules.store(rules);
+        exchanged.book.store(Arc::new(evaluation::book(&config)));
         let edge = running.with(config, keyrings);
         self.edge.store(Arc::new(edge));
         Ok(waiting)
@@ -158,7 +162,7 @@ impl Reload {
 
     /// Reads tables on a thread of its own; `None` if that panicked.
     async fn read_on_thread(&self, wanted: TableFiles) -> Option<(Tables, Vec<LoadError>)> {
-        let before = self.tables.load_full();
+        let before = self.exchanged.tables.load_full();
         let read = tokio::task::spawn_blocking(move || enrich::reload(&wanted, &before)).await;
         if let Err(error) = &read {
             self.metrics.reload_errors.increment(1);
@@ -183,7 +187,7 @@ impl Reload {
         self.metrics
             .listed_domains
             .set(gauge_value(tables.listed_domains() as u64));
-        self.tables.store(Arc::new(tables));
+        self.exchanged.tables.store(Arc::new(tables));
         if failed.is_empty() {
             tracing::info!("geodata and device rules loaded");
             return;

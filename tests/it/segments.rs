@@ -67,8 +67,8 @@ async fn put(client: &Client, members: &[(&str, uuid::Uuid)]) {
                on conflict (key) do update set size = excluded.size, is_exposed = excluded.is_exposed";
     client.execute(sql, &[]).await.unwrap();
     for (key, subject) in members {
-        let sql = "insert into avtryck.segment_member (segment, subject, since) \
-                   select segment, $2, now() from avtryck.segment where key = $1";
+        let sql = "insert into avtryck.segment_member (segment, subject, since, permit) \
+                   select segment, $2, now(), 7 from avtryck.segment where key = $1";
         assert_eq!(client.execute(sql, &[key, subject]).await.unwrap(), 1);
     }
 }

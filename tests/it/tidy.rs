@@ -23,7 +23,7 @@ const ARROWS: [(&str, &[&str]); 30] = [
         "cli",
         &[
             "callback", "click", "clock", "config", "edge", "endpoint", "enrich", "hit",
-            "identity", "import", "jobs", "keys", "postgres", "schema", "serve",
+            "identity", "import", "jobs", "keys", "postgres", "schema", "segment", "serve",
         ],
     ),
     (
@@ -89,6 +89,7 @@ const ARROWS: [(&str, &[&str]); 30] = [
             "keys",
             "request",
             "row",
+            "segment",
         ],
     ),
     // Pure rooms: no I/O, no clock.
@@ -108,7 +109,7 @@ const ARROWS: [(&str, &[&str]); 30] = [
     ("request", &["clock", "hit"]),
     ("row", &["clock", "hit"]),
     ("schema", &[]),
-    ("segment", &["identity"]),
+    ("segment", &["attribute", "identity"]),
     ("identity", &["clock", "hit", "row"]),
     ("hit", &["clock", "endpoint"]),
     ("import", &["attribute", "hit", "identity", "keys"]),

@@ -32,7 +32,7 @@ use crate::row::PageDomain;
 use crate::row::dimension::Keyed;
 use index::Label;
 use list::CategoryList;
-use sensitive::Sensitive;
+pub use sensitive::Sensitive;
 use taxonomy::Taxonomy;
 
 /// Domains that are kept, by how a hit names them.
@@ -117,6 +117,11 @@ impl Categories {
             found: Cache::new(DOMAINS_CACHED_MAX),
             seeds: [0, 1].map(|seed| RandomState::new().hash_one(seed)),
         }
+    }
+
+    /// Checks whether one of the categories is sensitive that a sender names.
+    pub(super) fn are_sensitive(&self, names: &str) -> bool {
+        !names.is_empty() && names.split([';', ',']).any(|name| self.sensitive.has(name))
     }
 
     /// Reads the lists. One that cannot be read stays as it is in `old`, if that has read it.

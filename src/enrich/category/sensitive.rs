@@ -155,11 +155,12 @@ const USUAL: &[&str] = &[
 ];
 
 /// The names of sensitive categories.
-pub(super) struct Sensitive(HashSet<String>);
+pub struct Sensitive(HashSet<String>);
 
 impl Sensitive {
     /// Takes the tables, and what the configuration adds.
-    pub(super) fn new(further: &[String]) -> Sensitive {
+    #[must_use]
+    pub fn new(further: &[String]) -> Sensitive {
         let known = FLAGGED.iter().chain(USUAL).copied();
         let further = further.iter().map(String::as_str);
         Sensitive(known.chain(further).map(fold).collect())
@@ -167,7 +168,8 @@ impl Sensitive {
 
     /// Returns whether a category is sensitive: its name, or a part of one that is a path such as
     /// `sex/lingerie`.
-    pub(super) fn has(&self, category: &str) -> bool {
+    #[must_use]
+    pub fn has(&self, category: &str) -> bool {
         let name = fold(category);
         self.0.contains(&name) || name.split('/').any(|part| self.0.contains(part))
     }

@@ -20,6 +20,7 @@
 
 mod names;
 mod postgres;
+mod profiles;
 mod sightings;
 mod ties;
 
@@ -97,6 +98,8 @@ pub struct DerivedHit<'a> {
     pub link: Option<Link>,
     /// What it says of a click.
     pub mention: Option<ClickMention>,
+    /// Whether its page is of a sensitive category; looked up where it permits profile alone.
+    pub is_sensitive_page: bool,
 }
 
 /// What became of the hits of a batch.

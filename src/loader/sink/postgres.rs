@@ -22,6 +22,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
 use super::names::NameScope;
+use super::profiles;
 use super::sightings::{SightingFinder, Sightings};
 use super::ties::{self, SharedTold, TieFinder, TieFolder};
 use super::{
@@ -41,7 +42,8 @@ use crate::postgres::batch::{event_key, exposure};
 use crate::postgres::server::silence::SILENCE_MAX;
 use crate::postgres::subject::suppression::{self, Reason};
 use crate::postgres::{
-    self, CommitError, Database, Load, Payloads, Rejected, SilenceWatch, SpoolSpan, user_key,
+    self, CommitError, Database, Load, Payloads, Rejected, SilenceWatch, SpoolSpan, segment,
+    user_key,
 };
 use crate::row::dimension::Found;
 use crate::row::{ChunkOffset, Count, Keyer};
@@ -315,6 +317,9 @@ impl Encoder for LoadEncoder {
         self.ties.find(hit.hit, hit.row.flags, load);
         let known = (hit.facts, self.ties.rules());
         self.sightings.find(hit.hit, hit.row.flags, known, load);
+        let page = (hit.facts, hit.is_sensitive_page);
+        let known = (self.ties.rules(), self.takes_users);
+        profiles::find(hit.hit, hit.row.flags, page, known, load);
         Ok(())
     }
 
@@ -480,7 +485,10 @@ impl Companion for PostgresCompanion {
         let add_up = async { Ok(exposure::add_up(&self.client).await?) };
         let added_up = self.watch.watch(add_up).await;
         added_up.context("adding up exposures")?;
-        self.ties.fold(&self.client, &self.watch).await
+        self.ties.fold(&self.client, &self.watch).await?;
+        let fold = async { Ok(segment::fold(&self.client).await?) };
+        let folded = self.watch.watch(fold).await;
+        folded.context("adding up what subjects did")
     }
 
     async fn make_ready(&self, load: &mut Load) -> anyhow::Result<()> {

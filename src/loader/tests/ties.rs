@@ -12,17 +12,17 @@ use crate::identity::{IdType, Ids, LinkPermit, Node, TieRules};
 use crate::postgres::user_key;
 
 /// xorshift64*: the same hits on every run.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
     }
 
-    fn of<T: Copy>(&mut self, values: &[T]) -> T {
+    pub(super) fn of<T: Copy>(&mut self, values: &[T]) -> T {
         values[self.below(values.len() as u64) as usize]
     }
 }

@@ -22,6 +22,7 @@ use crate::hit::{Flags, Kind, Permit};
 use crate::identity::Tie;
 use crate::postgres::household::part::{Sighting, SightingPart};
 use crate::postgres::identity::part::Part;
+use crate::postgres::segment::part::{ProfileFact, ProfilePart};
 use crate::row::click::ClickMention;
 use crate::row::exposure::{AdContact, EarlierPairs, Exposure, PairTotals};
 use crate::row::{
@@ -70,6 +71,8 @@ pub struct Load {
     pub identity: Part,
     /// Which devices were seen at which addresses.
     pub sightings: SightingPart,
+    /// What its subjects did.
+    pub profiles: ProfilePart,
     /// What the loader itself rejected.
     pub rejected: Vec<Rejected>,
 }
@@ -113,6 +116,7 @@ impl Load {
             exposures: Exposures::default(),
             identity: Part::default(),
             sightings: SightingPart::default(),
+            profiles: ProfilePart::default(),
             rejected: Vec::new(),
         }
     }
@@ -130,6 +134,7 @@ impl Load {
         self.exposures = Exposures::default();
         self.identity.clear();
         self.sightings.clear();
+        self.profiles.clear();
         self.rejected.clear();
     }
 
@@ -312,6 +317,13 @@ impl Load {
         }
     }
 
+    /// Adds what the row pushed last says of its subject.
+    pub fn profile_fact(&mut self, fact: &ProfileFact<'_>) {
+        if let Some(mark) = self.rows.marks.last() {
+            self.profiles.push(mark.row.start, fact);
+        }
+    }
+
     /// Adds what the row pushed last says of a click.
     pub fn mention(&mut self, mention: ClickMention) {
         if let Some(mark) = self.rows.marks.last() {
@@ -453,6 +465,14 @@ impl Rows {
             .marks
             .binary_search_by_key(&start, |mark| mark.row.start);
         self.flags_of(self.marks.get(found.ok()?)?)
+    }
+
+    /// Returns the row that begins at a byte, encoded, if it is left.
+    pub(crate) fn row_at(&self, start: usize) -> Option<&[u8]> {
+        let found = self
+            .marks
+            .binary_search_by_key(&start, |mark| mark.row.start);
+        self.bytes.get(self.marks.get(found.ok()?)?.row.clone())
     }
 
     fn flags_of(&self, mark: &Mark) -> Option<Flags> {

@@ -83,6 +83,9 @@ pub async fn remove(
     // Before their groups are gone, for what is known of a device is known of its IDs.
     let forget = "select avtryck.forget_sightings($1)";
     transaction.execute(forget, &[&nodes]).await?;
+    let is_erasure = reason == Removal::Erasure;
+    let forget = "select avtryck.forget_profiles($1, $2)";
+    transaction.execute(forget, &[&nodes, &is_erasure]).await?;
     let permits = ["delete from avtryck.subject_permit where subject = any($1)"];
     let traces = [
         "delete from avtryck.link_change where node = any($1)",
@@ -91,7 +94,6 @@ pub async fn remove(
         "delete from avtryck.household_never where key in \
          (select avtryck.household_gone_key(node) from unnest($1::uuid[]) as gone (node))",
     ];
-    let is_erasure = reason == Removal::Erasure;
     for sql in permits.iter().chain(traces.iter().filter(|_| is_erasure)) {
         transaction.execute(*sql, &[&nodes]).await?;
     }
@@ -99,5 +101,11 @@ pub async fn remove(
     let row = transaction
         .query_one(sql, &[&nodes, &reason.name()])
         .await?;
+    if is_erasure {
+        let sql = "update avtryck.segment_due \
+                   set subjects = array(select unnest(subjects) except select unnest($1)) \
+                   where subjects && $1";
+        transaction.execute(sql, &[&nodes]).await?;
+    }
     row.try_get(0).map(i64::cast_unsigned)
 }

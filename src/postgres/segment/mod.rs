@@ -1,3 +1,37 @@
 //! Segments in Postgres.
+//!
+//! | step | where |
+//! | --- | --- |
+//! | a batch stores what it saw of subjects, one row of `subject_day_part` | in its transaction ([`part`]) |
+//! | the rows are added to `subject_day` and `subject_seen` | on the loader's second connection ([`fold`]) |
+//! | subjects of whom something changed, and at night everybody, are evaluated | each minute ([`evaluate`]) |
+//! | whoever refuses profile, withdraws or is erased is gone at once | `avtryck.forget_profiles` |
 
+pub mod evaluate;
+pub mod part;
+pub mod preview;
 pub mod snapshot;
+pub mod status;
+#[cfg(test)]
+mod tests;
+
+pub use evaluate::{Evaluated, evaluate};
+use tokio_postgres::{Client, Error};
+
+/// Rows of `subject_day_part` that are added in one transaction.
+const PARTS_MAX: i32 = 20;
+
+/// Adds what batches saw of subjects, whichever collector loaded them.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn fold(client: &Client) -> Result<(), Error> {
+    let sql = "select avtryck.fold_subject_days($1)";
+    while client
+        .query_one(sql, &[&PARTS_MAX])
+        .await?
+        .try_get::<_, i64>(0)?
+        > 0
+    {}
+    Ok(())
+}

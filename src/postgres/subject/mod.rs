@@ -58,7 +58,7 @@ enum End {
 const SAME_TIME: &str = "timestamptz 'epoch'";
 
 /// Every table that holds IDs, except `rejected_hit`.
-const TABLES: [Table; 18] = [
+const TABLES: [Table; 22] = [
     Table {
         name: "hit",
         words: "avtryck.hit_detail",
@@ -171,6 +171,33 @@ const TABLES: [Table; 18] = [
         "key::text",
         BY_HASH,
     ),
+    of_node(
+        "subject_day",
+        "avtryck.subject_day",
+        "row(day, site, partner, kind, name)::text",
+        BY_SUBJECT,
+    ),
+    of_node(
+        "subject_seen",
+        "avtryck.subject_seen_detail",
+        "subject::text",
+        BY_SUBJECT,
+    ),
+    of_node(
+        "segment_member",
+        "avtryck.segment_member_detail",
+        "segment",
+        BY_SUBJECT,
+    ),
+    Table {
+        order: ("at", "row(segment, is_entry, reason)::text"),
+        ..of_node(
+            "segment_change",
+            "avtryck.segment_change_detail",
+            "",
+            BY_SUBJECT,
+        )
+    },
     Table {
         name: "attribute_value",
         words: "avtryck.attribute_detail",

@@ -53,7 +53,7 @@ async fn the_snapshot_follows_the_table_through_any_history_and_any_order_of_com
                 let segment = random.i16(1..8);
                 let sql = match random.bool() {
                     true => {
-                        "insert into avtryck.segment_member values ($2, $1, now()) on conflict do nothing"
+                        "insert into avtryck.segment_member values ($2, $1, now(), 7) on conflict do nothing"
                     }
                     false => {
                         "delete from avtryck.segment_member where subject = $1 and segment = $2"
@@ -96,7 +96,8 @@ async fn a_segment_that_is_exposed_later_is_read_whole_and_one_that_is_not_any_m
     let snapshot = Arc::new(Snapshot::default());
     let mut reader = SnapshotReader::new(SnapshotWriter::new(Arc::clone(&snapshot)));
     let subject = Uuid::from_u128(5);
-    let sql = "insert into avtryck.segment_member select segment, $1, now() from avtryck.segment";
+    let sql =
+        "insert into avtryck.segment_member select segment, $1, now(), 7 from avtryck.segment";
     client.execute(sql, &[&subject]).await.unwrap();
     reader.refresh(&client, &exposed()).await.unwrap();
     assert_eq!(ask(&snapshot, subject), ["s1", "s2", "s3", "s4", "s5"]);
@@ -126,7 +127,7 @@ async fn a_refresh_reads_all_where_notes_may_be_gone() {
         ask(&snapshot, subject)
     };
     let (add, remove) = (
-        "insert into avtryck.segment_member values (1, $1, now())",
+        "insert into avtryck.segment_member values (1, $1, now(), 7)",
         "delete from avtryck.segment_member where subject = $1",
     );
     assert_eq!(change(add, &mut reader).await, ["s1"]);

@@ -1,0 +1,13 @@
+-- $1: key; $2: digest; $3: min_size. Notes that a segment is in use; returns its number.
+insert into avtryck.segment as known (key, digest, min_size, full_began_at, next_range)
+values ($1, $2, $3, now(), 0)
+on conflict (key) do update
+set min_size = excluded.min_size, claimed_at = now(), ended_at = null, digest = excluded.digest,
+    is_exposed = known.is_exposed and known.size >= excluded.min_size,
+    full_began_at = case when known.digest = excluded.digest and known.ended_at is null then known.full_began_at else now() end,
+    full_at = case when known.digest = excluded.digest and known.ended_at is null then known.full_at end,
+    next_range = case when known.digest = excluded.digest and known.ended_at is null then known.next_range else 0 end,
+    state = case when known.digest = excluded.digest and known.ended_at is null then known.state else 'behind' end,
+    error = case when known.digest = excluded.digest and known.ended_at is null then known.error end,
+    failed_at = case when known.digest = excluded.digest and known.ended_at is null then known.failed_at end
+returning segment

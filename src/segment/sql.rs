@@ -1,0 +1,218 @@
+//! Writes an expression as SQL: as the configuration would have it, and as Postgres runs it.
+//!
+//! Nothing of the text that was read is passed on. Names of columns and functions are ours, numbers
+//! are digits, and each text is quoted anew here. A text with a backslash is written in the form
+//! that means the same whatever `standard_conforming_strings` is.
+
+use std::fmt;
+
+use super::Scope;
+use super::column::Column;
+use super::parse::column_of;
+use super::tree::{Expr, Fact};
+use crate::attribute::AttributeKind;
+
+/// The day in UTC, as `subject_day.day` has it.
+const TODAY: &str = "(now() at time zone 'UTC')::date";
+
+/// The condition of another segment, with its scope.
+pub(super) type Inner<'b> = &'b dyn Fn(&str) -> Option<(&'b Expr, Scope)>;
+
+/// Returns a text as a literal of SQL.
+#[must_use]
+pub fn quote(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    match quoted.contains('\\') {
+        true => format!("E'{}'", quoted.replace('\\', "\\\\")),
+        false => format!("'{quoted}'"),
+    }
+}
+
+impl fmt::Display for Expr {
+    /// Writes it as the configuration would have it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write(self, &Leaves::Configuration, f)
+    }
+}
+
+/// For whom a segment is, and what it may know.
+#[derive(Clone, Copy)]
+pub(super) struct Uses {
+    /// Whether partners are told, for whom an attribute has to be imported for export too.
+    pub(super) is_exported: bool,
+    /// Whether it may know that somebody is a child.
+    pub(super) sees_minors: bool,
+}
+
+/// Returns the expression as Postgres runs it, over a row of the view `profile`.
+pub(super) fn for_postgres(
+    expression: &Expr,
+    scope: Scope,
+    inner: Inner<'_>,
+    uses: Uses,
+) -> String {
+    let mut sql = String::new();
+    // Writing to a string cannot fail.
+    write(expression, &Leaves::Postgres(scope, inner, uses), &mut sql).ok();
+    sql
+}
+
+/// How what differs is written.
+enum Leaves<'b> {
+    Configuration,
+    Postgres(Scope, Inner<'b>, Uses),
+}
+
+fn write(expression: &Expr, leaves: &Leaves<'_>, to: &mut dyn fmt::Write) -> fmt::Result {
+    let not = |is_negated: bool| if is_negated { "not " } else { "" };
+    match expression {
+        Expr::Column(column) => match leaves {
+            Leaves::Configuration => to.write_str(column.name),
+            Leaves::Postgres(_, _, uses) => to.write_str(&column_sql(column, *uses)),
+        },
+        Expr::Text(text) => to.write_str(&quote(text)),
+        Expr::Number(number) => to.write_str(number),
+        Expr::Truth(truth) => write!(to, "{truth}"),
+        Expr::Compare(left, comparison, right) => {
+            let steps = [left, right].into_iter().find_map(|side| column_of(side));
+            let steps = steps.filter(|column| comparison.is_of_order() && column.has_order());
+            let (before, after) = match (leaves, steps) {
+                // Words have the order of their table.
+                (Leaves::Postgres(..), Some(column)) => {
+                    let words: Vec<String> = column.texts().into_iter().map(quote).collect();
+                    (format!("array_position(array[{}], ", words.join(", ")), ")")
+                }
+                _ => (String::new(), ""),
+            };
+            write!(to, "({before}")?;
+            write(left, leaves, to)?;
+            write!(to, "{after} {} {before}", comparison.sign())?;
+            write(right, leaves, to)?;
+            write!(to, "{after})")
+        }
+        Expr::All(parts) => write_list(("(", " and ", ")"), parts, leaves, to),
+        Expr::Any(parts) => write_list(("(", " or ", ")"), parts, leaves, to),
+        Expr::Coalesce(parts) => write_list(("coalesce(", ", ", ")"), parts, leaves, to),
+        Expr::Not(value) => {
+            to.write_str("(not ")?;
+            write(value, leaves, to)?;
+            to.write_char(')')
+        }
+        Expr::In {
+            value,
+            list,
+            is_negated,
+        } => {
+            to.write_char('(')?;
+            write(value, leaves, to)?;
+            write!(to, " {}in ", not(*is_negated))?;
+            write_list(("(", ", ", "))"), list, leaves, to)
+        }
+        Expr::Between {
+            value,
+            low,
+            high,
+            is_negated,
+        } => {
+            to.write_char('(')?;
+            write(value, leaves, to)?;
+            write!(to, " {}between ", not(*is_negated))?;
+            write(low, leaves, to)?;
+            to.write_str(" and ")?;
+            write(high, leaves, to)?;
+            to.write_char(')')
+        }
+        Expr::IsNull { value, is_negated } => {
+            to.write_char('(')?;
+            write(value, leaves, to)?;
+            write!(to, " is {}null)", not(*is_negated))
+        }
+        Expr::Case { cases, otherwise } => {
+            to.write_str("(case")?;
+            for (when, then) in cases {
+                to.write_str(" when ")?;
+                write(when, leaves, to)?;
+                to.write_str(" then ")?;
+                write(then, leaves, to)?;
+            }
+            if let Some(value) = otherwise {
+                to.write_str(" else ")?;
+                write(value, leaves, to)?;
+            }
+            to.write_str(" end)")
+        }
+        Expr::Count { of, name, days } => match leaves {
+            Leaves::Configuration => {
+                write!(to, "{}({}, '{days} days')", of.function(), quote(name))
+            }
+            Leaves::Postgres(scope, ..) => to.write_str(&count(*of, name, *days, *scope)),
+        },
+        Expr::InSegment(key) => match leaves {
+            Leaves::Configuration => write!(to, "in_segment({})", quote(key)),
+            Leaves::Postgres(_, inner, uses) => match inner(key) {
+                Some((condition, scope)) => {
+                    let sql = for_postgres(condition, scope, *inner, *uses);
+                    write!(to, "coalesce({sql}, false)")
+                }
+                None => to.write_str("false"),
+            },
+        },
+    }
+}
+
+/// Returns the value of a column in the row of `profile`. Attributes are looked up where they are,
+/// for what they may be used for.
+fn column_sql(column: &Column, uses: Uses) -> String {
+    let Some(attribute) = column.attribute else {
+        return format!("profile.{}", column.name);
+    };
+    let mut value = match attribute.kind {
+        AttributeKind::Number => "held.number".to_owned(),
+        _ => "held.value".to_owned(),
+    };
+    for minor in column.minors().filter(|_| !uses.sees_minors) {
+        value = format!("nullif({value}, {})", quote(minor));
+    }
+    let purpose = match uses.is_exported {
+        true => " and 'export' = any(held.purposes)",
+        false => "",
+    };
+    format!(
+        "(select {value} from avtryck.profile_attribute as held \
+         where held.subject = profile.subject and held.attribute = {}{purpose} \
+         order by held.distance, held.import desc limit 1)",
+        attribute.number
+    )
+}
+
+fn write_list(
+    (before, between, after): (&str, &str, &str),
+    parts: &[Expr],
+    leaves: &Leaves<'_>,
+    to: &mut dyn fmt::Write,
+) -> fmt::Result {
+    to.write_str(before)?;
+    for (at, part) in parts.iter().enumerate() {
+        if at > 0 {
+            to.write_str(between)?;
+        }
+        write(part, leaves, to)?;
+    }
+    to.write_str(after)
+}
+
+fn count(of: Fact, name: &str, days: u16, scope: Scope) -> String {
+    let facts = match scope {
+        Scope::Device => "device_fact",
+        Scope::Owner => "owner_fact",
+        // What members do counts for nobody else: the guards refuse it, and so does this.
+        Scope::Household => return "null::bigint".to_owned(),
+    };
+    format!(
+        "(select coalesce(sum(fact.n), 0) from avtryck.{facts} as fact \
+         where fact.subject = profile.subject and fact.kind = '{}' and fact.name = {} \
+         and fact.day > {TODAY} - {days})",
+        of.kind(),
+        quote(name)
+    )
+}
