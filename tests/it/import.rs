@@ -336,7 +336,7 @@ async fn a_run_that_is_killed_anywhere_goes_on_and_ends_as_one_that_was_not() {
     let (dir, database) = stage().await;
     let mut random = fastrand::Rng::with_seed(5);
     let mut held = HashMap::new();
-    let kills = crate::chaos::variable("IMPORT_KILLS", 12);
+    let kills = crate::chaos::variable("IMPORT_KILLS").unwrap_or(12);
     let mut killed = 0;
     while killed < kills {
         let file = random_file(&mut random, &mut held);

@@ -21,19 +21,19 @@ fn config() -> Config {
             keys = ["{USER_KEY}"]
             [[segment]]
             key = "upgrade"
-            where = "true"
+            where = "permits_link"
             expose = ["open", "shut"]
             [[segment]]
             key = "of-users"
-            where = "true"
+            where = "permits_link"
             expose = ["open"]
             [[segment]]
             key = "too-small"
-            where = "true"
+            where = "permits_link"
             expose = ["open"]
             [[segment]]
             key = "inner"
-            where = "true"
+            where = "permits_link"
             "#
         ))
         .set(
