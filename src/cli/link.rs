@@ -50,6 +50,7 @@ fn describe(rebuilt: &Rebuilt, is_trial: bool) -> String {
     let Rebuilt {
         groups,
         stale,
+        freed,
         grouped,
     } = rebuilt;
     let verb = if is_trial { "would be" } else { "were" };
@@ -58,7 +59,9 @@ fn describe(rebuilt: &Rebuilt, is_trial: bool) -> String {
          {stale} ties to IDs of partners that do not unite devices {verb} deleted\n\
          {} IDs {verb} split off\n\
          {} IDs {verb} joined to another group\n\
-         {} IDs {verb} found to be hubs\n",
-        grouped.split, grouped.merged, grouped.hubs
+         {} ties {verb} left out because of a cap\n\
+         {} IDs {verb} found to be hubs\n\
+         {freed} ties of hubs {verb} counted again\n",
+        grouped.split, grouped.merged, grouped.capped, grouped.hubs
     )
 }

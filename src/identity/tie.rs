@@ -14,7 +14,7 @@
 //! as a login does, but beside the login of the same person, and make every device a shared one.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::tie_value::{may_be_device, may_be_maid};
 use super::{LinkPermit, Node, NodeKind, TieSource};
@@ -73,6 +73,8 @@ pub struct TieRules {
     id_types: HashMap<String, IdType>,
     /// In lower case.
     blocked: HashSet<String>,
+    /// As they are written in the configuration.
+    blocked_as_written: Vec<String>,
     blocked_users: HashSet<UserKey>,
 }
 
@@ -88,8 +90,39 @@ impl TieRules {
         TieRules {
             id_types: id_types.into_iter().collect(),
             blocked: blocked.iter().map(|value| value.to_lowercase()).collect(),
+            blocked_as_written: blocked.to_vec(),
             blocked_users: blocked_users.into_iter().collect(),
         }
+    }
+
+    /// Returns the partners whose IDs unite a device.
+    pub fn uniting(&self) -> impl Iterator<Item = &str> {
+        let partners = self.id_types.iter();
+        let uniting = partners.filter(|(_, id_type)| id_type.unites());
+        uniting.map(|(partner, _)| partner.as_str())
+    }
+
+    /// Returns the IDs that tie nothing. A value is blocked in any case, and an ID is known by its
+    /// hash alone: these are the hashes of the value as it is written, in lower case and in upper
+    /// case.
+    pub fn blocked_nodes(&self) -> impl Iterator<Item = Node> {
+        let written = self.blocked_as_written.iter();
+        let values = written.flat_map(|value| {
+            let values = [value.clone(), value.to_lowercase(), value.to_uppercase()];
+            BTreeSet::from(values)
+        });
+        let of_values = values.flat_map(|value| {
+            let uid = &*value;
+            let partners = self.uniting();
+            let partners = partners.map(|partner| Subject::PartnerUid { partner, uid });
+            let subjects = [Subject::Maid(uid), Subject::DeviceId(uid)];
+            let subjects = partners.chain(subjects);
+            subjects
+                .map(|subject| Node::of(&subject))
+                .collect::<Vec<_>>()
+        });
+        let users = self.blocked_users.iter();
+        of_values.chain(users.map(|user| Node::of(&Subject::User(*user))))
     }
 
     fn allows(&self, value: &str) -> bool {

@@ -56,7 +56,9 @@ pub struct TieMemory {
     /// How often IDs lost their ties.
     unlinked: HashMap<Node, u32>,
     new_ties: Sketch,
-    hubs: HashSet<Node>,
+    /// Those of unproved ties, and those of proved ones: what anybody names is no reason to drop what
+    /// is vouched for.
+    hubs: HashSet<(Node, bool)>,
     now: UnixMicros,
 }
 
@@ -97,16 +99,19 @@ impl TieMemory {
         if self.pairs.get(pair).is_some_and(is_stored) {
             return Novelty::Stored;
         }
-        if ends.iter().any(|node| self.hubs.contains(node)) {
+        if ends
+            .iter()
+            .any(|node| self.hubs.contains(&(*node, tie.is_proved)))
+        {
             return Novelty::Hub;
         }
         let nodes = ends.map(|node| self.hash(node));
-        for (node, hash) in ends.into_iter().zip(nodes) {
-            if self.new_ties.add(hash) > NEW_TIES_MAX {
+        for node in ends {
+            if self.new_ties.add(self.hash((node, tie.is_proved))) > NEW_TIES_MAX {
                 if self.hubs.len() >= HUBS_MAX {
                     self.hubs.clear();
                 }
-                self.hubs.insert(node);
+                self.hubs.insert((node, tie.is_proved));
                 return Novelty::Hub;
             }
         }

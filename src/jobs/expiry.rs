@@ -11,6 +11,7 @@ use tokio_postgres::types::ToSql;
 use super::JobLimits;
 use crate::clock::UnixMicros;
 use crate::postgres::clock::{note_deletion, read_deletion, read_protected_days};
+use crate::postgres::identity::Loss;
 use crate::postgres::partition;
 
 /// The most rows that one delete removes: short transactions, little WAL at once.
@@ -233,7 +234,7 @@ impl Columns {
 
 /// Repeats a delete until it finds nothing more, in short transactions.
 async fn delete_all(
-    client: &Client,
+    client: &mut Client,
     columns: &Columns,
     day: i32,
     scope: &Scope,
@@ -247,7 +248,10 @@ async fn delete_all(
     let mut deleted = 0;
     loop {
         let values: [&(dyn ToSql + Sync); 3] = [&end, &scope.protected, &DELETE_ROWS_MAX];
-        let rows = client.execute(&sql, &values).await?;
+        let transaction = client.transaction().await?;
+        Loss::Expiry.note(&transaction).await?;
+        let rows = transaction.execute(&sql, &values).await?;
+        transaction.commit().await?;
         deleted += rows;
         if rows < DELETE_ROWS_MAX.cast_unsigned() {
             return Ok(deleted);

@@ -33,6 +33,7 @@ pub use device_model::Naming;
 pub use expiry::Done;
 use expiry::{Expiry, Store};
 pub use guard::{Clocks, Guard, Standing};
+pub use link::Graph;
 pub use run::{Remark, run};
 
 /// The pause between two looks at the clocks.
@@ -76,6 +77,8 @@ pub struct JobLimits {
     pub retention: Duration,
     /// Where names of models are from; `None` without any.
     pub naming: Option<Naming>,
+    /// What the jobs on ties need; without it they count nothing.
+    pub graph: Option<Graph>,
 }
 
 /// One job.
@@ -99,8 +102,11 @@ enum Work {
     Expire(Expiry),
 }
 
+/// The job that splits groups, which need not wait for its time.
+const LINK: &str = "link";
+
 /// Every job.
-pub const JOBS: [Job; 31] = [
+pub const JOBS: [Job; 33] = [
     Job {
         name: "partition_ahead",
         period: HOUR,
@@ -112,9 +118,14 @@ pub const JOBS: [Job; 31] = [
         work: Work::Make(|client, _, _| Box::pin(partition::index_days(client))),
     },
     Job {
-        name: "link",
+        name: LINK,
         period: HALF_MINUTE,
-        work: Work::Make(|client, _, _| Box::pin(link::run(client))),
+        work: Work::Make(|client, limits, _| Box::pin(link::run(client, limits))),
+    },
+    Job {
+        name: "link_count",
+        period: HALF_MINUTE,
+        work: Work::Make(|client, limits, _| Box::pin(link::count(client, limits))),
     },
     Job {
         name: "report",
@@ -232,6 +243,11 @@ pub const JOBS: [Job; 31] = [
         name: "device_model_unused",
         period: DAY,
         work: Work::Make(|client, _, _| Box::pin(device_model::remove_unused(client))),
+    },
+    Job {
+        name: "link_audit",
+        period: DAY,
+        work: Work::Make(|client, limits, as_of| Box::pin(link::audit(client, limits, as_of))),
     },
     dimension("place", "true"),
     dimension("network", "true"),
@@ -405,6 +421,15 @@ impl Schedule {
         self.checked
             .is_none_or(|checked| now.saturating_duration_since(checked) >= HALF_MINUTE)
     }
+}
+
+/// Runs the job [`LINK`] before its time.
+async fn run_link(client: &mut Client, limits: &JobLimits) -> anyhow::Result<Done> {
+    let changed = link::run(client, limits.clone()).await?;
+    Ok(Done {
+        changed,
+        held_back: 0,
+    })
 }
 
 /// Returns the UTC day since 1970, within what a `date` of Postgres can hold.

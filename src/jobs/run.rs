@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::{Clocks, JobLimits, REPORT_CHECK, Schedule, Tick};
+use super::{Clocks, Done, JobLimits, REPORT_CHECK, Schedule, Tick};
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::postgres::server::silence::LONG_SILENCE_MAX;
@@ -63,7 +63,18 @@ pub async fn run(
                 }
             }
         }
-        tokio::time::sleep(JOBS_PERIOD).await;
+        let woken = async {
+            match &limits.graph {
+                Some(graph) => graph.wake.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        let is_woken = tokio::time::timeout(JOBS_PERIOD, woken).await.is_ok();
+        // A connection that is lost is made by the next tick.
+        if let Some((client, watch)) = connection.as_mut().filter(|_| is_woken) {
+            let outcome = watch.watch(super::run_link(client, &limits)).await;
+            report_outcome(super::LINK, &outcome, &metrics);
+        }
     }
 }
 
@@ -121,18 +132,22 @@ fn report(tick: &Tick, metrics: &Metrics, remark: &Remark) {
         }
     }
     for outcome in &tick.outcomes {
-        match &outcome.result {
-            Ok(done) if outcome.name == REPORT_CHECK => {
-                metrics.report_differences.increment(done.changed);
-            }
-            Ok(done) if done.changed > 0 => {
-                tracing::info!(job = outcome.name, done = done.changed, "job done");
-            }
-            Ok(_) => {}
-            Err(error) => {
-                metrics.job_errors.increment(1);
-                tracing::error!(job = outcome.name, "job failed: {error:#}");
-            }
+        report_outcome(outcome.name, &outcome.result, metrics);
+    }
+}
+
+fn report_outcome(job: &str, result: &anyhow::Result<Done>, metrics: &Metrics) {
+    match result {
+        Ok(done) if job == REPORT_CHECK => {
+            metrics.report_differences.increment(done.changed);
+        }
+        Ok(done) if done.changed > 0 => {
+            tracing::info!(job, done = done.changed, "job done");
+        }
+        Ok(_) => {}
+        Err(error) => {
+            metrics.job_errors.increment(1);
+            tracing::error!(job, "job failed: {error:#}");
         }
     }
 }

@@ -5,6 +5,7 @@
 )]
 
 mod growth;
+mod links;
 mod models;
 mod nights;
 
@@ -20,6 +21,7 @@ const NOON: UnixMicros = UnixMicros(1_795_521_600_000_000);
 const LIMITS: JobLimits = JobLimits {
     retention: Duration::from_hours(48),
     naming: None,
+    graph: None,
 };
 
 /// The clocks of a machine on which all is well, that long after noon.
@@ -216,20 +218,19 @@ async fn a_reader_delays_retention_and_the_job_runs_again_in_a_minute() {
     let clocks = sound(Duration::from_secs(60));
     let tick = schedule.tick(client, &LIMITS, clocks).await.unwrap();
     // The others are due each minute, or more often.
-    let [indexed, linked, rolled_up, outcome, named] = &tick.outcomes[..] else {
+    let [indexed, linked, counted, rolled_up, outcome, named] = &tick.outcomes[..] else {
         panic!("{tick:?}");
     };
-    let names = [
-        indexed.name,
-        linked.name,
-        rolled_up.name,
-        outcome.name,
-        named.name,
+    let names = [indexed, linked, counted, rolled_up, outcome, named].map(|outcome| outcome.name);
+    let due = [
+        "index_days",
+        "link",
+        "link_count",
+        "report",
+        "retention",
+        "device_model",
     ];
-    assert_eq!(
-        names,
-        ["index_days", "link", "report", "retention", "device_model"]
-    );
+    assert_eq!(names, due);
     assert_eq!(outcome.result.as_ref().unwrap().changed, 1);
 }
 

@@ -9,6 +9,7 @@
 //! a scrape and each second ([`Metrics::keep_up`]), because the handles are atomics that all
 //! threads share and the exporter keeps each sample of a histogram until then.
 
+pub mod graph;
 mod label;
 mod process;
 mod register;
@@ -26,6 +27,7 @@ use crate::clock::UnixMicros;
 use crate::endpoint::Endpoint;
 use crate::hit::{Flags, Hit};
 use crate::refusal::Reason;
+use graph::GraphMetrics;
 pub use label::HandshakeFailure;
 use process::Process;
 use register::Register;
@@ -90,6 +92,7 @@ pub struct Metrics {
     pub config_timestamp: Gauge,
     pub devices_named: Counter,
     pub devices_unnamed: Counter,
+    pub graph: GraphMetrics,
     pub job_errors: Counter,
     pub segment_subjects: Gauge,
     pub segment_bytes: Gauge,
@@ -302,6 +305,7 @@ impl Metrics {
             ),
             devices_named,
             devices_unnamed,
+            graph: GraphMetrics::register(&r),
             job_errors: r.counter("avtryck_job_errors_total", "Runs of jobs that failed."),
             segment_subjects: r.gauge(
                 "avtryck_segment_snapshot_subjects",

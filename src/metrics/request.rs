@@ -17,7 +17,7 @@ use metrics::{Counter, Histogram};
 use super::label::{self, OUTCOMES, STATUSES};
 use super::register::Register;
 use super::{RECORDS, SECONDS, gauge_value};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Protocol};
 use crate::hit::{ConsentSource, Hit};
 
 /// Shards: as many threads count without sharing a cache line.
@@ -42,6 +42,7 @@ struct Shard {
     replies: [[AtomicU64; STATUSES.len()]; ENDPOINTS],
     times: [[Bucket; BUCKETS]; ENDPOINTS],
     hits: [[AtomicU64; OUTCOMES.len()]; SOURCES],
+    by_protocol: [AtomicU64; Protocol::ALL.len()],
     append_times: [Bucket; BUCKETS],
     sync_times: [Bucket; BUCKETS],
     group_records: [Bucket; RECORD_BUCKETS],
@@ -59,6 +60,7 @@ struct Handles {
     replies: [[Counter; STATUSES.len()]; ENDPOINTS],
     seconds: [Histogram; ENDPOINTS],
     hits: [[Counter; OUTCOMES.len()]; SOURCES],
+    by_protocol: [Counter; Protocol::ALL.len()],
     append_seconds: Histogram,
     sync_seconds: Histogram,
     group_records: Histogram,
@@ -70,6 +72,7 @@ impl Default for Shard {
             replies: array::from_fn(|_| array::from_fn(|_| AtomicU64::default())),
             times: array::from_fn(|_| array::from_fn(|_| Bucket::default())),
             hits: array::from_fn(|_| array::from_fn(|_| AtomicU64::default())),
+            by_protocol: array::from_fn(|_| AtomicU64::default()),
             append_times: array::from_fn(|_| Bucket::default()),
             sync_times: array::from_fn(|_| Bucket::default()),
             group_records: array::from_fn(|_| Bucket::default()),
@@ -107,6 +110,11 @@ impl RequestMetrics {
                     "Hits recorded, by the signal that decided and by what becomes of them: a count, nothing, a row, or a row with the visitor's IDs.",
                     ("consent_source", ConsentSource::ALL.map(ConsentSource::name)),
                     ("outcome", OUTCOMES),
+                ),
+                by_protocol: r.counters(
+                    "avtryck_hits_by_protocol_total",
+                    "Hits recorded, by the protocol in which they arrived.",
+                    ("protocol", Protocol::ALL.map(Protocol::name)),
                 ),
                 append_seconds: r.histogram(
                     "avtryck_spool_append_seconds",
@@ -164,6 +172,7 @@ impl RequestMetrics {
         let by_outcome = source.and_then(|at| shard.hits.get(at));
         let at = label::outcome_at(hit);
         add(by_outcome.and_then(|counts| counts.get(at)), 1);
+        add(shard.by_protocol.get(hit.protocol as usize), 1);
     }
 
     /// Moves what was counted into the handles.
@@ -172,6 +181,7 @@ impl RequestMetrics {
         for shard in &self.shards {
             move_counts(shard.replies.iter().zip(&handles.replies));
             move_counts(shard.hits.iter().zip(&handles.hits));
+            move_counts([(&shard.by_protocol, &handles.by_protocol)].into_iter());
             for (buckets, histogram) in shard.times.iter().zip(&handles.seconds) {
                 move_buckets(buckets, histogram, &SECONDS, NANO);
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use spool::Spool;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::evaluation::Evaluation;
@@ -61,12 +61,14 @@ impl Parts {
         let tie_rules = Arc::new(ArcSwap::from_pointee(tie_rules(config)));
         let sightings = Arc::new(Sightings::default());
         sightings.rules.store(Arc::new(sighting_rules(config)));
+        let wake = Arc::<Notify>::default();
         let user_keys = UserKeyring::new(&config.user.keys).fingerprints();
         let make_sink = || {
             PostgresSink::new(Arc::clone(database), Arc::clone(metrics))
                 .limit_new_names(config.loader.new_names_per_day)
                 .with_user_keys(user_keys.clone())
                 .with_tie_rules(Arc::clone(&tie_rules))
+                .with_wake(Arc::clone(&wake))
                 .with_sightings(Arc::clone(&sightings))
         };
         let loaders = loaders(config, spools, make_sink, tables, metrics);
@@ -76,7 +78,7 @@ impl Parts {
         Parts {
             left: shards.filter(|shard| left.contains(&shard.id())).collect(),
             loaders,
-            tie_rules,
+            tie_rules: Arc::clone(&tie_rules),
             households: Households::new(config, &sightings),
             segments: Evaluation::new(config, metrics),
             sightings,
@@ -93,6 +95,7 @@ impl Parts {
                     tables: Arc::clone(tables),
                     metrics: Arc::clone(metrics),
                 }),
+                graph: Some(jobs::Graph::new(tie_rules, Arc::clone(metrics), wake)),
             },
         }
     }

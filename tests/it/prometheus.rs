@@ -125,6 +125,8 @@ async fn every_panel_has_data_and_every_alert_fires_once_its_fault_is_there() {
         "AvtryckJobsFailing",
         "AvtryckRetentionBehind",
         "AvtryckReportsDiffer",
+        "AvtryckTiesUnpermitted",
+        "AvtryckSplitsWaiting",
     ];
     prometheus.until_fires("well", &of_damage).await;
     let well = doubt_the_clock(well).await;

@@ -11,6 +11,7 @@ const RETENTION_DAYS: i64 = 30;
 const NIGHTS: JobLimits = JobLimits {
     retention: Duration::from_hours(24 * 30),
     naming: None,
+    graph: None,
 };
 
 /// Numbers that look random, the same in each run of a seed.

@@ -18,7 +18,7 @@ use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use quick_cache::unsync::Cache;
 use spool::Position;
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 use tokio_postgres::Client;
 
 use super::names::NameScope;
@@ -70,6 +70,7 @@ pub struct PostgresSink {
     user_keys: Vec<[u8; 16]>,
     tie_rules: Arc<ArcSwap<TieRules>>,
     sightings: Arc<Sightings>,
+    wake: Arc<Notify>,
     forgotten: Forgotten,
     told: SharedTold,
 }
@@ -90,6 +91,7 @@ impl PostgresSink {
             user_keys: Vec::new(),
             tie_rules: Arc::default(),
             sightings: Arc::default(),
+            wake: Arc::default(),
             forgotten: Forgotten::default(),
             told: SharedTold::default(),
         }
@@ -115,6 +117,12 @@ impl PostgresSink {
     #[must_use]
     pub fn with_tie_rules(self, tie_rules: Arc<ArcSwap<TieRules>>) -> PostgresSink {
         PostgresSink { tie_rules, ..self }
+    }
+
+    /// Makes it say when device groups have lost ties and are to be split.
+    #[must_use]
+    pub fn with_wake(self, wake: Arc<Notify>) -> PostgresSink {
+        PostgresSink { wake, ..self }
     }
 
     /// Makes it note at which addresses devices are seen.
@@ -177,6 +185,7 @@ impl Sink for PostgresSink {
             known,
             keyer,
             told: Arc::clone(&self.told),
+            wake: Arc::clone(&self.wake),
             client,
             watch,
         };
@@ -196,7 +205,7 @@ impl Sink for PostgresSink {
             },
             passed: tokio::sync::Mutex::default(),
             forgotten: Arc::clone(&self.forgotten),
-            ties: TieFolder::new(Arc::clone(&self.told)),
+            ties: TieFolder::new(Arc::clone(&self.told), Arc::clone(&self.wake)),
             metrics: Arc::clone(&self.metrics),
         };
         Ok((writer, companion))
@@ -395,6 +404,7 @@ pub struct PostgresWriter {
     known: Known,
     keyer: Arc<Keyer>,
     told: SharedTold,
+    wake: Arc<Notify>,
     watch: SilenceWatch,
 }
 
@@ -408,7 +418,9 @@ impl Writer for PostgresWriter {
 
     async fn suppress(&mut self, instructions: &[(VisitorId, Kind)]) -> anyhow::Result<()> {
         let suppress = suppress(&mut self.client, instructions);
-        self.watch.watch(suppress).await
+        self.watch.watch(suppress).await?;
+        self.wake.notify_one();
+        Ok(())
     }
 
     async fn commit(

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use tokio_postgres::Client;
 
 use crate::clock::UnixMicros;
@@ -47,19 +48,23 @@ pub(super) fn tell_dropped(told: &SharedTold, load: &mut Load) {
 pub(super) struct TieFolder {
     follower: tokio::sync::Mutex<Follower>,
     told: SharedTold,
+    wake: Arc<Notify>,
 }
 
 impl TieFolder {
-    pub(super) fn new(told: SharedTold) -> TieFolder {
+    pub(super) fn new(told: SharedTold, wake: Arc<Notify>) -> TieFolder {
         TieFolder {
             follower: tokio::sync::Mutex::default(),
             told,
+            wake,
         }
     }
 
     pub(super) async fn fold(&self, client: &Client, watch: &SilenceWatch) -> anyhow::Result<()> {
         let fold = Box::pin(async {
-            identity::fold(client).await?;
+            if identity::fold(client).await? {
+                self.wake.notify_one();
+            }
             let mut follower = self.follower.lock().await;
             Ok(follower.read(client).await?)
         });

@@ -9,6 +9,7 @@
 //! | whoever leaves on request is gone at once | `avtryck.forget_sightings` |
 //! | a visitor sees what is believed of their home, and contradicts | [`own`] |
 
+pub mod census;
 pub mod night;
 pub mod own;
 pub mod part;

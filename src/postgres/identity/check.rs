@@ -1,9 +1,9 @@
 //! Finds all device groups anew, by the rules of today: for a look, or for good.
 
-use tokio_postgres::{Client, Error};
+use tokio_postgres::{Client, Error, Transaction};
 
-use super::group::{Grouped, loosen, settle_within};
-use super::lock;
+use super::group::{Grouped, loosen, recount_hubs, settle_within};
+use super::{Loss, lock};
 
 /// How many groups are found anew in one transaction.
 const RANGE: i64 = 500;
@@ -15,6 +15,8 @@ pub struct Rebuilt {
     pub groups: i64,
     /// Ties to IDs of partners that no longer unite anything.
     pub stale: u64,
+    /// Ties of hubs that are none by the rules of today.
+    pub freed: u64,
     /// What became of IDs.
     pub grouped: Grouped,
 }
@@ -33,9 +35,16 @@ pub async fn rebuild(
 ) -> Result<Rebuilt, Error> {
     let mut rebuilt = Rebuilt::default();
     let mut next = from;
+    if from == 0 {
+        let transaction = client.transaction().await?;
+        rebuilt.freed = recount_hubs(&transaction).await?;
+        settle_all(&transaction, &mut rebuilt.grouped).await?;
+        end(transaction, is_trial).await?;
+    }
     loop {
         let transaction = client.transaction().await?;
         lock(&transaction).await?;
+        Loss::Rule.note(&transaction).await?;
         let sql = include_str!("check/stale.sql");
         let stale = transaction.execute(sql, &[&next, &RANGE, &uniting]).await?;
         let Some(last) = loosen(&transaction, next, RANGE).await? else {
@@ -48,20 +57,27 @@ pub async fn rebuild(
             .await?
             .try_get::<_, i64>(0)?;
         rebuilt.stale += stale;
-        loop {
-            let grouped = settle_within(&transaction).await?;
-            if !grouped.is_full() {
-                break;
-            }
-            rebuilt.grouped.add(grouped);
-        }
-        if is_trial {
-            transaction.rollback().await?;
-        } else {
-            transaction.commit().await?;
-        }
+        settle_all(&transaction, &mut rebuilt.grouped).await?;
+        end(transaction, is_trial).await?;
         next = last + 1;
         after(next);
     }
     Ok(rebuilt)
+}
+
+async fn settle_all(transaction: &Transaction<'_>, all: &mut Grouped) -> Result<(), Error> {
+    loop {
+        let grouped = settle_within(transaction).await?;
+        if !grouped.is_full() {
+            return Ok(());
+        }
+        all.add(grouped);
+    }
+}
+
+async fn end(transaction: Transaction<'_>, is_trial: bool) -> Result<(), Error> {
+    match is_trial {
+        true => transaction.rollback().await,
+        false => transaction.commit().await,
+    }
 }

@@ -24,17 +24,20 @@ pub struct Changed {
 }
 
 /// Adds what batches saw to `subject_permit` and `link_edge`, whichever collector loaded them.
+/// Returns whether groups are to be split, because somebody refused ties.
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn fold(client: &impl GenericClient) -> Result<(), Error> {
+pub async fn fold(client: &impl GenericClient) -> Result<bool, Error> {
     let sql =
         "select exists (select from avtryck.link_part) or exists (select from avtryck.permit_part)";
     let has_any: bool = client.query_one(sql, &[]).await?.try_get(0)?;
-    if has_any {
-        client.batch_execute(include_str!("fold.sql")).await?;
+    if !has_any {
+        return Ok(false);
     }
-    Ok(())
+    client.batch_execute(include_str!("fold.sql")).await?;
+    let sql = "select exists (select from avtryck.link_regroup)";
+    client.query_one(sql, &[]).await?.try_get(0)
 }
 
 /// Follows the permits that others change.

@@ -47,7 +47,9 @@ begin
     )
     select array_agg(node), array_agg(until) into removed, until_days from last;
     if removed is not null then
+        perform set_config('avtryck.reason', 'withdrawal', true);
         perform avtryck.unlink(removed, until_days, 'withdrawal');
+        perform set_config('avtryck.reason', '', true);
     end if;
 
     with part as (delete from avtryck.link_part where ctid = any(link_rows) returning *),

@@ -7,17 +7,17 @@
 //!
 //! | step | why |
 //! | --- | --- |
-//! | count the ties of IDs with a new one | an ID with too many becomes a hub, and leaves its group |
+//! | count the ties of IDs with a new one, and the proved ones | an ID with too many becomes a hub, and leaves its group; with too many that are proved, its proved group |
 //! | groups over all ties, then over proved ties | reports use the one, visitors are shown the other |
 //! | owners of the groups that changed | they follow from ties to users |
 
 use std::collections::{HashMap, HashSet};
 
-use tokio_postgres::{Client, Error, Transaction};
+use tokio_postgres::{Client, Error, GenericClient, Row, Transaction};
 use uuid::Uuid;
 
-use super::lock;
-use crate::identity::group::{Bond, GroupMember, degree_max, settle};
+use super::{Loss, lock};
+use crate::identity::group::{Bond, GroupMember, OWNERS_MAX, degree_max, settle};
 use crate::identity::{Node, NodeKind};
 
 /// The most new ties, and the most groups that lost one, of a portion.
@@ -33,13 +33,14 @@ const BY_INDEX: &str = "set local enable_seqscan = off; set local enable_hashjoi
 pub struct Grouped {
     /// New ties that it took.
     pub ties: u64,
-    /// Groups that had lost a tie.
-    pub loose: u64,
+    /// Groups that had lost a tie, by the place of the reason in [`Loss::ALL`].
+    pub loose: [u64; Loss::ALL.len()],
     /// IDs that came to another group by a new tie.
     pub merged: u64,
     /// IDs that came to another group because a tie is gone.
     pub split: u64,
-    /// New ties that join nothing, because a group would become too large.
+    /// Ties that join nothing, because a group would become too large: new ones, and those of
+    /// groups that had lost a tie.
     pub capped: u64,
     /// IDs that became hubs.
     pub hubs: u64,
@@ -49,13 +50,15 @@ impl Grouped {
     /// Returns whether there may be more to do.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.ties + self.loose > 0
+        self.ties + self.loose.iter().sum::<u64>() > 0
     }
 
     /// Adds what another portion did.
     pub fn add(&mut self, other: Grouped) {
         self.ties += other.ties;
-        self.loose += other.loose;
+        for (sum, more) in self.loose.iter_mut().zip(other.loose) {
+            *sum += more;
+        }
         self.merged += other.merged;
         self.split += other.split;
         self.capped += other.capped;
@@ -90,25 +93,25 @@ pub async fn settle_within(transaction: &Transaction<'_>) -> Result<Grouped, Err
     transaction.batch_execute(BY_INDEX).await?;
     let new = NewTies::take(transaction).await?;
     let mut loose = take_loose(transaction).await?;
+    loose.remove(&0);
     let mut grouped = Grouped {
         ties: new.a.len() as u64,
-        loose: loose.len() as u64,
         ..Grouped::default()
     };
+    for loss in loose.values() {
+        if let Some(count) = grouped.loose.get_mut(*loss as usize) {
+            *count += 1;
+        }
+    }
     let sql = include_str!("group/count_ties.sql");
     transaction.execute(sql, &[&new.a, &new.b]).await?;
-    let hubs = find_hubs(transaction, &new).await?;
+    let (hubs, proved_hubs) = find_hubs(transaction, &new).await?;
     grouped.hubs = hubs.len() as u64;
-    let left = transaction
-        .query(include_str!("group/leave_hubs.sql"), &[&hubs])
-        .await?;
-    for row in left {
-        loose.insert(row.try_get(0)?);
+    let sql = include_str!("group/leave_hubs.sql");
+    for row in transaction.query(sql, &[&hubs, &proved_hubs]).await? {
+        loose.entry(row.try_get(0)?).or_insert(Loss::Hub);
     }
-    let loose: Vec<i64> = loose.into_iter().filter(|number| *number != 0).collect();
-    transaction
-        .execute(include_str!("group/forget_lone.sql"), &[&loose])
-        .await?;
+    let users = forget_lone(transaction, &loose).await?;
     let mut changed = HashSet::new();
     for over in [Over::All, Over::Proved] {
         let slice = Slice::read(transaction, &new, &loose, over).await?;
@@ -121,9 +124,10 @@ pub async fn settle_within(transaction: &Transaction<'_>) -> Result<Grouped, Err
         }
     }
     // A group that lost a tie may have lost an owner and no ID.
-    let changed: Vec<i64> = changed.into_iter().chain(loose).collect();
+    let changed: Vec<i64> = changed.into_iter().chain(loose.into_keys()).collect();
+    let sql = include_str!("group/own.sql");
     transaction
-        .execute(include_str!("group/own.sql"), &[&changed, &new.a, &new.b])
+        .execute(sql, &[&changed, &new.a, &new.b, &OWNERS_MAX])
         .await?;
     transaction
         .execute(include_str!("group/share.sql"), &[&changed, &new.a, &new.b])
@@ -131,7 +135,24 @@ pub async fn settle_within(transaction: &Transaction<'_>) -> Result<Grouped, Err
     let sql = "update avtryck.link_edge as edge set is_new = false \
                from unnest($1::uuid[], $2::uuid[]) as new (a, b) where edge.a = new.a and edge.b = new.b";
     transaction.execute(sql, &[&new.a, &new.b]).await?;
+    let sql = include_str!("group/forget_users.sql");
+    transaction.execute(sql, &[&users]).await?;
     Ok(grouped)
+}
+
+/// Deletes the IDs of groups that lost a tie which have none left. Returns the users who own one of
+/// the groups.
+async fn forget_lone(
+    transaction: &Transaction<'_>,
+    loose: &HashMap<i64, Loss>,
+) -> Result<Vec<Uuid>, Error> {
+    let numbers: Vec<i64> = loose.keys().copied().collect();
+    let reasons: Vec<&str> = loose.values().map(|loss| loss.change()).collect();
+    let sql = "select distinct owner from avtryck.device_owner where device_group = any($1)";
+    let rows = transaction.query(sql, &[&numbers]).await?;
+    let sql = include_str!("group/forget_lone.sql");
+    transaction.execute(sql, &[&numbers, &reasons]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// Ties that are not yet grouped.
@@ -159,26 +180,39 @@ impl NewTies {
     }
 }
 
-async fn take_loose(transaction: &Transaction<'_>) -> Result<HashSet<i64>, Error> {
+async fn take_loose(transaction: &Transaction<'_>) -> Result<HashMap<i64, Loss>, Error> {
     let sql = "delete from avtryck.link_regroup where device_group in \
                (select device_group from avtryck.link_regroup order by device_group limit $1) \
-               returning device_group";
+               returning device_group, reason";
     let rows = transaction.query(sql, &[&PORTION]).await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+    let lost = |row: &Row| Ok((row.try_get(0)?, Loss::named(row.try_get(1)?)));
+    rows.iter().map(lost).collect()
 }
 
-/// Returns the ends of new ties that have more ties than an ID of one device has.
-async fn find_hubs(transaction: &Transaction<'_>, new: &NewTies) -> Result<Vec<Uuid>, Error> {
-    let sql = "select node, kind, degree from avtryck.link_node \
-               where node = any($1) and state = 0 and kind <> 5";
-    let mut hubs = Vec::new();
+/// Returns the ends of new ties that have more ties than an ID of one device has, and those that
+/// have more proved ones.
+async fn find_hubs(
+    transaction: &Transaction<'_>,
+    new: &NewTies,
+) -> Result<(Vec<Uuid>, Vec<Uuid>), Error> {
+    let sql = "select node, kind, degree, proved_degree, state = 0, proved_hub_since is null \
+               from avtryck.link_node where node = any($1) and kind <> 5";
+    let (mut hubs, mut proved_hubs) = (Vec::new(), Vec::new());
     for row in transaction.query(sql, &[&new.ends()]).await? {
-        let degree = usize::try_from(row.try_get::<_, i32>(2)?).unwrap_or(0);
-        if degree > degree_max(kind(row.try_get(1)?)) {
-            hubs.push(row.try_get(0)?);
+        let node = row.try_get(0)?;
+        let max = degree_max(kind(row.try_get(1)?));
+        let is_more = |column| {
+            let degree = row.try_get::<_, i32>(column)?;
+            Ok::<bool, Error>(usize::try_from(degree).unwrap_or(0) > max)
+        };
+        if is_more(2)? && row.try_get(4)? {
+            hubs.push(node);
+        }
+        if is_more(3)? && row.try_get(5)? {
+            proved_hubs.push(node);
         }
     }
-    Ok(hubs)
+    Ok((hubs, proved_hubs))
 }
 
 fn kind(number: i16) -> NodeKind {
@@ -201,7 +235,7 @@ struct Slice {
     members: Vec<GroupMember>,
     bonds: Vec<Bond>,
     forbidden: Vec<(usize, usize)>,
-    loose: HashSet<i64>,
+    loose: HashMap<i64, Loss>,
 }
 
 /// What was written of a slice.
@@ -218,7 +252,7 @@ impl Slice {
     async fn read(
         transaction: &Transaction<'_>,
         new: &NewTies,
-        loose: &[i64],
+        loose: &HashMap<i64, Loss>,
         over: Over,
     ) -> Result<Slice, Error> {
         let [members_sql, bonds_sql] = match over {
@@ -233,6 +267,7 @@ impl Slice {
             ]
             .map(|sql| {
                 sql.replace("device_group", "proved_group")
+                    .replace("state = 0", "proved_hub_since is null")
                     .replace("/* proved */", "and edge.proved_day is not null")
             }),
         };
@@ -242,8 +277,9 @@ impl Slice {
             members: Vec::new(),
             bonds: Vec::new(),
             forbidden: Vec::new(),
-            loose: loose.iter().copied().collect(),
+            loose: loose.clone(),
         };
+        let loose: Vec<i64> = loose.keys().copied().collect();
         let mut place: HashMap<Uuid, usize> = HashMap::new();
         for row in transaction.query(&members_sql, &[&seeds, &loose]).await? {
             let node: Uuid = row.try_get(0)?;
@@ -255,7 +291,7 @@ impl Slice {
                 partner: row.try_get(2)?,
                 first_day: row.try_get(3)?,
                 group,
-                is_loose: group.is_some_and(|group| slice.loose.contains(&group)),
+                is_loose: group.is_some_and(|group| slice.loose.contains_key(&group)),
             });
         }
         let both = |a: Uuid, b: Uuid| Some((*place.get(&a)?, *place.get(&b)?));
@@ -300,7 +336,8 @@ impl Slice {
             }
             for member in group.members.iter().filter_map(|at| self.members.get(*at)) {
                 if member.group.unwrap_or(0) != number {
-                    moves.add(member, number);
+                    let loss = member.group.and_then(|group| self.loose.get(&group));
+                    moves.add(member, number, loss.copied());
                 }
             }
         }
@@ -308,7 +345,7 @@ impl Slice {
             .members
             .iter()
             .filter_map(|member| member.group)
-            .chain(self.loose.iter().copied())
+            .chain(self.loose.keys().copied())
             .collect();
         let kept_set: HashSet<i64> = kept.iter().copied().collect();
         let ended: Vec<i64> = former.difference(&kept_set).copied().collect();
@@ -330,7 +367,8 @@ impl Slice {
         Ok(written)
     }
 
-    /// Notes the new ties that were left out, and returns how many there were.
+    /// Notes the new ties that were left out. Returns how many of them there were, and of those of
+    /// groups that lost a tie: each counts with its smaller ID, so once where groups go in ranges.
     async fn note_capped(
         &self,
         transaction: &Transaction<'_>,
@@ -339,20 +377,21 @@ impl Slice {
     ) -> Result<u64, Error> {
         let fresh: HashSet<(Uuid, Uuid)> =
             new.a.iter().copied().zip(new.b.iter().copied()).collect();
-        let uuid = |at: usize| {
-            let member = self.members.get(at);
-            member.map_or(Uuid::nil(), |member| Uuid::from_bytes(member.node.0))
-        };
-        let ends = left_out.iter().filter_map(|at| self.bonds.get(*at));
-        let ends = ends.map(|bond| (uuid(bond.a), uuid(bond.b)));
-        let capped: Vec<Uuid> = ends
-            .filter(|ends| fresh.contains(ends))
-            .map(|(_, b)| b)
-            .collect();
+        let uuid = |member: &GroupMember| Uuid::from_bytes(member.node.0);
+        let (mut capped, mut count) = (Vec::new(), 0);
+        for bond in left_out.iter().filter_map(|at| self.bonds.get(*at)) {
+            let ends = (self.members.get(bond.a), self.members.get(bond.b));
+            let (Some(a), Some(b)) = ends else { continue };
+            let is_fresh = fresh.contains(&(uuid(a), uuid(b)));
+            if is_fresh {
+                capped.push(uuid(b));
+            }
+            count += u64::from(is_fresh || a.is_loose);
+        }
         let sql = "insert into avtryck.link_change (at, node, from_group, to_group, reason) \
                    select now(), node, device_group, device_group, 'cap' from avtryck.link_node where node = any($1)";
         transaction.execute(sql, &[&capped]).await?;
-        Ok(capped.len() as u64)
+        Ok(count)
     }
 }
 
@@ -387,19 +426,16 @@ struct Moves {
 }
 
 impl Moves {
-    fn add(&mut self, member: &GroupMember, number: i64) {
-        let count = match member.is_loose {
-            true => &mut self.split,
-            false => &mut self.merged,
-        };
-        *count += 1;
+    /// Adds an ID that comes to a group, out of one that lost a tie if `loss` says why.
+    fn add(&mut self, member: &GroupMember, number: i64, loss: Option<Loss>) {
+        match loss {
+            Some(_) => self.split += 1,
+            None => self.merged += 1,
+        }
         self.nodes.push(Uuid::from_bytes(member.node.0));
         self.from.push(member.group);
         self.to.push(number);
-        self.reasons.push(match member.is_loose {
-            true => "split",
-            false => "merge",
-        });
+        self.reasons.push(loss.map_or("merge", Loss::change));
         self.groups.insert(number);
         self.groups.extend(member.group);
     }
@@ -430,6 +466,7 @@ pub async fn loosen(
     most: i64,
 ) -> Result<Option<i64>, Error> {
     lock(transaction).await?;
+    Loss::Rule.note(transaction).await?;
     let sql = "with portion as (select device_group from avtryck.device_group where device_group >= $1 \
                                 order by device_group limit $2), \
                proved as (select distinct proved_group from avtryck.link_node join portion using (device_group) \
@@ -444,13 +481,49 @@ pub async fn loosen(
         .try_get(0)
 }
 
-/// Lets hubs back that were not more than half of one for 30 days. Returns how many there were.
+/// Which hubs come back: those that have been hubs for that many days, and have fewer ties.
+struct Return {
+    days: i32,
+    /// Of a visitor, and of another ID.
+    degrees: [usize; 2],
+}
+
+/// Lets hubs back that were not more than half of one for 30 days, and deletes those without ties.
+/// Returns how many ties are to be grouped again.
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn free_hubs(client: &Client, today: i32) -> Result<u64, Error> {
+pub async fn free_hubs(client: &impl GenericClient, today: i32) -> Result<u64, Error> {
+    let half = |kind| degree_max(kind) / 2;
+    let rule = Return {
+        days: 30,
+        degrees: [half(NodeKind::Visitor), half(NodeKind::Maid)],
+    };
+    free(client, today, rule).await
+}
+
+/// Lets all hubs back that the rules of today would not find. Returns the same.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn recount_hubs(transaction: &Transaction<'_>) -> Result<u64, Error> {
+    lock(transaction).await?;
+    let first = |kind| degree_max(kind) + 1;
+    let rule = Return {
+        days: 0,
+        degrees: [first(NodeKind::Visitor), first(NodeKind::Maid)],
+    };
+    // Later than any day on which it became one.
+    free(transaction, i32::MAX / 1_000, rule).await
+}
+
+async fn free(client: &impl GenericClient, today: i32, rule: Return) -> Result<u64, Error> {
+    let degrees = rule
+        .degrees
+        .map(|degree| i32::try_from(degree).unwrap_or(i32::MAX));
+    let sql = include_str!("group/free_hubs.sql");
     client
-        .execute(include_str!("group/free_hubs.sql"), &[&today])
+        .execute(sql, &[&today, &rule.days, &&degrees[..]])
         .await
 }
 

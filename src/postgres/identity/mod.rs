@@ -14,16 +14,20 @@
 //! Whoever changes ties takes [`lock`] first, and they take turns. A transaction that holds the
 //! lock of the list of suppression may take it, and never the other way round.
 
+pub mod census;
 pub mod check;
 pub mod fold;
 pub mod group;
+mod loss;
 pub mod own;
 pub mod part;
+pub mod rule;
 
 use tokio_postgres::{Error, Transaction};
 use uuid::Uuid;
 
 pub use fold::{Changed, Follower, fold};
+pub use loss::Loss;
 
 /// The advisory lock: "identity" in ASCII; `fold.sql` has it too.
 pub const LOCK: i64 = 0x6964_656e_7469_7479;
@@ -80,6 +84,7 @@ pub async fn remove(
         return Ok(0);
     }
     lock(transaction).await?;
+    loss::note(transaction, reason.name()).await?;
     // Before their groups are gone, for what is known of a device is known of its IDs.
     let forget = "select avtryck.forget_sightings($1)";
     transaction.execute(forget, &[&nodes]).await?;

@@ -284,15 +284,21 @@ pub(super) async fn start_over(
     collector.kill().await;
 }
 
-/// Stops it, damages a record that waits in its spool, takes a table away from a job, and starts it
-/// again.
+/// Stops it, damages a record that waits in its spool, takes a table away from a job, has another
+/// fail to split a group, adds a tie that no hit permitted, and starts it again.
 pub(super) async fn damage(collector: Collector) -> Collector {
     let away = "alter table avtryck.rejected_hit rename to rejected_hit_away; \
         select avtryck.make_hit_day(current_date - n) from generate_series(5000, 5002) as n; \
         insert into avtryck.report_span \
         select avtryck.day_start(current_date - n), avtryck.day_start(current_date - n + 1) \
         from generate_series(5000, 5002) as n; \
-        insert into avtryck.ad_day select begins, 1, null, null, null, null, 7, 7, 0, 0, 0, 0 from avtryck.report_span";
+        insert into avtryck.ad_day select begins, 1, null, null, null, null, 7, 7, 0, 0, 0, 0 from avtryck.report_span; \
+        create function avtryck.refuse() returns trigger language plpgsql as 'begin raise ''no''; end'; \
+        create trigger refuse before delete on avtryck.link_regroup execute function avtryck.refuse(); \
+        insert into avtryck.link_regroup (device_group, since) values (1, now() - interval '1 hour'); \
+        insert into avtryck.link_edge \
+            (a, b, a_kind, b_kind, first_day, last_day, permit, consent_source, source) \
+        values (md5('1')::uuid, md5('2')::uuid, 1, 2, current_date, current_date, 63, 2, 0)";
     collector
         .database()
         .await

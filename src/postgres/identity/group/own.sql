@@ -1,4 +1,6 @@
--- $1: groups whose IDs changed; $2, $3: the ends of new ties. The owners of these groups, and of those of the ties' IDs.
+-- $1: groups whose IDs changed; $2, $3: the ends of new ties; $4: the most owners within 90 days. The owners of these
+-- groups, and of those of the ties' IDs. Proved ones come first, then the oldest, so that whoever names many users takes
+-- nobody's place.
 with about as (
     select unnest($1::bigint[]) as device_group
     union select device_group from avtryck.link_node where node = any($2) or node = any($3)
@@ -14,11 +16,18 @@ owned as (
     join avtryck.link_edge as edge on edge.b = known.node and edge.a_kind = 5
     where about.device_group <> 0
 ),
-owner as (
+counted as (
     select device_group, owner, min(first_day) as first_day, max(last_day) as last_day, count(*)::smallint as days,
            (array_agg(permit order by last_day desc, permit))[1] as permit, bool_or(proved_day is not null) as is_proved
     from owned group by device_group, owner
 ),
+spanned as (
+    select *, (max(last_day) over (partition by device_group) - last_day) / 90 as span from counted
+),
+ranked as (
+    select *, row_number() over (partition by device_group, span order by is_proved desc, first_day, owner) as place from spanned
+),
+owner as (select * from ranked where place <= $4),
 gone as (
     delete from avtryck.device_owner as known
     where known.device_group in (select device_group from about)
