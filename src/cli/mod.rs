@@ -12,6 +12,7 @@ mod example_config;
 mod geoip;
 mod healthy;
 mod import;
+mod household;
 mod keys;
 mod link;
 mod log;
@@ -76,6 +77,9 @@ enum Command {
     /// households.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Look at how well households agree with what is known.
+    #[command(subcommand)]
+    Household(household::HouseholdCommand),
     /// Look at the device groups, or find them anew.
     #[command(subcommand)]
     Link(link::LinkCommand),
@@ -148,6 +152,7 @@ impl Command {
                 command.run(&config.cookie.keys, &config.spool.dir)
             }
             Command::Import(command) => command.run(&config()?),
+            Command::Household(command) => command.run(&config()?),
             Command::Link(command) => command.run(&config()?),
             Command::Report(command) => command.run(&config()?),
             Command::Schema(command) => command.run(),

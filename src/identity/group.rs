@@ -22,7 +22,7 @@ pub const GROUP_NODES_MAX: usize = 20;
 
 /// The most IDs of each kind in a group, of a partner's IDs those of one partner: browsers lose
 /// their cookies, people reset their MAID.
-const KIND_NODES_MAX: [(NodeKind, usize); 4] = [
+pub(crate) const KIND_NODES_MAX: [(NodeKind, usize); 4] = [
     (NodeKind::Visitor, 10),
     (NodeKind::Maid, 2),
     (NodeKind::DeviceId, 3),

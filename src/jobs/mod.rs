@@ -286,7 +286,7 @@ const fn dimension(table: &'static str, condition: &'static str) -> Job {
 /// Deletes ties by the last day on which they were seen. A trigger notes the groups that lose one.
 const fn ties(condition: &'static str) -> Store {
     Store::Rows {
-        table: "link_edge",
+        table: expiry::TIES,
         column: "last_day",
         is_date: true,
         condition,

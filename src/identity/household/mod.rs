@@ -22,11 +22,13 @@ mod number;
 mod pair;
 #[cfg(test)]
 mod tests;
+mod truth;
 
 pub use address::{AddressKind, Stay};
 pub use cluster::{HOUSEHOLD_DEVICES_MAX, cluster};
 pub use number::{Membership, renumber};
 pub use pair::{PairScore, fold, pairs_of_epoch};
+pub use truth::{Agreement, CASES_MIN, Estimate};
 
 /// How many days an epoch has: for that long an address keeps its number.
 pub const EPOCH_DAYS: u16 = 14;

@@ -10,6 +10,7 @@
 //! | a visitor sees what is believed of their home, and contradicts | [`own`] |
 
 pub mod census;
+pub mod check;
 pub mod night;
 pub mod own;
 pub mod part;

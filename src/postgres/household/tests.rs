@@ -9,8 +9,11 @@ use homes::{Mobility, Scenario, World};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+use super::check::{Truth, check};
 use super::night;
-use crate::identity::household::{PairScore, Stay, cluster, fold, is_home_hour, pairs_of_epoch};
+use crate::identity::household::{
+    CASES_MIN, PairScore, Stay, cluster, fold, is_home_hour, pairs_of_epoch,
+};
 use crate::postgres::identity::{self, Removal};
 use crate::postgres::server::embedded::testing::TestDatabase;
 
@@ -250,4 +253,82 @@ async fn no_sighting_is_kept_without_each_of_its_permits() {
         let is_kept = postgres.client.execute(sql, &[&permit]).await.is_ok();
         assert_eq!(is_kept, permit & 51 == 51, "{permit}");
     }
+}
+
+#[tokio::test]
+async fn proved_logins_say_how_many_devices_of_one_home_were_found_and_too_few_say_nothing() {
+    let mut postgres = TestDatabase::migrated().await;
+    let client = &mut postgres.client;
+    let world = world();
+    store(client, &world).await;
+    for day in [12, 13] {
+        night(client, FIRST_DAY + day).await.unwrap().unwrap();
+    }
+    assert_eq!(check(client).await.unwrap(), Truth::default());
+    // Somebody logs in on each device of a home; of every other home nobody vouches for it.
+    let mut devices = BTreeMap::<u32, Vec<u32>>::new();
+    for (device, of) in (0..).zip(&world.devices) {
+        devices.entry(of.home).or_default().push(device);
+    }
+    let sql = "insert into avtryck.link_edge \
+               (a, b, a_kind, b_kind, first_day, last_day, proved_day, permit, consent_source, source) \
+               values ($1, $2, 1, 5, '2026-01-01', '2026-01-01', case when $3 then date '2026-01-01' end, 63, 2, 0)";
+    for (home, devices) in &devices {
+        let user = Uuid::from_u128(u128::MAX - u128::from(*home));
+        for device in devices {
+            let is_proved = home % 2 == 0;
+            let values: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+                [&node((*device).into()), &user, &is_proved];
+            client.execute(sql, &values).await.unwrap();
+        }
+    }
+    let truth = check(client).await.unwrap();
+    let found = households(client).await;
+    let home = |node: &Uuid| {
+        let device = usize::try_from(node.as_u128() - 1).unwrap();
+        world.devices[device].home
+    };
+    let (mut right, mut pairs) = (0, 0);
+    for household in &found {
+        let known: Vec<u32> = household
+            .iter()
+            .map(home)
+            .filter(|home| home % 2 == 0)
+            .collect();
+        for (at, one) in known.iter().enumerate() {
+            for other in &known[at + 1..] {
+                pairs += 1;
+                right += u64::from(one == other);
+            }
+        }
+    }
+    assert_eq!(
+        (truth.precision.right, truth.precision.pairs),
+        (right, pairs)
+    );
+    assert!(
+        truth.unity.right == right && truth.recall.right == right,
+        "{truth:?}"
+    );
+    assert!(
+        truth.recall.pairs > truth.unity.pairs && truth.unity.pairs >= right,
+        "{truth:?}"
+    );
+    let recall = truth.recall.estimate().unwrap();
+    assert!(
+        truth.recall.cases >= CASES_MIN && recall.low < recall.share,
+        "{truth:?}"
+    );
+    assert_eq!((truth.left_out, truth.refusing), (0, 0));
+    // An account that is on more devices than a home has is no home.
+    let all = "insert into avtryck.link_edge \
+               (a, b, a_kind, b_kind, first_day, last_day, proved_day, permit, consent_source, source) \
+               select node, 'ffffffff-0000-ffff-ffff-ffffffffffff', 1, 5, '2026-01-01', '2026-01-01', '2026-01-01', 63, 2, 0 \
+               from avtryck.household_member order by node limit 16";
+    client.batch_execute(all).await.unwrap();
+    let with_account = check(client).await.unwrap();
+    assert_eq!(
+        (with_account.left_out, with_account.recall),
+        (1, truth.recall)
+    );
 }

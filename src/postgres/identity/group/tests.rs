@@ -6,6 +6,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod limits;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
@@ -15,13 +17,17 @@ use crate::postgres::server::embedded::testing::TestDatabase;
 
 type Pair = (Uuid, Uuid);
 
+/// The first of the numbers that are users.
+const USERS: u8 = 200;
+
 /// Returns an ID by its number, with its kind: half are visitors.
 fn node(number: u8) -> (Uuid, i16) {
     let kinds = [1, 1, 1, 2, 3, 4];
-    (
-        Uuid::from_bytes([number + 1; 16]),
-        kinds[usize::from(number % 6)],
-    )
+    let kind = match number {
+        USERS.. => 5,
+        _ => kinds[usize::from(number % 6)],
+    };
+    (Uuid::from_bytes([number + 1; 16]), kind)
 }
 
 async fn add_tie(client: &Client, one: u8, other: u8, day: i32, is_proved: bool) -> Pair {
@@ -54,7 +60,8 @@ async fn settle_all(client: &mut Client) -> Grouped {
 
 /// Reads the ties, all of them or those that are proved.
 async fn read_ties(client: &Client, over_proved: bool) -> BTreeSet<Pair> {
-    let sql = "select a, b from avtryck.link_edge where not $1 or proved_day is not null";
+    let sql = "select a, b from avtryck.link_edge \
+               where (not $1 or proved_day is not null) and 5 not in (a_kind, b_kind)";
     let rows = client.query(sql, &[&over_proved]).await.unwrap();
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
@@ -79,7 +86,28 @@ fn components(ties: &BTreeSet<Pair>) -> BTreeSet<BTreeSet<Uuid>> {
     of.into_values().collect()
 }
 
-fn is_within_caps(group: &BTreeSet<Uuid>) -> bool {
+async fn read_forbidden(client: &Client) -> BTreeSet<Pair> {
+    let sql = "select a, b from avtryck.link_forbidden";
+    let rows = client.query(sql, &[]).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+/// Says that two IDs are not one device, as a visitor does.
+async fn forbid(client: &Client, one: u8, other: u8) {
+    let (a, b) = (node(one.min(other)).0, node(one.max(other)).0);
+    let sql = "insert into avtryck.link_forbidden values ($1, $2, now()) on conflict do nothing";
+    client.execute(sql, &[&a, &b]).await.unwrap();
+    let sql = "insert into avtryck.link_regroup (device_group) \
+               select of from avtryck.link_node, unnest(array[device_group, proved_group]) as of \
+               where node in ($1, $2) and of <> 0 on conflict do nothing";
+    client.execute(sql, &[&a, &b]).await.unwrap();
+}
+
+fn is_within_caps(group: &BTreeSet<Uuid>, forbidden: &BTreeSet<Pair>) -> bool {
+    let is_apart = |(a, b): &Pair| group.contains(a) && group.contains(b);
+    if forbidden.iter().any(is_apart) {
+        return false;
+    }
     let mut counts = BTreeMap::new();
     for id in group {
         *counts.entry(node(id.as_bytes()[0] - 1).1).or_insert(0) += 1;
@@ -89,6 +117,8 @@ fn is_within_caps(group: &BTreeSet<Uuid>) -> bool {
 }
 
 async fn check(client: &Client, case: &str) {
+    let forbidden = read_forbidden(client).await;
+    let is_within_caps = |group: &BTreeSet<Uuid>| is_within_caps(group, &forbidden);
     for (column, over_proved) in [("device_group", false), ("proved_group", true)] {
         let ties = read_ties(client, over_proved).await;
         let group_of = read_groups(client, column).await;
@@ -142,6 +172,15 @@ async fn check(client: &Client, case: &str) {
                (select from avtryck.link_edge where a = node or b = node)";
     let lone: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
     assert_eq!(lone, 0, "{case}");
+    let sql = "with tie as (select a as node, b as owner, proved_day from avtryck.link_edge where b_kind = 5 \
+                            union all select b, a, proved_day from avtryck.link_edge where a_kind = 5), \
+               owned as (select device_group, owner, bool_or(proved_day is not null) as is_proved \
+                         from tie join avtryck.link_node using (node) group by 1, 2) \
+               select (select count(*) from owned full join avtryck.device_owner as kept using (device_group, owner) \
+                       where owned.is_proved is distinct from kept.is_proved) \
+                    + (select count(*) from avtryck.link_node where kind = 5 and (device_group <> 0 or proved_group <> 0))";
+    let differ: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
+    assert_eq!(differ, 0, "{case}: owners");
 }
 
 #[tokio::test]
@@ -150,7 +189,7 @@ async fn after_any_history_the_groups_in_postgres_are_what_the_stored_ties_say()
     let client = &mut database.client;
     for seed in 0..30_u64 {
         let tables = "truncate avtryck.link_edge, avtryck.link_node, avtryck.device_group, avtryck.device_owner, \
-                      avtryck.link_change, avtryck.link_regroup";
+                      avtryck.link_change, avtryck.link_regroup, avtryck.link_forbidden";
         client.batch_execute(tables).await.unwrap();
         let mut random = fastrand::Rng::with_seed(seed);
         // Few IDs reach the caps.
@@ -162,8 +201,22 @@ async fn after_any_history_the_groups_in_postgres_are_what_the_stored_ties_say()
                     add_tie(client, one, other, step, random.bool()).await;
                 }
             }
+            if random.bool() {
+                let user = USERS + random.u8(0..4);
+                add_tie(client, random.u8(0..ids), user, step, random.bool()).await;
+            }
+            if step % 4 == 3 && seed % 2 == 0 {
+                let (one, other) = (random.u8(0..ids), random.u8(0..ids));
+                if one != other {
+                    forbid(client, one, other).await;
+                }
+            }
             if step % 3 == 2 {
-                let gone = node(random.u8(0..ids)).0;
+                let gone = match random.u8(0..4) {
+                    0 => USERS + random.u8(0..4),
+                    _ => random.u8(0..ids),
+                };
+                let gone = node(gone).0;
                 let sql = match random.bool() {
                     true => "delete from avtryck.link_edge where a = $1 or b = $1",
                     false => "delete from avtryck.link_edge where a = $1",
