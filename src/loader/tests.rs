@@ -8,6 +8,7 @@
 mod exposure;
 mod growth;
 mod households;
+mod nights;
 mod reports;
 mod segments;
 mod silence;

@@ -134,3 +134,147 @@ impl Households {
 fn minute_of_day(at: UnixMicros) -> i64 {
     at.0.div_euclid(MINUTE_MICROS).rem_euclid(MINUTES_OF_DAY)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::keys::epoch_of;
+    use crate::loader::sink::SightingRules;
+    use crate::postgres::server::embedded::testing::TestDatabase;
+
+    struct Home {
+        database: Arc<Database>,
+        postgres: TestDatabase,
+        spool: tempfile::TempDir,
+        households: Households,
+        today: i32,
+    }
+
+    impl Home {
+        /// Looks after households whose night is always due.
+        async fn new() -> Home {
+            let postgres = TestDatabase::migrated().await;
+            let spool = tempfile::tempdir().unwrap();
+            let sightings = Arc::new(Sightings::default());
+            sightings.rules.store(Arc::new(SightingRules {
+                sites: ["shop".to_owned()].into(),
+                ..SightingRules::default()
+            }));
+            let today = "select (now() at time zone 'UTC')::date - date '1970-01-01'";
+            let today = postgres.client.query_one(today, &[]).await.unwrap().get(0);
+            Home {
+                database: Arc::new(Database::Url(Box::new(postgres.config.clone()))),
+                households: Households {
+                    spool: spool.path().to_owned(),
+                    night: 0,
+                    sightings,
+                    guard: Guard::default(),
+                    has_left: true,
+                    said: String::new(),
+                },
+                postgres,
+                spool,
+                today,
+            }
+        }
+
+        async fn tick(&mut self, is_on: bool) -> anyhow::Result<()> {
+            let mut connection = None;
+            let ticked = self.households.tick(&self.database, &mut connection, is_on);
+            ticked.await
+        }
+
+        fn epoch(&self) -> Option<i32> {
+            let key = self.households.sightings.key.load();
+            key.as_ref().map(|key| key.epoch())
+        }
+
+        async fn nights(&self) -> i64 {
+            let sql = "select count(*) from avtryck.household_night where night > '-infinity'";
+            self.postgres
+                .client
+                .query_one(sql, &[])
+                .await
+                .unwrap()
+                .get(0)
+        }
+    }
+
+    #[tokio::test]
+    async fn the_key_steps_once_a_day_and_the_night_is_worked_through_once() {
+        let mut home = Home::new().await;
+        let made_on = home.today - 3 * 14;
+        household_key::make(home.spool.path(), made_on).unwrap();
+        for _ in 0..2 {
+            home.tick(true).await.unwrap();
+            assert_eq!(home.epoch(), Some(epoch_of(made_on) + 1));
+            assert_eq!(home.nights().await, 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn while_a_clock_is_doubted_no_key_steps_and_no_night_is_worked_through() {
+        let mut home = Home::new().await;
+        let made_on = home.today - 14;
+        household_key::make(home.spool.path(), made_on).unwrap();
+        let doubt = "insert into avtryck.clock values (true, now(), now(), null, now(), 1000)";
+        home.postgres.client.batch_execute(doubt).await.unwrap();
+        home.tick(true).await.unwrap();
+        // The key of the epoch that has ended makes no sighting of a hit of this one.
+        assert_eq!(home.epoch(), Some(epoch_of(made_on)));
+        assert_eq!(home.nights().await, 0);
+        // Postgres's clock was years ahead, and has been set right.
+        let ahead = "update avtryck.clock set seen_at = now() + interval '3 years', in_step_since = '2020-01-01'";
+        home.postgres.client.batch_execute(ahead).await.unwrap();
+        home.households.guard = Guard::default();
+        home.tick(true).await.unwrap();
+        assert_eq!(
+            (home.epoch(), home.nights().await),
+            (Some(epoch_of(made_on)), 0)
+        );
+        let right =
+            "update avtryck.clock set seen_at = now(), in_step_since = now() - interval '25 hours'";
+        home.postgres.client.batch_execute(right).await.unwrap();
+        home.tick(true).await.unwrap();
+        assert_eq!(
+            (home.epoch(), home.nights().await),
+            (Some(epoch_of(home.today)), 1)
+        );
+    }
+
+    #[tokio::test]
+    async fn without_a_key_or_with_one_that_others_may_read_no_sighting_is_made() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mut home = Home::new().await;
+        let error = home.tick(true).await.unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("`avtryck keys household` makes one")
+        );
+        household_key::make(home.spool.path(), home.today).unwrap();
+        home.tick(true).await.unwrap();
+        assert!(home.epoch().is_some());
+        let open = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(household_key::path(home.spool.path()), open).unwrap();
+        assert!(home.tick(true).await.is_err());
+        assert_eq!(home.epoch(), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_left_goes_after_the_last_site_has_no_households_any_more() {
+        let mut home = Home::new().await;
+        let old = "insert into avtryck.sighting_part values \
+                   (($1::int - 28) / 14, 63, '{1}', array[gen_random_uuid()], array[date '1970-01-01' + $1 - 28], '{20}')";
+        home.postgres
+            .client
+            .execute(old, &[&home.today])
+            .await
+            .unwrap();
+        home.tick(false).await.unwrap();
+        assert!(!home.households.has_left, "the night dropped the epoch");
+        assert_eq!(home.nights().await, 1);
+    }
+}

@@ -40,6 +40,8 @@ pub(super) struct Parts {
     loaders: Vec<Loader>,
     /// Which IDs the loaders tie together; exchanged on a reload.
     pub(super) tie_rules: Arc<ArcSwap<TieRules>>,
+    /// Has the job on ties run at once.
+    pub(super) wake: Arc<Notify>,
     /// How the loaders note at which addresses devices are seen.
     pub(super) sightings: Arc<Sightings>,
     /// The shards that nobody writes to any more.
@@ -79,6 +81,7 @@ impl Parts {
             left: shards.filter(|shard| left.contains(&shard.id())).collect(),
             loaders,
             tie_rules: Arc::clone(&tie_rules),
+            wake: Arc::clone(&wake),
             households: Households::new(config, &sightings),
             segments: Evaluation::new(config, metrics),
             sightings,
@@ -95,7 +98,11 @@ impl Parts {
                     tables: Arc::clone(tables),
                     metrics: Arc::clone(metrics),
                 }),
-                graph: Some(jobs::Graph::new(tie_rules, Arc::clone(metrics), wake)),
+                graph: Some(jobs::Graph::new(
+                    tie_rules,
+                    Arc::clone(metrics),
+                    Arc::clone(&wake),
+                )),
             },
         }
     }

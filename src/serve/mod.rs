@@ -191,6 +191,7 @@ impl Collector {
             tie_rules,
             sightings,
             book: Arc::clone(&parts.segments.book),
+            wake: Arc::clone(&parts.wake),
         };
         let reload = Reload::new(file, edge, exchanged, certificates, Arc::clone(&metrics));
         let loading = parts.start(&reload, &database, &metrics, &remark);

@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use super::{check, evaluation, keyrings, loading};
 use crate::clock;
@@ -40,6 +40,8 @@ pub(super) struct Exchanged {
     pub(super) tie_rules: Arc<ArcSwap<TieRules>>,
     pub(super) sightings: Arc<Sightings>,
     pub(super) book: Arc<ArcSwap<Book>>,
+    /// Has the job on ties run at once.
+    pub(super) wake: Arc<Notify>,
 }
 
 /// Everything that a reload replaces, and what it is made from.
@@ -152,6 +154,7 @@ impl Reload {
         let exchanged = &self.exchanged;
         let rules = Arc::new(loading::tie_rules(&config));
         exchanged.tie_rules.store(rules);
+        exchanged.wake.notify_one();
         let rules = Arc::new(loading::sighting_rules(&config));
         exchanged.sightings.rules.store(rules);
         exchanged.book.store(Arc::new(evaluation::book(&config)));

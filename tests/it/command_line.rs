@@ -296,3 +296,64 @@ async fn the_example_configuration_is_printed_and_right() {
     let committed = std::fs::read_to_string(root().join("avtryck.example.toml")).unwrap();
     assert_eq!(printed, committed);
 }
+
+#[tokio::test]
+async fn check_config_refuses_households_where_addresses_are_kept() {
+    let dir = tempdir();
+    let address = "privacy.client_ip: site open has household = true";
+    let spool = "spool.keep: site open has household = true";
+    for (has_households, client_ip, keep, refusals) in [
+        (true, "full", "15d", vec![address, spool]),
+        (true, "none", "337h", vec![spool]),
+        (true, "truncated", "14d", vec![]),
+        (false, "full", "15d", vec![]),
+    ] {
+        let config = Config::sites()
+            .without_postgres()
+            .set("site.open.household", has_households)
+            .set("privacy.client_ip", client_ip)
+            .set("spool.keep", keep);
+        config.write(&dir).await;
+        let mut check = command(&["check-config", "--config"]);
+        check.arg(dir.path().join("avtryck.toml"));
+        let output = check.output().await.unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let case = format!("{has_households}, {client_ip}, {keep}: {text}");
+        let code = if refusals.is_empty() { 0 } else { 64 };
+        assert_eq!(output.status.code(), Some(code), "{case}");
+        for refusal in [address, spool] {
+            assert_eq!(
+                text.contains(refusal),
+                refusals.contains(&refusal),
+                "{case}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn household_check_says_that_there_is_too_little_truth_and_link_check_what_would_change() {
+    let collector = Collector::open().await;
+    collector.settle().await;
+    let file = collector.dir.path().join("avtryck.toml");
+    for (arguments, told) in [
+        (
+            ["household", "check"],
+            "recall: too little truth: 0 users with 0 pairs; 30 users are needed",
+        ),
+        (
+            ["household", "check"],
+            "0 members of households refuse to be in one",
+        ),
+        (
+            ["link", "check"],
+            "0 ties would be left out because of a cap",
+        ),
+    ] {
+        let mut command = command(&arguments);
+        command.arg("--config").arg(&file);
+        let output = command.output().await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains(told), "{text}");
+    }
+}

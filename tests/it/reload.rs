@@ -7,18 +7,18 @@ use tokio::sync::watch;
 
 use crate::support::{Collector, Config, root};
 
-const APPLIED: &str = "avtryck_config_reloads_total{outcome=\"applied\"}";
+pub(crate) const APPLIED: &str = "avtryck_config_reloads_total{outcome=\"applied\"}";
 const REFUSED: &str = "avtryck_config_reloads_total{outcome=\"refused\"}";
 
 impl Collector {
     /// Changes the configuration in its file.
-    fn configure(&self, change: impl FnOnce(Config) -> Config) {
+    pub(crate) fn configure(&self, change: impl FnOnce(Config) -> Config) {
         let dir = self.dir.path();
         change(Config::read(dir)).write_as_it_is(dir);
     }
 
     /// Has it read the file again, and waits until it has.
-    async fn reload(&self, outcome: &str) {
+    pub(crate) async fn reload(&self, outcome: &str) {
         let before = self.metric(outcome).await;
         self.signal("HUP");
         self.until_metric(outcome, before + 1.0).await;

@@ -9,6 +9,7 @@ use crate::clock::UnixMicros;
 use crate::hit::subject::Subject;
 use crate::hit::{ConsentSource, Flags, UserKey, VisitorId};
 use crate::identity::{IdType, Ids, LinkPermit, Node, TieRules};
+use crate::postgres::identity::group;
 use crate::postgres::user_key;
 
 /// xorshift64*: the same hits on every run.
@@ -309,6 +310,12 @@ async fn tie_random_hits() {
         }
         assert!(!model.edges.is_empty(), "seed {seed}");
         working.stop().await;
+        // The audit finds a hit for each, by whatever ID leads the tie.
+        let sql = "select count(*), count(*) filter (where not is_permitted) \
+                   from avtryck.audit_ties(10000, current_date - 1, current_date)";
+        let row = postgres.client.query_one(sql, &[]).await.unwrap();
+        let audited = (row.get::<_, i64>(0), row.get::<_, i64>(1));
+        assert_eq!(audited, (model.edges.len() as i64, 0), "seed {seed}");
         let sql = "truncate avtryck.link_edge, avtryck.subject_permit";
         postgres.client.batch_execute(sql).await.unwrap();
     }
@@ -427,4 +434,94 @@ async fn what_was_received_before_a_refusal_ties_nothing_however_late_it_is_load
     };
     let all = with_two(test);
     tokio::task::LocalSet::new().run_until(all).await;
+}
+
+/// Makes the hits of devices with two browsers, a MAID and a device ID each, some of them proved,
+/// and of one device in three with a login. No cap is reached.
+fn of_devices(random: &mut Random) -> Vec<Hit<'static>> {
+    let mut hits = Vec::new();
+    for (number, at) in (0_u8..120).zip(times(120)) {
+        let device = u64::from(number % 30);
+        let mut hit = tied(at, Permit::ALL);
+        hit.visitor = Some(visitor(10 + 2 * device + random.below(2)));
+        hit.maid = maid(device).into();
+        if random.below(2) == 0 {
+            hit.device_id = format!("device-{device:04}").into();
+        }
+        if random.below(4) == 0 {
+            (hit.visitor, hit.kind) = (None, Kind::Callback);
+            hit.flags.set(Flags::PROVED);
+            hit.device_id = format!("device-{device:04}").into();
+        }
+        if device.is_multiple_of(3) {
+            hit.user_key = Some(UserKey([0x60 + (device % 2) as u8; 16]));
+        }
+        hits.push(hit);
+    }
+    hits
+}
+
+/// Returns the IDs of each group, and each owner with the IDs that it owns.
+async fn groups(client: &Client) -> Vec<String> {
+    let mut all = Vec::new();
+    for column in ["device_group", "proved_group"] {
+        let sql = format!(
+            "select '{column} ' || string_agg(node::text, ' ' order by node) \
+             from avtryck.link_node where {column} <> 0 group by {column} \
+             union all \
+             select '{column} ' || owner || is_proved || string_agg(node::text, ' ' order by node) \
+             from avtryck.device_owner as owner join avtryck.link_node using (device_group) \
+             group by device_group, owner, is_proved order by 1"
+        );
+        let rows = client.query(&sql, &[]).await.unwrap();
+        all.extend(rows.iter().map(|row| row.get::<_, String>(0)));
+    }
+    all
+}
+
+async fn group_all(client: &mut Client) {
+    while group::settle_some(client).await.unwrap().is_full() {}
+}
+
+async fn find_groups_twice() {
+    for seed in 1..=5 {
+        let all = of_devices(&mut Random(seed));
+        let mut found = Vec::new();
+        for collectors in [1_usize, 2] {
+            let mut postgres = testing::TestDatabase::migrated().await;
+            user_key::claim(&postgres.client, &USER_KEYS).await.unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let spools: Vec<Spool> = (0..=collectors)
+                .map(|number| spool(&dir.path().join(format!("{number}"))))
+                .collect();
+            let instructions = &spools[collectors];
+            let start = |hits: &Spool| Working::start(hits, instructions, &postgres.config);
+            let working: Vec<Working> = spools[..collectors].iter().map(start).collect();
+            let mut other = postgres.connect().await;
+            for (number, some) in all.chunks(17).enumerate() {
+                let loader = &working[number % collectors];
+                append_all(&loader.spool, some).await;
+                // Both jobs run, while either loader adds ties.
+                tokio::join!(group_all(&mut postgres.client), group_all(&mut other));
+            }
+            for loader in &working {
+                loader.load(&other, &[]).await;
+            }
+            tokio::join!(group_all(&mut postgres.client), group_all(&mut other));
+            for loader in working {
+                loader.stop().await;
+            }
+            instructions.close();
+            found.push(groups(&other).await);
+        }
+        assert!(found[0].len() > 60, "seed {seed}: {}", found[0].len());
+        assert_eq!(found[0], found[1], "seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn two_collectors_of_one_database_find_the_groups_and_owners_that_one_finds() {
+    tokio::task::LocalSet::new()
+        .run_until(find_groups_twice())
+        .await;
 }
