@@ -139,3 +139,74 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
         reader.add_error(&format!("segment[{index}].where"), &error);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    const SITE: &str = "[[site]]\nkey = \"shop\"\n";
+
+    fn segment(key: &str, rest: &str) -> String {
+        format!("[[segment]]\nkey = \"{key}\"\n{rest}\n")
+    }
+
+    #[test]
+    fn a_mistake_in_a_condition_has_the_line_of_the_file_and_its_own() {
+        let text = format!(
+            "{SITE}{}{}",
+            segment("a", "where = \"\"\"\ndays_active > 3\nand os = 4\"\"\""),
+            segment("b", "where = \"in_segment('c')\"\nexpose = [\"shpo\"]")
+        );
+        let errors = Config::parse(&text, []).unwrap_err();
+        assert_eq!(
+            errors.0,
+            [
+                "line 5: segment a, where: line 2, column 10: 4 is a number; a text would be right",
+                "line 10: segment b, where: line 1, column 1: c is no segment; the key of one would be right",
+                "line 11: segment b, expose: shpo is no site; did you mean shop?",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_the_configuration_allows_decides_which_classes_a_segment_may_use() {
+        let consented = "where = \"credit_band = 'low'\"\nbasis = \"explicit_consent\"";
+        let text = format!("{SITE}{}", segment("a", consented));
+        assert!(Config::parse(&text, []).is_err());
+        let allowed = format!("[import]\nclasses = [\"credit\"]\n{text}");
+        assert_eq!(Config::parse(&allowed, []).unwrap().segments.len(), 1);
+        let sensitive = segment("b", "where = \"pages('Religion', '9 days') > 0\"");
+        let errors = Config::parse(&format!("{SITE}{sensitive}"), []).unwrap_err();
+        assert!(errors.0[0].contains("a sensitive category"), "{errors}");
+    }
+
+    #[test]
+    fn a_file_of_segments_is_read_beside_those_of_the_configuration() {
+        let running = format!("{SITE}{}", segment("a", "where = \"true\""));
+        let config = Config::parse(&running, []).unwrap();
+        let read = |text: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            config.with_segments_of(file.path()).map(|(config, count)| {
+                let keys = config.segments.into_iter().map(|segment| segment.key);
+                (keys.collect::<Vec<_>>(), count)
+            })
+        };
+        let both = segment("b", "where = \"not in_segment('a')\"");
+        assert_eq!(
+            read(&both).unwrap(),
+            (vec!["b".to_owned(), "a".to_owned()], 1)
+        );
+        let same = segment("a", "where = \"false\"");
+        assert_eq!(read(&same).unwrap(), (vec!["a".to_owned()], 1));
+        for wrong in [
+            "",
+            "[[segment]]\nkey = \"c\"",
+            &segment("a", "where = \"in_segment('a')\""),
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -344,12 +344,23 @@ impl Job {
 }
 
 /// When each job is due, by the clock that never jumps. At first every job is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Schedule {
     due: [Option<Instant>; JOBS.len()],
     checked: Option<Instant>,
     guard: Guard,
     held_back: [u64; JOBS.len()],
+}
+
+impl Default for Schedule {
+    fn default() -> Schedule {
+        Schedule {
+            due: [None; JOBS.len()],
+            checked: None,
+            guard: Guard::default(),
+            held_back: [0; JOBS.len()],
+        }
+    }
 }
 
 /// What a tick found and did.

@@ -61,32 +61,7 @@ pub(super) fn explain(condition: &Expr, names: NamesOf<'_>) -> Words {
         Expr::Not(value) => {
             nested(value, names).between(["det stämmer inte att ", ""], ["it is not so that ", ""])
         }
-        Expr::In {
-            value,
-            list,
-            is_negated,
-        } => {
-            let (sv, en) = match is_negated {
-                true => (" är inget av ", " is none of "),
-                false => (" är något av ", " is one of "),
-            };
-            let list = list.iter().map(|one| beside(one, value, names));
-            let list = Words::join(list.collect(), ", ", ", ");
-            Words::join(vec![words(value), list], sv, en)
-        }
-        Expr::Between {
-            value,
-            low,
-            high,
-            is_negated,
-        } => {
-            let (sv, en) = match is_negated {
-                true => (" är inte mellan ", " is not between "),
-                false => (" är mellan ", " is between "),
-            };
-            let bounds = Words::join(vec![words(low), words(high)], " och ", " and ");
-            Words::join(vec![words(value), bounds], sv, en)
-        }
+        Expr::In { .. } | Expr::Between { .. } => explain_range(condition, names),
         Expr::Coalesce(values) => Words::join(
             values.iter().map(words).collect(),
             " eller, om det är okänt, ",
@@ -122,6 +97,39 @@ pub(super) fn explain(condition: &Expr, names: NamesOf<'_>) -> Words {
             )
         }
     }
+}
+
+/// Says whether a value is one of several, or between two.
+fn explain_range(condition: &Expr, names: NamesOf<'_>) -> Words {
+    let (value, sv, en, others) = match condition {
+        Expr::In {
+            value,
+            list,
+            is_negated,
+        } => {
+            let (sv, en) = match is_negated {
+                true => (" är inget av ", " is none of "),
+                false => (" är något av ", " is one of "),
+            };
+            let list = list.iter().map(|one| beside(one, value, names));
+            (value, sv, en, Words::join(list.collect(), ", ", ", "))
+        }
+        Expr::Between {
+            value,
+            low,
+            high,
+            is_negated,
+        } => {
+            let (sv, en) = match is_negated {
+                true => (" är inte mellan ", " is not between "),
+                false => (" är mellan ", " is between "),
+            };
+            let bounds = vec![explain(low, names), explain(high, names)];
+            (value, sv, en, Words::join(bounds, " och ", " and "))
+        }
+        _ => return Words::default(),
+    };
+    Words::join(vec![explain(value, names), others], sv, en)
 }
 
 /// Returns a part in brackets if it is a chain itself.

@@ -199,16 +199,7 @@ impl Reader {
             Sql::UnaryOp {
                 op: UnaryOperator::Minus,
                 expr,
-            } => match &**expr {
-                Sql::Value(value) if matches!(value.value, Value::Number(..)) => {
-                    let (read, holds) = literal(&value.value, at)?;
-                    match read {
-                        Expr::Number(digits) => Ok((Expr::Number(format!("-{digits}")), holds)),
-                        other => Ok((other, holds)),
-                    }
-                }
-                _ => Err(refuse(sql, at)),
-            },
+            } => negative(expr).map_or_else(|| Err(refuse(sql, at)), |expr| literal(&expr, at)),
             Sql::UnaryOp {
                 op: UnaryOperator::Not,
                 expr,
@@ -456,6 +447,17 @@ impl Reader {
 fn place(sql: &Sql, outer: Location) -> Location {
     let start = start_of(sql);
     if start.line == 0 { outer } else { start }
+}
+
+/// Returns the number that has a minus before it.
+fn negative(number: &Sql) -> Option<Value> {
+    match number {
+        Sql::Value(value) => match &value.value {
+            Value::Number(digits, is_long) => Some(Value::Number(format!("-{digits}"), *is_long)),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn refuse(sql: &Sql, at: Location) -> Mistake {

@@ -9,7 +9,7 @@ use std::fmt;
 use super::Scope;
 use super::column::Column;
 use super::parse::column_of;
-use super::tree::{Expr, Fact};
+use super::tree::{Comparison, Expr, Fact};
 use crate::attribute::AttributeKind;
 
 /// The day in UTC, as `subject_day.day` has it.
@@ -66,29 +66,11 @@ enum Leaves<'b> {
 fn write(expression: &Expr, leaves: &Leaves<'_>, to: &mut dyn fmt::Write) -> fmt::Result {
     let not = |is_negated: bool| if is_negated { "not " } else { "" };
     match expression {
-        Expr::Column(column) => match leaves {
-            Leaves::Configuration => to.write_str(column.name),
-            Leaves::Postgres(_, _, uses) => to.write_str(&column_sql(column, *uses)),
-        },
         Expr::Text(text) => to.write_str(&quote(text)),
         Expr::Number(number) => to.write_str(number),
         Expr::Truth(truth) => write!(to, "{truth}"),
         Expr::Compare(left, comparison, right) => {
-            let steps = [left, right].into_iter().find_map(|side| column_of(side));
-            let steps = steps.filter(|column| comparison.is_of_order() && column.has_order());
-            let (before, after) = match (leaves, steps) {
-                // Words have the order of their table.
-                (Leaves::Postgres(..), Some(column)) => {
-                    let words: Vec<String> = column.texts().into_iter().map(quote).collect();
-                    (format!("array_position(array[{}], ", words.join(", ")), ")")
-                }
-                _ => (String::new(), ""),
-            };
-            write!(to, "({before}")?;
-            write(left, leaves, to)?;
-            write!(to, "{after} {} {before}", comparison.sign())?;
-            write(right, leaves, to)?;
-            write!(to, "{after})")
+            write_comparison((left, *comparison, right), leaves, to)
         }
         Expr::All(parts) => write_list(("(", " and ", ")"), parts, leaves, to),
         Expr::Any(parts) => write_list(("(", " or ", ")"), parts, leaves, to),
@@ -141,22 +123,54 @@ fn write(expression: &Expr, leaves: &Leaves<'_>, to: &mut dyn fmt::Write) -> fmt
             }
             to.write_str(" end)")
         }
-        Expr::Count { of, name, days } => match leaves {
-            Leaves::Configuration => {
-                write!(to, "{}({}, '{days} days')", of.function(), quote(name))
+        Expr::Column(_) | Expr::Count { .. } | Expr::InSegment(_) => {
+            to.write_str(&write_leaf(expression, leaves))
+        }
+    }
+}
+
+fn write_comparison(
+    (left, comparison, right): (&Expr, Comparison, &Expr),
+    leaves: &Leaves<'_>,
+    to: &mut dyn fmt::Write,
+) -> fmt::Result {
+    let steps = [left, right].into_iter().find_map(column_of);
+    let steps = steps.filter(|column| comparison.is_of_order() && column.has_order());
+    let (before, after) = match (leaves, steps) {
+        // Words have the order of their table.
+        (Leaves::Postgres(..), Some(column)) => {
+            let words: Vec<String> = column.texts().into_iter().map(quote).collect();
+            (format!("array_position(array[{}], ", words.join(", ")), ")")
+        }
+        _ => (String::new(), ""),
+    };
+    write!(to, "({before}")?;
+    write(left, leaves, to)?;
+    write!(to, "{after} {} {before}", comparison.sign())?;
+    write(right, leaves, to)?;
+    write!(to, "{after})")
+}
+
+/// Returns what is written in another way for Postgres than for people.
+fn write_leaf(leaf: &Expr, leaves: &Leaves<'_>) -> String {
+    match (leaf, leaves) {
+        (Expr::Column(column), Leaves::Configuration) => column.name.to_owned(),
+        (Expr::Column(column), Leaves::Postgres(_, _, uses)) => column_sql(column, *uses),
+        (Expr::Count { of, name, days }, Leaves::Configuration) => {
+            format!("{}({}, '{days} days')", of.function(), quote(name))
+        }
+        (Expr::Count { of, name, days }, Leaves::Postgres(scope, ..)) => {
+            count(*of, name, *days, *scope)
+        }
+        (Expr::InSegment(key), Leaves::Configuration) => format!("in_segment({})", quote(key)),
+        (Expr::InSegment(key), Leaves::Postgres(_, inner, uses)) => match inner(key) {
+            Some((condition, scope)) => {
+                let sql = for_postgres(condition, scope, *inner, *uses);
+                format!("coalesce({sql}, false)")
             }
-            Leaves::Postgres(scope, ..) => to.write_str(&count(*of, name, *days, *scope)),
+            None => "false".to_owned(),
         },
-        Expr::InSegment(key) => match leaves {
-            Leaves::Configuration => write!(to, "in_segment({})", quote(key)),
-            Leaves::Postgres(_, inner, uses) => match inner(key) {
-                Some((condition, scope)) => {
-                    let sql = for_postgres(condition, scope, *inner, *uses);
-                    write!(to, "coalesce({sql}, false)")
-                }
-                None => to.write_str("false"),
-            },
-        },
+        _ => String::new(),
     }
 }
 

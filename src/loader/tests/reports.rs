@@ -78,6 +78,7 @@ async fn run(client: &mut Client, name: &str, as_of: i64) -> u64 {
     let limits = JobLimits {
         retention: Duration::from_hours(24 * 2),
         naming: None,
+        graph: None,
     };
     let job = JOBS.iter().find(|job| job.name == name).unwrap();
     let done = Box::pin(job.run(client, &limits, UnixMicros(as_of))).await;

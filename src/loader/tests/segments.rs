@@ -281,7 +281,7 @@ async fn follow_histories() {
     let dir = tempfile::tempdir().unwrap();
     let instructions = spool(&dir.path().join("instruction"));
     let mut found = 0;
-    for seed in 1..=12 {
+    for seed in 1..=4 {
         let mut postgres = testing::TestDatabase::migrated().await;
         user_key::claim(&postgres.client, &USER_KEYS).await.unwrap();
         let sql = "create temporary table raw (subject uuid, site text, partner text, kind text, name text, \
@@ -330,7 +330,7 @@ async fn follow_histories() {
         found += compare(client, &format!("seed {seed}, two days later")).await;
         hits.close();
     }
-    assert!(found > 500, "{found} members are too few to show anything");
+    assert!(found > 150, "{found} members are too few to show anything");
     instructions.close();
 }
 

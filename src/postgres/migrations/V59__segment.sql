@@ -188,17 +188,17 @@ comment on view avtryck.subject_user is 'The users that were logged in with an I
 comment on column avtryck.subject_user.subject is 'As link_node.node.';
 comment on column avtryck.subject_user.owner is 'The user, as link_node.node.';
 
-create function avtryck.subject_owner(of_subject uuid) returns uuid language sql stable
-begin atomic
-    select (array_agg(distinct owner))[1] from (
-        select owner from avtryck.subject_user where subject = of_subject
-        union all
-        select users.owner from avtryck.subject_alike as alike
-        join avtryck.subject_user as users on users.subject = alike.other
-        where alike.subject = of_subject
-    ) as owners
-    having count(distinct owner) = 1;
-end;
+create function avtryck.subject_owner(of_subject uuid) returns uuid language plpgsql stable as $$
+declare
+    device uuid[];
+    owners uuid[];
+begin
+    -- One query after the other, each of which finds its rows by index: for a join Postgres scans all ties.
+    device := array(select alike.other from avtryck.subject_alike as alike where alike.subject = of_subject) || of_subject;
+    owners := array(select distinct users.owner from avtryck.subject_user as users where users.subject = any(device));
+    return case cardinality(owners) when 1 then owners[1] end;
+end
+$$;
 comment on function avtryck.subject_owner is 'The one user who owns the device of a subject; null where there are several, so that nobody is shown what is known of another.';
 
 create function avtryck.subjects_touched_with(touched uuid[]) returns setof uuid language sql stable
@@ -266,25 +266,29 @@ comment on column avtryck.device_fact.kind is 'As subject_day.kind.';
 comment on column avtryck.device_fact.name is 'As subject_day.name.';
 comment on column avtryck.device_fact.n is 'As subject_day.n.';
 
-create function avtryck.subject_ids(of_subject uuid) returns table (id uuid) language sql stable
-begin atomic
-    with owner as (
-        select avtryck.subject_owner(of_subject) as owner
-        union
-        -- A user is its own owner.
-        select of_subject where exists (select from avtryck.subject_user where owner = of_subject)
-    )
-    select alike.other from avtryck.subject_alike as alike where alike.subject = of_subject
-    union
-    select owner.owner from owner where owner.owner is not null and owner.owner <> of_subject
-    union
-    select users.subject from owner join avtryck.subject_user as users using (owner)
-    where avtryck.subject_owner(users.subject) = owner.owner and users.subject <> of_subject
-    union
-    select alike.other from owner join avtryck.subject_user as users using (owner)
-    join avtryck.subject_alike as alike using (subject)
-    where avtryck.subject_owner(users.subject) = owner.owner and alike.other <> of_subject;
-end;
+create function avtryck.subject_ids(of_subject uuid) returns setof uuid language plpgsql stable rows 5 as $$
+declare
+    device uuid[];
+    its_owner uuid;
+    owned uuid[];
+begin
+    device := array(select alike.other from avtryck.subject_alike as alike where alike.subject = of_subject);
+    its_owner := avtryck.subject_owner(of_subject);
+    -- A user is its own owner.
+    if its_owner is null and exists (select from avtryck.subject_user as users where users.owner = of_subject) then
+        its_owner := of_subject;
+    end if;
+    if its_owner is not null then
+        owned := array(
+            select users.subject from avtryck.subject_user as users
+            where users.owner = its_owner and avtryck.subject_owner(users.subject) = its_owner
+        );
+        owned := owned || its_owner
+                 || array(select alike.other from avtryck.subject_alike as alike where alike.subject = any(owned));
+    end if;
+    return query select distinct id from unnest(device || owned) as id where id <> of_subject;
+end
+$$;
 comment on function avtryck.subject_ids is 'The other IDs of a subject''s device, its one owner, and the IDs of the devices that this user alone owns.';
 
 create view avtryck.owner_fact as
@@ -294,8 +298,8 @@ select own.subject, fact.day, fact.kind, fact.name, fact.n
 from (
     select distinct subject from avtryck.subject_permit where permit & 23 = 23
 ) as own
-cross join lateral avtryck.subject_ids(own.subject) as ids
-join avtryck.linked_fact as fact on fact.subject = ids.id;
+cross join lateral avtryck.subject_ids(own.subject) as id
+join avtryck.linked_fact as fact on fact.subject = id;
 comment on view avtryck.owner_fact is 'The same with the facts of its owner and of the owner''s other devices: what counts in segments of scope owner.';
 comment on column avtryck.owner_fact.subject is 'The subject for which it counts.';
 comment on column avtryck.owner_fact.day is 'As subject_day.day.';

@@ -46,14 +46,6 @@ struct Numbered<'b> {
     segment: &'b Segment,
 }
 
-/// How a segment stands.
-struct Standing {
-    is_failed: bool,
-    /// Whether everybody was evaluated since it was defined.
-    is_whole: bool,
-    next_range: Option<i16>,
-}
-
 /// Brings the segments up to date, as far as time allows. `today` is a day since 1970, and
 /// `is_over` tells that it is time to stop. `None` where another collector is at it.
 ///
@@ -173,7 +165,7 @@ async fn evaluate_touched(
         let subjects = subjects.collect::<Result<Vec<Uuid>, _>>()?;
         for some in subjects.chunks(SUBJECTS_MAX) {
             for one in numbered {
-                if !read_standing(client, one.number).await?.is_failed {
+                if !is_failed(client, one.number).await? {
                     evaluate_some(client, one, some, "rule", done).await?;
                 }
             }
@@ -205,15 +197,9 @@ async fn read_touched(client: &Client, until: i64) -> Result<(Vec<i64>, Vec<Uuid
     Ok((touches, subjects))
 }
 
-async fn read_standing(client: &Client, number: i16) -> Result<Standing, Error> {
-    let sql = "select state = 'failed', full_at is not null, next_range \
-               from avtryck.segment where segment = $1";
-    let row = client.query_one(sql, &[&number]).await?;
-    Ok(Standing {
-        is_failed: row.try_get(0)?,
-        is_whole: row.try_get(1)?,
-        next_range: row.try_get(2)?,
-    })
+async fn is_failed(client: &Client, number: i16) -> Result<bool, Error> {
+    let sql = "select state = 'failed' from avtryck.segment where segment = $1";
+    client.query_one(sql, &[&number]).await?.try_get(0)
 }
 
 /// Begins the evaluation of everybody once a day, from three o'clock UTC: when households have been
@@ -242,32 +228,52 @@ async fn evaluate_everybody(
     is_over: &dyn Fn() -> bool,
     done: &mut Evaluated,
 ) -> Result<(), Error> {
-    let mut given_up = Vec::new();
+    let sql = "select segment, next_range, full_at is not null from avtryck.segment \
+               where segment = any($1) and next_range is not null order by next_range, segment limit 1";
+    let mut left: Vec<i16> = numbered.iter().map(|one| one.number).collect();
     while !is_over() {
-        let mut first: Option<(i16, &Numbered<'_>, bool)> = None;
-        for one in numbered {
-            let standing = read_standing(client, one.number).await?;
-            let Some(range) = standing
-                .next_range
-                .filter(|_| !given_up.contains(&one.number))
-            else {
-                continue;
-            };
-            if first.is_none_or(|(known, ..)| range < known) {
-                first = Some((range, one, standing.is_whole));
-            }
-        }
-        let Some((range, one, is_whole)) = first else {
+        let Some(row) = client.query_opt(sql, &[&left]).await? else {
             return Ok(());
         };
+        let (number, range): (i16, i16) = (row.try_get(0)?, row.try_get(1)?);
+        let Some(one) = numbered.iter().find(|one| one.number == number) else {
+            return Ok(());
+        };
+        let is_whole: bool = row.try_get(2)?;
         let reason = if is_whole { "expiry" } else { "definition" };
-        if evaluate_range(client, one, range, reason, done).await? {
-            finish_range(client, one.number, range).await?;
-        } else {
-            given_up.push(one.number);
+        let is_well = match skip_empty(client, number, range).await? {
+            Some(range) => {
+                let is_well = evaluate_range(client, one, range, reason, done).await?;
+                if is_well {
+                    finish_range(client, number, range).await?;
+                }
+                is_well
+            }
+            None => {
+                finish_range(client, number, RANGES - 1).await?;
+                true
+            }
+        };
+        if !is_well {
+            left.retain(|other| *other != number);
         }
     }
     Ok(())
+}
+
+/// Returns the first range from one on that has subjects or members; `None` where there is none.
+async fn skip_empty(client: &Client, number: i16, range: i16) -> Result<Option<i16>, Error> {
+    let sql = "select least( \
+                   (select subject from avtryck.subject_permit where subject >= $1 order by subject limit 1), \
+                   (select subject from avtryck.segment_member \
+                    where segment = $2 and subject >= $1 order by subject limit 1))";
+    let (first, _) = bounds(range);
+    let row = client.query_one(sql, &[&first, &number]).await?;
+    let found: Option<Uuid> = row.try_get(0)?;
+    Ok(found.map(|found| {
+        let [first, ..] = found.into_bytes();
+        i16::from(first)
+    }))
 }
 
 /// Evaluates the subjects of a range, and its members who are no subjects any more. Returns whether

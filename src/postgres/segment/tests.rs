@@ -389,6 +389,7 @@ async fn attributes_count_for_their_subject_its_owner_and_its_area_by_purpose_an
         "held.attribute = 6",
         "held.attribute = 6 and 'export' = any(held.purposes)",
     );
+    partners.segments[0].digest = "of partners".to_owned();
     run(client, &book).await;
     let of = async |client: &Client, key: &str| stand(client, key).await.size.unwrap();
     // What is imported of a visitor goes before what is of the owner; the import for reports counts for nobody here.

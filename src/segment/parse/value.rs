@@ -51,6 +51,7 @@ pub(super) fn literal(value: &Value, at: Location) -> Result<(Expr, ValueType), 
 
 /// Returns whether digits are a number that no rounding changes.
 fn is_number(digits: &str) -> bool {
+    let digits = digits.strip_prefix('-').unwrap_or(digits);
     let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
     let is_of = |text: &str, max: usize| {
         (1..=max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
