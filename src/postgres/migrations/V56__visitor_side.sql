@@ -158,7 +158,7 @@ select devices, count(*) as households from (
     select count(distinct coalesce(nullif(known.device_group, 0)::text, member.node::text)) as devices
     from avtryck.household_member as member left join avtryck.link_node as known using (node)
     where household is not null group by household
-) as household where devices > 1 group by devices;
+) as household group by devices;
 
 create function avtryck.leave_refused_households() returns void language plpgsql as $$
 begin
