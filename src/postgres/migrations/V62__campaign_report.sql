@@ -25,12 +25,15 @@ end;
 comment on function avtryck.seen is 'Who had valid impressions of campaigns (of all, where they are null) on the days from the first to the last, in rows that are to be added up.';
 
 create function avtryck.frequency(first date, last date, campaigns text[])
-returns table (times bigint, subjects bigint) language sql stable parallel safe security definer
-begin atomic
+returns table (times bigint, subjects bigint) language plpgsql stable parallel safe security definer
+set plan_cache_mode = force_custom_plan as $$
+#variable_conflict use_column
+begin
+    return query
     select each.times, count(*)
     from (select sum(seen.impressions) as times from avtryck.seen(first, last, campaigns) as seen group by seen.subject) as each
-    group by each.times order by each.times;
-end;
+    group by 1 order by 1;
+end $$;
 comment on function avtryck.frequency is 'How many subjects had how many valid impressions of campaigns in those days. The sum of `subjects` is the reach, that of `times * subjects` the impressions. Exact, but for two subjects in 2^64 that share a hash.';
 
 create function avtryck.reach(first date, last date, campaigns text[], part text)
