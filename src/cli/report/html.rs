@@ -45,10 +45,17 @@ struct Figure {
 struct Part {
     title: &'static str,
     about: &'static str,
-    columns: &'static [(&'static str, &'static str)],
+    heads: Vec<Head>,
     rows: Vec<Vec<Cell>>,
     /// An SVG, whose texts are escaped.
     chart: String,
+}
+
+/// The head of a column.
+struct Head {
+    name: &'static str,
+    meaning: &'static str,
+    is_number: bool,
 }
 
 struct Cell {
@@ -72,7 +79,7 @@ pub(super) fn write(contents: &Contents<'_>) -> anyhow::Result<String> {
     let parts = chapters.map(|(chapter, rows)| Part {
         title: chapter.title,
         about: chapter.about,
-        columns: chapter.columns,
+        heads: heads(chapter.columns, rows),
         rows: rows.iter().map(|row| cells(row)).collect(),
         chart: draw(chapter.chart, rows, chapter.columns),
     });
@@ -92,6 +99,19 @@ pub(super) fn write(contents: &Contents<'_>) -> anyhow::Result<String> {
         meanings,
     };
     page.render().context("writing the page")
+}
+
+fn heads(columns: &'static [(&'static str, &'static str)], rows: &ChapterRows) -> Vec<Head> {
+    let columns = columns.iter().enumerate();
+    let head = |(at, (name, meaning)): (usize, &(&'static str, &'static str))| Head {
+        name,
+        meaning,
+        is_number: rows.iter().all(|row| {
+            row.get(at)
+                .is_none_or(|value| value.is_number() || value.is_null())
+        }),
+    };
+    columns.map(head).collect()
 }
 
 fn cells(row: &[Value]) -> Vec<Cell> {
@@ -117,6 +137,12 @@ fn show_number(value: &Value) -> String {
         grouped.push(digit);
     }
     grouped + rest
+}
+
+/// Returns the whole part of a number as [`show_number`] does.
+fn show_whole(number: f64) -> String {
+    let text = format!("{number:.0}");
+    show_number(&text.parse::<i64>().map_or(Value::Null, Value::from))
 }
 
 fn draw(chart: Chart, rows: &ChapterRows, columns: &[(&'static str, &'static str)]) -> String {
@@ -168,7 +194,7 @@ fn draw_lines(
              <text class=\"legend-{at}\" x=\"{left}\" y=\"{:.0}\">{} (up to {})</text>",
             LINES_HEIGHT + 24.0,
             escape(name),
-            show_number(&Value::from(most))
+            show_whole(most)
         )
         .ok();
     }
