@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::import::read::Rows;
 use crate::import::{CheckedRow, Manifest};
 use crate::keys::UserKeyring;
-use crate::postgres::import::{self, Counts, ImportFile, PORTION_ROWS, Standing};
+use crate::postgres::import::{self, ImportCounts, ImportFile, PORTION_ROWS, Standing, known};
 use crate::postgres::user_key;
 
 /// The exit status where the data is wrong (EX_DATAERR of sysexits.h).
@@ -140,7 +140,7 @@ struct Outcome {
     /// `taken`, `already taken`, `trial` or `refused`.
     state: &'static str,
     #[serde(flatten)]
-    counts: Counts,
+    counts: ImportCounts,
     ended: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
@@ -204,15 +204,15 @@ impl Import<'_> {
         Ok(outcome(state, file.counts, ended, String::new()))
     }
 
-    /// Reads everything once, without storing a row. Returns what was counted, and why nothing of it is
-    /// taken, if that is so.
+    /// Reads everything once, without storing a row. Returns what was counted, and why nothing of
+    /// it is taken, if that is so.
     async fn check(
         &self,
         client: &mut Client,
         file: &ImportFile,
-    ) -> anyhow::Result<(Counts, Option<String>)> {
+    ) -> anyhow::Result<(ImportCounts, Option<String>)> {
         let mut rejects = self.command.open_rejects()?;
-        let (mut counts, mut named) = (Counts::default(), Vec::new());
+        let (mut counts, mut named) = (ImportCounts::default(), Vec::new());
         let replaces = self.command.replace;
         if replaces {
             file.forget_named(client).await?;
@@ -302,7 +302,7 @@ impl Import<'_> {
                 Ok(row) => portion.push(row),
                 Err(_) => rejected += 1,
             }
-            if portion.len() + rejected as usize >= PORTION_ROWS {
+            if portion.len() as u64 + rejected >= PORTION_ROWS as u64 {
                 self.store_portion(client, file, &mut portion, &mut rejected)
                     .await?;
                 progress.tell(&file.counts);
@@ -419,7 +419,7 @@ impl Progress {
         }
     }
 
-    fn tell(&mut self, counts: &Counts) {
+    fn tell(&mut self, counts: &ImportCounts) {
         if let Some(bar) = &self.bar {
             bar.set_position(counts.read);
             if counts.rejected > 0 {
@@ -443,7 +443,7 @@ impl Progress {
 fn show(config: &Config, name: Option<&str>) -> anyhow::Result<ExitCode> {
     let mut found = 0;
     with_database(config, async |client| {
-        for summary in import::list(client, name).await? {
+        for summary in known::list(client, name).await? {
             found += 1;
             print(&match name {
                 None => format!("{}\n", serde_json::to_string(&summary)?),
@@ -467,7 +467,7 @@ fn unknown(name: &str) -> UsageError {
 fn end(config: &Config, name: &str) -> anyhow::Result<ExitCode> {
     let mut deleted = None;
     with_database(config, async |client| {
-        deleted = import::end(client, name).await?;
+        deleted = known::end(client, name).await?;
         Ok(())
     })?;
     let deleted = deleted.ok_or_else(|| unknown(name))?;

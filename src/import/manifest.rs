@@ -395,12 +395,9 @@ fn read_columns(
     if columns.is_empty() || columns.len() > COLUMNS_MAX {
         return wrong("column: has none or too many; one to 64 would be right");
     }
-    if matches!(
-        columns
-            .iter()
-            .find(|column| column.attribute.kind == AttributeKind::Hash),
-        Some(_)
-    ) && KeyKind::named(&written.key.kind, written.key.partner.as_deref())?.is_area()
+    let mut kinds = columns.iter().map(|column| column.attribute.kind);
+    if kinds.any(|kind| kind == AttributeKind::Hash)
+        && KeyKind::named(&written.key.kind, written.key.partner.as_deref())?.is_area()
     {
         return wrong("column: the homes of an area have no code of their own");
     }

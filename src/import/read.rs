@@ -24,7 +24,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Why a file cannot be read on.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub enum FileError {
     /// The file is not what the manifest says.
     #[error("line {line}: {what}")]
     Format {
@@ -111,7 +111,7 @@ impl<'m> Rows<'m> {
         mut file: impl Read + 'static,
         manifest: &'m Manifest,
         users: &'m UserKeyring,
-    ) -> Result<Rows<'m>, ReadError> {
+    ) -> Result<Rows<'m>, FileError> {
         let mut start = Vec::new();
         file.by_ref().take(2).read_to_end(&mut start)?;
         let is_packed = start == [0x1f, 0x8b];
@@ -146,7 +146,7 @@ impl<'m> Rows<'m> {
     ///
     /// # Errors
     /// Where nothing can be read after this.
-    pub fn next_row(&mut self) -> Result<Option<Row>, ReadError> {
+    pub fn next_row(&mut self) -> Result<Option<Row>, FileError> {
         self.since.set(0);
         let (manifest, users) = (self.manifest, self.users);
         match &mut self.splitter {
@@ -187,24 +187,24 @@ impl<'m> Rows<'m> {
     }
 }
 
-fn io_error(error: io::Error, line: u64) -> ReadError {
+fn io_error(error: io::Error, line: u64) -> FileError {
     match error.kind() {
         // The limits, and what is no gzip.
         io::ErrorKind::Other | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
-            ReadError::Format {
+            FileError::Format {
                 line,
                 what: error.to_string(),
             }
         }
-        _ => ReadError::Io(error),
+        _ => FileError::Io(error),
     }
 }
 
-fn csv_error(error: csv::Error, line: u64) -> ReadError {
+fn csv_error(error: csv::Error, line: u64) -> FileError {
     let text = error.to_string();
     match error.into_kind() {
         csv::ErrorKind::Io(error) => io_error(error, line),
-        _ => ReadError::Format { line, what: text },
+        _ => FileError::Format { line, what: text },
     }
 }
 
@@ -212,7 +212,7 @@ fn decode<'t>(bytes: &'t [u8], encoding: &'static Encoding) -> Option<Cow<'t, st
     encoding.decode_without_bom_handling_and_without_replacement(bytes)
 }
 
-fn open_csv(source: Source, delimiter: u8, manifest: &Manifest) -> Result<Splitter, ReadError> {
+fn open_csv(source: Source, delimiter: u8, manifest: &Manifest) -> Result<Splitter, FileError> {
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(delimiter)
         .flexible(true)
@@ -220,7 +220,7 @@ fn open_csv(source: Source, delimiter: u8, manifest: &Manifest) -> Result<Splitt
         .from_reader(source);
     let header = reader.byte_headers().map_err(|error| csv_error(error, 1))?;
     let encoding = manifest.encoding;
-    let wrong = |what| Err(ReadError::Format { line: 1, what });
+    let wrong = |what| Err(FileError::Format { line: 1, what });
     if header.len() > COLUMNS_MAX {
         return wrong(format!(
             "{} columns; up to {COLUMNS_MAX} would be right",

@@ -145,7 +145,7 @@ pub const JOBS: [Job; 33] = [
     Job {
         name: "import",
         period: HOUR,
-        work: Work::Reduce(|client, _, _| Box::pin(import::delete_expired(client))),
+        work: Work::Reduce(|client, _, _| Box::pin(import::known::delete_expired(client))),
     },
     expire("retention", HOUR, retained, Store::Partitions),
     expire("link_change", DAY, retained, rows("link_change", "at")),

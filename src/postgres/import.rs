@@ -5,6 +5,8 @@
 //! rows that are counted. A portion holds the list of suppression as it is ([`suppression`]), so
 //! nobody who withdraws meanwhile gets a row afterwards.
 
+pub mod known;
+
 use anyhow::{Context as _, ensure};
 use futures_util::SinkExt as _;
 use tokio_postgres::{Client, Transaction};
@@ -24,7 +26,7 @@ pub const PORTION_ROWS: usize = 20_000;
 
 /// How many rows of each kind there were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Counts {
+pub struct ImportCounts {
     /// Rows in all.
     pub read: u64,
     /// Subjects that had no values.
@@ -39,14 +41,14 @@ pub struct Counts {
     pub suppressed: u64,
 }
 
-impl Counts {
+impl ImportCounts {
     /// Returns whether every row is counted once.
     #[must_use]
     pub fn add_up(&self) -> bool {
         self.read == self.new + self.changed + self.unchanged + self.rejected + self.suppressed
     }
 
-    fn add(&mut self, other: &Counts) {
+    fn add(&mut self, other: &ImportCounts) {
         self.read += other.read;
         self.new += other.new;
         self.changed += other.changed;
@@ -60,9 +62,9 @@ impl Counts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It was taken.
-    Taken(Counts, u64),
+    Taken(ImportCounts, u64),
     /// So many of its rows are done.
-    Begun(Counts),
+    Begun(ImportCounts),
 }
 
 /// A file that is being taken.
@@ -73,24 +75,7 @@ pub struct ImportFile {
     /// Whether subjects that it does not name are ended.
     replaces: bool,
     /// What is counted so far.
-    pub counts: Counts,
-}
-
-/// What is known of an import.
-#[derive(Debug, serde::Serialize)]
-#[expect(missing_docs, reason = "the fields are columns of `import`, and sums")]
-pub struct ImportSummary {
-    pub name: String,
-    pub supplier: String,
-    pub legal_basis: String,
-    pub purposes: Vec<String>,
-    pub key: String,
-    pub attributes: Vec<String>,
-    pub valid_from: String,
-    pub valid_until: String,
-    pub state: String,
-    pub subjects: i64,
-    pub files: i64,
+    pub counts: ImportCounts,
 }
 
 /// A row's values in SQL, by what it is about.
@@ -130,7 +115,7 @@ pub async fn begin(
                from avtryck.import_file where import = $1 and sha256 = $2";
     let row = transaction.query_one(sql, &[&import, &digest]).await?;
     let number = |at| row.try_get::<_, i64>(at).map(i64::cast_unsigned);
-    let counts = Counts {
+    let counts = ImportCounts {
         read: number(4)?,
         new: number(5)?,
         changed: number(6)?,
@@ -298,10 +283,10 @@ impl ImportFile {
     ) -> anyhow::Result<()> {
         let transaction = client.transaction().await?;
         let has_listed = suppression::lock_list(&transaction).await?;
-        let mut counts = Counts {
+        let mut counts = ImportCounts {
             read: rejected,
             rejected,
-            ..Counts::default()
+            ..ImportCounts::default()
         };
         let mut rest = rows;
         while !rest.is_empty() {
@@ -313,7 +298,7 @@ impl ImportFile {
         let sql = "update avtryck.import_file set rows_read = rows_read + $2, new = new + $3, changed = changed + $4, \
                    unchanged = unchanged + $5, rejected = rejected + $6, suppressed = suppressed + $7 \
                    where file = $1 and rows_read = $8";
-        let Counts {
+        let ImportCounts {
             read,
             new,
             changed,
@@ -358,7 +343,7 @@ impl ImportFile {
         transaction: &Transaction<'_>,
         rows: &[CheckedRow],
         has_listed: bool,
-    ) -> anyhow::Result<Counts> {
+    ) -> anyhow::Result<ImportCounts> {
         let (table, subject, keys) = table(self.is_area);
         transaction.batch_execute(&format!(
             "create temporary table if not exists row_of_{table} ({columns}, \"values\" text[] not null) on commit delete rows; \
@@ -393,7 +378,7 @@ impl ImportFile {
         let (new, changed): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
         let (new, changed) = (new.cast_unsigned(), changed.cast_unsigned());
         let read = rows.len() as u64;
-        Ok(Counts {
+        Ok(ImportCounts {
             read,
             new,
             changed,
@@ -528,90 +513,3 @@ fn encode(rows: &[CheckedRow]) -> anyhow::Result<Bytes> {
     out.put_i16(-1);
     Ok(out.freeze())
 }
-
-/// Returns every import, or the one of a name.
-///
-/// # Errors
-/// Where Postgres fails.
-pub async fn list(client: &Client, name: Option<&str>) -> anyhow::Result<Vec<ImportSummary>> {
-    let sql = "select name, supplier, legal_basis, purposes, key_kind || coalesce(' of ' || nullif(partner, ''), ''), \
-                   array(select key from unnest(columns) as attribute join avtryck.attribute as known using (attribute)), \
-                   valid_from::text, valid_until::text, \
-                   case when ended_at is not null then 'ended' \
-                        when valid_until <= (now() at time zone 'UTC')::date then 'expired' \
-                        when valid_from > (now() at time zone 'UTC')::date then 'waiting' \
-                        when exists (select from avtryck.import_file as file where file.import = import.import and done_at is null) \
-                            then 'begun' else 'in force' end, \
-                   (select count(*) from avtryck.attribute_value as held where held.import = import.import and held.ended_at is null) \
-                   + (select count(*) from avtryck.attribute_area as held where held.import = import.import and held.ended_at is null), \
-                   (select count(*) from avtryck.import_file as file where file.import = import.import) \
-               from avtryck.import where $1::text is null or name = $1 order by name";
-    let rows = client.query(sql, &[&name]).await?;
-    let read = |row: &tokio_postgres::Row| {
-        Ok(ImportSummary {
-            name: row.try_get(0)?,
-            supplier: row.try_get(1)?,
-            legal_basis: row.try_get(2)?,
-            purposes: row.try_get(3)?,
-            key: row.try_get(4)?,
-            attributes: row.try_get(5)?,
-            valid_from: row.try_get(6)?,
-            valid_until: row.try_get(7)?,
-            state: row.try_get(8)?,
-            subjects: row.try_get(9)?,
-            files: row.try_get(10)?,
-        })
-    };
-    rows.iter().map(read).collect()
-}
-
-/// Ends an import: its values are used no more, and are deleted. Returns how many; `None` where
-/// there is none of that name.
-///
-/// # Errors
-/// Where Postgres fails.
-pub async fn end(client: &mut Client, name: &str) -> anyhow::Result<Option<u64>> {
-    let sql = "update avtryck.import set ended_at = coalesce(ended_at, now()) where name = $1 returning import";
-    let Some(row) = client.query_opt(sql, &[&name]).await? else {
-        return Ok(None);
-    };
-    let import: i32 = row.try_get(0)?;
-    delete_values(client, import).await.map(Some)
-}
-
-/// Deletes the values of imports that have expired.
-///
-/// # Errors
-/// Where Postgres fails.
-pub async fn delete_expired(client: &mut Client) -> anyhow::Result<u64> {
-    let sql = "select import from avtryck.import where valid_until <= (now() at time zone 'UTC')::date \
-               and (exists (select from avtryck.attribute_value as held where held.import = import.import) \
-                    or exists (select from avtryck.attribute_area as held where held.import = import.import))";
-    let mut deleted = 0;
-    for row in client.query(sql, &[]).await? {
-        deleted += delete_values(client, row.try_get(0)?).await?;
-    }
-    Ok(deleted)
-}
-
-/// Deletes the values of an import, a portion at a time.
-async fn delete_values(client: &mut Client, import: i32) -> anyhow::Result<u64> {
-    let mut deleted = 0;
-    for table in ["attribute_value", "attribute_area"] {
-        loop {
-            let sql = format!(
-                "delete from avtryck.{table} where ctid = any(array( \
-                     select ctid from avtryck.{table} where import = $1 limit {PORTION_ROWS}))"
-            );
-            let rows = client.execute(&sql, &[&import]).await?;
-            deleted += rows;
-            if rows < PORTION_ROWS as u64 {
-                break;
-            }
-        }
-    }
-    Ok(deleted)
-}
-
-#[cfg(test)]
-mod tests;

@@ -94,7 +94,7 @@ pub struct ShownSegments {
 }
 
 /// What each site may be told, by the site's key.
-pub type Shown = HashMap<String, ShownSegments>;
+pub type ShownBySite = HashMap<String, ShownSegments>;
 
 /// What a page is told.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -229,7 +229,7 @@ impl Denied {
 /// Who is in which segments.
 pub struct Snapshot {
     parts: Box<[ArcSwap<SubjectPart>]>,
-    shown: ArcSwap<Shown>,
+    shown: ArcSwap<ShownBySite>,
     denied: Denied,
     members: AtomicUsize,
 }
@@ -302,7 +302,7 @@ impl Snapshot {
     }
 
     /// Replaces what sites may be told.
-    pub fn show(&self, shown: Shown) {
+    pub fn show(&self, shown: ShownBySite) {
         if **self.shown.load() != shown {
             self.shown.store(Arc::new(shown));
         }

@@ -13,7 +13,7 @@ use crate::metrics::{Metrics, gauge_value};
 use crate::postgres::segment::snapshot::{ExposedSegments, SnapshotReader};
 use crate::postgres::server::silence::SILENCE_MAX;
 use crate::postgres::{Database, SilenceWatch};
-use crate::segment::snapshot::{Shown, SnapshotWriter};
+use crate::segment::snapshot::{ShownBySite, SnapshotWriter};
 
 /// How often the snapshot is refreshed.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ pub(super) async fn keep_up(
         let exposed = exposures(&edge.load().config);
         if exposed.is_empty() {
             connection = None;
-            snapshot.show(Shown::default());
+            snapshot.show(ShownBySite::default());
             refreshed_at = clock::monotonic();
         } else {
             let refreshed = refresh(&mut reader, &mut connection, &database, &exposed).await;

@@ -65,7 +65,7 @@ async fn take(dir: &Dir, csv: &str, options: &[&str]) -> (Value, i32) {
     let output = import(dir.path(), &arguments).await;
     let printed = String::from_utf8(output.stdout).unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    let outcome = serde_json::from_str(&printed).unwrap_or_else(|_| Value::String(said));
+    let outcome = serde_json::from_str(&printed).unwrap_or(Value::String(said));
     (outcome, output.status.code().unwrap())
 }
 
@@ -311,8 +311,11 @@ fn random_file(random: &mut fastrand::Rng, held: &mut HashMap<String, (String, u
     let mut counts = [0; 7];
     for _ in 0..random.usize(1..60_000) {
         let nr = format!("n{}", random.u32(..40_000));
-        let typ =
-            ["house", "flat", "castle"][usize::from(random.u8(..200) == 0) * 2 | random.usize(..2)];
+        let typ = ["house", "flat", "castle"][if random.u8(..200) == 0 {
+            2
+        } else {
+            random.usize(..2)
+        }];
         let kr = random.u32(..3);
         csv.push_str(&format!("{nr},{typ},{kr}\n"));
         counts[0] += 1;

@@ -118,6 +118,7 @@ fn the_pods_have_a_configuration_that_is_right_and_no_secret_or_key_of_household
         );
     }
     let set = std::fs::read_to_string(folder.join("statefulset.yaml")).unwrap();
-    // A service of that name would give the pods variables that look like keys of the configuration.
+    // A service of that name would give the pods variables that look like keys of the
+    // configuration.
     assert!(set.contains("enableServiceLinks: false"));
 }

@@ -84,6 +84,10 @@ fn told(reply: &Reply) -> Value {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is one table of requests and what each is told"
+)]
 async fn a_page_is_told_what_consent_cookie_and_configuration_allow_and_every_reply_is_as_long() {
     let collector = Collector::start(config()).await;
     let (anna, berta) = (new_visitor(&collector).await, new_visitor(&collector).await);

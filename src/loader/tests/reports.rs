@@ -57,9 +57,8 @@ fn made(at: UnixMicros, random: &mut Random) -> Hit<'static> {
         hit.campaign = format!("c-{}", random.below(2)).into();
         hit.creative = format!("big-{}", random.below(2)).into();
     }
-    if kind == Kind::Click {
-        hit.click_id = format!("k-{}", random.below(40)).into();
-    } else if hit.event_name == "conversion" && random.below(2) == 0 {
+    let names_click = hit.event_name == "conversion" && random.below(2) == 0;
+    if kind == Kind::Click || names_click {
         hit.click_id = format!("k-{}", random.below(40)).into();
     }
     match random.below(12) {

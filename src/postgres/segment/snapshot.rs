@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use crate::identity::Node;
 use crate::segment::snapshot::{
-    PARTS, SegmentNumber, Shown, ShownSegments, SnapshotWriter, SubjectPrefix, SubjectSegments,
-    nodes_of_part,
+    PARTS, SegmentNumber, ShownBySite, ShownSegments, SnapshotWriter, SubjectPrefix,
+    SubjectSegments, nodes_of_part,
 };
 
 /// How often every part is read again.
@@ -57,7 +57,7 @@ struct Situation {
     xmin: u64,
     at: Mark,
     segments: HashSet<SegmentNumber>,
-    shown: Shown,
+    shown: ShownBySite,
 }
 
 impl SnapshotReader {
@@ -205,7 +205,7 @@ async fn read_situation(client: &Client, exposed: &ExposedSegments) -> anyhow::R
             segments: found.cloned().collect(),
         }
     };
-    let shown: Shown = exposed
+    let shown: ShownBySite = exposed
         .iter()
         .map(|(site, keys)| (site.clone(), of_site(keys)))
         .collect();

@@ -4,7 +4,7 @@ use super::*;
 
 const SITE: &str = "shop";
 
-fn shown(segments: impl IntoIterator<Item = SegmentNumber>) -> Shown {
+fn shown(segments: impl IntoIterator<Item = SegmentNumber>) -> ShownBySite {
     let segments = segments.into_iter();
     let segments = segments
         .map(|number| (number, format!("s{number}")))
