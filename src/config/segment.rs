@@ -9,7 +9,7 @@ use super::read::ConfigReader;
 use super::table::keys;
 use super::{Config, ConfigErrors, value};
 use crate::enrich::Sensitive;
-use crate::segment::{Book, Definition, Guards, Mistake, Scope};
+use crate::segment::{Book, Definition, Guards, Mistake, SegmentScope};
 
 keys! {
     /// `[[segment]]`: a group of subjects, by what is known of them. See docs/segments.md.
@@ -26,7 +26,8 @@ keys! {
         reload expression as "where": String = required(value::EXPRESSION, value::expression);
         /// Whose facts count: the device's; the owner's, with all of their devices; or the
         /// household's, which has attributes only.
-        reload scope: Scope = one("device", "device, owner or household", Scope::named);
+        reload scope: SegmentScope =
+            one("device", "device, owner or household", SegmentScope::named);
         /// The sites whose pages may be told who is in it.
         reload expose: Vec<String> = list("keys of sites", value::name);
         /// The partners that may be told.
@@ -43,7 +44,7 @@ keys! {
 }
 
 impl Config {
-    /// Reads the segments of a file as if they stood here, in place of those with the same keys, and
+    /// Reads the segments of a file as if they stood here, in place of those with the same keys and
     /// before the others. Returns the configuration with them, and how many they are.
     ///
     /// # Errors

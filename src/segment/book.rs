@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sha2::{Digest as _, Sha256};
 
-use super::Scope;
+use super::SegmentScope;
 use super::explain::{self, Words};
 use super::guard::{self, Guards};
 use super::parse::{Mistake, Parsed, parse};
@@ -25,7 +25,7 @@ pub struct Definition<'c> {
     /// Who is in it.
     pub expression: &'c str,
     /// Whose facts count.
-    pub scope: Scope,
+    pub scope: SegmentScope,
     /// Whether explicit consent is its basis.
     pub is_consented: bool,
     /// With fewer members nobody is told of it.
@@ -110,7 +110,7 @@ struct Pages<'p, 'c> {
 }
 
 /// An expression with the scope in which it stands, and the segment that was named for it.
-type Used<'p> = (&'p Expr, Scope, Option<&'p str>);
+type Used<'p> = (&'p Expr, SegmentScope, Option<&'p str>);
 
 impl<'p, 'c> Pages<'p, 'c> {
     fn finish(

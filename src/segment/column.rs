@@ -10,7 +10,7 @@ use crate::attribute::{ATTRIBUTES, Attribute, AttributeClass, AttributeKind};
 
 /// A column of the view `profile`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Column {
+pub struct ProfileColumn {
     /// Its name in the view.
     pub name: &'static str,
     /// What it holds.
@@ -38,15 +38,15 @@ const HOUSEHOLD_SIZES: &[&str] = &["2", "3 to 5", "6 or more"];
 const OF_HOUSEHOLD: [&str; 2] = ["housing_type", "urbanisation"];
 
 /// Every column.
-static COLUMNS: LazyLock<Vec<Column>> = LazyLock::new(|| {
+static COLUMNS: LazyLock<Vec<ProfileColumn>> = LazyLock::new(|| {
     let is_column = |attribute: &&Attribute| attribute.kind != AttributeKind::Hash;
     let attributes = ATTRIBUTES.iter().filter(is_column).map(of_attribute);
     PROFILE.into_iter().chain(attributes).collect()
 });
 
 /// The columns that are no attributes.
-const PROFILE: [Column; 18] = [
-    Column {
+const PROFILE: [ProfileColumn; 18] = [
+    ProfileColumn {
         values: DEVICE_CLASSES,
         ..text("device_class", "typen av enhet", "the kind of device")
     },
@@ -94,7 +94,7 @@ const PROFILE: [Column; 18] = [
         "du tillåter platsuppgifter",
         "you allow your place to be known",
     ),
-    Column {
+    ProfileColumn {
         values: HOUSEHOLD_SIZES,
         ..area(
             "household_size",
@@ -104,8 +104,8 @@ const PROFILE: [Column; 18] = [
     },
 ];
 
-const fn text(name: &'static str, text_sv: &'static str, text_en: &'static str) -> Column {
-    Column {
+const fn text(name: &'static str, text_sv: &'static str, text_en: &'static str) -> ProfileColumn {
+    ProfileColumn {
         name,
         holds: ValueType::Text,
         values: &[],
@@ -116,30 +116,30 @@ const fn text(name: &'static str, text_sv: &'static str, text_en: &'static str) 
     }
 }
 
-const fn number(name: &'static str, text_sv: &'static str, text_en: &'static str) -> Column {
-    Column {
+const fn number(name: &'static str, text_sv: &'static str, text_en: &'static str) -> ProfileColumn {
+    ProfileColumn {
         holds: ValueType::Number,
         ..text(name, text_sv, text_en)
     }
 }
 
-const fn truth(name: &'static str, text_sv: &'static str, text_en: &'static str) -> Column {
-    Column {
+const fn truth(name: &'static str, text_sv: &'static str, text_en: &'static str) -> ProfileColumn {
+    ProfileColumn {
         holds: ValueType::Truth,
         ..text(name, text_sv, text_en)
     }
 }
 
 /// Where somebody lives is the same for a whole household.
-const fn area(name: &'static str, text_sv: &'static str, text_en: &'static str) -> Column {
-    Column {
+const fn area(name: &'static str, text_sv: &'static str, text_en: &'static str) -> ProfileColumn {
+    ProfileColumn {
         is_of_household: true,
         ..text(name, text_sv, text_en)
     }
 }
 
-fn of_attribute(attribute: &'static Attribute) -> Column {
-    Column {
+fn of_attribute(attribute: &'static Attribute) -> ProfileColumn {
+    ProfileColumn {
         holds: match attribute.kind {
             AttributeKind::Number => ValueType::Number,
             _ => ValueType::Text,
@@ -150,10 +150,10 @@ fn of_attribute(attribute: &'static Attribute) -> Column {
     }
 }
 
-impl Column {
+impl ProfileColumn {
     /// Returns the column of that name.
     #[must_use]
-    pub fn named(name: &str) -> Option<&'static Column> {
+    pub fn named(name: &str) -> Option<&'static ProfileColumn> {
         COLUMNS.iter().find(|column| column.name == name)
     }
 

@@ -10,9 +10,9 @@
 //!
 //! All of it holds for what a segment uses by way of others, however many lie in between.
 
-use super::Scope;
+use super::SegmentScope;
 use super::book::Definition;
-use super::column::Column;
+use super::column::ProfileColumn;
 use super::parse::{Mistake, Parsed, column_of};
 use super::tree::{Expr, Fact};
 use crate::attribute::AttributeClass;
@@ -37,7 +37,7 @@ impl Guards<'_> {
 pub(super) fn check<'e>(
     of: &Definition<'_>,
     parsed: &Parsed,
-    used: impl IntoIterator<Item = (&'e Expr, Scope, Option<&'e str>)>,
+    used: impl IntoIterator<Item = (&'e Expr, SegmentScope, Option<&'e str>)>,
     guards: &Guards<'_>,
 ) -> Result<(), Mistake> {
     for (expression, scope, by_way_of) in used {
@@ -48,7 +48,7 @@ pub(super) fn check<'e>(
             };
             Err(parsed.mistake(place, format!("{name}{by}: {what}")))
         };
-        if of.scope == Scope::Device && scope == Scope::Owner {
+        if of.scope == SegmentScope::Device && scope == SegmentScope::Owner {
             let name = by_way_of.unwrap_or_default();
             let what = format!(
                 "{name}: a segment of scope owner in one of scope device; the same scope would be right"
@@ -60,7 +60,7 @@ pub(super) fn check<'e>(
                 if !guards.allow(of, column.class()) {
                     return refuse(column.name, say_class(column.class()));
                 }
-                if of.scope == Scope::Household && !column.is_of_household {
+                if of.scope == SegmentScope::Household && !column.is_of_household {
                     let what = "it is of one member of the household; an attribute of the household would be right";
                     return refuse(column.name, what.to_owned());
                 }
@@ -80,7 +80,7 @@ pub(super) fn check<'e>(
                 }
             }
             Expr::Count { of: fact, name, .. } => {
-                if of.scope == Scope::Household {
+                if of.scope == SegmentScope::Household {
                     let what = format!(
                         "what one member did ({}); an attribute of the household would be right",
                         fact.function()
@@ -112,7 +112,7 @@ fn sensitive_text(
     texts: &[Expr],
     of: &Definition<'_>,
     guards: &Guards<'_>,
-) -> Option<(&'static Column, AttributeClass)> {
+) -> Option<(&'static ProfileColumn, AttributeClass)> {
     let column = column_of(value)?;
     let classes = texts.iter().filter_map(|text| match text {
         Expr::Text(text) => Some(column.class_of(text)),

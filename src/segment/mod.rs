@@ -68,7 +68,7 @@ impl ValueType {
 
 /// Whose facts count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum SegmentScope {
     /// Those of one device.
     Device,
     /// Those of a user, and of the devices that they alone own.
@@ -77,18 +77,18 @@ pub enum Scope {
     Household,
 }
 
-impl Scope {
+impl SegmentScope {
     /// Every scope with its name in the configuration.
-    pub const NAMED: [(&'static str, Scope); 3] = [
-        ("device", Scope::Device),
-        ("owner", Scope::Owner),
-        ("household", Scope::Household),
+    pub const NAMED: [(&'static str, SegmentScope); 3] = [
+        ("device", SegmentScope::Device),
+        ("owner", SegmentScope::Owner),
+        ("household", SegmentScope::Household),
     ];
 
     /// Returns the scope with that name.
     #[must_use]
-    pub fn named(name: &str) -> Option<Scope> {
-        let mut named = Scope::NAMED.into_iter();
+    pub fn named(name: &str) -> Option<SegmentScope> {
+        let mut named = SegmentScope::NAMED.into_iter();
         named
             .find(|(known, _)| *known == name)
             .map(|(_, scope)| scope)
@@ -97,7 +97,7 @@ impl Scope {
     /// Returns its name.
     #[must_use]
     pub fn name(self) -> &'static str {
-        let mut named = Scope::NAMED.into_iter();
+        let mut named = SegmentScope::NAMED.into_iter();
         named
             .find(|(_, known)| *known == self)
             .map_or("", |(name, _)| name)

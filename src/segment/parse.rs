@@ -17,7 +17,7 @@ use sqlparser::tokenizer::{Location, Token};
 pub(super) use value::column_of;
 use value::{check_values, column, days_of, literal, suggest, text_in, text_of};
 
-use super::column::Column;
+use super::column::ProfileColumn;
 use super::tree::{Comparison, Expr, Fact};
 use super::{TEXT_BYTES_MAX, ValueType};
 
@@ -297,7 +297,7 @@ impl Reader {
         let is_step = [(&one, &other), (&other, &one)]
             .into_iter()
             .any(|(value, text)| {
-                text_in(text).is_some() && column_of(value).is_some_and(Column::has_order)
+                text_in(text).is_some() && column_of(value).is_some_and(ProfileColumn::has_order)
             });
         if comparison.is_of_order() && holds != ValueType::Number && !is_step {
             let sign = comparison.sign();

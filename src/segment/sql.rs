@@ -6,8 +6,8 @@
 
 use std::fmt;
 
-use super::Scope;
-use super::column::Column;
+use super::SegmentScope;
+use super::column::ProfileColumn;
 use super::parse::column_of;
 use super::tree::{Comparison, Expr, Fact};
 use crate::attribute::AttributeKind;
@@ -16,7 +16,7 @@ use crate::attribute::AttributeKind;
 const TODAY: &str = "(now() at time zone 'UTC')::date";
 
 /// The condition of another segment, with its scope.
-pub(super) type Inner<'b> = &'b dyn Fn(&str) -> Option<(&'b Expr, Scope)>;
+pub(super) type Inner<'b> = &'b dyn Fn(&str) -> Option<(&'b Expr, SegmentScope)>;
 
 /// Returns a text as a literal of SQL.
 #[must_use]
@@ -47,7 +47,7 @@ pub(super) struct Uses {
 /// Returns the expression as Postgres runs it, over a row of the view `profile`.
 pub(super) fn for_postgres(
     expression: &Expr,
-    scope: Scope,
+    scope: SegmentScope,
     inner: Inner<'_>,
     uses: Uses,
 ) -> String {
@@ -60,7 +60,7 @@ pub(super) fn for_postgres(
 /// How what differs is written.
 enum Leaves<'b> {
     Configuration,
-    Postgres(Scope, Inner<'b>, Uses),
+    Postgres(SegmentScope, Inner<'b>, Uses),
 }
 
 fn write(expression: &Expr, leaves: &Leaves<'_>, to: &mut dyn fmt::Write) -> fmt::Result {
@@ -176,7 +176,7 @@ fn write_leaf(leaf: &Expr, leaves: &Leaves<'_>) -> String {
 
 /// Returns the value of a column in the row of `profile`. Attributes are looked up where they are,
 /// for what they may be used for.
-fn column_sql(column: &Column, uses: Uses) -> String {
+fn column_sql(column: &ProfileColumn, uses: Uses) -> String {
     let Some(attribute) = column.attribute else {
         return format!("profile.{}", column.name);
     };
@@ -215,12 +215,12 @@ fn write_list(
     to.write_str(after)
 }
 
-fn count(of: Fact, name: &str, days: u16, scope: Scope) -> String {
+fn count(of: Fact, name: &str, days: u16, scope: SegmentScope) -> String {
     let facts = match scope {
-        Scope::Device => "device_fact",
-        Scope::Owner => "owner_fact",
+        SegmentScope::Device => "device_fact",
+        SegmentScope::Owner => "owner_fact",
         // What members do counts for nobody else: the guards refuse it, and so does this.
-        Scope::Household => return "null::bigint".to_owned(),
+        SegmentScope::Household => return "null::bigint".to_owned(),
     };
     format!(
         "(select coalesce(sum(fact.n), 0) from avtryck.{facts} as fact \

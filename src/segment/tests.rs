@@ -11,7 +11,7 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
-use super::column::Column;
+use super::column::ProfileColumn;
 use super::sql::{Uses, for_postgres};
 use super::tree::{Comparison, Fact};
 use super::*;
@@ -275,7 +275,7 @@ const NUMBERS: [&str; 3] = ["device_age", "days_active", "days_since_last"];
 const TRUTHS: [&str; 3] = ["permits_link", "permits_match", "permits_locate"];
 
 fn column(names: [&'static str; 3]) -> BoxedStrategy<Expr> {
-    let named = |name| Expr::Column(Column::named(name).unwrap());
+    let named = |name| Expr::Column(ProfileColumn::named(name).unwrap());
     prop::sample::select(names.to_vec()).prop_map(named).boxed()
 }
 
@@ -417,7 +417,7 @@ proptest! {
     fn no_text_of_an_expression_leaves_its_quotes_in_what_postgres_runs(tree in truth()) {
         let nobody = |_: &str| None;
         let uses = Uses { is_exported: false, sees_minors: false };
-        let sql = for_postgres(&tree, Scope::Device, &nobody, uses);
+        let sql = for_postgres(&tree, SegmentScope::Device, &nobody, uses);
         let statement = format!("select 1 from avtryck.profile where {sql}");
         let parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(400);
         let parsed = parser.try_with_sql(&statement).unwrap().parse_statements().unwrap();

@@ -1,12 +1,12 @@
 //! The tree of an expression: all that is allowed, and nothing else.
 
-use super::column::Column;
+use super::column::ProfileColumn;
 
 /// An expression that was read and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
     /// A column of the view `profile`.
-    Column(&'static Column),
+    Column(&'static ProfileColumn),
     /// A text.
     Text(String),
     /// A number, as `-?digits` with up to six more behind a point.

@@ -11,7 +11,7 @@ use crate::postgres::identity::group;
 use crate::postgres::segment::{self, evaluate};
 use crate::postgres::subject::suppression::{self, Reason};
 use crate::postgres::user_key;
-use crate::segment::{Book, Definition, Guards, Scope};
+use crate::segment::{Book, Definition, Guards, SegmentScope};
 
 const USER_KEYS: [[u8; 16]; 1] = [[9; 16]];
 const VISITORS: u64 = 7;
@@ -20,37 +20,37 @@ const PROFILE: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::PROFILE
 
 /// The segments, and for each what plain SQL finds over `raw`, a table of the hits as they were
 /// made, and `ids`, whose facts count for whom.
-const SEGMENTS: [(&str, &str, Scope, &str); 6] = [
+const SEGMENTS: [(&str, &str, SegmentScope, &str); 6] = [
     (
         "looked",
         "events('look', '3 days') >= 2",
-        Scope::Device,
+        SegmentScope::Device,
         "(select count(*) from fact where fact.subject = s and kind = 'event' and name = 'look' and day > today - 3) >= 2",
     ),
     (
         "bought",
         "events('buy', '30 days') > 0 and not in_segment('reader')",
-        Scope::Owner,
+        SegmentScope::Owner,
         "(select count(*) from owner_fact as fact where fact.subject = s and kind = 'event' and name = 'buy' and day > today - 30) > 0 \
          and not (select count(*) from fact where fact.subject = s and kind = 'page' and name = 'news' and day > today - 7) between 1 and 3",
     ),
     (
         "reader",
         "pages('news', '1 week') between 1 and 3",
-        Scope::Device,
+        SegmentScope::Device,
         "(select count(*) from fact where fact.subject = s and kind = 'page' and name = 'news' and day > today - 7) between 1 and 3",
     ),
     (
         "unseen",
         "seen('spring', '7 days') = 0 and days_active >= 2",
-        Scope::Device,
+        SegmentScope::Device,
         "(select count(*) from fact where fact.subject = s and kind = 'ad' and name = 'spring' and day > today - 7) = 0 \
          and (select count(distinct day) from own_fact where own_fact.subject = s and day > today - 30) >= 2",
     ),
     (
         "linked",
         "case when permits_link then in_segment('looked') else permits_match end",
-        Scope::Device,
+        SegmentScope::Device,
         "case when exists (select from avtryck.subject_permit as p where p.subject = s and p.permit & 23 = 23) \
               then (select count(*) from fact where fact.subject = s and kind = 'event' and name = 'look' and day > today - 3) >= 2 \
               else exists (select from avtryck.subject_permit as p where p.subject = s and p.permit & 15 = 15) end",
@@ -58,7 +58,7 @@ const SEGMENTS: [(&str, &str, Scope, &str); 6] = [
     (
         "everybody",
         "coalesce(region, 'none') <> 'Skåne'",
-        Scope::Device,
+        SegmentScope::Device,
         "true",
     ),
 ];

@@ -13,8 +13,8 @@ use super::preview::{preview, scale};
 use super::status::{self, SegmentStatus};
 use super::{Evaluated, evaluate, fold};
 use crate::postgres::server::embedded::testing::TestDatabase;
-use crate::segment::column::Column;
-use crate::segment::{Book, Definition, Guards, Scope, Segment, Words, size};
+use crate::segment::column::ProfileColumn;
+use crate::segment::{Book, Definition, Guards, Segment, SegmentScope, Words, size};
 
 const TODAY: i32 = 20_000;
 
@@ -23,7 +23,7 @@ fn book(definitions: &[(&str, &str)]) -> Book {
         key,
         names: [key, key],
         expression,
-        scope: Scope::Device,
+        scope: SegmentScope::Device,
         is_consented: false,
         min_size: 50,
         is_exported: false,
@@ -392,7 +392,8 @@ async fn attributes_count_for_their_subject_its_owner_and_its_area_by_purpose_an
     partners.segments[0].digest = "of partners".to_owned();
     run(client, &book).await;
     let of = async |client: &Client, key: &str| stand(client, key).await.size.unwrap();
-    // What is imported of a visitor goes before what is of the owner; the import for reports counts for nobody here.
+    // What is imported of a visitor goes before what is of the owner. The import for reports counts
+    // for nobody here.
     assert_eq!(
         (of(client, "high").await, of(client, "middle").await),
         (10, 5)
@@ -410,7 +411,9 @@ async fn the_view_has_each_column_that_a_condition_may_name_and_no_other() {
     let sql = "select array_agg(column_name::text order by column_name::text collate \"C\") \
                from information_schema.columns where table_schema = 'avtryck' and table_name = 'profile'";
     let in_view: Vec<String> = database.client.query_one(sql, &[]).await.unwrap().get(0);
-    let mut named: Vec<&str> = Column::names().chain(["subject", "permit"]).collect();
+    let mut named: Vec<&str> = ProfileColumn::names()
+        .chain(["subject", "permit"])
+        .collect();
     named.sort_unstable();
     assert_eq!(in_view, named);
 }

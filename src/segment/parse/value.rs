@@ -5,23 +5,23 @@ use sqlparser::tokenizer::Location;
 
 use super::{Mistake, SPAN_DAYS_MAX, place};
 use crate::segment::ValueType;
-use crate::segment::column::Column;
+use crate::segment::column::ProfileColumn;
 use crate::segment::tree::Expr;
 
 /// The longest text in quotes, in bytes.
 const LITERAL_BYTES_MAX: usize = 256;
 
-pub(super) fn column(name: &Ident, at: Location) -> Result<&'static Column, Mistake> {
+pub(super) fn column(name: &Ident, at: Location) -> Result<&'static ProfileColumn, Mistake> {
     let wanted = match name.quote_style {
         None => name.value.to_lowercase(),
         Some(_) => name.value.clone(),
     };
-    if let Some(found) = Column::named(&wanted) {
+    if let Some(found) = ProfileColumn::named(&wanted) {
         return Ok(found);
     }
     let right = match name.quote_style {
         Some(_) => format!("the text '{}' in single quotes would be right", name.value),
-        None => suggest(Column::names(), &wanted),
+        None => suggest(ProfileColumn::names(), &wanted),
     };
     let what = format!("{} is no column of profile; {right}", name.value);
     Err(Mistake::new(at, what))
@@ -139,7 +139,7 @@ pub(super) fn text_in(value: &Expr) -> Option<&str> {
 }
 
 /// Returns the column that a value is, where it is not missing.
-pub(in crate::segment) fn column_of(value: &Expr) -> Option<&'static Column> {
+pub(in crate::segment) fn column_of(value: &Expr) -> Option<&'static ProfileColumn> {
     match value {
         Expr::Column(column) => Some(column),
         Expr::Coalesce(values) => values.first().and_then(column_of),

@@ -8,7 +8,7 @@ fn definition<'c>(key: &'c str, expression: &'c str) -> Definition<'c> {
         key,
         names: [key, key],
         expression,
-        scope: Scope::Device,
+        scope: SegmentScope::Device,
         is_consented: false,
         min_size: 100,
         is_exported: false,
@@ -54,7 +54,7 @@ fn a_segment_by_way_of_itself_or_of_an_unknown_one_is_refused() {
 #[test]
 fn a_segment_stands_for_the_condition_of_another_with_its_scope() {
     let owner = |definition| Definition {
-        scope: Scope::Owner,
+        scope: SegmentScope::Owner,
         ..definition
     };
     let book = read(&[
@@ -117,7 +117,7 @@ fn sensitive_categories_are_refused_whatever_the_basis_and_by_way_of_others() {
 #[test]
 fn a_household_is_known_by_attributes_of_its_own_and_by_way_of_such_alone() {
     let household = |definition| Definition {
-        scope: Scope::Household,
+        scope: SegmentScope::Household,
         ..definition
     };
     let mistakes = read(&[
@@ -141,7 +141,7 @@ fn a_household_is_known_by_attributes_of_its_own_and_by_way_of_such_alone() {
 #[test]
 fn a_device_is_told_nothing_that_its_owner_did_elsewhere() {
     let owner = |definition| Definition {
-        scope: Scope::Owner,
+        scope: SegmentScope::Owner,
         ..definition
     };
     let mistakes = read(&[
@@ -201,7 +201,7 @@ fn a_digest_changes_with_what_decides_and_with_nothing_else() {
     };
     let wide = definition("a", "events('e', '1 day') > 0");
     let owner = Definition {
-        scope: Scope::Owner,
+        scope: SegmentScope::Owner,
         ..wide
     };
     assert_eq!(digest(one), digest(same));
