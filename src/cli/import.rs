@@ -22,10 +22,10 @@ use super::migrate::with_database;
 use super::{UsageError, print};
 use crate::clock;
 use crate::config::Config;
-use crate::import::read::Rows;
+use crate::import::read::FileRows;
 use crate::import::{CheckedRow, Manifest};
 use crate::keys::UserKeyring;
-use crate::postgres::import::{self, ImportCounts, ImportFile, PORTION_ROWS, Standing, known};
+use crate::postgres::import::{self, FileStanding, ImportCounts, ImportFile, PORTION_ROWS, known};
 use crate::postgres::user_key;
 
 /// The exit status where the data is wrong (EX_DATAERR of sysexits.h).
@@ -171,10 +171,10 @@ impl Import<'_> {
             reason,
         };
         let done = match standing {
-            Standing::Taken(counts, ended) => {
+            FileStanding::Taken(counts, ended) => {
                 return Ok(outcome("already taken", counts, ended, String::new()));
             }
-            Standing::Begun(counts) => counts.read,
+            FileStanding::Begun(counts) => counts.read,
         };
         let (checked, refusal) = self.check(client, &file).await?;
         if let Some(reason) = refusal {
@@ -278,7 +278,7 @@ impl Import<'_> {
         let mut progress = Progress::new(if is_trial { "comparing" } else { "storing" }, Some(all));
         let (mut portion, mut rejected, mut at) = (Vec::with_capacity(PORTION_ROWS), 0, 0);
         let mut paths = self.command.files.iter();
-        let mut rows: Option<Rows<'_>> = None;
+        let mut rows: Option<FileRows<'_>> = None;
         loop {
             let row = match &mut rows {
                 Some(open) => open.next_row()?,
@@ -340,9 +340,9 @@ impl Import<'_> {
         Ok(())
     }
 
-    fn open(&self, path: &Path) -> anyhow::Result<Rows<'_>> {
+    fn open(&self, path: &Path) -> anyhow::Result<FileRows<'_>> {
         let file = File::open(path).with_context(|| path.display().to_string())?;
-        Rows::open(file, self.manifest, self.users).with_context(|| path.display().to_string())
+        FileRows::open(file, self.manifest, self.users).with_context(|| path.display().to_string())
     }
 }
 

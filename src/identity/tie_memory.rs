@@ -56,8 +56,8 @@ pub struct TieMemory {
     /// How often IDs lost their ties.
     unlinked: HashMap<Node, u32>,
     new_ties: Sketch,
-    /// Those of unproved ties, and those of proved ones: what anybody names is no reason to drop what
-    /// is vouched for.
+    /// Those of unproved ties, and those of proved ones: what anybody names is no reason to drop
+    /// what is vouched for.
     hubs: HashSet<(Node, bool)>,
     now: UnixMicros,
 }

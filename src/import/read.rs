@@ -39,7 +39,7 @@ pub enum FileError {
 }
 
 /// One row of a file.
-pub struct Row {
+pub struct FileRow {
     /// The line that it begins at, from 1.
     pub line: u64,
     /// What it says.
@@ -95,14 +95,14 @@ enum Splitter {
 }
 
 /// The rows of a file.
-pub struct Rows<'m> {
+pub struct FileRows<'m> {
     manifest: &'m Manifest,
     users: &'m UserKeyring,
     splitter: Splitter,
     since: Rc<Cell<u64>>,
 }
 
-impl<'m> Rows<'m> {
+impl<'m> FileRows<'m> {
     /// Begins to read a file, which may be packed by gzip.
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl<'m> Rows<'m> {
         mut file: impl Read + 'static,
         manifest: &'m Manifest,
         users: &'m UserKeyring,
-    ) -> Result<Rows<'m>, FileError> {
+    ) -> Result<FileRows<'m>, FileError> {
         let mut start = Vec::new();
         file.by_ref().take(2).read_to_end(&mut start)?;
         let is_packed = start == [0x1f, 0x8b];
@@ -134,7 +134,7 @@ impl<'m> Rows<'m> {
                 line: 0,
             },
         };
-        Ok(Rows {
+        Ok(FileRows {
             manifest,
             users,
             splitter,
@@ -146,7 +146,7 @@ impl<'m> Rows<'m> {
     ///
     /// # Errors
     /// Where nothing can be read after this.
-    pub fn next_row(&mut self) -> Result<Option<Row>, FileError> {
+    pub fn next_row(&mut self) -> Result<Option<FileRow>, FileError> {
         self.since.set(0);
         let (manifest, users) = (self.manifest, self.users);
         match &mut self.splitter {
@@ -164,7 +164,7 @@ impl<'m> Rows<'m> {
                 }
                 let line = record.position().map_or(line, csv::Position::line) + columns.lines_more;
                 let checked = check_record(record, columns, (manifest, users));
-                Ok(Some(Row { line, checked }))
+                Ok(Some(FileRow { line, checked }))
             }
             Splitter::Ndjson { reader, text, line } => loop {
                 text.clear();
@@ -178,7 +178,7 @@ impl<'m> Rows<'m> {
                     continue;
                 }
                 let checked = check_object(text, manifest, users);
-                return Ok(Some(Row {
+                return Ok(Some(FileRow {
                     line: *line,
                     checked,
                 }));

@@ -277,6 +277,7 @@ async fn a_run_deletes_a_days_worth_and_says_what_it_holds_back() {
     // What counts and dimensions lose has tests of its own.
     let others = [
         "hit_count",
+        "import",
         "place",
         "network",
         "device",

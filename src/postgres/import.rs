@@ -60,7 +60,7 @@ impl ImportCounts {
 
 /// What became of a file before this run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum FileStanding {
     /// It was taken.
     Taken(ImportCounts, u64),
     /// So many of its rows are done.
@@ -95,7 +95,7 @@ pub async fn begin(
     manifest: &Manifest,
     sha256: [u8; 32],
     replaces: bool,
-) -> anyhow::Result<(ImportFile, Standing)> {
+) -> anyhow::Result<(ImportFile, FileStanding)> {
     let sql = "select pg_try_advisory_lock($1, hashtext($2))";
     let is_free: bool = client
         .query_one(sql, &[&LOCK, &manifest.name])
@@ -124,12 +124,12 @@ pub async fn begin(
         suppressed: number(9)?,
     };
     let standing = match row.try_get(1)? {
-        true => Standing::Taken(counts, number(3)?),
-        false => Standing::Begun(counts),
+        true => FileStanding::Taken(counts, number(3)?),
+        false => FileStanding::Begun(counts),
     };
     let as_begun: bool = row.try_get(2)?;
     let is_same =
-        as_begun == replaces || counts.read == 0 || matches!(standing, Standing::Taken(..));
+        as_begun == replaces || counts.read == 0 || matches!(standing, FileStanding::Taken(..));
     ensure!(
         is_same,
         "the file was begun {} --replace; go on so",

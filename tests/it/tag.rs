@@ -14,7 +14,7 @@ const GZIP: (&str, &str) = ("Accept-Encoding", "gzip");
 /// What browsers send.
 const USUAL: (&str, &str) = ("Accept-Encoding", "gzip, deflate, br, zstd");
 /// Each module with the most bytes that it may take gzipped.
-const MODULES: [(&str, usize); 16] = [
+const MODULES: [(&str, usize); 17] = [
     ("downloads", 450),
     ("ecommerce", 450),
     ("engagement", 450),
@@ -30,6 +30,7 @@ const MODULES: [(&str, usize); 16] = [
     ("query", 150),
     ("rescue", 750),
     ("scroll", 450),
+    ("segments", 450),
     ("vitals", 450),
 ];
 

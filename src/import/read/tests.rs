@@ -22,7 +22,7 @@ fn manifest(more: &str) -> Manifest {
 fn read(manifest: &Manifest, bytes: &[u8]) -> Result<Vec<(u64, String)>, String> {
     let users = UserKeyring::new(&[]);
     let file = io::Cursor::new(bytes.to_vec());
-    let mut rows = Rows::open(file, manifest, &users).map_err(|error| error.to_string())?;
+    let mut rows = FileRows::open(file, manifest, &users).map_err(|error| error.to_string())?;
     let mut read = Vec::new();
     while let Some(row) = rows.next_row().map_err(|error| error.to_string())? {
         let text = match row.checked {

@@ -43,6 +43,16 @@ impl Scene {
         let rows = self.postgres.client.query(sql, &[]).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
+
+    /// Returns whether its backends are idle, and nothing that batches stored is to be added up.
+    async fn rests(&self) -> bool {
+        let sql = "select not exists (select from pg_stat_activity \
+                where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle') \
+            and not exists (select from avtryck.exposure_part) and not exists (select from avtryck.link_part) \
+            and not exists (select from avtryck.permit_part) and not exists (select from avtryck.subject_day_part)";
+        let row = self.postgres.client.query_one(sql, &[]).await.unwrap();
+        row.get(0)
+    }
 }
 
 fn signal(backend: i32, signal: Signal) {
@@ -62,6 +72,8 @@ async fn stop_backend(which: usize) {
     })
     .await;
 
+    // What batches stored is added up between batches too, under locks that would stand with it.
+    until("both rest", async || scene.rests().await).await;
     let backend = scene.backends().await[which];
     signal(backend, Signal::STOP);
     let received = clock::now();

@@ -7,7 +7,7 @@ pub const HOUSEHOLD_SIZES: usize = 5;
 
 /// What there is.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Census {
+pub struct HouseholdCensus {
     /// Devices in households.
     pub members: u64,
     /// Households, by the classes of their size.
@@ -24,10 +24,10 @@ pub struct Census {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn read_census(client: &Client) -> Result<Census, Error> {
+pub async fn read_census(client: &Client) -> Result<HouseholdCensus, Error> {
     let row = client.query_one(include_str!("census.sql"), &[]).await?;
     let count = |row: &Row, column: usize| row.try_get(column).map(i64::cast_unsigned);
-    Ok(Census {
+    Ok(HouseholdCensus {
         members: count(&row, 0)?,
         households: [
             count(&row, 1)?,

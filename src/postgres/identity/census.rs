@@ -7,7 +7,7 @@ pub const GROUP_SIZES: [i16; 5] = [1, 2, 5, 10, 20];
 
 /// What there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct GraphCensus {
     /// Ties: those that nothing proves, and those that something does.
     pub ties: [u64; 2],
     /// Groups, by the classes of their size ([`GROUP_SIZES`]).
@@ -25,7 +25,7 @@ pub struct Census {
 /// What the job `link` has not taken yet: parts of batches, new ties, groups to split. Each with
 /// the seconds for which the oldest of them has waited; of new ties nobody knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Waiting {
+pub struct WaitingParts {
     /// How many batches were not added up.
     pub parts: u64,
     /// For how long the oldest has waited.
@@ -42,11 +42,11 @@ pub struct Waiting {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn read_census(client: &Client) -> Result<Census, Error> {
+pub async fn read_census(client: &Client) -> Result<GraphCensus, Error> {
     let row = client.query_one(include_str!("census.sql"), &[]).await?;
     let mut next = 0..;
     let mut read = || count(&row, next.next().unwrap_or_default());
-    Ok(Census {
+    Ok(GraphCensus {
         ties: [read()?, read()?],
         groups: [read()?, read()?, read()?, read()?, read()?],
         capped: read()?,
@@ -60,9 +60,9 @@ pub async fn read_census(client: &Client) -> Result<Census, Error> {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn read_waiting(client: &Client) -> Result<Waiting, Error> {
+pub async fn read_waiting(client: &Client) -> Result<WaitingParts, Error> {
     let row = client.query_one(include_str!("waiting.sql"), &[]).await?;
-    Ok(Waiting {
+    Ok(WaitingParts {
         parts: count(&row, 0)?,
         parts_seconds: row.try_get(1)?,
         ties: count(&row, 2)?,

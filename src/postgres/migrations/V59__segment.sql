@@ -624,53 +624,57 @@ declare
 begin
     -- Whoever leaves on request leaves all of these tables under this lock: "identity" in ASCII.
     perform pg_advisory_xact_lock(x'6964656e74697479'::bigint);
-    create temporary table folding on commit drop as
     with part as (
         delete from avtryck.subject_day_part
         where ctid = any(array(select ctid from avtryck.subject_day_part limit parts)) returning *
+    ),
+    folding as materialized (
+        select seen.*, (seen.at at time zone 'UTC')::date as day
+        from part, unnest(part.subjects, part.sites, part.partners, part.kinds, part.names, part.counts, part.devices,
+                          part.places, part.permits, part.at)
+             as seen (subject, site, partner, kind, name, n, device, place, permit, at)
+        where not exists (
+            select from avtryck.subject_permit as refused
+            where refused.subject = seen.subject and refused.site = seen.site and refused.partner = seen.partner
+              and refused.permit & 7 <> 7 and refused.at >= seen.at
+        )
+    ),
+    counted as (
+        insert into avtryck.subject_day as known (subject, day, site, partner, kind, name, n, permit)
+        select subject, day, site, partner, kind, name, n, permit from (
+            select new.*, count(*) filter (where not is_known)
+                       over (partition by subject, day, kind order by is_known desc, n desc, name, site, partner)
+                       + (select count(*) from avtryck.subject_day as before
+                          where before.subject = new.subject and before.day = new.day and before.kind = new.kind) as names
+            from (
+                select folding.subject, folding.day, folding.site, folding.partner, folding.kind, folding.name,
+                       least(sum(folding.n), 1000000)::integer as n, bit_and(folding.permit) as permit,
+                       bool_or(before.subject is not null) as is_known
+                from folding left join avtryck.subject_day as before using (subject, day, site, partner, kind, name)
+                group by 1, 2, 3, 4, 5, 6
+            ) as new
+        ) as numbered
+        where is_known or names <= 50
+        order by subject, day, site, partner, kind, name
+        on conflict (subject, day, site, partner, kind, name) do update
+        set n = least(known.n + excluded.n, 1000000), permit = known.permit & excluded.permit
+    ),
+    noted as (
+        insert into avtryck.subject_seen as known (subject, device_key, place_key, first_day, last_day, permit)
+        select distinct on (subject) subject, device, place, min(day) over (partition by subject), day, permit
+        from folding order by subject, at desc, device desc, place desc
+        on conflict (subject) do update
+        set device_key = case when excluded.last_day >= known.last_day and excluded.device_key <> 0 then excluded.device_key
+                              else known.device_key end,
+            place_key = case when excluded.last_day >= known.last_day and excluded.place_key <> 0 then excluded.place_key
+                             else known.place_key end,
+            first_day = least(known.first_day, excluded.first_day), last_day = greatest(known.last_day, excluded.last_day),
+            permit = case when excluded.last_day >= known.last_day then excluded.permit else known.permit end
+        where (known.device_key, known.place_key, known.last_day, known.permit)
+              is distinct from (excluded.device_key, excluded.place_key, excluded.last_day, excluded.permit)
+           or excluded.first_day < known.first_day
     )
-    select seen.*, (seen.at at time zone 'UTC')::date as day
-    from part, unnest(part.subjects, part.sites, part.partners, part.kinds, part.names, part.counts, part.devices,
-                      part.places, part.permits, part.at)
-         as seen (subject, site, partner, kind, name, n, device, place, permit, at)
-    where not exists (
-        select from avtryck.subject_permit as refused
-        where refused.subject = seen.subject and refused.site = seen.site and refused.partner = seen.partner
-          and refused.permit & 7 <> 7 and refused.at >= seen.at
-    );
-    insert into avtryck.subject_day as known (subject, day, site, partner, kind, name, n, permit)
-    select subject, day, site, partner, kind, name, n, permit from (
-        select new.*, count(*) filter (where not is_known)
-                   over (partition by subject, day, kind order by is_known desc, n desc, name, site, partner)
-                   + (select count(*) from avtryck.subject_day as before
-                      where before.subject = new.subject and before.day = new.day and before.kind = new.kind) as names
-        from (
-            select folding.subject, folding.day, folding.site, folding.partner, folding.kind, folding.name,
-                   least(sum(folding.n), 1000000)::integer as n, bit_and(folding.permit) as permit,
-                   bool_or(before.subject is not null) as is_known
-            from folding left join avtryck.subject_day as before using (subject, day, site, partner, kind, name)
-            group by 1, 2, 3, 4, 5, 6
-        ) as new
-    ) as numbered
-    where is_known or names <= 50
-    order by subject, day, site, partner, kind, name
-    on conflict (subject, day, site, partner, kind, name) do update
-    set n = least(known.n + excluded.n, 1000000), permit = known.permit & excluded.permit;
-    insert into avtryck.subject_seen as known (subject, device_key, place_key, first_day, last_day, permit)
-    select distinct on (subject) subject, device, place, min(day) over (partition by subject), day, permit
-    from folding order by subject, at desc, device desc, place desc
-    on conflict (subject) do update
-    set device_key = case when excluded.last_day >= known.last_day and excluded.device_key <> 0 then excluded.device_key
-                          else known.device_key end,
-        place_key = case when excluded.last_day >= known.last_day and excluded.place_key <> 0 then excluded.place_key
-                         else known.place_key end,
-        first_day = least(known.first_day, excluded.first_day), last_day = greatest(known.last_day, excluded.last_day),
-        permit = case when excluded.last_day >= known.last_day then excluded.permit else known.permit end
-    where (known.device_key, known.place_key, known.last_day, known.permit)
-          is distinct from (excluded.device_key, excluded.place_key, excluded.last_day, excluded.permit)
-       or excluded.first_day < known.first_day;
     select array_agg(distinct subject) into touched from folding;
-    drop table folding;
     if touched is not null then
         perform avtryck.touch_subjects(touched);
     end if;

@@ -297,6 +297,13 @@ async fn plan(client: &Client, subject: &Subject<'_>, sql: &str) -> String {
 async fn every_query_for_a_subject_finds_its_rows_by_index() {
     let database = filled().await;
     let client = &database.client;
+    // So many that no index but that of subjects does.
+    let imported = "insert into avtryck.import \
+             (name, supplier, legal_basis, purposes, key_kind, partner, columns, valid_from, valid_until) \
+             values ('a', 'b', 'consent', '{}', 'user', '', '{1}', current_date, current_date + 9); \
+         insert into avtryck.attribute_value (import, subject, key, \"values\", changed_at) \
+             select 1, md5(n::text)::uuid, md5(n::text)::uuid, '{house}', now() from generate_series(1, 2000) as n";
+    client.batch_execute(imported).await.unwrap();
     client.batch_execute("analyze").await.unwrap();
     let uid = Subject::PartnerUid {
         partner: "adform",
@@ -375,6 +382,7 @@ async fn dump(client: &Client) -> String {
 fn removed(hit: u64, rejected_hit: u64) -> Removed {
     Removed(
         [
+            ("attribute_value", 0),
             ("exposure", 0),
             ("hit", hit),
             ("partner_id", 0),
@@ -412,11 +420,11 @@ async fn an_erasure_leaves_nothing_but_hashes_and_a_second_one_is_on_record_too(
     assert_eq!(lines[1]["asked_by"], "visitor");
     assert_eq!(
         lines[1]["removed"],
-        json!({ "exposure": 0, "hit": 3, "partner_id": 0, "rejected_hit": 2 })
+        json!({ "attribute_value": 0, "exposure": 0, "hit": 3, "partner_id": 0, "rejected_hit": 2 })
     );
     assert_eq!(
         lines[2]["removed"],
-        json!({ "exposure": 0, "hit": 0, "partner_id": 0, "rejected_hit": 0 })
+        json!({ "attribute_value": 0, "exposure": 0, "hit": 0, "partner_id": 0, "rejected_hit": 0 })
     );
     // A withdrawal that comes later does not make less of it.
     suppression::add(

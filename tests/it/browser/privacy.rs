@@ -3,7 +3,7 @@
 use fantoccini::Locator;
 
 use super::{Browser, Proxy, config};
-use crate::support::{Collector, PATIENCE};
+use crate::support::{Collector, PATIENCE, until};
 
 impl Browser {
     /// Waits until the page has such an element, which a form's reply may be on its way with.
@@ -17,6 +17,20 @@ impl Browser {
             .await
             .unwrap_or_else(|error| panic!("{css}: {error}"));
         element.text().await.expect("its text")
+    }
+
+    /// Waits until such an element has a text, which the page that a form leads to brings. That of
+    /// the page before may go while it is read.
+    async fn until_shows(&self, css: &str, text: &str) {
+        until(async || {
+            let element = self.client.find(Locator::Css(css)).await;
+            let read = match element {
+                Ok(element) => element.text().await.ok(),
+                Err(_) => None,
+            };
+            read.is_some_and(|read| read.contains(text))
+        })
+        .await;
     }
 }
 
@@ -143,18 +157,19 @@ async fn without_scripts_a_visitor_contradicts_what_is_believed_on_a_phone() {
     let not_mine = Locator::Css("button[value=not_mine]");
     let button = browser.client.find(not_mine).await.unwrap();
     button.click().await.unwrap();
-    let done = browser.shows("[role=status]").await;
-    assert!(done.starts_with("Det är noterat."), "{done}");
-    let tied = browser.shows("[aria-labelledby=tied]").await;
-    assert!(tied.contains("Det finns inget att visa."), "{tied}");
+    browser
+        .until_shows("[role=status]", "Det är noterat.")
+        .await;
+    let empty = "Det finns inget att visa.";
+    browser.until_shows("[aria-labelledby=tied]", empty).await;
     let sql = "select count(*) from avtryck.link_forbidden";
     assert_eq!(collector.number(sql).await, 1);
 
     let home = browser.shows("#belief").await;
     assert!(home.contains("2 till 3 andra enheter"), "{home}");
     browser.click("never").await;
-    let home = browser.shows("[aria-labelledby=home]").await;
-    assert!(home.contains("aldrig ska beräknas"), "{home}");
+    let never = "aldrig ska beräknas";
+    browser.until_shows("[aria-labelledby=home]", never).await;
     let sql = "select count(*) from avtryck.household_never";
     assert_eq!(collector.number(sql).await, 1);
     browser.close().await;
