@@ -35,7 +35,7 @@ use coding::{Coding, elements};
 
 /// How many scripts of a site are kept: a client can ask for as many as there are sets of modules.
 /// Further ones are sent without being compressed.
-const SCRIPTS_MAX: usize = 32;
+const SCRIPTS_MAX: usize = 64;
 
 /// The minified tag. The `json` filter writes `<`, `>`, `&` and `'` as escapes, so that no value
 /// ends a script element that the tag is pasted into.
