@@ -19,7 +19,7 @@ pub(super) enum SegmentCommand {
     /// Estimate how many members the segments of a file would have, from 6 of 256 ranges of
     /// subjects, and print what they are in words. Changes nothing.
     Preview {
-        /// A file in TOML with one [[segment]] or several.
+        /// A file in TOML with one table `segment` or several.
         file: PathBuf,
     },
 }

@@ -259,6 +259,14 @@ async fn a_run_deletes_a_days_worth_and_says_what_it_holds_back() {
              insert into avtryck.subject_permit (subject, site, partner, permit, consent_source, at) \
                select gen_random_uuid(), 'shop', '', 3, 2, timestamptz '2026-11-24T12:00Z' - n * interval '1 day' \
                from generate_series(10, 29) as n; \
+             insert into avtryck.subject_day \
+               select gen_random_uuid(), date '2026-11-24' - n, 'shop', '', 'event', 'read', 1, 7 \
+               from generate_series(3, 22) as n; \
+             insert into avtryck.subject_seen \
+               select gen_random_uuid(), 0, 0, '2026-01-01', date '2026-11-24' - n, 7 from generate_series(3, 22) as n; \
+             insert into avtryck.segment_change \
+               select timestamptz '2026-11-24T12:00Z' - n * interval '1 day', 1, gen_random_uuid(), true, 'rule' \
+               from generate_series(3, 22) as n; \
              insert into avtryck.exposure \
                select gen_random_uuid(), n, '2026-01-01', timestamptz '2026-11-24T12:00Z' - n * interval '1 day', 1, 0 \
                from generate_series(3, 22) as n; \

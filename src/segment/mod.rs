@@ -6,7 +6,7 @@
 //!
 //! | an expression has | for example |
 //! | --- | --- |
-//! | columns of the view `profile` ([`column`]) | `device_class = 'phone'` |
+//! | columns of the view `profile` ([`mod@column`]) | `device_class = 'phone'` |
 //! | comparison, `and`, `or`, `not`, `in`, `between`, `is null` | `device_age between 24 and 60` |
 //! | `coalesce`, `case` | `coalesce(household_size, 'none') <> 'none'` |
 //! | `events(name, span)`: how often an event happened | `events('view_phone', '14 days') >= 3` |

@@ -12,7 +12,7 @@
 //! with everybody, from the first range on.
 //!
 //! An evaluation holds the lock under which ties and permits change
-//! ([`identity::LOCK`](crate::postgres::identity::LOCK)), so a withdrawal comes before it, or after
+//! ([`identity::LOCK`]), so a withdrawal comes before it, or after
 //! it and takes the members away again. One collector evaluates at a time.
 
 use tokio_postgres::types::Type;

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | a batch stores what it saw of subjects, one row of `subject_day_part` | in its transaction ([`part`]) |
 //! | the rows are added to `subject_day` and `subject_seen` | on the loader's second connection ([`fold`]) |
-//! | subjects of whom something changed, and at night everybody, are evaluated | each minute ([`evaluate`]) |
+//! | subjects of whom something changed, and at night everybody, are evaluated | each minute ([`mod@evaluate`]) |
 //! | whoever refuses profile, withdraws or is erased is gone at once | `avtryck.forget_profiles` |
 
 pub mod evaluate;
