@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Read, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -321,7 +321,12 @@ impl Import<'_> {
             }
             return Ok(ended);
         }
-        file.finish(client).await
+        anyhow::ensure!(
+            file.counts.read == all,
+            "the file changed while it was read: {} rows were stored of {all}",
+            file.counts.read
+        );
+        file.finish(client, self.manifest).await
     }
 
     async fn store_portion(
@@ -354,10 +359,13 @@ impl ImportCommand {
         };
         let open = fs::OpenOptions::new()
             .write(true)
-            .create_new(true)
+            .create(true)
+            .truncate(true)
             .mode(0o600)
             .open(path);
         let file = open.with_context(|| format!("--rejects {}", path.display()))?;
+        // A run that goes on writes it again, and it may have been another file before.
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
         let mut writer = csv::Writer::from_writer(file);
         writer.write_record(["line", "column", "reason"])?;
         Ok(Some(writer))

@@ -188,18 +188,6 @@ async fn write_import(transaction: &Transaction<'_>, manifest: &Manifest) -> any
     let row = transaction
         .query_opt(known, &[&manifest.name, &attributes, &kind, &partner])
         .await?;
-    let (from, until) = (
-        manifest.valid_from.to_string(),
-        manifest.valid_until.to_string(),
-    );
-    let facts: [&(dyn tokio_postgres::types::ToSql + Sync); 6] = [
-        &manifest.name,
-        &manifest.supplier,
-        &manifest.legal_basis,
-        &manifest.purposes,
-        &from,
-        &until,
-    ];
     if let Some(row) = row {
         let (is_same, is_ended): (bool, bool) = (row.try_get(1)?, row.try_get(2)?);
         ensure!(
@@ -212,16 +200,32 @@ async fn write_import(transaction: &Transaction<'_>, manifest: &Manifest) -> any
             "{} was ended; another name would be right",
             manifest.name
         );
-        let sql = "update avtryck.import set supplier = $2, legal_basis = $3, purposes = $4, \
-                   valid_from = $5::text::date, valid_until = $6::text::date where name = $1";
-        transaction.execute(sql, &facts).await?;
         return Ok(row.try_get(0)?);
     }
+    let (from, until) = (
+        manifest.valid_from.to_string(),
+        manifest.valid_until.to_string(),
+    );
     let sql = "insert into avtryck.import (name, supplier, legal_basis, purposes, valid_from, valid_until, \
                    columns, key_kind, partner) \
                values ($1, $2, $3, $4, $5::text::date, $6::text::date, $7, $8, $9) returning import";
-    let all = [&facts[..], &[&attributes, &kind, &partner]].concat();
-    Ok(transaction.query_one(sql, &all).await?.try_get(0)?)
+    let row = transaction
+        .query_one(
+            sql,
+            &[
+                &manifest.name,
+                &manifest.supplier,
+                &manifest.legal_basis,
+                &manifest.purposes,
+                &from,
+                &until,
+                &attributes,
+                &kind,
+                &partner,
+            ],
+        )
+        .await?;
+    Ok(row.try_get(0)?)
 }
 
 impl ImportFile {
@@ -388,12 +392,32 @@ impl ImportFile {
         })
     }
 
-    /// Ends the file: with `--replace`, also what it does not name. Returns how many that were.
+    /// Ends the file: what its manifest says holds from now on, and with `--replace` whom it does
+    /// not name is ended. Returns how many that were.
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn finish(&self, client: &mut Client) -> anyhow::Result<u64> {
+    pub async fn finish(&self, client: &mut Client, manifest: &Manifest) -> anyhow::Result<u64> {
         let transaction = client.transaction().await?;
+        let sql = "update avtryck.import set supplier = $2, legal_basis = $3, purposes = $4, \
+                   valid_from = $5::text::date, valid_until = $6::text::date where import = $1";
+        let (from, until) = (
+            manifest.valid_from.to_string(),
+            manifest.valid_until.to_string(),
+        );
+        transaction
+            .execute(
+                sql,
+                &[
+                    &self.import,
+                    &manifest.supplier,
+                    &manifest.legal_basis,
+                    &manifest.purposes,
+                    &from,
+                    &until,
+                ],
+            )
+            .await?;
         let mut ended = 0;
         if self.replaces {
             let (table, _, _) = table(self.is_area);
@@ -425,6 +449,9 @@ impl ImportFile {
         self.forget_named(client).await?;
         let sql = "delete from avtryck.import_file where file = $1 and rows_read = 0";
         client.execute(sql, &[&self.file]).await?;
+        let sql = "delete from avtryck.import where import = $1 \
+                   and not exists (select from avtryck.import_file as file where file.import = $1)";
+        client.execute(sql, &[&self.import]).await?;
         Ok(())
     }
 

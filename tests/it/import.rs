@@ -124,6 +124,12 @@ async fn a_file_is_taken_once_and_the_next_one_changes_what_differs() {
     assert_eq!(counts(&again), counts(&outcome));
 
     let second = "nr,typ,kr\nb,house,1\na,house,100.0\nd,farm,2\n";
+    write_manifest(&dir, &MANIFEST.replace("a register", "another"));
+    let supplier = async || {
+        let sql = "select supplier from avtryck.import";
+        let row = database.client.query_one(sql, &[]).await.unwrap();
+        row.get::<_, String>(0)
+    };
     let (trial, _) = take(
         &dir,
         second,
@@ -142,8 +148,10 @@ async fn a_file_is_taken_once_and_the_next_one_changes_what_differs() {
         all,
         "nothing of it is stored"
     );
+    assert_eq!(supplier().await, "a register", "nor what its manifest says");
     let (outcome, _) = take(&dir, second, &["--replace", "--max-ended", "50%"]).await;
     assert_eq!(counts(&outcome), [3, 1, 1, 1, 0, 0, 1], "{outcome}");
+    assert_eq!(supplier().await, "another");
     let all = known(&database.client).await;
     assert!(!all.contains_key(&user("c")) && all.contains_key(&user("d")));
     // Of a subject that is there twice the last row holds.
