@@ -53,6 +53,15 @@ pub struct Segment {
     pub words: Words,
 }
 
+impl Segment {
+    /// Returns a query with the condition where it has `/* condition */`. What the condition needs
+    /// of the subjects that `subjects` names, an array in SQL, goes to `/* kin */`, after `profile`.
+    #[must_use]
+    pub fn fill(&self, query: &str, subjects: &str) -> String {
+        sql::fill(query, &self.sql, subjects)
+    }
+}
+
 /// All segments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Book {

@@ -15,6 +15,24 @@ use crate::attribute::AttributeKind;
 /// The day in UTC, as `subject_day.day` has it.
 const TODAY: &str = "(now() at time zone 'UTC')::date";
 
+/// The other IDs whose facts count for a subject of scope owner, beside its row of `profile`.
+const KIN: &str = "kin.ids";
+
+/// Puts the condition into a query over `profile`, and beside `profile` what the condition needs of
+/// the subjects that an expression in SQL names.
+#[must_use]
+pub(super) fn fill(query: &str, condition: &str, subjects: &str) -> String {
+    let kin = match condition.contains(KIN) {
+        true => format!(
+            "left join avtryck.subject_kin({subjects}) as kin on kin.subject = profile.subject"
+        ),
+        false => String::new(),
+    };
+    query
+        .replace("/* kin */", &kin)
+        .replace("/* condition */", condition)
+}
+
 /// The condition of another segment, with its scope.
 pub(super) type Inner<'b> = &'b dyn Fn(&str) -> Option<(&'b Expr, SegmentScope)>;
 
@@ -216,17 +234,23 @@ fn write_list(
 }
 
 fn count(of: Fact, name: &str, days: u16, scope: SegmentScope) -> String {
-    let facts = match scope {
-        SegmentScope::Device => "device_fact",
-        SegmentScope::Owner => "owner_fact",
-        // What members do counts for nobody else: the guards refuse it, and so does this.
-        SegmentScope::Household => return "null::bigint".to_owned(),
+    let sum = |facts: &str, whose: &str| {
+        format!(
+            "(select coalesce(sum(fact.n), 0) from avtryck.{facts} as fact \
+             where {whose} and fact.kind = '{}' and fact.name = {} and fact.day > {TODAY} - {days})",
+            of.kind(),
+            quote(name)
+        )
     };
-    format!(
-        "(select coalesce(sum(fact.n), 0) from avtryck.{facts} as fact \
-         where fact.subject = profile.subject and fact.kind = '{}' and fact.name = {} \
-         and fact.day > {TODAY} - {days})",
-        of.kind(),
-        quote(name)
-    )
+    let own = "fact.subject = profile.subject";
+    match scope {
+        SegmentScope::Device => sum("device_fact", own),
+        SegmentScope::Owner => format!(
+            "({} + case when profile.permits_link then {} else 0 end)",
+            sum("own_fact", own),
+            sum("linked_fact", &format!("fact.subject = any({KIN})")),
+        ),
+        // What members do counts for nobody else: the guards refuse it, and so does this.
+        SegmentScope::Household => "null::bigint".to_owned(),
+    }
 }

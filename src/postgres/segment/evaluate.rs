@@ -346,10 +346,10 @@ async fn evaluate_some(
     done: &mut Evaluated,
 ) -> Result<bool, Error> {
     let subjects = subjects.to_vec();
-    let sql = include_str!("evaluate.sql").replace("/* condition */", &one.segment.sql);
+    let sql = one.segment.fill(include_str!("evaluate.sql"), "$1");
     let transaction = client.transaction().await?;
     identity::lock(&transaction).await?;
-    let settings = "set local statement_timeout = '60s'; set local jit = off";
+    let settings = "set local statement_timeout = '60s'";
     transaction.batch_execute(settings).await?;
     let evaluated = transaction
         .query_typed(

@@ -1,6 +1,6 @@
 -- $1: subjects; $2: segment; $3: the reason of what changes. Returns how many came in or left.
 with is_in as materialized (
-    select profile.subject, profile.permit from avtryck.profile
+    select profile.subject, profile.permit from avtryck.profile /* kin */
     where profile.subject = any($1) and (/* condition */)
 ),
 gone as (

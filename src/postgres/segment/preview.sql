@@ -1,6 +1,6 @@
 -- $1, $2: the first and the last subject of a range; $3: the key of the segment, which is not compared with itself.
 with checked as materialized (
-    select profile.subject, (/* condition */) as is_in from avtryck.profile
+    select profile.subject, (/* condition */) as is_in from avtryck.profile /* kin */
     where profile.subject between $1 and $2
 ),
 member as materialized (

@@ -71,7 +71,7 @@ fn a_segment_stands_for_the_condition_of_another_with_its_scope() {
         ),
         "{sql}"
     );
-    assert!(sql.contains("avtryck.owner_fact"), "{sql}");
+    assert!(sql.contains("fact.subject = any(kin.ids)"), "{sql}");
 }
 
 #[test]
