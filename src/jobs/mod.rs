@@ -27,6 +27,7 @@ use tokio_postgres::Client;
 
 use crate::clock::UnixMicros;
 use crate::postgres::batch::event_key::EVENT_KEY_DAYS;
+use crate::postgres::segment::snapshot;
 use crate::postgres::{import, partition};
 use crate::visitor::COOKIE_DAYS_MAX;
 pub use device_model::Naming;
@@ -106,7 +107,7 @@ enum Work {
 const LINK: &str = "link";
 
 /// Every job.
-pub const JOBS: [Job; 33] = [
+pub const JOBS: [Job; 34] = [
     Job {
         name: "partition_ahead",
         period: HOUR,
@@ -187,6 +188,11 @@ pub const JOBS: [Job; 33] = [
         retained,
         rows("segment_change", "at"),
     ),
+    Job {
+        name: "segment_touched",
+        period: TEN_MINUTES,
+        work: Work::Reduce(|client, _, _| Box::pin(snapshot::delete_old_notes(client))),
+    },
     expire("exposure", DAY, retained, Store::Exposures),
     expire(
         "event_key",

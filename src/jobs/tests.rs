@@ -286,6 +286,7 @@ async fn a_run_deletes_a_days_worth_and_says_what_it_holds_back() {
     let others = [
         "hit_count",
         "import",
+        "segment_touched",
         "place",
         "network",
         "device",

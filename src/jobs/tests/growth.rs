@@ -103,3 +103,22 @@ async fn counts_lose_minutes_then_ad_and_category_and_no_hit() {
     );
     assert_eq!(run(client, "hit_count", NOON).await.changed, 0);
 }
+
+#[tokio::test]
+async fn notes_of_changed_segments_go_after_an_hour_whoever_reads_them() {
+    let mut database = TestDatabase::migrated().await;
+    let client = &mut database.client;
+    client
+        .batch_execute(
+            "insert into avtryck.segment_touched (prefix, at) \
+               select n, now() - interval '61 minutes' from generate_series(1, 20001) as n; \
+             insert into avtryck.segment_touched (prefix, at) values (-1, now() - interval '59 minutes'), (-2, now())",
+        )
+        .await
+        .unwrap();
+    assert_eq!(run(client, "segment_touched", NOON).await.changed, 20_001);
+    assert_eq!(run(client, "segment_touched", NOON).await, Done::default());
+    let left =
+        "select prefix::text from avtryck.segment_touched order by segment_touched.prefix desc";
+    assert_eq!(texts(client, left).await, ["-1", "-2"]);
+}

@@ -26,7 +26,7 @@ const PORTION: i64 = 1_000;
 /// A portion is a small part of its tables, but Postgres expects more of it and would read them
 /// whole: 1,000 of 200,000 ties took 0.82 s so, and 0.13 s by index.
 const BY_INDEX: &str = "set local enable_seqscan = off; set local enable_hashjoin = off; \
-     set local enable_mergejoin = off; set local jit = off";
+     set local enable_mergejoin = off";
 
 /// What a portion did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

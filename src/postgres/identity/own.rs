@@ -101,7 +101,7 @@ pub async fn contradict(
 pub async fn set_up(client: &Client, millis: u128) -> Result<(), Error> {
     let sql = format!(
         "set statement_timeout = {millis}; set lock_timeout = {millis}; \
-         set enable_seqscan = off; set jit = off"
+         set enable_seqscan = off"
     );
     client.batch_execute(&sql).await
 }

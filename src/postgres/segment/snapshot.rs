@@ -21,10 +21,13 @@ use crate::segment::snapshot::{
 
 /// How often every part is read again.
 pub const FULL_PERIOD: Duration = Duration::from_hours(24);
-/// How long ago the refresh before may be. Notes are kept for twice as long.
+/// How long ago the refresh before may be. Notes are kept for twice as long, by the job
+/// `segment_touched` ([`delete_old_notes`]).
 const GAP_MAX: Duration = Duration::from_mins(30);
 /// The most prefixes that one query asks for.
 const PORTION: usize = 5000;
+/// The most notes that one statement deletes.
+const DELETE_ROWS_MAX: i64 = 10_000;
 /// Beyond so many changes, every part is read again.
 const CHANGES_MAX: usize = 500_000;
 
@@ -116,10 +119,6 @@ impl SnapshotReader {
         if (at - self.forgotten).abs() > GAP_MAX.as_secs_f64() / 2.0 {
             self.forgotten = at;
             self.writer.snapshot().forget_denied();
-            let sql =
-                "delete from avtryck.segment_touched where at < now() - make_interval(secs => $1)";
-            let age = 2.0 * GAP_MAX.as_secs_f64();
-            client.execute(sql, &[&age]).await?;
         }
         Ok(())
     }
@@ -168,6 +167,25 @@ impl SnapshotReader {
             }
         }
         Ok(())
+    }
+}
+
+/// Deletes notes that no refresh reads any more, whether or not a collector of this database shows
+/// segments to pages. Returns how many.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn delete_old_notes(client: &Client) -> anyhow::Result<u64> {
+    let sql = "delete from avtryck.segment_touched where ctid = any(array( \
+                   select ctid from avtryck.segment_touched where at < now() - make_interval(secs => $1) limit $2))";
+    let age = 2.0 * GAP_MAX.as_secs_f64();
+    let mut deleted = 0;
+    loop {
+        let rows = client.execute(sql, &[&age, &DELETE_ROWS_MAX]).await?;
+        deleted += rows;
+        if rows < DELETE_ROWS_MAX.unsigned_abs() {
+            return Ok(deleted);
+        }
     }
 }
 

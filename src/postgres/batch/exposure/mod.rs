@@ -29,7 +29,7 @@ use crate::row::exposure::{AdContact, EarlierPairs, Pair, PairTotal, PairTotals}
 /// Joins of that many pairs are to hash them, in memory. Adding up moves what is durable already,
 /// so a crash may undo the last of it: it does not wait for the disk.
 const SESSION: &str =
-    "set enable_nestloop = off; set jit = off; set work_mem = '32MB'; set synchronous_commit = off";
+    "set enable_nestloop = off; set work_mem = '32MB'; set synchronous_commit = off";
 
 /// The first change of a page after a checkpoint puts the whole page into the WAL, and here nearly
 /// every pair is on a page of its own: that is more WAL than the hits themselves take, and most of
