@@ -178,7 +178,7 @@ pub async fn drop_day(client: &mut Client, day: i32) -> anyhow::Result<()> {
     transaction
         .batch_execute(&format!("set local lock_timeout = '{LOCK_TIMEOUT}'"))
         .await?;
-    let forget = "select avtryck.forget_report_of(date '1970-01-01' + $1::int)";
+    let forget = "select avtryck.forget_expired_day(date '1970-01-01' + $1::int)";
     transaction
         .execute(forget, &[&day])
         .await

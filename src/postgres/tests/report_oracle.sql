@@ -149,3 +149,59 @@ from (select (received_at at time zone 'UTC')::date as day, 1 as measured, 0 as 
       select (minute at time zone 'UTC')::date, 0, hits from avtryck.hit_count where kind = 1) as each
 where day in (select day from avtryck.hit_day)
 group by 1;
+
+-- What a day was said to be while it was stored and all hits were there: the hits of a day that expires may be what
+-- conversions of the days after it followed. It counts for as long as the day is not stored anew.
+
+create table plain.kept (day date primary key, mark text not null);
+create table plain.campaign_kept as
+select day, report.* from (select date '2000-01-01' as day) as none cross join lateral plain.campaign_of(day) as report
+with no data;
+create table plain.placement_kept as
+select day, report.* from (select date '2000-01-01' as day) as none cross join lateral plain.placement_of(day) as report
+with no data;
+create table plain.quality_kept as
+select day, report.* from (select date '2000-01-01' as day) as none cross join lateral avtryck.quality_live(day) as report
+with no data;
+
+create view plain.still_kept as
+select kept.day from plain.kept join avtryck.report_day using (day)
+where report_day.xmin::text = kept.mark and avtryck.is_stored(kept.day);
+
+create function plain.keep() returns void language plpgsql as $$
+begin
+    delete from plain.kept where day not in (select day from plain.still_kept);
+    delete from plain.campaign_kept where day not in (select day from plain.kept);
+    delete from plain.placement_kept where day not in (select day from plain.kept);
+    delete from plain.quality_kept where day not in (select day from plain.kept);
+    insert into plain.campaign_kept
+    select stored.day, report.* from avtryck.report_day as stored cross join lateral plain.campaign_of(stored.day) as report
+    where avtryck.is_stored(stored.day) and stored.day not in (select day from plain.kept);
+    insert into plain.placement_kept
+    select stored.day, report.* from avtryck.report_day as stored cross join lateral plain.placement_of(stored.day) as report
+    where avtryck.is_stored(stored.day) and stored.day not in (select day from plain.kept);
+    insert into plain.quality_kept
+    select stored.day, report.* from avtryck.report_day as stored cross join lateral avtryck.quality_live(stored.day) as report
+    where avtryck.is_stored(stored.day) and stored.day not in (select day from plain.kept);
+    insert into plain.kept
+    select day, xmin::text from avtryck.report_day
+    where avtryck.is_stored(day) and day not in (select day from plain.kept);
+end $$;
+
+create view plain.campaign as
+select day, report.* from avtryck.hit_day cross join lateral plain.campaign_of(day) as report
+where day not in (select day from plain.still_kept)
+union all
+select campaign_kept.* from plain.campaign_kept join plain.still_kept using (day) join avtryck.hit_day using (day);
+
+create view plain.placement as
+select day, report.* from avtryck.hit_day cross join lateral plain.placement_of(day) as report
+where day not in (select day from plain.still_kept)
+union all
+select placement_kept.* from plain.placement_kept join plain.still_kept using (day) join avtryck.hit_day using (day);
+
+create view plain.quality as
+select day, report.* from avtryck.hit_day cross join lateral avtryck.quality_live(day) as report
+where day not in (select day from plain.still_kept)
+union all
+select quality_kept.* from plain.quality_kept join plain.still_kept using (day) join avtryck.hit_day using (day);
