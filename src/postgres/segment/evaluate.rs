@@ -241,19 +241,21 @@ async fn evaluate_everybody(
         };
         let is_whole: bool = row.try_get(2)?;
         let reason = if is_whole { "expiry" } else { "definition" };
-        let is_well = match skip_empty(client, number, range).await? {
-            Some(range) => {
-                let is_well = evaluate_range(client, one, range, reason, done).await?;
-                if is_well {
-                    finish_range(client, number, range).await?;
-                }
-                is_well
-            }
-            None => {
-                finish_range(client, number, RANGES - 1).await?;
-                true
+        let (subjects, next) = read_ranges(client, number, range).await?;
+        let (is_well, last) = match next == range {
+            true => (
+                evaluate_range(client, one, range, reason, done).await?,
+                range,
+            ),
+            false => {
+                let is_well = subjects.is_empty()
+                    || evaluate_some(client, one, &subjects, reason, done).await?;
+                (is_well, next - 1)
             }
         };
+        if is_well {
+            finish_range(client, number, last).await?;
+        }
         if !is_well {
             left.retain(|other| *other != number);
         }
@@ -261,19 +263,35 @@ async fn evaluate_everybody(
     Ok(())
 }
 
-/// Returns the first range from one on that has subjects or members; `None` where there is none.
-async fn skip_empty(client: &Client, number: i16, range: i16) -> Result<Option<i16>, Error> {
-    let sql = "select least( \
-                   (select subject from avtryck.subject_permit where subject >= $1 order by subject limit 1), \
-                   (select subject from avtryck.segment_member \
-                    where segment = $2 and subject >= $1 order by subject limit 1))";
-    let (first, _) = bounds(range);
-    let row = client.query_one(sql, &[&first, &number]).await?;
-    let found: Option<Uuid> = row.try_get(0)?;
-    Ok(found.map(|found| {
-        let [first, ..] = found.into_bytes();
-        i16::from(first)
-    }))
+/// The first subjects after one, or from it on where `$4` says so, and members who are no subjects
+/// any more.
+const SUBJECTS: &str = "select subject from ( \
+        select subject from avtryck.subject_permit where subject >= $1 and subject <= $2 \
+        union \
+        select subject from avtryck.segment_member where segment = $3 and subject >= $1 and subject <= $2 \
+    ) as known where subject > $1 or $4 order by subject limit $5";
+
+/// Reads the subjects of as many whole ranges as are evaluated at once, from one range on. Returns
+/// them and the first range that is left: the same where it has too many on its own.
+async fn read_ranges(client: &Client, number: i16, range: i16) -> Result<(Vec<Uuid>, i16), Error> {
+    let ((first, _), (_, last)) = (bounds(range), bounds(RANGES - 1));
+    let limit = i64::try_from(SUBJECTS_MAX + 1).unwrap_or(i64::MAX);
+    let rows = client
+        .query(SUBJECTS, &[&first, &last, &number, &true, &limit])
+        .await?;
+    let subjects = rows.iter().map(|row| row.try_get(0));
+    let mut subjects = subjects.collect::<Result<Vec<Uuid>, _>>()?;
+    let Some(beyond) = subjects.get(SUBJECTS_MAX) else {
+        return Ok((subjects, RANGES));
+    };
+    let next = range_of(beyond);
+    subjects.retain(|subject| range_of(subject) < next);
+    Ok((subjects, next))
+}
+
+fn range_of(subject: &Uuid) -> i16 {
+    let [first, ..] = subject.into_bytes();
+    i16::from(first)
 }
 
 /// Evaluates the subjects of a range, and its members who are no subjects any more. Returns whether
@@ -285,18 +303,12 @@ async fn evaluate_range(
     reason: &str,
     done: &mut Evaluated,
 ) -> Result<bool, Error> {
-    let sql = "select subject from ( \
-                   select subject from avtryck.subject_permit where subject >= $1 and subject <= $2 \
-                   union \
-                   select subject from avtryck.segment_member \
-                   where segment = $3 and subject >= $1 and subject <= $2 \
-               ) as known where subject > $1 or $4 order by subject limit $5";
     let (mut from, last) = bounds(range);
     let mut is_first = true;
     loop {
         let limit = i64::try_from(SUBJECTS_MAX).unwrap_or(i64::MAX);
         let rows = client
-            .query(sql, &[&from, &last, &one.number, &is_first, &limit])
+            .query(SUBJECTS, &[&from, &last, &one.number, &is_first, &limit])
             .await?;
         let subjects = rows.iter().map(|row| row.try_get(0));
         let subjects = subjects.collect::<Result<Vec<Uuid>, _>>()?;
