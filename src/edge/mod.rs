@@ -16,6 +16,7 @@ pub(crate) mod exchange;
 mod listener;
 pub mod plain;
 mod router;
+mod text;
 mod thread;
 pub mod transport;
 mod unread;

@@ -8,12 +8,12 @@
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 
-use super::text::{Language, Text, fill};
 use super::{Form, PrivacyRequest, time};
 use crate::clock::UnixMicros;
 use crate::config::Site;
 use crate::edge::Refusal;
 use crate::edge::exchange::reply::{self, Reply};
+use crate::edge::text::{Language, Text, fill};
 use crate::edge::transport::limits::subscriber;
 use crate::hit::belief::{HomeBelief, TiedDevice, Wish};
 use crate::hit::subject::Held;

@@ -25,7 +25,6 @@
 
 mod belief;
 mod page;
-mod text;
 mod time;
 
 use askama::Template as _;
@@ -43,6 +42,7 @@ use crate::edge::Refusal;
 use crate::edge::exchange::reply;
 use crate::edge::exchange::reply::{Reply, WithCookie as _};
 use crate::edge::exchange::{Exchange, body};
+use crate::edge::text::{self, Language};
 use crate::edge::transport::limits::subscriber;
 use crate::endpoint::Endpoint;
 use crate::hit::belief::{PageScope, Wish};
@@ -53,7 +53,6 @@ use crate::protocol;
 use crate::refusal::Reason;
 use crate::visitor::ProvedVisitor;
 use page::{Body, Notice, Page};
-use text::Language;
 
 /// How often one client may ask Postgres: thirty pages or files at once, then one a second.
 pub(crate) const VIEWS: config::Limit = config::Limit {

@@ -10,10 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
 use super::belief::{ShownDevice, ShownHome};
-use super::text::{Language, Text, fill};
 use super::time;
 use crate::clock::UnixMicros;
 use crate::config::{ClientIp, Config};
+use crate::edge::text::{Language, Text, fill};
 use crate::enrich::Origin;
 use crate::hit::subject::{HELD_COUNTED_MAX, HELD_SHOWN_MAX, Held, HeldAd, HeldHit};
 use crate::hit::{ConsentSource, Permit};
@@ -481,8 +481,8 @@ mod tests {
             }
             assert_eq!(
                 html.matches("href=").count(),
-                8,
-                "seven links to sources and one language"
+                11,
+                "seven links to sources and four languages"
             );
         }
     }

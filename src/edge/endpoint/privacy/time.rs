@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use super::text::{Language, fill};
 use crate::clock::UnixMicros;
+use crate::edge::text::{Language, fill};
 
 /// The rules of Swedish time, compiled in.
 static STOCKHOLM: TimeZone = jiff::tz::get!("Europe/Stockholm");
@@ -32,10 +32,12 @@ pub(super) fn minute(at: UnixMicros, language: Language) -> String {
 }
 
 fn write_day(at: DateTime, language: Language) -> String {
+    let t = language.text();
     let month = usize::try_from(at.month() - 1).ok();
-    let month = month.and_then(|month| language.text().months.get(month));
-    let month = month.copied().unwrap_or_default();
-    format!("{} {month} {}", at.day(), at.year())
+    let month = month.and_then(|month| t.months.get(month));
+    let day = fill(t.day, &at.day().to_string());
+    let day = fill(&day, month.copied().unwrap_or_default());
+    fill(&day, &at.year().to_string())
 }
 
 /// Writes `2026-11-24T13:05:00Z`, for machines.
@@ -103,7 +105,15 @@ mod tests {
             assert_eq!(utc(at), machine);
         }
         let at = UnixMicros(1_790_000_000_000_000);
-        assert_eq!(day(at, Language::English), "21 September 2026");
+        for (language, written) in [
+            (Language::Swedish, "21 september 2026"),
+            (Language::English, "21 September 2026"),
+            (Language::Danish, "21. september 2026"),
+            (Language::Norwegian, "21. september 2026"),
+            (Language::Finnish, "21. syyskuuta 2026"),
+        ] {
+            assert_eq!(day(at, language), written);
+        }
     }
 
     #[test]
