@@ -83,6 +83,8 @@ pub enum Path {
     Around(Endpoint, [&'static str; 2]),
     /// At this path, and only while the embedded Postgres runs.
     Demo(&'static str),
+    /// At this path, unless the configuration gives it to another endpoint.
+    Fixed(&'static str),
     /// At every path that belongs to no other endpoint.
     Elsewhere,
 }
@@ -481,6 +483,22 @@ endpoints! {
         name: "demo",
         path: Path::Demo("/demo")
     }
+    /// Tells people who open the collector's address what it is.
+    Root {
+        name: "root",
+        path: Path::Fixed("/"),
+        readers: Readers::Nobody
+    }
+    /// Says that Global Privacy Control is honoured.
+    Gpc {
+        name: "gpc",
+        path: Path::Fixed("/.well-known/gpc.json")
+    }
+    /// Serves the icon that browsers show beside a page's title.
+    Icon {
+        name: "icon",
+        path: Path::Fixed("/favicon.ico")
+    }
     /// Refuses every other request.
     Unknown {
         name: "unknown"
@@ -533,6 +551,7 @@ impl EndpointSpec {
             | Path::Beside(..)
             | Path::Around(..)
             | Path::Demo(_)
+            | Path::Fixed(_)
             | Path::Elsewhere => None,
         }
     }

@@ -19,16 +19,16 @@ use crate::hit::Permit;
 use crate::identity::IdType;
 use crate::request::CookieNames;
 
-const ADDRESS: &str = "an address with a port";
+pub(super) const ADDRESS: &str = "an address with a port";
 const DIRECTORY: &str = "a directory";
 const FILE: &str = "a file";
 const FILES: &str = "files";
-const PEM: &str = "a file in PEM";
 const HOSTS: &str = "host names in lower case, without ports";
 const COOKIE_NAME: &str = "1 to 64 letters, digits, - . _";
 const SIGNING_KEYS: &str = "ID:BASE64, an ID of 0 to 255 and at least 32 bytes";
 /// The key of a site or partner.
 pub(super) const NAME: &str = "1 to 64 of a-z 0-9 . - _";
+const WORDS: &str = "up to 128 bytes of text";
 const ALIASES: &str = "texts of 1 to 256 bytes";
 pub(super) const SECRET: &str =
     "at least 16 visible ASCII characters, none of which a URL would encode";
@@ -79,35 +79,6 @@ keys! {
         /// refused with 503; pixels need none of it.
         restart body_memory_bytes as "body_memory": u64 =
             one("64MiB", "16MiB to 16GiB", value::bytes_within("16MiB", "16GiB"));
-    }
-}
-
-keys! {
-    /// `[tls]`: the public listener for https.
-    #[derive(Clone, Debug)]
-    pub struct TlsConfig in [tls] {
-        /// Where hits arrive over TLS, by HTTP/2 and HTTP/1.1. Empty: nowhere. See docs/tls.md.
-        restart listen: Option<SocketAddr> = optional(ADDRESS, value::parse);
-        /// Expects each connection to begin with the PROXY protocol of a trusted proxy, version 1
-        /// or 2, and ends those that do not.
-        restart proxy_protocol: bool = flag();
-        /// How long browsers are to use https only, as replies over TLS tell them.
-        reload hsts: Duration =
-            one("0s", "0s (nothing is said) to 730d", value::duration_within("0s", "730d"));
-    }
-}
-
-keys! {
-    /// `[[certificate]]`: files in PEM. The first serves clients that name no host, or an unknown
-    /// one.
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Certificate in [certificate] {
-        /// The server's own certificate, followed by those that lead from it to a root.
-        /// Certificates are chosen by their names, the first for all other names, and read again
-        /// when the files change.
-        reload chain: PathBuf = required(PEM, value::path);
-        /// The certificate's private key.
-        reload key: PathBuf = required(PEM, value::path);
     }
 }
 
@@ -355,6 +326,17 @@ keys! {
     pub struct Site in [site] {
         /// The name in `site=`. A site that is not listed here is refused.
         reload key: String = required(NAME, value::name);
+        /// What visitors know the site as, on their page /privacy. Without it: its key.
+        reload name: Option<String> = optional(WORDS, value::title);
+        /// Who is responsible for the personal data, as visitors are told: the controller.
+        reload controller: Option<String> = optional(WORDS, value::title);
+        /// Where visitors turn to with questions about their data.
+        reload contact: Option<String> =
+            optional("an e-mail address, or an address with https://", value::contact);
+        /// The authority that visitors may complain to. Without it: that of their country.
+        reload authority: Option<String> = optional(WORDS, value::title);
+        /// The site's privacy policy.
+        reload policy: Option<String> = optional("an address with https://", value::page_url);
         /// What trackers of other makers call the site: Snowplow's app ID, Segment's write key,
         /// Matomo's number, Plausible's domain. Its key is one of them too. A tracker that names
         /// another one is refused; where it names none, the host decides.

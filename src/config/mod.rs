@@ -22,6 +22,7 @@ mod table;
 mod tag_module;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod value;
 
 use std::ffi::OsString;
@@ -32,15 +33,16 @@ pub use household::HouseholdConfig;
 pub use import::ImportConfig;
 pub use in_force::{InForce, Waiting};
 pub use keys::{
-    AdminConfig, CategoryConfig, Certificate, ClickConfig, CookieConfig, DatabaseConfig,
-    DeviceConfig, GeoipConfig, HttpConfig, Limit, LinkConfig, LoaderConfig, Partner, PrivacyConfig,
-    ProtocolConfig, SchemaConfig, Site, SpoolConfig, TlsConfig, TrafficConfig, UserConfig,
+    AdminConfig, CategoryConfig, ClickConfig, CookieConfig, DatabaseConfig, DeviceConfig,
+    GeoipConfig, HttpConfig, Limit, LinkConfig, LoaderConfig, Partner, PrivacyConfig,
+    ProtocolConfig, SchemaConfig, Site, SpoolConfig, TrafficConfig, UserConfig,
 };
 pub use mistakes::{Mistakes, Unusable};
 pub use paths::Paths;
 pub use segment::SegmentConfig;
 pub use system::System;
 pub use tag_module::TagModule;
+pub use tls::{Certificate, TlsConfig};
 pub(crate) use value::duration;
 pub use value::{ClientIp, ConsentPlatform, Conversions, DatabaseUrl, ProxyHeader};
 

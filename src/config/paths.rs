@@ -41,6 +41,7 @@ impl Table for Paths {
             | EndpointPath::Beside(..)
             | EndpointPath::Around(..)
             | EndpointPath::Demo(_)
+            | EndpointPath::Fixed(_)
             | EndpointPath::Elsewhere => Vec::new(),
         }));
         for spec in ENDPOINTS {

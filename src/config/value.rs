@@ -23,6 +23,8 @@ const DAY_SECONDS: u64 = 86_400;
 const ALIAS_BYTES_MAX: usize = 256;
 /// The longest name of a segment, in bytes.
 const TITLE_BYTES_MAX: usize = 128;
+/// The longest address of a page, in bytes.
+const URL_BYTES_MAX: usize = 512;
 /// What the name of a segment has to be.
 pub(super) const TITLE: &str = "a text of at most 128 bytes";
 /// What the expression of a segment has to be.
@@ -338,6 +340,25 @@ pub(super) fn alias(text: &str) -> Option<String> {
 pub(super) fn title(text: &str) -> Option<String> {
     let is_clean = text.trim() == text && !text.contains(char::is_control);
     (is_clean && text.len() <= TITLE_BYTES_MAX).then(|| text.to_owned())
+}
+
+/// The address of a page, which a link may lead to.
+pub(super) fn page_url(text: &str) -> Option<String> {
+    let url = url::Url::parse(text).ok()?;
+    let is_plain = text.len() <= URL_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_page = matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
+    (is_plain && is_page).then(|| text.to_owned())
+}
+
+/// Where people turn to: an e-mail address, or the address of a page.
+pub(super) fn contact(text: &str) -> Option<String> {
+    let is_email = || {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_+".contains(&byte);
+        let (name, host) = text.split_once('@')?;
+        let is_name = (1..=64).contains(&name.len()) && name.bytes().all(plain);
+        (is_name && domain(&host.to_ascii_lowercase()).is_some()).then(|| text.to_owned())
+    };
+    is_email().or_else(|| page_url(text))
 }
 
 /// An expression of a segment, which is parsed elsewhere.

@@ -10,8 +10,8 @@ use hyper::{Method, Request, Version};
 
 use crate::config::Paths;
 use crate::edge::endpoint::{
-    callback, click, consent, demo, event, fixed, id, pixel, privacy, segment, segments, sync,
-    system, tag,
+    callback, click, consent, demo, event, fixed, id, notice, pixel, privacy, segment, segments,
+    sync, system, tag,
 };
 use crate::edge::exchange::reply::Reply;
 use crate::edge::exchange::respond::{Content, respond};
@@ -33,6 +33,7 @@ pub(crate) fn find_endpoint(paths: &Paths, has_demo: bool, path: &str) -> Endpoi
             paths.all_of(spec.endpoint).iter().any(|own| own == path)
         }
         Path::Demo(own) => has_demo && own == path,
+        Path::Fixed(own) => own == path,
         _ => false,
     };
     let is_below = |spec: &&&EndpointSpec| match spec.path {
@@ -118,6 +119,9 @@ async fn handle(
         Endpoint::Demo => Ok(demo::serve_demo(exchange.edge)),
         Endpoint::Health => Ok(fixed::serve_health()),
         Endpoint::Robots => Ok(fixed::serve_robots()),
+        Endpoint::Root => Ok(notice::serve_root(exchange)),
+        Endpoint::Gpc => Ok(fixed::serve_gpc()),
+        Endpoint::Icon => Ok(fixed::serve_icon()),
         Endpoint::Unknown => Err(Refusal(Reason::UnknownPath)),
         // The others record what their protocol reads: a GET brings one hit, a POST any number.
         _ if *exchange.line.method == Method::POST => Box::pin(event::handle(exchange, body)).await,
@@ -201,12 +205,20 @@ mod tests {
             ("/privacy/erasure", Endpoint::PrivacyForm),
             ("/privacy/other", Endpoint::Unknown),
             ("/demo", Endpoint::Unknown),
-            ("/", Endpoint::Unknown),
+            ("/", Endpoint::Root),
+            ("/favicon.ico", Endpoint::Icon),
+            ("/.well-known/gpc.json", Endpoint::Gpc),
+            ("/.well-known/", Endpoint::Unknown),
+            ("//", Endpoint::Unknown),
             ("", Endpoint::Unknown),
         ] {
             assert_eq!(find_endpoint(&config.path, false, path), endpoint, "{path}");
         }
         assert_eq!(find_endpoint(&config.path, true, "/demo"), Endpoint::Demo);
+        let text = text.replace("/a/p", "/favicon.ico");
+        let moved = Config::parse(&text, []).expect("a right configuration");
+        let endpoint = find_endpoint(&moved.path, false, "/favicon.ico");
+        assert_eq!(endpoint, Endpoint::Pixel, "what is configured comes first");
         assert_eq!(
             sender_key(&config.path, Endpoint::Callback, "/cb/a/b"),
             Some("a/b")

@@ -155,6 +155,9 @@ fn read_native<'r>(arrival: &Arrival<'_, 'r>, draft: &mut Draft<'r>) {
         | Endpoint::Plausible
         | Endpoint::Health
         | Endpoint::Robots
+        | Endpoint::Root
+        | Endpoint::Gpc
+        | Endpoint::Icon
         | Endpoint::Meta
         | Endpoint::Demo
         | Endpoint::Unknown => Kind::PageView,

@@ -74,6 +74,7 @@ fn path(spec: &EndpointSpec) -> String {
             Path::BelowKey(key, _) => format!("`{}/{before}/KEY/{after}`", key.default),
             _ => String::new(),
         },
+        Path::Fixed(path) => format!("`{path}`"),
         Path::Demo(path) => format!("`{path}`, with the embedded Postgres"),
         Path::Elsewhere => "any other".to_owned(),
     }

@@ -47,6 +47,7 @@ pub struct Headers<'a> {
     /// HTTP/2 may split the header (RFC 9113, section 8.2.3).
     cookies: Lines<'a>,
     /// `User-Agent`, as sent.
+    pub(crate) accept_language: &'a [u8],
     pub(crate) user_agent: &'a [u8],
     /// `Referer`, as sent.
     pub(crate) referer: &'a [u8],
@@ -105,6 +106,7 @@ impl<'a> Headers<'a> {
                 self.host = text(bytes);
             }
             b"user-agent" => self.user_agent = bytes,
+            b"accept-language" => self.accept_language = bytes,
             b"referer" => self.referer = bytes,
             b"cookie" => self.cookies.push(bytes),
             b"x-forwarded-for" => self.x_forwarded_for.push(bytes),

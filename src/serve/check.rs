@@ -10,7 +10,7 @@ use nix::unistd::{AccessFlags, faccessat};
 
 use super::keyrings;
 use super::reload::sources;
-use crate::config::{Config, ConfigErrors, DatabaseUrl, Mistakes, Unusable};
+use crate::config::{Config, ConfigErrors, DatabaseUrl, Mistakes, Site, Unusable};
 use crate::edge::transport::tls;
 use crate::enrich::{self, LoadError, TableFile};
 use crate::postgres;
@@ -171,6 +171,37 @@ pub fn warnings(config: &Config) -> Vec<String> {
     warnings.iter().map(message).collect()
 }
 
+/// Returns what visitors of a site would not be told on their page, because the configuration does
+/// not say it.
+#[must_use]
+pub fn unsaid(config: &Config) -> Vec<Unusable> {
+    let of_site = |(at, site): (usize, &Site)| {
+        let said = [
+            ("name", site.name.is_some()),
+            ("controller", site.controller.is_some()),
+            ("contact", site.contact.is_some()),
+            ("policy", site.policy.is_some()),
+        ];
+        let missing: Vec<&str> = said
+            .iter()
+            .filter(|(_, is_said)| !is_said)
+            .map(|(name, _)| *name)
+            .collect();
+        let key = &site.key;
+        let what = format!(
+            "{key} has no {}, which its visitors are told on their page",
+            missing.join(", ")
+        );
+        (!missing.is_empty()).then(|| Unusable::new(&format!("site[{at}].key"), what))
+    };
+    config
+        .sites
+        .iter()
+        .enumerate()
+        .filter_map(of_site)
+        .collect()
+}
+
 /// Returns in one line what a collector with this configuration does.
 #[must_use]
 pub fn summary(config: &Config) -> String {
@@ -271,5 +302,22 @@ mod tests {
             assert_eq!(warned.len(), number, "{admin} {proxies}: {warned:?}");
             assert!(warned.iter().all(|text| text.starts_with("line ")));
         }
+    }
+
+    #[test]
+    fn what_a_site_does_not_tell_its_visitors_is_named_site_by_site() {
+        let whole = "[[site]]\nkey = \"b\"\nname = \"Shop B\"\ncontroller = \"B AB\"\n\
+                     contact = \"data@b.example\"\npolicy = \"https://b.example/privacy\"\n";
+        let config = Config::parse(&format!("{SITE}name = \"A\"\n{whole}"), []).unwrap();
+        let said: Vec<String> = unsaid(&config)
+            .iter()
+            .map(|unsaid| config.in_force.message(unsaid))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "line 2: site[0].key: a has no controller, contact, policy, which its visitors are told on their page"
+            ]
+        );
     }
 }

@@ -44,7 +44,7 @@ use crate::enrich::Tables;
 use crate::inquiry;
 use crate::metrics::Metrics;
 use crate::postgres::Database;
-pub use check::{check, check_addresses, check_tables, summary, unusable, warnings};
+pub use check::{check, check_addresses, check_tables, summary, unsaid, unusable, warnings};
 use edge_threads::EdgeThreads;
 use handover::{Door, Role, Sockets, Successor};
 use health::Health;

@@ -5,6 +5,7 @@
 //! which names a Swedish address in `X-Forwarded-For`; the collector trusts it. The proxy also
 //! keeps each request's target: that is how a test sees that nothing was sent.
 
+mod access;
 mod ads;
 mod live;
 mod pages;

@@ -221,7 +221,7 @@ async fn a_refusal_says_why_and_is_counted() {
     let long = format!("/p.gif?site=open&u={}", "x".repeat(9000));
     for (method, target, headers, status, reason) in [
         ("GET", "/nowhere", vec![], 404, "unknown_path"),
-        ("GET", "/favicon.ico?p.gif", vec![], 404, "unknown_path"),
+        ("GET", "/favicon.png?p.gif", vec![], 404, "unknown_path"),
         ("POST", "/p.gif", vec![], 405, "method"),
         ("GET", "/e", vec![], 405, "method"),
         ("DELETE", "/id", vec![], 405, "method"),

@@ -36,6 +36,7 @@ mod log;
 mod neighbours;
 mod operation;
 mod package;
+mod pages;
 mod plain;
 mod privacy;
 mod prometheus;

@@ -150,6 +150,51 @@ async fn the_page_is_in_the_readers_language_and_loads_nothing_from_elsewhere() 
 }
 
 #[tokio::test]
+async fn the_page_says_who_is_responsible_and_ticks_no_box_for_the_visitor() {
+    let config = Config::sites()
+        .set("site.open.name", "Open & Co")
+        .set("site.open.controller", "Open AB")
+        .set("site.open.contact", "data@open.example")
+        .set("site.open.authority", "Integritetsskyddsmyndigheten")
+        .set("site.open.policy", "https://open.example/policy");
+    let collector = Collector::start(config).await;
+    let cookie = visitor(&collector).await;
+    let seen = page(&collector, &[("Cookie", &cookie), SWEDISH]).await;
+    for said in [
+        "vad Open &#38; Co sparar",
+        "<p>Open AB är personuppgiftsansvarig.</p>",
+        "href=\"mailto:data@open.example\"",
+        "klaga hos Integritetsskyddsmyndigheten.",
+        "href=\"https://open.example/policy\"",
+        "<li><a href=\"#choose\">",
+        "id=\"unticked\"",
+    ] {
+        assert!(seen.body.contains(said), "no {said} in {}", seen.body);
+    }
+    assert!(
+        !seen.body.contains(" checked"),
+        "the site permits, not the visitor"
+    );
+    let chosen = format!("{cookie}; avchoice=store.measure");
+    let seen = page(&collector, &[("Cookie", &chosen)]).await;
+    assert_eq!(seen.body.matches(" checked").count(), 2);
+    assert!(!seen.body.contains("id=\"unticked\""));
+    // Without a visitor there is nothing to delete, so nothing is asked.
+    let asked = "/privacy?site=open&ask=erasure";
+    let seen = collector.get(asked, &[("Cookie", &cookie)]).await;
+    assert!(seen.body.contains("id=\"confirm\"") && !seen.body.contains("id=\"save\""));
+    let nobody = collector.get(asked, &[]).await;
+    assert!(!nobody.body.contains("id=\"confirm\"") && nobody.body.contains("id=\"save\""));
+    // Without a word about it, the page still says whom to complain to.
+    let plain = Collector::open().await;
+    let seen = page(&plain, &[]).await;
+    assert!(
+        seen.body
+            .contains("the data protection authority of your country")
+    );
+}
+
+#[tokio::test]
 async fn a_browser_is_shown_what_is_held_about_it_and_about_nobody_else() {
     let collector = Collector::open().await;
     let (anna, bo) = (visitor(&collector).await, visitor(&collector).await);

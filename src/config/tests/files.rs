@@ -93,3 +93,49 @@ fn mistakes_that_only_the_parts_find_stand_among_the_others_by_their_lines() {
     alone.add_unusable(found(), &Config::parse(SITE, []).unwrap().in_force);
     assert_eq!(alone.into_result().unwrap_err().0.len(), 4);
 }
+
+#[test]
+fn what_visitors_are_told_of_a_site_leads_where_it_says() {
+    let wrong = |key: &str, value: &str| {
+        let errors = errors(&format!("{SITE}{key} = \"{value}\"\n"), &[]);
+        errors.iter().any(|error| error.contains(key))
+    };
+    for (key, right, mistakes) in [
+        (
+            "contact",
+            &[
+                "data@shop.example",
+                "a.b+c@Shop.Example",
+                "https://shop.example/contact?a=b",
+            ][..],
+            &[
+                "data",
+                "data@",
+                "@shop.example",
+                "data@localhost",
+                "a b@shop.example",
+                "data@shop.example?subject=x",
+                "javascript:alert(1)",
+                "mailto:data@shop.example",
+            ][..],
+        ),
+        (
+            "policy",
+            &["https://shop.example/privacy", "http://shop.example"],
+            &[
+                "shop.example/privacy",
+                "javascript://shop.example/%0aalert(1)",
+                "https://",
+                "https://shop.example/a b",
+            ],
+        ),
+        ("name", &["Shop & Co", "Affären"], &[" Shop", "Shop\\u0007"]),
+    ] {
+        for value in right {
+            assert!(!wrong(key, value), "{key}: {value}");
+        }
+        for value in mistakes {
+            assert!(wrong(key, value), "{key}: {value}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use hyper::StatusCode;
+use hyper::header::{self, HeaderValue};
 
 use crate::edge::exchange::reply::{Reply, with_body};
 
@@ -13,6 +14,34 @@ pub(crate) fn serve_health() -> Reply {
 /// Keeps crawlers away from every path.
 pub(crate) fn serve_robots() -> Reply {
     text(b"User-agent: *\nDisallow: /\n")
+}
+
+/// Says that Global Privacy Control is honoured, and since when, in the form of its specification
+/// (W3C, section 4.2).
+pub(crate) fn serve_gpc() -> Reply {
+    let said = b"{\"gpc\":true,\"lastUpdate\":\"2026-11-27\"}\n";
+    keep_a_day(with_body(
+        StatusCode::OK,
+        "application/json",
+        Bytes::from_static(said),
+    ))
+}
+
+/// Serves the icon, which is blue enough for light and for dark.
+pub(crate) fn serve_icon() -> Reply {
+    let icon = include_bytes!("../../../assets/favicon.ico");
+    keep_a_day(with_body(
+        StatusCode::OK,
+        "image/x-icon",
+        Bytes::from_static(icon),
+    ))
+}
+
+/// Lets caches keep a reply for a day.
+fn keep_a_day(mut reply: Reply) -> Reply {
+    let a_day = HeaderValue::from_static("public, max-age=86400");
+    reply.headers_mut().insert(header::CACHE_CONTROL, a_day);
+    reply
 }
 
 fn text(text: &'static [u8]) -> Reply {

@@ -30,6 +30,7 @@ pub(crate) use admit::Visit;
 use crate::admin::live::RefusedRequest;
 use crate::clock::{self, UnixMicros};
 use crate::config::{Partner, ProxyHeader, Site, System};
+use crate::edge::text::Language;
 use crate::edge::{Edge, Peer, Refusal, Worker, router};
 use crate::endpoint::{Endpoint, Protocol};
 use crate::protocol::{Arrival, native};
@@ -125,6 +126,12 @@ impl<'r> Exchange<'r> {
     /// Returns whether the request asks what a GET would say, and nobody saw anything.
     pub(crate) fn is_head(&self) -> bool {
         *self.line.method == Method::HEAD
+    }
+
+    /// Returns the language that the reader of a page prefers.
+    pub(crate) fn language(&self) -> Language {
+        let accepted = str::from_utf8(self.headers.accept_language);
+        Language::choose(accepted.unwrap_or_default())
     }
 
     /// Finds the site of that key or, for an empty key, the one that has the request's host.

@@ -12,6 +12,8 @@ use hyper::{Response, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::edge::Refusal;
+use crate::edge::endpoint::notice;
+use crate::edge::text::Language;
 use crate::endpoint::Shape;
 use crate::inquiry::Piece;
 
@@ -122,33 +124,6 @@ pub(crate) fn redirect_permanently(location: &str) -> Option<Reply> {
     Some(reply)
 }
 
-/// Makes a page that says why a link does not work. It repeats nothing of the request and links to
-/// nothing.
-fn page(status: StatusCode, refusal: Refusal) -> Reply {
-    let reason = refusal.0.name();
-    let text = format!(
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>This link does not work</title>\n<h1>This link does not work</h1>\n\
-         <p>It was made wrongly or changed on the way, so it leads nowhere. To go back is safe.</p>\n\
-         <p><small>For whoever made it: <code>{reason}</code></small></p>\n</html>\n"
-    );
-    let mut reply = with_body(status, "text/html; charset=utf-8", Bytes::from(text));
-    let headers = reply.headers_mut();
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
-    );
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    headers.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    );
-    reply
-}
-
 /// Makes a reply whose body continues after its first piece, and which caches must not keep.
 pub(crate) fn in_pieces(
     content_type: &'static str,
@@ -194,13 +169,13 @@ impl Body for Pieces {
     }
 }
 
-/// Makes the reply to a refused request. A pixel still gets a GIF, so that no page shows a broken
-/// image.
-pub(crate) fn refused(refusal: Refusal, shape: Shape) -> Reply {
+/// Makes the reply to a refused request; a page is in the reader's language. A pixel still gets a
+/// GIF, so that no page shows a broken image.
+pub(crate) fn refused(refusal: Refusal, shape: Shape, language: Language) -> Reply {
     let status = refusal.status();
     let mut reply = match shape {
         Shape::Gif => gif(status),
-        Shape::Page => page(status, refusal),
+        Shape::Page => notice::refuse_link(status, refusal, language),
         Shape::Empty => with_body(
             status,
             "text/plain",

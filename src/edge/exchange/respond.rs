@@ -186,11 +186,11 @@ fn refuse(exchange: &Exchange<'_>, refusal: Refusal) -> Reply {
         return reply;
     }
     let spec = exchange.endpoint.spec();
-    let mut reply = match spec.protocol {
-        Protocol::Native => reply::refused(refusal, spec.shape),
-        // People see it.
-        _ if spec.shape == Shape::Page => reply::refused(refusal, spec.shape),
-        _ => answer::refuse(exchange, refusal),
+    // People see a page, whoever's protocol its link speaks.
+    let mut reply = if spec.protocol == Protocol::Native || spec.shape == Shape::Page {
+        reply::refused(refusal, spec.shape, exchange.language())
+    } else {
+        answer::refuse(exchange, refusal)
     };
     if refusal.0 == Reason::Method {
         let headers = reply.headers_mut();

@@ -66,12 +66,12 @@ async fn without_scripts_a_visitor_looks_chooses_and_deletes() {
     }
     assert!(browser.shows("#now").await.contains("setting"));
 
-    // Everything is allowed by default; two boxes are unticked and the form is sent.
-    for flag in ["profile", "match"] {
+    // Everything is allowed by default, which is nobody's consent: no box is ticked.
+    for flag in ["store", "measure", "link", "locate"] {
         browser.click(flag).await;
     }
     browser.click("save").await;
-    let done = browser.shows("[role=status]").await;
+    let done = browser.shows("[role=status]:focus").await;
     assert!(done.starts_with("Your choice is saved."), "{done}");
     assert_eq!(
         browser.cookie("avchoice").await.as_deref(),
@@ -89,7 +89,16 @@ async fn without_scripts_a_visitor_looks_chooses_and_deletes() {
         "Just nu tillåtet: igenkänning, mätning, koppling av enheter, ort. Det har du själv valt."
     );
 
+    // Deletion asks first, and whoever goes back has lost nothing.
     browser.click("erase").await;
+    let asked = browser.shows("#sure:focus").await;
+    assert!(asked.ends_with("du radera allt?"), "{asked}");
+    browser.click("back").await;
+    browser.shows("[aria-labelledby=stored]").await;
+    assert_eq!(browser.cookie("avid").await.as_ref(), Some(&visitor));
+    browser.click("erase").await;
+    browser.shows("#sure").await;
+    browser.click("confirm").await;
     let done = browser.shows("html[lang=sv] [role=status]").await;
     assert!(done.starts_with("Raderingen är registrerad."), "{done}");
     assert_eq!(browser.cookie("avid").await, None);

@@ -8,6 +8,7 @@
 //!   deletion still work, because they need only the spool.
 //! - **`POST /privacy/choice`** keeps the choice as `/consent` does.
 //! - **`POST /privacy/file`** returns everything that is held, as JSON.
+//! - **`GET /privacy?ask=erasure`** asks whether everything is to be deleted.
 //! - **`POST /privacy/erasure`** records the request to be erased, on disk before the reply, and
 //!   then ends the cookie and sets the choice to `none`.
 //! - **`POST /privacy/device`** keeps a device apart that is not the visitor's, or has a tie
@@ -25,16 +26,18 @@
 
 mod belief;
 mod page;
+mod responsible;
 mod time;
 
 use askama::Template as _;
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
 use super::consent::is_own_origin;
+use super::notice::add_headers;
 use crate::clock;
 use crate::config::{self, Config, Site};
 use crate::consent::{self, PermitRules};
@@ -52,7 +55,7 @@ use crate::inquiry::{ANSWER_TIME_MAX, Busy, Piece};
 use crate::protocol;
 use crate::refusal::Reason;
 use crate::visitor::ProvedVisitor;
-use page::{Body, Notice, Page};
+use page::{Body, ErasureQuestion, Notice, Page};
 
 /// How often one client may ask Postgres: thirty pages or files at once, then one a second.
 pub(crate) const VIEWS: config::Limit = config::Limit {
@@ -115,6 +118,8 @@ struct PrivacyRequest<'r> {
     site: Result<&'r Site, Refusal>,
     language: Language,
     done: Option<Done>,
+    /// Whether the page is to ask if everything is to be deleted.
+    asks_to_erase: bool,
     proved: Vec<ProvedVisitor>,
 }
 
@@ -138,32 +143,8 @@ pub(crate) async fn serve_privacy(request: &Exchange<'_>, parts: &Parts, body: I
         Some(form) => asked.submit(form, body).await,
     };
     let mut reply = reply.unwrap_or_else(|refusal| asked.refuse(refusal));
-    add_headers(&mut reply, asked.language);
+    add_headers(&mut reply, asked.language.code(), "same-origin");
     reply
-}
-
-/// Adds the headers that every reply of the page has.
-fn add_headers(reply: &mut Reply, language: Language) {
-    let headers = reply.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, page::POLICY.as_str()),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "same-origin"),
-        (header::CONTENT_LANGUAGE, language.code()),
-        (
-            HeaderName::from_static("cross-origin-opener-policy"),
-            "same-origin",
-        ),
-        (
-            HeaderName::from_static("cross-origin-resource-policy"),
-            "same-origin",
-        ),
-    ] {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    }
 }
 
 impl<'r> PrivacyRequest<'r> {
@@ -175,10 +156,6 @@ impl<'r> PrivacyRequest<'r> {
                 .find(|(name, _)| *name == wanted)
                 .map(|(_, value)| value)
         };
-        let accepted = || {
-            let header = map.get(header::ACCEPT_LANGUAGE);
-            Language::choose(header.and_then(|value| value.to_str().ok()).unwrap_or(""))
-        };
         let mut proved = request.proved_visitors();
         proved.truncate(VISITORS_SHOWN);
         PrivacyRequest {
@@ -187,7 +164,7 @@ impl<'r> PrivacyRequest<'r> {
             site: request.site_of(query),
             language: parameter("lang")
                 .and_then(Language::named)
-                .unwrap_or_else(accepted),
+                .unwrap_or_else(|| request.language()),
             done: match parameter("done") {
                 Some("choice") => Some(Done::Choice),
                 Some("erasure") => Some(Done::Erasure),
@@ -195,6 +172,7 @@ impl<'r> PrivacyRequest<'r> {
                 Some("forget") => Some(Done::Forgotten),
                 _ => None,
             },
+            asks_to_erase: parameter("ask") == Some("erasure"),
             proved,
         }
     }
@@ -213,6 +191,17 @@ impl<'r> PrivacyRequest<'r> {
     async fn view(&self, method: &Method) -> Result<Reply, Refusal> {
         let site = self.site?;
         self.check_navigation()?;
+        if self.asks_to_erase && !self.proved.is_empty() {
+            let mut page = Page::new(self.language, |language| {
+                format!("{}&ask=erasure", self.link("", language))
+            });
+            page.back = self.link("", self.language);
+            page.question = Some(ErasureQuestion {
+                token: self.token(),
+                action: self.link(Form::Erasure.segment(), self.language),
+            });
+            return Ok(render(StatusCode::OK, &page));
+        }
         let holding = if *method == Method::HEAD {
             Holding::Nobody
         } else {
@@ -310,10 +299,16 @@ impl<'r> PrivacyRequest<'r> {
         let (config, t) = (&edge.config, self.language.text());
         let (permit, source, has_gpc) = self.decide(site);
         let action = |form: Form| self.link(form.segment(), self.language);
+        let own_word = match page::is_own_word(source) {
+            true => permit,
+            false => Permit::NONE,
+        };
+        let name = site.name.as_ref().unwrap_or(&site.key);
         let days = config.privacy.retention.as_secs() / DAY_SECONDS;
         Body {
-            site: site.key.clone(),
-            lead: text::fill(t.lead, &site.key),
+            site: name.clone(),
+            lead: text::fill(t.lead, name),
+            responsible: responsible::name_responsible(t, site),
             cookies_why: page::cookies_why(t, config),
             address: page::address(t, config.privacy.client_ip),
             browsers: self
@@ -329,10 +324,11 @@ impl<'r> PrivacyRequest<'r> {
             token: self.token(),
             choice_action: action(Form::Choice),
             file_action: action(Form::File),
-            erasure_action: action(Form::Erasure),
+            ask_to_erase: format!("{}&ask=erasure", self.link("", self.language)),
             device_action: action(Form::Device),
             home_action: action(Form::Home),
-            flags: page::flags(t, permit),
+            flags: page::flags(t, own_word),
+            is_unticked: permit != own_word,
             origins: edge.tables.load().origins(),
             retention: text::fill(t.retention, &days.to_string()),
         }

@@ -2,17 +2,14 @@
 //! and never becomes a link. It shows every field of [`HeldHit`] and [`HeldAd`]: nothing is read
 //! that it does not show.
 
-use std::sync::LazyLock;
-
 use askama::Template;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use sha2::{Digest as _, Sha256};
 
 use super::belief::{ShownDevice, ShownHome};
+use super::responsible::Responsible;
 use super::time;
 use crate::clock::UnixMicros;
 use crate::config::{ClientIp, Config};
+use crate::edge::endpoint::notice::STYLE;
 use crate::edge::text::{Language, Text, fill};
 use crate::enrich::Origin;
 use crate::hit::subject::{HELD_COUNTED_MAX, HELD_SHOWN_MAX, Held, HeldAd, HeldHit};
@@ -24,16 +21,6 @@ const PAGE_SHOWN: usize = 100;
 /// The most characters of another text that are shown.
 const TEXT_SHOWN: usize = 60;
 
-const STYLE: &str = include_str!("../../../../assets/privacy.css");
-
-/// The page loads nothing but its own style, known by its hash, and no frame may show it.
-pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
-    format!(
-        "default-src 'none'; style-src 'sha256-{}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-        STANDARD.encode(Sha256::digest(STYLE))
-    )
-});
-
 #[derive(Template)]
 #[template(path = "privacy.html")]
 pub(super) struct Page {
@@ -42,13 +29,20 @@ pub(super) struct Page {
     style: &'static str,
     languages: Vec<LanguageLink>,
     pub(super) notices: Vec<Notice>,
-    back: String,
+    pub(super) back: String,
     pub(super) body: Option<Body>,
+    pub(super) question: Option<ErasureQuestion>,
 }
 
 pub(super) struct Notice {
     pub(super) text: &'static str,
     pub(super) is_good: bool,
+}
+
+/// The question whether everything is to be deleted, in place of the body.
+pub(super) struct ErasureQuestion {
+    pub(super) token: String,
+    pub(super) action: String,
 }
 
 struct LanguageLink {
@@ -62,6 +56,7 @@ struct LanguageLink {
 pub(super) struct Body {
     pub(super) site: String,
     pub(super) lead: String,
+    pub(super) responsible: Responsible,
     pub(super) cookies_why: String,
     pub(super) address: &'static str,
     pub(super) browsers: Vec<Browser>,
@@ -74,10 +69,13 @@ pub(super) struct Body {
     pub(super) token: String,
     pub(super) choice_action: String,
     pub(super) file_action: String,
-    pub(super) erasure_action: String,
+    /// Leads to the question whether everything is to be deleted.
+    pub(super) ask_to_erase: String,
     pub(super) device_action: String,
     pub(super) home_action: String,
     pub(super) flags: Vec<Flag>,
+    /// Whether the site permits something that no box is ticked for.
+    pub(super) is_unticked: bool,
     /// The sources of the geodata.
     pub(super) origins: Vec<Origin>,
     pub(super) retention: String,
@@ -136,6 +134,7 @@ impl Page {
             notices: Vec::new(),
             back: link(language),
             body: None,
+            question: None,
         }
     }
 }
@@ -164,6 +163,18 @@ pub(super) fn browser(proved: &ProvedVisitor, now: UnixMicros, language: Languag
     Browser {
         number: proved.visitor.to_string(),
         made: format!("{day} ({ago})"),
+    }
+}
+
+/// Returns whether a signal is the visitor's own yes or no. A box is ticked only by it: what a site
+/// permits by itself is not consent.
+pub(super) fn is_own_word(source: ConsentSource) -> bool {
+    match source {
+        ConsentSource::Choice | ConsentSource::Tcf | ConsentSource::Gpp => true,
+        ConsentSource::Default
+        | ConsentSource::Gpc
+        | ConsentSource::Gdpr0
+        | ConsentSource::Unclear => false,
     }
 }
 
@@ -334,6 +345,7 @@ mod tests {
         page.body = Some(Body {
             site: "shop".to_owned(),
             lead: fill(t.lead, "shop"),
+            responsible: Responsible::default(),
             cookies_why: fill(&fill(t.cookies_why, "avid"), "avchoice"),
             address: address(t, ClientIp::Truncated),
             browsers: vec![browser(&proved, NOW, language)],
@@ -347,12 +359,13 @@ mod tests {
             token: "token".to_owned(),
             choice_action: "/privacy/choice".to_owned(),
             file_action: "/privacy/file".to_owned(),
-            erasure_action: "/privacy/erasure".to_owned(),
+            ask_to_erase: "/privacy?ask=erasure".to_owned(),
             device_action: "/privacy/device".to_owned(),
             home_action: "/privacy/home".to_owned(),
             devices: None,
             home: None,
             flags: flags(t, Permit::STORE.with(Permit::MEASURE)),
+            is_unticked: false,
             origins: Origin::ALL.to_vec(),
             retention: fill(t.retention, "90"),
         });
@@ -481,8 +494,8 @@ mod tests {
             }
             assert_eq!(
                 html.matches("href=").count(),
-                11,
-                "seven links to sources and four languages"
+                18,
+                "seven links to sources, four languages, six parts of the page, and the question"
             );
         }
     }
