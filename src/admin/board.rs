@@ -5,16 +5,22 @@
 //! | --- | --- |
 //! | `hit` | a recorded hit, with place and device, and its outcome: `row`, `count` or `nothing` |
 //! | `refused` | a refused request, or a refused event of a request, with the reason |
+//! | `outcome` | what became of a hit that was shown: `stored`, `repeated` or `rejected` |
 //! | `second` | how many hits and refusals were not shown, because there were too many |
 //!
+//! `?site=`, `?partner=` and `?kind=` choose what a stream has; [`Filter`] applies them where hits
+//! are recorded.
+//!
 //! A hit is shown as the spool has it, that is, without anything that is not permitted, and without
-//! any ID or address. A viewer that does not keep up misses events; it delays nothing. A stream
-//! ends after [`STREAM_TIME_MAX`] and the page opens a new one, so that a viewer that has left does
-//! not keep its place.
+//! any ID or address. Of an event it has the fields that may be kept without the permit `store`. A
+//! viewer that does not keep up misses events; it delays nothing. A stream ends after
+//! [`STREAM_TIME_MAX`] and the page opens a new one, so that a viewer that has left does not keep
+//! its place.
 //!
 //! Pages elsewhere can neither read it nor take its places: there is no CORS here, and
 //! [`guard`](super::guard) says whom the admin listener answers.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -32,39 +38,46 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{broadcast, mpsc};
 
 use super::guard::AdminNames;
-use super::live::{Live, Refused, Sample};
+use super::live::{Filter, Live, Offered, Refused, Sample};
 use crate::clock::{self, UnixMicros};
+use crate::consent;
 use crate::enrich::Tables;
-use crate::hit::{Flags, Hit, Outcome, Permit};
+use crate::hit::{Flags, Hit, Kind, Outcome, Permit};
+use crate::metrics::shown::ShownHits;
 use crate::refusal::Reason;
 
-/// How many viewers there may be at one time.
-const VIEWERS_MAX: usize = 8;
 /// Age at which a stream ends; the page then opens a new one.
 const STREAM_TIME_MAX: Duration = Duration::from_secs(600);
 /// How many events may wait for a viewer before it misses some.
 const WAITING_EVENTS_MAX: usize = 256;
+/// The most fields of an event that are shown, and the most characters of each.
+const FIELDS_SHOWN_MAX: usize = 20;
+const FIELD_SHOWN_MAX: usize = 100;
 
 /// What is shown to viewers.
 pub struct Board {
     live: Arc<Live>,
-    events: broadcast::Sender<Bytes>,
+    /// Each event with the bits of the viewers that it is for.
+    events: broadcast::Sender<(u8, Bytes)>,
     names: AdminNames,
     page: Bytes,
     policy: String,
+    /// Makes the page of tags for a query.
+    tag_page: OnceCell<Box<dyn Fn(&str) -> String>>,
 }
 
 impl Board {
-    /// Begins without events.
+    /// Begins without events. `demo_port` is that of the public listener, if it has the demo page.
     #[must_use]
-    pub fn new(live: Arc<Live>, hosts: Vec<String>) -> Board {
-        let page = page();
+    pub fn new(live: Arc<Live>, hosts: Vec<String>, demo_port: Option<u16>) -> Board {
+        let page = page(demo_port);
         Board {
             live,
             events: broadcast::channel(WAITING_EVENTS_MAX).0,
             names: AdminNames::new(hosts),
             policy: policy(&page),
             page: Bytes::from(page),
+            tag_page: OnceCell::new(),
         }
     }
 
@@ -73,32 +86,43 @@ impl Board {
         &self.names
     }
 
+    /// Has the form of tags answered by `page`, from now on.
+    pub fn answer_tags(&self, page: Box<dyn Fn(&str) -> String>) {
+        // It is set once, at the start.
+        drop(self.tag_page.set(page));
+    }
+
+    /// Returns the page of tags for a query and its Content-Security-Policy; empty before the start
+    /// is done.
+    pub(crate) fn tag_page(&self, query: &str) -> (Bytes, String) {
+        let page = self.tag_page.get().map(|make| make(query));
+        let page = page.unwrap_or_default();
+        let policy = policy(&page).replace("form-action 'none'", "form-action 'self'");
+        (Bytes::from(page), policy)
+    }
+
     /// Returns the page and its Content-Security-Policy.
     pub(crate) fn page(&self) -> (Bytes, &str) {
         (self.page.clone(), &self.policy)
     }
 
-    /// Returns the stream of events for one more viewer; `None` if there are [`VIEWERS_MAX`]
-    /// already.
+    /// Returns the stream of events for one more viewer; `None` if there are too many already.
     pub(crate) fn stream(
         &self,
+        filter: Filter,
     ) -> Option<impl Stream<Item = Result<Frame<Bytes>, Infallible>> + use<>> {
-        if self.live.viewers() >= VIEWERS_MAX {
-            return None;
-        }
-        let state = (
-            self.live.watch(),
-            self.events.subscribe(),
-            clock::monotonic(),
-        );
+        let events = self.events.subscribe();
+        let state = (self.live.watch(filter)?, events, clock::monotonic());
         Some(stream::unfold(
             state,
             |(watch, mut events, began)| async move {
                 loop {
                     let rest = STREAM_TIME_MAX.checked_sub(began.elapsed())?;
                     match tokio::time::timeout(rest, events.recv()).await {
-                        Ok(Ok(event)) => {
-                            return Some((Ok(Frame::data(event)), (watch, events, began)));
+                        Ok(Ok((viewers, event))) => {
+                            if viewers & watch.bit() != 0 {
+                                return Some((Ok(Frame::data(event)), (watch, events, began)));
+                            }
                         }
                         Ok(Err(broadcast::error::RecvError::Lagged(_))) => {}
                         Ok(Err(broadcast::error::RecvError::Closed)) | Err(_) => return None,
@@ -108,37 +132,74 @@ impl Board {
         ))
     }
 
-    /// Sends an event to all viewers.
-    fn send(&self, event: &str, data: &Value) {
+    /// Sends an event to viewers, by their bits.
+    fn send(&self, viewers: u8, event: &str, data: &Value) {
+        let event = Bytes::from(format!("event: {event}\ndata: {data}\n\n"));
         // The only error is that there is no viewer.
-        drop(
-            self.events
-                .send(Bytes::from(format!("event: {event}\ndata: {data}\n\n"))),
-        );
+        drop(self.events.send((viewers, event)));
     }
 }
 
 /// Shows samples with what `tables` tell of them. Never returns.
 pub async fn show(
     board: Arc<Board>,
-    mut samples: mpsc::Receiver<Sample>,
+    mut samples: mpsc::Receiver<Offered>,
     tables: Arc<ArcSwap<Tables>>,
+    shown_hits: Arc<ShownHits>,
 ) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
+    let mut fates = shown_hits.listen();
     loop {
         tokio::select! {
-            Some(sample) = samples.recv() => match sample {
-                Sample::Hit(encoded) => if let Ok(hit) = Hit::decode(&encoded) {
-                    board.send("hit", &shown(&hit, &tables.load()));
+            // A hit is shown before its outcome.
+            biased;
+            Some(Offered { viewers, sample }) = samples.recv() => match sample {
+                Sample::Hit(encoded, number) => if let Ok(hit) = Hit::decode(&encoded) {
+                    let mut shown = shown(&hit, &tables.load());
+                    shown["id"] = json!(written(number));
+                    board.send(viewers, "hit", &shown);
                 },
-                Sample::Refused(refused) => board.send("refused", &shown_refusal(&refused)),
+                Sample::Refused(refused) => {
+                    board.send(viewers, "refused", &shown_refusal(&refused));
+                }
+            },
+            fate = fates.recv() => if let Ok((number, fate)) = fate {
+                let outcome = json!({ "id": written(number), "outcome": fate.name() });
+                board.send(u8::MAX, "outcome", &outcome);
             },
             _ = second.tick() => {
-                let passed_over = board.live.begin_second();
-                board.send("second", &json!({ "passed_over": passed_over }));
+                for (viewer, passed_over) in board.live.begin_second() {
+                    board.send(viewer, "second", &json!({ "passed_over": passed_over }));
+                }
             }
         }
     }
+}
+
+/// Writes a hit's number for the page, whose own numbers are not precise enough.
+fn written(number: u64) -> String {
+    format!("{number:016x}")
+}
+
+/// Returns the fields of an event that becomes a row, as they may be kept of somebody who permits
+/// no ID: without anything that names a person.
+fn fields(hit: &Hit<'_>) -> Value {
+    if hit.kind != Kind::Event || hit.outcome() != Outcome::Row {
+        return Value::Null;
+    }
+    let mut nobody = hit.clone();
+    nobody.permit = hit.permit.and(Permit::MEASURE);
+    consent::strip(&mut nobody);
+    let read: serde_json::Map<String, Value> =
+        serde_json::from_str(&nobody.params).unwrap_or_default();
+    let cut = |value: Value| {
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        Value::from(text.chars().take(FIELD_SHOWN_MAX).collect::<String>())
+    };
+    let fields = read.into_iter().take(FIELDS_SHOWN_MAX);
+    Value::Object(fields.map(|(name, value)| (name, cut(value))).collect())
 }
 
 fn shown(hit: &Hit<'_>, tables: &Tables) -> Value {
@@ -170,6 +231,7 @@ fn shown(hit: &Hit<'_>, tables: &Tables) -> Value {
         "becomes": outcome.name(),
         "site": hit.site,
         "event": hit.event_name,
+        "fields": fields(hit),
         // The query may contain anybody's IDs.
         "page": hit.page_url.split(['?', '#']).next(),
         "partner": hit.partner,
@@ -223,14 +285,16 @@ fn joined<const N: usize>(texts: [&str; N]) -> String {
 struct Page {
     /// The advice for each reason of refusal, by its name.
     advice: BTreeMap<&'static str, String>,
+    demo_port: Option<u16>,
 }
 
-fn page() -> String {
+fn page(demo_port: Option<u16>) -> String {
     let reasons = Reason::ALL.iter();
     let page = Page {
         advice: reasons
             .map(|reason| (reason.name(), reason.advice().to_string()))
             .collect(),
+        demo_port,
     };
     page.render()
         .expect("a template of texts can always be written to a string")
@@ -261,7 +325,7 @@ mod tests {
 
     #[test]
     fn the_page_has_one_script_and_style_and_nothing_from_elsewhere() {
-        let page = page();
+        let page = page(Some(8080));
         assert!(page.contains("\"unknown_path\":\"no endpoint has that path"));
         for element in ["<script>", "</script>", "<style>", "</style>"] {
             assert_eq!(page.matches(element).count(), 1, "{element}");

@@ -4,7 +4,7 @@
 //! no page of a name that an attacker owns and lets lead here (DNS rebinding), and no page of
 //! another site that takes the places of viewers. Browsers always say which host they ask.
 //!
-//! | who asks | `/`, `/live` | `/metrics`, `/readyz` | `/healthz` |
+//! | who asks | `/`, `/live`, `/today`, `/tags` | `/metrics`, `/readyz` | `/healthz` |
 //! | --- | --- | --- | --- |
 //! | an address, `localhost`, a name in `admin.hosts` | answered | answered | answered |
 //! | a name that nobody can own on the internet ([`is_private`]) | refused | answered | answered |

@@ -1,46 +1,98 @@
 //! What the edge shows to viewers of the live view: a sample of hits as the spool holds them, and
 //! of refusals with their reason.
 //!
-//! Without a viewer it costs a hit one relaxed load. With viewers at most [`SAMPLES_PER_SECOND`]
-//! hits and refusals a second are handed over; the others are counted. A hit is encoded as in the
-//! spool, after everything that is not permitted has left it. The queue is bounded and nobody waits
-//! for it: a sample that finds it full is counted with the others. Of a refused request it passes
-//! on only which site and partner it named, which field is to blame, its host, its page's origin
-//! and the path that it asked for.
+//! Each viewer has a [`Filter`], which is applied here: a site with twenty hits is found among
+//! thousands. Without a viewer it costs a hit one relaxed load. To each viewer at most
+//! [`SAMPLES_PER_SECOND`] of the hits and refusals that fit are shown in a second; the others are
+//! counted. A hit is encoded as in the spool, after everything that is not permitted has left it.
+//! The queue is bounded and nobody waits for it: a sample that finds it full is counted with the
+//! others. Of a refused request it passes on only which site and partner it named, which field is
+//! to blame, its host, its page's origin and the path that it asked for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
 use hyper::StatusCode;
 use tokio::sync::mpsc;
 
 use crate::clock::UnixMicros;
 use crate::endpoint::{EndpointSpec, Protocol};
-use crate::hit::Hit;
+use crate::hit::{Hit, Outcome};
+use crate::metrics::shown::ShownHits;
 use crate::protocol::native;
 use crate::refusal::Reason;
 
-/// The most hits and refusals shown in a second: a few more than a person can follow.
+/// The most hits and refusals shown to one viewer in a second: a few more than a person can follow.
 pub(crate) const SAMPLES_PER_SECOND: u32 = 50;
 /// The most samples that wait to be shown.
 const QUEUE_MAX: usize = 256;
+/// How many viewers there may be at one time: one for each bit.
+const VIEWERS_MAX: usize = 8;
 /// How much of a path is shown: enough for a mistyped endpoint, not for what may follow it.
 const PATH_BYTES_MAX: usize = 32;
 
 /// The edge's end.
 pub struct Live {
     viewers: AtomicUsize,
+    watching: ArcSwap<Vec<Arc<Viewer>>>,
+    queue: mpsc::Sender<Offered>,
+    shown: Arc<ShownHits>,
+}
+
+/// One who watches.
+pub(crate) struct Viewer {
+    /// Its bit among those of all viewers.
+    bit: u8,
+    filter: Filter,
     /// Samples left in this second.
     left: AtomicU32,
-    /// How many samples were not shown since the last time it was asked.
+    /// How many samples that fit were not shown since the last time it was asked.
     passed_over: AtomicU64,
-    queue: mpsc::Sender<Sample>,
+}
+
+/// Which hits and refusals a viewer wants. An empty text fits everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filter {
+    /// The site's key.
+    pub(crate) site: String,
+    /// The partner's key.
+    pub(crate) partner: String,
+    /// The kind of hit, or `refused`.
+    pub(crate) kind: String,
+}
+
+impl Filter {
+    /// Reads the filter of a query string.
+    pub(crate) fn read(query: &str) -> Filter {
+        let mut filter = Filter::default();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "site" => filter.site = value.into_owned(),
+                "partner" => filter.partner = value.into_owned(),
+                "kind" => filter.kind = value.into_owned(),
+                _ => {}
+            }
+        }
+        filter
+    }
+
+    fn fits(&self, site: &str, partner: &str, kind: &str) -> bool {
+        let fits = |wanted: &str, is: &str| wanted.is_empty() || wanted == is;
+        fits(&self.site, site) && fits(&self.partner, partner) && fits(&self.kind, kind)
+    }
+}
+
+/// A sample on its way, with the bits of the viewers that it is for.
+pub struct Offered {
+    pub(crate) viewers: u8,
+    pub(crate) sample: Sample,
 }
 
 /// What became of one request, or of one event in it.
 pub enum Sample {
-    /// Recorded: the hit as the spool has it.
-    Hit(Vec<u8>),
+    /// Recorded: the hit as the spool has it, and by what its outcome will be known.
+    Hit(Vec<u8>, u64),
     /// Not recorded.
     Refused(Box<Refused>),
 }
@@ -81,33 +133,62 @@ pub struct Refused {
 }
 
 impl Live {
-    /// Makes both ends: the edge's, and the one that [`super::board::show`] empties.
+    /// Makes both ends: the edge's, and the one that [`super::board::show`] empties. The loader
+    /// says in `shown` what becomes of hits.
     #[must_use]
-    pub fn new() -> (Arc<Live>, mpsc::Receiver<Sample>) {
+    pub fn new(shown: Arc<ShownHits>) -> (Arc<Live>, mpsc::Receiver<Offered>) {
         let (queue, samples) = mpsc::channel(QUEUE_MAX);
         let live = Live {
             viewers: AtomicUsize::new(0),
-            left: AtomicU32::new(0),
-            passed_over: AtomicU64::new(0),
+            watching: ArcSwap::default(),
             queue,
+            shown,
         };
         (Arc::new(live), samples)
     }
 
-    /// Counts a viewer until the returned value is dropped.
-    pub(crate) fn watch(self: &Arc<Live>) -> Watch {
-        self.viewers.fetch_add(1, Ordering::Relaxed);
-        Watch(Arc::clone(self))
+    /// Counts a viewer until the returned value is dropped; `None` where every place is taken.
+    pub(crate) fn watch(self: &Arc<Live>, filter: Filter) -> Option<Watch> {
+        let watching = self.watching.load();
+        let taken = watching.iter().fold(0, |bits, viewer| bits | viewer.bit);
+        let free = (0..VIEWERS_MAX).map(|at| 1 << at);
+        let bit = free.into_iter().find(|bit: &u8| taken & bit == 0)?;
+        let viewer = Arc::new(Viewer {
+            bit,
+            filter,
+            left: AtomicU32::new(SAMPLES_PER_SECOND),
+            passed_over: AtomicU64::new(0),
+        });
+        let mut all = (**watching).clone();
+        all.push(Arc::clone(&viewer));
+        self.set_watching(all);
+        Some(Watch(Arc::clone(self), viewer))
+    }
+
+    /// Viewers come and go on one thread, so nothing is lost between a load and this.
+    fn set_watching(&self, viewers: Vec<Arc<Viewer>>) {
+        let count = viewers.len();
+        self.watching.store(Arc::new(viewers));
+        self.viewers.store(count, Ordering::Relaxed);
+        if count == 0 {
+            self.shown.forget();
+        }
     }
 
     pub(crate) fn viewers(&self) -> usize {
         self.viewers.load(Ordering::Relaxed)
     }
 
-    /// Begins a second. Returns how many samples were passed over in the one before.
-    pub(crate) fn begin_second(&self) -> u64 {
-        self.left.store(SAMPLES_PER_SECOND, Ordering::Relaxed);
-        self.passed_over.swap(0, Ordering::Relaxed)
+    /// Begins a second. Returns how many samples were passed over in the one before, by the bit of
+    /// the viewer who missed them.
+    pub(crate) fn begin_second(&self) -> Vec<(u8, u64)> {
+        self.shown.begin_second();
+        let watching = self.watching.load();
+        let viewers = watching.iter().map(|viewer| {
+            viewer.left.store(SAMPLES_PER_SECOND, Ordering::Relaxed);
+            (viewer.bit, viewer.passed_over.swap(0, Ordering::Relaxed))
+        });
+        viewers.collect()
     }
 
     /// Shows hits that the spool holds.
@@ -116,10 +197,14 @@ impl Live {
             return;
         }
         for hit in hits {
-            self.offer(|| {
+            self.offer((&hit.site, &hit.partner, hit.kind.name()), || {
                 let mut encoded = Vec::new();
                 hit.encode(&mut encoded);
-                Sample::Hit(encoded)
+                let number = self.shown.number(&encoded);
+                if hit.outcome() == Outcome::Row {
+                    self.shown.note(number);
+                }
+                Sample::Hit(encoded, number)
             });
         }
     }
@@ -127,20 +212,47 @@ impl Live {
     /// Shows a refusal.
     pub(crate) fn show_refusal(&self, request: &RefusedRequest<'_>) {
         if self.viewers() > 0 {
-            self.offer(|| Sample::Refused(Box::new(Refused::from(request))));
+            let refused = Box::new(Refused::from(request));
+            let (site, partner) = (refused.site.clone(), refused.partner.clone());
+            self.offer((&site, &partner, "refused"), || Sample::Refused(refused));
         }
     }
 
-    fn offer(&self, sample: impl FnOnce() -> Sample) {
-        let left = |left: u32| left.checked_sub(1);
-        let is_shown = self
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
-            .is_ok()
-            && self.queue.try_send(sample()).is_ok();
-        if !is_shown {
-            self.passed_over.fetch_add(1, Ordering::Relaxed);
+    /// Offers what is of a site, a partner and a kind to the viewers that want it.
+    fn offer(&self, (site, partner, kind): (&str, &str, &str), sample: impl FnOnce() -> Sample) {
+        let watching = self.watching.load();
+        let mut viewers = 0;
+        let fitting = watching
+            .iter()
+            .filter(|viewer| viewer.filter.fits(site, partner, kind));
+        for viewer in fitting {
+            match viewer.spend() {
+                true => viewers |= viewer.bit,
+                false => viewer.pass_over(),
+            }
         }
+        if viewers == 0 {
+            return;
+        }
+        let sample = sample();
+        if self.queue.try_send(Offered { viewers, sample }).is_err() {
+            let missed = watching.iter().filter(|viewer| viewers & viewer.bit != 0);
+            missed.for_each(|viewer| viewer.pass_over());
+        }
+    }
+}
+
+impl Viewer {
+    fn spend(&self) -> bool {
+        let left = |left: u32| left.checked_sub(1);
+        let spent = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+        spent.is_ok()
+    }
+
+    fn pass_over(&self) {
+        self.passed_over.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -178,11 +290,20 @@ fn shown_path(path: &str) -> String {
 }
 
 /// A viewer that is counted.
-pub(crate) struct Watch(Arc<Live>);
+pub(crate) struct Watch(Arc<Live>, Arc<Viewer>);
+
+impl Watch {
+    /// Returns the viewer's bit.
+    pub(crate) fn bit(&self) -> u8 {
+        self.1.bit
+    }
+}
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.0.viewers.fetch_sub(1, Ordering::Relaxed);
+        let watching = self.0.watching.load();
+        let others = watching.iter().filter(|viewer| viewer.bit != self.bit());
+        self.0.set_watching(others.map(Arc::clone).collect());
     }
 }
 
@@ -197,32 +318,78 @@ mod tests {
 
     #[test]
     fn nothing_is_handed_over_without_a_viewer_and_no_more_than_a_second_may_with_one() {
-        let (live, mut samples) = Live::new();
-        live.begin_second();
+        let (live, mut samples) = Live::new(Arc::default());
         live.show_hits([hit()].iter());
         assert!(samples.try_recv().is_err());
-        let watch = live.watch();
+        let watch = live.watch(Filter::default()).expect("a place");
         let hits = vec![hit(); 1000];
         live.show_hits(hits.iter());
         let shown = std::iter::from_fn(|| samples.try_recv().ok()).count();
         assert_eq!(shown, SAMPLES_PER_SECOND as usize);
-        assert_eq!(live.begin_second(), 1000 - shown as u64);
-        assert_eq!(live.begin_second(), 0);
+        assert_eq!(live.begin_second(), [(1, 1000 - shown as u64)]);
+        assert_eq!(live.begin_second(), [(1, 0)]);
         drop(watch);
         live.show_hits(hits.iter());
         assert!(samples.try_recv().is_err());
     }
 
     #[test]
+    fn a_filter_finds_twenty_hits_of_a_site_among_thousands_and_each_viewer_has_its_own() {
+        let (live, mut samples) = Live::new(Arc::default());
+        let of = |query: &str| live.watch(Filter::read(query)).expect("a place");
+        let (small, all) = (of("site=small"), of(""));
+        let refused = of("kind=refused");
+        let small_hit = Hit::new(UnixMicros(1), Kind::PageView, "small");
+        for _ in 0..20 {
+            live.show_hits(vec![hit(); 115].iter());
+            live.show_hits([small_hit.clone()].iter());
+        }
+        let mut counts = [0; 3];
+        while let Ok(Offered { viewers, .. }) = samples.try_recv() {
+            for (count, watch) in counts.iter_mut().zip([&small, &all, &refused]) {
+                *count += u32::from(viewers & watch.bit() != 0);
+            }
+        }
+        assert_eq!(counts, [20, SAMPLES_PER_SECOND, 0]);
+        let missed = live.begin_second();
+        assert_eq!(missed, [(1, 0), (2, 20 * 116 - 50), (4, 0)]);
+        drop(small);
+        assert_eq!(of("site=other").bit(), 1, "the place is free again");
+        let more: Vec<_> = (0..8)
+            .filter_map(|_| live.watch(Filter::default()))
+            .collect();
+        assert_eq!(live.viewers(), VIEWERS_MAX);
+        assert_eq!(more.len(), VIEWERS_MAX - 2);
+    }
+
+    #[test]
+    fn a_filter_is_read_from_a_query_and_fits_exactly() {
+        let filter = Filter::read("site=sh%6Fp&partner=&kind=click&more=1&site");
+        let named = Filter::read("site=shop&kind=click");
+        assert_ne!(filter, named, "the last word counts");
+        assert!(named.fits("shop", "any", "click"));
+        for (site, kind) in [
+            ("shop2", "click"),
+            ("sho", "click"),
+            ("shop", "event"),
+            ("", ""),
+        ] {
+            assert!(!named.fits(site, "any", kind), "{site} {kind}");
+        }
+    }
+
+    #[test]
     fn what_finds_the_queue_full_is_passed_over() {
-        let (live, samples) = Live::new();
-        let watch = live.watch();
+        let (live, samples) = Live::new(Arc::default());
+        let watch = live.watch(Filter::default()).expect("a place");
         let mut passed_over = 0;
+        let passed_over_of =
+            |live: &Live| live.begin_second().iter().map(|(_, of)| of).sum::<u64>();
         for _ in 0..10 {
-            passed_over += live.begin_second();
+            passed_over += passed_over_of(&live);
             live.show_hits(vec![hit(); 50].iter());
         }
-        passed_over += live.begin_second();
+        passed_over += passed_over_of(&live);
         assert_eq!(passed_over, 500 - QUEUE_MAX as u64);
         drop((watch, samples));
     }

@@ -1,9 +1,11 @@
-//! The admin listener: metrics, health, readiness and the live view, never on the public address.
+//! The admin listener: metrics, health, readiness, the live view and the form of tags, never on the
+//! public address.
 
 pub mod board;
 mod guard;
 pub mod live;
 mod seats;
+mod today;
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -22,7 +24,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::admin::board::Board;
+use crate::admin::live::Filter;
 use crate::admin::seats::{Seat, Seats};
+use crate::admin::today::Today;
 
 /// What the admin listener reports, asked for at each request.
 pub trait Status: 'static {
@@ -46,6 +50,8 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// Serves on a local task set. Never returns.
 pub async fn serve(listener: TcpListener, status: Arc<impl Status>, board: Arc<Board>) {
     let seats = Seats::default();
+    let today = Today::begin();
+    tokio::task::spawn_local(today.clone().turn_days(Arc::clone(&status)));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -60,7 +66,7 @@ pub async fn serve(listener: TcpListener, status: Arc<impl Status>, board: Arc<B
             stream,
             (seats.clone(), Rc::clone(&seat)),
             Arc::clone(&status),
-            Arc::clone(&board),
+            (Arc::clone(&board), today.clone()),
         );
         let task = tokio::task::spawn_local(serve);
         seats.take(seat, task.abort_handle());
@@ -71,10 +77,10 @@ async fn serve_one(
     stream: TcpStream,
     (seats, seat): (Seats, Rc<Seat>),
     status: Arc<impl Status>,
-    board: Arc<Board>,
+    (board, today): (Arc<Board>, Today),
 ) {
     let service = service_fn(move |request| {
-        let reply = respond(&*status, &board, &request);
+        let reply = respond(&*status, (&board, &today), &request);
         let is_viewer = request.uri().path() == "/live" && reply.status() == StatusCode::OK;
         seats.note(&seat, is_viewer);
         async move { Ok::<_, Infallible>(reply) }
@@ -87,7 +93,11 @@ async fn serve_one(
     drop(tokio::time::timeout(CONNECTION_TIME_MAX, serving).await);
 }
 
-fn respond(status: &impl Status, board: &Board, request: &Request<Incoming>) -> Response<Body> {
+fn respond(
+    status: &impl Status,
+    (board, today): (&Board, &Today),
+    request: &Request<Incoming>,
+) -> Response<Body> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut reply = text(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -115,17 +125,32 @@ fn respond(status: &impl Status, board: &Board, request: &Request<Incoming>) -> 
                 format!("not ready: {reason}\n"),
             ),
         },
-        "/" | "/live" if !names.admit_viewer(headers) => text(
+        "/" | "/live" | "/today" | "/tags" if !names.admit_viewer(headers) => text(
             StatusCode::FORBIDDEN,
             "the live view answers to addresses, localhost and the names in admin.hosts\n"
                 .to_owned(),
         ),
-        "/live" if guard::is_foreign(headers) => text(
+        "/live" | "/today" if guard::is_foreign(headers) => text(
             StatusCode::FORBIDDEN,
             "the live view is shown to its own page only\n".to_owned(),
         ),
-        "/" => send_page(board),
-        "/live" => stream_events(board, request.method() == Method::HEAD),
+        "/" => {
+            let (page, policy) = board.page();
+            send_page(page, policy)
+        }
+        "/tags" => {
+            let query = request.uri().query().unwrap_or_default();
+            let (page, policy) = board.tag_page(query);
+            send_page(page, &policy)
+        }
+        "/today" => {
+            let report = today.report(&status.metrics()).to_string();
+            with_body(StatusCode::OK, "application/json", full(Bytes::from(report)))
+        }
+        "/live" => {
+            let filter = Filter::read(request.uri().query().unwrap_or_default());
+            stream_events(board, filter, request.method() == Method::HEAD)
+        }
         _ => text(
             StatusCode::NOT_FOUND,
             "/ /metrics /healthz /readyz\n".to_owned(),
@@ -133,8 +158,7 @@ fn respond(status: &impl Status, board: &Board, request: &Request<Incoming>) -> 
     }
 }
 
-fn send_page(board: &Board) -> Response<Body> {
-    let (page, policy) = board.page();
+fn send_page(page: Bytes, policy: &str) -> Response<Body> {
     let mut reply = with_body(StatusCode::OK, "text/html; charset=utf-8", full(page));
     let headers = reply.headers_mut();
     if let Ok(policy) = HeaderValue::from_str(policy) {
@@ -147,12 +171,12 @@ fn send_page(board: &Board) -> Response<Body> {
     reply
 }
 
-fn stream_events(board: &Board, is_head: bool) -> Response<Body> {
+fn stream_events(board: &Board, filter: Filter, is_head: bool) -> Response<Body> {
     let body = if is_head {
         Some(full(Bytes::new()))
     } else {
         board
-            .stream()
+            .stream(filter)
             .map(|stream| StreamBody::new(stream).boxed_unsync())
     };
     match body {

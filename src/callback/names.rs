@@ -14,15 +14,27 @@ pub enum Mapping {
     Xandr,
     /// Plain OpenRTB.
     OpenRtb,
+    /// Campaign Manager 360.
+    Cm360,
+    /// The Trade Desk.
+    TradeDesk,
+    /// Meta's ads.
+    Meta,
+    /// Revive Adserver.
+    Revive,
 }
 
 impl Mapping {
     /// Every mapping.
-    pub const ALL: [Mapping; 4] = [
+    pub const ALL: [Mapping; 8] = [
         Mapping::Adform,
         Mapping::Google,
         Mapping::Xandr,
         Mapping::OpenRtb,
+        Mapping::Cm360,
+        Mapping::TradeDesk,
+        Mapping::Meta,
+        Mapping::Revive,
     ];
 
     /// Returns the mapping's word in the configuration.
@@ -33,6 +45,10 @@ impl Mapping {
             Mapping::Google => "google",
             Mapping::Xandr => "xandr",
             Mapping::OpenRtb => "openrtb",
+            Mapping::Cm360 => "cm360",
+            Mapping::TradeDesk => "ttd",
+            Mapping::Meta => "meta",
+            Mapping::Revive => "revive",
         }
     }
 
@@ -50,6 +66,10 @@ impl Mapping {
             Mapping::Google => &GOOGLE,
             Mapping::Xandr => &XANDR,
             Mapping::OpenRtb => &OPENRTB,
+            Mapping::Cm360 => &CM360,
+            Mapping::TradeDesk => &TRADE_DESK,
+            Mapping::Meta => &META,
+            Mapping::Revive => &REVIVE,
         }
     }
 }
@@ -139,6 +159,44 @@ const OPENRTB: [(&str, &str); 24] = [
     ("app.publisher.id", "publisher"),
     ("regs.gdpr", "gdpr"),
     ("user.consent", "gdpr_consent"),
+];
+
+const CM360: [(&str, &str); 8] = [
+    ("campaign_id", "campaign"),
+    ("creative_id", "creative"),
+    ("placement_id", "placement"),
+    ("site_id", "publisher"),
+    ("advertiser_id", "advertiser"),
+    ("ord", "order_id"),
+    ("cost", "value"),
+    ("gdpr_applies", "gdpr"),
+];
+
+const TRADE_DESK: [(&str, &str); 9] = [
+    ("campaignid", "campaign"),
+    ("creativeid", "creative"),
+    ("adgroupid", "placement"),
+    ("publisherid", "publisher"),
+    ("advertiserid", "advertiser"),
+    ("adformat", "size"),
+    ("impressionid", "imp_id"),
+    ("tdid", "uid"),
+    ("dealid", "deal_id"),
+];
+
+const META: [(&str, &str); 4] = [
+    ("campaign_id", "campaign"),
+    ("ad_id", "creative"),
+    ("adset_id", "ad_id"),
+    ("site_source_name", "publisher"),
+];
+
+const REVIVE: [(&str, &str); 5] = [
+    ("campaignid", "campaign"),
+    ("bannerid", "creative"),
+    ("zoneid", "placement"),
+    ("affiliateid", "publisher"),
+    ("clientid", "advertiser"),
 ];
 
 /// Members of a callback that say who the visitor is or where, and for which we have no name. They

@@ -37,6 +37,23 @@ pub(super) struct AdOptions {
 }
 
 impl AdOptions {
+    /// Gives one of them by its name; false if there is none of that name. An empty value leaves
+    /// what was given before.
+    pub(super) fn set(&mut self, name: &str, value: &str) -> bool {
+        let option = match name {
+            "site" => &mut self.site,
+            "campaign" => &mut self.campaign,
+            "creative" => &mut self.creative,
+            "placement" => &mut self.placement,
+            "publisher" => &mut self.publisher,
+            _ => return false,
+        };
+        if !value.is_empty() {
+            *option = Some(value.to_owned());
+        }
+        true
+    }
+
     /// Returns the parameters that name it.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::tag::form;
 use crate::config::Config;
 use crate::serve;
 
@@ -17,7 +18,12 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(&self, config: Config, file: Option<&Path>) -> anyhow::Result<ExitCode> {
-        serve::serve(config, file.map(Path::to_owned), self.take_over)?;
+        serve::serve(
+            config,
+            file.map(Path::to_owned),
+            self.take_over,
+            form::make_page,
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 }

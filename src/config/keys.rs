@@ -429,7 +429,7 @@ keys! {
             one("5m", "1s to 1d", value::duration_within("1s", "1d"));
         /// Whose macros and names the partner uses. Without one: ours.
         reload mapping: Option<Mapping> =
-            optional("adform, google, xandr or openrtb", Mapping::named);
+            optional("adform, google, xandr, openrtb, cm360, ttd, meta or revive", Mapping::named);
         /// The partner's own names for things.
         reload fields: Vec<(String, String)> =
             pairs("theirs = \"ours\", ours as in docs/parameters.md");

@@ -116,7 +116,7 @@ async fn handle(
         Endpoint::Tag => tag::serve_tag(exchange, parts),
         Endpoint::SegmentSettings => segment::serve_settings(exchange),
         Endpoint::RudderstackConfig => segment::serve_source(exchange),
-        Endpoint::Demo => Ok(demo::serve_demo(exchange.edge)),
+        Endpoint::Demo => Ok(demo::serve_demo(exchange)),
         Endpoint::Health => Ok(fixed::serve_health()),
         Endpoint::Robots => Ok(fixed::serve_robots()),
         Endpoint::Root => Ok(notice::serve_root(exchange)),

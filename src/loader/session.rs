@@ -11,6 +11,7 @@ use super::prepare::{Prepared, Preparer, Preparing};
 use super::sink::{Committed, Companion, Sink, SinkBatch as _, Writer};
 use super::source::{Source, Sources};
 use super::{Loader, PAUSE_MIN, derive, start_of};
+use crate::metrics::shown::Fate;
 
 /// How much larger a batch may be while the loader is behind.
 pub(super) const BATCHES_WHEN_BEHIND: usize = 4;
@@ -104,6 +105,7 @@ impl<S: Sink> Loader<S> {
             let keep = |payload: &[u8]| derive::keep(payload, client_ip);
             let committed = writer.commit(load, batch.payloads(), &keep).await?;
             self.count(&committed, prepared);
+            self.tell_fates(&committed, prepared);
             for (index, (spool, span)) in self.spools.iter().zip(&prepared.spans).enumerate() {
                 let end = span.to.position;
                 self.progress.set_position(index, end);
@@ -116,6 +118,28 @@ impl<S: Sink> Loader<S> {
             tracing::info!("loading hits into Postgres");
         }
         Ok(())
+    }
+
+    /// Says what became of those hits of a committed batch that the live view shows.
+    fn tell_fates(&self, committed: &Committed, prepared: &Prepared<S::Batch>) {
+        let shown = &self.metrics.shown;
+        if !shown.is_awaited() {
+            return;
+        }
+        for (index, (position, payload)) in prepared.batch.ranges().enumerate() {
+            let number = shown.number(prepared.batch.payload(payload));
+            if !shown.take(number) {
+                continue;
+            }
+            let spool = prepared.origins.get(index).copied().unwrap_or_default();
+            let fate = match prepared.load.fate(spool, position) {
+                // Of a visitor who withdrew since, nothing is said.
+                Some(Fate::Repeated) if committed.suppressed > 0 => continue,
+                Some(fate) => fate,
+                None => continue,
+            };
+            shown.tell(number, fate);
+        }
     }
 
     fn count(&self, committed: &Committed, prepared: &Prepared<S::Batch>) {

@@ -14,10 +14,12 @@ mod label;
 mod process;
 mod register;
 mod request;
+pub mod shown;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
@@ -32,10 +34,13 @@ pub use label::HandshakeFailure;
 use process::Process;
 use register::Register;
 use request::RequestMetrics;
+use shown::ShownHits;
 
 /// The handles of all metrics.
 #[expect(missing_docs, reason = "each metric's help text stands in `register`")]
 pub struct Metrics {
+    /// The hits that the live view shows.
+    pub shown: Arc<ShownHits>,
     register: Register,
     process: Process,
     by_request: RequestMetrics,
@@ -166,6 +171,7 @@ impl Metrics {
             ("result", ["named", "unnamed"]),
         );
         Metrics {
+            shown: Arc::default(),
             process: Process::register(&r),
             by_request: RequestMetrics::register(&r),
             refusals: r.counters(

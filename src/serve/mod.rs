@@ -38,10 +38,11 @@ use tokio::task::JoinHandle;
 use crate::admin;
 use crate::admin::board::{self, Board};
 use crate::admin::live::Live;
-use crate::config::Config;
+use crate::config::{Config, DatabaseUrl};
 use crate::edge::{self, Course, Edge, Spools};
 use crate::enrich::Tables;
 use crate::inquiry;
+use crate::keys::ClickKeyring;
 use crate::metrics::Metrics;
 use crate::postgres::Database;
 pub use check::{check, check_addresses, check_tables, summary, unsaid, unusable, warnings};
@@ -54,13 +55,21 @@ use reload::{Exchanged, Reload};
 use signals::{Event, ProcessSignals};
 pub(crate) use spools::shard_dirs;
 
+/// Makes the admin listener's page of tags for a query.
+pub type TagPage = fn(&Config, &ClickKeyring, &str) -> String;
+
 /// Collects until SIGTERM or SIGINT, or until another process takes over; with `take_over`, in the
 /// place of the process that serves now. The configuration was read from `file` and the
 /// environment; SIGHUP reads them again.
 ///
 /// # Errors
 /// If the spool, a listener or a thread cannot be set up.
-pub fn serve(config: Config, file: Option<PathBuf>, take_over: bool) -> anyhow::Result<()> {
+pub fn serve(
+    config: Config,
+    file: Option<PathBuf>,
+    take_over: bool,
+    tag_page: TagPage,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(2)
@@ -86,7 +95,7 @@ pub fn serve(config: Config, file: Option<PathBuf>, take_over: bool) -> anyhow::
     let database = Arc::new(Database::new(&config.database)?);
     let local = tokio::task::LocalSet::new();
     let result = local.block_on(&runtime, async {
-        let settings = (config, file, signals);
+        let settings = (config, file, signals, tag_page);
         let collector = Collector::start(settings, metrics, spools, database, sockets)?;
         notify::ready();
         collector.run().await
@@ -131,7 +140,7 @@ struct Collector {
 impl Collector {
     /// Starts every part. Blocks while certificates are read.
     fn start(
-        (config, file, mut signals): (Config, Option<PathBuf>, ProcessSignals),
+        (config, file, mut signals, tag_page): (Config, Option<PathBuf>, ProcessSignals, TagPage),
         metrics: Arc<Metrics>,
         spools: Spools,
         database: Arc<Database>,
@@ -158,7 +167,7 @@ impl Collector {
         let remark = Arc::clone(&health.jobs);
         let carried_out = Arc::clone(&health.carried_out);
 
-        let (live, board) = start_live_view(&config, &tables);
+        let (live, board) = start_live_view(&config, &tables, &metrics);
         let (drain, draining) = watch::channel(Course::Open);
         let (inquirer, inquiries) = inquiry::queue();
         let edge = Arc::new(ArcSwap::from_pointee(Edge::new(
@@ -170,6 +179,7 @@ impl Collector {
             live,
             inquirer,
         )));
+        board.answer_tags(answer_tags(Arc::clone(&edge), tag_page));
         let threads = EdgeThreads::start(&edge, &spools, public, &draining)?;
         tokio::task::spawn_local(loading::follow_instructions(
             Arc::clone(&edge.load().known_instructions),
@@ -292,11 +302,34 @@ fn bind_admin(config: &Config, sockets: &mut Sockets) -> anyhow::Result<std::net
         .map_err(|error| public::cannot_listen("admin.listen", address, error))
 }
 
+/// Returns what answers the form of tags, by the configuration in force.
+fn answer_tags(edge: Arc<ArcSwap<Edge>>, page: TagPage) -> Box<dyn Fn(&str) -> String> {
+    Box::new(move |query| {
+        let edge = edge.load();
+        page(&edge.config, &edge.click_keyring, query)
+    })
+}
+
 /// Returns both ends of the live view, and starts the task that leads from one to the other.
-fn start_live_view(config: &Config, tables: &Arc<ArcSwap<Tables>>) -> (Arc<Live>, Arc<Board>) {
-    let (live, samples) = Live::new();
-    let board = Arc::new(Board::new(Arc::clone(&live), config.admin.hosts.clone()));
-    let showing = board::show(Arc::clone(&board), samples, Arc::clone(tables));
+fn start_live_view(
+    config: &Config,
+    tables: &Arc<ArcSwap<Tables>>,
+    metrics: &Metrics,
+) -> (Arc<Live>, Arc<Board>) {
+    let has_demo = config.database.url == DatabaseUrl::Embedded;
+    let demo_port = has_demo.then(|| config.http.listen.port());
+    let (live, samples) = Live::new(Arc::clone(&metrics.shown));
+    let board = Arc::new(Board::new(
+        Arc::clone(&live),
+        config.admin.hosts.clone(),
+        demo_port,
+    ));
+    let showing = board::show(
+        Arc::clone(&board),
+        samples,
+        Arc::clone(tables),
+        Arc::clone(&metrics.shown),
+    );
     tokio::task::spawn_local(showing);
     (live, board)
 }

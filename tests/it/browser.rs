@@ -7,6 +7,7 @@
 
 mod access;
 mod ads;
+mod demo;
 mod live;
 mod pages;
 mod plausible;

@@ -17,9 +17,14 @@ struct Viewer {
 impl Viewer {
     /// Watches, and is there once the stream has begun.
     async fn start(collector: &Collector) -> Viewer {
+        Viewer::look_for(collector, "").await
+    }
+
+    /// Watches with a filter, which is a query string.
+    async fn look_for(collector: &Collector, filter: &str) -> Viewer {
         let mut stream = TcpStream::connect(collector.admin).await.unwrap();
         stream
-            .write_all(b"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            .write_all(format!("GET /live{filter} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").as_bytes())
             .await
             .unwrap();
         let mut viewer = Viewer {
@@ -193,6 +198,57 @@ async fn many_hits_are_sampled_and_a_viewer_that_does_not_read_holds_nothing_up(
 }
 
 #[tokio::test]
+async fn a_site_with_few_hits_is_found_among_many_and_its_hits_are_told_their_outcome() {
+    let collector = Collector::open().await;
+    let mut viewer = Viewer::look_for(&collector, "?site=rows-only&kind=event").await;
+    let loud: String = (0..500).map(|_| r#"{"site":"open","e":"loud"},"#).collect();
+    let loud = format!("[{}]", loud.trim_end_matches(','));
+    let few = r#"{"site":"rows-only","e":"sale","id":"order-1","params":{"product":"phone-12","mail":"anna@shop.example"}}"#;
+    let (status, replies) = tokio::join!(
+        collector.post("/e", &[], few),
+        join_all((0..4).map(|_| collector.post("/e", &[], &loud)))
+    );
+    assert_eq!(status.status, 204);
+    assert!(replies.iter().all(|reply| reply.status == 204));
+    viewer
+        .until(|text| text.contains("\"outcome\":\"stored\"}"))
+        .await;
+    collector.post("/e", &[], few).await;
+    viewer
+        .until(|text| text.contains("\"outcome\":\"repeated\"}"))
+        .await;
+    let hits = viewer.events("hit");
+    assert_eq!(hits.len(), 2, "only what was looked for");
+    assert!(hits.iter().all(|hit| hit["site"] == "rows-only"));
+    assert_eq!(hits[0]["fields"]["product"], "phone-12");
+    assert!(!viewer.text.contains("anna"), "{}", viewer.text);
+    let outcomes = viewer.events("outcome");
+    let of = |hit: &Value| {
+        let mut told = outcomes.iter().filter(|told| told["id"] == hit["id"]);
+        told.next().map(|told| told["outcome"].clone())
+    };
+    assert_eq!(of(&hits[0]), Some(Value::from("stored")));
+    assert_eq!(of(&hits[1]), Some(Value::from("repeated")));
+    // Nothing else was left out for it: what did not fit was not missed.
+    assert!(
+        viewer
+            .events("second")
+            .iter()
+            .all(|second| second["passed_over"] == 0)
+    );
+    let today = raw(
+        collector.admin,
+        b"GET /today HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+    )
+    .await;
+    let today: Value = serde_json::from_str(&today.body).unwrap();
+    assert_eq!(
+        (&today["recorded"], &today["counted"]),
+        (&Value::from(2002.0), &Value::from(0.0))
+    );
+}
+
+#[tokio::test]
 async fn it_answers_to_its_own_names_to_a_few_viewers_and_never_on_the_public_listener() {
     let collector = Collector::open().await;
     let ask = async |path: &str, host: &str| {
@@ -209,10 +265,14 @@ async fn it_answers_to_its_own_names_to_a_few_viewers_and_never_on_the_public_li
             .starts_with("default-src 'none'; script-src 'sha256-")
     );
     assert!(page.body.contains("avtryck live"));
-    for path in ["/", "/live"] {
+    for path in ["/", "/live", "/today"] {
         assert_eq!(ask(path, "evil.example").await.status, 403);
+    }
+    for path in ["/live", "/today"] {
         assert_eq!(collector.get(path, &[]).await.status, 404);
     }
+    let public = collector.get("/", &[]).await;
+    assert!(!public.body.contains("avtryck live"), "{}", public.body);
     let mut viewers = join_all((0..8).map(|_| Viewer::start(&collector))).await;
     assert_eq!(ask("/live", "localhost").await.status, 503);
     drop(viewers.pop());

@@ -1,9 +1,12 @@
 //! `avtryck tag`: what goes into an ad network's forms, with the network's own macros; and what
 //! makes a tracker of another maker send here.
 
+pub(crate) mod form;
 mod networks;
+mod sheet;
 mod trackers;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::ad::{AdOptions, Query, check_origin, check_site, find_partner, sign, warn_of_host};
@@ -13,7 +16,7 @@ use crate::config::{Config, Partner};
 use crate::endpoint::Endpoint;
 use crate::keys::ClickKeyring;
 use crate::serve::keyrings;
-use networks::AdNetwork;
+use networks::{AdNetwork, Takes};
 use trackers::{Tracker, write_lines};
 
 /// VAST events that every player reports.
@@ -58,10 +61,28 @@ pub(super) struct Tag {
     /// Tells the click's target its ID, as `avclid`.
     #[arg(long)]
     click_id: bool,
+    /// A file in CSV with an ad a row, which its columns campaign, creative, placement, publisher,
+    /// size, click and site name; - reads the standard input. What a row leaves empty is as above.
+    /// Prints CSV with the tags of each.
+    #[arg(long, value_name = "FILE", conflicts_with = "protocol")]
+    csv: Option<PathBuf>,
 }
 
-/// The tags of one network while they are written.
-struct Tags<'t> {
+/// The tags of one ad at one network.
+struct AdTags {
+    network: &'static str,
+    /// The pixel's URL, where the network shows pixels.
+    impression: Option<String>,
+    /// Where a click goes, with what the network puts before it.
+    click: Option<String>,
+    /// What an auction calls, by its name.
+    notices: Vec<(&'static str, String)>,
+    /// The part of a VAST document, where the network takes one.
+    vast: Option<String>,
+}
+
+/// What all tags of one network have in common while they are made.
+struct TagMaker<'t> {
     tag: &'t Tag,
     network: &'t AdNetwork,
     /// The pixel's URL up to the query string.
@@ -70,7 +91,6 @@ struct Tags<'t> {
     fixed: Query,
     /// The consent macros of the network.
     consent: String,
-    text: String,
 }
 
 impl Tag {
@@ -84,24 +104,39 @@ impl Tag {
         let keyring = keyrings::click_keyring(config)?;
         let key = self.partner.as_deref().unwrap_or_default();
         let partner = find_partner(config, "--partner ", key)?;
-        let tags = self.tags(config, partner, &keyring)?;
-        if self.ad.site.is_none()
-            && partner.site.is_empty()
-            && let Some(warning) = warn_of_host(config, &self.at)
-        {
-            complain(&warning);
+        let tags = match &self.csv {
+            Some(file) => sheet::fill(file, |row| row.tag(self)?.make(config, partner, &keyring))?,
+            None => write_text(&self.make(config, partner, &keyring)?),
+        };
+        for warning in self.warnings(config, partner) {
+            complain(&format!("warning: {warning}"));
         }
         print(&tags);
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Returns the tags, with a line above each that says what it is.
-    fn tags(
+    /// Returns what is doubtful about the tags of a partner.
+    fn warnings(&self, config: &Config, partner: &Partner) -> Vec<String> {
+        let names_site = self.ad.site.is_some() || !partner.site.is_empty();
+        let host = (!names_site).then(|| warn_of_host(config, &self.at));
+        let host = host.flatten();
+        let host = host.map(|said| said.trim_start_matches("warning: ").to_owned());
+        let vendor = partner.gvl_id.is_none().then(|| {
+            format!(
+                "partner {} has no gvl_id, so no consent string permits its hits anything; they go by its default_permit ({})",
+                partner.key, partner.default_permit
+            )
+        });
+        host.into_iter().chain(vendor).collect()
+    }
+
+    /// Makes the tags of the ad at each network of the partner's mapping.
+    fn make(
         &self,
         config: &Config,
         partner: &Partner,
         keyring: &ClickKeyring,
-    ) -> Result<String, UsageError> {
+    ) -> Result<Vec<AdTags>, UsageError> {
         if let Some(site) = &self.ad.site {
             check_site(config, "--site ", site)?;
         }
@@ -113,21 +148,21 @@ impl Tag {
             ))
         })?;
         let at = check_origin(&self.at)?;
-        let mut text = String::new();
-        for network in networks::of(mapping) {
-            let mut tags = Tags {
+        let make = |network: &AdNetwork| {
+            let maker = TagMaker {
                 tag: self,
                 network,
                 pixel: format!("{at}{}", config.path.of(Endpoint::Impression)),
                 fixed: self.fixed(partner)?,
-                consent: consent_macros(partner.gvl_id),
-                text,
+                consent: match network.has_consent {
+                    true => consent_macros(partner.gvl_id),
+                    false => String::new(),
+                },
             };
-            let click = tags.click_url(at, config, keyring)?;
-            tags.write(click.as_deref());
-            text = tags.text;
-        }
-        Ok(text)
+            let click = maker.click_url(at, config, keyring)?;
+            Ok(maker.make(click))
+        };
+        networks::of(mapping).iter().map(make).collect()
     }
 
     /// Returns the parameters that are the same in every tag.
@@ -158,7 +193,7 @@ impl Tag {
     }
 }
 
-impl Tags<'_> {
+impl TagMaker<'_> {
     /// Returns the query with what the network fills in, followed by `more`.
     fn fill(&self, query: &Query, more: &str) -> String {
         let mut query = query.clone();
@@ -196,58 +231,76 @@ impl Tags<'_> {
         )))
     }
 
-    fn add(&mut self, line: &str) {
-        self.text.push_str(line);
-        self.text.push('\n');
-    }
-
-    fn write(&mut self, click: Option<&str>) {
-        let name = self.network.name;
-        let impression = self.url(&self.consent);
-        self.add(&format!("# {name}: impression"));
-        self.add(&format!(
-            "<img src=\"{impression}\" width=\"1\" height=\"1\" alt=\"\">\n"
-        ));
-        if let Some(click) = click {
-            let prefix = self.network.click;
-            self.add(&format!("# {name}: click\n{prefix}{click}\n"));
-        }
-        if self.network.has_notices {
-            for (notice, event) in [
-                ("nurl", "&ev=win"),
-                ("burl", "&ev=billable"),
-                ("lurl", "&ev=loss&loss=${AUCTION_LOSS}"),
-            ] {
-                let url = self.url(&format!("{}{event}", self.consent));
-                self.add(&format!("# {name}: {notice}\n{url}\n"));
-            }
-        }
-        self.write_vast(click);
-    }
-
-    fn write_vast(&mut self, click: Option<&str>) {
-        let event = |tags: &Self, more: &str| {
-            format!("<![CDATA[{}]]>", tags.url(&format!("{VAST_CONSENT}{more}")))
+    fn make(&self, click: Option<String>) -> AdTags {
+        let network = self.network;
+        let notice = |(name, event): (&'static str, &str)| {
+            (name, self.url(&format!("{}{event}", self.consent)))
         };
-        self.add(&format!("# {}: VAST 4", self.network.name));
-        self.add(&format!("<Impression>{}</Impression>", event(self, "")));
-        let error = event(self, "&ev=error&err=[ERRORCODE]");
-        self.add(&format!("<Error>{error}</Error>"));
-        self.add("<TrackingEvents>");
-        for name in VAST_EVENTS {
-            let url = event(self, &format!("&ev={name}"));
-            self.add(&format!("  <Tracking event=\"{name}\">{url}</Tracking>"));
+        let notices = [
+            ("nurl", "&ev=win"),
+            ("burl", "&ev=billable"),
+            ("lurl", "&ev=loss&loss=${AUCTION_LOSS}"),
+        ];
+        let takes = network.takes;
+        AdTags {
+            network: network.name,
+            impression: (takes != Takes::Nothing).then(|| self.url(&self.consent)),
+            notices: match network.has_notices {
+                true => notices.map(notice).into(),
+                false => Vec::new(),
+            },
+            vast: (takes == Takes::PixelAndVast).then(|| self.write_vast(click.as_deref())),
+            click: click.map(|click| format!("{}{click}", network.click)),
         }
-        self.add("</TrackingEvents>\n<VideoClicks>");
-        let clicks = match click {
+    }
+
+    fn write_vast(&self, click: Option<&str>) -> String {
+        let event =
+            |more: &str| format!("<![CDATA[{}]]>", self.url(&format!("{VAST_CONSENT}{more}")));
+        let mut lines = vec![
+            format!("<Impression>{}</Impression>", event("")),
+            format!("<Error>{}</Error>", event("&ev=error&err=[ERRORCODE]")),
+            "<TrackingEvents>".to_owned(),
+        ];
+        lines.extend(VAST_EVENTS.map(|name| {
+            let url = event(&format!("&ev={name}"));
+            format!("  <Tracking event=\"{name}\">{url}</Tracking>")
+        }));
+        lines.push("</TrackingEvents>\n<VideoClicks>".to_owned());
+        lines.push(match click {
             Some(click) => format!("  <ClickThrough><![CDATA[{click}]]></ClickThrough>"),
-            None => format!(
-                "  <ClickTracking>{}</ClickTracking>",
-                event(self, "&ev=click")
-            ),
-        };
-        self.add(&clicks);
-        self.add("</VideoClicks>\n");
+            None => format!("  <ClickTracking>{}</ClickTracking>", event("&ev=click")),
+        });
+        lines.push("</VideoClicks>".to_owned());
+        lines.join("\n")
+    }
+}
+
+/// Writes tags for people, with a line above each that says what it is.
+fn write_text(all: &[AdTags]) -> String {
+    let mut text = String::new();
+    for tags in all {
+        for (what, tag) in tags.parts() {
+            text.push_str(&format!("# {}: {what}\n{tag}\n\n", tags.network));
+        }
+    }
+    text
+}
+
+impl AdTags {
+    /// Returns each part that there is, with what it is.
+    fn parts(&self) -> Vec<(&'static str, String)> {
+        let pixel = |url: &String| format!("<img src=\"{url}\" width=\"1\" height=\"1\" alt=\"\">");
+        let mut parts = Vec::new();
+        parts.extend(
+            self.impression
+                .as_ref()
+                .map(|url| ("impression", pixel(url))),
+        );
+        parts.extend(self.click.clone().map(|click| ("click", click)));
+        parts.extend(self.notices.iter().cloned());
+        parts.extend(self.vast.clone().map(|vast| ("VAST 4", vast)));
+        parts
     }
 }
 

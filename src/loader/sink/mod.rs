@@ -33,6 +33,7 @@ use spool::Position;
 use crate::clock::UnixMicros;
 use crate::enrich::Facts;
 use crate::hit::{Flags, Hit, Kind, VisitorId};
+use crate::metrics::shown::Fate;
 use crate::row::click::ClickMention;
 use crate::row::dimension::Keyed;
 use crate::row::exposure::AdContact;
@@ -148,6 +149,12 @@ pub trait SinkBatch: Send + 'static {
 
     /// Returns the flags of each row. After the commit these are the rows that were stored.
     fn row_flags(&self) -> impl Iterator<Item = Flags>;
+
+    /// Returns what became of a record that could be a row, after the commit; `None` where that is
+    /// decided elsewhere. One that the sink left out counts as repeated.
+    fn fate(&self, _spool: usize, _position: Position) -> Option<Fate> {
+        None
+    }
 }
 
 /// Fills batches with what is derived from hits.

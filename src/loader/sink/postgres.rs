@@ -34,6 +34,7 @@ use crate::hit::subject::Subject;
 use crate::hit::{Flags, Hit, Kind, VisitorId};
 use crate::identity::TieRules;
 use crate::metrics::Metrics;
+use crate::metrics::shown::Fate;
 use crate::postgres::batch::dimension;
 use crate::postgres::batch::load::Known;
 use crate::postgres::batch::new_name::{self, NameLimit, PassedToday, TableKey};
@@ -234,6 +235,19 @@ impl SinkBatch for Load {
 
     fn row_flags(&self) -> impl Iterator<Item = Flags> {
         self.rows.flags()
+    }
+
+    fn fate(&self, spool: usize, position: Position) -> Option<Fate> {
+        let place = into_chunk_offset(position);
+        let is_it = |record: &postgres::Record| record.spool == spool && record.position == place;
+        if self.rows.records().any(is_it) {
+            return Some(Fate::Stored);
+        }
+        let mut rejected = self.rejected.iter();
+        Some(match rejected.any(|rejected| is_it(&rejected.record)) {
+            true => Fate::Rejected,
+            false => Fate::Repeated,
+        })
     }
 }
 

@@ -453,6 +453,11 @@ impl Rows {
         Ok(())
     }
 
+    /// Returns the record of each row.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.marks.iter().map(|mark| &mark.record)
+    }
+
     /// Returns the flags of each row.
     pub fn flags(&self) -> impl Iterator<Item = Flags> {
         self.marks.iter().filter_map(|mark| self.flags_of(mark))

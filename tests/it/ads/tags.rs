@@ -1,10 +1,12 @@
 //! The tags that are printed, filled in and fired as each network would.
 
 use super::sites;
-use crate::support::{Collector, Config, command, consent_string};
+use crate::support::{Collector, Config, command, consent_string, raw};
 
 fn partners() -> Config {
-    let mappings = ["adform", "google", "xandr", "openrtb"];
+    let mappings = [
+        "adform", "google", "xandr", "openrtb", "cm360", "ttd", "meta", "revive",
+    ];
     let mapped = mappings.into_iter().fold(sites(), |config, name| {
         config.with(&format!(
             r#"
@@ -211,13 +213,154 @@ async fn each_networks_tag_fires_rows_with_what_its_macros_say() {
 }
 
 #[tokio::test]
+async fn each_network_gets_what_it_takes_with_its_own_macros() {
+    let collector = Collector::start(partners()).await;
+    let target = ["--click", "https://landing.example/"];
+    for (partner, has, has_not) in [
+        (
+            "my-cm360",
+            &[
+                "campaign=%ebuy!",
+                "placement=%epid!",
+                "%chttps://px.example/c?",
+                "${GDPR_CONSENT_2}",
+                "<Impression>",
+            ][..],
+            "%%",
+        ),
+        (
+            "my-ttd",
+            &[
+                "creative=%%TTD_CREATIVEID%%",
+                "%%TTD_CLK%%https://px.example/c?",
+                "${GDPR_CONSENT_2}",
+                "<Impression>",
+            ],
+            "%ebuy",
+        ),
+        (
+            "my-meta",
+            &[
+                "# Meta: click",
+                "campaign={{campaign.id}}",
+                "creative={{ad.id}}",
+            ],
+            "<img",
+        ),
+        (
+            "my-revive",
+            &["<img", "creative={bannerid}", "cb={random}"],
+            "GDPR",
+        ),
+    ] {
+        let (code, text, wrong) = tag(&collector, partner, &target).await;
+        assert_eq!((code, wrong.as_str()), (Some(0), ""), "{partner}");
+        for part in has {
+            assert!(text.contains(part), "{partner}: no {part} in {text}");
+        }
+        assert!(!text.contains(has_not), "{partner}: {has_not} in {text}");
+        // A click with macros that nobody filled in still leads on.
+        let click = urls(&text).into_iter().find(|url| url.starts_with("/c?"));
+        let reply = collector.get(&click.expect("a click"), &[]).await;
+        assert_eq!(reply.header("location"), "https://landing.example/");
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_placements_comes_back_with_the_tags_of_each() {
+    let collector = Collector::start(partners()).await;
+    let file = collector.dir.path().join("ads.csv");
+    let name = file.to_str().unwrap();
+    std::fs::write(
+        &file,
+        "placement,size,click\ntop,300x250,https://landing.example/a\nside,,\n",
+    )
+    .unwrap();
+    let more = ["--csv", name, "--campaign", "spring", "--size", "1x1"];
+    let (code, text, wrong) = tag(&collector, "my-adform", &more).await;
+    assert_eq!((code, wrong.as_str()), (Some(0), ""));
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    assert_eq!(
+        reader.headers().unwrap(),
+        vec![
+            "placement",
+            "size",
+            "click",
+            "network",
+            "impression",
+            "click_url",
+            "vast"
+        ]
+    );
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 2);
+    for (row, parts) in rows.iter().zip([
+        ["placement=top", "size=300x250", "campaign=spring"],
+        ["placement=side", "size=1x1", "campaign=spring"],
+    ]) {
+        for part in parts {
+            assert!(row[4].contains(part), "no {part} in {row:?}");
+        }
+        let pixel = row[4].strip_prefix("https://px.example").unwrap();
+        assert_eq!(collector.get(pixel, &[]).await.status, 200);
+    }
+    assert!(rows[0][5].contains("/c?") && rows[1][5].is_empty());
+    for (bad, said) in [
+        ("placement,colour\ntop,red\n", "line 2: column colour"),
+        ("placement,site\ntop,opne\n", "line 2: --site opne"),
+        ("placement,size\na,1x1\nb,big\n", "line 3: --size big"),
+    ] {
+        std::fs::write(&file, bad).unwrap();
+        let (code, text, wrong) = tag(&collector, "my-adform", &["--csv", name]).await;
+        assert_eq!((code, text.as_str()), (Some(64), ""), "{bad}");
+        assert!(wrong.contains(said), "no {said} in {wrong}");
+    }
+}
+
+#[tokio::test]
+async fn the_admin_listener_has_a_form_that_makes_the_same_tags() {
+    let collector = Collector::start(
+        partners().with("[[partner]]\nkey = \"young\"\nmapping = \"ttd\"\nsite = \"open\""),
+    )
+    .await;
+    let ask = async |target: &str, host: &str| {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        raw(collector.admin, request.as_bytes()).await
+    };
+    assert_eq!(ask("/tags", "evil.example").await.status, 403);
+    let form = ask("/tags", "localhost").await;
+    assert!(
+        form.body.contains("<option value=\"my-adform\""),
+        "{}",
+        form.body
+    );
+    let policy = form.header("content-security-policy");
+    assert!(policy.contains("form-action 'self'"), "{policy}");
+    let made = ask(
+        "/tags?at=https://px.example&partner=my-adform&campaign=spring",
+        "localhost",
+    )
+    .await;
+    let (_, by_command, _) = tag(&collector, "my-adform", &["--campaign", "spring"]).await;
+    let pixel = urls(&by_command).remove(0).replace('&', "&#38;");
+    assert!(made.body.contains(&pixel), "no {pixel} in {}", made.body);
+    let young = ask("/tags?at=https://px.example&partner=young", "localhost").await;
+    assert!(
+        young.body.contains("partner young has no gvl_id"),
+        "{}",
+        young.body
+    );
+    assert_eq!(collector.get("/tags", &[]).await.status, 404);
+}
+
+#[tokio::test]
 async fn a_partner_that_is_not_known_is_named_with_those_that_are() {
     let collector = Collector::start(partners()).await;
     let (code, text, wrong) = tag(&collector, "nobody", &[]).await;
     assert_eq!((code, text.as_str()), (Some(64), ""));
     assert!(
         wrong.contains("--partner nobody")
-            && wrong.contains("my-adform, my-google, my-xandr, my-openrtb, bare"),
+            && wrong.contains("my-adform, my-google, my-xandr, my-openrtb, my-cm360, my-ttd, my-meta, my-revive, bare"),
         "{wrong}"
     );
     let (code, text, wrong) = tag(&collector, "my-google", &["--site", "opne"]).await;

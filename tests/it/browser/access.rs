@@ -37,7 +37,7 @@ const ASK: &str = "
 ";
 
 impl Browser {
-    async fn devtools(&self, command: &'static str, parameters: Value) {
+    pub(super) async fn devtools(&self, command: &'static str, parameters: Value) {
         let sent = self.client.issue_cmd(DevTools(command, parameters)).await;
         sent.unwrap_or_else(|error| panic!("{command}: {error}"));
     }
@@ -133,7 +133,12 @@ async fn every_page_for_developers_is_open_to_everybody() {
     let browser = Browser::start().await;
     let axe = axe();
     let live = format!("http://{}/", collector.admin);
-    for (page, part) in [(proxy.url("/demo"), "#event"), (live, "#hits")] {
+    let tags = format!("{live}tags?at=https://px.example&partner=nobody");
+    for (page, part) in [
+        (proxy.url("/demo"), "#event"),
+        (live, "#hits"),
+        (tags, "#make"),
+    ] {
         for scheme in ["light", "dark"] {
             for width in [1280, 390] {
                 browser.look(scheme, width).await;

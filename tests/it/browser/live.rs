@@ -9,7 +9,7 @@ use crate::support::{Collector, PATIENCE};
 
 impl Browser {
     /// Waits until a script answers true.
-    async fn until(&self, script: &str) {
+    pub(super) async fn until(&self, script: &str) {
         let started = Instant::now();
         while self.run(script).await != Value::Bool(true) {
             assert!(started.elapsed() < PATIENCE, "{script}");
@@ -65,6 +65,14 @@ async fn the_live_view_says_what_became_of_a_tag_and_runs_nothing_that_it_shows(
     browser
         .until("return document.querySelectorAll('#hits li').length === 1")
         .await;
+    // The filter stands in a link that opens the same view.
+    let link = browser
+        .run("return document.getElementById('link').href")
+        .await;
+    let link = link.as_str().expect("a link").to_owned();
+    assert!(link.ends_with("/?site=dmeo"), "{link}");
+    let address = browser.run("return location.href").await;
+    assert_eq!(address, Value::from(link.clone()));
     // The charts have read the metrics twice.
     browser
         .until("return document.getElementById('rate').textContent !== '–'")
@@ -75,5 +83,35 @@ async fn the_live_view_says_what_became_of_a_tag_and_runs_nothing_that_it_shows(
         assert!(started.elapsed() < PATIENCE);
         collector.get("/p.gif?site=asks", &[]).await;
     }
+    let scale = "return document.querySelector('.top').textContent.startsWith('top ')";
+    assert_eq!(browser.run(scale).await, Value::Bool(true));
+    browser
+        .until("return /^Today, since the start at .*, [1-9][0-9]* counted, /.test(document.getElementById('today').textContent)")
+        .await;
+
+    // Whoever opens the link sees what it looks for, and what became of it.
+    let link = link.replace("dmeo", "demo");
+    browser.open(&link).await;
+    browser
+        .until("return document.getElementById('site').value === 'demo'")
+        .await;
+    browser
+        .until("return document.getElementById('stream').textContent === 'watching'")
+        .await;
+    let event = r#"{"site":"demo","e":"sale","params":{"product":"phone-12"}}"#;
+    collector.get("/p.gif?site=asks", &[]).await;
+    collector.post("/e", &[], event).await;
+    browser
+        .until("return document.querySelectorAll('#hits li.stored').length === 1")
+        .await;
+    let text = browser
+        .run("return document.querySelector('#hits').textContent")
+        .await;
+    let text = text.as_str().expect("text");
+    assert!(
+        text.contains("stored") && text.contains("phone-12"),
+        "{text}"
+    );
+    assert!(!text.contains("asks"), "{text}");
     browser.close().await;
 }
