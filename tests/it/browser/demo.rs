@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Browser, Proxy, config};
-use crate::support::{Collector, Config};
+use crate::support::{Collector, Config, root};
 
 #[tokio::test]
 async fn the_ad_of_the_demo_is_clicked_and_leads_to_a_purchase() {
@@ -60,6 +60,60 @@ async fn the_demo_says_what_a_blocker_stops() {
         );
         browser.until(&tells).await;
     }
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn the_demo_changes_with_its_segments_and_refuses_and_forgets() {
+    let demo = std::fs::read_to_string(root().join("demo.toml")).unwrap();
+    let segments = &demo[demo.find("[[segment]]").unwrap()..];
+    let collector = Collector::start(config().with(segments).embedded()).await;
+    let fill = tokio::process::Command::new(root().join("script/fill_demo.py"))
+        .arg(format!("http://{}", collector.http))
+        .output()
+        .await
+        .unwrap();
+    assert!(fill.status.success(), "{fill:?}");
+    let invented = "select count(distinct visitor_id) from avtryck.hit_detail \
+                    where params->>'invented' = 'yes' and page_url like 'https://invented.example/%'";
+    collector.wait_for(invented, 200).await;
+    let buyers = "select count(*) from avtryck.hit_detail where event_name = 'purchase'";
+    assert_eq!(collector.number(buyers).await, 67);
+
+    let proxy = Proxy::start(collector.http).await;
+    let browser = Browser::start().await;
+    browser.open(&proxy.url("/demo")).await;
+    browser.wait_for_text("groups", "none").await;
+    browser.click("event").await;
+    let visitor = "select count(*) from avtryck.hit_detail \
+                   where event_name = 'add_to_cart' and params->>'invented' is null";
+    collector.wait_for(visitor, 1).await;
+    // What the evaluation does each minute, for this visitor.
+    let evaluate = "insert into avtryck.segment (key, size, is_exposed) values ('considering', 100, true) \
+                    on conflict (key) do update set size = 100, is_exposed = true; \
+                    insert into avtryck.segment_member (segment, subject, since, permit) \
+                    select segment, visitor_id, now(), 63 from avtryck.segment, avtryck.hit_detail \
+                    where key = 'considering' and event_name = 'add_to_cart' and params->>'invented' is null \
+                    on conflict do nothing";
+    let database = collector.database().await;
+    database.batch_execute(evaluate).await.unwrap();
+    browser
+        .until("document.getElementById('ask').click(); return document.getElementById('groups').textContent === 'considering'")
+        .await;
+    let offer = "return document.getElementById('offer').textContent";
+    let said = browser.run(offer).await;
+    assert!(
+        said.as_str().is_some_and(|said| said.contains("cart")),
+        "{said}"
+    );
+
+    // A refusal holds at once; a consent after it is that of somebody new.
+    browser.choose("refuse", "refused").await;
+    browser.wait_for_text("groups", "none").await;
+    assert_eq!(browser.run(offer).await, "Phones for everybody.");
+    browser.click("accept").await;
+    browser.click("ask").await;
+    browser.wait_for_text("groups", "none").await;
     browser.close().await;
 }
 
