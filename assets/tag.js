@@ -1,18 +1,17 @@
 // See docs/tag.md. Never throws into the page.
 (function (tag, modules) {
-  const { site, choice } = tag;
+  const { src, nonce, dataset = {} } = document.currentScript || document.querySelector('[data-collector]') || {};
+  const { site, choice, collector } = Object.assign(tag, dataset);
   // An element of that ID is no function.
-  const api = typeof window.avtryck === 'function' ? window.avtryck : window.avtryck = (...args) => q.push(args);
+  const api = (window.avtryck || 0).call ? window.avtryck : window.avtryck = (...args) => q.push(args);
   const q = api.q = api.q || [];
   const name = '@' + site;
   if (q[name]) return; // included twice
 
-  const warn = text => console.warn('avtryck: ' + text);
   const find = (text, pattern) => (text.match(pattern) || [])[1] || '';
-  const { src, nonce, dataset = {} } = document.currentScript || document.querySelector('[data-collector]') || {};
   // A module finds its URL in the stack: a classic script must not hold the words import.meta.
-  const base = find(dataset.collector || tag.collector || find(src || Error().stack, '([^\\s(@]+)' + tag.tag), '(.*[^/])');
-  if (!base) return warn('no data-collector');
+  const base = find(collector || find(src || Error().stack, '([^\\s(@]+)' + tag.tag), '(.*[^/])');
+  if (!base) return console.warn('avtryck: no data-collector');
 
   const waiting = [];
   const hints = {};
@@ -51,7 +50,7 @@
     waiting,
     flush,
     moved,
-    busy: 0, // how many things are waited for
+    busy: 1, // how many things are waited for: first of all the end of this script
     // blocked: 0 after a reply, 1 after a refusal, 2 after that of a pixel
     said: {}, // by consent platforms, passed on as it is
     stores: () => !tag.blind && /store|true/.test(chosen() || tag.blind < 1 || tag.keep && !navigator.globalPrivacyControl),
@@ -73,16 +72,19 @@
     return ![].toJSON && text.length < 2e4 && !/\\ud/.test(text) && text;
   });
 
+  const ready = () => {
+    tag.busy--;
+    flush();
+  };
+
   // Fetches a module that this file does not have.
   const need = name => {
+    if (tag[name]) return;
     const script = document.createElement('script');
     tag.busy++;
     tag[name] = () => {}; // until it comes, if it does
     script.nonce = nonce;
-    script.onload = script.onerror = () => {
-      tag.busy--;
-      flush();
-    };
+    script.onload = script.onerror = ready;
     script.src = base + tag.tag + '?site=' + site + '&only=' + name;
     document.head.append(script);
   };
@@ -92,6 +94,7 @@
   // Hits sent before its reply would get other visitor IDs, whichever site's they are.
   async function first(turn) {
     phase = 1;
+    hints.webdriver = !tag.blind && navigator.webdriver || undefined;
     await within(200, !tag.blind && navigator.userAgentData && navigator.userAgentData.getHighEntropyValues(['model', 'platformVersion', 'formFactors'])
       .then(got => Object.assign(hints, got)));
     await turn;
@@ -120,14 +123,13 @@
   }
 
   const record = safe((name, fields, options) => {
-    if (options && (options.user || options.at)) warn('user and at are dropped');
     const hit = Object.assign({
       // The collector keeps IDs of one time together.
       id: Date.now() + '-' + Math.random(),
       u: tag.url(),
       ref: from,
       site,
-    }, options, { user: undefined, at: undefined, e: (name + '').slice(0, 200), params: fields });
+    }, options, { at: undefined, e: (name + '').slice(0, 200), params: fields });
     // The page may change it.
     if (hit.site === site) tag.add(JSON.parse(write(hit) || 0) || hit);
     flush();
@@ -139,19 +141,18 @@
     record('');
   }
 
-  const commands = {
+  const commands = tag.commands = {
     event: (name, ...more) => name && record(name, ...more),
     page: (...more) => record('', ...more),
     consent(given) {
       const list = Array.isArray(given) ? given : Object.keys(Object(given)).filter(flag => given[flag]);
       const known = tag.flags.filter(flag => list.includes(flag));
-      if (Object(given) !== given || known.length < list.length) warn('consent takes ' + tag.flags);
       // Only the collector can end the cookie with the ID.
       if ((!tag.ask || chosen()) && !known.includes('store')) tag.post(tag.consent, new Blob([`{${known.map(flag => `"${flag}":true`)}}`], { type: 'application/json' }));
       document.cookie = choice + '=' + (known.join('.') || 'none') +
         ';path=/;max-age=33696000;samesite=lax' +
         (('.' + location.hostname).endsWith('.' + tag.domain) ? ';domain=' + tag.domain : '') +
-        (location.protocol === 'https:' ? ';secure' : '');
+        (/s:/.test(location.protocol) ? ';secure' : '');
       flush();
     },
   };
@@ -169,13 +170,15 @@
   addEventListener('visibilitychange', () => flush(document.hidden));
   document.addEventListener('prerenderingchange', () => flush());
 
+  const run = safe((name, ...args) => commands[name] ? commands[name](...args) : need(name));
   const use = q[name] = module => safe(module)(tag);
   modules.forEach(use);
-  if (!tag.platform && (window.__tcfapi || window.__gpp)) need('platform');
+  if (window.__tcfapi || window.__gpp) need('platform');
+  use(() => /avtryck_/.test(location.search + Object.keys(localStorage)) && need('debug'));
   view();
-
-  const run = safe((name, ...args) => commands[name](...args));
   q.forEach(args => run(...args));
+  // Nothing has gone before the commands that were queued.
+  ready();
   const { push } = q;
   // Tags that come later get the latest commands too.
   q.push = args => {

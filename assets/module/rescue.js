@@ -52,10 +52,10 @@ use(tag => {
 
   const pixel = hit => new Promise(done => {
     const image = new Image();
-    image.onload = done;
+    image.onload = () => done(tag.recorded && tag.recorded([hit], ''));
     // A blocker is not asked again.
     image.onerror = () => done(tag.blocked = 2);
-    image.src = tag.base + tag.pixel + '?json=' + fit(hit, 7900); // 8 KiB is refused
+    image.src = tag.base + tag.pixel + '?json=' + fit(Object.assign({}, hit, { user: undefined, user_sig: undefined }), 7900); // 8 KiB is refused
   });
 
   const send = async hit => {

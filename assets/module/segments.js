@@ -2,7 +2,7 @@
 use(tag => {
   const { q } = avtryck;
   const ask = tell => {
-    if (!tag.segments) return tell([]);
+    if (typeof tag.segments !== 'string') return tell([]);
     // What a consent platform says is not known yet.
     if (tag.wait) return setTimeout(ask, 50, tell);
     fetch(tag.base + tag.segments + '?' + new URLSearchParams(Object.assign({ site: tag.site }, tag.said)), { credentials: 'include' })
@@ -11,6 +11,7 @@ use(tag => {
       .catch(() => [])
       .then(tell);
   };
+  tag.commands.segments = () => {}; // answered here
   const { push } = q;
   const answer = ([name, tell]) => name === 'segments' && ask(tell);
   q.push = args => {

@@ -92,6 +92,8 @@ flags! {
         SIGNED_ONLY = 29 "signed_only";
         /// A conversion that our key signed, or an exchanged ID that its partner signed.
         SIGNED = 30 "signed";
+        /// A program drives the browser (`navigator.webdriver`), as the tag says.
+        WEBDRIVER = 31 "webdriver";
     }
     unstored {
         /// A click whose signed URL is for one use: the loader keeps a later one with the same

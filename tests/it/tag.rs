@@ -14,11 +14,14 @@ const GZIP: (&str, &str) = ("Accept-Encoding", "gzip");
 /// What browsers send.
 const USUAL: (&str, &str) = ("Accept-Encoding", "gzip, deflate, br, zstd");
 /// Each module with the most bytes that it may take gzipped.
-const MODULES: [(&str, usize); 17] = [
+const MODULES: [(&str, usize); 23] = [
+    ("context", 450),
+    ("debug", 450),
     ("downloads", 450),
     ("ecommerce", 450),
     ("engagement", 450),
     ("errors", 450),
+    ("filter", 450),
     ("forms", 450),
     ("hash", 200),
     ("media", 450),
@@ -28,9 +31,12 @@ const MODULES: [(&str, usize); 17] = [
     ("outbound", 450),
     ("platform", 450),
     ("query", 150),
-    ("rescue", 750),
+    ("recorded", 450),
+    ("rescue", 770),
     ("scroll", 450),
     ("segments", 450),
+    ("set", 450),
+    ("user", 450),
     ("vitals", 450),
 ];
 

@@ -21,10 +21,7 @@ async fn read_flags(client: &Client) -> Vec<(Flags, bool, Vec<String>)> {
     let sql = "select avtryck.is_counted(flags), avtryck.flag_names(flags) \
                from unnest($1::int[]) with ordinality as sets (flags, number) order by number";
     let sets = flag_sets();
-    let numbers: Vec<i32> = sets
-        .iter()
-        .map(|set| i32::try_from(set.bits()).unwrap())
-        .collect();
+    let numbers: Vec<i32> = sets.iter().map(|set| set.bits().cast_signed()).collect();
     let rows = client.query(sql, &[&numbers]).await.unwrap();
     sets.into_iter()
         .zip(&rows)

@@ -187,6 +187,9 @@ impl HitReader<'_, '_, '_> {
         let hints = members_of(object, flags, &mut |_, _| {}).unwrap_or_default();
         for (hint, value) in hints {
             let name = name_hint(&hint);
+            if hint == "webdriver" && value == "true" {
+                self.draft.hit.flags.set(Flags::WEBDRIVER);
+            }
             if value != "null" {
                 let value = write_hint(value);
                 let mut value = scalar_text(&name, &value, &value, &mut self.draft.hit.flags);
