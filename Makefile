@@ -138,5 +138,9 @@ tag: ## minify assets/tag.js and its modules; needed after a change to them
 	  script/minify_tag $$name >$$kept.new && mv $$kept.new $$kept || { rm -f $$kept.new; exit 1; }; \
 	done
 
+tag-package: ## build and pack the npm package of the tag, in target/
+	@script/fetch minifier
+	@script/tag_package
+
 clean-data: ## remove what was fetched; the next run or test fetches it again
 	@rm -rf .cache geoip/data assets/data

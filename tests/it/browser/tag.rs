@@ -5,6 +5,7 @@ mod consent;
 mod fields;
 mod measures;
 mod modules;
+mod package;
 mod views;
 
 use serde_json::Value;
