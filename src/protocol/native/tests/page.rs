@@ -90,6 +90,21 @@ fn hints_may_be_as_the_browsers_interface_gives_them() {
 }
 
 #[test]
+fn a_browser_that_a_program_drives_is_flagged_where_its_interface_says_so_and_nowhere_else() {
+    for (event, is_driven) in [
+        (r#"{"ch":{"webdriver":true,"model":"m"}}"#, true),
+        (r#"{"ch":{"webdriver":false}}"#, false),
+        (r#"{"ch":{"webdriver":"true"}}"#, false),
+        (r#"{"ch":{}}"#, false),
+        (r#"{"params":{"webdriver":true}}"#, false),
+    ] {
+        let (hit, _) = event_of(event);
+        assert_eq!(hit.flags.has(Flags::WEBDRIVER), is_driven, "{event}");
+        assert_eq!(hit.params.contains("webdriver"), event.contains("params"));
+    }
+}
+
+#[test]
 fn a_text_by_the_name_of_the_tags_event_is_a_parameter_like_any_other() {
     assert_eq!(&*hit_of("json=no").0.params, r#"{"json":"no"}"#);
     assert_eq!(&*hit_of("truncated=0").0.params, "");
