@@ -111,7 +111,7 @@ async fn run() {
         }
         let name = format!("drain_{round}");
         let config = embedded.database(&name).await.unwrap();
-        let database = Arc::new(Database::Url(Box::new(config)));
+        let database = Arc::new(Database::at(config));
         let client = database.connect().await.unwrap();
         if let Some(sql) = other(&sql) {
             client.batch_execute(&sql).await.unwrap();
@@ -153,7 +153,7 @@ async fn drain_equal(
         let spool = spool(&dir.join(&name), Duration::ZERO);
         fill(&spool, 0..hits, clock::now(), 25, Some(id)).await;
         let config = embedded.database(&name).await.unwrap();
-        let database = Arc::new(Database::Url(Box::new(config)));
+        let database = Arc::new(Database::at(config));
         let drained = drain((&spool, instructions), tables, embedded, database, hits).await;
         if id == "none" {
             new_micros = drained.micros();
@@ -182,7 +182,7 @@ async fn grow(
     let spool = spool(&dir.join("spool"), Duration::ZERO);
     let embedded = Embedded::start(&dir.join("postgres")).await.unwrap();
     let config = embedded.database("drain_table").await.unwrap();
-    let database = Arc::new(Database::Url(Box::new(config)));
+    let database = Arc::new(Database::at(config));
     let begun = clock::now();
     let apart_micros = 86_400_000_000 / variable("DRAIN_DAY_HITS", 5_000_000);
     let mut costs = Vec::new();

@@ -301,7 +301,7 @@ async fn prefill(embedded: &Embedded) {
 
 async fn database(embedded: &Embedded, name: &str) -> (Arc<Database>, Client) {
     let config = embedded.database(name).await.unwrap();
-    let database = Arc::new(Database::Url(Box::new(config)));
+    let database = Arc::new(Database::at(config));
     let client = database.connect().await.unwrap();
     (database, client)
 }

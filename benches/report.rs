@@ -58,7 +58,7 @@ async fn run() {
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let embedded = Embedded::start(&dir.path().join("postgres")).await.unwrap();
     let config = embedded.database("report").await.unwrap();
-    let client = Database::Url(Box::new(config)).connect().await.unwrap();
+    let client = Database::at(config).connect().await.unwrap();
     fill(&client, days, hits, visitors).await;
     roll_up(&client, days, hits).await;
     measure(&client, days).await;

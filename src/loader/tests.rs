@@ -54,7 +54,7 @@ pub(super) fn loader(
     config: tokio_postgres::Config,
 ) -> Loader {
     let metrics = Arc::new(Metrics::new().unwrap());
-    let database = Arc::new(Database::Url(Box::new(config)));
+    let database = Arc::new(Database::at(config));
     Loader {
         spools: vec![spool.clone()],
         instructions: instructions.clone(),

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
@@ -14,6 +15,9 @@ use crate::config::{Config, ConfigErrors, DatabaseUrl, Mistakes, Site, Unusable}
 use crate::edge::transport::tls;
 use crate::enrich::{self, LoadError, TableFile};
 use crate::postgres;
+
+/// How long loaded chunks are kept where a standby may take over that lacks the last batches.
+const KEEP_WITH_STANDBYS: Duration = Duration::from_mins(10);
 
 /// Checks what would prevent a start. Blocks.
 ///
@@ -167,6 +171,16 @@ pub fn warnings(config: &Config) -> Vec<String> {
         );
         warnings.push(Unusable::new("http.trusted_proxies", what));
     }
+    if postgres::has_several_hosts(&config.database) && config.spool.keep < KEEP_WITH_STANDBYS {
+        let what = format!(
+            "{} s is short with several hosts in database.url: a standby that replicates \
+             asynchronously lacks what was committed last, and only what is kept is loaded again when \
+             it takes over; more than it may be late, and at least 10m, would be right (nothing is \
+             needed where synchronous_standby_names names it)",
+            config.spool.keep.as_secs()
+        );
+        warnings.push(Unusable::new("spool.keep", what));
+    }
     let message = |warning| config.in_force.message(warning);
     warnings.iter().map(message).collect()
 }
@@ -319,5 +333,26 @@ mod tests {
                 "line 2: site[0].key: a has no controller, contact, policy, which its visitors are told on their page"
             ]
         );
+    }
+
+    #[test]
+    fn several_servers_without_chunks_that_are_kept_are_warned_of() {
+        let warned = |url: &str, keep: &str| {
+            let text = format!(
+                "{SITE}[spool]\nkeep = \"{keep}\"\n[database]\nurl = \"postgres://{url}\"\n"
+            );
+            warnings(&Config::parse(&text, []).unwrap())
+        };
+        for (url, keep, number) in [
+            ("a/x", "0s", 0),
+            ("a,b/x", "0s", 1),
+            ("a,b/x", "9m", 1),
+            ("a,b/x", "10m", 0),
+            ("/x?hostaddr=10.0.0.1,10.0.0.2", "0s", 1),
+        ] {
+            let warned = warned(url, keep);
+            assert_eq!(warned.len(), number, "{url} {keep}: {warned:?}");
+            assert!(warned.iter().all(|text| text.contains("spool.keep: ")));
+        }
     }
 }

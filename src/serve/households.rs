@@ -165,7 +165,7 @@ mod tests {
             let today = "select (now() at time zone 'UTC')::date - date '1970-01-01'";
             let today = postgres.client.query_one(today, &[]).await.unwrap().get(0);
             Home {
-                database: Arc::new(Database::Url(Box::new(postgres.config.clone()))),
+                database: Arc::new(Database::at(postgres.config.clone())),
                 households: Households {
                     spool: spool.path().to_owned(),
                     night: 0,

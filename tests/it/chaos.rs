@@ -52,7 +52,12 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    fn start(address: SocketAddr, connections: usize, rate: Option<f64>, padding: usize) -> Load {
+    pub(crate) fn start(
+        address: SocketAddr,
+        connections: usize,
+        rate: Option<f64>,
+        padding: usize,
+    ) -> Load {
         Load::of(Plan {
             address,
             site: "open".to_owned(),

@@ -45,6 +45,7 @@ mod reload;
 mod reports;
 mod requests;
 mod segments;
+mod servers;
 mod shards;
 mod subject;
 mod supply;

@@ -1,5 +1,6 @@
 //! A running collector with a database of its own, and what tests ask of it.
 
+pub(crate) mod cluster;
 mod config;
 mod reply;
 pub(crate) mod tls;

@@ -32,7 +32,7 @@ async fn append(spool: &Spool, kind: Kind, visitors: &[VisitorId]) {
 async fn carry_out(instructions: &Spool, config: &tokio_postgres::Config) {
     let work = Instructions {
         spool: instructions.clone(),
-        database: Arc::new(Database::Url(Box::new(config.clone()))),
+        database: Arc::new(Database::at(config.clone())),
         wait: Duration::from_millis(1),
         metrics: Arc::new(Metrics::new().unwrap()),
         progress: Arc::default(),

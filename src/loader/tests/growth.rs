@@ -34,7 +34,7 @@ async fn with_loader(test: impl AsyncFnOnce(&mut Loader, &Client)) {
 
 /// Replaces the sink: as after a restart, it knows of nothing.
 fn restart(loader: &mut Loader, postgres: &tokio_postgres::Config, new_names_max: u64) {
-    let database = Arc::new(Database::Url(Box::new(postgres.clone())));
+    let database = Arc::new(Database::at(postgres.clone()));
     let sink = PostgresSink::new(database, Arc::clone(&loader.metrics));
     loader.sink = sink.limit_new_names(new_names_max);
 }

@@ -2,22 +2,19 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, Config};
 
-use super::connect::{connect, connect_watched};
+use super::connect::{Connected, connect, connect_watched};
 use super::embedded::Embedded;
 use super::migrate::{is_current, migrate};
 use super::requirements;
-use super::silence::{Pulse, SILENCE_MAX};
+use super::servers::Servers;
+use super::silence::SILENCE_MAX;
 use super::url;
 use crate::config::{DatabaseConfig, DatabaseUrl, InForce, Unusable};
-
-/// How long a connection to the operator's server may take, where its URL does not say.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The database of a collector.
 pub enum Database {
@@ -31,7 +28,7 @@ pub enum Database {
         psql: Arc<OnceLock<String>>,
     },
     /// The operator's.
-    Url(Box<Config>),
+    Url(Box<Servers>),
 }
 
 /// Checks the URL of the operator's Postgres, if one is configured.
@@ -40,14 +37,28 @@ pub enum Database {
 /// The mistake, with its key and what would be right.
 pub fn check(config: &DatabaseConfig, in_force: &InForce) -> Result<(), Unusable> {
     match &config.url {
-        DatabaseUrl::Url(url) => url::parse(url).map(drop).map_err(|why| {
-            let key = "database.url";
-            Unusable::new(
-                key,
-                format!("{why}; {} would be right", in_force.right(key)),
-            )
-        }),
+        DatabaseUrl::Url(url) => url::parse(url)
+            .and_then(|servers| servers.check_files())
+            .map_err(|why| {
+                let key = "database.url";
+                Unusable::new(
+                    key,
+                    format!("{why}; {} would be right", in_force.right(key)),
+                )
+            }),
         DatabaseUrl::Embedded => Ok(()),
+    }
+}
+
+/// Returns whether the URL of the operator's Postgres names several servers.
+#[must_use]
+pub fn has_several_hosts(config: &DatabaseConfig) -> bool {
+    match &config.url {
+        DatabaseUrl::Embedded => false,
+        DatabaseUrl::Url(url) => url::parse(url).is_ok_and(|servers| {
+            let config = servers.config;
+            config.get_hosts().len().max(config.get_hostaddrs().len()) > 1
+        }),
     }
 }
 
@@ -64,14 +75,17 @@ impl Database {
                 psql: Arc::default(),
             },
             DatabaseUrl::Url(url) => {
-                let mut config =
-                    url::parse(url).map_err(|why| anyhow::anyhow!("database.url: {why}"))?;
-                if config.get_connect_timeout().is_none() {
-                    config.connect_timeout(CONNECT_TIME_MAX);
-                }
-                Database::Url(Box::new(config))
+                let servers = url::parse(url);
+                let servers = servers.map_err(|why| anyhow::anyhow!("database.url {why}"))?;
+                Database::Url(Box::new(servers))
             }
         })
+    }
+
+    /// Returns the database of a server.
+    #[must_use]
+    pub fn at(config: Config) -> Database {
+        Database::Url(Box::new(config.into()))
     }
 
     /// Connects, brings the schema up to date, and starts the embedded server where it does not
@@ -80,24 +94,24 @@ impl Database {
     /// # Errors
     /// Where Postgres cannot be started or reached, or a migration fails.
     pub async fn connect(&self) -> anyhow::Result<Client> {
-        Ok(self.open().await?.0)
+        Ok(self.open().await?.client)
     }
 
     /// Connects in the same way, and returns when something moves on the connection.
-    pub(super) async fn open(&self) -> anyhow::Result<(Client, Pulse)> {
-        let (mut client, pulse) = self.reach().await?;
+    pub(super) async fn open(&self) -> anyhow::Result<Connected> {
+        let mut connected = self.reach().await?;
         let look = async {
-            requirements::check(&client).await?;
-            is_current(&client).await
+            requirements::check(&connected.client).await?;
+            is_current(&connected.client).await
         };
         let is_current = tokio::time::timeout(SILENCE_MAX, look)
             .await
             .context("Postgres does not answer while the schema is looked at")??;
         // A migration takes the time that it takes.
         if !is_current {
-            migrate(&mut client).await?;
+            migrate(&mut connected.client).await?;
         }
-        Ok((client, pulse))
+        Ok(connected)
     }
 
     /// Connects to a server that runs already, without looking at its schema: for questions that
@@ -107,7 +121,7 @@ impl Database {
     /// Where Postgres does not run or cannot be reached.
     pub async fn reach_running(&self) -> anyhow::Result<Client> {
         let config = match self {
-            Database::Url(config) => Box::clone(config),
+            Database::Url(servers) => return Ok(connect_watched(servers).await?.client),
             Database::Embedded { server, .. } => {
                 let server = server
                     .try_lock()
@@ -115,29 +129,29 @@ impl Database {
                 let running = server
                     .as_ref()
                     .context("the embedded Postgres does not run")?;
-                Box::new(running.config())
+                running.config()
             }
         };
         connect(&config).await
     }
 
-    async fn reach(&self) -> anyhow::Result<(Client, Pulse)> {
+    async fn reach(&self) -> anyhow::Result<Connected> {
         match self {
-            Database::Url(config) => {
-                let connected = connect_watched(config).await;
+            Database::Url(servers) => {
+                let connected = connect_watched(servers).await;
                 connected.context("connecting to Postgres")
             }
             Database::Embedded { dir, server, psql } => {
                 let mut server = server.lock().await;
                 if let Some(running) = &*server
-                    && let Ok(connected) = connect_watched(&running.config()).await
+                    && let Ok(connected) = connect_watched(&running.config().into()).await
                 {
                     return Ok(connected);
                 }
                 let started = Embedded::start(dir)
                     .await
                     .context("starting the embedded Postgres")?;
-                let connected = connect_watched(&started.config()).await;
+                let connected = connect_watched(&started.config().into()).await;
                 psql.get_or_init(|| format!("psql \"{}\"", started.conninfo()));
                 *server = Some(started);
                 connected.context("connecting to Postgres")

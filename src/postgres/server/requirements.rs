@@ -32,6 +32,12 @@ struct Found {
     owns_tables: bool,
     /// Limits of the role, the database and the server; -1 for none.
     limits: [i32; 3],
+    /// Settings that end a collector's work or weaken its commits, which its connections override.
+    overridden: Vec<String>,
+    /// Settings without which a server loses what it committed.
+    unsafe_settings: Vec<String>,
+    /// Whether a standby may lack what was committed last.
+    has_late_standby: bool,
 }
 
 /// Checks what a collector needs.
@@ -42,9 +48,18 @@ pub async fn check(client: &Client) -> anyhow::Result<()> {
     let found = Found::read(client).await?;
     check_found(&found)?;
     static WARNED: Once = Once::new();
-    if let Some(warning) = warn_of_limit(&found) {
-        WARNED.call_once(|| tracing::error!("{warning}"));
-    }
+    WARNED.call_once(|| {
+        for warning in warn(&found) {
+            tracing::error!("{warning}");
+        }
+        if found.has_late_standby {
+            tracing::warn!(
+                "the standbys of this Postgres replicate asynchronously: one that is promoted lacks \
+                 the last commits. spool.keep must be longer than it may be late, so that they are \
+                 loaded again, or synchronous_standby_names must name one"
+            );
+        }
+    });
     Ok(())
 }
 
@@ -65,6 +80,9 @@ impl Found {
             may_make_tables: row.try_get(8)?,
             owns_tables: row.try_get(9)?,
             limits: [row.try_get(10)?, row.try_get(11)?, row.try_get(12)?],
+            overridden: row.try_get(13)?,
+            unsafe_settings: row.try_get(14)?,
+            has_late_standby: row.try_get(15)?,
         })
     }
 }
@@ -113,6 +131,25 @@ fn check_found(found: &Found) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Names what a collector can work with and should not have to.
+fn warn(found: &Found) -> Vec<String> {
+    let mut warnings = Vec::from_iter(warn_of_limit(found));
+    let Found { database, role, .. } = found;
+    for setting in &found.overridden {
+        warnings.push(format!(
+            "{setting} would end the work of {role} in {database} or lose what it committed; the \
+             collector's own connections override it, and nothing else does"
+        ));
+    }
+    for setting in &found.unsafe_settings {
+        warnings.push(format!(
+            "Postgres runs with {setting} = off: a crash of its machine can lose hits that the spool \
+             no longer has"
+        ));
+    }
+    warnings
+}
+
 fn warn_of_limit(found: &Found) -> Option<String> {
     let Found { database, role, .. } = found;
     let places = [
@@ -147,6 +184,9 @@ mod tests {
             may_make_tables: true,
             owns_tables: true,
             limits: [-1, -1, 97],
+            overridden: Vec::new(),
+            unsafe_settings: Vec::new(),
+            has_late_standby: false,
         }
     }
 
@@ -193,6 +233,41 @@ mod tests {
             let warning = limited(limits).expect("a warning");
             assert!(warning.contains(word), "{warning}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_role_says_against_the_promise_is_named_and_overridden() {
+        let database = TestDatabase::migrated().await;
+        let name = database.config.get_dbname().unwrap_or_default();
+        let wanted = [
+            ("idle_session_timeout", "5s", "5000", "0"),
+            ("lock_timeout", "2s", "2000", "0"),
+            ("statement_timeout", "3s", "3000", "0"),
+            ("synchronous_commit", "local", "local", "on"),
+        ];
+        for (setting, value, _, _) in wanted {
+            let sql = format!("alter database {name} set {setting} = '{value}'");
+            let altered = database.client.batch_execute(&sql).await;
+            altered.expect("a setting");
+        }
+        let client = database.connect().await;
+        let found = Found::read(&client).await.expect("an answer");
+        let warnings = warn(&found).join("\n");
+        for (setting, _, shown, used) in wanted {
+            assert!(
+                warnings.contains(&format!("{setting} = {shown} ")),
+                "{warnings}"
+            );
+            let row = client.query_one(&format!("show {setting}"), &[]).await;
+            assert_eq!(
+                row.expect("a setting").get::<_, String>(0),
+                used,
+                "{setting}"
+            );
+        }
+        // The server that tests share is not durable.
+        assert!(warnings.contains("fsync = off"), "{warnings}");
+        assert!(warn(&sound()).is_empty());
     }
 
     #[tokio::test]

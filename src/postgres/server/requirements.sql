@@ -12,7 +12,16 @@ select current_setting('server_version_num')::int,
                  where relnamespace = schema.oid and relname = 'hit'), true),
        case when role.rolsuper then -1 else role.rolconnlimit end,
        case when role.rolsuper then -1 else database.datconnlimit end,
-       current_setting('max_connections')::int
+       current_setting('max_connections')::int,
+       -- What the server, the database or the role says otherwise than a collector's connections do.
+       array(select name || ' = ' || reset_val from pg_settings
+             where name in ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_session_timeout')
+                   and reset_val <> '0'
+                or name = 'synchronous_commit' and reset_val not in ('on', 'remote_apply')
+             order by name),
+       array(select name from pg_settings where name in ('fsync', 'full_page_writes') and setting = 'off' order by name),
+       current_setting('synchronous_standby_names') = ''
+           and exists (select from pg_stat_replication where coalesce(application_name, '') <> 'pg_basebackup')
 from pg_database as database
 join pg_roles as role on role.rolname = current_user
 left join pg_namespace as schema on schema.nspname = 'avtryck'

@@ -22,8 +22,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use tokio_postgres::{CancelToken, Client};
 
-use super::clear_text::InClear;
+use super::connect::{Connected, open};
 use super::database::Database;
+use super::servers::OneServer;
 use crate::clock;
 
 /// How long Postgres may be silent while a batch waits for it.
@@ -61,7 +62,8 @@ impl Pulse {
 
 /// Watches one connection.
 pub struct SilenceWatch {
-    database: Arc<Database>,
+    /// The server: another one would know nothing of the backend.
+    server: OneServer,
     pulse: Pulse,
     /// The process that serves the connection.
     backend: i32,
@@ -78,13 +80,17 @@ impl SilenceWatch {
         database: &Arc<Database>,
         silence_max: Duration,
     ) -> anyhow::Result<(Client, SilenceWatch)> {
-        let (client, pulse) = database.open().await?;
+        let Connected {
+            client,
+            pulse,
+            server,
+        } = database.open().await?;
         let ask = client.query_one("select pg_backend_pid()", &[]);
         let row = tokio::time::timeout(silence_max, ask)
             .await
             .context("Postgres does not answer on a new connection")??;
         let watch = SilenceWatch {
-            database: Arc::clone(database),
+            server,
             pulse,
             backend: row.try_get(0)?,
             cancel: client.cancel_token(),
@@ -140,8 +146,8 @@ impl SilenceWatch {
     async fn look_for_life(&self, seen: &mut String, moved_at: Instant) -> anyhow::Result<bool> {
         let pause = self.silence_max / 3 / LOOKS;
         let client = loop {
-            match self.database.reach_running().await {
-                Ok(client) => break client,
+            match open(&self.server).await {
+                Ok((client, _)) => break client,
                 Err(error) => *seen = format!("nor over another connection: {error:#}"),
             }
             tokio::time::sleep(pause).await;
@@ -187,9 +193,9 @@ impl SilenceWatch {
 
     fn cancel_statement(&self) {
         let cancel = self.cancel.clone();
+        let wrap = self.server.wrap.clone();
         tokio::spawn(async move {
-            let cancelled =
-                tokio::time::timeout(CANCEL_TIME_MAX, cancel.cancel_query(InClear)).await;
+            let cancelled = tokio::time::timeout(CANCEL_TIME_MAX, cancel.cancel_query(wrap)).await;
             if !matches!(cancelled, Ok(Ok(()))) {
                 tracing::debug!("a statement could not be cancelled");
             }

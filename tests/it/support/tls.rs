@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -19,6 +19,7 @@ use super::{Collector, Config, PATIENCE, Reply, tempdir};
 /// The authority.
 pub(crate) struct Authority {
     certificate: CertificateDer<'static>,
+    pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -27,9 +28,15 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
+        // Each has a name of its own.
+        let name = uuid::Uuid::from_bytes(std::array::from_fn(|at| key.public_key_raw()[at + 1]));
+        params
+            .distinguished_name
+            .push(DnType::CommonName, name.to_string());
         let certificate = params.self_signed(&key).unwrap();
         Authority {
             certificate: certificate.der().clone(),
+            pem: certificate.pem(),
             issuer: Issuer::new(params, key),
         }
     }
@@ -42,12 +49,30 @@ impl Authority {
         params.not_after = date_time_ymd(until_year, 1, 1);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        // As those who renew do it: each file is replaced at once.
-        for (extension, text) in [("pem", certificate.pem()), ("key", key.serialize_pem())] {
-            let new = stem.with_extension("new");
-            std::fs::write(&new, text).unwrap();
-            std::fs::rename(new, stem.with_extension(extension)).unwrap();
-        }
+        write_both(stem, &certificate.pem(), &key);
+    }
+
+    /// Writes its own certificate.
+    pub(crate) fn write(&self, file: &Path) {
+        std::fs::write(file, &self.pem).unwrap();
+    }
+
+    /// Writes a certificate for a client of that name, and its key.
+    pub(crate) fn issue_named(&self, stem: &Path, name: &str) {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        write_both(stem, &certificate.pem(), &key);
+    }
+
+    /// Writes a certificate that is its own authority, and its key.
+    pub(crate) fn sign_itself(stem: &Path, name: &str) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        write_both(stem, &certificate.pem(), &key);
     }
 
     /// A client that offers these versions and protocols, and keeps its tickets.
@@ -70,6 +95,15 @@ impl Authority {
             .collect();
         config.enable_early_data = true;
         Client(TlsConnector::from(Arc::new(config)))
+    }
+}
+
+fn write_both(stem: &Path, certificate: &str, key: &KeyPair) {
+    // As those who renew do it: each file is replaced at once.
+    for (extension, text) in [("pem", certificate), ("key", &key.serialize_pem())] {
+        let new = stem.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, stem.with_extension(extension)).unwrap();
     }
 }
 

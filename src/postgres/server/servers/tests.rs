@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::postgres::server::clear_text::REQUEST;
 
 /// A server that sends these pieces, one after the other, and returns what it received after the
 /// first message.
@@ -37,7 +38,12 @@ async fn connect_as_if(place: &ServerPlace, address: SocketAddr) -> String {
     let mut config = Config::new();
     config.user("me").password("hush").host("db");
     config.hostaddr(address.ip()).port(address.port());
-    match connect_to(place, config).await {
+    let tls = TlsOptions {
+        mode: Some(crate::postgres::server::tls::SslMode::Disable),
+        ..TlsOptions::default()
+    };
+    let server = prepare(&tls, place, config, 0).unwrap();
+    match server.config.connect(server.wrap).await {
         Ok(_) => "connected".to_owned(),
         Err(error) => format!("{:#}", anyhow::Error::from(error)),
     }
@@ -86,7 +92,7 @@ async fn a_password_that_is_proved_or_not_asked_for_is_no_obstacle() {
 
 #[test]
 fn loopback_and_sockets_are_this_machine() {
-    assert!(may_have_password(&ServerPlace::Socket));
+    assert!(ServerPlace::Socket.is_here());
     for (ip, is_here) in [
         ("127.0.0.1", true),
         ("127.9.9.9", true),
@@ -101,14 +107,14 @@ fn loopback_and_sockets_are_this_machine() {
         ("::ffff:10.0.0.1", false),
     ] {
         let place = ServerPlace::Address(ip.parse().unwrap());
-        assert_eq!(may_have_password(&place), is_here, "{ip}");
+        assert_eq!(place.is_here(), is_here, "{ip}");
     }
 }
 
 #[tokio::test]
 async fn each_server_of_a_url_is_tried_by_its_own_address() {
     let places = async |url: &str| {
-        let servers = resolve(&url.parse().unwrap()).await.unwrap();
+        let servers = resolve_places(&url.parse().unwrap()).await.unwrap();
         let mut places = Vec::new();
         for (place, config) in servers {
             assert_eq!(config.get_hosts().len(), 1);
@@ -141,5 +147,5 @@ async fn each_server_of_a_url_is_tried_by_its_own_address() {
     random.sort_by_key(|(place, _)| format!("{place:?}"));
     assert_eq!(random, [at("10.0.0.1", 5432), at("10.0.0.2", 5432)]);
     let url = "postgres://me@a,b/x?hostaddr=10.0.0.3";
-    assert!(resolve(&url.parse().unwrap()).await.is_err());
+    assert!(resolve_places(&url.parse().unwrap()).await.is_err());
 }
