@@ -2,3 +2,4 @@
 
 mod encrypted;
 mod failover;
+mod pooled;

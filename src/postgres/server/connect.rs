@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
 use super::cluster::ClusterState;
 use super::requirements::CONNECTIONS;
@@ -21,7 +21,11 @@ use super::silence::{Pulse, SILENCE_MAX};
 /// waits for it has a limit that knows whether it advances. And a session that is cut off in a
 /// transaction does not hold its locks for hours. Plans are not compiled, which Postgres would do
 /// because it expects far more rows of many partitions than there are.
-const SESSION: &str = "set search_path = pg_catalog, pg_temp; \
+///
+/// The first statement tells whether the session is another's, as that of a pool may be.
+const SESSION: &str = "select current_setting('avtryck.session', true); \
+     set avtryck.session = 'taken'; \
+     set search_path = pg_catalog, pg_temp; \
      select set_config('synchronous_commit', 'on', false) \
      where current_setting('synchronous_commit') not in ('on', 'remote_apply'); \
      set default_transaction_isolation = 'read committed'; \
@@ -138,7 +142,16 @@ pub(super) async fn open(server: &OneServer) -> anyhow::Result<(Client, Pulse)> 
             tracing::debug!(%error, "the connection to Postgres ended");
         }
     });
-    client.batch_execute(SESSION).await?;
+    let answers = client.simple_query(SESSION).await?;
+    let before = answers.iter().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default()),
+        _ => None,
+    });
+    ensure!(
+        before.is_none_or(str::is_empty),
+        "a pool in front of Postgres handed out a session that another connection has set up: it \
+         must be in session mode, with server_reset_query = DISCARD ALL"
+    );
     Ok((client, pulse))
 }
 
@@ -160,7 +173,7 @@ mod tests {
             panic!("nobody answers");
         };
         let error = format!("{error:#}");
-        let hint = "no answer within 0.1 s; does a pool in front of Postgres have fewer connections free than the 8 ";
+        let hint = "no answer within 0.1 s; does a pool in front of Postgres have fewer connections free than the 11 ";
         assert!(error.starts_with(hint), "{error}");
     }
 

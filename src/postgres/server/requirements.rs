@@ -10,8 +10,9 @@ use tokio_postgres::{Client, Error};
 pub const FILE_CONNECTIONS: u8 = 2;
 
 /// Connections that a collector has open at one time: two to load, two for visitors' files, one
-/// each for instructions, jobs, the visitor's own page and looking at a backend that is silent.
-pub const CONNECTIONS: i32 = 6 + FILE_CONNECTIONS as i32;
+/// each for instructions, jobs, households, evaluating segments, reading them, the visitor's own
+/// page and looking at a backend that is silent.
+pub const CONNECTIONS: i32 = 9 + FILE_CONNECTIONS as i32;
 
 /// The oldest version that works: 14.
 const VERSION_MIN: i32 = 140_000;

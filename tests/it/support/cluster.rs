@@ -162,17 +162,24 @@ impl Cluster {
 
     fn run(&self, program: &str, arguments: &[&str]) {
         let mut command = Command::new(bin().join(program));
-        command.args(arguments).current_dir(self.folder());
-        command.env("LC_ALL", "C").stdin(Stdio::null());
-        if let Some(user) = user() {
-            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-        }
+        command.args(arguments);
+        self.as_user(&mut command);
         // What a server inherits it would hold open: its log is a file.
         let log = std::fs::File::create(self.folder().join(format!("{program}.out"))).unwrap();
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let status = command.status().unwrap();
         let said = std::fs::read_to_string(self.folder().join(format!("{program}.out")));
         assert!(status.success(), "{program}: {said:?} {:?}", self.log());
+    }
+
+    /// Makes a command run as the cluster's user, in its folder.
+    pub(crate) fn as_user<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command.current_dir(self.folder());
+        command.env("LC_ALL", "C").stdin(Stdio::null());
+        if let Some(user) = user() {
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        command
     }
 
     /// What the server logged.
