@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build deb deb-test test chaos hostile subject fuzz broken bench bench-quick bench-check bench-report lint fetch fmt abuse abuse-agents metrics-docs tag clean-data
+.PHONY: help run build deb deb-test test chaos hostile test-postgres-versions subject fuzz broken bench bench-quick bench-check bench-report lint fetch fmt abuse abuse-agents metrics-docs tag clean-data
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -56,6 +56,18 @@ KILLS ?= 1000
 OUTAGE_BYTES ?= 2147483648
 SEEDS ?= 300000
 PIXELS ?= 100000
+
+POSTGRES_VERSIONS ?= 14 15 16 17 18
+
+test-postgres-versions: ## run the tests of loader, schema and erasure on Postgres 14 to 18 (POSTGRES_VERSIONS)
+	@script/setup test
+	@script/fetch postgres
+	@cargo test --locked --lib --no-run
+	@for version in $(POSTGRES_VERSIONS); do \
+		echo "Postgres $$version:"; \
+		PATH="$(CURDIR)/assets/data/postgres/$$version/bin:$$PATH" \
+			cargo test --locked --lib --quiet -- loader:: postgres::tests postgres::server postgres::subject || exit 1; \
+	done
 
 chaos: ## kill it, starve it, cut its connections: the tests of the promises, with large figures
 	@script/setup test
