@@ -19,7 +19,7 @@ mod user_key;
 mod visitor_id;
 pub mod volatile;
 pub mod whole;
-mod wire;
+pub(crate) mod wire;
 
 pub use consent_source::ConsentSource;
 pub use fields::{Field, Hints, Hit};

@@ -429,8 +429,9 @@ impl Value<'_> for Option<bool> {
     }
 }
 
+/// Appends a number of variable length (LEB128).
 #[inline]
-fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push((number & 0x7f) as u8 | 0x80);
         number >>= 7;
@@ -438,16 +439,18 @@ fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     out.push((number & 0x7f) as u8);
 }
 
+/// Appends a field that is a number, unless it is 0.
 #[inline]
-fn put_number(out: &mut Vec<u8>, field: u32, number: u64) {
+pub(crate) fn put_number(out: &mut Vec<u8>, field: u32, number: u64) {
     if number != 0 {
         put_varint(out, u64::from(field) << 3);
         put_varint(out, number);
     }
 }
 
+/// Appends a field that has a length, unless it is empty.
 #[inline]
-fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
     if !bytes.is_empty() {
         put_varint(out, u64::from(field) << 3 | 2);
         put_varint(out, bytes.len() as u64);

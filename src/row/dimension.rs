@@ -170,6 +170,8 @@ pub trait Found {
     fn key(&self, keyer: &Keyer) -> i64;
     /// Adds the row to those of its table.
     fn add_to(&self, key: i64, rows: &mut DimensionRows);
+    /// Gives each column of the row but the key.
+    fn give_columns(&self, to: &mut impl Columns);
 }
 
 impl<T: Dimension> Found for Keyed<T> {
@@ -181,6 +183,10 @@ impl<T: Dimension> Found for Keyed<T> {
     fn add_to(&self, key: i64, rows: &mut DimensionRows) {
         rows.push(key, &self.value);
     }
+
+    fn give_columns(&self, to: &mut impl Columns) {
+        self.value.columns(to);
+    }
 }
 
 impl<T: Found> Found for Arc<T> {
@@ -190,6 +196,10 @@ impl<T: Found> Found for Arc<T> {
 
     fn add_to(&self, key: i64, rows: &mut DimensionRows) {
         T::add_to(self, key, rows);
+    }
+
+    fn give_columns(&self, to: &mut impl Columns) {
+        T::give_columns(self, to);
     }
 }
 

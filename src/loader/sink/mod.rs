@@ -18,6 +18,7 @@
 //! once more. With Postgres a batch holds the bytes of a binary COPY, with Kafka it would hold
 //! messages.
 
+pub mod kafka;
 mod names;
 mod postgres;
 mod profiles;

@@ -1,0 +1,291 @@
+//! What a message holds: `proto/row.proto`, or the same as JSON.
+//!
+//! A row's message is the hit's own encoding, less what Postgres would not get either (the user
+//! agent, the client hints, what is cut off the address), with what was found of it behind.
+
+use serde_json::{Map, Value as Json};
+
+use crate::enrich::{DimensionTable, FactVisitor, Facts};
+use crate::hit::subject::Subject;
+use crate::hit::wire::{put_bytes, put_number, put_varint};
+use crate::hit::{Field, Hints, Hit, Kind};
+use crate::row::dimension::{Columns, Dimension as _, Found};
+use crate::row::{Ad, Row, Site};
+
+/// The header `schema`: the last change that a reader must know of.
+pub const SCHEMA: &str = "1";
+
+const HIT_ID: u32 = 64;
+const CLIENT_IP_BITS: u32 = 65;
+const IS_SENSITIVE_PAGE: u32 = 66;
+
+/// The name and the number of a dimension in a message; `None` where the hit's fields say it all.
+fn field_of(dimension: DimensionTable) -> Option<(&'static str, u32)> {
+    match dimension {
+        DimensionTable::Place => Some(("place", 67)),
+        DimensionTable::Network => Some(("network", 68)),
+        DimensionTable::Device => Some(("device", 69)),
+        DimensionTable::PageDomain => Some(("page_domain", 70)),
+        DimensionTable::Ad | DimensionTable::Site => None,
+    }
+}
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// `proto/row.proto`.
+    #[default]
+    Protobuf,
+    /// One JSON object, with the fields' names; IDs and flags in words.
+    Json,
+}
+
+/// What the message of a row is made from.
+#[derive(Clone, Copy)]
+pub struct RowParts<'a, 'f> {
+    /// The hit.
+    pub hit: &'a Hit<'a>,
+    /// Its row.
+    pub row: &'a Row<'a>,
+    /// What was found of it.
+    pub facts: &'a Facts<'f>,
+    /// Whether its page is of a sensitive category.
+    pub is_sensitive_page: bool,
+}
+
+impl RowParts<'_, '_> {
+    /// Appends the message.
+    pub fn encode(&self, format: Format, out: &mut Vec<u8>) {
+        match format {
+            Format::Protobuf => self.encode_protobuf(out),
+            Format::Json => write_json(self.json(), out),
+        }
+    }
+
+    /// Returns the hit with what may be sent of it.
+    fn sent(&self) -> Hit<'_> {
+        Hit {
+            flags: self.row.flags,
+            client_ip: self.row.client_ip.map(|network| network.network()),
+            user_key: self.row.user_key,
+            user_agent: "".into(),
+            hints: Hints::default(),
+            ..self.hit.clone()
+        }
+    }
+
+    fn encode_protobuf(&self, out: &mut Vec<u8>) {
+        self.sent().encode(out);
+        put_bytes(out, HIT_ID, &self.row.hit_id);
+        let bits = self.row.client_ip.map_or(0, |network| network.prefix_len());
+        put_number(out, CLIENT_IP_BITS, bits.into());
+        put_number(out, IS_SENSITIVE_PAGE, self.is_sensitive_page.into());
+        self.facts.visit(&mut InlineFacts { out });
+    }
+
+    fn json(&self) -> Map<String, Json> {
+        let mut words = self.sent().export();
+        for field in Field::ALL {
+            if field.name == "user_agent" || field.name.starts_with("hint_") {
+                words.remove(field.word);
+            }
+        }
+        let hit_id = uuid::Uuid::from_bytes(self.row.hit_id).to_string();
+        words.insert("hit_id".to_owned(), hit_id.into());
+        let address = self.row.client_ip.map(|network| network.to_string());
+        words.insert("client_ip".to_owned(), address.into());
+        words.insert(
+            "is_sensitive_page".to_owned(),
+            self.is_sensitive_page.into(),
+        );
+        self.facts.visit(&mut JsonFacts(&mut words));
+        words
+    }
+}
+
+/// Returns the key of a hit's message: that of the subject whom it is about, else the hit's ID.
+#[must_use]
+pub fn key_of(hit: &Hit<'_>, hit_id: [u8; 16]) -> [u8; 16] {
+    let some = |text| Some(text).filter(|text: &&str| !text.is_empty());
+    let visitor = hit.visitor.map(Subject::Visitor);
+    let subject = visitor
+        .or_else(|| some(&hit.maid).map(Subject::Maid))
+        .or_else(|| some(&hit.device_id).map(Subject::DeviceId))
+        .or_else(|| hit.user_key.map(Subject::User))
+        .or_else(|| {
+            let partner = &*hit.partner;
+            some(&hit.partner_uid).map(|uid| Subject::PartnerUid { partner, uid })
+        });
+    subject.map_or(hit_id, |subject| subject.key())
+}
+
+/// What hits are counted by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CountKey {
+    /// Minutes since 1970.
+    pub minute: i64,
+    /// The kind of the hits.
+    pub kind: Kind,
+    /// The site with the category.
+    pub site: Site,
+    /// The ad.
+    pub ad: Ad,
+}
+
+impl CountKey {
+    /// Returns what a hit of that minute is counted by.
+    #[must_use]
+    pub fn of(hit: &Hit<'_>, minute: i64) -> CountKey {
+        let (site, ad) = (Site::of(hit), Ad::of(hit).unwrap_or_default());
+        CountKey {
+            minute,
+            kind: hit.kind,
+            site: Site {
+                site: site.site.to_owned(),
+                category: site.category.to_owned(),
+            },
+            ad: Ad {
+                partner: ad.partner.to_owned(),
+                campaign: ad.campaign.to_owned(),
+                creative: ad.creative.to_owned(),
+                placement: ad.placement.to_owned(),
+                publisher: ad.publisher.to_owned(),
+            },
+        }
+    }
+
+    /// Appends the message that says how many hits there were.
+    pub fn encode(&self, hits: u64, format: Format, out: &mut Vec<u8>) {
+        match format {
+            Format::Protobuf => {
+                put_number(out, 1, self.minute.cast_unsigned());
+                put_number(out, 2, self.kind.number().into());
+                let mut fields = ProtobufColumns { out, number: 2 };
+                self.site.columns(&mut fields);
+                self.ad.columns(&mut fields);
+                put_number(out, 10, hits);
+            }
+            Format::Json => {
+                let mut words = Map::new();
+                words.insert("minute".to_owned(), self.minute.into());
+                words.insert("kind".to_owned(), self.kind.name().into());
+                self.site.columns(&mut JsonColumns(&mut words));
+                self.ad.columns(&mut JsonColumns(&mut words));
+                words.insert("hits".to_owned(), hits.into());
+                write_json(words, out);
+            }
+        }
+    }
+}
+
+fn write_json(words: Map<String, Json>, out: &mut Vec<u8>) {
+    out.extend_from_slice(Json::Object(words).to_string().as_bytes());
+}
+
+/// Appends each dimension as a message of its own.
+struct InlineFacts<'o> {
+    out: &'o mut Vec<u8>,
+}
+
+impl FactVisitor for InlineFacts<'_> {
+    fn visit(&mut self, dimension: DimensionTable, found: &impl Found) {
+        let Some((_, number)) = field_of(dimension) else {
+            return;
+        };
+        let mut inner = Vec::with_capacity(96);
+        found.give_columns(&mut ProtobufColumns {
+            out: &mut inner,
+            number: 0,
+        });
+        // A message without a field is not absent: the dimension's row was found.
+        put_varint(self.out, u64::from(number) << 3 | 2);
+        put_varint(self.out, inner.len() as u64);
+        self.out.append(&mut inner);
+    }
+}
+
+/// Appends columns as fields. The first has the number after `number`: columns never change places.
+struct ProtobufColumns<'o> {
+    out: &'o mut Vec<u8>,
+    number: u32,
+}
+
+impl ProtobufColumns<'_> {
+    fn next(&mut self) -> u32 {
+        self.number += 1;
+        self.number
+    }
+}
+
+impl Columns for ProtobufColumns<'_> {
+    fn text(&mut self, _: &'static str, text: &str) {
+        let number = self.next();
+        put_bytes(self.out, number, text.as_bytes());
+    }
+
+    fn name(&mut self, column: &'static str, text: &str) {
+        self.text(column, text);
+    }
+
+    fn integer(&mut self, _: &'static str, value: Option<u32>) {
+        let number = self.next();
+        if let Some(value) = value {
+            put_varint(self.out, u64::from(number) << 3);
+            put_varint(self.out, value.into());
+        }
+    }
+
+    fn real(&mut self, _: &'static str, value: Option<f64>) {
+        let number = self.next();
+        if let Some(value) = value {
+            put_varint(self.out, u64::from(number) << 3 | 1);
+            self.out.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    fn boolean(&mut self, _: &'static str, is_so: bool) {
+        let number = self.next();
+        put_number(self.out, number, is_so.into());
+    }
+}
+
+/// Adds each dimension as an object.
+struct JsonFacts<'w>(&'w mut Map<String, Json>);
+
+impl FactVisitor for JsonFacts<'_> {
+    fn visit(&mut self, dimension: DimensionTable, found: &impl Found) {
+        if let Some((name, _)) = field_of(dimension) {
+            let mut words = Map::new();
+            found.give_columns(&mut JsonColumns(&mut words));
+            self.0.insert(name.to_owned(), Json::Object(words));
+        }
+    }
+}
+
+/// Adds columns by their names.
+struct JsonColumns<'w>(&'w mut Map<String, Json>);
+
+impl Columns for JsonColumns<'_> {
+    fn text(&mut self, column: &'static str, text: &str) {
+        self.0.insert(column.to_owned(), text.into());
+    }
+
+    fn name(&mut self, column: &'static str, text: &str) {
+        self.text(column, text);
+    }
+
+    fn integer(&mut self, column: &'static str, value: Option<u32>) {
+        self.0.insert(column.to_owned(), value.into());
+    }
+
+    fn real(&mut self, column: &'static str, value: Option<f64>) {
+        self.0.insert(column.to_owned(), value.into());
+    }
+
+    fn boolean(&mut self, column: &'static str, is_so: bool) {
+        self.0.insert(column.to_owned(), is_so.into());
+    }
+}
+
+#[cfg(test)]
+mod tests;

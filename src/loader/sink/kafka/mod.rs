@@ -1,0 +1,3 @@
+//! The Kafka sink: a batch is the messages of its hits.
+
+pub mod message;
