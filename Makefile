@@ -49,6 +49,7 @@ test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 test: ## install, fetch, lint and run every test
 	@script/setup test
 	@script/fetch rules test geodata lint
+	@script/fetch --optional kafka
 	@$(MAKE) --no-print-directory lint
 	@cargo test --workspace --locked
 

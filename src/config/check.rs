@@ -28,6 +28,7 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
     }
     check_listeners(config, reader);
     check_households(config, reader);
+    super::kafka::check(config, reader);
     check_cookies(config, reader);
     let keys = |section: &str, keys: Vec<String>| {
         let named = keys.into_iter().enumerate();
@@ -305,7 +306,7 @@ fn clash(one: SocketAddr, other: SocketAddr) -> bool {
 
 /// Reports each value that occurs again, at the second place, or the first if only that is in the
 /// file.
-fn report_repeats<T: Ord + fmt::Display>(
+pub(super) fn report_repeats<T: Ord + fmt::Display>(
     reader: &mut ConfigReader,
     name: &str,
     values: Vec<(String, T)>,

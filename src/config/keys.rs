@@ -23,6 +23,7 @@ pub(super) const ADDRESS: &str = "an address with a port";
 const DIRECTORY: &str = "a directory";
 const FILE: &str = "a file";
 const FILES: &str = "files";
+pub(super) const PEM: &str = "a file in PEM";
 const HOSTS: &str = "host names in lower case, without ports";
 const COOKIE_NAME: &str = "1 to 64 letters, digits, - . _";
 const SIGNING_KEYS: &str = "ID:BASE64, an ID of 0 to 255 and at least 32 bytes";

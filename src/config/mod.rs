@@ -11,6 +11,7 @@ mod document;
 mod household;
 mod import;
 mod in_force;
+mod kafka;
 mod keys;
 mod mistakes;
 mod paths;
@@ -32,6 +33,7 @@ use std::path::Path;
 pub use household::HouseholdConfig;
 pub use import::ImportConfig;
 pub use in_force::{InForce, Waiting};
+pub use kafka::KafkaConfig;
 pub use keys::{
     AdminConfig, CategoryConfig, ClickConfig, CookieConfig, DatabaseConfig, DeviceConfig,
     GeoipConfig, HttpConfig, Limit, LinkConfig, LoaderConfig, Partner, PrivacyConfig,
@@ -44,7 +46,7 @@ pub use system::System;
 pub use tag_module::TagModule;
 pub use tls::{Certificate, TlsConfig};
 pub(crate) use value::duration;
-pub use value::{ClientIp, ConsentPlatform, Conversions, DatabaseUrl, ProxyHeader};
+pub use value::{ClientIp, ConsentPlatform, Conversions, DatabaseUrl, KafkaFormat, ProxyHeader};
 
 use document::ConfigText;
 pub(crate) use document::suggest;
@@ -93,6 +95,7 @@ pub struct Config {
     pub spool: SpoolConfig,
     pub database: DatabaseConfig,
     pub loader: LoaderConfig,
+    pub kafka: KafkaConfig,
     pub geoip: GeoipConfig,
     pub device: DeviceConfig,
     pub schema: SchemaConfig,
@@ -213,6 +216,7 @@ impl Config {
             spool: reader.section(),
             database: reader.section(),
             loader: reader.section(),
+            kafka: reader.section(),
             geoip: reader.section(),
             device: reader.section(),
             schema: reader.section(),

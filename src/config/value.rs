@@ -228,6 +228,44 @@ pub(super) fn conversions(text: &str) -> Option<Conversions> {
     }
 }
 
+/// How messages in Kafka are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KafkaFormat {
+    /// `proto/row.proto`.
+    #[default]
+    Protobuf,
+    /// One JSON object, with the fields' names; IDs, flags and permits in words.
+    Json,
+}
+
+pub(super) fn kafka_format(text: &str) -> Option<KafkaFormat> {
+    match text {
+        "protobuf" => Some(KafkaFormat::Protobuf),
+        "json" => Some(KafkaFormat::Json),
+        _ => None,
+    }
+}
+
+/// Returns a parser that takes one of some words.
+pub(super) fn word(words: &'static [&'static str]) -> impl Fn(&str) -> Option<String> {
+    move |text| words.contains(&text).then(|| text.to_owned())
+}
+
+/// The name of a topic.
+pub(super) fn topic(text: &str) -> Option<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let is_name = (1..=249).contains(&text.len()) && text.bytes().all(plain);
+    (is_name && text != "." && text != "..").then(|| text.to_owned())
+}
+
+/// A broker's host with its port.
+pub(super) fn broker(text: &str) -> Option<String> {
+    let (host, port) = text.rsplit_once(':')?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    let is_host = !host.is_empty() && host.bytes().all(plain);
+    (is_host && port.parse::<u16>().is_ok_and(|port| port > 0)).then(|| text.to_owned())
+}
+
 pub(super) fn ack(text: &str) -> Option<Ack> {
     match text {
         "disk" => Some(Ack::Disk),

@@ -1,13 +1,14 @@
 //! From a hit to what a sink stores of it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use spool::Position;
 
 use super::sink::{DerivedHit, Encoder, Span, SpoolRecord};
 use crate::config::ClientIp;
-use crate::enrich::{Device, DeviceBudget, Facts, Tables};
+use crate::enrich::{DIMENSIONS, Device, DeviceBudget, Facts, Tables};
 use crate::hit::{self, Flags, Hit, Outcome, Permit};
 use crate::metrics::Metrics;
 use crate::row::click::ClickMention;
@@ -17,7 +18,8 @@ use crate::row::{Ad, Count, Derived, Keyer, Link, Row, UNKNOWN_KEY, event_key};
 
 /// What does not change from hit to hit.
 pub(super) struct Deriver<'d> {
-    pub(super) keyer: &'d Keyer,
+    /// Makes the keys, where rows have any.
+    pub(super) keyer: Option<Arc<Keyer>>,
     pub(super) spans: &'d [Span],
     pub(super) client_ip: ClientIp,
     pub(super) tables: &'d Tables,
@@ -55,9 +57,11 @@ impl Deriver<'_> {
         let facts = self.tables.facts(hit, &mut self.devices);
         self.note_misses(&facts);
         let creative = Ad::creative_of(hit).map(Keyed::new);
+        let keyer = self.keyer.as_deref();
         let contact = creative
             .as_ref()
-            .and_then(|creative| AdContact::of(hit, creative.key(self.keyer)));
+            .zip(keyer)
+            .and_then(|(creative, keyer)| AdContact::of(hit, creative.key(keyer)));
         let flags = self.tables.flags(hit, &facts);
         let spool_id = self
             .spans
@@ -65,7 +69,7 @@ impl Deriver<'_> {
             .map_or([0; 16], |span| span.spool_id);
         let derived = Derived {
             hit_id: hit_id(spool_id, record.position),
-            keys: &facts.keys(self.keyer),
+            keys: &keyer.map_or([None; DIMENSIONS.len()], |keyer| facts.keys(keyer)),
             flags,
             client_ip: kept_ip(hit, self.client_ip),
         };
@@ -75,7 +79,7 @@ impl Deriver<'_> {
             facts: &facts,
             creative,
             contact,
-            event_key: event_key(hit, hit.flags.with(flags), self.keyer),
+            event_key: keyer.and_then(|keyer| event_key(hit, hit.flags.with(flags), keyer)),
             link: Link::of(hit),
             mention: ClickMention::of(hit),
             is_sensitive_page: hit.permit.allows(Permit::PROFILE)
@@ -85,8 +89,17 @@ impl Deriver<'_> {
     }
 
     fn count(&self, hit: &Hit<'_>, facts: &Facts<'_>) -> Count {
-        let site_key = facts.site.as_ref().map(|site| site.key(self.keyer));
-        let ad_key = facts.ad.as_ref().map(|ad| ad.key(self.keyer));
+        let keyer = self.keyer.as_deref();
+        let site_key = facts
+            .site
+            .as_ref()
+            .zip(keyer)
+            .map(|(site, keyer)| site.key(keyer));
+        let ad_key = facts
+            .ad
+            .as_ref()
+            .zip(keyer)
+            .map(|(ad, keyer)| ad.key(keyer));
         let [site_key, ad_key] = [site_key, ad_key].map(|key| key.unwrap_or(UNKNOWN_KEY));
         Count::with_keys(hit, site_key, ad_key)
     }

@@ -13,7 +13,8 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio_postgres::Client;
 
-use super::sink::{Reached, Writer, into_postgres, into_reached, suppress};
+use super::sink::{PostgresSink, Reached, Sink as _, Span, Writer};
+use super::sink::{into_postgres, into_reached, suppress};
 use super::{PAUSE_MAX, PAUSE_MIN, Progress, start_of};
 use crate::hit::subject::Subject;
 use crate::hit::{Hit, Kind, VisitorId};
@@ -21,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::postgres::batch::position;
 use crate::postgres::server::silence::LONG_SILENCE_MAX;
 use crate::postgres::{Database, SilenceWatch, subject};
-use spool::{Batch, Reader, Spool};
+use spool::{Batch, Position, Reader, Spool};
 
 /// Instructions that are handed to the sink at one time.
 const OVERTAKING_MAX: usize = 1000;
@@ -32,17 +33,25 @@ const BYTES_MAX: usize = 1 << 20;
 
 /// The loader's look ahead at the instructions.
 pub(super) struct Overtaking {
+    spool_id: [u8; 16],
+    from: Option<Reached>,
     reader: Reader,
     batch: Batch,
 }
 
 impl Overtaking {
     /// Begins where the sink is.
-    pub(super) async fn new(spool: &Spool, writer: &impl Writer) -> anyhow::Result<Overtaking> {
+    pub(super) async fn new(
+        sink: &str,
+        spool: &Spool,
+        writer: &impl Writer,
+    ) -> anyhow::Result<Overtaking> {
         let from = writer.position(spool.id().0).await;
         let from = from.context("reading the position of the instructions")?;
-        let reader = reader(spool, from)?;
+        let reader = reader(sink, spool, from)?;
         Ok(Overtaking {
+            spool_id: spool.id().0,
+            from,
             reader,
             batch: Batch::default(),
         })
@@ -55,8 +64,22 @@ impl Overtaking {
             if self.batch.is_empty() {
                 return Ok(());
             }
-            writer.suppress(&instructions(&self.batch)).await?;
+            let span = Span {
+                spool_id: self.spool_id,
+                from: self.from.map(|from| from.position),
+                to: Reached {
+                    position: self.batch.end,
+                    records: self.batch.end_records,
+                },
+            };
+            writer.suppress(&instructions(&self.batch), &span).await?;
+            self.from = Some(span.to);
         }
+    }
+
+    /// Returns how far it is.
+    pub(super) fn position(&self) -> Position {
+        self.from.unwrap_or_default().position
     }
 }
 
@@ -106,12 +129,13 @@ impl Instructions {
         let from = watch.watch(read_position).await;
         let from = from.context("reading the position of the instructions")?;
         let mut from = from.map(into_reached);
-        let mut reader = reader(&self.spool, from)?;
+        self.progress.set_start(0, from);
+        let mut reader = reader(PostgresSink::NAME, &self.spool, from)?;
         let mut batch = Batch::default();
         loop {
-            let start = start_of(&self.spool, from)?;
+            let start = start_of(PostgresSink::NAME, &self.spool, from)?;
             self.progress.set_position(0, start);
-            if let Err(error) = self.spool.release(start) {
+            if let Err(error) = self.spool.release(self.progress.releasable(0)) {
                 tracing::error!(%error, "a chunk of instructions that were carried out cannot be deleted");
             }
             read(&mut reader, &mut batch, CARRIED_OUT_MAX)?;
@@ -158,8 +182,8 @@ impl Instructions {
     }
 }
 
-fn reader(spool: &Spool, from: Option<Reached>) -> anyhow::Result<Reader> {
-    let start = start_of(spool, from)?;
+fn reader(sink: &str, spool: &Spool, from: Option<Reached>) -> anyhow::Result<Reader> {
+    let start = start_of(sink, spool, from)?;
     Ok(spool.reader(start, from.map_or(0, |from| from.records)))
 }
 

@@ -29,7 +29,8 @@ use crate::enrich::Tables;
 use crate::hit::Hit;
 use crate::metrics::Metrics;
 pub use instruction::Instructions;
-pub use progress::Progress;
+pub use progress::{Floor, Progress};
+use sink::kafka::Fenced;
 use sink::{PostgresSink, Reached, Sink};
 
 /// The first and the longest pause after an error.
@@ -68,11 +69,17 @@ impl<S: Sink> Loader<S> {
                 return;
             };
             let reason = format!("{error:#}");
+            self.sink.count_error();
+            if error.chain().any(|error| error.is::<Fenced>()) {
+                self.progress.set_connected(false);
+                tracing::error!("no more hits go to {} from here: {reason}", S::NAME);
+                return;
+            }
             if self.progress.set_connected(false) || pause == PAUSE_MIN || reason != last {
-                tracing::warn!("loading stopped, hits wait in the spool: {reason}");
+                let sink = S::NAME;
+                tracing::warn!("loading into {sink} stopped, hits wait in the spool: {reason}");
             }
             last = reason;
-            self.metrics.postgres_errors.increment(1);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = stop.wait_for(|stop| *stop) => {}
@@ -99,11 +106,11 @@ pub fn oldest_after(spool: &Spool, position: Position) -> Option<UnixMicros> {
 }
 
 /// Returns where the reading of a spool begins, from how far the sink says it is loaded.
-fn start_of(spool: &Spool, from: Option<Reached>) -> anyhow::Result<Position> {
+fn start_of(sink: &str, spool: &Spool, from: Option<Reached>) -> anyhow::Result<Position> {
     let start = from.map_or(Position::default(), |from| from.position);
     spool.check_start(start).map_err(|end| {
         anyhow::anyhow!(
-            "Postgres has loaded the spool {} up to chunk {}, but it ended in chunk {} when it was opened: it was restored \
+            "{sink} has loaded the spool {} up to chunk {}, but it ended in chunk {} when it was opened: it was restored \
              from an older copy; with the chunks and the file id moved away a new spool would begin",
             spool.id(),
             start.chunk,

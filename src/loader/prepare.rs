@@ -123,7 +123,7 @@ impl<B: Send + 'static, E: Encoder<Batch = B>> Preparer<E> {
         let encoder = &mut self.encoder;
         encoder.begin(load, spans, clock::now());
         let mut deriver = Deriver {
-            keyer: &encoder.keyer(),
+            keyer: encoder.keyer(),
             spans,
             client_ip: self.client_ip,
             tables: &self.tables.load_full(),

@@ -1,9 +1,36 @@
 //! How far the loader is, for metrics and readiness.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use spool::Position;
+
+use super::sink::Reached;
+
+/// How far the slowest of several loaders is with one spool.
+#[derive(Debug)]
+pub struct Floor(Mutex<Vec<Position>>);
+
+impl Floor {
+    /// Makes one of that many loaders.
+    #[must_use]
+    pub fn new(loaders: usize) -> Floor {
+        Floor(Mutex::new(vec![Position::default(); loaders]))
+    }
+
+    fn set(&self, loader: usize, position: Position) {
+        let mut positions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = positions.get_mut(loader) {
+            *known = position;
+        }
+    }
+
+    fn position(&self) -> Position {
+        let positions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        positions.iter().min().copied().unwrap_or_default()
+    }
+}
 
 /// How far the loader is.
 #[derive(Debug, Default)]
@@ -11,9 +38,47 @@ pub struct Progress {
     connected: AtomicBool,
     /// Of each spool.
     positions: Mutex<Vec<Position>>,
+    /// Where it began with each spool.
+    starts: Mutex<HashMap<usize, Option<Reached>>>,
+    /// The spools that others load as well: which, and which of its loaders this one is.
+    shared: Mutex<Vec<(usize, Arc<Floor>, usize)>>,
 }
 
 impl Progress {
+    /// Makes it one of the loaders of a spool, before any of them begins.
+    pub fn share(&self, spool: usize, floor: &Arc<Floor>, loader: usize) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.push((spool, Arc::clone(floor), loader));
+    }
+
+    /// Notes where it begins with a spool, if that is for the first time.
+    pub fn set_start(&self, spool: usize, from: Option<Reached>) {
+        let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        starts.entry(spool).or_insert(from);
+    }
+
+    /// Returns where it first began with a spool: nothing after that was released without the other
+    /// loaders of the spool. `None` if it has not begun.
+    #[must_use]
+    pub fn start(&self, spool: usize) -> Option<Option<Reached>> {
+        let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        starts.get(&spool).copied()
+    }
+
+    fn floor(&self, spool: usize) -> Option<(Arc<Floor>, usize)> {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut of_spool = shared.iter().filter(|(index, ..)| *index == spool);
+        let found = of_spool.next();
+        found.map(|(_, floor, loader)| (Arc::clone(floor), *loader))
+    }
+
+    /// Returns the position before which nobody needs a spool any more.
+    #[must_use]
+    pub fn releasable(&self, spool: usize) -> Position {
+        let floor = self.floor(spool);
+        floor.map_or_else(|| self.position(spool), |(floor, _)| floor.position())
+    }
+
     /// Returns whether the sink took the last batch.
     #[must_use]
     pub fn is_connected(&self) -> bool {
@@ -29,6 +94,9 @@ impl Progress {
     }
 
     pub(super) fn set_position(&self, spool: usize, position: Position) {
+        if let Some((floor, loader)) = self.floor(spool) {
+            floor.set(loader, position);
+        }
         let positions = self.positions.lock();
         let mut positions = positions.unwrap_or_else(PoisonError::into_inner);
         if positions.len() <= spool {

@@ -24,7 +24,7 @@ impl<S: Sink> Loader<S> {
         pause: &mut Duration,
     ) -> anyhow::Result<()> {
         let (mut writer, companion) = self.sink.open().await?;
-        let mut overtaking = Overtaking::new(&self.instructions, &writer).await?;
+        let mut overtaking = self.overtake(&writer).await?;
         let mut preparing = self.begin(&writer).await?;
         // The last batch is asked for after the stop, so it holds what was there at the stop.
         let mut is_last = *stop.borrow();
@@ -70,16 +70,26 @@ impl<S: Sink> Loader<S> {
         }
     }
 
+    /// Begins to look ahead at the instructions from where the sink is.
+    pub(super) async fn overtake(&self, writer: &S::Writer) -> anyhow::Result<Overtaking> {
+        let overtaking = Overtaking::new(S::NAME, &self.instructions, writer).await?;
+        self.progress
+            .set_position(self.spools.len(), overtaking.position());
+        Ok(overtaking)
+    }
+
     /// Starts the first stage from where the sink is.
     pub(super) async fn begin(&self, writer: &S::Writer) -> anyhow::Result<Preparing<S::Batch>> {
         let mut sources = Vec::with_capacity(self.spools.len());
         for (index, spool) in self.spools.iter().enumerate() {
             let position = writer.position(spool.id().0).await;
             let from = position.context("reading the position")?;
-            let start = start_of(spool, from)?;
+            let start = start_of(S::NAME, spool, from)?;
+            self.progress.set_start(index, from);
             self.progress.set_position(index, start);
             // The chunks after that are loaded again if the database was restored from a backup.
-            spool.release(start).context("releasing chunks")?;
+            let end = self.progress.releasable(index);
+            spool.release(end).context("releasing chunks")?;
             sources.push(Source::new(spool, start, from));
         }
         let preparer = Preparer {
@@ -99,6 +109,8 @@ impl<S: Sink> Loader<S> {
         prepared: &mut Prepared<S::Batch>,
     ) -> anyhow::Result<()> {
         overtaking.suppress_new(writer).await?;
+        let overtaken = overtaking.position();
+        self.progress.set_position(self.spools.len(), overtaken);
         if prepared.moves_position() {
             let (batch, load) = (&prepared.batch, &mut prepared.load);
             let client_ip = self.client_ip;
@@ -107,15 +119,14 @@ impl<S: Sink> Loader<S> {
             self.count(&committed, prepared);
             self.tell_fates(&committed, prepared);
             for (index, (spool, span)) in self.spools.iter().zip(&prepared.spans).enumerate() {
-                let end = span.to.position;
-                self.progress.set_position(index, end);
-                if let Err(error) = spool.release(end) {
+                self.progress.set_position(index, span.to.position);
+                if let Err(error) = spool.release(self.progress.releasable(index)) {
                     tracing::error!(%error, "a loaded chunk cannot be deleted");
                 }
             }
         }
         if !self.progress.set_connected(true) {
-            tracing::info!("loading hits into Postgres");
+            tracing::info!("loading hits into {}", S::NAME);
         }
         Ok(())
     }

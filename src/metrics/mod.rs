@@ -87,6 +87,10 @@ pub struct Metrics {
     pub dimensions_refused: Counter,
     pub postgres_connects: Counter,
     pub postgres_errors: Counter,
+    pub kafka_messages: Counter,
+    pub kafka_errors: Counter,
+    pub kafka_connected: Gauge,
+    pub kafka_backlog_bytes: Gauge,
     pub places_built: Gauge,
     pub networks_built: Gauge,
     pub listed_domains: Gauge,
@@ -289,6 +293,19 @@ impl Metrics {
             dimension_misses,
             postgres_connects: r.counter("avtryck_postgres_connects_total", "Connections made to Postgres."),
             postgres_errors: r.counter("avtryck_postgres_errors_total", "Failed connections and transactions."),
+            kafka_messages: r.counter(
+                "avtryck_kafka_messages_total",
+                "Messages of hits and of counts that Kafka has committed.",
+            ),
+            kafka_errors: r.counter("avtryck_kafka_errors_total", "Failed connections and transactions of Kafka."),
+            kafka_connected: r.gauge(
+                "avtryck_kafka_connected",
+                "1 if Kafka took the last batch of each spool, else 0; 0 without [kafka].",
+            ),
+            kafka_backlog_bytes: r.gauge(
+                "avtryck_kafka_backlog_bytes",
+                "Bytes in the spool that Kafka does not have; 0 without [kafka].",
+            ),
             places_built,
             networks_built,
             listed_domains: r.gauge(

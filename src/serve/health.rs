@@ -19,6 +19,8 @@ const WAIT_SHOWN_MIN: Duration = Duration::from_secs(10);
 pub(super) struct Health {
     pub(super) metrics: Arc<Metrics>,
     pub(super) shards: Vec<Shard>,
+    /// The same spools, and how far Kafka has them; none without `[kafka]`.
+    pub(super) kafka: Vec<Shard>,
     pub(super) instructions: Spool,
     /// How far instructions are carried out.
     pub(super) carried_out: Arc<Progress>,
@@ -53,7 +55,7 @@ impl Shard {
     /// Removes it if all of it is loaded, and returns whether it did.
     pub(super) fn remove_if_loaded(&self) -> std::io::Result<bool> {
         self.spool.close();
-        self.spool.remove(self.progress.position(self.index))
+        self.spool.remove(self.progress.releasable(self.index))
     }
 
     fn backlog_bytes(&self) -> u64 {
@@ -94,6 +96,11 @@ impl Health {
         ages.max().unwrap_or_default()
     }
 
+    fn is_kafka_connected(&self) -> bool {
+        let mut shards = self.kafka.iter();
+        shards.all(|shard| shard.progress.is_connected())
+    }
+
     fn is_connected(&self) -> bool {
         self.shards
             .iter()
@@ -114,6 +121,10 @@ impl Status for Health {
         let backlog = self.instructions.backlog_bytes(carried_out);
         metrics.instruction_backlog_bytes.set(gauge_value(backlog));
         metrics.loader_connected.set(u8::from(self.is_connected()));
+        let backlog = self.kafka.iter().map(Shard::backlog_bytes).sum();
+        metrics.kafka_backlog_bytes.set(gauge_value(backlog));
+        let is_connected = !self.kafka.is_empty() && self.is_kafka_connected();
+        metrics.kafka_connected.set(u8::from(is_connected));
         metrics.render()
     }
 
@@ -133,6 +144,9 @@ impl Status for Health {
         if oldest >= WAIT_SHOWN_MIN {
             let seconds = oldest.as_secs();
             remarks.push_str(&format!("; the oldest hit has waited for {seconds} s"));
+        }
+        if !self.is_kafka_connected() {
+            remarks.push_str("; kafka: not reached; hits are kept in the spool");
         }
         remarks.push('\n');
         remarks.push_str(&self.jobs.read());

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use super::evaluation::Evaluation;
 use super::health::Shard;
 use super::households::Households;
+use super::kafka::Kafka;
 use super::reload::Reload;
 use crate::config::Config;
 use crate::edge::Spools;
@@ -38,6 +39,8 @@ const REMOVE_PERIOD: Duration = Duration::from_secs(1);
 /// The parts that load, before they start.
 pub(super) struct Parts {
     loaders: Vec<Loader>,
+    /// What produces to Kafka, beside them.
+    pub(super) kafka: Kafka,
     /// Which IDs the loaders tie together; exchanged on a reload.
     pub(super) tie_rules: Arc<ArcSwap<TieRules>>,
     /// Has the job on ties run at once.
@@ -59,7 +62,7 @@ impl Parts {
         database: &Arc<Database>,
         tables: &Arc<ArcSwap<Tables>>,
         metrics: &Arc<Metrics>,
-    ) -> Parts {
+    ) -> anyhow::Result<Parts> {
         let tie_rules = Arc::new(ArcSwap::from_pointee(tie_rules(config)));
         let sightings = Arc::new(Sightings::default());
         sightings.rules.store(Arc::new(sighting_rules(config)));
@@ -74,12 +77,15 @@ impl Parts {
                 .with_sightings(Arc::clone(&sightings))
         };
         let loaders = loaders(config, spools, make_sink, tables, metrics);
+        let carried_out = Arc::<Progress>::default();
+        let kafka = Kafka::new(config, (&loaders, &carried_out), database, metrics)?;
         let shards = shards(&loaders).into_iter();
         let left = spools.hits.spools.get(spools.hits.written..);
         let left: Vec<_> = left.into_iter().flatten().map(Spool::id).collect();
-        Parts {
+        Ok(Parts {
             left: shards.filter(|shard| left.contains(&shard.id())).collect(),
             loaders,
+            kafka,
             tie_rules: Arc::clone(&tie_rules),
             wake: Arc::clone(&wake),
             households: Households::new(config, &sightings),
@@ -90,7 +96,7 @@ impl Parts {
                 database: Arc::clone(database),
                 wait: config.loader.batch_wait,
                 metrics: Arc::clone(metrics),
-                progress: Arc::default(),
+                progress: carried_out,
             },
             jobs: jobs::JobLimits {
                 retention: config.privacy.retention,
@@ -104,7 +110,7 @@ impl Parts {
                     Arc::clone(&wake),
                 )),
             },
-        }
+        })
     }
 
     /// Returns every shard.
@@ -123,6 +129,7 @@ impl Parts {
         let (stop, stopping) = watch::channel(false);
         let instructions = tokio::task::spawn_local(self.instructions.run(stopping.clone()));
         let (loaders, reload) = (self.loaders, Rc::clone(reload));
+        let kafka = self.kafka;
         let jobs = jobs::run(
             Arc::clone(database),
             self.jobs,
@@ -134,7 +141,8 @@ impl Parts {
             // One of them looks models up in the tables.
             tokio::task::spawn_local(jobs);
             let loaders = loaders.into_iter();
-            join_all(loaders.map(|loader| loader.run(stopping.clone()))).await;
+            let loaders = join_all(loaders.map(|loader| loader.run(stopping.clone())));
+            tokio::join!(loaders, kafka.run(stopping.clone()));
         });
         tokio::task::spawn_local(remove_drained(self.left));
         tokio::task::spawn_local(self.households.run(Arc::clone(database)));
@@ -195,8 +203,8 @@ fn loaders(
 }
 
 /// Returns every spool of hits with its loader's progress.
-fn shards(loaders: &[Loader]) -> Vec<Shard> {
-    let shards = |loader: &Loader| {
+pub(super) fn shards<S>(loaders: &[Loader<S>]) -> Vec<Shard> {
+    let shards = |loader: &Loader<S>| {
         let progress = Arc::clone(&loader.progress);
         let spools = loader.spools.clone().into_iter().enumerate();
         spools.map(move |(index, spool)| Shard::new(spool, Arc::clone(&progress), index))

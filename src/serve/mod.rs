@@ -12,6 +12,7 @@ mod health;
 pub(crate) mod household_key;
 mod households;
 mod inquiries;
+mod kafka;
 pub(crate) mod keyrings;
 mod loading;
 mod notify;
@@ -156,10 +157,11 @@ impl Collector {
         let addresses = (public.addresses()?, admin.local_addr()?);
         let certificates = public.certificates.clone();
         let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
-        let parts = Parts::new(&config, &spools, &database, &tables, &metrics);
+        let parts = Parts::new(&config, &spools, &database, &tables, &metrics)?;
         let health = Arc::new(Health {
             metrics: Arc::clone(&metrics),
             shards: parts.shards(),
+            kafka: parts.kafka.shards(),
             instructions: spools.instructions.clone(),
             carried_out: Arc::clone(&parts.instructions.progress),
             jobs: Arc::default(),

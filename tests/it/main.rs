@@ -28,6 +28,7 @@ mod hostile;
 mod http2;
 mod image;
 mod import;
+mod kafka;
 mod kubernetes;
 mod live;
 mod load;

@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 mod config;
+pub(crate) mod kafka;
 mod reply;
 pub(crate) mod tls;
 

@@ -207,6 +207,13 @@ impl Spool {
         Appender::new(Arc::clone(&self.shared), true)
     }
 
+    /// Returns whether there was nothing in it when it was opened: its ID is new, so nobody has read
+    /// any of it before.
+    #[must_use]
+    pub fn began_empty(&self) -> bool {
+        self.shared.recovered.end == Position::default()
+    }
+
     /// Checks that `start` is not beyond the end; returns the end otherwise: the spool was then
     /// restored from an older copy, and new records would get chunk numbers that its reader counts
     /// as read. The first call compares with the end at opening, because new records may have

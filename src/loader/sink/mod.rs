@@ -15,7 +15,7 @@
 //! a batch holds it is the sink's. The encoder belongs to the sink, and not the bytes to the seam,
 //! because encoding is the first stage's work: a row borrows its texts from the payload that it was
 //! read from, so a seam that passed rows from stage to stage would copy every text of every hit
-//! once more. With Postgres a batch holds the bytes of a binary COPY, with Kafka it would hold
+//! once more. With Postgres a batch holds the bytes of a binary COPY, with Kafka it holds
 //! messages.
 
 pub mod kafka;
@@ -39,6 +39,7 @@ use crate::row::click::ClickMention;
 use crate::row::dimension::Keyed;
 use crate::row::exposure::AdContact;
 use crate::row::{Ad, Count, EventKey, Keyer, Link, Row};
+pub use kafka::KafkaSink;
 pub use postgres::PostgresSink;
 pub(super) use postgres::{into_postgres, into_reached, suppress};
 pub use sightings::{SightingRules, Sightings};
@@ -135,12 +136,18 @@ pub trait Sink {
     /// Works beside the writer.
     type Companion: Companion<Batch = Self::Batch>;
 
+    /// What it is called in the log.
+    const NAME: &'static str;
+
     /// Connects.
     fn open(&self) -> impl Future<Output = anyhow::Result<(Self::Writer, Self::Companion)>>;
 
     /// Makes an encoder for the session of a writer. After an error it is dropped with all that it
     /// knows of the sink, because the batches that told it may not have been committed.
     fn encoder(&self, writer: &Self::Writer) -> Self::Encoder;
+
+    /// Counts a session that an error ended.
+    fn count_error(&self);
 }
 
 /// A batch on its way to the sink. It owns all that it holds.
@@ -163,8 +170,9 @@ pub trait Encoder: Send + 'static {
     /// What it fills.
     type Batch;
 
-    /// Returns what makes the keys of dimension rows and of event IDs there.
-    fn keyer(&self) -> Arc<Keyer>;
+    /// Returns what makes the keys of dimension rows and of event IDs there; `None` where rows have
+    /// no keys. A process knows one keyer.
+    fn keyer(&self) -> Option<Arc<Keyer>>;
 
     /// Makes a batch.
     fn make_batch(&self) -> Self::Batch;
@@ -201,10 +209,11 @@ pub trait Writer {
     -> impl Future<Output = anyhow::Result<Option<Reached>>>;
 
     /// Keeps hits of these visitors, who withdrew or asked for their erasure, out of every batch
-    /// that is committed after this returns.
+    /// that is committed after this returns. `span` is where the instructions come from.
     fn suppress(
         &mut self,
         instructions: &[(VisitorId, Kind)],
+        span: &Span,
     ) -> impl Future<Output = anyhow::Result<()>>;
 
     /// Stores a batch and moves the position of each spool to its end, all or nothing. It fails if

@@ -171,6 +171,8 @@ impl Sink for PostgresSink {
     type Writer = PostgresWriter;
     type Companion = PostgresCompanion;
 
+    const NAME: &'static str = "Postgres";
+
     async fn open(&self) -> anyhow::Result<(PostgresWriter, PostgresCompanion)> {
         let (client, watch) = SilenceWatch::connect(&self.database, self.silence_max).await?;
         self.metrics.postgres_connects.increment(1);
@@ -226,6 +228,10 @@ impl Sink for PostgresSink {
             metrics: Arc::clone(&self.metrics),
         }
     }
+
+    fn count_error(&self) {
+        self.metrics.postgres_errors.increment(1);
+    }
 }
 
 impl SinkBatch for Load {
@@ -274,12 +280,12 @@ pub struct LoadEncoder {
 impl Encoder for LoadEncoder {
     type Batch = Load;
 
-    fn keyer(&self) -> Arc<Keyer> {
-        Arc::clone(&self.keyer)
+    fn keyer(&self) -> Option<Arc<Keyer>> {
+        Some(Arc::clone(&self.keyer))
     }
 
     fn make_batch(&self) -> Load {
-        Load::new(&DIMENSIONS, self.keyer())
+        Load::new(&DIMENSIONS, Arc::clone(&self.keyer))
     }
 
     fn begin(&mut self, load: &mut Load, spans: &[Span], read_at: UnixMicros) {
@@ -430,7 +436,11 @@ impl Writer for PostgresWriter {
         Ok(self.watch.watch(read).await?.map(into_reached))
     }
 
-    async fn suppress(&mut self, instructions: &[(VisitorId, Kind)]) -> anyhow::Result<()> {
+    async fn suppress(
+        &mut self,
+        instructions: &[(VisitorId, Kind)],
+        _: &Span,
+    ) -> anyhow::Result<()> {
         let suppress = suppress(&mut self.client, instructions);
         self.watch.watch(suppress).await?;
         self.wake.notify_one();

@@ -310,9 +310,10 @@ async fn the_oldest_hit_is_that_which_is_not_committed_while_a_batch_is_prepared
             .await
             .unwrap();
         assert_eq!(oldest(), Some(UnixMicros(1_800_000_000_000_000)));
-        let mut overtaking = instruction::Overtaking::new(&loader.instructions, &writer)
-            .await
-            .unwrap();
+        let mut overtaking =
+            instruction::Overtaking::new("Postgres", &loader.instructions, &writer)
+                .await
+                .unwrap();
         loader
             .load(&mut writer, &mut overtaking, &mut prepared)
             .await

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value as Json};
 
+use crate::config::KafkaFormat;
 use crate::enrich::{DimensionTable, FactVisitor, Facts};
 use crate::hit::subject::Subject;
 use crate::hit::wire::{put_bytes, put_number, put_varint};
@@ -30,16 +31,6 @@ fn field_of(dimension: DimensionTable) -> Option<(&'static str, u32)> {
     }
 }
 
-/// How messages are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// `proto/row.proto`.
-    #[default]
-    Protobuf,
-    /// One JSON object, with the fields' names; IDs and flags in words.
-    Json,
-}
-
 /// What the message of a row is made from.
 #[derive(Clone, Copy)]
 pub struct RowParts<'a, 'f> {
@@ -55,10 +46,10 @@ pub struct RowParts<'a, 'f> {
 
 impl RowParts<'_, '_> {
     /// Appends the message.
-    pub fn encode(&self, format: Format, out: &mut Vec<u8>) {
+    pub fn encode(&self, format: KafkaFormat, out: &mut Vec<u8>) {
         match format {
-            Format::Protobuf => self.encode_protobuf(out),
-            Format::Json => write_json(self.json(), out),
+            KafkaFormat::Protobuf => self.encode_protobuf(out),
+            KafkaFormat::Json => write_json(self.json(), out),
         }
     }
 
@@ -155,9 +146,9 @@ impl CountKey {
     }
 
     /// Appends the message that says how many hits there were.
-    pub fn encode(&self, hits: u64, format: Format, out: &mut Vec<u8>) {
+    pub fn encode(&self, hits: u64, format: KafkaFormat, out: &mut Vec<u8>) {
         match format {
-            Format::Protobuf => {
+            KafkaFormat::Protobuf => {
                 put_number(out, 1, self.minute.cast_unsigned());
                 put_number(out, 2, self.kind.number().into());
                 let mut fields = ProtobufColumns { out, number: 2 };
@@ -165,7 +156,7 @@ impl CountKey {
                 self.ad.columns(&mut fields);
                 put_number(out, 10, hits);
             }
-            Format::Json => {
+            KafkaFormat::Json => {
                 let mut words = Map::new();
                 words.insert("minute".to_owned(), self.minute.into());
                 words.insert("kind".to_owned(), self.kind.name().into());

@@ -7,8 +7,9 @@
 //! deleted.
 
 use std::collections::HashSet;
+use std::time::SystemTime;
 
-use tokio_postgres::{Client, Error, Transaction};
+use tokio_postgres::{Client, Error, Row, Transaction};
 
 use crate::hit::subject::Subject;
 use crate::hit::{self, Hit, Outcome};
@@ -169,6 +170,34 @@ async fn read_listed(
     rows.iter()
         .map(|row| Ok(row.try_get::<_, Uuid>(0)?.into_bytes()))
         .collect()
+}
+
+/// Reads the list, or what came onto it since an earlier call, and until when it was read. An entry
+/// may come twice: what was added by a transaction that had not ended is looked for once more.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn read_since(
+    client: &Client,
+    since: Option<SystemTime>,
+) -> Result<(Vec<([u8; 16], Reason)>, SystemTime), Error> {
+    let now: SystemTime = client.query_one("select now()", &[]).await?.try_get(0)?;
+    let rows = client
+        .query(
+            "select key, reason = 'erasure' from avtryck.suppression \
+             where $1::timestamptz is null or since >= $1 - interval '15 minutes'",
+            &[&since],
+        )
+        .await?;
+    let entry = |row: &Row| {
+        let reason = match row.try_get(1)? {
+            true => Reason::Erasure,
+            false => Reason::Withdrawal,
+        };
+        Ok((row.try_get::<_, Uuid>(0)?.into_bytes(), reason))
+    };
+    let entries = rows.iter().map(entry).collect::<Result<_, Error>>()?;
+    Ok((entries, now))
 }
 
 #[cfg(test)]

@@ -146,7 +146,7 @@ fn facts(place: Place, asn: Option<u32>, name: &str) -> Facts<'static> {
 }
 
 /// The message of a hit of whose address 24 bits may be stored.
-fn message_of(hit: &Hit<'_>, facts: &Facts<'_>, format: Format) -> Vec<u8> {
+fn message_of(hit: &Hit<'_>, facts: &Facts<'_>, format: KafkaFormat) -> Vec<u8> {
     let row = Row::new(
         hit,
         Derived {
@@ -178,7 +178,7 @@ proptest! {
         let hit = Hit::sample(|_| texts.next().expect("a text for each field"));
         let latitude = latitude.map(f64::from);
         let place = Place { country: name.clone(), latitude, ..Place::default() };
-        let message = message_of(&hit, &facts(place, asn, &name), Format::Protobuf);
+        let message = message_of(&hit, &facts(place, asn, &name), KafkaFormat::Protobuf);
 
         let mut read = RowSchema::decode(message.as_slice()).expect("prost reads ours");
         prop_assert_eq!(&read.site, &hit.site);
@@ -207,7 +207,7 @@ proptest! {
         let mut texts = texts.into_iter();
         let hit = Hit::sample(|_| texts.next().expect("a text for each field"));
         let mut message = Vec::new();
-        CountKey::of(&hit, minute).encode(hits, Format::Protobuf, &mut message);
+        CountKey::of(&hit, minute).encode(hits, KafkaFormat::Protobuf, &mut message);
         let expected = CountSchema {
             minute: minute.cast_unsigned(),
             kind: hit.kind.number().into(),
@@ -228,7 +228,7 @@ proptest! {
 fn a_message_has_neither_the_address_nor_the_agent_that_postgres_does_not_get() {
     let hit = Hit::sample(str::to_owned);
     let facts = facts(Place::default(), None, "");
-    let message = message_of(&hit, &facts, Format::Protobuf);
+    let message = message_of(&hit, &facts, KafkaFormat::Protobuf);
     let read = RowSchema::decode(message.as_slice()).unwrap();
     assert_eq!(read.client_ip, [192, 0, 2, 0]);
     assert_eq!(read.client_ip_bits, 24);
@@ -239,7 +239,7 @@ fn a_message_has_neither_the_address_nor_the_agent_that_postgres_does_not_get() 
     // An unknown place is not the same as none.
     assert_eq!(read.place, Some(PlaceSchema::default()));
 
-    let message = message_of(&hit, &facts, Format::Json);
+    let message = message_of(&hit, &facts, KafkaFormat::Json);
     let words: Map<String, Json> = serde_json::from_slice(&message).unwrap();
     assert_eq!(words["client_ip"], "192.0.2.0/24");
     assert_eq!(words["hit_id"], "73706f6f-6c2d-6964-2d6f-662d68697431");
@@ -367,7 +367,7 @@ fn a_message_of_the_first_version_is_read_and_written_as_it_was() {
     let message = message_of(
         &recorded_hit(),
         &facts(place, Some(0), "Example"),
-        Format::Protobuf,
+        KafkaFormat::Protobuf,
     );
     let hex = message.iter().map(|byte| format!("{byte:02x}"));
     let hex: Vec<String> = hex.collect();

@@ -1,0 +1,257 @@
+//! How brokers are reached, and what their topics must be like.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use rdkafka::ClientContext;
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
+use rdkafka::admin::{NewTopic, TopicReplication};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::ProducerContext;
+
+use crate::config::KafkaConfig;
+
+/// How long a question to the brokers may take.
+pub(super) const ASK_TIME_MAX: Duration = Duration::from_secs(10);
+/// Memory for messages that are on their way, in KiB. A batch is at most about that large.
+const QUEUE_KIBIBYTES: &str = "65536";
+/// For how long a topic that is made here keeps hits, if `privacy.retention` allows it.
+const KEEP_MADE: Duration = Duration::from_hours(7 * 24);
+
+/// Keeps what the client reports last: an error of a call says little more than that time is up.
+#[derive(Clone, Default)]
+pub(super) struct Reports(Arc<Mutex<String>>);
+
+impl Reports {
+    /// Adds what was reported last to an error.
+    pub(super) fn explain(&self, error: &KafkaError) -> anyhow::Error {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match last.is_empty() {
+            true => anyhow::anyhow!("{error}"),
+            false => anyhow::anyhow!("{error} ({last})"),
+        }
+    }
+}
+
+impl ClientContext for Reports {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, "librdkafka: {message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, "librdkafka: {reason}");
+        reason.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl ConsumerContext for Reports {}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = ();
+
+    /// A message that is not delivered makes the commit fail.
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// Returns what every client is configured with.
+pub(super) fn client_config(config: &KafkaConfig) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    let protocol = match (config.tls, config.sasl_mechanism.is_empty()) {
+        (false, true) => "plaintext",
+        (true, true) => "ssl",
+        (false, false) => "sasl_plaintext",
+        (true, false) => "sasl_ssl",
+    };
+    client
+        .set("bootstrap.servers", config.brokers.join(","))
+        .set("client.id", "avtryck")
+        .set("security.protocol", protocol)
+        .set("socket.keepalive.enable", "true")
+        .set("reconnect.backoff.max.ms", "2000");
+    let mut set = |key: &str, value: &str| {
+        if !value.is_empty() {
+            client.set(key, value);
+        }
+    };
+    if config.tls {
+        let path = |path: &Option<std::path::PathBuf>| {
+            let path = path.as_ref().map(|path| path.display().to_string());
+            path.unwrap_or_default()
+        };
+        set("ssl.ca.location", &path(&config.ca));
+        set("ssl.certificate.location", &path(&config.certificate));
+        set("ssl.key.location", &path(&config.key));
+    }
+    set("sasl.mechanism", &config.sasl_mechanism);
+    set("sasl.username", &config.sasl_username);
+    set("sasl.password", &config.sasl_password);
+    for (key, value) in &config.client {
+        set(key, value);
+    }
+    client
+}
+
+/// Returns what a producer of one transactional ID is configured with.
+pub(super) fn producer_config(config: &KafkaConfig, transactional_id: &str) -> ClientConfig {
+    let mut client = client_config(config);
+    let defaults = [
+        ("compression.type", config.compression.as_str()),
+        ("linger.ms", "5"),
+        ("queue.buffering.max.kbytes", QUEUE_KIBIBYTES),
+        // The one of Java's clients, so that a subject is in the same partition whoever produces.
+        ("partitioner", "murmur2_random"),
+        ("transaction.timeout.ms", "60000"),
+        ("transactional.id", transactional_id),
+    ];
+    for (key, value) in defaults {
+        if client.get(key).is_none() {
+            client.set(key, value);
+        }
+    }
+    client
+}
+
+/// What a topic is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Hits or counts, which go by age.
+    Hits,
+    /// What is to be known for good: the newest record of each key.
+    State,
+}
+
+/// Makes the topics that are missing, and checks the others.
+///
+/// # Errors
+/// Where a topic would keep hits for longer than may be, or forget what has to be known.
+pub(super) async fn prepare_topics(
+    config: &KafkaConfig,
+    retention: Duration,
+    reports: &Reports,
+) -> anyhow::Result<()> {
+    let client = client_config(config);
+    let admin: AdminClient<Reports> = client.create_with_context(reports.clone())?;
+    let topics = [
+        (&config.topic, Purpose::Hits),
+        (&config.count_topic, Purpose::Hits),
+        (&config.instruction_topic, Purpose::State),
+        (&config.position_topic, Purpose::State),
+    ];
+    let metadata = admin.inner().fetch_metadata(None, ASK_TIME_MAX);
+    let metadata = metadata.map_err(|error| reports.explain(&error))?;
+    let exists = |name: &str| metadata.topics().iter().any(|topic| topic.name() == name);
+    let keep = retention.min(KEEP_MADE).as_millis().to_string();
+    let missing: Vec<NewTopic<'_>> = topics
+        .iter()
+        .filter(|(name, _)| !exists(name))
+        .map(|(name, purpose)| match purpose {
+            Purpose::Hits => NewTopic::new(name, config.partitions, TopicReplication::Fixed(-1))
+                .set("cleanup.policy", "delete")
+                .set("retention.ms", &keep),
+            Purpose::State => {
+                NewTopic::new(name, 1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact")
+            }
+        })
+        .collect();
+    let options = AdminOptions::new().operation_timeout(Some(ASK_TIME_MAX));
+    if !missing.is_empty() {
+        let made = admin.create_topics(&missing, &options).await;
+        for outcome in made.map_err(|error| reports.explain(&error))? {
+            match outcome {
+                Ok(name) => tracing::info!("made the topic {name} in Kafka"),
+                // Another collector made it at the same time.
+                Err((_, rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((name, error)) => {
+                    bail!("the topic {name} is missing, and making it failed: {error}")
+                }
+            }
+        }
+    }
+    let resources = topics.map(|(name, _)| ResourceSpecifier::Topic(name));
+    let described = admin.describe_configs(&resources, &options).await;
+    let described = described.map_err(|error| reports.explain(&error))?;
+    for ((name, purpose), described) in topics.into_iter().zip(described) {
+        let described = described.map_err(|error| anyhow::anyhow!("{error}"));
+        let described =
+            described.with_context(|| format!("reading how the topic {name} is configured"))?;
+        check_topic(name, purpose, &described, retention)?;
+    }
+    Ok(())
+}
+
+fn check_topic(
+    name: &str,
+    purpose: Purpose,
+    topic: &ConfigResource,
+    retention: Duration,
+) -> anyhow::Result<()> {
+    let value = |key: &str| {
+        let entry = topic.get(key).and_then(|entry| entry.value.as_deref());
+        entry.unwrap_or_default().to_owned()
+    };
+    let policy = value("cleanup.policy");
+    if purpose == Purpose::State {
+        ensure!(
+            policy == "compact",
+            "the topic {name} has cleanup.policy = {policy}: it would forget; compact would be right"
+        );
+        return Ok(());
+    }
+    ensure!(
+        policy == "delete",
+        "the topic {name} has cleanup.policy = {policy}: it would keep hits for good; delete would be right"
+    );
+    let kept = value("retention.ms");
+    let is_short = kept
+        .parse()
+        .is_ok_and(|kept: u64| u128::from(kept) <= retention.as_millis());
+    ensure!(
+        is_short,
+        "the topic {name} has retention.ms = {kept}: it would keep hits for longer than privacy.retention; \
+         at most {} would be right",
+        retention.as_millis()
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_may_keep_hits_no_longer_than_postgres_and_state_for_good() {
+        let entry = |name: &str, value: &str| rdkafka::admin::ConfigEntry {
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
+            source: rdkafka::admin::ConfigSource::DynamicTopic,
+            is_read_only: false,
+            is_default: false,
+            is_sensitive: false,
+        };
+        let day = Duration::from_hours(24);
+        let check = |purpose, policy: &str, kept: &str| {
+            let topic = ConfigResource {
+                specifier: rdkafka::admin::OwnedResourceSpecifier::Topic("t".to_owned()),
+                entries: vec![entry("cleanup.policy", policy), entry("retention.ms", kept)],
+            };
+            check_topic("t", purpose, &topic, day).is_ok()
+        };
+        assert!(check(Purpose::Hits, "delete", "86400000"));
+        for (policy, kept) in [
+            ("delete", "86400001"),
+            ("delete", "-1"),
+            ("delete", ""),
+            ("compact", "1000"),
+            ("compact,delete", "1000"),
+        ] {
+            assert!(!check(Purpose::Hits, policy, kept), "{policy} {kept}");
+        }
+        assert!(check(Purpose::State, "compact", "1000"));
+        assert!(!check(Purpose::State, "compact,delete", "-1"));
+        assert!(!check(Purpose::State, "delete", "-1"));
+    }
+}

@@ -1,0 +1,489 @@
+//! The blocking part of the sink, on a thread of its own: one producer from `init_transactions` to
+//! its first error.
+//!
+//! After an error nothing is tried again on the same producer. Its transaction is ended, as far as
+//! possible, and the next session reads from Kafka what became of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, ensure};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::topic_partition_list::Offset;
+use spool::{Position, SpoolId};
+use tokio::sync::oneshot;
+
+use super::client::{self, ASK_TIME_MAX, Reports};
+use super::message::SCHEMA;
+use super::suppressed::Entry;
+use super::{Fenced, KafkaBatch, KafkaSink, Suppressed};
+use crate::clock;
+use crate::config::{KafkaConfig, KafkaFormat};
+use crate::hit::Kind;
+use crate::loader::sink::Reached;
+use crate::postgres::subject::suppression::Reason;
+
+/// How long a transaction may take to begin, to be sent and to be committed.
+const COMMIT_TIME_MAX: Duration = Duration::from_secs(45);
+/// How long the end of a transaction that failed may take.
+const ABORT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long to wait for room in the client's queue before it is asked again.
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
+/// How long a topic may take to be read from its beginning: other producers' open transactions
+/// hold up the topic of positions until they end.
+const READ_TIME_MAX: Duration = Duration::from_secs(90);
+/// The partition of the topic of positions that is used.
+const POSITION_PARTITION: i32 = 0;
+
+/// Whose position of which spool: a producer follows its own spool of hits, and the spool of
+/// instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PositionKey {
+    pub(super) producer: [u8; 16],
+    pub(super) spool: [u8; 16],
+}
+
+impl PositionKey {
+    fn text(&self) -> String {
+        format!("{} {}", SpoolId(self.producer), SpoolId(self.spool))
+    }
+}
+
+/// What is committed together.
+pub(super) struct Transaction {
+    pub(super) batch: KafkaBatch,
+    pub(super) positions: Vec<(PositionKey, Reached)>,
+    pub(super) instructions: Vec<Entry>,
+    pub(super) format: KafkaFormat,
+}
+
+type Outcome = anyhow::Result<u64>;
+type Order = (Transaction, oneshot::Sender<(Transaction, Outcome)>);
+
+/// The thread, which ends with its first error and when this is dropped.
+pub(super) struct Worker {
+    orders: mpsc::Sender<Order>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts a session, and returns it with the positions that it begins at.
+    pub(super) async fn start(
+        sink: &KafkaSink,
+    ) -> anyhow::Result<(Worker, HashMap<PositionKey, Reached>)> {
+        let (orders, received) = mpsc::channel::<Order>();
+        let (opened, open) = oneshot::channel();
+        let own = Opening {
+            config: Arc::clone(&sink.config),
+            retention: sink.retention,
+            spool_id: sink.spool_id,
+            suppressed: Arc::clone(&sink.suppressed),
+        };
+        let thread = thread::Builder::new()
+            .name("kafka".to_owned())
+            .spawn(move || {
+                let session = match own.open() {
+                    Ok((session, positions)) => {
+                        if opened.send(Ok(positions)).is_err() {
+                            return;
+                        }
+                        session
+                    }
+                    // If nobody waits any more, nobody needs to know.
+                    Err(error) => return drop(opened.send(Err(error))),
+                };
+                for (transaction, reply) in received {
+                    let outcome = session.commit(&transaction);
+                    let ends = outcome.is_err();
+                    drop(reply.send((transaction, outcome)));
+                    if ends {
+                        return;
+                    }
+                }
+            })
+            .context("starting a thread")?;
+        let positions = open.await.context("the thread that produces panicked")??;
+        Ok((Worker { orders, thread }, positions))
+    }
+
+    /// Commits a transaction; returns it with the number of messages, or why it failed.
+    pub(super) async fn commit(
+        &self,
+        transaction: Transaction,
+    ) -> anyhow::Result<(Transaction, Outcome)> {
+        let (reply, committed) = oneshot::channel();
+        let is_sent = self.orders.send((transaction, reply)).is_ok();
+        ensure!(is_sent, "the thread that produces has ended");
+        committed.await.context("the thread that produces panicked")
+    }
+
+    /// Fails if the session has ended.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        ensure!(
+            !self.thread.is_finished(),
+            "the thread that produces has ended"
+        );
+        Ok(())
+    }
+}
+
+/// What a session is opened with.
+struct Opening {
+    config: Arc<KafkaConfig>,
+    retention: Duration,
+    spool_id: [u8; 16],
+    suppressed: Arc<Suppressed>,
+}
+
+impl Opening {
+    fn open(self) -> anyhow::Result<(Session, HashMap<PositionKey, Reached>)> {
+        let reports = Reports::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        runtime.block_on(client::prepare_topics(
+            &self.config,
+            self.retention,
+            &reports,
+        ))?;
+        let transactional_id = format!("avtryck-{}", SpoolId(self.spool_id));
+        let config = client::producer_config(&self.config, &transactional_id);
+        let producer: BaseProducer<Reports> = config.create_with_context(reports.clone())?;
+        let session = Session {
+            producer,
+            config: self.config,
+            reports,
+        };
+        session
+            .producer
+            .init_transactions(COMMIT_TIME_MAX)
+            .map_err(|error| session.explain(&error))
+            .context("beginning as the only producer of this spool")?;
+        let mark = Mark::new(self.spool_id)?;
+        session.put_mark(&mark)?;
+        let positions = session.read_positions(&mark, self.spool_id)?;
+        session.read_instructions(&self.suppressed)?;
+        Ok((session, positions))
+    }
+}
+
+/// A record that tells where the topic of positions ended when a session began. Whoever reads it,
+/// among what is committed, has read everything that the sessions before have committed.
+struct Mark {
+    key: String,
+    value: String,
+}
+
+impl Mark {
+    fn new(spool_id: [u8; 16]) -> anyhow::Result<Mark> {
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).context("reading random bytes")?;
+        Ok(Mark {
+            key: format!("{} mark", SpoolId(spool_id)),
+            value: SpoolId(nonce).to_string(),
+        })
+    }
+}
+
+/// One producer.
+struct Session {
+    producer: BaseProducer<Reports>,
+    config: Arc<KafkaConfig>,
+    reports: Reports,
+}
+
+impl Session {
+    /// Returns an error with its cause; [`Fenced`] where another process has taken over.
+    fn explain(&self, error: &KafkaError) -> anyhow::Error {
+        let fatal = self.producer.client().fatal_error();
+        let codes = error.rdkafka_error_code().into_iter();
+        let mut codes = codes.chain(fatal.as_ref().map(|(code, _)| *code));
+        let is_fenced = codes.any(|code| {
+            matches!(
+                code,
+                RDKafkaErrorCode::Fenced
+                    | RDKafkaErrorCode::ProducerFenced
+                    | RDKafkaErrorCode::InvalidProducerEpoch
+            )
+        });
+        if is_fenced {
+            let reason = fatal.map_or_else(|| error.to_string(), |(_, reason)| reason);
+            return Fenced(reason).into();
+        }
+        self.reports.explain(error)
+    }
+
+    /// Commits a transaction; returns how many messages it had.
+    fn commit(&self, transaction: &Transaction) -> Outcome {
+        self.transact(|| self.put(transaction))
+    }
+
+    fn transact<T>(&self, put: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let explain = |error: KafkaError| self.explain(&error);
+        self.producer.begin_transaction().map_err(explain)?;
+        let done = put().and_then(|done| {
+            let committed = self.producer.commit_transaction(COMMIT_TIME_MAX);
+            committed.map_err(explain).map(|()| done)
+        });
+        if done.is_err() && self.producer.client().fatal_error().is_none() {
+            // Readers of committed messages would wait for its end. If this fails, the next session
+            // ends it.
+            drop(self.producer.abort_transaction(ABORT_TIME_MAX));
+        }
+        done
+    }
+
+    fn put(&self, transaction: &Transaction) -> Outcome {
+        let batch = &transaction.batch;
+        let config = &*self.config;
+        let of =
+            |range: &std::ops::Range<usize>| batch.bytes.get(range.clone()).unwrap_or_default();
+        for (key, reason) in &transaction.instructions {
+            self.send(|| {
+                BaseRecord::to(&config.instruction_topic)
+                    .key(key.as_slice())
+                    .payload(reason.name().as_bytes())
+            })?;
+        }
+        for row in &batch.rows {
+            let (value, site) = (of(&row.value), of(&row.site));
+            self.send(|| {
+                BaseRecord::to(&config.topic)
+                    .key(row.key.as_slice())
+                    .payload(value)
+                    .headers(headers(row.kind, site))
+            })?;
+        }
+        let mut value = Vec::new();
+        for (count, hits) in &batch.counts {
+            value.clear();
+            count.encode(*hits, transaction.format, &mut value);
+            let site = count.site.site.as_bytes();
+            self.send(|| {
+                BaseRecord::to(&config.count_topic)
+                    .key(site)
+                    .payload(value.as_slice())
+                    .headers(headers(count.kind, site))
+            })?;
+        }
+        for (key, reached) in &transaction.positions {
+            self.put_position(&key.text(), &position_text(*reached))?;
+        }
+        Ok((batch.rows.len() + batch.counts.len()) as u64)
+    }
+
+    fn put_position(&self, key: &str, value: &str) -> anyhow::Result<()> {
+        self.send(|| {
+            BaseRecord::to(&self.config.position_topic)
+                .partition(POSITION_PARTITION)
+                .key(key.as_bytes())
+                .payload(value.as_bytes())
+        })
+    }
+
+    /// Hands a message to the client, once that has room for it.
+    fn send<'r>(&self, record: impl Fn() -> BaseRecord<'r, [u8], [u8], ()>) -> anyhow::Result<()> {
+        let begun = clock::monotonic();
+        loop {
+            match self.producer.send(record()) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
+                    if begun.elapsed() < COMMIT_TIME_MAX =>
+                {
+                    self.producer.poll(ROOM_PAUSE);
+                }
+                Err((error, _)) => return Err(self.explain(&error)),
+            }
+        }
+    }
+
+    fn put_mark(&self, mark: &Mark) -> anyhow::Result<()> {
+        self.transact(|| self.put_position(&mark.key, &mark.value))
+            .context("marking where the positions end")
+    }
+
+    /// Reads the positions of a producer up to its mark.
+    fn read_positions(
+        &self,
+        mark: &Mark,
+        spool_id: [u8; 16],
+    ) -> anyhow::Result<HashMap<PositionKey, Reached>> {
+        let producer = SpoolId(spool_id).to_string();
+        let mut positions = HashMap::new();
+        let read = self.read_topic(&self.config.position_topic, "read_committed", |record| {
+            let Some((key, value)) = record else {
+                return Ok(Reading::GoesOn);
+            };
+            let (key, value) = (str::from_utf8(key)?, str::from_utf8(value)?);
+            if key == mark.key && value == mark.value {
+                return Ok(Reading::Ends);
+            }
+            let (of, spool) = key.split_once(' ').unwrap_or_default();
+            if of == producer && spool != "mark" {
+                let spool = u128::from_str_radix(spool, 16)?.to_be_bytes();
+                let key = PositionKey {
+                    producer: spool_id,
+                    spool,
+                };
+                positions.insert(key, parse_position(value)?);
+            }
+            Ok(Reading::GoesOn)
+        });
+        read.context("reading the positions")?;
+        Ok(positions)
+    }
+
+    /// Reads who is on the list. What was said in a transaction that was given up counts as well:
+    /// it will be said again.
+    fn read_instructions(&self, suppressed: &Suppressed) -> anyhow::Result<()> {
+        let read = self.read_topic(
+            &self.config.instruction_topic,
+            "read_uncommitted",
+            |record| {
+                let Some((key, value)) = record else {
+                    return Ok(Reading::EndsHere);
+                };
+                let key = key.try_into().context("a key that is no subject's")?;
+                let reasons = [Reason::Withdrawal, Reason::Erasure].into_iter();
+                let mut named = reasons.filter(|reason| reason.name().as_bytes() == value);
+                let reason = named.next().context("an instruction that is not known")?;
+                suppressed.add_known((key, reason));
+                Ok(Reading::GoesOn)
+            },
+        );
+        read.context("reading the instructions")
+    }
+
+    /// Reads a topic from its beginning. `take` gets each record, and `None` at the present end of
+    /// a partition.
+    fn read_topic(
+        &self,
+        topic: &str,
+        isolation: &str,
+        mut take: impl FnMut(Option<(&[u8], &[u8])>) -> anyhow::Result<Reading>,
+    ) -> anyhow::Result<()> {
+        let explain = |error: KafkaError| self.reports.explain(&error);
+        let mut config = client::client_config(&self.config);
+        config
+            // Named because the client wants a name; nothing is committed for it.
+            .set("group.id", "avtryck")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("isolation.level", isolation);
+        let consumer: BaseConsumer<Reports> = config
+            .create_with_context(self.reports.clone())
+            .map_err(explain)?;
+        let metadata = consumer
+            .fetch_metadata(Some(topic), ASK_TIME_MAX)
+            .map_err(explain)?;
+        let topics = metadata.topics().iter();
+        let partitions: Vec<i32> = topics
+            .flat_map(|topic| topic.partitions())
+            .map(|partition| partition.id())
+            .collect();
+        ensure!(
+            !partitions.is_empty(),
+            "the topic {topic} has no partitions"
+        );
+        let mut assignment = TopicPartitionList::new();
+        for partition in &partitions {
+            assignment
+                .add_partition_offset(topic, *partition, Offset::Beginning)
+                .map_err(explain)?;
+        }
+        consumer.assign(&assignment).map_err(explain)?;
+        let begun = clock::monotonic();
+        let mut left = partitions;
+        while !left.is_empty() {
+            ensure!(
+                begun.elapsed() < READ_TIME_MAX,
+                "the topic {topic} could not be read to its end within {READ_TIME_MAX:?}"
+            );
+            let reading = match consumer.poll(ASK_TIME_MAX) {
+                None => continue,
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    let reading = take(None)?;
+                    if matches!(reading, Reading::EndsHere) {
+                        left.retain(|other| *other != partition);
+                    }
+                    reading
+                }
+                Some(Err(error)) => return Err(explain(error)),
+                Some(Ok(message)) => match message.key().zip(message.payload()) {
+                    Some(record) => take(Some(record)).with_context(|| {
+                        format!("the topic {topic}, offset {}", message.offset())
+                    })?,
+                    None => Reading::GoesOn,
+                },
+            };
+            if matches!(reading, Reading::Ends) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How the reading of a topic goes on.
+enum Reading {
+    GoesOn,
+    /// With the other partitions.
+    EndsHere,
+    Ends,
+}
+
+fn headers(kind: Kind, site: &[u8]) -> OwnedHeaders {
+    let schema = ("schema", SCHEMA.as_bytes());
+    let all = [schema, ("kind", kind.name().as_bytes()), ("site", site)];
+    let headers = OwnedHeaders::new_with_capacity(all.len());
+    all.into_iter().fold(headers, |headers, (key, value)| {
+        let value = Some(value);
+        headers.insert(Header { key, value })
+    })
+}
+
+/// A position as its record holds it: chunk, offset and the number of records before it.
+fn position_text(reached: Reached) -> String {
+    let Position { chunk, offset } = reached.position;
+    format!("{chunk} {offset} {}", reached.records)
+}
+
+fn parse_position(text: &str) -> anyhow::Result<Reached> {
+    let mut numbers = text.split(' ').map(str::parse);
+    let mut next = || {
+        numbers
+            .next()
+            .ok_or_else(|| anyhow!("{text} is no position"))
+    };
+    let (chunk, offset, records) = (next()??, next()??, next()??);
+    Ok(Reached {
+        position: Position { chunk, offset },
+        records,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_read_as_it_was_written() {
+        let reached = Reached {
+            position: Position {
+                chunk: 7,
+                offset: u64::MAX,
+            },
+            records: 3,
+        };
+        let text = position_text(reached);
+        assert_eq!(text, "7 18446744073709551615 3");
+        assert_eq!(parse_position(&text).unwrap(), reached);
+        for wrong in ["", "7 8", "7 8 x", "-1 2 3"] {
+            assert!(parse_position(wrong).is_err(), "{wrong}");
+        }
+    }
+}
