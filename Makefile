@@ -77,7 +77,7 @@ chaos: ## kill it, starve it, cut its connections: the tests of the promises, wi
 		cargo test --locked -p spool -p avtryck --lib -- simulation loader:: --nocapture
 	@CHAOS_KILLS=$(KILLS) CHAOS_OUTAGE_BYTES=$(OUTAGE_BYTES) LOAD_PIXELS=$(PIXELS) \
 		cargo test --locked --test it -- chaos:: load:: --nocapture --test-threads 1
-	@cargo test --locked --test it -- servers:: --nocapture --test-threads 1 --include-ignored
+	@cargo test --locked --test it -- servers::failover --nocapture --test-threads 1 --include-ignored
 
 hostile: ## send slow, smuggling and greedy clients and check the promised figures (alone on the machine)
 	@script/setup test

@@ -5,14 +5,24 @@ use std::process::ExitCode;
 use tokio_postgres::Client;
 
 use crate::config::Config;
-use crate::postgres::Database;
+use crate::postgres::{self, Database};
 
-/// Brings the schema up to date.
+/// Brings the schema up to date, and distributes it if that is asked for.
 ///
 /// # Errors
-/// If Postgres cannot be reached, or a migration fails.
-pub(super) fn run(config: &Config) -> anyhow::Result<ExitCode> {
-    with_database(config, async |_| Ok(()))?;
+/// If Postgres cannot be reached, or a migration fails, or Postgres has no Citus to distribute by.
+pub(super) fn run(config: &Config, distribute: bool) -> anyhow::Result<ExitCode> {
+    with(
+        config,
+        async |database| match distribute {
+            true => database.connect_to_distribute().await,
+            false => database.connect().await,
+        },
+        async |client| match distribute {
+            true => postgres::distribute(client).await,
+            false => Ok(()),
+        },
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -25,12 +35,20 @@ pub(super) fn with_database(
     config: &Config,
     work: impl AsyncFnOnce(&mut Client) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    with(config, async |database| database.connect().await, work)
+}
+
+fn with(
+    config: &Config,
+    connect: impl AsyncFnOnce(&Database) -> anyhow::Result<Client>,
+    work: impl AsyncFnOnce(&mut Client) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let database = Database::new(&config.database)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let worked = match database.connect().await {
+        let worked = match connect(&database).await {
             Ok(mut client) => work(&mut client).await,
             Err(error) => Err(error),
         };

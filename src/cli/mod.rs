@@ -56,7 +56,11 @@ enum Command {
     /// Ask the collector at admin.listen whether it can keep hits. Exit status 1 if it cannot.
     Healthy,
     /// Bring the database's schema up to date, then end.
-    Migrate,
+    Migrate {
+        /// Then spread the hits over the servers of Citus.
+        #[arg(long)]
+        distribute: bool,
+    },
     /// Check the configuration and the files that it names, and print what is in force and where
     /// each value is from.
     CheckConfig,
@@ -133,7 +137,7 @@ impl Command {
         match self {
             Command::Serve(command) => command.run(config()?, file),
             Command::Healthy => healthy::run(&config()?),
-            Command::Migrate => migrate::run(&config()?),
+            Command::Migrate { distribute } => migrate::run(&config()?, distribute),
             Command::CheckConfig => check_config::run(file),
             Command::ExampleConfig => Ok(example_config::run()),
             Command::Spool(command) => command.run(),

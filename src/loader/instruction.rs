@@ -174,7 +174,8 @@ impl Instructions {
             // The second request of one batch: nothing was loaded since the first.
             let is_done = erased.iter().any(|(done, _)| *done == visitor);
             if kind == Kind::Erasure && !is_done {
-                let removed = subject::remove(client, &Subject::Visitor(visitor)).await?;
+                let subject = Subject::Visitor(visitor);
+                let removed = Box::pin(subject::remove(client, &subject)).await?;
                 erased.push((visitor, removed));
             }
         }

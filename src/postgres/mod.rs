@@ -22,6 +22,7 @@ pub use batch::commit::{CommitError, Loaded, commit};
 pub use batch::load::{Load, Payloads, Record, Rejected, SpoolSpan};
 pub use server::connect::connect;
 pub use server::database::{Database, check, has_several_hosts};
+pub use server::distribute::distribute;
 pub use server::migrate::migrate;
 pub use server::requirements::FILE_CONNECTIONS;
 pub use server::silence::SilenceWatch;

@@ -7,6 +7,7 @@
 mod agreement;
 mod equal;
 mod keyed;
+mod refused;
 mod report;
 mod report_campaign;
 mod report_sound;

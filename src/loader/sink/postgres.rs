@@ -462,7 +462,7 @@ impl Writer for PostgresWriter {
         let commit = async {
             commit.await.map_err(|error| match error {
                 CommitError::Moved => anyhow!("another loader has moved the position on"),
-                error @ CommitError::Postgres(_) => error.into(),
+                error => error.into(),
             })
         };
         let loaded = self.watch.watch(commit).await?;

@@ -18,9 +18,10 @@
 //! | marks of what roll-ups lack ([`report`]) | of the rows and counts that are left |
 //!
 //! Postgres refuses a row with an SQLSTATE of class 22 (data), 23 (constraint) or 54 (limit): that
-//! row alone becomes a rejected hit. Any other error fails the whole transaction, and so does 22P04
-//! (the table's columns are not those that this program writes): setting every hit aside for that
-//! would be wrong.
+//! row alone becomes a rejected hit. Where `hit` is distributed, what another server refused
+//! arrives as XX000 without more; a row that is refused so while others are not is set aside too.
+//! Any other error fails the whole transaction, and so does 22P04 (the table's columns are not
+//! those that this program writes): setting every hit aside for that would be wrong.
 
 use std::collections::HashSet;
 
@@ -71,6 +72,10 @@ pub enum CommitError {
     /// committed all the same, and then try again.
     #[error("loading a batch")]
     Postgres(#[from] Error),
+    /// Every row was refused without a reason: it is not the rows. What the server said is not
+    /// repeated, for it may hold their values.
+    #[error("Postgres refuses every row of a batch with XX000; the logs of its servers say why")]
+    Internal,
 }
 
 /// Loads a batch in one transaction. Afterwards `load.rows` are the rows that were stored; the rest
@@ -154,7 +159,7 @@ async fn number_and_load(
     statement: &str,
     rows: &mut Rows,
     exposures: &mut Exposures,
-) -> Result<Vec<(Mark, String)>, Error> {
+) -> Result<Vec<(Mark, String)>, CommitError> {
     let mut all_refused = Vec::new();
     loop {
         let marks = rows.marks.iter();
@@ -188,10 +193,11 @@ async fn load_rows(
     transaction: &mut Transaction<'_>,
     statement: &str,
     rows: &Rows,
-) -> Result<Vec<(Mark, String)>, Error> {
+) -> Result<Vec<(Mark, String)>, CommitError> {
     let mut marks: Vec<&Mark> = rows.marks.iter().collect();
     marks.sort_unstable_by_key(|mark| (mark.neighbourhood, mark.row.start));
     let mut refused = Vec::new();
+    let mut is_doubtful = false;
     let mut lists = Vec::from([&*marks]);
     while let Some(list) = lists.pop() {
         let Some((first, rest)) = list.split_first() else {
@@ -205,11 +211,12 @@ async fn load_rows(
             Ok(_) => savepoint.commit().await?,
             Err(error) => {
                 let Some(reason) = data_refused(&error) else {
-                    return Err(error);
+                    return Err(error.into());
                 };
                 savepoint.rollback().await?;
                 if rest.is_empty() {
                     refused.push(((*first).clone(), reason));
+                    is_doubtful |= is_internal(&error);
                 } else {
                     let (one, other) = list.split_at(list.len() / 2);
                     lists.extend([other, one]);
@@ -217,12 +224,26 @@ async fn load_rows(
             }
         }
     }
-    Ok(refused)
+    match is_doubtful && refused.len() == marks.len() {
+        true => Err(CommitError::Internal),
+        false => Ok(refused),
+    }
+}
+
+/// Checks for an error that does not say whether a row or a server is to blame.
+fn is_internal(error: &Error) -> bool {
+    error.code() == Some(&SqlState::INTERNAL_ERROR)
 }
 
 /// Returns the server's message if it refused the data of a row, without its detail, which may
 /// repeat values.
 fn data_refused(error: &Error) -> Option<String> {
+    if is_internal(error) {
+        return Some(format!(
+            "{}: refused without a reason",
+            SqlState::INTERNAL_ERROR.code()
+        ));
+    }
     let error = error.as_db_error()?;
     let code = error.code();
     let data = ["22", "23", "54"]

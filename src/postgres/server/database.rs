@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Client, Config};
 
 use super::connect::{Connected, connect, connect_watched};
+use super::distribute;
 use super::embedded::Embedded;
 use super::migrate::{is_current, migrate};
 use super::requirements;
@@ -99,6 +100,20 @@ impl Database {
 
     /// Connects in the same way, and returns when something moves on the connection.
     pub(super) async fn open(&self) -> anyhow::Result<Connected> {
+        let connected = self.open_any_layout().await?;
+        distribute::check(&connected.client).await?;
+        Ok(connected)
+    }
+
+    /// Connects as [`Database::connect`] does to a database whose tables are to be distributed.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn connect_to_distribute(&self) -> anyhow::Result<Client> {
+        Ok(self.open_any_layout().await?.client)
+    }
+
+    async fn open_any_layout(&self) -> anyhow::Result<Connected> {
         let mut connected = self.reach().await?;
         let look = async {
             requirements::check(&connected.client).await?;

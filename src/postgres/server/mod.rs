@@ -4,6 +4,7 @@ mod clear_text;
 mod cluster;
 pub mod connect;
 pub mod database;
+pub mod distribute;
 pub mod embedded;
 mod installation;
 pub mod migrate;

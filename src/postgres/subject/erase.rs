@@ -2,15 +2,15 @@
 //!
 //! The order guarantees that nothing is left: first the ID goes on the list of suppression, and
 //! once that is committed every batch in progress knows it; then rows are deleted, in small
-//! portions and each partition by itself, so that neither loaders nor readers wait long; then the
-//! audit row is written. If any step fails, the same request can be repeated and finishes.
+//! portions and each day by itself, so that neither loaders nor readers wait long, and asked for
+//! again: rows that are left are an error; then the audit row is written. If any step fails, the same request can be repeated and finishes.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde_json::json;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 
 use super::rejected::RejectedHits;
@@ -22,16 +22,29 @@ use crate::postgres::batch::position;
 use crate::postgres::batch::position::SpoolPosition;
 use crate::postgres::subject::suppression;
 use crate::postgres::subject::suppression::Reason;
+use crate::postgres::timestamp::Timestamp;
 use crate::row::ChunkOffset;
 use uuid::Uuid;
 
 /// The most rows that one delete removes: short transactions, little WAL at once.
-const DELETE_ROWS_MAX: u64 = 10_000;
+const DELETE_ROWS_MAX: u16 = 10_000;
+
+/// The table whose rows are found by day.
+const HIT: &str = "hit";
+
+/// The days since 1970 on which hits of the subject were received. A day leads to its rows wherever
+/// they lie: where `hit` is distributed over several servers, a partition here holds none of them.
+const DAYS: &str = "select distinct (held.received_at at time zone 'UTC')::date - date '1970-01-01' \
+     from avtryck.hit as held";
+
+/// The rows of the day `$4`.
+const ON_DAY: &str = "held.received_at >= (date '1970-01-01' + $4::int)::timestamp at time zone 'UTC' \
+     and held.received_at < (date '1970-01-01' + $4::int + 1)::timestamp at time zone 'UTC'";
 
 /// Marks what the roll-ups of reports have of the hits that are gone.
-const MARK_REPORTS: &str = ", marked as ( \
-     insert into avtryck.report_mark (at, moves_conversions) \
-     select avtryck.report_slot(received_at), bool_or(kind between 2 and 5) from gone group by 1)";
+const MARK_REPORTS: &str = "insert into avtryck.report_mark (at, moves_conversions) \
+     select avtryck.report_slot(received_at), bool_or(kind between 2 and 5) \
+     from unnest($1::timestamptz[], $2::smallint[]) as gone (received_at, kind) group by 1";
 
 /// Who asked for an erasure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +103,7 @@ pub async fn erase(
     suppression::add(client, &[(*subject, Reason::Erasure)])
         .await
         .context("adding to the list of suppression")?;
-    let removed = remove(client, subject).await?;
+    let removed = Box::pin(remove(client, subject)).await?;
     let transaction = client.transaction().await?;
     write_audit_row(&transaction, subject, asked_by, &removed).await?;
     transaction.commit().await?;
@@ -101,7 +114,7 @@ pub async fn erase(
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn remove(client: &Client, subject: &Subject<'_>) -> anyhow::Result<Removed> {
+pub async fn remove(client: &mut Client, subject: &Subject<'_>) -> anyhow::Result<Removed> {
     client.batch_execute(PLAIN_PLANS).await?;
     // What is added after this has nothing of a subject on the list.
     exposure::add_up(client)
@@ -110,12 +123,11 @@ pub async fn remove(client: &Client, subject: &Subject<'_>) -> anyhow::Result<Re
     let conditions = Conditions::new(subject);
     let mut removed = Removed::default();
     for table in TABLES.iter().filter(|table| table.end == End::Deleted) {
-        let mut rows = 0;
-        for partition in find_partitions(client, table, &conditions).await? {
-            rows += delete(client, table, &partition, &conditions)
-                .await
-                .with_context(|| format!("deleting from {partition}"))?;
-        }
+        let rows = match table.name {
+            HIT => Box::pin(delete_hits(client, table, &conditions)).await,
+            _ => delete(client, table, &conditions).await,
+        };
+        let rows = rows.with_context(|| format!("deleting from avtryck.{}", table.name))?;
         removed.0.insert(table.name, rows);
     }
     let rejected = delete_rejected(client, subject)
@@ -133,62 +145,124 @@ pub async fn remove(client: &Client, subject: &Subject<'_>) -> anyhow::Result<Re
     Ok(removed)
 }
 
-/// Returns the partitions that hold rows of the subject; of a table without partitions, the table.
-async fn find_partitions(
-    client: &Client,
+/// Deletes the hits of the subject, a day after the other, until none is found.
+async fn delete_hits(
+    client: &mut Client,
     table: &Table,
     conditions: &Conditions<'_>,
-) -> anyhow::Result<Vec<String>> {
-    let Table { name, joined, .. } = table;
-    let sql = format!(
-        "select distinct held.tableoid::regclass::text from avtryck.{name} as held {joined} where {}",
-        conditions.condition(table)
-    );
-    let statement = client.prepare_typed(&sql, &PARAMETERS).await?;
-    let rows = client.query(&statement, &conditions.parameters()).await?;
-    Ok(rows
-        .iter()
-        .map(|row| row.try_get(0))
-        .collect::<Result<_, _>>()?)
+) -> anyhow::Result<u64> {
+    let condition = conditions.condition(table);
+    let sql = format!("{DAYS} {} where {condition}", table.joined);
+    let find_days = client.prepare_typed(&sql, &PARAMETERS).await?;
+    let mut deleted = 0;
+    let mut has_deleted = true;
+    loop {
+        let days = client.query(&find_days, &conditions.parameters()).await?;
+        if days.is_empty() {
+            return Ok(deleted);
+        }
+        ensure!(has_deleted, "rows are left that were to be deleted");
+        let before = deleted;
+        for day in &days {
+            let day: i32 = day.try_get(0)?;
+            deleted += delete_day(client, table, conditions, day).await?;
+        }
+        // Another erasure may have been faster: then there is nothing left to find.
+        has_deleted = deleted > before;
+    }
 }
 
+/// Deletes the hits of the subject on a day, in portions. They are found by the subject, which has
+/// an index, and named by their IDs, so that a portion is the same rows on every server.
+async fn delete_day(
+    client: &mut Client,
+    table: &Table,
+    conditions: &Conditions<'_>,
+    day: i32,
+) -> anyhow::Result<u64> {
+    let condition = conditions.condition(table);
+    let find = format!(
+        "select held.hit_id from avtryck.hit as held {} where {ON_DAY} and {condition} \
+         limit {DELETE_ROWS_MAX}",
+        table.joined
+    );
+    // What is joined has found the IDs, and a delete joins nothing.
+    let own = match table.joined {
+        "" => condition,
+        _ => condition.split(" and ").next().unwrap_or(condition),
+    };
+    let delete = format!(
+        "delete from avtryck.hit as held where {ON_DAY} and {own} and held.hit_id = any($5) \
+         returning received_at, kind"
+    );
+    let [key, id, partner] = conditions.parameters();
+    let mut deleted = 0;
+    loop {
+        let types = [&PARAMETERS[..], &[Type::INT4]].concat();
+        let statement = client.prepare_typed(&find, &types).await?;
+        let found = client.query(&statement, &[key, id, partner, &day]).await?;
+        let ids: Vec<Uuid> = found
+            .iter()
+            .map(|row| row.try_get(0))
+            .collect::<Result<_, _>>()?;
+        if ids.is_empty() {
+            return Ok(deleted);
+        }
+        let transaction = client.transaction().await?;
+        let types = [&PARAMETERS[..], &[Type::INT4, Type::UUID_ARRAY]].concat();
+        let statement = transaction.prepare_typed(&delete, &types).await?;
+        let gone = transaction
+            .query(&statement, &[key, id, partner, &day, &ids])
+            .await?;
+        let mut times = Vec::with_capacity(gone.len());
+        let mut kinds = Vec::with_capacity(gone.len());
+        for row in &gone {
+            times.push(row.try_get::<_, Timestamp>(0)?);
+            kinds.push(row.try_get::<_, i16>(1)?);
+        }
+        transaction.execute(MARK_REPORTS, &[&times, &kinds]).await?;
+        transaction.commit().await?;
+        deleted += gone.len() as u64;
+        if ids.len() < usize::from(DELETE_ROWS_MAX) || gone.is_empty() {
+            return Ok(deleted);
+        }
+    }
+}
+
+/// Deletes the rows of the subject from a table without partitions.
 async fn delete(
     client: &Client,
     table: &Table,
-    partition: &str,
     conditions: &Conditions<'_>,
 ) -> anyhow::Result<u64> {
-    let mark = if table.name == "hit" {
-        MARK_REPORTS
-    } else {
-        ""
-    };
-    let sql = format!(
-        "with gone as (delete from {partition} where ctid = any(array( \
-             select held.ctid from {partition} as held {} where {} limit {DELETE_ROWS_MAX})) returning *){mark} \
-         select count(*) from gone",
-        table.joined,
-        conditions.condition(table)
+    let (name, condition) = (table.name, conditions.condition(table));
+    let held = format!(
+        "from avtryck.{name} as held {} where {condition}",
+        table.joined
     );
+    let sql = format!(
+        "delete from avtryck.{name} where ctid = any(array( \
+             select held.ctid {held} limit {DELETE_ROWS_MAX}))"
+    );
+    let statement = client.prepare_typed(&sql, &PARAMETERS).await?;
     let mut deleted = 0;
     loop {
-        let rows = match client.prepare_typed(&sql, &PARAMETERS).await {
-            Ok(statement) => client.query_one(&statement, &conditions.parameters()).await,
-            Err(error) => Err(error),
-        };
-        match rows {
-            Ok(row) => {
-                let rows = row.try_get::<_, i64>(0)?.cast_unsigned();
-                deleted += rows;
-                if rows < DELETE_ROWS_MAX {
-                    return Ok(deleted);
-                }
-            }
-            // Retention has dropped the day, and the rows with it.
-            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(deleted),
-            Err(error) => return Err(error.into()),
+        let rows = client.execute(&statement, &conditions.parameters()).await?;
+        deleted += rows;
+        if rows < u64::from(DELETE_ROWS_MAX) {
+            break;
         }
     }
+    let sql = format!("select exists (select 1 {held})");
+    let statement = client.prepare_typed(&sql, &PARAMETERS).await?;
+    let left = client
+        .query_one(&statement, &conditions.parameters())
+        .await?;
+    ensure!(
+        !left.try_get::<_, bool>(0)?,
+        "rows are left that were to be deleted"
+    );
+    Ok(deleted)
 }
 
 async fn delete_rejected(client: &Client, subject: &Subject<'_>) -> anyhow::Result<u64> {

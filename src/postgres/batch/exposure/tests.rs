@@ -271,7 +271,9 @@ async fn subject_access_finds_what_was_seen_under_each_kind_of_id() {
         }
         assert_eq!(lines.len(), 1, "{subject:?}");
         assert!(lines[0].contains("\"exposure\""), "{}", lines[0]);
-        let removed = subject::remove(&database.client, subject).await.unwrap();
+        let removed = subject::remove(&mut database.client, subject)
+            .await
+            .unwrap();
         assert_eq!(removed.0["exposure"], 1);
     }
 }

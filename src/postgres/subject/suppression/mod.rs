@@ -147,7 +147,7 @@ pub(crate) async fn lock_list(transaction: &Transaction<'_>) -> Result<bool, Err
         .execute("select pg_advisory_xact_lock_shared($1)", &[&LOCK])
         .await?;
     let row = transaction
-        .query_one("select exists (select from avtryck.suppression)", &[])
+        .query_one("select exists (select 1 from avtryck.suppression)", &[])
         .await?;
     row.try_get(0)
 }
