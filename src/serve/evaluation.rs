@@ -42,6 +42,9 @@ impl Evaluation {
     /// Evaluates segments, and never returns. Without any in the configuration it does nothing.
     pub(super) async fn run(mut self, database: Arc<Database>) {
         let mut connection: Option<(Client, SilenceWatch)> = None;
+        if !self.book.load().segments.is_empty() && self.tell(&database).await.is_err() {
+            tracing::debug!("the state of segments is told once they are evaluated");
+        }
         loop {
             tokio::time::sleep(PERIOD).await;
             let book = self.book.load_full();
@@ -66,6 +69,17 @@ impl Evaluation {
             tracing::error!("{said}");
         }
         self.said = said;
+    }
+
+    /// Tells the state that an earlier run left, so that an alert outlasts a start.
+    async fn tell(&self, database: &Arc<Database>) -> anyhow::Result<()> {
+        let (client, watch) = SilenceWatch::connect(database, LONG_SILENCE_MAX).await?;
+        let read = async { anyhow::Ok(status::read(&client).await?) };
+        let (found, now) = watch.watch(read).await?;
+        for one in &found {
+            self.metrics.segment(&one.key, gauges(one, now));
+        }
+        Ok(())
     }
 
     /// Evaluates them once; returns what is to be said of those that failed.

@@ -120,6 +120,10 @@ pub(super) async fn start_well() -> Collector {
         token = "{TOKEN}"
         site = "open"
         default_permit = ["measure"]
+
+        [[segment]]
+        key = "upgrade"
+        where = "device_class = 'phone'"
         "#
     );
     let config = encrypted(dir.path(), 2100)
@@ -289,6 +293,7 @@ pub(super) async fn start_over(
 pub(super) async fn damage(collector: Collector) -> Collector {
     let away = "alter table avtryck.rejected_hit rename to rejected_hit_away; \
         select avtryck.make_hit_day(current_date - n) from generate_series(5000, 5002) as n; \
+        update avtryck.segment set state = 'failed', error = 'division by zero', failed_at = now(); \
         insert into avtryck.report_span \
         select avtryck.day_start(current_date - n), avtryck.day_start(current_date - n + 1) \
         from generate_series(5000, 5002) as n; \
