@@ -20,10 +20,9 @@
 //! Pages elsewhere can neither read it nor take its places: there is no CORS here, and
 //! [`guard`](super::guard) says whom the admin listener answers.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -54,6 +53,9 @@ const WAITING_EVENTS_MAX: usize = 256;
 const FIELDS_SHOWN_MAX: usize = 20;
 const FIELD_SHOWN_MAX: usize = 100;
 
+/// Makes the page of tags for a query string.
+pub type MakeTagPage = Box<dyn Fn(&str) -> String + Send + Sync>;
+
 /// What is shown to viewers.
 pub struct Board {
     live: Arc<Live>,
@@ -63,7 +65,7 @@ pub struct Board {
     page: Bytes,
     policy: String,
     /// Makes the page of tags for a query.
-    tag_page: OnceCell<Box<dyn Fn(&str) -> String>>,
+    tag_page: OnceLock<MakeTagPage>,
 }
 
 impl Board {
@@ -77,7 +79,7 @@ impl Board {
             names: AdminNames::new(hosts),
             policy: policy(&page),
             page: Bytes::from(page),
-            tag_page: OnceCell::new(),
+            tag_page: OnceLock::new(),
         }
     }
 
@@ -87,7 +89,7 @@ impl Board {
     }
 
     /// Has the form of tags answered by `page`, from now on.
-    pub fn answer_tags(&self, page: Box<dyn Fn(&str) -> String>) {
+    pub fn answer_tags(&self, page: MakeTagPage) {
         // It is set once, at the start.
         drop(self.tag_page.set(page));
     }
@@ -156,7 +158,9 @@ pub async fn show(
             Some(Offered { viewers, sample }) = samples.recv() => match sample {
                 Sample::Hit(encoded, number) => if let Ok(hit) = Hit::decode(&encoded) {
                     let mut shown = shown(&hit, &tables.load());
-                    shown["id"] = json!(written(number));
+                    if let Some(fields) = shown.as_object_mut() {
+                        fields.insert("id".to_owned(), json!(written(number)));
+                    }
                     board.send(viewers, "hit", &shown);
                 },
                 Sample::Refused(refused) => {

@@ -206,7 +206,7 @@ pub fn unsaid(config: &Config) -> Vec<Unusable> {
             "{key} has no {}, which its visitors are told on their page",
             missing.join(", ")
         );
-        (!missing.is_empty()).then(|| Unusable::new(&format!("site[{at}].key"), what))
+        (!missing.is_empty()).then(|| Unusable::new(format!("site[{at}].key"), what))
     };
     config
         .sites

@@ -37,7 +37,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin;
-use crate::admin::board::{self, Board};
+use crate::admin::board::{self, Board, MakeTagPage};
 use crate::admin::live::Live;
 use crate::config::{Config, DatabaseUrl};
 use crate::edge::{self, Course, Edge, Spools};
@@ -305,7 +305,7 @@ fn bind_admin(config: &Config, sockets: &mut Sockets) -> anyhow::Result<std::net
 }
 
 /// Returns what answers the form of tags, by the configuration in force.
-fn answer_tags(edge: Arc<ArcSwap<Edge>>, page: TagPage) -> Box<dyn Fn(&str) -> String> {
+fn answer_tags(edge: Arc<ArcSwap<Edge>>, page: TagPage) -> MakeTagPage {
     Box::new(move |query| {
         let edge = edge.load();
         page(&edge.config, &edge.click_keyring, query)

@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_mistake_is_named_with_its_line() {
-        let wrong = filled("placement\ntop\n\nwrong\n").expect_err("a mistake");
+        let wrong = filled("placement\ntop\nside\nwrong\n").expect_err("a mistake");
         assert_eq!(format!("{wrong:#}"), "ads.csv, line 4: wrong is wrong");
         assert!(filled("placement,x\ntop\n").is_err(), "a value is missing");
     }
