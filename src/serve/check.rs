@@ -254,8 +254,9 @@ mod tests {
     fn a_database_url_that_postgres_cannot_use_is_reported_like_any_other_mistake() {
         for (url, why) in [
             (
-                "postgres://me:hush@db/x?sslmode=require",
-                "has sslmode=require, and connections to Postgres are not encrypted; disable and prefer are known",
+                "postgres://me:hush@db/x?sslmode=allow",
+                "has sslmode=allow, and known are disable, prefer, require, verify-ca, verify-full; allow would go on \
+                 in clear text without a word",
             ),
             (
                 "postgres://me:hush@db:port/x",

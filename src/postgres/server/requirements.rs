@@ -240,13 +240,18 @@ mod tests {
     async fn what_a_role_says_against_the_promise_is_named_and_overridden() {
         let database = TestDatabase::migrated().await;
         let name = database.config.get_dbname().unwrap_or_default();
-        let wanted = [
+        let mut wanted = vec![
             ("idle_session_timeout", "5s", "5000", "0"),
             ("lock_timeout", "2s", "2000", "0"),
             ("statement_timeout", "3s", "3000", "0"),
             ("synchronous_commit", "local", "local", "on"),
         ];
-        for (setting, value, _, _) in wanted {
+        let found = Found::read(&database.client).await.expect("an answer");
+        // Postgres 17 brought it.
+        if found.version >= 170_000 {
+            wanted.push(("transaction_timeout", "4s", "4000", "0"));
+        }
+        for (setting, value, _, _) in &wanted {
             let sql = format!("alter database {name} set {setting} = '{value}'");
             let altered = database.client.batch_execute(&sql).await;
             altered.expect("a setting");
@@ -254,14 +259,14 @@ mod tests {
         let client = database.connect().await;
         let found = Found::read(&client).await.expect("an answer");
         let warnings = warn(&found).join("\n");
-        for (setting, _, shown, used) in wanted {
+        for (setting, _, shown, used) in &wanted {
             assert!(
                 warnings.contains(&format!("{setting} = {shown} ")),
                 "{warnings}"
             );
             let row = client.query_one(&format!("show {setting}"), &[]).await;
             assert_eq!(
-                row.expect("a setting").get::<_, String>(0),
+                &row.expect("a setting").get::<_, String>(0),
                 used,
                 "{setting}"
             );
