@@ -21,8 +21,9 @@ const FROM_OUTSIDE: [&str; 3] = [
     "AvtryckCallbacksRefused",
     "AvtryckConnectionsNearlyFull",
 ];
-/// What a Postgres that is away brings about, and files that are old or broken.
-const OF_AN_OUTAGE: [&str; 7] = [
+/// What a Postgres and a Kafka that are away bring about, and files that are old or broken.
+const OF_AN_OUTAGE: [&str; 8] = [
+    "AvtryckKafkaStuck",
     "AvtryckLoaderStuck",
     "AvtryckBacklogAge",
     "AvtryckSpoolNearlyFull",

@@ -207,8 +207,8 @@ impl Spool {
         Appender::new(Arc::clone(&self.shared), true)
     }
 
-    /// Returns whether there was nothing in it when it was opened: its ID is new, so nobody has read
-    /// any of it before.
+    /// Returns whether there was nothing in it when it was opened: its ID is new, so nobody has
+    /// read any of it before.
     #[must_use]
     pub fn began_empty(&self) -> bool {
         self.shared.recovered.end == Position::default()

@@ -142,8 +142,8 @@ pub(super) async fn start_alone() -> Collector {
     Collector::start_in(dir).await
 }
 
-/// One that found hits of an hour ago in its spool, and whose Postgres is not there; its geodata
-/// are old, its rules broken.
+/// One that found hits of an hour ago in its spool, and whose Postgres and Kafka are not there; its
+/// geodata are old, its rules broken.
 pub(super) async fn start_away() -> Collector {
     let dir = tempdir();
     let mut hit = Hit::new(
@@ -156,6 +156,7 @@ pub(super) async fn start_away() -> Collector {
     let no_rules = root().join("Cargo.toml").display().to_string();
     let config = Config::sites()
         .without_postgres()
+        .set("kafka.brokers", vec!["127.0.0.1:1"])
         .set("geoip.city", Vec::<String>::new())
         .set("spool.chunk_bytes", "1MiB")
         .set("spool.max_bytes", "8MiB")

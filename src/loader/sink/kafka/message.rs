@@ -54,7 +54,7 @@ impl RowParts<'_, '_> {
     }
 
     /// Returns the hit with what may be sent of it.
-    fn sent(&self) -> Hit<'_> {
+    fn strip_hit(&self) -> Hit<'_> {
         Hit {
             flags: self.row.flags,
             client_ip: self.row.client_ip.map(|network| network.network()),
@@ -66,7 +66,7 @@ impl RowParts<'_, '_> {
     }
 
     fn encode_protobuf(&self, out: &mut Vec<u8>) {
-        self.sent().encode(out);
+        self.strip_hit().encode(out);
         put_bytes(out, HIT_ID, &self.row.hit_id);
         let bits = self.row.client_ip.map_or(0, |network| network.prefix_len());
         put_number(out, CLIENT_IP_BITS, bits.into());
@@ -75,7 +75,7 @@ impl RowParts<'_, '_> {
     }
 
     fn json(&self) -> Map<String, Json> {
-        let mut words = self.sent().export();
+        let mut words = self.strip_hit().export();
         for field in Field::ALL {
             if field.name == "user_agent" || field.name.starts_with("hint_") {
                 words.remove(field.word);

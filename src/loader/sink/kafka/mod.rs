@@ -1,17 +1,17 @@
 //! The Kafka sink: a batch is the messages of its hits, and one transaction of Kafka stores them
 //! with the position.
 //!
-//! Each spool has a producer of its own, whose transactional ID is the spool's, so that Kafka itself
-//! refuses a second process that believes it has the same spool ([`Fenced`]). A session begins with
-//! `init_transactions`, which ends whatever the last one left open; only then is the position read,
-//! from a compacted topic. The position moves in the transaction of the messages that it is about:
-//! whoever reads committed messages alone sees each hit once.
+//! Each spool has a producer of its own, whose transactional ID is the spool's, so that Kafka
+//! itself refuses a second process that believes it has the same spool ([`Fenced`]). A session
+//! begins with `init_transactions`, which ends whatever the last one left open; only then is the
+//! position read, from a compacted topic. The position moves in the transaction of the messages
+//! that it is about: whoever reads committed messages alone sees each hit once.
 //!
-//! A sink that has no position yet begins where Postgres was when the process started, because what
-//! Postgres had then was released.
+//! A sink that has no position yet begins where Postgres was when the process started, because
+//! what Postgres had then was released.
 //!
-//! What may not become a row in Postgres goes to no other reader either. A hit without the permit to
-//! measure is added to a count, and so is the hit of an ID on the list of suppression
+//! What may not become a row in Postgres goes to no other reader either. A hit without the permit
+//! to measure is added to a count, and so is the hit of an ID on the list of suppression
 //! ([`Suppressed`]). Event IDs are not compared: what Postgres leaves out as repeated is in the
 //! topic.
 //!
@@ -45,7 +45,7 @@ use crate::loader::Progress;
 use crate::metrics::Metrics;
 use crate::row::{Count, Keyer, UNKNOWN_KEY};
 use message::{CountKey, RowParts};
-use session::{PositionKey, Transaction, Worker};
+use session::{PositionKey, ProducerThread, Transaction};
 pub use suppressed::{Suppressed, follow};
 
 /// How long a session waits for Postgres to say where it began, and how long it pauses meanwhile.
@@ -87,7 +87,7 @@ impl Sink for KafkaSink {
         // The list is read before the first hit is sent, unless Postgres cannot be reached: then
         // what the topic of instructions says has to do.
         self.suppressed.wait_for_list().await;
-        let (worker, positions) = Worker::start(self).await?;
+        let (worker, positions) = ProducerThread::start(self).await?;
         let writer = KafkaWriter {
             worker,
             positions,
@@ -228,7 +228,7 @@ impl KafkaBatch {
 
 /// Commits batches by way of a thread that may block.
 pub struct KafkaWriter {
-    worker: Worker,
+    worker: ProducerThread,
     /// As they were when the session began.
     positions: HashMap<PositionKey, Reached>,
     postgres: (Arc<Progress>, usize),

@@ -67,16 +67,16 @@ type Outcome = anyhow::Result<u64>;
 type Order = (Transaction, oneshot::Sender<(Transaction, Outcome)>);
 
 /// The thread, which ends with its first error and when this is dropped.
-pub(super) struct Worker {
+pub(super) struct ProducerThread {
     orders: mpsc::Sender<Order>,
     thread: thread::JoinHandle<()>,
 }
 
-impl Worker {
+impl ProducerThread {
     /// Starts a session, and returns it with the positions that it begins at.
     pub(super) async fn start(
         sink: &KafkaSink,
-    ) -> anyhow::Result<(Worker, HashMap<PositionKey, Reached>)> {
+    ) -> anyhow::Result<(ProducerThread, HashMap<PositionKey, Reached>)> {
         let (orders, received) = mpsc::channel::<Order>();
         let (opened, open) = oneshot::channel();
         let own = Opening {
@@ -109,7 +109,7 @@ impl Worker {
             })
             .context("starting a thread")?;
         let positions = open.await.context("the thread that produces panicked")??;
-        Ok((Worker { orders, thread }, positions))
+        Ok((ProducerThread { orders, thread }, positions))
     }
 
     /// Commits a transaction; returns it with the number of messages, or why it failed.

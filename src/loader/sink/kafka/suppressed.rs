@@ -2,8 +2,8 @@
 //!
 //! They come from three places, and none is enough alone: the spool of instructions has what
 //! visitors ask of this collector, Postgres has what was asked of others and on the command line,
-//! and the topic of instructions has what either said when Postgres is away. What is new goes to the
-//! topic, for those who read hits elsewhere.
+//! and the topic of instructions has what either said when Postgres is away. What is new goes to
+//! the topic, for those who read hits elsewhere.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
