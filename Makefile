@@ -67,7 +67,7 @@ test-postgres-versions: ## run the tests of loader, schema and erasure on Postgr
 	@for version in $(POSTGRES_VERSIONS); do \
 		echo "Postgres $$version:"; \
 		PATH="$(CURDIR)/assets/data/postgres/$$version/bin:$$PATH" \
-			cargo test --locked --lib --quiet -- loader:: postgres::tests postgres::server postgres::subject || exit 1; \
+			cargo test --locked --lib --quiet -- loader::instruction postgres::tests postgres::server postgres::subject || exit 1; \
 	done
 
 chaos: ## kill it, starve it, cut its connections: the tests of the promises, with large figures
