@@ -450,7 +450,7 @@ endpoints! {
     /// Takes a form of the privacy page.
     PrivacyForm {
         name: "privacy_form",
-        path: Path::Below(Endpoint::Privacy, &["choice", "file", "erasure", "device", "home"]),
+        path: Path::Below(Endpoint::Privacy, &["choice", "file", "erasure", "device", "home", "group", "source"]),
         methods: "POST, OPTIONS",
         body_bytes_max: FORM_BYTES_MAX,
         readers: Readers::Nobody

@@ -61,6 +61,8 @@ pub struct Question {
 pub struct Contradiction {
     /// What is to be done.
     pub wish: Wish,
+    /// The number of the group or of the import that is meant; else 0.
+    pub number: i32,
     /// Checks whether a device of a visitor is the one that is meant. A browser names it by a
     /// handle, and only the edge can read it.
     pub is_meant: Box<dyn Fn(VisitorId, [u8; 16]) -> bool + Send>,

@@ -2,9 +2,13 @@
 //! what their own page shows and lets them contradict.
 
 use super::permit::Permit;
+use crate::clock::UnixMicros;
 
 /// The most devices that a visitor's page shows.
 pub const DEVICES_SHOWN_MAX: i64 = 40;
+
+/// What a request must permit for groups and imported data to be shown.
+pub const GROUPS_NEEDED: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::PROFILE);
 
 /// What was asked about, and what the request itself permits: a page is told nothing of a visitor
 /// that the request refuses.
@@ -27,6 +31,55 @@ pub struct Beliefs {
     pub has_forgotten: bool,
     /// What is believed of the visitor's home.
     pub home: HomeBelief,
+    /// The groups that the visitor is in, and what is imported of them.
+    pub groups: GroupBeliefs,
+}
+
+/// What groups a visitor is in, and what is imported of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupBeliefs {
+    /// The groups, the oldest membership first.
+    pub groups: Vec<GroupBelief>,
+    /// What is imported and used today.
+    pub attributes: Vec<AttributeBelief>,
+    /// Whether the visitor said that they want to be in no group.
+    pub is_never: bool,
+    /// Whether the visitor has just left a group.
+    pub has_left: bool,
+    /// Whether the visitor has just objected to a supplier.
+    pub has_objected: bool,
+}
+
+/// A group that a visitor is in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupBelief {
+    /// Its number.
+    pub number: i32,
+    /// What it is called, in Swedish and in English.
+    pub names: [String; 2],
+    /// Who is in it, in Swedish and in English.
+    pub reasons: [String; 2],
+    /// Since when the visitor is.
+    pub since: UnixMicros,
+}
+
+/// A fact that is imported of a visitor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttributeBelief {
+    /// The number of the import.
+    pub import: i32,
+    /// Whom it comes from.
+    pub supplier: String,
+    /// On what ground it is used, by its name in manifests.
+    pub legal_basis: String,
+    /// The number of the attribute.
+    pub attribute: i16,
+    /// The value.
+    pub value: String,
+    /// When it was imported.
+    pub changed_at: UnixMicros,
+    /// The day from which on it is not used any more, since 1970.
+    pub valid_until: i32,
 }
 
 /// A device, or an ID of one, that is believed to be a visitor's.
@@ -75,4 +128,10 @@ pub enum Wish {
     LeaveHome,
     /// That their household is never computed.
     NeverHome,
+    /// That they want to be out of a group, for good.
+    LeaveGroup,
+    /// That they want to be in no group.
+    LeaveGroups,
+    /// That what a supplier says of them is not used.
+    RefuseSupplier,
 }

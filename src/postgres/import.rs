@@ -369,6 +369,7 @@ impl ImportFile {
                 .await?,
             false => 0,
         };
+        let suppressed = suppressed + self.drop_refused(transaction).await?;
         let sql = format!(
             "with merged as ( \
                  insert into avtryck.{table} as held (import, {keys}, \"values\", changed_at) \
@@ -390,6 +391,17 @@ impl ImportFile {
             rejected: 0,
             suppressed,
         })
+    }
+
+    /// Drops the rows of those who object to the supplier. Returns how many there were.
+    async fn drop_refused(&self, transaction: &Transaction<'_>) -> anyhow::Result<u64> {
+        if self.is_area {
+            return Ok(0);
+        }
+        let sql = "delete from row_of_attribute_value as row using avtryck.objection as said, avtryck.import as used \
+                   where used.import = $1 and said.kind = 'supplier' and said.name = used.supplier \
+                     and said.subject = row.subject";
+        Ok(transaction.execute(sql, &[&self.import]).await?)
     }
 
     /// Ends the file: what its manifest says holds from now on, and with `--replace` whom it does

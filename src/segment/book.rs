@@ -41,6 +41,8 @@ pub struct Definition<'c> {
 pub struct Segment {
     /// Its key.
     pub key: String,
+    /// What its members are told that it is called, in Swedish and in English.
+    pub names: [String; 2],
     /// The condition, as SQL over a row of the view `profile`.
     pub sql: String,
     /// A hash of what decides who is in it.
@@ -155,6 +157,7 @@ impl<'p, 'c> Pages<'p, 'c> {
         let digest = Sha256::digest(sql.as_bytes());
         Ok(Segment {
             key: definition.key.to_owned(),
+            names: definition.names.map(str::to_owned),
             digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
             words: explain::explain(&read.condition, &name),
             min_size,

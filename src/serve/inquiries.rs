@@ -24,7 +24,7 @@ use crate::inquiry::{
 };
 use crate::postgres::identity::{self, Removal};
 use crate::postgres::subject::{self, Export, HeldReader};
-use crate::postgres::{Database, FILE_CONNECTIONS, household};
+use crate::postgres::{Database, FILE_CONNECTIONS, household, segment};
 
 /// About how many bytes of a file are sent at a time.
 const PIECE_BYTES: usize = 32 * 1024;
@@ -119,12 +119,18 @@ async fn contradict(
     contradiction: &Contradiction,
     is_gone: impl Fn() -> bool,
 ) -> anyhow::Result<()> {
-    let Contradiction { wish, is_meant } = contradiction;
+    let Contradiction {
+        wish,
+        number,
+        is_meant,
+    } = contradiction;
     let needed = match wish {
         Wish::NotMine | Wish::Forget => LinkPermit::NEEDED,
         Wish::LeaveHome => LinkPermit::NEEDED.with(Permit::LOCATE),
         // Whoever permits nothing may refuse.
-        Wish::NeverHome => Permit::NONE,
+        Wish::NeverHome | Wish::LeaveGroup | Wish::LeaveGroups | Wish::RefuseSupplier => {
+            Permit::NONE
+        }
     };
     if !scope.permit.allows(needed) {
         return Ok(());
@@ -144,6 +150,10 @@ async fn contradict(
             }
             Wish::LeaveHome | Wish::NeverHome => {
                 household::own::contradict(&transaction, of, *wish).await?
+            }
+            Wish::LeaveGroup | Wish::LeaveGroups | Wish::RefuseSupplier => {
+                let of = (*visitor, scope);
+                segment::own::object(&transaction, of, (*wish, *number)).await?
             }
         };
         if is_done && !is_gone() {

@@ -402,3 +402,21 @@ async fn the_collector_hashes_a_customer_as_the_import_does() {
         "select count(*) from avtryck.subject_permit join avtryck.attribute_value using (subject)";
     collector.wait_for(sql, 1).await;
 }
+
+#[tokio::test]
+async fn rows_of_whoever_objects_to_the_supplier_are_counted_as_suppressed_and_not_stored() {
+    let (dir, database) = stage().await;
+    let sql = "insert into avtryck.objection (subject, kind, name) values \
+               ($1, 'supplier', 'a register'), ($2, 'supplier', 'another one'), ($3, 'segments', '')";
+    let client = &database.client;
+    client
+        .execute(sql, &[&user("a"), &user("b"), &user("c")])
+        .await
+        .unwrap();
+    let (outcome, status) = take(&dir, "nr,typ,kr\na,house,1\nb,flat,2\nc,flat,3\n", &[]).await;
+    assert_eq!(status, 0, "{outcome}");
+    assert_eq!(counts(&outcome), [3, 2, 0, 0, 0, 1, 0]);
+    let known = known(client).await;
+    assert!(!known.contains_key(&user("a")));
+    assert_eq!(known.len(), 2);
+}

@@ -2,6 +2,7 @@
 
 mod devices;
 mod forms;
+mod groups;
 mod home;
 
 use crate::consent::visitor_of;

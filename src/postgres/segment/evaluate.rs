@@ -99,7 +99,15 @@ async fn claim<'b>(client: &Client, used: &[&'b Segment]) -> Result<Vec<Numbered
         let row = client
             .query_one(
                 include_str!("claim.sql"),
-                &[&segment.key, &segment.digest, &min_size],
+                &[
+                    &segment.key,
+                    &segment.digest,
+                    &min_size,
+                    &segment.names[0],
+                    &segment.names[1],
+                    &segment.words.sv,
+                    &segment.words.en,
+                ],
             )
             .await?;
         numbered.push(Numbered {

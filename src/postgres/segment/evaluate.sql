@@ -2,6 +2,9 @@
 with is_in as materialized (
     select profile.subject, profile.permit from avtryck.profile /* kin */
     where profile.subject = any($1) and (/* condition */)
+      and profile.subject not in (
+          select avtryck.segment_refused($1, (select key from avtryck.segment where segment = $2))
+      )
 ),
 gone as (
     delete from avtryck.segment_member as member

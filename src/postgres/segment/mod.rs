@@ -8,6 +8,7 @@
 //! | whoever refuses profile, withdraws or is erased is gone at once | `avtryck.forget_profiles` |
 
 pub mod evaluate;
+pub mod own;
 pub mod part;
 pub mod preview;
 pub mod snapshot;

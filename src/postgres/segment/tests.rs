@@ -41,6 +41,7 @@ fn unchecked(key: &str, sql: &str) -> Book {
     Book {
         segments: vec![Segment {
             key: key.to_owned(),
+            names: [key.to_owned(), key.to_owned()],
             sql: sql.to_owned(),
             digest: sql.to_owned(),
             min_size: 50,

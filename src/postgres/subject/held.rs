@@ -9,12 +9,13 @@ use uuid::Uuid;
 
 use super::PLAIN_PLANS;
 use crate::clock::UnixMicros;
-use crate::hit::belief::{Beliefs, DEVICES_SHOWN_MAX, PageScope};
+use crate::hit::belief::{Beliefs, DEVICES_SHOWN_MAX, GROUPS_NEEDED, PageScope};
 use crate::hit::subject::{HELD_COUNTED_MAX, Held, HeldAd, HeldHit};
 use crate::hit::{Permit, VisitorId};
 use crate::identity::LinkPermit;
 use crate::postgres::household::own::{HOME, read_home};
 use crate::postgres::identity::own::{DEVICES, LATELY, read_device};
+use crate::postgres::segment::own;
 
 /// The queries that read from the last rows of a visitor, `recent`.
 const SUM: &str = include_str!("sum.sql");
@@ -100,6 +101,9 @@ impl HeldReader {
 
     async fn read_beliefs(&self, visitor: VisitorId, scope: &PageScope) -> Result<Beliefs, Error> {
         let mut beliefs = Beliefs::default();
+        if scope.permit.allows(GROUPS_NEEDED) {
+            beliefs.groups = own::read(&self.client, visitor, scope).await?;
+        }
         if LinkPermit::new(scope.permit).is_none() {
             return Ok(beliefs);
         }

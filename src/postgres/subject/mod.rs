@@ -58,7 +58,7 @@ enum End {
 const SAME_TIME: &str = "timestamptz 'epoch'";
 
 /// Every table that holds IDs, except `rejected_hit`.
-const TABLES: [Table; 22] = [
+const TABLES: [Table; 23] = [
     Table {
         name: "hit",
         words: "avtryck.hit_detail",
@@ -205,6 +205,15 @@ const TABLES: [Table; 22] = [
         joined: "",
         end: End::Deleted,
         by: BY_SUBJECT,
+    },
+    Table {
+        end: End::Deleted,
+        ..of_node(
+            "objection",
+            "avtryck.objection",
+            "row(kind, name)::text",
+            BY_SUBJECT,
+        )
     },
     Table {
         name: "suppression",

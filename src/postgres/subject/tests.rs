@@ -385,6 +385,7 @@ fn removed(hit: u64, rejected_hit: u64) -> Removed {
             ("attribute_value", 0),
             ("exposure", 0),
             ("hit", hit),
+            ("objection", 0),
             ("partner_id", 0),
             ("rejected_hit", rejected_hit),
         ]
@@ -420,11 +421,11 @@ async fn an_erasure_leaves_nothing_but_hashes_and_a_second_one_is_on_record_too(
     assert_eq!(lines[1]["asked_by"], "visitor");
     assert_eq!(
         lines[1]["removed"],
-        json!({ "attribute_value": 0, "exposure": 0, "hit": 3, "partner_id": 0, "rejected_hit": 2 })
+        json!({ "attribute_value": 0, "exposure": 0, "hit": 3, "objection": 0, "partner_id": 0, "rejected_hit": 2 })
     );
     assert_eq!(
         lines[2]["removed"],
-        json!({ "attribute_value": 0, "exposure": 0, "hit": 0, "partner_id": 0, "rejected_hit": 0 })
+        json!({ "attribute_value": 0, "exposure": 0, "hit": 0, "objection": 0, "partner_id": 0, "rejected_hit": 0 })
     );
     // A withdrawal that comes later does not make less of it.
     suppression::add(

@@ -54,21 +54,21 @@ pub(super) async fn browser(collector: &Collector) -> String {
     reply.cookie().to_owned()
 }
 
-async fn view(collector: &Collector, cookie: &str, more: &str) {
+pub(super) async fn view(collector: &Collector, cookie: &str, more: &str) {
     let target = format!("/p.gif?site=open{more}");
     let headers = [AGENT, SAME_SITE, ("Cookie", cookie)];
     assert_eq!(collector.get(&target, &headers).await.status, 200);
 }
 
 /// Logs a browser in, which the site signs.
-async fn log_in(collector: &Collector, cookie: &str, user: &str) {
+pub(super) async fn log_in(collector: &Collector, cookie: &str, user: &str) {
     let claim = UserClaim { site: "open", user };
     let signature = claim.sign((3, &[3; 32]), now() + 3600).unwrap();
     let event = json!({"site": "open", "e": "login", "user": user, "user_sig": signature});
     send(collector, cookie, &event).await;
 }
 
-async fn send(collector: &Collector, cookie: &str, event: &Value) {
+pub(super) async fn send(collector: &Collector, cookie: &str, event: &Value) {
     let headers = [
         AGENT,
         SAME_SITE,
@@ -92,7 +92,7 @@ async fn exchange(collector: &Collector, cookie: &str, uid: &str) {
 }
 
 /// Waits until everything is loaded and tied, and groups it.
-async fn settle(collector: &Collector, ties: i64) {
+pub(super) async fn settle(collector: &Collector, ties: i64) {
     collector
         .wait_for("select count(*) from avtryck.link_edge", ties)
         .await;

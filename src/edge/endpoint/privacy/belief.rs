@@ -29,11 +29,14 @@ const FOR_HOME: Permit = FOR_DEVICES.with(Permit::LOCATE);
 const DAY_MICROS: i64 = 86_400_000_000;
 
 /// What a form wants, by the value of its button.
-const WISHES: [(&str, Form, Wish); 4] = [
+const WISHES: [(&str, Form, Wish); 7] = [
     ("not_mine", Form::Device, Wish::NotMine),
     ("forget", Form::Device, Wish::Forget),
     ("leave", Form::Home, Wish::LeaveHome),
     ("never", Form::Home, Wish::NeverHome),
+    ("leave_group", Form::Group, Wish::LeaveGroup),
+    ("leave_groups", Form::Group, Wish::LeaveGroups),
+    ("object", Form::Source, Wish::RefuseSupplier),
 ];
 
 /// Returns the wish that a button is for.
@@ -104,13 +107,13 @@ impl PrivacyRequest<'_> {
         }
     }
 
-    /// Has what the visitor says done, and redirects to the page. A handle of no device that the
-    /// page shows does nothing.
+    /// Has what the visitor says done, and redirects to the page. A handle or a number of
+    /// nothing that the page shows does nothing.
     pub(super) async fn contradict(
         &self,
         site: &Site,
         form: Form,
-        (wish, handle): (Option<Wish>, &str),
+        (wish, handle, number): (Option<Wish>, &str, i32),
     ) -> Result<Reply, Refusal> {
         let found = WISHES
             .iter()
@@ -124,6 +127,7 @@ impl PrivacyRequest<'_> {
             let (keyring, handle) = (edge.keyring.clone(), handle.to_owned());
             let contradiction = Contradiction {
                 wish: *wish,
+                number,
                 is_meant: Box::new(move |visitor: VisitorId, node: [u8; 16]| {
                     keyring.is_device_handle(visitor, node, &handle)
                 }),

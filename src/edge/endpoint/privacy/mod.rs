@@ -14,6 +14,8 @@
 //! - **`POST /privacy/device`** keeps a device apart that is not the visitor's, or has a tie
 //!   forgotten; **`POST /privacy/home`** takes the device out of its household, or has none
 //!   computed ever ([`belief`]).
+//! - **`POST /privacy/group`** takes the visitor out of a group, or of all; **`POST
+//!   /privacy/source`** objects to whoever imported data comes from ([`group`]).
 //!
 //! A form counts only from this page: the `Origin` must be the collector's own (a site's pages have
 //! `/consent`), and a token binds the form to the visitor that it was made for. `Referrer-Policy`
@@ -25,6 +27,7 @@
 //! them together.
 
 mod belief;
+mod group;
 mod page;
 mod responsible;
 mod time;
@@ -78,15 +81,19 @@ pub(crate) enum Form {
     Erasure,
     Device,
     Home,
+    Group,
+    Source,
 }
 
 impl Form {
-    const ALL: [(Form, &'static str); 5] = [
+    const ALL: [(Form, &'static str); 7] = [
         (Form::Choice, "/choice"),
         (Form::File, "/file"),
         (Form::Erasure, "/erasure"),
         (Form::Device, "/device"),
         (Form::Home, "/home"),
+        (Form::Group, "/group"),
+        (Form::Source, "/source"),
     ];
 
     /// Returns the form that a path is for.
@@ -109,6 +116,8 @@ enum Done {
     Erasure,
     Parted,
     Forgotten,
+    Left,
+    Objected,
 }
 
 /// One request for the page or of one of its forms.
@@ -170,6 +179,8 @@ impl<'r> PrivacyRequest<'r> {
                 Some("erasure") => Some(Done::Erasure),
                 Some("not_mine") => Some(Done::Parted),
                 Some("forget") => Some(Done::Forgotten),
+                Some("leave_group" | "leave_groups") => Some(Done::Left),
+                Some("object") => Some(Done::Objected),
                 _ => None,
             },
             asks_to_erase: parameter("ask") == Some("erasure"),
@@ -318,6 +329,7 @@ impl<'r> PrivacyRequest<'r> {
                 .collect(),
             devices: self.shown_devices(permit, &held),
             home: self.shown_home(site, permit, &held),
+            groups: group::show(permit, &held, self.language),
             held: (!held.is_empty()).then(|| page::shown(held, self.language)),
             now: page::now(t, permit, source),
             has_gpc,
@@ -327,6 +339,8 @@ impl<'r> PrivacyRequest<'r> {
             ask_to_erase: format!("{}&ask=erasure", self.link("", self.language)),
             device_action: action(Form::Device),
             home_action: action(Form::Home),
+            group_action: action(Form::Group),
+            source_action: action(Form::Source),
             flags: page::flags(t, own_word),
             is_unticked: permit != own_word,
             origins: edge.tables.load().origins(),
@@ -346,6 +360,12 @@ impl<'r> PrivacyRequest<'r> {
             }
             Done::Parted if held.iter().any(|held| held.beliefs.has_parted) => t.done_not_mine,
             Done::Forgotten if held.iter().any(|held| held.beliefs.has_forgotten) => t.done_forget,
+            Done::Left if held.iter().any(|held| held.beliefs.groups.has_left) => {
+                self.language.groups().done_left
+            }
+            Done::Objected if held.iter().any(|held| held.beliefs.groups.has_objected) => {
+                self.language.groups().done_objected
+            }
             _ => return None,
         };
         Some(Notice {
@@ -382,6 +402,7 @@ impl<'r> PrivacyRequest<'r> {
             token,
             permit,
             device,
+            number,
             wish,
         } = parse_form(&body).ok_or(Refusal(Reason::Form))?;
         let keyring = &self.request.edge.keyring;
@@ -392,11 +413,14 @@ impl<'r> PrivacyRequest<'r> {
         if !is_ours {
             return Err(Refusal(Reason::Token));
         }
-        if wish.is_some() != matches!(form, Form::Device | Form::Home) {
+        let is_of_belief = !matches!(form, Form::Choice | Form::File | Form::Erasure);
+        if wish.is_some() != is_of_belief {
             return Err(Refusal(Reason::Form));
         }
         match form {
-            Form::Device | Form::Home => self.contradict(site, form, (wish, device)).await,
+            Form::Device | Form::Home | Form::Group | Form::Source => {
+                self.contradict(site, form, (wish, device, number)).await
+            }
             Form::Choice => Ok(self.keep_choice(site, permit, "choice")),
             Form::File => self.file(site).await,
             Form::Erasure => {
@@ -471,6 +495,8 @@ struct FormBody<'b> {
     permit: Permit,
     /// The handle of a device.
     device: &'b str,
+    /// The number of a group or of an import.
+    number: i32,
     wish: Option<Wish>,
 }
 
@@ -482,6 +508,7 @@ fn parse_form(body: &[u8]) -> Option<FormBody<'_>> {
         match pair.split_once('=')? {
             ("token", value) => form.token = value,
             ("device", value) => form.device = value,
+            ("number", value) => form.number = value.parse().ok()?,
             ("wish", value) => form.wish = Some(belief::find_wish(value)?),
             (name, "on") => form.permit = form.permit.with(Permit::named(name)?),
             _ => return None,
@@ -518,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_has_a_token_flags_a_device_and_a_wish_and_nothing_else() {
+    fn a_form_has_a_token_flags_a_device_or_number_and_a_wish_and_nothing_else() {
         let of = |token, permit| {
             Some(FormBody {
                 token,
@@ -541,6 +568,16 @@ mod tests {
                     ..FormBody::default()
                 }),
             ),
+            (
+                "number=7&wish=leave_group",
+                Some(FormBody {
+                    number: 7,
+                    wish: Some(Wish::LeaveGroup),
+                    ..FormBody::default()
+                }),
+            ),
+            ("number=7x", None),
+            ("number=4294967296", None),
             ("wish=mine", None),
             ("wish=", None),
             ("store=off", None),

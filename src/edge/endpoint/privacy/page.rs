@@ -5,6 +5,7 @@
 use askama::Template;
 
 use super::belief::{ShownDevice, ShownHome};
+use super::group::ShownGroups;
 use super::responsible::Responsible;
 use super::time;
 use crate::clock::UnixMicros;
@@ -64,6 +65,7 @@ pub(super) struct Body {
     /// The devices that are believed to be the visitor's, where they may be shown.
     pub(super) devices: Option<Vec<ShownDevice>>,
     pub(super) home: Option<ShownHome>,
+    pub(super) groups: Option<ShownGroups>,
     pub(super) now: String,
     pub(super) has_gpc: bool,
     pub(super) token: String,
@@ -73,6 +75,8 @@ pub(super) struct Body {
     pub(super) ask_to_erase: String,
     pub(super) device_action: String,
     pub(super) home_action: String,
+    pub(super) group_action: String,
+    pub(super) source_action: String,
     pub(super) flags: Vec<Flag>,
     /// Whether the site permits something that no box is ticked for.
     pub(super) is_unticked: bool,
@@ -362,8 +366,11 @@ mod tests {
             ask_to_erase: "/privacy?ask=erasure".to_owned(),
             device_action: "/privacy/device".to_owned(),
             home_action: "/privacy/home".to_owned(),
+            group_action: "/privacy/group".to_owned(),
+            source_action: "/privacy/source".to_owned(),
             devices: None,
             home: None,
+            groups: None,
             flags: flags(t, Permit::STORE.with(Permit::MEASURE)),
             is_unticked: false,
             origins: Origin::ALL.to_vec(),

@@ -162,7 +162,16 @@ const EXCEPTIONS: [(&str, &[&str], &str); 40] = [
     ),
     (
         "segment",
-        &["digest", "error", "key", "state"],
+        &[
+            "digest",
+            "error",
+            "key",
+            "name_en",
+            "name_sv",
+            "reason_en",
+            "reason_sv",
+            "state",
+        ],
         "names of segments",
     ),
     (
