@@ -28,6 +28,9 @@ done
 printf 'avtryck:x:%s:%s::/var/lib/avtryck:/sbin/nologin\n' "$user" "$user" >"$to/etc/passwd"
 printf 'avtryck:x:%s:\n' "$user" >"$to/etc/group"
 printf 'hosts: files dns\n' >"$to/etc/nsswitch.conf"
+# What the certificate of a Postgres server is checked against where its URL names no authority.
+authorities=/etc/ssl/certs/ca-certificates.crt
+[ ! -e "$authorities" ] || install -D -m 644 "$authorities" "$to$authorities"
 # Volumes are mounted here: the spool, and geodata to read. COPY makes root the owner of everything, and some clusters
 # choose a user of their own. So anyone may create the spool's folder, which only its owner may enter.
 install -d -m 1777 "$to/var/lib/avtryck"
