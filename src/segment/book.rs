@@ -57,7 +57,8 @@ pub struct Segment {
 
 impl Segment {
     /// Returns a query with the condition where it has `/* condition */`. What the condition needs
-    /// of the subjects that `subjects` names, an array in SQL, goes to `/* kin */`, after `profile`.
+    /// of the subjects that `subjects` names, an array in SQL, goes to `/* kin */`, behind
+    /// `profile`.
     #[must_use]
     pub fn fill(&self, query: &str, subjects: &str) -> String {
         sql::fill(query, &self.sql, subjects)

@@ -94,12 +94,9 @@ async fn a_target_that_names_the_host_is_a_request_for_that_host() {
         ),
         ("http://a@127.0.0.1/p.gif", "127.0.0.1", (400, "host")),
         ("http://127.0.0.1/p.gif", "a/b", (400, "host")),
-        ("http://127.0.0.1", "127.0.0.1", (404, "unknown_path")),
-        (
-            "http://127.0.0.1?site=open",
-            "127.0.0.1",
-            (404, "unknown_path"),
-        ),
+        // Without a path the target is "/" (RFC 9112, 3.2.2), which is a page.
+        ("http://127.0.0.1", "127.0.0.1", (200, "")),
+        ("http://127.0.0.1?site=open", "127.0.0.1", (200, "")),
         ("http:///p.gif", "127.0.0.1", (400, "malformed")),
         ("ftp://127.0.0.1/p.gif", "127.0.0.1", (400, "host")),
         ("127.0.0.1:80", "127.0.0.1", (400, "host")),

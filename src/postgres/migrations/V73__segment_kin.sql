@@ -1,10 +1,12 @@
 -- Which other IDs' facts count for a subject of scope owner, for many subjects at once and by index.
 
 create function avtryck.subject_kin(subjects uuid[]) returns table (subject uuid, ids uuid[])
-language sql stable rows 1000
+language plpgsql stable rows 1000
 -- Of a part of everybody, Postgres expects more than there is, and would read all ties.
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
-begin atomic
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+#variable_conflict use_column
+begin
+    return query
     select own.subject, array(select distinct id from unnest(own.ids || kin.ids || own.owner) as id where id <> own.subject)
     from (
         select near.subject, near.ids,
@@ -40,7 +42,8 @@ begin atomic
         cross join lateral unnest(theirs.ids) as device (id)
         where array_remove(theirs.owners, null) = array[own.owner]
     ) as kin on true;
-end;
+end
+$$;
 comment on function avtryck.subject_kin is 'For each subject the other IDs of its device, its one owner, and the IDs of the devices that this user alone owns. A user is its own owner. A device of several users has no owner, so that nobody is shown what is known of another.';
 
 drop view avtryck.owner_fact;

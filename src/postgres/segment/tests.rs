@@ -174,7 +174,7 @@ async fn an_evaluation_that_is_stopped_anywhere_goes_on_where_it_was() {
     let mut database = TestDatabase::migrated().await;
     let client = &mut database.client;
     let book = book(&[("all", "true"), ("none", "false")]);
-    people(client, 0, 300, 7, 0).await;
+    people(client, 0, 20_000, 7, 0).await;
     let mut behind = 0;
     for steps in 1..200 {
         let left = Cell::new(steps);
@@ -189,10 +189,10 @@ async fn an_evaluation_that_is_stopped_anywhere_goes_on_where_it_was() {
         behind += 1;
     }
     assert!(behind > 3, "{behind}");
-    assert_eq!(members(client).await, 300);
+    assert_eq!(members(client).await, 20_000);
     assert_eq!(
         count(client, "select count(*) from avtryck.segment_change").await,
-        300
+        20_000
     );
     // The whole night once more changes nothing.
     fall_asleep(client).await;

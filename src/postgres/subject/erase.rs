@@ -3,7 +3,8 @@
 //! The order guarantees that nothing is left: first the ID goes on the list of suppression, and
 //! once that is committed every batch in progress knows it; then rows are deleted, in small
 //! portions and each day by itself, so that neither loaders nor readers wait long, and asked for
-//! again: rows that are left are an error; then the audit row is written. If any step fails, the same request can be repeated and finishes.
+//! again: rows that are left are an error; then the audit row is written. If any step fails, the
+//! same request can be repeated and finishes.
 
 use std::collections::BTreeMap;
 use std::fmt;
