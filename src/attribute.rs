@@ -92,7 +92,7 @@ pub struct Attribute {
     pub text_en: &'static str,
     /// What it can be; empty for a number and for a hash.
     pub words: &'static [AttributeWord],
-    /// A group that is made by it has at least so many subjects.
+    /// The least number of subjects of a group that uses it.
     pub min_group: u32,
 }
 

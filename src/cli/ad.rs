@@ -37,8 +37,8 @@ pub(super) struct AdOptions {
 }
 
 impl AdOptions {
-    /// Gives one of them by its name; false if there is none of that name. An empty value leaves
-    /// what was given before.
+    /// Sets the option of that name, and returns whether there is one. An empty value leaves what
+    /// was given before.
     pub(super) fn set(&mut self, name: &str, value: &str) -> bool {
         let option = match name {
             "site" => &mut self.site,

@@ -47,7 +47,7 @@ impl Fate {
 pub struct ShownHits {
     key: RandomState,
     left: AtomicU32,
-    /// How many wait, so that the loader need not lock where there is none.
+    /// How many wait, so that the loader takes the lock only if any do.
     count: AtomicUsize,
     waiting: Mutex<VecDeque<u64>>,
     told: broadcast::Sender<(u64, Fate)>,

@@ -201,7 +201,7 @@ texts! {
     /// `{}` is the reasons.
     tied_because: &'static str,
     tie_reasons: [(&'static str, &'static str); 6],
-    /// The reason where there is none of these.
+    /// The reason if none of these applies.
     tie_indirect: &'static str,
     /// `{}` is the first day, then the last.
     tied_since: &'static str,
