@@ -82,7 +82,7 @@ chaos: ## kill it, starve it, cut its connections: the tests of the promises, wi
 hostile: ## send slow, smuggling and greedy clients and check the promised figures (alone on the machine)
 	@script/setup test
 	@script/fetch rules test geodata
-	@CONSENT_MUTATIONS=1000000 cargo test --locked --lib -- allowance address:: visitor:: mutated_strings --nocapture
+	@CONSENT_MUTATIONS=1000000 SPLIT_BATCHES=300000 cargo test --locked --lib -- allowance address:: visitor:: mutated_strings native::split --nocapture
 	@HOSTILE_ALONE=1 cargo test --locked --test it -- hostile:: --nocapture --test-threads 1
 
 SECONDS_OF_CLIMB ?= 600

@@ -324,7 +324,7 @@ impl<'b> Split<'b> {
             return Err(start + 1);
         };
         let before = self.body.get(1..start).unwrap_or_default();
-        let begins_array = !is_lines && before.trim_ascii_end().ends_with(b"[");
+        let begins_array = !is_lines && ends_with_inner_array(before);
         let ends_array = self.ends_inner_array(*end);
         let event = objects.iter().find(|(at, _, found)| {
             let begins_as_events_do =
@@ -461,6 +461,16 @@ pub(in crate::protocol) fn end_of_string(bytes: &[u8], start: usize) -> usize {
         at += 2;
     }
     bytes.len()
+}
+
+/// Returns whether a text ends where an array of an event begins. Behind an object and a comma it
+/// would be no member's value: there, a bracket too many stands before an event.
+fn ends_with_inner_array(text: &[u8]) -> bool {
+    let Some(before) = text.trim_ascii_end().strip_suffix(b"[") else {
+        return false;
+    };
+    let object = before.trim_ascii_end().strip_suffix(b",");
+    !object.is_some_and(|object| object.trim_ascii_end().ends_with(b"}"))
 }
 
 fn names_of(object: &[u8]) -> Option<Vec<String>> {
