@@ -252,11 +252,18 @@ impl HostKeyring<'_> {
 fn scope_of(host: &str, labels: u8) -> Option<Cow<'_, str>> {
     let name = match usize::from(labels) {
         0 => host,
-        labels => match host.rmatch_indices('.').nth(labels - 1) {
-            Some((dot, _)) => host.get(dot + 1..)?,
-            None if host.split('.').count() == labels => host,
-            None => return None,
-        },
+        labels => {
+            let mut left = labels;
+            let dot = host.bytes().rposition(|byte| {
+                left -= usize::from(byte == b'.');
+                left == 0
+            });
+            match dot {
+                Some(dot) => host.get(dot + 1..)?,
+                None if left == 1 => host,
+                None => return None,
+            }
+        }
     };
     // Browsers write it so.
     if name.bytes().any(|byte| byte.is_ascii_uppercase()) {

@@ -88,9 +88,9 @@ pub(super) fn parse_mobile(text: &str) -> Option<bool> {
 /// Takes the quotes off a structured-header string (RFC 9651, section 3.3.3; hints hold no
 /// escapes).
 fn unquote(text: Cow<'_, str>) -> Cow<'_, str> {
-    let is_mark = |c: char| c == '"' || c.is_whitespace();
+    let is_mark = |byte: Option<&u8>| byte.is_some_and(|byte| !byte.is_ascii_alphanumeric());
     // Most are empty.
-    if !text.starts_with(is_mark) && !text.ends_with(is_mark) {
+    if !is_mark(text.as_bytes().first()) && !is_mark(text.as_bytes().last()) {
         return text;
     }
     match text {

@@ -3,6 +3,10 @@
 /// Returns whether a user agent is missing or impossible: one that no honest client sends. An agent
 /// that merely looks odd belongs to somebody's app.
 pub(crate) fn is_impossible(user_agent: &str) -> bool {
+    // Nearly every browser's begins so.
+    if user_agent.starts_with("Mozilla/5.0 (") {
+        return false;
+    }
     let bare = user_agent.trim();
     let is_word = |word: &&str| bare.eq_ignore_ascii_case(word);
     // Products come first (RFC 9110, section 10.1.5), and each begins with a letter or digit.

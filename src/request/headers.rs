@@ -15,8 +15,8 @@ pub struct Headers<'a> {
     pub hosts: usize,
     /// `Origin`.
     pub origin: Option<&'a str>,
-    /// `Sec-Fetch-Site`.
-    pub fetch_site: Option<&'a str>,
+    /// `Sec-Fetch-Site`, as sent.
+    pub fetch_site: Option<&'a [u8]>,
     /// `Content-Type`.
     pub content_type: Option<&'a str>,
     /// `Content-Encoding`.
@@ -125,7 +125,7 @@ impl<'a> Headers<'a> {
                     self.transfer_encodings == 1 && bytes.eq_ignore_ascii_case(b"chunked");
             }
             b"sec-gpc" => self.gpc |= !matches!(bytes.trim_ascii(), b"" | b"0" | b"?0" | b"false"),
-            b"sec-fetch-site" => self.fetch_site = text(bytes),
+            b"sec-fetch-site" => self.fetch_site = Some(bytes),
             b"sec-purpose" | b"purpose" | b"x-purpose" | b"x-moz" => {
                 self.prefetch |= bytes.starts_with(b"prefetch");
                 self.preview |= bytes.starts_with(b"preview");

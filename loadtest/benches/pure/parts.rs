@@ -15,7 +15,6 @@ use avtryck::protocol::{self, Arrival, Draft, Drafts};
 use avtryck::request::Headers;
 use avtryck::row::{Derived, Row};
 use avtryck::visitor::{COOKIE_AGE_SECONDS, Party, set_cookie};
-use bytes::BytesMut;
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use loadtest::corpus::{Corpus, Request, Source};
@@ -185,7 +184,7 @@ fn new_device_work() -> Work {
 
 fn row_work() -> Work {
     let rows: Vec<Row<'_>> = hits().iter().map(row).collect();
-    let mut bytes = BytesMut::with_capacity(64 * 1024);
+    let mut bytes = Vec::with_capacity(64 * 1024);
     work(rows.leak(), move |row| {
         bytes.clear();
         copy::encode(row, false, &mut bytes);

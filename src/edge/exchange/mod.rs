@@ -217,7 +217,7 @@ impl<'r> Exchange<'r> {
             .as_deref()
             .filter(|domain| lies_within(host, domain));
         let first_party = match self.headers.fetch_site {
-            Some(relation) => matches!(relation, "same-origin" | "same-site" | "none"),
+            Some(relation) => matches!(relation, b"same-origin" | b"same-site" | b"none"),
             None => match self.headers.page_host() {
                 Some(page) => {
                     page == host || domain.is_some_and(|domain| lies_within(page, domain))

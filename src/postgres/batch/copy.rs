@@ -70,7 +70,7 @@ pub const EXPOSURE_NUMBER_OFFSET: usize = FLAGS_OFFSET + 4 + 4;
 
 /// Appends one row. With `has_exposure` it has room for its exposure number, which is 0 for now;
 /// otherwise it has none. [`Flags::OF_LOADER`] are in no row.
-pub fn encode(row: &Row<'_>, has_exposure: bool, out: &mut BytesMut) {
+pub fn encode(row: &Row<'_>, has_exposure: bool, out: &mut Vec<u8>) {
     let columns = BEFORE_KEYS.len() + row.keys.len() + AFTER_KEYS.len();
     out.put_i16(i16::try_from(columns).unwrap_or(i16::MAX));
     out.put_i32(4);
@@ -182,11 +182,11 @@ fn length(bytes: usize) -> i32 {
     i32::try_from(bytes).unwrap_or(i32::MAX)
 }
 
-fn put_time(out: &mut BytesMut, at: Option<UnixMicros>) {
+fn put_time(out: &mut Vec<u8>, at: Option<UnixMicros>) {
     put_i64(out, at.map(|at| at.0.saturating_sub(POSTGRES_EPOCH_MICROS)));
 }
 
-fn put_i64(out: &mut BytesMut, value: Option<i64>) {
+fn put_i64(out: &mut Vec<u8>, value: Option<i64>) {
     match value {
         Some(value) => {
             out.put_i32(8);
@@ -196,13 +196,13 @@ fn put_i64(out: &mut BytesMut, value: Option<i64>) {
     }
 }
 
-fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.put_i32(length(bytes.len()));
     out.put_slice(bytes);
 }
 
 /// An empty text is NULL.
-fn put_text(out: &mut BytesMut, text: &str) {
+fn put_text(out: &mut Vec<u8>, text: &str) {
     if text.is_empty() {
         out.put_i32(-1);
     } else {
@@ -210,7 +210,7 @@ fn put_text(out: &mut BytesMut, text: &str) {
     }
 }
 
-fn put_inet(out: &mut BytesMut, network: Option<IpNet>) {
+fn put_inet(out: &mut Vec<u8>, network: Option<IpNet>) {
     let Some(network) = network else {
         return out.put_i32(-1);
     };
@@ -261,7 +261,7 @@ mod tests {
             occurred_at: None,
             protocol: None,
         };
-        let mut bytes = BytesMut::new();
+        let mut bytes = Vec::new();
         encode(&row, true, &mut bytes);
         assert_eq!(place_of_key(&bytes, 0), None);
         let key = place_of_key(&bytes, 1).map(|key| &bytes[key]);

@@ -10,7 +10,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use tokio_postgres::{Client, Error};
 
 use super::event_key::TIMED_KEY_LATER_DAYS;
@@ -391,7 +390,7 @@ pub struct Rejected {
 /// Rows, one after the other.
 #[derive(Debug, Default)]
 pub struct Rows {
-    pub(crate) bytes: BytesMut,
+    pub(crate) bytes: Vec<u8>,
     pub(crate) marks: Vec<Mark>,
 }
 

@@ -463,14 +463,11 @@ pub(in crate::protocol) fn end_of_string(bytes: &[u8], start: usize) -> usize {
     bytes.len()
 }
 
-/// Returns whether a text ends where an array of an event begins. Behind an object and a comma it
-/// would be no member's value: there, a bracket too many stands before an event.
+/// Returns whether a text ends where an array of an event begins. Behind a comma it would be no
+/// member's value: there, a bracket too many stands before an event.
 fn ends_with_inner_array(text: &[u8]) -> bool {
-    let Some(before) = text.trim_ascii_end().strip_suffix(b"[") else {
-        return false;
-    };
-    let object = before.trim_ascii_end().strip_suffix(b",");
-    !object.is_some_and(|object| object.trim_ascii_end().ends_with(b"}"))
+    let before = text.trim_ascii_end().strip_suffix(b"[");
+    before.is_some_and(|before| !before.trim_ascii_end().ends_with(b","))
 }
 
 fn names_of(object: &[u8]) -> Option<Vec<String>> {

@@ -388,7 +388,7 @@ impl<'r> PrivacyRequest<'r> {
         let origin = headers.origin.ok_or(Refusal(Reason::Origin))?;
         let is_foreign = headers
             .fetch_site
-            .is_some_and(|relation| relation != "same-origin");
+            .is_some_and(|relation| relation != b"same-origin");
         if is_foreign || !is_own_origin(self.request, origin) {
             return Err(Refusal(Reason::Origin));
         }

@@ -102,13 +102,19 @@ fn a_broken_event_costs_no_other_and_none_of_its_parts_is_an_event() {
 
 #[test]
 fn a_bracket_too_many_behind_a_broken_event_costs_no_other() {
-    let broken = r#"{"e":"a""items":[{"id":1}],"t":"}]"}"#;
     let (one, two) = (r#"{"e":"1","items":[]}"#, r#"{"e":"2","items":[]}"#);
-    for between in [",", ", ", ",\n  "] {
-        for bracket in ["[", " [", "[ "] {
-            let body = format!("[{broken}{between}{bracket}{one}{between}{two}]");
-            let all: BTreeSet<String> = ["1", "2"].map(str::to_owned).into();
-            assert!(names_of(&body).0.is_superset(&all), "{body}");
+    for broken in [
+        r#"{"e":"a""items":[{"id":1}],"t":"}]"}"#,
+        r#"{"e":"a","items":[{"id":1}],"t":"}]":"#,
+        r#"{"e":"a","items":[{"id":1}],"t":"}]"]"#,
+        r#"{"e":"a","items":[{"id":1}"#,
+    ] {
+        for between in [",", ", ", ",\n  "] {
+            for bracket in ["[", " [", "[ "] {
+                let body = format!("[{broken}{between}{bracket}{one}{between}{two}]");
+                let all: BTreeSet<String> = ["1", "2"].map(str::to_owned).into();
+                assert!(names_of(&body).0.is_superset(&all), "{body}");
+            }
         }
     }
 }
