@@ -10,6 +10,7 @@ mod keyed;
 mod refused;
 mod report;
 mod report_campaign;
+mod report_docs;
 mod report_grafana;
 mod report_sound;
 mod report_web;

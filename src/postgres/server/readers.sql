@@ -37,7 +37,7 @@ begin
         end loop;
         foreach readable in array array[
             'hit', 'hit_count', 'site', 'ad', 'place', 'network', 'device', 'page_domain', 'exposure', 'campaign_cost',
-            'ad_hour', 'ad_day', 'campaign_day', 'placement_day', 'quality_day', 'report_span', 'report_mark', 'report_day',
+            'ad_hour', 'ad_day', 'audience', 'ad_sum', 'ad_sum_day', 'conversion_link', 'conversion_day', 'campaign_day', 'placement_day', 'quality_day', 'report_span', 'report_mark', 'report_day',
             'web_day', 'web_page_day', 'web_event_day', 'web_search_day'
         ] loop
             execute format('grant select on avtryck.%I to avtryck_analyst', readable);

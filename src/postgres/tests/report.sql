@@ -48,3 +48,4 @@ from (values
 insert into avtryck.hit_count (minute, site_key, ad_key, kind, hits) values
     ('2026-11-24T00:00Z', 1, 1, 3, 5), ('2026-11-24T23:59Z', 1, 1, 4, 1), ('2026-11-24T12:00Z', 1, 0, 1, 9),
     ('2026-11-23T23:59Z', 1, 1, 3, 7), ('2026-11-25T00:00Z', 1, 1, 3, 8);
+insert into avtryck.exposure values ('aaaaaaaa-0000-0000-0000-000000000001', 1, '2026-11-23T12:00Z', '2026-11-24T10:01Z', 3, 1);

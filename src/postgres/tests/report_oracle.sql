@@ -82,6 +82,27 @@ begin
     group by 1, 2, 3, 4, 5, 6;
 end $$;
 
+create function plain.path_of(day date)
+returns table (
+    converted_at timestamptz, hit_id uuid, site text, event_id text, params jsonb, visitor_id uuid, is_valid boolean,
+    linked_by text, partner text, campaign text, creative text, placement text, publisher text,
+    click_id text, click_hit_id uuid, clicked_at timestamptz,
+    impression_hit_id uuid, seen_at timestamptz, exposure_number integer
+) language plpgsql stable set plan_cache_mode = force_custom_plan as $$
+declare
+    begins timestamptz := avtryck.day_start(day);
+    ends timestamptz := avtryck.day_start(day + 1);
+begin
+    return query
+    select path.converted_at, path.hit_id, site.site, path.event_id, path.params, path.visitor_id, path.is_net,
+           coalesce(path.linked_by, 'impression'), ad.partner, ad.campaign, ad.creative, ad.placement, ad.publisher,
+           path.click_id, path.click_hit_id, path.clicked_at, path.impression_hit_id, path.seen_at, path.exposure_number
+    from avtryck.conversion_seen(begins, begins, ends, begins - interval '30 days', interval '30 days') as path
+    left join avtryck.ad as led on led.key = path.ad_key
+    left join avtryck.ad on ad.key = coalesce(led.key, path.seen_ad_key)
+    left join avtryck.site on site.key = path.site_key;
+end $$;
+
 create view plain.ad_hour as
 select date_trunc('hour', received_at, 'UTC') as hour, act, avtryck.flag_names(faults) as faults, ad.campaign, sum(hits)::bigint as hits,
        sum(unmeasured)::bigint as unmeasured

@@ -49,6 +49,49 @@ async fn conversions_follow_the_same_clicks_and_impressions_as_when_each_is_look
 }
 
 #[tokio::test]
+async fn conversions_that_are_looked_up_in_parts_follow_the_same_as_in_one() {
+    let database = filled().await;
+    let client = &database.client;
+    client
+        .batch_execute(include_str!("report_plain.sql"))
+        .await
+        .unwrap();
+    let mut kept = 0;
+    for seed in 1..=12_i32 {
+        let forget = "truncate avtryck.conversion_link, avtryck.conversion_day";
+        client.batch_execute(forget).await.unwrap();
+        client
+            .execute("select plain.fill($1)", &[&seed])
+            .await
+            .unwrap();
+        let rows = async |schema: &str| {
+            let sql = format!(
+                "select path::text from unnest(array['2026-11-23', '2026-11-24']::date[]) as day \
+                 cross join lateral {schema}.conversion_path_of(day, interval '30 days') as path order by hit_id"
+            );
+            lines(client, &sql).await
+        };
+        let plain = rows("plain").await;
+        for hour in ["01:00", "05:10", "12:50", "13:00", "19:40", "24:00"] {
+            for day in ["2026-11-23", "2026-11-24"] {
+                let sql = format!(
+                    "select avtryck.build_conversions('{day}', avtryck.day_start('{day}') + interval '{hour}')"
+                );
+                client.batch_execute(&sql).await.unwrap();
+            }
+            assert_eq!(rows("avtryck").await, plain, "{hour}, seed {seed}");
+        }
+        kept += number(client, "select count(*) from avtryck.conversion_link").await;
+        // What is deleted before a time leaves what is before that.
+        let sql = "delete from avtryck.hit where received_at >= '2026-11-24T10:00Z' and kind in (3, 4); \
+                   select avtryck.forget_conversions('2026-11-24', '2026-11-24T10:00Z')";
+        client.batch_execute(sql).await.unwrap();
+        assert_eq!(rows("avtryck").await, rows("plain").await, "seed {seed}");
+    }
+    assert!(kept > 100, "{kept}");
+}
+
+#[tokio::test]
 async fn every_view_is_read_in_time_whatever_hits_name_each_other() {
     let database = filled().await;
     let client = &database.client;
