@@ -169,6 +169,9 @@ async fn check_reports(client: &Client, story: &str) {
 struct Happened {
     broken: u64,
     stored: u64,
+    /// A part of a day was summed up, and some of its conversions were known.
+    summed: u64,
+    linked: u64,
     erased: u64,
     withdrawn: u64,
     dropped: u64,
@@ -273,7 +276,17 @@ impl History {
                 Box::pin(self.load()).await;
             }
             5 => Box::pin(self.load()).await,
-            6..9 => self.happened.stored += run(client, "report", self.now).await,
+            6..9 => {
+                self.happened.stored += run(client, "report", self.now).await;
+                let sql = "select (select count(*) from avtryck.ad_sum_day \
+                                   where known < avtryck.day_start(day + 1)), \
+                                  (select count(*) from avtryck.conversion_link join avtryck.conversion_day \
+                                     on day = (received_at at time zone 'UTC')::date \
+                                   where known < avtryck.day_start(day + 1))";
+                let row = client.query_one(sql, &[]).await.unwrap();
+                self.happened.summed += row.get::<_, i64>(0).cast_unsigned();
+                self.happened.linked += row.get::<_, i64>(1).cast_unsigned();
+            }
             9 => {
                 client.execute("select plain.keep()", &[]).await.unwrap();
                 run(client, "hit_count", self.now).await;
@@ -334,6 +347,8 @@ async fn reports_say_what_the_hits_say_whatever_happens_to_them() {
         let sum = |of: fn(&Happened) -> u64| happened.iter().map(of).sum::<u64>();
         assert!(sum(|of| of.broken) > 10, "{happened:?}");
         assert!(sum(|of| of.stored) > 30, "{happened:?}");
+        assert!(sum(|of| of.summed) > 5, "{happened:?}");
+        assert!(sum(|of| of.linked) > 20, "{happened:?}");
         assert!(sum(|of| of.erased) > 5, "{happened:?}");
         assert!(sum(|of| of.withdrawn) > 5, "{happened:?}");
         assert!(sum(|of| of.dropped) > 1, "{happened:?}");

@@ -58,6 +58,19 @@ async fn reach_and_frequency_count_a_subject_once_over_days_and_campaigns() {
         &["(,3,6,2.00)"],
     )
     .await;
+    check(
+        "select * from avtryck.reach('2026-11-24', '2026-11-24', array['spring'], 'hour')",
+        &[
+            "(\"2026-11-24 09:00\",1,1,1.00)",
+            "(\"2026-11-24 10:00\",2,3,1.50)",
+        ],
+    )
+    .await;
+    check(
+        "select * from avtryck.reach('2026-11-01', '2026-11-30', array['spring'], 'device_class')",
+        &["(phone,2,4,2.00)", "(,1,1,1.00)"],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -201,6 +214,7 @@ async fn attribution_shares_a_conversion_out_among_what_its_subject_met() {
     for wrong in [
         "select * from avtryck.attribution('2026-11-24', '2026-11-24', 'best', '1 day')",
         "select * from avtryck.reach('2026-11-24', '2026-11-24', null, 'colour')",
+        "select * from avtryck.reach('2026-11-17', '2026-11-24', null, 'hour')",
     ] {
         assert!(client.query(wrong, &[]).await.is_err(), "{wrong}");
     }
