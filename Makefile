@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build deb deb-test test chaos hostile test-postgres-versions subject fuzz broken bench bench-quick bench-check bench-report lint fetch fmt abuse abuse-agents metrics-docs tag clean-data
+.PHONY: help run build deb deb-test test chaos hostile test-postgres-versions subject fuzz broken bench bench-quick bench-check bench-report lint fetch fmt abuse abuse-agents metrics-docs report-pictures tag clean-data
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -144,6 +144,9 @@ fmt: ## format the code
 
 metrics-docs: ## write docs/metrics.md and docs/endpoints.md from the code
 	@WRITE_DOCS=1 cargo test --locked --lib -- the_page_of_
+
+report-pictures: ## draw the pictures of docs/reports.md, docs/report/*.svg, as avtryck report does
+	@WRITE_DOCS=1 cargo test --locked --lib -- the_pictures_in_the_documentation
 
 tag: ## minify assets/tag.js and its modules; needed after a change to them
 	@script/fetch minifier

@@ -187,7 +187,7 @@ pub(super) const CHAPTERS: [Chapter; 9] = [
                      impressions, clicks, round(100 * clicks / nullif(impressions, 0), 2), conversions, round(100 * viewable / nullif(measurable, 0), 1))::text \
               from placed left join viewed on (viewed.publisher, viewed.placement, viewed.creative) is not distinct from (placed.publisher, placed.placement, placed.creative) \
               order by impressions desc, 1 limit 50",
-        chart: Chart::None,
+        chart: Chart::Bars { label: 1, value: 3 },
     },
     Chapter {
         key: "invalid",

@@ -11,10 +11,13 @@ use super::{Contents, show};
 
 /// The size of a chart, in units of its `viewBox`.
 const WIDTH: f64 = 720.0;
-const LINES_HEIGHT: f64 = 180.0;
+/// Where lines have their most, below their names, and where they have none, above the days.
+const LINES_TOP: f64 = 34.0;
+const LINES_BOTTOM: f64 = 190.0;
+const LINES_HEIGHT: f64 = 218.0;
 /// The height of a bar with the room around it, and where bars begin, right of their labels.
-const BAR_HEIGHT: f64 = 24.0;
-const BARS_LEFT: f64 = 180.0;
+const BAR_HEIGHT: f64 = 26.0;
+const BARS_LEFT: f64 = 190.0;
 /// Room for the number after the longest bar.
 const BARS_RIGHT: f64 = 110.0;
 /// The most bars, and the most characters of a label.
@@ -145,7 +148,12 @@ fn show_whole(number: f64) -> String {
     show_number(&text.parse::<i64>().map_or(Value::Null, Value::from))
 }
 
-fn draw(chart: Chart, rows: &ChapterRows, columns: &[(&'static str, &'static str)]) -> String {
+/// Returns an SVG of the rows of a chapter; an empty text where there is nothing to draw.
+pub(super) fn draw(
+    chart: Chart,
+    rows: &ChapterRows,
+    columns: &[(&'static str, &'static str)],
+) -> String {
     match chart {
         _ if rows.is_empty() => String::new(),
         Chart::None => String::new(),
@@ -175,7 +183,7 @@ fn draw_lines(
         .filter_map(|line| columns.get(*line))
         .map(|(name, _)| *name)
         .collect();
-    let mut svg = begin(LINES_HEIGHT + 34.0, &format!("{} by day", names.join(", ")));
+    let mut svg = begin(LINES_HEIGHT, &format!("{} by day", names.join(", ")));
     #[expect(clippy::cast_precision_loss, reason = "days are few")]
     let step = WIDTH / (rows.len().max(2) - 1) as f64;
     for (at, (line, name)) in lines.iter().zip(&names).enumerate() {
@@ -183,7 +191,7 @@ fn draw_lines(
         let mut points = String::new();
         let mut x = 0.0;
         for row in rows {
-            let y = 14.0 + (LINES_HEIGHT - 14.0) * (1.0 - number(row, *line) / most);
+            let y = LINES_BOTTOM - (LINES_BOTTOM - LINES_TOP) * number(row, *line) / most;
             write!(points, "{x:.1},{y:.1} ").ok();
             x += step;
         }
@@ -191,13 +199,27 @@ fn draw_lines(
         write!(
             svg,
             "<polyline class=\"line line-{at}\" points=\"{points}\"/>\
-             <text class=\"legend-{at}\" x=\"{left}\" y=\"{:.0}\">{} (up to {})</text>",
-            LINES_HEIGHT + 24.0,
+             <text class=\"legend-{at}\" x=\"{left}\" y=\"20\">{} (up to {})</text>",
             escape(name),
             show_whole(most)
         )
         .ok();
     }
+    let day = |row: Option<&Vec<Value>>| {
+        row.and_then(|row| row.first())
+            .map(show)
+            .unwrap_or_default()
+    };
+    write!(
+        svg,
+        "<path class=\"base\" d=\"M0 {LINES_BOTTOM}H{WIDTH}\"/>\
+         <text class=\"axis\" x=\"0\" y=\"{0:.0}\">{1}</text>\
+         <text class=\"axis\" x=\"{WIDTH}\" y=\"{0:.0}\" text-anchor=\"end\">{2}</text>",
+        LINES_HEIGHT - 6.0,
+        escape(&day(rows.first())),
+        escape(&day(rows.last())),
+    )
+    .ok();
     svg + "</svg>"
 }
 

@@ -99,6 +99,74 @@ async fn a_campaign_without_hits_has_no_report() {
     assert_eq!(written("winter", Format::Html).await, "");
 }
 
+/// Returns a chart as a file of its own, in the colours of the page.
+fn picture(chart: &str) -> String {
+    let page = include_str!("../../../assets/report.html");
+    let (_, style) = page.split_once("<style>").unwrap();
+    let (style, _) = style.split_once("</style>").unwrap();
+    let starts = [
+        ":root",
+        "@media (prefers",
+        ".bar ",
+        ".line",
+        ".base ",
+        ".axis ",
+        ".legend",
+    ];
+    let style: Vec<&str> = style
+        .lines()
+        .filter(|line| starts.iter().any(|start| line.starts_with(start)))
+        .collect();
+    let (head, body) = chart.split_once('>').unwrap();
+    let size = head.split('"').nth(1).unwrap();
+    let [_, _, width, height] = size.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{head}")
+    };
+    let body = body.replace("<text", "\n<text").replace("<rect", "\n<rect");
+    format!(
+        "{} xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\">\n<style>\n{}\n\
+         svg {{ font: 13px system-ui, sans-serif; fill: var(--text); }}\n</style>\n\
+         <rect width=\"100%\" height=\"100%\" style=\"fill: var(--back)\"/>{body}\n",
+        head,
+        style.join("\n")
+    )
+}
+
+#[tokio::test]
+async fn the_pictures_in_the_documentation_are_what_the_report_draws() {
+    let database = TestDatabase::migrated().await;
+    let client = &database.client;
+    client
+        .batch_execute(include_str!("pictured.sql"))
+        .await
+        .unwrap();
+    let days = parse_days("2026-11-01..2026-11-30").unwrap();
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
+    let page = std::fs::read_to_string(format!("{docs}/reports.md")).unwrap();
+    let mut pictures = 0;
+    for chapter in &CHAPTERS {
+        let rows = chapter::read(client, chapter, "spring", days)
+            .await
+            .unwrap();
+        let chart = html::draw(chapter.chart, &rows, chapter.columns);
+        if chart.is_empty() {
+            continue;
+        }
+        let made = picture(&chart);
+        let path = format!("{docs}/report/{}.svg", chapter.key);
+        if std::env::var_os("WRITE_DOCS").is_some() {
+            std::fs::create_dir_all(format!("{docs}/report")).unwrap();
+            std::fs::write(&path, &made).unwrap();
+        }
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(written == made, "{path} is old: make report-pictures");
+        let shown = format!("](report/{}.svg)", chapter.key);
+        assert!(page.contains(&shown), "docs/reports.md has no {shown}");
+        pictures += 1;
+    }
+    assert_eq!(pictures, 7);
+}
+
 #[test]
 fn days_are_two_dates_in_their_order() {
     assert!(parse_days("2026-11-24..2026-11-24").is_ok());
