@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 
 /// A connection that has a request under way.
 const BUSY: u64 = u64::MAX;
-/// Of so many connections that wait, one more ends each time: looking for the oldest costs as much
-/// as there are connections.
+/// For this many connections that wait, one more ends each time: looking for the oldest costs as
+/// much as there are connections.
 const WAITING_FOR_EACH: usize = 256;
 
 /// The connections of one thread.

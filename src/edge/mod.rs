@@ -208,8 +208,8 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Returns the way in for one of so many edge threads, which must be the calling one. A thread
-    /// that has a shard to itself commits by itself.
+    /// Returns the appender of edge thread `thread` of `threads`, which must be the calling one. A
+    /// thread that has a shard to itself commits by itself.
     fn appender(&self, thread: usize, threads: usize) -> Option<Appender> {
         let written = self.spools.get(..self.written)?;
         let spool = written.get(thread % written.len().max(1))?;
