@@ -245,7 +245,9 @@ fn parse(raw: &str) -> Option<Url> {
     // What the WHATWG's parser does before it looks at anything.
     text.retain(|character| !matches!(character, '\t' | '\n' | '\r'));
     let text = text.trim_matches(|character| character <= ' ');
-    let (scheme, rest) = text.split_once("://")?;
+    let (scheme, rest) = text.split_once(':')?;
+    // However many slashes there are, and of whichever kind, browsers read two.
+    let rest = rest.trim_start_matches(['/', '\\']);
     let is_web = ["http", "https"]
         .iter()
         .any(|known| scheme.eq_ignore_ascii_case(known));

@@ -16,7 +16,7 @@ pub enum Meaning {
     Signal,
     /// An objection, if its value objects ([`objects`]).
     Objection,
-    /// A consent string, if its value looks like one ([`is_consent_string`]).
+    /// A consent string or a refusal, if its value is one ([`is_consent_string`], [`refuses`]).
     ConsentString,
     /// The partner whose rules judge the hit.
     Partner,
@@ -26,7 +26,7 @@ pub enum Meaning {
 
 /// The names, in lower case and without anything but letters and digits. A longer name counts as a
 /// signal if it has one of [`FRAGMENTS`] in it or begins with [`GPP`].
-pub const NAMES: [(&str, Meaning); 40] = [
+pub const NAMES: [(&str, Meaning); 48] = [
     ("gdpr", Meaning::Signal),
     ("gdprconsent", Meaning::Signal),
     ("gpp", Meaning::Signal),
@@ -38,6 +38,10 @@ pub const NAMES: [(&str, Meaning); 40] = [
     ("consentstring", Meaning::Signal),
     ("euconsent", Meaning::Signal),
     ("euconsentv2", Meaning::Signal),
+    ("eupubconsent", Meaning::Signal),
+    ("eupubconsentv2", Meaning::Signal),
+    ("eugdpr", Meaning::Signal),
+    ("isgdpr", Meaning::Signal),
     ("tcfconsent", Meaning::Signal),
     ("tcfv2", Meaning::Signal),
     ("iabtcftcstring", Meaning::Signal),
@@ -62,6 +66,10 @@ pub const NAMES: [(&str, Meaning); 40] = [
     ("islimitadtrackingenabled", Meaning::Objection),
     ("globalprivacycontrol", Meaning::Objection),
     ("secgpc", Meaning::Objection),
+    ("ccpa", Meaning::Objection),
+    ("coppa", Meaning::Objection),
+    ("rdp", Meaning::Objection),
+    ("optout", Meaning::Objection),
     ("npa", Meaning::Objection),
     ("dnt", Meaning::Objection),
     ("donottrack", Meaning::Objection),
@@ -229,6 +237,29 @@ pub fn is_consent_string(value: &str) -> bool {
         [b'D', b'B', ..] => value.bytes().all(is_of_string),
         _ => false,
     }
+}
+
+/// Returns whether a value found under the name of a consent string is a word that refuses.
+#[must_use]
+pub fn refuses(value: &str) -> bool {
+    const NO: [&str; 14] = [
+        "0",
+        "false",
+        "f",
+        "no",
+        "n",
+        "off",
+        "none",
+        "denied",
+        "deny",
+        "declined",
+        "refused",
+        "rejected",
+        "withdrawn",
+        "revoked",
+    ];
+    let value = value.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '?'));
+    NO.iter().any(|no| no.eq_ignore_ascii_case(value))
 }
 
 /// Returns whether a value has a parameter in it whose meaning and value count: after a separator

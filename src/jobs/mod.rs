@@ -141,12 +141,16 @@ pub const JOBS: [Job; 34] = [
     Job {
         name: "link_hub",
         period: DAY,
-        work: Work::Make(|client, limits, as_of| Box::pin(link::free_hubs(client, limits, as_of))),
+        work: Work::Reduce(|client, limits, as_of| {
+            Box::pin(link::free_hubs(client, limits, as_of))
+        }),
     },
     Job {
         name: "import",
         period: HOUR,
-        work: Work::Reduce(|client, _, _| Box::pin(import::known::delete_expired(client))),
+        work: Work::Reduce(|client, _, as_of| {
+            Box::pin(import::known::delete_expired(client, day(as_of)))
+        }),
     },
     expire("retention", HOUR, retained, Store::Partitions),
     expire("link_change", DAY, retained, rows("link_change", "at")),
@@ -191,7 +195,7 @@ pub const JOBS: [Job; 34] = [
     Job {
         name: "segment_touched",
         period: TEN_MINUTES,
-        work: Work::Reduce(|client, _, _| Box::pin(snapshot::delete_old_notes(client))),
+        work: Work::Reduce(|client, _, as_of| Box::pin(snapshot::delete_old_notes(client, as_of))),
     },
     expire("exposure", DAY, retained, Store::Exposures),
     expire(

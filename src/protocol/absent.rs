@@ -35,7 +35,7 @@ pub(crate) enum Absence {
 /// How often a value may have been escaped.
 const ESCAPES_MAX: usize = 3;
 
-/// Returns what a value that stands where an ID belongs is, if it is none.
+/// Returns why a value in an ID's place is not an ID; `None` if it is one.
 pub(crate) fn absence_of_id(value: &str) -> Option<Absence> {
     if digests::has(value) {
         return Some(Absence::NoId);

@@ -43,6 +43,16 @@ fn a_name_has_its_meaning_however_it_is_spelled() {
 }
 
 #[test]
+fn a_word_under_the_name_of_a_consent_string_counts_where_it_refuses() {
+    for value in ["denied", "0", "False", "\"no\"", " none ", "?0", "revoked"] {
+        assert!(refuses(value), "{value}");
+    }
+    for value in ["", "granted", "1", "true", "yes", "null", "analytics", "00"] {
+        assert!(!refuses(value), "{value}");
+    }
+}
+
+#[test]
 fn other_names_have_no_meaning() {
     for name in [
         "",

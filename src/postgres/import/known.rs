@@ -71,16 +71,16 @@ pub async fn end(client: &mut Client, name: &str) -> anyhow::Result<Option<u64>>
     delete_values(client, import).await.map(Some)
 }
 
-/// Deletes the values of imports that have expired.
+/// Deletes the values of imports that have expired on a day, which is counted from 1970-01-01.
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn delete_expired(client: &mut Client) -> anyhow::Result<u64> {
-    let sql = "select import from avtryck.import where valid_until <= (now() at time zone 'UTC')::date \
+pub async fn delete_expired(client: &mut Client, today: i32) -> anyhow::Result<u64> {
+    let sql = "select import from avtryck.import where valid_until <= date '1970-01-01' + $1::int \
                and (exists (select from avtryck.attribute_value as held where held.import = import.import) \
                     or exists (select from avtryck.attribute_area as held where held.import = import.import))";
     let mut deleted = 0;
-    for row in client.query(sql, &[]).await? {
+    for row in client.query(sql, &[&today]).await? {
         deleted += delete_values(client, row.try_get(0)?).await?;
     }
     Ok(deleted)

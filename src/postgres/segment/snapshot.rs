@@ -13,7 +13,9 @@ use std::time::Duration;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
+use crate::clock::UnixMicros;
 use crate::identity::Node;
+use crate::postgres::timestamp::Timestamp;
 use crate::segment::snapshot::{
     PARTS, SegmentNumber, ShownBySite, ShownSegments, SnapshotWriter, SubjectPrefix,
     SubjectSegments, nodes_of_part,
@@ -175,13 +177,15 @@ impl SnapshotReader {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn delete_old_notes(client: &Client) -> anyhow::Result<u64> {
+pub async fn delete_old_notes(client: &Client, as_of: UnixMicros) -> anyhow::Result<u64> {
     let sql = "delete from avtryck.segment_touched where ctid = any(array( \
-                   select ctid from avtryck.segment_touched where at < now() - make_interval(secs => $1) limit $2))";
+                   select ctid from avtryck.segment_touched where at < $1::timestamptz - make_interval(secs => $2) limit $3))";
     let age = 2.0 * GAP_MAX.as_secs_f64();
     let mut deleted = 0;
     loop {
-        let rows = client.execute(sql, &[&age, &DELETE_ROWS_MAX]).await?;
+        let rows = client
+            .execute(sql, &[&Timestamp(as_of), &age, &DELETE_ROWS_MAX])
+            .await?;
         deleted += rows;
         if rows < DELETE_ROWS_MAX.unsigned_abs() {
             return Ok(deleted);

@@ -8,7 +8,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use md5::Md5;
 use sha1::Sha1;
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 
 use super::words::WORDS;
 
@@ -109,13 +109,16 @@ fn texts() -> Vec<String> {
     texts.flat_map(|text| [text.clone() + "\n", text]).collect()
 }
 
-/// Returns the hashes of a text: MD5, SHA-1, SHA-256, and the UUIDs that are named by it.
+/// Returns the hashes of a text: MD5, SHA-1, those of SHA-2, and the UUIDs that are named by it.
 fn hash(text: &str) -> Vec<u128> {
     let half = |digest: &[u8]| digest.first_chunk().copied().map(u128::from_be_bytes);
     let plain = [
         half(&Md5::digest(text)),
         half(&Sha1::digest(text)),
+        half(&Sha224::digest(text)),
         half(&Sha256::digest(text)),
+        half(&Sha384::digest(text)),
+        half(&Sha512::digest(text)),
     ];
     let version = |digest: u128, version: u128| {
         (digest & !(0xf << 76) & !(0b11 << 62)) | (version << 76) | (0b10 << 62)
@@ -134,16 +137,32 @@ fn place_of(beginning: u16) -> (usize, u64) {
 }
 
 /// Returns whether a value is a hash of a value that says that there is no ID: in hex, as a UUID or
-/// in base64.
+/// in base64, also behind the name of the hash (`sha256:…`).
 pub(super) fn has(value: &str) -> bool {
+    let value = without_name(value);
     let digest = match value.len() {
-        32 | UUID_BYTES | 40 | 64 => from_hex(value),
-        22 | 24 | 27 | 28 | 43 | 44 => from_base64(value),
+        32 | UUID_BYTES | 56 | 96 | 128 => from_hex(value),
+        40 | 64 => from_hex(value).or_else(|| from_base64(value)),
+        22 | 24 | 27 | 28 | 38 | 43 | 44 | 86 | 88 => from_base64(value),
         _ => None,
     };
     // A number that is filled up with zeros begins as a digest of zeros does.
     let is_zero = || value.bytes().all(|byte| matches!(byte, b'0' | b'A' | b'='));
     digest.is_some_and(|digest| digest == 0 && is_zero() || DIGESTS.all.contains(&digest))
+}
+
+/// Returns a value without the name of a hash in front of it.
+fn without_name(value: &str) -> &str {
+    const NAMES: [&str; 6] = ["md5", "sha1", "sha224", "sha256", "sha384", "sha512"];
+    // Most IDs begin otherwise.
+    if !value.starts_with(['m', 'M', 's', 'S']) {
+        return value;
+    }
+    let is_hash = |name: &str| NAMES.iter().any(|known| known.eq_ignore_ascii_case(name));
+    match value.split_once([':', '=', '-']) {
+        Some((name, digest)) if is_hash(name) => digest,
+        _ => value,
+    }
 }
 
 /// Returns whether a digest may begin so. Zeros are one, too.
@@ -177,7 +196,7 @@ fn from_base64(value: &str) -> Option<u128> {
     const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, CONFIG);
     let is_url_safe = value.bytes().any(|byte| matches!(byte, b'-' | b'_'));
     let engine = if is_url_safe { URL_SAFE } else { STANDARD };
-    let mut bytes = [0; 33];
+    let mut bytes = [0; 66];
     engine.decode_slice(value.get(..4)?, &mut bytes).ok()?;
     if !may_begin(u16::from_be_bytes(*bytes.first_chunk()?)) {
         return None;

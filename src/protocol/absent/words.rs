@@ -7,7 +7,7 @@ use super::macros::is_space_or_quote;
 use super::terms::{is_term, words_of};
 
 /// The words, in small letters and without punctuation.
-pub(super) const WORDS: [&str; 46] = [
+pub(super) const WORDS: [&str; 53] = [
     "null",
     "nil",
     "none",
@@ -33,8 +33,14 @@ pub(super) const WORDS: [&str; 46] = [
     "notavailable",
     "notapplicable",
     "anonymous",
+    "anonymoususer",
     "anon",
     "guest",
+    "guestuser",
+    "nouser",
+    "notloggedin",
+    "loggedout",
+    "unauthenticated",
     "optout",
     "optedout",
     "noconsent",
@@ -43,6 +49,7 @@ pub(super) const WORDS: [&str; 46] = [
     "nouid",
     "nullptr",
     "dbnull",
+    "optionalempty",
     "objectobject",
     "placeholder",
     "changeme",

@@ -10,7 +10,7 @@ use super::HitReader;
 use super::json::{meaning_of, members_of, scalar_text};
 use super::json_text::{FoundText, leading_scalar, write_clean};
 use super::parameter::Parameter;
-use crate::consent::names::{Meaning, is_consent_string, may_mean, meaning, objects};
+use crate::consent::names::{Meaning, is_consent_string, may_mean, meaning, objects, refuses};
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::{Flags, Kind};
 use crate::protocol::text::clean;
@@ -76,7 +76,7 @@ impl HitReader<'_, '_, '_> {
         let is_meant = |name: &str, meaning: Meaning, value: &str| match meaning {
             Meaning::Signal => value != "null",
             Meaning::Objection => name != "lat" && objects(value),
-            Meaning::ConsentString => is_consent_string(value),
+            Meaning::ConsentString => is_consent_string(value) || refuses(value),
             Meaning::Partner | Meaning::Site => false,
         };
         let meaning = may_mean(&name).then(|| meaning(&name)).flatten();

@@ -13,7 +13,9 @@ use super::{
     Notes, Reading, finish, note_ad, put_into_hit, put_parameter_of_kind, put_parameter_of_system,
 };
 use crate::callback::names;
-use crate::consent::names::{Meaning, hides, is_consent_string, may_mean, meaning, objects};
+use crate::consent::names::{
+    Meaning, hides, is_consent_string, may_mean, meaning, objects, refuses,
+};
 use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
 use crate::hit::{Flags, Kind};
 use crate::protocol::Draft;
@@ -313,7 +315,9 @@ fn counts(meaning: Meaning, value: Option<&str>, kind: Kind) -> bool {
     match meaning {
         Meaning::Signal => true,
         Meaning::Objection => value.is_some_and(objects),
-        Meaning::ConsentString => value.is_some_and(is_consent_string),
+        Meaning::ConsentString => {
+            value.is_some_and(|value| is_consent_string(value) || refuses(value))
+        }
         Meaning::Partner => names_partner(kind),
         Meaning::Site => false,
     }
