@@ -7,6 +7,16 @@
 //! for marketing without further grounds (kreditupplysningslagen), special categories need an
 //! explicit consent (GDPR, article 9), and minors get no profile (DSA, article 28).
 
+/// The grounds on which personal data may be used (GDPR, article 6), by their names in manifests.
+pub const LEGAL_BASES: [&str; 6] = [
+    "consent",
+    "contract",
+    "legal_obligation",
+    "vital_interests",
+    "public_task",
+    "legitimate_interest",
+];
+
 /// How sensitive an attribute, or one of its values, is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AttributeClass {

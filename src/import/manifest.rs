@@ -7,7 +7,7 @@ use jiff::ToSpan as _;
 use jiff::civil::Date;
 use serde::Deserialize;
 
-use crate::attribute::{Attribute, AttributeClass, AttributeKind};
+use crate::attribute::{Attribute, AttributeClass, AttributeKind, LEGAL_BASES};
 
 /// The longest time that data may be valid, in months.
 const VALID_MONTHS_MAX: i64 = 24;
@@ -15,15 +15,6 @@ const VALID_MONTHS_MAX: i64 = 24;
 const COLUMNS_MAX: usize = 64;
 /// The longest name, in bytes.
 const NAME_BYTES_MAX: usize = 64;
-/// The grounds on which personal data may be used (GDPR, article 6).
-const BASES: [&str; 6] = [
-    "consent",
-    "contract",
-    "legal_obligation",
-    "vital_interests",
-    "public_task",
-    "legitimate_interest",
-];
 /// What segments may use data for: to adapt pages, to tell partners, to measure.
 const PURPOSES: [&str; 3] = ["profile", "export", "measure"];
 
@@ -229,11 +220,11 @@ impl Manifest {
         if written.supplier.trim().is_empty() {
             return wrong("supplier: is empty; whom the data comes from would be right");
         }
-        if !BASES.contains(&written.legal_basis.as_str()) {
+        if !LEGAL_BASES.contains(&written.legal_basis.as_str()) {
             return wrong(format!(
                 "legal_basis: {} is none; one of {} would be right",
                 written.legal_basis,
-                BASES.join(", ")
+                LEGAL_BASES.join(", ")
             ));
         }
         let unknown = written

@@ -9,6 +9,8 @@ mod finnish;
 mod norwegian;
 mod swedish;
 
+use crate::attribute::LEGAL_BASES;
+
 /// A language of the pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Language {
@@ -222,6 +224,28 @@ texts! {
     home_addresses: [&'static str; 2],
     home_leave: &'static str,
     home_refuse: &'static str,
+    groups: &'static str,
+    groups_why: &'static str,
+    groups_nothing: &'static str,
+    groups_never: &'static str,
+    /// `{}` is the day.
+    group_since: &'static str,
+    /// `{}` is the condition in words.
+    group_because: &'static str,
+    group_leave: &'static str,
+    groups_leave: &'static str,
+    groups_buttons: &'static str,
+    sources: &'static str,
+    sources_why: &'static str,
+    /// `{}` is the supplier.
+    source_supplier: &'static str,
+    /// `{}` is the day, then the ground, then the last day.
+    source_dates: &'static str,
+    source_hashed: &'static str,
+    source_object: &'static str,
+    sources_buttons: &'static str,
+    /// In the order of the list of grounds.
+    legal_bases: [&'static str; LEGAL_BASES.len()],
     choose: &'static str,
     /// `{}` is what is allowed, then what decided it.
     now: &'static str,
@@ -257,6 +281,8 @@ texts! {
     done_erasure: &'static str,
     done_not_mine: &'static str,
     done_forget: &'static str,
+    done_left: &'static str,
+    done_objected: &'static str,
     away: &'static str,
     busy: &'static str,
     old_form: &'static str,

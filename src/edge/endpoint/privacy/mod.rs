@@ -360,11 +360,9 @@ impl<'r> PrivacyRequest<'r> {
             }
             Done::Parted if held.iter().any(|held| held.beliefs.has_parted) => t.done_not_mine,
             Done::Forgotten if held.iter().any(|held| held.beliefs.has_forgotten) => t.done_forget,
-            Done::Left if held.iter().any(|held| held.beliefs.groups.has_left) => {
-                self.language.groups().done_left
-            }
+            Done::Left if held.iter().any(|held| held.beliefs.groups.has_left) => t.done_left,
             Done::Objected if held.iter().any(|held| held.beliefs.groups.has_objected) => {
-                self.language.groups().done_objected
+                t.done_objected
             }
             _ => return None,
         };
