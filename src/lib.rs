@@ -37,6 +37,7 @@ pub mod metrics;
 pub mod postgres;
 pub mod protocol;
 pub mod refusal;
+pub mod report;
 pub mod request;
 pub mod row;
 pub mod schema;

@@ -22,11 +22,14 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use url::form_urlencoded;
 
 use crate::admin::board::Board;
 use crate::admin::live::Filter;
 use crate::admin::seats::{Seat, Seats};
 use crate::admin::today::Today;
+use crate::hit::limits::TEXT_BYTES_MAX;
 
 /// What the admin listener reports, asked for at each request.
 pub trait Status: 'static {
@@ -37,8 +40,27 @@ pub trait Status: 'static {
     /// # Errors
     /// If hits cannot be kept at the moment.
     fn ready(&self) -> Result<String, String>;
+    /// Has a question for a report answered. Returns it where too many wait.
+    ///
+    /// # Errors
+    /// The question that will not be answered.
+    fn ask_report(&self, question: ReportQuestion) -> Result<(), ReportQuestion>;
 }
 
+/// A question for the report of a campaign's last days.
+pub struct ReportQuestion {
+    /// The campaign.
+    pub campaign: String,
+    /// Gets the page, an empty one where no hit names the campaign; dropped where Postgres does
+    /// not say.
+    pub answer: oneshot::Sender<String>,
+}
+
+/// Where reports are.
+const REPORT: &str = "/report";
+/// A report is one page without a script or anything of another server's.
+const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'none'";
 const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 /// Age at which a connection is ended, whatever it does: a viewer that does not read its stream
 /// would never see the stream's end.
@@ -79,11 +101,18 @@ async fn serve_one(
     status: Arc<impl Status>,
     (board, today): (Arc<Board>, Today),
 ) {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let reply = respond(&*status, (&board, &today), &request);
-        let is_viewer = request.uri().path() == "/live" && reply.status() == StatusCode::OK;
-        seats.note(&seat, is_viewer);
-        async move { Ok::<_, Infallible>(reply) }
+        let is_ok_at = |path| request.uri().path() == path && reply.status() == StatusCode::OK;
+        seats.note(&seat, is_ok_at("/live"));
+        let asked = is_ok_at(REPORT).then(|| Arc::clone(&status));
+        async move {
+            let reply = match asked {
+                Some(status) => send_report(&*status, &request).await,
+                None => reply,
+            };
+            Ok::<_, Infallible>(reply)
+        }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -125,7 +154,7 @@ fn respond(
                 format!("not ready: {reason}\n"),
             ),
         },
-        "/" | "/live" | "/today" | "/tags" if !names.admit_viewer(headers) => text(
+        "/" | "/live" | "/today" | "/tags" | REPORT if !names.admit_viewer(headers) => text(
             StatusCode::FORBIDDEN,
             "the live view answers to addresses, localhost and the names in admin.hosts\n"
                 .to_owned(),
@@ -143,6 +172,8 @@ fn respond(
             let (page, policy) = board.tag_page(query);
             send_page(page, &policy)
         }
+        // What it says has to be waited for.
+        REPORT => text(StatusCode::OK, String::new()),
         "/today" => {
             let report = today.report(&status.metrics()).to_string();
             with_body(StatusCode::OK, "application/json", full(Bytes::from(report)))
@@ -153,7 +184,39 @@ fn respond(
         }
         _ => text(
             StatusCode::NOT_FOUND,
-            "/ /metrics /healthz /readyz\n".to_owned(),
+            "/ /tags /report /metrics /healthz /readyz\n".to_owned(),
+        ),
+    }
+}
+
+/// Answers with the report of a campaign's last days.
+async fn send_report(status: &impl Status, request: &Request<Incoming>) -> Response<Body> {
+    let query = request.uri().query().unwrap_or_default();
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let campaign = pairs.find_map(|(name, value)| (name == "campaign").then_some(value));
+    let Some(campaign) = campaign.filter(|name| name.len() <= TEXT_BYTES_MAX) else {
+        let words = "which campaign? /report?campaign=NAME\n";
+        return text(StatusCode::BAD_REQUEST, words.to_owned());
+    };
+    let (answer, answered) = oneshot::channel();
+    let question = ReportQuestion {
+        campaign: campaign.into_owned(),
+        answer,
+    };
+    if status.ask_report(question).is_err() {
+        let words = "too many reports are being made: try again in a moment\n";
+        return text(StatusCode::SERVICE_UNAVAILABLE, words.to_owned());
+    }
+    match answered.await {
+        Ok(page) if page.is_empty() => text(
+            StatusCode::NOT_FOUND,
+            "no hit of the last 30 days names this campaign; hits arrive within two seconds\n"
+                .to_owned(),
+        ),
+        Ok(page) => send_page(Bytes::from(page), REPORT_POLICY),
+        Err(_) => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Postgres does not say what there is to report: look at the log\n".to_owned(),
         ),
     }
 }

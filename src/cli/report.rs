@@ -1,20 +1,13 @@
 //! `avtryck report`.
 
-mod chapter;
-mod csv;
-mod html;
-
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use jiff::civil::Date;
-use serde_json::{Value, json};
 
 use super::migrate::with_database;
 use super::{UsageError, print};
-use crate::clock;
 use crate::config::Config;
-use chapter::{CHAPTERS, ChapterRows};
+use crate::report::{Contents, ReportForm};
 
 /// The days of a report: more would be read for minutes.
 const DAYS_MAX: i32 = 366;
@@ -29,26 +22,8 @@ pub(super) struct ReportCommand {
     #[arg(long, value_name = "FIRST..LAST", value_parser = parse_days)]
     days: (Date, Date),
     /// html is one page that needs nothing else, csv is for spreadsheets.
-    #[arg(long, value_enum, default_value_t = Format::Html)]
-    format: Format,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Format {
-    Html,
-    Csv,
-    Json,
-}
-
-/// What was read.
-struct Contents<'a> {
-    campaign: &'a str,
-    first: Date,
-    last: Date,
-    /// When, in UTC.
-    read_at: String,
-    /// The rows of each of [`CHAPTERS`].
-    rows: Vec<ChapterRows>,
+    #[arg(long, value_enum, default_value_t = ReportForm::Html)]
+    format: ReportForm,
 }
 
 fn parse_days(text: &str) -> Result<(Date, Date), String> {
@@ -78,19 +53,7 @@ impl ReportCommand {
     pub(super) fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
         let mut text = String::new();
         with_database(config, async |client| {
-            let (first, last) = self.days;
-            let mut rows = Vec::with_capacity(CHAPTERS.len());
-            for chapter in &CHAPTERS {
-                let read = chapter::read(client, chapter, &self.campaign, self.days).await;
-                rows.push(read?);
-            }
-            let contents = Contents {
-                campaign: &self.campaign,
-                first,
-                last,
-                read_at: utc_minute(),
-                rows,
-            };
+            let contents = Contents::read(client, &self.campaign, self.days).await?;
             text = contents.write(self.format)?;
             Ok(())
         })?;
@@ -105,61 +68,24 @@ impl ReportCommand {
     }
 }
 
-/// Returns the time now, such as `2026-11-24 12:34`.
-fn utc_minute() -> String {
-    let second = clock::now().seconds();
-    let now = jiff::Timestamp::from_second(second).unwrap_or_default();
-    now.strftime("%Y-%m-%d %H:%M").to_string()
-}
-
-impl Contents<'_> {
-    /// Returns the report; an empty text where there is nothing to report.
-    fn write(&self, format: Format) -> anyhow::Result<String> {
-        let is_zero = |value: &Value| value.is_null() || value.as_f64() == Some(0.0);
-        let mut totals = self.rows.iter().take(1).flatten().flatten();
-        if totals.all(is_zero) {
-            return Ok(String::new());
-        }
-        match format {
-            Format::Html => html::write(self),
-            Format::Csv => Ok(csv::write(self)),
-            Format::Json => self.write_json(),
-        }
-    }
-
-    fn write_json(&self) -> anyhow::Result<String> {
-        let chapters = CHAPTERS.iter().zip(&self.rows).map(|(chapter, rows)| {
-            let columns = chapter.columns.iter();
-            let columns: Vec<Value> = columns
-                .map(|(name, meaning)| json!({"name": name, "meaning": meaning}))
-                .collect();
-            json!({
-                "key": chapter.key,
-                "title": chapter.title,
-                "about": chapter.about,
-                "columns": columns,
-                "rows": rows,
-            })
-        });
-        let report = json!({
-            "campaign": self.campaign,
-            "first_day": self.first.to_string(),
-            "last_day": self.last.to_string(),
-            "read_at": format!("{}Z", self.read_at.replace(' ', "T")),
-            "chapters": chapters.collect::<Vec<Value>>(),
-        });
-        serde_json::to_string_pretty(&report).context("writing JSON")
-    }
-}
-
-/// Returns a value as people read it.
-fn show(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_two_dates_in_their_order() {
+        assert!(parse_days("2026-11-24..2026-11-24").is_ok());
+        assert!(parse_days("2026-01-01..2026-12-31").is_ok());
+        for wrong in [
+            "",
+            "2026-11-24",
+            "2026-11-24..",
+            "2026-11-24..2026-11-23",
+            "2026-11-31..2026-12-01",
+            "2025-11-24..2026-11-25",
+            "2026-11-24...2026-11-25",
+        ] {
+            assert!(parse_days(wrong).is_err(), "{wrong}");
+        }
+    }
+}

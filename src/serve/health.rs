@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use spool::{Position, Spool, SpoolId};
+use tokio::sync::mpsc;
 
-use crate::admin::Status;
+use crate::admin::{ReportQuestion, Status};
 use crate::clock;
 use crate::jobs;
 use crate::loader::{self, Progress};
@@ -26,6 +27,8 @@ pub(super) struct Health {
     pub(super) carried_out: Arc<Progress>,
     /// What the jobs have to say.
     pub(super) jobs: Arc<jobs::Remark>,
+    /// Where reports are asked for.
+    pub(super) reports: mpsc::Sender<ReportQuestion>,
 }
 
 /// A spool of hits, and how far it is loaded.
@@ -109,6 +112,12 @@ impl Health {
 }
 
 impl Status for Health {
+    fn ask_report(&self, question: ReportQuestion) -> Result<(), ReportQuestion> {
+        self.reports
+            .try_send(question)
+            .map_err(mpsc::error::TrySendError::into_inner)
+    }
+
     fn metrics(&self) -> String {
         let metrics = &self.metrics;
         let backlog = self.backlog_bytes();

@@ -18,6 +18,7 @@ mod loading;
 mod notify;
 mod public;
 mod reload;
+mod reports;
 mod segments;
 mod signals;
 mod spools;
@@ -33,7 +34,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use spool::Spool;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::admin;
@@ -158,6 +159,7 @@ impl Collector {
         let certificates = public.certificates.clone();
         let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
         let parts = Parts::new(&config, &spools, &database, &tables, &metrics)?;
+        let (reports, report_questions) = mpsc::channel(reports::WAITING_MAX);
         let health = Arc::new(Health {
             metrics: Arc::clone(&metrics),
             shards: parts.shards(),
@@ -165,6 +167,7 @@ impl Collector {
             instructions: spools.instructions.clone(),
             carried_out: Arc::clone(&parts.instructions.progress),
             jobs: Arc::default(),
+            reports,
         });
         let remark = Arc::clone(&health.jobs);
         let carried_out = Arc::clone(&health.carried_out);
@@ -208,6 +211,7 @@ impl Collector {
         let reload = Reload::new(file, edge, exchanged, certificates, Arc::clone(&metrics));
         let loading = parts.start(&reload, &database, &metrics, &remark);
         tokio::task::spawn_local(inquiries::answer_all(Arc::clone(&database), inquiries));
+        tokio::task::spawn_local(reports::answer_all(Arc::clone(&database), report_questions));
         tokio::task::spawn_local(async move { metrics.keep_up().await });
         Ok(Collector {
             signals,

@@ -1,6 +1,6 @@
 //! From ads' pixels to the reports.
 
-use crate::support::{Collector, Config, IPHONE};
+use crate::support::{Collector, Config, IPHONE, raw};
 
 /// Of GeoLite2-ASN-Test.mmdb: a network that this collector takes for a data centre's.
 const DATA_CENTRE: (&str, i64) = ("1.128.0.1", 1221);
@@ -85,4 +85,41 @@ async fn impressions_clicks_and_conversions_become_a_campaigns_figures() {
     let rows = collector.rows(sql).await;
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].get::<_, &str>(0), "click_id big 2 7 t t");
+}
+
+#[tokio::test]
+async fn the_admin_listener_has_the_report_of_a_campaigns_last_days() {
+    let collector = Collector::start(Config::sites()).await;
+    let ask = async |path: &str, host: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        raw(collector.admin, request.as_bytes()).await
+    };
+    collector.get(BIG, &[("User-Agent", IPHONE)]).await;
+    let rows = "select count(*) from avtryck.hit";
+    collector.wait_for(rows, 1).await;
+    let page = ask("/report?campaign=spring", "localhost").await;
+    assert_eq!(
+        (page.status, page.header("content-type")),
+        (200, "text/html; charset=utf-8")
+    );
+    assert!(
+        page.header("content-security-policy")
+            .starts_with("default-src 'none';")
+    );
+    for part in ["<h1>spring</h1>", "net impressions", "<b>1</b>"] {
+        assert!(page.body.contains(part), "no {part} in {}", page.body);
+    }
+    let long = format!("/report?campaign={}", "x".repeat(300));
+    for (path, host, status) in [
+        ("/report?campaign=winter", "localhost", 404),
+        ("/report", "localhost", 400),
+        (&*long, "localhost", 400),
+        ("/report?campaign=spring", "evil.example", 403),
+    ] {
+        assert_eq!(ask(path, host).await.status, status, "{path} {host}");
+    }
+    assert_eq!(
+        collector.get("/report?campaign=spring", &[]).await.status,
+        404
+    );
 }

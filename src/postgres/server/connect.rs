@@ -173,7 +173,7 @@ mod tests {
             panic!("nobody answers");
         };
         let error = format!("{error:#}");
-        let hint = "no answer within 0.1 s; does a pool in front of Postgres have fewer connections free than the 11 ";
+        let hint = "no answer within 0.1 s; does a pool in front of Postgres have fewer connections free than the 12 ";
         assert!(error.starts_with(hint), "{error}");
     }
 

@@ -11,8 +11,8 @@ pub const FILE_CONNECTIONS: u8 = 2;
 
 /// Connections that a collector has open at one time: two to load, two for visitors' files, one
 /// each for instructions, jobs, households, evaluating segments, reading them, the visitor's own
-/// page and looking at a backend that is silent.
-pub const CONNECTIONS: i32 = 9 + FILE_CONNECTIONS as i32;
+/// page, a report and looking at a backend that is silent.
+pub const CONNECTIONS: i32 = 10 + FILE_CONNECTIONS as i32;
 
 /// The oldest version that works: 14.
 const VERSION_MIN: i32 = 140_000;

@@ -102,12 +102,29 @@ async fn every_page_for_visitors_is_open_to_everybody_in_each_language() {
     collector
         .wait_for("select count(*) from avtryck.hit", 2)
         .await;
+    let groups = "insert into avtryck.segment (key, name_sv, name_en, reason_sv, reason_en) \
+                  values ('phone', 'Ny telefon', 'New phone', 'du läste om telefoner', 'you read about phones'); \
+                  insert into avtryck.attribute values \
+                  (1, 'housing_type', 'words', 'ordinary', 'Bostadstyp', 'Type of housing', 50); \
+                  insert into avtryck.import (name, supplier, legal_basis, purposes, key_kind, partner, columns, \
+                                              valid_from, valid_until) \
+                  values ('register', 'Register AB', 'public_task', '{profile}', 'user', '', '{1}', \
+                          current_date - 9, current_date + 99); \
+                  insert into avtryck.segment_member \
+                  select segment, visitor_id, now(), 7 from avtryck.segment, (select distinct visitor_id from avtryck.hit) as one; \
+                  insert into avtryck.attribute_value \
+                  select import, visitor_id, md5('key')::uuid, '{flat}', now() \
+                  from avtryck.import, (select distinct visitor_id from avtryck.hit) as one";
+    let database = collector.database().await;
+    database.batch_execute(groups).await.unwrap();
     for language in ["sv", "en", "da", "nb", "fi"] {
         browser.read_in(language).await;
         for (page, part) in [
             ("/", "h1"),
             ("/c?site=demo&to=https://elsewhere.example/", "code"),
             ("/privacy?site=demo", "[aria-labelledby=stored] ol"),
+            ("/privacy?site=demo", "[aria-labelledby=groups] li"),
+            ("/privacy?site=demo", "[aria-labelledby=sources] li"),
             ("/privacy?site=demo&ask=erasure", "#confirm"),
             ("/privacy?site=nobody", "#back"),
         ] {
@@ -134,10 +151,15 @@ async fn every_page_for_developers_is_open_to_everybody() {
     let axe = axe();
     let live = format!("http://{}/", collector.admin);
     let tags = format!("{live}tags?at=https://px.example&partner=nobody");
+    let report = format!("{live}report?campaign=demo");
+    browser.open(&proxy.url("/demo")).await;
+    let shown = "select count(*) from avtryck.hit where kind = 3";
+    collector.wait_for(shown, 1).await;
     for (page, part) in [
         (proxy.url("/demo"), "#event"),
         (live, "#hits"),
         (tags, "#make"),
+        (report, "table"),
     ] {
         for scheme in ["light", "dark"] {
             for width in [1280, 390] {

@@ -29,15 +29,67 @@ async fn the_ad_of_the_demo_is_clicked_and_leads_to_a_purchase() {
             1,
         )
         .await;
+    let converted = "select count(*) from avtryck.hit_detail where event_name = 'conversion' and click_id is not null";
+    collector.wait_for(converted, 1).await;
     let live = browser
         .run("return document.getElementById('live').href")
         .await;
     let expected = format!("http://127.0.0.1:{}/?site=demo", collector.admin.port());
     assert_eq!(live, expected);
+    // The report has this visitor's impression, click and purchase.
+    let report = browser
+        .run("return document.getElementById('report').href")
+        .await;
+    let expected = format!(
+        "http://127.0.0.1:{}/report?campaign=demo",
+        collector.admin.port()
+    );
+    assert_eq!(report, *expected);
+    browser.click("report").await;
+    browser
+        .until("return location.pathname === '/report' && document.readyState === 'complete'")
+        .await;
+    let said = browser.run("return document.body.innerText").await;
+    let said = said.as_str().expect("a text").to_owned();
+    assert!(said.contains("net conversions"), "{said}");
+    let figures = "const all = {}; document.querySelectorAll('.figures > *').forEach(figure => \
+                   all[figure.children[0].textContent.trim()] = figure.children[1].textContent.trim()); return all";
+    let figures = browser.run(figures).await;
+    let told =
+        ["net impressions", "net clicks", "net conversions"].map(|name| figures[name].clone());
+    assert!(told.iter().all(|figure| *figure == "1"), "{figures}");
+    browser.client.back().await.expect("the demo");
     let privacy = browser
         .run("return document.getElementById('own') === null")
         .await;
     assert_eq!(privacy, true, "the demo's own site needs no explanation");
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn the_demo_leaves_a_developers_own_browser_out_until_it_is_to_count_again() {
+    let collector = Collector::start(config().embedded()).await;
+    let proxy = Proxy::start(collector.http).await;
+    let browser = Browser::start().await;
+    browser.open(&proxy.url("/demo")).await;
+    browser
+        .wait_for_text("status", "Sent: a page view and an impression.")
+        .await;
+    let before = proxy.hits().len();
+    browser.click("ignore").await;
+    let left_out = "Left out: this browser sends nothing of its own.";
+    browser.wait_for_text("status", left_out).await;
+    // It holds for later pages.
+    browser.open(&proxy.url("/demo")).await;
+    browser.wait_for_text("status", left_out).await;
+    // As long as the page would wait for the tag.
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    assert_eq!(proxy.hits().len(), before, "{:?}", proxy.hits());
+    browser.click("heed").await;
+    browser
+        .wait_for_text("status", "Sent: a page view and an impression.")
+        .await;
+    assert!(proxy.hits().len() >= before + 2, "{:?}", proxy.hits());
     browser.close().await;
 }
 
