@@ -28,11 +28,11 @@
   };
 
   // Throws in a sandbox.
-  const chosen = safe(() => find('; ' + document.cookie, `; ${choice}=([^;]*)`));
+  const chosen = safe(() => find('; ' + document.cookie, '; ' + choice + '=([^;]*)'));
 
   const flush = safe(leaving => {
     const answer = chosen();
-    if (tag.ask && answer === 'none') waiting.length = 0;
+    if (tag.ask && answer === 'none') waiting.splice(0);
     if (!waiting.length || document.prerendering || tag.wait || tag.ask && !answer || !leaving && tag.busy || tag.held(leaving)) return;
     if (leaving || phase > 1) send(waiting.splice(0));
     else if (!phase) q.turn = first(q.turn);
@@ -44,12 +44,31 @@
     view();
   };
 
+  const ready = () => {
+    tag.busy--;
+    flush();
+  };
+
+  // Fetches a module that this file does not have.
+  const need = name => {
+    if (tag[name]) return;
+    const script = document.createElement('script');
+    tag.busy++;
+    tag[name] = () => {}; // until it comes, if it does
+    script.nonce = nonce;
+    script.onload = script.onerror = ready;
+    script.src = base + tag.tag + '?site=' + site + '&only=' + name;
+    document.head.append(script);
+  };
+
   // What modules use and may replace, besides the configuration.
   Object.assign(tag, {
     base,
     waiting,
     flush,
     moved,
+    need,
+    safe,
     busy: 1, // how many things are waited for: first of all the end of this script
     // blocked: 0 after a reply, 1 after a refusal, 2 after that of a pixel
     said: {}, // by consent platforms, passed on as it is
@@ -72,27 +91,10 @@
     return ![].toJSON && text.length < 2e4 && !/\\ud/.test(text) && text;
   });
 
-  const ready = () => {
-    tag.busy--;
-    flush();
-  };
-
-  // Fetches a module that this file does not have.
-  const need = name => {
-    if (tag[name]) return;
-    const script = document.createElement('script');
-    tag.busy++;
-    tag[name] = () => {}; // until it comes, if it does
-    script.nonce = nonce;
-    script.onload = script.onerror = ready;
-    script.src = base + tag.tag + '?site=' + site + '&only=' + name;
-    document.head.append(script);
-  };
-
-  const within = (time, promise) => Promise.race([promise, new Promise(done => setTimeout(done, time))]).catch(() => {});
+  const within = (time, promise) => new Promise(done => setTimeout(done, time, promise ? promise.then(done, done) : done()));
 
   // Hits sent before its reply would get other visitor IDs, whichever site's they are.
-  async function first(turn) {
+  const first = async turn => {
     phase = 1;
     hints.webdriver = !tag.blind && navigator.webdriver || undefined;
     await within(200, !tag.blind && navigator.userAgentData && navigator.userAgentData.getHighEntropyValues(['model', 'platformVersion', 'formFactors'])
@@ -101,10 +103,10 @@
     await within(3000, send(waiting.splice(0, 1)));
     phase = 2;
     flush();
-  }
+  };
 
   // No beacons: they do not say whether they were blocked.
-  async function send(hits) {
+  const send = async hits => {
     // What must not be cut comes first.
     const all = hits.map(hit => Object.assign({ site, e: 0, id: 0, avclid: click(), ch: hints }, tag.said, hit));
     const body = write(all);
@@ -120,7 +122,7 @@
     if (tag.rescue) return tag.rescue(all);
     hits.forEach(tag.add);
     need('rescue');
-  }
+  };
 
   const record = safe((name, fields, options) => {
     const hit = Object.assign({
@@ -135,11 +137,11 @@
     flush();
   });
 
-  function view() {
+  const view = () => {
     route = tag.route();
     here = tag.url();
     record('');
-  }
+  };
 
   const commands = tag.commands = {
     event: (name, ...more) => name && record(name, ...more),
@@ -151,7 +153,7 @@
       if ((!tag.ask || chosen()) && !known.includes('store')) tag.post(tag.consent, new Blob([`{${known.map(flag => `"${flag}":true`)}}`], { type: 'application/json' }));
       document.cookie = choice + '=' + (known.join('.') || 'none') +
         ';path=/;max-age=33696000;samesite=lax' +
-        (('.' + location.hostname).endsWith('.' + tag.domain) ? ';domain=' + tag.domain : '') +
+        ';domain=' + find('.' + location.hostname, '[.](' + tag.domain + ')$') +
         (/s:/.test(location.protocol) ? ';secure' : '');
       flush();
     },
@@ -166,7 +168,7 @@
   });
   addEventListener('popstate', moved);
   addEventListener('pageshow', event => event.persisted && view());
-  addEventListener('pagehide', () => flush(true));
+  addEventListener('pagehide', flush);
   addEventListener('visibilitychange', () => flush(document.hidden));
   document.addEventListener('prerenderingchange', () => flush());
 

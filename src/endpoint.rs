@@ -441,6 +441,12 @@ endpoints! {
         body_bytes_max: QUESTION_BYTES_MAX,
         readers: Readers::SiteOfRequest
     }
+    /// Gives a page of the site a token for a link to another site.
+    Link {
+        name: "link",
+        path: Path::At(key("link", "/link", "Tokens for links to other sites.")),
+        readers: Readers::SiteOfRequest
+    }
     /// Shows visitors what is held about them.
     Privacy {
         name: "privacy",
@@ -576,12 +582,8 @@ mod tests {
     #[test]
     fn only_an_endpoint_that_takes_a_post_has_room_for_a_body() {
         for spec in ENDPOINTS {
-            assert_eq!(
-                spec.accepts("POST"),
-                spec.body_bytes_max > 0,
-                "{}",
-                spec.name
-            );
+            let takes_post = spec.accepts("POST");
+            assert_eq!(takes_post, spec.body_bytes_max > 0, "{}", spec.name);
             assert!(!spec.accepts("") && !spec.accepts("GET,"), "{}", spec.name);
         }
     }
@@ -589,11 +591,8 @@ mod tests {
     #[test]
     fn a_plain_endpoint_takes_a_get() {
         for spec in ENDPOINTS.iter().filter(|spec| spec.is_plain) {
-            assert!(
-                spec.accepts("GET") && spec.body_bytes_max == 0,
-                "{}",
-                spec.name
-            );
+            let takes_get = spec.accepts("GET") && spec.body_bytes_max == 0;
+            assert!(takes_get, "{}", spec.name);
         }
     }
 }

@@ -174,6 +174,13 @@ reasons! {
     /// `click_hosts`.
     ClickExpired("click_expired", BAD_REQUEST, StaysOpen):
         "the signed click URL has expired: sign a new one";
+    /// A page asks for a token for a host that is not one of the site's `links`.
+    LinkHost("link_host", FORBIDDEN, StaysOpen):
+        "the link leads to a host that is not among the links of this [[site]]: list it";
+    /// The token of a link is not one of ours, a minute old, or for another host, page or browser.
+    LinkToken("link_token", BAD_REQUEST, StaysOpen):
+        "the token of a link does not count here: it is older than a minute, or was made for another \
+         host, from another page, in another browser or with other cookie.keys";
     /// A form of the privacy page has fields that the page did not give it.
     Form("form", BAD_REQUEST, StaysOpen):
         "a form of the privacy page that is not as the page made it";

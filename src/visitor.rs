@@ -30,6 +30,7 @@
 //! is the one thing that cannot be made later. What is planted beside a visitor's ID changes
 //! nothing unless it is older, and never ends the visitor's own cookie.
 
+pub mod link;
 mod placement;
 
 use std::borrow::Cow;

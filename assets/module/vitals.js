@@ -25,7 +25,7 @@ use(tag => {
   observe('event', ({ interactionId, duration }) => {
     if (interactionId) slow[interactionId] = Math.max(slow[interactionId] || 0, duration);
   });
-  document.addEventListener('visibilitychange', () => {
+  addEventListener('visibilitychange', () => {
     found.inp_msec = Object.values(slow).sort((a, b) => b - a)[performance.interactionCount / 50 | 0];
     if (found.lcp_msec) avtryck('event', 'web_vitals', found, { site: tag.site });
   }, { capture: true, once: true });

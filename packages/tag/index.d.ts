@@ -51,6 +51,10 @@ export interface Config {
   tag?: string;
   consent?: string;
   segments?: string;
+  /** The address that gives tokens of links, up to the parameter `to`: `/link?site=shop&`. */
+  link?: string;
+  /** The hosts whose links get one. */
+  hosts?: string[];
 }
 
 /** A part of the tag that is in a bundle only where it is imported. */

@@ -400,6 +400,14 @@ keys! {
             optional("tcf or gpp", value::consent_platform);
         /// Modules of the tag that are in its file; see docs/tag.md.
         reload modules: Vec<TagModule> = list(tag_module::NAMES, TagModule::named);
+        /// Hosts of pages on other sites that visitors are known again on where a link leads to
+        /// them, as long as both sites are allowed store, measure and link. The tag's file then
+        /// has the module links here, and linked on the site whose origins have that host; see
+        /// docs/tag.md.
+        reload links: Vec<String> = list(
+            "host names in lower case, with a port only if the address of the page has one",
+            value::host_and_port,
+        );
         /// Where the tag sends hits. Without it: to where the tag itself came from, which a page
         /// that bundles the tag or pastes it in cannot tell.
         reload collector: Option<String> =

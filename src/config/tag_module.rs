@@ -12,15 +12,15 @@ macro_rules! modules {
 }
 
 modules! {
-    "context" "debug" "downloads" "ecommerce" "engagement" "errors" "filter" "forms" "hash" "media"
-    "navigation" "notfound" "offline" "outbound" "platform" "query" "recorded" "rescue" "scroll"
-    "segments" "set" "user" "vitals"
+    "context" "debug" "downloads" "ecommerce" "engagement" "errors" "filter" "fit" "forms" "hash"
+    "linked" "links" "media" "navigation" "notfound" "offline" "outbound" "platform" "query"
+    "recorded" "rescue" "scroll" "segments" "set" "stored" "user" "vitals"
 }
 
 /// What is right as the name of a module.
-pub(super) const NAMES: &str = "context, debug, downloads, ecommerce, engagement, errors, filter, forms, \
-     hash, media, navigation, notfound, offline, outbound, platform, query, recorded, rescue, \
-     scroll, segments, set, user or vitals";
+pub(super) const NAMES: &str = "context, debug, downloads, ecommerce, engagement, errors, filter, fit, \
+     forms, hash, linked, links, media, navigation, notfound, offline, outbound, platform, query, \
+     recorded, rescue, scroll, segments, set, stored, user or vitals";
 
 /// A module of the tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -447,6 +447,11 @@ pub(super) fn host(text: &str) -> Option<String> {
     (is_name() || is_ipv6()).then(|| text.to_owned())
 }
 
+/// A host name with a port or without, as addresses of pages have them.
+pub(super) fn host_and_port(text: &str) -> Option<String> {
+    host_or_below(text).filter(|text| !text.starts_with('*'))
+}
+
 /// A host name, or `*.` and a domain, with a port or without.
 pub(super) fn host_or_below(text: &str) -> Option<String> {
     let (name, port) = split_port(text);

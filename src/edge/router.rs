@@ -10,8 +10,8 @@ use hyper::{Method, Request, Version};
 
 use crate::config::Paths;
 use crate::edge::endpoint::{
-    callback, click, consent, demo, event, fixed, id, notice, pixel, privacy, segment, segments,
-    sync, system, tag,
+    callback, click, consent, demo, event, fixed, id, link, notice, pixel, privacy, segment,
+    segments, sync, system, tag,
 };
 use crate::edge::exchange::reply::Reply;
 use crate::edge::exchange::respond::{Content, respond};
@@ -110,6 +110,7 @@ async fn handle(
         Endpoint::Id => return id::handle(exchange),
         Endpoint::Consent => Box::pin(consent::handle(exchange, body)).await,
         Endpoint::Segments => Box::pin(segments::tell_segments(exchange, body)).await,
+        Endpoint::Link => link::give_token(exchange),
         Endpoint::Privacy | Endpoint::PrivacyForm => {
             Ok(Box::pin(privacy::serve_privacy(exchange, parts, body)).await)
         }

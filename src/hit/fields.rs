@@ -255,6 +255,16 @@ hit! {
 }
 
 impl<'a> Hit<'a> {
+    /// Returns the visitor of another site whom a link from there told, which is named where a
+    /// partner's ID would be: a `sync` without a partner is one of two visitors.
+    #[must_use]
+    pub fn linked_visitor(&self) -> Option<VisitorId> {
+        let is_of_link = self.kind == Kind::Sync && self.partner.is_empty();
+        is_of_link
+            .then(|| VisitorId::from_uuid(&self.partner_uid))
+            .flatten()
+    }
+
     /// Returns a hit of `kind` on `site` at `received_at` that says nothing else and permits
     /// nothing.
     #[must_use]

@@ -1,11 +1,13 @@
 //! Reads an encoding field by field, as far as it goes: for records that are not sound hits.
 
+use super::Kind;
 use super::fields::number_of;
 use super::subject::Subject;
 use super::user_key::UserKey;
 use super::visitor_id::VisitorId;
 use super::wire::take_varint;
 
+const KIND: u64 = number_of("kind") as u64;
 const VISITOR: u64 = number_of("visitor") as u64;
 const CLIENT_IP: u64 = number_of("client_ip") as u64;
 const PARTNER: u64 = number_of("partner") as u64;
@@ -23,6 +25,8 @@ struct EncodedField<'a> {
     whole: &'a [u8],
     /// What is in it, where it has a length.
     value: Option<&'a [u8]>,
+    /// The number that it is, where it has none; 0 where it has.
+    count: u64,
 }
 
 impl<'a> Iterator for Fields<'a> {
@@ -31,14 +35,11 @@ impl<'a> Iterator for Fields<'a> {
     fn next(&mut self) -> Option<EncodedField<'a>> {
         let before = self.0;
         let key = take_varint(&mut self.0).ok()?;
-        let value = match key & 7 {
-            0 => {
-                take_varint(&mut self.0).ok()?;
-                None
-            }
+        let (value, count) = match key & 7 {
+            0 => (None, take_varint(&mut self.0).ok()?),
             2 => {
                 let length = usize::try_from(take_varint(&mut self.0).ok()?).ok()?;
-                Some(self.0.split_off(..length)?)
+                (Some(self.0.split_off(..length)?), 0)
             }
             _ => return None,
         };
@@ -46,6 +47,7 @@ impl<'a> Iterator for Fields<'a> {
             number: key >> 3,
             whole: before.get(..before.len() - self.0.len())?,
             value,
+            count,
         })
     }
 }
@@ -62,13 +64,17 @@ pub fn without_client_ip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Returns the subjects of a hit: each ID that the encoding names, up to the first field that
-/// cannot be read. A subject must find its records even where they no longer decode.
+/// cannot be read. A subject must find its records even where they no longer decode. Where the
+/// encoding names two visitors ([`super::Hit::linked_visitor`]), the other one stands in the place
+/// of a partner's ID.
 #[must_use]
 pub fn subjects(bytes: &[u8]) -> [Option<Subject<'_>>; Subject::KINDS] {
     let [mut visitor, mut user]: [Option<[u8; 16]>; 2] = [None; 2];
     let [mut maid, mut uid, mut partner, mut device] = [None; 4];
+    let mut is_sync = false;
     for field in Fields(bytes) {
         match field.number {
+            KIND => is_sync = field.count == u64::from(Kind::Sync.number()),
             VISITOR => visitor = field.value.and_then(|value| value.try_into().ok()),
             PARTNER => partner = text(&field),
             PARTNER_UID => uid = text(&field),
@@ -79,10 +85,14 @@ pub fn subjects(bytes: &[u8]) -> [Option<Subject<'_>>; Subject::KINDS] {
         }
     }
     let partner = partner.unwrap_or_default();
+    let linked = uid
+        .filter(|_| is_sync && partner.is_empty())
+        .and_then(VisitorId::from_uuid)
+        .map(Subject::Visitor);
     [
         visitor.map(|id| Subject::Visitor(VisitorId(id))),
         maid.map(Subject::Maid),
-        uid.map(|uid| Subject::PartnerUid { partner, uid }),
+        linked.or_else(|| uid.map(|uid| Subject::PartnerUid { partner, uid })),
         device.map(Subject::DeviceId),
         user.map(|hash| Subject::User(UserKey(hash))),
     ]

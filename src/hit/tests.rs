@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use prost::Message;
 use serde_json::json;
 
+use super::subject::Subject;
 use super::wire::take_varint;
 use super::*;
 use crate::clock::UnixMicros;
@@ -237,6 +238,35 @@ fn wrong_records_are_named_errors() {
         bytes.push(0);
         let refused = Err(DecodeError::Field(field.number));
         assert_eq!(Hit::decode(&bytes), refused, "{}", field.name);
+    }
+}
+
+#[test]
+fn a_sync_without_a_partner_names_two_visitors() {
+    let [own, other] = [VisitorId([1; 16]), VisitorId([2; 16])];
+    let sync = |kind, partner: &'static str, uid: String| Hit {
+        visitor: Some(own),
+        partner: partner.into(),
+        partner_uid: uid.into(),
+        ..Hit::new(UnixMicros(1), kind, "news")
+    };
+    for (hit, linked) in [
+        (sync(Kind::Sync, "", other.to_string()), Some(other)),
+        (sync(Kind::Sync, "network", other.to_string()), None),
+        (sync(Kind::Sync, "", "not-a-visitor".to_owned()), None),
+        (sync(Kind::PageView, "", other.to_string()), None),
+    ] {
+        assert_eq!(hit.linked_visitor(), linked, "{hit:?}");
+        let mut encoded = Vec::new();
+        hit.encode(&mut encoded);
+        let named = subjects(&encoded);
+        assert_eq!(named[0], Some(Subject::Visitor(own)));
+        let of_uid = Subject::PartnerUid {
+            partner: &hit.partner,
+            uid: &hit.partner_uid,
+        };
+        let expected = linked.map_or(of_uid, Subject::Visitor);
+        assert_eq!(named[2], Some(expected), "{hit:?}");
     }
 }
 

@@ -10,6 +10,10 @@
 //! | a partner's ID | visitor, MAID, device ID | it has eight characters, and its partner's `id_type` is `browser` or `device` |
 //! | user | never | always: a login owns the device of the hub |
 //!
+//! A link from one site to another tells a second visitor ([`Hit::linked_visitor`]), which is tied
+//! to the hit's own: nobody vouches for that, and it counts from when the link was followed, so
+//! that what either of them refused since then holds.
+//!
 //! A partner whose IDs stand for a person (`id_type = "person"`) ties nothing. It would own devices
 //! as a login does, but beside the login of the same person, and make every device a shared one.
 
@@ -226,6 +230,24 @@ impl<'h> Tie<'h> {
         };
         let voucher = Voucher::of(hit, flags);
         if flags.has_any(WITHOUT_TIES) || hit.kind == Kind::Callback && voucher != Voucher::All {
+            return ties;
+        }
+        if let Some(linked) = hit.linked_visitor() {
+            let own = hit.visitor.filter(|own| *own != linked);
+            let ends = own.map(|own| (Node(own.0.min(linked.0)), Node(own.0.max(linked.0))));
+            let [first, ..] = &mut ties;
+            *first = ends.map(|(a, b)| Tie {
+                a,
+                b,
+                a_kind: NodeKind::Visitor,
+                b_kind: NodeKind::Visitor,
+                partner: Cow::Borrowed(""),
+                at: hit.occurred_at.unwrap_or(hit.received_at),
+                permit,
+                consent_source: hit.consent_source,
+                source: TieSource::Sync,
+                is_proved: false,
+            });
             return ties;
         }
         let unites = |kind| kind != NodeKind::PartnerUid || rules.unites(&hit.partner);

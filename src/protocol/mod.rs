@@ -58,6 +58,9 @@ pub struct Draft<'r> {
     pub user: Cow<'r, str>,
     /// What the site signed of the user ([`crate::callback::user`]). It never gets into the hit.
     pub user_sig: Cow<'r, str>,
+    /// The token of the link that led to the page ([`crate::visitor::link`]). It never gets into
+    /// the hit.
+    pub link: Cow<'r, str>,
     /// What a tracker of another maker claims besides.
     pub claims: Option<Box<Claims>>,
 }
@@ -72,6 +75,7 @@ impl Draft<'_> {
             signals: Signals::default(),
             user: Cow::Borrowed(""),
             user_sig: Cow::Borrowed(""),
+            link: Cow::Borrowed(""),
             claims: None,
         }
     }
@@ -141,6 +145,7 @@ fn read_native<'r>(arrival: &Arrival<'_, 'r>, draft: &mut Draft<'r>) {
         // Nothing of these is recorded.
         Endpoint::Consent
         | Endpoint::Segments
+        | Endpoint::Link
         | Endpoint::Privacy
         | Endpoint::PrivacyForm
         | Endpoint::Tag

@@ -30,6 +30,7 @@ mod image;
 mod import;
 mod kafka;
 mod kubernetes;
+mod links;
 mod live;
 mod load;
 mod loading;

@@ -29,6 +29,9 @@ use crate::hit::{Flags, Hit, Kind, Permit, UserKey, whole};
 pub use names::fold_name;
 use text::holds_email;
 
+/// What must be permitted for a hit to name a second visitor.
+const TO_LINK: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::LINK);
+
 /// What strips a hit besides its permit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Personal<'r> {
@@ -74,7 +77,11 @@ pub fn strip_personal(hit: &mut Hit<'_>, personal: &Personal<'_>) {
             ..Hit::new(UnixMicros(minute), hit.kind, std::mem::take(&mut hit.site))
         };
     }
-    if hit.kind == Kind::Sync && !hit.permit.allows(Permit::MATCH) {
+    let needed = match hit.linked_visitor() {
+        Some(_) => TO_LINK,
+        None => Permit::MATCH,
+    };
+    if hit.kind == Kind::Sync && !hit.permit.allows(needed) {
         hit.partner_uid = Cow::Borrowed("");
     }
     let may_store = hit.permit.allows(Permit::STORE);

@@ -61,7 +61,7 @@ const NAMES: &[(Class, Part, &[&str])] = &[
         "awc", "fbp", "fbc", "ttp", "muid", "gid", "utma", "ajsuid", "ajsaid", "ecid", "mcid", "aamuuid", "uid2", "euid",
         "rampid", "idl", "pubcid", "sharedid", "tdid", "id5", "ctobundle", "piwikvid", "matomovid",
     ]),
-    (Id, Whole, &["avclid", "clid", "irclid", "obclid", "gadclid"]),
+    (Id, Whole, &["avclid", "avlink", "clid", "irclid", "obclid", "gadclid"]),
     (Id, End, &["clickid"]),
     // Of people, browsers, devices and visits.
     (Id, Whole, &[

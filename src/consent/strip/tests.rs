@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::hit::VisitorId;
 
 /// What must be in no byte of a hit.
 const SECRET: &str = "s3cr3t";
@@ -471,5 +472,28 @@ proptest! {
         let left = params_left(Permit::MEASURE, &json!({ "a": text, "b": 1 }).to_string());
         prop_assert!(!left.contains(SECRET), "{}", left);
         prop_assert!(left.contains("\"b\":1"));
+    }
+}
+
+#[test]
+fn a_sync_of_two_visitors_needs_link_and_one_with_a_partner_match() {
+    let linked = VisitorId([2; 16]).to_string();
+    for (partner, lacking, is_kept) in [
+        ("", Permit::NONE, true),
+        ("", Permit::MATCH, true),
+        ("", Permit::LINK, false),
+        ("", Permit::STORE, false),
+        ("network", Permit::LINK, true),
+        ("network", Permit::MATCH, false),
+    ] {
+        let mut hit = Hit {
+            permit: Permit::ALL.without(lacking),
+            partner: partner.into(),
+            partner_uid: linked.as_str().into(),
+            ..Hit::new(UnixMicros(1), Kind::Sync, "news")
+        };
+        strip(&mut hit);
+        let expected = if is_kept { &*linked } else { "" };
+        assert_eq!(hit.partner_uid, expected, "{partner} {lacking:?}");
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod demo;
 pub(crate) mod event;
 pub(crate) mod fixed;
 pub(crate) mod id;
+pub(crate) mod link;
 pub(crate) mod notice;
 pub(crate) mod pixel;
 pub(crate) mod privacy;

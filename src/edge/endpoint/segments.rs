@@ -93,7 +93,7 @@ fn check_reader(exchange: &Exchange<'_>, site: &Site) -> Result<(), Refusal> {
 }
 
 /// Returns the visitor whom the request's cookie proves, as long as its ID is valid.
-fn find_visitor(exchange: &Exchange<'_>) -> Option<VisitorId> {
+pub(super) fn find_visitor(exchange: &Exchange<'_>) -> Option<VisitorId> {
     let names = exchange.edge.config.cookie.names();
     let cookies = exchange.headers.find_cookies(names);
     let chosen = exchange.keyring().choose(cookies, exchange.now)?;

@@ -20,6 +20,7 @@ use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use serde::Serialize;
+use serde_json::json;
 use url::form_urlencoded;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -116,6 +117,32 @@ impl TagConfig {
     }
 }
 
+/// Returns a module that tells the tag where tokens of links are given, and to which hosts. An
+/// attribute of the page outweighs it.
+fn configure_links(config: &Config, site: &Site) -> String {
+    let link = format!("{}?site={}&", config.path.of(Endpoint::Link), site.key);
+    // As in the template, no value ends a script element.
+    let quoted = |text: &str| json!(text).to_string().replace('<', "\\u003c");
+    let hosts = quoted(&site.links.join(","));
+    format!(
+        "t=>{{t.link=t.link||{};t.hosts=t.hosts||{hosts}}}",
+        quoted(&link)
+    )
+}
+
+/// Checks whether links of another site lead to pages of this one.
+fn is_linked_to(config: &Config, site: &Site) -> bool {
+    let mut hosts = site
+        .origins
+        .iter()
+        .filter_map(|origin| origin.split_once("://"));
+    let is_listed = |host: &str| {
+        let mut links = config.sites.iter().flat_map(|site| &site.links);
+        links.any(|listed| listed == host)
+    };
+    hosts.any(|(_, host)| is_listed(host))
+}
+
 /// Which script a request is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Wanted {
@@ -143,6 +170,9 @@ struct SiteScripts {
     /// The modules that the site's configuration asks for.
     modules: BTreeSet<TagModule>,
     made: Mutex<HashMap<Wanted, Arc<Script>>>,
+    /// What the module `links` has to know, as a module of its own before it: the core stays what
+    /// it is on any other site.
+    links: Option<String>,
 }
 
 /// The scripts of all sites.
@@ -156,10 +186,17 @@ impl Scripts {
             if site.wait_for.is_some() {
                 modules.extend(TagModule::named("platform"));
             }
+            if !site.links.is_empty() {
+                modules.extend(TagModule::named("links"));
+            }
+            if is_linked_to(config, site) {
+                modules.extend(TagModule::named("linked"));
+            }
             let scripts = SiteScripts {
                 config: TagConfig::new(config, site),
                 modules,
                 made: Mutex::default(),
+                links: (!site.links.is_empty()).then(|| configure_links(config, site)),
             };
             scripts.script(Wanted::Whole(scripts.modules.clone()));
             scripts
@@ -208,20 +245,29 @@ impl SiteScripts {
         script
     }
 
+    /// Returns the text of a module, with what it has to know before it.
+    fn texts(&self, module: TagModule) -> impl Iterator<Item = &str> {
+        let links = self.links.as_deref().filter(|_| module.name() == "links");
+        links.into_iter().chain([module.text()])
+    }
+
     fn render(&self, wanted: &Wanted) -> String {
         match wanted {
             Wanted::Whole(modules) => {
-                let modules: Vec<&str> = modules.iter().map(|module| module.text()).collect();
+                let texts = modules.iter().flat_map(|module| self.texts(*module));
                 let tag = Tag {
                     config: &self.config,
-                    modules: &modules.join(","),
+                    modules: &texts.collect::<Vec<&str>>().join(","),
                 };
                 tag.render()
                     .expect("a template of texts and flags can always be written to a string")
             }
             // The key of a site needs no escape.
             Wanted::Only(module) => {
-                format!("avtryck.q[\"@{}\"]({});", self.config.site, module.text())
+                let texts = self.texts(*module);
+                let calls =
+                    texts.map(|text| format!("avtryck.q[\"@{}\"]({text});", self.config.site));
+                calls.collect()
             }
         }
     }

@@ -108,6 +108,7 @@ impl<'r> Exchange<'r> {
             signals,
             user,
             user_sig,
+            link,
             claims,
         } = draft;
         let spec = self.endpoint.spec();
@@ -169,6 +170,10 @@ impl<'r> Exchange<'r> {
             && !hit.permit.allows(Permit::STORE)
         {
             hit.event_id = Cow::Borrowed("");
+        }
+        if !link.is_empty() && self.takes_links() {
+            self.name_linked(hit, site, link)?;
+            *user = Cow::Borrowed("");
         }
         let login = Login {
             user,

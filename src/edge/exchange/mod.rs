@@ -14,6 +14,7 @@ mod claims;
 pub(crate) mod cors;
 pub(crate) mod https;
 pub(crate) mod instruction;
+mod linked;
 pub(crate) mod mint;
 mod record;
 pub(crate) mod reply;

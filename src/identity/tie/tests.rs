@@ -179,6 +179,40 @@ fn values_that_many_have_tie_nothing() {
 }
 
 #[test]
+fn a_link_ties_two_visitors_since_it_was_followed_and_nobody_vouches_for_it() {
+    let [own, other] = [VisitorId([2; 16]), VisitorId([1; 16])];
+    let link = |linked: VisitorId, permit| Hit {
+        visitor: Some(own),
+        partner_uid: linked.to_string().into(),
+        occurred_at: Some(UnixMicros(7)),
+        permit,
+        ..Hit::new(UnixMicros(9), Kind::Sync, "news")
+    };
+    let hit = link(other, LinkPermit::NEEDED);
+    for flags in [Flags::default(), Flags::SIGNED, Flags::PROVED] {
+        let ties = ties(&hit, flags);
+        let [tie] = &*ties else {
+            panic!("one tie: {ties:?}");
+        };
+        assert_eq!((tie.a, tie.b), (Node(other.0), Node(own.0)));
+        assert_eq!(
+            (tie.a_kind, tie.b_kind),
+            (NodeKind::Visitor, NodeKind::Visitor)
+        );
+        assert_eq!((tie.at, tie.source), (UnixMicros(7), TieSource::Sync));
+        assert!(!tie.is_proved && tie.partner.is_empty());
+    }
+    assert!(ties(&link(own, LinkPermit::NEEDED), Flags::default()).is_empty());
+    for flag in [Flags::REPLAYED, Flags::THIRD_PARTY, Flags::BOT] {
+        assert!(ties(&hit, flag).is_empty(), "{flag}");
+    }
+    for lacking in [Permit::STORE, Permit::MEASURE, Permit::LINK] {
+        let hit = link(other, Permit::ALL.without(lacking));
+        assert!(ties(&hit, Flags::default()).is_empty(), "{lacking:?}");
+    }
+}
+
+#[test]
 fn a_refusal_is_what_a_subject_said_itself_about_an_id_that_may_be_stored() {
     let explicit = [2, 3, 4, 5];
     for source in ConsentSource::ALL {

@@ -66,7 +66,9 @@ const TABLES: [Table; 23] = [
         joined: "left join avtryck.ad on ad.key = held.ad_key",
         end: End::Deleted,
         by: [
-            "visitor_id = $2::uuid",
+            // A sync without a partner names a second visitor where a partner's ID would be.
+            "(visitor_id = $2::uuid or partner_uid collate \"C\" = $2) \
+             and (visitor_id = $2::uuid or coalesce(partner, '') = '')",
             "lower(maid collate \"C\") = $2",
             "partner_uid collate \"C\" = $2 and coalesce(partner, '') = $3",
             "device_id collate \"C\" = $2",

@@ -358,7 +358,8 @@ fn slot_of<'h, 'a>(parameter: Parameter, hit: &'h mut Hit<'a>) -> Option<&'h mut
         | Parameter::AddtlConsent
         | Parameter::CacheBuster
         | Parameter::User
-        | Parameter::UserSig => return None,
+        | Parameter::UserSig
+        | Parameter::Link => return None,
     })
 }
 

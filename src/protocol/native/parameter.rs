@@ -45,13 +45,15 @@ pub(crate) enum Parameter {
     UserSig,
     /// The sender's ID of a visit.
     Session,
+    /// The token of the link that led to the page.
+    Link,
     /// `truncated` says that the sender left out what did not fit.
     Truncated,
 }
 
 impl Parameter {
     /// Every parameter, in the order of their bits.
-    pub(crate) const ALL: [Parameter; 31] = [
+    pub(crate) const ALL: [Parameter; 32] = [
         Parameter::Site,
         Parameter::PageUrl,
         Parameter::Referrer,
@@ -82,6 +84,7 @@ impl Parameter {
         Parameter::User,
         Parameter::UserSig,
         Parameter::Session,
+        Parameter::Link,
         Parameter::Truncated,
     ];
 
@@ -119,6 +122,7 @@ impl Parameter {
             b"truncated" => Parameter::Truncated,
             b"user" => Parameter::User,
             b"user_sig" => Parameter::UserSig,
+            b"avlink" => Parameter::Link,
             _ => return None,
         })
     }

@@ -164,6 +164,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
             signals,
             user,
             user_sig,
+            link,
             ..
         } = &mut *self.draft;
         let is_first = notes.parameters & parameter.bit() == 0;
@@ -186,6 +187,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
                     _ if !is_first => {}
                     Parameter::User => *user = text,
                     Parameter::UserSig => *user_sig = text,
+                    Parameter::Link => *link = text,
                     parameter => put_into_hit(parameter, text, hit),
                 }
                 return true;

@@ -573,7 +573,9 @@ fn the_documentation_lists_every_parameter_with_its_limit() {
         }
     }
     // Trackers alone name a visit.
-    let named = (2 * Parameter::Truncated.bit() - 1) & !Parameter::Session.bit();
+    let all = Parameter::ALL.iter();
+    let all = all.fold(0, |bits, parameter| bits | parameter.bit());
+    let named = all & !Parameter::Session.bit();
     assert_eq!(listed, named, "{listed:b}");
     for limit in [
         format!(

@@ -3,6 +3,7 @@
 mod commands;
 mod consent;
 mod fields;
+mod links;
 mod measures;
 mod modules;
 mod package;

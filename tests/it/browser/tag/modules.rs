@@ -52,7 +52,7 @@ impl Stage {
     }
 
     async fn open_offline_page(&self, site: &str) {
-        let tag = format!("<script src=\"/tag.js?site={site}&with=offline\"></script>");
+        let tag = format!("<script src=\"/tag.js?site={site}&with=offline,stored\"></script>");
         self.open_html(&format!(
             "<!doctype html><link rel=icon href=data:,><script>{LISTEN}</script>{tag}"
         ))
@@ -124,6 +124,56 @@ async fn hits_of_a_page_that_is_left_offline_are_stored_only_with_the_permit() {
 }
 
 #[tokio::test]
+async fn who_is_logged_in_is_kept_in_memory_and_never_on_the_device() {
+    let stage = Stage::set().await;
+    let open = async || {
+        let tag = "<script src=\"/tag.js?site=demo&with=offline,stored,user\"></script>";
+        let icon = "<!doctype html><link rel=icon href=data:,>";
+        stage.open_html(&format!("{icon}{tag}")).await;
+    };
+    open().await;
+    let anna = "avtryck('user', 'anna@customer.example', 'signature')";
+    stage.browser.run(anna).await;
+    stage.fence_again().await;
+    stage.set_offline(true).await;
+    stage.browser.run("avtryck('event', 'in_memory')").await;
+    stage.set_offline(false).await;
+    stage.until_sent(3).await;
+    let in_memory = stage.proxy.last_event();
+    assert_eq!(
+        (&in_memory["e"], &in_memory["user"]),
+        (&json!("in_memory"), &json!("anna@customer.example"))
+    );
+
+    stage.set_offline(true).await;
+    stage.browser.run("avtryck('event', 'on_device')").await;
+    let leave = "Object.defineProperty(document, 'hidden', { value: true }); \
+                 document.dispatchEvent(new Event('visibilitychange')); dispatchEvent(new Event('pagehide')); \
+                 return JSON.stringify(localStorage)";
+    let stored = stage.browser.run(leave).await.to_string();
+    assert!(stored.contains("on_device"), "{stored}");
+    assert!(
+        !stored.contains("anna") && !stored.contains("signature"),
+        "{stored}"
+    );
+    stage.set_offline(false).await;
+    // Somebody else is logged in when it is sent, to whom it does not belong.
+    open().await;
+    stage.browser.run("avtryck('user', 'berta')").await;
+    let is_device = |event: &Value| event["e"] == "on_device";
+    until(async || stage.proxy.events().iter().any(is_device)).await;
+    let events = stage.proxy.events();
+    let sent: Vec<&Value> = events.iter().filter(|event| is_device(event)).collect();
+    assert!(
+        sent.iter().all(|event| event["user"] != "berta"),
+        "{sent:?}"
+    );
+    let last = sent.last().map(|event| &event["user"]);
+    assert_eq!(last, Some(&json!("")), "{sent:?}");
+    stage.close().await;
+}
+
+#[tokio::test]
 async fn hits_that_waited_for_more_than_a_day_are_dropped() {
     let stage = Stage::set().await;
     stage.open_offline_page("demo").await;
@@ -137,7 +187,7 @@ async fn hits_that_waited_for_more_than_a_day_are_dropped() {
     stage.fence().await;
     assert_eq!(stage.sent(), ["/page", "new", "fence"]);
     let kept = "for (const [age, name] of [[1728e5, 'stored-old'], [1664e5, 'stored-new']]) \
-                localStorage['avtryck.demo:' + (Date.now() - age) + '-0.5'] = JSON.stringify([{ e: name, u: location.href }]); \
+                localStorage['avtryck.demo:' + (Date.now() - age + 0.5)] = JSON.stringify([{ e: name, u: location.href }]); \
                 return 1";
     stage.browser.run(kept).await;
     stage.open_offline_page("demo").await;
@@ -166,7 +216,7 @@ async fn of_two_tabs_that_come_back_at_once_one_sends_what_was_stored() {
     stage.open_offline_page("demo").await;
     stage.browser.run(listen).await;
     let come_back = "for (let n = 0; n < 20; n++) \
-                     localStorage['avtryck.demo:' + Date.now() + '-' + n] = \
+                     localStorage['avtryck.demo:' + (Date.now() + n / 100)] = \
                      JSON.stringify([{ e: 'stored', params: { n }, u: location.href }]); \
                      line.postMessage(1); dispatchEvent(new Event('online')); return 1";
     stage.browser.run(come_back).await;
