@@ -187,8 +187,12 @@ async fn forward(
         return browser.write_all(b"blocked").await;
     }
     if let Some(page) = page {
+        let media_type = match path_of(&target).ends_with(".js") {
+            true => "text/javascript",
+            false => "text/html",
+        };
         let reply = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{page}",
+            "HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{page}",
             page.len(),
         );
         return browser.write_all(reply.as_bytes()).await;

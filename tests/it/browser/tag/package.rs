@@ -58,6 +58,200 @@ async fn a_bundle_has_the_modules_of_the_package_that_it_imports_and_sends() {
     stage.close().await;
 }
 
+/// Pages as docs/tag.md has them, each with the script that it loads; `COLLECTOR` is filled in.
+const PAGES: [(&str, &str, &str); 3] = [
+    (
+        "plain",
+        "plain.js",
+        "import { avtryck, start, outbound, scroll } from '@avtryck/tag';\n\
+         start({ collector: 'COLLECTOR', site: 'demo', ask: false, keep: true }, [outbound, scroll]);\n\
+         avtryck('event', 'of_plain', { product: 'x', price: 899 });\n",
+    ),
+    (
+        "react",
+        "react.jsx",
+        "import { StrictMode, useEffect } from 'react';\n\
+         import { createRoot } from 'react-dom/client';\n\
+         import { avtryck, start, outbound } from '@avtryck/tag';\n\
+         function Tag() {\n\
+           useEffect(() => start({ collector: 'COLLECTOR', site: 'demo', ask: false }, [outbound]), []);\n\
+           return null;\n\
+         }\n\
+         createRoot(document.getElementById('app')).render(<StrictMode><Tag /></StrictMode>);\n\
+         avtryck('event', 'of_react');\n",
+    ),
+    (
+        "vue",
+        "vue.js",
+        "import { createApp, h } from 'vue/dist/vue.runtime.esm-browser.prod.js';\n\
+         import { avtryck, start, outbound } from '@avtryck/tag';\n\
+         const tag = {\n\
+           install(app) {\n\
+             start({ collector: 'COLLECTOR', site: 'demo', ask: false }, [outbound]);\n\
+             app.config.globalProperties.$avtryck = avtryck;\n\
+           },\n\
+         };\n\
+         const App = { mounted() { this.$avtryck('event', 'of_vue'); }, render: () => h('p', 'Vue') };\n\
+         createApp(App).use(tag).mount('#app');\n",
+    ),
+];
+
+/// Makes a folder with the package installed, and with what `script/clients/vite` lists.
+async fn project() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a folder");
+    let installed = dir.path().join("node_modules");
+    std::fs::create_dir_all(installed.join("@avtryck")).expect("a folder");
+    let package = installed.join("@avtryck/tag").display().to_string();
+    run(&root().join("script/tag_package"), &[&package]).await;
+    let fetched = root().join("assets/data/vite/node_modules");
+    let fetched = std::fs::read_dir(fetched).expect("what script/fetch test gets");
+    for entry in fetched {
+        let entry = entry.expect("an entry");
+        let link = installed.join(entry.file_name());
+        std::os::unix::fs::symlink(entry.path(), link).expect("a link");
+    }
+    dir
+}
+
+/// Runs a program of Node.js in a folder, and returns whether it succeeds and what it says.
+async fn run_node(dir: &Path, script: &str, arguments: &[&str]) -> (bool, String) {
+    let mut command = Command::new("node");
+    let command = command.current_dir(dir).arg(script).args(arguments);
+    let output = command.output().await.expect("Node.js");
+    let words = [output.stdout, output.stderr].concat();
+    let words = String::from_utf8_lossy(&words).into_owned();
+    (output.status.success(), words)
+}
+
+/// Returns each file below a folder: its path from there, and its text.
+fn files_below(dir: &Path) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = std::fs::read_to_string(&path).expect("a text");
+                let name = path.strip_prefix(dir).expect("a path below");
+                files.push((format!("/{}", name.display()), text));
+            }
+        }
+    }
+    files
+}
+
+#[tokio::test]
+async fn pages_that_vite_builds_of_the_package_send_and_have_what_they_import() {
+    let stage = Stage::set().await;
+    let dir = project().await;
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text);
+    for (name, script, text) in PAGES {
+        let html = format!(
+            "<!doctype html><link rel=icon href=data:,><title>{name}</title><div id=app></div>\
+             <script type=module src=/{script}></script>"
+        );
+        write(&format!("{name}.html"), &html).expect("a page");
+        write(script, &text.replace("COLLECTOR", &stage.proxy.url(""))).expect("a script");
+    }
+    let inputs = PAGES.map(|(name, ..)| format!("'{name}.html'")).join(", ");
+    let config = format!(
+        "export default {{ logLevel: 'warn', build: {{ rolldownOptions: {{ input: [{inputs}] }} }} }};\n"
+    );
+    write("vite.config.mjs", &config).expect("a configuration");
+    let (is_built, words) = run_node(dir.path(), "node_modules/vite/bin/vite.js", &["build"]).await;
+    assert!(is_built, "{words}");
+
+    let files = files_below(&dir.path().join("dist"));
+    let scripts = files.iter().filter(|(name, _)| name.ends_with(".js"));
+    let built: String = scripts.map(|(_, text)| text.as_str()).collect();
+    for imported in ["outbound_click", "percent_scrolled"] {
+        assert!(built.contains(imported), "{imported}");
+    }
+    for of_others in [
+        "file_download",
+        "web_vitals",
+        "js_error",
+        "form_start",
+        "media_start",
+        "avlink",
+        "avtryck_debug",
+    ] {
+        assert!(!built.contains(of_others), "{of_others}");
+    }
+    for (name, text) in &files {
+        stage.proxy.serve(name, text);
+    }
+    for (name, ..) in PAGES {
+        let page = stage.proxy.url(&format!("/{name}.html"));
+        stage.browser.open(&page).await;
+        stage.until_row(&format!("event_name = 'of_{name}'")).await;
+        // Under React's StrictMode effects run twice, and the tag starts once.
+        let view = format!("kind = 'page_view' and page_url like '%/{name}.html'");
+        stage.until_row(&view).await;
+        assert_eq!(stage.browser.console().await, Vec::<String>::new());
+    }
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn the_types_of_the_package_take_what_it_understands_and_nothing_else() {
+    let dir = project().await;
+    let start = "import { avtryck, start, outbound, stored, linked } from '@avtryck/tag';\n\
+                 start({ collector: 'https://px.example', site: 'shop' }, [outbound, stored, linked]);\n";
+    for (line, is_right) in [
+        (
+            "avtryck('event', 'sold', { value: 1 }, { id: 'o-1' });",
+            true,
+        ),
+        ("avtryck('page', {}, { u: 'https://shop.example/' });", true),
+        (
+            "avtryck('consent', ['store', 'link']); avtryck('consent', { store: true });",
+            true,
+        ),
+        (
+            "avtryck('set', { plan: 'pro' }); avtryck('user', null); avtryck('user', 'a', 'b');",
+            true,
+        ),
+        (
+            "avtryck('filter', hit => hit.e !== 'x'); avtryck('recorded', (hit, reason) => reason.trim());",
+            true,
+        ),
+        ("avtryck('segments', keys => keys.join());", true),
+        ("start({ site: 'shop' });", false),
+        (
+            "start({ collector: 'a', site: 'shop', wait: 'cmp' });",
+            false,
+        ),
+        ("avtryck('evnt', 'sold');", false),
+        ("avtryck('consent', ['everything']);", false),
+        ("avtryck('user', 7);", false),
+        (
+            "import { clairvoyance } from '@avtryck/tag'; start({ collector: 'a', site: 'b' }, [clairvoyance]);",
+            false,
+        ),
+    ] {
+        std::fs::write(dir.path().join("page.ts"), format!("{start}{line}\n")).expect("a page");
+        let arguments = [
+            "--noEmit",
+            "--strict",
+            "--module",
+            "esnext",
+            "--moduleResolution",
+            "bundler",
+            "--target",
+            "es2020",
+            "--lib",
+            "es2020,dom",
+            "page.ts",
+        ];
+        let compiler = "node_modules/typescript/bin/tsc";
+        let (is_accepted, words) = run_node(dir.path(), compiler, &arguments).await;
+        assert_eq!(is_accepted, is_right, "{line}: {words}");
+    }
+}
+
 #[tokio::test]
 async fn a_tag_manager_may_put_the_tag_in_and_attributes_say_what_the_configuration_may() {
     let stage = Stage::set().await;
