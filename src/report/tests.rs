@@ -114,10 +114,9 @@ fn picture(chart: &str) -> String {
     };
     let body = body.replace("<text", "\n<text").replace("<rect", "\n<rect");
     format!(
-        "{} xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\">\n<style>\n{}\n\
+        "{head} xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\">\n<style>\n{}\n\
          svg {{ font: 13px system-ui, sans-serif; fill: var(--text); }}\n</style>\n\
          <rect width=\"100%\" height=\"100%\" style=\"fill: var(--back)\"/>{body}\n",
-        head,
         style.join("\n")
     )
 }
