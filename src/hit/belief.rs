@@ -42,12 +42,33 @@ pub struct GroupBeliefs {
     pub groups: Vec<GroupBelief>,
     /// What is imported and used today.
     pub attributes: Vec<AttributeBelief>,
+    /// What the visitor objects to.
+    pub objections: Vec<ObjectionBelief>,
     /// Whether the visitor said that they want to be in no group.
     pub is_never: bool,
     /// Whether the visitor has just left a group.
     pub has_left: bool,
     /// Whether the visitor has just objected to a supplier.
     pub has_objected: bool,
+}
+
+/// What a visitor objects to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ObjectionBelief {
+    /// Being in a group.
+    Group {
+        /// Its number.
+        number: i32,
+        /// What it is called, in Swedish and in English.
+        names: [String; 2],
+    },
+    /// That what a supplier says is used.
+    Supplier {
+        /// The number of one of its imports.
+        import: i32,
+        /// Its name.
+        supplier: String,
+    },
 }
 
 /// A group that a visitor is in.
@@ -134,4 +155,10 @@ pub enum Wish {
     LeaveGroups,
     /// That what a supplier says of them is not used.
     RefuseSupplier,
+    /// That they take back what they said against a group.
+    TakeBackGroup,
+    /// That they take back that they want to be in no group.
+    TakeBackGroups,
+    /// That they take back what they said against a supplier.
+    TakeBackSupplier,
 }

@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_postgres::Client;
 
-use crate::hit::belief::{PageScope, Wish};
+use crate::hit::belief::{GROUPS_NEEDED, PageScope, Wish};
 use crate::hit::subject::{HELD_SHOWN_MAX, Held, Subject};
 use crate::hit::{Permit, VisitorId};
 use crate::identity::LinkPermit;
@@ -131,6 +131,7 @@ async fn contradict(
         Wish::NeverHome | Wish::LeaveGroup | Wish::LeaveGroups | Wish::RefuseSupplier => {
             Permit::NONE
         }
+        Wish::TakeBackGroup | Wish::TakeBackGroups | Wish::TakeBackSupplier => GROUPS_NEEDED,
     };
     if !scope.permit.allows(needed) {
         return Ok(());
@@ -154,6 +155,10 @@ async fn contradict(
             Wish::LeaveGroup | Wish::LeaveGroups | Wish::RefuseSupplier => {
                 let of = (*visitor, scope);
                 segment::own::object(&transaction, of, (*wish, *number)).await?
+            }
+            Wish::TakeBackGroup | Wish::TakeBackGroups | Wish::TakeBackSupplier => {
+                let of = (*visitor, scope);
+                segment::own::take_back(&transaction, of, (*wish, *number)).await?
             }
         };
         if is_done && !is_gone() {

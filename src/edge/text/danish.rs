@@ -123,6 +123,11 @@ pub(super) static TEXT: Text = Text {
     source_hashed: "gemmes kun som kontrolsum",
     source_object: "Gør indsigelse mod kilden",
     sources_buttons: "Alt, hvad kilden har sagt om dig, slettes, og intet nyt derfra modtages.",
+    refused: "Hvad du har sagt nej til",
+    group_left: "Du har forladt gruppen {}.",
+    source_objected: "Du har gjort indsigelse mod kilden {}.",
+    take_back: "Tag det tilbage",
+    take_back_why: "Så gælder det ikke længere. Kildens oplysninger kommer først tilbage, når nye hentes.",
     legal_bases: [
         "samtykke",
         "kontrakt",

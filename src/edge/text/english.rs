@@ -120,6 +120,11 @@ pub(super) static TEXT: Text = Text {
     source_hashed: "kept only as a checksum",
     source_object: "Object to this source",
     sources_buttons: "All that the source said about you is deleted, and nothing more is taken from it.",
+    refused: "What you said no to",
+    group_left: "You left the group {}.",
+    source_objected: "You objected to the source {}.",
+    take_back: "Take it back",
+    take_back_why: "Then it no longer applies. What the source says comes back only with new data.",
     legal_bases: [
         "consent",
         "contract",

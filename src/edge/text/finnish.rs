@@ -116,6 +116,11 @@ pub(super) static TEXT: Text = Text {
     source_hashed: "tallennetaan vain tarkistussummana",
     source_object: "Vastusta lähdettä",
     sources_buttons: "Kaikki, mitä lähde on kertonut sinusta, poistetaan, eikä siltä oteta vastaan uutta.",
+    refused: "Mistä olet kieltäytynyt",
+    group_left: "Olet poistunut ryhmästä {}.",
+    source_objected: "Olet vastustanut lähdettä {}.",
+    take_back: "Peru",
+    take_back_why: "Silloin se ei enää päde. Lähteen tiedot palaavat vasta, kun uusia haetaan.",
     legal_bases: [
         "suostumus",
         "sopimus",

@@ -244,6 +244,13 @@ texts! {
     source_hashed: &'static str,
     source_object: &'static str,
     sources_buttons: &'static str,
+    refused: &'static str,
+    /// `{}` is the group.
+    group_left: &'static str,
+    /// `{}` is the supplier.
+    source_objected: &'static str,
+    take_back: &'static str,
+    take_back_why: &'static str,
     /// In the order of the list of grounds.
     legal_bases: [&'static str; LEGAL_BASES.len()],
     choose: &'static str,

@@ -123,6 +123,11 @@ pub(super) static TEXT: Text = Text {
     source_hashed: "lagres bare som kontrollsum",
     source_object: "Protester mot kilden",
     sources_buttons: "Alt som kilden har sagt om deg, slettes, og ingenting nytt derfra tas imot.",
+    refused: "Hva du har sagt nei til",
+    group_left: "Du har forlatt gruppen {}.",
+    source_objected: "Du har protestert mot kilden {}.",
+    take_back: "Ta det tilbake",
+    take_back_why: "Da gjelder det ikke lenger. Kildens opplysninger kommer først tilbake når nye hentes.",
     legal_bases: [
         "samtykke",
         "avtale",

@@ -120,6 +120,11 @@ pub(super) static TEXT: Text = Text {
     source_hashed: "sparas bara som kontrollsumma",
     source_object: "Invänd mot källan",
     sources_buttons: "Allt som källan har sagt om dig raderas, och inget nytt därifrån tas emot.",
+    refused: "Vad du har sagt nej till",
+    group_left: "Du har lämnat gruppen {}.",
+    source_objected: "Du har invänt mot källan {}.",
+    take_back: "Ta tillbaka",
+    take_back_why: "Då gäller det inte längre. Källans uppgifter kommer tillbaka först när nya hämtas.",
     legal_bases: [
         "samtycke",
         "avtal",

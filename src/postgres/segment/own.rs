@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::clock::UnixMicros;
 use crate::hit::VisitorId;
 use crate::hit::belief::{
-    AttributeBelief, DEVICES_SHOWN_MAX, GroupBelief, GroupBeliefs, PageScope, Wish,
+    AttributeBelief, DEVICES_SHOWN_MAX, GroupBelief, GroupBeliefs, ObjectionBelief, PageScope, Wish,
 };
 use crate::identity::LinkPermit;
 use crate::postgres::identity;
@@ -37,11 +37,17 @@ pub async fn read(
                       coalesce(bool_or(kind = 'supplier' and at > now() - interval '5 minutes'), false) \
                from avtryck.objection where subject = any($1)";
     let said = client.query_one(sql, &[&own]).await?;
+    let sql = include_str!("own/objections.sql");
+    let objections = client.query(sql, &[&own]).await?;
     Ok(GroupBeliefs {
         groups: groups.iter().map(read_group).collect::<Result<_, _>>()?,
         attributes: attributes
             .iter()
             .map(read_attribute)
+            .collect::<Result<_, _>>()?,
+        objections: objections
+            .iter()
+            .map(read_objection)
             .collect::<Result<_, _>>()?,
         is_never: said.try_get(0)?,
         has_left: said.try_get(1)?,
@@ -65,12 +71,40 @@ pub async fn object(
         Wish::LeaveGroup => "segment",
         Wish::LeaveGroups => "segments",
         Wish::RefuseSupplier => "supplier",
-        Wish::NotMine | Wish::Forget | Wish::LeaveHome | Wish::NeverHome => return Ok(false),
+        _ => return Ok(false),
     };
     let own = subjects(transaction, visitor, scope).await?;
     let sql = include_str!("own/object.sql");
     let noted = transaction.execute(sql, &[&own, &kind, &number]).await?;
     Ok(noted > 0)
+}
+
+/// Takes back what a visitor objects to; who is in a group is evaluated anew. What a supplier said
+/// comes back with its next import only. Returns whether there was such an objection. It is for the
+/// caller to commit.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn take_back(
+    transaction: &Transaction<'_>,
+    (visitor, scope): (VisitorId, &PageScope),
+    (wish, number): (Wish, i32),
+) -> Result<bool, Error> {
+    identity::lock(transaction).await?;
+    let kind = match wish {
+        Wish::TakeBackGroup => "segment",
+        Wish::TakeBackGroups => "segments",
+        Wish::TakeBackSupplier => "supplier",
+        _ => return Ok(false),
+    };
+    let own = subjects(transaction, visitor, scope).await?;
+    let sql = include_str!("own/take_back.sql");
+    let taken = transaction.execute(sql, &[&own, &kind, &number]).await?;
+    if taken > 0 {
+        let sql = "select avtryck.touch_subjects(array(select avtryck.subjects_touched_with($1)))";
+        transaction.execute(sql, &[&own]).await?;
+    }
+    Ok(taken > 0)
 }
 
 /// Returns the subjects that a visitor is, as far as the request permits.
@@ -104,6 +138,20 @@ fn read_group(row: &Row) -> Result<GroupBelief, Error> {
         names: [row.try_get("name_sv")?, row.try_get("name_en")?],
         reasons: [row.try_get("reason_sv")?, row.try_get("reason_en")?],
         since: UnixMicros(row.try_get("since")?),
+    })
+}
+
+fn read_objection(row: &Row) -> Result<ObjectionBelief, Error> {
+    let number = row.try_get("number")?;
+    Ok(match row.try_get("supplier")? {
+        Some(supplier) => ObjectionBelief::Supplier {
+            import: number,
+            supplier,
+        },
+        None => ObjectionBelief::Group {
+            number,
+            names: [row.try_get("name_sv")?, row.try_get("name_en")?],
+        },
     })
 }
 

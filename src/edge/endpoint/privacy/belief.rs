@@ -29,7 +29,7 @@ const FOR_HOME: Permit = FOR_DEVICES.with(Permit::LOCATE);
 const DAY_MICROS: i64 = 86_400_000_000;
 
 /// What a form wants, by the value of its button.
-const WISHES: [(&str, Form, Wish); 7] = [
+const WISHES: [(&str, Form, Wish); 10] = [
     ("not_mine", Form::Device, Wish::NotMine),
     ("forget", Form::Device, Wish::Forget),
     ("leave", Form::Home, Wish::LeaveHome),
@@ -37,6 +37,9 @@ const WISHES: [(&str, Form, Wish); 7] = [
     ("leave_group", Form::Group, Wish::LeaveGroup),
     ("leave_groups", Form::Group, Wish::LeaveGroups),
     ("object", Form::Source, Wish::RefuseSupplier),
+    ("take_back_group", Form::Group, Wish::TakeBackGroup),
+    ("take_back_groups", Form::Group, Wish::TakeBackGroups),
+    ("take_back_object", Form::Source, Wish::TakeBackSupplier),
 ];
 
 /// Returns the wish that a button is for.

@@ -10,7 +10,7 @@ use crate::attribute::{ATTRIBUTES, AttributeKind, LEGAL_BASES};
 use crate::clock::UnixMicros;
 use crate::edge::text::{Language, fill};
 use crate::hit::Permit;
-use crate::hit::belief::{AttributeBelief, GROUPS_NEEDED, GroupBelief};
+use crate::hit::belief::{AttributeBelief, GROUPS_NEEDED, GroupBelief, ObjectionBelief};
 use crate::hit::subject::Held;
 
 const DAY_MICROS: i64 = 86_400_000_000;
@@ -23,6 +23,15 @@ pub(super) struct ShownGroups {
     pub(super) groups: Vec<ShownGroup>,
     pub(super) is_never: bool,
     pub(super) attributes: Vec<ShownAttribute>,
+    pub(super) objections: Vec<ShownObjection>,
+}
+
+pub(super) struct ShownObjection {
+    pub(super) number: i32,
+    pub(super) text: String,
+    /// The value of the button that takes it back.
+    pub(super) wish: &'static str,
+    pub(super) is_source: bool,
 }
 
 pub(super) struct ShownGroup {
@@ -63,6 +72,7 @@ pub(super) fn show(permit: Permit, held: &[Held], language: Language) -> Option<
         groups: Vec::new(),
         is_never: false,
         attributes: Vec::new(),
+        objections: Vec::new(),
     };
     let mut known: Vec<&AttributeBelief> = Vec::new();
     for beliefs in held.iter().map(|held| &held.beliefs.groups) {
@@ -76,6 +86,13 @@ pub(super) fn show(permit: Permit, held: &[Held], language: Language) -> Option<
                 shown.groups.push(show_group(group, language));
             }
         }
+        for objection in &beliefs.objections {
+            let objection = show_objection(objection, language);
+            let mut others = shown.objections.iter();
+            if others.all(|other| other.text != objection.text) {
+                shown.objections.push(objection);
+            }
+        }
         for attribute in &beliefs.attributes {
             if !known.contains(&attribute) {
                 known.push(attribute);
@@ -84,6 +101,31 @@ pub(super) fn show(permit: Permit, held: &[Held], language: Language) -> Option<
         }
     }
     Some(shown)
+}
+
+fn show_objection(objection: &ObjectionBelief, language: Language) -> ShownObjection {
+    let t = language.text();
+    match objection {
+        ObjectionBelief::Group { number, names } => {
+            let [sv, en] = names;
+            let name = match language_of_names(language) {
+                Language::Swedish => sv,
+                _ => en,
+            };
+            ShownObjection {
+                number: *number,
+                text: fill(t.group_left, name),
+                wish: "take_back_group",
+                is_source: false,
+            }
+        }
+        ObjectionBelief::Supplier { import, supplier } => ShownObjection {
+            number: *import,
+            text: fill(t.source_objected, supplier),
+            wish: "take_back_object",
+            is_source: true,
+        },
+    }
 }
 
 fn show_group(group: &GroupBelief, language: Language) -> ShownGroup {
