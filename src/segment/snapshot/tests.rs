@@ -183,3 +183,28 @@ fn the_nodes_of_all_parts_are_all_nodes() {
     assert_eq!((prefix.part(), prefix.nodes()[1]), (0x7f, last));
     assert_eq!(SubjectPrefix::from_bits(-1).nodes()[1].0, [255; 16]);
 }
+
+/// `SEGMENT_MEMBERS=10000000` measures the goal: 110 MB for 10 million visitors.
+#[test]
+fn a_visitor_takes_ten_bytes_whatever_the_segments_are() {
+    let members = std::env::var("SEGMENT_MEMBERS").ok();
+    let members = members.and_then(|members| members.parse().ok());
+    let members: usize = members.unwrap_or(300_000);
+    let mut writer = SnapshotWriter::new(Arc::default());
+    let mut random = fastrand::Rng::with_seed(4);
+    for part in 0..256 {
+        let mut prefixes: Vec<u64> = (0..members / 256).map(|_| random.u64(..) >> 8).collect();
+        prefixes.sort_unstable();
+        let subjects = prefixes.iter().map(|rest| {
+            // Up to 4,096 sets of 12 segments.
+            let segments = (0..12).filter(|_| random.u8(..5) == 0);
+            (SubjectPrefix(part << 56 | rest), segments.collect())
+        });
+        let subjects: Vec<SubjectSegments> = subjects.collect();
+        writer.replace(usize::try_from(part).unwrap_or(0), &subjects);
+    }
+    let (bytes, held) = (writer.snapshot().bytes(), writer.snapshot().members());
+    eprintln!("{held} members take {bytes} bytes");
+    assert!(held > members / 2);
+    assert!(bytes < 10 * held + 6_000_000, "{held} take {bytes}");
+}
