@@ -54,6 +54,7 @@ test: ## install, fetch, lint and run every test
 	@cargo test --workspace --locked
 
 KILLS ?= 1000
+RUN_KILLS ?= 200
 OUTAGE_BYTES ?= 2147483648
 SEEDS ?= 300000
 PIXELS ?= 100000
@@ -77,6 +78,8 @@ chaos: ## kill it, starve it, cut its connections: the tests of the promises, wi
 		cargo test --locked -p spool -p avtryck --lib -- simulation loader:: --nocapture
 	@CHAOS_KILLS=$(KILLS) CHAOS_OUTAGE_BYTES=$(OUTAGE_BYTES) LOAD_PIXELS=$(PIXELS) \
 		cargo test --locked --test it -- chaos:: load:: --nocapture --test-threads 1
+	@IMPORT_KILLS=$(RUN_KILLS) EXPORT_KILLS=$(RUN_KILLS) SEGMENT_KILLS=$(RUN_KILLS) \
+		cargo test --locked --lib --test it -- killed_anywhere wherever_it_is_killed --nocapture --test-threads 1
 	@cargo test --locked --test it -- servers::failover --nocapture --test-threads 1 --include-ignored
 
 hostile: ## send slow, smuggling and greedy clients and check the promised figures (alone on the machine)

@@ -26,6 +26,7 @@ pub mod consent;
 pub mod edge;
 pub mod endpoint;
 pub mod enrich;
+pub mod export;
 pub mod hit;
 pub mod identity;
 pub mod import;

@@ -9,6 +9,7 @@ mod click_url;
 mod conversion_url;
 mod device;
 mod example_config;
+mod export;
 mod geoip;
 mod healthy;
 mod household;
@@ -88,6 +89,7 @@ enum Command {
     #[command(subcommand)]
     Link(link::LinkCommand),
     Import(Box<import::ImportCommand>),
+    Export(export::ExportCommand),
     Report(report::ReportCommand),
     /// Work with the JSON schemas of Snowplow's events.
     #[command(subcommand)]
@@ -156,6 +158,7 @@ impl Command {
                 command.run(&config.cookie.keys, &config.spool.dir)
             }
             Command::Import(command) => command.run(&config()?),
+            Command::Export(command) => command.run(&config()?),
             Command::Household(command) => command.run(&config()?),
             Command::Link(command) => command.run(&config()?),
             Command::Report(command) => command.run(&config()?),

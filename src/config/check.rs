@@ -51,6 +51,9 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
     let segments = config.segments.iter().map(|segment| segment.key.clone());
     report_repeats(reader, "segment.key", keys("segment", segments.collect()));
     super::segment::check(config, reader);
+    let webhooks = config.webhooks.iter().map(|webhook| webhook.key.clone());
+    report_repeats(reader, "webhook.key", keys("webhook", webhooks.collect()));
+    super::webhook::check(config, reader);
     check_paths(config, reader);
     check_sites_of_senders(config, reader);
     check_systems(config, reader);

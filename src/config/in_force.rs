@@ -211,7 +211,10 @@ impl InForce {
             let is_needed = table == "site" && matches!(setting.key, "key" | "hosts");
             if setting.section != section {
                 section = &setting.section;
-                let is_optional = matches!(table, "partner" | "system" | "segment" | "certificate");
+                let is_optional = matches!(
+                    table,
+                    "partner" | "system" | "segment" | "webhook" | "certificate"
+                );
                 let mark = if is_optional { "#" } else { "" };
                 // Writing to a string cannot fail.
                 write!(text, "\n{mark}{}", setting.header()).ok();

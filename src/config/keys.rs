@@ -15,6 +15,7 @@ use super::table::keys;
 use super::tag_module::{self, TagModule};
 use super::value::{self, ClientIp, ConsentPlatform, Conversions, DatabaseUrl, ProxyHeader};
 use crate::callback::names::{Fields, Mapping};
+use crate::export::ExportId;
 use crate::hit::Permit;
 use crate::identity::IdType;
 use crate::request::CookieNames;
@@ -34,6 +35,7 @@ const ALIASES: &str = "texts of 1 to 256 bytes";
 pub(super) const SECRET: &str =
     "at least 16 visible ASCII characters, none of which a URL would encode";
 pub(super) const PERMITS: &str = "store, measure, profile, match, link, locate";
+pub(super) const DELIVERY_URL: &str = "an https URL, or an http URL of this machine";
 const VENDOR: &str = "1 to 65535, the ID in the Global Vendor List, or 0 for none";
 
 /// The autonomous systems of hosts that rent out servers and carry no subscribers: DigitalOcean,
@@ -455,6 +457,21 @@ keys! {
         /// are on one device; a person, who has many; or none of them as far as is known.
         reload id_type: IdType =
             one("none", "browser, device, person or none", IdType::named);
+        /// A manifest, as imports have one, that names parameters of the partner's callbacks that
+        /// are attributes. See docs/import.md.
+        reload attributes: Option<PathBuf> = optional(FILE, value::path);
+        /// What `avtryck export` names subjects to the partner by: its own IDs, MAIDs, or a keyed
+        /// hash of users. With none it is told nothing. See docs/export.md.
+        reload export_id: ExportId =
+            one("none", "partner, maid, user or none", ExportId::named);
+        /// The key of its IDs of users. No two partners have the same.
+        reload export_key: String = secret("", SECRET, value::secret);
+        /// Where deliveries are sent.
+        reload export_url: String = one("", DELIVERY_URL, value::delivery_url_or_none);
+        /// Signs what is sent there.
+        reload export_secret: String = secret("", SECRET, value::secret);
+        /// The folder that deliveries are put into instead.
+        reload export_dir: Option<PathBuf> = optional(DIRECTORY, value::path);
     }
 }
 

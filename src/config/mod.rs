@@ -25,6 +25,7 @@ mod tag_module;
 mod tests;
 mod tls;
 mod value;
+mod webhook;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -47,6 +48,7 @@ pub use tag_module::TagModule;
 pub use tls::{Certificate, TlsConfig};
 pub(crate) use value::duration;
 pub use value::{ClientIp, ConsentPlatform, Conversions, DatabaseUrl, KafkaFormat, ProxyHeader};
+pub use webhook::Webhook;
 
 use document::ConfigText;
 pub(crate) use document::suggest;
@@ -78,6 +80,10 @@ key = "loyal"
 name_sv = "Trogen kund"
 name_en = "Loyal customer"
 where = "days_active >= 10"
+[[webhook]]
+key = "crm"
+url = "https://crm.shop.example/avtryck"
+secret = "a-secret-of-the-example"
 [[certificate]]
 chain = "px.pem"
 key = "px.key"
@@ -112,6 +118,7 @@ pub struct Config {
     pub certificates: Vec<Certificate>,
     pub sites: Vec<Site>,
     pub partners: Vec<Partner>,
+    pub webhooks: Vec<Webhook>,
     pub systems: Vec<System>,
     pub segments: Vec<SegmentConfig>,
     /// Every key with its value and where that value is from.
@@ -235,6 +242,7 @@ impl Config {
             partners: reader.tables(),
             systems: reader.tables(),
             segments: reader.tables(),
+            webhooks: reader.tables(),
             in_force: InForce::default(),
         };
         if reader.file_was_read() {

@@ -72,7 +72,7 @@ fn every_mistake_is_reported_at_once_with_what_would_be_right() {
             r#"line 11: cookie.keys: "(not shown)" is wrong; ID:BASE64, an ID of 0 to 255 and at least 32 bytes would be right"#,
             r#"line 12: cookie.max_age: "397d" is wrong; 1d to 396d (13 months) would be right"#,
             "line 14: database.url: begins with mysql://, which is no Postgres; embedded, or a URL such as postgres://user:password@host/database would be right",
-            "line 15: colour: is no section; one of http, tls, limit, path, admin, spool, database, loader, kafka, geoip, device, schema, category, privacy, traffic, cookie, click, user, link, household, import, protocol, certificate, site, partner, system, segment would be right",
+            "line 15: colour: is no section; one of http, tls, limit, path, admin, spool, database, loader, kafka, geoip, device, schema, category, privacy, traffic, cookie, click, user, link, household, import, protocol, certificate, site, partner, system, segment, webhook would be right",
             "line 16: site[0].key: is missing; 1 to 64 of a-z 0-9 . - _ would be right",
             r#"line 17: site[0].hosts: "px" is wrong; a list would be right"#,
             r#"line 18: site[0].origins: "*" is wrong; origins such as https://www.telenor.se, as browsers send them would be right"#,
@@ -279,7 +279,8 @@ fn the_committed_example_comes_from_the_code_and_is_valid_with_each_key_set() {
         .collect::<Vec<_>>()
         .join("\n")
         // The example has no secret that somebody might leave as it is.
-        .replace("\ntokens = []", "\ntokens = [\"0123456789abcdef\"]");
+        .replace("\ntokens = []", "\ntokens = [\"0123456789abcdef\"]")
+        .replace("\nsecret = []", "\nsecret = \"0123456789abcdef\"");
     let whole = Config::parse(&every_key, []).expect("the example is valid with every key");
     let names = |config: &Config| {
         let settings = config.in_force.0.iter();
@@ -287,7 +288,7 @@ fn the_committed_example_comes_from_the_code_and_is_valid_with_each_key_set() {
     };
     let defaults = Config::parse(SITE, []).unwrap();
     let of_partner = |name: &String| {
-        let mut tables = ["partner", "system", "segment", "certificate"].into_iter();
+        let mut tables = ["partner", "system", "segment", "webhook", "certificate"].into_iter();
         tables.any(|table| name.starts_with(table))
     };
     let (of_lists, others): (Vec<_>, Vec<_>) = names(&whole).into_iter().partition(of_partner);

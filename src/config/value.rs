@@ -16,6 +16,7 @@ use crate::attribute::AttributeClass;
 use crate::click::split_port;
 use crate::consent::fold_name;
 use crate::endpoint::{ENDPOINTS, Path as EndpointPath};
+use crate::export::is_delivery_url;
 use crate::segment;
 
 const DAY_SECONDS: u64 = 86_400;
@@ -359,6 +360,20 @@ pub(super) fn match_url(text: &str) -> Option<String> {
             && text.bytes().all(|byte| byte.is_ascii_graphic())
     };
     (text.is_empty() || is_url()).then(|| text.to_owned())
+}
+
+/// Where deliveries go.
+pub(super) fn delivery_url(text: &str) -> Option<String> {
+    let is_url = text.bytes().all(|byte| byte.is_ascii_graphic()) && is_delivery_url(text);
+    is_url.then(|| text.to_owned())
+}
+
+/// The same, or nothing.
+pub(super) fn delivery_url_or_none(text: &str) -> Option<String> {
+    match text {
+        "" => Some(String::new()),
+        text => delivery_url(text),
+    }
 }
 
 /// The key of a site or partner.

@@ -13,6 +13,7 @@
 
 mod device_model;
 mod expiry;
+mod export;
 pub mod guard;
 mod hit_count;
 mod link;
@@ -107,7 +108,7 @@ enum Work {
 const LINK: &str = "link";
 
 /// Every job.
-pub const JOBS: [Job; 34] = [
+pub const JOBS: [Job; 39] = [
     Job {
         name: "partition_ahead",
         period: HOUR,
@@ -178,6 +179,40 @@ pub const JOBS: [Job; 34] = [
         DAY,
         |limits, as_of| retained(limits, as_of) - PERMIT_DAYS_LATER,
         rows("subject_permit", "at"),
+    ),
+    expire(
+        "subject_id",
+        DAY,
+        |limits, as_of| retained(limits, as_of) - PERMIT_DAYS_LATER,
+        rows("subject_id", "last_seen"),
+    ),
+    Job {
+        name: "export",
+        period: HALF_MINUTE,
+        work: Work::Make(|client, limits, _| Box::pin(export::measure(client, limits))),
+    },
+    expire(
+        "export_past",
+        DAY,
+        |_, as_of| day(as_of) - ERASURE_DAYS,
+        rows("export_past", "ended_at"),
+    ),
+    expire(
+        "export_delivery",
+        DAY,
+        |_, as_of| day(as_of) - ERASURE_DAYS,
+        Store::Rows {
+            table: "export_delivery",
+            column: "made_at",
+            is_date: false,
+            condition: "delivered_at is not null",
+        },
+    ),
+    expire(
+        "webhook_outbox",
+        DAY,
+        retained,
+        rows("webhook_outbox", "at"),
     ),
     expire("subject_day", HOUR, retained, dates("subject_day", "day")),
     expire(

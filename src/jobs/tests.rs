@@ -218,19 +218,18 @@ async fn a_reader_delays_retention_and_the_job_runs_again_in_a_minute() {
     let clocks = sound(Duration::from_secs(60));
     let tick = schedule.tick(client, &LIMITS, clocks).await.unwrap();
     // The others are due each minute, or more often.
-    let [indexed, linked, counted, rolled_up, outcome, named] = &tick.outcomes[..] else {
-        panic!("{tick:?}");
-    };
-    let names = [indexed, linked, counted, rolled_up, outcome, named].map(|outcome| outcome.name);
+    let names: Vec<&str> = tick.outcomes.iter().map(|outcome| outcome.name).collect();
     let due = [
         "index_days",
         "link",
         "link_count",
         "report",
         "retention",
+        "export",
         "device_model",
     ];
     assert_eq!(names, due);
+    let outcome = &tick.outcomes[4];
     assert_eq!(outcome.result.as_ref().unwrap().changed, 1);
 }
 
@@ -266,6 +265,20 @@ async fn a_run_deletes_a_days_worth_and_says_what_it_holds_back() {
                select gen_random_uuid(), 0, 0, '2026-01-01', date '2026-11-24' - n, 7 from generate_series(3, 22) as n; \
              insert into avtryck.segment_change \
                select timestamptz '2026-11-24T12:00Z' - n * interval '1 day', 1, gen_random_uuid(), true, 'rule' \
+               from generate_series(3, 22) as n; \
+             insert into avtryck.subject_id \
+               select gen_random_uuid(), 2, '', 'x', 15, timestamptz '2026-11-24T12:00Z' - n * interval '1 day' \
+               from generate_series(10, 29) as n; \
+             insert into avtryck.export_past \
+               select 'adform', 1, gen_random_uuid(), gen_random_uuid(), 1, '2020-01-01', \
+                      timestamptz '2026-11-24T12:00Z' - n * interval '1 day' \
+               from generate_series(1096, 1115) as n; \
+             insert into avtryck.export_delivery (target, number, delivery, kind, part, is_last, made_at, delivered_at) \
+               select 'adform', n, gen_random_uuid(), 'delta', 1, true, \
+                      timestamptz '2026-11-24T12:00Z' - n * interval '1 day', now() \
+               from generate_series(1096, 1115) as n; \
+             insert into avtryck.webhook_outbox (webhook, segment, subject, is_entry, reason, at) \
+               select 'crm', 1, gen_random_uuid(), true, 'rule', timestamptz '2026-11-24T12:00Z' - n * interval '1 day' \
                from generate_series(3, 22) as n; \
              insert into avtryck.exposure \
                select gen_random_uuid(), n, '2026-01-01', timestamptz '2026-11-24T12:00Z' - n * interval '1 day', 1, 0 \

@@ -106,6 +106,9 @@ pub struct Metrics {
     pub segment_subjects: Gauge,
     pub segment_bytes: Gauge,
     pub segment_age_seconds: Gauge,
+    pub attributes_rejected: Counter,
+    pub export_removals: Gauge,
+    pub export_removal_seconds: Gauge,
     pub report_differences: Counter,
     pub clock_difference: Gauge,
     pub jobs_suspended: Gauge,
@@ -338,6 +341,18 @@ impl Metrics {
             segment_age_seconds: r.gauge(
                 "avtryck_segment_snapshot_age_seconds",
                 "Time since they were last read from Postgres; 0 while no segment is exposed to a site.",
+            ),
+            attributes_rejected: r.counter(
+                "avtryck_callback_attributes_rejected_total",
+                "Callbacks whose attributes are not as the partner's manifest says; the rest of them is stored.",
+            ),
+            export_removals: r.gauge(
+                "avtryck_export_removals_waiting",
+                "Removals from segments that partners are still to be told of; at most 100000.",
+            ),
+            export_removal_seconds: r.gauge(
+                "avtryck_export_removal_age_seconds",
+                "How old the oldest of them is; 0 without any.",
             ),
             report_differences: r.counter(
                 "avtryck_report_differences_total",

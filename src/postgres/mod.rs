@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod clock;
 pub mod device_model;
+pub mod export;
 pub mod household;
 pub mod identity;
 pub mod import;

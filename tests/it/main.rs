@@ -19,6 +19,7 @@ mod command_line;
 mod consent;
 mod device;
 mod device_differential;
+mod export;
 mod fixture;
 mod front;
 mod fuzz;

@@ -127,6 +127,7 @@ async fn every_panel_has_data_and_every_alert_fires_once_its_fault_is_there() {
         "AvtryckRetentionBehind",
         "AvtryckReportsDiffer",
         "AvtryckSegmentFailed",
+        "AvtryckRemovalsWaiting",
         "AvtryckTiesUnpermitted",
         "AvtryckSplitsWaiting",
     ];

@@ -22,7 +22,7 @@ const ARROWS: [(&str, &[&str]); 31] = [
     (
         "cli",
         &[
-            "callback", "click", "clock", "config", "edge", "endpoint", "enrich", "hit",
+            "callback", "click", "clock", "config", "edge", "endpoint", "enrich", "export", "hit",
             "identity", "import", "jobs", "keys", "postgres", "report", "schema", "segment",
             "serve",
         ],
@@ -31,7 +31,7 @@ const ARROWS: [(&str, &[&str]); 31] = [
         "serve",
         &[
             "admin", "click", "clock", "config", "consent", "edge", "enrich", "hit", "identity",
-            "inquiry", "jobs", "keys", "loader", "metrics", "postgres", "report", "segment",
+            "import", "inquiry", "jobs", "keys", "loader", "metrics", "postgres", "report", "segment",
             "visitor",
         ],
     ),
@@ -73,7 +73,8 @@ const ARROWS: [(&str, &[&str]); 31] = [
     (
         "loader",
         &[
-            "clock", "config", "enrich", "hit", "identity", "keys", "metrics", "postgres", "row",
+            "clock", "config", "enrich", "hit", "identity", "import", "keys", "metrics",
+            "postgres", "row",
         ],
     ),
     (
@@ -88,6 +89,7 @@ const ARROWS: [(&str, &[&str]); 31] = [
             "attribute",
             "clock",
             "config",
+            "export",
             "hit",
             "identity",
             "import",
@@ -95,6 +97,7 @@ const ARROWS: [(&str, &[&str]); 31] = [
             "segment",
         ],
     ),
+    ("export", &["callback", "clock"]),
     ("metrics", &["clock", "endpoint", "hit", "refusal"]),
     (
         "config",
@@ -105,6 +108,7 @@ const ARROWS: [(&str, &[&str]); 31] = [
             "consent",
             "endpoint",
             "enrich",
+            "export",
             "hit",
             "identity",
             "keys",

@@ -173,10 +173,24 @@ impl TieFinder {
                     permit,
                     consent_source,
                     at: time_of(hit),
+                    id: id_for_partners(hit, kind),
                 };
                 load.identity.permit(row, permit);
             }
         }
+    }
+}
+
+/// Returns an ID of a hit as partners may know it, if the hit permits that they are told of it.
+fn id_for_partners(hit: &Hit<'_>, kind: NodeKind) -> Option<String> {
+    if !hit.permit.allows(SubjectPermit::EXPORT) {
+        return None;
+    }
+    match kind {
+        NodeKind::Maid => Some(hit.maid.to_ascii_lowercase()),
+        NodeKind::PartnerUid => Some(hit.partner_uid.to_string()),
+        NodeKind::User => hit.user_key.map(|user| user.to_string()),
+        NodeKind::Visitor | NodeKind::DeviceId => None,
     }
 }
 

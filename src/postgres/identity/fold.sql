@@ -14,12 +14,20 @@ begin
     with part as (delete from avtryck.permit_part where ctid = any(permit_rows) returning *),
     said as (
         select unnest(subjects) as subject, unnest(sites) as site, unnest(partners) as partner,
-               unnest(part.permits) as permit, unnest(consent_sources) as consent_source, unnest(at) as at
+               unnest(part.permits) as permit, unnest(consent_sources) as consent_source, unnest(at) as at,
+               unnest(kinds) as kind, unnest(ids) as id
         from part
     ),
     newest as (
         select distinct on (subject, site, partner) *, permit & 19 in (1, 3, 17) and consent_source in (2, 3, 4, 5) as refuses
         from said order by subject, site, partner, at desc, permit
+    ),
+    named as (
+        insert into avtryck.subject_id as known (subject, kind, partner, id, permit, last_seen)
+        select distinct on (subject) subject, kind, case kind when 4 then partner else '' end, id, permit, at
+        from said where id is not null and permit & 15 = 15 order by subject, at desc, id
+        on conflict (subject) do update
+        set permit = excluded.permit, last_seen = greatest(known.last_seen, excluded.last_seen)
     )
     insert into avtryck.subject_permit as known (subject, site, partner, permit, consent_source, at, changed_at)
     select subject, site, partner, permit, consent_source, at, case when refuses then clock_timestamp() end from newest

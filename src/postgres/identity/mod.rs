@@ -91,7 +91,10 @@ pub async fn remove(
     let is_erasure = reason == Removal::Erasure;
     let forget = "select avtryck.forget_profiles($1, $2)";
     transaction.execute(forget, &[&nodes, &is_erasure]).await?;
-    let permits = ["delete from avtryck.subject_permit where subject = any($1)"];
+    let permits = [
+        "delete from avtryck.subject_permit where subject = any($1)",
+        "delete from avtryck.subject_id where subject = any($1)",
+    ];
     let traces = [
         "delete from avtryck.link_change where node = any($1)",
         "delete from avtryck.link_forbidden where a = any($1) or b = any($1)",

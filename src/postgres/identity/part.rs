@@ -46,6 +46,16 @@ pub struct SubjectPermit {
     pub consent_source: ConsentSource,
     /// When the hit was received.
     pub at: UnixMicros,
+    /// The ID itself, of a kind that partners may know, where the permit has what they need.
+    pub id: Option<String>,
+}
+
+impl SubjectPermit {
+    /// What has to be permitted before a partner may be told of a subject.
+    pub const EXPORT: Permit = Permit::STORE
+        .with(Permit::MEASURE)
+        .with(Permit::PROFILE)
+        .with(Permit::MATCH);
 }
 
 impl Part {
@@ -170,10 +180,13 @@ impl Part {
         let sources: Vec<i16> = permits().map(number).collect();
         let at = |said: &SubjectPermit| Timestamp(right(said.at));
         let at: Vec<Timestamp> = permits().map(at).collect();
+        let kinds: Vec<i16> = permits().map(|said| said.kind as i16).collect();
+        let ids: Vec<Option<&str>> = permits().map(|said| said.id.as_deref()).collect();
         transaction
             .execute_typed(
                 "insert into avtryck.permit_part \
-                 (subjects, sites, partners, permits, consent_sources, at) values ($1, $2, $3, $4, $5, $6)",
+                 (subjects, sites, partners, permits, consent_sources, at, kinds, ids) \
+                 values ($1, $2, $3, $4, $5, $6, $7, $8)",
                 &[
                     (&subjects, Type::UUID_ARRAY),
                     (&sites, Type::TEXT_ARRAY),
@@ -181,6 +194,8 @@ impl Part {
                     (&bits, Type::INT2_ARRAY),
                     (&sources, Type::INT2_ARRAY),
                     (&at, Type::TIMESTAMPTZ_ARRAY),
+                    (&kinds, Type::INT2_ARRAY),
+                    (&ids, Type::TEXT_ARRAY),
                 ],
             )
             .await?;

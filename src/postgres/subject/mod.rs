@@ -50,7 +50,7 @@ enum End {
     Deleted,
     /// They go when the ID gets on the list of suppression ([`crate::postgres::identity::remove`]).
     GoneWithList,
-    /// They stay, because they hold only hashes.
+    /// They stay, because they hold only hashes, or until others have been told.
     Kept,
 }
 
@@ -58,7 +58,7 @@ enum End {
 const SAME_TIME: &str = "timestamptz 'epoch'";
 
 /// Every table that holds IDs, except `rejected_hit`.
-const TABLES: [Table; 23] = [
+const TABLES: [Table; 28] = [
     Table {
         name: "hit",
         words: "avtryck.hit_detail",
@@ -217,6 +217,43 @@ const TABLES: [Table; 23] = [
             BY_SUBJECT,
         )
     },
+    of_node(
+        "subject_id",
+        "avtryck.subject_id",
+        "subject::text",
+        BY_SUBJECT,
+    ),
+    of_node(
+        "export_told",
+        "avtryck.export_told_detail",
+        "row(partner, segment, id)::text",
+        BY_KEYS,
+    ),
+    // Until its partner is told to forget it.
+    Table {
+        end: End::Kept,
+        ..of_node(
+            "export_outbox",
+            "avtryck.export_outbox_detail",
+            "removal::text",
+            BY_KEYS,
+        )
+    },
+    Table {
+        order: ("ended_at", "row(partner, segment, number)::text"),
+        end: End::Kept,
+        ..of_node("export_past", "avtryck.export_past_detail", "", BY_KEYS)
+    },
+    // Until its webhook is told that the subject has left.
+    Table {
+        end: End::Kept,
+        ..of_node(
+            "webhook_outbox",
+            "avtryck.webhook_outbox_detail",
+            "event::text",
+            BY_SUBJECT,
+        )
+    },
     Table {
         name: "suppression",
         words: "avtryck.suppression",
@@ -263,6 +300,8 @@ const BY_SUBJECT: [&str; Subject::KINDS] = [
     "subject = $1",
     "subject = $1",
 ];
+
+const BY_KEYS: [&str; Subject::KINDS] = ["(subject_key = $1 or id_key = $1)"; Subject::KINDS];
 
 /// A table of ties, whose rows go when their ID gets on the list of suppression.
 const fn of_node(

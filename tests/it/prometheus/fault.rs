@@ -308,6 +308,8 @@ pub(super) async fn damage(collector: Collector) -> Collector {
         create function avtryck.refuse() returns trigger language plpgsql as 'begin raise ''no''; end'; \
         create trigger refuse before delete on avtryck.link_regroup execute function avtryck.refuse(); \
         insert into avtryck.link_regroup (device_group, since) values (1, now() - interval '1 hour'); \
+        insert into avtryck.export_outbox (partner, segment, id, id_key, subject_key, due) \
+        values ('away', 1, 'x', md5('1')::uuid, md5('2')::uuid, now() - interval '2 hours'); \
         insert into avtryck.link_edge \
             (a, b, a_kind, b_kind, first_day, last_day, permit, consent_source, source) \
         values (md5('1')::uuid, md5('2')::uuid, 1, 2, current_date, current_date, 63, 2, 0)";
