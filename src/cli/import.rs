@@ -122,10 +122,12 @@ impl ImportCommand {
             outcome = import.take(client, sha256).await?;
             Ok(())
         })?;
-        print(&format!("{}\n", serde_json::to_string(&outcome)?));
-        if let (Some(path), true) = (&self.rejects, outcome.counts.rejected > 0) {
-            tracing::warn!("what is wrong stands in {}", path.display());
+        // A file that was taken before is not read again, so nothing is written of it.
+        if outcome.counts.rejected > 0 && outcome.state != "already taken" {
+            let path = self.rejects.as_deref();
+            outcome.rejects = path.map(|path| path.display().to_string());
         }
+        print(&format!("{}\n", serde_json::to_string(&outcome)?));
         Ok(match outcome.state {
             "refused" => ExitCode::from(EXIT_DATA),
             _ => ExitCode::SUCCESS,
@@ -144,6 +146,9 @@ struct Outcome {
     ended: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
+    /// Where it stands which rows are wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejects: Option<String>,
 }
 
 struct Import<'i> {
@@ -169,6 +174,7 @@ impl Import<'_> {
             counts,
             ended,
             reason,
+            rejects: None,
         };
         let done = match standing {
             FileStanding::Taken(counts, ended) => {

@@ -222,7 +222,7 @@ impl Manifest {
         }
         if !LEGAL_BASES.contains(&written.legal_basis.as_str()) {
             return wrong(format!(
-                "legal_basis: {} is none; one of {} would be right",
+                "legal_basis: {} is not a ground; one of {} would be right",
                 written.legal_basis,
                 LEGAL_BASES.join(", ")
             ));
@@ -233,7 +233,7 @@ impl Manifest {
             .find(|it| !PURPOSES.contains(&it.as_str()));
         if let Some(unknown) = unknown {
             return wrong(format!(
-                "purpose: {unknown} is none; {} would be right",
+                "purpose: {unknown} is not a purpose; {} would be right",
                 PURPOSES.join(", ")
             ));
         }
@@ -250,7 +250,7 @@ impl Manifest {
                 Some(",") => true,
                 Some(other) => {
                     return wrong(format!(
-                        "decimal: {other:?} is none; \".\" or \",\" would be right"
+                        "decimal: {other:?} is not one; \".\" or \",\" would be right"
                     ));
                 }
             },
@@ -312,12 +312,12 @@ fn read_format(written: &Written) -> Result<Format, ManifestError> {
     ) {
         ("csv", [delimiter @ (b',' | b';' | b'\t' | b'|')]) => Ok(Format::Csv(*delimiter)),
         ("csv", _) => wrong(format!(
-            "delimiter: {delimiter:?} is none; \",\", \";\", \"|\" or a tab would be right"
+            "delimiter: {delimiter:?} is not one; \",\", \";\", \"|\" or a tab would be right"
         )),
         ("ndjson", _) if written.delimiter.is_none() => Ok(Format::Ndjson),
         ("ndjson", _) => wrong("delimiter: ndjson has none; nothing would be right"),
         (other, _) => wrong(format!(
-            "format: {other} is none; csv or ndjson would be right"
+            "format: {other} is not a format; csv or ndjson would be right"
         )),
     }
 }
@@ -341,7 +341,7 @@ fn read_columns(
         let key = format!("column.{name}");
         let Some(attribute) = Attribute::named(&column.attribute) else {
             return wrong(format!(
-                "{key}.attribute: {} is none; one of docs/import.md would be right",
+                "{key}.attribute: {} is not an attribute; one of docs/import.md would be right",
                 column.attribute
             ));
         };
@@ -371,7 +371,7 @@ fn read_columns(
                 ManifestError(match words.is_empty() {
                     true => format!("{key}.values: {} has no words to stand for", attribute.key),
                     false => format!(
-                        "{key}.values: {to} is none; {} would be right",
+                        "{key}.values: {to} is not a word of it; {} would be right",
                         words.join(", ")
                     ),
                 })

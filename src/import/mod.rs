@@ -5,6 +5,7 @@
 //! what is wrong with it. Nothing here knows Postgres, and nothing raw that names a person leaves:
 //! keys are hashed as the edge hashes them.
 
+pub mod callback;
 pub mod manifest;
 pub mod read;
 pub mod row;

@@ -6,10 +6,11 @@
 //! nobody who withdraws meanwhile gets a row afterwards.
 
 pub mod known;
+pub mod part;
 
 use anyhow::{Context as _, ensure};
 use futures_util::SinkExt as _;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, GenericClient, Transaction};
 use uuid::Uuid;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -105,15 +106,11 @@ pub async fn begin(
     let transaction = client.transaction().await?;
     write_attributes(&transaction).await?;
     let import = write_import(&transaction, manifest).await?;
-    let sql = "insert into avtryck.import_file (import, sha256, replaces, began_at) values ($1, $2, $3, now()) \
-               on conflict (import, sha256) do nothing";
     let digest = &sha256[..];
-    transaction
-        .execute(sql, &[&import, &digest, &replaces])
-        .await?;
+    let number = find_file(&transaction, import, digest, replaces).await?;
     let sql = "select file, done_at is not null, replaces, ended, rows_read, new, changed, unchanged, rejected, suppressed \
-               from avtryck.import_file where import = $1 and sha256 = $2";
-    let row = transaction.query_one(sql, &[&import, &digest]).await?;
+               from avtryck.import_file where file = $1";
+    let row = transaction.query_one(sql, &[&number]).await?;
     let number = |at| row.try_get::<_, i64>(at).map(i64::cast_unsigned);
     let counts = ImportCounts {
         read: number(4)?,
@@ -148,8 +145,35 @@ pub async fn begin(
     Ok((file, standing))
 }
 
+/// Returns the number of a file. It is the one of before if that is the last that was begun for the
+/// import. After another, what it says is what holds again, so it is taken anew.
+async fn find_file(
+    transaction: &Transaction<'_>,
+    import: i32,
+    digest: &[u8],
+    replaces: bool,
+) -> anyhow::Result<i32> {
+    let sql = "select file, sha256 = $2 from avtryck.import_file where import = $1 \
+               order by began_at desc, file desc limit 1";
+    if let Some(row) = transaction.query_opt(sql, &[&import, &digest]).await?
+        && row.try_get(1)?
+    {
+        return Ok(row.try_get(0)?);
+    }
+    let sql = "insert into avtryck.import_file as held (import, sha256, replaces, began_at) \
+               values ($1, $2, $3, clock_timestamp()) \
+               on conflict (import, sha256) where done_at is null do update \
+               set replaces = excluded.replaces, began_at = excluded.began_at, rows_read = 0, new = 0, changed = 0, \
+                   unchanged = 0, rejected = 0, suppressed = 0 \
+               returning file";
+    let row = transaction
+        .query_one(sql, &[&import, &digest, &replaces])
+        .await?;
+    Ok(row.try_get(0)?)
+}
+
 /// Brings the table of attributes up to date.
-async fn write_attributes(transaction: &Transaction<'_>) -> anyhow::Result<()> {
+async fn write_attributes(client: &impl GenericClient) -> anyhow::Result<()> {
     for attribute in &ATTRIBUTES {
         let kind = match attribute.kind {
             AttributeKind::Words => "words",
@@ -162,7 +186,7 @@ async fn write_attributes(transaction: &Transaction<'_>) -> anyhow::Result<()> {
                    kind = excluded.kind, class = excluded.class, text_sv = excluded.text_sv, \
                    text_en = excluded.text_en, min_group = excluded.min_group";
         let group = i32::try_from(attribute.min_group)?;
-        transaction
+        client
             .execute(
                 sql,
                 &[
@@ -180,12 +204,12 @@ async fn write_attributes(transaction: &Transaction<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn write_import(transaction: &Transaction<'_>, manifest: &Manifest) -> anyhow::Result<i32> {
+async fn write_import(client: &impl GenericClient, manifest: &Manifest) -> anyhow::Result<i32> {
     let (attributes, kind) = (manifest.attributes(), manifest.key.name());
     let partner = manifest.key.partner();
     let known = "select import, columns = $2 and key_kind = $3 and partner = $4, ended_at is not null \
                  from avtryck.import where name = $1";
-    let row = transaction
+    let row = client
         .query_opt(known, &[&manifest.name, &attributes, &kind, &partner])
         .await?;
     if let Some(row) = row {
@@ -209,7 +233,7 @@ async fn write_import(transaction: &Transaction<'_>, manifest: &Manifest) -> any
     let sql = "insert into avtryck.import (name, supplier, legal_basis, purposes, valid_from, valid_until, \
                    columns, key_kind, partner) \
                values ($1, $2, $3, $4, $5::text::date, $6::text::date, $7, $8, $9) returning import";
-    let row = transaction
+    let row = client
         .query_one(
             sql,
             &[
@@ -226,6 +250,34 @@ async fn write_import(transaction: &Transaction<'_>, manifest: &Manifest) -> any
         )
         .await?;
     Ok(row.try_get(0)?)
+}
+
+/// Has what a manifest says of its import hold from now on.
+async fn write_manifest(
+    client: &impl GenericClient,
+    import: i32,
+    manifest: &Manifest,
+) -> anyhow::Result<()> {
+    let sql = "update avtryck.import set supplier = $2, legal_basis = $3, purposes = $4, \
+               valid_from = $5::text::date, valid_until = $6::text::date where import = $1";
+    let (from, until) = (
+        manifest.valid_from.to_string(),
+        manifest.valid_until.to_string(),
+    );
+    client
+        .execute(
+            sql,
+            &[
+                &import,
+                &manifest.supplier,
+                &manifest.legal_basis,
+                &manifest.purposes,
+                &from,
+                &until,
+            ],
+        )
+        .await?;
+    Ok(())
 }
 
 impl ImportFile {
@@ -351,7 +403,8 @@ impl ImportFile {
         let (table, subject, keys) = table(self.is_area);
         transaction.batch_execute(&format!(
             "create temporary table if not exists row_of_{table} ({columns}, \"values\" text[] not null) on commit delete rows; \
-             delete from row_of_{table}",
+             delete from row_of_{table}; \
+             set local enable_hashjoin = off; set local enable_mergejoin = off",
             columns = match self.is_area {
                 true => "area text not null",
                 false => "subject uuid not null, key uuid not null",
@@ -370,6 +423,14 @@ impl ImportFile {
             false => 0,
         };
         let suppressed = suppressed + self.drop_refused(transaction).await?;
+        // An upsert writes to each row that it finds, if only to lock it. Most of a file that comes
+        // again is as it was.
+        let sql = format!(
+            "delete from row_of_{table} as row using avtryck.{table} as held \
+             where held.import = $1 and held.{subject} = row.{subject} and held.ended_at is null \
+               and held.\"values\" = row.\"values\""
+        );
+        transaction.execute(&sql, &[&self.import]).await?;
         let sql = format!(
             "with merged as ( \
                  insert into avtryck.{table} as held (import, {keys}, \"values\", changed_at) \
@@ -411,25 +472,7 @@ impl ImportFile {
     /// Where Postgres fails.
     pub async fn finish(&self, client: &mut Client, manifest: &Manifest) -> anyhow::Result<u64> {
         let transaction = client.transaction().await?;
-        let sql = "update avtryck.import set supplier = $2, legal_basis = $3, purposes = $4, \
-                   valid_from = $5::text::date, valid_until = $6::text::date where import = $1";
-        let (from, until) = (
-            manifest.valid_from.to_string(),
-            manifest.valid_until.to_string(),
-        );
-        transaction
-            .execute(
-                sql,
-                &[
-                    &self.import,
-                    &manifest.supplier,
-                    &manifest.legal_basis,
-                    &manifest.purposes,
-                    &from,
-                    &until,
-                ],
-            )
-            .await?;
+        write_manifest(&transaction, self.import, manifest).await?;
         let mut ended = 0;
         if self.replaces {
             let (table, _, _) = table(self.is_area);

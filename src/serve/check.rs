@@ -9,8 +9,8 @@ use std::time::Duration;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
 
-use super::keyrings;
 use super::reload::sources;
+use super::{keyrings, manifests};
 use crate::config::{Config, ConfigErrors, DatabaseUrl, Mistakes, Site, Unusable};
 use crate::edge::transport::tls;
 use crate::enrich::{self, LoadError, TableFile};
@@ -123,7 +123,9 @@ pub fn check_tables(config: &Config) -> (Vec<Unusable>, Vec<Unusable>) {
     let (_, errors) = enrich::load(&sources(config));
     let (partial, failed): (Vec<_>, Vec<_>) = errors.iter().partition(|it| it.is_partial());
     let describe = |errors: Vec<&LoadError>| errors.into_iter().map(name_key).collect();
-    (describe(failed), describe(partial))
+    let mut failed: Vec<Unusable> = describe(failed);
+    failed.extend(manifests::check(config));
+    (failed, describe(partial))
 }
 
 /// Returns the mistake in a file of geodata or rules, with the key that names it.

@@ -15,6 +15,7 @@ use super::evaluation::Evaluation;
 use super::health::Shard;
 use super::households::Households;
 use super::kafka::Kafka;
+use super::manifests;
 use super::reload::Reload;
 use crate::config::Config;
 use crate::edge::Spools;
@@ -23,7 +24,7 @@ use crate::enrich::Tables;
 use crate::identity::TieRules;
 use crate::jobs;
 use crate::keys::UserKeyring;
-use crate::loader::sink::{PostgresSink, SightingRules, Sightings};
+use crate::loader::sink::{CallbackAttributes, PostgresSink, SightingRules, Sightings};
 use crate::loader::{Instructions, Loader, Progress};
 use crate::metrics::Metrics;
 use crate::postgres::Database;
@@ -47,6 +48,8 @@ pub(super) struct Parts {
     pub(super) wake: Arc<Notify>,
     /// How the loaders note at which addresses devices are seen.
     pub(super) sightings: Arc<Sightings>,
+    /// Which attributes callbacks bring; exchanged on a reload.
+    pub(super) attributes: Arc<CallbackAttributes>,
     /// The shards that nobody writes to any more.
     left: Vec<Shard>,
     pub(super) instructions: Instructions,
@@ -68,6 +71,8 @@ impl Parts {
         sightings.rules.store(Arc::new(sighting_rules(config)));
         let wake = Arc::<Notify>::default();
         let user_keys = UserKeyring::new(&config.user.keys).fingerprints();
+        let attributes = Arc::<CallbackAttributes>::default();
+        attributes.named.store(Arc::new(manifests::read(config)));
         let make_sink = || {
             PostgresSink::new(Arc::clone(database), Arc::clone(metrics))
                 .limit_new_names(config.loader.new_names_per_day)
@@ -75,6 +80,7 @@ impl Parts {
                 .with_tie_rules(Arc::clone(&tie_rules))
                 .with_wake(Arc::clone(&wake))
                 .with_sightings(Arc::clone(&sightings))
+                .with_attributes(Arc::clone(&attributes))
         };
         let loaders = loaders(config, spools, make_sink, tables, metrics);
         let carried_out = Arc::<Progress>::default();
@@ -91,6 +97,7 @@ impl Parts {
             households: Households::new(config, &sightings),
             segments: Evaluation::new(config, metrics),
             sightings,
+            attributes,
             instructions: Instructions {
                 spool: spools.instructions.clone(),
                 database: Arc::clone(database),

@@ -15,6 +15,7 @@ mod inquiries;
 mod kafka;
 pub(crate) mod keyrings;
 mod loading;
+mod manifests;
 mod notify;
 mod public;
 mod reload;
@@ -205,6 +206,7 @@ impl Collector {
             tables,
             tie_rules,
             sightings,
+            attributes: Arc::clone(&parts.attributes),
             book: Arc::clone(&parts.segments.book),
             wake: Arc::clone(&parts.wake),
         };

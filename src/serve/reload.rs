@@ -22,14 +22,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify};
 
-use super::{check, evaluation, keyrings, loading};
+use super::{check, evaluation, keyrings, loading, manifests};
 use crate::clock;
 use crate::config::{Config, ConfigErrors, Waiting};
 use crate::edge::Edge;
 use crate::edge::transport::tls::Certificates;
 use crate::enrich::{self, LoadError, TableFiles, Tables};
 use crate::identity::TieRules;
-use crate::loader::sink::Sightings;
+use crate::loader::sink::{CallbackAttributes, Sightings};
 use crate::metrics::{Metrics, gauge_value, timestamp};
 use crate::postgres;
 use crate::segment::Book;
@@ -39,6 +39,7 @@ pub(super) struct Exchanged {
     pub(super) tables: Arc<ArcSwap<Tables>>,
     pub(super) tie_rules: Arc<ArcSwap<TieRules>>,
     pub(super) sightings: Arc<Sightings>,
+    pub(super) attributes: Arc<CallbackAttributes>,
     pub(super) book: Arc<ArcSwap<Book>>,
     /// Has the job on ties run at once.
     pub(super) wake: Arc<Notify>,
@@ -157,6 +158,8 @@ impl Reload {
         exchanged.wake.notify_one();
         let rules = Arc::new(loading::sighting_rules(&config));
         exchanged.sightings.rules.store(rules);
+        let manifests = Arc::new(manifests::read(&config));
+        exchanged.attributes.named.store(manifests);
         exchanged.book.store(Arc::new(evaluation::book(&config)));
         let edge = running.with(config, keyrings);
         self.edge.store(Arc::new(edge));

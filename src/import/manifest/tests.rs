@@ -50,12 +50,12 @@ fn each_mistake_is_named_with_what_would_be_right() {
         (
             "\"consent\"",
             "\"because\"",
-            "legal_basis: because is none; one of consent",
+            "legal_basis: because is not a ground; one of consent",
         ),
         (
             "[\"profile\"]",
             "[\"spam\"]",
-            "purpose: spam is none; profile, export, measure",
+            "purpose: spam is not a purpose; profile, export, measure",
         ),
         ("[\"profile\"]", "[]", "purpose: is empty"),
         (
@@ -85,7 +85,7 @@ fn each_mistake_is_named_with_what_would_be_right() {
             "valid_until: 2028-11-28 is too far; a day up to 2028-11-27",
         ),
         ("2027-11-01", "20271101", "valid_until: 20271101 is no day"),
-        ("\";\"", "\";;\"", "delimiter: \";;\" is none"),
+        ("\";\"", "\";;\"", "delimiter: \";;\" is not one"),
         (
             "delimiter = \";\"",
             "format = \"ndjson\"",
@@ -95,12 +95,12 @@ fn each_mistake_is_named_with_what_would_be_right() {
         (
             "\"house\"",
             "\"castle\"",
-            "column.boendeform.values: castle is none; house, townhouse",
+            "column.boendeform.values: castle is not a word of it; house, townhouse",
         ),
         (
             "\"housing_type\"",
             "\"shoe_size\"",
-            "column.boendeform.attribute: shoe_size is none",
+            "column.boendeform.attribute: shoe_size is not an attribute",
         ),
         ("\"income\"", "\"housing_type\"", "has a column already"),
         (

@@ -18,6 +18,7 @@
 //! once more. With Postgres a batch holds the bytes of a binary COPY, with Kafka it holds
 //! messages.
 
+mod attributes;
 pub mod kafka;
 mod names;
 mod postgres;
@@ -39,6 +40,7 @@ use crate::row::click::ClickMention;
 use crate::row::dimension::Keyed;
 use crate::row::exposure::AdContact;
 use crate::row::{Ad, Count, EventKey, Keyer, Link, Row};
+pub use attributes::{CallbackAttributes, NamedManifests};
 pub use kafka::KafkaSink;
 pub use postgres::PostgresSink;
 pub(super) use postgres::{into_postgres, into_reached, suppress};

@@ -21,6 +21,7 @@ use spool::Position;
 use tokio::sync::{Notify, OnceCell};
 use tokio_postgres::Client;
 
+use super::attributes::CallbackAttributes;
 use super::names::NameScope;
 use super::profiles;
 use super::sightings::{SightingFinder, Sightings};
@@ -74,6 +75,7 @@ pub struct PostgresSink {
     wake: Arc<Notify>,
     forgotten: Forgotten,
     told: SharedTold,
+    attributes: Arc<CallbackAttributes>,
 }
 
 /// The dimension rows that the encoder took for stored, and that were not let pass.
@@ -95,7 +97,14 @@ impl PostgresSink {
             wake: Arc::default(),
             forgotten: Forgotten::default(),
             told: SharedTold::default(),
+            attributes: Arc::default(),
         }
+    }
+
+    /// Makes it take the attributes that callbacks of these partners bring.
+    #[must_use]
+    pub fn with_attributes(self, attributes: Arc<CallbackAttributes>) -> PostgresSink {
+        PostgresSink { attributes, ..self }
     }
 
     /// Makes it take that many new names of a site in a day (`loader.new_names_per_day`); 0 for any
@@ -177,6 +186,7 @@ impl Sink for PostgresSink {
         let (client, watch) = SilenceWatch::connect(&self.database, self.silence_max).await?;
         self.metrics.postgres_connects.increment(1);
         let read = async {
+            Box::pin(self.attributes.declare(&client)).await?;
             let known = event_key::read_known(&client).await?;
             let keyer = self.read_keyer(&client).await?;
             let takes_users = Box::pin(self.claim_users(&client)).await?;
@@ -209,6 +219,7 @@ impl Sink for PostgresSink {
             passed: tokio::sync::Mutex::default(),
             forgotten: Arc::clone(&self.forgotten),
             ties: TieFolder::new(Arc::clone(&self.told), Arc::clone(&self.wake)),
+            attributes: Arc::clone(&self.attributes),
             metrics: Arc::clone(&self.metrics),
         };
         Ok((writer, companion))
@@ -225,6 +236,7 @@ impl Sink for PostgresSink {
             forgotten: Arc::clone(&self.forgotten),
             ties: TieFinder::new(&self.tie_rules, &self.told, writer.takes_users),
             sightings: SightingFinder::new(Arc::clone(&self.sightings)),
+            attributes: Arc::clone(&self.attributes),
             metrics: Arc::clone(&self.metrics),
         }
     }
@@ -272,6 +284,7 @@ pub struct LoadEncoder {
     forgotten: Forgotten,
     ties: TieFinder,
     sightings: SightingFinder,
+    attributes: Arc<CallbackAttributes>,
     /// A spool whose position the batch before moves.
     last_moved: Option<[u8; 16]>,
     metrics: Arc<Metrics>,
@@ -349,6 +362,8 @@ impl Encoder for LoadEncoder {
         let page = (hit.facts, hit.is_sensitive_page);
         let known = (self.ties.rules(), self.takes_users);
         profiles::find(hit.hit, hit.row.flags, page, known, load);
+        self.attributes
+            .find(hit.hit, hit.row.flags, load, &self.metrics);
         Ok(())
     }
 
@@ -490,6 +505,7 @@ impl Writer for PostgresWriter {
 
 /// A connection that looks up and adds up exposures, adds up ties, and bounds new names.
 pub struct PostgresCompanion {
+    attributes: Arc<CallbackAttributes>,
     client: Client,
     watch: SilenceWatch,
     name_limit: NameLimit,
@@ -505,10 +521,8 @@ impl PostgresCompanion {
         let mut passed = self.passed.lock().await;
         let replaced = new_name::limit(&self.client, load, &self.name_limit, &mut passed).await?;
         self.metrics.other_names.increment(replaced.len() as u64);
-        let mut forgotten = self
-            .forgotten
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let forgotten = self.forgotten.lock();
+        let mut forgotten = forgotten.unwrap_or_else(PoisonError::into_inner);
         forgotten.extend(replaced);
         Ok(())
     }
@@ -522,7 +536,10 @@ impl Companion for PostgresCompanion {
         let added_up = self.watch.watch(add_up).await;
         added_up.context("adding up exposures")?;
         self.ties.fold(&self.client, &self.watch).await?;
-        let fold = async { Ok(segment::fold(&self.client).await?) };
+        let fold = async {
+            self.attributes.declare(&self.client).await?;
+            Ok(segment::fold(&self.client).await?)
+        };
         let folded = self.watch.watch(fold).await;
         folded.context("adding up what subjects did")
     }

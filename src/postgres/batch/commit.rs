@@ -124,6 +124,7 @@ pub async fn commit(
     load.sightings.keep(&transaction, &load.rows).await?;
     let tables = load.dimensions.tables();
     Box::pin(load.profiles.keep(&transaction, &load.rows, tables)).await?;
+    Box::pin(load.attributes.keep(&transaction, &load.rows)).await?;
     loaded.rows = load.rows.marks.len() as u64;
     loaded.refused = refused.len() as u64;
     event_key::forget(&transaction, &refused).await?;

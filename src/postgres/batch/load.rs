@@ -19,8 +19,10 @@ use super::{copy, dimension, exposure};
 use crate::clock::UnixMicros;
 use crate::hit::{Flags, Kind, Permit};
 use crate::identity::Tie;
+use crate::import::CheckedRow;
 use crate::postgres::household::part::{Sighting, SightingPart};
 use crate::postgres::identity::part::Part;
+use crate::postgres::import::part::AttributePart;
 use crate::postgres::segment::part::{ProfileFact, ProfilePart};
 use crate::row::click::ClickMention;
 use crate::row::exposure::{AdContact, EarlierPairs, Exposure, PairTotals};
@@ -72,6 +74,8 @@ pub struct Load {
     pub sightings: SightingPart,
     /// What its subjects did.
     pub profiles: ProfilePart,
+    /// What callbacks say of their subjects.
+    pub attributes: AttributePart,
     /// What the loader itself rejected.
     pub rejected: Vec<Rejected>,
 }
@@ -116,6 +120,7 @@ impl Load {
             identity: Part::default(),
             sightings: SightingPart::default(),
             profiles: ProfilePart::default(),
+            attributes: AttributePart::default(),
             rejected: Vec::new(),
         }
     }
@@ -134,6 +139,7 @@ impl Load {
         self.identity.clear();
         self.sightings.clear();
         self.profiles.clear();
+        self.attributes.clear();
         self.rejected.clear();
     }
 
@@ -320,6 +326,13 @@ impl Load {
     pub fn profile_fact(&mut self, fact: &ProfileFact<'_>) {
         if let Some(mark) = self.rows.marks.last() {
             self.profiles.push(mark.row.start, fact);
+        }
+    }
+
+    /// Adds the attributes that the row pushed last says of its subject, of an import by number.
+    pub fn attributes(&mut self, import: i32, row: CheckedRow) {
+        if let Some(mark) = self.rows.marks.last() {
+            self.attributes.push(mark.row.start, import, row);
         }
     }
 

@@ -19,14 +19,18 @@ mod tests;
 pub use evaluate::{Evaluated, evaluate};
 use tokio_postgres::{Client, Error};
 
+use crate::postgres::import;
+
 /// Rows of `subject_day_part` that are added in one transaction.
 const PARTS_MAX: i32 = 20;
 
-/// Adds what batches saw of subjects, whichever collector loaded them.
+/// Adds what batches saw of subjects, and what callbacks said of them, whichever collector loaded
+/// them.
 ///
 /// # Errors
 /// Where Postgres fails.
 pub async fn fold(client: &Client) -> Result<(), Error> {
+    import::part::fold(client).await?;
     let sql = "select avtryck.fold_subject_days($1)";
     while client
         .query_one(sql, &[&PARTS_MAX])
