@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build deb deb-test test chaos hostile test-postgres-versions subject fuzz broken bench bench-quick bench-check bench-report lint fetch fmt abuse abuse-agents metrics-docs report-pictures tag clean-data
+.PHONY: help run build deb deb-test test chaos chaos-kafka bench-kafka hostile test-postgres-versions subject fuzz broken bench bench-quick bench-check bench-report lint fetch fmt abuse abuse-agents metrics-docs report-pictures tag clean-data
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -81,6 +81,23 @@ chaos: ## kill it, starve it, cut its connections: the tests of the promises, wi
 	@IMPORT_KILLS=$(RUN_KILLS) EXPORT_KILLS=$(RUN_KILLS) SEGMENT_KILLS=$(RUN_KILLS) \
 		cargo test --locked --lib --test it -- killed_anywhere wherever_it_is_killed --nocapture --test-threads 1
 	@cargo test --locked --test it -- servers::failover --nocapture --test-threads 1 --include-ignored
+
+KAFKA_KILLS ?= 200
+KAFKA_SEED ?= 1
+
+chaos-kafka: ## kill edges, loaders and brokers in turn, KAFKA_KILLS (200) in all, by KAFKA_SEED
+	@script/setup test
+	@script/fetch rules test geodata kafka
+	@KAFKA_REQUIRED=1 KAFKA_KILLS=$(KAFKA_KILLS) KAFKA_SEED=$(KAFKA_SEED) \
+		cargo test --locked --test it -- load_from_kafka::chaos --ignored --nocapture --test-threads 1
+
+KAFKA_HITS ?= 200000
+
+bench-kafka: ## measure what Kafka costs, with KAFKA_HITS (200000) hits: edge, sinks, avtryck load, bytes on the wire
+	@script/setup test
+	@script/fetch rules test geodata kafka
+	@KAFKA_REQUIRED=1 KAFKA_HITS=$(KAFKA_HITS) CARGO_PROFILE_DEV_OPT_LEVEL=3 \
+		cargo test --locked --test it -- load_from_kafka::cost --ignored --nocapture --test-threads 1
 
 hostile: ## send slow, smuggling and greedy clients and check the promised figures (alone on the machine)
 	@script/setup test

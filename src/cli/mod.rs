@@ -1,7 +1,8 @@
 //! The command line: one file for each command, under the command's name.
 //!
 //! Exit status: 0 if all went well, 1 after an error, 64 (EX_USAGE of sysexits.h) if the
-//! configuration or an argument is wrong.
+//! configuration or an argument is wrong, 69 (EX_UNAVAILABLE) if another process has taken over the
+//! spool.
 
 mod ad;
 mod check_config;
@@ -16,6 +17,7 @@ mod household;
 mod import;
 mod keys;
 mod link;
+mod load;
 mod log;
 mod migrate;
 mod report;
@@ -35,9 +37,14 @@ use clap::{Parser, Subcommand};
 use nix::sys::prctl::set_thp_disable;
 
 use crate::config::{Config, ConfigErrors};
+use crate::serve::SpoolTaken;
 
 /// The exit status for a mistake of whoever called.
 const EXIT_USAGE: u8 = 64;
+
+/// The exit status of a collector whose spool another process has taken over (EX_UNAVAILABLE).
+/// Starting it again would not help.
+const EXIT_TAKEN: u8 = 69;
 
 /// An edge collector for cookies and pixels: keeps each hit on disk before it replies, and makes
 /// exactly one row of it.
@@ -90,6 +97,8 @@ enum Command {
     Link(link::LinkCommand),
     Import(Box<import::ImportCommand>),
     Export(export::ExportCommand),
+    /// Load the hits that collectors have produced to Kafka into Postgres.
+    Load,
     Report(report::ReportCommand),
     /// Work with the JSON schemas of Snowplow's events.
     #[command(subcommand)]
@@ -126,6 +135,10 @@ pub fn run() -> ExitCode {
             complain(&error.to_string());
             ExitCode::from(EXIT_USAGE)
         }
+        Err(error) if error.is::<SpoolTaken>() => {
+            tracing::error!("{error:#}");
+            ExitCode::from(EXIT_TAKEN)
+        }
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -159,6 +172,7 @@ impl Command {
             }
             Command::Import(command) => command.run(&config()?),
             Command::Export(command) => command.run(&config()?),
+            Command::Load => load::run(config()?, file),
             Command::Household(command) => command.run(&config()?),
             Command::Link(command) => command.run(&config()?),
             Command::Report(command) => command.run(&config()?),

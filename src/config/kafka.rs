@@ -8,7 +8,7 @@ use super::check::report_repeats;
 use super::keys::PEM;
 use super::read::ConfigReader;
 use super::table::keys;
-use super::value::{self, KafkaFormat};
+use super::value::{self, HitSink, KafkaFormat};
 
 const TOPIC: &str = "1 to 249 letters, digits, . _ -";
 
@@ -26,6 +26,8 @@ keys! {
         restart instruction_topic: String = one("avtryck.instruction", TOPIC, value::topic);
         /// The topic that says how far each spool is: compacted.
         restart position_topic: String = one("avtryck.position", TOPIC, value::topic);
+        /// The consumer group of `avtryck load`: one for each database that is loaded.
+        restart group: String = one("avtryck-load", TOPIC, value::topic);
         /// Partitions of the topics of hits and of counts, where they are made.
         restart partitions: i32 = one("12", "1 to 1000", value::whole(1..=1000));
         /// How messages are written: as proto/row.proto has it, or as JSON.
@@ -134,6 +136,20 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
         wrong(
             "tls",
             "is not true, so no certificate is used; tls = true would be right",
+        );
+    }
+    let sinks = &config.loader.sink;
+    let is_alone = !config.loads_into_postgres();
+    if sinks.contains(&HitSink::Kafka) && !kafka.is_used() {
+        wrong(
+            "brokers",
+            "loader.sink names kafka, and there are none; HOST:PORT of each broker would be right",
+        );
+    }
+    if is_alone && kafka.format == KafkaFormat::Json {
+        wrong(
+            "format",
+            "is json, which avtryck load does not read; protobuf would be right where loader.sink is kafka alone",
         );
     }
     let topics = [

@@ -13,7 +13,9 @@ use spool::Ack;
 
 use super::table::keys;
 use super::tag_module::{self, TagModule};
-use super::value::{self, ClientIp, ConsentPlatform, Conversions, DatabaseUrl, ProxyHeader};
+use super::value::{
+    self, ClientIp, ConsentPlatform, Conversions, DatabaseUrl, HitSink, ProxyHeader,
+};
 use crate::callback::names::{Fields, Mapping};
 use crate::export::ExportId;
 use crate::hit::Permit;
@@ -162,6 +164,10 @@ keys! {
     /// `[loader]`: from the spool to Postgres.
     #[derive(Clone, Debug)]
     pub struct LoaderConfig in [loader] {
+        /// Where hits go. Empty: to Postgres, and to Kafka where `kafka.brokers` names any. With
+        /// "kafka" alone this collector needs no Postgres, and `avtryck load` loads the hits. What
+        /// a spool was begun with it keeps: see docs/kafka.md.
+        restart sink: Vec<HitSink> = list("postgres, kafka", value::destination);
         /// Hits in one transaction; up to four times as many while the loader has a backlog.
         restart batch_rows: usize = one("20000", "1 to 200000", value::whole(1..=200_000));
         /// Connections that load side by side, each of them some of the shards.

@@ -30,6 +30,7 @@ mod webhook;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 pub use household::HouseholdConfig;
 pub use import::ImportConfig;
@@ -47,13 +48,18 @@ pub use system::System;
 pub use tag_module::TagModule;
 pub use tls::{Certificate, TlsConfig};
 pub(crate) use value::duration;
-pub use value::{ClientIp, ConsentPlatform, Conversions, DatabaseUrl, KafkaFormat, ProxyHeader};
+pub use value::{
+    ClientIp, ConsentPlatform, Conversions, DatabaseUrl, HitSink, KafkaFormat, ProxyHeader,
+};
 pub use webhook::Webhook;
 
 use document::ConfigText;
 pub(crate) use document::suggest;
 use in_force::Kept;
 use read::ConfigReader;
+
+/// For how long the number of an address can be traced to it: an epoch of 14 days.
+const SIGHTING_RETENTION: Duration = Duration::from_hours(14 * 24);
 
 /// The text above the keys in [`Config::example`].
 const EXAMPLE_HEAD: &str = "\
@@ -139,6 +145,41 @@ impl fmt::Display for ConfigErrors {
 impl std::error::Error for ConfigErrors {}
 
 impl Config {
+    /// Returns whether the collector loads hits into Postgres itself.
+    #[must_use]
+    pub fn loads_into_postgres(&self) -> bool {
+        let sinks = &self.loader.sink;
+        sinks.is_empty() || sinks.contains(&HitSink::Postgres)
+    }
+
+    /// Returns whether it produces hits to Kafka.
+    #[must_use]
+    pub fn produces_to_kafka(&self) -> bool {
+        let sinks = &self.loader.sink;
+        self.kafka.is_used() && (sinks.is_empty() || sinks.contains(&HitSink::Kafka))
+    }
+
+    /// The same for the process that loads from the topic.
+    #[must_use]
+    pub fn topic_retention_of_load(&self) -> Duration {
+        match self.sites.iter().any(|site| site.household) {
+            true => self.privacy.retention.min(SIGHTING_RETENTION),
+            false => self.privacy.retention,
+        }
+    }
+
+    /// For how long a topic may keep hits: as long as rows are kept and, where hits have sightings
+    /// of households with them, no longer than these can be traced.
+    #[must_use]
+    pub fn topic_retention(&self) -> Duration {
+        let has_sightings = self.sites.iter().any(|site| site.household);
+        let has_sightings = has_sightings && !self.loads_into_postgres();
+        match has_sightings {
+            true => self.privacy.retention.min(SIGHTING_RETENTION),
+            false => self.privacy.retention,
+        }
+    }
+
     /// Reads a file, if one is named, and the environment.
     ///
     /// # Errors

@@ -247,6 +247,23 @@ pub(super) fn kafka_format(text: &str) -> Option<KafkaFormat> {
     }
 }
 
+/// Where hits go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HitSink {
+    /// Into the database, by this collector.
+    Postgres,
+    /// To the topics of `[kafka]`.
+    Kafka,
+}
+
+pub(super) fn destination(text: &str) -> Option<HitSink> {
+    match text {
+        "postgres" => Some(HitSink::Postgres),
+        "kafka" => Some(HitSink::Kafka),
+        _ => None,
+    }
+}
+
 /// Returns a parser that takes one of some words.
 pub(super) fn word(words: &'static [&'static str]) -> impl Fn(&str) -> Option<String> {
     move |text| words.contains(&text).then(|| text.to_owned())

@@ -70,7 +70,7 @@ impl Kind {
     }
 
     /// Returns the kind with that number.
-    pub(super) fn from_number(number: u64) -> Option<Kind> {
+    pub(crate) fn from_number(number: u64) -> Option<Kind> {
         Kind::ALL
             .into_iter()
             .find(|kind| u64::from(kind.number()) == number)

@@ -55,6 +55,14 @@ impl Subject<'_> {
         }
     }
 
+    /// Returns a word of [`Subject::id_kind`]; that of a visitor for any other.
+    #[must_use]
+    pub fn kind_named(name: &str) -> &'static str {
+        let others = ["maid", "partner_uid", "device_id", "user"];
+        let found = others.into_iter().find(|known| *known == name);
+        found.unwrap_or("visitor")
+    }
+
     /// Returns the ID as it is compared: a visitor's and a user's as a UUID, a MAID in lower case.
     #[must_use]
     pub fn id(&self) -> String {

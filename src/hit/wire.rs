@@ -460,7 +460,7 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
 
 /// Reads a number of variable length (LEB128) from the front of `bytes`.
 #[inline]
-pub(super) fn take_varint(bytes: &mut &[u8]) -> Result<u64, DecodeError> {
+pub(crate) fn take_varint(bytes: &mut &[u8]) -> Result<u64, DecodeError> {
     let mut number = 0_u64;
     for shift in (0..64).step_by(7) {
         let byte = *bytes.split_off_first().ok_or(DecodeError::Short)?;

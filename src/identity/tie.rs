@@ -173,6 +173,15 @@ impl Ids {
         kinds.filter_map(|(kind, node)| Some((kind, node?)))
     }
 
+    /// Adds the ID of a kind.
+    pub fn put(&mut self, kind: NodeKind, node: Node) {
+        for (known, place) in NodeKind::ALL.into_iter().zip(&mut self.0) {
+            if known == kind {
+                *place = Some(node);
+            }
+        }
+    }
+
     /// Removes the ID of a kind.
     pub fn remove(&mut self, kind: NodeKind) {
         for (known, node) in NodeKind::ALL.into_iter().zip(&mut self.0) {

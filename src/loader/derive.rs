@@ -84,11 +84,12 @@ impl Deriver<'_> {
             mention: ClickMention::of(hit),
             is_sensitive_page: hit.permit.allows(Permit::PROFILE)
                 && self.tables.is_sensitive_page(hit, &facts),
+            sighting: None,
         };
         encoder.add(batch, derived, record)
     }
 
-    fn count(&self, hit: &Hit<'_>, facts: &Facts<'_>) -> Count {
+    pub(super) fn count(&self, hit: &Hit<'_>, facts: &Facts<'_>) -> Count {
         let keyer = self.keyer.as_deref();
         let site_key = facts
             .site

@@ -9,6 +9,7 @@
 //! [`session::BATCHES_WHEN_BEHIND`] times as large.
 
 mod derive;
+pub mod from_kafka;
 mod instruction;
 mod prepare;
 mod progress;
@@ -28,8 +29,10 @@ use crate::config::ClientIp;
 use crate::enrich::Tables;
 use crate::hit::Hit;
 use crate::metrics::Metrics;
+use from_kafka::Rebalanced;
 pub use instruction::Instructions;
 pub use progress::{Floor, Progress};
+use session::Stages;
 use sink::kafka::Fenced;
 use sink::{PostgresSink, Reached, Sink};
 
@@ -61,31 +64,41 @@ pub struct Loader<S = PostgresSink> {
 
 impl<S: Sink> Loader<S> {
     /// Loads until `stop` holds true; then once more as much as one batch holds.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
-        let mut pause = PAUSE_MIN;
-        let mut last = String::new();
-        while !*stop.borrow() {
-            let Err(error) = self.session(&mut stop, &mut pause).await else {
-                return;
-            };
-            let reason = format!("{error:#}");
-            self.sink.count_error();
-            if error.chain().any(|error| error.is::<Fenced>()) {
-                self.progress.set_connected(false);
-                tracing::error!("no more hits go to {} from here: {reason}", S::NAME);
-                return;
-            }
-            if self.progress.set_connected(false) || pause == PAUSE_MIN || reason != last {
-                let sink = S::NAME;
-                tracing::warn!("loading into {sink} stopped, hits wait in the spool: {reason}");
-            }
-            last = reason;
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                _ = stop.wait_for(|stop| *stop) => {}
-            }
-            pause = (pause * 2).min(PAUSE_MAX);
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        run(&self, &self.progress, stop).await;
+    }
+}
+
+/// Loads until `stop` holds true; then once more as much as one batch holds.
+async fn run<T: Stages>(stages: &T, progress: &Progress, mut stop: watch::Receiver<bool>) {
+    let sink = <T::Sink as Sink>::NAME;
+    let mut pause = PAUSE_MIN;
+    let mut last = String::new();
+    while !*stop.borrow() {
+        let Err(error) = session::run(stages, &mut stop, &mut pause).await else {
+            return;
+        };
+        if error.chain().any(|error| error.is::<Rebalanced>()) {
+            tracing::info!("{error:#}");
+            continue;
         }
+        let reason = format!("{error:#}");
+        stages.sink().count_error();
+        if error.chain().any(|error| error.is::<Fenced>()) {
+            progress.set_connected(false);
+            progress.set_fenced();
+            tracing::error!("no more hits go to {sink} from here: {reason}");
+            return;
+        }
+        if progress.set_connected(false) || pause == PAUSE_MIN || reason != last {
+            tracing::warn!("loading into {sink} stopped, hits wait: {reason}");
+        }
+        last = reason;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        pause = (pause * 2).min(PAUSE_MAX);
     }
 }
 

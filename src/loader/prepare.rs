@@ -61,9 +61,45 @@ impl<B> Prepared<B> {
     }
 }
 
+/// Where the first stage reads batches.
+pub(super) trait Feed<E: Encoder>: Send + 'static {
+    /// Reads about as many records as a batch may hold.
+    fn read(&mut self, into: &mut Prepared<E::Batch>, rows_max: usize) -> anyhow::Result<()>;
+
+    /// Adds what a record says to a batch.
+    ///
+    /// # Errors
+    /// The reason to reject it.
+    fn derive(
+        &mut self,
+        deriver: &mut Deriver<'_>,
+        payload: &[u8],
+        record: &SpoolRecord,
+        to: (&mut E, &mut E::Batch),
+    ) -> Result<(), String>;
+}
+
+impl<E: Encoder> Feed<E> for Sources {
+    fn read(&mut self, into: &mut Prepared<E::Batch>, rows_max: usize) -> anyhow::Result<()> {
+        self.read_spools(into, rows_max)
+            .context("reading the spool")
+    }
+
+    fn derive(
+        &mut self,
+        deriver: &mut Deriver<'_>,
+        payload: &[u8],
+        record: &SpoolRecord,
+        to: (&mut E, &mut E::Batch),
+    ) -> Result<(), String> {
+        let hit = Hit::decode(payload).map_err(|error| error.to_string())?;
+        deriver.derive(&hit, record, to).map_err(str::to_owned)
+    }
+}
+
 /// What the first stage works with.
-pub(super) struct Preparer<E> {
-    pub(super) sources: Sources,
+pub(super) struct Preparer<E, F = Sources> {
+    pub(super) feed: F,
     pub(super) tables: Arc<ArcSwap<Tables>>,
     pub(super) client_ip: ClientIp,
     pub(super) metrics: Arc<Metrics>,
@@ -80,7 +116,7 @@ pub(super) struct Preparing<B> {
     spare: Vec<Prepared<B>>,
 }
 
-impl<B: Send + 'static, E: Encoder<Batch = B>> Preparer<E> {
+impl<B: Send + 'static, E: Encoder<Batch = B>, F: Feed<E>> Preparer<E, F> {
     /// Starts the thread.
     pub(super) fn start(mut self) -> anyhow::Result<Preparing<B>> {
         let (ask, asked) = mpsc::channel::<Asked<B>>();
@@ -109,10 +145,7 @@ impl<B: Send + 'static, E: Encoder<Batch = B>> Preparer<E> {
 
     fn prepare(&mut self, prepared: &mut Prepared<B>, rows_max: usize) -> anyhow::Result<()> {
         prepared.begun = clock::monotonic();
-        let sources = &mut self.sources;
-        sources
-            .read(prepared, rows_max)
-            .context("reading the spool")?;
+        self.feed.read(prepared, rows_max)?;
         let Prepared {
             batch,
             spans,
@@ -136,13 +169,11 @@ impl<B: Send + 'static, E: Encoder<Batch = B>> Preparer<E> {
                 position,
                 payload: payload.clone(),
             };
-            let rejected = match Hit::decode(batch.payload(payload)) {
-                Ok(hit) => deriver
-                    .derive(&hit, &record, (encoder, load))
-                    .map_err(str::to_owned),
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(reason) = rejected {
+            let payload = batch.payload(payload);
+            let derived = self
+                .feed
+                .derive(&mut deriver, payload, &record, (encoder, load));
+            if let Err(reason) = derived {
                 encoder.reject(load, &record, reason);
             }
         }

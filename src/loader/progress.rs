@@ -26,7 +26,9 @@ impl Floor {
         }
     }
 
-    fn position(&self) -> Position {
+    /// Returns the position before which none of them needs the spool.
+    #[must_use]
+    pub fn position(&self) -> Position {
         let positions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         positions.iter().min().copied().unwrap_or_default()
     }
@@ -36,6 +38,8 @@ impl Floor {
 #[derive(Debug, Default)]
 pub struct Progress {
     connected: AtomicBool,
+    /// Whether another process has taken over.
+    fenced: AtomicBool,
     /// Of each spool.
     positions: Mutex<Vec<Position>>,
     /// Where it began with each spool.
@@ -93,7 +97,8 @@ impl Progress {
         positions.get(spool).copied().unwrap_or_default()
     }
 
-    pub(super) fn set_position(&self, spool: usize, position: Position) {
+    /// Notes the position up to which a spool is loaded.
+    pub fn set_position(&self, spool: usize, position: Position) {
         if let Some((floor, loader)) = self.floor(spool) {
             floor.set(loader, position);
         }
@@ -104,6 +109,28 @@ impl Progress {
         }
         if let Some(known) = positions.get_mut(spool) {
             *known = position;
+        }
+    }
+
+    /// Returns whether another process has taken over, so that this loader has ended.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_fenced(&self) {
+        self.fenced.store(true, Ordering::Relaxed);
+    }
+
+    /// Leaves the spools that others load as well to these: it needs nothing of them any more.
+    pub fn give_up(&self) {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = Position {
+            chunk: u64::MAX,
+            offset: u64::MAX,
+        };
+        for (_, floor, loader) in shared.iter() {
+            floor.set(*loader, end);
         }
     }
 

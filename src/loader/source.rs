@@ -118,7 +118,7 @@ impl Sources {
     }
 
     /// Reads about as many records as a batch may hold.
-    pub(super) fn read<B>(
+    pub(super) fn read_spools<B>(
         &mut self,
         into: &mut Prepared<B>,
         rows_max: usize,

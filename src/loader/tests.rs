@@ -80,7 +80,7 @@ async fn until(what: &str, check: impl AsyncFn() -> bool) {
 /// Loads one batch over one connection.
 pub(super) async fn load_once(loader: &Loader) -> anyhow::Result<()> {
     let (_stop, mut stopped) = watch::channel(true);
-    loader.session(&mut stopped, &mut PAUSE_MIN.clone()).await
+    session::run(loader, &mut stopped, &mut PAUSE_MIN.clone()).await
 }
 
 /// Appends hits named by number, one of them with an event ID, one only to be counted, and one that

@@ -91,6 +91,13 @@ pub struct Metrics {
     pub kafka_errors: Counter,
     pub kafka_connected: Gauge,
     pub kafka_backlog_bytes: Gauge,
+    pub kafka_fenced: Gauge,
+    pub load_messages: Counter,
+    pub load_refused: Counter,
+    pub load_lost: Counter,
+    pub load_connected: Gauge,
+    pub load_partitions: Gauge,
+    pub load_backlog: Gauge,
     pub places_built: Gauge,
     pub networks_built: Gauge,
     pub listed_domains: Gauge,
@@ -246,7 +253,7 @@ impl Metrics {
                 "avtryck_instruction_backlog_bytes",
                 "Bytes of withdrawals and erasures that are not carried out.",
             ),
-            loader_connected: r.gauge("avtryck_loader_connected", "1 if Postgres took the last batch, else 0."),
+            loader_connected: r.gauge("avtryck_loader_connected", "1 if Postgres took the last batch, else 0; of Kafka where hits go there alone."),
             batch_rows: r.histogram("avtryck_loader_batch_rows", "Hits of a batch."),
             batch_seconds: r.histogram(
                 "avtryck_loader_batch_seconds",
@@ -308,6 +315,34 @@ impl Metrics {
             kafka_backlog_bytes: r.gauge(
                 "avtryck_kafka_backlog_bytes",
                 "Bytes in the spool that Kafka does not have; 0 without [kafka].",
+            ),
+            kafka_fenced: r.gauge(
+                "avtryck_kafka_fenced",
+                "1 if another process produces what is in a spool of this one, which has ended its producer.",
+            ),
+            load_messages: r.counter(
+                "avtryck_load_messages_total",
+                "Messages that avtryck load has read and committed.",
+            ),
+            load_refused: r.counter(
+                "avtryck_load_refused_total",
+                "Messages that avtryck load left out, because their collector loads them into this database itself.",
+            ),
+            load_lost: r.counter(
+                "avtryck_load_lost_total",
+                "Messages that Kafka deleted before avtryck load had them, at most: the ends of transactions count too.",
+            ),
+            load_connected: r.gauge(
+                "avtryck_load_connected",
+                "1 if Kafka answers avtryck load, else 0.",
+            ),
+            load_partitions: r.gauge(
+                "avtryck_load_partitions",
+                "Partitions that the group has assigned to this process of avtryck load.",
+            ),
+            load_backlog: r.gauge(
+                "avtryck_load_backlog_messages",
+                "Messages in these partitions that are not loaded.",
             ),
             places_built,
             networks_built,

@@ -49,6 +49,12 @@ pub struct Counts(pub(crate) HashMap<Count, i64>);
 impl Counts {
     /// Adds one hit.
     pub fn add(&mut self, count: Count) {
-        *self.0.entry(count).or_default() += 1;
+        self.add_many(count, 1);
+    }
+
+    /// Adds several hits.
+    pub fn add_many(&mut self, count: Count, hits: u64) {
+        let sum = self.0.entry(count).or_default();
+        *sum = sum.saturating_add_unsigned(hits);
     }
 }

@@ -29,6 +29,21 @@ pub fn check(config: &Config) -> Result<(), ConfigErrors> {
     mistakes.into_result()
 }
 
+/// Checks what would prevent a start of `avtryck load`. Blocks.
+///
+/// # Errors
+/// All mistakes at once.
+pub fn check_load(config: &Config) -> Result<(), ConfigErrors> {
+    let mut mistakes = Mistakes::default();
+    if !config.kafka.is_used() {
+        let what = "names no broker to load from; HOST:PORT of each would be right".to_owned();
+        mistakes.add_unusable(vec![Unusable::new("kafka.brokers", what)], &config.in_force);
+    }
+    let database = postgres::check(&config.database, &config.in_force).err();
+    mistakes.add_unusable(database.into_iter().collect(), &config.in_force);
+    mistakes.into_result()
+}
+
 /// Returns the values that would prevent a start. Blocks.
 #[must_use]
 pub fn unusable(config: &Config) -> Vec<Unusable> {
@@ -45,7 +60,7 @@ pub fn unusable(config: &Config) -> Vec<Unusable> {
 /// Checks that each directory is one that can be written to, or can be made.
 fn check_directories(config: &Config) -> Vec<Unusable> {
     let mut directories = vec![("spool.dir", &config.spool.dir)];
-    if config.database.url == DatabaseUrl::Embedded {
+    if config.database.url == DatabaseUrl::Embedded && config.loads_into_postgres() {
         directories.push(("database.dir", &config.database.dir));
     }
     let flaw = |(key, path): (&str, &PathBuf)| {
@@ -226,6 +241,7 @@ pub fn summary(config: &Config) -> String {
         format!("https on {address}")
     });
     let database = match &config.database.url {
+        _ if !config.loads_into_postgres() => "Kafka alone".to_owned(),
         DatabaseUrl::Embedded => {
             format!("a private Postgres in {}", config.database.dir.display())
         }

@@ -22,6 +22,8 @@ pub(super) struct Health {
     pub(super) shards: Vec<Shard>,
     /// The same spools, and how far Kafka has them; none without `[kafka]`.
     pub(super) kafka: Vec<Shard>,
+    /// Whether hits are loaded into Postgres from here.
+    pub(super) has_postgres: bool,
     pub(super) instructions: Spool,
     /// How far instructions are carried out.
     pub(super) carried_out: Arc<Progress>,
@@ -144,11 +146,15 @@ impl Status for Health {
         if self.shards.iter().any(|shard| shard.spool.is_failing()) {
             return Err("the spool's disk fails".to_owned());
         }
-        let mut remarks = if self.is_connected() {
-            "postgres: loading".to_owned()
-        } else {
-            "postgres: not reached; hits are kept in the spool".to_owned()
+        let postgres = match (self.has_postgres, self.is_connected()) {
+            (false, _) => "postgres: not used here",
+            (true, true) => "postgres: loading",
+            (true, false) => "postgres: not reached; hits are kept in the spool",
         };
+        let mut remarks = postgres.to_owned();
+        if self.kafka.iter().any(|shard| shard.progress.is_fenced()) {
+            remarks.push_str("; kafka: another process produces what is in this spool");
+        }
         let oldest = self.oldest_unloaded();
         if oldest >= WAIT_SHOWN_MIN {
             let seconds = oldest.as_secs();

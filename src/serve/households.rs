@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tokio_postgres::Client;
 
 use super::household_key;
-use crate::clock::UnixMicros;
+use crate::clock::{self, UnixMicros};
 use crate::config::Config;
 use crate::jobs::{Clocks, Guard};
 use crate::loader::sink::Sightings;
@@ -17,6 +17,10 @@ use crate::postgres::{Database, SilenceWatch, household};
 
 /// How often it looks at the clocks.
 const PERIOD: Duration = Duration::from_mins(1);
+
+/// How long a clock has to run evenly before a key is replaced by it, and how even that is.
+const EVEN_TIME_MIN: Duration = Duration::from_mins(10);
+const DRIFT_MAX: Duration = Duration::from_secs(60);
 
 const MINUTE_MICROS: i64 = 60_000_000;
 const MINUTES_OF_DAY: i64 = 24 * 60;
@@ -28,6 +32,8 @@ pub(super) struct Households {
     /// `household.night`.
     night: u16,
     sightings: Arc<Sightings>,
+    /// Whether sightings are made here, which takes the key.
+    has_key: bool,
     guard: Guard,
     /// Whether the database may have sightings, which go though no site notes any more.
     has_left: bool,
@@ -41,9 +47,18 @@ impl Households {
             spool: config.spool.dir.clone(),
             night: config.household.night,
             sightings: Arc::clone(sightings),
+            has_key: true,
             guard: Guard::default(),
             has_left: true,
             said: String::new(),
+        }
+    }
+
+    /// The same where sightings are loaded that others have made.
+    pub(super) fn without_key(config: &Config, sightings: &Arc<Sightings>) -> Households {
+        Households {
+            has_key: false,
+            ..Households::new(config, sightings)
         }
     }
 
@@ -55,7 +70,7 @@ impl Households {
         loop {
             let is_on = !self.sightings.rules.load().sites.is_empty();
             // Without the key there are no sightings, so it does not wait for Postgres.
-            if is_on && self.sightings.key.load().is_none() {
+            if is_on && self.has_key && self.sightings.key.load().is_none() {
                 let found = self.follow_key(i32::MIN, false);
                 self.say(found);
             }
@@ -67,6 +82,23 @@ impl Households {
                 }
                 self.say(done);
             }
+        }
+    }
+
+    /// Keeps the key in step with the days where there is no Postgres to compare clocks with: by
+    /// this machine's, once that has run evenly for a while. Never returns.
+    pub(super) async fn follow_key_alone(mut self) {
+        let begun = (clock::now(), clock::monotonic());
+        loop {
+            if !self.sightings.rules.load().sites.is_empty() {
+                let (now, ran) = (clock::now(), begun.1.elapsed());
+                let drift = now.since(begun.0).abs_diff(ran);
+                let may_step = now >= begun.0 && ran >= EVEN_TIME_MIN && drift < DRIFT_MAX;
+                let today = i32::try_from(now.day()).unwrap_or(i32::MIN);
+                let found = self.follow_key(today, may_step);
+                self.say(found);
+            }
+            tokio::time::sleep(PERIOD).await;
         }
     }
 
@@ -99,7 +131,7 @@ impl Households {
         };
         let (now, may_step) = watch.watch(check).await?;
         let today = i32::try_from(now.day()).context("the clock of Postgres is wrong")?;
-        let key = if is_on {
+        let key = if is_on && self.has_key {
             self.follow_key(today, may_step)
         } else {
             Ok(())
@@ -170,6 +202,7 @@ mod tests {
                     spool: spool.path().to_owned(),
                     night: 0,
                     sightings,
+                    has_key: true,
                     guard: Guard::default(),
                     has_left: true,
                     said: String::new(),

@@ -4,15 +4,18 @@
 //! what both have.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::watch;
+use spool::Spool;
+use tokio::sync::{Notify, watch};
 
 use super::health::Shard;
 use super::loading;
-use crate::config::Config;
+use crate::config::{Config, KafkaConfig};
 use crate::loader::sink::KafkaSink;
-use crate::loader::sink::kafka::{Suppressed, follow};
+use crate::loader::sink::kafka::instruction::follow_topic;
+use crate::loader::sink::kafka::{Alone, Suppressed, follow};
 use crate::loader::{Floor, Loader, Progress};
 use crate::metrics::Metrics;
 use crate::postgres::Database;
@@ -22,6 +25,12 @@ pub(super) struct Kafka {
     loaders: Vec<Loader<KafkaSink>>,
     suppressed: Arc<Suppressed>,
     database: Arc<Database>,
+    config: Arc<KafkaConfig>,
+    /// What goes with hits that nobody else loads; `None` beside Postgres.
+    alone: Option<(Spool, Arc<Floor>, Arc<Progress>)>,
+    /// Says that another process has taken over a spool.
+    fenced: Arc<Notify>,
+    metrics: Arc<Metrics>,
     /// What these loaders count. Nobody reads it: each hit is counted once, on its way to Postgres.
     aside: Option<Arc<Metrics>>,
 }
@@ -32,6 +41,7 @@ impl Kafka {
     pub(super) fn new<S>(
         config: &Config,
         (loaders, carried_out): (&[Loader<S>], &Arc<Progress>),
+        alone: Option<&Alone>,
         database: &Arc<Database>,
         metrics: &Arc<Metrics>,
     ) -> anyhow::Result<Kafka> {
@@ -39,13 +49,21 @@ impl Kafka {
             loaders: Vec::new(),
             suppressed: Arc::default(),
             database: Arc::clone(database),
+            config: Arc::new(config.kafka.clone()),
+            alone: None,
+            fenced: Arc::default(),
+            metrics: Arc::clone(metrics),
             aside: None,
         };
-        if !config.kafka.is_used() {
+        if !config.produces_to_kafka() {
             return Ok(kafka);
         }
-        let aside = Arc::new(Metrics::new()?);
-        let shared = Arc::new(config.kafka.clone());
+        // Beside Postgres each hit is counted once, on its way there.
+        let aside = match alone {
+            Some(_) => Arc::clone(metrics),
+            None => Arc::new(Metrics::new()?),
+        };
+        let shared = Arc::clone(&kafka.config);
         for loader in loaders {
             for (index, spool) in loader.spools.iter().enumerate() {
                 let sink = KafkaSink {
@@ -53,21 +71,24 @@ impl Kafka {
                     spool_id: spool.id().0,
                     postgres: (Arc::clone(&loader.progress), index),
                     instructions: Arc::clone(carried_out),
-                    retention: config.privacy.retention,
+                    retention: config.topic_retention(),
                     suppressed: Arc::clone(&kafka.suppressed),
+                    alone: alone.cloned(),
                     metrics: Arc::clone(metrics),
                 };
                 // Whether Postgres is there or not, it has none of a new spool.
-                if spool.began_empty() {
+                if spool.began_empty() || alone.is_some() {
                     loader.progress.set_start(index, None);
                 }
-                if loader.instructions.began_empty() {
+                if loader.instructions.began_empty() || alone.is_some() {
                     carried_out.set_start(0, None);
                 }
                 let progress = Arc::<Progress>::default();
-                let floor = Arc::new(Floor::new(2));
-                loader.progress.share(index, &floor, 0);
-                progress.share(0, &floor, 1);
+                if alone.is_none() {
+                    let floor = Arc::new(Floor::new(2));
+                    loader.progress.share(index, &floor, 0);
+                    progress.share(0, &floor, 1);
+                }
                 kafka.loaders.push(Loader {
                     spools: vec![spool.clone()],
                     instructions: loader.instructions.clone(),
@@ -81,8 +102,15 @@ impl Kafka {
                 });
             }
         }
-        let floor = Arc::new(Floor::new(kafka.loaders.len() + 1));
-        carried_out.share(0, &floor, kafka.loaders.len());
+        let others = usize::from(alone.is_none());
+        let floor = Arc::new(Floor::new(kafka.loaders.len() + others));
+        match (alone, loaders.first()) {
+            (Some(_), Some(loader)) => {
+                let instructions = loader.instructions.clone();
+                kafka.alone = Some((instructions, Arc::clone(&floor), Arc::clone(carried_out)));
+            }
+            _ => carried_out.share(0, &floor, kafka.loaders.len()),
+        }
         for (index, own) in kafka.loaders.iter().enumerate() {
             own.progress.share(own.spools.len(), &floor, index);
         }
@@ -99,9 +127,53 @@ impl Kafka {
         let Some(aside) = self.aside else {
             return;
         };
-        tokio::task::spawn_local(follow(self.suppressed, self.database));
-        tokio::task::spawn_local(async move { aside.keep_up().await });
-        let loaders = self.loaders.into_iter();
-        join_all(loaders.map(|loader| loader.run(stop.clone()))).await;
+        let is_alone = self.alone.is_some();
+        match self.alone {
+            Some(alone) => {
+                tokio::task::spawn_local(follow_topic(self.suppressed, self.config));
+                tokio::task::spawn_local(release_instructions(alone));
+            }
+            None => {
+                tokio::task::spawn_local(follow(self.suppressed, self.database));
+                tokio::task::spawn_local(async move { aside.keep_up().await });
+            }
+        }
+        let loaders = self.loaders.into_iter().map(async |loader| {
+            let progress = Arc::clone(&loader.progress);
+            loader.run(stop.clone()).await;
+            if !progress.is_fenced() {
+                return;
+            }
+            self.metrics.kafka_fenced.set(1);
+            match is_alone {
+                // What would be answered from here could not be loaded.
+                true => self.fenced.notify_one(),
+                // Postgres has the hits; the spool does not wait for Kafka any more.
+                false => progress.give_up(),
+            }
+        });
+        join_all(loaders).await;
+    }
+
+    /// Returns what is notified when another process has taken over the only way of the hits.
+    pub(super) fn fenced(&self) -> Arc<Notify> {
+        Arc::clone(&self.fenced)
+    }
+}
+
+/// How often instructions that Kafka has are released.
+const RELEASE_PERIOD: Duration = Duration::from_secs(1);
+
+/// Releases the instructions that every loader has produced. Never returns.
+async fn release_instructions(
+    (instructions, floor, carried_out): (Spool, Arc<Floor>, Arc<Progress>),
+) {
+    loop {
+        let position = floor.position();
+        carried_out.set_position(0, position);
+        if let Err(error) = instructions.release(position) {
+            tracing::error!(%error, "a chunk of instructions that Kafka has cannot be deleted");
+        }
+        tokio::time::sleep(RELEASE_PERIOD).await;
     }
 }

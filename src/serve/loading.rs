@@ -24,6 +24,7 @@ use crate::enrich::Tables;
 use crate::identity::TieRules;
 use crate::jobs;
 use crate::keys::UserKeyring;
+use crate::loader::sink::kafka::Alone;
 use crate::loader::sink::{CallbackAttributes, PostgresSink, SightingRules, Sightings};
 use crate::loader::{Instructions, Loader, Progress};
 use crate::metrics::Metrics;
@@ -56,6 +57,8 @@ pub(super) struct Parts {
     jobs: jobs::JobLimits,
     households: Households,
     pub(super) segments: Evaluation,
+    /// Whether this process works on Postgres: not where hits go to Kafka alone.
+    has_postgres: bool,
 }
 
 impl Parts {
@@ -84,8 +87,18 @@ impl Parts {
         };
         let loaders = loaders(config, spools, make_sink, tables, metrics);
         let carried_out = Arc::<Progress>::default();
-        let kafka = Kafka::new(config, (&loaders, &carried_out), database, metrics)?;
-        let shards = shards(&loaders).into_iter();
+        let has_postgres = config.loads_into_postgres();
+        let alone = Alone {
+            tie_rules: Arc::clone(&tie_rules),
+            sightings: Arc::clone(&sightings),
+        };
+        let alone = Some(&alone).filter(|_| !has_postgres);
+        let kafka = Kafka::new(config, (&loaders, &carried_out), alone, database, metrics)?;
+        let shards = match has_postgres {
+            true => shards(&loaders),
+            false => kafka.shards(),
+        };
+        let shards = shards.into_iter();
         let left = spools.hits.spools.get(spools.hits.written..);
         let left: Vec<_> = left.into_iter().flatten().map(Spool::id).collect();
         Ok(Parts {
@@ -94,6 +107,7 @@ impl Parts {
             kafka,
             tie_rules: Arc::clone(&tie_rules),
             wake: Arc::clone(&wake),
+            has_postgres,
             households: Households::new(config, &sightings),
             segments: Evaluation::new(config, metrics),
             sightings,
@@ -105,24 +119,16 @@ impl Parts {
                 metrics: Arc::clone(metrics),
                 progress: carried_out,
             },
-            jobs: jobs::JobLimits {
-                retention: config.privacy.retention,
-                naming: Some(jobs::Naming {
-                    tables: Arc::clone(tables),
-                    metrics: Arc::clone(metrics),
-                }),
-                graph: Some(jobs::Graph::new(
-                    tie_rules,
-                    Arc::clone(metrics),
-                    Arc::clone(&wake),
-                )),
-            },
+            jobs: job_limits(config, tables, metrics, (tie_rules, wake)),
         })
     }
 
     /// Returns every shard.
     pub(super) fn shards(&self) -> Vec<Shard> {
-        shards(&self.loaders)
+        match self.has_postgres {
+            true => shards(&self.loaders),
+            false => self.kafka.shards(),
+        }
     }
 
     /// Starts to load. Hits and jobs wait until geodata and rules have been read.
@@ -134,6 +140,22 @@ impl Parts {
         remark: &Arc<jobs::Remark>,
     ) -> Loading {
         let (stop, stopping) = watch::channel(false);
+        let fenced = self.kafka.fenced();
+        if !self.has_postgres {
+            let (reload, kafka) = (Rc::clone(reload), self.kafka);
+            let hits = tokio::task::spawn_local(async move {
+                reload.read_tables().await;
+                kafka.run(stopping).await;
+            });
+            tokio::task::spawn_local(remove_drained(self.left));
+            tokio::task::spawn_local(self.households.follow_key_alone());
+            return Loading {
+                stop,
+                hits,
+                instructions: None,
+                fenced,
+            };
+        }
         let instructions = tokio::task::spawn_local(self.instructions.run(stopping.clone()));
         let (loaders, reload) = (self.loaders, Rc::clone(reload));
         let kafka = self.kafka;
@@ -157,8 +179,26 @@ impl Parts {
         Loading {
             stop,
             hits,
-            instructions,
+            instructions: Some(instructions),
+            fenced,
         }
+    }
+}
+
+/// Returns what the jobs need.
+pub(super) fn job_limits(
+    config: &Config,
+    tables: &Arc<ArcSwap<Tables>>,
+    metrics: &Arc<Metrics>,
+    (tie_rules, wake): (Arc<ArcSwap<TieRules>>, Arc<Notify>),
+) -> jobs::JobLimits {
+    jobs::JobLimits {
+        retention: config.privacy.retention,
+        naming: Some(jobs::Naming {
+            tables: Arc::clone(tables),
+            metrics: Arc::clone(metrics),
+        }),
+        graph: Some(jobs::Graph::new(tie_rules, Arc::clone(metrics), wake)),
     }
 }
 
@@ -237,7 +277,9 @@ async fn remove_drained(mut left: Vec<Shard>) {
 pub(super) struct Loading {
     stop: watch::Sender<bool>,
     hits: JoinHandle<()>,
-    instructions: JoinHandle<()>,
+    instructions: Option<JoinHandle<()>>,
+    /// Notified when another process has taken over the spool.
+    pub(super) fenced: Arc<Notify>,
 }
 
 impl Loading {
@@ -253,7 +295,7 @@ impl Loading {
 
     /// Ends at once. What is in hand waits in the spool.
     pub(super) async fn abort(self) {
-        for task in [self.hits, self.instructions] {
+        for task in std::iter::once(self.hits).chain(self.instructions) {
             task.abort();
             drop(task.await);
         }

@@ -14,6 +14,7 @@ mod households;
 mod inquiries;
 mod kafka;
 pub(crate) mod keyrings;
+mod load;
 mod loading;
 mod manifests;
 mod notify;
@@ -48,10 +49,13 @@ use crate::inquiry;
 use crate::keys::ClickKeyring;
 use crate::metrics::Metrics;
 use crate::postgres::Database;
-pub use check::{check, check_addresses, check_tables, summary, unsaid, unusable, warnings};
+pub use check::{
+    check, check_addresses, check_load, check_tables, summary, unsaid, unusable, warnings,
+};
 use edge_threads::EdgeThreads;
 use handover::{Door, Role, Sockets, Successor};
 use health::Health;
+pub use load::load;
 use loading::{Loading, Parts};
 use public::Public;
 use reload::{Exchanged, Reload};
@@ -165,11 +169,13 @@ impl Collector {
             metrics: Arc::clone(&metrics),
             shards: parts.shards(),
             kafka: parts.kafka.shards(),
+            has_postgres: config.loads_into_postgres(),
             instructions: spools.instructions.clone(),
             carried_out: Arc::clone(&parts.instructions.progress),
             jobs: Arc::default(),
             reports,
         });
+        let has_postgres = config.loads_into_postgres();
         let remark = Arc::clone(&health.jobs);
         let carried_out = Arc::clone(&health.carried_out);
 
@@ -195,11 +201,17 @@ impl Collector {
         let admin = tokio::task::spawn_local(admin::serve(admin, health, board));
         log_addresses(addresses, database.psql().is_some());
 
-        tokio::task::spawn_local(segments::keep_up(
-            Arc::clone(&edge),
-            Arc::clone(&database),
-            Arc::clone(&metrics),
-        ));
+        if has_postgres {
+            tokio::task::spawn_local(segments::keep_up(
+                Arc::clone(&edge),
+                Arc::clone(&database),
+                Arc::clone(&metrics),
+            ));
+            tokio::task::spawn_local(inquiries::answer_all(Arc::clone(&database), inquiries));
+            tokio::task::spawn_local(reports::answer_all(Arc::clone(&database), report_questions));
+        } else {
+            tokio::task::spawn_local(inquiries::refuse_all(inquiries));
+        }
         let tie_rules = Arc::clone(&parts.tie_rules);
         let sightings = Arc::clone(&parts.sightings);
         let exchanged = Exchanged {
@@ -212,8 +224,6 @@ impl Collector {
         };
         let reload = Reload::new(file, edge, exchanged, certificates, Arc::clone(&metrics));
         let loading = parts.start(&reload, &database, &metrics, &remark);
-        tokio::task::spawn_local(inquiries::answer_all(Arc::clone(&database), inquiries));
-        tokio::task::spawn_local(reports::answer_all(Arc::clone(&database), report_questions));
         tokio::task::spawn_local(async move { metrics.keep_up().await });
         Ok(Collector {
             signals,
@@ -231,8 +241,13 @@ impl Collector {
 
     /// Serves, then stops or hands over.
     async fn run(mut self) -> anyhow::Result<()> {
-        let successor = self.serve().await;
+        let end = self.serve().await;
         notify::stopping();
+        let is_fenced = matches!(end, End::Fenced);
+        let successor = match end {
+            End::Successor(successor) => Some(successor),
+            End::Stop | End::Fenced => None,
+        };
         // If no other process has the sockets, closing them tells clients to go elsewhere.
         drop(self.sockets);
         if successor.is_some() {
@@ -253,11 +268,14 @@ impl Collector {
             self.loading.stop(&self.database).await;
             tracing::info!("stopped");
         }
-        Ok(())
+        match is_fenced {
+            true => Err(SpoolTaken.into()),
+            false => Ok(()),
+        }
     }
 
     /// Serves until the collector is to stop, or until another process waits to go on in its place.
-    async fn serve(&mut self) -> Option<Successor> {
+    async fn serve(&mut self) -> End {
         loop {
             tokio::select! {
                 event = self.signals.next() => match event {
@@ -266,18 +284,38 @@ impl Collector {
                         self.reload.run().await;
                         notify::ready();
                     }
-                    Event::Stop => return None,
+                    Event::Stop => return End::Stop,
                 },
+                () = self.loading.fenced.notified() => return End::Fenced,
                 successor = self.door.next() => {
                     let (sockets, drain) = (&self.sockets, &self.drain);
                     if handover::leave(&successor, sockets, drain, &mut self.signals).await {
-                        return Some(successor);
+                        return End::Successor(successor);
                     }
                 }
             }
         }
     }
 }
+
+/// Why a collector ends.
+enum End {
+    /// Somebody asked for it.
+    Stop,
+    /// Another process goes on in its place.
+    Successor(Successor),
+    /// Another process produces what is in its spool.
+    Fenced,
+}
+
+/// Another process has the same spool, and has taken over its producer in Kafka. To start again
+/// would only take it back, and two that take turns lose hits.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another process has a copy of this spool and produces from it, so this collector has ended: what it keeps in spool.dir \
+     waits there; give one of the two an empty spool.dir"
+)]
+pub struct SpoolTaken;
 
 async fn close(spools: Spools) -> anyhow::Result<()> {
     let close = move || {

@@ -41,6 +41,7 @@ pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Sp
         chunk_bytes: INSTRUCTION_CHUNK_BYTES,
         keep: config.spool.keep,
     };
+    let way = Way::of(config);
     let written = config.spool.shard_count(config.http.thread_count());
     let dirs = shard_dirs(&config.spool.dir, written)?;
     let hits: anyhow::Result<Vec<Spool>> = dirs
@@ -48,6 +49,7 @@ pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Sp
         .map(|dir| open_one(shard(dir), SpoolMetrics(Arc::clone(metrics))))
         .collect();
     let hits = hits?;
+    way.keep(&config.spool.dir, hits.iter().all(Spool::began_empty))?;
     let instructions = open_one(instructions, InstructionMetrics(Arc::clone(metrics)))?;
     let hits = Shards {
         spools: hits,
@@ -76,6 +78,60 @@ pub(crate) fn shard_dirs(dir: &Path, written: usize) -> anyhow::Result<Vec<PathB
         .into_iter()
         .map(|number| shards.join(number.to_string()));
     Ok(std::iter::once(dir.to_owned()).chain(others).collect())
+}
+
+/// Who loads the hits of a spool into Postgres: a spool keeps what it was begun with, or hits would
+/// be loaded by both or by nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The collector itself.
+    Collector,
+    /// `avtryck load`, from Kafka.
+    Kafka,
+}
+
+/// The file in `spool.dir` that says so.
+const WAY_FILE: &str = "way";
+
+impl Way {
+    fn of(config: &Config) -> Way {
+        match config.loads_into_postgres() {
+            true => Way::Collector,
+            false => Way::Kafka,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Way::Collector => "postgres",
+            Way::Kafka => "kafka",
+        }
+    }
+
+    /// Notes the way of a spool that is empty and never was in use, and compares that of any other.
+    fn keep(self, dir: &Path, is_new: bool) -> anyhow::Result<()> {
+        let path = dir.join(WAY_FILE);
+        let known = match std::fs::read_to_string(&path) {
+            Ok(known) => known.trim().to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Those from before there was another way.
+                let known = if is_new { self } else { Way::Collector };
+                known.name().to_owned()
+            }
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        };
+        anyhow::ensure!(
+            known == self.name(),
+            "the hits of the spool in {} were begun to be loaded {}, and loader.sink says otherwise: each would be loaded \
+             twice or never; let the old configuration empty the spool, then give spool.dir an empty folder",
+            dir.display(),
+            match known.as_str() {
+                "kafka" => "from Kafka by avtryck load",
+                _ => "into Postgres by this collector",
+            }
+        );
+        std::fs::write(&path, format!("{known}\n")).with_context(|| path.display().to_string())
+    }
 }
 
 fn open_one(settings: spool::Options, observer: impl spool::Observer) -> anyhow::Result<Spool> {

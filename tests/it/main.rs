@@ -34,6 +34,7 @@ mod kubernetes;
 mod links;
 mod live;
 mod load;
+mod load_from_kafka;
 mod loading;
 mod log;
 mod neighbours;

@@ -47,7 +47,7 @@ pub(crate) fn token(page: &Reply) -> &str {
 }
 
 /// Sends a form of the page as a browser does.
-async fn submit(collector: &Collector, form: &str, cookie: &str, body: &str) -> Reply {
+pub(crate) async fn submit(collector: &Collector, form: &str, cookie: &str, body: &str) -> Reply {
     let headers = [
         OWN,
         FORM,

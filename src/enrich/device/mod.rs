@@ -42,6 +42,27 @@ pub enum DeviceClass {
 }
 
 impl DeviceClass {
+    /// Every class.
+    const ALL: [DeviceClass; 10] = [
+        DeviceClass::Phone,
+        DeviceClass::Tablet,
+        DeviceClass::Desktop,
+        DeviceClass::Tv,
+        DeviceClass::Console,
+        DeviceClass::Car,
+        DeviceClass::Watch,
+        DeviceClass::MailProxy,
+        DeviceClass::Bot,
+        DeviceClass::Other,
+    ];
+
+    /// Returns the class of a word in SQL.
+    #[must_use]
+    pub fn named(name: &str) -> Option<DeviceClass> {
+        let mut all = DeviceClass::ALL.into_iter();
+        all.find(|class| class.name() == name)
+    }
+
     /// Returns the word in SQL.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -20,6 +20,7 @@
 
 mod attributes;
 pub mod kafka;
+mod load_encoder;
 mod names;
 mod postgres;
 mod profiles;
@@ -36,14 +37,16 @@ use crate::clock::UnixMicros;
 use crate::enrich::Facts;
 use crate::hit::{Flags, Hit, Kind, VisitorId};
 use crate::metrics::shown::Fate;
+use crate::postgres::household::part::Sighting;
 use crate::row::click::ClickMention;
 use crate::row::dimension::Keyed;
 use crate::row::exposure::AdContact;
 use crate::row::{Ad, Count, EventKey, Keyer, Link, Row};
 pub use attributes::{CallbackAttributes, NamedManifests};
 pub use kafka::KafkaSink;
+pub(super) use load_encoder::LoadEncoder;
 pub use postgres::PostgresSink;
-pub(super) use postgres::{into_postgres, into_reached, suppress};
+pub(super) use postgres::{PostgresWriter, RefusedSpools, into_postgres, into_reached, suppress};
 pub use sightings::{SightingRules, Sightings};
 
 /// How far a sink has a spool.
@@ -105,6 +108,8 @@ pub struct DerivedHit<'a> {
     pub mention: Option<ClickMention>,
     /// Whether its page is of a sensitive category; looked up where it permits profile alone.
     pub is_sensitive_page: bool,
+    /// The sighting that it makes, with its epoch, where that is known already.
+    pub sighting: Option<(Sighting, i32)>,
 }
 
 /// What became of the hits of a batch.

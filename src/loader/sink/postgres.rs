@@ -12,7 +12,7 @@
 //! finds that out. It does before the next batch is asked for, and the encoder forgets it then.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
@@ -22,17 +22,14 @@ use tokio::sync::{Notify, OnceCell};
 use tokio_postgres::Client;
 
 use super::attributes::CallbackAttributes;
-use super::names::NameScope;
-use super::profiles;
+use super::load_encoder::{LoadEncoder, STORED_KEYS_MAX};
 use super::sightings::{SightingFinder, Sightings};
 use super::ties::{self, SharedTold, TieFinder, TieFolder};
-use super::{
-    Committed, Companion, DerivedHit, Encoder, Reached, Sink, SinkBatch, Span, SpoolRecord, Writer,
-};
-use crate::clock::{self, UnixMicros};
-use crate::enrich::{self, DIMENSIONS, DimensionTable, FactVisitor, Facts};
+use super::{Committed, Companion, Reached, Sink, SinkBatch, Span, SpoolRecord, Writer};
+use crate::clock;
+use crate::enrich::{self, DIMENSIONS, DimensionTable};
 use crate::hit::subject::Subject;
-use crate::hit::{Flags, Hit, Kind, VisitorId};
+use crate::hit::{Flags, Kind, VisitorId};
 use crate::identity::TieRules;
 use crate::metrics::Metrics;
 use crate::metrics::shown::Fate;
@@ -40,21 +37,14 @@ use crate::postgres::batch::dimension;
 use crate::postgres::batch::load::Known;
 use crate::postgres::batch::new_name::{self, NameLimit, PassedToday, TableKey};
 use crate::postgres::batch::position::{self, SpoolPosition};
+use crate::postgres::batch::way;
 use crate::postgres::batch::{event_key, exposure};
 use crate::postgres::server::silence::SILENCE_MAX;
-use crate::postgres::subject::suppression::{self, Reason};
+use crate::postgres::subject::suppression::{self, Listed, Reason};
 use crate::postgres::{
-    self, CommitError, Database, Load, Payloads, Rejected, SilenceWatch, SpoolSpan, segment,
-    user_key,
+    self, CommitError, Database, Load, Payloads, SilenceWatch, segment, user_key,
 };
-use crate::row::dimension::Found;
-use crate::row::{ChunkOffset, Count, Keyer};
-
-/// Dimension keys that are remembered as stored.
-const STORED_KEYS_MAX: usize = 65_536;
-
-/// For how long at most, whatever the collector's clock shows.
-const STORED_TIME_MAX: Duration = Duration::from_hours(24);
+use crate::row::{ChunkOffset, Keyer};
 
 /// How many more devices than ads a site may see for the first time in a day. A site that opens
 /// sees each device for the first time.
@@ -78,8 +68,16 @@ pub struct PostgresSink {
     attributes: Arc<CallbackAttributes>,
 }
 
+/// Spools whose hits their own collectors load into this database: a batch that came by way of
+/// Kafka has some of them.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "hits of {0:x?} come by way of Kafka, and their collector loads them into this database itself"
+)]
+pub(in crate::loader) struct RefusedSpools(pub(in crate::loader) Vec<i64>);
+
 /// The dimension rows that the encoder took for stored, and that were not let pass.
-type Forgotten = Arc<Mutex<Vec<TableKey>>>;
+pub(super) type Forgotten = Arc<Mutex<Vec<TableKey>>>;
 
 impl PostgresSink {
     /// Makes a sink of a database.
@@ -269,169 +267,6 @@ impl SinkBatch for Load {
     }
 }
 
-/// Encodes rows as COPY takes them.
-pub struct LoadEncoder {
-    keyer: Arc<Keyer>,
-    /// Whether the database takes users.
-    takes_users: bool,
-    /// Dimension rows that are in Postgres, or on their way there, each with the last day on which
-    /// it is known to have been seen.
-    stored: Cache<TableKey, i32>,
-    /// Since when it has remembered them.
-    begun: Instant,
-    /// The day on which the batch was read.
-    today: i32,
-    forgotten: Forgotten,
-    ties: TieFinder,
-    sightings: SightingFinder,
-    attributes: Arc<CallbackAttributes>,
-    /// A spool whose position the batch before moves.
-    last_moved: Option<[u8; 16]>,
-    metrics: Arc<Metrics>,
-}
-
-impl Encoder for LoadEncoder {
-    type Batch = Load;
-
-    fn keyer(&self) -> Option<Arc<Keyer>> {
-        Some(Arc::clone(&self.keyer))
-    }
-
-    fn make_batch(&self) -> Load {
-        Load::new(&DIMENSIONS, Arc::clone(&self.keyer))
-    }
-
-    fn begin(&mut self, load: &mut Load, spans: &[Span], read_at: UnixMicros) {
-        load.clear();
-        load.spools.extend(spans.iter().map(|span| SpoolSpan {
-            spool_id: span.spool_id,
-            from: span.from.map(into_chunk_offset),
-            to: into_postgres(span.to),
-        }));
-        load.read_at = read_at;
-        load.follows = self.last_moved;
-        let moved = spans.iter().find(|span| span.moves());
-        self.last_moved = moved.map(|span| span.spool_id);
-        self.today = day(read_at);
-        self.ties.begin(read_at);
-        self.sightings.begin();
-        if self.begun.elapsed() >= STORED_TIME_MAX {
-            self.stored = Cache::new(STORED_KEYS_MAX);
-            self.begun = clock::monotonic();
-        }
-        let mut forgotten = self
-            .forgotten
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for key in forgotten.drain(..) {
-            self.stored.remove(&key);
-        }
-    }
-
-    fn add(
-        &mut self,
-        load: &mut Load,
-        mut hit: DerivedHit<'_>,
-        record: &SpoolRecord,
-    ) -> Result<(), &'static str> {
-        if !self.takes_users && hit.row.user_key.take().is_some() {
-            self.metrics.users_refused.increment(1);
-        }
-        let mut dimensions = NewDimensions {
-            day: self.today.max(day(hit.row.received_at)),
-            names: NameScope::of(hit.facts),
-            load,
-            encoder: self,
-        };
-        hit.facts.visit(&mut dimensions);
-        if let Some(creative) = &hit.creative {
-            dimensions.visit(DimensionTable::Ad, creative);
-        }
-        let record = into_record(record);
-        load.rows
-            .push(&hit.row, hit.event_key, hit.contact, &record)?;
-        if let Some(link) = hit.link {
-            load.link(link);
-        }
-        if let Some(mention) = hit.mention {
-            load.mention(mention);
-        }
-        self.ties.find(hit.hit, hit.row.flags, load);
-        let known = (hit.facts, self.ties.rules());
-        self.sightings.find(hit.hit, hit.row.flags, known, load);
-        let page = (hit.facts, hit.is_sensitive_page);
-        let known = (self.ties.rules(), self.takes_users);
-        profiles::find(hit.hit, hit.row.flags, page, known, load);
-        self.attributes
-            .find(hit.hit, hit.row.flags, load, &self.metrics);
-        Ok(())
-    }
-
-    fn count(&mut self, load: &mut Load, hit: &Hit<'_>, count: Count, facts: &Facts<'_>) {
-        let received_on = i32::try_from(count.minute / MINUTES_OF_DAY).unwrap_or(0);
-        facts.visit(&mut NewDimensions {
-            day: self.today.max(received_on),
-            names: NameScope::of(facts),
-            load,
-            encoder: self,
-        });
-        load.counts.add(count);
-        self.ties.find(hit, hit.flags, load);
-    }
-
-    fn reject(&mut self, load: &mut Load, record: &SpoolRecord, reason: String) {
-        let record = into_record(record);
-        load.rejected.push(Rejected { record, reason });
-    }
-}
-
-/// Takes the dimension rows that are not stored.
-struct NewDimensions<'a> {
-    /// The day of the hit that brings them.
-    day: i32,
-    names: NameScope<'a>,
-    load: &'a mut Load,
-    encoder: &'a mut LoadEncoder,
-}
-
-impl FactVisitor for NewDimensions<'_> {
-    fn visit(&mut self, dimension: DimensionTable, found: &impl Found) {
-        let LoadEncoder {
-            keyer,
-            stored,
-            metrics,
-            ..
-        } = self.encoder;
-        let table = dimension as usize;
-        let key = (table, found.key(keyer));
-        if stored.get(&key).is_some_and(|seen_on| *seen_on >= self.day) {
-            metrics.dimension_hits.increment(1);
-            return;
-        }
-        metrics.dimension_misses.increment(1);
-        stored.insert(key, self.day);
-        let Load {
-            dimensions, names, ..
-        } = self.load;
-        dimensions.note_day(self.day);
-        if let Some(rows) = dimensions.of(table) {
-            found.add_to(key.1, rows);
-        }
-        if let Some((scope, other)) = self.names.limit_of(dimension, keyer) {
-            names.add(key, scope, other);
-        }
-    }
-}
-
-const MINUTES_OF_DAY: i64 = 24 * 60;
-
-/// Returns the UTC day since 1970, within what Postgres takes for one.
-fn day(at: UnixMicros) -> i32 {
-    /// 9999-12-31: rows of later days are rejected.
-    const DAY_MAX: i64 = 2_932_896;
-    i32::try_from(at.day().clamp(0, DAY_MAX)).unwrap_or(0)
-}
-
 /// A connection that commits batches.
 pub struct PostgresWriter {
     client: Client,
@@ -477,6 +312,7 @@ impl Writer for PostgresWriter {
         let commit = async {
             commit.await.map_err(|error| match error {
                 CommitError::Moved => anyhow!("another loader has moved the position on"),
+                CommitError::Refused(spools) => RefusedSpools(spools).into(),
                 error => error.into(),
             })
         };
@@ -500,6 +336,32 @@ impl Writer for PostgresWriter {
             "the connection to Postgres was lost"
         );
         Ok(())
+    }
+}
+
+impl PostgresWriter {
+    /// Puts IDs on the list of suppression, whose keys are known.
+    pub(in crate::loader) async fn suppress_listed(
+        &mut self,
+        entries: &[Listed],
+    ) -> anyhow::Result<()> {
+        let add = async {
+            let added = suppression::add_listed(&mut self.client, entries).await;
+            added.context("adding to the list of suppression")
+        };
+        self.watch.watch(add).await?;
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Notes which partitions the positions of these IDs are of.
+    pub(in crate::loader) async fn name_partitions(
+        &self,
+        cluster: &str,
+        partitions: &[([u8; 16], String, i32)],
+    ) -> anyhow::Result<()> {
+        let name = async { Ok(way::name_partitions(&self.client, cluster, partitions).await?) };
+        self.watch.watch(name).await
     }
 }
 
@@ -571,7 +433,7 @@ pub(in crate::loader) async fn suppress(
         .context("adding to the list of suppression")
 }
 
-fn into_record(record: &SpoolRecord) -> postgres::Record {
+pub(super) fn into_record(record: &SpoolRecord) -> postgres::Record {
     postgres::Record {
         spool: record.spool,
         position: into_chunk_offset(record.position),
@@ -579,7 +441,7 @@ fn into_record(record: &SpoolRecord) -> postgres::Record {
     }
 }
 
-fn into_chunk_offset(position: Position) -> ChunkOffset {
+pub(super) fn into_chunk_offset(position: Position) -> ChunkOffset {
     (position.chunk, position.offset)
 }
 

@@ -101,12 +101,20 @@ impl SightingFinder {
         (facts, ties): (&Facts<'_>, &TieRules),
         load: &mut Load,
     ) {
-        if !self.rules.sites.contains(&*hit.site) {
-            return;
-        }
-        if let Some((sighting, epoch)) = self.sighting(hit, flags, (facts, ties)) {
+        if let Some((sighting, epoch)) = self.find_one(hit, flags, (facts, ties)) {
             load.sighting(sighting, (epoch, hit.permit));
         }
+    }
+
+    /// Returns the sighting that a hit makes, with its epoch.
+    pub(super) fn find_one(
+        &mut self,
+        hit: &Hit<'_>,
+        flags: Flags,
+        known: (&Facts<'_>, &TieRules),
+    ) -> Option<(Sighting, i32)> {
+        let is_noted = self.rules.sites.contains(&*hit.site);
+        is_noted.then(|| self.sighting(hit, flags, known)).flatten()
     }
 
     fn sighting(

@@ -129,7 +129,12 @@ impl TieFinder {
 
     /// Adds to a batch what a hit says of its IDs. Where the hit is a row, its row is the last one.
     pub(super) fn find(&mut self, hit: &Hit<'_>, flags: Flags, load: &mut Load) {
-        let mut ids = Ids::of(hit, &self.in_force);
+        let ids = Ids::of(hit, &self.in_force);
+        self.find_ids(hit, flags, ids, load);
+    }
+
+    /// Adds to a batch what a hit says of IDs.
+    pub(super) fn find_ids(&mut self, hit: &Hit<'_>, flags: Flags, mut ids: Ids, load: &mut Load) {
         if !self.takes_users {
             ids.remove(NodeKind::User);
         }

@@ -238,7 +238,7 @@ async fn load_all(loader: &Loader) -> anyhow::Result<()> {
         }
     };
     tokio::select! {
-        ended = loader.session(&mut stopped, &mut pause) => ended,
+        ended = session::run(loader, &mut stopped, &mut pause) => ended,
         () = all_is_loaded => Ok(()),
     }
 }

@@ -249,7 +249,7 @@ async fn a_name_that_was_refused_is_stored_once_it_may_be_though_the_loader_knew
                 stop.send(true).unwrap();
             };
             let mut pause = PAUSE_MIN;
-            let (session, ()) = tokio::join!(loader.session(&mut stopped, &mut pause), end);
+            let (session, ()) = tokio::join!(session::run(&loader, &mut stopped, &mut pause), end);
             session.unwrap();
             let dangling = "select count(*) from avtryck.hit left join avtryck.ad on key = ad_key where key is null";
             assert_eq!(number(client, dangling).await, 0);

@@ -4,6 +4,7 @@
 //! | step | why there |
 //! | --- | --- |
 //! | the position of each spool moves from `from` to `to` | a second loader waits, then gets [`CommitError::Moved`] |
+//! | each spool comes in one way ([`way`]): by its collector, or by Kafka | nothing is loaded twice |
 //! | hits of suppressed IDs are left out | before anything of them is stored ([`suppression`]) |
 //! | times are compared with Postgres's clock | [`WRONG_CLOCK`](crate::hit::Flags::WRONG_CLOCK) |
 //! | partitions of the batch's days | under a lock, so that retention does not drop one now |
@@ -30,7 +31,9 @@ use tokio_postgres::{Client, Error, Transaction};
 use uuid::Uuid;
 
 use super::load::{self, Exposures, Load, Mark, Payloads, Rejected, Rows, SpoolSpan};
-use super::{click, copy, dimension, event_key, exposure, new_name, partner_id, position, report};
+use super::{
+    click, copy, dimension, event_key, exposure, new_name, partner_id, position, report, way,
+};
 use crate::postgres::subject::suppression;
 use crate::postgres::{clock, partition};
 use crate::row::Counts;
@@ -67,6 +70,10 @@ pub enum CommitError {
     /// only its answer was lost. Read the position again.
     #[error("the position of the spool has moved")]
     Moved,
+    /// These spools, known by the first halves of their IDs, take the other way into this database:
+    /// by Kafka, or by their own collector.
+    #[error("the hits of {0:x?} come into this database by another way as well")]
+    Refused(Vec<i64>),
     /// Postgres failed. Drop the client (if a COPY is refused before it starts, tokio-postgres
     /// loses count of the answers), connect again, read the position, because the batch may be
     /// committed all the same, and then try again.
@@ -92,6 +99,7 @@ pub async fn commit(
     let Some(now) = position::advance(&transaction, &load.spools).await? else {
         return Err(CommitError::Moved);
     };
+    way::claim(&transaction, load).await?;
     let suppressed = suppression::leave_out(&transaction, load, payloads).await?;
     let wrong_days = load.flag_wrong_clock(now);
     let days = days(&load.rows.marks);

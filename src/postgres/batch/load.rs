@@ -78,6 +78,9 @@ pub struct Load {
     pub attributes: AttributePart,
     /// What the loader itself rejected.
     pub rejected: Vec<Rejected>,
+    /// The spools whose hits came by way of Kafka, by the first halves of their IDs; `None` where
+    /// its spools are read by their collector.
+    pub by_kafka: Option<BTreeSet<i64>>,
 }
 
 /// What a connection knows of its database.
@@ -122,6 +125,7 @@ impl Load {
             profiles: ProfilePart::default(),
             attributes: AttributePart::default(),
             rejected: Vec::new(),
+            by_kafka: None,
         }
     }
 
@@ -141,6 +145,7 @@ impl Load {
         self.profiles.clear();
         self.attributes.clear();
         self.rejected.clear();
+        self.by_kafka = None;
     }
 
     /// Looks up what is known of its pairs of subject and creative ([`exposure`]), over a

@@ -13,3 +13,4 @@ pub mod new_name;
 mod partner_id;
 pub mod position;
 mod report;
+pub mod way;

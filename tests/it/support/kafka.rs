@@ -8,9 +8,11 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use serde_json::Value as Json;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use super::tls::Authority;
 use super::{Dir, PATIENCE, PAUSE, addresses, root, tempdir};
 
 /// What a JVM may take: the broker of a test needs no more.
@@ -27,63 +29,144 @@ const CLIENT_OPTIONS: &[&str] = &["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStop
 /// a test that was killed.
 const LEASH: &str = r#"exec 3<&0 </dev/null; "$@" 3<&- & cat <&3 >/dev/null; kill -9 $!"#;
 
-/// A cluster of one broker, which is its own controller.
+/// A broker, which is a controller too.
 pub(crate) struct Broker {
     pub(crate) address: SocketAddr,
     dir: Dir,
     process: Option<Child>,
 }
 
+/// What a broker is made with.
+struct Node {
+    id: usize,
+    address: SocketAddr,
+    controller: SocketAddr,
+    /// Settings that take the place of those that every broker has.
+    more: String,
+    /// A user with a password.
+    scram: Option<String>,
+}
+
 impl Broker {
-    /// Starts one; `None` where there is no Kafka.
+    /// Starts one that is the whole cluster; `None` where there is no Kafka.
     pub(crate) async fn start() -> Option<Broker> {
-        let has_java = std::process::Command::new("java")
-            .arg("-version")
-            .stderr(Stdio::null())
-            .status();
-        if !has_java.is_ok_and(|status| status.success()) || !jars().is_dir() {
-            assert!(
-                std::env::var_os("KAFKA_REQUIRED").is_none(),
-                "there is no Kafka: script/setup test and script/fetch kafka bring it"
-            );
-            eprintln!(
-                "skipped: there is no Kafka (script/setup test and script/fetch kafka bring it)"
-            );
+        let mut brokers = Broker::start_cluster::<1>().await?;
+        brokers.pop()
+    }
+
+    /// Starts one that has a listener for TLS beside the other, where a user must say who it is.
+    pub(crate) async fn start_secured(
+        authority: &Authority,
+        user: &str,
+        password: &str,
+    ) -> Option<(Broker, SocketAddr)> {
+        if !is_there() {
             return None;
         }
-        let [address, controller] = addresses();
+        let [address, controller, secure] = addresses();
         let dir = tempdir();
+        let stem = dir.path().join("broker");
+        authority.issue(&stem, &[&secure.ip().to_string()], 2099);
+        let read = |extension| std::fs::read_to_string(stem.with_extension(extension)).unwrap();
+        let store = dir.path().join("keystore.pem");
+        std::fs::write(&store, read("key") + &read("pem")).unwrap();
+        let node = Node {
+            id: 1,
+            address,
+            controller,
+            more: format!(
+                "listeners=PLAINTEXT://{address},SECURE://{secure},CONTROLLER://{controller}\n\
+                 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL\n\
+                 sasl.enabled.mechanisms=SCRAM-SHA-512\n\
+                 listener.name.secure.scram-sha-512.sasl.jaas.config=\
+                 org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+                 listener.name.secure.ssl.keystore.type=PEM\n\
+                 listener.name.secure.ssl.keystore.location={}\n",
+                store.display()
+            ),
+            scram: Some(format!("SCRAM-SHA-512=[name={user},password={password}]")),
+        };
+        let mut broker = Broker::format(&node, std::slice::from_ref(&node), dir).await;
+        broker.resume().await;
+        Some((broker, secure))
+    }
+
+    /// Starts a cluster; `None` where there is no Kafka.
+    pub(crate) async fn start_cluster<const BROKERS: usize>() -> Option<Vec<Broker>> {
+        if !is_there() {
+            return None;
+        }
+        let nodes: Vec<Node> = addresses::<BROKERS>()
+            .into_iter()
+            .zip(addresses::<BROKERS>())
+            .zip(1..)
+            .map(|((address, controller), id)| Node {
+                id,
+                address,
+                controller,
+                more: String::new(),
+                scram: None,
+            })
+            .collect();
+        let mut brokers = Vec::new();
+        for node in &nodes {
+            brokers.push(Broker::format(node, &nodes, tempdir()).await);
+        }
+        // The first controller answers once a majority is there.
+        for broker in &mut brokers {
+            broker.spawn();
+        }
+        for broker in &brokers {
+            broker.until_listening().await;
+        }
+        Some(brokers)
+    }
+
+    async fn format(node: &Node, nodes: &[Node], dir: Dir) -> Broker {
+        let voters = nodes
+            .iter()
+            .map(|node| format!("{}@{}", node.id, node.controller));
+        let voters: Vec<String> = voters.collect();
+        let (replicas, in_sync) = (nodes.len(), nodes.len().div_ceil(2));
+        let Node {
+            id,
+            address,
+            controller,
+            more,
+            scram,
+        } = node;
         let properties = format!(
-            "process.roles=broker,controller\nnode.id=1\n\
-             controller.quorum.bootstrap.servers={controller}\n\
+            "process.roles=broker,controller\nnode.id={id}\ncontroller.quorum.voters={}\n\
              listeners=PLAINTEXT://{address},CONTROLLER://{controller}\n\
              controller.listener.names=CONTROLLER\nlog.dirs={}\n\
-             offsets.topic.replication.factor=1\noffsets.topic.num.partitions=2\n\
-             transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
+             default.replication.factor={replicas}\nmin.insync.replicas={in_sync}\n\
+             offsets.topic.replication.factor={replicas}\noffsets.topic.num.partitions=2\n\
+             transaction.state.log.replication.factor={replicas}\ntransaction.state.log.min.isr={in_sync}\n\
              transaction.state.log.num.partitions=2\ngroup.initial.rebalance.delay.ms=0\n\
-             log.cleaner.dedupe.buffer.size=4194304\nauto.create.topics.enable=false\n",
+             log.cleaner.dedupe.buffer.size=4194304\nauto.create.topics.enable=false\n{more}\n",
+            voters.join(","),
             dir.path().join("data").display()
         );
         std::fs::write(dir.path().join("server.properties"), properties).unwrap();
-        let mut broker = Broker {
-            address,
+        let broker = Broker {
+            address: *address,
             dir,
             process: None,
         };
         let file = broker.properties();
-        let arguments = [
-            "format",
-            "-t",
-            "AAAAAAAAAAAAAAAAAAAAAQ",
-            "-c",
-            &file,
-            "--standalone",
-        ];
+        let mut arguments = vec!["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", &file];
+        if let Some(scram) = scram {
+            arguments.extend(["--add-scram", scram]);
+        }
         let mut formatted = java(CLIENT_OPTIONS, "kafka.tools.StorageTool", &arguments);
         let formatted = formatted.kill_on_drop(true).output().await.unwrap();
         assert!(formatted.status.success(), "{formatted:?}");
-        broker.resume().await;
-        Some(broker)
+        broker
+    }
+
+    /// The folder of its partitions.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     fn properties(&self) -> String {
@@ -93,6 +176,11 @@ impl Broker {
 
     /// Starts it again, with what it has stored.
     pub(crate) async fn resume(&mut self) {
+        self.spawn();
+        self.until_listening().await;
+    }
+
+    fn spawn(&mut self) {
         let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
         let mut leash = Command::new("bash");
         leash.args(["-c", LEASH, "bash", "java", "-cp", &class_path()]);
@@ -104,6 +192,9 @@ impl Broker {
             .stderr(log)
             .spawn();
         self.process = Some(process.unwrap());
+    }
+
+    async fn until_listening(&self) {
         let started = Instant::now();
         while TcpStream::connect(self.address).await.is_err() {
             let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap();
@@ -123,6 +214,25 @@ impl Broker {
     /// Returns the keys and values that Kafka's own consumer reads in a topic, of what is
     /// committed, up to that many and until nothing comes for some seconds.
     pub(crate) async fn records(&self, topic: &str, most: usize) -> Vec<(Vec<u8>, String)> {
+        let (stdout, _) = self.consume(topic, most).await;
+        let lines = stdout.split(|byte| *byte == b'\n');
+        let records = lines.filter_map(|line| {
+            let at = line.iter().position(|byte| *byte == b'\t')?;
+            let value = String::from_utf8_lossy(&line[at + 1..]).into_owned();
+            Some((line[..at].to_vec(), value))
+        });
+        records.collect()
+    }
+
+    /// Returns how many messages Kafka's own consumer counts in a topic, of what is committed.
+    pub(crate) async fn count(&self, topic: &str) -> usize {
+        let (_, said) = self.consume(topic, 100_000_000).await;
+        let (_, rest) = said.split_once("Processed a total of ").unwrap();
+        rest.split(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// What Kafka's own consumer writes, and what it says.
+    async fn consume(&self, topic: &str, most: usize) -> (Vec<u8>, String) {
         let (address, most) = (self.address.to_string(), most.to_string());
         let arguments = [
             "--bootstrap-server",
@@ -146,15 +256,24 @@ impl Broker {
         let class = "org.apache.kafka.tools.consumer.ConsoleConsumer";
         let mut consumer = java(CLIENT_OPTIONS, class, &arguments);
         let read = consumer.kill_on_drop(true).output().await.unwrap();
-        let said = String::from_utf8_lossy(&read.stderr);
+        let said = String::from_utf8_lossy(&read.stderr).into_owned();
         assert!(said.contains("Processed a total of"), "{said}");
-        let lines = read.stdout.split(|byte| *byte == b'\n');
-        let records = lines.filter_map(|line| {
-            let at = line.iter().position(|byte| *byte == b'\t')?;
-            let value = String::from_utf8_lossy(&line[at + 1..]).into_owned();
-            Some((line[..at].to_vec(), value))
-        });
-        records.collect()
+        (read.stdout, said)
+    }
+
+    /// Has Kafka's own producer write texts to a topic.
+    pub(crate) async fn produce(&self, topic: &str, texts: &[&str]) {
+        let address = self.address.to_string();
+        let arguments = ["--bootstrap-server", &address, "--topic", topic];
+        let class = "org.apache.kafka.tools.ConsoleProducer";
+        let mut producer = java(CLIENT_OPTIONS, class, &arguments);
+        producer.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut producer = producer.kill_on_drop(true).spawn().unwrap();
+        let mut input = producer.stdin.take().unwrap();
+        let lines = texts.join("\n") + "\n";
+        input.write_all(lines.as_bytes()).await.unwrap();
+        drop(input);
+        assert!(producer.wait().await.unwrap().success());
     }
 
     /// The same for a topic whose values are JSON.
@@ -164,6 +283,24 @@ impl Broker {
             .map(|(_, value)| serde_json::from_str(&value).unwrap())
             .collect()
     }
+}
+
+/// Returns whether there is a Kafka to be started, and says that tests are skipped where there is
+/// none.
+fn is_there() -> bool {
+    let has_java = std::process::Command::new("java")
+        .arg("-version")
+        .stderr(Stdio::null())
+        .status();
+    if has_java.is_ok_and(|status| status.success()) && jars().is_dir() {
+        return true;
+    }
+    assert!(
+        std::env::var_os("KAFKA_REQUIRED").is_none(),
+        "there is no Kafka: script/setup test and script/fetch kafka bring it"
+    );
+    eprintln!("skipped: there is no Kafka (script/setup test and script/fetch kafka bring it)");
+    false
 }
 
 fn jars() -> PathBuf {

@@ -1,5 +1,6 @@
 //! How brokers are reached, and what their topics must be like.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,14 +10,16 @@ use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifie
 use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::ProducerContext;
+use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 
 use crate::config::KafkaConfig;
 
 /// How long a question to the brokers may take.
-pub(super) const ASK_TIME_MAX: Duration = Duration::from_secs(10);
+pub(in crate::loader) const ASK_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long to wait for what a client has to report.
+const REPORT_TIME: Duration = Duration::from_millis(100);
 /// Memory for messages that are on their way, in KiB. A batch is at most about that large.
 const QUEUE_KIBIBYTES: &str = "65536";
 /// For how long a topic that is made here keeps hits, if `privacy.retention` allows it.
@@ -24,17 +27,50 @@ const KEEP_MADE: Duration = Duration::from_hours(7 * 24);
 
 /// Keeps what the client reports last: an error of a call says little more than that time is up.
 #[derive(Clone, Default)]
-pub(super) struct Reports(Arc<Mutex<String>>);
+pub(in crate::loader) struct Reports {
+    last: Arc<Mutex<String>>,
+    /// Messages that were not delivered.
+    undelivered: Arc<AtomicU64>,
+}
 
 impl Reports {
     /// Adds what was reported last to an error.
-    pub(super) fn explain(&self, error: &KafkaError) -> anyhow::Error {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(in crate::loader) fn explain(&self, error: &KafkaError) -> anyhow::Error {
+        anyhow::anyhow!(self.add_to(&error.to_string()))
+    }
+
+    /// Fails if a message was not delivered.
+    pub(in crate::loader) fn delivered(&self) -> anyhow::Result<()> {
+        let undelivered = self.undelivered.load(Ordering::Acquire);
+        ensure!(
+            undelivered == 0,
+            "{undelivered} messages were not delivered"
+        );
+        Ok(())
+    }
+
+    /// Adds what was reported last to a message.
+    pub(in crate::loader) fn add_to(&self, message: &str) -> String {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match last.is_empty() {
-            true => anyhow::anyhow!("{error}"),
-            false => anyhow::anyhow!("{error} ({last})"),
+            true => message.to_owned(),
+            false => format!("{message} ({last})"),
         }
     }
+}
+
+/// Checks for an error of a consumer that the client gets over by itself, such as the loss of one
+/// of several brokers.
+pub(in crate::loader) fn is_passing(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::Resolve
+        )
+    )
 }
 
 impl ClientContext for Reports {
@@ -44,7 +80,12 @@ impl ClientContext for Reports {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, "librdkafka: {reason}");
-        reason.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // That follows the reason why, and says less.
+        let is_vague = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        if last.is_empty() || !is_vague {
+            reason.clone_into(&mut last);
+        }
     }
 }
 
@@ -53,12 +94,17 @@ impl ConsumerContext for Reports {}
 impl ProducerContext for Reports {
     type DeliveryOpaque = ();
 
-    /// A message that is not delivered makes the commit fail.
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+    /// In a transaction, a message that is not delivered makes the commit fail.
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            tracing::debug!(%error, "a message was not delivered");
+            self.undelivered.fetch_add(1, Ordering::AcqRel);
+        }
+    }
 }
 
 /// Returns what every client is configured with.
-pub(super) fn client_config(config: &KafkaConfig) -> ClientConfig {
+pub(in crate::loader) fn client_config(config: &KafkaConfig) -> ClientConfig {
     let mut client = ClientConfig::new();
     let protocol = match (config.tls, config.sasl_mechanism.is_empty()) {
         (false, true) => "plaintext",
@@ -128,7 +174,7 @@ enum Purpose {
 ///
 /// # Errors
 /// Where a topic would keep hits for longer than may be, or forget what has to be known.
-pub(super) async fn prepare_topics(
+pub(in crate::loader) async fn prepare_topics(
     config: &KafkaConfig,
     retention: Duration,
     reports: &Reports,
@@ -141,7 +187,12 @@ pub(super) async fn prepare_topics(
         (&config.instruction_topic, Purpose::State),
         (&config.position_topic, Purpose::State),
     ];
-    let metadata = admin.inner().fetch_metadata(None, ASK_TIME_MAX);
+    // Of the two clients only this one tells why brokers do not answer.
+    let asking: BaseProducer<Reports> = client.create_with_context(reports.clone())?;
+    let metadata = asking.client().fetch_metadata(None, ASK_TIME_MAX);
+    if metadata.is_err() {
+        asking.poll(REPORT_TIME);
+    }
     let metadata = metadata.map_err(|error| reports.explain(&error))?;
     let exists = |name: &str| metadata.topics().iter().any(|topic| topic.name() == name);
     let keep = retention.min(KEEP_MADE).as_millis().to_string();

@@ -3,13 +3,19 @@
 //! A row's message is the hit's own encoding, less what Postgres would not get either (the user
 //! agent, the client hints, what is cut off the address), with what was found of it behind.
 
+pub mod read;
+
+use std::collections::HashSet;
+
 use serde_json::{Map, Value as Json};
 
 use crate::config::KafkaFormat;
 use crate::enrich::{DimensionTable, FactVisitor, Facts};
 use crate::hit::subject::Subject;
 use crate::hit::wire::{put_bytes, put_number, put_varint};
-use crate::hit::{Field, Hints, Hit, Kind};
+use crate::hit::{ConsentSource, Field, Hints, Hit, Kind, Permit};
+use crate::identity::{Node, NodeKind};
+use crate::postgres::household::part::Sighting;
 use crate::row::dimension::{Columns, Dimension as _, Found};
 use crate::row::{Ad, Row, Site};
 
@@ -19,6 +25,10 @@ pub const SCHEMA: &str = "1";
 const HIT_ID: u32 = 64;
 const CLIENT_IP_BITS: u32 = 65;
 const IS_SENSITIVE_PAGE: u32 = 66;
+const SIGHTING: u32 = 80;
+
+/// What is said of subjects in one message of a count.
+const SAID_MAX: usize = 1_000;
 
 /// The name and the number of a dimension in a message; `None` where the hit's fields say it all.
 fn field_of(dimension: DimensionTable) -> Option<(&'static str, u32)> {
@@ -42,6 +52,8 @@ pub struct RowParts<'a, 'f> {
     pub facts: &'a Facts<'f>,
     /// Whether its page is of a sensitive category.
     pub is_sensitive_page: bool,
+    /// The sighting that it makes, with its epoch; for `avtryck load` alone.
+    pub sighting: Option<(Sighting, i32)>,
 }
 
 impl RowParts<'_, '_> {
@@ -72,6 +84,9 @@ impl RowParts<'_, '_> {
         put_number(out, CLIENT_IP_BITS, bits.into());
         put_number(out, IS_SENSITIVE_PAGE, self.is_sensitive_page.into());
         self.facts.visit(&mut InlineFacts { out });
+        if let Some((sighting, epoch)) = &self.sighting {
+            put_sighting(sighting, *epoch, out);
+        }
     }
 
     fn json(&self) -> Map<String, Json> {
@@ -145,8 +160,15 @@ impl CountKey {
         }
     }
 
-    /// Appends the message that says how many hits there were.
-    pub fn encode(&self, hits: u64, format: KafkaFormat, out: &mut Vec<u8>) {
+    /// Appends the message that says how many hits of a spool there were, and what some said of
+    /// their subjects.
+    pub fn encode(
+        &self,
+        (hits, spool): (u64, [u8; 8]),
+        said: &[SubjectSaid],
+        format: KafkaFormat,
+        out: &mut Vec<u8>,
+    ) {
         match format {
             KafkaFormat::Protobuf => {
                 put_number(out, 1, self.minute.cast_unsigned());
@@ -155,6 +177,15 @@ impl CountKey {
                 self.site.columns(&mut fields);
                 self.ad.columns(&mut fields);
                 put_number(out, 10, hits);
+                put_bytes(out, 11, &spool);
+                for said in said {
+                    let mut inner = Vec::with_capacity(32);
+                    put_bytes(&mut inner, 1, &said.node.0);
+                    put_number(&mut inner, 2, said.kind as u64);
+                    put_number(&mut inner, 3, said.permit.bits().into());
+                    put_number(&mut inner, 4, said.consent_source.number().into());
+                    put_bytes(out, 12, &inner);
+                }
             }
             KafkaFormat::Json => {
                 let mut words = Map::new();
@@ -167,6 +198,59 @@ impl CountKey {
             }
         }
     }
+}
+
+/// What a hit that is only counted says of one of its IDs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubjectSaid {
+    /// The ID, as ties have it.
+    pub node: Node,
+    /// Its kind.
+    pub kind: NodeKind,
+    /// What its subject permits.
+    pub permit: Permit,
+    /// The signal that says so.
+    pub consent_source: ConsentSource,
+}
+
+/// How many hits of one kind there are, and what they said of their subjects.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// How many.
+    pub hits: u64,
+    /// What they said, each thing once.
+    pub said: Vec<SubjectSaid>,
+    /// What is among that already.
+    known: HashSet<(Node, u8, u8)>,
+}
+
+impl Tally {
+    /// Adds what a hit said.
+    pub fn add_said(&mut self, said: SubjectSaid) {
+        let key = (said.node, said.permit.bits(), said.consent_source.number());
+        if self.known.insert(key) {
+            self.said.push(said);
+        }
+    }
+
+    /// Returns what goes into each message: the hits are in the first.
+    pub fn parts(&self) -> impl Iterator<Item = (u64, &[SubjectSaid])> {
+        let rest = self.said.get(SAID_MAX..).unwrap_or_default();
+        let first = self.said.get(..SAID_MAX).unwrap_or(&self.said);
+        std::iter::once((self.hits, first)).chain(rest.chunks(SAID_MAX).map(|said| (0, said)))
+    }
+}
+
+fn put_sighting(sighting: &Sighting, epoch: i32, out: &mut Vec<u8>) {
+    let mut inner = Vec::with_capacity(48);
+    put_varint(&mut inner, 1 << 3 | 1);
+    inner.extend_from_slice(&sighting.address.to_le_bytes());
+    put_bytes(&mut inner, 2, &sighting.node.0);
+    put_number(&mut inner, 3, u64::from(sighting.day.cast_unsigned()));
+    put_number(&mut inner, 4, sighting.hour.into());
+    put_number(&mut inner, 5, sighting.is_phone.into());
+    put_number(&mut inner, 6, u64::from(epoch.cast_unsigned()));
+    put_bytes(out, SIGHTING, &inner);
 }
 
 fn write_json(words: Map<String, Json>, out: &mut Vec<u8>) {

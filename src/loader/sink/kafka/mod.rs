@@ -19,12 +19,14 @@
 //! | --- | --- |
 //! | [`message`] | what a message holds |
 //! | `client` | how brokers are reached, and what their topics must be like |
+//! | `instruction` | the topic of instructions |
 //! | `session` | the blocking part, on a thread of its own: transactions, positions |
 //! | `suppressed` | the list of suppression, as far as this process knows it |
 
-mod client;
+pub(in crate::loader) mod client;
+pub mod instruction;
 pub mod message;
-mod session;
+pub(in crate::loader) mod session;
 mod suppressed;
 
 use std::collections::HashMap;
@@ -33,7 +35,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
+use arc_swap::ArcSwap;
 
+use super::sightings::{SightingFinder, Sightings};
 use super::{
     Committed, Companion, DerivedHit, Encoder, Reached, Sink, SinkBatch, Span, SpoolRecord, Writer,
 };
@@ -41,10 +45,11 @@ use crate::clock::{self, UnixMicros};
 use crate::config::{KafkaConfig, KafkaFormat};
 use crate::enrich::Facts;
 use crate::hit::{self, Flags, Hit, Kind, Outcome, VisitorId};
+use crate::identity::{Ids, TieRules};
 use crate::loader::Progress;
 use crate::metrics::Metrics;
 use crate::row::{Count, Keyer, UNKNOWN_KEY};
-use message::{CountKey, RowParts};
+use message::{CountKey, RowParts, SubjectSaid, Tally};
 use session::{PositionKey, ProducerThread, Transaction};
 pub use suppressed::{Suppressed, follow};
 
@@ -71,8 +76,19 @@ pub struct KafkaSink {
     pub retention: Duration,
     /// Whose hits become counts.
     pub suppressed: Arc<Suppressed>,
+    /// What goes with the hits where nobody loads this spool into Postgres but `avtryck load`.
+    pub alone: Option<Alone>,
     /// Every metric.
     pub metrics: Arc<Metrics>,
+}
+
+/// What `avtryck load` needs to know of hits, and has no other way to know.
+#[derive(Clone)]
+pub struct Alone {
+    /// Which IDs may stand for somebody.
+    pub tie_rules: Arc<ArcSwap<TieRules>>,
+    /// Which hits are sightings, and the key that makes them.
+    pub sightings: Arc<Sightings>,
 }
 
 impl Sink for KafkaSink {
@@ -86,7 +102,9 @@ impl Sink for KafkaSink {
     async fn open(&self) -> anyhow::Result<(KafkaWriter, KafkaCompanion)> {
         // The list is read before the first hit is sent, unless Postgres cannot be reached: then
         // what the topic of instructions says has to do.
-        self.suppressed.wait_for_list().await;
+        if self.alone.is_none() {
+            self.suppressed.wait_for_list().await;
+        }
         let (worker, positions) = ProducerThread::start(self).await?;
         let writer = KafkaWriter {
             worker,
@@ -97,6 +115,7 @@ impl Sink for KafkaSink {
             suppressed: Arc::clone(&self.suppressed),
             metrics: Arc::clone(&self.metrics),
             format: self.config.format,
+            is_alone: self.alone.is_some(),
         };
         Ok((writer, KafkaCompanion))
     }
@@ -104,6 +123,11 @@ impl Sink for KafkaSink {
     fn encoder(&self, _: &KafkaWriter) -> MessageEncoder {
         MessageEncoder {
             format: self.config.format,
+            alone: self.alone.as_ref().map(|alone| AloneEncoder {
+                tie_rules: Arc::clone(&alone.tie_rules),
+                in_force: alone.tie_rules.load_full(),
+                sightings: SightingFinder::new(Arc::clone(&alone.sightings)),
+            }),
         }
     }
 
@@ -127,7 +151,7 @@ struct RowMessage {
 pub struct KafkaBatch {
     bytes: Vec<u8>,
     rows: Vec<RowMessage>,
-    counts: HashMap<CountKey, u64>,
+    counts: HashMap<CountKey, Tally>,
     spans: Vec<Span>,
 }
 
@@ -142,6 +166,14 @@ impl SinkBatch for KafkaBatch {
 /// Encodes rows as messages.
 pub struct MessageEncoder {
     format: KafkaFormat,
+    alone: Option<AloneEncoder>,
+}
+
+/// Finds what goes with the hits for `avtryck load`.
+struct AloneEncoder {
+    tie_rules: Arc<ArcSwap<TieRules>>,
+    in_force: Arc<TieRules>,
+    sightings: SightingFinder,
 }
 
 impl Encoder for MessageEncoder {
@@ -161,6 +193,10 @@ impl Encoder for MessageEncoder {
         batch.counts.clear();
         batch.spans.clear();
         batch.spans.extend_from_slice(spans);
+        if let Some(alone) = &mut self.alone {
+            alone.in_force = alone.tie_rules.load_full();
+            alone.sightings.begin();
+        }
     }
 
     fn add(
@@ -170,7 +206,12 @@ impl Encoder for MessageEncoder {
         record: &SpoolRecord,
     ) -> Result<(), &'static str> {
         let start = batch.bytes.len();
+        let sighting = self.alone.as_mut().and_then(|alone| {
+            let known = (hit.facts, &*alone.in_force);
+            alone.sightings.find_one(hit.hit, hit.row.flags, known)
+        });
         let parts = RowParts {
+            sighting,
             hit: hit.hit,
             row: &hit.row,
             facts: hit.facts,
@@ -190,7 +231,18 @@ impl Encoder for MessageEncoder {
     }
 
     fn count(&mut self, batch: &mut KafkaBatch, hit: &Hit<'_>, count: Count, _: &Facts<'_>) {
-        batch.count(hit, count.minute);
+        let tally = batch.count(hit, count.minute);
+        let Some(alone) = &self.alone else {
+            return;
+        };
+        for (kind, node) in Ids::of(hit, &alone.in_force).each() {
+            tally.add_said(SubjectSaid {
+                node,
+                kind,
+                permit: hit.permit,
+                consent_source: hit.consent_source,
+            });
+        }
     }
 
     /// Leaves it out: Postgres sets it aside, and no other reader could read it.
@@ -198,8 +250,10 @@ impl Encoder for MessageEncoder {
 }
 
 impl KafkaBatch {
-    fn count(&mut self, hit: &Hit<'_>, minute: i64) {
-        *self.counts.entry(CountKey::of(hit, minute)).or_default() += 1;
+    fn count(&mut self, hit: &Hit<'_>, minute: i64) -> &mut Tally {
+        let tally = self.counts.entry(CountKey::of(hit, minute)).or_default();
+        tally.hits += 1;
+        tally
     }
 
     /// Makes counts of the hits whose IDs are on the list; returns how many there were.
@@ -237,6 +291,7 @@ pub struct KafkaWriter {
     suppressed: Arc<Suppressed>,
     metrics: Arc<Metrics>,
     format: KafkaFormat,
+    is_alone: bool,
 }
 
 impl KafkaWriter {
@@ -252,6 +307,7 @@ impl KafkaWriter {
             batch,
             positions: Vec::new(),
             instructions: Vec::new(),
+            spool: self.spool_id,
             format: self.format,
         }
     }
@@ -316,7 +372,8 @@ impl Writer for KafkaWriter {
         instructions: &[(VisitorId, Kind)],
         span: &Span,
     ) -> anyhow::Result<()> {
-        self.suppressed.add_instructions(instructions);
+        self.suppressed
+            .add_instructions(instructions, self.is_alone);
         self.send(&mut KafkaBatch::default(), std::slice::from_ref(span))
             .await?;
         Ok(())
@@ -334,7 +391,7 @@ impl Writer for KafkaWriter {
         self.metrics.kafka_messages.increment(messages);
         Ok(Committed {
             rows: batch.rows.len() as u64,
-            counted: batch.counts.values().sum(),
+            counted: batch.counts.values().map(|tally| tally.hits).sum(),
             suppressed,
             ..Committed::default()
         })

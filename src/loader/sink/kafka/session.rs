@@ -20,14 +20,14 @@ use spool::{Position, SpoolId};
 use tokio::sync::oneshot;
 
 use super::client::{self, ASK_TIME_MAX, Reports};
+use super::instruction::{self, instruction_record};
 use super::message::SCHEMA;
-use super::suppressed::Entry;
 use super::{Fenced, KafkaBatch, KafkaSink, Suppressed};
 use crate::clock;
 use crate::config::{KafkaConfig, KafkaFormat};
 use crate::hit::Kind;
 use crate::loader::sink::Reached;
-use crate::postgres::subject::suppression::Reason;
+use crate::postgres::subject::suppression::Listed;
 
 /// How long a transaction may take to begin, to be sent and to be committed.
 const COMMIT_TIME_MAX: Duration = Duration::from_secs(45);
@@ -59,7 +59,9 @@ impl PositionKey {
 pub(super) struct Transaction {
     pub(super) batch: KafkaBatch,
     pub(super) positions: Vec<(PositionKey, Reached)>,
-    pub(super) instructions: Vec<Entry>,
+    pub(super) instructions: Vec<Listed>,
+    /// The spool that it is of.
+    pub(super) spool: [u8; 16],
     pub(super) format: KafkaFormat,
 }
 
@@ -242,12 +244,8 @@ impl Session {
         let config = &*self.config;
         let of =
             |range: &std::ops::Range<usize>| batch.bytes.get(range.clone()).unwrap_or_default();
-        for (key, reason) in &transaction.instructions {
-            self.send(|| {
-                BaseRecord::to(&config.instruction_topic)
-                    .key(key.as_slice())
-                    .payload(reason.name().as_bytes())
-            })?;
+        for entry in &transaction.instructions {
+            self.send(|| instruction_record(&config.instruction_topic, entry))?;
         }
         for row in &batch.rows {
             let (value, site) = (of(&row.value), of(&row.site));
@@ -259,16 +257,19 @@ impl Session {
             })?;
         }
         let mut value = Vec::new();
-        for (count, hits) in &batch.counts {
-            value.clear();
-            count.encode(*hits, transaction.format, &mut value);
-            let site = count.site.site.as_bytes();
-            self.send(|| {
-                BaseRecord::to(&config.count_topic)
-                    .key(site)
-                    .payload(value.as_slice())
-                    .headers(headers(count.kind, site))
-            })?;
+        let half = *transaction.spool.first_chunk().unwrap_or(&[0; 8]);
+        for (count, tally) in &batch.counts {
+            for (hits, said) in tally.parts() {
+                value.clear();
+                count.encode((hits, half), said, transaction.format, &mut value);
+                let site = count.site.site.as_bytes();
+                self.send(|| {
+                    BaseRecord::to(&config.count_topic)
+                        .key(site)
+                        .payload(value.as_slice())
+                        .headers(headers(count.kind, site))
+                })?;
+            }
         }
         for (key, reached) in &transaction.positions {
             self.put_position(&key.text(), &position_text(*reached))?;
@@ -348,10 +349,8 @@ impl Session {
                     return Ok(Reading::EndsHere);
                 };
                 let key = key.try_into().context("a key that is no subject's")?;
-                let reasons = [Reason::Withdrawal, Reason::Erasure].into_iter();
-                let mut named = reasons.filter(|reason| reason.name().as_bytes() == value);
-                let reason = named.next().context("an instruction that is not known")?;
-                suppressed.add_known((key, reason));
+                let reason = instruction::reason(value)?;
+                suppressed.add_known(key, reason);
                 Ok(Reading::GoesOn)
             },
         );

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::hit::subject::Subject;
 use crate::hit::{Kind, VisitorId};
 use crate::postgres::server::silence::SILENCE_MAX;
-use crate::postgres::subject::suppression::{self, Reason};
+use crate::postgres::subject::suppression::{self, Listed, Reason};
 use crate::postgres::{Database, SilenceWatch};
 
 /// How often Postgres is asked for what is new on its list.
@@ -23,9 +23,6 @@ const FOLLOW_PERIOD: Duration = Duration::from_secs(2);
 const LIST_TIME_MAX: Duration = Duration::from_secs(10);
 /// Instructions that go into one transaction.
 const NEWS_MAX: usize = 10_000;
-
-/// The key of a subject, with why it is on the list.
-pub(super) type Entry = ([u8; 16], Reason);
 
 /// The list, shared by the sinks of a process.
 pub struct Suppressed {
@@ -38,7 +35,7 @@ pub struct Suppressed {
 struct List {
     entries: HashMap<[u8; 16], Reason>,
     /// What the topic does not have.
-    news: Vec<Entry>,
+    news: Vec<Listed>,
 }
 
 impl Default for Suppressed {
@@ -68,43 +65,61 @@ impl Suppressed {
     }
 
     /// Adds what the topic has already.
-    pub(super) fn add_known(&self, (key, reason): Entry) {
+    pub(in crate::loader) fn add_known(&self, key: [u8; 16], reason: Reason) {
         let mut list = self.list();
         list.entries.insert(key, reason);
-        list.news.retain(|news| *news != (key, reason));
+        list.news
+            .retain(|news| (news.key, news.reason) != (key, reason));
     }
 
     /// Adds what the topic may not have. An erasure stays one where a withdrawal follows it.
-    pub(super) fn add(&self, entries: impl IntoIterator<Item = Entry>) {
+    pub(super) fn add(&self, entries: impl IntoIterator<Item = Listed>) {
         let mut list = self.list();
-        for (key, reason) in entries {
-            let known = list.entries.get(&key).copied();
-            if known != Some(reason) && known != Some(Reason::Erasure) {
-                list.entries.insert(key, reason);
-                list.news.push((key, reason));
+        for entry in entries {
+            let known = list.entries.get(&entry.key).copied();
+            if known != Some(entry.reason) && known != Some(Reason::Erasure) {
+                list.entries.insert(entry.key, entry.reason);
+                list.news.push(entry);
             }
         }
     }
 
-    pub(super) fn add_instructions(&self, instructions: &[(VisitorId, Kind)]) {
-        self.add(instructions.iter().map(|(visitor, kind)| {
+    /// Adds what visitors ask of this collector. `is_alone` says that it is carried out by
+    /// `avtryck load` alone, which has to know whom it is about: then it is passed on even if it
+    /// was asked for before.
+    pub(super) fn add_instructions(&self, instructions: &[(VisitorId, Kind)], is_alone: bool) {
+        let entries = instructions.iter().map(|(visitor, kind)| {
             let reason = match kind {
                 Kind::Erasure => Reason::Erasure,
                 _ => Reason::Withdrawal,
             };
-            (Subject::Visitor(*visitor).key(), reason)
-        }));
+            let subject = Subject::Visitor(*visitor);
+            Listed {
+                key: subject.key(),
+                id_kind: subject.id_kind(),
+                reason,
+                visitor: is_alone.then_some(*visitor),
+            }
+        });
+        if !is_alone {
+            return self.add(entries);
+        }
+        let mut list = self.list();
+        for entry in entries {
+            list.entries.insert(entry.key, entry.reason);
+            list.news.push(entry);
+        }
     }
 
     /// Takes what is to be produced next.
-    pub(super) fn take_news(&self) -> Vec<Entry> {
+    pub(in crate::loader) fn take_news(&self) -> Vec<Listed> {
         let mut list = self.list();
         let rest = list.news.len().saturating_sub(NEWS_MAX);
         list.news.split_off(rest)
     }
 
     /// Gives back what was not produced.
-    pub(super) fn put_back(&self, news: Vec<Entry>) {
+    pub(in crate::loader) fn put_back(&self, news: Vec<Listed>) {
         self.list().news.extend(news);
     }
 

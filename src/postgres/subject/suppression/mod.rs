@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use tokio_postgres::{Client, Error, Row, Transaction};
 
 use crate::hit::subject::Subject;
-use crate::hit::{self, Hit, Outcome};
+use crate::hit::{self, Hit, Outcome, VisitorId};
 use crate::identity::Node;
 use crate::postgres::batch::load::{Load, Payloads};
 use crate::postgres::identity;
@@ -42,20 +42,66 @@ impl Reason {
     }
 }
 
+/// An ID on the list, which knows it by its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// [`Subject::key`].
+    pub key: [u8; 16],
+    /// The kind of ID, in SQL.
+    pub id_kind: &'static str,
+    /// Why it is there.
+    pub reason: Reason,
+    /// The visitor, where it is one who is known.
+    pub visitor: Option<VisitorId>,
+}
+
+impl Listed {
+    /// Returns the entry of a subject.
+    #[must_use]
+    pub fn of(subject: &Subject<'_>, reason: Reason) -> Listed {
+        Listed {
+            key: subject.key(),
+            id_kind: subject.id_kind(),
+            reason,
+            visitor: match subject {
+                Subject::Visitor(visitor) => Some(*visitor),
+                _ => None,
+            },
+        }
+    }
+
+    /// Returns the ID among ties. That of a visitor who is not known is tied to nothing.
+    fn node(&self) -> Node {
+        Node(self.visitor.map_or(self.key, |visitor| visitor.0))
+    }
+}
+
 /// Puts IDs on the list, or renews since when and why they are there, in a transaction of its own.
 ///
 /// # Errors
 /// Where Postgres fails.
 pub async fn add(client: &mut Client, entries: &[(Subject<'_>, Reason)]) -> Result<(), Error> {
+    let entries: Vec<Listed> = entries
+        .iter()
+        .map(|(subject, reason)| Listed::of(subject, *reason))
+        .collect();
+    Box::pin(add_listed(client, &entries)).await
+}
+
+/// Does the same for IDs whose keys are known.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn add_listed(client: &mut Client, entries: &[Listed]) -> Result<(), Error> {
     if entries.is_empty() {
         return Ok(());
     }
     let keys: Vec<Uuid> = entries
         .iter()
-        .map(|(id, _)| Uuid::from_bytes(id.key()))
+        .map(|entry| Uuid::from_bytes(entry.key))
         .collect();
-    let kinds: Vec<&str> = entries.iter().map(|(id, _)| id.id_kind()).collect();
-    let reasons: Vec<&str> = entries.iter().map(|(_, reason)| reason.name()).collect();
+    let kinds: Vec<&str> = entries.iter().map(|entry| entry.id_kind).collect();
+    let reasons: Vec<&str> = entries.iter().map(|entry| entry.reason.name()).collect();
     let transaction = client.transaction().await?;
     transaction
         .execute("select pg_advisory_xact_lock($1)", &[&LOCK])
@@ -69,18 +115,15 @@ pub async fn add(client: &mut Client, entries: &[(Subject<'_>, Reason)]) -> Resu
 
 /// Takes the ties, the owners and the permits of IDs away. No batch is in progress, so what batches
 /// saw of these IDs is there to be folded, and none brings them back.
-async fn unlink(
-    transaction: &Transaction<'_>,
-    entries: &[(Subject<'_>, Reason)],
-) -> Result<(), Error> {
+async fn unlink(transaction: &Transaction<'_>, entries: &[Listed]) -> Result<(), Error> {
     identity::fold(transaction).await?;
     for (listed, reason) in [
         (Reason::Withdrawal, identity::Removal::Withdrawal),
         (Reason::Erasure, identity::Removal::Erasure),
     ] {
-        let of_reason = entries.iter().filter(|(_, reason)| *reason == listed);
+        let of_reason = entries.iter().filter(|entry| entry.reason == listed);
         let nodes: Vec<Uuid> = of_reason
-            .map(|(subject, _)| Uuid::from_bytes(Node::of(subject).0))
+            .map(|entry| Uuid::from_bytes(entry.node().0))
             .collect();
         identity::remove(transaction, &nodes, reason).await?;
     }
@@ -180,11 +223,11 @@ async fn read_listed(
 pub async fn read_since(
     client: &Client,
     since: Option<SystemTime>,
-) -> Result<(Vec<([u8; 16], Reason)>, SystemTime), Error> {
+) -> Result<(Vec<Listed>, SystemTime), Error> {
     let now: SystemTime = client.query_one("select now()", &[]).await?.try_get(0)?;
     let rows = client
         .query(
-            "select key, reason = 'erasure' from avtryck.suppression \
+            "select key, reason = 'erasure', id_kind from avtryck.suppression \
              where $1::timestamptz is null or since >= $1 - interval '15 minutes'",
             &[&since],
         )
@@ -194,7 +237,12 @@ pub async fn read_since(
             true => Reason::Erasure,
             false => Reason::Withdrawal,
         };
-        Ok((row.try_get::<_, Uuid>(0)?.into_bytes(), reason))
+        Ok(Listed {
+            key: row.try_get::<_, Uuid>(0)?.into_bytes(),
+            id_kind: Subject::kind_named(row.try_get(2)?),
+            reason,
+            visitor: None,
+        })
     };
     let entries = rows.iter().map(entry).collect::<Result<_, Error>>()?;
     Ok((entries, now))

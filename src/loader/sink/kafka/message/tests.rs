@@ -161,6 +161,7 @@ fn message_of(hit: &Hit<'_>, facts: &Facts<'_>, format: KafkaFormat) -> Vec<u8> 
         row: &row,
         facts,
         is_sensitive_page: true,
+        sighting: None,
     };
     let mut message = Vec::new();
     parts.encode(format, &mut message);
@@ -207,7 +208,12 @@ proptest! {
         let mut texts = texts.into_iter();
         let hit = Hit::sample(|_| texts.next().expect("a text for each field"));
         let mut message = Vec::new();
-        CountKey::of(&hit, minute).encode(hits, KafkaFormat::Protobuf, &mut message);
+        CountKey::of(&hit, minute).encode(
+            (hits, *b"spool-id"),
+            &[said()],
+            KafkaFormat::Protobuf,
+            &mut message,
+        );
         let expected = CountSchema {
             minute: minute.cast_unsigned(),
             kind: hit.kind.number().into(),
@@ -276,6 +282,7 @@ fn the_schema_for_other_languages_has_the_fields_that_are_written() {
         ("is_sensitive_page", IS_SENSITIVE_PAGE),
     ]);
     let of_dimension = |columns: ColumnNames| columns.0.into_iter().zip(1..).collect();
+    row.insert("sighting", SIGHTING);
     for (table, name, columns) in [
         (
             DimensionTable::Place,
@@ -303,7 +310,9 @@ fn the_schema_for_other_languages_has_the_fields_that_are_written() {
         assert_eq!(messages[name], columns, "{name}");
     }
     assert_eq!(messages["Row"], row);
-    assert_eq!(messages["Count"].len(), 10);
+    assert_eq!(messages["Count"].len(), 12);
+    assert_eq!(messages["Sighting"].len(), 6);
+    assert_eq!(messages["Said"].len(), 4);
 }
 
 /// The names of columns.
@@ -406,4 +415,121 @@ fn the_key_is_the_subject_whom_a_hit_names_first_or_else_the_hit() {
     hit.visitor = Some(VisitorId([2; 16]));
     let visitor = Subject::Visitor(VisitorId([2; 16]));
     assert_eq!(key_of(&hit, hit_id), visitor.key());
+}
+
+fn said() -> SubjectSaid {
+    SubjectSaid {
+        node: Node([9; 16]),
+        kind: NodeKind::Maid,
+        permit: Permit::STORE,
+        consent_source: ConsentSource::Tcf,
+    }
+}
+
+fn sighting() -> (Sighting, i32) {
+    let sighting = Sighting {
+        address: -7,
+        node: Node([3; 16]),
+        day: 20_784,
+        hour: 23,
+        is_phone: true,
+    };
+    (sighting, 1_484)
+}
+
+fn recorded(hex: &str) -> Vec<u8> {
+    let bytes = hex.split_whitespace();
+    bytes
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect()
+}
+
+#[test]
+fn the_loader_reads_what_the_first_version_wrote() {
+    let row = recorded(include_str!("row-1.hex"));
+    let row = read::RowMessage::decode(&row).unwrap();
+    assert_eq!((row.hit.kind, &*row.hit.site), (Kind::Click, "shop"));
+    assert_eq!(row.hit.flags, Flags::DATA_CENTRE);
+    assert_eq!(&row.hit_id, b"spool-id-of-hit1");
+    assert_eq!(row.client_ip, Some("192.0.2.0/24".parse().unwrap()));
+    assert!(row.is_sensitive_page);
+    assert_eq!(row.sighting, None);
+    let [place, network, device, page_domain] = row.dimensions.map(Option::unwrap);
+    let place = read::place(place).unwrap();
+    assert_eq!((&*place.country, &*place.city), ("SE", "Solna"));
+    assert_eq!((place.latitude, place.longitude), (Some(59.36), Some(0.0)));
+    assert_eq!(read::network_of(network).unwrap().asn, Some(0));
+    assert_eq!(read::device(device).unwrap().class, DeviceClass::Phone);
+    assert!(read::page_domain(page_domain).unwrap().is_sensitive);
+
+    let count = recorded(include_str!("count-1.hex"));
+    let count = read::CountMessage::decode(&count).unwrap();
+    assert_eq!(
+        (count.key.minute, count.key.kind),
+        (29_925_394, Kind::Event)
+    );
+    assert_eq!(
+        (&*count.key.site.site, &*count.key.ad.partner),
+        ("shop", "network")
+    );
+    assert_eq!((count.hits, count.spool, count.said), (3, None, Vec::new()));
+}
+
+#[test]
+fn what_is_written_for_the_loader_is_read_by_it_and_passed_over_by_others() {
+    let hit = recorded_hit();
+    let facts = facts(Place::default(), Some(1), "Example");
+    let derived = Derived {
+        hit_id: *b"spool-id-of-hit1",
+        keys: &[None; DIMENSIONS.len()],
+        flags: Flags::default(),
+        client_ip: None,
+    };
+    let parts = RowParts {
+        hit: &hit,
+        row: &Row::new(&hit, derived),
+        facts: &facts,
+        is_sensitive_page: false,
+        sighting: Some(sighting()),
+    };
+    let mut message = Vec::new();
+    parts.encode(KafkaFormat::Protobuf, &mut message);
+    let read = read::RowMessage::decode(&message).unwrap();
+    assert_eq!(read.sighting, Some(sighting()));
+    assert_eq!((read.hit.visitor, read.client_ip), (hit.visitor, None));
+    let older = RowSchema::decode(message.as_slice()).unwrap();
+    assert_eq!(older.site, "shop");
+    assert_eq!(Hit::decode(&message).unwrap().site, "shop");
+
+    let key = CountKey::of(&hit, 29_925_394);
+    let tally = Tally {
+        hits: 4,
+        said: vec![said(); 2_500],
+        ..Tally::default()
+    };
+    let mut hits = Vec::new();
+    for (some, said) in tally.parts() {
+        let mut message = Vec::new();
+        key.encode((some, [1; 8]), said, KafkaFormat::Protobuf, &mut message);
+        let read = read::CountMessage::decode(&message).unwrap();
+        assert_eq!((&read.key, read.spool), (&key, Some([1; 8])));
+        let older = CountSchema::decode(message.as_slice()).unwrap();
+        assert_eq!(older.hits, some);
+        hits.push((read.hits, read.said.len()));
+    }
+    assert_eq!(hits, [(4, 1_000), (0, 1_000), (0, 500)]);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        // The answer does not matter, only that there is one.
+        let row = read::RowMessage::decode(&bytes).is_ok();
+        let count = read::CountMessage::decode(&bytes).is_ok();
+        prop_assert!(!row || Hit::decode(&bytes).is_ok() || count);
+        for cut in 0..bytes.len() {
+            drop(read::place(&bytes[..cut]));
+            drop(read::device(&bytes[..cut]));
+        }
+    }
 }

@@ -1,0 +1,429 @@
+//! Reads batches of messages, and makes of each what the loader makes of a hit.
+//!
+//! A batch has messages of all partitions, in the order in which their hits were received. Within a
+//! partition nothing is left out between two positions, so the position after a batch is the offset
+//! after its last message.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use quick_cache::unsync::Cache;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use spool::{Damage, Position};
+
+use super::group::{HeldConsumer, Positions};
+use super::{Partition, partition_id};
+use crate::clock::{self, UnixMicros};
+use crate::config::{ClientIp, KafkaConfig};
+use crate::enrich::{DIMENSIONS, Device, Facts, Network, Place};
+use crate::hit::{Flags, Hit, Permit};
+use crate::keys::epoch_of;
+use crate::loader::derive::Deriver;
+use crate::loader::prepare::{Feed, Prepared};
+use crate::loader::sink::kafka::message::SCHEMA;
+use crate::loader::sink::kafka::message::read::{self, CountMessage, MessageError, RowMessage};
+use crate::loader::sink::{DerivedHit, Encoder as _, LoadEncoder, Reached, Span, SpoolRecord};
+use crate::metrics::{Metrics, gauge_value};
+use crate::postgres::Load;
+use crate::row::click::ClickMention;
+use crate::row::dimension::{Found as _, Keyed};
+use crate::row::exposure::AdContact;
+use crate::row::{Ad, Derived, Link, PageDomain, Row, Site, event_key};
+
+/// Payload of a batch, in bytes.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long to wait for the first message of a batch, and for one more.
+const FIRST_TIME_MAX: Duration = Duration::from_millis(50);
+const NEXT_TIME_MAX: Duration = Duration::from_millis(5);
+/// Dimension rows that are kept as they were read.
+const READ_MAX: usize = 8_192;
+/// How often the ends of the partitions are asked for, and how long that may take.
+const BACKLOG_PERIOD: Duration = Duration::from_secs(5);
+const BACKLOG_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// A partition as it is read.
+struct Reading {
+    partition: Partition,
+    spool_id: [u8; 16],
+    is_of_counts: bool,
+    from: Option<Reached>,
+    /// The offset after the last message that was read.
+    next: i64,
+}
+
+/// Reads what a session is assigned.
+pub(super) struct GroupFeed {
+    member: HeldConsumer,
+    readings: Vec<Reading>,
+    numbers: BTreeMap<Partition, usize>,
+    refused: HashSet<i64>,
+    found: FoundRows,
+    metrics: Arc<Metrics>,
+    backlog_at: Option<Instant>,
+    messages: Vec<Read>,
+    bytes: Vec<u8>,
+}
+
+/// A message of a batch that is read.
+struct Read {
+    at: i64,
+    reading: usize,
+    offset: i64,
+    payload: std::ops::Range<usize>,
+}
+
+impl GroupFeed {
+    pub(super) fn new(
+        (member, positions): (HeldConsumer, Positions),
+        config: &KafkaConfig,
+        refused: HashSet<i64>,
+        metrics: &Arc<Metrics>,
+    ) -> GroupFeed {
+        let Positions { cluster, reached } = positions;
+        let reading = |(partition, from): (Partition, Option<Reached>)| Reading {
+            spool_id: partition_id(&cluster, &partition.topic, partition.number),
+            is_of_counts: partition.topic == config.count_topic,
+            next: from.map_or(0, |from| from.position.offset.cast_signed()),
+            from,
+            partition,
+        };
+        let readings: Vec<Reading> = reached.into_iter().map(reading).collect();
+        let numbers = readings.iter().enumerate();
+        let numbers = numbers.map(|(number, reading)| (reading.partition.clone(), number));
+        GroupFeed {
+            member,
+            numbers: numbers.collect(),
+            readings,
+            refused,
+            found: FoundRows::default(),
+            metrics: Arc::clone(metrics),
+            backlog_at: None,
+            messages: Vec::new(),
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Takes messages as they come. Returns whether there are more.
+    fn take(&mut self, rows_max: usize) -> anyhow::Result<bool> {
+        let mut time = FIRST_TIME_MAX;
+        while self.messages.len() < rows_max && self.bytes.len() < BATCH_BYTES_MAX {
+            let polled = self.member.consumer()?.poll(time);
+            self.member.check()?;
+            match polled {
+                None => return Ok(false),
+                Some(Ok(message)) => {
+                    check_schema(&message)?;
+                    let partition = Partition {
+                        topic: message.topic().to_owned(),
+                        number: message.partition(),
+                    };
+                    let Some(number) = self.numbers.get(&partition).copied() else {
+                        continue;
+                    };
+                    let Some(reading) = self.readings.get_mut(number) else {
+                        continue;
+                    };
+                    // Loaded already.
+                    if message.offset() < reading.next {
+                        continue;
+                    }
+                    reading.next = message.offset() + 1;
+                    let payload = message.payload().unwrap_or_default();
+                    let start = self.bytes.len();
+                    self.bytes.extend_from_slice(payload);
+                    let at = match reading.is_of_counts {
+                        true => None,
+                        false => Hit::peek_received_at(payload),
+                    };
+                    self.messages.push(Read {
+                        at: at.map_or(i64::MIN, |at| at.0),
+                        reading: number,
+                        offset: message.offset(),
+                        payload: start..self.bytes.len(),
+                    });
+                    time = NEXT_TIME_MAX;
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    // Which topic's, it does not say: the ends are asked for.
+                    self.backlog_at = None;
+                }
+                Some(Err(error)) => self.member.explain(&error)?,
+            }
+        }
+        Ok(true)
+    }
+
+    /// Asks how much there is after what was read, now and then.
+    fn note_backlog(&mut self) {
+        let now = clock::monotonic();
+        let is_due = self.backlog_at.is_none_or(|at| now - at >= BACKLOG_PERIOD);
+        let Ok(consumer) = self.member.consumer() else {
+            return;
+        };
+        if !is_due {
+            return;
+        }
+        self.backlog_at = Some(now);
+        let mut backlog = 0;
+        for reading in &self.readings {
+            let Partition { topic, number } = &reading.partition;
+            let Ok((_, end)) = consumer.fetch_watermarks(topic, *number, BACKLOG_TIME_MAX) else {
+                self.metrics.load_connected.set(0);
+                return;
+            };
+            backlog += end.saturating_sub(reading.next).unsigned_abs();
+        }
+        // The ends of transactions take offsets too: where nothing comes, nothing is left.
+        let is_idle = self.messages.is_empty();
+        let backlog = if is_idle { 0 } else { backlog };
+        self.metrics.load_connected.set(1);
+        self.metrics.load_backlog.set(gauge_value(backlog));
+    }
+}
+
+/// Fails where a message needs a newer reader.
+fn check_schema(message: &BorrowedMessage<'_>) -> anyhow::Result<()> {
+    let headers = message.headers();
+    let schema = headers.and_then(|headers| {
+        let mut named = headers.iter().filter(|header| header.key == "schema");
+        let schema = str::from_utf8(named.next()?.value?).ok()?;
+        schema.parse::<u32>().ok()
+    });
+    let known = SCHEMA.parse().unwrap_or(0);
+    anyhow::ensure!(
+        schema.is_none_or(|schema| schema <= known),
+        "a message is of a newer version, which this one cannot read: partition {} of {}, offset {}; upgrade avtryck load \
+         before the collectors",
+        message.partition(),
+        message.topic(),
+        message.offset()
+    );
+    Ok(())
+}
+
+impl Feed<LoadEncoder> for GroupFeed {
+    fn read(&mut self, into: &mut Prepared<Load>, rows_max: usize) -> anyhow::Result<()> {
+        self.messages.clear();
+        self.bytes.clear();
+        into.is_full = self.take(rows_max)?;
+        self.note_backlog();
+        // A stable order: messages of the same time stay as they were.
+        self.messages.sort_by_key(|message| message.at);
+        into.batch.reset();
+        into.damage = Damage::default();
+        into.origins.clear();
+        for message in &self.messages {
+            let payload = self.bytes.get(message.payload.clone());
+            let position = Position {
+                chunk: 0,
+                offset: message.offset.cast_unsigned(),
+            };
+            into.batch.push(position, payload.unwrap_or_default());
+            into.origins.push(message.reading);
+        }
+        into.spans.clear();
+        for reading in &mut self.readings {
+            let next = reading.next.cast_unsigned();
+            let span = Span {
+                spool_id: reading.spool_id,
+                from: reading.from.map(|from| from.position),
+                to: Reached {
+                    position: Position {
+                        chunk: 0,
+                        offset: next,
+                    },
+                    records: next,
+                },
+            };
+            if span.moves() {
+                reading.from = Some(span.to);
+            }
+            into.spans.push(span);
+        }
+        Ok(())
+    }
+
+    fn derive(
+        &mut self,
+        deriver: &mut Deriver<'_>,
+        payload: &[u8],
+        record: &SpoolRecord,
+        to: (&mut LoadEncoder, &mut Load),
+    ) -> Result<(), String> {
+        let of_counts = self.readings.get(record.spool);
+        match of_counts.is_some_and(|reading| reading.is_of_counts) {
+            true => self.derive_count(deriver, payload, to),
+            false => self.derive_row(deriver, payload, record, to),
+        }
+    }
+}
+
+impl GroupFeed {
+    /// Returns whether the hits of a spool come by way of Kafka alone; notes it in the batch.
+    fn admit(&self, half: [u8; 8], batch: &mut Load) -> bool {
+        let half = i64::from_be_bytes(half);
+        if self.refused.contains(&half) {
+            self.metrics.load_refused.increment(1);
+            return false;
+        }
+        batch.by_kafka.get_or_insert_default().insert(half);
+        true
+    }
+
+    fn derive_row(
+        &mut self,
+        deriver: &mut Deriver<'_>,
+        payload: &[u8],
+        record: &SpoolRecord,
+        (encoder, batch): (&mut LoadEncoder, &mut Load),
+    ) -> Result<(), String> {
+        let message = RowMessage::decode(payload).map_err(|error| error.to_string())?;
+        let half = message.hit_id.first_chunk().copied().unwrap_or_default();
+        if !self.admit(half, batch) {
+            return Ok(());
+        }
+        let hit = &message.hit;
+        if !hit.permit.allows(Permit::MEASURE) || hit.kind.is_instruction() {
+            return Err("its permit lacks measure: it may not be a row".to_owned());
+        }
+        let facts = self.found.facts(hit, &message.dimensions);
+        let facts = facts.map_err(|error| error.to_string())?;
+        let creative = Ad::creative_of(hit).map(Keyed::new);
+        let keyer = deriver.keyer.as_deref();
+        let contact = creative
+            .as_ref()
+            .zip(keyer)
+            .and_then(|(creative, keyer)| AdContact::of(hit, creative.key(keyer)));
+        let derived = Derived {
+            hit_id: message.hit_id,
+            keys: &keyer.map_or([None; DIMENSIONS.len()], |keyer| facts.keys(keyer)),
+            flags: Flags::default(),
+            client_ip: cut(message.client_ip, deriver.client_ip),
+        };
+        let today = i32::try_from(clock::now().day()).unwrap_or(0);
+        let derived = DerivedHit {
+            hit,
+            row: Row::new(hit, derived),
+            facts: &facts,
+            creative,
+            contact,
+            event_key: keyer.and_then(|keyer| event_key(hit, hit.flags, keyer)),
+            link: Link::of(hit),
+            mention: ClickMention::of(hit),
+            is_sensitive_page: message.is_sensitive_page,
+            // Those of an epoch that has ended are nobody's any more.
+            sighting: message
+                .sighting
+                .filter(|(_, epoch)| *epoch == epoch_of(today)),
+        };
+        encoder.add(batch, derived, record).map_err(str::to_owned)
+    }
+
+    fn derive_count(
+        &mut self,
+        deriver: &mut Deriver<'_>,
+        payload: &[u8],
+        (encoder, batch): (&mut LoadEncoder, &mut Load),
+    ) -> Result<(), String> {
+        let message = CountMessage::decode(payload).map_err(|error| error.to_string())?;
+        // A collector that does not say its spool loads into Postgres itself.
+        let Some(half) = message.spool else {
+            self.metrics.load_refused.increment(1);
+            return Ok(());
+        };
+        if !self.admit(half, batch) {
+            return Ok(());
+        }
+        let CountMessage { key, hits, .. } = &message;
+        let minute_micros = key.minute.saturating_mul(60_000_000);
+        let mut hit = Hit::new(UnixMicros(minute_micros), key.kind, &*key.site.site);
+        hit.category = (&*key.site.category).into();
+        hit.partner = (&*key.ad.partner).into();
+        hit.campaign = (&*key.ad.campaign).into();
+        hit.creative = (&*key.ad.creative).into();
+        hit.placement = (&*key.ad.placement).into();
+        hit.publisher = (&*key.ad.publisher).into();
+        let facts = Facts::named(&hit);
+        let count = deriver.count(&hit, &facts);
+        encoder.count_many(batch, (count, *hits), &facts);
+        for said in &message.said {
+            hit.permit = said.permit;
+            hit.consent_source = said.consent_source;
+            encoder.note_said(batch, &hit, (said.kind, said.node));
+        }
+        Ok(())
+    }
+}
+
+/// Returns what may be stored of an address, of which a message may say more.
+fn cut(network: Option<IpNet>, client_ip: ClientIp) -> Option<IpNet> {
+    let network = network?;
+    let most = match (client_ip, network) {
+        (ClientIp::None, _) => return None,
+        (ClientIp::Full, _) => 128,
+        (ClientIp::Truncated, IpNet::V4(_)) => 24,
+        (ClientIp::Truncated, IpNet::V6(_)) => 48,
+    };
+    let bits = network.prefix_len().min(most);
+    let network = IpNet::new(network.addr(), bits).ok()?;
+    Some(network.trunc())
+}
+
+/// Dimension rows by the bytes that they were read from: most messages repeat a few of them.
+struct FoundRows {
+    places: Rows<Place>,
+    networks: Rows<Network>,
+    devices: Rows<Device>,
+    page_domains: Rows<PageDomain>,
+}
+
+type Rows<T> = Cache<Box<[u8]>, Arc<Keyed<T>>>;
+
+impl Default for FoundRows {
+    fn default() -> FoundRows {
+        FoundRows {
+            places: Cache::new(READ_MAX),
+            networks: Cache::new(READ_MAX),
+            devices: Cache::new(READ_MAX),
+            page_domains: Cache::new(READ_MAX),
+        }
+    }
+}
+
+impl FoundRows {
+    fn facts<'h>(
+        &mut self,
+        hit: &'h Hit<'_>,
+        dimensions: &[Option<&[u8]>; 4],
+    ) -> Result<Facts<'h>, MessageError> {
+        let [place, network, device, page_domain] = dimensions;
+        Ok(Facts {
+            place: find(&mut self.places, *place, read::place)?,
+            network: find(&mut self.networks, *network, read::network_of)?,
+            device: find(&mut self.devices, *device, read::device)?,
+            page_domain: find(&mut self.page_domains, *page_domain, read::page_domain)?,
+            site: Some(Keyed::new(Site::of(hit))),
+            ad: Ad::of(hit).map(Keyed::new),
+        })
+    }
+}
+
+fn find<T: crate::row::Dimension>(
+    rows: &mut Rows<T>,
+    bytes: Option<&[u8]>,
+    read: fn(&[u8]) -> Result<T, MessageError>,
+) -> Result<Option<Arc<Keyed<T>>>, MessageError> {
+    let Some(bytes) = bytes else {
+        return Ok(None);
+    };
+    if let Some(known) = rows.get(bytes) {
+        return Ok(Some(Arc::clone(known)));
+    }
+    let found = Arc::new(Keyed::new(read(bytes)?));
+    rows.insert(bytes.into(), Arc::clone(&found));
+    Ok(Some(found))
+}

@@ -1,0 +1,334 @@
+//! The member of a consumer group: a consumer, and which partitions it has.
+//!
+//! The consumer lives as long as the process, because whoever leaves a group and joins it again has
+//! everybody else wait. A session takes it ([`LoaderGroup::join`]), sets it to the positions in
+//! Postgres and reads; when the session ends, the next one takes it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::Partition;
+use crate::clock;
+use crate::config::{KafkaConfig, KafkaFormat};
+use crate::loader::sink::Reached;
+use crate::loader::sink::kafka::client::{self, ASK_TIME_MAX, Reports, is_passing};
+use crate::metrics::Metrics;
+
+/// How long a session waits for the one before it to give the consumer back.
+const TAKE_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long a session waits for the group to assign something. With more members than partitions
+/// some get nothing, which is no error.
+const JOIN_TIME_MAX: Duration = Duration::from_secs(15);
+const POLL_TIME: Duration = Duration::from_millis(50);
+
+/// The group has given this member other partitions.
+#[derive(Debug, thiserror::Error)]
+#[error("the consumer group has assigned the partitions anew")]
+pub struct Rebalanced;
+
+/// Counts the changes of what is assigned.
+#[derive(Clone, Default)]
+pub(super) struct GroupContext {
+    reports: Reports,
+    changes: Arc<AtomicU64>,
+}
+
+impl ClientContext for GroupContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.reports.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.reports.error(error, reason);
+    }
+}
+
+impl ConsumerContext for GroupContext {
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let has_changed = match rebalance {
+            Rebalance::Assign(partitions) | Rebalance::Revoke(partitions) => partitions.count() > 0,
+            Rebalance::Error(_) => true,
+        };
+        if has_changed {
+            self.changes.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+type GroupConsumer = BaseConsumer<GroupContext>;
+
+/// A member of the group of all that load from the same topics into the same database.
+pub struct LoaderGroup {
+    config: Arc<KafkaConfig>,
+    context: GroupContext,
+    /// While no session has it.
+    consumer: Mutex<Option<GroupConsumer>>,
+    cluster: tokio::sync::OnceCell<String>,
+}
+
+impl LoaderGroup {
+    /// Makes a member; it joins the group when a session begins.
+    ///
+    /// # Errors
+    /// If the client's configuration is wrong.
+    pub fn new(config: &Arc<KafkaConfig>) -> anyhow::Result<LoaderGroup> {
+        ensure!(
+            config.format == KafkaFormat::Protobuf,
+            "avtryck load reads proto/row.proto; kafka.format = \"protobuf\" would be right, here and at the collectors"
+        );
+        let context = GroupContext::default();
+        let mut settings = client::client_config(config);
+        let own = [
+            ("group.id", config.group.as_str()),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("enable.partition.eof", "true"),
+            ("isolation.level", "read_committed"),
+            // Only where Postgres has no position, or one that Kafka has no more: both are logged.
+            ("auto.offset.reset", "earliest"),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("queued.max.messages.kbytes", "32768"),
+        ];
+        for (key, value) in own {
+            settings.set(key, value);
+        }
+        let defaults = [
+            ("session.timeout.ms", "10000"),
+            ("fetch.wait.max.ms", "100"),
+        ];
+        for (key, value) in defaults {
+            if settings.get(key).is_none() {
+                settings.set(key, value);
+            }
+        }
+        let consumer: GroupConsumer = settings.create_with_context(context.clone())?;
+        consumer
+            .subscribe(&[&config.topic, &config.count_topic])
+            .context("subscribing to the topics of hits and of counts")?;
+        Ok(LoaderGroup {
+            config: Arc::clone(config),
+            context,
+            consumer: Mutex::new(Some(consumer)),
+            cluster: tokio::sync::OnceCell::new(),
+        })
+    }
+
+    /// Makes the topics that are missing, and checks for how long they keep what they hold.
+    pub(super) async fn check_topics(&self, retention: Duration) -> anyhow::Result<()> {
+        client::prepare_topics(&self.config, retention, &self.context.reports).await
+    }
+
+    /// Returns the ID of the cluster: positions in another one mean nothing here.
+    pub(super) async fn cluster(&self) -> anyhow::Result<String> {
+        let config = Arc::clone(&self.config);
+        let ask = || async move {
+            let ask = move || {
+                let reports = Reports::default();
+                let consumer: BaseConsumer<Reports> =
+                    client::client_config(&config).create_with_context(reports.clone())?;
+                let cluster = consumer.client().fetch_cluster_id(ASK_TIME_MAX);
+                cluster.context(reports.add_to("asking for the ID of the cluster"))
+            };
+            tokio::task::spawn_blocking(ask).await?
+        };
+        self.cluster.get_or_try_init(ask).await.cloned()
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<GroupConsumer>> {
+        self.consumer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the consumer for a session, and waits until the group has assigned it something, for a
+    /// while.
+    pub(super) async fn join(self: &Arc<Self>) -> anyhow::Result<HeldConsumer> {
+        let group = Arc::clone(self);
+        tokio::task::spawn_blocking(move || group.take_and_poll()).await?
+    }
+
+    fn take_and_poll(self: Arc<Self>) -> anyhow::Result<HeldConsumer> {
+        let begun = clock::monotonic();
+        let consumer = loop {
+            if let Some(consumer) = self.slot().take() {
+                break consumer;
+            }
+            ensure!(
+                begun.elapsed() < TAKE_TIME_MAX,
+                "the session before has not given the consumer back"
+            );
+            std::thread::sleep(POLL_TIME);
+        };
+        let mut member = HeldConsumer {
+            consumer: Some(consumer),
+            changes: 0,
+            partitions: Vec::new(),
+            group: self,
+        };
+        let begun = clock::monotonic();
+        loop {
+            // What is read here is read again from the position.
+            member.poll(POLL_TIME)?;
+            member.changes = member.count_changes();
+            member.partitions = member.read_assignment()?;
+            if !member.partitions.is_empty() || begun.elapsed() >= JOIN_TIME_MAX {
+                return Ok(member);
+            }
+        }
+    }
+}
+
+/// A session's hold of the consumer.
+pub(super) struct HeldConsumer {
+    group: Arc<LoaderGroup>,
+    consumer: Option<GroupConsumer>,
+    changes: u64,
+    partitions: Vec<Partition>,
+}
+
+impl HeldConsumer {
+    /// Returns what is assigned.
+    pub(super) fn partitions(&self) -> &[Partition] {
+        &self.partitions
+    }
+
+    pub(super) fn consumer(&self) -> anyhow::Result<&GroupConsumer> {
+        self.consumer.as_ref().context("the consumer is gone")
+    }
+
+    fn count_changes(&self) -> u64 {
+        self.group.context.changes.load(Ordering::Acquire)
+    }
+
+    /// Fails with [`Rebalanced`] if something else is assigned than when the session began.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        match self.count_changes() == self.changes {
+            true => Ok(()),
+            false => Err(Rebalanced.into()),
+        }
+    }
+
+    /// Lets the client work, and drops what it read.
+    fn poll(&self, time: Duration) -> anyhow::Result<()> {
+        match self.consumer()?.poll(time) {
+            Some(Err(KafkaError::PartitionEOF(_))) | Some(Ok(_)) | None => Ok(()),
+            Some(Err(error)) => self.explain(&error),
+        }
+    }
+
+    /// Returns an error with its cause, unless it passes.
+    pub(super) fn explain(&self, error: &KafkaError) -> anyhow::Result<()> {
+        match is_passing(error) {
+            true => Ok(()),
+            false => Err(self.group.context.reports.explain(error)),
+        }
+    }
+
+    fn read_assignment(&self) -> anyhow::Result<Vec<Partition>> {
+        let assigned = self
+            .consumer()?
+            .assignment()
+            .context("reading the assignment")?;
+        let elements = assigned.elements();
+        let partitions = elements.iter().map(|element| Partition {
+            topic: element.topic().to_owned(),
+            number: element.partition(),
+        });
+        Ok(partitions.collect())
+    }
+
+    /// Sets the consumer to where Postgres is.
+    pub(super) async fn seek(
+        self,
+        positions: BTreeMap<Partition, Option<Reached>>,
+        cluster: &str,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<(HeldConsumer, Positions)> {
+        let (cluster, metrics) = (cluster.to_owned(), Arc::clone(metrics));
+        let seek = move || {
+            let mut from = TopicPartitionList::new();
+            for (partition, reached) in &positions {
+                let next = self.find_next(partition, *reached, &metrics)?;
+                let Partition { topic, number } = partition;
+                from.add_partition_offset(topic, *number, Offset::Offset(next))?;
+            }
+            self.check()?;
+            if from.count() > 0 {
+                let consumer = self.consumer()?;
+                let began = "setting the consumer to the positions";
+                consumer.incremental_unassign(&from).context(began)?;
+                consumer.incremental_assign(&from).context(began)?;
+            }
+            Ok((
+                self,
+                Positions {
+                    cluster,
+                    reached: positions,
+                },
+            ))
+        };
+        tokio::task::spawn_blocking(seek).await?
+    }
+
+    /// Returns the offset to go on from.
+    fn find_next(
+        &self,
+        partition: &Partition,
+        reached: Option<Reached>,
+        metrics: &Metrics,
+    ) -> anyhow::Result<i64> {
+        let Partition { topic, number } = partition;
+        let marks = self
+            .consumer()?
+            .fetch_watermarks(topic, *number, ASK_TIME_MAX);
+        let (first, end) = marks.map_err(|error| self.group.context.reports.explain(&error))?;
+        let Some(reached) = reached else {
+            tracing::info!(
+                topic,
+                partition = number,
+                from = first,
+                "Postgres has no position of this partition yet: it begins with the first message there is"
+            );
+            return Ok(first);
+        };
+        let next = i64::try_from(reached.position.offset)?;
+        if next > end {
+            bail!(
+                "Postgres has loaded partition {number} of {topic} up to {next}, but it ends at {end}: the topic was made \
+                 anew; docs/runbook.md#avtryckloadstuck says what to do"
+            );
+        }
+        if next < first {
+            let lost = first - next;
+            tracing::error!(
+                topic,
+                partition = number,
+                "Kafka has deleted up to {lost} messages that were not loaded"
+            );
+            metrics.load_lost.increment(lost.unsigned_abs());
+            return Ok(first);
+        }
+        Ok(next)
+    }
+}
+
+impl Drop for HeldConsumer {
+    fn drop(&mut self) {
+        *self.group.slot() = self.consumer.take();
+    }
+}
+
+/// Where Postgres is.
+pub(super) struct Positions {
+    /// The cluster that they are of.
+    pub(super) cluster: String,
+    /// Of each partition that is assigned.
+    pub(super) reached: BTreeMap<Partition, Option<Reached>>,
+}

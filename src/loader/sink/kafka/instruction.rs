@@ -1,0 +1,220 @@
+//! The topic of instructions: who withdrew, and who asked for their erasure.
+//!
+//! The key of a record is the subject's hash, its value `withdrawal` or `erasure`, and the header
+//! `id_kind` says of which kind of ID that is. Where `avtryck load` carries out what visitors ask,
+//! the header `visitor` has their ID: nobody could delete what is known by a hash alone. That
+//! record is replaced by one without the header later ([`crate::loader::from_kafka`]).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::producer::BaseRecord;
+use rdkafka::topic_partition_list::Offset;
+
+use super::Suppressed;
+use super::client::{self, ASK_TIME_MAX, Reports};
+use crate::clock;
+use crate::config::KafkaConfig;
+use crate::hit::VisitorId;
+use crate::hit::subject::Subject;
+use crate::postgres::subject::suppression::{Listed, Reason};
+
+/// How long a reading may take.
+const READ_TIME_MAX: Duration = Duration::from_secs(60);
+/// How often a collector without Postgres looks at the topic.
+const FOLLOW_PERIOD: Duration = Duration::from_secs(2);
+
+/// Returns the reason that a value names.
+pub(super) fn reason(value: &[u8]) -> anyhow::Result<Reason> {
+    let reasons = [Reason::Withdrawal, Reason::Erasure].into_iter();
+    let mut named = reasons.filter(|reason| reason.name().as_bytes() == value);
+    named.next().context("an instruction that is not known")
+}
+
+/// Returns the record of an entry.
+pub(in crate::loader) fn instruction_record<'r>(
+    topic: &'r str,
+    entry: &'r Listed,
+) -> BaseRecord<'r, [u8], [u8], ()> {
+    let mut headers = OwnedHeaders::new().insert(Header {
+        key: "id_kind",
+        value: Some(entry.id_kind.as_bytes()),
+    });
+    if let Some(VisitorId(id)) = &entry.visitor {
+        headers = headers.insert(Header {
+            key: "visitor",
+            value: Some(id),
+        });
+    }
+    BaseRecord::to(topic)
+        .key(entry.key.as_slice())
+        .payload(entry.reason.name().as_bytes())
+        .headers(headers)
+}
+
+/// A record of the topic.
+pub(in crate::loader) struct Instruction {
+    pub(in crate::loader) partition: i32,
+    pub(in crate::loader) offset: i64,
+    /// When it was produced, in milliseconds since 1970.
+    pub(in crate::loader) at_millis: i64,
+    pub(in crate::loader) entry: Listed,
+}
+
+impl Instruction {
+    fn read(message: &BorrowedMessage<'_>) -> anyhow::Result<Option<Instruction>> {
+        let Some((key, value)) = message.key().zip(message.payload()) else {
+            return Ok(None);
+        };
+        let header = |name: &str| {
+            let headers = message.headers()?;
+            let mut named = headers.iter().filter(|header| header.key == name);
+            named.next()?.value
+        };
+        let visitor = header("visitor").and_then(|id| id.try_into().ok());
+        let id_kind = header("id_kind").and_then(|kind| str::from_utf8(kind).ok());
+        Ok(Some(Instruction {
+            partition: message.partition(),
+            offset: message.offset(),
+            at_millis: message.timestamp().to_millis().unwrap_or_default(),
+            entry: Listed {
+                key: key.try_into().context("a key that is no subject's")?,
+                id_kind: Subject::kind_named(id_kind.unwrap_or_default()),
+                reason: reason(value)?,
+                visitor: visitor.map(VisitorId),
+            },
+        }))
+    }
+}
+
+/// Reads the topic from its beginning, and then what is new.
+///
+/// What was said in a transaction that is open or was given up counts as well: it will be said
+/// again.
+pub(in crate::loader) struct InstructionReader {
+    consumer: BaseConsumer<Reports>,
+    reports: Reports,
+    topic: String,
+    next: BTreeMap<i32, Offset>,
+}
+
+impl InstructionReader {
+    pub(in crate::loader) fn open(config: &KafkaConfig) -> anyhow::Result<InstructionReader> {
+        let reports = Reports::default();
+        let mut settings = client::client_config(config);
+        settings
+            // Named because the client wants a name; nothing is committed for it.
+            .set("group.id", "avtryck")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", "read_uncommitted")
+            // What has no end to wait for is read many times a second.
+            .set("fetch.wait.max.ms", "5");
+        let consumer: BaseConsumer<Reports> = settings.create_with_context(reports.clone())?;
+        let topic = config.instruction_topic.clone();
+        let metadata = consumer.fetch_metadata(Some(&topic), ASK_TIME_MAX);
+        let metadata = metadata.map_err(|error| reports.explain(&error))?;
+        let partitions = metadata
+            .topics()
+            .iter()
+            .flat_map(|topic| topic.partitions());
+        let next: BTreeMap<i32, Offset> = partitions
+            .map(|partition| (partition.id(), Offset::Beginning))
+            .collect();
+        ensure!(!next.is_empty(), "the topic {topic} has no partitions");
+        Ok(InstructionReader {
+            consumer,
+            reports,
+            topic,
+            next,
+        })
+    }
+
+    /// Returns the partitions of the topic.
+    pub(in crate::loader) fn partitions(&self) -> Vec<i32> {
+        self.next.keys().copied().collect()
+    }
+
+    /// Returns what came since the last call, all that the topic has now.
+    ///
+    /// Partitions are assigned anew each time: each then reports an end that it has reached after
+    /// this call began.
+    pub(in crate::loader) fn read_new(&mut self) -> anyhow::Result<Vec<Instruction>> {
+        let explain = |error: KafkaError| self.reports.explain(&error);
+        let mut assignment = TopicPartitionList::new();
+        for (partition, next) in &self.next {
+            let added = assignment.add_partition_offset(&self.topic, *partition, *next);
+            added.map_err(explain)?;
+        }
+        self.consumer.assign(&assignment).map_err(explain)?;
+        let begun = clock::monotonic();
+        let mut left = self.partitions();
+        let mut read = Vec::new();
+        while !left.is_empty() {
+            if begun.elapsed() >= READ_TIME_MAX {
+                let topic = &self.topic;
+                let late =
+                    format!("the topic {topic} was not read to its end in {READ_TIME_MAX:?}");
+                bail!("{}", self.reports.add_to(&late));
+            }
+            match self.consumer.poll(ASK_TIME_MAX) {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    left.retain(|other| *other != partition);
+                }
+                Some(Err(error)) if client::is_passing(&error) => {}
+                Some(Err(error)) => return Err(explain(error)),
+                Some(Ok(message)) => {
+                    let at = message.offset();
+                    match Instruction::read(&message) {
+                        Ok(instruction) => read.extend(instruction),
+                        Err(error) => tracing::error!(
+                            topic = self.topic,
+                            offset = at,
+                            "an instruction is passed over: {error:#}"
+                        ),
+                    }
+                    self.next
+                        .insert(message.partition(), Offset::Offset(at + 1));
+                }
+            }
+        }
+        self.consumer.unassign().map_err(explain)?;
+        Ok(read)
+    }
+}
+
+/// Adds what the topic has, and then what comes. Never returns: that is how a collector without
+/// Postgres learns what was asked of others.
+pub async fn follow_topic(suppressed: Arc<Suppressed>, config: Arc<KafkaConfig>) {
+    let mut open = None;
+    loop {
+        let (config, reader) = (Arc::clone(&config), open.take());
+        let read = tokio::task::spawn_blocking(move || {
+            let mut reader = match reader {
+                Some(reader) => reader,
+                None => InstructionReader::open(&config)?,
+            };
+            let read = reader.read_new()?;
+            anyhow::Ok((reader, read))
+        });
+        match read.await {
+            Ok(Ok((reader, read))) => {
+                for instruction in read {
+                    suppressed.add_known(instruction.entry.key, instruction.entry.reason);
+                }
+                open = Some(reader);
+            }
+            Ok(Err(error)) => tracing::debug!("the instructions cannot be read: {error:#}"),
+            Err(error) => tracing::error!(%error, "reading the instructions panicked"),
+        }
+        tokio::time::sleep(FOLLOW_PERIOD).await;
+    }
+}

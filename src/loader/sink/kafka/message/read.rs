@@ -1,0 +1,420 @@
+//! Reads messages: what `avtryck load` makes rows of.
+//!
+//! A message may be of an earlier version, or of a later one: fields that are not known are passed
+//! over, and what is missing is empty. What cannot be read is an error with a reason, and is set
+//! aside.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{CLIENT_IP_BITS, CountKey, HIT_ID, IS_SENSITIVE_PAGE, SIGHTING, SubjectSaid};
+use crate::enrich::{Device, DeviceClass, Network, Place};
+use crate::hit::wire::take_varint;
+use crate::hit::{ConsentSource, Hit, Kind, Permit};
+use crate::identity::{Node, NodeKind};
+use crate::postgres::household::part::Sighting;
+use crate::row::{Ad, PageDomain, Site};
+
+/// Why a message cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// The hit in it is none.
+    #[error(transparent)]
+    Hit(#[from] crate::hit::DecodeError),
+    /// A field is missing, or has a wrong type or value.
+    #[error("field {0} of the message has a wrong type or value")]
+    Field(u32),
+}
+
+/// A row, as its message says it.
+#[derive(Debug)]
+pub struct RowMessage<'a> {
+    /// The hit, with the flags that were found of it.
+    pub hit: Hit<'a>,
+    /// Its ID.
+    pub hit_id: [u8; 16],
+    /// What is known of its client's address.
+    pub client_ip: Option<IpNet>,
+    /// Whether its page is of a sensitive category.
+    pub is_sensitive_page: bool,
+    /// Its place, network, device and page domain, encoded.
+    pub dimensions: [Option<&'a [u8]>; 4],
+    /// The sighting that it makes, with its epoch.
+    pub sighting: Option<(Sighting, i32)>,
+}
+
+/// The fields of [`RowMessage::dimensions`].
+const DIMENSION_FIELDS: [u32; 4] = [67, 68, 69, 70];
+
+impl<'a> RowMessage<'a> {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn decode(bytes: &'a [u8]) -> Result<RowMessage<'a>, MessageError> {
+        let mut row = RowMessage {
+            hit: Hit::decode(bytes)?,
+            hit_id: [0; 16],
+            client_ip: None,
+            is_sensitive_page: false,
+            dimensions: [None; 4],
+            sighting: None,
+        };
+        let (mut has_id, mut bits) = (false, None);
+        for field in Fields(bytes) {
+            let (number, value) = field?;
+            match number {
+                HIT_ID => {
+                    row.hit_id = value.array(number)?;
+                    has_id = true;
+                }
+                CLIENT_IP_BITS => bits = Some(value.number(number)?),
+                IS_SENSITIVE_PAGE => row.is_sensitive_page = value.number(number)? != 0,
+                SIGHTING => row.sighting = Some(read_sighting(value.bytes(number)?)?),
+                _ => {
+                    let known = DIMENSION_FIELDS.iter().zip(&mut row.dimensions);
+                    let mut known = known.filter(|(field, _)| **field == number);
+                    if let Some((_, dimension)) = known.next() {
+                        *dimension = Some(value.bytes(number)?);
+                    }
+                }
+            }
+        }
+        if !has_id {
+            return Err(MessageError::Field(HIT_ID));
+        }
+        row.client_ip = network(row.hit.client_ip, bits)?;
+        Ok(row)
+    }
+}
+
+fn network(ip: Option<IpAddr>, bits: Option<u64>) -> Result<Option<IpNet>, MessageError> {
+    let wrong = MessageError::Field(CLIENT_IP_BITS);
+    let Some(ip) = ip else {
+        return Ok(None);
+    };
+    let bits = bits.and_then(|bits| u8::try_from(bits).ok());
+    let network = bits.and_then(|bits| IpNet::new(ip, bits).ok());
+    network.map(Some).ok_or(wrong)
+}
+
+fn read_sighting(bytes: &[u8]) -> Result<(Sighting, i32), MessageError> {
+    let wrong = || MessageError::Field(SIGHTING);
+    let mut sighting = Sighting {
+        address: 0,
+        node: Node([0; 16]),
+        day: 0,
+        hour: 0,
+        is_phone: false,
+    };
+    let (mut epoch, mut has_node) = (0, false);
+    for field in Fields(bytes) {
+        let (number, value) = field?;
+        let day = || i32::try_from(value.number(SIGHTING)?).map_err(|_| wrong());
+        match (number, value) {
+            (1, Value::Eight(bytes)) => sighting.address = i64::from_le_bytes(bytes),
+            (2, _) => {
+                sighting.node = Node(value.array(SIGHTING)?);
+                has_node = true;
+            }
+            (3, _) => sighting.day = day()?,
+            (4, _) => {
+                let hour = value.number(SIGHTING)?;
+                sighting.hour = u8::try_from(hour).map_err(|_| wrong())?;
+            }
+            (5, _) => sighting.is_phone = value.number(SIGHTING)? != 0,
+            (6, _) => epoch = day()?,
+            _ => {}
+        }
+    }
+    match has_node && sighting.hour < 24 {
+        true => Ok((sighting, epoch)),
+        false => Err(wrong()),
+    }
+}
+
+/// Hits that are only counted, as their message says it.
+#[derive(Debug, PartialEq)]
+pub struct CountMessage {
+    /// What they are counted by.
+    pub key: CountKey,
+    /// How many there were.
+    pub hits: u64,
+    /// The first half of the ID of their spool; `None` in messages of earlier versions.
+    pub spool: Option<[u8; 8]>,
+    /// What they said of their subjects.
+    pub said: Vec<SubjectSaid>,
+}
+
+impl CountMessage {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn decode(bytes: &[u8]) -> Result<CountMessage, MessageError> {
+        let mut kind = None;
+        let mut count = CountMessage {
+            key: CountKey {
+                minute: 0,
+                kind: Kind::PageView,
+                site: Site::default(),
+                ad: Ad::default(),
+            },
+            hits: 0,
+            spool: None,
+            said: Vec::new(),
+        };
+        for field in Fields(bytes) {
+            let (number, value) = field?;
+            let (site, ad) = (&mut count.key.site, &mut count.key.ad);
+            let text = match number {
+                1 => {
+                    let minute = value.number(number)?;
+                    count.key.minute = i64::try_from(minute).map_err(|_| wrong(number))?;
+                    continue;
+                }
+                2 => {
+                    kind = Kind::from_number(value.number(number)?);
+                    continue;
+                }
+                3 => &mut site.site,
+                4 => &mut site.category,
+                5 => &mut ad.partner,
+                6 => &mut ad.campaign,
+                7 => &mut ad.creative,
+                8 => &mut ad.placement,
+                9 => &mut ad.publisher,
+                10 => {
+                    count.hits = value.number(number)?;
+                    continue;
+                }
+                11 => {
+                    count.spool = Some(value.array(number)?);
+                    continue;
+                }
+                12 => {
+                    count.said.push(read_said(value.bytes(number)?)?);
+                    continue;
+                }
+                _ => continue,
+            };
+            *text = value.text(number)?.to_owned();
+        }
+        count.key.kind = kind.filter(|kind| !kind.is_instruction()).ok_or(wrong(2))?;
+        Ok(count)
+    }
+}
+
+fn read_said(bytes: &[u8]) -> Result<SubjectSaid, MessageError> {
+    let mut said = (None, None, Permit::NONE, None);
+    for field in Fields(bytes) {
+        let (number, value) = field?;
+        match number {
+            1 => said.0 = Some(Node(value.array(12)?)),
+            2 => {
+                let kind = value.number(12)?;
+                let mut kinds = NodeKind::ALL.into_iter();
+                said.1 = kinds.find(|known| *known as u64 == kind);
+            }
+            3 => said.2 = Permit::from_bits(value.number(12)?),
+            4 => said.3 = ConsentSource::from_number(value.number(12)?),
+            _ => {}
+        }
+    }
+    match said {
+        (Some(node), Some(kind), permit, consent_source) => Ok(SubjectSaid {
+            node,
+            kind,
+            // What permits to measure would be a row.
+            permit: permit.without(Permit::MEASURE),
+            consent_source: consent_source.unwrap_or(ConsentSource::Default),
+        }),
+        _ => Err(wrong(12)),
+    }
+}
+
+/// Reads a place.
+///
+/// # Errors
+/// Where it is none.
+pub fn place(bytes: &[u8]) -> Result<Place, MessageError> {
+    let mut place = Place::default();
+    for field in Fields(bytes) {
+        let (number, value) = field?;
+        let text = match number {
+            1 => &mut place.country,
+            2 => &mut place.region,
+            3 => &mut place.city,
+            4 => &mut place.postal_code,
+            5 => &mut place.time_zone,
+            6 => {
+                place.latitude = Some(value.real(67)?);
+                continue;
+            }
+            7 => {
+                place.longitude = Some(value.real(67)?);
+                continue;
+            }
+            _ => continue,
+        };
+        *text = value.text(67)?.to_owned();
+    }
+    Ok(place)
+}
+
+/// Reads a network.
+///
+/// # Errors
+/// Where it is none.
+pub fn network_of(bytes: &[u8]) -> Result<Network, MessageError> {
+    let mut network = Network::default();
+    for field in Fields(bytes) {
+        match field? {
+            (1, value) => {
+                let asn = u32::try_from(value.number(68)?);
+                network.asn = Some(asn.map_err(|_| wrong(68))?);
+            }
+            (2, value) => network.name = value.text(68)?.to_owned(),
+            _ => {}
+        }
+    }
+    Ok(network)
+}
+
+/// Reads a device.
+///
+/// # Errors
+/// Where it is none.
+pub fn device(bytes: &[u8]) -> Result<Device, MessageError> {
+    let mut device = Device::default();
+    for field in Fields(bytes) {
+        let (number, value) = field?;
+        let text = match number {
+            1 => {
+                // A class of a later version is another one.
+                device.class = DeviceClass::named(value.text(69)?).unwrap_or_default();
+                continue;
+            }
+            2 => &mut device.brand,
+            3 => &mut device.model,
+            4 => &mut device.os,
+            5 => &mut device.os_version,
+            6 => &mut device.browser,
+            7 => &mut device.browser_version,
+            8 => {
+                device.is_bot = value.number(69)? != 0;
+                continue;
+            }
+            _ => continue,
+        };
+        *text = value.text(69)?.to_owned();
+    }
+    Ok(device)
+}
+
+/// Reads a page's domain.
+///
+/// # Errors
+/// Where it is none.
+pub fn page_domain(bytes: &[u8]) -> Result<PageDomain, MessageError> {
+    let mut domain = PageDomain::default();
+    for field in Fields(bytes) {
+        match field? {
+            (1, value) => domain.domain = value.text(70)?.to_owned(),
+            (2, value) => domain.category = value.text(70)?.to_owned(),
+            (3, value) => domain.source = value.text(70)?.to_owned(),
+            (4, value) => domain.is_sensitive = value.number(70)? != 0,
+            _ => {}
+        }
+    }
+    Ok(domain)
+}
+
+/// The fields of a message, with their numbers, up to the first that cannot be read.
+struct Fields<'a>(&'a [u8]);
+
+/// The value of a field.
+#[derive(Clone, Copy)]
+enum Value<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    Eight([u8; 8]),
+    Four,
+}
+
+fn wrong(field: u32) -> MessageError {
+    MessageError::Field(field)
+}
+
+impl<'a> Value<'a> {
+    fn number(self, field: u32) -> Result<u64, MessageError> {
+        match self {
+            Value::Number(number) => Ok(number),
+            _ => Err(wrong(field)),
+        }
+    }
+
+    fn bytes(self, field: u32) -> Result<&'a [u8], MessageError> {
+        match self {
+            Value::Bytes(bytes) => Ok(bytes),
+            _ => Err(wrong(field)),
+        }
+    }
+
+    fn array<const N: usize>(self, field: u32) -> Result<[u8; N], MessageError> {
+        self.bytes(field)?.try_into().map_err(|_| wrong(field))
+    }
+
+    fn text(self, field: u32) -> Result<&'a str, MessageError> {
+        str::from_utf8(self.bytes(field)?).map_err(|_| wrong(field))
+    }
+
+    fn real(self, field: u32) -> Result<f64, MessageError> {
+        match self {
+            Value::Eight(bytes) => Ok(f64::from_le_bytes(bytes)),
+            _ => Err(wrong(field)),
+        }
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn take(&mut self) -> Result<(u32, Value<'a>), MessageError> {
+        let key = take_varint(&mut self.0)?;
+        let field = u32::try_from(key >> 3).map_err(|_| wrong(u32::MAX))?;
+        let short = || wrong(field);
+        let value = match key & 7 {
+            0 => Value::Number(take_varint(&mut self.0)?),
+            1 => Value::Eight(*self.0.split_first_chunk().ok_or_else(short)?.0),
+            2 => {
+                let length = usize::try_from(take_varint(&mut self.0)?);
+                let length = length.map_err(|_| short())?;
+                Value::Bytes(self.0.split_off(..length).ok_or_else(short)?)
+            }
+            5 => Value::Four,
+            _ => return Err(short()),
+        };
+        let passed = match value {
+            Value::Eight(_) => 8,
+            Value::Four => 4,
+            _ => 0,
+        };
+        self.0.split_off(..passed).ok_or_else(short)?;
+        Ok((field, value))
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u32, Value<'a>), MessageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let taken = self.take();
+        if taken.is_err() {
+            self.0 = &[];
+        }
+        Some(taken)
+    }
+}
