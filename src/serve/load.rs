@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::evaluation::Evaluation;
 use super::handover::Sockets;
@@ -20,10 +20,10 @@ use super::households::Households;
 use super::loading::{job_limits, sighting_rules, tie_rules};
 use super::reload::sources;
 use super::signals::{Event, ProcessSignals};
-use super::{bind_admin, check_load, log_start, manifests, notify, warnings};
+use super::{bind_admin, check_load, log_start, manifests, notify, reports, warnings};
 use crate::admin::board::Board;
 use crate::admin::live::Live;
-use crate::admin::{self, Status};
+use crate::admin::{self, ReportQuestion, Status};
 use crate::config::Config;
 use crate::enrich::{self, TableFiles, Tables};
 use crate::jobs;
@@ -121,6 +121,7 @@ struct Parts {
     suppressed: Arc<Suppressed>,
     jobs: jobs::JobLimits,
     health: Arc<LoadHealth>,
+    report_questions: mpsc::Receiver<ReportQuestion>,
 }
 
 impl Parts {
@@ -144,10 +145,12 @@ impl Parts {
             .with_attributes(attributes)
             .with_wake(Arc::clone(&wake));
         let suppressed = Arc::<Suppressed>::default();
+        let (reports, report_questions) = mpsc::channel(reports::WAITING_MAX);
         let health = Arc::new(LoadHealth {
             metrics: Arc::clone(metrics),
             progress: Arc::default(),
             jobs: Arc::default(),
+            reports,
         });
         // As the collectors that produce alone have it: their hits may have sightings.
         let retention = config.topic_retention_of_load();
@@ -175,6 +178,7 @@ impl Parts {
             suppressed,
             jobs: job_limits(config, tables, metrics, (tie_rules, wake)),
             health,
+            report_questions,
         })
     }
 
@@ -202,6 +206,7 @@ impl Parts {
         tokio::task::spawn_local(households.run(Arc::clone(database)));
         let segments = Evaluation::new(config, metrics);
         tokio::task::spawn_local(segments.run(Arc::clone(database)));
+        tokio::task::spawn_local(reports::answer_all(Arc::clone(database), self.report_questions));
         let loading = tokio::task::spawn_local(self.loader.run(stopping.clone()));
         async move {
             // A panic was reported where it happened.
@@ -215,9 +220,16 @@ struct LoadHealth {
     metrics: Arc<Metrics>,
     progress: Arc<Progress>,
     jobs: Arc<jobs::Remark>,
+    reports: mpsc::Sender<ReportQuestion>,
 }
 
 impl Status for LoadHealth {
+    fn ask_report(&self, question: ReportQuestion) -> Result<(), ReportQuestion> {
+        self.reports
+            .try_send(question)
+            .map_err(mpsc::error::TrySendError::into_inner)
+    }
+
     fn metrics(&self) -> String {
         let is_connected = self.progress.is_connected();
         self.metrics.loader_connected.set(u8::from(is_connected));

@@ -74,7 +74,7 @@ fn find_page<'r>(exchange: &Exchange<'r>, site: &'r Site) -> Option<&'r str> {
         host.is_some_and(|host| host.eq_ignore_ascii_case(exchange.authority()))
     };
     let mut origins = site.origins.iter().map(String::as_str);
-    let within_origin = exchange.headers.fetch_site == Some("same-origin");
+    let within_origin = exchange.headers.fetch_site == Some(b"same-origin");
     within_origin.then(|| origins.find(is_here)).flatten()
 }
 
