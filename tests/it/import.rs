@@ -434,6 +434,10 @@ async fn rows_of_whoever_objects_to_the_supplier_are_counted_as_suppressed_and_n
 }
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is one table of callbacks and what each of them brings"
+)]
 async fn callbacks_of_a_partner_bring_attributes_by_its_manifest_and_nothing_else_does() {
     let dir = tempdir();
     let manifest = r#"
