@@ -318,8 +318,12 @@ async fn a_partner_has_each_delivery_once_and_nothing_of_whoever_withdrew_wherev
         }
     }
 
+    let wanted = wanted(client).await;
+    let open = "select count(*) from avtryck.export_delivery where delivered_at is null";
+    let open = client.query_one(open, &[]).await.unwrap();
+    assert_eq!(open.get::<_, i64>(0), 0);
     let memory = receiver.memory.lock().unwrap();
-    assert_eq!(memory.held, wanted(client).await);
+    assert_eq!(memory.held, wanted);
     let numbers: BTreeSet<u64> = memory.seen.values().map(|(number, _)| *number).collect();
     assert_eq!(numbers.len(), memory.seen.len(), "a number for each");
     let mut latest = Duration::ZERO;
@@ -336,11 +340,6 @@ async fn a_partner_has_each_delivery_once_and_nothing_of_whoever_withdrew_wherev
         }
     }
     assert!(!withdrawn.is_empty() && memory.seen.len() > 5);
-    let open = "select count(*) from avtryck.export_delivery where delivered_at is null";
-    assert_eq!(
-        client.query_one(open, &[]).await.unwrap().get::<_, i64>(0),
-        0
-    );
     eprintln!(
         "{killed} kills, {} deliveries, {} of them came again under the same ID, {} withdrew, of whom nothing \
          came later than {latest:?}",
