@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value as Json;
+
 use crate::support::kafka::Broker;
 use crate::support::{Collector, Config, tempdir, until};
 
@@ -141,7 +143,8 @@ async fn a_withdrawal_overtakes_what_waits_for_a_broker_and_postgres_does_not_wa
     broker.resume().await;
     until_produced(&collector).await;
 
-    let messages = broker.documents("avtryck.hit", 1000).await;
+    let is_all = |messages: &[_]| messages.len() >= 6;
+    let messages = broker.documents_until("avtryck.hit", is_all).await;
     let of = |cookie: &str| {
         let id = visitor(cookie);
         let of = messages
@@ -154,12 +157,14 @@ async fn a_withdrawal_overtakes_what_waits_for_a_broker_and_postgres_does_not_wa
     assert_eq!(of(&anna), ["first"].into());
     assert_eq!(of(&carla), ["first"].into());
     assert_eq!(of(&berta), ["first", "one", "two", "three"].into());
-    let counts = broker.documents("avtryck.count", 1000).await;
-    let counted: i64 = counts
-        .iter()
-        .map(|count| count["hits"].as_i64().unwrap())
-        .sum();
-    assert_eq!(counted, 6, "{counts:?}");
+    let sum = |counts: &[Json]| -> i64 {
+        let hits = counts.iter().map(|count| count["hits"].as_i64());
+        hits.map(Option::unwrap).sum()
+    };
+    let counts = broker
+        .documents_until("avtryck.count", |counts| sum(counts) >= 6)
+        .await;
+    assert_eq!(sum(&counts), 6, "{counts:?}");
     let instructions = broker.records("avtryck.instruction", 1000).await;
     let mut instructions: Vec<String> = instructions.into_iter().map(|(_, said)| said).collect();
     instructions.sort();

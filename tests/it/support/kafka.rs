@@ -276,6 +276,22 @@ impl Broker {
         assert!(producer.wait().await.unwrap().success());
     }
 
+    /// Returns the documents of a topic once they satisfy a check, or the last ones that were read:
+    /// a transaction's end may reach the partitions some seconds after its producer was told.
+    pub(crate) async fn documents_until(
+        &self,
+        topic: &str,
+        check: impl Fn(&[Json]) -> bool,
+    ) -> Vec<Json> {
+        let started = Instant::now();
+        loop {
+            let documents = self.documents(topic, 1000).await;
+            if check(&documents) || started.elapsed() >= PATIENCE {
+                return documents;
+            }
+        }
+    }
+
     /// The same for a topic whose values are JSON.
     pub(crate) async fn documents(&self, topic: &str, most: usize) -> Vec<Json> {
         let records = self.records(topic, most).await.into_iter();
