@@ -252,6 +252,8 @@ fn parse(raw: &str) -> Option<Url> {
         .iter()
         .any(|known| scheme.eq_ignore_ascii_case(known));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // Within JSON the slash behind it may be escaped.
+    let authority = authority.strip_suffix('\\').unwrap_or(authority);
     if !is_web || authority.is_empty() || authority.contains(['@', '\\']) {
         return None;
     }

@@ -7,6 +7,7 @@
 //! shown.
 
 mod check;
+mod debug;
 mod document;
 mod household;
 mod import;

@@ -22,8 +22,8 @@ use crate::edge::transport::limits::Limits;
 use crate::edge::transport::memory::Arrivals;
 use crate::edge::transport::timer::Wheel;
 
-/// Runs edge thread `index` of `threads`, until the course says stop and the requests in progress are
-/// answered.
+/// Runs edge thread `index` of `threads`, until the course says stop and the requests in progress
+/// are answered.
 ///
 /// # Errors
 /// If the runtime or an entrance cannot be set up.

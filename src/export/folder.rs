@@ -16,16 +16,25 @@ use super::Delivery;
 pub struct Folder(pub PathBuf);
 
 impl Folder {
-    /// Puts a delivery into it, as `<to>-<number>-<kind>.ndjson.gz`: under that name it is whole,
-    /// and stays so when the machine loses power. One that is there already is left as it is.
+    /// Puts a delivery into it, as `<to>-<number>-<kind>-<ID>.ndjson.gz`: under that name it is
+    /// whole, and stays so when the machine loses power. One that is there already is left: its ID
+    /// says that it is the same, also after a restore of the database.
     ///
     /// # Errors
     /// Where the folder cannot be written to.
     pub fn put(&self, delivery: &Delivery) -> anyhow::Result<()> {
         let Delivery {
-            to, number, kind, ..
+            to,
+            number,
+            kind,
+            id,
+            ..
         } = delivery;
-        let name = format!("{to}-{number:010}-{}.ndjson.gz", kind.name());
+        let name = format!(
+            "{to}-{number:010}-{}-{}.ndjson.gz",
+            kind.name(),
+            id.simple()
+        );
         let (path, unfinished) = (self.0.join(&name), self.0.join(format!(".{name}.part")));
         let what = || path.display().to_string();
         if path.try_exists().with_context(what)? {

@@ -110,7 +110,12 @@ impl HttpsPost {
             Host::Ipv4(address) => TcpStream::connect((address, port)).await,
             Host::Ipv6(address) => TcpStream::connect((address, port)).await,
         };
-        let stream = connected.with_context(|| format!("no connection to {}", self.url))?;
+        let stream = connected.with_context(|| {
+            format!(
+                "no connection to {}",
+                self.url.host_str().unwrap_or_default()
+            )
+        })?;
         stream.set_nodelay(true)?;
         Ok(stream)
     }

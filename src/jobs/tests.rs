@@ -299,6 +299,7 @@ async fn a_run_deletes_a_days_worth_and_says_what_it_holds_back() {
     let others = [
         "hit_count",
         "import",
+        "link_hub",
         "segment_touched",
         "place",
         "network",

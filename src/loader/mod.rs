@@ -80,6 +80,7 @@ async fn run<T: Stages>(stages: &T, progress: &Progress, mut stop: watch::Receiv
         };
         if error.chain().any(|error| error.is::<Rebalanced>()) {
             tracing::info!("{error:#}");
+            tokio::time::sleep(PAUSE_MIN).await;
             continue;
         }
         let reason = format!("{error:#}");

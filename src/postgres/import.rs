@@ -232,7 +232,8 @@ async fn write_import(client: &impl GenericClient, manifest: &Manifest) -> anyho
     );
     let sql = "insert into avtryck.import (name, supplier, legal_basis, purposes, valid_from, valid_until, \
                    columns, key_kind, partner) \
-               values ($1, $2, $3, $4, $5::text::date, $6::text::date, $7, $8, $9) returning import";
+               values ($1, $2, $3, $4, $5::text::date, $6::text::date, $7, $8, $9) \
+               on conflict (name) do update set name = excluded.name returning import";
     let row = client
         .query_one(
             sql,
@@ -426,9 +427,9 @@ impl ImportFile {
         // An upsert writes to each row that it finds, if only to lock it. Most of a file that comes
         // again is as it was.
         let sql = format!(
-            "delete from row_of_{table} as row using avtryck.{table} as held \
-             where held.import = $1 and held.{subject} = row.{subject} and held.ended_at is null \
-               and held.\"values\" = row.\"values\""
+            "delete from row_of_{table} as row where \"values\" = ( \
+                 select held.\"values\" from avtryck.{table} as held \
+                 where held.import = $1 and held.{subject} = row.{subject} and held.ended_at is null)"
         );
         transaction.execute(&sql, &[&self.import]).await?;
         let sql = format!(

@@ -206,7 +206,10 @@ impl Parts {
         tokio::task::spawn_local(households.run(Arc::clone(database)));
         let segments = Evaluation::new(config, metrics);
         tokio::task::spawn_local(segments.run(Arc::clone(database)));
-        tokio::task::spawn_local(reports::answer_all(Arc::clone(database), self.report_questions));
+        tokio::task::spawn_local(reports::answer_all(
+            Arc::clone(database),
+            self.report_questions,
+        ));
         let loading = tokio::task::spawn_local(self.loader.run(stopping.clone()));
         async move {
             // A panic was reported where it happened.

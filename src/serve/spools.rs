@@ -1,7 +1,8 @@
 //! The spools of a collector, hits in shards and instructions, and the metrics of each.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,6 +117,7 @@ impl Way {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // Those from before there was another way.
                 let known = if is_new { self } else { Way::Collector };
+                write_way(dir, known)?;
                 known.name().to_owned()
             }
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
@@ -130,8 +132,21 @@ impl Way {
                 _ => "into Postgres by this collector",
             }
         );
-        std::fs::write(&path, format!("{known}\n")).with_context(|| path.display().to_string())
+        Ok(())
     }
+}
+
+/// Writes the file whole, or not at all.
+fn write_way(dir: &Path, way: Way) -> anyhow::Result<()> {
+    let (path, unfinished) = (dir.join(WAY_FILE), dir.join(format!(".{WAY_FILE}")));
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&unfinished)?;
+        writeln!(file, "{}", way.name())?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, &path)?;
+        File::open(dir)?.sync_all()
+    };
+    write().with_context(|| path.display().to_string())
 }
 
 fn open_one(settings: spool::Options, observer: impl spool::Observer) -> anyhow::Result<Spool> {

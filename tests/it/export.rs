@@ -364,13 +364,9 @@ async fn files_are_whole_and_numbered_and_a_full_list_can_be_asked_for() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(
-        names,
-        [
-            "net-0000000001-full.ndjson.gz",
-            "net-0000000002-full.ndjson.gz"
-        ]
-    );
+    // Behind that are the delivery's ID and the ending.
+    let begin: Vec<&str> = names.iter().map(|name| &name[..19]).collect();
+    assert_eq!(begin, ["net-0000000001-full", "net-0000000002-full"]);
     let packed = std::fs::File::open(files.path().join(&names[1])).unwrap();
     let mut text = String::new();
     flate2::read::GzDecoder::new(packed)
@@ -434,11 +430,11 @@ async fn a_webhook_is_told_of_entries_and_exits_and_unknown_receivers_are_named(
             .execute(sql, &[&subject, &is_entry])
             .await
             .unwrap();
+        assert_eq!(run(&["--webhook", "crm"]).await.0, 0);
     }
-    assert_eq!(run(&["--webhook", "crm"]).await.0, 0);
     {
         let memory = receiver.memory.lock().unwrap();
-        let [Arrival { head, lines, .. }] = &memory.arrivals[..] else {
+        let [Arrival { head, lines, .. }, left] = &memory.arrivals[..] else {
             panic!("{}", memory.arrivals.len());
         };
         assert_eq!(
@@ -449,7 +445,8 @@ async fn a_webhook_is_told_of_entries_and_exits_and_unknown_receivers_are_named(
             lines[0].to_string(),
             r#"{"at":"2026-11-27T22:00:00Z","event":"entry","reason":"rule","segment":"one","subject":"00000000-0000-0000-0000-000000000001"}"#
         );
-        assert_eq!((lines.len(), &lines[1]["event"]), (2, &"exit".into()));
+        assert_eq!((lines.len(), left.lines.len()), (1, 1));
+        assert_eq!(left.lines[0]["event"], "exit");
     }
     for (arguments, said) in [
         (

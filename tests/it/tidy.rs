@@ -31,8 +31,8 @@ const ARROWS: [(&str, &[&str]); 32] = [
         "serve",
         &[
             "admin", "click", "clock", "config", "consent", "edge", "enrich", "hit", "identity",
-            "import", "inquiry", "jobs", "keys", "loader", "metrics", "postgres", "report", "segment",
-            "visitor",
+            "import", "inquiry", "jobs", "keys", "loader", "metrics", "postgres", "report",
+            "segment", "visitor",
         ],
     ),
     // The two ends, which meet in the spool, and what looks after Postgres.

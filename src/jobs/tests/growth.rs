@@ -111,8 +111,9 @@ async fn notes_of_changed_segments_go_after_an_hour_whoever_reads_them() {
     client
         .batch_execute(
             "insert into avtryck.segment_touched (prefix, at) \
-               select n, now() - interval '61 minutes' from generate_series(1, 20001) as n; \
-             insert into avtryck.segment_touched (prefix, at) values (-1, now() - interval '59 minutes'), (-2, now())",
+               select n, timestamptz '2026-11-24T12:00Z' - interval '61 minutes' from generate_series(1, 20001) as n; \
+             insert into avtryck.segment_touched (prefix, at) values \
+               (-1, timestamptz '2026-11-24T12:00Z' - interval '59 minutes'), (-2, timestamptz '2026-11-24T12:00Z')",
         )
         .await
         .unwrap();

@@ -45,18 +45,21 @@ impl CallbackAttributes {
         if lock().as_ref().is_some_and(is_known) {
             return Ok(());
         }
+        let mut is_whole = true;
         let mut declared = CallbackManifests::new(UserKeyring::new(&named.user_keys));
         for (partner, manifest) in &named.manifests {
             match import::part::declare(client, manifest).await {
                 Ok(number) => declared.add(partner.clone(), number, manifest.clone()),
                 Err(error) if client.is_closed() => return Err(error),
                 Err(error) => {
+                    // What Postgres could not do it may do later; what a manifest says stays wrong.
+                    is_whole &= !error.is::<tokio_postgres::Error>();
                     tracing::error!("attributes of the callbacks of {partner}: {error:#}");
                 }
             }
         }
         self.declared.store(Arc::new(declared));
-        *lock() = Some(named);
+        *lock() = is_whole.then_some(named);
         Ok(())
     }
 

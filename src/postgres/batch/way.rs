@@ -27,7 +27,10 @@ pub(crate) async fn claim(transaction: &Transaction<'_>, load: &Load) -> Result<
     match &load.by_kafka {
         Some(spools) => claim_for_kafka(transaction, spools).await,
         None => {
-            let begun = load.spools.iter().filter(|span| span.from.is_none());
+            let begun = load
+                .spools
+                .iter()
+                .filter(|span| span.from.is_none() && span.moves());
             let begun: Vec<i64> = begun.map(|span| half(span.spool_id)).collect();
             claim_for_collector(transaction, begun).await
         }

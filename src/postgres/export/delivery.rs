@@ -112,15 +112,22 @@ pub async fn next_for_partner(
         if let Some(removal) = next_removal(client, key).await? {
             return Ok(Some(removal));
         }
-        let Some(open) = next_addition(client, key).await? else {
-            let sql = "select compared_at is null or compared_at <= now() - interval '1 hour' \
-                       from avtryck.export_target where target = $1";
-            if !client.query_one(sql, &[&key]).await?.try_get(0)? {
+        let sql = "select compared_at is null, coalesce(compared_at <= now() - interval '1 hour', true) \
+                   from avtryck.export_target where target = $1";
+        let row = client.query_one(sql, &[&key]).await?;
+        let (is_first, is_due): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+        // What is under way may be what the configuration no longer allows.
+        let open = match is_first {
+            true => None,
+            false => next_addition(client, key).await?,
+        };
+        let Some(open) = open else {
+            if !is_due {
                 return Ok(None);
             }
             compare(client, partner).await?;
-            let sql = "update avtryck.export_target set compared_at = now(), full_began_at = \
-                           case when full_at is null or full_at <= now() - interval '7 days' then now() end \
+            let sql = "update avtryck.export_target set compared_at = now(), full_began_at = coalesce(full_began_at, \
+                           case when full_at is null or full_at <= now() - interval '7 days' then now() end) \
                        where target = $1";
             client.execute(sql, &[&key]).await?;
             continue;

@@ -38,7 +38,9 @@ pub async fn claim(client: &Client, target: &str) -> Result<bool, Error> {
     {
         return Ok(false);
     }
-    let sql = "insert into avtryck.export_target (target) values ($1) on conflict do nothing";
+    // The configuration may be another than at the last comparison.
+    let sql = "insert into avtryck.export_target (target) values ($1) \
+               on conflict (target) do update set compared_at = null";
     client.execute(sql, &[&target]).await?;
     Ok(true)
 }

@@ -1,6 +1,6 @@
 -- $1: a partner; $2: the kind of the IDs that it knows; $3: members of a segment. Those whom it may be told of, with
 -- the ID: a visitor by the partner's ID that the partner itself signed last, and any other by its own ID, where
--- somebody vouches for what is known of it.
+-- somebody vouches for what is known of it. An ID that stands or stood for a visitor is told for that visitor alone.
 select known.subject, known.subject_key, known.id, known.id_key, allowed.permit
 from (
     select member.subject, avtryck.subject_key(member.subject, 1::smallint) as subject_key,
@@ -20,6 +20,11 @@ from (
     select own.subject, own.subject, own.id, own.subject
     from unnest($3::uuid[]) as member (subject) join avtryck.subject_id as own using (subject)
     where own.kind = $2 and (own.kind <> 4 or own.partner = $1)
+      and (own.kind <> 4
+           or not exists (select from avtryck.partner_id as paired
+                          where paired.partner = $1 and paired.partner_uid = own.id and paired.is_proved)
+              and not exists (select from avtryck.export_past as past
+                              where past.partner = $1 and past.id_key = own.subject and past.subject_key <> own.subject))
       and exists (select from avtryck.subject_seen as seen where seen.subject = own.subject)
 ) as known
 cross join lateral (

@@ -292,13 +292,20 @@ begin
     if not exists (select from avtryck.export_webhook) then
         return null;
     end if;
-    -- Nothing but that they left is told of those who do not want to be told of.
-    delete from avtryck.webhook_outbox as waiting using said
-    where not said.is_entry and said.reason in ('withdrawal', 'objection')
-      and waiting.subject = said.subject and waiting.segment = said.segment and waiting.is_entry;
+    -- Nothing is told of those who left before it was told that they came, and only that they left where somebody may
+    -- have been told already.
+    with gone as (
+        delete from avtryck.webhook_outbox as waiting using said
+        where not said.is_entry and waiting.subject = said.subject and waiting.segment = said.segment and waiting.is_entry
+        returning waiting.webhook, waiting.segment, waiting.subject, waiting.number
+    )
     insert into avtryck.webhook_outbox (webhook, segment, subject, is_entry, reason, at)
     select known.webhook, said.segment, said.subject, said.is_entry, said.reason, said.at
-    from said join avtryck.export_webhook as known using (segment) order by said.at, said.subject;
+    from said join avtryck.export_webhook as known using (segment)
+    where said.is_entry or not exists (
+        select from gone
+        where gone.webhook = known.webhook and gone.segment = said.segment and gone.subject = said.subject and gone.number is null)
+    order by said.at, said.subject;
     return null;
 end
 $$;

@@ -105,7 +105,11 @@ impl Suppressed {
             return self.add(entries);
         }
         let mut list = self.list();
-        for entry in entries {
+        for mut entry in entries {
+            // What is erased stays so, as in Postgres's list.
+            if list.entries.get(&entry.key) == Some(&Reason::Erasure) {
+                entry.reason = Reason::Erasure;
+            }
             list.entries.insert(entry.key, entry.reason);
             list.news.push(entry);
         }

@@ -1,5 +1,7 @@
 //! Modules that measure what a visitor does on a page: what each sends, and what it never does.
 
+use std::collections::HashSet;
+
 use fantoccini::Locator;
 use serde_json::{Value, json};
 
@@ -22,11 +24,13 @@ impl Stage {
         self.until_row("kind = 'page_view'").await;
     }
 
-    /// Returns the fields of the events of a name, in the order in which they were sent.
+    /// Returns the fields of the events of a name, in the order in which they were sent. One that a
+    /// page sends again, because it was left before the reply came, has the same ID.
     fn fields_of(&self, name: &str) -> Vec<Value> {
         let events = self.proxy.events().into_iter();
+        let mut known = HashSet::new();
         events
-            .filter(|event| event["e"] == name)
+            .filter(|event| event["e"] == name && known.insert(event["id"].to_string()))
             .map(|event| event["params"].clone())
             .collect()
     }

@@ -16,6 +16,11 @@ use crate::identity::{Node, NodeKind};
 use crate::postgres::household::part::Sighting;
 use crate::row::{Ad, PageDomain, Site};
 
+/// The last minute that Postgres takes for a day of this calendar: the end of 9999.
+const MINUTE_MAX: i64 = 2_932_897 * 24 * 60 - 1;
+/// More hits than a message ever counts; sums of them stay far below what Postgres can hold.
+const HITS_MAX: u64 = 1 << 40;
+
 /// Why a message cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
@@ -171,7 +176,9 @@ impl CountMessage {
             let text = match number {
                 1 => {
                     let minute = value.number(number)?;
-                    count.key.minute = i64::try_from(minute).map_err(|_| wrong(number))?;
+                    let minute = i64::try_from(minute).ok();
+                    let minute = minute.filter(|minute| *minute <= MINUTE_MAX);
+                    count.key.minute = minute.ok_or_else(|| wrong(number))?;
                     continue;
                 }
                 2 => {
@@ -187,6 +194,9 @@ impl CountMessage {
                 9 => &mut ad.publisher,
                 10 => {
                     count.hits = value.number(number)?;
+                    if count.hits > HITS_MAX {
+                        return Err(wrong(number));
+                    }
                     continue;
                 }
                 11 => {
