@@ -119,8 +119,8 @@ async fn each_hit_of_two_edges_is_one_row_by_two_loaders_through_kills_of_any_of
 
 /// What becomes of the same hits by the one way and the other.
 const OUTCOME: &str = "select coalesce(string_agg(line, chr(10) order by line), '') from (
-    select jsonb_build_array(kind, site, category, event_name, event_id, partner, campaign, creative, country, city, asn,
-        device_class, brand, os, browser, permit, consent_source, flags, exposure_number, page_url, referrer, maid, device_id,
+    select jsonb_build_array(kind, site, site_category, event_name, event_id, partner, campaign, creative, country, city, asn,
+        device_class, device_brand, os, browser, permit, consent_source, flags, exposure_number, page_url, referrer, maid, device_id,
         partner_uid, click_id, client_ip, params, protocol, page_domain)::text as line
     from avtryck.hit_detail
     union all

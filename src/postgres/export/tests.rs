@@ -364,7 +364,7 @@ async fn users_have_an_id_of_the_partner_alone_and_only_where_somebody_vouches_f
     let (net, mut memory) = (partner(ExportId::User), Memory::default());
     run(client, &net, &mut memory).await;
     let expected = crate::export::partner_user("a key of sixteen", "aa").unwrap();
-    assert_eq!(memory.ids("one"), [expected.clone()]);
+    assert_eq!(memory.ids("one"), std::slice::from_ref(&expected));
     assert_ne!(
         crate::export::partner_user("another's key, 16", "aa").unwrap(),
         expected

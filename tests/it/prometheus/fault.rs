@@ -304,7 +304,7 @@ pub(super) async fn damage(collector: Collector) -> Collector {
         insert into avtryck.report_span \
         select avtryck.day_start(current_date - n), avtryck.day_start(current_date - n + 1) \
         from generate_series(5000, 5002) as n; \
-        insert into avtryck.ad_day select begins, 1, null, null, null, null, 7, 7, 0, 0, 0, 0 from avtryck.report_span; \
+        insert into avtryck.ad_day select begins, 1, null, 7, 0 from avtryck.report_span; \
         create function avtryck.refuse() returns trigger language plpgsql as 'begin raise ''no''; end'; \
         create trigger refuse before delete on avtryck.link_regroup execute function avtryck.refuse(); \
         insert into avtryck.link_regroup (device_group, since) values (1, now() - interval '1 hour'); \
