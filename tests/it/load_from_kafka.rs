@@ -131,9 +131,9 @@ const OUTCOME: &str = "select coalesce(string_agg(line, chr(10) order by line), 
     union all
     select jsonb_build_array('partner_id', partner, partner_uid)::text from avtryck.partner_id
     union all
-    select jsonb_build_array('edge', a_kind, b_kind, partner)::text from avtryck.link_edge
+    select jsonb_build_array('edge', least(a_kind, b_kind), greatest(a_kind, b_kind), partner)::text from avtryck.link_edge
     union all
-    select jsonb_build_array('permit', kind, site, partner, permit)::text from avtryck.subject_permit_detail
+    select jsonb_build_array('permit', site, partner, permit)::text from avtryck.subject_permit_detail
 ) as all_of_it";
 
 /// Hits of every kind: ads that are seen and clicked, an event that is sent twice, IDs that belong
@@ -146,9 +146,9 @@ async fn send_each_kind(edge: &Collector) {
         "/p.gif?site=open&u=https%3A%2F%2Fwww.open.example%2Fa&cat=news".to_owned(),
         "/i.gif?site=open&partner=network&campaign=spring&creative=one".to_owned(),
         "/i.gif?site=open&partner=network&campaign=spring&creative=one".to_owned(),
-        "/p.gif?site=open&e=purchase&eid=order-1&value=3".to_owned(),
-        "/p.gif?site=open&e=purchase&eid=order-1&value=3".to_owned(),
-        "/p.gif?site=open&e=purchase&eid=order-1&value=4".to_owned(),
+        "/p.gif?site=open&e=purchase&id=order-1&value=3".to_owned(),
+        "/p.gif?site=open&e=purchase&id=order-1&value=3".to_owned(),
+        "/p.gif?site=open&e=purchase&id=order-1&value=4".to_owned(),
         format!("/p.gif?site=open&e=app&maid={maid}&did=device-4711"),
         "/sync/network?site=open&uid=uid-4711-of-the-network".to_owned(),
         "/p.gif?site=shut&e=counted".to_owned(),
