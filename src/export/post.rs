@@ -55,7 +55,7 @@ impl HttpsPost {
     /// Makes one. Servers are checked by the certificates that the operating system trusts.
     ///
     /// # Errors
-    /// Where the URL is none, or the machine trusts nobody.
+    /// If the URL cannot be read, or the machine trusts no certificate authority.
     pub fn new(url: &str, secret: &str) -> anyhow::Result<HttpsPost> {
         ensure!(is_delivery_url(url), "{url} is no https URL");
         let url = Url::parse(url)?;

@@ -19,7 +19,7 @@ impl Exchange<'_> {
     /// but the page.
     ///
     /// # Errors
-    /// If the page is none of the site's, or the token is not one for this page and browser.
+    /// If the page does not belong to the site, or the token is not for this page and browser.
     pub(super) fn name_linked(
         &self,
         hit: &mut Hit<'_>,

@@ -24,7 +24,7 @@ const HITS_MAX: u64 = 1 << 40;
 /// Why a message cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
-    /// The hit in it is none.
+    /// It holds no hit that can be read.
     #[error(transparent)]
     Hit(#[from] crate::hit::DecodeError),
     /// A field is missing, or has a wrong type or value.
@@ -56,7 +56,7 @@ impl<'a> RowMessage<'a> {
     /// Reads a message.
     ///
     /// # Errors
-    /// Where it is none.
+    /// If the bytes are not such a message, or one of its fields has a wrong type or value.
     pub fn decode(bytes: &'a [u8]) -> Result<RowMessage<'a>, MessageError> {
         let mut row = RowMessage {
             hit: Hit::decode(bytes)?,
@@ -156,7 +156,7 @@ impl CountMessage {
     /// Reads a message.
     ///
     /// # Errors
-    /// Where it is none.
+    /// If the bytes are not such a message, or one of its fields has a wrong type or value.
     pub fn decode(bytes: &[u8]) -> Result<CountMessage, MessageError> {
         let mut kind = None;
         let mut count = CountMessage {
@@ -247,7 +247,7 @@ fn read_said(bytes: &[u8]) -> Result<SubjectSaid, MessageError> {
 /// Reads a place.
 ///
 /// # Errors
-/// Where it is none.
+/// If the bytes are not such a message, or one of its fields has a wrong type or value.
 pub fn place(bytes: &[u8]) -> Result<Place, MessageError> {
     let mut place = Place::default();
     for field in Fields(bytes) {
@@ -276,7 +276,7 @@ pub fn place(bytes: &[u8]) -> Result<Place, MessageError> {
 /// Reads a network.
 ///
 /// # Errors
-/// Where it is none.
+/// If the bytes are not such a message, or one of its fields has a wrong type or value.
 pub fn network_of(bytes: &[u8]) -> Result<Network, MessageError> {
     let mut network = Network::default();
     for field in Fields(bytes) {
@@ -295,7 +295,7 @@ pub fn network_of(bytes: &[u8]) -> Result<Network, MessageError> {
 /// Reads a device.
 ///
 /// # Errors
-/// Where it is none.
+/// If the bytes are not such a message, or one of its fields has a wrong type or value.
 pub fn device(bytes: &[u8]) -> Result<Device, MessageError> {
     let mut device = Device::default();
     for field in Fields(bytes) {
@@ -326,7 +326,7 @@ pub fn device(bytes: &[u8]) -> Result<Device, MessageError> {
 /// Reads a page's domain.
 ///
 /// # Errors
-/// Where it is none.
+/// If the bytes are not such a message, or one of its fields has a wrong type or value.
 pub fn page_domain(bytes: &[u8]) -> Result<PageDomain, MessageError> {
     let mut domain = PageDomain::default();
     for field in Fields(bytes) {
