@@ -300,7 +300,8 @@ fn batch() -> impl Strategy<Value = Vec<(Value, Mutation)>> {
     })
 }
 
-/// Writes a batch in each form, and returns it with the names of the events that were left alone.
+/// Writes a batch in each form, and returns it with the names of the events that were left alone
+/// and stand for themselves.
 fn write_batch(batch: &[(Value, Mutation)]) -> (Vec<String>, BTreeSet<String>) {
     let texts: Vec<String> = batch
         .iter()
@@ -309,8 +310,14 @@ fn write_batch(batch: &[(Value, Mutation)]) -> (Vec<String>, BTreeSet<String>) {
             None => event.to_string(),
         })
         .collect();
-    let whole = batch.iter().filter(|(_, mutation)| mutation.is_none());
-    let names = whole.filter_map(|(event, _)| event["e"].as_str());
+    // Behind a colon that nothing follows, an event is the value of a member.
+    let is_apart = |at: &usize| {
+        let before = at.checked_sub(1).and_then(|before| texts.get(before));
+        before.is_none_or(|before| !before.trim_end().ends_with(':'))
+    };
+    let whole = batch.iter().enumerate();
+    let whole = whole.filter(|(at, (_, mutation))| mutation.is_none() && is_apart(at));
+    let names = whole.filter_map(|(_, (event, _))| event["e"].as_str());
     let bodies = vec![
         format!("[{}]", texts.join(",")),
         format!("[\n  {}\n]\n", texts.join(",\n  ")),
