@@ -6,7 +6,7 @@ use avtryck::keys::CookieKeyring;
 use avtryck::visitor::COOKIE_AGE_SECONDS;
 use serde_json::{Value, json};
 
-use crate::support::{Collector, Config, Reply};
+use crate::support::{Collector, Config, Reply, tampered};
 
 const PAGE: (&str, &str) = ("Origin", "https://www.open.example");
 /// The page's host and the collector's lie in one domain.
@@ -462,12 +462,7 @@ async fn a_withdrawal_is_on_disk_before_its_reply_and_is_no_hit() {
         .await
         .cookie()
         .to_owned();
-    let forged = format!("{}A", &other[..other.len() - 1]);
-    let forged = if forged == other {
-        format!("{}B", &other[..other.len() - 1])
-    } else {
-        forged
-    };
+    let forged = tampered(&other);
     let spool = collector.dir.path().join("spool");
     let in_spool =
         |cookie: &str| super::consent::holds(&spool, &super::consent::visitor_of(cookie));

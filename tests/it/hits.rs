@@ -2,7 +2,7 @@
 
 mod mended;
 
-use crate::support::{Collector, Config, raw};
+use crate::support::{Collector, Config, raw, tampered};
 
 const SWEDEN: &str = "2.64.0.1";
 
@@ -140,7 +140,7 @@ async fn the_cookie_is_kept_while_it_is_ours_and_replaced_when_it_is_not() {
         "",
         "a cookie is not renewed by each hit"
     );
-    let forged = format!("{}x", &cookie[..cookie.len() - 1]);
+    let forged = tampered(&cookie);
     for foreign in [forged.as_str(), "avid=1234", "avid="] {
         let reply = collector
             .get("/p.gif?site=open&e=new", &[("Cookie", foreign)])

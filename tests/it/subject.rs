@@ -8,7 +8,7 @@ use avtryck::postgres::server::embedded::Embedded;
 use serde_json::Value;
 
 use crate::chaos::variable;
-use crate::support::{Collector, Config, command, tempdir, until};
+use crate::support::{Collector, Config, command, tampered, tempdir, until};
 
 const PAGE: (&str, &str) = ("Origin", "https://www.open.example");
 const MAID: &str = "38400000-8cf0-11bd-b23e-10b96e40000d";
@@ -139,8 +139,7 @@ async fn a_withdrawal_overtakes_waiting_hits_through_kills_and_without_postgres(
 async fn a_cookie_that_is_not_ours_withdraws_nobody() {
     let collector = Collector::open().await;
     let cookie = new_visitor(&collector).await;
-    let last = if cookie.ends_with('A') { "B" } else { "A" };
-    let forged = format!("{}{last}", &cookie[..cookie.len() - 1]);
+    let forged = tampered(&cookie);
     withdraw(&collector, &forged).await;
     hit(&collector, &cookie, "").await;
     let sql = "select count(*) from avtryck.hit";

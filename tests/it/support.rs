@@ -116,6 +116,13 @@ fn addresses<const NUMBER: usize>() -> [SocketAddr; NUMBER] {
     listeners.map(|listener| listener.local_addr().unwrap())
 }
 
+/// Changes what is signed or sealed: in the last character, some bits say nothing.
+pub(crate) fn tampered(signed: &str) -> String {
+    let (rest, last_two) = signed.split_at(signed.len() - 2);
+    let other = if last_two.starts_with('A') { 'B' } else { 'A' };
+    format!("{rest}{other}{}", &last_two[1..])
+}
+
 /// Chooses one address.
 pub(crate) fn free_address() -> SocketAddr {
     let [address] = addresses();
@@ -262,6 +269,11 @@ impl Collector {
         self.get("/p.gif?site=open&e=settled", &[]).await;
         let loaded = "select count(*) from avtryck.hit where event_name = 'settled'";
         self.wait_for(loaded, 1).await;
+    }
+
+    /// Waits until it has logged a text.
+    pub(crate) async fn until_logged(&self, part: &str) {
+        until(async || self.log.text.lock().unwrap().contains(part)).await;
     }
 
     /// Sends SIGTERM and waits for the end; the folder and the log are the caller's.

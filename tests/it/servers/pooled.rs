@@ -94,10 +94,7 @@ async fn a_pool_that_gives_each_transaction_another_session_is_named() {
     let pool = Pool::start("transaction").await;
     let collector = Collector::start(pool.config()).await;
     collector.get("/p.gif?site=open", &[]).await;
-    until(async || collector.metric("avtryck_postgres_errors_total").await > 0.0).await;
-    let (_, _, log) = collector.stop().await;
-    assert!(
-        log.contains("it must be in session mode, with server_reset_query"),
-        "{log}"
-    );
+    let named = "it must be in session mode, with server_reset_query";
+    collector.until_logged(named).await;
+    assert!(collector.metric("avtryck_postgres_errors_total").await > 0.0);
 }
