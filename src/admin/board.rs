@@ -13,7 +13,8 @@
 //!
 //! A hit is shown as the spool has it, that is, without anything that is not permitted, and without
 //! any ID or address. Of an event it has the fields that may be kept without the permit `store`. A
-//! viewer that does not keep up misses events; it delays nothing. A stream ends after
+//! viewer that does not keep up misses events; it delays nothing. What it missed is in the next
+//! `second`, with the outcomes, so that the number is never too small. A stream ends after
 //! [`STREAM_TIME_MAX`] and the page opens a new one, so that a viewer that has left does not keep
 //! its place.
 //!
@@ -37,7 +38,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{broadcast, mpsc};
 
 use super::guard::AdminNames;
-use super::live::{Filter, Live, Offered, Refused, Sample};
+use super::live::{Filter, Live, Offered, Refused, Sample, Watch};
 use crate::clock::{self, UnixMicros};
 use crate::consent;
 use crate::enrich::Tables;
@@ -59,13 +60,40 @@ pub type MakeTagPage = Box<dyn Fn(&str) -> String + Send + Sync>;
 /// What is shown to viewers.
 pub struct Board {
     live: Arc<Live>,
-    /// Each event with the bits of the viewers that it is for.
-    events: broadcast::Sender<(u8, Bytes)>,
+    events: broadcast::Sender<Told>,
     names: AdminNames,
     page: Bytes,
     policy: String,
     /// Makes the page of tags for a query.
     tag_page: OnceLock<MakeTagPage>,
+}
+
+/// What viewers are told.
+#[derive(Clone)]
+enum Told {
+    /// An event, and the bits of the viewers that it is for.
+    Event(u8, Bytes),
+    /// A second has begun. What a viewer missed is counted when it hears of that, so that no count
+    /// is missed.
+    Second,
+}
+
+impl Told {
+    /// Returns the event that it is for a viewer; `None` if it is for others.
+    fn of(self, watch: &Watch) -> Option<Bytes> {
+        match self {
+            Told::Event(viewers, event) => (viewers & watch.bit() != 0).then_some(event),
+            Told::Second => {
+                let passed_over = watch.take_passed_over();
+                Some(event("second", &json!({ "passed_over": passed_over })))
+            }
+        }
+    }
+}
+
+/// Writes an event as viewers read it.
+fn event(name: &str, data: &Value) -> Bytes {
+    Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
 }
 
 impl Board {
@@ -121,12 +149,12 @@ impl Board {
                 loop {
                     let rest = STREAM_TIME_MAX.checked_sub(began.elapsed())?;
                     match tokio::time::timeout(rest, events.recv()).await {
-                        Ok(Ok((viewers, event))) => {
-                            if viewers & watch.bit() != 0 {
+                        Ok(Ok(told)) => {
+                            if let Some(event) = told.of(&watch) {
                                 return Some((Ok(Frame::data(event)), (watch, events, began)));
                             }
                         }
-                        Ok(Err(broadcast::error::RecvError::Lagged(_))) => {}
+                        Ok(Err(broadcast::error::RecvError::Lagged(missed))) => watch.miss(missed),
                         Ok(Err(broadcast::error::RecvError::Closed)) | Err(_) => return None,
                     }
                 }
@@ -135,10 +163,13 @@ impl Board {
     }
 
     /// Sends an event to viewers, by their bits.
-    fn send(&self, viewers: u8, event: &str, data: &Value) {
-        let event = Bytes::from(format!("event: {event}\ndata: {data}\n\n"));
+    fn send(&self, viewers: u8, name: &str, data: &Value) {
+        self.tell(Told::Event(viewers, event(name, data)));
+    }
+
+    fn tell(&self, told: Told) {
         // The only error is that there is no viewer.
-        drop(self.events.send((viewers, event)));
+        drop(self.events.send(told));
     }
 }
 
@@ -172,9 +203,8 @@ pub async fn show(
                 board.send(u8::MAX, "outcome", &outcome);
             },
             _ = second.tick() => {
-                for (viewer, passed_over) in board.live.begin_second() {
-                    board.send(viewer, "second", &json!({ "passed_over": passed_over }));
-                }
+                board.live.begin_second();
+                board.tell(Told::Second);
             }
         }
     }
