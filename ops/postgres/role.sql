@@ -18,5 +18,7 @@ create role :"role" login password :'password';
 revoke all on database :"DBNAME" from public;
 revoke create on schema public from public;
 grant connect on database :"DBNAME" to :"role";
+-- Households and imports sort what they read into tables that last for one transaction.
+grant temporary on database :"DBNAME" to :"role";
 -- It makes its tables there, a new one each day, and owns them. It has no rights anywhere else.
 create schema avtryck authorization :"role";
