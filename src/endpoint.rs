@@ -4,7 +4,11 @@
 //! are all read from it. [`crate::protocol::read`] and [`crate::protocol::read_body`] say what kind
 //! of hit an endpoint records; CONTRIBUTING.md lists the rest.
 
+mod protocol;
+
 use std::time::Duration;
+
+pub use protocol::{Protocol, ProtocolSpec};
 
 /// The longest request target that is accepted, in bytes.
 pub const URI_BYTES_MAX: usize = 8 * 1024;
@@ -109,52 +113,6 @@ pub struct PathsKey {
     pub default: &'static [&'static str],
     /// What the example configuration says about it.
     pub meaning: &'static str,
-}
-
-/// The protocol in which hits arrive, and replies are given.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Protocol {
-    /// Our own, and partners' callbacks.
-    #[default]
-    Native = 0,
-    /// Snowplow's trackers.
-    Snowplow = 1,
-    /// The SDKs of Segment and RudderStack.
-    Segment = 2,
-    /// Matomo's trackers.
-    Matomo = 3,
-    /// Plausible's script.
-    Plausible = 4,
-}
-
-impl Protocol {
-    /// Every protocol, in the order of its number.
-    pub const ALL: [Protocol; 5] = [
-        Protocol::Native,
-        Protocol::Snowplow,
-        Protocol::Segment,
-        Protocol::Matomo,
-        Protocol::Plausible,
-    ];
-
-    /// Checks whether it is our own.
-    #[must_use]
-    pub const fn is_native(self) -> bool {
-        matches!(self, Protocol::Native)
-    }
-
-    /// Returns the word in SQL and in the live view.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Protocol::Native => "native",
-            Protocol::Snowplow => "snowplow",
-            Protocol::Segment => "segment",
-            Protocol::Matomo => "matomo",
-            Protocol::Plausible => "plausible",
-        }
-    }
 }
 
 /// The form of a reply to a hit or to a refused request.

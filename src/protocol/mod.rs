@@ -138,34 +138,10 @@ fn read_native<'r>(arrival: &Arrival<'_, 'r>, draft: &mut Draft<'r>) {
         Endpoint::Impression => Kind::Impression,
         Endpoint::Click => Kind::Click,
         Endpoint::Sync | Endpoint::SetUid => Kind::Sync,
-        // A page view with a name of an event becomes that event.
-        Endpoint::Pixel | Endpoint::Event | Endpoint::Id => Kind::PageView,
         Endpoint::Callback => Kind::Callback,
         Endpoint::System => Kind::Event,
-        // Nothing of these is recorded.
-        Endpoint::Consent
-        | Endpoint::Segments
-        | Endpoint::Link
-        | Endpoint::Privacy
-        | Endpoint::PrivacyForm
-        | Endpoint::Tag
-        | Endpoint::Snowplow
-        | Endpoint::SnowplowRedirect
-        | Endpoint::Segment
-        | Endpoint::SegmentBeacon
-        | Endpoint::SegmentPixel
-        | Endpoint::SegmentSettings
-        | Endpoint::RudderstackConfig
-        | Endpoint::Matomo
-        | Endpoint::Plausible
-        | Endpoint::Health
-        | Endpoint::Robots
-        | Endpoint::Root
-        | Endpoint::Gpc
-        | Endpoint::Icon
-        | Endpoint::Meta
-        | Endpoint::Demo
-        | Endpoint::Unknown => Kind::PageView,
+        // A page view with a name of an event becomes that event.
+        _ => Kind::PageView,
     };
     let is_click = draft.hit.kind == Kind::Click;
     native::read(arrival, draft);

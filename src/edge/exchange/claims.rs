@@ -30,17 +30,6 @@ const NETWORK_USER_BYTES: usize = 64;
 /// How much of an alias is shown, in bytes.
 const ALIAS_SHOWN_BYTES: usize = 64;
 
-/// Returns what a protocol's trackers call the field that names their site.
-pub(super) fn site_field(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Native => "",
-        Protocol::Snowplow => "aid",
-        Protocol::Segment => "writeKey",
-        Protocol::Matomo => "idsite",
-        Protocol::Plausible => "domain",
-    }
-}
-
 /// Returns what the live view shows of the site that a tracker names. A write key is not shown.
 pub(super) fn shown_site(claims: &Claims, protocol: Protocol) -> &str {
     let alias = match protocol {

@@ -25,27 +25,10 @@ pub(crate) fn is_known(sites: &[Site], origin: &str) -> bool {
         .any(|known| known == origin)
 }
 
-/// Returns the headers that pages may send: those that the clients of a protocol do send. A name
-/// that ends with a star stands for all that begin so.
-const fn known_headers(protocol: Protocol) -> &'static [&'static str] {
-    match protocol {
-        Protocol::Native | Protocol::Matomo | Protocol::Plausible => &["content-type"],
-        Protocol::Snowplow => &["content-type", "sp-anonymous"],
-        Protocol::Segment => &[
-            "content-type",
-            "authorization",
-            "anonymousid",
-            "sentat",
-            "x-retry-count",
-            "rsa-*",
-        ],
-    }
-}
-
 /// Returns those of the headers that a preflight names which pages may send, or all of them where
 /// it names none of them.
 fn allowed_headers(headers: &Headers<'_>, protocol: Protocol) -> Option<HeaderValue> {
-    let known = known_headers(protocol);
+    let known = protocol.spec().page_headers;
     let is_known = |name: &&str| {
         known.iter().any(|known| match known.strip_suffix('*') {
             Some(start) => name.starts_with(start) && name.len() <= HEADER_NAME_BYTES_MAX,

@@ -277,7 +277,7 @@ impl<'r> Exchange<'r> {
             reason,
             status,
             field: match names_site {
-                true => claims::site_field(spec.protocol),
+                true => spec.protocol.spec().site_field,
                 false => event.field,
             },
             site: event.site,
