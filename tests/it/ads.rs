@@ -1,6 +1,9 @@
 //! Ad placements from outside: impressions, clicks and where they lead.
 
 mod callbacks;
+#[path = "../../examples/click_url.rs"]
+#[allow(dead_code, reason = "the example's own arguments are not read here")]
+mod click_url;
 mod event_id;
 mod tags;
 mod targets;
@@ -405,7 +408,7 @@ fn fenced(language: &str, mark: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_signing_that_the_readme_shows_is_believed() {
+async fn the_signing_that_the_readme_and_the_example_show_is_believed_and_the_same() {
     let collector = Collector::start(sites()).await;
     let key = "AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=";
     let python = format!(
@@ -416,6 +419,13 @@ async fn the_signing_that_the_readme_shows_is_believed() {
         "{}\nconsole.log(clickUrl('https://px.example/c', 3, '{key}', {{ site: 'open', campaign: 'vår', to: 'https://landing.example/?å' }}))",
         fenced("js", "clickUrl")
     );
+    let params = [
+        ("site", "open"),
+        ("campaign", "vår"),
+        ("to", "https://landing.example/?å"),
+    ];
+    let expected = click_url::click_url("https://px.example/c", 3, key, &params).unwrap();
+    let mut shown = vec![("the example", expected.clone())];
     for (program, flag, text) in [("python3", "-c", python), ("node", "-e", javascript)] {
         let output = std::process::Command::new(program)
             .args([flag, &text])
@@ -423,7 +433,11 @@ async fn the_signing_that_the_readme_shows_is_believed() {
             .unwrap();
         assert!(output.status.success(), "{output:?}");
         let url = String::from_utf8(output.stdout).unwrap();
-        let target = url.trim().strip_prefix("https://px.example").unwrap();
+        shown.push((program, url.trim().to_owned()));
+    }
+    for (program, url) in shown {
+        assert_eq!(url, expected, "{program}");
+        let target = url.strip_prefix("https://px.example").unwrap();
         let reply = collector.get(target, &[]).await;
         assert_eq!(
             (reply.status, reply.header("location")),
@@ -432,5 +446,5 @@ async fn the_signing_that_the_readme_shows_is_believed() {
         );
     }
     let rows = "select count(*) from avtryck.hit_detail where kind = 'click' and campaign = 'vår'";
-    collector.wait_for(rows, 2).await;
+    collector.wait_for(rows, 3).await;
 }
