@@ -1,5 +1,6 @@
-//! Upgrades from each release: this build takes over the database and the spool that the release
-//! left, as `script/fixture` froze them, and finds in them what the release itself found.
+//! Upgrades from each release, and from schemas between releases: this build takes over the database
+//! and the spool that the release left, as `script/fixture` froze them, and finds in them what the
+//! release itself found.
 //!
 //! The test looks at both by SQL alone, so it shares no decoding with what it tests.
 //!
@@ -17,8 +18,10 @@ use tokio_postgres::Client;
 use crate::support::{Collector, Config, root, tempdir};
 use crate::testing::TestDatabase;
 
-/// The oldest release that has a fixture. The test fails if the search does not find it.
+/// The oldest release that has a fixture, and the newest schema. The test fails if the search does
+/// not find them.
 const FIRST: &str = "0.1.0";
+const LAST: &str = "schema-84";
 
 const HIT_DETAIL: &str = "select * from avtryck.hit_detail order by hit_id";
 
@@ -30,7 +33,9 @@ async fn a_database_and_a_spool_of_each_release_are_taken_over_whole() {
         .filter(|path| path.is_dir())
         .collect();
     releases.sort();
-    assert!(releases.iter().any(|path| path.ends_with(FIRST)));
+    for known in [FIRST, LAST] {
+        assert!(releases.iter().any(|path| path.ends_with(known)), "{known}");
+    }
     for release in releases {
         eprintln!("the fixture of {}", release.display());
         take_over(&release).await;
@@ -58,6 +63,9 @@ async fn take_over(release: &Path) {
     }
     let lacking = "select count(*) from avtryck.missing_hit_index";
     collector.wait_for(lacking, 0).await;
+    for sql in expected["added_up"].as_array().into_iter().flatten() {
+        collector.wait_for(sql.as_str().unwrap(), 0).await;
+    }
     assert_answers(&client, &expected, "after").await;
     assert_unchanged(&old, &rows(&client, HIT_DETAIL).await, &expected["erased"]);
     assert_click(&collector, &expected["click"]).await;
