@@ -40,3 +40,9 @@ pub fn now() -> UnixMicros {
 pub fn monotonic() -> Instant {
     Instant::now()
 }
+
+/// Returns how long ago a moment of that clock was.
+#[must_use]
+pub fn time_since(moment: Instant) -> Duration {
+    moment.elapsed()
+}

@@ -147,7 +147,7 @@ impl Board {
             state,
             |(watch, mut events, began)| async move {
                 loop {
-                    let rest = STREAM_TIME_MAX.checked_sub(began.elapsed())?;
+                    let rest = STREAM_TIME_MAX.checked_sub(clock::time_since(began))?;
                     match tokio::time::timeout(rest, events.recv()).await {
                         Ok(Ok(told)) => {
                             if let Some(event) = told.of(&watch) {

@@ -439,7 +439,7 @@ impl Progress {
             if counts.rejected > 0 {
                 bar.set_message(format!("({} wrong)", counts.rejected));
             }
-        } else if self.told_at.elapsed() >= PROGRESS_PERIOD {
+        } else if clock::time_since(self.told_at) >= PROGRESS_PERIOD {
             self.told_at = clock::monotonic();
             let line = serde_json::json!({"progress": self.what, "counts": counts});
             // Nobody may read it.

@@ -88,7 +88,9 @@ pub(super) async fn run(client: &mut Client, limits: JobLimits) -> anyhow::Resul
     let begun = clock::monotonic();
     if let Some(graph) = &limits.graph {
         let forbidden = graph.forbidden();
-        while forget_forbidden(client, &forbidden).await? > 0 && begun.elapsed() < TIME_MAX {}
+        while forget_forbidden(client, &forbidden).await? > 0 && clock::time_since(begun) < TIME_MAX
+        {
+        }
     }
     let mut moved = 0;
     loop {
@@ -101,7 +103,7 @@ pub(super) async fn run(client: &mut Client, limits: JobLimits) -> anyhow::Resul
         }
         moved += grouped.merged + grouped.split + grouped.hubs;
         let is_done = !grouped.is_full();
-        if is_done || begun.elapsed() >= TIME_MAX {
+        if is_done || clock::time_since(begun) >= TIME_MAX {
             if let Some(graph) = limits.graph.filter(|_| is_done) {
                 graph.with_state(|state| state.behind_since = None);
             }

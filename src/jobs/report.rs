@@ -23,7 +23,7 @@ pub(super) async fn run(client: &Client, as_of: UnixMicros) -> anyhow::Result<u6
     let begun = clock::monotonic();
     report::take_marks(client).await?;
     let mut built = 0;
-    while begun.elapsed() < TIME_MAX && report::build_next(client, as_of).await? {
+    while clock::time_since(begun) < TIME_MAX && report::build_next(client, as_of).await? {
         built += 1;
     }
     Ok(built)
@@ -37,7 +37,7 @@ pub(super) async fn compare(client: &Client) -> anyhow::Result<u64> {
     let mut differences = 0;
     for _ in 0..COMPARED_MAX {
         differences += report::compare(client).await?;
-        if begun.elapsed() >= COMPARE_TIME_MAX {
+        if clock::time_since(begun) >= COMPARE_TIME_MAX {
             break;
         }
     }

@@ -11,6 +11,7 @@ use super::prepare::{Prepared, Preparer, Preparing};
 use super::sink::{Committed, Companion, Sink, SinkBatch, Writer};
 use super::source::{Source, Sources};
 use super::{Loader, PAUSE_MIN, derive, start_of};
+use crate::clock;
 use crate::metrics::Metrics;
 use crate::metrics::shown::Fate;
 
@@ -223,7 +224,7 @@ pub(super) fn count<B: SinkBatch>(
     metrics.batch_rows.record(prepared.batch.len() as f64);
     metrics
         .batch_seconds
-        .record(prepared.begun.elapsed().as_secs_f64());
+        .record(clock::time_since(prepared.begun).as_secs_f64());
     metrics.rows.increment(committed.rows);
     metrics.flags(prepared.load.row_flags());
     metrics.counted.increment(committed.counted);

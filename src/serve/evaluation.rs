@@ -95,7 +95,7 @@ impl Evaluation {
             None => connection.insert(SilenceWatch::connect(database, LONG_SILENCE_MAX).await?),
         };
         let begun = clock::monotonic();
-        let is_over = move || begun.elapsed() >= TIME_MAX;
+        let is_over = move || clock::time_since(begun) >= TIME_MAX;
         let work = async {
             let (_, now) = status::read(client).await?;
             let today = i32::try_from(now.day()).context("the clock of Postgres is wrong")?;

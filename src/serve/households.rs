@@ -91,7 +91,7 @@ impl Households {
         let begun = (clock::now(), clock::monotonic());
         loop {
             if !self.sightings.rules.load().sites.is_empty() {
-                let (now, ran) = (clock::now(), begun.1.elapsed());
+                let (now, ran) = (clock::now(), clock::time_since(begun.1));
                 let drift = now.since(begun.0).abs_diff(ran);
                 let may_step = now >= begun.0 && ran >= EVEN_TIME_MIN && drift < DRIFT_MAX;
                 let today = i32::try_from(now.day()).unwrap_or(i32::MIN);

@@ -59,7 +59,7 @@ pub(super) async fn keep_up(
         metrics
             .segment_bytes
             .set(gauge_value(snapshot.bytes() as u64));
-        let age = refreshed_at.elapsed();
+        let age = clock::time_since(refreshed_at);
         metrics.segment_age_seconds.set(age.as_secs_f64());
         tokio::time::sleep(PERIOD).await;
     }

@@ -7,6 +7,7 @@ use hyper::{Method, Version};
 
 use super::reply::{self, Reply, WithCookie as _};
 use super::{Exchange, Mentioned, answer, cors, https};
+use crate::clock;
 use crate::config::Site;
 use crate::edge::Refusal;
 use crate::edge::endpoint::click;
@@ -122,7 +123,7 @@ pub(crate) async fn respond<'r>(
 }
 
 fn count(exchange: &Exchange<'_>, content: &Content) {
-    let (status, took) = (content.status(), exchange.started.elapsed());
+    let (status, took) = (content.status(), clock::time_since(exchange.started));
     let metrics = &exchange.edge.metrics;
     metrics.request(exchange.endpoint, status.as_str(), took);
 }

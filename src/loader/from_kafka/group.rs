@@ -169,7 +169,7 @@ impl LoaderGroup {
                 break consumer;
             }
             ensure!(
-                begun.elapsed() < TAKE_TIME_MAX,
+                clock::time_since(begun) < TAKE_TIME_MAX,
                 "the session before has not given the consumer back"
             );
             std::thread::sleep(POLL_TIME);
@@ -186,7 +186,7 @@ impl LoaderGroup {
             member.poll(POLL_TIME)?;
             member.changes = member.count_changes();
             member.partitions = member.read_assignment()?;
-            if !member.partitions.is_empty() || begun.elapsed() >= JOIN_TIME_MAX {
+            if !member.partitions.is_empty() || clock::time_since(begun) >= JOIN_TIME_MAX {
                 return Ok(member);
             }
         }

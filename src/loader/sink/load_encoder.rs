@@ -76,7 +76,7 @@ impl Encoder for LoadEncoder {
         self.today = day(read_at);
         self.ties.begin(read_at);
         self.sightings.begin();
-        if self.begun.elapsed() >= STORED_TIME_MAX {
+        if clock::time_since(self.begun) >= STORED_TIME_MAX {
             self.stored = Cache::new(STORED_KEYS_MAX);
             self.begun = clock::monotonic();
         }

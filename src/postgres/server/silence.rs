@@ -176,7 +176,7 @@ impl SilenceWatch {
             }
             if state == "active" {
                 let waits_for_disk = waits_for.starts_with("IO:");
-                if waits_for_disk && moved_at.elapsed() < DISK_TIME_MAX {
+                if waits_for_disk && clock::time_since(moved_at) < DISK_TIME_MAX {
                     return Ok(true);
                 }
                 let now = format!("{waits_for} {progress}");

@@ -158,7 +158,7 @@ impl InstructionReader {
         let mut left = self.partitions();
         let mut read = Vec::new();
         while !left.is_empty() {
-            if begun.elapsed() >= READ_TIME_MAX {
+            if clock::time_since(begun) >= READ_TIME_MAX {
                 let topic = &self.topic;
                 let late =
                     format!("the topic {topic} was not read to its end in {READ_TIME_MAX:?}");

@@ -347,7 +347,7 @@ impl Writer for KafkaWriter {
                 break reached;
             }
             ensure!(
-                begun.elapsed() < START_TIME_MAX,
+                clock::time_since(begun) < START_TIME_MAX,
                 "Kafka has no position of this spool yet, and Postgres, where it would begin, is not reached"
             );
             tokio::time::sleep(START_PAUSE).await;

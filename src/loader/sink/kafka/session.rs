@@ -293,7 +293,7 @@ impl Session {
             match self.producer.send(record()) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
-                    if begun.elapsed() < COMMIT_TIME_MAX =>
+                    if clock::time_since(begun) < COMMIT_TIME_MAX =>
                 {
                     self.producer.poll(ROOM_PAUSE);
                 }
@@ -399,7 +399,7 @@ impl Session {
         let mut left = partitions;
         while !left.is_empty() {
             ensure!(
-                begun.elapsed() < READ_TIME_MAX,
+                clock::time_since(begun) < READ_TIME_MAX,
                 "the topic {topic} could not be read to its end within {READ_TIME_MAX:?}"
             );
             let reading = match consumer.poll(ASK_TIME_MAX) {
