@@ -30,8 +30,8 @@
 //! is the one thing that cannot be made later. What is planted beside a visitor's ID changes
 //! nothing unless it is older, and never ends the visitor's own cookie.
 
+mod cookie_kind;
 pub mod link;
-mod placement;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -46,13 +46,17 @@ use crate::hit::VisitorId;
 use crate::keys::{CookieKeyring, Key};
 use crate::request::{FoundCookie, NameTrust};
 
-pub use placement::{CookieKind, Party, Reach, lies_within, set_cookie};
+pub use cookie_kind::{CookieKind, Party, Reach, lies_within, set_cookie};
 
 /// The default age of the visitor cookie, and the age of the cookie that keeps a choice: less than
 /// 13 months.
 pub const COOKIE_DAYS: u16 = 390;
 /// The age that a configuration may give the visitor cookie at most: 13 months.
 pub const COOKIE_DAYS_MAX: u16 = 396;
+const _: () = assert!(
+    COOKIE_DAYS == 390 && COOKIE_DAYS_MAX == 396,
+    "the key cookie.max_age has them too"
+);
 /// [`COOKIE_DAYS`] in seconds.
 pub const COOKIE_AGE_SECONDS: i64 = COOKIE_DAYS as i64 * 86_400;
 

@@ -10,6 +10,10 @@ use crate::refusal::Reason;
 
 /// How far a signature's timestamp may be from now, in seconds.
 pub const WINDOW_SECONDS: u64 = 5 * 60;
+const _: () = assert!(
+    WINDOW_SECONDS == 300,
+    "the advice of Reason::SystemTimestamp has it too"
+);
 
 /// What a system's requests are proved with.
 #[derive(Clone, Copy)]

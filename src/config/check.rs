@@ -1,12 +1,10 @@
 //! Checks what no key alone can tell.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::document::suggest;
-use super::read::ConfigReader;
+use super::read::{ConfigReader, report_repeats};
 use super::{ClientIp, Config};
 use crate::identity::household::EPOCH_DAYS;
 use crate::request::Prefix;
@@ -305,23 +303,4 @@ fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     let (first, second) = (one.ip().to_canonical(), other.ip().to_canonical());
     let same_place = first == second || first.is_unspecified() || second.is_unspecified();
     one.port() != 0 && one.port() == other.port() && same_place
-}
-
-/// Reports each value that occurs again, at the second place, or the first if only that is in the
-/// file.
-pub(super) fn report_repeats<T: Ord + fmt::Display>(
-    reader: &mut ConfigReader,
-    name: &str,
-    values: Vec<(String, T)>,
-) {
-    let mut earlier = BTreeMap::new();
-    for (path, value) in values {
-        if let Some(first) = earlier.get(&value) {
-            let error = format!("{name}: {value} is there twice; each once would be right");
-            let place = if reader.has_line(&path) { &path } else { first };
-            reader.add_error(place, &error);
-        } else {
-            earlier.insert(value, path);
-        }
-    }
 }

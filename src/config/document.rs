@@ -13,7 +13,6 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table as Toml, Value};
 
 use super::mistakes::Mistakes;
-use super::read::shown;
 
 /// What the parser says of a section or a key that is there already.
 const DUPLICATE: &str = "duplicate key";
@@ -210,4 +209,16 @@ pub(crate) fn suggest<'k>(known: impl Iterator<Item = &'k str>, name: &str) -> O
         .map(|known| (distance(known), known))
         .min_by_key(|(distance, _)| *distance)?;
     (distance <= 1 + name.len() / 4).then_some(nearest)
+}
+
+/// Returns a name as messages show it. What is no name may be a secret that stands in the wrong
+/// place.
+pub(super) fn shown(name: &str) -> String {
+    const BYTES_MAX: usize = 64;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if name.len() <= BYTES_MAX && name.bytes().all(is_plain) {
+        name.to_owned()
+    } else {
+        "(a name that is not shown)".to_owned()
+    }
 }

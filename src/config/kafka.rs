@@ -4,9 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::Config;
-use super::check::report_repeats;
 use super::keys::PEM;
-use super::read::ConfigReader;
+use super::read::{ConfigReader, report_repeats};
 use super::table::keys;
 use super::value::{self, HitSink, KafkaFormat};
 

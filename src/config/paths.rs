@@ -1,7 +1,6 @@
 //! `[path]`: where each endpoint answers, with the keys that the table of endpoints names.
 
-use super::read::Section;
-use super::table::Table;
+use super::read::{Section, Table};
 use super::value;
 use crate::endpoint::{ENDPOINTS, Endpoint, Path as EndpointPath};
 

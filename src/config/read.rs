@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 
 use toml::{Table as Toml, Value};
 
-use super::document::{ConfigText, Document, suggest};
+use super::document::{ConfigText, Document, shown, suggest};
 use super::in_force::{HIDDEN, InForce, Kept, Layer, Setting};
 use super::mistakes::Mistakes;
-use super::table::Table;
 use crate::hit::Permit;
 
 /// Variables that are not keys: where the file is, and how much is logged.
@@ -29,6 +29,15 @@ pub(super) struct ConfigReader {
     /// Keys that are not known: their table and their name.
     unknown: Vec<(String, String)>,
     settings: Vec<Setting>,
+}
+
+/// The struct of a section, which can read itself.
+pub(super) trait Table {
+    /// The name between the brackets.
+    const NAME: &'static str;
+
+    /// Reads every key. Mistakes go to the section's reader.
+    fn read(section: &mut Section<'_>) -> Self;
 }
 
 /// One table while its keys are read.
@@ -562,14 +571,21 @@ fn say_nothing(_: &str) -> Option<String> {
     None
 }
 
-/// Returns a name as messages show it. What is no name may be a secret that stands in the wrong
-/// place.
-pub(super) fn shown(name: &str) -> String {
-    const BYTES_MAX: usize = 64;
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if name.len() <= BYTES_MAX && name.bytes().all(is_plain) {
-        name.to_owned()
-    } else {
-        "(a name that is not shown)".to_owned()
+/// Reports each value that occurs again, at the second place, or the first if only that is in the
+/// file.
+pub(super) fn report_repeats<T: Ord + fmt::Display>(
+    reader: &mut ConfigReader,
+    name: &str,
+    values: Vec<(String, T)>,
+) {
+    let mut earlier = BTreeMap::new();
+    for (path, value) in values {
+        if let Some(first) = earlier.get(&value) {
+            let error = format!("{name}: {value} is there twice; each once would be right");
+            let place = if reader.has_line(&path) { &path } else { first };
+            reader.add_error(place, &error);
+        } else {
+            earlier.insert(value, path);
+        }
     }
 }

@@ -17,17 +17,6 @@
 //! messages, the example configuration, what `check-config` prints and what a reload leaves for a
 //! restart all come from the row.
 
-use super::read::Section;
-
-/// The struct of a section, which can read itself.
-pub(super) trait Table {
-    /// The name between the brackets.
-    const NAME: &'static str;
-
-    /// Reads every key. Mistakes go to the section's reader.
-    fn read(section: &mut Section<'_>) -> Self;
-}
-
 /// Defines the struct of a section from its rows.
 macro_rules! keys {
     (
@@ -44,7 +33,7 @@ macro_rules! keys {
             $($(#[doc = $meaning])+ pub $field: $type,)+
         }
 
-        impl $crate::config::table::Table for $Table {
+        impl $crate::config::read::Table for $Table {
             const NAME: &'static str = stringify!($name);
 
             fn read(section: &mut $crate::config::read::Section<'_>) -> $Table {

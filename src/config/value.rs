@@ -24,6 +24,10 @@ const DAY_SECONDS: u64 = 86_400;
 const ALIAS_BYTES_MAX: usize = 256;
 /// The longest name of a segment, in bytes.
 const TITLE_BYTES_MAX: usize = 128;
+const _: () = assert!(
+    ALIAS_BYTES_MAX == 256 && TITLE_BYTES_MAX == 128 && segment::TEXT_BYTES_MAX == 4_096,
+    "what is right for such a text has them too"
+);
 /// The longest address of a page, in bytes.
 const URL_BYTES_MAX: usize = 512;
 /// What the name of a segment has to be.

@@ -15,6 +15,10 @@ use crate::keys::UserKeyring;
 
 /// The longest row, in bytes.
 pub const ROW_BYTES_MAX: u64 = 64 * 1024;
+const _: () = assert!(
+    ROW_BYTES_MAX == 64 << 10,
+    "the messages on long rows have it too"
+);
 /// The largest file, unpacked, in bytes.
 pub const FILE_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
 /// The most columns of a file.

@@ -30,6 +30,10 @@ use crate::postgres::clock::{ClockRecord, read_clock, update_clock};
 const DIFFERENCE_MAX: Duration = Duration::from_hours(1);
 /// How long the clocks must run in step before anything is deleted.
 pub const IN_STEP: Duration = Duration::from_hours(24);
+const _: () = assert!(
+    IN_STEP.as_secs() == 24 * 3600,
+    "the metric of suspended jobs says 24 hours"
+);
 /// How long nobody may look at the clock. Whatever is due after that time is a day's worth.
 const UNWATCHED_MAX: Duration = Duration::from_hours(24);
 /// How long the collectors may have been off before hits are flagged as those of a wrong clock.

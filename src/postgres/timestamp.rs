@@ -4,9 +4,11 @@ use bytes::{BufMut as _, BytesMut};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
 use crate::clock::UnixMicros;
-use crate::postgres::batch::copy::POSTGRES_EPOCH_MICROS;
 
 type Failure = Box<dyn std::error::Error + Sync + Send>;
+
+/// 1970-01-01 to 2000-01-01 in microseconds.
+pub(crate) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// A value of the SQL type `timestamptz`: microseconds since 2000-01-01.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

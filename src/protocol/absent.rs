@@ -20,7 +20,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use super::text::marks;
+use super::marks::marks;
 pub(crate) use macros::{is_macro, is_macro_of_id};
 
 /// What a value is that counts as absent.

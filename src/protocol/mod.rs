@@ -4,6 +4,7 @@
 
 mod absent;
 mod headers;
+mod marks;
 mod matomo;
 mod meta;
 pub mod native;

@@ -6,26 +6,9 @@ use memchr::memchr2_iter;
 use percent_encoding::percent_decode;
 
 use super::absent::{Absence, absence_of_id, is_macro, is_macro_of_id};
+use super::marks::{LANES, marks};
 use crate::hit::{Flags, whole};
 use crate::request::is_encoded_still;
-
-/// How many bytes are looked at together.
-const LANES: usize = 16;
-
-/// Returns the marks of all the bytes. It has no branch for each, so that the compiler looks at
-/// many at once; the last bytes are looked at again with those before them.
-pub(crate) fn marks(bytes: &[u8], mark: impl Fn(u8) -> u8) -> u8 {
-    let Some(last) = bytes.last_chunk::<LANES>() else {
-        return bytes.iter().fold(0, |all, byte| all | mark(*byte));
-    };
-    let mut all = [0; LANES];
-    for lanes in bytes.as_chunks::<LANES>().0.iter().chain([last]) {
-        for (all, byte) in all.iter_mut().zip(lanes) {
-            *all |= mark(*byte);
-        }
-    }
-    all.iter().fold(0, |all, marks| all | marks)
-}
 
 /// The mark of a byte that decoding changes.
 const CODED: u8 = 1;

@@ -29,6 +29,7 @@ const PARSER_DEPTH_MAX: usize = 64;
 const NODES_MAX: usize = 300;
 /// The most days that a span may have.
 const SPAN_DAYS_MAX: u16 = 366;
+const _: () = assert!(SPAN_DAYS_MAX == 366, "SPAN has it too");
 
 const ALLOWED: &str = "columns of profile, comparisons, and, or, not, in, between, is null, \
                        coalesce, case, events, pages, seen or in_segment";

@@ -27,7 +27,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use nix::unistd::Uid;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -37,7 +37,6 @@ use spool::Spool;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use super::public::cannot_listen;
 use super::signals::ProcessSignals;
 use crate::config::Config;
 use crate::edge::{self, Course, Spools};
@@ -325,4 +324,17 @@ fn receive(stream: &std::os::unix::net::UnixStream) -> io::Result<Sockets> {
         }
     }
     Ok(sockets)
+}
+
+/// Returns the message that a listener cannot be opened.
+pub(super) fn cannot_listen(key: &str, address: SocketAddr, error: io::Error) -> anyhow::Error {
+    let message = format!("{key}: cannot listen on {address}");
+    if error.kind() == io::ErrorKind::AddrInUse {
+        anyhow!(
+            "{message}: another process listens there; each spool needs ports of its own, and \
+             `avtryck serve --take-over` goes on in place of a collector with the same spool"
+        )
+    } else {
+        anyhow::Error::new(error).context(message)
+    }
 }

@@ -345,7 +345,7 @@ fn bind_admin(config: &Config, sockets: &mut Sockets) -> anyhow::Result<std::net
     let handed_over = sockets.remove(Role::Admin, address).pop();
     handed_over
         .map_or_else(|| edge::bind_alone(address), Ok)
-        .map_err(|error| public::cannot_listen("admin.listen", address, error))
+        .map_err(|error| handover::cannot_listen("admin.listen", address, error))
 }
 
 /// Returns what answers the form of tags, by the configuration in force.

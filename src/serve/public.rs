@@ -4,9 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 
-use super::handover::{Role, Sockets};
+use super::handover::{Role, Sockets, cannot_listen};
 use crate::config::Config;
 use crate::edge::transport::tls;
 use crate::edge::transport::tls::Certificates;
@@ -86,18 +86,5 @@ impl Public {
             }
         }
         threads
-    }
-}
-
-/// Returns the message that a listener cannot be opened.
-pub(super) fn cannot_listen(key: &str, address: SocketAddr, error: io::Error) -> anyhow::Error {
-    let message = format!("{key}: cannot listen on {address}");
-    if error.kind() == io::ErrorKind::AddrInUse {
-        anyhow!(
-            "{message}: another process listens there; each spool needs ports of its own, and \
-             `avtryck serve --take-over` goes on in place of a collector with the same spool"
-        )
-    } else {
-        anyhow::Error::new(error).context(message)
     }
 }

@@ -1,6 +1,6 @@
-//! Upgrades from each release, and from schemas between releases: this build takes over the database
-//! and the spool that the release left, as `script/fixture` froze them, and finds in them what the
-//! release itself found.
+//! Upgrades from each release, and from schemas between releases: this build takes over the
+//! database and the spool that the release left, as `script/fixture` froze them, and finds in them
+//! what the release itself found.
 //!
 //! The test looks at both by SQL alone, so it shares no decoding with what it tests.
 //!

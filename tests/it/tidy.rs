@@ -1,6 +1,7 @@
 //! Keeps the tree as ARCHITECTURE.md describes it: which room imports which, one name for one type,
 //! one place that reads the clock, sizes that a reader can take in.
 
+mod modules;
 mod pure;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -458,4 +459,28 @@ fn every_metric_is_recorded_somewhere() {
         assert!(is_recorded, "{name} is registered, and nothing records it");
     }
     assert!(seen > 20, "{seen} metrics");
+}
+
+/// Each broken build is a row of docs/durability.md, and each row is one.
+#[test]
+fn the_documentation_lists_each_broken_build() {
+    let page = fs::read_to_string(root().join("docs/durability.md")).unwrap();
+    let (_, table) = page.split_once("| broken build |").unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with("| "));
+    let rows: BTreeSet<String> = rows
+        .map(|row| row[2..].split(" | ").next().unwrap().to_owned())
+        .collect();
+    let patches = fs::read_dir(root().join("script/broken.d")).unwrap();
+    let titles: BTreeSet<String> = patches
+        .map(|patch| fs::read_to_string(patch.unwrap().path()).unwrap())
+        .map(|text| text.lines().next().unwrap().to_owned())
+        .collect();
+    assert!(
+        titles.len() > 20,
+        "the search for broken builds finds too few"
+    );
+    assert_eq!(rows, titles);
 }

@@ -8,15 +8,12 @@
 use memchr::memchr3;
 
 use super::Rules;
-use super::names::{Class, class_of, class_of_schema};
+use super::names::{Class, NAMES_OF_NAMES, class_of, class_of_schema};
 use super::params::{
     DEPTH_MAX, Judged, Scope, WITHIN_MAX, take, take_scalar, take_string, unescape,
 };
 use super::text::holds_email;
 use crate::request::skip_blanks;
-
-/// The members whose text may be the name of the member beside it.
-pub(super) const NAMES_OF_NAMES: [&str; 5] = ["name", "key", "field", "property", "type"];
 
 /// A glance at one text.
 struct Glance<'g> {

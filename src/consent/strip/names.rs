@@ -12,6 +12,9 @@ use Class::{
 };
 use Part::{End, Whole};
 
+/// The members whose text may be the name of the member beside it.
+pub(super) const NAMES_OF_NAMES: [&str; 5] = ["name", "key", "field", "property", "type"];
+
 /// What a name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {

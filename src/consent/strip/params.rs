@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 
 use super::Rules;
-use super::glance::NAMES_OF_NAMES;
-use super::names::{Class, class_of, class_of_schema, fold_name};
+use super::names::{Class, NAMES_OF_NAMES, class_of, class_of_schema, fold_name};
 use super::text::{decode, holds_email, is_position};
 use crate::request::skip_blanks;
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::limits::subscriber;
+use super::subscriber::subscriber;
 
 /// The budget.
 pub(crate) struct Memory {

@@ -9,6 +9,7 @@ pub(crate) mod memory;
 pub(crate) mod proxy;
 pub(crate) mod socket;
 pub(crate) mod stream;
+pub(crate) mod subscriber;
 pub mod target;
 pub(crate) mod timer;
 pub mod tls;

@@ -29,6 +29,10 @@ const LINE_BYTES_MAX: usize = 4096;
 const FILE_BYTES_MAX: u64 = 1 << 30;
 /// The longest name of a category or of a source, in bytes.
 const NAME_BYTES_MAX: usize = 100;
+const _: () = assert!(
+    LINE_BYTES_MAX == 4096 && NAME_BYTES_MAX == 100,
+    "the faults of a line have them too"
+);
 /// How deep the files `domains` lie in a folder, and the most of them.
 const DEPTH: usize = 4;
 const FILES_MAX: usize = 2_000;

@@ -32,7 +32,7 @@ use crate::postgres::Load;
 use crate::row::click::ClickMention;
 use crate::row::dimension::{Found as _, Keyed};
 use crate::row::exposure::AdContact;
-use crate::row::{Ad, Derived, Link, PageDomain, Row, Site, event_key};
+use crate::row::{Ad, Derived, Link, PageDomain, Row, event_key};
 
 /// Payload of a batch, in bytes.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -406,8 +406,7 @@ impl FoundRows {
             network: find(&mut self.networks, *network, read::network_of)?,
             device: find(&mut self.devices, *device, read::device)?,
             page_domain: find(&mut self.page_domains, *page_domain, read::page_domain)?,
-            site: Some(Keyed::new(Site::of(hit))),
-            ad: Ad::of(hit).map(Keyed::new),
+            ..Facts::named(hit)
         })
     }
 }

@@ -20,15 +20,13 @@ use tokio_postgres::{Error, Transaction};
 
 use crate::clock::UnixMicros;
 use crate::hit::Flags;
+use crate::postgres::timestamp::POSTGRES_EPOCH_MICROS;
 use crate::row::Row;
 
 /// The bytes that one message of the COPY carries, unless a row is longer: large enough that
 /// messages cost nothing, small enough that the connection's buffer does not grow to the size of
 /// the batch.
 const PIECE_BYTES: usize = 256 * 1024;
-
-/// 1970-01-01 to 2000-01-01 in microseconds.
-pub(crate) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: &[u8] = &[0xff, 0xff];

@@ -136,6 +136,7 @@ pub async fn distribute(client: &Client) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::enrich::DIMENSIONS;
     use crate::postgres::server::embedded::testing::TestDatabase;
 
     /// What of Citus's catalog and functions is used, on a Postgres without it: they only note what
@@ -212,7 +213,9 @@ mod tests {
         let called = called.await.expect("what was called");
         let called: Vec<String> = called.iter().map(|row| row.get(0)).collect();
         let mut expected = Vec::new();
-        for table in ["ad", "device", "network", "page_domain", "place", "site"] {
+        let mut tables = DIMENSIONS;
+        tables.sort_unstable();
+        for table in tables {
             expected.push(format!("copy avtryck.{table}"));
             expected.push(format!("truncate avtryck.{table}"));
         }

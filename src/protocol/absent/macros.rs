@@ -1,6 +1,6 @@
 //! Macros that nobody expanded, of every style: a value that is one, or has one in it.
 
-use super::super::text::marks;
+use super::super::marks::marks;
 use super::terms::{has_terms, is_capitals, is_name, is_telling};
 
 /// What must stand between the marks of a macro.

@@ -10,7 +10,7 @@ use std::mem;
 use memchr::memchr2;
 
 use crate::hit::Flags;
-use crate::protocol::text::marks;
+use crate::protocol::marks::marks;
 use crate::request::skip_blanks;
 
 /// How deep a value may be nested: with the object around it, no deeper than serde reads.

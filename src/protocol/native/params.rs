@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::hit::Flags;
 use crate::hit::limits::{PARAMS_BYTES_MAX, PARAMS_MAX};
-use crate::protocol::text::marks;
+use crate::protocol::marks::marks;
 
 /// Room for the parameters of most hits, allocated at once.
 const USUAL_BYTES: usize = 256;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Calls, WRITE_KEY, context, read_text};
+use super::{Calls, WRITE_KEY, context, is_empty, read_text};
 use crate::hit::Kind;
 use crate::protocol::native::Parameter;
 use crate::protocol::tracker::{Object, Told, read_time};
@@ -211,11 +211,6 @@ fn read_properties<'e>(json: &'e str, r#type: Type, told: &mut Told<'e>) {
     if let Some((1.., value)) = value {
         told.params.push(("value".into(), value.into()));
     }
-}
-
-/// Returns whether a value says nothing.
-pub(super) fn is_empty(json: &str) -> bool {
-    matches!(json, "null" | "{}" | "[]" | "\"\"")
 }
 
 /// Returns whether a value may be an ID: a text that is not blank, or a number.

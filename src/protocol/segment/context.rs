@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::call::is_empty;
+use super::is_empty;
 use super::{consent, read_text};
 use crate::protocol::native::Parameter;
 use crate::protocol::tracker::{Object, Told, read_hints};

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::event::{SnowplowEvent, text_of};
+use crate::protocol::marks::marks;
 use crate::protocol::native::{Parameter, write_hint};
-use crate::protocol::text::marks;
 use crate::protocol::tracker::Object;
 
 /// The vendor of Snowplow's own schemas.

@@ -331,7 +331,7 @@ impl<'r> PrivacyRequest<'r> {
             home: self.shown_home(site, permit, &held),
             groups: group::show(permit, &held, self.language),
             held: (!held.is_empty()).then(|| page::shown(held, self.language)),
-            now: page::now(t, permit, source),
+            now: page::describe_choice(t, permit, source),
             has_gpc,
             token: self.token(),
             choice_action: action(Form::Choice),

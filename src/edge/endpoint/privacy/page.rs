@@ -183,7 +183,7 @@ pub(super) fn is_own_word(source: ConsentSource) -> bool {
 }
 
 /// Returns what is allowed now, in words, and the signal that decided it.
-pub(super) fn now(t: &Text, permit: Permit, source: ConsentSource) -> String {
+pub(super) fn describe_choice(t: &Text, permit: Permit, source: ConsentSource) -> String {
     let allowed: Vec<String> = flags(t, permit)
         .iter()
         .filter(|flag| flag.is_set)
@@ -354,7 +354,7 @@ mod tests {
             address: address(t, ClientIp::Truncated),
             browsers: vec![browser(&proved, NOW, language)],
             held: Some(shown(held, language)),
-            now: now(
+            now: describe_choice(
                 t,
                 Permit::STORE.with(Permit::MEASURE),
                 ConsentSource::Choice,
