@@ -47,7 +47,7 @@ fn documentation_says_the_numbers_of_the_constants() {
         ),
         (
             "docs/abuse.md",
-            format!("for {DAYS} days, or {TIMED_DAYS} whe"),
+            format!("for {DAYS} days, or {TIMED_DAYS}"),
         ),
         (
             "docs/abuse.md",

@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::is_empty;
-use super::{consent, read_text};
+use super::{consent, is_empty, read_text};
 use crate::protocol::native::Parameter;
 use crate::protocol::tracker::{Object, Told, read_hints};
 
