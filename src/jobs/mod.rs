@@ -29,6 +29,7 @@ use tokio_postgres::Client;
 use crate::clock::UnixMicros;
 use crate::postgres::batch::event_key::EVENT_KEY_DAYS;
 use crate::postgres::segment::snapshot;
+use crate::postgres::subject::suppression;
 use crate::postgres::{import, partition};
 use crate::visitor::COOKIE_DAYS_MAX;
 pub use device_model::Naming;
@@ -303,6 +304,10 @@ pub const JOBS: [Job; 39] = [
 ];
 
 const _: () = assert!(SUPPRESSION_DAYS == 426, "the condition above has it too");
+const _: () = assert!(
+    suppression::VISITOR_DAYS_MIN == COOKIE_DAYS_MAX,
+    "whoever reads old instructions relies on it"
+);
 
 const fn expire(
     name: &'static str,

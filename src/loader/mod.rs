@@ -16,6 +16,7 @@ mod progress;
 mod session;
 pub mod sink;
 mod source;
+mod start;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub use progress::{Floor, Progress};
 use session::Stages;
 use sink::kafka::Fenced;
 use sink::{PostgresSink, Reached, Sink};
+pub use start::{FILE as KAFKA_START_FILE, StartFile};
 
 /// The first and the longest pause after an error.
 const PAUSE_MIN: Duration = Duration::from_millis(100);

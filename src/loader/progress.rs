@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use spool::Position;
 
 use super::sink::Reached;
+use super::start::StartFile;
 
 /// How far the slowest of several loaders is with one spool.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub struct Progress {
     positions: Mutex<Vec<Position>>,
     /// Where it began with each spool.
     starts: Mutex<HashMap<usize, Option<Reached>>>,
+    /// Where that is kept, of the spools of which later processes have to know it.
+    start_files: Mutex<HashMap<usize, StartFile>>,
     /// The spools that others load as well: which, and which of its loaders this one is.
     shared: Mutex<Vec<(usize, Arc<Floor>, usize)>>,
 }
@@ -55,10 +58,30 @@ impl Progress {
         shared.push((spool, Arc::clone(floor), loader));
     }
 
+    /// Has a file keep where it begins with a spool. If the file knows where a process before this
+    /// one began, that is where it began.
+    pub fn keep_start(&self, spool: usize, file: StartFile) {
+        if let Some(kept) = file.read() {
+            self.set_start(spool, Some(kept));
+        }
+        let files = self.start_files.lock();
+        files
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(spool, file);
+    }
+
     /// Notes where it begins with a spool, if that is for the first time.
     pub fn set_start(&self, spool: usize, from: Option<Reached>) {
         let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
-        starts.entry(spool).or_insert(from);
+        if starts.contains_key(&spool) {
+            return;
+        }
+        starts.insert(spool, from);
+        let files = self.start_files.lock();
+        let files = files.unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = files.get(&spool) {
+            file.keep(from.unwrap_or_default());
+        }
     }
 
     /// Returns where it first began with a spool: nothing after that was released without the other

@@ -88,9 +88,11 @@ pub struct Metrics {
     pub postgres_connects: Counter,
     pub postgres_errors: Counter,
     pub kafka_messages: Counter,
+    pub kafka_transactions: Counter,
     pub kafka_errors: Counter,
     pub kafka_connected: Gauge,
     pub kafka_backlog_bytes: Gauge,
+    pub kafka_oldest_seconds: Gauge,
     pub kafka_fenced: Gauge,
     pub load_messages: Counter,
     pub load_refused: Counter,
@@ -98,6 +100,7 @@ pub struct Metrics {
     pub load_connected: Gauge,
     pub load_partitions: Gauge,
     pub load_backlog: Gauge,
+    pub load_oldest_seconds: Gauge,
     pub places_built: Gauge,
     pub networks_built: Gauge,
     pub listed_domains: Gauge,
@@ -307,6 +310,10 @@ impl Metrics {
                 "avtryck_kafka_messages_total",
                 "Messages of hits and of counts that Kafka has committed.",
             ),
+            kafka_transactions: r.counter(
+                "avtryck_kafka_transactions_total",
+                "Transactions that Kafka has committed.",
+            ),
             kafka_errors: r.counter("avtryck_kafka_errors_total", "Failed connections and transactions of Kafka."),
             kafka_connected: r.gauge(
                 "avtryck_kafka_connected",
@@ -315,6 +322,10 @@ impl Metrics {
             kafka_backlog_bytes: r.gauge(
                 "avtryck_kafka_backlog_bytes",
                 "Bytes in the spool that Kafka does not have; 0 without [kafka].",
+            ),
+            kafka_oldest_seconds: r.gauge(
+                "avtryck_kafka_oldest_unproduced_seconds",
+                "Age of the oldest hit that Kafka does not have; 0 if it has all, and without [kafka].",
             ),
             kafka_fenced: r.gauge(
                 "avtryck_kafka_fenced",
@@ -343,6 +354,10 @@ impl Metrics {
             load_backlog: r.gauge(
                 "avtryck_load_backlog_messages",
                 "Messages in these partitions that are not loaded.",
+            ),
+            load_oldest_seconds: r.gauge(
+                "avtryck_load_oldest_unloaded_seconds",
+                "Age of the oldest hit of the batch that avtryck load read last; 0 if nothing waits.",
             ),
             places_built,
             networks_built,

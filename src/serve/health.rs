@@ -60,7 +60,8 @@ impl Shard {
     /// Removes it if all of it is loaded, and returns whether it did.
     pub(super) fn remove_if_loaded(&self) -> std::io::Result<bool> {
         self.spool.close();
-        self.spool.remove(self.progress.releasable(self.index))
+        let end = self.progress.releasable(self.index);
+        self.spool.remove(end, &[loader::KAFKA_START_FILE])
     }
 
     fn backlog_bytes(&self) -> u64 {
@@ -101,6 +102,11 @@ impl Health {
         ages.max().unwrap_or_default()
     }
 
+    fn oldest_unproduced(&self) -> Duration {
+        let ages = self.kafka.iter().map(Shard::oldest_unloaded);
+        ages.max().unwrap_or_default()
+    }
+
     fn is_kafka_connected(&self) -> bool {
         let mut shards = self.kafka.iter();
         shards.all(|shard| shard.progress.is_connected())
@@ -134,6 +140,8 @@ impl Status for Health {
         metrics.loader_connected.set(u8::from(self.is_connected()));
         let backlog = self.kafka.iter().map(Shard::backlog_bytes).sum();
         metrics.kafka_backlog_bytes.set(gauge_value(backlog));
+        let oldest = self.oldest_unproduced();
+        metrics.kafka_oldest_seconds.set(oldest.as_secs_f64());
         let is_connected = !self.kafka.is_empty() && self.is_kafka_connected();
         metrics.kafka_connected.set(u8::from(is_connected));
         metrics.render()

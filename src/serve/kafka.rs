@@ -1,7 +1,7 @@
 //! What produces to Kafka, beside the loaders of Postgres: one loader for each spool.
 //!
 //! Each side has a position of its own, and neither waits for the other. What a spool may delete is
-//! what both have.
+//! what both have. Where Kafka begins with a spool is kept beside it ([`StartFile`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::config::{Config, KafkaConfig};
 use crate::loader::sink::KafkaSink;
 use crate::loader::sink::kafka::instruction::follow_topic;
 use crate::loader::sink::kafka::{Alone, Suppressed, follow};
-use crate::loader::{Floor, Loader, Progress};
+use crate::loader::{Floor, Loader, Progress, StartFile};
 use crate::metrics::Metrics;
 use crate::postgres::Database;
 
@@ -55,7 +55,10 @@ impl Kafka {
             metrics: Arc::clone(metrics),
             aside: None,
         };
+        let spools = || loaders.iter().flat_map(|loader| &loader.spools);
         if !config.produces_to_kafka() {
+            // Postgres alone says what is released from now on.
+            spools().for_each(|spool| StartFile::of(spool).forget());
             return Ok(kafka);
         }
         // Beside Postgres each hit is counted once, on its way there.
@@ -75,7 +78,11 @@ impl Kafka {
                     suppressed: Arc::clone(&kafka.suppressed),
                     alone: alone.cloned(),
                     metrics: Arc::clone(metrics),
+                    doubt: Arc::default(),
                 };
+                if alone.is_none() {
+                    loader.progress.keep_start(index, StartFile::of(spool));
+                }
                 // Whether Postgres is there or not, it has none of a new spool.
                 if spool.began_empty() || alone.is_some() {
                     loader.progress.set_start(index, None);

@@ -77,6 +77,112 @@ async fn each_hit_is_one_message_through_kills_of_the_collector_and_of_the_broke
     );
 }
 
+#[tokio::test]
+async fn what_processes_gave_to_postgres_before_kafka_was_first_reached_reaches_kafka_later() {
+    let Some(mut broker) = Broker::start().await else {
+        return;
+    };
+    broker.kill().await;
+    let rows = "select count(*) from avtryck.hit";
+    // A shard that nothing was written to gets another ID at each start.
+    let mut collector = Collector::start(producing(&broker).set("http.threads", 3)).await;
+    let mut all = 0;
+    for process in 0..3 {
+        for hit in 0..2 {
+            let target = format!("/p.gif?site=open&e=hit-{process}-{hit}");
+            assert_eq!(collector.get(&target, &[]).await.status, 200);
+            all += 1;
+        }
+        collector.wait_for(rows, all).await;
+        collector = Collector::start_in(collector.kill().await).await;
+    }
+    broker.resume().await;
+    until_produced(&collector).await;
+    let is_all = |messages: &[_]| messages.len() as i64 >= all;
+    let messages = broker.documents_until("avtryck.hit", is_all).await;
+    assert_eq!(messages.len() as i64, all, "{messages:?}");
+    // Without [kafka] nothing is kept for it, so it begins where Postgres is then.
+    let dir = collector.kill().await;
+    assert!(dir.path().join("spool/kafka").exists());
+    let with = Config::read(dir.path());
+    let without = with.clone().set("loader.sink", vec!["postgres".to_owned()]);
+    without.write_as_it_is(dir.path());
+    let collector = Collector::start_in(dir).await;
+    let (status, dir, _) = collector.stop().await;
+    assert!(status.success());
+    assert!(!dir.path().join("spool/kafka").exists());
+}
+
+#[tokio::test]
+async fn a_producer_that_stood_still_for_longer_than_its_transaction_may_take_goes_on() {
+    const HITS: usize = 600;
+    let Some(mut broker) = Broker::start().await else {
+        return;
+    };
+    broker.kill().await;
+    let config = producing(&broker)
+        .set("http.threads", 1)
+        // Many transactions, so that it is stopped within one.
+        .set("loader.batch_rows", 1)
+        .with("[kafka.client]\n\"transaction.timeout.ms\" = \"2000\"");
+    let collector = Collector::start(config).await;
+    for hit in 0..HITS {
+        let target = format!("/p.gif?site=open&e=hit-{hit}");
+        assert_eq!(collector.get(&target, &[]).await.status, 200);
+    }
+    broker.resume().await;
+    until(async || collector.metric("avtryck_kafka_messages_total").await > 5.0).await;
+    let before = collector.metric("avtryck_kafka_errors_total").await;
+    let mut waits = true;
+    while waits && collector.metric("avtryck_kafka_errors_total").await == before {
+        collector.signal("STOP");
+        tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+        collector.signal("CONT");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        waits = collector.metric("avtryck_kafka_backlog_bytes").await > 0.0;
+    }
+    until_produced(&collector).await;
+    assert_eq!(collector.metric("avtryck_kafka_fenced").await, 0.0);
+    assert!(collector.metric("avtryck_kafka_errors_total").await > before);
+    let is_all = |messages: &[_]| messages.len() >= HITS;
+    let messages = broker.documents_until("avtryck.hit", is_all).await;
+    let names = messages
+        .iter()
+        .map(|message| message["event_name"].as_str());
+    let names: BTreeSet<&str> = names.map(Option::unwrap).collect();
+    assert_eq!((messages.len(), names.len()), (HITS, HITS), "each once");
+}
+
+#[tokio::test]
+async fn a_producer_whose_transaction_kafka_ended_knows_that_nobody_else_has_its_spool() {
+    const ROUNDS: usize = 3;
+    let Some(broker) = Broker::start().await else {
+        return;
+    };
+    let collector = Collector::start(producing(&broker).set("http.threads", 1)).await;
+    until_produced(&collector).await;
+    let id = std::fs::read_to_string(collector.dir.path().join("spool/id")).unwrap();
+    let transactional_id = format!("avtryck-{}", id.trim());
+    for round in 0..ROUNDS {
+        broker.supersede(&transactional_id).await;
+        let target = format!("/p.gif?site=open&e=hit-{round}");
+        assert_eq!(collector.get(&target, &[]).await.status, 200);
+        let errors = (round + 1) as f64;
+        until(async || collector.metric("avtryck_kafka_errors_total").await >= errors).await;
+        until_produced(&collector).await;
+    }
+    assert_eq!(collector.metric("avtryck_kafka_fenced").await, 0.0);
+    let is_all = |messages: &[_]| messages.len() >= ROUNDS;
+    let messages = broker.documents_until("avtryck.hit", is_all).await;
+    assert_eq!(messages.len(), ROUNDS, "each once");
+    let (_, _dir, log) = collector.stop().await;
+    assert_eq!(
+        log.matches("this process still has the spool").count(),
+        ROUNDS,
+        "{log}"
+    );
+}
+
 /// The cookie of a new visitor, of whom there is a hit.
 async fn new_visitor(collector: &Collector) -> String {
     let reply = collector.get("/id?site=open", &[]).await;
@@ -96,8 +202,7 @@ async fn a_withdrawal_overtakes_what_waits_for_a_broker_and_postgres_does_not_wa
     let Some(mut broker) = Broker::start().await else {
         return;
     };
-    // A shard without hits so far would begin where Postgres is once the broker is there.
-    let collector = Collector::start(producing(&broker).set("http.threads", 1)).await;
+    let collector = Collector::start(producing(&broker).set("http.threads", 2)).await;
     let [anna, berta, carla] = [
         new_visitor(&collector).await,
         new_visitor(&collector).await,
@@ -220,7 +325,7 @@ async fn a_producer_whose_spool_was_copied_ends_when_the_copy_begins() {
     copy.get("/p.gif?site=open&e=of-the-copy", &[]).await;
     until_produced(&copy).await;
     collector.get("/p.gif?site=open&e=too-late", &[]).await;
-    collector.until_metric("avtryck_kafka_connected", 0.0).await;
+    collector.until_metric("avtryck_kafka_fenced", 1.0).await;
     collector
         .wait_for("select count(*) from avtryck.hit", 2)
         .await;

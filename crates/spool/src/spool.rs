@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -241,6 +241,32 @@ impl Spool {
         Reader::new(Arc::clone(&self.shared), from, records)
     }
 
+    /// Returns the directory that it is in.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.shared.options.dir
+    }
+
+    /// Returns where its first chunk begins, with the number of records before that; `None` if
+    /// there is no chunk, or its header cannot be read.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn first(&self) -> io::Result<Option<(Position, u64)>> {
+        let Shared {
+            disk, options, id, ..
+        } = &*self.shared;
+        let Some(chunk) = lock(&self.shared.chunks).keys().next().copied() else {
+            return Ok(None);
+        };
+        let header = chunk::read_header(&**disk, &options.dir, chunk, *id)?;
+        let start = Position {
+            chunk,
+            offset: HEADER_BYTES,
+        };
+        Ok(header.map(|header| (start, header.records_before)))
+    }
+
     /// Returns how many bytes after the last record were truncated when it was opened: part of a
     /// group that a crash tore, which was never acknowledged, or of a last record damaged
     /// since.
@@ -341,11 +367,11 @@ impl Spool {
 
     /// Deletes it with its directory if everything in it was read up to `end` and nothing of that
     /// has to be kept; returns whether it did. It must be closed. Meant for a spool that nobody
-    /// writes to any more.
+    /// writes to any more. `beside` names the files that its owner keeps in the directory.
     ///
     /// # Errors
     /// If something cannot be deleted; the next call tries again.
-    pub fn remove(&self, end: Position) -> io::Result<bool> {
+    pub fn remove(&self, end: Position, beside: &[&str]) -> io::Result<bool> {
         let now = clock::monotonic();
         let last = self.committed();
         if end < last {
@@ -376,7 +402,7 @@ impl Spool {
         }
         let Shared { disk, options, .. } = &*self.shared;
         // What was deleted before a fault stays deleted.
-        for name in ["id", "lock"] {
+        for name in beside.iter().chain(&["id", "lock"]) {
             match disk.remove(&options.dir.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}

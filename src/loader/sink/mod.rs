@@ -31,6 +31,7 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 
+use anyhow::anyhow;
 use spool::Position;
 
 use crate::clock::UnixMicros;
@@ -56,6 +57,26 @@ pub struct Reached {
     pub position: Position,
     /// How many records precede it in the whole life of the spool.
     pub records: u64,
+}
+
+impl Reached {
+    /// Returns it as text: chunk, offset and the number of records before it.
+    pub(in crate::loader) fn to_text(self) -> String {
+        let Position { chunk, offset } = self.position;
+        format!("{chunk} {offset} {}", self.records)
+    }
+
+    /// Reads such a text.
+    pub(in crate::loader) fn parse(text: &str) -> anyhow::Result<Reached> {
+        let wrong = || anyhow!("{text} is no position");
+        let numbers: Result<Vec<u64>, _> = text.split(' ').map(str::parse).collect();
+        let numbers = numbers.map_err(|_| wrong())?;
+        let [chunk, offset, records] = numbers.try_into().map_err(|_| wrong())?;
+        Ok(Reached {
+            position: Position { chunk, offset },
+            records,
+        })
+    }
 }
 
 /// What a batch has of one spool: from one position to the next.

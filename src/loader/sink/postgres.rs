@@ -354,6 +354,15 @@ impl PostgresWriter {
         Ok(())
     }
 
+    /// Returns those of the entries that the list of suppression does not have.
+    pub(in crate::loader) async fn find_missing(
+        &self,
+        entries: &[Listed],
+    ) -> anyhow::Result<Vec<Listed>> {
+        let find = async { Ok(suppression::find_missing(&self.client, entries).await?) };
+        self.watch.watch(find).await
+    }
+
     /// Notes which partitions the positions of these IDs are of.
     pub(in crate::loader) async fn name_partitions(
         &self,
@@ -362,6 +371,26 @@ impl PostgresWriter {
     ) -> anyhow::Result<()> {
         let name = async { Ok(way::name_partitions(&self.client, cluster, partitions).await?) };
         self.watch.watch(name).await
+    }
+
+    /// Returns a message that was read of each of these partitions, where one is known: its offset
+    /// and its time.
+    pub(in crate::loader) async fn witnesses(
+        &self,
+        partitions: &[([u8; 16], String, i32)],
+    ) -> anyhow::Result<Vec<(String, i32, (i64, i64))>> {
+        let ids: Vec<[u8; 16]> = partitions.iter().map(|(id, ..)| *id).collect();
+        let read = async { Ok(way::read_witnesses(&self.client, &ids).await?) };
+        self.watch.watch(read).await
+    }
+
+    /// Notes a message that was read of each of these partitions.
+    pub(in crate::loader) async fn keep_witnesses(
+        &self,
+        witnesses: &[([u8; 16], (i64, i64))],
+    ) -> anyhow::Result<()> {
+        let keep = async { Ok(way::keep_witnesses(&self.client, witnesses).await?) };
+        self.watch.watch(keep).await
     }
 }
 

@@ -130,3 +130,52 @@ pub async fn name_partitions(
     client.execute_typed(insert, &parameters).await?;
     Ok(())
 }
+
+/// Returns a message that was read of each of these partitions, where one is known: its offset and
+/// its time, in milliseconds since 1970.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn read_witnesses(
+    client: &Client,
+    partitions: &[[u8; 16]],
+) -> Result<Vec<(String, i32, (i64, i64))>, tokio_postgres::Error> {
+    let ids: Vec<Uuid> = partitions.iter().copied().map(Uuid::from_bytes).collect();
+    // Where the position was forgotten by hand, the partition begins anew.
+    let read = "select topic, partition, witness_offset, witness_at from avtryck.kafka_partition \
+                join avtryck.spool_position using (spool_id) \
+                where spool_id = any($1) and witness_offset is not null and witness_at is not null";
+    let rows = client
+        .query_typed(read, &[(&ids, Type::UUID_ARRAY)])
+        .await?;
+    let rows = rows.iter().map(|row| {
+        let witness = (row.try_get(2)?, row.try_get(3)?);
+        Ok((row.try_get(0)?, row.try_get(1)?, witness))
+    });
+    rows.collect()
+}
+
+/// Notes a message that was read of each of these partitions.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn keep_witnesses(
+    client: &Client,
+    witnesses: &[([u8; 16], (i64, i64))],
+) -> Result<(), tokio_postgres::Error> {
+    let of = |(id, _): &([u8; 16], _)| Uuid::from_bytes(*id);
+    let mut sorted: Vec<_> = witnesses.to_vec();
+    sorted.sort_unstable();
+    let ids: Vec<Uuid> = sorted.iter().map(of).collect();
+    let offsets: Vec<i64> = sorted.iter().map(|(_, (offset, _))| *offset).collect();
+    let times: Vec<i64> = sorted.iter().map(|(_, (_, at))| *at).collect();
+    let keep = "update avtryck.kafka_partition set witness_offset = new.witness_offset, witness_at = new.witness_at \
+                from unnest($1, $2, $3) as new (id, witness_offset, witness_at) where spool_id = new.id";
+    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] = [
+        (&ids, Type::UUID_ARRAY),
+        (&offsets, Type::INT8_ARRAY),
+        (&times, Type::INT8_ARRAY),
+    ];
+    client.execute_typed(keep, &parameters).await?;
+    Ok(())
+}

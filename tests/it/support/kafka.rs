@@ -142,7 +142,8 @@ impl Broker {
              default.replication.factor={replicas}\nmin.insync.replicas={in_sync}\n\
              offsets.topic.replication.factor={replicas}\noffsets.topic.num.partitions=2\n\
              transaction.state.log.replication.factor={replicas}\ntransaction.state.log.min.isr={in_sync}\n\
-             transaction.state.log.num.partitions=2\ngroup.initial.rebalance.delay.ms=0\n\
+             transaction.state.log.num.partitions=2\n\
+             transaction.abort.timed.out.transaction.cleanup.interval.ms=500\ngroup.initial.rebalance.delay.ms=0\n\
              log.cleaner.dedupe.buffer.size=4194304\nauto.create.topics.enable=false\n{more}\n",
             voters.join(","),
             dir.path().join("data").display()
@@ -276,6 +277,34 @@ impl Broker {
         assert!(producer.wait().await.unwrap().success());
     }
 
+    /// Deletes a topic, and makes another one of the same name.
+    pub(crate) async fn make_anew(&self, topic: &str, partitions: usize, settings: &[&str]) {
+        let (address, partitions) = (self.address.to_string(), partitions.to_string());
+        let shared = ["--bootstrap-server", &address, "--topic", topic];
+        let delete = [&shared[..], &["--delete"]].concat();
+        let mut create = [&shared[..], &["--create", "--partitions", &partitions]].concat();
+        for setting in settings {
+            create.extend(["--config", setting]);
+        }
+        for arguments in [delete, create] {
+            run_tool("org.apache.kafka.tools.TopicCommand", &arguments).await;
+        }
+    }
+
+    /// Ends what a producer has open, and gives its transactional ID to a newer one, as the broker
+    /// does with a transaction that takes too long.
+    pub(crate) async fn supersede(&self, transactional_id: &str) {
+        let address = self.address.to_string();
+        let arguments = [
+            "--bootstrap-server",
+            &address,
+            "forceTerminateTransaction",
+            "--transactionalId",
+            transactional_id,
+        ];
+        run_tool("org.apache.kafka.tools.TransactionsCommand", &arguments).await;
+    }
+
     /// Returns the documents of a topic once they satisfy a check, or the last ones that were read:
     /// a transaction's end may reach the partitions some seconds after its producer was told.
     pub(crate) async fn documents_until(
@@ -325,6 +354,12 @@ fn jars() -> PathBuf {
 
 fn class_path() -> String {
     format!("{}/*", jars().display())
+}
+
+async fn run_tool(class: &str, arguments: &[&str]) {
+    let mut tool = java(CLIENT_OPTIONS, class, arguments);
+    let done = tool.kill_on_drop(true).output().await.unwrap();
+    assert!(done.status.success(), "{done:?}");
 }
 
 fn java(options: &[&str], class: &str, arguments: &[&str]) -> Command {

@@ -50,13 +50,25 @@ fn a_spool_that_was_read_to_its_end_can_be_removed_and_no_other() {
     let path = dir.path().join("shard");
     let spool = Spool::open(options(&path), Arc::new(RealDisk), Box::new(Quiet));
     let spool = spool.expect("the spool opens");
+    assert_eq!(spool.first().expect("the disk works"), None);
     append(&spool, &payloads(15, 100_000));
+    let (first, records) = spool.first().expect("the disk works").expect("a chunk");
+    assert_eq!((first.chunk, records), (1, 0));
+    spool.release(spool.committed()).expect("a chunk is loaded");
+    let (first, records) = spool.first().expect("the disk works").expect("a chunk");
+    assert_eq!(first.chunk, 2);
+    assert_eq!(all(&spool, first).0.len(), 15 - records as usize);
     let before = spool.committed();
     append(&spool, &payloads(1, 8));
     spool.close();
-    assert!(!spool.remove(before).expect("nothing to do"));
+    std::fs::write(path.join("beside"), "of its owner").expect("a file");
+    assert!(!spool.remove(before, &[]).expect("nothing to do"));
     assert!(path.exists());
-    assert!(spool.remove(spool.committed()).expect("it goes"));
+    assert!(
+        spool
+            .remove(spool.committed(), &["beside"])
+            .expect("it goes")
+    );
     assert!(!path.exists());
     assert_eq!(spool.used_bytes(), 0);
 }

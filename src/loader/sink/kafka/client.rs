@@ -59,6 +59,11 @@ impl Reports {
     }
 }
 
+/// No broker answers.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(in crate::loader) struct NotReached(String);
+
 /// Checks for an error of a consumer that the client gets over by itself, such as the loss of one
 /// of several brokers.
 pub(in crate::loader) fn is_passing(error: &KafkaError) -> bool {
@@ -193,7 +198,7 @@ pub(in crate::loader) async fn prepare_topics(
     if metadata.is_err() {
         asking.poll(REPORT_TIME);
     }
-    let metadata = metadata.map_err(|error| reports.explain(&error))?;
+    let metadata = metadata.map_err(|error| NotReached(reports.add_to(&error.to_string())))?;
     let exists = |name: &str| metadata.topics().iter().any(|topic| topic.name() == name);
     let keep = retention.min(KEEP_MADE).as_millis().to_string();
     let missing: Vec<NewTopic<'_>> = topics

@@ -59,6 +59,7 @@ pub(in crate::loader) fn instruction_record<'r>(
 }
 
 /// A record of the topic.
+#[derive(Clone)]
 pub(in crate::loader) struct Instruction {
     pub(in crate::loader) partition: i32,
     pub(in crate::loader) offset: i64,
@@ -142,7 +143,20 @@ impl InstructionReader {
         self.next.keys().copied().collect()
     }
 
-    /// Returns what came since the last call, all that the topic has now.
+    /// Returns the offset after the last record of each partition.
+    pub(in crate::loader) fn read_ends(&self) -> anyhow::Result<BTreeMap<i32, i64>> {
+        let ends = self.partitions().into_iter().map(|partition| {
+            let marks = self
+                .consumer
+                .fetch_watermarks(&self.topic, partition, ASK_TIME_MAX);
+            let (_, end) = marks.map_err(|error| self.reports.explain(&error))?;
+            Ok((partition, end))
+        });
+        ends.collect()
+    }
+
+    /// Returns what came since the last call, all that the topic has now. It fails where the topic
+    /// was made anew since, unless that has grown longer meanwhile.
     ///
     /// Partitions are assigned anew each time: each then reports an end that it has reached after
     /// this call began.
@@ -173,6 +187,13 @@ impl InstructionReader {
                 Some(Err(error)) => return Err(explain(error)),
                 Some(Ok(message)) => {
                     let at = message.offset();
+                    let next = self.next.get(&message.partition());
+                    if let Some(Offset::Offset(next)) = next
+                        && at < *next
+                    {
+                        let topic = &self.topic;
+                        bail!("the topic {topic} was made anew: it is read from its beginning");
+                    }
                     match Instruction::read(&message) {
                         Ok(instruction) => read.extend(instruction),
                         Err(error) => tracing::error!(

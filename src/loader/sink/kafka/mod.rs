@@ -2,13 +2,13 @@
 //! with the position.
 //!
 //! Each spool has a producer of its own, whose transactional ID is the spool's, so that Kafka
-//! itself refuses a second process that believes it has the same spool ([`Fenced`]). A session
-//! begins with `init_transactions`, which ends whatever the last one left open; only then is the
+//! itself refuses a second process that believes it has the same spool ([`Fenced`]); one that only
+//! stood still goes on (`mark`). A session begins with `init_transactions`, which ends whatever the last one left open; only then is the
 //! position read, from a compacted topic. The position moves in the transaction of the messages
 //! that it is about: whoever reads committed messages alone sees each hit once.
 //!
-//! A sink that has no position yet begins where Postgres was when the process started, because
-//! what Postgres had then was released.
+//! A sink that has no position yet begins where Postgres was when `[kafka]` was first configured
+//! ([`StartFile`](crate::loader::StartFile)), because what Postgres had then was released.
 //!
 //! What may not become a row in Postgres goes to no other reader either. A hit without the permit
 //! to measure is added to a count, and so is the hit of an ID on the list of suppression
@@ -20,14 +20,18 @@
 //! | [`message`] | what a message holds |
 //! | `client` | how brokers are reached, and what their topics must be like |
 //! | `instruction` | the topic of instructions |
+//! | `mark` | who began a session with a spool last |
 //! | `session` | the blocking part, on a thread of its own: transactions, positions |
 //! | `suppressed` | the list of suppression, as far as this process knows it |
+//! | `topic` | reads a topic from its beginning |
 
 pub(in crate::loader) mod client;
 pub mod instruction;
+mod mark;
 pub mod message;
 pub(in crate::loader) mod session;
 mod suppressed;
+mod topic;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -49,6 +53,7 @@ use crate::identity::{Ids, TieRules};
 use crate::loader::Progress;
 use crate::metrics::Metrics;
 use crate::row::{Count, Keyer, UNKNOWN_KEY};
+pub use mark::Doubt;
 use message::{CountKey, RowParts, SubjectSaid, Tally};
 use session::{PositionKey, ProducerThread, Transaction};
 pub use suppressed::{Suppressed, follow};
@@ -57,7 +62,7 @@ pub use suppressed::{Suppressed, follow};
 const START_TIME_MAX: Duration = Duration::from_secs(10);
 const START_PAUSE: Duration = Duration::from_millis(20);
 
-/// Another process has taken over the spool's producer: this one must not go on.
+/// Another process has taken over the spool: this one must not go on.
 #[derive(Debug, thiserror::Error)]
 #[error("another process produces what is in this spool: {0}")]
 pub struct Fenced(String);
@@ -80,6 +85,8 @@ pub struct KafkaSink {
     pub alone: Option<Alone>,
     /// Every metric.
     pub metrics: Arc<Metrics>,
+    /// Whether another process may have taken over the spool.
+    pub doubt: Arc<Doubt>,
 }
 
 /// What `avtryck load` needs to know of hits, and has no other way to know.
@@ -322,8 +329,9 @@ impl KafkaWriter {
         };
         let (transaction, outcome) = self.worker.commit(transaction).await?;
         *batch = transaction.batch;
-        if outcome.is_err() {
-            self.suppressed.put_back(transaction.instructions);
+        match &outcome {
+            Ok(_) => self.metrics.kafka_transactions.increment(1),
+            Err(_) => self.suppressed.put_back(transaction.instructions),
         }
         outcome
     }
@@ -356,7 +364,7 @@ impl Writer for KafkaWriter {
             let from = reached.map(|reached| reached.position);
             tracing::info!(
                 ?from,
-                "Kafka has no position of this spool yet: it begins where Postgres was at the start"
+                "Kafka has no position of this spool yet: it begins where Postgres was when [kafka] was first configured"
             );
         }
         // From now on this is where it begins, however soon the process ends.

@@ -2,27 +2,28 @@
 //! its first error.
 //!
 //! After an error nothing is tried again on the same producer. Its transaction is ended, as far as
-//! possible, and the next session reads from Kafka what became of it.
+//! possible, and the next session reads from Kafka what became of it. If the error says that Kafka
+//! takes nothing more from this producer, the next session first finds out whether another process
+//! has the spool ([`Doubt`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, ensure};
-use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use anyhow::{Context as _, ensure};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, Message as _, OwnedHeaders};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use rdkafka::topic_partition_list::Offset;
-use spool::{Position, SpoolId};
+use spool::SpoolId;
 use tokio::sync::oneshot;
 
-use super::client::{self, ASK_TIME_MAX, Reports};
+use super::client::{self, Reports};
 use super::instruction::{self, instruction_record};
+use super::mark::{Doubt, MARK, Mark};
 use super::message::SCHEMA;
-use super::{Fenced, KafkaBatch, KafkaSink, Suppressed};
+use super::topic::{Isolation, Reading, read_topic};
+use super::{KafkaBatch, KafkaSink, Suppressed};
 use crate::clock;
 use crate::config::{KafkaConfig, KafkaFormat};
 use crate::hit::Kind;
@@ -35,9 +36,6 @@ const COMMIT_TIME_MAX: Duration = Duration::from_secs(45);
 const ABORT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long to wait for room in the client's queue before it is asked again.
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
-/// How long a topic may take to be read from its beginning: other producers' open transactions
-/// hold up the topic of positions until they end.
-const READ_TIME_MAX: Duration = Duration::from_secs(90);
 /// The partition of the topic of positions that is used.
 const POSITION_PARTITION: i32 = 0;
 
@@ -86,7 +84,9 @@ impl ProducerThread {
             retention: sink.retention,
             spool_id: sink.spool_id,
             suppressed: Arc::clone(&sink.suppressed),
+            doubt: Arc::clone(&sink.doubt),
         };
+        let doubt = Arc::clone(&sink.doubt);
         let thread = thread::Builder::new()
             .name("kafka".to_owned())
             .spawn(move || {
@@ -98,11 +98,17 @@ impl ProducerThread {
                         session
                     }
                     // If nobody waits any more, nobody needs to know.
-                    Err(error) => return drop(opened.send(Err(error))),
+                    Err(error) => {
+                        note_doubt(&doubt, &error);
+                        return drop(opened.send(Err(error)));
+                    }
                 };
                 for (transaction, reply) in received {
                     let outcome = session.commit(&transaction);
                     let ends = outcome.is_err();
+                    if let Err(error) = &outcome {
+                        note_doubt(&doubt, error);
+                    }
                     drop(reply.send((transaction, outcome)));
                     if ends {
                         return;
@@ -135,12 +141,25 @@ impl ProducerThread {
     }
 }
 
+/// Kafka has given the producer's transactional ID to a newer one.
+#[derive(Debug, thiserror::Error)]
+#[error("Kafka takes nothing more from this producer: {0}")]
+struct Superseded(String);
+
+/// Has the next session find out by whom this one was superseded, if it was.
+fn note_doubt(doubt: &Doubt, error: &anyhow::Error) {
+    if error.chain().any(|error| error.is::<Superseded>()) {
+        doubt.raise();
+    }
+}
+
 /// What a session is opened with.
 struct Opening {
     config: Arc<KafkaConfig>,
     retention: Duration,
     spool_id: [u8; 16],
     suppressed: Arc<Suppressed>,
+    doubt: Arc<Doubt>,
 }
 
 impl Opening {
@@ -152,6 +171,7 @@ impl Opening {
             self.retention,
             &reports,
         ))?;
+        self.doubt.settle(self.spool_id, (&self.config, &reports))?;
         let transactional_id = format!("avtryck-{}", SpoolId(self.spool_id));
         let config = client::producer_config(&self.config, &transactional_id);
         let producer: BaseProducer<Reports> = config.create_with_context(reports.clone())?;
@@ -173,24 +193,6 @@ impl Opening {
     }
 }
 
-/// A record that tells where the topic of positions ended when a session began. Whoever reads it,
-/// among what is committed, has read everything that the sessions before have committed.
-struct Mark {
-    key: String,
-    value: String,
-}
-
-impl Mark {
-    fn new(spool_id: [u8; 16]) -> anyhow::Result<Mark> {
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce).context("reading random bytes")?;
-        Ok(Mark {
-            key: format!("{} mark", SpoolId(spool_id)),
-            value: SpoolId(nonce).to_string(),
-        })
-    }
-}
-
 /// One producer.
 struct Session {
     producer: BaseProducer<Reports>,
@@ -199,12 +201,12 @@ struct Session {
 }
 
 impl Session {
-    /// Returns an error with its cause; [`Fenced`] where another process has taken over.
+    /// Returns an error with its cause; [`Superseded`] where there is a newer producer.
     fn explain(&self, error: &KafkaError) -> anyhow::Error {
         let fatal = self.producer.client().fatal_error();
         let codes = error.rdkafka_error_code().into_iter();
         let mut codes = codes.chain(fatal.as_ref().map(|(code, _)| *code));
-        let is_fenced = codes.any(|code| {
+        let is_superseded = codes.any(|code| {
             matches!(
                 code,
                 RDKafkaErrorCode::Fenced
@@ -212,9 +214,9 @@ impl Session {
                     | RDKafkaErrorCode::InvalidProducerEpoch
             )
         });
-        if is_fenced {
+        if is_superseded {
             let reason = fatal.map_or_else(|| error.to_string(), |(_, reason)| reason);
-            return Fenced(reason).into();
+            return Superseded(reason).into();
         }
         self.reports.explain(error)
     }
@@ -272,7 +274,7 @@ impl Session {
             }
         }
         for (key, reached) in &transaction.positions {
-            self.put_position(&key.text(), &position_text(*reached))?;
+            self.put_position(&key.text(), &reached.to_text())?;
         }
         Ok((batch.rows.len() + batch.counts.len()) as u64)
     }
@@ -302,6 +304,11 @@ impl Session {
         }
     }
 
+    /// Returns what topics are read with.
+    fn ask(&self) -> (&KafkaConfig, &Reports) {
+        (&self.config, &self.reports)
+    }
+
     fn put_mark(&self, mark: &Mark) -> anyhow::Result<()> {
         self.transact(|| self.put_position(&mark.key, &mark.value))
             .context("marking where the positions end")
@@ -315,23 +322,32 @@ impl Session {
     ) -> anyhow::Result<HashMap<PositionKey, Reached>> {
         let producer = SpoolId(spool_id).to_string();
         let mut positions = HashMap::new();
-        let read = self.read_topic(&self.config.position_topic, "read_committed", |record| {
+        let topic = &self.config.position_topic;
+        let read = read_topic(self.ask(), topic, Isolation::Committed, |record| {
             let Some((key, value)) = record else {
                 return Ok(Reading::GoesOn);
             };
-            let (key, value) = (str::from_utf8(key)?, str::from_utf8(value)?);
-            if key == mark.key && value == mark.value {
-                return Ok(Reading::Ends);
-            }
+            // What somebody else wrote there is nothing to this producer.
+            let key = str::from_utf8(key).unwrap_or_default();
             let (of, spool) = key.split_once(' ').unwrap_or_default();
-            if of == producer && spool != "mark" {
-                let spool = u128::from_str_radix(spool, 16)?.to_be_bytes();
-                let key = PositionKey {
-                    producer: spool_id,
-                    spool,
-                };
-                positions.insert(key, parse_position(value)?);
+            if of != producer {
+                return Ok(Reading::GoesOn);
             }
+            let value = str::from_utf8(value)?;
+            if spool == MARK {
+                let is_own = key == mark.key && value == mark.value;
+                return Ok(if is_own {
+                    Reading::Ends
+                } else {
+                    Reading::GoesOn
+                });
+            }
+            let spool = u128::from_str_radix(spool, 16)?.to_be_bytes();
+            let key = PositionKey {
+                producer: spool_id,
+                spool,
+            };
+            positions.insert(key, Reached::parse(value)?);
             Ok(Reading::GoesOn)
         });
         read.context("reading the positions")?;
@@ -341,98 +357,19 @@ impl Session {
     /// Reads who is on the list. What was said in a transaction that was given up counts as well:
     /// it will be said again.
     fn read_instructions(&self, suppressed: &Suppressed) -> anyhow::Result<()> {
-        let read = self.read_topic(
-            &self.config.instruction_topic,
-            "read_uncommitted",
-            |record| {
-                let Some((key, value)) = record else {
-                    return Ok(Reading::EndsHere);
-                };
-                let key = key.try_into().context("a key that is no subject's")?;
-                let reason = instruction::reason(value)?;
-                suppressed.add_known(key, reason);
-                Ok(Reading::GoesOn)
-            },
-        );
+        let topic = &self.config.instruction_topic;
+        let read = read_topic(self.ask(), topic, Isolation::Uncommitted, |record| {
+            let Some((key, value)) = record else {
+                return Ok(Reading::EndsHere);
+            };
+            match (key.try_into(), instruction::reason(value)) {
+                (Ok(key), Ok(reason)) => suppressed.add_known(key, reason),
+                _ => tracing::error!(topic, "an instruction that cannot be read is passed over"),
+            }
+            Ok(Reading::GoesOn)
+        });
         read.context("reading the instructions")
     }
-
-    /// Reads a topic from its beginning. `take` gets each record, and `None` at the present end of
-    /// a partition.
-    fn read_topic(
-        &self,
-        topic: &str,
-        isolation: &str,
-        mut take: impl FnMut(Option<(&[u8], &[u8])>) -> anyhow::Result<Reading>,
-    ) -> anyhow::Result<()> {
-        let explain = |error: KafkaError| self.reports.explain(&error);
-        let mut config = client::client_config(&self.config);
-        config
-            // Named because the client wants a name; nothing is committed for it.
-            .set("group.id", "avtryck")
-            .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
-            .set("isolation.level", isolation);
-        let consumer: BaseConsumer<Reports> = config
-            .create_with_context(self.reports.clone())
-            .map_err(explain)?;
-        let metadata = consumer
-            .fetch_metadata(Some(topic), ASK_TIME_MAX)
-            .map_err(explain)?;
-        let topics = metadata.topics().iter();
-        let partitions: Vec<i32> = topics
-            .flat_map(|topic| topic.partitions())
-            .map(|partition| partition.id())
-            .collect();
-        ensure!(
-            !partitions.is_empty(),
-            "the topic {topic} has no partitions"
-        );
-        let mut assignment = TopicPartitionList::new();
-        for partition in &partitions {
-            assignment
-                .add_partition_offset(topic, *partition, Offset::Beginning)
-                .map_err(explain)?;
-        }
-        consumer.assign(&assignment).map_err(explain)?;
-        let begun = clock::monotonic();
-        let mut left = partitions;
-        while !left.is_empty() {
-            ensure!(
-                clock::time_since(begun) < READ_TIME_MAX,
-                "the topic {topic} could not be read to its end within {READ_TIME_MAX:?}"
-            );
-            let reading = match consumer.poll(ASK_TIME_MAX) {
-                None => continue,
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    let reading = take(None)?;
-                    if matches!(reading, Reading::EndsHere) {
-                        left.retain(|other| *other != partition);
-                    }
-                    reading
-                }
-                Some(Err(error)) => return Err(explain(error)),
-                Some(Ok(message)) => match message.key().zip(message.payload()) {
-                    Some(record) => take(Some(record)).with_context(|| {
-                        format!("the topic {topic}, offset {}", message.offset())
-                    })?,
-                    None => Reading::GoesOn,
-                },
-            };
-            if matches!(reading, Reading::Ends) {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// How the reading of a topic goes on.
-enum Reading {
-    GoesOn,
-    /// With the other partitions.
-    EndsHere,
-    Ends,
 }
 
 fn headers(kind: Kind, site: &[u8]) -> OwnedHeaders {
@@ -443,46 +380,4 @@ fn headers(kind: Kind, site: &[u8]) -> OwnedHeaders {
         let value = Some(value);
         headers.insert(Header { key, value })
     })
-}
-
-/// A position as its record holds it: chunk, offset and the number of records before it.
-fn position_text(reached: Reached) -> String {
-    let Position { chunk, offset } = reached.position;
-    format!("{chunk} {offset} {}", reached.records)
-}
-
-fn parse_position(text: &str) -> anyhow::Result<Reached> {
-    let mut numbers = text.split(' ').map(str::parse);
-    let mut next = || {
-        numbers
-            .next()
-            .ok_or_else(|| anyhow!("{text} is no position"))
-    };
-    let (chunk, offset, records) = (next()??, next()??, next()??);
-    Ok(Reached {
-        position: Position { chunk, offset },
-        records,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_position_is_read_as_it_was_written() {
-        let reached = Reached {
-            position: Position {
-                chunk: 7,
-                offset: u64::MAX,
-            },
-            records: 3,
-        };
-        let text = position_text(reached);
-        assert_eq!(text, "7 18446744073709551615 3");
-        assert_eq!(parse_position(&text).unwrap(), reached);
-        for wrong in ["", "7 8", "7 8 x", "-1 2 3"] {
-            assert!(parse_position(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -6,7 +6,7 @@
 //! progress knows the entry, whichever collector loads it: what is deleted after that stays
 //! deleted.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
 
 use tokio_postgres::{Client, Error, Row, Transaction};
@@ -21,6 +21,10 @@ use uuid::Uuid;
 
 /// The advisory lock: "suppress" in ASCII.
 const LOCK: i64 = 0x7375_7070_7265_7373;
+
+/// For how many days a visitor's entry stays on the list at least: as long as a cookie with the ID
+/// may live.
+pub const VISITOR_DAYS_MIN: u16 = 396;
 
 /// Why an ID is on the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +115,36 @@ pub async fn add_listed(client: &mut Client, entries: &[Listed]) -> Result<(), E
         .await?;
     Box::pin(unlink(&transaction, entries)).await?;
     transaction.commit().await
+}
+
+/// Returns those entries that the list does not have, or only as withdrawals where they are
+/// erasures, and erasures of visitors who are known of which there is no record.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn find_missing(client: &Client, entries: &[Listed]) -> Result<Vec<Listed>, Error> {
+    let keys: Vec<Uuid> = entries
+        .iter()
+        .map(|entry| Uuid::from_bytes(entry.key))
+        .collect();
+    let read = "select key, reason = 'erasure', \
+                exists (select from avtryck.erasure where erasure.key = suppression.key) \
+                from avtryck.suppression where key = any($1)";
+    let rows = client.query(read, &[&keys]).await?;
+    let known = |row: &Row| {
+        let key = row.try_get::<_, Uuid>(0)?.into_bytes();
+        Ok((key, (row.try_get(1)?, row.try_get(2)?)))
+    };
+    let known: HashMap<[u8; 16], (bool, bool)> =
+        rows.iter().map(known).collect::<Result<_, Error>>()?;
+    let is_missing = |entry: &&Listed| match (known.get(&entry.key), entry.reason) {
+        (None, _) => true,
+        (Some(_), Reason::Withdrawal) => false,
+        (Some((is_erasure, is_done)), Reason::Erasure) => {
+            !is_erasure || (entry.visitor.is_some() && !is_done)
+        }
+    };
+    Ok(entries.iter().filter(is_missing).cloned().collect())
 }
 
 /// Takes the ties, the owners and the permits of IDs away. No batch is in progress, so what batches
