@@ -132,7 +132,7 @@ impl Parts {
         database: &Arc<Database>,
     ) -> anyhow::Result<Parts> {
         let kafka = Arc::new(config.kafka.clone());
-        let group = Arc::new(LoaderGroup::new(&kafka)?);
+        let group = Arc::new(LoaderGroup::new(&kafka, metrics)?);
         let tie_rules = Arc::new(ArcSwap::from_pointee(tie_rules(config)));
         let wake = Arc::<Notify>::default();
         let user_keys = UserKeyring::new(&config.user.keys).fingerprints();
@@ -148,6 +148,7 @@ impl Parts {
         let (reports, report_questions) = mpsc::channel(reports::WAITING_MAX);
         let health = Arc::new(LoadHealth {
             metrics: Arc::clone(metrics),
+            group: Arc::clone(&group),
             progress: Arc::default(),
             jobs: Arc::default(),
             reports,
@@ -166,6 +167,7 @@ impl Parts {
                 metrics: Arc::clone(metrics),
                 progress: Arc::clone(&health.progress),
                 refused: RefusedHalves::default(),
+                witnesses: Arc::default(),
             },
             instructions: KafkaInstructions {
                 group,
@@ -221,6 +223,7 @@ impl Parts {
 /// What the admin listener reports.
 struct LoadHealth {
     metrics: Arc<Metrics>,
+    group: Arc<LoaderGroup>,
     progress: Arc<Progress>,
     jobs: Arc<jobs::Remark>,
     reports: mpsc::Sender<ReportQuestion>,
@@ -240,9 +243,10 @@ impl Status for LoadHealth {
     }
 
     fn ready(&self) -> Result<String, String> {
-        let remark = match self.progress.is_connected() {
-            true => "loading from Kafka into Postgres",
-            false => "not loading; hits wait in Kafka",
+        let remark = match (self.group.is_reached(), self.progress.is_connected()) {
+            (false, _) => "kafka: not reached; hits wait there and at the collectors",
+            (true, true) => "loading from Kafka into Postgres",
+            (true, false) => "not loading; hits wait in Kafka",
         };
         Ok(format!("{remark}\n{}", self.jobs.read()))
     }

@@ -436,6 +436,7 @@ async fn a_collector_without_postgres_whose_spool_was_copied_ends_and_says_so() 
     );
 }
 
+mod anew;
 mod chaos;
 mod cost;
 mod secured;

@@ -8,17 +8,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use quick_cache::unsync::Cache;
-use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use spool::{Damage, Position};
 
 use super::group::{HeldConsumer, Positions};
+use super::kept::cut;
+use super::witness::{MadeAnew, Witness, Witnesses};
 use super::{Partition, partition_id};
 use crate::clock::{self, UnixMicros};
-use crate::config::{ClientIp, KafkaConfig};
+use crate::config::KafkaConfig;
 use crate::enrich::{DIMENSIONS, Device, Facts, Network, Place};
 use crate::hit::{Flags, Hit, Permit};
 use crate::keys::epoch_of;
@@ -41,9 +41,8 @@ const FIRST_TIME_MAX: Duration = Duration::from_millis(50);
 const NEXT_TIME_MAX: Duration = Duration::from_millis(5);
 /// Dimension rows that are kept as they were read.
 const READ_MAX: usize = 8_192;
-/// How often the ends of the partitions are asked for, and how long that may take.
+/// How often the ends of the partitions are asked for.
 const BACKLOG_PERIOD: Duration = Duration::from_secs(5);
-const BACKLOG_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A partition as it is read.
 struct Reading {
@@ -62,6 +61,7 @@ pub(super) struct GroupFeed {
     numbers: BTreeMap<Partition, usize>,
     refused: HashSet<i64>,
     found: FoundRows,
+    witnesses: Arc<Witnesses>,
     metrics: Arc<Metrics>,
     backlog_at: Option<Instant>,
     messages: Vec<Read>,
@@ -73,6 +73,7 @@ struct Read {
     at: i64,
     reading: usize,
     offset: i64,
+    at_millis: i64,
     payload: std::ops::Range<usize>,
 }
 
@@ -81,7 +82,7 @@ impl GroupFeed {
         (member, positions): (HeldConsumer, Positions),
         config: &KafkaConfig,
         refused: HashSet<i64>,
-        metrics: &Arc<Metrics>,
+        (witnesses, metrics): (&Arc<Witnesses>, &Arc<Metrics>),
     ) -> GroupFeed {
         let Positions { cluster, reached } = positions;
         let reading = |(partition, from): (Partition, Option<Reached>)| Reading {
@@ -100,6 +101,7 @@ impl GroupFeed {
             readings,
             refused,
             found: FoundRows::default(),
+            witnesses: Arc::clone(witnesses),
             metrics: Arc::clone(metrics),
             backlog_at: None,
             messages: Vec::new(),
@@ -127,9 +129,9 @@ impl GroupFeed {
                     let Some(reading) = self.readings.get_mut(number) else {
                         continue;
                     };
-                    // Loaded already.
                     if message.offset() < reading.next {
-                        continue;
+                        let (next, at) = (reading.next, message.offset());
+                        return Err(MadeAnew::new(&partition, next, at).into());
                     }
                     reading.next = message.offset() + 1;
                     let payload = message.payload().unwrap_or_default();
@@ -143,6 +145,7 @@ impl GroupFeed {
                         at: at.map_or(i64::MIN, |at| at.0),
                         reading: number,
                         offset: message.offset(),
+                        at_millis: message.timestamp().to_millis().unwrap_or_default(),
                         payload: start..self.bytes.len(),
                     });
                     time = NEXT_TIME_MAX;
@@ -158,30 +161,60 @@ impl GroupFeed {
     }
 
     /// Asks how much there is after what was read, now and then.
-    fn note_backlog(&mut self) {
+    ///
+    /// # Errors
+    /// Where a partition ends before what was read.
+    fn note_backlog(&mut self) -> anyhow::Result<()> {
         let now = clock::monotonic();
-        let is_due = self.backlog_at.is_none_or(|at| now - at >= BACKLOG_PERIOD);
-        let Ok(consumer) = self.member.consumer() else {
-            return;
-        };
-        if !is_due {
-            return;
+        if self.backlog_at.is_some_and(|at| now - at < BACKLOG_PERIOD) {
+            return Ok(());
         }
         self.backlog_at = Some(now);
+        let Some(ends) = self.member.read_ends() else {
+            return Ok(());
+        };
         let mut backlog = 0;
-        for reading in &self.readings {
-            let Partition { topic, number } = &reading.partition;
-            let Ok((_, end)) = consumer.fetch_watermarks(topic, *number, BACKLOG_TIME_MAX) else {
-                self.metrics.load_connected.set(0);
-                return;
+        for (partition, end) in ends {
+            let number = self.numbers.get(&partition).copied();
+            let Some(reading) = number.and_then(|number| self.readings.get(number)) else {
+                continue;
             };
-            backlog += end.saturating_sub(reading.next).unsigned_abs();
+            if end < reading.next {
+                return Err(MadeAnew::new(&partition, reading.next, end).into());
+            }
+            backlog += (end - reading.next).unsigned_abs();
         }
         // The ends of transactions take offsets too: where nothing comes, nothing is left.
         let is_idle = self.messages.is_empty();
         let backlog = if is_idle { 0 } else { backlog };
-        self.metrics.load_connected.set(1);
         self.metrics.load_backlog.set(gauge_value(backlog));
+        Ok(())
+    }
+
+    /// Notes the messages that were read. Within a partition they are in their order.
+    fn note_witnesses(&self) {
+        let mut newest = BTreeMap::new();
+        for message in &self.messages {
+            let witness = Witness {
+                offset: message.offset,
+                at_millis: message.at_millis,
+            };
+            newest.insert(message.reading, witness);
+        }
+        for (number, witness) in newest {
+            if let Some(reading) = self.readings.get(number) {
+                self.witnesses.note(&reading.partition, witness);
+            }
+        }
+    }
+
+    /// Notes how old what was read is.
+    fn note_age(&self) {
+        let times = self.messages.iter().map(|message| message.at);
+        let oldest = times.filter(|at| *at > i64::MIN).min();
+        let age = oldest.map(|at| clock::now().since(UnixMicros(at)));
+        let seconds = age.unwrap_or_default().as_secs_f64();
+        self.metrics.load_oldest_seconds.set(seconds);
     }
 }
 
@@ -210,7 +243,9 @@ impl Feed<LoadEncoder> for GroupFeed {
         self.messages.clear();
         self.bytes.clear();
         into.is_full = self.take(rows_max)?;
-        self.note_backlog();
+        self.note_backlog()?;
+        self.note_age();
+        self.note_witnesses();
         // A stable order: messages of the same time stay as they were.
         self.messages.sort_by_key(|message| message.at);
         into.batch.reset();
@@ -357,20 +392,6 @@ impl GroupFeed {
         }
         Ok(())
     }
-}
-
-/// Returns what may be stored of an address, of which a message may say more.
-fn cut(network: Option<IpNet>, client_ip: ClientIp) -> Option<IpNet> {
-    let network = network?;
-    let most = match (client_ip, network) {
-        (ClientIp::None, _) => return None,
-        (ClientIp::Full, _) => 128,
-        (ClientIp::Truncated, IpNet::V4(_)) => 24,
-        (ClientIp::Truncated, IpNet::V6(_)) => 48,
-    };
-    let bits = network.prefix_len().min(most);
-    let network = IpNet::new(network.addr(), bits).ok()?;
-    Some(network.trunc())
 }
 
 /// Dimension rows by the bytes that they were read from: most messages repeat a few of them.

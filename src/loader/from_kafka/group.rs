@@ -5,11 +5,11 @@
 //! Postgres and reads; when the session ends, the next one takes it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
@@ -17,10 +17,11 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Partition;
+use super::witness::MadeAnew;
 use crate::clock;
 use crate::config::{KafkaConfig, KafkaFormat};
 use crate::loader::sink::Reached;
-use crate::loader::sink::kafka::client::{self, ASK_TIME_MAX, Reports, is_passing};
+use crate::loader::sink::kafka::client::{self, ASK_TIME_MAX, NotReached, Reports, is_passing};
 use crate::metrics::Metrics;
 
 /// How long a session waits for the one before it to give the consumer back.
@@ -29,6 +30,8 @@ const TAKE_TIME_MAX: Duration = Duration::from_secs(60);
 /// some get nothing, which is no error.
 const JOIN_TIME_MAX: Duration = Duration::from_secs(15);
 const POLL_TIME: Duration = Duration::from_millis(50);
+/// How long brokers may take to answer that they are there.
+const LIVE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The group has given this member other partitions.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +76,9 @@ pub struct LoaderGroup {
     /// While no session has it.
     consumer: Mutex<Option<GroupConsumer>>,
     cluster: tokio::sync::OnceCell<String>,
+    /// Whether the brokers answered when they were last asked.
+    is_reached: AtomicBool,
+    metrics: Arc<Metrics>,
 }
 
 impl LoaderGroup {
@@ -80,7 +86,7 @@ impl LoaderGroup {
     ///
     /// # Errors
     /// If the client's configuration is wrong.
-    pub fn new(config: &Arc<KafkaConfig>) -> anyhow::Result<LoaderGroup> {
+    pub fn new(config: &Arc<KafkaConfig>, metrics: &Arc<Metrics>) -> anyhow::Result<LoaderGroup> {
         ensure!(
             config.format == KafkaFormat::Protobuf,
             "avtryck load reads proto/row.proto; kafka.format = \"protobuf\" would be right, here and at the collectors"
@@ -119,7 +125,32 @@ impl LoaderGroup {
             context,
             consumer: Mutex::new(Some(consumer)),
             cluster: tokio::sync::OnceCell::new(),
+            is_reached: AtomicBool::new(true),
+            metrics: Arc::clone(metrics),
         })
+    }
+
+    /// Returns whether the brokers answered when they were last asked.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        self.is_reached.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the brokers answer, and says so where that has changed.
+    pub(super) fn note_answer<T, E: std::fmt::Display>(&self, answer: &Result<T, E>) {
+        let is_reached = answer.is_ok();
+        let was_reached = self.is_reached.swap(is_reached, Ordering::Relaxed);
+        self.metrics.load_connected.set(u8::from(is_reached));
+        match answer {
+            Err(error) if was_reached => {
+                let reason = self.context.reports.add_to(&error.to_string());
+                tracing::warn!(
+                    "Kafka is not reached, hits wait there and at the collectors: {reason}"
+                );
+            }
+            Ok(_) if !was_reached => tracing::info!("Kafka is reached again"),
+            _ => {}
+        }
     }
 
     /// Makes the topics that are missing, and checks for how long they keep what they hold.
@@ -132,7 +163,18 @@ impl LoaderGroup {
                 .build()?;
             runtime.block_on(client::prepare_topics(&config, retention, &reports))
         };
-        tokio::task::spawn_blocking(prepare).await?
+        let checked = tokio::task::spawn_blocking(prepare).await?;
+        match &checked {
+            Err(error) if !error.is::<NotReached>() => {}
+            answer => self.note_answer(answer),
+        }
+        checked
+    }
+
+    /// Asks the brokers for anything, and notes whether they answer.
+    fn ask(&self, consumer: &GroupConsumer) {
+        let answer = consumer.fetch_metadata(Some(&self.config.topic), LIVE_TIME_MAX);
+        self.note_answer(&answer);
     }
 
     /// Returns the ID of the cluster: positions in another one mean nothing here.
@@ -205,6 +247,24 @@ impl HeldConsumer {
     /// Returns what is assigned.
     pub(super) fn partitions(&self) -> &[Partition] {
         &self.partitions
+    }
+
+    /// Returns the offset after the last message of each partition, and notes whether the brokers
+    /// answer; `None` if they do not.
+    pub(super) fn read_ends(&self) -> Option<Vec<(Partition, i64)>> {
+        let consumer = self.consumer().ok()?;
+        if self.partitions.is_empty() {
+            self.group.ask(consumer);
+            return self.group.is_reached().then(Vec::new);
+        }
+        let mut ends = Vec::with_capacity(self.partitions.len());
+        for partition in &self.partitions {
+            let Partition { topic, number } = partition;
+            let marks = consumer.fetch_watermarks(topic, *number, LIVE_TIME_MAX);
+            self.group.note_answer(&marks);
+            ends.push((partition.clone(), marks.ok()?.1));
+        }
+        Some(ends)
     }
 
     pub(super) fn consumer(&self) -> anyhow::Result<&GroupConsumer> {
@@ -308,10 +368,7 @@ impl HeldConsumer {
         };
         let next = i64::try_from(reached.position.offset)?;
         if next > end {
-            bail!(
-                "Postgres has loaded partition {number} of {topic} up to {next}, but it ends at {end}: the topic was made \
-                 anew; docs/runbook.md#avtryckloadstuck says what to do"
-            );
+            return Err(MadeAnew::new(partition, next, end).into());
         }
         if next < first {
             let lost = first - next;

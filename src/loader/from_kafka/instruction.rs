@@ -6,6 +6,10 @@
 //! position of the topic's partitions in Postgres. What is on Postgres's list goes the other way,
 //! so that collectors without Postgres learn of it.
 //!
+//! What was carried out is told by the position, and the position says nothing of a topic that was
+//! made anew. So each session begins by reading all that the topic has, and takes for new what
+//! Postgres's list lacks as well, wherever it stands.
+//!
 //! To erase takes the ID, and not its hash. It is in a header of the record, which is replaced by
 //! one without it once it is carried out and as old as hits in the topic may get: until then
 //! another database, or this one after it was restored from a backup, may need it.
@@ -38,6 +42,10 @@ use crate::postgres::{Database, SilenceWatch, subject};
 const PERIOD: Duration = Duration::from_secs(1);
 /// Instructions between two moves of the position.
 const CARRIED_OUT_MAX: usize = 100;
+/// Entries that are put on the list, or looked for, at one time.
+const LISTED_MAX: usize = 1_000;
+/// The kind of ID whose entries go from the list by age.
+const VISITOR_KIND: &str = "visitor";
 /// How long what is produced may take.
 const PRODUCE_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -55,14 +63,39 @@ async fn read_new(reader: &SharedReader) -> anyhow::Result<Vec<Instruction>> {
     tokio::task::spawn_blocking(read).await?
 }
 
-async fn open(config: &Arc<KafkaConfig>) -> anyhow::Result<(SharedReader, Vec<i32>)> {
+/// Opens a reader, and returns it with the end of each partition.
+async fn open(config: &Arc<KafkaConfig>) -> anyhow::Result<(SharedReader, BTreeMap<i32, i64>)> {
     let config = Arc::clone(config);
     let open = move || {
         let reader = InstructionReader::open(&config)?;
-        let partitions = reader.partitions();
-        anyhow::Ok((Arc::new(Mutex::new(reader)), partitions))
+        let ends = reader.read_ends()?;
+        anyhow::Ok((Arc::new(Mutex::new(reader)), ends))
     };
     tokio::task::spawn_blocking(open).await?
+}
+
+/// Returns up to where a partition is carried out, given what Postgres says of it. Where it ends
+/// before that, it is another one.
+fn carried_out(topic: &str, (partition, end): (i32, i64), position: u64) -> i64 {
+    let next = position.cast_signed();
+    if next <= end {
+        return next;
+    }
+    tracing::warn!(
+        topic,
+        partition,
+        "the topic of instructions was made anew: it ends at {end}, and was carried out up to {next}; all that it has is \
+         carried out"
+    );
+    0
+}
+
+/// Returns whether an instruction may still be about somebody's hits. Postgres forgets the ID of a
+/// visitor some time after the last cookie with it is gone.
+fn is_in_force(instruction: &Instruction) -> bool {
+    let age = i64::from(suppression::VISITOR_DAYS_MIN) * 86_400_000;
+    let is_recent = instruction.at_millis >= clock::now().0 / 1_000 - age;
+    is_recent || instruction.entry.id_kind != VISITOR_KIND
 }
 
 /// The loader's look ahead at the instructions.
@@ -70,6 +103,8 @@ pub(in crate::loader) struct TopicAhead {
     reader: SharedReader,
     /// How far Postgres had each partition when the session began.
     from: BTreeMap<i32, i64>,
+    /// Whether the topic was read from its beginning.
+    has_read: bool,
 }
 
 impl TopicAhead {
@@ -78,16 +113,21 @@ impl TopicAhead {
         group: &LoaderGroup,
         writer: &PostgresWriter,
     ) -> anyhow::Result<TopicAhead> {
-        let (reader, partitions) = open(config).await?;
+        let (reader, ends) = open(config).await?;
         let cluster = group.cluster().await?;
+        let topic = &config.instruction_topic;
         let mut from = BTreeMap::new();
-        for partition in partitions {
-            let id = partition_id(&cluster, &config.instruction_topic, partition);
+        for (partition, end) in ends {
+            let id = partition_id(&cluster, topic, partition);
             let position = writer.position(id).await?;
             let next = position.map_or(0, |reached| reached.position.offset);
-            from.insert(partition, i64::try_from(next)?);
+            from.insert(partition, carried_out(topic, (partition, end), next));
         }
-        Ok(TopicAhead { reader, from })
+        Ok(TopicAhead {
+            reader,
+            from,
+            has_read: false,
+        })
     }
 
     /// Suppresses the subjects whom the instructions since the last call name.
@@ -99,11 +139,23 @@ impl TopicAhead {
             let from = self.from.get(&instruction.partition).copied();
             instruction.offset >= from.unwrap_or(0)
         };
-        let new = read.into_iter().filter(is_new);
-        let entries: Vec<Listed> = new.map(|instruction| instruction.entry).collect();
-        for some in entries.chunks(1_000) {
+        let (new, old): (Vec<_>, Vec<_>) = read.into_iter().partition(is_new);
+        if !self.has_read {
+            let old = old.into_iter().filter(is_in_force);
+            let old: Vec<Listed> = old.map(|instruction| instruction.entry).collect();
+            for some in old.chunks(LISTED_MAX) {
+                let missing = writer.find_missing(some).await?;
+                writer.suppress_listed(&missing).await?;
+            }
+        }
+        let entries: Vec<Listed> = new
+            .into_iter()
+            .map(|instruction| instruction.entry)
+            .collect();
+        for some in entries.chunks(LISTED_MAX) {
             writer.suppress_listed(some).await?;
         }
+        self.has_read = true;
         Ok(())
     }
 }
@@ -131,6 +183,10 @@ struct Session {
     cluster: String,
     reader: SharedReader,
     positions: BTreeMap<i32, Option<SpoolPosition>>,
+    /// Up to where each partition is carried out, unless it was made anew.
+    next: BTreeMap<i32, i64>,
+    /// Whether the topic was read from its beginning.
+    has_read: bool,
     /// The newest record of each subject that has an ID, with when it was produced.
     named: HashMap<[u8; 16], (i64, Listed)>,
 }
@@ -178,14 +234,18 @@ impl KafkaInstructions {
     async fn open(&self) -> anyhow::Result<Session> {
         let cluster = self.group.cluster().await?;
         self.group.check_topics(self.retention).await?;
-        let (reader, partitions) = open(&self.config).await?;
+        let (reader, ends) = open(&self.config).await?;
         let (client, watch) = SilenceWatch::connect(&self.database, LONG_SILENCE_MAX).await?;
         self.metrics.postgres_connects.increment(1);
-        let mut positions = BTreeMap::new();
-        for partition in partitions {
-            let id = partition_id(&cluster, &self.config.instruction_topic, partition);
+        let (mut positions, mut next) = (BTreeMap::new(), BTreeMap::new());
+        let topic = &self.config.instruction_topic;
+        for (partition, end) in ends {
+            let id = partition_id(&cluster, topic, partition);
             let read = async { Ok(position::read(&client, id).await?) };
-            positions.insert(partition, watch.watch(read).await?);
+            let position = watch.watch(read).await?;
+            let known = position.map_or(0, |known| known.position.1);
+            next.insert(partition, carried_out(topic, (partition, end), known));
+            positions.insert(partition, position);
         }
         Ok(Session {
             client,
@@ -193,6 +253,8 @@ impl KafkaInstructions {
             cluster,
             reader,
             positions,
+            next,
+            has_read: false,
             named: HashMap::new(),
         })
     }
@@ -218,14 +280,50 @@ impl KafkaInstructions {
             let of_partition = by_partition.entry(instruction.partition).or_default();
             of_partition.push(instruction);
         }
+        let is_first = !session.has_read;
         for (partition, instructions) in by_partition {
-            let known = session.positions.get(&partition).copied().flatten();
-            let next = known.map_or(0, |known| known.position.1.cast_signed());
-            let new = instructions
+            let next = session.next.get(&partition).copied().unwrap_or(0);
+            let (new, old): (Vec<_>, Vec<_>) = instructions
                 .iter()
-                .filter(|instruction| instruction.offset >= next);
-            let new: Vec<&Instruction> = new.collect();
+                .partition(|instruction| instruction.offset >= next);
+            if is_first {
+                Box::pin(self.make_up(session, partition, &old)).await?;
+            }
             for some in new.chunks(CARRIED_OUT_MAX) {
+                Box::pin(self.carry_out(session, partition, some)).await?;
+            }
+        }
+        session.has_read = true;
+        Ok(())
+    }
+
+    /// Carries out what the position says was carried out, and Postgres's list lacks.
+    async fn make_up(
+        &self,
+        session: &mut Session,
+        partition: i32,
+        old: &[&Instruction],
+    ) -> anyhow::Result<()> {
+        let in_force = old.iter().copied();
+        let in_force: Vec<&Instruction> = in_force.filter(|old| is_in_force(old)).collect();
+        for some in in_force.chunks(LISTED_MAX) {
+            let entries: Vec<Listed> = some.iter().map(|old| old.entry.clone()).collect();
+            let client = &session.client;
+            let find = async { Ok(suppression::find_missing(client, &entries).await?) };
+            let missing = session.watch.watch(find).await?;
+            let is_missing = |old: &&&Instruction| missing.contains(&old.entry);
+            let missing: Vec<&Instruction> = some.iter().filter(is_missing).copied().collect();
+            if missing.is_empty() {
+                continue;
+            }
+            tracing::warn!(
+                topic = self.config.instruction_topic,
+                partition,
+                instructions = missing.len(),
+                "instructions are carried out that Postgres does not know although its position lies after them: the \
+                 topic was made anew"
+            );
+            for some in missing.chunks(CARRIED_OUT_MAX) {
                 Box::pin(self.carry_out(session, partition, some)).await?;
             }
         }
@@ -241,7 +339,10 @@ impl KafkaInstructions {
         let Some(last) = instructions.last() else {
             return Ok(());
         };
-        let next = last.offset.cast_unsigned() + 1;
+        let carried_out = session.next.get(&partition).copied().unwrap_or(0);
+        let next = carried_out.max(last.offset + 1);
+        session.next.insert(partition, next);
+        let next = next.cast_unsigned();
         let to = SpoolPosition {
             position: (0, next),
             records: next,

@@ -13,6 +13,7 @@
 //! | the database is restored from a backup | the same: what Kafka still has is loaded again |
 //! | two processes believe they have a partition | one commits, the other begins again |
 //! | Kafka has deleted messages that were not loaded | an error in the log, and a metric |
+//! | a topic is deleted and made anew | nothing more is loaded of it until somebody says so, and the log says why ([`witness`]) |
 //! | a message that cannot be read | it is set aside in `avtryck.rejected_hit` |
 //! | a message of a spool that its collector loads into this database | it is left out and counted ([`way`](crate::postgres::batch::way)) |
 //!
@@ -21,10 +22,14 @@
 //! | `group` | the consumer, and which partitions it has |
 //! | `feed` | reads batches, and makes rows of messages |
 //! | `instruction` | withdrawals and erasures |
+//! | `kept` | what may be stored of a message that is set aside |
+//! | `witness` | tells a topic from another one of the same name |
 
 mod feed;
 mod group;
 mod instruction;
+mod kept;
+mod witness;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +52,8 @@ use feed::GroupFeed;
 pub use group::{LoaderGroup, Rebalanced};
 pub use instruction::KafkaInstructions;
 use instruction::TopicAhead;
+use witness::Witness;
+pub use witness::Witnesses;
 
 /// The ID that stands for a partition where a spool has its own.
 fn partition_id(cluster: &str, topic: &str, partition: i32) -> [u8; 16] {
@@ -89,6 +96,8 @@ pub struct KafkaLoader {
     pub progress: Arc<Progress>,
     /// The spools that it leaves to their collectors, by the first halves of their IDs.
     pub refused: RefusedHalves,
+    /// What tells the topics that are read from later ones.
+    pub witnesses: Arc<Witnesses>,
 }
 
 /// Spools by the first halves of their IDs, shared between the stages.
@@ -132,7 +141,30 @@ impl KafkaLoader {
         }
         let name = writer.name_partitions(cluster, &named).await;
         name.context("naming the partitions")?;
+        let witnesses = writer.witnesses(&named).await;
+        let witnesses = witnesses.context("reading what was read last")?;
+        let partition = |(topic, number, (offset, at_millis))| {
+            (Partition { topic, number }, Witness { offset, at_millis })
+        };
+        let witnesses = witnesses.into_iter().map(partition).collect();
+        witness::check(&self.config, witnesses).await?;
         Ok(positions)
+    }
+
+    /// Keeps in Postgres what tells the topics from later ones, now and then.
+    async fn keep_witnesses(&self, writer: &PostgresWriter) -> anyhow::Result<()> {
+        let due = self.witnesses.take_due();
+        if due.is_empty() {
+            return Ok(());
+        }
+        let cluster = self.group.cluster().await?;
+        let of = |(Partition { topic, number }, witness): (Partition, Witness)| {
+            let id = partition_id(&cluster, &topic, number);
+            (id, (witness.offset, witness.at_millis))
+        };
+        let due: Vec<_> = due.into_iter().map(of).collect();
+        let kept = writer.keep_witnesses(&due).await;
+        kept.context("keeping what was read last")
     }
 }
 
@@ -163,7 +195,12 @@ impl Stages for KafkaLoader {
         self.metrics.load_partitions.set(assigned);
         let member = member.seek(positions, &cluster, &self.metrics).await?;
         let preparer = Preparer {
-            feed: GroupFeed::new(member, &self.config, self.refused.snapshot(), &self.metrics),
+            feed: GroupFeed::new(
+                member,
+                &self.config,
+                self.refused.snapshot(),
+                (&self.witnesses, &self.metrics),
+            ),
             tables: Arc::new(ArcSwap::from_pointee(Tables::default())),
             client_ip: self.client_ip,
             metrics: Arc::clone(&self.metrics),
@@ -181,8 +218,12 @@ impl Stages for KafkaLoader {
         if prepared.moves_position() {
             // Those that came after the last batch, and before this one is stored.
             ahead.suppress_new(writer).await?;
+            // Before the first position: a position never stands beside a witness of another topic.
+            self.keep_witnesses(writer).await?;
             let (batch, load) = (&prepared.batch, &mut prepared.load);
-            let committed = writer.commit(load, batch.payloads(), &<[u8]>::to_vec).await;
+            let client_ip = self.client_ip;
+            let keep = |payload: &[u8]| kept::keep(payload, client_ip);
+            let committed = writer.commit(load, batch.payloads(), &keep).await;
             let committed = committed.inspect_err(|error| {
                 if let Some(RefusedSpools(halves)) = error.downcast_ref() {
                     self.refused.add(halves);
