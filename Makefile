@@ -85,7 +85,7 @@ chaos: ## kill it, starve it, cut its connections: the tests of the promises, wi
 KAFKA_KILLS ?= 200
 KAFKA_SEED ?= 1
 
-chaos-kafka: ## kill edges, loaders and brokers in turn, KAFKA_KILLS (200) in all, by KAFKA_SEED
+chaos-kafka: ## kill edges, loaders, one or two brokers, and freeze loaders, in turn, KAFKA_KILLS (200) in all, by KAFKA_SEED
 	@script/setup test
 	@script/fetch rules test geodata kafka
 	@KAFKA_REQUIRED=1 KAFKA_KILLS=$(KAFKA_KILLS) KAFKA_SEED=$(KAFKA_SEED) \

@@ -1,5 +1,6 @@
 //! `make chaos-kafka`: three brokers, two edges and two loaders, of which a random one falls every
-//! few seconds, until `KAFKA_KILLS` have fallen.
+//! few seconds, until `KAFKA_KILLS` have fallen. Sometimes two brokers fall together, and sometimes
+//! a loader is frozen for so long that its partitions go to the other.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -73,12 +74,12 @@ async fn whatever_falls_of_three_brokers_two_edges_and_two_loaders_each_hit_is_o
         loaders.push(loader_in(dir).await);
     }
     let mut dice = Dice(seed);
-    let mut fallen = [0; 3];
+    let mut fallen = [0; 5];
     for _ in 0..kills {
         tokio::time::sleep(Duration::from_millis(500 + dice.roll(2_500))).await;
         let which = dice.roll(2) as usize;
         let away = Duration::from_millis(dice.roll(4_000));
-        match dice.roll(3) {
+        match dice.roll(5) {
             0 => {
                 let dir = edges.remove(which).kill().await;
                 edges.insert(which, Collector::start_in(dir).await);
@@ -90,12 +91,32 @@ async fn whatever_falls_of_three_brokers_two_edges_and_two_loaders_each_hit_is_o
                 loaders.insert(which, loader_in(dir).await);
                 fallen[1] += 1;
             }
-            _ => {
+            2 => {
                 let which = dice.roll(3) as usize;
                 brokers[which].kill().await;
                 tokio::time::sleep(away).await;
                 brokers[which].resume().await;
                 fallen[2] += 1;
+            }
+            3 => {
+                // Nothing is committed while two of the three are away.
+                let stays = dice.roll(3) as usize;
+                let two: Vec<usize> = (0..3).filter(|which| *which != stays).collect();
+                for which in &two {
+                    brokers[*which].kill().await;
+                }
+                tokio::time::sleep(away).await;
+                for which in &two {
+                    brokers[*which].resume().await;
+                }
+                fallen[3] += 1;
+            }
+            _ => {
+                // For longer than the group waits for a member: its partitions go to the other.
+                loaders[which].signal("STOP");
+                tokio::time::sleep(Duration::from_secs(7)).await;
+                loaders[which].signal("CONT");
+                fallen[4] += 1;
             }
         }
     }
@@ -119,10 +140,12 @@ async fn whatever_falls_of_three_brokers_two_edges_and_two_loaders_each_hit_is_o
     let lost = acknowledged.difference(&loaded).count();
     let messages = brokers[0].count("avtryck.hit").await;
     eprintln!(
-        "{} edges, {} loaders, {} brokers killed; {all} sent, {} acknowledged, {} rows, {lost} lost, 0 twice, {messages} messages",
+        "{} edges, {} loaders, {} brokers and {} times two brokers killed, {} loaders frozen; {all} sent, {} acknowledged, {} rows, {lost} lost, 0 twice, {messages} messages",
         fallen[0],
         fallen[1],
         fallen[2],
+        fallen[3],
+        fallen[4],
         acknowledged.len(),
         loaded.len()
     );
