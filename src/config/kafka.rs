@@ -9,6 +9,7 @@ use super::read::{ConfigReader, report_repeats};
 use super::table::keys;
 use super::value::{self, HitSink, KafkaFormat};
 
+const OAUTHBEARER: &str = "OAUTHBEARER";
 const TOPIC: &str = "1 to 249 letters, digits, . _ -";
 
 keys! {
@@ -44,11 +45,13 @@ keys! {
         restart key: Option<PathBuf> = optional(PEM, value::path);
         /// How the collector says who it is. Empty: not, or by its certificate.
         restart sasl_mechanism: String =
-            one("", "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or nothing", value::word(&["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]));
+            one("", "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or nothing", value::word(&["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]));
         /// The name of its user.
         restart sasl_username: String = one("", "a name", value::parse);
         /// The user's password.
         restart sasl_password: String = secret("", "a password", value::parse);
+        /// The file with the token of OAUTHBEARER, replaced before the token ends.
+        restart oauth_token_file: Option<PathBuf> = optional("a file", value::path);
         /// What else the client is to be told, by librdkafka's names, such as "linger.ms".
         restart client: Vec<(String, String)> = pairs("names of librdkafka with texts");
     }
@@ -59,6 +62,12 @@ impl KafkaConfig {
     #[must_use]
     pub fn is_used(&self) -> bool {
         !self.brokers.is_empty()
+    }
+
+    /// Returns whether brokers are told by a token who this process is.
+    #[must_use]
+    pub fn takes_token(&self) -> bool {
+        self.sasl_mechanism == OAUTHBEARER
     }
 }
 
@@ -119,10 +128,23 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
             "PLAIN sends the password as it is; tls = true, or SCRAM-SHA-512, would be right",
         );
     }
-    if kafka.sasl_mechanism.is_empty() != kafka.sasl_username.is_empty() {
+    if kafka.takes_token() && !kafka.tls {
+        wrong(
+            "sasl_mechanism",
+            "OAUTHBEARER sends the token as it is; tls = true would be right",
+        );
+    }
+    if kafka.takes_token() != kafka.oauth_token_file.is_some() {
+        wrong(
+            "oauth_token_file",
+            "goes with kafka.sasl_mechanism = \"OAUTHBEARER\"; both or neither would be right",
+        );
+    }
+    let has_name = !kafka.sasl_mechanism.is_empty() && !kafka.takes_token();
+    if has_name == kafka.sasl_username.is_empty() {
         wrong(
             "sasl_username",
-            "goes with kafka.sasl_mechanism; both or neither would be right",
+            "goes with PLAIN and SCRAM of kafka.sasl_mechanism; both or neither would be right",
         );
     }
     if kafka.certificate.is_some() != kafka.key.is_some() {
@@ -184,11 +206,27 @@ mod tests {
             ),
             (
                 "sasl_mechanism = 'SCRAM-SHA-512'",
-                "goes with kafka.sasl_mechanism",
+                "goes with PLAIN and SCRAM",
             ),
             (
-                "sasl_mechanism = 'OAUTHBEARER'",
-                "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or nothing",
+                "sasl_mechanism = 'GSSAPI'",
+                "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or nothing",
+            ),
+            (
+                "sasl_mechanism = 'OAUTHBEARER'\noauth_token_file = 'a'",
+                "OAUTHBEARER sends the token as it is",
+            ),
+            (
+                "tls = true\nsasl_mechanism = 'OAUTHBEARER'",
+                "kafka.oauth_token_file: goes with",
+            ),
+            (
+                "tls = true\nsasl_mechanism = 'OAUTHBEARER'\noauth_token_file = 'a'\nsasl_username = 'a'",
+                "goes with PLAIN and SCRAM",
+            ),
+            (
+                "oauth_token_file = 'a'",
+                "kafka.oauth_token_file: goes with",
             ),
             ("tls = true\nkey = 'a.pem'", "goes with kafka.certificate"),
             ("ca = 'a.pem'", "so no certificate is used"),
@@ -211,6 +249,7 @@ mod tests {
             "",
             "tls = true\nsasl_mechanism = 'PLAIN'\nsasl_username = 'a'\nsasl_password = 'b'",
             "tls = true\nca = 'ca.pem'\ncertificate = 'a.pem'\nkey = 'a.key'",
+            "tls = true\nsasl_mechanism = 'OAUTHBEARER'\noauth_token_file = 'a'",
             "client = { 'linger.ms' = '20' }",
         ] {
             assert_eq!(mistakes(kafka), "", "{kafka}");

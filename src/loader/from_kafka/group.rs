@@ -5,12 +5,14 @@
 //! Postgres and reads; when the session ends, the next one takes it.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
@@ -39,13 +41,19 @@ const LIVE_TIME_MAX: Duration = Duration::from_secs(1);
 pub struct Rebalanced;
 
 /// Counts the changes of what is assigned.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct GroupContext {
     reports: Reports,
     changes: Arc<AtomicU64>,
 }
 
 impl ClientContext for GroupContext {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.reports.generate_oauth_token(config)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.reports.log(level, facility, message);
     }
@@ -91,7 +99,10 @@ impl LoaderGroup {
             config.format == KafkaFormat::Protobuf,
             "avtryck load reads proto/row.proto; kafka.format = \"protobuf\" would be right, here and at the collectors"
         );
-        let context = GroupContext::default();
+        let context = GroupContext {
+            reports: Reports::new(config),
+            changes: Arc::default(),
+        };
         let mut settings = client::client_config(config);
         let own = [
             ("group.id", config.group.as_str()),
@@ -182,9 +193,10 @@ impl LoaderGroup {
         let config = Arc::clone(&self.config);
         let ask = || async move {
             let ask = move || {
-                let reports = Reports::default();
+                let reports = Reports::new(&config);
                 let consumer: BaseConsumer<Reports> =
                     client::client_config(&config).create_with_context(reports.clone())?;
+                client::give_token_to_reader(&config, &consumer);
                 let cluster = consumer.client().fetch_cluster_id(ASK_TIME_MAX);
                 cluster.context(reports.add_to("asking for the ID of the cluster"))
             };

@@ -403,13 +403,14 @@ impl KafkaInstructions {
 }
 
 fn produce(config: &KafkaConfig, entries: &[Listed]) -> anyhow::Result<()> {
-    let reports = Reports::default();
+    let reports = Reports::new(config);
     let mut settings = client::client_config(config);
     settings
         .set("enable.idempotence", "true")
         .set("message.timeout.ms", "20000")
         .set("partitioner", "murmur2_random");
     let producer: BaseProducer<Reports> = settings.create_with_context(reports.clone())?;
+    client::give_token(config, &producer);
     for entry in entries {
         let record = instruction_record(&config.instruction_topic, entry);
         let sent = producer.send(record);

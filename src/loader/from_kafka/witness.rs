@@ -137,7 +137,7 @@ fn find_in(
     topic: &str,
     mut witnesses: BTreeMap<Partition, Witness>,
 ) -> anyhow::Result<()> {
-    let reports = Reports::default();
+    let reports = Reports::new(config);
     let mut settings = client::client_config(config);
     settings
         // Named because the client wants a name; nothing is committed for it.
@@ -147,6 +147,7 @@ fn find_in(
         .set("auto.offset.reset", "earliest")
         .set("isolation.level", "read_committed");
     let consumer: BaseConsumer<Reports> = settings.create_with_context(reports.clone())?;
+    client::give_token_to_reader(config, &consumer);
     let explain = |error: KafkaError| reports.explain(&error);
     let ask = |number| {
         let marks = consumer.fetch_watermarks(topic, number, ASK_TIME_MAX);

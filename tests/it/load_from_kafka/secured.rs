@@ -1,13 +1,20 @@
 //! Brokers that speak TLS and ask who comes.
 
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::*;
+use crate::support::kafka::User;
 use crate::support::tls::Authority;
 
 #[tokio::test]
 async fn over_tls_with_scram_hits_go_to_kafka_and_from_there_and_not_with_a_wrong_password_or_authority()
  {
     let authority = Authority::new();
-    let Some((broker, secure)) = Broker::start_secured(&authority, "avtryck", "of-the-test").await
+    let Some((broker, secure)) =
+        Broker::start_secured(&authority, User::Scram("avtryck", "of-the-test")).await
     else {
         return;
     };
@@ -52,4 +59,84 @@ async fn over_tls_with_scram_hits_go_to_kafka_and_from_there_and_not_with_a_wron
         assert!(log.contains(expected), "{log}");
     }
     assert_eq!(loader.number(ROWS).await, 1);
+}
+
+/// Writes a token that is good for some time, as whatever gets tokens does.
+fn write_token(file: &Path, good_for: Duration) {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let ends = now + good_for.as_secs();
+    let [header, claims] = [
+        "{\"alg\":\"none\"}".to_owned(),
+        format!("{{\"sub\":\"avtryck\",\"iat\":{now},\"exp\":{ends}}}"),
+    ]
+    .map(|part| URL_SAFE_NO_PAD.encode(part));
+    let unfinished = file.with_extension("new");
+    std::fs::write(&unfinished, format!("{header}.{claims}.\n")).unwrap();
+    std::fs::rename(unfinished, file).unwrap();
+}
+
+#[tokio::test]
+async fn with_a_token_hits_go_to_kafka_and_from_there_and_the_next_token_is_read_from_the_file() {
+    const GOOD_FOR: Duration = Duration::from_secs(20);
+    let authority = Authority::new();
+    let Some((broker, secure)) = Broker::start_secured(&authority, User::Token).await else {
+        return;
+    };
+    let dir = tempdir();
+    let (ca, token) = (dir.path().join("ca.pem"), dir.path().join("token"));
+    authority.write(&ca);
+    let with = |config: Config| {
+        config
+            .set("kafka.brokers", vec![secure.to_string()])
+            .set("kafka.tls", true)
+            .set("kafka.ca", ca.display().to_string())
+            .set("kafka.sasl_mechanism", "OAUTHBEARER")
+            .set("kafka.oauth_token_file", token.display().to_string())
+    };
+    let alone = || {
+        let config = shared(&broker).set("loader.sink", vec!["kafka".to_owned()]);
+        with(config.set("http.threads", 1).without_postgres())
+    };
+    // The client for administration takes no token: topics are made by somebody else.
+    write_token(&token, GOOD_FOR);
+    let edge = Collector::start(alone()).await;
+    until(async || edge.metric("avtryck_kafka_errors_total").await > 0.0).await;
+    let (_, _dir, log) = edge.stop().await;
+    assert!(log.contains("is missing, and with OAUTHBEARER"), "{log}");
+    for topic in ["avtryck.hit", "avtryck.count"] {
+        let keep = ["cleanup.policy=delete", "retention.ms=604800000"];
+        broker.make(topic, 4, &keep).await;
+    }
+    for topic in ["avtryck.instruction", "avtryck.position"] {
+        broker.make(topic, 1, &["cleanup.policy=compact"]).await;
+    }
+    write_token(&token, GOOD_FOR);
+    let begun = Instant::now();
+    let edge = Collector::start(alone()).await;
+    let database = TestDatabase::migrated().await;
+    let of_loader = tempdir();
+    with(shared(&broker).database_of(&database))
+        .write(&of_loader)
+        .await;
+    let loader = loader_in(of_loader).await;
+    let mut sent = 0;
+    // The first token ends meanwhile.
+    while begun.elapsed() < 2 * GOOD_FOR {
+        edge.get(&format!("/p.gif?site=open&e=hit-{sent}"), &[])
+            .await;
+        sent += 1;
+        write_token(&token, GOOD_FOR);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    until_produced(&edge).await;
+    loader.wait_for(ROWS, sent).await;
+    assert_eq!(names(&loader).await.len() as i64, sent);
+
+    // Nobody writes the next one.
+    write_token(&token, Duration::from_secs(0));
+    let late = Collector::start(alone()).await;
+    until(async || late.metric("avtryck_kafka_errors_total").await > 0.0).await;
+    let (_, _dir, log) = late.stop().await;
+    assert!(log.contains("whatever writes it is late"), "{log}");
+    assert!(log.contains("the token in"), "{log}");
 }

@@ -47,6 +47,46 @@ struct Node {
     scram: Option<String>,
 }
 
+/// How a user says who it is.
+#[derive(Clone, Copy)]
+pub(crate) enum User<'a> {
+    /// By a name and a password.
+    Scram(&'a str, &'a str),
+    /// By a token, which any authority may have signed, or none.
+    Token,
+}
+
+impl User<'_> {
+    fn properties(self) -> &'static str {
+        match self {
+            User::Scram(..) => {
+                "sasl.enabled.mechanisms=SCRAM-SHA-512\n\
+                 listener.name.secure.scram-sha-512.sasl.jaas.config=\
+                 org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            }
+            // A connection ends with its token, unless the next one is shown on it.
+            User::Token => {
+                "sasl.enabled.mechanisms=OAUTHBEARER\n\
+                 listener.name.secure.connections.max.reauth.ms=3600000\n\
+                 listener.name.secure.oauthbearer.sasl.jaas.config=\
+                 org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
+                 unsecuredLoginStringClaim_sub=\"broker\";\n\
+                 listener.name.secure.oauthbearer.sasl.server.callback.handler.class=\
+                 org.apache.kafka.common.security.oauthbearer.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler"
+            }
+        }
+    }
+
+    fn scram(self) -> Option<String> {
+        match self {
+            User::Scram(user, password) => {
+                Some(format!("SCRAM-SHA-512=[name={user},password={password}]"))
+            }
+            User::Token => None,
+        }
+    }
+}
+
 impl Broker {
     /// Starts one that is the whole cluster; `None` where there is no Kafka.
     pub(crate) async fn start() -> Option<Broker> {
@@ -57,8 +97,7 @@ impl Broker {
     /// Starts one that has a listener for TLS beside the other, where a user must say who it is.
     pub(crate) async fn start_secured(
         authority: &Authority,
-        user: &str,
-        password: &str,
+        user: User<'_>,
     ) -> Option<(Broker, SocketAddr)> {
         if !is_there() {
             return None;
@@ -70,6 +109,7 @@ impl Broker {
         let read = |extension| std::fs::read_to_string(stem.with_extension(extension)).unwrap();
         let store = dir.path().join("keystore.pem");
         std::fs::write(&store, read("key") + &read("pem")).unwrap();
+        let sasl = user.properties();
         let node = Node {
             id: 1,
             address,
@@ -77,14 +117,12 @@ impl Broker {
             more: format!(
                 "listeners=PLAINTEXT://{address},SECURE://{secure},CONTROLLER://{controller}\n\
                  listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL\n\
-                 sasl.enabled.mechanisms=SCRAM-SHA-512\n\
-                 listener.name.secure.scram-sha-512.sasl.jaas.config=\
-                 org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+                 {sasl}\n\
                  listener.name.secure.ssl.keystore.type=PEM\n\
                  listener.name.secure.ssl.keystore.location={}\n",
                 store.display()
             ),
-            scram: Some(format!("SCRAM-SHA-512=[name={user},password={password}]")),
+            scram: user.scram(),
         };
         let mut broker = Broker::format(&node, std::slice::from_ref(&node), dir).await;
         broker.resume().await;
@@ -277,18 +315,27 @@ impl Broker {
         assert!(producer.wait().await.unwrap().success());
     }
 
+    /// Makes a topic.
+    pub(crate) async fn make(&self, topic: &str, partitions: usize, settings: &[&str]) {
+        let partitions = partitions.to_string();
+        let mut how = vec!["--create", "--partitions", &partitions];
+        for setting in settings {
+            how.extend(["--config", setting]);
+        }
+        self.change(topic, &how).await;
+    }
+
     /// Deletes a topic, and makes another one of the same name.
     pub(crate) async fn make_anew(&self, topic: &str, partitions: usize, settings: &[&str]) {
-        let (address, partitions) = (self.address.to_string(), partitions.to_string());
-        let shared = ["--bootstrap-server", &address, "--topic", topic];
-        let delete = [&shared[..], &["--delete"]].concat();
-        let mut create = [&shared[..], &["--create", "--partitions", &partitions]].concat();
-        for setting in settings {
-            create.extend(["--config", setting]);
-        }
-        for arguments in [delete, create] {
-            run_tool("org.apache.kafka.tools.TopicCommand", &arguments).await;
-        }
+        self.change(topic, &["--delete"]).await;
+        self.make(topic, partitions, settings).await;
+    }
+
+    async fn change(&self, topic: &str, how: &[&str]) {
+        let address = self.address.to_string();
+        let which = ["--bootstrap-server", &address, "--topic", topic];
+        let arguments = [&which[..], how].concat();
+        run_tool("org.apache.kafka.tools.TopicCommand", &arguments).await;
     }
 
     /// Ends what a producer has open, and gives its transactional ID to a newer one, as the broker

@@ -1,19 +1,24 @@
 //! How brokers are reached, and what their topics must be like.
 
+use std::error::Error;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::admin::{NewTopic, TopicReplication};
+use rdkafka::client::OAuthToken;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 
+use super::token;
+use crate::clock;
 use crate::config::KafkaConfig;
 
 /// How long a question to the brokers may take.
@@ -26,14 +31,25 @@ const QUEUE_KIBIBYTES: &str = "65536";
 const KEEP_MADE: Duration = Duration::from_hours(7 * 24);
 
 /// Keeps what the client reports last: an error of a call says little more than that time is up.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(in crate::loader) struct Reports {
     last: Arc<Mutex<String>>,
     /// Messages that were not delivered.
     undelivered: Arc<AtomicU64>,
+    /// Where a token is, if brokers ask for one.
+    token_file: Option<PathBuf>,
 }
 
 impl Reports {
+    /// Makes one for a client.
+    pub(in crate::loader) fn new(config: &KafkaConfig) -> Reports {
+        Reports {
+            last: Arc::default(),
+            undelivered: Arc::default(),
+            token_file: config.oauth_token_file.clone(),
+        }
+    }
+
     /// Adds what was reported last to an error.
     pub(in crate::loader) fn explain(&self, error: &KafkaError) -> anyhow::Error {
         anyhow::anyhow!(self.add_to(&error.to_string()))
@@ -79,6 +95,14 @@ pub(in crate::loader) fn is_passing(error: &KafkaError) -> bool {
 }
 
 impl ClientContext for Reports {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        let file = self.token_file.as_deref();
+        let file = file.ok_or("kafka.oauth_token_file is not set")?;
+        token::read(file, clock::now()).map_err(|error| format!("{error:#}").into())
+    }
+
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(facility, "librdkafka: {message}");
     }
@@ -95,6 +119,27 @@ impl ClientContext for Reports {
 }
 
 impl ConsumerContext for Reports {}
+
+/// How long a new client may take to ask for its token.
+const TOKEN_TIME: Duration = Duration::from_millis(200);
+
+/// Gives a new producer its token, if it needs one: it asks for it when it is polled.
+pub(in crate::loader) fn give_token(config: &KafkaConfig, producer: &BaseProducer<Reports>) {
+    if config.takes_token() {
+        producer.poll(TOKEN_TIME);
+    }
+}
+
+/// Does the same for a new consumer that has nothing assigned.
+pub(in crate::loader) fn give_token_to_reader<C: ConsumerContext>(
+    config: &KafkaConfig,
+    consumer: &BaseConsumer<C>,
+) {
+    if config.takes_token() {
+        // What it reports is with its context.
+        drop(consumer.poll(TOKEN_TIME));
+    }
+}
 
 impl ProducerContext for Reports {
     type DeliveryOpaque = ();
@@ -185,7 +230,6 @@ pub(in crate::loader) async fn prepare_topics(
     reports: &Reports,
 ) -> anyhow::Result<()> {
     let client = client_config(config);
-    let admin: AdminClient<Reports> = client.create_with_context(reports.clone())?;
     let topics = [
         (&config.topic, Purpose::Hits),
         (&config.count_topic, Purpose::Hits),
@@ -194,6 +238,7 @@ pub(in crate::loader) async fn prepare_topics(
     ];
     // Of the two clients only this one tells why brokers do not answer.
     let asking: BaseProducer<Reports> = client.create_with_context(reports.clone())?;
+    give_token(config, &asking);
     let metadata = asking.client().fetch_metadata(None, ASK_TIME_MAX);
     if metadata.is_err() {
         asking.poll(REPORT_TIME);
@@ -213,6 +258,10 @@ pub(in crate::loader) async fn prepare_topics(
             }
         })
         .collect();
+    if config.takes_token() {
+        return without_admin(missing.first());
+    }
+    let admin: AdminClient<Reports> = client.create_with_context(reports.clone())?;
     let options = AdminOptions::new().operation_timeout(Some(ASK_TIME_MAX));
     if !missing.is_empty() {
         let made = admin.create_topics(&missing, &options).await;
@@ -236,6 +285,26 @@ pub(in crate::loader) async fn prepare_topics(
             described.with_context(|| format!("reading how the topic {name} is configured"))?;
         check_topic(name, purpose, &described, retention)?;
     }
+    Ok(())
+}
+
+/// Says what cannot be done where brokers ask for a token: the client for administration takes
+/// none.
+fn without_admin(missing: Option<&NewTopic<'_>>) -> anyhow::Result<()> {
+    static SAYS: Once = Once::new();
+    if let Some(topic) = missing {
+        bail!(
+            "the topic {} is missing, and with OAUTHBEARER it cannot be made from here; docs/kafka.md#topics says how it has \
+             to be",
+            topic.name
+        );
+    }
+    SAYS.call_once(|| {
+        tracing::warn!(
+            "with OAUTHBEARER nobody checks here for how long the topics keep hits: see to it that they do as \
+             docs/kafka.md#topics says"
+        );
+    });
     Ok(())
 }
 

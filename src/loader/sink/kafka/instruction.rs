@@ -107,7 +107,7 @@ pub(in crate::loader) struct InstructionReader {
 
 impl InstructionReader {
     pub(in crate::loader) fn open(config: &KafkaConfig) -> anyhow::Result<InstructionReader> {
-        let reports = Reports::default();
+        let reports = Reports::new(config);
         let mut settings = client::client_config(config);
         settings
             // Named because the client wants a name; nothing is committed for it.
@@ -119,6 +119,7 @@ impl InstructionReader {
             // What has no end to wait for is read many times a second.
             .set("fetch.wait.max.ms", "5");
         let consumer: BaseConsumer<Reports> = settings.create_with_context(reports.clone())?;
+        client::give_token_to_reader(config, &consumer);
         let topic = config.instruction_topic.clone();
         let metadata = consumer.fetch_metadata(Some(&topic), ASK_TIME_MAX);
         let metadata = metadata.map_err(|error| reports.explain(&error))?;

@@ -16,14 +16,14 @@ use spool::SpoolId;
 
 use super::Fenced;
 use super::client::Reports;
-use super::topic::{Isolation, Reading, read_topic};
+use super::topic::{Isolation, TopicReading, read_topic};
 use crate::config::KafkaConfig;
 
 /// The word that a mark's key has in the place of a spool.
 pub(super) const MARK: &str = "mark";
 
 /// A record that a session begins with.
-pub(super) struct Mark {
+pub(super) struct SessionMark {
     pub(super) key: String,
     /// This process and this session, as two numbers of 32 hex digits.
     pub(super) value: String,
@@ -53,10 +53,10 @@ fn is_of(value: &str, process: SpoolId) -> bool {
         .is_some_and(|(of, _)| of == process.to_string())
 }
 
-impl Mark {
+impl SessionMark {
     /// Makes a new one.
-    pub(super) fn new(spool_id: [u8; 16]) -> anyhow::Result<Mark> {
-        Ok(Mark {
+    pub(super) fn new(spool_id: [u8; 16]) -> anyhow::Result<SessionMark> {
+        Ok(SessionMark {
             key: key_of(SpoolId(spool_id)),
             value: format!("{} {}", process()?, random_id()?),
         })
@@ -95,13 +95,13 @@ impl Doubt {
             Isolation::Uncommitted,
             |record| {
                 match record {
-                    None => return Ok(Reading::EndsHere),
+                    None => return Ok(TopicReading::EndsHere),
                     Some((of, value)) if of == key.as_bytes() => {
                         last = Some(String::from_utf8_lossy(value).into_owned());
                     }
                     Some(_) => {}
                 }
-                Ok(Reading::GoesOn)
+                Ok(TopicReading::GoesOn)
             },
         );
         read.context("finding out who has this spool")?;
@@ -125,7 +125,10 @@ mod tests {
 
     #[test]
     fn a_mark_is_of_the_process_that_made_it() {
-        let (one, other) = (Mark::new([1; 16]).unwrap(), Mark::new([1; 16]).unwrap());
+        let (one, other) = (
+            SessionMark::new([1; 16]).unwrap(),
+            SessionMark::new([1; 16]).unwrap(),
+        );
         assert_eq!(one.key, other.key);
         assert_eq!(one.key, "01010101010101010101010101010101 mark");
         assert_ne!(one.value, other.value, "each session has its own");

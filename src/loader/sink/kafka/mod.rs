@@ -3,9 +3,10 @@
 //!
 //! Each spool has a producer of its own, whose transactional ID is the spool's, so that Kafka
 //! itself refuses a second process that believes it has the same spool ([`Fenced`]); one that only
-//! stood still goes on (`mark`). A session begins with `init_transactions`, which ends whatever the last one left open; only then is the
-//! position read, from a compacted topic. The position moves in the transaction of the messages
-//! that it is about: whoever reads committed messages alone sees each hit once.
+//! stood still goes on (`mark`). A session begins with `init_transactions`, which ends whatever the
+//! last one left open; only then is the position read, from a compacted topic. The position moves
+//! in the transaction of the messages that it is about: whoever reads committed messages alone sees
+//! each hit once.
 //!
 //! A sink that has no position yet begins where Postgres was when `[kafka]` was first configured
 //! ([`StartFile`](crate::loader::StartFile)), because what Postgres had then was released.
@@ -23,6 +24,7 @@
 //! | `mark` | who began a session with a spool last |
 //! | `session` | the blocking part, on a thread of its own: transactions, positions |
 //! | `suppressed` | the list of suppression, as far as this process knows it |
+//! | `token` | says who this process is, where that takes a token |
 //! | `topic` | reads a topic from its beginning |
 
 pub(in crate::loader) mod client;
@@ -31,6 +33,7 @@ mod mark;
 pub mod message;
 pub(in crate::loader) mod session;
 mod suppressed;
+mod token;
 mod topic;
 
 use std::collections::HashMap;

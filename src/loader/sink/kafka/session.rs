@@ -7,6 +7,7 @@
 //! has the spool ([`Doubt`]).
 
 use std::collections::HashMap;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -20,9 +21,9 @@ use tokio::sync::oneshot;
 
 use super::client::{self, Reports};
 use super::instruction::{self, instruction_record};
-use super::mark::{Doubt, MARK, Mark};
+use super::mark::{Doubt, MARK, SessionMark};
 use super::message::SCHEMA;
-use super::topic::{Isolation, Reading, read_topic};
+use super::topic::{Isolation, TopicReading, read_topic};
 use super::{KafkaBatch, KafkaSink, Suppressed};
 use crate::clock;
 use crate::config::{KafkaConfig, KafkaFormat};
@@ -34,6 +35,8 @@ use crate::postgres::subject::suppression::Listed;
 const COMMIT_TIME_MAX: Duration = Duration::from_secs(45);
 /// How long the end of a transaction that failed may take.
 const ABORT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How often a producer without work is polled: its token may be due.
+const IDLE_PERIOD: Duration = Duration::from_secs(1);
 /// How long to wait for room in the client's queue before it is asked again.
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
 /// The partition of the topic of positions that is used.
@@ -103,7 +106,15 @@ impl ProducerThread {
                         return drop(opened.send(Err(error)));
                     }
                 };
-                for (transaction, reply) in received {
+                loop {
+                    let (transaction, reply) = match received.recv_timeout(IDLE_PERIOD) {
+                        Ok(order) => order,
+                        Err(RecvTimeoutError::Timeout) => {
+                            session.producer.poll(Duration::ZERO);
+                            continue;
+                        }
+                        Err(RecvTimeoutError::Disconnected) => return,
+                    };
                     let outcome = session.commit(&transaction);
                     let ends = outcome.is_err();
                     if let Err(error) = &outcome {
@@ -164,7 +175,7 @@ struct Opening {
 
 impl Opening {
     fn open(self) -> anyhow::Result<(Session, HashMap<PositionKey, Reached>)> {
-        let reports = Reports::default();
+        let reports = Reports::new(&self.config);
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         runtime.block_on(client::prepare_topics(
             &self.config,
@@ -175,6 +186,7 @@ impl Opening {
         let transactional_id = format!("avtryck-{}", SpoolId(self.spool_id));
         let config = client::producer_config(&self.config, &transactional_id);
         let producer: BaseProducer<Reports> = config.create_with_context(reports.clone())?;
+        client::give_token(&self.config, &producer);
         let session = Session {
             producer,
             config: self.config,
@@ -185,7 +197,7 @@ impl Opening {
             .init_transactions(COMMIT_TIME_MAX)
             .map_err(|error| session.explain(&error))
             .context("beginning as the only producer of this spool")?;
-        let mark = Mark::new(self.spool_id)?;
+        let mark = SessionMark::new(self.spool_id)?;
         session.put_mark(&mark)?;
         let positions = session.read_positions(&mark, self.spool_id)?;
         session.read_instructions(&self.suppressed)?;
@@ -309,7 +321,7 @@ impl Session {
         (&self.config, &self.reports)
     }
 
-    fn put_mark(&self, mark: &Mark) -> anyhow::Result<()> {
+    fn put_mark(&self, mark: &SessionMark) -> anyhow::Result<()> {
         self.transact(|| self.put_position(&mark.key, &mark.value))
             .context("marking where the positions end")
     }
@@ -317,7 +329,7 @@ impl Session {
     /// Reads the positions of a producer up to its mark.
     fn read_positions(
         &self,
-        mark: &Mark,
+        mark: &SessionMark,
         spool_id: [u8; 16],
     ) -> anyhow::Result<HashMap<PositionKey, Reached>> {
         let producer = SpoolId(spool_id).to_string();
@@ -325,21 +337,21 @@ impl Session {
         let topic = &self.config.position_topic;
         let read = read_topic(self.ask(), topic, Isolation::Committed, |record| {
             let Some((key, value)) = record else {
-                return Ok(Reading::GoesOn);
+                return Ok(TopicReading::GoesOn);
             };
             // What somebody else wrote there is nothing to this producer.
             let key = str::from_utf8(key).unwrap_or_default();
             let (of, spool) = key.split_once(' ').unwrap_or_default();
             if of != producer {
-                return Ok(Reading::GoesOn);
+                return Ok(TopicReading::GoesOn);
             }
             let value = str::from_utf8(value)?;
             if spool == MARK {
                 let is_own = key == mark.key && value == mark.value;
                 return Ok(if is_own {
-                    Reading::Ends
+                    TopicReading::Ends
                 } else {
-                    Reading::GoesOn
+                    TopicReading::GoesOn
                 });
             }
             let spool = u128::from_str_radix(spool, 16)?.to_be_bytes();
@@ -348,7 +360,7 @@ impl Session {
                 spool,
             };
             positions.insert(key, Reached::parse(value)?);
-            Ok(Reading::GoesOn)
+            Ok(TopicReading::GoesOn)
         });
         read.context("reading the positions")?;
         Ok(positions)
@@ -360,13 +372,13 @@ impl Session {
         let topic = &self.config.instruction_topic;
         let read = read_topic(self.ask(), topic, Isolation::Uncommitted, |record| {
             let Some((key, value)) = record else {
-                return Ok(Reading::EndsHere);
+                return Ok(TopicReading::EndsHere);
             };
             match (key.try_into(), instruction::reason(value)) {
                 (Ok(key), Ok(reason)) => suppressed.add_known(key, reason),
                 _ => tracing::error!(topic, "an instruction that cannot be read is passed over"),
             }
-            Ok(Reading::GoesOn)
+            Ok(TopicReading::GoesOn)
         });
         read.context("reading the instructions")
     }

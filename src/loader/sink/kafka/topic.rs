@@ -27,7 +27,7 @@ pub(super) enum Isolation {
 }
 
 /// How the reading goes on.
-pub(super) enum Reading {
+pub(super) enum TopicReading {
     GoesOn,
     /// With the other partitions.
     EndsHere,
@@ -39,7 +39,7 @@ pub(super) fn read_topic(
     (config, reports): (&KafkaConfig, &Reports),
     topic: &str,
     isolation: Isolation,
-    mut take: impl FnMut(Option<(&[u8], &[u8])>) -> anyhow::Result<Reading>,
+    mut take: impl FnMut(Option<(&[u8], &[u8])>) -> anyhow::Result<TopicReading>,
 ) -> anyhow::Result<()> {
     let explain = |error: KafkaError| reports.explain(&error);
     let mut settings = client::client_config(config);
@@ -58,6 +58,7 @@ pub(super) fn read_topic(
     let consumer: BaseConsumer<Reports> = settings
         .create_with_context(reports.clone())
         .map_err(explain)?;
+    client::give_token_to_reader(config, &consumer);
     let metadata = consumer
         .fetch_metadata(Some(topic), ASK_TIME_MAX)
         .map_err(explain)?;
@@ -88,7 +89,7 @@ pub(super) fn read_topic(
             None => continue,
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 let reading = take(None)?;
-                if matches!(reading, Reading::EndsHere) {
+                if matches!(reading, TopicReading::EndsHere) {
                     left.retain(|other| *other != partition);
                 }
                 reading
@@ -97,10 +98,10 @@ pub(super) fn read_topic(
             Some(Ok(message)) => match message.key().zip(message.payload()) {
                 Some(record) => take(Some(record))
                     .with_context(|| format!("the topic {topic}, offset {}", message.offset()))?,
-                None => Reading::GoesOn,
+                None => TopicReading::GoesOn,
             },
         };
-        if matches!(reading, Reading::Ends) {
+        if matches!(reading, TopicReading::Ends) {
             return Ok(());
         }
     }
