@@ -48,6 +48,58 @@ async fn is_answered(to: SocketAddr, name: &str) -> bool {
     matches!(reply, Ok(Ok(reply)) if reply.starts_with(b"HTTP/1.1 200"))
 }
 
+/// Lets one of them fall and come back, or two brokers together.
+async fn fall(
+    dice: &mut Dice,
+    edges: &mut Vec<Collector>,
+    loaders: &mut Vec<Collector>,
+    brokers: &mut [Broker],
+    fallen: &mut [usize; 5],
+) {
+    let which = dice.roll(2) as usize;
+    let away = Duration::from_millis(dice.roll(4_000));
+    match dice.roll(5) {
+        0 => {
+            let dir = edges.remove(which).kill().await;
+            edges.insert(which, Collector::start_in(dir).await);
+            fallen[0] += 1;
+        }
+        1 => {
+            let dir = loaders.remove(which).kill().await;
+            tokio::time::sleep(away).await;
+            loaders.insert(which, loader_in(dir).await);
+            fallen[1] += 1;
+        }
+        2 => {
+            let which = dice.roll(3) as usize;
+            brokers[which].kill().await;
+            tokio::time::sleep(away).await;
+            brokers[which].resume().await;
+            fallen[2] += 1;
+        }
+        3 => {
+            // Nothing is committed while two of the three are away.
+            let stays = dice.roll(3) as usize;
+            let two: Vec<usize> = (0..3).filter(|which| *which != stays).collect();
+            for which in &two {
+                brokers[*which].kill().await;
+            }
+            tokio::time::sleep(away).await;
+            for which in &two {
+                brokers[*which].resume().await;
+            }
+            fallen[3] += 1;
+        }
+        _ => {
+            // For longer than the group waits for a member: its partitions go to the other.
+            loaders[which].signal("STOP");
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            loaders[which].signal("CONT");
+            fallen[4] += 1;
+        }
+    }
+}
+
 #[tokio::test]
 #[ignore = "takes minutes: make chaos-kafka"]
 async fn whatever_falls_of_three_brokers_two_edges_and_two_loaders_each_hit_is_one_row() {
@@ -77,48 +129,14 @@ async fn whatever_falls_of_three_brokers_two_edges_and_two_loaders_each_hit_is_o
     let mut fallen = [0; 5];
     for _ in 0..kills {
         tokio::time::sleep(Duration::from_millis(500 + dice.roll(2_500))).await;
-        let which = dice.roll(2) as usize;
-        let away = Duration::from_millis(dice.roll(4_000));
-        match dice.roll(5) {
-            0 => {
-                let dir = edges.remove(which).kill().await;
-                edges.insert(which, Collector::start_in(dir).await);
-                fallen[0] += 1;
-            }
-            1 => {
-                let dir = loaders.remove(which).kill().await;
-                tokio::time::sleep(away).await;
-                loaders.insert(which, loader_in(dir).await);
-                fallen[1] += 1;
-            }
-            2 => {
-                let which = dice.roll(3) as usize;
-                brokers[which].kill().await;
-                tokio::time::sleep(away).await;
-                brokers[which].resume().await;
-                fallen[2] += 1;
-            }
-            3 => {
-                // Nothing is committed while two of the three are away.
-                let stays = dice.roll(3) as usize;
-                let two: Vec<usize> = (0..3).filter(|which| *which != stays).collect();
-                for which in &two {
-                    brokers[*which].kill().await;
-                }
-                tokio::time::sleep(away).await;
-                for which in &two {
-                    brokers[*which].resume().await;
-                }
-                fallen[3] += 1;
-            }
-            _ => {
-                // For longer than the group waits for a member: its partitions go to the other.
-                loaders[which].signal("STOP");
-                tokio::time::sleep(Duration::from_secs(7)).await;
-                loaders[which].signal("CONT");
-                fallen[4] += 1;
-            }
-        }
+        fall(
+            &mut dice,
+            &mut edges,
+            &mut loaders,
+            &mut brokers,
+            &mut fallen,
+        )
+        .await;
     }
     sent.is_over.store(true, Ordering::Relaxed);
     for sender in senders {
