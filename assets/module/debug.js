@@ -16,7 +16,7 @@ use(tag => {
     return say(ignore);
   }
   if (!asks('avtryck_debug')) return;
-  const print = hit => say(hit, document.cookie.match(tag.choice + '=[^;]*'), tag.said);
+  const print = hit => say(hit, document.cookie.match(RegExp(tag.choice + '=[^;]*', 'g')), tag.said);
   tag.waiting.forEach(print);
   tag.add = hit => {
     print(hit);

@@ -12,14 +12,14 @@ macro_rules! modules {
 }
 
 modules! {
-    "context" "debug" "downloads" "ecommerce" "engagement" "errors" "filter" "fit" "forms" "hash"
+    "chosen" "context" "debug" "downloads" "ecommerce" "engagement" "errors" "filter" "fit" "forms" "hash"
     "linked" "links" "media" "navigation" "notfound" "offline" "outbound" "platform" "query"
     "recorded" "rescue" "scroll" "segments" "set" "stored" "user" "vitals"
 }
 
 /// What is right as the name of a module.
-pub(super) const NAMES: &str = "context, debug, downloads, ecommerce, engagement, errors, filter, fit, \
-     forms, hash, linked, links, media, navigation, notfound, offline, outbound, platform, query, \
+pub(super) const NAMES: &str = "chosen, context, debug, downloads, ecommerce, engagement, errors, filter, \
+     fit, forms, hash, linked, links, media, navigation, notfound, offline, outbound, platform, query, \
      recorded, rescue, scroll, segments, set, stored, user or vitals";
 
 /// A module of the tag.

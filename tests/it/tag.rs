@@ -17,7 +17,8 @@ const GZIP: (&str, &str) = ("Accept-Encoding", "gzip");
 const USUAL: (&str, &str) = ("Accept-Encoding", "gzip, deflate, br, zstd");
 /// What a module may take, fetched alone.
 const MODULE_GZIPPED_BYTES_MAX: usize = 450;
-const MODULES: [&str; 27] = [
+const MODULES: [&str; 28] = [
+    "chosen",
     "context",
     "debug",
     "downloads",
@@ -82,7 +83,14 @@ async fn the_tag_is_served_for_its_site_and_paths_can_be_chosen() {
     let tag = collector.get("/tag.js?site=shut", &[]).await;
     assert_eq!(tag.status, 200);
     assert!(tag.header("content-type").starts_with("text/javascript"));
-    assert!(tag.body.contains(r#""ask":true"#) && tag.body.contains(r#""pixel":"/logo.png""#));
+    assert!(tag.body.contains(r#""ask":true"#) && !tag.body.contains("/logo.png"));
+    // Only the module that sends pixels has to know.
+    let rescue = collector.get("/tag.js?site=shut&only=rescue", &[]).await;
+    assert!(
+        rescue.body.contains(r#"t.pixel="/logo.png""#),
+        "{}",
+        rescue.body
+    );
     assert_eq!(
         collector
             .get("/logo.png?site=open", &[("User-Agent", IPHONE)])
@@ -100,9 +108,20 @@ async fn a_client_that_accepts_gzip_gets_the_same_script_in_at_most_2048_bytes()
         .set("site.shut.cookie_domain", "shut.example")
         .set("site.shut.links", vec!["www.news.example"])
         .set("site.rows-only.wait_for", "gpp")
-        .set("site.rows-only.collector", "https://px.shop.example");
+        .set("site.rows-only.collector", "https://px.shop.example")
+        // Everything that a core can be told, of a usual length.
+        .with(
+            r#"
+            [[site]]
+            key = "whole"
+            default_permit = []
+            cookie_domain = "shop.example"
+            collector = "https://px.shop.example"
+            wait_for = "tcf"
+            "#,
+        );
     let collector = Collector::start(config).await;
-    for site in ["shut", "open", "rows-only"] {
+    for site in ["shut", "open", "rows-only", "whole"] {
         let target = format!("/tag.js?site={site}");
         let plain = collector.get(&target, &[]).await;
         let packed = collector.get(&target, &[GZIP]).await;
@@ -210,6 +229,8 @@ async fn a_module_is_in_the_file_where_the_query_or_the_configuration_names_it()
         assert!(alone.bytes.len() <= MODULE_GZIPPED_BYTES_MAX, "{name}");
         let module = text.strip_prefix("avtryck.q[\"@open\"](").unwrap();
         let module = module.strip_suffix(");").unwrap();
+        // Where a module has settings, they are one of their own before it.
+        let module = module.rsplit("avtryck.q[\"@open\"](").next().unwrap();
         let whole = unpack(&get(&format!("/tag.js?site=open&with={name}")).await);
         assert!(whole.contains(module) && !core.contains(module), "{name}");
         assert_eq!(
@@ -217,7 +238,8 @@ async fn a_module_is_in_the_file_where_the_query_or_the_configuration_names_it()
             ["hash", "platform"].contains(&name)
         );
     }
-    assert!(core_of_shut.contains(r#""wait":"__tcfapi","collector":"https://px.example""#));
+    assert!(core_of_shut.contains(r#""collector":"https://px.example""#));
+    assert!(core_of_shut.contains(r#"t.wait="__tcfapi""#));
     let two = get("/tag.js?site=open&with=offline,hash").await;
     let other_order = get("/tag.js?site=open&with=hash%2Coffline").await;
     assert_eq!(two.header("etag"), other_order.header("etag"));

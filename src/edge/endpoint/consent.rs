@@ -5,8 +5,8 @@
 //! decided it.
 //!
 //! - **GET** tells what a page view without a consent string would be permitted now.
-//! - **POST** takes a JSON object of flags; what it leaves out is refused. A choice without `store`
-//!   ends the visitor cookie too.
+//! - **POST** takes a JSON object of flags, or a list of those that are permitted; what it leaves
+//!   out is refused. A choice without `store` ends the visitor cookie too.
 //! - **DELETE** withdraws. First the visitor's ID goes into the spool of instructions, which the
 //!   loader empties before it takes hits, so that no hit of that visitor that still waits becomes a
 //!   row. Only then the reply ends the visitor cookie and sets the choice to `none`. If the ID
@@ -69,7 +69,7 @@ pub(crate) fn is_own_origin(exchange: &Exchange<'_>, origin: &str) -> bool {
     own.is_some_and(|own| !own.is_empty() && own.eq_ignore_ascii_case(exchange.authority()))
 }
 
-/// Reads the permit that a body names: an object of flags, each true or false.
+/// Reads the permit that a body names.
 async fn read_choice(exchange: &Exchange<'_>, body: Incoming) -> Result<Permit, Refusal> {
     let content_type = exchange.headers.content_type.unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
@@ -80,8 +80,13 @@ async fn read_choice(exchange: &Exchange<'_>, body: Incoming) -> Result<Permit, 
     parse_choice(&body).ok_or(Refusal(Reason::Json))
 }
 
-/// Parses a choice. One that says a flag twice could be read in two ways, and is none.
+/// Parses a choice: an object of flags, each true or false, or a list of flags. An object that says
+/// a flag twice could be read in two ways, and is none.
 fn parse_choice(body: &[u8]) -> Option<Permit> {
+    if let Ok(listed) = serde_json::from_slice::<Vec<String>>(body) {
+        let mut flags = listed.iter().map(|name| Permit::named(name));
+        return flags.try_fold(Permit::NONE, |permit, flag| Some(permit.with(flag?)));
+    }
     let Members(flags) = serde_json::from_slice(body).ok()?;
     let (mut named, mut permit) = (Permit::NONE, Permit::NONE);
     for (name, value) in flags {
@@ -123,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_choice_is_an_object_of_known_flags_and_nothing_else() {
+    fn a_choice_is_an_object_or_a_list_of_known_flags_and_nothing_else() {
         for (body, permit) in [
             ("{}", Some(Permit::NONE)),
             (
@@ -138,7 +143,15 @@ mod tests {
             (r#"{"store":false,"store":true}"#, None),
             (r#"{"store":"true"}"#, None),
             (r#"{"store":1}"#, None),
-            (r#"["store"]"#, None),
+            ("[]", Some(Permit::NONE)),
+            (
+                r#"["measure","store"]"#,
+                Some(Permit::STORE.with(Permit::MEASURE)),
+            ),
+            (r#"["store","everything"]"#, None),
+            (r#"["store",true]"#, None),
+            (r#"[["store"]]"#, None),
+            (r#""store""#, None),
             ("store=true", None),
             ("", None),
         ] {

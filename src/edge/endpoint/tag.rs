@@ -53,8 +53,6 @@ struct TagConfig {
     site: String,
     /// The path that takes events.
     event: String,
-    /// The path of the pixel.
-    pixel: String,
     /// The path of the tag itself.
     tag: String,
     /// The path and query that take a choice.
@@ -72,12 +70,6 @@ struct TagConfig {
     keep: bool,
     /// The flags that a choice is made of.
     flags: Vec<&'static str>,
-    /// The function of the consent platform that is waited for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    wait: Option<&'static str>,
-    /// The path that tells a page its visitor's segments, where the site may be told of one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    segments: Option<String>,
     /// Where hits are sent, if not to where the tag came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     collector: Option<String>,
@@ -94,12 +86,9 @@ fn is_false(flag: &bool) -> bool {
 impl TagConfig {
     fn new(config: &Config, site: &Site) -> TagConfig {
         let path = |endpoint| config.path.of(endpoint).to_owned();
-        let mut segments = config.segments.iter();
-        let is_told = segments.any(|segment| segment.expose.contains(&site.key));
         TagConfig {
             site: site.key.clone(),
             event: path(Endpoint::Event),
-            pixel: path(Endpoint::Pixel),
             tag: path(Endpoint::Tag),
             consent: format!("{}?site={}", path(Endpoint::Consent), site.key),
             choice: config.cookie.choice_name.clone(),
@@ -107,27 +96,46 @@ impl TagConfig {
             ask: site.default_permit == Permit::NONE,
             keep: site.default_permit.allows(Permit::STORE),
             flags: Permit::ALL.names().collect(),
-            wait: site.wait_for.map(|platform| match platform {
-                ConsentPlatform::Tcf => "__tcfapi",
-                ConsentPlatform::Gpp => "__gpp",
-            }),
-            segments: is_told.then(|| path(Endpoint::Segments)),
             collector: site.collector.clone(),
         }
     }
 }
 
-/// Returns a module that tells the tag where tokens of links are given, and to which hosts. An
-/// attribute of the page outweighs it.
-fn configure_links(config: &Config, site: &Site) -> String {
-    let link = format!("{}?site={}&", config.path.of(Endpoint::Link), site.key);
+/// Returns what modules have to know, by their names: text that stands before a module, as one of
+/// its own, so that the core has no byte of it.
+fn settings(config: &Config, site: &Site) -> HashMap<&'static str, String> {
+    let path = |endpoint| config.path.of(endpoint).to_owned();
+    let mut settings = HashMap::from([("rescue", setting(&[("pixel", &path(Endpoint::Pixel))]))]);
+    if let Some(platform) = site.wait_for {
+        let function = match platform {
+            ConsentPlatform::Tcf => "__tcfapi",
+            ConsentPlatform::Gpp => "__gpp",
+        };
+        settings.insert("platform", setting(&[("wait", function)]));
+    }
+    let mut segments = config.segments.iter();
+    if segments.any(|segment| segment.expose.contains(&site.key)) {
+        let path = path(Endpoint::Segments);
+        settings.insert("segments", setting(&[("segments", &path)]));
+    }
+    if !site.links.is_empty() {
+        let link = format!("{}?site={}&", path(Endpoint::Link), site.key);
+        let hosts = site.links.join(",");
+        settings.insert("links", setting(&[("link", &link), ("hosts", &hosts)]));
+    }
+    settings
+}
+
+/// Returns a module that gives the tag these values. An attribute of the page outweighs them; a
+/// function only stands for a module until it comes.
+fn setting(values: &[(&str, &str)]) -> String {
     // As in the template, no value ends a script element.
     let quoted = |text: &str| json!(text).to_string().replace('<', "\\u003c");
-    let hosts = quoted(&site.links.join(","));
-    format!(
-        "t=>{{t.link=t.link||{};t.hosts=t.hosts||{hosts}}}",
-        quoted(&link)
-    )
+    let set = values.iter().map(|(name, value)| {
+        let value = quoted(value);
+        format!("if(t.{name}==null||t.{name}.call)t.{name}={value};")
+    });
+    format!("t=>{{{}}}", set.collect::<String>())
 }
 
 /// Checks whether links of another site lead to pages of this one.
@@ -170,9 +178,7 @@ struct SiteScripts {
     /// The modules that the site's configuration asks for.
     modules: BTreeSet<TagModule>,
     made: Mutex<HashMap<Wanted, Arc<Script>>>,
-    /// What the module `links` has to know, as a module of its own before it: the core stays what
-    /// it is on any other site.
-    links: Option<String>,
+    settings: HashMap<&'static str, String>,
 }
 
 /// The scripts of all sites.
@@ -196,7 +202,7 @@ impl Scripts {
                 config: TagConfig::new(config, site),
                 modules,
                 made: Mutex::default(),
-                links: (!site.links.is_empty()).then(|| configure_links(config, site)),
+                settings: settings(config, site),
             };
             scripts.script(Wanted::Whole(scripts.modules.clone()));
             scripts
@@ -247,8 +253,8 @@ impl SiteScripts {
 
     /// Returns the text of a module, with what it has to know before it.
     fn texts(&self, module: TagModule) -> impl Iterator<Item = &str> {
-        let links = self.links.as_deref().filter(|_| module.name() == "links");
-        links.into_iter().chain([module.text()])
+        let setting = self.settings.get(module.name()).map(String::as_str);
+        setting.into_iter().chain([module.text()])
     }
 
     fn render(&self, wanted: &Wanted) -> String {
@@ -408,7 +414,7 @@ mod tests {
         let expected = Ok(vec!["hash", "offline", "platform"]);
         assert_eq!(modules(&waits, "with=hash"), expected);
         let text = waits.render(&Wanted::Whole(waits.modules.clone()));
-        assert!(text.contains("\"wait\":\"__gpp\""), "{text}");
+        assert!(text.contains("t.wait=\"__gpp\""), "{text}");
     }
 
     #[test]

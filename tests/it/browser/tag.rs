@@ -1,5 +1,6 @@
 //! The tag in Chromium: what it sends of what a page gives it, and how.
 
+mod choices;
 mod commands;
 mod consent;
 mod fields;

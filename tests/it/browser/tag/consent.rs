@@ -74,35 +74,56 @@ async fn a_site_that_waits_for_a_platform_sends_nothing_before_its_answer_howeve
 }
 
 #[tokio::test]
-async fn a_choice_in_a_form_that_is_not_understood_permits_nothing_and_debugging_shows_it() {
+async fn a_choice_in_a_form_that_is_not_understood_permits_nothing_and_the_console_says_so() {
     let stage = Stage::set().await;
-    for (call, choice) in [
-        ("['store', 'measure']", "store.measure"),
-        ("['measure', 'store']", "store.measure"),
+    for (call, choice, is_warned_of) in [
+        ("['store', 'measure']", "store.measure", false),
+        ("['measure', 'store']", "store.measure", false),
         (
             "{ store: true, measure: true, link: false }",
             "store.measure",
+            false,
         ),
-        ("{ store: false }", "none"),
-        ("[]", "none"),
-        ("['analytics']", "none"),
-        ("['store', 'analytics']", "store"),
-        ("{ analytics: true, measure: true }", "measure"),
-        ("'store'", "none"),
-        ("true", "none"),
-        ("undefined", "none"),
-        ("null", "none"),
+        ("{ store: false }", "none", false),
+        ("{ analytics: false, store: true }", "store", false),
+        ("[]", "none", false),
+        ("{}", "none", false),
+        ("{ store: 1, measure: 0 }", "store", false),
+        ("{ store: 'denied', measure: true }", "measure", true),
+        ("'match'", "none", true),
+        ("['analytics']", "none", true),
+        ("['store', 'analytics']", "store", true),
+        ("{ analytics: true, measure: true }", "measure", true),
+        ("'store'", "none", true),
+        ("''", "none", true),
+        ("true", "none", true),
+        ("1", "none", true),
+        ("undefined", "none", true),
+        ("null", "none", true),
     ] {
+        let consent = format!("avtryck('consent', {call})");
+        stage.open("demo", "").await;
+        stage.browser.run(&consent).await;
+        // The words come from a module that is fetched, and hits wait for it.
+        let before = stage.sent().len();
+        stage.browser.run("avtryck('event', 'next')").await;
+        stage.until_sent(before + 1).await;
+        let words = stage.words().await;
+        let warnings = words
+            .iter()
+            .filter(|word| word.starts_with("avtryck: unknown consent"));
+        assert_eq!(
+            warnings.count(),
+            usize::from(is_warned_of),
+            "{call}: {words:?}"
+        );
         stage
             .open(
                 "demo&with=debug",
                 "localStorage.avtryck_debug = 1; console.info = (...all) => words.push(all.join(' '));",
             )
             .await;
-        stage
-            .browser
-            .run(&format!("avtryck('consent', {call})"))
-            .await;
+        stage.browser.run(&consent).await;
         assert_eq!(
             stage.browser.cookie("avchoice").await.as_deref(),
             Some(choice),
