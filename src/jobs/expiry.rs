@@ -1,4 +1,5 @@
-//! Deletes by age: one table ([`Expiry`] of each job), one way.
+//! Deletes by age: one table ([`Expiry`] of each job), one way. What has to be found in another way
+//! keeps to the same rules (`hit_count`, `import`).
 //!
 //! A run deletes the oldest day that is due, and no more. Where more is due it says so: the clock
 //! is wrong, or the collectors were off, or `privacy.retention` was lowered, or hits came that were
@@ -101,19 +102,33 @@ impl Expiry {
         let Some((oldest, days)) = due else {
             return Ok(Done::default());
         };
-        let last = read_deletion(client, name).await?;
-        if last.is_some_and(|last| last.0.abs_diff(as_of.0) < APART_MICROS) {
+        if is_too_soon(client, name, as_of).await? {
             return Ok(Done {
                 changed: 0,
                 held_back: days,
             });
         }
         let changed = self.store.delete_day(client, oldest, &scope).await?;
-        note_deletion(client, name, as_of).await?;
+        note(client, name, as_of).await?;
         let left = self.store.read_due(client, &scope).await?;
         let held_back = left.map_or(0, |(_, days)| days);
         Ok(Done { changed, held_back })
     }
+}
+
+/// Checks whether a job has deleted something less than an hour ago, in any process.
+pub(super) async fn is_too_soon(
+    client: &Client,
+    name: &str,
+    as_of: UnixMicros,
+) -> anyhow::Result<bool> {
+    let last = read_deletion(client, name).await?;
+    Ok(last.is_some_and(|last| last.0.abs_diff(as_of.0) < APART_MICROS))
+}
+
+/// Notes that a job has deleted something.
+pub(super) async fn note(client: &Client, name: &str, as_of: UnixMicros) -> anyhow::Result<()> {
+    note_deletion(client, name, as_of).await.map_err(Into::into)
 }
 
 impl Store {

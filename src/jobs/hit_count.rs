@@ -6,23 +6,22 @@
 //! | two days | the minute: what is left is the hour (UTC) |
 //! | `privacy.retention` | ad and category, whose rows are deleted later: what is left is hour, site and kind |
 //!
-//! Sums stay equal: what a statement takes away it adds elsewhere, in one step. Hits that are
-//! loaded late lose their details in a later run.
+//! A run takes a day's worth of each, as of everything that is deleted by age. Sums stay equal:
+//! what a statement takes away it adds elsewhere, in one step. Hits that are loaded late lose their
+//! details in a later run.
 
 use tokio_postgres::Client;
 
-use super::{JobLimits, day, retained};
+use super::{Done, JobLimits, day, expiry, retained};
 use crate::clock::UnixMicros;
 use crate::postgres::batch::dimension;
+use crate::postgres::clock::read_protected_days;
+
+/// The job's name.
+pub(super) const NAME: &str = "hit_count";
 
 /// The days whose counts have minutes.
 const MINUTE_DAYS: i32 = 2;
-
-/// The days that one statement goes through: short transactions.
-const DAYS_AT_ONCE: i32 = 1;
-
-/// The statements of one run.
-const STATEMENTS_MAX: usize = 1_000;
 
 /// A kind of detail.
 struct Detail {
@@ -54,35 +53,78 @@ const NAMES: Detail = Detail {
     is_reported: "true",
 };
 
-/// Returns how many counts lost a detail.
+/// Takes a day's worth of each detail away. `changed` is how many counts lost one.
 pub(super) async fn run(
     client: &mut Client,
     limits: JobLimits,
     as_of: UnixMicros,
-) -> anyhow::Result<u64> {
+) -> anyhow::Result<Done> {
     dimension::add_bare_sites(client).await?;
-    let minutes = reduce(client, &MINUTE, day(as_of) - MINUTE_DAYS).await?;
-    let names = reduce(client, &NAMES, retained(&limits, as_of)).await?;
-    Ok(minutes + names)
+    let details = [
+        (&MINUTE, day(as_of) - MINUTE_DAYS),
+        (&NAMES, retained(&limits, as_of)),
+    ];
+    let mut due = Vec::new();
+    for (detail, first_kept) in details {
+        let age = day(as_of).saturating_sub(first_kept);
+        let protected = read_protected_days(client, age).await?;
+        let oldest = find_oldest(client, detail, first_kept, &protected).await?;
+        due.extend(oldest.map(|oldest| (detail, first_kept, protected, oldest)));
+    }
+    let mut done = Done::default();
+    if due.is_empty() {
+        return Ok(done);
+    }
+    let is_too_soon = expiry::is_too_soon(client, NAME, as_of).await?;
+    for (detail, first_kept, protected, oldest) in due {
+        let mut left = Some(oldest);
+        if !is_too_soon {
+            done.changed += reduce(client, detail, oldest).await?;
+            left = find_oldest(client, detail, first_kept, &protected).await?;
+        }
+        let days = left.map_or(0, |left| u64::from(first_kept.abs_diff(left)));
+        done.held_back = done.held_back.max(days);
+    }
+    if !is_too_soon {
+        expiry::note(client, NAME, as_of).await?;
+    }
+    Ok(done)
 }
 
-/// Takes a detail away from the counts before a day.
-async fn reduce(client: &Client, detail: &Detail, first_kept: i32) -> anyhow::Result<u64> {
+/// Returns the oldest day before a day whose counts have a detail, but for protected ones.
+async fn find_oldest(
+    client: &Client,
+    detail: &Detail,
+    first_kept: i32,
+    protected: &[i32],
+) -> anyhow::Result<Option<i32>> {
+    let has = detail.has;
+    let row = client
+        .query_one(
+            &format!(
+                "select (min(minute) at time zone 'UTC')::date - date '1970-01-01' \
+                 from avtryck.hit_count where minute < {} and {has} \
+                   and (minute at time zone 'UTC')::date - date '1970-01-01' <> all($2)",
+                start("$1")
+            ),
+            &[&first_kept, &protected],
+        )
+        .await?;
+    Ok(row.try_get(0)?)
+}
+
+/// Takes a detail away from the counts of a day.
+async fn reduce(client: &Client, detail: &Detail, day: i32) -> anyhow::Result<u64> {
     let Detail {
         has,
         without,
         is_reported,
     } = detail;
-    let start = "(date '1970-01-01' + $1::int)::timestamp at time zone 'UTC'";
-    let oldest = format!(
-        "select (min(minute) at time zone 'UTC')::date - date '1970-01-01' \
-         from avtryck.hit_count where minute < {start} and {has}"
-    );
-    let end = start.replace("$1", "$2");
+    let (begin, end) = (start("$1"), start("$1 + 1"));
     let reduce = format!(
         "with old as ( \
              delete from avtryck.hit_count \
-             where minute >= {start} and minute < {end} and {has} returning *), \
+             where minute >= {begin} and minute < {end} and {has} returning *), \
          reduced as ( \
              insert into avtryck.hit_count (minute, site_key, ad_key, kind, hits) \
              select minute, site_key, ad_key, kind, sum(hits)::bigint \
@@ -97,15 +139,11 @@ async fn reduce(client: &Client, detail: &Detail, first_kept: i32) -> anyhow::Re
              where {is_reported}) \
          select count(*) from old"
     );
-    let mut reduced = 0;
-    for _ in 0..STATEMENTS_MAX {
-        let row = client.query_one(&oldest, &[&first_kept]).await?;
-        let Some(day) = row.try_get::<_, Option<i32>>(0)? else {
-            break;
-        };
-        let end = (day + DAYS_AT_ONCE).min(first_kept);
-        let row = client.query_one(&reduce, &[&day, &end]).await?;
-        reduced += row.try_get::<_, i64>(0)?.cast_unsigned();
-    }
-    Ok(reduced)
+    let row = client.query_one(&reduce, &[&day]).await?;
+    Ok(row.try_get::<_, i64>(0)?.cast_unsigned())
+}
+
+/// Returns when a day begins, in SQL.
+fn start(day: &str) -> String {
+    format!("(date '1970-01-01' + ({day})::int)::timestamp at time zone 'UTC'")
 }

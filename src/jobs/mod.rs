@@ -16,6 +16,7 @@ mod expiry;
 mod export;
 pub mod guard;
 mod hit_count;
+mod import;
 mod link;
 mod partition_ahead;
 mod report;
@@ -30,9 +31,9 @@ use tokio_postgres::Client;
 
 use crate::clock::UnixMicros;
 use crate::postgres::batch::event_key::EVENT_KEY_DAYS;
+use crate::postgres::partition;
 use crate::postgres::segment::snapshot;
 use crate::postgres::subject::suppression;
-use crate::postgres::{import, partition};
 use crate::visitor::COOKIE_DAYS_MAX;
 pub use device_model::Naming;
 pub use expiry::Done;
@@ -73,6 +74,10 @@ const PARTNER_TIE_DAYS: i32 = 97;
 /// erased from again.
 const ERASURE_DAYS: i32 = 3 * 365;
 
+/// How long what a visitor objected to on their own page holds: as long as the cookie by which they
+/// would see it.
+const OBJECTION_DAYS: i32 = 400;
+
 /// The job whose outcome is how many figures of roll-ups differ from the hits.
 const REPORT_CHECK: &str = "report_check";
 
@@ -98,14 +103,16 @@ pub struct Job {
     work: Work,
 }
 
-type Run = for<'a> fn(&'a mut Client, JobLimits, UnixMicros) -> BoxFuture<'a, anyhow::Result<u64>>;
+type Run<T> = for<'a> fn(&'a mut Client, JobLimits, UnixMicros) -> BoxFuture<'a, anyhow::Result<T>>;
 
 /// What a job does.
 enum Work {
     /// Makes something.
-    Make(Run),
-    /// Takes details away from what is old.
-    Reduce(Run),
+    Make(Run<u64>),
+    /// Removes what has no use any more, and no age that a visitor was promised.
+    Tidy(Run<u64>),
+    /// Takes the oldest day's worth away from what is old, or details of it.
+    Reduce(Run<Done>),
     /// Deletes what is old.
     Expire(Expiry),
 }
@@ -114,7 +121,7 @@ enum Work {
 const LINK: &str = "link";
 
 /// Every job.
-pub const JOBS: [Job; 39] = [
+pub const JOBS: [Job; 41] = [
     Job {
         name: "partition_ahead",
         period: HOUR,
@@ -148,16 +155,12 @@ pub const JOBS: [Job; 39] = [
     Job {
         name: "link_hub",
         period: DAY,
-        work: Work::Reduce(|client, limits, as_of| {
-            Box::pin(link::free_hubs(client, limits, as_of))
-        }),
+        work: Work::Tidy(|client, limits, as_of| Box::pin(link::free_hubs(client, limits, as_of))),
     },
     Job {
-        name: "import",
+        name: import::NAME,
         period: HOUR,
-        work: Work::Reduce(|client, _, as_of| {
-            Box::pin(import::known::delete_expired(client, day(as_of)))
-        }),
+        work: Work::Reduce(|client, _, as_of| Box::pin(import::run(client, as_of))),
     },
     expire("retention", HOUR, retained, Store::Partitions),
     expire("link_change", DAY, retained, rows("link_change", "at")),
@@ -236,7 +239,7 @@ pub const JOBS: [Job; 39] = [
     Job {
         name: "segment_touched",
         period: TEN_MINUTES,
-        work: Work::Reduce(|client, _, as_of| Box::pin(snapshot::delete_old_notes(client, as_of))),
+        work: Work::Tidy(|client, _, as_of| Box::pin(snapshot::delete_old_notes(client, as_of))),
     },
     expire("exposure", DAY, retained, Store::Exposures),
     expire(
@@ -270,6 +273,18 @@ pub const JOBS: [Job; 39] = [
         rows("erasure", "erased_at"),
     ),
     expire(
+        "household_apart",
+        DAY,
+        |_, as_of| day(as_of) - OBJECTION_DAYS,
+        dates("household_apart", "since"),
+    ),
+    expire(
+        "household_never",
+        DAY,
+        |_, as_of| day(as_of) - OBJECTION_DAYS,
+        dates("household_never", "since"),
+    ),
+    expire(
         "new_name",
         DAY,
         |_, as_of| day(as_of) - NEW_NAME_DAYS,
@@ -281,7 +296,7 @@ pub const JOBS: [Job; 39] = [
         },
     ),
     Job {
-        name: "hit_count",
+        name: hit_count::NAME,
         period: DAY,
         work: Work::Reduce(|client, limits, as_of| Box::pin(hit_count::run(client, limits, as_of))),
     },
@@ -385,10 +400,11 @@ impl Job {
         as_of: UnixMicros,
     ) -> anyhow::Result<Done> {
         match &self.work {
-            Work::Make(run) | Work::Reduce(run) => Ok(Done {
+            Work::Make(run) | Work::Tidy(run) => Ok(Done {
                 changed: run(client, limits.clone(), as_of).await?,
                 held_back: 0,
             }),
+            Work::Reduce(run) => run(client, limits.clone(), as_of).await,
             Work::Expire(expiry) => expiry.run(client, self.name, limits, as_of).await,
         }
     }

@@ -9,6 +9,7 @@ use tokio_postgres::Client;
 
 use crate::clock::{self, UnixMicros};
 use crate::config::Config;
+use crate::jobs::{Clocks, Guard};
 use crate::metrics::Metrics;
 use crate::postgres::segment::status::SegmentStatus;
 use crate::postgres::segment::{self, status};
@@ -28,6 +29,7 @@ pub(super) struct Evaluation {
     metrics: Arc<Metrics>,
     /// What was said last, which is not said again.
     said: String,
+    guard: Guard,
 }
 
 impl Evaluation {
@@ -36,6 +38,7 @@ impl Evaluation {
             book: Arc::new(ArcSwap::from_pointee(book(config))),
             metrics: Arc::clone(metrics),
             said: String::new(),
+            guard: Guard::default(),
         }
     }
 
@@ -84,7 +87,7 @@ impl Evaluation {
 
     /// Evaluates them once; returns what is to be said of those that failed.
     async fn evaluate(
-        &self,
+        &mut self,
         database: &Arc<Database>,
         connection: &mut Option<(Client, SilenceWatch)>,
         book: &Book,
@@ -96,10 +99,13 @@ impl Evaluation {
         };
         let begun = clock::monotonic();
         let is_over = move || clock::time_since(begun) >= TIME_MAX;
+        let guard = &mut self.guard;
         let work = async {
-            let (_, now) = status::read(client).await?;
-            let today = i32::try_from(now.day()).context("the clock of Postgres is wrong")?;
-            let done = segment::evaluate(client, book, today, &is_over).await?;
+            let clocks = Clocks::read(client).await?;
+            let may_end = guard.check(client, clocks).await?.may_delete();
+            let today = clocks.postgres.day();
+            let today = i32::try_from(today).context("the clock of Postgres is wrong")?;
+            let done = segment::evaluate(client, book, (today, may_end), &is_over).await?;
             anyhow::Ok((done, status::read(client).await?))
         };
         let (done, (found, now)) = watch.watch(work).await?;

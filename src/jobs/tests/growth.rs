@@ -80,7 +80,12 @@ async fn counts_lose_minutes_then_ad_and_category_and_no_hit() {
         "11-24 09:31 shop shoes page_view spring 64",
     ];
     assert_eq!(texts(client, shown).await, hours);
-    job.run(client, &LIMITS, NOON).await.unwrap();
+    // A second run, perhaps of another collector, comes too soon.
+    let done = job.run(client, &LIMITS, NOON).await.unwrap();
+    assert_eq!((done.changed, done.held_back), (0, 12));
+    let hour = 3600 * MICROS;
+    let later = UnixMicros(NOON.0 + hour);
+    job.run(client, &LIMITS, later).await.unwrap();
     let bare = [
         "11-10 10:00 shop impression 8",
         "11-10 10:00 shop page_view 7",
@@ -96,12 +101,49 @@ async fn counts_lose_minutes_then_ad_and_category_and_no_hit() {
         )
         .await
         .unwrap();
-    assert_eq!(run(client, "hit_count", NOON).await.changed, 2);
+    let later = UnixMicros(NOON.0 + 2 * hour);
+    assert_eq!(run(client, "hit_count", later).await.changed, 2);
     assert_eq!(
         texts(client, shown).await[1],
         "11-10 10:00 shop page_view 135"
     );
-    assert_eq!(run(client, "hit_count", NOON).await.changed, 0);
+    let later = UnixMicros(NOON.0 + 3 * hour);
+    assert_eq!(run(client, "hit_count", later).await.changed, 0);
+}
+
+#[tokio::test]
+async fn counts_lose_one_days_details_in_a_run_and_none_of_a_day_whose_clock_was_wrong() {
+    let mut database = TestDatabase::migrated().await;
+    let client = &mut database.client;
+    client
+        .batch_execute(
+            "insert into avtryck.site (key, site) values (1, 'shop'); \
+             insert into avtryck.hit_count (minute, site_key, ad_key, kind, hits) \
+               select timestamptz '2026-11-10T10:01Z' + n * interval '1 day', 1, 0, 1, 1 from generate_series(0, 3) as n; \
+             insert into avtryck.clock values (true, now(), now(), null, now(), 7); \
+             insert into avtryck.wrong_clock_day (day, lived_day) values ('2026-11-10', 7)",
+        )
+        .await
+        .unwrap();
+    let minutes = "select to_char(minute at time zone 'UTC', 'MM-DD HH24:MI') from avtryck.hit_count order by minute";
+    let hour = 3600 * MICROS;
+    for (run_at, held_back) in [(0, 10), (1, 9), (2, 0)] {
+        let as_of = UnixMicros(NOON.0 + run_at * hour);
+        let done = run(client, "hit_count", as_of).await;
+        assert_eq!((done.changed, done.held_back), (1, held_back), "{run_at}");
+    }
+    assert_eq!(
+        texts(client, minutes).await,
+        ["11-10 10:01", "11-11 10:00", "11-12 10:00", "11-13 10:00"]
+    );
+    // Once that many days have been lived through, it is a day like others.
+    client
+        .batch_execute("update avtryck.clock set days = 9")
+        .await
+        .unwrap();
+    let as_of = UnixMicros(NOON.0 + 3 * hour);
+    assert_eq!(run(client, "hit_count", as_of).await.changed, 1);
+    assert_eq!(texts(client, minutes).await[0], "11-10 10:00");
 }
 
 #[tokio::test]

@@ -307,7 +307,7 @@ async fn follow_histories() {
                 .is_full()
             {}
             let today = i32::try_from(clock::now().day()).unwrap();
-            Box::pin(evaluate(client, &book(), today, &|| false))
+            Box::pin(evaluate(client, &book(), (today, true), &|| false))
                 .await
                 .unwrap()
                 .unwrap();
@@ -323,7 +323,7 @@ async fn follow_histories() {
         let client = &mut postgres.client;
         client.batch_execute(sql).await.unwrap();
         let today = i32::try_from(clock::now().day()).unwrap();
-        Box::pin(evaluate(client, &book(), today, &|| false))
+        Box::pin(evaluate(client, &book(), (today, true), &|| false))
             .await
             .unwrap()
             .unwrap();

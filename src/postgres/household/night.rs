@@ -187,8 +187,6 @@ async fn find_members(client: &mut Client, day: i32, passed: i32) -> anyhow::Res
     }
     for sql in [
         "select avtryck.show_households(date '1970-01-01' + $1::integer)",
-        "delete from avtryck.household_apart where since < date '1970-01-01' + $1::integer - 400",
-        "delete from avtryck.household_never where since < date '1970-01-01' + $1::integer - 400",
         "update avtryck.household_night set night = date '1970-01-01' + $1::integer",
     ] {
         transaction.execute(sql, &[&day]).await?;

@@ -71,16 +71,33 @@ pub async fn end(client: &mut Client, name: &str) -> anyhow::Result<Option<u64>>
     delete_values(client, import).await.map(Some)
 }
 
-/// Deletes the values of imports that have expired on a day, which is counted from 1970-01-01.
+/// Whether an import has values.
+const HAS_VALUES: &str = "(exists (select from avtryck.attribute_value as held where held.import = import.import) \
+                           or exists (select from avtryck.attribute_area as held where held.import = import.import))";
+
+/// Returns the first day since 1970 on which an import expired whose values are still there.
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn delete_expired(client: &mut Client, today: i32) -> anyhow::Result<u64> {
-    let sql = "select import from avtryck.import where valid_until <= date '1970-01-01' + $1::int \
-               and (exists (select from avtryck.attribute_value as held where held.import = import.import) \
-                    or exists (select from avtryck.attribute_area as held where held.import = import.import))";
+pub async fn read_first_expired(client: &Client, today: i32) -> anyhow::Result<Option<i32>> {
+    let sql = format!(
+        "select min(valid_until) - date '1970-01-01' from avtryck.import \
+         where valid_until <= date '1970-01-01' + $1::int and {HAS_VALUES}"
+    );
+    Ok(client.query_one(&sql, &[&today]).await?.try_get(0)?)
+}
+
+/// Deletes the values of imports that expired by a day, which is counted from 1970-01-01.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn delete_expired(client: &mut Client, day: i32) -> anyhow::Result<u64> {
+    let sql = format!(
+        "select import from avtryck.import \
+         where valid_until <= date '1970-01-01' + $1::int and {HAS_VALUES}"
+    );
     let mut deleted = 0;
-    for row in client.query(sql, &[&today]).await? {
+    for row in client.query(&sql, &[&day]).await? {
         deleted += delete_values(client, row.try_get(0)?).await?;
     }
     Ok(deleted)

@@ -46,22 +46,23 @@ struct Numbered<'b> {
     segment: &'b Segment,
 }
 
-/// Brings the segments up to date, as far as time allows. `today` is a day since 1970, and
-/// `is_over` tells that it is time to stop. `None` where another collector is at it.
+/// Brings the segments up to date, as far as time allows. `today` is a day since 1970, `may_end`
+/// whether the clock can be believed so far that segments end by it, and `is_over` tells that it is
+/// time to stop. `None` where another collector is at it.
 ///
 /// # Errors
 /// Where Postgres fails.
 pub async fn evaluate(
     client: &mut Client,
     book: &Book,
-    today: i32,
+    (today, may_end): (i32, bool),
     is_over: &dyn Fn() -> bool,
 ) -> Result<Option<Evaluated>, Error> {
     let sql = "select pg_try_advisory_lock($1)";
     if !client.query_one(sql, &[&LOCK]).await?.try_get(0)? {
         return Ok(None);
     }
-    let evaluated = evaluate_locked(client, book, today, is_over).await;
+    let evaluated = evaluate_locked(client, book, (today, may_end), is_over).await;
     // Where the connection is lost, the lock is gone.
     client
         .execute("select pg_advisory_unlock($1)", &[&LOCK])
@@ -72,13 +73,15 @@ pub async fn evaluate(
 async fn evaluate_locked(
     client: &mut Client,
     book: &Book,
-    today: i32,
+    (today, may_end): (i32, bool),
     is_over: &dyn Fn() -> bool,
 ) -> Result<Evaluated, Error> {
     let is_used = |segment: &&Segment| segment.last_day.is_none_or(|last| last >= today);
     let used: Vec<&Segment> = book.segments.iter().filter(is_used).collect();
     let numbered = claim(client, &used).await?;
-    end_others(client, book, &used, is_over).await?;
+    if may_end {
+        end_others(client, book, &used, is_over).await?;
+    }
     let mut done = Evaluated::default();
     let is_drained = evaluate_touched(client, &numbered, is_over, &mut done).await?;
     begin_night(client).await?;

@@ -65,7 +65,7 @@ async fn people(client: &Client, from: i32, until: i32, permit: i16, place: i64)
 }
 
 async fn run(client: &mut Client, book: &Book) -> Evaluated {
-    evaluate(client, book, TODAY, &|| false)
+    evaluate(client, book, (TODAY, true), &|| false)
         .await
         .unwrap()
         .unwrap()
@@ -184,7 +184,9 @@ async fn an_evaluation_that_is_stopped_anywhere_goes_on_where_it_was() {
             left.set(left.get() - 1);
             left.get() <= 0
         };
-        evaluate(client, &book, TODAY, &is_over).await.unwrap();
+        evaluate(client, &book, (TODAY, true), &is_over)
+            .await
+            .unwrap();
         if stand(client, "none").await.state == "fresh" {
             break;
         }
@@ -208,7 +210,7 @@ async fn one_collector_evaluates_at_a_time() {
     let book = book(&[("all", "true")]);
     let lock = "select pg_advisory_lock(x'7365676d656e7473'::bigint)";
     database.client.batch_execute(lock).await.unwrap();
-    let evaluated = evaluate(&mut other, &book, TODAY, &|| false).await;
+    let evaluated = evaluate(&mut other, &book, (TODAY, true), &|| false).await;
     assert_eq!(evaluated.unwrap(), None);
     let unlock = "select pg_advisory_unlock_all()";
     database.client.batch_execute(unlock).await.unwrap();
@@ -229,9 +231,16 @@ async fn a_segment_ends_after_its_last_day_or_an_hour_without_a_collector_that_h
     let only = Book {
         segments: both.segments[1..].to_vec(),
     };
+    // By a clock that is not believed nothing ends.
+    evaluate(client, &only, (TODAY + 1, false), &|| false)
+        .await
+        .unwrap();
+    assert_eq!(members(client).await, 120);
     run(client, &only).await;
     assert_eq!(members(client).await, 60);
-    evaluate(client, &only, TODAY + 1, &|| false).await.unwrap();
+    evaluate(client, &only, (TODAY + 1, true), &|| false)
+        .await
+        .unwrap();
     assert_eq!(members(client).await, 0);
     let ended = "select count(*) from avtryck.segment_change where reason = 'end' and not is_entry";
     assert_eq!(count(client, ended).await, 120);

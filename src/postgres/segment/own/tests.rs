@@ -49,7 +49,9 @@ async fn whoever_objects_does_not_come_back_whatever_is_evaluated_and_a_users_wo
                values ('00000000-0000-0000-0000-000000000001', '00000000-0000-0000-0000-000000000002', 5, 1, \
                        current_date, current_date, current_date, 63, 2, 0)";
     client.batch_execute(sql).await.unwrap();
-    evaluate(client, &book, BEGUN, &|| false).await.unwrap();
+    evaluate(client, &book, (BEGUN, true), &|| false)
+        .await
+        .unwrap();
     assert_eq!(members(client).await.len(), 8);
     let sql = "insert into avtryck.objection (subject, kind, name) values \
                ('00000000-0000-0000-0000-000000000001', 'segment', 'a'), \
@@ -67,7 +69,9 @@ async fn whoever_objects_does_not_come_back_whatever_is_evaluated_and_a_users_wo
     assert_eq!(members(client).await, at_once);
     // The device follows its user in the next minute, and the night brings nobody back.
     for _ in 0..2 {
-        evaluate(client, &book, BEGUN, &|| false).await.unwrap();
+        evaluate(client, &book, (BEGUN, true), &|| false)
+            .await
+            .unwrap();
         assert_eq!(members(client).await, at_once[1..]);
         let sql = "update avtryck.segment set full_began_at = now() - interval '2 days'";
         client.batch_execute(sql).await.unwrap();
@@ -75,6 +79,8 @@ async fn whoever_objects_does_not_come_back_whatever_is_evaluated_and_a_users_wo
     // A group of another definition is not another group.
     let mut other = book.clone();
     other.segments[0].digest = "other".to_owned();
-    evaluate(client, &other, BEGUN, &|| false).await.unwrap();
+    evaluate(client, &other, (BEGUN, true), &|| false)
+        .await
+        .unwrap();
     assert_eq!(members(client).await, at_once[1..]);
 }

@@ -84,14 +84,17 @@ async fn an_evaluation_that_is_killed_anywhere_leaves_members_and_history_that_a
             let sql = "select pg_terminate_backend($1)";
             database.client.execute(sql, &[&pid]).await.unwrap();
         };
-        let (evaluated, ()) = tokio::join!(evaluate(&mut other, &book, TODAY, &|| false), kill);
+        let (evaluated, ()) =
+            tokio::join!(evaluate(&mut other, &book, (TODAY, true), &|| false), kill);
         killed += u64::from(evaluated.is_err());
         if tries % 5 == 0 || killed == kills {
             // The lock of a killed one goes with its connection.
             let mut done = None;
             while done.is_none() {
                 let client = &mut database.client;
-                done = evaluate(client, &book, TODAY, &|| false).await.unwrap();
+                done = evaluate(client, &book, (TODAY, true), &|| false)
+                    .await
+                    .unwrap();
             }
             let state = stand(&database.client, "others").await;
             assert_eq!((&*state.state, state.error), ("fresh", None));
