@@ -25,7 +25,7 @@ pub use server::connect::connect;
 pub use server::database::{Database, check, has_several_hosts};
 pub use server::distribute::distribute;
 pub use server::migrate::migrate;
-pub use server::requirements::FILE_CONNECTIONS;
+pub use server::requirements::{FILE_CONNECTIONS, needed_connections};
 pub use server::silence::SilenceWatch;
 
 #[cfg(test)]

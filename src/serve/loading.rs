@@ -28,7 +28,7 @@ use crate::loader::sink::kafka::Alone;
 use crate::loader::sink::{CallbackAttributes, PostgresSink, SightingRules, Sightings};
 use crate::loader::{Instructions, Loader, Progress};
 use crate::metrics::Metrics;
-use crate::postgres::Database;
+use crate::postgres::{Database, needed_connections};
 
 /// What loading may take when the collector stops. What is left waits in the spool.
 const LAST_BATCH_TIME_MAX: Duration = Duration::from_secs(3);
@@ -236,6 +236,17 @@ pub(super) fn sighting_rules(config: &Config) -> SightingRules {
     }
 }
 
+fn loader_count(config: &Config, spools: &Spools) -> usize {
+    let shards = spools.hits.spools.len().max(1);
+    config.loader.connection_count().clamp(1, shards)
+}
+
+/// Returns how many connections to Postgres a collector has at one time.
+pub(super) fn count_connections(config: &Config, spools: &Spools) -> i32 {
+    let reads_for_kafka = !config.kafka.brokers.is_empty();
+    needed_connections(loader_count(config, spools)) + i32::from(reads_for_kafka)
+}
+
 /// Returns the loaders, each of which has a connection and some of the shards.
 fn loaders(
     config: &Config,
@@ -245,7 +256,7 @@ fn loaders(
     metrics: &Arc<Metrics>,
 ) -> Vec<Loader> {
     let all = &spools.hits.spools;
-    let count = config.loader.connection_count().clamp(1, all.len().max(1));
+    let count = loader_count(config, spools);
     let of = |loader| all.iter().skip(loader).step_by(count).cloned().collect();
     let make = |loader| Loader {
         spools: of(loader),

@@ -99,7 +99,9 @@ pub fn serve(
         Sockets::default()
     };
     let spools = spools::open(&config, &metrics)?;
-    let database = Arc::new(Database::new(&config.database)?);
+    let connections = loading::count_connections(&config, &spools);
+    let database = Database::new(&config.database)?.needing(connections);
+    let database = Arc::new(database);
     let local = tokio::task::LocalSet::new();
     let result = local.block_on(&runtime, async {
         let settings = (config, file, signals, tag_page);

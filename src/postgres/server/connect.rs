@@ -8,7 +8,6 @@ use anyhow::{Context as _, ensure};
 use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
 use super::cluster::ClusterState;
-use super::requirements::CONNECTIONS;
 use super::servers::{OneServer, Servers};
 use super::silence::{Pulse, SILENCE_MAX};
 
@@ -86,8 +85,9 @@ async fn connect_within(time_max: Duration, servers: &Servers) -> anyhow::Result
             Ok(Err(error)) => error,
             Err(_) => anyhow::anyhow!(
                 "no answer within {} s; does a pool in front of Postgres have fewer connections \
-                 free than the {CONNECTIONS} that a collector needs?",
-                limit.as_secs_f64()
+                 free than the {} that this collector needs?",
+                limit.as_secs_f64(),
+                servers.connections
             ),
         };
         if is_alone {

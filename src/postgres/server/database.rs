@@ -11,7 +11,7 @@ use super::connect::{Connected, connect, connect_watched};
 use super::distribute;
 use super::embedded::Embedded;
 use super::migrate::{is_current, migrate};
-use super::requirements;
+use super::requirements::{self, needed_connections};
 use super::servers::Servers;
 use super::silence::SILENCE_MAX;
 use super::url;
@@ -83,6 +83,16 @@ impl Database {
         })
     }
 
+    /// Returns it for a collector that has so many connections at one time: where Postgres allows
+    /// fewer, the log says so.
+    #[must_use]
+    pub fn needing(mut self, connections: i32) -> Database {
+        if let Database::Url(servers) = &mut self {
+            servers.connections = connections;
+        }
+        self
+    }
+
     /// Returns the database of a server.
     #[must_use]
     pub fn at(config: Config) -> Database {
@@ -115,8 +125,13 @@ impl Database {
 
     async fn open_any_layout(&self) -> anyhow::Result<Connected> {
         let mut connected = self.reach().await?;
+        let connections = match self {
+            Database::Url(servers) => servers.connections,
+            // Its server allows what the configuration can ask for.
+            Database::Embedded { .. } => needed_connections(1),
+        };
         let look = async {
-            requirements::check(&connected.client).await?;
+            requirements::check(&connected.client, connections).await?;
             is_current(&connected.client).await
         };
         let is_current = tokio::time::timeout(SILENCE_MAX, look)

@@ -9,10 +9,20 @@ use tokio_postgres::{Client, Error};
 /// Connections over which the files are read that visitors download.
 pub const FILE_CONNECTIONS: u8 = 2;
 
-/// Connections that a collector has open at one time: two to load, two for visitors' files, one
-/// each for instructions, jobs, households, evaluating segments, reading them, the visitor's own
-/// page, a report and looking at a backend that is silent.
-pub const CONNECTIONS: i32 = 10 + FILE_CONNECTIONS as i32;
+/// Connections that a loader has: one for its batches, one that adds up what they leave.
+const LOADER_CONNECTIONS: usize = 2;
+
+/// Connections that a collector has besides: those of visitors' files, and one each for
+/// instructions, jobs, households, evaluating segments, reading them, the visitor's own page, a
+/// report and looking at a backend that is silent.
+const OTHER_CONNECTIONS: usize = 8 + FILE_CONNECTIONS as usize;
+
+/// Returns how many connections a collector has open at one time whose hits so many loaders load.
+#[must_use]
+pub fn needed_connections(loaders: usize) -> i32 {
+    let needed = LOADER_CONNECTIONS.saturating_mul(loaders.max(1));
+    i32::try_from(needed.saturating_add(OTHER_CONNECTIONS)).unwrap_or(i32::MAX)
+}
 
 /// The oldest version that works: 14.
 const VERSION_MIN: i32 = 140_000;
@@ -41,16 +51,16 @@ struct Found {
     has_late_standby: bool,
 }
 
-/// Checks what a collector needs.
+/// Checks what a collector needs that has so many connections at one time.
 ///
 /// # Errors
 /// What is missing, and how to provide it.
-pub async fn check(client: &Client) -> anyhow::Result<()> {
+pub async fn check(client: &Client, connections: i32) -> anyhow::Result<()> {
     let found = Found::read(client).await?;
     check_found(&found)?;
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {
-        for warning in warn(&found) {
+        for warning in warn(&found, connections) {
             tracing::error!("{warning}");
         }
         if found.has_late_standby {
@@ -133,8 +143,8 @@ fn check_found(found: &Found) -> anyhow::Result<()> {
 }
 
 /// Names what a collector can work with and should not have to.
-fn warn(found: &Found) -> Vec<String> {
-    let mut warnings = Vec::from_iter(warn_of_limit(found));
+fn warn(found: &Found, connections: i32) -> Vec<String> {
+    let mut warnings = Vec::from_iter(warn_of_limit(found, connections));
     let Found { database, role, .. } = found;
     for setting in &found.overridden {
         warnings.push(format!(
@@ -151,7 +161,7 @@ fn warn(found: &Found) -> Vec<String> {
     warnings
 }
 
-fn warn_of_limit(found: &Found) -> Option<String> {
+fn warn_of_limit(found: &Found, needed: i32) -> Option<String> {
     let Found { database, role, .. } = found;
     let places = [
         format!("the role {role}"),
@@ -159,10 +169,10 @@ fn warn_of_limit(found: &Found) -> Option<String> {
         "the server (max_connections)".to_owned(),
     ];
     let limits = found.limits.iter().zip(places);
-    let mut tight = limits.filter(|(limit, _)| (0..CONNECTIONS).contains(*limit));
+    let mut tight = limits.filter(|(limit, _)| (0..needed).contains(*limit));
     let (limit, place) = tight.next()?;
     Some(format!(
-        "{place} allows {limit} connections to Postgres, and a collector needs {CONNECTIONS}: some of \
+        "{place} allows {limit} connections to Postgres, and this collector needs {needed}: some of \
          its work will wait or never be done"
     ))
 }
@@ -223,16 +233,21 @@ mod tests {
 
     #[test]
     fn a_limit_of_connections_below_what_is_needed_is_named() {
-        let limited = |limits| warn_of_limit(&Found { limits, ..sound() });
+        let limited = |limits| warn_of_limit(&Found { limits, ..sound() }, 12);
         assert_eq!(limited([-1, -1, 97]), None);
-        assert_eq!(limited([CONNECTIONS, -1, CONNECTIONS]), None);
+        assert_eq!(limited([12, -1, 12]), None);
         for (limits, word) in [
+            ([11, -1, 97], "this collector needs 12: "),
             ([2, -1, 97], "the role r allows 2 "),
             ([-1, 5, 97], "the database d allows 5 "),
             ([-1, -1, 3], "the server (max_connections) allows 3 "),
         ] {
             let warning = limited(limits).expect("a warning");
             assert!(warning.contains(word), "{warning}");
+        }
+        // As docs/deployment.md says: two for each loader, and ten.
+        for (loaders, needed) in [(0, 12), (1, 12), (2, 14), (64, 138)] {
+            assert_eq!(needed_connections(loaders), needed, "{loaders}");
         }
     }
 
@@ -258,7 +273,7 @@ mod tests {
         }
         let client = database.connect().await;
         let found = Found::read(&client).await.expect("an answer");
-        let warnings = warn(&found).join("\n");
+        let warnings = warn(&found, 12).join("\n");
         for (setting, _, shown, used) in &wanted {
             assert!(
                 warnings.contains(&format!("{setting} = {shown} ")),
@@ -273,20 +288,20 @@ mod tests {
         }
         // The server that tests share is not durable.
         assert!(warnings.contains("fsync = off"), "{warnings}");
-        assert!(warn(&sound()).is_empty());
+        assert!(warn(&sound(), 12).is_empty());
     }
 
     #[tokio::test]
     async fn each_lack_of_a_real_server_is_found() {
         let database = TestDatabase::migrated().await;
         let client = &database.client;
-        check(client).await.expect("a sound database");
+        check(client, 12).await.expect("a sound database");
         let name = database.config.get_dbname().unwrap_or_default().to_owned();
         let role = format!("role_of_{name}");
         let sql = format!("create role {role}; set role {role}");
         client.batch_execute(&sql).await.expect("a role");
         let expect = async |word: &str| {
-            let error = check(client).await.expect_err(word).to_string();
+            let error = check(client, 12).await.expect_err(word).to_string();
             assert!(error.contains(word), "{error}");
         };
         expect("may not make tables").await;
@@ -301,7 +316,7 @@ mod tests {
         let empty = TestDatabase::empty().await;
         let sql = format!("set role {role}");
         empty.client.batch_execute(&sql).await.expect("a role");
-        let error = check(&empty.client).await.expect_err("no schema");
+        let error = check(&empty.client, 12).await.expect_err("no schema");
         assert!(
             error.to_string().contains("may not make the schema"),
             "{error}"

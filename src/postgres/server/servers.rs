@@ -13,19 +13,34 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, SslNegotiation, TargetSessionAttrs};
 
 use super::cluster::ClusterMemory;
+use super::requirements::needed_connections;
 use super::tls::{TlsOptions, Wrap};
 
 /// The port where a URL names none.
 const PORT: u16 = 5432;
 
 /// The servers of a URL, and what is known of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Servers {
     pub(super) config: Config,
     pub(super) tls: TlsOptions,
     /// Where among the addresses the last connection was made.
     last: AtomicUsize,
     pub(super) memory: ClusterMemory,
+    /// How many connections the collector has at one time.
+    pub(super) connections: i32,
+}
+
+impl Default for Servers {
+    fn default() -> Servers {
+        Servers {
+            config: Config::default(),
+            tls: TlsOptions::default(),
+            last: AtomicUsize::default(),
+            memory: ClusterMemory::default(),
+            connections: needed_connections(1),
+        }
+    }
 }
 
 impl From<Config> for Servers {

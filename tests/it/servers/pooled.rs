@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use crate::support::cluster::Cluster;
 use crate::support::{Collector, Config, free_address, until};
 
-/// Connections that a collector needs, as docs/deployment.md says.
-const CONNECTIONS: i64 = 11;
+/// Connections that a collector with two loaders needs, as docs/deployment.md says.
+const CONNECTIONS: i64 = 14;
 
 /// A pool before a cluster.
 struct Pool {
@@ -53,7 +53,8 @@ impl Pool {
     }
 
     fn config(&self) -> Config {
-        Config::sites().set(
+        let config = Config::sites().set("loader.connections", 2);
+        config.set(
             "database.url",
             format!("postgres://me:hush@{}/hits", self.address),
         )
@@ -97,4 +98,25 @@ async fn a_pool_that_gives_each_transaction_another_session_is_named() {
     let named = "it must be in session mode, with server_reset_query";
     collector.until_logged(named).await;
     assert!(collector.metric("avtryck_postgres_errors_total").await > 0.0);
+}
+
+#[tokio::test]
+async fn a_limit_below_what_the_configured_loaders_need_is_named_at_the_start() {
+    for (loaders, is_enough) in [(1, true), (2, false)] {
+        let cluster = Cluster::start(&[], &["host hits me all trust"]);
+        cluster.prepare().await;
+        let limit = format!("alter role me connection limit {}", CONNECTIONS - 1);
+        let admin = cluster.client("hits").await;
+        admin.batch_execute(&limit).await.unwrap();
+        let url = format!("postgres://me:hush@{}/hits", cluster.address);
+        let config = Config::sites().set("loader.connections", loaders);
+        let collector = Collector::start(config.set("database.url", url)).await;
+        collector.get("/p.gif?site=open", &[]).await;
+        cluster
+            .wait_for("select count(*) from avtryck.hit", 1)
+            .await;
+        let (_, _, log) = collector.stop().await;
+        let named = format!("this collector needs {CONNECTIONS}: some of its work will wait");
+        assert_eq!(!log.contains(&named), is_enough, "{log}");
+    }
 }

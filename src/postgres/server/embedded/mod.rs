@@ -37,6 +37,10 @@ use crate::clock;
 
 /// The role that owns everything, and the name of the database.
 const NAME: &str = "avtryck";
+/// The connections that its server allows: enough for the most loaders that can be configured,
+/// twice during an upgrade, and for a few people. Each costs about 20 KiB of memory that is not
+/// touched before it is used.
+const CONNECTIONS_MAX: u32 = 300;
 
 /// The folder of clusters that cannot lie where they are configured.
 const ELSEWHERE: &str = "/var/lib/avtryck";
@@ -338,7 +342,7 @@ impl Embedded {
              port = 5432\n\
              unix_socket_directories = '\"{quoted}\"'\n\
              unix_socket_permissions = 0700\n\
-             max_connections = 50\n\
+             max_connections = {CONNECTIONS_MAX}\n\
              shared_buffers = {}MB\n\
              max_wal_size = 2GB\n\
              fsync = on\n\
