@@ -5,6 +5,7 @@ mod bodies;
 mod conformance;
 mod floods;
 mod frames;
+mod targets;
 
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};

@@ -72,6 +72,42 @@ async fn an_id_is_that_of_one_thing_that_happened_to_it() {
     assert_eq!(collector.number(ROWS).await, targets.len() as i64);
 }
 
+/// As docs/parameters.md says of numbers of things.
+#[tokio::test]
+async fn of_visitors_who_say_the_same_under_one_id_those_of_other_cookies_are_conflicts() {
+    let collector = Collector::start(config()).await;
+    let mut cookies = Vec::new();
+    for _ in 0..3 {
+        let reply = collector.get("/id?site=open", &[]).await;
+        cookies.push(reply.cookie().to_owned());
+    }
+    // Whose hits they are, in order, and how many are conflicts and repeated.
+    for (id, visitors, conflicts, repeated) in [
+        (
+            "known",
+            &[Some(0), Some(1), Some(2), Some(1), None][..],
+            2,
+            2,
+        ),
+        ("strange", &[None, Some(0), Some(1), None], 0, 3),
+    ] {
+        let before = collector.metric("avtryck_loader_repeated_total").await;
+        for visitor in visitors {
+            let target = format!("/p.gif?site=open&e=view_item&id={id}");
+            let cookie = visitor.map(|visitor: usize| ("Cookie", cookies[visitor].as_str()));
+            get(&collector, &target, cookie.as_slice()).await;
+        }
+        let repeated_now = before + f64::from(repeated);
+        collector
+            .until_metric("avtryck_loader_repeated_total", repeated_now)
+            .await;
+        let rows = format!("select count(*) from avtryck.hit_detail where event_id = '{id}'");
+        assert_eq!(collector.number(&rows).await, 1 + conflicts, "{id}");
+        let flagged = format!("{rows} and 'id_conflict' = any(flags)");
+        assert_eq!(collector.number(&flagged).await, conflicts, "{id}");
+    }
+}
+
 #[tokio::test]
 async fn a_machine_does_not_spend_a_persons_id_nor_a_browser_a_servers() {
     let collector = Collector::start(config()).await;
