@@ -96,6 +96,37 @@ const PAGES: [(&str, &str, &str); 3] = [
     ),
 ];
 
+/// The component that docs/tag.md has, in the layout of an app of Next.js: files.
+const NEXT: [(&str, &str); 4] = [
+    (
+        "app/tag.jsx",
+        "'use client';\n\
+         import { useEffect } from 'react';\n\
+         import { avtryck, start, outbound } from '@avtryck/tag';\n\
+         avtryck('event', 'of_next');\n\
+         export function Tag() {\n\
+           useEffect(() => start({ collector: 'COLLECTOR', site: 'demo', ask: false }, [outbound]), []);\n\
+           return null;\n\
+         }\n",
+    ),
+    (
+        "app/layout.jsx",
+        "import { Tag } from './tag';\n\
+         export default function Layout({ children }) {\n\
+           return <html lang=\"en\"><head><link rel=\"icon\" href=\"data:,\" /></head><body>{children}<Tag /></body></html>;\n\
+         }\n",
+    ),
+    (
+        "app/page.jsx",
+        "import Link from 'next/link';\n\
+         export default function Page() { return <Link id=\"on\" href=\"/second\">on</Link>; }\n",
+    ),
+    (
+        "app/second/page.jsx",
+        "export default function Page() { return <p id=\"second\">second</p>; }\n",
+    ),
+];
+
 /// Makes a folder with the package installed, and with what `script/clients/vite` lists.
 async fn project() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
@@ -117,6 +148,7 @@ async fn project() -> tempfile::TempDir {
 async fn run_node(dir: &Path, script: &str, arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new("node");
     let command = command.current_dir(dir).arg(script).args(arguments);
+    command.env("NEXT_TELEMETRY_DISABLED", "1");
     let output = command.output().await.expect("Node.js");
     let words = [output.stdout, output.stderr].concat();
     let words = String::from_utf8_lossy(&words).into_owned();
@@ -133,7 +165,9 @@ fn files_below(dir: &Path) -> Vec<(String, String)> {
             if path.is_dir() {
                 folders.push(path);
             } else {
-                let text = std::fs::read_to_string(&path).expect("a text");
+                let Ok(text) = std::fs::read_to_string(&path) else {
+                    continue; // a picture
+                };
                 let name = path.strip_prefix(dir).expect("a path below");
                 files.push((format!("/{}", name.display()), text));
             }
@@ -192,6 +226,48 @@ async fn pages_that_vite_builds_of_the_package_send_and_have_what_they_import() 
         stage.until_row(&view).await;
         assert_eq!(stage.browser.console().await, Vec::<String>::new());
     }
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn an_app_of_next_sends_each_route_as_a_page_view_and_nothing_on_the_server() {
+    let stage = Stage::set().await;
+    // Below the folder of what it imports, since it follows no link out of its own.
+    let above = root().join("assets/data/next");
+    let dir = tempfile::tempdir_in(&above).expect("script/fetch test makes the folder above");
+    let package = dir.path().join("node_modules/@avtryck/tag");
+    std::fs::create_dir_all(&package).expect("a folder");
+    let script = root().join("script/tag_package");
+    run(&script, &[&package.display().to_string()]).await;
+    let config = format!(
+        "export default {{ output: 'export', turbopack: {{ root: '{}' }} }};\n",
+        above.display()
+    );
+    let files = [("next.config.mjs", &*config), ("package.json", "{}")];
+    for (name, text) in NEXT.into_iter().chain(files) {
+        let file = dir.path().join(name);
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+        let text = text.replace("COLLECTOR", &stage.proxy.url(""));
+        std::fs::write(file, text).expect("a file");
+    }
+    let next = above.join("node_modules/next/dist/bin/next");
+    let next = next.display().to_string();
+    let (is_built, words) = run_node(dir.path(), &next, &["build"]).await;
+    assert!(is_built, "{words}");
+    for (name, text) in files_below(&dir.path().join("out")) {
+        stage.proxy.serve(&name, &text);
+        if let Some(page) = name.strip_suffix(".html") {
+            stage.proxy.serve(page, &text);
+        }
+    }
+    stage.browser.open(&stage.proxy.url("/index")).await;
+    stage.until_row("event_name = 'of_next'").await;
+    stage.browser.click("on").await;
+    stage
+        .until_row("kind = 'page_view' and page_url like '%/second'")
+        .await;
+    let views = "select count(*) from avtryck.hit_detail where kind = 'page_view'";
+    assert_eq!(stage.collector.number(views).await, 2);
     stage.close().await;
 }
 
