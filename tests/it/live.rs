@@ -246,6 +246,15 @@ async fn a_site_with_few_hits_is_found_among_many_and_its_hits_are_told_their_ou
         (&today["recorded"], &today["counted"]),
         (&Value::from(2002.0), &Value::from(0.0))
     );
+    // What Postgres does not take is told too.
+    let database = collector.database().await;
+    let refuse = "alter table avtryck.hit add constraint none check (event_name <> 'refused')";
+    database.batch_execute(refuse).await.unwrap();
+    let refused = r#"{"site":"rows-only","e":"refused"}"#;
+    collector.post("/e", &[], refused).await;
+    viewer
+        .until(|text| text.contains("\"outcome\":\"rejected\"}"))
+        .await;
 }
 
 #[tokio::test]

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Browser, config};
-use crate::support::{Collector, PATIENCE};
+use crate::support::{Collector, PATIENCE, free_address};
 
 impl Browser {
     /// Waits until a script answers true.
@@ -113,5 +113,73 @@ async fn the_live_view_says_what_became_of_a_tag_and_runs_nothing_that_it_shows(
         "{text}"
     );
     assert!(!text.contains("asks"), "{text}");
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn the_live_view_and_the_demo_lead_to_each_other_and_a_button_copies_the_link() {
+    // Both on one host, as the links expect.
+    let [address, admin] = [(), ()].map(|()| format!("127.0.0.1:{}", free_address().port()));
+    let config = config().embedded().set("http.listen", address.clone());
+    let config = config.set("admin.listen", admin);
+    let collector = Collector::start(config).await;
+    let browser = Browser::start().await;
+    let live = format!("http://{}/", collector.admin);
+    browser.open(&live).await;
+    browser.click("demo").await;
+    let at_demo = format!("return location.href === 'http://{address}/demo'");
+    browser.until(&at_demo).await;
+    browser
+        .until("return document.getElementById('live').href.includes('?site=')")
+        .await;
+    browser.click("live").await;
+    let back = format!("return location.href === '{live}?site=demo'");
+    browser.until(&back).await;
+    let is_filled = "return document.getElementById('site').value === 'demo'";
+    browser.until(is_filled).await;
+
+    let may = json!({ "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"] });
+    browser.devtools("Browser.grantPermissions", may).await;
+    browser.click("copy").await;
+    browser
+        .until("return document.getElementById('copy').textContent === 'Copied'")
+        .await;
+    let paste =
+        "navigator.clipboard.readText().then(arguments[0], error => arguments[0](String(error)))";
+    let pasted = browser.client.execute_async(paste, Vec::new()).await;
+    assert_eq!(pasted.expect("a text"), format!("{live}?site=demo"));
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn somebody_without_a_shell_makes_tags_by_the_form() {
+    let partner = "[[partner]]\nkey = \"young\"\nmapping = \"adform\"\nsite = \"demo\"\n";
+    let collector = Collector::start(config().with(partner)).await;
+    let browser = Browser::start().await;
+    browser.open(&format!("http://{}/", collector.admin)).await;
+    browser.click_link("Tags of an ad").await;
+    let fill = "const fill = (id, value) => { document.getElementById(id).value = value; }; \
+        fill('at', 'https://px.example'); fill('partner', 'young'); fill('campaign', 'spring'); \
+        fill('size', '300x250'); fill('click', 'https://shop.example/phones');";
+    browser.run(fill).await;
+    browser.click("make").await;
+    browser
+        .until("return document.querySelector('pre') !== null")
+        .await;
+    let text = browser.run("return document.body.innerText").await;
+    let text = text.as_str().expect("a text");
+    for part in [
+        "partner young has no gvl_id",
+        "https://px.example/i.gif?",
+        "campaign=spring",
+        "size=300x250",
+        "https%3A%2F%2Fshop.example%2Fphones",
+        "<Impression>",
+    ] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    // The form keeps what was chosen, so that it can be changed.
+    let kept = "return document.getElementById('campaign').value + ' ' + document.getElementById('partner').value";
+    assert_eq!(browser.run(kept).await, "spring young");
     browser.close().await;
 }

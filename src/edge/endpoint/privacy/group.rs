@@ -161,7 +161,7 @@ fn show_attribute(held: &AttributeBelief, language: Language) -> Option<ShownAtt
     };
     let mut bases = LEGAL_BASES.iter().zip(t.legal_bases);
     let base = bases.find(|(name, _)| **name == held.legal_basis);
-    // The first day on which it is not used; midnight UTC is the same day in Sweden.
+    // The last day on which it is used; midnight UTC is the same day in Sweden.
     let until = UnixMicros((i64::from(held.valid_until) - 1) * DAY_MICROS);
     let dates = [
         time::day(held.changed_at, language),
