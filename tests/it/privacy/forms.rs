@@ -321,7 +321,7 @@ async fn a_client_that_asks_too_often_is_shown_less_and_can_still_choose() {
         (429, "over_limit", "1")
     );
     assert!(!refused.body.contains("https://open.example/"));
-    assert!(refused.body.contains("många frågor") && refused.body.contains("id=\"erase\""));
+    assert!(refused.body.contains("många förfrågningar") && refused.body.contains("id=\"erase\""));
     let body = format!("token={}&store=on", token(&refused));
     let target = "/privacy/choice?site=open";
     let headers = [client, OWN, FORM, ("Cookie", &cookie)];
