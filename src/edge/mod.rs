@@ -47,6 +47,7 @@ use crate::clock;
 use crate::config::{self, Config};
 use crate::consent::Strings;
 use crate::enrich::Tables;
+use crate::import::callback::CallbackManifests;
 use crate::inquiry::Inquirer;
 use crate::keys::{ClickKeyring, CookieKeyring, UserKeyring};
 use crate::metrics::Metrics;
@@ -64,6 +65,8 @@ pub struct Edge {
     pub click_keyring: ClickKeyring,
     /// The keys of the hashes that stand for users.
     pub(crate) user_keyring: UserKeyring,
+    /// What partners' callbacks bring besides.
+    pub(crate) manifests: Arc<CallbackManifests>,
     /// Whose geodata are shown, for the privacy page to say.
     pub(crate) tables: Arc<ArcSwap<Tables>>,
     /// Every metric.
@@ -111,6 +114,7 @@ impl Edge {
             allowances: hit_allowances(&config.limit),
             hsts: https::hsts(config.tls.hsts),
             user_keyring: UserKeyring::new(&config.user.keys),
+            manifests: Arc::default(),
             config,
             keyring,
             click_keyring,
@@ -126,6 +130,12 @@ impl Edge {
             instruction_networks: allowances(&instruction::NETWORK),
             known_instructions: Arc::default(),
         }
+    }
+
+    /// The same with the manifests of partners' callbacks.
+    #[must_use]
+    pub fn with_manifests(self, manifests: Arc<CallbackManifests>) -> Edge {
+        Edge { manifests, ..self }
     }
 
     /// The same by another configuration. What clients have used up stays so, unless the limit is
@@ -146,6 +156,7 @@ impl Edge {
                 hit_allowances(&config.limit)
             },
             user_keyring: UserKeyring::new(&config.user.keys),
+            manifests: Arc::clone(&self.manifests),
             config,
             keyring,
             click_keyring,

@@ -250,6 +250,9 @@ hit! {
         /// When the sender made it, by the sender's own clock. The key of its event ID begins with
         /// it, so it is what a repeat carries unchanged.
         made_at: Option<UnixMicros> = 42 as "made_at_unix_micros";
+        /// The attributes that a callback brings, checked: the text of a JSON object from keys of
+        /// attributes to values. No row has them.
+        attributes: Text<'a> = 43, volatile;
     }
     hints {}
 }

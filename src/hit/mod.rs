@@ -27,7 +27,7 @@ pub use flags::Flags;
 pub use kind::{CONVERSION, Kind};
 pub use outcome::Outcome;
 pub use permit::Permit;
-pub use scan::{subjects, without_client_ip};
+pub use scan::{subjects, without_attributes, without_client_ip};
 pub use user_key::UserKey;
 pub use visitor_id::VisitorId;
 pub use wire::DecodeError;

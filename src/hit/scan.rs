@@ -14,6 +14,7 @@ const PARTNER: u64 = number_of("partner") as u64;
 const PARTNER_UID: u64 = number_of("partner_uid") as u64;
 const MAID: u64 = number_of("maid") as u64;
 const DEVICE_ID: u64 = number_of("device_id") as u64;
+const ATTRIBUTES: u64 = number_of("attributes") as u64;
 const USER_KEY: u64 = number_of("user_key") as u64;
 
 /// The fields of an encoding, up to the first that cannot be read.
@@ -61,6 +62,18 @@ pub fn without_client_ip(bytes: &[u8]) -> Vec<u8> {
         kept.extend_from_slice(field.whole);
     }
     kept
+}
+
+/// Returns the encoding without the attributes that a callback brings, up to the first field that
+/// cannot be read; `None` where it has none.
+#[must_use]
+pub fn without_attributes(bytes: &[u8]) -> Option<Vec<u8>> {
+    Fields(bytes).find(|field| field.number == ATTRIBUTES)?;
+    let mut kept = Vec::with_capacity(bytes.len());
+    for field in Fields(bytes).filter(|field| field.number != ATTRIBUTES) {
+        kept.extend_from_slice(field.whole);
+    }
+    Some(kept)
 }
 
 /// Returns the subjects of a hit: each ID that the encoding names, up to the first field that

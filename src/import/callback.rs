@@ -2,37 +2,188 @@
 //!
 //! A manifest says of a callback's parameters what it says of a file's columns. The key is the ID
 //! of that kind that the callback names, so `key.column` is the name of nothing that is read.
+//!
+//! | step | where |
+//! | --- | --- |
+//! | what a manifest names leaves `params`, whatever becomes of it | the edge: [`CallbackManifests::take`] |
+//! | checked values stand in `attributes`, where the manifest and the permit allow them | there, before the hit is written to disk |
+//! | the values of a subject | the loader: [`DeclaredManifests::read`] |
+//!
+//! So a row has none of it, and what may not be used is nowhere.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serde_json::Value;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::value::RawValue;
 
 use super::{CheckedRow, KeyKind, Manifest, Reject};
-use crate::hit::{Hit, Kind, Permit};
+use crate::hit::{Flags, Hit, Kind, Permit};
 use crate::keys::UserKeyring;
 
 /// What a callback has to permit before it says anything of its subject.
 const NEEDED: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::PROFILE);
 
-/// The manifests of partners whose callbacks bring attributes.
-pub struct CallbackManifests {
-    /// By the partner's key, with the number of the import.
+/// What is known of a partner's manifest.
+#[derive(Clone, Debug)]
+pub enum PartnerManifest {
+    /// It can be used.
+    Right(Box<Manifest>),
+    /// It is wrong, or its time is over. What it names is not kept.
+    Wrong(HashSet<String>),
+    /// It cannot be read, so nobody knows what it names, and no parameter is kept.
+    Unreadable,
+}
+
+impl PartnerManifest {
+    /// Makes what is known of a manifest that is wrong of its text.
+    #[must_use]
+    pub fn wrong(text: &str) -> PartnerManifest {
+        let Ok(table) = text.parse::<toml::Table>() else {
+            return PartnerManifest::Unreadable;
+        };
+        match table.get("column").and_then(toml::Value::as_table) {
+            Some(columns) => PartnerManifest::Wrong(columns.keys().cloned().collect()),
+            None => PartnerManifest::Unreadable,
+        }
+    }
+
+    fn names(&self, name: &str) -> bool {
+        match self {
+            PartnerManifest::Right(manifest) => manifest.columns.iter().any(|it| it.name == name),
+            PartnerManifest::Wrong(names) => names.contains(name),
+            PartnerManifest::Unreadable => true,
+        }
+    }
+}
+
+/// The manifests of partners whose callbacks bring attributes, by the partner's key.
+#[derive(Clone, Debug, Default)]
+pub struct CallbackManifests(pub HashMap<String, PartnerManifest>);
+
+impl CallbackManifests {
+    /// Takes what a partner's manifest names out of a callback's `params`. What may be used of it
+    /// is put into `attributes`, checked and hashed as an import's values are.
+    ///
+    /// # Errors
+    /// Where the values are not as the manifest says. The callback has no attributes then.
+    pub fn take(&self, hit: &mut Hit<'_>, users: &UserKeyring) -> Result<(), Reject> {
+        if hit.kind != Kind::Callback || hit.params.is_empty() {
+            return Ok(());
+        }
+        let Some(known) = self.0.get(&*hit.partner) else {
+            return Ok(());
+        };
+        let Some((taken, rest)) = split(&hit.params, |name| known.names(name)) else {
+            // What is no object has no names that could be looked at.
+            hit.params = Cow::Borrowed("");
+            return Ok(());
+        };
+        if taken.is_empty() {
+            return Ok(());
+        }
+        hit.params = Cow::Owned(rest);
+        let PartnerManifest::Right(manifest) = known else {
+            return Ok(());
+        };
+        let may_be_used = hit.permit.allows(NEEDED)
+            && hit.flags.has(Flags::PROVED)
+            && manifest.is_valid_at(hit.received_at.0);
+        let Some(key) = manifest.key_of(hit).filter(|_| may_be_used) else {
+            return Ok(());
+        };
+        let text = |name: &str| match serde_json::from_str(taken.get(name)?).ok()? {
+            serde_json::Value::String(text) => Some(text),
+            serde_json::Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        };
+        let value = |name: &str| match name == manifest.key_column {
+            true => Some(Cow::Borrowed(&*key)),
+            false => text(name).map(Cow::Owned),
+        };
+        let checked = manifest.check(value, users)?;
+        let columns = manifest.columns.iter().zip(checked.values);
+        let values: BTreeMap<&str, String> = columns
+            .filter_map(|(column, value)| Some((column.attribute.key, value?)))
+            .collect();
+        if !values.is_empty() {
+            let json = serde_json::to_string(&values).unwrap_or_default();
+            hit.attributes = Cow::Owned(json);
+        }
+        Ok(())
+    }
+}
+
+/// Returns the members of an object whose names are wanted, and the object without them; empty
+/// where nothing is left. `None` where the text is no object.
+fn split(
+    json: &str,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Option<(HashMap<String, String>, String)> {
+    let members: Members<'_> = serde_json::from_str(json).ok()?;
+    let (mut taken, mut rest) = (HashMap::new(), String::new());
+    for (name, value) in members.0 {
+        if is_wanted(&name) {
+            taken.entry(name).or_insert(value.get().to_owned());
+            continue;
+        }
+        rest.push(if rest.is_empty() { '{' } else { ',' });
+        rest.push_str(&serde_json::Value::from(name).to_string());
+        rest.push(':');
+        rest.push_str(value.get());
+    }
+    if !rest.is_empty() {
+        rest.push('}');
+    }
+    Some((taken, rest))
+}
+
+/// The members of a JSON object in their order, each of those that have the same name.
+struct Members<'j>(Vec<(String, &'j RawValue)>);
+
+impl<'de> serde::Deserialize<'de> for Members<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Members<'de>;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+/// The manifests that a database knows: by the partner's key, with the number of the import.
+pub struct DeclaredManifests {
     manifests: HashMap<String, (i32, Manifest)>,
     users: UserKeyring,
 }
 
-impl Default for CallbackManifests {
-    fn default() -> CallbackManifests {
-        CallbackManifests::new(UserKeyring::new(&[]))
+impl Default for DeclaredManifests {
+    fn default() -> DeclaredManifests {
+        DeclaredManifests::new(UserKeyring::new(&[]))
     }
 }
 
-impl CallbackManifests {
+impl DeclaredManifests {
     /// Makes one without any, with the keys of hashes.
     #[must_use]
-    pub fn new(users: UserKeyring) -> CallbackManifests {
-        CallbackManifests {
+    pub fn new(users: UserKeyring) -> DeclaredManifests {
+        DeclaredManifests {
             manifests: HashMap::new(),
             users,
         }
@@ -43,41 +194,48 @@ impl CallbackManifests {
         self.manifests.insert(partner, (import, manifest));
     }
 
-    /// Reads what a callback says of its subject, with the number of the import: `None` where it
-    /// says nothing that a manifest names, or does not permit it. The caller has checked who sent
-    /// it.
+    /// Returns what a callback says of its subject, with the number of the import; `None` where it
+    /// says nothing that the manifest names now.
     #[must_use]
-    pub fn read(&self, hit: &Hit<'_>) -> Option<(i32, Result<CheckedRow, Reject>)> {
-        if hit.kind != Kind::Callback || !hit.permit.allows(NEEDED) {
+    pub fn read(&self, hit: &Hit<'_>) -> Option<(i32, CheckedRow)> {
+        if hit.attributes.is_empty() || !hit.permit.allows(NEEDED) {
             return None;
         }
         let (import, manifest) = self.manifests.get(&*hit.partner)?;
-        let key = match &manifest.key {
+        let key = manifest
+            .read_key(&manifest.key_of(hit)?, &self.users)
+            .ok()?;
+        let mut said: HashMap<String, String> = serde_json::from_str(&hit.attributes).ok()?;
+        let columns = manifest.columns.iter();
+        let values: Vec<Option<String>> = columns
+            .map(|column| said.remove(column.attribute.key))
+            .collect();
+        let says_any = values.iter().any(Option::is_some);
+        says_any.then_some((*import, CheckedRow { key, values }))
+    }
+}
+
+impl Manifest {
+    /// Returns the ID of the manifest's kind that a callback names.
+    fn key_of(&self, hit: &Hit<'_>) -> Option<String> {
+        let key = match &self.key {
             KeyKind::Visitor => hit.visitor?.to_string(),
             KeyKind::Maid => hit.maid.to_string(),
             KeyKind::DeviceId => hit.device_id.to_string(),
             KeyKind::PartnerUid(_) => hit.partner_uid.to_string(),
             KeyKind::User | KeyKind::PostalCode | KeyKind::Municipality => return None,
         };
-        let params: HashMap<String, Value> = serde_json::from_str(&hit.params).ok()?;
-        let text = |name: &str| match params.get(name)? {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        };
-        let says_any = manifest.columns.iter().any(|it| text(&it.name).is_some());
-        if key.is_empty() || !says_any {
-            return None;
-        }
-        let value = |name: &str| match name == manifest.key_column {
-            true => Some(Cow::Borrowed(&*key)),
-            false => text(name).map(Cow::Owned),
-        };
-        Some((*import, manifest.check(value, &self.users)))
+        Some(key).filter(|key| !key.is_empty())
     }
-}
 
-impl Manifest {
+    /// Checks whether the data is valid on the day of a time, in microseconds since 1970.
+    fn is_valid_at(&self, micros: i64) -> bool {
+        Timestamp::from_microsecond(micros).is_ok_and(|at| {
+            let day = TimeZone::UTC.to_datetime(at).date();
+            day < self.valid_until
+        })
+    }
+
     /// Checks that the manifest can be one of a partner's callbacks.
     ///
     /// # Errors
@@ -98,89 +256,4 @@ impl Manifest {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use jiff::civil::date;
-
-    use super::*;
-    use crate::clock::UnixMicros;
-    use crate::import::RowKey;
-
-    const MANIFEST: &str = r#"
-name = "net-household"
-supplier = "an ad network"
-legal_basis = "consent"
-purpose = ["profile"]
-key = { kind = "partner_uid", column = "uid", partner = "net" }
-valid_until = "2027-01-01"
-[column.hh_income]
-attribute = "income_band"
-values = { "1" = "low", "9" = "high" }
-[column.home]
-attribute = "housing_type"
-"#;
-
-    fn callback(params: &'static str) -> Hit<'static> {
-        let mut hit = Hit::new(UnixMicros(0), Kind::Callback, "shop");
-        hit.partner = "net".into();
-        hit.partner_uid = "uid-12345".into();
-        hit.permit = NEEDED;
-        hit.params = params.into();
-        hit
-    }
-
-    #[test]
-    fn a_callback_says_what_the_manifest_names_by_its_rules_and_with_its_permit() {
-        let manifest = Manifest::parse(MANIFEST, date(2026, 11, 27), &[]).unwrap();
-        assert_eq!(manifest.check_for_callbacks("net"), Ok(()));
-        assert!(manifest.check_for_callbacks("other").is_err());
-        let mut all = CallbackManifests::default();
-        all.add("net".to_owned(), 7, manifest);
-        let read = |hit: &Hit<'_>| {
-            let (import, checked) = all.read(hit)?;
-            assert_eq!(import, 7);
-            Some(checked.map(|row| {
-                assert!(matches!(row.key, RowKey::Subject(..)));
-                row.values
-            }))
-        };
-        let high = || Some("high".to_owned());
-        assert_eq!(
-            read(&callback(r#"{"hh_income":"9","x":"y"}"#)),
-            Some(Ok(vec![None, high()]))
-        );
-        assert_eq!(
-            read(&callback(r#"{"hh_income":9,"home":"flat"}"#))
-                .unwrap()
-                .unwrap()
-                .len(),
-            2
-        );
-        assert!(read(&callback(r#"{"hh_income":"5"}"#)).unwrap().is_err());
-        for params in ["", "{}", "{\"x\":\"y\"}", "[]"] {
-            assert!(read(&callback(params)).is_none(), "{params}");
-        }
-        let mut refused = callback(r#"{"hh_income":"9"}"#);
-        refused.permit = Permit::STORE.with(Permit::MEASURE);
-        assert!(read(&refused).is_none());
-        refused.permit = NEEDED;
-        refused.partner = "other".into();
-        assert!(read(&refused).is_none());
-        refused.partner = "net".into();
-        refused.kind = Kind::Event;
-        assert!(read(&refused).is_none());
-    }
-
-    #[test]
-    fn classes_that_are_off_are_off_for_callbacks_too() {
-        let text = MANIFEST.replace("income_band", "credit_band");
-        assert!(Manifest::parse(&text, date(2026, 11, 27), &[]).is_err());
-        let text = MANIFEST
-            .replace("partner_uid", "user")
-            .replace(", partner = \"net\"", "");
-        let manifest = Manifest::parse(&text, date(2026, 11, 27), &[]).unwrap();
-        let error = manifest.check_for_callbacks("net").unwrap_err();
-        assert!(error.starts_with("key.kind: user"), "{error}");
-    }
-}
+mod tests;

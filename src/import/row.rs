@@ -80,7 +80,11 @@ impl Manifest {
         })
     }
 
-    fn read_key(&self, written: &str, users: &UserKeyring) -> Result<RowKey, &'static str> {
+    pub(super) fn read_key(
+        &self,
+        written: &str,
+        users: &UserKeyring,
+    ) -> Result<RowKey, &'static str> {
         if written.is_empty() {
             return Err("the key is empty");
         }

@@ -149,8 +149,16 @@ fn shorten(ip: IpAddr, client_ip: ClientIp) -> Option<IpNet> {
     }
 }
 
-/// Returns what may be stored of a payload: of its address as much as the configuration says.
+/// Returns what may be stored of a payload: of its address as much as the configuration says, and
+/// no attributes, which end by rules of their own.
 pub(super) fn keep(payload: &[u8], client_ip: ClientIp) -> Vec<u8> {
+    match hit::without_attributes(payload) {
+        Some(rest) => keep_of_address(&rest, client_ip),
+        None => keep_of_address(payload, client_ip),
+    }
+}
+
+fn keep_of_address(payload: &[u8], client_ip: ClientIp) -> Vec<u8> {
     match (client_ip, Hit::decode(payload)) {
         (_, Ok(hit)) if hit.flags.has(Flags::ANONYMOUS) => hit::without_client_ip(payload),
         (ClientIp::Full, _) => payload.to_vec(),
@@ -196,6 +204,15 @@ mod tests {
                 assert_eq!(shorten(ip, config), shortened);
                 let set_aside = keep(&payload, config);
                 assert_eq!(Hit::decode(&set_aside).map(|hit| hit.client_ip), Ok(kept));
+                let mut bringing = hit.clone();
+                bringing.attributes = r#"{"income_band":"high"}"#.into();
+                let mut payload = Vec::new();
+                bringing.encode(&mut payload);
+                assert_eq!(keep(&payload, config), set_aside);
+                payload.extend_from_slice(&[0x1a, 5]);
+                let broken = keep(&payload, config);
+                let is_left = |text: &[u8]| broken.windows(text.len()).any(|part| part == text);
+                assert!(is_left(b"shop") && !is_left(b"income_band"));
                 let mut anonymous = hit.clone();
                 anonymous.flags.set(Flags::ANONYMOUS);
                 assert_eq!(kept_ip(&anonymous, config), None);

@@ -137,7 +137,8 @@ impl Parts {
         let wake = Arc::<Notify>::default();
         let user_keys = UserKeyring::new(&config.user.keys).fingerprints();
         let attributes = Arc::<CallbackAttributes>::default();
-        attributes.named.store(Arc::new(manifests::read(config)));
+        let named = manifests::for_loader(config, &manifests::read(config));
+        attributes.named.store(Arc::new(named));
         let sink = PostgresSink::new(Arc::clone(database), Arc::clone(metrics))
             .limit_new_names(config.loader.new_names_per_day)
             .with_user_keys(user_keys)

@@ -22,6 +22,7 @@ use crate::edge::Spools;
 use crate::edge::exchange::instruction::KnownInstructions;
 use crate::enrich::Tables;
 use crate::identity::TieRules;
+use crate::import::callback::CallbackManifests;
 use crate::jobs;
 use crate::keys::UserKeyring;
 use crate::loader::sink::kafka::Alone;
@@ -51,6 +52,8 @@ pub(super) struct Parts {
     pub(super) sightings: Arc<Sightings>,
     /// Which attributes callbacks bring; exchanged on a reload.
     pub(super) attributes: Arc<CallbackAttributes>,
+    /// What the edge takes out of callbacks for that.
+    pub(super) manifests: Arc<CallbackManifests>,
     /// The shards that nobody writes to any more.
     left: Vec<Shard>,
     pub(super) instructions: Instructions,
@@ -75,7 +78,9 @@ impl Parts {
         let wake = Arc::<Notify>::default();
         let user_keys = UserKeyring::new(&config.user.keys).fingerprints();
         let attributes = Arc::<CallbackAttributes>::default();
-        attributes.named.store(Arc::new(manifests::read(config)));
+        let manifests = Arc::new(manifests::read(config));
+        let named = manifests::for_loader(config, &manifests);
+        attributes.named.store(Arc::new(named));
         let make_sink = || {
             PostgresSink::new(Arc::clone(database), Arc::clone(metrics))
                 .limit_new_names(config.loader.new_names_per_day)
@@ -112,6 +117,7 @@ impl Parts {
             segments: Evaluation::new(config, metrics),
             sightings,
             attributes,
+            manifests,
             instructions: Instructions {
                 spool: spools.instructions.clone(),
                 database: Arc::clone(database),

@@ -10,23 +10,40 @@ use jiff::tz::TimeZone;
 use crate::clock;
 use crate::config::{Config, Partner, Unusable};
 use crate::import::Manifest;
+use crate::import::callback::{CallbackManifests, PartnerManifest};
 use crate::loader::sink::NamedManifests;
 
 /// Reads them. One that is wrong, or whose time is over, is told of; the collector starts without
-/// it, for hits matter more.
-pub(super) fn read(config: &Config) -> NamedManifests {
-    let mut manifests = Vec::new();
+/// it, for hits matter more, and keeps nothing of what it names.
+pub(super) fn read(config: &Config) -> CallbackManifests {
+    let mut all = CallbackManifests::default();
     for (partner, path) in named(config) {
-        match read_one(config, partner, path) {
-            Ok(manifest) => manifests.push((partner.key.clone(), manifest)),
-            Err(error) => tracing::error!(
-                "the callbacks of {} bring no attributes: {error}",
-                partner.key
-            ),
-        }
+        let known = match read_one(config, partner, path) {
+            Ok(manifest) => PartnerManifest::Right(Box::new(manifest)),
+            Err(error) => {
+                tracing::error!(
+                    "the callbacks of {} bring no attributes: {error}",
+                    partner.key
+                );
+                match fs::read_to_string(path) {
+                    Ok(text) => PartnerManifest::wrong(&text),
+                    Err(_) => PartnerManifest::Unreadable,
+                }
+            }
+        };
+        all.0.insert(partner.key.clone(), known);
     }
+    all
+}
+
+/// Returns those that the loader is to work with.
+pub(super) fn for_loader(config: &Config, all: &CallbackManifests) -> NamedManifests {
+    let right = all.0.iter().filter_map(|(partner, known)| match known {
+        PartnerManifest::Right(manifest) => Some((partner.clone(), Manifest::clone(manifest))),
+        PartnerManifest::Wrong(_) | PartnerManifest::Unreadable => None,
+    });
     NamedManifests {
-        manifests,
+        manifests: right.collect(),
         user_keys: config.user.keys.clone(),
     }
 }

@@ -184,7 +184,7 @@ impl Collector {
         let (live, board) = start_live_view(&config, &tables, &metrics);
         let (drain, draining) = watch::channel(Course::Open);
         let (inquirer, inquiries) = inquiry::queue();
-        let edge = Arc::new(ArcSwap::from_pointee(Edge::new(
+        let edge = Edge::new(
             config,
             keyrings,
             Arc::clone(&tables),
@@ -192,7 +192,9 @@ impl Collector {
             database.psql(),
             live,
             inquirer,
-        )));
+        )
+        .with_manifests(Arc::clone(&parts.manifests));
+        let edge = Arc::new(ArcSwap::from_pointee(edge));
         board.answer_tags(answer_tags(Arc::clone(&edge), tag_page));
         let threads = EdgeThreads::start(&edge, &spools, public, &draining)?;
         tokio::task::spawn_local(loading::follow_instructions(

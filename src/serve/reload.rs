@@ -165,9 +165,10 @@ impl Reload {
         let rules = Arc::new(loading::sighting_rules(&config));
         exchanged.sightings.rules.store(rules);
         let manifests = Arc::new(manifests::read(&config));
-        exchanged.attributes.named.store(manifests);
+        let named = manifests::for_loader(&config, &manifests);
+        exchanged.attributes.named.store(Arc::new(named));
         exchanged.book.store(Arc::new(evaluation::book(&config)));
-        let edge = running.with(config, keyrings);
+        let edge = running.with(config, keyrings).with_manifests(manifests);
         self.edge.store(Arc::new(edge));
         Ok(waiting)
     }

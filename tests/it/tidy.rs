@@ -53,6 +53,7 @@ const ARROWS: [(&str, &[&str]); 32] = [
             "enrich",
             "hit",
             "identity",
+            "import",
             "inquiry",
             "keys",
             "metrics",

@@ -180,6 +180,12 @@ impl<'r> Exchange<'r> {
             signature: user_sig,
         };
         self.strip(hit, site, login);
+        if partner.is_some_and(|partner| partner.attributes.is_some()) {
+            let taken = self.edge.manifests.take(hit, &self.edge.user_keyring);
+            if taken.is_err() {
+                self.edge.metrics.attributes_rejected.increment(1);
+            }
+        }
         Ok(())
     }
 

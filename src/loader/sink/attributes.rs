@@ -5,11 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio_postgres::Client;
 
-use crate::hit::{Flags, Hit, Kind};
+use crate::hit::Hit;
 use crate::import::Manifest;
-use crate::import::callback::CallbackManifests;
+use crate::import::callback::DeclaredManifests;
 use crate::keys::UserKeyring;
-use crate::metrics::Metrics;
 use crate::postgres::{Load, import};
 
 /// What the configuration says of the attributes of callbacks.
@@ -27,7 +26,7 @@ pub struct CallbackAttributes {
     /// Exchanged on a reload.
     pub named: ArcSwap<NamedManifests>,
     /// Those of them that the database knows.
-    declared: ArcSwap<CallbackManifests>,
+    declared: ArcSwap<DeclaredManifests>,
     /// What these are of.
     known: Mutex<Option<Arc<NamedManifests>>>,
 }
@@ -46,7 +45,7 @@ impl CallbackAttributes {
             return Ok(());
         }
         let mut is_whole = true;
-        let mut declared = CallbackManifests::new(UserKeyring::new(&named.user_keys));
+        let mut declared = DeclaredManifests::new(UserKeyring::new(&named.user_keys));
         for (partner, manifest) in &named.manifests {
             match import::part::declare(client, manifest).await {
                 Ok(number) => declared.add(partner.clone(), number, manifest.clone()),
@@ -63,15 +62,13 @@ impl CallbackAttributes {
         Ok(())
     }
 
-    /// Adds what a callback says of its subject to a batch, if its sender has shown who it is.
-    pub(super) fn find(&self, hit: &Hit<'_>, flags: Flags, load: &mut Load, metrics: &Metrics) {
-        if hit.kind != Kind::Callback || !flags.with(hit.flags).has(Flags::PROVED) {
+    /// Adds what a callback says of its subject to a batch.
+    pub(super) fn find(&self, hit: &Hit<'_>, load: &mut Load) {
+        if hit.attributes.is_empty() {
             return;
         }
-        match self.declared.load().read(hit) {
-            Some((import, Ok(row))) => load.attributes(import, row),
-            Some((_, Err(_))) => metrics.attributes_rejected.increment(1),
-            None => {}
+        if let Some((import, row)) = self.declared.load().read(hit) {
+            load.attributes(import, row);
         }
     }
 }

@@ -128,8 +128,7 @@ impl Encoder for LoadEncoder {
         let page = (hit.facts, hit.is_sensitive_page);
         let known = (self.ties.rules(), self.takes_users);
         profiles::find(hit.hit, hit.row.flags, page, known, load);
-        self.attributes
-            .find(hit.hit, hit.row.flags, load, &self.metrics);
+        self.attributes.find(hit.hit, load);
         Ok(())
     }
 

@@ -54,6 +54,8 @@ pub struct RowParts<'a, 'f> {
     pub is_sensitive_page: bool,
     /// The sighting that it makes, with its epoch; for `avtryck load` alone.
     pub sighting: Option<(Sighting, i32)>,
+    /// Whether the attributes that a callback brings go with it; for `avtryck load` alone.
+    pub with_attributes: bool,
 }
 
 impl RowParts<'_, '_> {
@@ -73,6 +75,10 @@ impl RowParts<'_, '_> {
             user_key: self.row.user_key,
             user_agent: "".into(),
             hints: Hints::default(),
+            attributes: match self.with_attributes {
+                true => self.hit.attributes.clone(),
+                false => "".into(),
+            },
             ..self.hit.clone()
         }
     }

@@ -162,6 +162,7 @@ fn message_of(hit: &Hit<'_>, facts: &Facts<'_>, format: KafkaFormat) -> Vec<u8> 
         facts,
         is_sensitive_page: true,
         sighting: None,
+        with_attributes: false,
     };
     let mut message = Vec::new();
     parts.encode(format, &mut message);
@@ -477,7 +478,8 @@ fn the_loader_reads_what_the_first_version_wrote() {
 
 #[test]
 fn what_is_written_for_the_loader_is_read_by_it_and_passed_over_by_others() {
-    let hit = recorded_hit();
+    let mut hit = recorded_hit();
+    hit.attributes = r#"{"income_band":"high"}"#.into();
     let facts = facts(Place::default(), Some(1), "Example");
     let derived = Derived {
         hit_id: *b"spool-id-of-hit1",
@@ -491,11 +493,22 @@ fn what_is_written_for_the_loader_is_read_by_it_and_passed_over_by_others() {
         facts: &facts,
         is_sensitive_page: false,
         sighting: Some(sighting()),
+        with_attributes: true,
     };
     let mut message = Vec::new();
     parts.encode(KafkaFormat::Protobuf, &mut message);
     let read = read::RowMessage::decode(&message).unwrap();
     assert_eq!(read.sighting, Some(sighting()));
+    assert_eq!(read.hit.attributes, hit.attributes);
+    let shared = RowParts {
+        with_attributes: false,
+        ..parts
+    };
+    for format in [KafkaFormat::Protobuf, KafkaFormat::Json] {
+        let mut message = Vec::new();
+        shared.encode(format, &mut message);
+        assert!(!String::from_utf8_lossy(&message).contains("income_band"));
+    }
     assert_eq!((read.hit.visitor, read.client_ip), (hit.visitor, None));
     let older = RowSchema::decode(message.as_slice()).unwrap();
     assert_eq!(older.site, "shop");
