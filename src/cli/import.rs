@@ -22,7 +22,7 @@ use super::migrate::with_database;
 use super::{UsageError, print};
 use crate::clock;
 use crate::config::Config;
-use crate::import::read::FileRows;
+use crate::import::read::{FileError, FileRows};
 use crate::import::{CheckedRow, Manifest};
 use crate::keys::UserKeyring;
 use crate::postgres::import::{self, FileStanding, ImportCounts, ImportFile, PORTION_ROWS, known};
@@ -182,7 +182,19 @@ impl Import<'_> {
             }
             FileStanding::Begun(counts) => counts.read,
         };
-        let (checked, refusal) = self.check(client, &file).await?;
+        let (checked, refusal) = match self.check(client, &file).await {
+            Ok(checked) => checked,
+            Err(error) => match error.downcast_ref() {
+                Some(FileError::Format { .. }) => {
+                    (ImportCounts::default(), Some(format!("{error:#}")))
+                }
+                _ if done == 0 => {
+                    file.abandon(client).await?;
+                    return Err(error);
+                }
+                _ => return Err(error),
+            },
+        };
         if let Some(reason) = refusal {
             if done == 0 {
                 file.abandon(client).await?;

@@ -26,6 +26,9 @@ const COLUMNS_MAX: usize = 256;
 /// What is read of a file at a time, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
+/// What some programs begin a file in UTF-8 with.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Why a file cannot be read on.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -178,10 +181,14 @@ impl<'m> FileRows<'m> {
                     return Ok(None);
                 }
                 *line += 1;
-                if text.trim_ascii().is_empty() {
+                let mut object = text.trim_ascii();
+                if *line == 1 {
+                    object = object.strip_prefix(BYTE_ORDER_MARK).unwrap_or(object);
+                }
+                if object.is_empty() {
                     continue;
                 }
-                let checked = check_object(text, manifest, users);
+                let checked = check_object(object, manifest, users);
                 return Ok(Some(FileRow {
                     line: *line,
                     checked,
@@ -280,17 +287,23 @@ fn check_record(
     if record.len() != columns.count {
         return Err(Reject::row("not as many values as the header has columns"));
     }
-    let wanted = manifest.columns.iter().map(|column| &column.name);
-    let mut values: HashMap<&str, Cow<'_, str>> = HashMap::new();
-    for name in wanted.chain([&manifest.key_column]) {
-        let bytes = columns.at.get(name).and_then(|at| record.get(*at));
-        let text = decode(bytes.unwrap_or_default(), columns.encoding).ok_or_else(|| Reject {
-            column: name.clone(),
+    let broken = Cell::new(None);
+    let value = |name: &str| {
+        let bytes = columns.at.get(name).and_then(|at| record.get(*at))?;
+        let text = decode(bytes, columns.encoding);
+        if text.is_none() {
+            broken.set(Some(name.to_owned()));
+        }
+        text
+    };
+    let checked = manifest.check(value, users);
+    match broken.into_inner() {
+        None => checked,
+        Some(column) => Err(Reject {
+            column,
             reason: "not in the encoding of the manifest",
-        })?;
-        values.insert(name, text);
+        }),
     }
-    manifest.check(|name| values.get(name).cloned(), users)
 }
 
 fn check_object(

@@ -6,14 +6,14 @@
 //! nobody who withdraws meanwhile gets a row afterwards.
 
 pub mod known;
+mod merge;
 pub mod part;
+#[cfg(test)]
+mod tests;
 
-use anyhow::{Context as _, ensure};
-use futures_util::SinkExt as _;
+use anyhow::ensure;
 use tokio_postgres::{Client, GenericClient, Transaction};
 use uuid::Uuid;
-
-use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::attribute::{ATTRIBUTES, AttributeKind};
 use crate::import::{CheckedRow, Manifest, RowKey};
@@ -73,6 +73,10 @@ pub struct ImportFile {
     import: i32,
     file: i32,
     is_area: bool,
+    /// The day on which what it says ends.
+    valid_until: String,
+    /// Whether some of what was said before ends on another day.
+    is_renewed: bool,
     /// Whether subjects that it does not name are ended.
     replaces: bool,
     /// What is counted so far.
@@ -90,7 +94,7 @@ fn table(is_area: bool) -> (&'static str, &'static str, &'static str) {
 /// Begins to take a file, or goes on with it. Only one process at a time takes files of an import.
 ///
 /// # Errors
-/// Where another process is at it, or the import was made with other columns or keys.
+/// Where another process is at it, or the import was made with other columns or keys, or for less.
 pub async fn begin(
     client: &mut Client,
     manifest: &Manifest,
@@ -105,9 +109,9 @@ pub async fn begin(
     ensure!(is_free, "another process takes a file of {}", manifest.name);
     let transaction = client.transaction().await?;
     write_attributes(&transaction).await?;
-    let import = write_import(&transaction, manifest).await?;
-    let digest = &sha256[..];
-    let number = find_file(&transaction, import, digest, replaces).await?;
+    let import = write_import(&transaction, manifest, replaces).await?;
+    let terms = terms(manifest)?;
+    let number = find_file(&transaction, import, (&sha256, &terms), replaces).await?;
     let sql = "select file, done_at is not null, replaces, ended, rows_read, new, changed, unchanged, rejected, suppressed \
                from avtryck.import_file where file = $1";
     let row = transaction.query_one(sql, &[&number]).await?;
@@ -133,9 +137,11 @@ pub async fn begin(
         if as_begun { "with" } else { "without" }
     );
     let file = ImportFile {
+        is_renewed: has_other_end(&transaction, import, manifest).await?,
         import,
         file: row.try_get(0)?,
         is_area: manifest.key.is_area(),
+        valid_until: manifest.valid_until.to_string(),
         replaces,
         counts,
     };
@@ -145,30 +151,69 @@ pub async fn begin(
     Ok((file, standing))
 }
 
+/// Returns the digest of what a manifest says of all values of a file.
+fn terms(manifest: &Manifest) -> anyhow::Result<[u8; 32]> {
+    use sha2::Digest as _;
+    let terms = (
+        &manifest.supplier,
+        &manifest.legal_basis,
+        &manifest.purposes,
+        manifest.valid_until.to_string(),
+    );
+    Ok(sha2::Sha256::digest(serde_json::to_vec(&terms)?).into())
+}
+
 /// Returns the number of a file. It is the one of before if that is the last that was begun for the
-/// import. After another, what it says is what holds again, so it is taken anew.
+/// import, by a manifest that says the same. After another, what it says is what holds again, so it
+/// is taken anew.
 async fn find_file(
     transaction: &Transaction<'_>,
     import: i32,
-    digest: &[u8],
+    (digest, terms): (&[u8], &[u8]),
     replaces: bool,
 ) -> anyhow::Result<i32> {
-    let sql = "select file, sha256 = $2 from avtryck.import_file where import = $1 \
+    let sql = "select file, sha256 = $2 and coalesce(terms, $3) = $3 from avtryck.import_file where import = $1 \
                order by began_at desc, file desc limit 1";
-    if let Some(row) = transaction.query_opt(sql, &[&import, &digest]).await?
+    if let Some(row) = transaction
+        .query_opt(sql, &[&import, &digest, &terms])
+        .await?
         && row.try_get(1)?
     {
         return Ok(row.try_get(0)?);
     }
-    let sql = "insert into avtryck.import_file as held (import, sha256, replaces, began_at) \
-               values ($1, $2, $3, clock_timestamp()) \
+    let sql = "insert into avtryck.import_file as held (import, sha256, terms, replaces, began_at) \
+               values ($1, $2, $3, $4, clock_timestamp()) \
                on conflict (import, sha256) where done_at is null do update \
-               set replaces = excluded.replaces, began_at = excluded.began_at, rows_read = 0, new = 0, changed = 0, \
-                   unchanged = 0, rejected = 0, suppressed = 0 \
+               set replaces = excluded.replaces, began_at = excluded.began_at, terms = excluded.terms, rows_read = 0, \
+                   new = 0, changed = 0, unchanged = 0, rejected = 0, suppressed = 0 \
                returning file";
     let row = transaction
-        .query_one(sql, &[&import, &digest, &replaces])
+        .query_one(sql, &[&import, &digest, &terms, &replaces])
         .await?;
+    Ok(row.try_get(0)?)
+}
+
+/// Returns whether a value of an import ends on another day than its manifest says.
+async fn has_other_end(
+    transaction: &Transaction<'_>,
+    import: i32,
+    manifest: &Manifest,
+) -> anyhow::Result<bool> {
+    let mut others = Vec::new();
+    for table in ["attribute_value", "attribute_area"] {
+        others.extend(["<", ">"].map(|sign| {
+            format!("exists (select from avtryck.{table} where import = $1 and valid_until {sign} $2::text::date)")
+        }));
+    }
+    let untils =
+        "exists (select from avtryck.attribute_value where import = $1 and untils is not null)";
+    let sql = format!("select {} or {untils}", others.join(" or "));
+    let until = manifest.valid_until.to_string();
+    // All of them may have the same end, of which statistics say nothing yet.
+    transaction
+        .batch_execute("set local enable_seqscan = off")
+        .await?;
+    let row = transaction.query_one(&sql, &[&import, &until]).await?;
     Ok(row.try_get(0)?)
 }
 
@@ -204,13 +249,27 @@ async fn write_attributes(client: &impl GenericClient) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn write_import(client: &impl GenericClient, manifest: &Manifest) -> anyhow::Result<i32> {
+/// Notes an import, if it is new. Values that were imported for one purpose never serve another:
+/// one is added only where everything is said anew.
+async fn write_import(
+    client: &impl GenericClient,
+    manifest: &Manifest,
+    replaces: bool,
+) -> anyhow::Result<i32> {
     let (attributes, kind) = (manifest.attributes(), manifest.key.name());
     let partner = manifest.key.partner();
-    let known = "select import, columns = $2 and key_kind = $3 and partner = $4, ended_at is not null \
+    let known = "select import, columns = $2 and key_kind = $3 and partner = $4, ended_at is not null, \
+                     $5 <@ purposes \
+                         or not exists (select from avtryck.attribute_value as held where held.import = import.import) \
+                            and not exists (select from avtryck.attribute_area as held where held.import = import.import), \
+                     array_to_string(purposes, ', ') \
                  from avtryck.import where name = $1";
+    let purposes = &manifest.purposes;
     let row = client
-        .query_opt(known, &[&manifest.name, &attributes, &kind, &partner])
+        .query_opt(
+            known,
+            &[&manifest.name, &attributes, &kind, &partner, purposes],
+        )
         .await?;
     if let Some(row) = row {
         let (is_same, is_ended): (bool, bool) = (row.try_get(1)?, row.try_get(2)?);
@@ -222,6 +281,13 @@ async fn write_import(client: &impl GenericClient, manifest: &Manifest) -> anyho
         ensure!(
             !is_ended,
             "{} was ended; another name would be right",
+            manifest.name
+        );
+        let (is_narrow, purposes): (bool, String) = (row.try_get(3)?, row.try_get(4)?);
+        ensure!(
+            is_narrow || replaces,
+            "{} was imported for {purposes}, and what is held may serve nothing else; a file with --replace, or another \
+             name, would be right",
             manifest.name
         );
         return Ok(row.try_get(0)?);
@@ -345,11 +411,8 @@ impl ImportFile {
             rejected,
             ..ImportCounts::default()
         };
-        let mut rest = rows;
-        while !rest.is_empty() {
-            let (distinct, after) = rest.split_at(distinct_rows(rest));
-            counts.add(&self.merge(&transaction, distinct, has_listed).await?);
-            rest = after;
+        for round in merge::rounds(rows) {
+            counts.add(&self.merge(&transaction, &round, has_listed).await?);
         }
         ensure!(counts.add_up(), "the counts do not add up: {counts:?}");
         let sql = "update avtryck.import_file set rows_read = rows_read + $2, new = new + $3, changed = changed + $4, \
@@ -392,78 +455,6 @@ impl ImportFile {
         transaction.commit().await?;
         self.counts.add(&counts);
         Ok(())
-    }
-
-    /// Merges rows of different subjects.
-    async fn merge(
-        &self,
-        transaction: &Transaction<'_>,
-        rows: &[CheckedRow],
-        has_listed: bool,
-    ) -> anyhow::Result<ImportCounts> {
-        let (table, subject, keys) = table(self.is_area);
-        transaction.batch_execute(&format!(
-            "create temporary table if not exists row_of_{table} ({columns}, \"values\" text[] not null) on commit delete rows; \
-             delete from row_of_{table}; \
-             set local enable_hashjoin = off; set local enable_mergejoin = off",
-            columns = match self.is_area {
-                true => "area text not null",
-                false => "subject uuid not null, key uuid not null",
-            }
-        ))
-        .await?;
-        let copy = format!("copy row_of_{table} ({keys}, \"values\") from stdin (format binary)");
-        let sink = transaction.copy_in::<_, Bytes>(&copy).await?;
-        let mut sink = std::pin::pin!(sink);
-        sink.send(encode(rows)?).await?;
-        sink.finish().await?;
-        let suppressed = match has_listed && !self.is_area {
-            true => transaction
-                .execute("delete from row_of_attribute_value as row using avtryck.suppression as listed where listed.key = row.key", &[])
-                .await?,
-            false => 0,
-        };
-        let suppressed = suppressed + self.drop_refused(transaction).await?;
-        // An upsert writes to each row that it finds, if only to lock it. Most of a file that comes
-        // again is as it was.
-        let sql = format!(
-            "delete from row_of_{table} as row where \"values\" = ( \
-                 select held.\"values\" from avtryck.{table} as held \
-                 where held.import = $1 and held.{subject} = row.{subject} and held.ended_at is null)"
-        );
-        transaction.execute(&sql, &[&self.import]).await?;
-        let sql = format!(
-            "with merged as ( \
-                 insert into avtryck.{table} as held (import, {keys}, \"values\", changed_at) \
-                 select $1, {keys}, \"values\", now() from row_of_{table} \
-                 on conflict ({subject}, import) do update set \"values\" = excluded.\"values\", changed_at = now(), ended_at = null \
-                 where held.\"values\" is distinct from excluded.\"values\" or held.ended_at is not null \
-                 returning held.xmax = 0 as is_new) \
-             select count(*) filter (where is_new), count(*) filter (where not is_new) from merged"
-        );
-        let row = transaction.query_one(&sql, &[&self.import]).await?;
-        let (new, changed): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        let (new, changed) = (new.cast_unsigned(), changed.cast_unsigned());
-        let read = rows.len() as u64;
-        Ok(ImportCounts {
-            read,
-            new,
-            changed,
-            unchanged: read - new - changed - suppressed,
-            rejected: 0,
-            suppressed,
-        })
-    }
-
-    /// Drops the rows of those who object to the supplier. Returns how many there were.
-    async fn drop_refused(&self, transaction: &Transaction<'_>) -> anyhow::Result<u64> {
-        if self.is_area {
-            return Ok(0);
-        }
-        let sql = "delete from row_of_attribute_value as row using avtryck.objection as said, avtryck.import as used \
-                   where used.import = $1 and said.kind = 'supplier' and said.name = used.supplier \
-                     and said.subject = row.subject";
-        Ok(transaction.execute(sql, &[&self.import]).await?)
     }
 
     /// Ends the file: what its manifest says holds from now on, and with `--replace` whom it does
@@ -526,12 +517,9 @@ impl ImportFile {
         let has_listed = suppression::lock_list(&transaction).await?;
         self.counts.read += rejected;
         self.counts.rejected += rejected;
-        let mut rest = rows;
-        while !rest.is_empty() {
-            let (distinct, after) = rest.split_at(distinct_rows(rest));
-            let counts = self.merge(&transaction, distinct, has_listed).await?;
+        for round in merge::rounds(rows) {
+            let counts = self.merge(&transaction, &round, has_listed).await?;
             self.counts.add(&counts);
-            rest = after;
         }
         transaction.rollback().await?;
         Ok(())
@@ -548,51 +536,4 @@ fn named(row: &CheckedRow) -> Uuid {
             Uuid::from_bytes(md5::Md5::digest(area).into())
         }
     }
-}
-
-/// Returns how many of the first rows name different subjects. Rows hold in their order, so the
-/// second of a subject begins another statement.
-fn distinct_rows(rows: &[CheckedRow]) -> usize {
-    let mut seen = std::collections::HashSet::with_capacity(rows.len());
-    rows.iter()
-        .position(|row| !seen.insert(&row.key))
-        .unwrap_or(rows.len())
-}
-
-/// Encodes rows for a binary COPY.
-fn encode(rows: &[CheckedRow]) -> anyhow::Result<Bytes> {
-    let mut out = BytesMut::with_capacity(rows.len() * 200);
-    out.put_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
-    let put = |out: &mut BytesMut, bytes: &[u8]| -> anyhow::Result<()> {
-        out.put_i32(i32::try_from(bytes.len()).context("a value is too long")?);
-        out.put_slice(bytes);
-        Ok(())
-    };
-    for row in rows {
-        match &row.key {
-            RowKey::Subject(node, key) => {
-                out.put_i16(3);
-                put(&mut out, node)?;
-                put(&mut out, key)?;
-            }
-            RowKey::Area(area) => {
-                out.put_i16(2);
-                put(&mut out, area.as_bytes())?;
-            }
-        }
-        let mut list = BytesMut::new();
-        // One dimension, which may have nulls, of text (25), from 1.
-        for header in [1, 1, 25, i32::try_from(row.values.len())?, 1] {
-            list.put_i32(header);
-        }
-        for value in &row.values {
-            match value {
-                Some(value) => put(&mut list, value.as_bytes())?,
-                None => list.put_i32(-1),
-            }
-        }
-        put(&mut out, &list)?;
-    }
-    out.put_i16(-1);
-    Ok(out.freeze())
 }

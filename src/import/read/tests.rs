@@ -79,7 +79,10 @@ fn rows_are_the_same_however_the_file_is_written() {
     let json = "{\"nr\":\"11122\",\"typ\":\"småhus\",\"kr\":1000.5,\"age\":\"25_34\",\"other\":{}}\n\n\
                 {\"nr\":11123,\"typ\":null}\r\n{\"nr\":\"111 24\",\"typ\":\"småhus\",\"kr\":\"-7\"}";
     let lines: Vec<u64> = vec![1, 3, 4];
-    let rows = read(&manifest("format = \"ndjson\""), json.as_bytes()).unwrap();
+    let ndjson = manifest("format = \"ndjson\"");
+    let rows = read(&ndjson, json.as_bytes()).unwrap();
+    let marked = format!("\u{feff}{json}");
+    assert_eq!(read(&ndjson, marked.as_bytes()).unwrap(), rows);
     let texts = |rows: &[(u64, String)]| {
         rows.iter()
             .map(|(_, text)| text.clone())
@@ -178,6 +181,27 @@ fn a_file_that_is_not_what_the_manifest_says_is_refused_as_a_whole() {
         let error = read(&manifest(""), bytes).unwrap_err();
         assert!(error.contains(said), "{error}");
     }
+    // Half a file, and one with something behind it, in whichever way it is packed.
+    let rows = b"nr,typ,kr,age\n11122,,,\n";
+    for (bytes, said) in [
+        ([pack(rows), b"more".to_vec()].concat(), "line "),
+        ([pack(rows), pack(rows)[..9].to_vec()].concat(), "line "),
+        (b"\x1f\x8b".to_vec(), "line "),
+        // UTF-16, as some programs write what they call Unicode.
+        (b"\xff\xfen\0r\0".to_vec(), "the header is not in UTF-8"),
+        (b"sep=,\nnr,typ,kr,age\n".to_vec(), "there is no column"),
+    ] {
+        let error = read(&manifest(""), &bytes).unwrap_err();
+        assert!(error.contains(said), "{error}");
+    }
+    let quoted = "nr,typ,kr,age\n\"11122\",\"\",\"5\r\n\",\"\"\n11123,,\"5\n6\",\n11124,,-0.5,\n";
+    let said = read(&manifest(""), quoted.as_bytes()).unwrap();
+    assert_eq!(said[0], (2, "11122 - 5 -".to_owned()));
+    assert!(
+        said[1].0 == 4 && said[1].1.starts_with("kr: no number"),
+        "{said:?}"
+    );
+    assert_eq!(said[2], (6, "11124 - -0.5 -".to_owned()));
     let open = [
         b"nr,typ,kr,age\n11122,\"".as_slice(),
         &vec![b'x'; 1_000_000],

@@ -68,51 +68,59 @@ pub async fn end(client: &mut Client, name: &str) -> anyhow::Result<Option<u64>>
         return Ok(None);
     };
     let import: i32 = row.try_get(0)?;
-    delete_values(client, import).await.map(Some)
+    delete_values(client, import, "infinity").await.map(Some)
 }
 
-/// Whether an import has values.
-const HAS_VALUES: &str = "(exists (select from avtryck.attribute_value as held where held.import = import.import) \
-                           or exists (select from avtryck.attribute_area as held where held.import = import.import))";
-
-/// Returns the first day since 1970 on which an import expired whose values are still there.
+/// Returns the first day since 1970 on which something expired that is still there: an import, what
+/// a file or a callback said of somebody, or one value of that.
 ///
 /// # Errors
 /// Where Postgres fails.
 pub async fn read_first_expired(client: &Client, today: i32) -> anyhow::Result<Option<i32>> {
-    let sql = format!(
-        "select min(valid_until) - date '1970-01-01' from avtryck.import \
-         where valid_until <= date '1970-01-01' + $1::int and {HAS_VALUES}"
-    );
-    Ok(client.query_one(&sql, &[&today]).await?.try_get(0)?)
+    let sql = "select min(day) - date '1970-01-01' from avtryck.import as used cross join lateral ( \
+                   select min(least(held.valid_until, used.valid_until, used.ended_at::date)) from avtryck.attribute_value as held \
+                   where held.import = used.import \
+                   union all select min(least(held.valid_until, used.valid_until, used.ended_at::date)) from avtryck.attribute_area as held \
+                   where held.import = used.import \
+                   union all select min(until) from avtryck.attribute_value as held, \
+                       unnest(held.\"values\", held.untils) as each (value, until) \
+                   where held.import = used.import and held.untils is not null and value is not null \
+               ) as first (day) where day <= date '1970-01-01' + $1::int";
+    Ok(client.query_one(sql, &[&today]).await?.try_get(0)?)
 }
 
-/// Deletes the values of imports that expired by a day, which is counted from 1970-01-01.
+/// Deletes the values that had expired by a day, which is counted from 1970-01-01, and what is left
+/// of imports that were ended.
 ///
 /// # Errors
 /// Where Postgres fails.
 pub async fn delete_expired(client: &mut Client, day: i32) -> anyhow::Result<u64> {
-    let sql = format!(
-        "select import from avtryck.import \
-         where valid_until <= date '1970-01-01' + $1::int and {HAS_VALUES}"
-    );
+    let sql = "select import, (date '1970-01-01' + $1::int)::text, \
+                   ended_at is not null or valid_until <= date '1970-01-01' + $1::int from avtryck.import order by import";
     let mut deleted = 0;
-    for row in client.query(&sql, &[&day]).await? {
-        deleted += delete_values(client, row.try_get(0)?).await?;
+    for row in client.query(sql, &[&day]).await? {
+        let (import, day, is_over): (i32, String, bool) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let until = if is_over { "infinity" } else { &day };
+        deleted += delete_values(client, import, until).await?;
+        if !is_over {
+            empty_values(client, import, &day).await?;
+        }
     }
     Ok(deleted)
 }
 
-/// Deletes the values of an import, a portion at a time.
-async fn delete_values(client: &mut Client, import: i32) -> anyhow::Result<u64> {
+/// Deletes the values of an import that end on a day or before, a portion at a time.
+async fn delete_values(client: &mut Client, import: i32, until: &str) -> anyhow::Result<u64> {
     let mut deleted = 0;
     for table in ["attribute_value", "attribute_area"] {
         loop {
             let sql = format!(
                 "delete from avtryck.{table} where ctid = any(array( \
-                     select ctid from avtryck.{table} where import = $1 limit {PORTION_ROWS}))"
+                     select ctid from avtryck.{table} where import = $1 and valid_until <= $2::text::date \
+                     limit {PORTION_ROWS}))"
             );
-            let rows = client.execute(&sql, &[&import]).await?;
+            let rows = client.execute(&sql, &[&import, &until]).await?;
             deleted += rows;
             if rows < PORTION_ROWS as u64 {
                 break;
@@ -120,4 +128,22 @@ async fn delete_values(client: &mut Client, import: i32) -> anyhow::Result<u64> 
         }
     }
     Ok(deleted)
+}
+
+/// Takes values away that end on a day or before, of subjects of whom others hold longer.
+async fn empty_values(client: &mut Client, import: i32, today: &str) -> anyhow::Result<()> {
+    let sql = format!(
+        "update avtryck.attribute_value as held \
+         set \"values\" = array(select case when until > $2::text::date then value end \
+                                from unnest(held.\"values\", held.untils) with ordinality as each (value, until, place) \
+                                order by place) \
+         where ctid = any(array( \
+             select other.ctid from avtryck.attribute_value as other \
+             where other.import = $1 and other.untils is not null and exists ( \
+                 select from unnest(other.\"values\", other.untils) as each (value, until) \
+                 where value is not null and until <= $2::text::date) \
+             limit {PORTION_ROWS}))"
+    );
+    while client.execute(&sql, &[&import, &today]).await? == PORTION_ROWS as u64 {}
+    Ok(())
 }

@@ -92,10 +92,10 @@ impl AttributePart {
 /// Notes an import that has no file: what its manifest says holds from now on. Returns its number.
 ///
 /// # Errors
-/// Where Postgres fails, or the import was made with other columns or keys.
+/// Where Postgres fails, or the import was made with other columns or keys, or for less.
 pub async fn declare(client: &Client, manifest: &Manifest) -> anyhow::Result<i32> {
     write_attributes(client).await?;
-    let import = write_import(client, manifest).await?;
+    let import = write_import(client, manifest, false).await?;
     write_manifest(client, import, manifest).await?;
     Ok(import)
 }

@@ -137,7 +137,11 @@ const EXCEPTIONS: [(&str, &[&str], &str); 52] = [
         ],
         "what manifests say",
     ),
-    ("import_file", &["sha256"], "digests of files"),
+    (
+        "import_file",
+        &["sha256", "terms"],
+        "digests of files, and of what manifests say",
+    ),
     (
         "import_named",
         &["subject"],
