@@ -12,8 +12,8 @@ use tokio_postgres::Client;
 use super::UsageError;
 use super::migrate::with_database;
 use crate::config::{Config, Partner, Webhook};
-use crate::export::{Delivery, ExportId, Folder, HttpsPost};
-use crate::postgres::export::compare::ToldPartner;
+use crate::export::{Delivery, ExportId, Folder, HttpsPost, NotTaken};
+use crate::postgres::export::compare::{MemberComparison, ToldPartner};
 use crate::postgres::export::{self, webhook_target};
 
 /// The pause before it is looked again whether there is anything to send.
@@ -50,7 +50,7 @@ pub(super) struct ExportCommand {
 
 /// Who is told.
 enum Receiver {
-    Partner(ToldPartner),
+    Partner(ToldPartner, Option<MemberComparison>),
     Webhook(String),
 }
 
@@ -62,7 +62,7 @@ enum Way {
 
 impl ExportCommand {
     pub(super) fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
-        let (receiver, way) = match (&self.partner, &self.webhook) {
+        let (mut receiver, way) = match (&self.partner, &self.webhook) {
             (Some(key), _) => find_partner(config, key)?,
             (None, Some(key)) => find_webhook(config, key)?,
             (None, None) => {
@@ -75,7 +75,7 @@ impl ExportCommand {
             if self.full {
                 export::begin_full(client, &target).await?;
             }
-            send_all(client, config, &receiver, &way, self.once).await
+            send_all(client, config, &mut receiver, &way, self.once).await
         })?;
         Ok(ExitCode::SUCCESS)
     }
@@ -108,7 +108,7 @@ fn find_partner(config: &Config, key: &str) -> anyhow::Result<(Receiver, Way)> {
     if partner.export_id == ExportId::None {
         tracing::warn!("partner {key} has no export_id, so it is told nothing but removals");
     }
-    Ok((Receiver::Partner(told_partner(config, partner)), way))
+    Ok((Receiver::Partner(told_partner(config, partner), None), way))
 }
 
 fn told_partner(config: &Config, partner: &Partner) -> ToldPartner {
@@ -135,7 +135,7 @@ fn find_webhook(config: &Config, key: &str) -> anyhow::Result<(Receiver, Way)> {
 async fn send_all(
     client: &mut Client,
     config: &Config,
-    receiver: &Receiver,
+    receiver: &mut Receiver,
     way: &Way,
     is_once: bool,
 ) -> anyhow::Result<()> {
@@ -170,14 +170,18 @@ async fn send_all(
                 return Err(error.context(format!("delivery {number} to {target}")));
             }
             Err(error) => {
+                let asked = error
+                    .downcast_ref()
+                    .and_then(|no: &NotTaken| no.retry_after);
+                let pause = retry_pause.max(asked.unwrap_or_default().min(RETRY_PAUSE_MAX));
                 tracing::warn!(
                     %target,
                     number,
                     kind,
                     "a delivery did not arrive and is sent again in {} s: {error:#}",
-                    retry_pause.as_secs()
+                    pause.as_secs()
                 );
-                tokio::time::sleep(retry_pause).await;
+                tokio::time::sleep(pause).await;
                 retry_pause = (retry_pause * 2).min(RETRY_PAUSE_MAX);
             }
         }
@@ -187,14 +191,16 @@ async fn send_all(
 impl Receiver {
     fn target(&self) -> String {
         match self {
-            Receiver::Partner(partner) => partner.key.clone(),
+            Receiver::Partner(partner, _) => partner.key.clone(),
             Receiver::Webhook(webhook) => webhook_target(webhook),
         }
     }
 
-    async fn next(&self, client: &mut Client) -> anyhow::Result<Option<Delivery>> {
+    async fn next(&mut self, client: &mut Client) -> anyhow::Result<Option<Delivery>> {
         match self {
-            Receiver::Partner(partner) => export::next_for_partner(client, partner).await,
+            Receiver::Partner(partner, under_way) => {
+                export::next_for_partner(client, partner, under_way).await
+            }
             Receiver::Webhook(webhook) => export::next_for_webhook(client, webhook).await,
         }
     }

@@ -27,7 +27,7 @@ mod post;
 
 pub use delivery::{Delivery, DeliveryKind, DeliveryLine};
 pub use folder::Folder;
-pub use post::{HttpsPost, is_delivery_url};
+pub use post::{HttpsPost, NotTaken, is_delivery_url};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;

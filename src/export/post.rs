@@ -28,6 +28,15 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 const TIME_MAX: Duration = Duration::from_secs(60);
 const CONTENT_TYPE: &str = "application/x-ndjson";
 
+/// The receiver answers that it does not have a delivery.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was {status}")]
+pub struct NotTaken {
+    status: StatusCode,
+    /// How long it asks to be left alone (`Retry-After`).
+    pub retry_after: Option<Duration>,
+}
+
 /// Where deliveries go, and what signs them.
 pub struct HttpsPost {
     url: Url,
@@ -76,12 +85,18 @@ impl HttpsPost {
     /// Where it does not. It may have it nevertheless.
     pub async fn send(&self, delivery: &Delivery) -> anyhow::Result<()> {
         let sent = tokio::time::timeout(TIME_MAX, self.try_to_send(delivery)).await;
-        let status = sent.context("no answer in time")??;
-        ensure!(status.is_success(), "the answer was {status}");
-        Ok(())
+        let (status, retry_after) = sent.context("no answer in time")??;
+        match status.is_success() {
+            true => Ok(()),
+            false => Err(NotTaken {
+                status,
+                retry_after,
+            }
+            .into()),
+        }
     }
 
-    async fn try_to_send(&self, delivery: &Delivery) -> anyhow::Result<StatusCode> {
+    async fn try_to_send(&self, delivery: &Delivery) -> anyhow::Result<Reply> {
         let stream = tokio::time::timeout(CONNECT_TIME_MAX, self.connect()).await;
         let stream = stream.context("no connection in time")??;
         let request = self.request(delivery)?;
@@ -157,16 +172,23 @@ impl HttpsPost {
     }
 }
 
-/// Sends a request over a connection of its own; returns the status of the answer.
+/// The status of an answer, and how long it asks to be left alone.
+type Reply = (StatusCode, Option<Duration>);
+
+/// Sends a request over a connection of its own. Of the answer no body is read, and no other place
+/// that it names is asked.
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
-) -> anyhow::Result<StatusCode> {
+) -> anyhow::Result<Reply> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let driven = tokio::spawn(connection);
     let answered = sender.send_request(request).await;
     driven.abort();
-    Ok(answered?.status())
+    let answer = answered?;
+    let retry_after = answer.headers().get(header::RETRY_AFTER);
+    let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    Ok((answer.status(), seconds.map(Duration::from_secs)))
 }
 
 fn tls_connector() -> anyhow::Result<TlsConnector> {

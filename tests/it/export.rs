@@ -466,3 +466,104 @@ async fn a_webhook_is_told_of_entries_and_exits_and_unknown_receivers_are_named(
         assert!(status == 64 && text.contains(said), "{status} {text}");
     }
 }
+
+/// A server that gives one connection after another an answer of a list, and reads each request.
+/// Returns its address, and the ID of each delivery that came, with when that was.
+async fn answer_by_list(answers: Vec<Vec<u8>>) -> (SocketAddr, Arc<Mutex<Vec<(String, Instant)>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let came = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&came);
+    tokio::spawn(async move {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut bytes, mut buffer) = (Vec::new(), [0; 65_536]);
+            let is_whole = |bytes: &[u8]| {
+                let text = String::from_utf8_lossy(bytes).into_owned();
+                text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
+                    body.len() == header(head, "content-length").parse::<usize>().unwrap()
+                })
+            };
+            while !is_whole(&bytes) {
+                match stream.read(&mut buffer).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(read) => bytes.extend_from_slice(&buffer[..read]),
+                }
+            }
+            let head = String::from_utf8_lossy(&bytes).into_owned();
+            let id = header(&head, "avtryck-delivery");
+            noted.lock().unwrap().push((id, Instant::now()));
+            // Who does not read on to the end of a body closes.
+            drop(stream.write_all(&answer).await);
+        }
+    });
+    (address, came)
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_of_success_has_the_same_delivery_sent_again_there_and_nowhere_else()
+{
+    let (elsewhere, elsewhere_came) = answer_by_list(vec![Vec::new(); 3]).await;
+    let huge = [
+        b"HTTP/1.1 500 No\r\ncontent-length: 1000000000\r\n\r\n".to_vec(),
+        vec![b'x'; 8 << 20],
+    ]
+    .concat();
+    let endless = [b"HTTP/1.1 200 OK\r\nx: ".to_vec(), vec![b'x'; 8 << 20]].concat();
+    let answers: Vec<Vec<u8>> = vec![
+        format!("HTTP/1.1 301 Moved\r\nlocation: http://{elsewhere}/in\r\n\r\n").into_bytes(),
+        format!("HTTP/1.1 307 Moved\r\nlocation: http://{elsewhere}/in\r\n\r\n").into_bytes(),
+        b"HTTP/1.1 401 No\r\nwww-authenticate: Basic\r\n\r\n".to_vec(),
+        b"HTTP/1.1 413 No\r\n\r\n".to_vec(),
+        b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(),
+        b"HTTP/1.1 2".to_vec(),
+        b"220 mail.example ESMTP\r\n".to_vec(),
+        Vec::new(),
+        huge,
+        endless,
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\nx".to_vec(),
+    ];
+    let tries = answers.len();
+    let (address, came) = answer_by_list(answers).await;
+    let url = format!("export_url = \"http://{address}/in?from=us\"");
+    let (dir, database) = stage(&url).await;
+    add(&database.client, Uuid::from_u128(1)).await;
+    for number in 1..=tries {
+        let outcome = export_once(dir.path(), &[]).await;
+        let said = String::from_utf8_lossy(&outcome.stderr).into_owned();
+        assert_eq!(
+            outcome.status.success(),
+            number == tries,
+            "{number}: {said}"
+        );
+        assert!(!said.contains("panicked"), "{said}");
+    }
+    let came = came.lock().unwrap();
+    assert_eq!(came.len(), tries);
+    assert!(came.iter().all(|(id, _)| *id == came[0].0), "{came:?}");
+    assert!(elsewhere_came.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_receiver_that_asks_to_be_left_alone_is_left_alone_for_as_long() {
+    let busy = b"HTTP/1.1 429 Later\r\nretry-after: 4\r\n\r\n".to_vec();
+    let (address, came) = answer_by_list(vec![busy, b"HTTP/1.1 204 Yes\r\n\r\n".to_vec()]).await;
+    let url = format!("export_url = \"http://{address}/in?from=us\"");
+    let (dir, database) = stage(&url).await;
+    add(&database.client, Uuid::from_u128(1)).await;
+    let mut run = exporter(dir.path(), &[])
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while came.lock().unwrap().len() < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    run.kill().await.unwrap();
+    let came = came.lock().unwrap();
+    let pause = came[1].1 - came[0].1;
+    assert!(pause >= Duration::from_secs(4), "{pause:?}");
+    assert_eq!(came[0].0, came[1].0);
+}

@@ -66,64 +66,135 @@ impl MemberPage {
     }
 }
 
-/// Notes whom the partner is to be told of, and whom no more.
-///
-/// # Errors
-/// Where Postgres fails. Called again it does the rest.
-pub async fn compare(client: &mut Client, partner: &ToldPartner) -> Result<(), Error> {
-    let sql = "select segment, min_size from avtryck.segment \
-               where key = any($1) and is_exposed and ended_at is null";
-    let mut told = Vec::new();
-    for row in client.query(sql, &[&partner.segments]).await? {
-        let (segment, min_size): (i16, i64) = (row.try_get(0)?, row.try_get(1)?);
-        if partner.id != ExportId::None && is_enough(client, partner, segment, min_size).await? {
-            told.push(segment);
-        }
-    }
-    let sql = "with gone as (select array(select told from avtryck.export_told \
-                   where partner = $1 and segment <> all($2) limit $3) as which) \
-               select avtryck.untell(which), cardinality(which) from gone";
-    loop {
-        let row = client
-            .query_one(sql, &[&partner.key, &told, &SUBJECTS_MAX])
-            .await?;
-        if row.try_get::<_, i32>(1)? == 0 {
-            break;
-        }
-    }
-    for segment in told {
-        let mut after = None;
-        loop {
-            let page = compare_page(client, partner, segment, after).await?;
-            after = page.until();
-            if after.is_none() {
-                break;
-            }
-        }
-    }
-    Ok(())
+/// A comparison that is under way: it notes whom the partner is to be told of, and whom no more.
+/// Each step takes a page of members, so that removals need not wait for the end of it.
+#[derive(Debug, Default)]
+pub struct MemberComparison(Step);
+
+/// What the next step does. A comparison that is begun anew does the rest.
+#[derive(Debug, Default)]
+enum Step {
+    /// Finds the segments.
+    #[default]
+    Find,
+    /// Counts how many can be told of, in the last of the segments that wait.
+    Count {
+        /// Segments with the least number that is told.
+        waiting: Vec<(i16, i64)>,
+        /// Segments that are large enough.
+        told: Vec<i16>,
+        matched: usize,
+        after: Option<Uuid>,
+    },
+    /// Takes back what the partner was told of other segments.
+    TakeBack(Vec<i16>),
+    /// Compares members, in the last of the segments.
+    Members(Vec<i16>, Option<Uuid>),
+    Done,
 }
 
-/// Checks whether enough members can be told of, as counted within the last day.
-async fn is_enough(
+impl MemberComparison {
+    /// Takes a step. Returns whether it was the last one.
+    ///
+    /// # Errors
+    /// Where Postgres fails.
+    pub async fn step(
+        &mut self,
+        client: &mut Client,
+        partner: &ToldPartner,
+    ) -> Result<bool, Error> {
+        self.0 = match std::mem::take(&mut self.0) {
+            Step::Find => Step::Count {
+                waiting: find_segments(client, partner).await?,
+                told: Vec::new(),
+                matched: 0,
+                after: None,
+            },
+            Step::Count {
+                mut waiting,
+                mut told,
+                matched,
+                after,
+            } => match waiting.last() {
+                None => Step::TakeBack(told),
+                Some((segment, min_size)) => {
+                    let so_far = (matched, after);
+                    let counted =
+                        count_page(client, partner, (*segment, *min_size), so_far).await?;
+                    let (matched, after) = match counted {
+                        Counted::SoFar(matched, after) => (matched, after),
+                        Counted::All(is_told) => {
+                            told.extend(is_told.then_some(*segment));
+                            waiting.pop();
+                            (0, None)
+                        }
+                    };
+                    Step::Count {
+                        waiting,
+                        told,
+                        matched,
+                        after,
+                    }
+                }
+            },
+            Step::TakeBack(told) => match take_back(client, partner, &told).await? {
+                0 => Step::Members(told, None),
+                _ => Step::TakeBack(told),
+            },
+            Step::Members(mut told, after) => match told.last() {
+                None => Step::Done,
+                Some(segment) => {
+                    let page = compare_page(client, partner, *segment, after).await?;
+                    if page.until().is_none() {
+                        told.pop();
+                    }
+                    Step::Members(told, page.until())
+                }
+            },
+            Step::Done => Step::Done,
+        };
+        Ok(matches!(self.0, Step::Done))
+    }
+}
+
+/// Returns the segments that the partner may be told of, with the least number of members.
+async fn find_segments(client: &Client, partner: &ToldPartner) -> Result<Vec<(i16, i64)>, Error> {
+    if partner.id == ExportId::None {
+        return Ok(Vec::new());
+    }
+    let sql = "select segment, min_size from avtryck.segment \
+               where key = any($1) and is_exposed and ended_at is null order by segment desc";
+    let rows = client.query(sql, &[&partner.segments]).await?;
+    let read = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
+    rows.iter().map(read).collect()
+}
+
+/// What is known of how many members can be told of.
+enum Counted {
+    /// How many up to a member.
+    SoFar(usize, Option<Uuid>),
+    /// Whether there are enough.
+    All(bool),
+}
+
+/// Counts a page of those who can be told of, unless that was done within the last day.
+async fn count_page(
     client: &Client,
     partner: &ToldPartner,
-    segment: i16,
-    min_size: i64,
-) -> Result<bool, Error> {
+    (segment, min_size): (i16, i64),
+    (matched, after): (usize, Option<Uuid>),
+) -> Result<Counted, Error> {
     let sql = "select is_told from avtryck.export_segment \
                where partner = $1 and segment = $2 and counted_at > now() - interval '1 day'";
-    if let Some(row) = client.query_opt(sql, &[&partner.key, &segment]).await? {
-        return row.try_get(0);
+    if after.is_none()
+        && let Some(row) = client.query_opt(sql, &[&partner.key, &segment]).await?
+    {
+        return Ok(Counted::All(row.try_get(0)?));
     }
-    let (mut matched, mut after) = (0, None);
-    loop {
-        let page = MemberPage::read(client, segment, after).await?;
-        matched += read_wanted(client, partner, &page.subjects).await?.len();
-        after = page.until();
-        if after.is_none() {
-            break;
-        }
+    let page = MemberPage::read(client, segment, after).await?;
+    let matched = matched + read_wanted(client, partner, &page.subjects).await?.len();
+    if let Some(until) = page.until() {
+        return Ok(Counted::SoFar(matched, Some(until)));
     }
     let matched = i64::try_from(matched).unwrap_or(i64::MAX);
     let is_told = matched >= min_size;
@@ -133,7 +204,18 @@ async fn is_enough(
     client
         .execute(sql, &[&partner.key, &segment, &matched, &is_told])
         .await?;
-    Ok(is_told)
+    Ok(Counted::All(is_told))
+}
+
+/// Takes back some of what the partner was told of segments other than these. Returns how many.
+async fn take_back(client: &Client, partner: &ToldPartner, told: &[i16]) -> Result<i32, Error> {
+    let sql = "with gone as (select array(select told from avtryck.export_told \
+                   where partner = $1 and segment <> all($2) limit $3) as which) \
+               select avtryck.untell(which), cardinality(which) from gone";
+    let row = client
+        .query_one(sql, &[&partner.key, &told, &SUBJECTS_MAX])
+        .await?;
+    row.try_get(1)
 }
 
 /// Compares a page. No membership or permit changes meanwhile, so nobody is noted who left.

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use tokio_postgres::{Client, Error, Row, Transaction};
 use uuid::Uuid;
 
-use super::compare::{ToldPartner, compare};
+use super::compare::{MemberComparison, ToldPartner};
 use crate::export::{Delivery, DeliveryKind, DeliveryLine};
 
 /// Lines of a delivery to a partner, of about 100 bytes each.
@@ -99,18 +99,30 @@ async fn read_open(
 }
 
 /// Returns what a partner is to be sent next, if anything. Compares members with what it was told
-/// where an hour has passed.
+/// where an hour has passed: `under_way` is the comparison that is not at its end, in which
+/// removals come between.
 ///
 /// # Errors
 /// Where Postgres fails.
 pub async fn next_for_partner(
     client: &mut Client,
     partner: &ToldPartner,
+    under_way: &mut Option<MemberComparison>,
 ) -> anyhow::Result<Option<Delivery>> {
     let key = &*partner.key;
     loop {
         if let Some(removal) = next_removal(client, key).await? {
             return Ok(Some(removal));
+        }
+        if let Some(comparison) = under_way {
+            if comparison.step(client, partner).await? {
+                *under_way = None;
+                let sql = "update avtryck.export_target set compared_at = now(), full_began_at = coalesce(full_began_at, \
+                               case when full_at is null or full_at <= now() - interval '7 days' then now() end) \
+                           where target = $1";
+                client.execute(sql, &[&key]).await?;
+            }
+            continue;
         }
         let sql = "select compared_at is null, coalesce(compared_at <= now() - interval '1 hour', true) \
                    from avtryck.export_target where target = $1";
@@ -125,11 +137,7 @@ pub async fn next_for_partner(
             if !is_due {
                 return Ok(None);
             }
-            compare(client, partner).await?;
-            let sql = "update avtryck.export_target set compared_at = now(), full_began_at = coalesce(full_began_at, \
-                           case when full_at is null or full_at <= now() - interval '7 days' then now() end) \
-                       where target = $1";
-            client.execute(sql, &[&key]).await?;
+            *under_way = Some(MemberComparison::default());
             continue;
         };
         if open.kind == DeliveryKind::Delta && open.lines.is_empty() {

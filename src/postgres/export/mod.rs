@@ -3,7 +3,7 @@
 //! | step | where |
 //! | --- | --- |
 //! | somebody leaves a segment, refuses, withdraws or is erased | triggers write to `export_outbox` in that transaction, for partners that were told of them |
-//! | each hour members are compared with what the partner was told | [`compare`](compare::compare) |
+//! | each hour members are compared with what the partner was told | [`MemberComparison`](compare::MemberComparison) |
 //! | a delivery is made, with its ID, before it is sent | [`next_for_partner`], [`next_for_webhook`] |
 //! | the receiver has it | [`finish`] |
 //!

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::compare::ToldPartner;
+use super::compare::{MemberComparison, ToldPartner};
 use super::*;
 use crate::export::{Delivery, DeliveryKind, DeliveryLine, ExportId};
 use crate::hit::VisitorId;
@@ -117,10 +117,15 @@ impl Memory {
     }
 }
 
+/// Returns what is to be sent next.
+async fn next(client: &mut Client, partner: &ToldPartner) -> anyhow::Result<Option<Delivery>> {
+    next_for_partner(client, partner, &mut None).await
+}
+
 /// Sends all that is due; returns the kinds of what was sent.
 async fn run(client: &mut Client, partner: &ToldPartner, memory: &mut Memory) -> Vec<DeliveryKind> {
     let mut kinds = Vec::new();
-    while let Some(delivery) = next_for_partner(client, partner).await.unwrap() {
+    while let Some(delivery) = next(client, partner).await.unwrap() {
         memory.take(&delivery);
         finish(client, "net", &delivery).await.unwrap();
         kinds.push(delivery.kind);
@@ -195,7 +200,7 @@ async fn whoever_leaves_by_any_way_is_removed_at_once_and_first_and_known_by_has
     run(client, &net, &mut memory).await;
     add(client, 9).await;
     pass_an_hour(client).await;
-    let pending = next_for_partner(client, &net).await.unwrap().unwrap();
+    let pending = next(client, &net).await.unwrap().unwrap();
     assert_eq!(pending.kind, DeliveryKind::Delta);
     // Its answer was lost, and now people leave.
     memory.take(&pending);
@@ -223,12 +228,12 @@ async fn whoever_leaves_by_any_way_is_removed_at_once_and_first_and_known_by_has
     permit(client, visitor(9), "net", 1).await;
     assert_eq!(count(client, "export_outbox").await, 15);
 
-    let removal = next_for_partner(client, &net).await.unwrap().unwrap();
+    let removal = next(client, &net).await.unwrap().unwrap();
     assert_eq!(
         (removal.kind, removal.lines.len()),
         (DeliveryKind::Remove, 15)
     );
-    let again = next_for_partner(client, &net).await.unwrap().unwrap();
+    let again = next(client, &net).await.unwrap().unwrap();
     assert_eq!((again.id, &again.lines), (removal.id, &removal.lines));
     // What was begun has nobody left, so it is not sent again.
     assert_eq!(run(client, &net, &mut memory).await, [DeliveryKind::Remove]);
@@ -260,7 +265,8 @@ async fn what_was_not_sent_yet_is_neither_told_nor_taken_back() {
     let mut database = stage(3).await;
     let client = &mut database.client;
     let net = partner(ExportId::Partner);
-    compare::compare(client, &net).await.unwrap();
+    let mut comparison = MemberComparison::default();
+    while !comparison.step(client, &net).await.unwrap() {}
     assert_eq!(count(client, "export_told").await, 6);
     permit(client, visitor(0), "net", 3).await;
     let outbox = (
@@ -316,7 +322,7 @@ async fn a_large_list_comes_in_parts_of_which_each_has_whoever_is_left() {
                select subject, now(), now(), 'net', 'n' || n, true from new";
     client.batch_execute(sql).await.unwrap();
     let (net, mut memory) = (partner(ExportId::Partner), Memory::default());
-    let first = next_for_partner(client, &net).await.unwrap().unwrap();
+    let first = next(client, &net).await.unwrap().unwrap();
     assert_eq!(
         (first.part, first.is_last, first.lines.len()),
         (1, false, 10_000)
@@ -340,6 +346,49 @@ async fn a_large_list_comes_in_parts_of_which_each_has_whoever_is_left() {
         .unwrap()
         .get(0);
     assert_eq!(lines, 9_999, "sent again it had one fewer");
+}
+
+#[tokio::test]
+async fn removals_overtake_a_comparison_that_is_under_way() {
+    let mut database = stage(3).await;
+    let client = &mut database.client;
+    let (net, mut memory) = (partner(ExportId::Partner), Memory::default());
+    run(client, &net, &mut memory).await;
+    pass_an_hour(client).await;
+    let mut under_way = Some(MemberComparison::default());
+    for number in 0.. {
+        // Whatever the comparison is at, whoever leaves is told of before it goes on.
+        let subject = visitor(100 + number);
+        add(client, 100 + number).await;
+        let told = "insert into avtryck.export_told (partner, segment, subject, subject_key, id, id_key, permit, number, told_at) \
+                    select 'net', segment, $1, $1, 'uid-late', $1, 15, 1, now() from avtryck.segment where key = 'one'";
+        client.execute(told, &[&subject]).await.unwrap();
+        let gone = "delete from avtryck.segment_member where subject = $1";
+        client.execute(gone, &[&subject]).await.unwrap();
+        let delivery = next_for_partner(client, &net, &mut under_way)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(delivery.kind, DeliveryKind::Remove);
+        assert!(under_way.is_some(), "it went on before the removal");
+        finish(client, "net", &delivery).await.unwrap();
+        let comparison = under_way.as_mut().unwrap();
+        if comparison.step(client, &net).await.unwrap() {
+            // Segments to count, to take back and to compare, and nothing twice.
+            assert_eq!(number, 7);
+            break;
+        }
+    }
+    assert!(
+        next_for_partner(client, &net, &mut under_way)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(under_way.is_none());
+    let sql = "select count(*) from avtryck.export_target where compared_at > now() - interval '1 minute'";
+    let row = client.query_one(sql, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 1);
 }
 
 #[tokio::test]
