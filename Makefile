@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build deb deb-test test chaos chaos-kafka bench-kafka hostile test-postgres-versions subject fuzz broken bench bench-quick bench-check bench-report lint fetch fmt abuse abuse-agents metrics-docs report-pictures tag clean-data
+.PHONY: help run build deb deb-test test chaos chaos-kafka bench-kafka hostile test-postgres-versions subject fuzz broken bench bench-quick bench-segments bench-check bench-report lint fetch fmt abuse abuse-agents metrics-docs report-pictures tag clean-data
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -135,6 +135,14 @@ bench: BENCH = --report loadtest/RESULTS.md
 bench: ## measure what a hit costs, beside nginx and others (10 minutes; writes loadtest/RESULTS.md)
 bench-quick: BENCH = --quick
 bench-quick: ## print the same table in 90 seconds
+
+SEGMENT_MEMBERS ?= 1000000
+
+bench-segments: ## measure how quick pages are told their segments (SEGMENT_MEMBERS=1000000), beside 10,000 hits a second (2 minutes)
+	@script/setup bench
+	@script/fetch rules test geodata
+	@cargo build --release --locked --bins -p avtryck -p loadtest
+	@target/release/bench --segments --members $(SEGMENT_MEMBERS) --seed $(BENCH_SEED)
 
 bench-report: ## measure how fast reports are read (REPORT_DAYS=30 of REPORT_DAY_HITS=100000; 5 minutes)
 	@script/setup bench

@@ -13,11 +13,17 @@
 //! | `DRAIN_SET` | the server in every second round: `wal_compression=lz4;shared_buffers=256MB` |
 //! | `DRAIN_SQL` | what runs in the database before every second round |
 //! | `DRAIN_EQUAL_HITS` | the hits of each round with equal IDs; 0 for no such rounds |
+//! | `DRAIN_PROFILE` | 1: rounds without profiles and with them in turn, and nothing else |
 //! | `DRAIN_DIR` | the folder of spool and database |
 //!
 //! Then come rounds of clicks that have every ID: one in which all are new, and one for each ID in
 //! which that one is the same in all hits. What such a round costs, compared with the first, is
 //! what a sender can do by repeating an ID.
+//!
+//! With `DRAIN_PROFILE` every second round loads the same hits with the permit `profile`, one in
+//! fifty of them a signed callback that brings two attributes, into a database that has segments,
+//! a partner that is told of them and a webhook. The last line is what profiles add to the loader's
+//! CPU time.
 //!
 //! With `DRAIN_TABLE_HITS` the rounds show what a hit costs as the table grows. Settings of every
 //! second round can be compared within one run.
@@ -30,6 +36,9 @@
     clippy::cast_possible_truncation,
     reason = "a measurement fails by panicking and prints"
 )]
+
+#[path = "drain/profiles.rs"]
+mod profiles;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -90,6 +99,10 @@ async fn run() {
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let instructions = spool(&dir.path().join("instruction"), Duration::ZERO);
     let tables = Arc::new(ArcSwap::from_pointee(tables()));
+    if variable("DRAIN_PROFILE", 0) == 1 {
+        profiles::compare(dir.path(), &instructions, &tables, (hits, rounds)).await;
+        return;
+    }
     let table_hits = variable("DRAIN_TABLE_HITS", 0);
     if table_hits > 0 {
         grow(dir.path(), &instructions, &tables, hits, table_hits).await;
@@ -97,7 +110,7 @@ async fn run() {
     }
     // The next round loads the same hits.
     let spool = spool(&dir.path().join("spool"), Duration::from_secs(86_400));
-    fill(&spool, 0..hits, clock::now(), 25, None).await;
+    fill(&spool, 0..hits, clock::now(), 25, Kinds::Usual).await;
     let bytes = spool.used_bytes();
     println!(
         "{hits} hits, {:.0} bytes each in the spool",
@@ -151,7 +164,7 @@ async fn drain_equal(
     for id in ["none", "visitor_id", "partner_uid", "maid", "click_id"] {
         let name = format!("drain_equal_{id}");
         let spool = spool(&dir.join(&name), Duration::ZERO);
-        fill(&spool, 0..hits, clock::now(), 25, Some(id)).await;
+        fill(&spool, 0..hits, clock::now(), 25, Kinds::Clicks(id)).await;
         let config = embedded.database(&name).await.unwrap();
         let database = Arc::new(Database::at(config));
         let drained = drain((&spool, instructions), tables, embedded, database, hits).await;
@@ -187,7 +200,14 @@ async fn grow(
     let apart_micros = 86_400_000_000 / variable("DRAIN_DAY_HITS", 5_000_000);
     let mut costs = Vec::new();
     for first in (0..table_hits).step_by(hits as usize) {
-        fill(&spool, first..first + hits, begun, apart_micros, None).await;
+        fill(
+            &spool,
+            first..first + hits,
+            begun,
+            apart_micros,
+            Kinds::Usual,
+        )
+        .await;
         let spools = (&spool, instructions);
         let drained = drain(spools, tables, &embedded, Arc::clone(&database), hits).await;
         costs.push(drained.micros());
@@ -292,14 +312,23 @@ fn agents() -> Vec<String> {
     agents.map(|agent| agent.unwrap().to_owned()).collect()
 }
 
-/// Fills the spool with hits that are `apart_micros` apart. With `equal` they have every ID, of
-/// which that one is always the same.
+/// What hits a spool is filled with.
+#[derive(Clone, Copy)]
+enum Kinds<'k> {
+    Usual,
+    /// With every ID, of which that one is always the same.
+    Clicks(&'k str),
+    /// Some of them callbacks. With profiles they permit `profile`, and callbacks bring attributes.
+    Profiles(bool),
+}
+
+/// Fills the spool with hits that are `apart_micros` apart.
 async fn fill(
     spool: &Spool,
     numbers: Range<u64>,
     begun: UnixMicros,
     apart_micros: u64,
-    equal: Option<&str>,
+    kinds: Kinds<'_>,
 ) {
     let agents = agents();
     let appender = spool.appender();
@@ -311,8 +340,10 @@ async fn fill(
             move |out: &mut Vec<u8>| {
                 let at = UnixMicros(begun.0 + (number * apart_micros) as i64);
                 let mut hit = hit(at, number, &mut Random(seed), agents);
-                if let Some(equal) = equal {
-                    identify(&mut hit, number, equal);
+                match kinds {
+                    Kinds::Usual => {}
+                    Kinds::Clicks(equal) => identify(&mut hit, number, equal),
+                    Kinds::Profiles(is_on) => profiles::change(&mut hit, number, is_on),
                 }
                 hit.encode(out);
             }
@@ -422,7 +453,8 @@ async fn drain(
     let loader = Loader {
         spools: vec![spool.clone()],
         instructions: instructions.clone(),
-        sink: PostgresSink::new(database, Arc::clone(&metrics)),
+        sink: PostgresSink::new(database, Arc::clone(&metrics))
+            .with_attributes(profiles::attributes()),
         tables: Arc::clone(tables),
         batch_rows: 20_000,
         batch_wait: Duration::from_millis(10),

@@ -20,8 +20,20 @@ pub(crate) async fn start(
     key: &str,
     certificate: &Files,
 ) -> anyhow::Result<Collector> {
+    start_with(dir, database_url, plain, key, certificate, "").await
+}
+
+/// The same with further settings.
+pub(crate) async fn start_with(
+    dir: &Path,
+    database_url: &str,
+    plain: bool,
+    key: &str,
+    certificate: &Files,
+    settings: &str,
+) -> anyhow::Result<Collector> {
     let program = root().join("target/release/avtryck");
-    let configuration = configuration(dir, database_url, plain, key, certificate)?;
+    let configuration = configuration(dir, database_url, plain, key, certificate)? + settings;
     Collector::start(&program, dir, &configuration).await
 }
 

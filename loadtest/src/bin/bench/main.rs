@@ -13,6 +13,8 @@
 //! trackers send goes to an edge of its own, beside events and pixels of our own
 //! ([`loadtest::trackers`]).
 //!
+//! `--segments` measures how quick pages are told the segments of their visitors ([`segments`]).
+//!
 //! Each round measures all of them in turn, so that what changes on the machine meanwhile meets all
 //! alike; ratios are taken within a round, and the median of the rounds is what counts. Who is not
 //! measured is idle. All share one Postgres: the collector's embedded one, with its settings.
@@ -28,6 +30,7 @@ mod plan;
 mod plot;
 mod report;
 mod rounds;
+mod segments;
 mod tables;
 mod tls;
 mod trackers;
@@ -53,6 +56,12 @@ struct Arguments {
     /// Only what other makers' trackers send, beside our own.
     #[arg(long)]
     trackers: bool,
+    /// Only how quick pages are told their segments, beside hits.
+    #[arg(long, conflicts_with = "trackers")]
+    segments: bool,
+    /// How many visitors are in segments then.
+    #[arg(long, default_value_t = 1_000_000, requires = "segments")]
+    members: u64,
     /// The seed of the requests.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -81,6 +90,11 @@ fn main() -> anyhow::Result<()> {
     if arguments.trackers {
         let figures = runtime.block_on(rounds::run_trackers(&plan, arguments.seed))?;
         print(&report::Report::of_trackers(&figures, &plan).terminal());
+        return Ok(());
+    }
+    if arguments.segments {
+        let told = rounds::run_segments(&plan, arguments.seed, arguments.members);
+        print(&runtime.block_on(told)?.terminal());
         return Ok(());
     }
     let figures = runtime.block_on(rounds::run(&plan, arguments.seed))?;

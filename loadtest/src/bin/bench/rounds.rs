@@ -26,10 +26,11 @@ use crate::figures::{Closed, Course, Device, Drain, EndToEnd, Figures, Handshake
 use crate::floor::Floor;
 use crate::nginx::{Log, Nginx};
 use crate::plan::Plan;
+use crate::segments::Told;
 use crate::tables::{FloorCopy, nginx_table, prepare_floor, size};
 use crate::tls::Files;
 use crate::trackers::Trackers;
-use crate::{open_loop, say, tls, wrk};
+use crate::{open_loop, say, segments, tls, wrk};
 
 /// The key of the visitor cookie, the collector's and the corpus's.
 const KEY: [u8; 32] = *b"a key for the bench and no other";
@@ -55,8 +56,12 @@ fn key() -> String {
     format!("1:{}", STANDARD.encode(KEY))
 }
 
+fn keyring() -> CookieKeyring {
+    CookieKeyring::new([(1, KEY.as_slice())], KEY_AGE_SECONDS)
+}
+
 fn make_corpus(seed: u64) -> anyhow::Result<Corpus> {
-    let keyring = CookieKeyring::new([(1, KEY.as_slice())], KEY_AGE_SECONDS);
+    let keyring = keyring();
     let source = corpus::Source {
         agents: &root().join("assets/data/test/user-agents.json"),
         keyring: &keyring,
@@ -81,19 +86,41 @@ pub(crate) async fn run_trackers(plan: &Plan, seed: u64) -> anyhow::Result<Vec<T
     Ok(figures)
 }
 
+/// Measures what pages are told alone.
+pub(crate) async fn run_segments(plan: &Plan, seed: u64, members: u64) -> anyhow::Result<Told> {
+    let dir = make_folder()?;
+    let server = Server::start(&dir.path().join("postgres")).await?;
+    let (corpus, keyring, key) = (make_corpus(seed)?, keyring(), key());
+    let measuring = segments::measure(
+        (dir.path(), &server),
+        (corpus, &keyring, &key),
+        members,
+        plan.open,
+    );
+    let told = until_interrupted(measuring).await;
+    server.stop().await?;
+    told
+}
+
 /// Measures everything; whatever comes of it, nothing is left running.
 pub(crate) async fn run(plan: &Plan, seed: u64) -> anyhow::Result<Figures> {
     let dir = make_folder()?;
     let server = Server::start(&dir.path().join("postgres")).await?;
-    let figures = tokio::select! {
-        figures = measure(plan, seed, dir.path(), &server) => figures,
+    let figures = until_interrupted(measure(plan, seed, dir.path(), &server)).await;
+    server.stop().await?;
+    figures
+}
+
+async fn until_interrupted<T>(
+    measuring: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::select! {
+        measured = measuring => measured,
         interrupted = tokio::signal::ctrl_c() => Err(match interrupted {
             Ok(()) => anyhow::anyhow!("interrupted"),
             Err(error) => error.into(),
         }),
-    };
-    server.stop().await?;
-    figures
+    }
 }
 
 async fn measure(plan: &Plan, seed: u64, dir: &Path, server: &Server) -> anyhow::Result<Figures> {
