@@ -45,10 +45,7 @@ fn documentation_says_the_numbers_of_the_constants() {
             "ARCHITECTURE.md",
             format!("nobody can trace after {EPOCH_DAYS} days"),
         ),
-        (
-            "docs/abuse.md",
-            format!("for {DAYS} days, or {TIMED_DAYS}"),
-        ),
+        ("docs/abuse.md", format!("for {DAYS} days, or {TIMED_DAYS}")),
         (
             "docs/abuse.md",
             format!("| address | {} KiB, read once", kib(URI_BYTES_MAX)),

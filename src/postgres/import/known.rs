@@ -77,16 +77,24 @@ pub async fn end(client: &mut Client, name: &str) -> anyhow::Result<Option<u64>>
 /// # Errors
 /// Where Postgres fails.
 pub async fn read_first_expired(client: &Client, today: i32) -> anyhow::Result<Option<i32>> {
-    let sql = "select min(day) - date '1970-01-01' from avtryck.import as used cross join lateral ( \
-                   select min(least(held.valid_until, used.valid_until, used.ended_at::date)) from avtryck.attribute_value as held \
-                   where held.import = used.import \
-                   union all select min(least(held.valid_until, used.valid_until, used.ended_at::date)) from avtryck.attribute_area as held \
-                   where held.import = used.import \
-                   union all select min(until) from avtryck.attribute_value as held, \
-                       unnest(held.\"values\", held.untils) as each (value, until) \
-                   where held.import = used.import and held.untils is not null and value is not null \
-               ) as first (day) where day <= date '1970-01-01' + $1::int";
-    Ok(client.query_one(sql, &[&today]).await?.try_get(0)?)
+    let of = |table| {
+        format!(
+            "select case when min(held.valid_until) is not null \
+                 then least(min(held.valid_until), used.valid_until, (used.ended_at at time zone 'UTC')::date) end \
+             from avtryck.{table} as held where held.import = used.import"
+        )
+    };
+    let sql = format!(
+        "select min(day) - date '1970-01-01' from avtryck.import as used cross join lateral ( \
+             {} union all {} union all \
+             select min(until) from avtryck.attribute_value as held, \
+                 unnest(held.\"values\", held.untils) as each (value, until) \
+             where held.import = used.import and held.untils is not null and value is not null \
+         ) as first (day) where day <= date '1970-01-01' + $1::int",
+        of("attribute_value"),
+        of("attribute_area")
+    );
+    Ok(client.query_one(&sql, &[&today]).await?.try_get(0)?)
 }
 
 /// Deletes the values that had expired by a day, which is counted from 1970-01-01, and what is left
