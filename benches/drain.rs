@@ -67,8 +67,8 @@ const APPENDED_MAX: u64 = 1_000;
 struct Quiet;
 
 impl Observer for Quiet {
-    fn committed(&self, _: u64, _: Duration, _: Duration) {}
-    fn failed(&self, _: &std::io::Error) {}
+    fn note_commit(&self, _: u64, _: Duration, _: Duration) {}
+    fn note_failure(&self, _: &std::io::Error) {}
 }
 
 fn variable(name: &str, default: u64) -> u64 {
@@ -469,7 +469,7 @@ async fn drain(
     let loading = tokio::task::spawn_local(loader.run(stopping));
     let mut resident_bytes_max = 0;
     let mut cpu = before;
-    while progress.position(0) < spool.committed() {
+    while progress.position(0) < spool.committed_position() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         resident_bytes_max = resident_bytes_max.max(resident_bytes());
         cpu = Cpu::now(&cluster);

@@ -49,8 +49,8 @@ const CREATIVES: u64 = 200;
 struct Quiet;
 
 impl Observer for Quiet {
-    fn committed(&self, _: u64, _: Duration, _: Duration) {}
-    fn failed(&self, _: &std::io::Error) {}
+    fn note_commit(&self, _: u64, _: Duration, _: Duration) {}
+    fn note_failure(&self, _: &std::io::Error) {}
 }
 
 fn variable(name: &str, default: u64) -> u64 {
@@ -333,7 +333,7 @@ async fn round(embedded: &Embedded, spool: &Spool, instructions: &Spool, hits: u
     let wal: f64 = client.query_one(sql, &[]).await.unwrap().get(0);
     let started = Instant::now();
     let loading = tokio::task::spawn_local(loader.run(stopping));
-    while progress.position(0) < spool.committed() {
+    while progress.position(0) < spool.committed_position() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     stop.send_replace(true);

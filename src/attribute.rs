@@ -112,7 +112,7 @@ const MINOR: &str = "under_18";
 impl Attribute {
     /// Finds the attribute of a name.
     #[must_use]
-    pub fn named(key: &str) -> Option<&'static Attribute> {
+    pub fn from_name(key: &str) -> Option<&'static Attribute> {
         ATTRIBUTES.iter().find(|attribute| attribute.key == key)
     }
 
@@ -363,13 +363,13 @@ mod tests {
                 .flat_map(|word| [word.text_sv, word.text_en]);
             let mut texts = texts.chain([attribute.text_sv, attribute.text_en]);
             assert!(texts.all(|text| !text.is_empty()), "{attribute:?}");
-            assert_eq!(Attribute::named(attribute.key), Some(attribute));
+            assert_eq!(Attribute::from_name(attribute.key), Some(attribute));
         }
     }
 
     #[test]
     fn to_say_that_somebody_is_a_child_is_of_the_class_of_minors() {
-        let age = Attribute::named("age_band").unwrap();
+        let age = Attribute::from_name("age_band").unwrap();
         assert_eq!(age.class_of("under_18"), AttributeClass::Minor);
         assert_eq!(age.class_of("25_34"), AttributeClass::Ordinary);
     }

@@ -144,8 +144,8 @@ fn encode(number: u64, before: [u64; 3], payloads: &[Vec<u8>]) -> Vec<u8> {
 struct Quiet;
 
 impl Observer for Quiet {
-    fn committed(&self, _: u64, _: Duration, _: Duration) {}
-    fn failed(&self, error: &io::Error) {
+    fn note_commit(&self, _: u64, _: Duration, _: Duration) {}
+    fn note_failure(&self, error: &io::Error) {
         panic!("memory does not fail: {error}");
     }
 }

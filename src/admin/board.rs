@@ -188,18 +188,18 @@ pub async fn show(
             biased;
             Some(Offered { viewers, sample }) = samples.recv() => match sample {
                 Sample::Hit(encoded, number) => if let Ok(hit) = Hit::decode(&encoded) {
-                    let mut shown = shown(&hit, &tables.load());
+                    let mut shown = describe_hit(&hit, &tables.load());
                     if let Some(fields) = shown.as_object_mut() {
-                        fields.insert("id".to_owned(), json!(written(number)));
+                        fields.insert("id".to_owned(), json!(write_number(number)));
                     }
                     board.send(viewers, "hit", &shown);
                 },
                 Sample::Refused(refused) => {
-                    board.send(viewers, "refused", &shown_refusal(&refused));
+                    board.send(viewers, "refused", &describe_refusal(&refused));
                 }
             },
             fate = fates.recv() => if let Ok((number, fate)) = fate {
-                let outcome = json!({ "id": written(number), "outcome": fate.name() });
+                let outcome = json!({ "id": write_number(number), "outcome": fate.name() });
                 board.send(u8::MAX, "outcome", &outcome);
             },
             _ = second.tick() => {
@@ -211,7 +211,7 @@ pub async fn show(
 }
 
 /// Writes a hit's number for the page, whose own numbers are not precise enough.
-fn written(number: u64) -> String {
+fn write_number(number: u64) -> String {
     format!("{number:016x}")
 }
 
@@ -236,7 +236,7 @@ fn fields(hit: &Hit<'_>) -> Value {
     Value::Object(fields.map(|(name, value)| (name, cut(value))).collect())
 }
 
-fn shown(hit: &Hit<'_>, tables: &Tables) -> Value {
+fn describe_hit(hit: &Hit<'_>, tables: &Tables) -> Value {
     let outcome = hit.outcome();
     let measured = outcome == Outcome::Row;
     let ip = hit.client_ip.filter(|_| measured);
@@ -244,7 +244,7 @@ fn shown(hit: &Hit<'_>, tables: &Tables) -> Value {
     let place = place.map(|place| {
         let place = &place.value;
         let city = hit.permit.allows(Permit::LOCATE).then_some(&place.city);
-        joined([
+        join_texts([
             city.unwrap_or(&String::new()),
             &place.region,
             &place.country,
@@ -269,11 +269,11 @@ fn shown(hit: &Hit<'_>, tables: &Tables) -> Value {
         // The query may contain anybody's IDs.
         "page": hit.page_url.split(['?', '#']).next(),
         "partner": hit.partner,
-        "ad": joined([&hit.campaign, &hit.creative, &hit.placement, &hit.publisher]),
+        "ad": join_texts([&hit.campaign, &hit.creative, &hit.placement, &hit.publisher]),
         "place": place,
         "network": network.map(|network| network.value.name.clone()),
         "class": device.map(|device| device.class.name()),
-        "device": device.map(|device| joined([&device.brand, &device.model, &device.os, &device.browser])),
+        "device": device.map(|device| join_texts([&device.brand, &device.model, &device.os, &device.browser])),
         "visitor": visitor,
         "permit": hit.permit.to_string(),
         "source": hit.consent_source.name(),
@@ -281,7 +281,7 @@ fn shown(hit: &Hit<'_>, tables: &Tables) -> Value {
     })
 }
 
-fn shown_refusal(refused: &Refused) -> Value {
+fn describe_refusal(refused: &Refused) -> Value {
     json!({
         "at": millis(refused.at),
         "kind": refused.endpoint,
@@ -302,7 +302,7 @@ fn millis(at: UnixMicros) -> i64 {
 }
 
 /// Joins the texts that are not empty, each once.
-fn joined<const N: usize>(texts: [&str; N]) -> String {
+fn join_texts<const N: usize>(texts: [&str; N]) -> String {
     let mut known: Vec<&str> = Vec::with_capacity(N);
     for text in texts {
         if !text.is_empty() && !known.contains(&text) {
@@ -387,7 +387,7 @@ mod tests {
         hit.device_id = "telltale".into();
         hit.event_id = "telltale".into();
         hit.click_id = "telltale".into();
-        let text = shown(&hit, &Tables::default()).to_string();
+        let text = describe_hit(&hit, &Tables::default()).to_string();
         for hidden in ["telltale", "74656c6c", "192.0.2"] {
             assert!(!text.contains(hidden), "{text}");
         }
@@ -404,7 +404,7 @@ mod tests {
         ] {
             hit.permit = permit;
             hit.flags = flags.with(Flags::OVER_LIMIT);
-            let shown = shown(&hit, &Tables::default());
+            let shown = describe_hit(&hit, &Tables::default());
             assert_eq!(shown["becomes"], becomes);
             let flags = shown["flags"].as_str();
             assert!(

@@ -268,13 +268,13 @@ impl From<&RefusedRequest<'_>> for Refused {
             partner: either(request.partner, &in_query.partner),
             host: request.host.to_owned(),
             origin: request.origin.to_owned(),
-            path: shown_path(request.path),
+            path: cut_path(request.path),
         }
     }
 }
 
 /// Returns the first part of a path, without characters that no endpoint's name has.
-fn shown_path(path: &str) -> String {
+fn cut_path(path: &str) -> String {
     let first = path
         .trim_start_matches('/')
         .split('/')
@@ -406,9 +406,9 @@ mod tests {
             ("/<b>\u{1b}[1m&", "/b1m"),
             ("//x", "/x"),
         ] {
-            assert_eq!(shown_path(path), shown, "{path}");
+            assert_eq!(cut_path(path), shown, "{path}");
         }
-        assert_eq!(shown_path(&"/a".repeat(100)), "/a");
-        assert_eq!(shown_path(&"a".repeat(100)).len(), 1 + PATH_BYTES_MAX);
+        assert_eq!(cut_path(&"/a".repeat(100)), "/a");
+        assert_eq!(cut_path(&"a".repeat(100)).len(), 1 + PATH_BYTES_MAX);
     }
 }

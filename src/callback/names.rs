@@ -54,7 +54,7 @@ impl Mapping {
 
     /// Returns the mapping of that name.
     #[must_use]
-    pub fn named(name: &str) -> Option<Mapping> {
+    pub fn from_name(name: &str) -> Option<Mapping> {
         Mapping::ALL
             .into_iter()
             .find(|mapping| mapping.name() == name)

@@ -17,7 +17,7 @@ pub(super) fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     mistakes.add_unusable(unusable, &config.in_force);
     mistakes.into_result()?;
     remarks.extend(doubtful);
-    remarks.extend(serve::unsaid(&config));
+    remarks.extend(serve::find_unsaid(&config));
     let remarks = remarks.iter().map(|remark| config.in_force.message(remark));
     for warning in serve::warnings(&config).into_iter().chain(remarks) {
         complain(&format!("warning: {warning}"));

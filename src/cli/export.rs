@@ -108,10 +108,13 @@ fn find_partner(config: &Config, key: &str) -> anyhow::Result<(Receiver, Way)> {
     if partner.export_id == ExportId::None {
         tracing::warn!("partner {key} has no export_id, so it is told nothing but removals");
     }
-    Ok((Receiver::Partner(told_partner(config, partner), None), way))
+    Ok((
+        Receiver::Partner(describe_partner(config, partner), None),
+        way,
+    ))
 }
 
-fn told_partner(config: &Config, partner: &Partner) -> ToldPartner {
+fn describe_partner(config: &Config, partner: &Partner) -> ToldPartner {
     let segments = config.segments.iter();
     let told = segments.filter(|segment| segment.partners.contains(&partner.key));
     ToldPartner {

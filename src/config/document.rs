@@ -125,7 +125,7 @@ impl Document {
                 let what = match name.filter(|_| error.message().contains(DUPLICATE)) {
                     Some(name) => format!(
                         "{} is there twice; each section and each key once would be right",
-                        shown(name)
+                        name_to_show(name)
                     ),
                     None => format!("no TOML ({})", error.message()),
                 };
@@ -213,7 +213,7 @@ pub(crate) fn suggest<'k>(known: impl Iterator<Item = &'k str>, name: &str) -> O
 
 /// Returns a name as messages show it. What is no name may be a secret that stands in the wrong
 /// place.
-pub(super) fn shown(name: &str) -> String {
+pub(super) fn name_to_show(name: &str) -> String {
     const BYTES_MAX: usize = 64;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if name.len() <= BYTES_MAX && name.bytes().all(is_plain) {

@@ -188,7 +188,7 @@ impl InForce {
     }
 
     /// Returns the keys that take a restart and have another value in `wanted`.
-    pub(super) fn waiting(&self, wanted: &InForce) -> Vec<Waiting> {
+    pub(super) fn find_waiting(&self, wanted: &InForce) -> Vec<Waiting> {
         // No key of a list's tables takes a restart, so both have the same keys in the same order.
         let pairs = self.fixed().zip(wanted.fixed());
         pairs

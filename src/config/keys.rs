@@ -324,7 +324,7 @@ keys! {
         /// What images in the form of Meta's pixel call things, beside Meta's own names and before
         /// them.
         reload meta_names: Vec<(String, String)> =
-            list("theirs=ours, ours as in docs/parameters.md", value::renaming);
+            list("theirs=ours, ours as in docs/parameters.md", value::parse_renaming);
     }
 }
 
@@ -412,7 +412,7 @@ keys! {
         reload wait_for: Option<ConsentPlatform> =
             optional("tcf or gpp", value::consent_platform);
         /// Modules of the tag that are in its file; see docs/tag.md.
-        reload modules: Vec<TagModule> = list(tag_module::NAMES, TagModule::named);
+        reload modules: Vec<TagModule> = list(tag_module::NAMES, TagModule::from_name);
         /// Hosts of pages on other sites that visitors are known again on where a link leads to
         /// them, as long as both sites are allowed store, measure and link. The tag's file then
         /// has the module links here, and linked on the site whose origins have that host; see
@@ -451,7 +451,7 @@ keys! {
             one("5m", "1s to 1d", value::duration_within("1s", "1d"));
         /// Whose macros and names the partner uses. Without one: ours.
         reload mapping: Option<Mapping> =
-            optional("adform, google, xandr, openrtb, cm360, ttd, meta or revive", Mapping::named);
+            optional("adform, google, xandr, openrtb, cm360, ttd, meta or revive", Mapping::from_name);
         /// The partner's own names for things.
         reload fields: Vec<(String, String)> =
             pairs("theirs = \"ours\", ours as in docs/parameters.md");
@@ -467,14 +467,14 @@ keys! {
         /// What the partner's IDs stand for: a browser or a device, then visitors with the same ID
         /// are on one device; a person, who has many; or none of them as far as is known.
         reload id_type: IdType =
-            one("none", "browser, device, person or none", IdType::named);
+            one("none", "browser, device, person or none", IdType::from_name);
         /// A manifest, as imports have one, that names parameters of the partner's callbacks that
         /// are attributes. See docs/import.md.
         reload attributes: Option<PathBuf> = optional(FILE, value::path);
         /// What `avtryck export` names subjects to the partner by: its own IDs, MAIDs, or a keyed
         /// hash of users. With none it is told nothing. See docs/export.md.
         reload export_id: ExportId =
-            one("none", "partner, maid, user or none", ExportId::named);
+            one("none", "partner, maid, user or none", ExportId::from_name);
         /// The key of its IDs of users. No two partners have the same.
         reload export_key: String = secret("", SECRET, value::secret);
         /// Where deliveries are sent.

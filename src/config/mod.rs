@@ -229,7 +229,7 @@ impl Config {
         let wanted = Config::read(&text, environment.clone(), Kept::new())?;
         check(&wanted)?;
         let config = Config::read(&text, environment, self.in_force.collect_kept())?;
-        let waiting = self.in_force.waiting(&wanted.in_force);
+        let waiting = self.in_force.find_waiting(&wanted.in_force);
         Ok((config, waiting))
     }
 

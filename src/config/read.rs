@@ -7,7 +7,7 @@ use std::fmt;
 
 use toml::{Table as Toml, Value};
 
-use super::document::{ConfigText, Document, shown, suggest};
+use super::document::{ConfigText, Document, name_to_show, suggest};
 use super::in_force::{HIDDEN, InForce, Kept, Layer, Setting};
 use super::mistakes::Mistakes;
 use crate::hit::Permit;
@@ -191,7 +191,7 @@ impl ConfigReader {
     /// the sections that have one of this name.
     fn report_unknown_keys(&mut self) {
         for (section, key) in std::mem::take(&mut self.unknown) {
-            let key = shown(&key);
+            let key = name_to_show(&key);
             let settings = self.settings.iter();
             let of_section = settings.filter(|setting| setting.section == section);
             let what = match suggest(of_section.map(|setting| setting.key), &key) {
@@ -220,7 +220,7 @@ impl ConfigReader {
                 let known = known().collect::<Vec<_>>().join(", ");
                 format!("is no section; one of {known} would be right")
             };
-            self.add_error(&name, &format!("{}: {what}", shown(&name)));
+            self.add_error(&name, &format!("{}: {what}", name_to_show(&name)));
         }
     }
 
@@ -387,7 +387,7 @@ impl KeyRow<'_, '_> {
 
     /// Reads the names of what is allowed, by default nothing.
     pub(super) fn permits(self, right: &'static str) -> Permit {
-        let permits: Vec<Permit> = self.list(right, Permit::named);
+        let permits: Vec<Permit> = self.list(right, Permit::from_name);
         permits.into_iter().fold(Permit::NONE, Permit::with)
     }
 
@@ -401,7 +401,7 @@ impl KeyRow<'_, '_> {
         self.read_table(right, |value| {
             let mut names = value.as_array()?.iter();
             names.try_fold(Permit::NONE, |permit, name| {
-                Permit::named(name.as_str()?).map(|flag| permit.with(flag))
+                Permit::from_name(name.as_str()?).map(|flag| permit.with(flag))
             })
         })
     }

@@ -27,7 +27,7 @@ keys! {
         /// Whose facts count: the device's; the owner's, with all of their devices; or the
         /// household's, which has attributes only.
         reload scope: SegmentScope =
-            one("device", "device, owner or household", SegmentScope::named);
+            one("device", "device, owner or household", SegmentScope::from_name);
         /// The sites whose pages may be told who is in it.
         reload expose: Vec<String> = list("keys of sites", value::name);
         /// The partners that may be told.

@@ -34,7 +34,7 @@ impl TagModule {
 
     /// Returns the module of that name.
     #[must_use]
-    pub fn named(name: &str) -> Option<TagModule> {
+    pub fn from_name(name: &str) -> Option<TagModule> {
         TagModule::all().find(|module| module.name() == name)
     }
 
@@ -68,9 +68,9 @@ mod tests {
         let known: Vec<&str> = TagModule::all().map(TagModule::name).collect();
         assert_eq!(names, known);
         for module in TagModule::all() {
-            assert_eq!(TagModule::named(module.name()), Some(module));
+            assert_eq!(TagModule::from_name(module.name()), Some(module));
             assert!(module.text().contains("=>"), "{}", module.text());
         }
-        assert_eq!(TagModule::named("clairvoyance"), None);
+        assert_eq!(TagModule::from_name("clairvoyance"), None);
     }
 }

@@ -353,7 +353,7 @@ pub(super) fn trait_name(text: &str) -> Option<String> {
 }
 
 /// A parameter's name as others have it, and ours for it: `theirs=ours`.
-pub(super) fn renaming(text: &str) -> Option<(String, String)> {
+pub(super) fn parse_renaming(text: &str) -> Option<(String, String)> {
     let (theirs, ours) = text.split_once('=')?;
     let (theirs, ours) = (theirs.trim(), ours.trim());
     (!theirs.is_empty() && !ours.is_empty()).then(|| (theirs.to_owned(), ours.to_owned()))

@@ -16,7 +16,7 @@ pub fn parse_choice(value: &[u8]) -> Permit {
         if word.is_empty() || word == "none" || !word.as_bytes().iter().all(is_letter) {
             return Permit::NONE;
         }
-        permit = Permit::named(word).map_or(permit, |flag| permit.with(flag));
+        permit = Permit::from_name(word).map_or(permit, |flag| permit.with(flag));
     }
     permit
 }

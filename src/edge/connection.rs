@@ -180,7 +180,7 @@ impl Connection {
         let mut late = self.shared.wheel.sleep(HEADER_TIME_MAX);
         loop {
             if ends.is_terminated() {
-                return !stream.ahead().is_empty();
+                return !stream.bytes_ahead().is_empty();
             }
             let is_there = tokio::select! {
                 biased;
@@ -211,7 +211,7 @@ impl Connection {
     async fn answer_plain(&self, stream: &mut Stream, requests: &Requests) -> Next {
         let worker = &*self.shared.worker;
         let edge = worker.edge.get();
-        let Some((plain, length)) = Plain::read(&edge.config, stream.ahead()) else {
+        let Some((plain, length)) = Plain::read(&edge.config, stream.bytes_ahead()) else {
             return Next::Hyper;
         };
         requests.count.set(requests.count.get() + 1);
@@ -284,7 +284,7 @@ impl Connection {
         let handshake = Box::pin(self.limit_time(HANDSHAKE_TIME_MAX, acceptor.accept(socket)));
         let stream = tls::count_handshake(handshake, metrics).await?;
         let is_http2 = tls::is_http2(&stream);
-        let mut stream = Stream::encrypted(stream, memory);
+        let mut stream = Stream::from_tls(stream, memory);
         if !is_http2 {
             return Some((stream, Protocol::Http1));
         }

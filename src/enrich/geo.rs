@@ -123,7 +123,7 @@ impl<T: Dimension + Default + PartialEq> GeoFile<T> {
 
 impl<T> GeoFile<T> {
     /// Returns when it was built, in seconds since 1970.
-    pub(super) fn built(&self) -> u64 {
+    pub(super) fn built_seconds(&self) -> u64 {
         self.reader.metadata().build_epoch
     }
 
@@ -137,7 +137,7 @@ impl<T> GeoFile<T> {
         Ok(Report {
             about,
             database_type: self.reader.metadata().database_type.clone(),
-            built_seconds: self.built(),
+            built_seconds: self.built_seconds(),
             networks,
         })
     }

@@ -145,7 +145,7 @@ impl<'h> Facts<'h> {
     /// Finds what a hit itself says, without any table: all that is kept of a hit that is only
     /// counted.
     #[must_use]
-    pub fn named(hit: &'h Hit<'_>) -> Facts<'h> {
+    pub fn of_hit(hit: &'h Hit<'_>) -> Facts<'h> {
         Facts {
             site: Some(Keyed::new(Site::of(hit))),
             ad: Ad::of(hit).map(Keyed::new),
@@ -192,9 +192,9 @@ impl Tables {
     /// Returns when the oldest file of places and of networks was built, in seconds since 1970; 0
     /// without one.
     #[must_use]
-    pub fn built(&self) -> [u64; 2] {
-        let places = self.places.iter().map(|file| file.built()).min();
-        let networks = self.networks.iter().map(|file| file.built()).min();
+    pub fn built_seconds(&self) -> [u64; 2] {
+        let places = self.places.iter().map(|file| file.built_seconds()).min();
+        let networks = self.networks.iter().map(|file| file.built_seconds()).min();
         [places, networks].map(Option::unwrap_or_default)
     }
 

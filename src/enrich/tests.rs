@@ -104,7 +104,7 @@ fn facts_have_a_key_for_each_dimension_and_a_count_needs_only_what_the_hit_names
     drop(facts);
     hit.campaign = "spring".into();
     let ad = Ad::of(&hit).map(|ad| keyer.key(&ad));
-    let facts = Facts::named(&hit);
+    let facts = Facts::of_hit(&hit);
     assert_eq!(key(&facts, DimensionTable::Device), None);
     assert_eq!(key(&facts, DimensionTable::Ad), ad);
     assert_eq!(key(&facts, DimensionTable::Site), Some(site));

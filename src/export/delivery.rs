@@ -29,7 +29,7 @@ impl DeliveryKind {
 
     /// Returns the kind with that name.
     #[must_use]
-    pub fn named(name: &str) -> Option<DeliveryKind> {
+    pub fn from_name(name: &str) -> Option<DeliveryKind> {
         let mut all = [
             DeliveryKind::Remove,
             DeliveryKind::Delta,

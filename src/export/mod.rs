@@ -52,7 +52,7 @@ pub enum ExportId {
 impl ExportId {
     /// Returns the kind with that name in the configuration.
     #[must_use]
-    pub fn named(name: &str) -> Option<ExportId> {
+    pub fn from_name(name: &str) -> Option<ExportId> {
         match name {
             "none" => Some(ExportId::None),
             "partner" => Some(ExportId::Partner),

@@ -36,7 +36,7 @@ impl Permit {
 
     /// Returns the flag with that name.
     #[must_use]
-    pub fn named(name: &str) -> Option<Permit> {
+    pub fn from_name(name: &str) -> Option<Permit> {
         Permit::NAMED
             .iter()
             .find(|(known, _)| *known == name)
@@ -114,7 +114,7 @@ mod tests {
             Permit::STORE.with(Permit::LOCATE).to_string(),
             "store.locate"
         );
-        assert_eq!(Permit::named("match"), Some(Permit::MATCH));
-        assert_eq!(Permit::named("all"), None);
+        assert_eq!(Permit::from_name("match"), Some(Permit::MATCH));
+        assert_eq!(Permit::from_name("all"), None);
     }
 }

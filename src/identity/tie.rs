@@ -54,7 +54,7 @@ pub enum IdType {
 impl IdType {
     /// Returns the type with that name in the configuration.
     #[must_use]
-    pub fn named(name: &str) -> Option<IdType> {
+    pub fn from_name(name: &str) -> Option<IdType> {
         match name {
             "none" => Some(IdType::None),
             "browser" => Some(IdType::Browser),
@@ -100,7 +100,7 @@ impl TieRules {
     }
 
     /// Returns the partners whose IDs unite a device.
-    pub fn uniting(&self) -> impl Iterator<Item = &str> {
+    pub fn uniting_partners(&self) -> impl Iterator<Item = &str> {
         let partners = self.id_types.iter();
         let uniting = partners.filter(|(_, id_type)| id_type.unites());
         uniting.map(|(partner, _)| partner.as_str())
@@ -117,7 +117,7 @@ impl TieRules {
         });
         let of_values = values.flat_map(|value| {
             let uid = &*value;
-            let partners = self.uniting();
+            let partners = self.uniting_partners();
             let partners = partners.map(|partner| Subject::PartnerUid { partner, uid });
             let subjects = [Subject::Maid(uid), Subject::DeviceId(uid)];
             let subjects = partners.chain(subjects);

@@ -47,7 +47,7 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    fn named(name: &str, partner: Option<&str>) -> Result<KeyKind, ManifestError> {
+    fn from_name(name: &str, partner: Option<&str>) -> Result<KeyKind, ManifestError> {
         let kind = match name {
             "visitor" => KeyKind::Visitor,
             "maid" => KeyKind::Maid,
@@ -242,7 +242,7 @@ impl Manifest {
         }
         let (valid_from, valid_until) = read_validity(&written, today)?;
         Ok(Manifest {
-            key: KeyKind::named(&written.key.kind, written.key.partner.as_deref())?,
+            key: KeyKind::from_name(&written.key.kind, written.key.partner.as_deref())?,
             format: read_format(&written)?,
             encoding: read_encoding(&written)?,
             has_decimal_comma: match written.decimal.as_deref() {
@@ -339,7 +339,7 @@ fn read_columns(
     let mut columns: Vec<Column> = Vec::new();
     for (name, column) in &written.column {
         let key = format!("column.{name}");
-        let Some(attribute) = Attribute::named(&column.attribute) else {
+        let Some(attribute) = Attribute::from_name(&column.attribute) else {
             return wrong(format!(
                 "{key}.attribute: {} is not an attribute; one of docs/import.md would be right",
                 column.attribute
@@ -388,7 +388,7 @@ fn read_columns(
     }
     let mut kinds = columns.iter().map(|column| column.attribute.kind);
     if kinds.any(|kind| kind == AttributeKind::Hash)
-        && KeyKind::named(&written.key.kind, written.key.partner.as_deref())?.is_area()
+        && KeyKind::from_name(&written.key.kind, written.key.partner.as_deref())?.is_area()
     {
         return wrong("column: the homes of an area have no code of their own");
     }

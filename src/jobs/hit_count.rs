@@ -12,7 +12,7 @@
 
 use tokio_postgres::Client;
 
-use super::{Done, JobLimits, day, expiry, retained};
+use super::{Done, JobLimits, day, expiry, first_retained_day};
 use crate::clock::UnixMicros;
 use crate::postgres::batch::dimension;
 use crate::postgres::clock::read_protected_days;
@@ -62,7 +62,7 @@ pub(super) async fn run(
     dimension::add_bare_sites(client).await?;
     let details = [
         (&MINUTE, day(as_of) - MINUTE_DAYS),
-        (&NAMES, retained(&limits, as_of)),
+        (&NAMES, first_retained_day(&limits, as_of)),
     ];
     let mut due = Vec::new();
     for (detail, first_kept) in details {

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::{JobLimits, day, retained};
+use super::{JobLimits, day, first_retained_day};
 use crate::clock::{self, UnixMicros};
 use crate::identity::TieRules;
 use crate::metrics::{Metrics, gauge_value};
@@ -67,7 +67,7 @@ impl Graph {
     fn forbidden(&self) -> Forbidden {
         let rules = self.rules.load();
         Forbidden {
-            uniting: rules.uniting().map(str::to_owned).collect(),
+            uniting: rules.uniting_partners().map(str::to_owned).collect(),
             nodes: rules
                 .blocked_nodes()
                 .map(|node| Uuid::from_bytes(node.0))
@@ -180,7 +180,7 @@ pub(super) async fn audit(
     limits: JobLimits,
     as_of: UnixMicros,
 ) -> anyhow::Result<u64> {
-    let days = (retained(&limits, as_of), day(as_of));
+    let days = (first_retained_day(&limits, as_of), day(as_of));
     let (looked_at, unpermitted) = census::audit(client, AUDITED_MAX, days).await?;
     if let Some(graph) = &limits.graph {
         graph.metrics.graph.audited.increment(looked_at);

@@ -162,8 +162,13 @@ pub const JOBS: [Job; 41] = [
         period: HOUR,
         work: Work::Reduce(|client, _, as_of| Box::pin(import::run(client, as_of))),
     },
-    expire("retention", HOUR, retained, Store::Partitions),
-    expire("link_change", DAY, retained, rows("link_change", "at")),
+    expire("retention", HOUR, first_retained_day, Store::Partitions),
+    expire(
+        "link_change",
+        DAY,
+        first_retained_day,
+        rows("link_change", "at"),
+    ),
     expire(
         "link_edge",
         HOUR,
@@ -179,20 +184,25 @@ pub const JOBS: [Job; 41] = [
     expire(
         "rejected_hit",
         HOUR,
-        retained,
+        first_retained_day,
         rows("rejected_hit", "rejected_at"),
     ),
-    expire("partner_id", DAY, retained, rows("partner_id", "last_seen")),
+    expire(
+        "partner_id",
+        DAY,
+        first_retained_day,
+        rows("partner_id", "last_seen"),
+    ),
     expire(
         "subject_permit",
         DAY,
-        |limits, as_of| retained(limits, as_of) - PERMIT_DAYS_LATER,
+        |limits, as_of| first_retained_day(limits, as_of) - PERMIT_DAYS_LATER,
         rows("subject_permit", "at"),
     ),
     expire(
         "subject_id",
         DAY,
-        |limits, as_of| retained(limits, as_of) - PERMIT_DAYS_LATER,
+        |limits, as_of| first_retained_day(limits, as_of) - PERMIT_DAYS_LATER,
         rows("subject_id", "last_seen"),
     ),
     Job {
@@ -220,20 +230,25 @@ pub const JOBS: [Job; 41] = [
     expire(
         "webhook_outbox",
         DAY,
-        retained,
+        first_retained_day,
         rows("webhook_outbox", "at"),
     ),
-    expire("subject_day", HOUR, retained, dates("subject_day", "day")),
+    expire(
+        "subject_day",
+        HOUR,
+        first_retained_day,
+        dates("subject_day", "day"),
+    ),
     expire(
         "subject_seen",
         DAY,
-        retained,
+        first_retained_day,
         dates("subject_seen", "last_day"),
     ),
     expire(
         "segment_change",
         DAY,
-        retained,
+        first_retained_day,
         rows("segment_change", "at"),
     ),
     Job {
@@ -241,7 +256,7 @@ pub const JOBS: [Job; 41] = [
         period: TEN_MINUTES,
         work: Work::Tidy(|client, _, as_of| Box::pin(snapshot::delete_old_notes(client, as_of))),
     },
-    expire("exposure", DAY, retained, Store::Exposures),
+    expire("exposure", DAY, first_retained_day, Store::Exposures),
     expire(
         "event_key",
         HOUR,
@@ -348,7 +363,7 @@ const fn dimension(table: &'static str, condition: &'static str) -> Job {
     expire(
         table,
         DAY,
-        |limits, as_of| retained(limits, as_of) - DIMENSION_DAYS_LATER,
+        |limits, as_of| first_retained_day(limits, as_of) - DIMENSION_DAYS_LATER,
         Store::Dimension { table, condition },
     )
 }
@@ -383,7 +398,7 @@ const fn dates(table: &'static str, column: &'static str) -> Store {
 
 /// Returns the first day that `privacy.retention` keeps: the one in which the limit falls, for only
 /// the days before it are old as a whole.
-fn retained(limits: &JobLimits, as_of: UnixMicros) -> i32 {
+fn first_retained_day(limits: &JobLimits, as_of: UnixMicros) -> i32 {
     let micros = i64::try_from(limits.retention.as_micros()).unwrap_or(i64::MAX);
     day(UnixMicros(as_of.0.saturating_sub(micros)))
 }

@@ -42,7 +42,7 @@ impl Deriver<'_> {
         match hit.outcome() {
             Outcome::Nothing => return Ok(()),
             Outcome::Count => {
-                let facts = Facts::named(hit);
+                let facts = Facts::of_hit(hit);
                 encoder.count(batch, hit, self.count(hit, &facts), &facts);
                 return Ok(());
             }
@@ -71,7 +71,7 @@ impl Deriver<'_> {
             hit_id: hit_id(spool_id, record.position),
             keys: &keyer.map_or([None; DIMENSIONS.len()], |keyer| facts.keys(keyer)),
             flags,
-            client_ip: kept_ip(hit, self.client_ip),
+            client_ip: cut_ip(hit, self.client_ip),
         };
         let derived = DerivedHit {
             hit,
@@ -132,7 +132,7 @@ fn hit_id(spool_id: [u8; 16], position: Position) -> [u8; 16] {
 }
 
 /// Returns what may be stored of a hit's address.
-fn kept_ip(hit: &Hit<'_>, client_ip: ClientIp) -> Option<IpNet> {
+fn cut_ip(hit: &Hit<'_>, client_ip: ClientIp) -> Option<IpNet> {
     let ip = hit.client_ip.filter(|_| !hit.flags.has(Flags::ANONYMOUS));
     ip.and_then(|ip| shorten(ip, client_ip))
 }
@@ -163,7 +163,7 @@ fn keep_of_address(payload: &[u8], client_ip: ClientIp) -> Vec<u8> {
         (_, Ok(hit)) if hit.flags.has(Flags::ANONYMOUS) => hit::without_client_ip(payload),
         (ClientIp::Full, _) => payload.to_vec(),
         (ClientIp::Truncated, Ok(mut hit)) => {
-            hit.client_ip = kept_ip(&hit, client_ip).map(|network| network.network());
+            hit.client_ip = cut_ip(&hit, client_ip).map(|network| network.network());
             let mut kept = Vec::with_capacity(payload.len());
             hit.encode(&mut kept);
             kept
@@ -215,7 +215,7 @@ mod tests {
                 assert!(is_left(b"shop") && !is_left(b"income_band"));
                 let mut anonymous = hit.clone();
                 anonymous.flags.set(Flags::ANONYMOUS);
-                assert_eq!(kept_ip(&anonymous, config), None);
+                assert_eq!(cut_ip(&anonymous, config), None);
                 let mut payload = Vec::new();
                 anonymous.encode(&mut payload);
                 let set_aside = keep(&payload, config);

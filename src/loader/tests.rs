@@ -33,8 +33,8 @@ use crate::postgres::server::embedded::testing;
 struct Quiet;
 
 impl Observer for Quiet {
-    fn committed(&self, _: u64, _: Duration, _: Duration) {}
-    fn failed(&self, _: &std::io::Error) {}
+    fn note_commit(&self, _: u64, _: Duration, _: Duration) {}
+    fn note_failure(&self, _: &std::io::Error) {}
 }
 
 pub(super) fn spool(dir: &std::path::Path) -> Spool {
@@ -288,7 +288,7 @@ async fn cut_between_batches(way: Way, cuts: u64) {
         let (stop, stopped) = watch::channel(false);
         let loading = tokio::task::spawn_local(loader.run(stopped));
         until("a backlog is loaded", async || {
-            progress.position(0) >= spool.committed()
+            progress.position(0) >= spool.committed_position()
         })
         .await;
         if is_sound {

@@ -364,7 +364,7 @@ impl ImportFile {
     /// # Errors
     /// Where Postgres fails.
     pub async fn note_named(&self, client: &Client, rows: &[CheckedRow]) -> anyhow::Result<()> {
-        let named: Vec<Uuid> = rows.iter().map(named).collect();
+        let named: Vec<Uuid> = rows.iter().map(key_of_row).collect();
         let sql = "insert into avtryck.import_named (file, subject) select $1, unnest($2::uuid[])";
         client.execute(sql, &[&self.file, &named]).await?;
         Ok(())
@@ -527,7 +527,7 @@ impl ImportFile {
 }
 
 /// Returns what `import_named` knows a row by.
-fn named(row: &CheckedRow) -> Uuid {
+fn key_of_row(row: &CheckedRow) -> Uuid {
     match &row.key {
         RowKey::Subject(node, _) => Uuid::from_bytes(*node),
         // As Postgres's md5() makes it.

@@ -197,7 +197,7 @@ fn dimensions() -> (Load, [Option<i64>; DIMENSIONS.len()]) {
         network: Some(Arc::new(Keyed::new(network))),
         device: Some(Arc::new(Keyed::new(device))),
         page_domain: Some(Arc::new(Keyed::new(page_domain))),
-        ..Facts::named(&hit)
+        ..Facts::of_hit(&hit)
     };
     let mut load = plain(0..0);
     facts.visit(&mut New(&mut load));

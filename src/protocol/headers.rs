@@ -40,7 +40,7 @@ pub fn signals<'r, 'c>(
 fn choice(headers: &Headers<'_>, names: CookieNames<'_>) -> Option<Permit> {
     headers
         .find_choices(names)
-        .map(FoundCookie::restrained_value)
+        .map(FoundCookie::value_if_trusted)
         .map(parse_choice)
         .reduce(Permit::and)
 }

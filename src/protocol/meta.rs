@@ -67,7 +67,7 @@ fn put_ours(told: &mut Told<'_>, name: &str, value: &str) {
     if value.is_empty() {
         return;
     }
-    match Parameter::named(name) {
+    match Parameter::from_name(name) {
         Some(Parameter::Site) => put_alias(told, value),
         // An address never says who is logged in.
         Some(Parameter::User) => {}

@@ -84,7 +84,7 @@ impl<'a> FoundCookie<'a> {
     /// Returns the value, or nothing in place of that of a lookalike or a mangled cookie. A choice
     /// that is empty permits nothing, so these narrow what others permit and never permit anything
     /// themselves.
-    pub(crate) fn restrained_value(self) -> &'a [u8] {
+    pub(crate) fn value_if_trusted(self) -> &'a [u8] {
         match self.trust {
             NameTrust::Lookalike | NameTrust::Mangled => b"",
             NameTrust::Vouched | NameTrust::Plain => self.value,
@@ -264,7 +264,7 @@ mod tests {
     fn a_lookalike_keeps_its_place_and_loses_its_value() {
         let line = b"a=b,__Host-c=store; __Host-c=measure";
         let values: Vec<&[u8]> = find_in(line, "__Host-c".into())
-            .map(FoundCookie::restrained_value)
+            .map(FoundCookie::value_if_trusted)
             .collect();
         assert_eq!(values, [&b""[..], b"measure"]);
     }

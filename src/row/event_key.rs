@@ -129,7 +129,7 @@ pub enum Apart {
 impl EventKey {
     /// Returns the key by which such a hit is known if it is sent again.
     #[must_use]
-    pub fn apart(self, why: Apart, keyer: &Keyer) -> EventKey {
+    pub fn separate(self, why: Apart, keyer: &Keyer) -> EventKey {
         let said = match why {
             Apart::WithoutId => [0; 12],
             Apart::OtherContent => self.said.bytes(false),
@@ -411,17 +411,17 @@ mod tests {
         let (one, other) = (key(r#"{"value":1}"#, ""), key(r#"{"value":2}"#, ""));
         let elsewhere = key(r#"{"value":1}"#, "https://telenor.se/thanks");
         assert_eq!((one.key, one.key), (other.key, elsewhere.key));
-        let apart = |event: EventKey, why| event.apart(why, &keyer).key;
-        let is_equal = |a, b, why| apart(a, why) == apart(b, why);
+        let separate = |event: EventKey, why| event.separate(why, &keyer).key;
+        let is_equal = |a, b, why| separate(a, why) == separate(b, why);
         assert!(is_equal(one, other, Apart::WithoutId));
         assert!(!is_equal(one, other, Apart::OtherContent));
         assert!(is_equal(one, elsewhere, Apart::OtherContent));
         assert!(!is_equal(one, elsewhere, Apart::OtherSubject));
         let all = [
             one.key,
-            apart(one, Apart::WithoutId),
-            apart(one, Apart::OtherContent),
-            apart(one, Apart::OtherSubject),
+            separate(one, Apart::WithoutId),
+            separate(one, Apart::OtherContent),
+            separate(one, Apart::OtherSubject),
         ];
         let distinct: std::collections::HashSet<_> = all.into_iter().collect();
         assert_eq!(distinct.len(), all.len());

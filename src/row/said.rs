@@ -55,7 +55,7 @@ impl Said {
         };
         let page = without_scheme_and_fragment(&hit.page_url);
         Said {
-            what: what(hit, keyer),
+            what: hash_content(hit, keyer),
             page: texts(keyer, if is_origin(page) { [""] } else { [page] }),
             visitor: visitor.map_or(0, |visitor| keyer.fold(visitor.0).max(1)),
             click: texts(keyer, [click]),
@@ -80,7 +80,7 @@ impl Said {
     }
 
     /// Returns all but the first part, as one number.
-    fn about(self) -> u64 {
+    fn hash_subject(self) -> u64 {
         [self.page, self.visitor, self.click, self.ids]
             .into_iter()
             .fold(0, |bits, part| bits << 16 | u64::from(part))
@@ -89,7 +89,7 @@ impl Said {
     /// Returns the two numbers that Postgres keeps: what is said, and about whom.
     #[must_use]
     pub fn to_columns(self) -> (i32, i64) {
-        (self.what.cast_signed(), self.about().cast_signed())
+        (self.what.cast_signed(), self.hash_subject().cast_signed())
     }
 
     /// Returns what Postgres has kept.
@@ -110,7 +110,7 @@ impl Said {
 
     /// Returns bytes to hash: of what is said alone, or of everything.
     pub(super) fn bytes(self, is_all: bool) -> [u8; 12] {
-        let about = if is_all { self.about() } else { 0 };
+        let about = if is_all { self.hash_subject() } else { 0 };
         let [a, b, c, d] = self.what.to_le_bytes();
         let [e, f, g, h, i, j, k, l] = about.to_le_bytes();
         [a, b, c, d, e, f, g, h, i, j, k, l]
@@ -144,7 +144,7 @@ fn write_texts(hash: &mut SipHasher13, texts: &[&str]) {
     }
 }
 
-fn what(hit: &Hit<'_>, keyer: &Keyer) -> u32 {
+fn hash_content(hit: &Hit<'_>, keyer: &Keyer) -> u32 {
     let ad = [
         &*hit.category,
         &*hit.campaign,

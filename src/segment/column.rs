@@ -153,7 +153,7 @@ fn of_attribute(attribute: &'static Attribute) -> ProfileColumn {
 impl ProfileColumn {
     /// Returns the column of that name.
     #[must_use]
-    pub fn named(name: &str) -> Option<&'static ProfileColumn> {
+    pub fn from_name(name: &str) -> Option<&'static ProfileColumn> {
         COLUMNS.iter().find(|column| column.name == name)
     }
 

@@ -21,7 +21,7 @@ impl Words {
     }
 
     /// Puts them between other words.
-    fn between(self, sv: [&str; 2], en: [&str; 2]) -> Words {
+    fn wrap_between(self, sv: [&str; 2], en: [&str; 2]) -> Words {
         let wrap = |[before, after]: [&str; 2], text: &str| format!("{before}{text}{after}");
         Words::new(wrap(sv, &self.sv), wrap(en, &self.en))
     }
@@ -49,18 +49,23 @@ pub(super) fn explain(condition: &Expr, names: NamesOf<'_>) -> Words {
         Expr::Truth(false) => Words::new("nej", "no"),
         Expr::Compare(left, comparison, right) => compare(left, *comparison, right, names),
         Expr::All(parts) => Words::join(
-            parts.iter().map(|part| nested(part, names)).collect(),
+            parts
+                .iter()
+                .map(|part| explain_nested(part, names))
+                .collect(),
             " och ",
             " and ",
         ),
         Expr::Any(parts) => Words::join(
-            parts.iter().map(|part| nested(part, names)).collect(),
+            parts
+                .iter()
+                .map(|part| explain_nested(part, names))
+                .collect(),
             " eller ",
             " or ",
         ),
-        Expr::Not(value) => {
-            nested(value, names).between(["det stämmer inte att ", ""], ["it is not so that ", ""])
-        }
+        Expr::Not(value) => explain_nested(value, names)
+            .wrap_between(["det stämmer inte att ", ""], ["it is not so that ", ""]),
         Expr::In { .. } | Expr::Between { .. } => explain_range(condition, names),
         Expr::Coalesce(values) => Words::join(
             values.iter().map(words).collect(),
@@ -72,20 +77,22 @@ pub(super) fn explain(condition: &Expr, names: NamesOf<'_>) -> Words {
                 .iter()
                 .map(|(when, then)| {
                     Words::join(vec![words(when), words(then)], ": ", ": ")
-                        .between(["om ", ""], ["if ", ""])
+                        .wrap_between(["om ", ""], ["if ", ""])
                 })
                 .collect();
             if let Some(value) = otherwise {
-                parts.push(words(value).between(["annars ", ""], ["else ", ""]));
+                parts.push(words(value).wrap_between(["annars ", ""], ["else ", ""]));
             }
-            Words::join(parts, ", ", ", ").between(["(", ")"], ["(", ")"])
+            Words::join(parts, ", ", ", ").wrap_between(["(", ")"], ["(", ")"])
         }
         Expr::IsNull {
             value,
             is_negated: true,
-        } => words(value).between(["", " är känt"], ["", " is known"]),
-        Expr::IsNull { value, .. } => words(value).between(["", " är okänt"], ["", " is unknown"]),
-        Expr::Count { of, name, days } => count(*of, name, *days).between(
+        } => words(value).wrap_between(["", " är känt"], ["", " is known"]),
+        Expr::IsNull { value, .. } => {
+            words(value).wrap_between(["", " är okänt"], ["", " is unknown"])
+        }
+        Expr::Count { of, name, days } => count(*of, name, *days).wrap_between(
             ["antalet gånger som ", ""],
             ["the number of times that ", ""],
         ),
@@ -111,7 +118,7 @@ fn explain_range(condition: &Expr, names: NamesOf<'_>) -> Words {
                 true => (" är inget av ", " is none of "),
                 false => (" är något av ", " is one of "),
             };
-            let list = list.iter().map(|one| beside(one, value, names));
+            let list = list.iter().map(|one| explain_beside(one, value, names));
             (value, sv, en, Words::join(list.collect(), ", ", ", "))
         }
         Expr::Between {
@@ -133,10 +140,10 @@ fn explain_range(condition: &Expr, names: NamesOf<'_>) -> Words {
 }
 
 /// Returns a part in brackets if it is a chain itself.
-fn nested(part: &Expr, names: NamesOf<'_>) -> Words {
+fn explain_nested(part: &Expr, names: NamesOf<'_>) -> Words {
     let words = explain(part, names);
     match part {
-        Expr::All(_) | Expr::Any(_) => words.between(["(", ")"], ["(", ")"]),
+        Expr::All(_) | Expr::Any(_) => words.wrap_between(["(", ")"], ["(", ")"]),
         _ => words,
     }
 }
@@ -154,12 +161,12 @@ fn compare(left: &Expr, comparison: Comparison, right: &Expr, names: NamesOf<'_>
         Comparison::GreaterOrEqual => (" är minst ", " is at least "),
     };
     let sides = [(left, right), (right, left)];
-    let sides = sides.map(|(side, other)| beside(side, other, names));
+    let sides = sides.map(|(side, other)| explain_beside(side, other, names));
     Words::join(sides.to_vec(), sv, en)
 }
 
 /// Returns a value in words: what stands beside an attribute is one of its words.
-fn beside(value: &Expr, other: &Expr, names: NamesOf<'_>) -> Words {
+fn explain_beside(value: &Expr, other: &Expr, names: NamesOf<'_>) -> Words {
     let attribute = column_of(other).and_then(|column| column.attribute);
     let word = attribute.into_iter().flat_map(|attribute| attribute.words);
     let mut word = word.filter(|word| matches!(value, Expr::Text(text) if text == word.word));
@@ -173,7 +180,7 @@ fn beside(value: &Expr, other: &Expr, names: NamesOf<'_>) -> Words {
 fn often(happened: Words, comparison: Comparison, times: &str) -> Words {
     let (sv, en) = match (comparison, times) {
         (Comparison::Equal, "0") | (Comparison::Less, "1") | (Comparison::LessOrEqual, "0") => {
-            return happened.between(
+            return happened.wrap_between(
                 ["det har inte hänt att ", ""],
                 ["it has not happened that ", ""],
             );
@@ -197,7 +204,7 @@ fn often(happened: Words, comparison: Comparison, times: &str) -> Words {
         '%',
         &format!("{times} {}", if one { "time" } else { "times" }),
     );
-    happened.between(["", &format!(", {sv}")], ["", &format!(", {en}")])
+    happened.wrap_between(["", &format!(", {sv}")], ["", &format!(", {en}")])
 }
 
 /// Says what happened, and within how many days.

@@ -87,7 +87,7 @@ impl SegmentScope {
 
     /// Returns the scope with that name.
     #[must_use]
-    pub fn named(name: &str) -> Option<SegmentScope> {
+    pub fn from_name(name: &str) -> Option<SegmentScope> {
         let mut named = SegmentScope::NAMED.into_iter();
         named
             .find(|(known, _)| *known == name)

@@ -275,7 +275,7 @@ const NUMBERS: [&str; 3] = ["device_age", "days_active", "days_since_last"];
 const TRUTHS: [&str; 3] = ["permits_link", "permits_match", "permits_locate"];
 
 fn column(names: [&'static str; 3]) -> BoxedStrategy<Expr> {
-    let named = |name| Expr::Column(ProfileColumn::named(name).unwrap());
+    let named = |name| Expr::Column(ProfileColumn::from_name(name).unwrap());
     prop::sample::select(names.to_vec()).prop_map(named).boxed()
 }
 

@@ -205,7 +205,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
 /// Returns what visitors of a site would not be told on their page, because the configuration does
 /// not say it.
 #[must_use]
-pub fn unsaid(config: &Config) -> Vec<Unusable> {
+pub fn find_unsaid(config: &Config) -> Vec<Unusable> {
     let of_site = |(at, site): (usize, &Site)| {
         let said = [
             ("name", site.name.is_some()),
@@ -342,7 +342,7 @@ mod tests {
         let whole = "[[site]]\nkey = \"b\"\nname = \"Shop B\"\ncontroller = \"B AB\"\n\
                      contact = \"data@b.example\"\npolicy = \"https://b.example/privacy\"\n";
         let config = Config::parse(&format!("{SITE}name = \"A\"\n{whole}"), []).unwrap();
-        let said: Vec<String> = unsaid(&config)
+        let said: Vec<String> = find_unsaid(&config)
             .iter()
             .map(|unsaid| config.in_force.message(unsaid))
             .collect();

@@ -163,7 +163,7 @@ impl Kafka {
     }
 
     /// Returns what is notified when another process has taken over the only way of the hits.
-    pub(super) fn fenced(&self) -> Arc<Notify> {
+    pub(super) fn fence_notice(&self) -> Arc<Notify> {
         Arc::clone(&self.fenced)
     }
 }

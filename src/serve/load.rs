@@ -88,7 +88,7 @@ async fn run(
     while signals.next().await != Event::Stop {
         tracing::warn!("avtryck load reads its configuration at its start alone: restart it");
     }
-    notify::stopping();
+    notify::tell_stopping();
     stop.send_replace(true);
     if tokio::time::timeout(LAST_BATCH_TIME_MAX, loading)
         .await

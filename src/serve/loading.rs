@@ -151,7 +151,7 @@ impl Parts {
         remark: &Arc<jobs::Remark>,
     ) -> Loading {
         let (stop, stopping) = watch::channel(false);
-        let fenced = self.kafka.fenced();
+        let fenced = self.kafka.fence_notice();
         if !self.has_postgres {
             let (reload, kafka) = (Rc::clone(reload), self.kafka);
             let hits = tokio::task::spawn_local(async move {
@@ -339,6 +339,6 @@ pub(super) async fn follow_instructions(
 ) {
     loop {
         tokio::time::sleep(FOLLOW_PERIOD).await;
-        known.forget(progress.position(0), || spool.committed());
+        known.forget(progress.position(0), || spool.committed_position());
     }
 }

@@ -17,7 +17,7 @@ use crate::loader::sink::NamedManifests;
 /// it, for hits matter more, and keeps nothing of what it names.
 pub(super) fn read(config: &Config) -> CallbackManifests {
     let mut all = CallbackManifests::default();
-    for (partner, path) in named(config) {
+    for (partner, path) in find_manifests(config) {
         let known = match read_one(config, partner, path) {
             Ok(manifest) => PartnerManifest::Right(Box::new(manifest)),
             Err(error) => {
@@ -50,7 +50,7 @@ pub(super) fn for_loader(config: &Config, all: &CallbackManifests) -> NamedManif
 
 /// Returns what is wrong with them.
 pub(super) fn check(config: &Config) -> Vec<Unusable> {
-    let wrong = named(config).filter_map(|(partner, path)| {
+    let wrong = find_manifests(config).filter_map(|(partner, path)| {
         let error = read_one(config, partner, path).err()?;
         let at = config
             .partners
@@ -61,7 +61,7 @@ pub(super) fn check(config: &Config) -> Vec<Unusable> {
     wrong.collect()
 }
 
-fn named(config: &Config) -> impl Iterator<Item = (&Partner, &Path)> {
+fn find_manifests(config: &Config) -> impl Iterator<Item = (&Partner, &Path)> {
     let partners = config.partners.iter();
     partners.filter_map(|partner| Some((partner, partner.attributes.as_deref()?)))
 }

@@ -50,7 +50,7 @@ use crate::keys::ClickKeyring;
 use crate::metrics::Metrics;
 use crate::postgres::Database;
 pub use check::{
-    check, check_addresses, check_load, check_tables, summary, unsaid, unusable, warnings,
+    check, check_addresses, check_load, check_tables, find_unsaid, summary, unusable, warnings,
 };
 use edge_threads::EdgeThreads;
 use handover::{Door, Role, Sockets, Successor};
@@ -247,7 +247,7 @@ impl Collector {
     /// Serves, then stops or hands over.
     async fn run(mut self) -> anyhow::Result<()> {
         let end = self.serve().await;
-        notify::stopping();
+        notify::tell_stopping();
         let is_fenced = matches!(end, End::Fenced);
         let successor = match end {
             End::Successor(successor) => Some(successor),
@@ -285,7 +285,7 @@ impl Collector {
             tokio::select! {
                 event = self.signals.next() => match event {
                     Event::Reload => {
-                        notify::reloading();
+                        notify::tell_reloading();
                         self.reload.run().await;
                         notify::ready();
                     }

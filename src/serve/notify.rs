@@ -14,14 +14,14 @@ pub(super) fn ready() {
 }
 
 /// A reload begins; `ready` ends it.
-pub(super) fn reloading() {
+pub(super) fn tell_reloading() {
     // systemd compares the time with that of the signal, to tell whose reload this is.
     let since_boot = NotifyState::monotonic_usec_now();
     send(since_boot.map(|since_boot| vec![NotifyState::Reloading, since_boot]));
 }
 
 /// The collector is about to end.
-pub(super) fn stopping() {
+pub(super) fn tell_stopping() {
     send(Ok([NotifyState::Stopping].into()));
 }
 

@@ -191,7 +191,7 @@ impl Reload {
         for error in partial {
             tracing::warn!("{}", check::describe(config, error));
         }
-        let [places, networks] = tables.built().map(gauge_value);
+        let [places, networks] = tables.built_seconds().map(gauge_value);
         self.metrics.places_built.set(places);
         self.metrics.networks_built.set(networks);
         self.metrics

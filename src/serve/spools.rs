@@ -166,11 +166,11 @@ fn open_one(settings: spool::Options, observer: impl spool::Observer) -> anyhow:
 struct SpoolMetrics(Arc<Metrics>);
 
 impl spool::Observer for SpoolMetrics {
-    fn committed(&self, records: u64, append_wait: Duration, sync: Duration) {
+    fn note_commit(&self, records: u64, append_wait: Duration, sync: Duration) {
         self.0.spool_commit(records, append_wait, sync);
     }
 
-    fn failed(&self, _: &io::Error) {
+    fn note_failure(&self, _: &io::Error) {
         self.0.spool_io_errors.increment(1);
     }
 }
@@ -179,11 +179,11 @@ impl spool::Observer for SpoolMetrics {
 struct InstructionMetrics(Arc<Metrics>);
 
 impl spool::Observer for InstructionMetrics {
-    fn committed(&self, records: u64, _: Duration, _: Duration) {
+    fn note_commit(&self, records: u64, _: Duration, _: Duration) {
         self.0.instructions.increment(records);
     }
 
-    fn failed(&self, _: &io::Error) {
+    fn note_failure(&self, _: &io::Error) {
         self.0.spool_io_errors.increment(1);
     }
 }

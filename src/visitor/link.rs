@@ -58,7 +58,7 @@ pub struct OpenedLink {
 
 impl LinkScope<'_> {
     /// Returns what is authenticated. Neither an origin nor a host holds a line feed.
-    fn authenticated(&self) -> Vec<u8> {
+    fn join_scope(&self) -> Vec<u8> {
         [self.from.as_bytes(), self.to.as_bytes(), self.user_agent].join(&b'\n')
     }
 }
@@ -76,7 +76,7 @@ impl CookieKeyring {
         let (id, key) = self.first_for_links()?;
         let mut sealed = visitor.0.to_vec();
         sealed.extend(u32::try_from(now.seconds()).ok()?.to_be_bytes());
-        let aad = Aad::from(scope.authenticated());
+        let aad = Aad::from(scope.join_scope());
         let of_key = Nonce::assume_unique_for_key(nonce);
         read_key(&key)?
             .seal_in_place_append_tag(of_key, aad, &mut sealed)
@@ -98,7 +98,7 @@ impl CookieKeyring {
         let (id, rest) = bytes.get_mut(..length)?.split_first_mut()?;
         let (nonce, sealed) = rest.split_first_chunk_mut::<NONCE_LEN>()?;
         let key = self.find_for_links(*id)?;
-        let aad = Aad::from(scope.authenticated());
+        let aad = Aad::from(scope.join_scope());
         let of_key = Nonce::assume_unique_for_key(*nonce);
         let opened = read_key(&key)?.open_in_place(of_key, aad, sealed).ok()?;
         let (visitor, time) = opened.split_first_chunk::<ID_BYTES>()?;

@@ -9,8 +9,8 @@ use crate::support::{Collector, Config, tempdir};
 struct Quiet;
 
 impl Observer for Quiet {
-    fn committed(&self, _: u64, _: std::time::Duration, _: std::time::Duration) {}
-    fn failed(&self, _: &std::io::Error) {}
+    fn note_commit(&self, _: u64, _: std::time::Duration, _: std::time::Duration) {}
+    fn note_failure(&self, _: &std::io::Error) {}
 }
 
 /// Puts payloads into the spool of a collector that does not run.

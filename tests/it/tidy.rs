@@ -150,7 +150,7 @@ const ARROWS: [(&str, &[&str]); 32] = [
 ];
 
 /// Names of functions that say what was done instead of what they do.
-const PARTICIPLES: [&str; 24] = [
+const PARTICIPLES: &[&str] = &[
     "told",
     "posted",
     "said",
@@ -175,6 +175,35 @@ const PARTICIPLES: [&str; 24] = [
     "read_back",
     "submitted",
     "accepted",
+    "authenticated",
+    "borrowed",
+    "built",
+    "bound",
+    "delivered",
+    "encrypted",
+    "fenced",
+    "installed",
+    "joined",
+    "loaded",
+    "named",
+    "nested",
+    "packaged",
+    "refused",
+    "retained",
+    "shown",
+    "spaced",
+    "stopping",
+    "reloading",
+    "translated",
+    "unnested",
+    "unquoted",
+    "unsaid",
+    "wanted",
+    "written",
+    "happened",
+    "uniting",
+    "waiting",
+    "renaming",
 ];
 
 /// Types that may bear a name twice, with the reason.

@@ -25,8 +25,8 @@ const ACKNOWLEDGED: u64 = 1000;
 struct Ignore;
 
 impl Observer for Ignore {
-    fn committed(&self, _records: u64, _append_wait: Duration, _sync: Duration) {}
-    fn failed(&self, _error: &io::Error) {}
+    fn note_commit(&self, _records: u64, _append_wait: Duration, _sync: Duration) {}
+    fn note_failure(&self, _error: &io::Error) {}
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

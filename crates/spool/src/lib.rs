@@ -169,9 +169,9 @@ pub(crate) const PAUSES: Pauses = Pauses {
 pub trait Observer: Send + Sync + 'static {
     /// A group was committed: its records, how long the first one waited, and the time that the
     /// write and the sync took.
-    fn committed(&self, records: u64, append_wait: Duration, sync: Duration);
+    fn note_commit(&self, records: u64, append_wait: Duration, sync: Duration);
     /// A chunk could not be written or synced.
-    fn failed(&self, error: &io::Error);
+    fn note_failure(&self, error: &io::Error);
 }
 
 /// Why a record is not kept.

@@ -198,7 +198,7 @@ impl Reader {
         records_max: usize,
         bytes_max: usize,
     ) -> Result<(), (u64, io::Error)> {
-        while self.position < self.shared.committed() {
+        while self.position < self.shared.committed_position() {
             let Some(number) = self.chunk_from(self.position.chunk) else {
                 return Ok(());
             };
@@ -219,7 +219,7 @@ impl Reader {
 
     /// Returns the first chunk from a number on that holds committed records.
     fn chunk_from(&self, number: u64) -> Option<u64> {
-        let last = self.shared.committed().chunk;
+        let last = self.shared.committed_position().chunk;
         lock(&self.shared.chunks)
             .range(number..=last.max(number))
             .next()
@@ -272,7 +272,7 @@ impl Reader {
         let shared = Arc::clone(&self.shared);
         let (mut position, mut records) = (self.position, self.records);
         position.offset = position.offset.max(HEADER_BYTES);
-        let is_live = position.chunk == shared.committed().chunk;
+        let is_live = position.chunk == shared.committed_position().chunk;
         let window = self.window(position.chunk)?;
         let end = match shared.end_of(position.chunk)? {
             Some(end) => end,

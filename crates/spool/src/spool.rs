@@ -59,7 +59,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn committed(&self) -> Position {
+    pub(crate) fn committed_position(&self) -> Position {
         *lock(&self.committed)
     }
 
@@ -98,7 +98,7 @@ impl Shared {
     /// Returns where a chunk ends, if that is known: from the writer, from the scan at the start,
     /// or from the header of the next chunk.
     pub(crate) fn end_of(&self, number: u64) -> io::Result<Option<u64>> {
-        let committed = self.committed();
+        let committed = self.committed_position();
         if number == committed.chunk {
             return Ok(Some(committed.offset));
         }
@@ -224,7 +224,7 @@ impl Spool {
     pub fn check_start(&self, start: Position) -> Result<(), Position> {
         let has_begun = self.shared.begun.load(Ordering::Acquire);
         let end = if has_begun {
-            self.committed()
+            self.committed_position()
         } else {
             self.shared.recovered.end
         };
@@ -277,8 +277,8 @@ impl Spool {
 
     /// Returns the end of what readers may read.
     #[must_use]
-    pub fn committed(&self) -> Position {
-        self.shared.committed()
+    pub fn committed_position(&self) -> Position {
+        self.shared.committed_position()
     }
 
     /// Returns the disk space of all chunks, in bytes.
@@ -291,7 +291,7 @@ impl Spool {
     /// all the space that they take.
     #[must_use]
     pub fn backlog_bytes(&self, from: Position) -> u64 {
-        let committed = self.committed();
+        let committed = self.committed_position();
         if from.chunk == committed.chunk {
             return committed
                 .offset
@@ -329,7 +329,7 @@ impl Spool {
     /// # Errors
     /// If a chunk cannot be deleted; the next call tries again.
     pub fn release(&self, before: Position) -> io::Result<()> {
-        let limit = before.chunk.min(self.committed().chunk);
+        let limit = before.chunk.min(self.committed_position().chunk);
         let now = clock::monotonic();
         let done: Vec<u64> = {
             let chunks = lock(&self.shared.chunks);
@@ -373,7 +373,7 @@ impl Spool {
     /// If something cannot be deleted; the next call tries again.
     pub fn remove(&self, end: Position, beside: &[&str]) -> io::Result<bool> {
         let now = clock::monotonic();
-        let last = self.committed();
+        let last = self.committed_position();
         if end < last {
             return Ok(false);
         }

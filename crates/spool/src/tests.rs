@@ -20,8 +20,8 @@ use crate::spool::lock;
 struct Quiet;
 
 impl Observer for Quiet {
-    fn committed(&self, _: u64, _: Duration, _: Duration) {}
-    fn failed(&self, _: &io::Error) {}
+    fn note_commit(&self, _: u64, _: Duration, _: Duration) {}
+    fn note_failure(&self, _: &io::Error) {}
 }
 
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -157,7 +157,7 @@ fn a_full_spool_refuses_and_takes_again_once_chunks_are_released() {
         assert!(spool.is_full());
         assert_eq!(spool.used_bytes(), 4 * CHUNK_BYTES);
         spool
-            .release(spool.committed())
+            .release(spool.committed_position())
             .expect("chunks can be deleted");
         assert_eq!(spool.used_bytes(), CHUNK_BYTES);
         assert_eq!(append_by(by, &spool, &payloads(1, 100_000)), [Ok(())]);
@@ -170,12 +170,12 @@ fn a_chunk_number_is_never_used_twice_so_no_position_is_ahead_of_new_records() {
     let dir = tempfile::tempdir().expect("a directory");
     for round in 1..=4 {
         let spool = open(dir.path());
-        let before = spool.committed();
+        let before = spool.committed_position();
         assert_eq!(append(&spool, &payloads(1, 8)), [Ok(())]);
-        assert_eq!(spool.committed().chunk, round);
+        assert_eq!(spool.committed_position().chunk, round);
         assert_eq!(all(&spool, before).0.len(), 1);
         spool
-            .release(spool.committed())
+            .release(spool.committed_position())
             .expect("chunks can be deleted");
         spool.close();
     }
@@ -263,7 +263,7 @@ fn a_torn_tail_ends_the_chunk_wherever_it_is_cut() {
     let written = payloads(4, 64);
     let spool = open(dir.path());
     append(&spool, &written);
-    let end = spool.committed().offset;
+    let end = spool.committed_position().offset;
     spool.close();
     drop(spool);
     let file = chunk_files(dir.path()).remove(0);
@@ -292,7 +292,7 @@ fn any_flipped_byte_costs_one_record_at_the_most_and_is_counted() {
     let written = payloads(12, 40);
     let spool = open(dir.path());
     append(&spool, &written);
-    let end = usize::try_from(spool.committed().offset).expect("small");
+    let end = usize::try_from(spool.committed_position().offset).expect("small");
     spool.close();
     drop(spool);
     let file = chunk_files(dir.path()).remove(0);
@@ -508,7 +508,7 @@ fn a_spool_restored_from_an_older_copy_is_not_read_where_its_new_records_would_b
     // The life that the copy does not know: another chunk, which was loaded.
     let spool = open(dir.path());
     append(&spool, &[vec![2; 10]]);
-    let loaded = spool.committed();
+    let loaded = spool.committed_position();
     assert_eq!(spool.check_start(Position::default()), Ok(()));
     assert_eq!(spool.check_start(loaded), Ok(()), "what came since counts");
     spool.close();
@@ -516,7 +516,7 @@ fn a_spool_restored_from_an_older_copy_is_not_read_where_its_new_records_would_b
 
     let restored = open(older.path());
     append(&restored, &[vec![3; 10]]);
-    assert!(restored.committed().chunk >= loaded.chunk);
+    assert!(restored.committed_position().chunk >= loaded.chunk);
     assert!(restored.check_start(loaded).is_err());
     append(&restored, &[vec![4; 10]]);
     assert!(restored.check_start(loaded).is_err(), "however often");
@@ -527,10 +527,10 @@ fn a_spool_restored_from_an_older_copy_is_not_read_where_its_new_records_would_b
 struct Groups(Arc<Mutex<Vec<u64>>>);
 
 impl Observer for Groups {
-    fn committed(&self, records: u64, _: Duration, _: Duration) {
+    fn note_commit(&self, records: u64, _: Duration, _: Duration) {
         lock(&self.0).push(records);
     }
-    fn failed(&self, _: &io::Error) {}
+    fn note_failure(&self, _: &io::Error) {}
 }
 
 #[test]

@@ -194,7 +194,7 @@ impl ChunkWriter {
             let first = records.first_append.unwrap_or(started);
             shared
                 .observer
-                .committed(records.count, ended - first, ended - started);
+                .note_commit(records.count, ended - first, ended - started);
         }
         outcome
     }
@@ -340,7 +340,7 @@ fn forget(shared: &Shared, number: u64) {
 
 /// Counts a failure and logs the first of a series.
 fn note_failure(shared: &Shared, error: &io::Error, what: &str) {
-    shared.observer.failed(error);
+    shared.observer.note_failure(error);
     if !shared.is_troubled() {
         tracing::error!(%error, "{what}");
     }

@@ -87,7 +87,7 @@ fn the_permits_of_real_strings_are_those_that_an_independent_rule_expects() {
             let flags = |names: &[String]| {
                 names
                     .iter()
-                    .map(|name| Permit::named(name).expect("a flag"))
+                    .map(|name| Permit::from_name(name).expect("a flag"))
                     .fold(Permit::NONE, Permit::with)
             };
             for kind in Kind::ALL {

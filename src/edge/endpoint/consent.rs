@@ -84,13 +84,13 @@ async fn read_choice(exchange: &Exchange<'_>, body: Incoming) -> Result<Permit, 
 /// a flag twice could be read in two ways, and is none.
 fn parse_choice(body: &[u8]) -> Option<Permit> {
     if let Ok(listed) = serde_json::from_slice::<Vec<String>>(body) {
-        let mut flags = listed.iter().map(|name| Permit::named(name));
+        let mut flags = listed.iter().map(|name| Permit::from_name(name));
         return flags.try_fold(Permit::NONE, |permit, flag| Some(permit.with(flag?)));
     }
     let Members(flags) = serde_json::from_slice(body).ok()?;
     let (mut named, mut permit) = (Permit::NONE, Permit::NONE);
     for (name, value) in flags {
-        let flag = Permit::named(&name).filter(|flag| !named.allows(*flag))?;
+        let flag = Permit::from_name(&name).filter(|flag| !named.allows(*flag))?;
         named = named.with(flag);
         if serde_json::from_str(value.get()).ok()? {
             permit = permit.with(flag);

@@ -190,13 +190,13 @@ impl Scripts {
         let of_site = |site: &Site| {
             let mut modules: BTreeSet<_> = site.modules.iter().copied().collect();
             if site.wait_for.is_some() {
-                modules.extend(TagModule::named("platform"));
+                modules.extend(TagModule::from_name("platform"));
             }
             if !site.links.is_empty() {
-                modules.extend(TagModule::named("links"));
+                modules.extend(TagModule::from_name("links"));
             }
             if is_linked_to(config, site) {
-                modules.extend(TagModule::named("linked"));
+                modules.extend(TagModule::from_name("linked"));
             }
             let scripts = SiteScripts {
                 config: TagConfig::new(config, site),
@@ -222,7 +222,7 @@ impl SiteScripts {
             let mut pairs = form_urlencoded::parse(query.as_bytes());
             pairs.find_map(|(name, value)| (name == wanted).then_some(value))
         };
-        let named = |name: &str| TagModule::named(name).ok_or(Refusal(Reason::ModuleUnknown));
+        let named = |name: &str| TagModule::from_name(name).ok_or(Refusal(Reason::ModuleUnknown));
         if let Some(name) = first("only") {
             return named(&name).map(Wanted::Only);
         }
@@ -295,8 +295,8 @@ impl Script {
     }
 
     /// Returns the form that a client prefers, or the plain one if there is no other.
-    fn preferred_by(&self, headers: &HeaderMap) -> &Representation {
-        let coding = Coding::preferred_by(headers);
+    fn choose_for(&self, headers: &HeaderMap) -> &Representation {
+        let coding = Coding::choose_for(headers);
         let found = self.0.iter().find(|form| form.coding == coding);
         found.or(self.0.last()).expect("a script has a plain form")
     }
@@ -313,7 +313,7 @@ pub(crate) fn serve_tag(request: &Exchange<'_>, parts: &Parts) -> Result<Reply, 
 }
 
 fn respond(script: &Script, asked: &HeaderMap) -> Reply {
-    let form = script.preferred_by(asked);
+    let form = script.choose_for(asked);
     let mut reply = if has_etag(asked, &form.etag) {
         reply::empty(StatusCode::NOT_MODIFIED)
     } else {

@@ -31,7 +31,7 @@ const NETWORK_USER_BYTES: usize = 64;
 const ALIAS_SHOWN_BYTES: usize = 64;
 
 /// Returns what the live view shows of the site that a tracker names. A write key is not shown.
-pub(super) fn shown_site(claims: &Claims, protocol: Protocol) -> &str {
+pub(super) fn site_to_show(claims: &Claims, protocol: Protocol) -> &str {
     let alias = match protocol {
         Protocol::Segment => "",
         _ => &claims.site_alias,
@@ -191,7 +191,7 @@ fn take_client(claims: &Claims, hit: &mut Hit<'_>) {
         && let Some((occurred_at, is_clamped)) = claims.occurred_at(hit.received_at)
     {
         hit.occurred_at = Some(occurred_at);
-        hit.made_at = claims.recorded_made_at();
+        hit.made_at = claims.recordable_made_at();
         if !is_clamped {
             hit.flags = hit.flags.without(Flags::CLOCK);
         }
@@ -362,8 +362,8 @@ mod tests {
             site_alias: "\u{e5}".repeat(100),
             ..Claims::default()
         };
-        let shown = shown_site(&claims, Protocol::Snowplow);
+        let shown = site_to_show(&claims, Protocol::Snowplow);
         assert_eq!(shown.len(), ALIAS_SHOWN_BYTES);
-        assert_eq!(shown_site(&claims, Protocol::Segment), "");
+        assert_eq!(site_to_show(&claims, Protocol::Segment), "");
     }
 }

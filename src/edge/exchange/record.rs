@@ -160,7 +160,7 @@ impl<'x, 'r: 'd, 'd> Batch<'x, 'r, 'd> {
                 let claims = draft.claims.as_deref();
                 let mentioned = Mentioned {
                     site: claims.map_or(&*draft.hit.site, |claims| {
-                        claims::shown_site(claims, draft.hit.protocol)
+                        claims::site_to_show(claims, draft.hit.protocol)
                     }),
                     partner: &draft.hit.partner,
                     field: "",

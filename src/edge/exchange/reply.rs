@@ -171,7 +171,7 @@ impl Body for Pieces {
 
 /// Makes the reply to a refused request; a page is in the reader's language. A pixel still gets a
 /// GIF, so that no page shows a broken image.
-pub(crate) fn refused(refusal: Refusal, shape: Shape, language: Language) -> Reply {
+pub(crate) fn make_refusal(refusal: Refusal, shape: Shape, language: Language) -> Reply {
     let status = refusal.status();
     let mut reply = match shape {
         Shape::Gif => gif(status),

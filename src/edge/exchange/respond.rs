@@ -189,7 +189,7 @@ fn refuse(exchange: &Exchange<'_>, refusal: Refusal) -> Reply {
     let spec = exchange.endpoint.spec();
     // People see a page, whoever's protocol its link speaks.
     let mut reply = if spec.protocol == Protocol::Native || spec.shape == Shape::Page {
-        reply::refused(refusal, spec.shape, exchange.language())
+        reply::make_refusal(refusal, spec.shape, exchange.language())
     } else {
         answer::refuse(exchange, refusal)
     };

@@ -67,7 +67,7 @@ impl Language {
     }
 
     /// Returns the language of a tag, whatever its region.
-    pub(crate) fn named(tag: &str) -> Option<Language> {
+    pub(crate) fn from_name(tag: &str) -> Option<Language> {
         let primary = tag.split('-').next().unwrap_or_default();
         Language::ALL.into_iter().find(|language| {
             let (code, _, others, _) = language.spec();
@@ -88,10 +88,10 @@ impl Language {
                     .into_iter()
                     .chain(Language::ALL)
                     .find(|language| {
-                        let mut tags = ranges.iter().map(|(tag, _)| Language::named(tag));
+                        let mut tags = ranges.iter().map(|(tag, _)| Language::from_name(tag));
                         !tags.any(|named| named == Some(*language))
                     }),
-                tag => Language::named(tag),
+                tag => Language::from_name(tag),
             };
             if let Some(language) = language
                 && *weight > best_weight

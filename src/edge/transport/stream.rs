@@ -65,7 +65,7 @@ impl Stream {
     }
 
     /// Reads bytes that TLS decrypts.
-    pub(crate) fn encrypted(stream: Box<TlsStream<Socket>>, memory: Arc<Memory>) -> Stream {
+    pub(crate) fn from_tls(stream: Box<TlsStream<Socket>>, memory: Arc<Memory>) -> Stream {
         Stream::new(Either::Right(stream), memory)
     }
 
@@ -81,7 +81,7 @@ impl Stream {
     }
 
     /// Returns the bytes that were read ahead.
-    pub(crate) fn ahead(&self) -> &[u8] {
+    pub(crate) fn bytes_ahead(&self) -> &[u8] {
         &self.ahead
     }
 

@@ -21,14 +21,14 @@ pub(super) fn class(form_factors: &str) -> Option<DeviceClass> {
     .find(|(word, _)| {
         form_factors
             .split(',')
-            .any(|stated| unquoted(stated).eq_ignore_ascii_case(word))
+            .any(|stated| unquote(stated).eq_ignore_ascii_case(word))
     })
     .map(|(_, class)| class)
 }
 
 /// Returns the OS by `Sec-CH-UA-Platform`, in the words of the device rules.
 pub(super) fn os(platform: &str) -> &str {
-    match unquoted(platform) {
+    match unquote(platform) {
         "macOS" => "Mac OS X",
         "Chromium OS" => "Chrome OS",
         "Unknown" => "",
@@ -38,7 +38,7 @@ pub(super) fn os(platform: &str) -> &str {
 
 /// Returns the OS version by `Sec-CH-UA-Platform-Version`, "" if that does not tell.
 pub(super) fn os_version(os: &str, platform_version: &str) -> String {
-    let version = unquoted(platform_version);
+    let version = unquote(platform_version);
     if os != "Windows" {
         return short_version(version.split('.'), 3);
     }
@@ -92,7 +92,7 @@ fn browser_name(brand: &str) -> &str {
 pub(super) fn model(model: &str) -> &str {
     /// Longer than any model known to the device rules.
     const MODEL_BYTES_MAX: usize = 64;
-    let model = unquoted(model);
+    let model = unquote(model);
     let fits = model.len() <= MODEL_BYTES_MAX
         && !model.contains(|c: char| c.is_control() || "();".contains(c));
     if fits && model != "K" { model } else { "" }
@@ -111,6 +111,6 @@ pub(super) fn short_version<'a>(parts: impl Iterator<Item = &'a str>, parts_max:
     parts.join(".")
 }
 
-fn unquoted(text: &str) -> &str {
+fn unquote(text: &str) -> &str {
     text.trim().trim_matches('"').trim()
 }

@@ -58,7 +58,7 @@ impl DeviceClass {
 
     /// Returns the class of a word in SQL.
     #[must_use]
-    pub fn named(name: &str) -> Option<DeviceClass> {
+    pub fn from_name(name: &str) -> Option<DeviceClass> {
         let mut all = DeviceClass::ALL.into_iter();
         all.find(|class| class.name() == name)
     }

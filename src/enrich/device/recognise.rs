@@ -61,7 +61,7 @@ impl DeviceRules {
             ..
         } = found.unwrap_or_default();
         let version = hints::short_version([major, minor].into_iter().map_while(|part| part), 2);
-        known(&family).map_or_else(Default::default, |family| {
+        keep_known(&family).map_or_else(Default::default, |family| {
             (into_column(family), into_column(&version))
         })
     }
@@ -79,7 +79,7 @@ impl DeviceRules {
         } = found.unwrap_or_default();
         let parts = [major.as_deref(), minor.as_deref(), patch.as_deref()];
         let version = hints::short_version(parts.into_iter().map_while(|part| part), 3);
-        known(&os).map_or_else(Default::default, |os| {
+        keep_known(&os).map_or_else(Default::default, |os| {
             (into_column(os), into_column(&version))
         })
     }
@@ -89,8 +89,8 @@ impl DeviceRules {
             .makes
             .first(user_agent, |rule, text| rule.extract(text));
         let found = found.unwrap_or_default();
-        let brand = found.brand.as_deref().and_then(known).unwrap_or("");
-        let model = found.model.as_deref().and_then(known).unwrap_or("");
+        let brand = found.brand.as_deref().and_then(keep_known).unwrap_or("");
+        let model = found.model.as_deref().and_then(keep_known).unwrap_or("");
         Make {
             is_spider: found.device == "Spider",
             brand: into_column(brand),
@@ -108,7 +108,7 @@ struct Make {
 }
 
 /// Returns a word of the rules, unless it means that they do not know.
-fn known(word: &str) -> Option<&str> {
+fn keep_known(word: &str) -> Option<&str> {
     let unknown = word.is_empty()
         || word == "Other"
         || word.starts_with("Generic")

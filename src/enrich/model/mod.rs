@@ -24,7 +24,7 @@ use std::sync::OnceLock;
 use regex::{Regex, RegexBuilder};
 
 use super::words::WordFilter;
-use text::{Texts, flat, is_telling, may_follow, plain, spaced};
+use text::{Texts, flat, is_telling, may_follow, plain, space_out};
 
 /// The longest model that is looked up, in bytes: a column of `device` holds no longer one.
 const MODEL_BYTES_MAX: usize = 64;
@@ -179,7 +179,7 @@ impl ModelNames {
         if model.is_empty() || model.len() > MODEL_BYTES_MAX {
             return Vec::new();
         }
-        let wanted = self.wanted(brand, model);
+        let wanted = self.list_spellings(brand, model);
         let mut best: BTreeMap<u16, Best<'_>> = BTreeMap::new();
         for text in &wanted.texts {
             self.match_texts(&wanted, text, &mut best);
@@ -288,8 +288,8 @@ impl ModelNames {
 
     /// Returns the ways to write a model. The rules for user agents take words away that the lists
     /// have, and leave others.
-    fn wanted(&self, brand: &str, model: &str) -> Wanted {
-        let base = spaced(model);
+    fn list_spellings(&self, brand: &str, model: &str) -> Wanted {
+        let base = space_out(model);
         let mut texts = vec![base.clone()];
         let stated = match brand {
             "" => self.maker_in_front(&base),
@@ -303,10 +303,10 @@ impl ModelNames {
                 bytes,
             };
         };
-        if let Some(rest) = behind(maker, &base) {
+        if let Some(rest) = strip_maker(maker, &base) {
             texts.push(rest.to_owned());
         }
-        let maker = spaced(maker);
+        let maker = space_out(maker);
         texts.extend(["", " ", "-"].map(|between| format!("{maker}{between}{base}")));
         let brand = flat(&maker);
         let fronts = FRONT_WORDS.iter().filter(|(of, _)| *of == brand);
@@ -322,7 +322,7 @@ impl ModelNames {
     fn maker_in_front(&self, model: &str) -> Option<&str> {
         let makers = self.makers.iter().map(String::as_str);
         makers
-            .filter(|maker| behind(maker, model).is_some())
+            .filter(|maker| strip_maker(maker, model).is_some())
             .max_by_key(|maker| maker.len())
     }
 
@@ -389,7 +389,7 @@ impl ModelNames {
                 is_own: !wanted.brand.is_empty(),
                 bytes: (matched.len() + wanted.bytes).saturating_sub(text.len()),
                 maker,
-                name: spaced(&name),
+                name: space_out(&name),
                 released: None,
             };
             keep_better(best, pattern.source, found);
@@ -420,7 +420,7 @@ fn keep_better<'a>(best: &mut BTreeMap<u16, Best<'a>>, source: u16, found: Best<
 }
 
 /// Returns what follows a maker's name in a text, if it begins with that.
-fn behind<'t>(maker: &str, text: &'t str) -> Option<&'t str> {
+fn strip_maker<'t>(maker: &str, text: &'t str) -> Option<&'t str> {
     let begin = text.get(..maker.len())?;
     let is_same = begin.bytes().map(plain).eq(maker.bytes().map(plain));
     let rest = text.get(maker.len()..)?.strip_prefix([' ', '-'])?;

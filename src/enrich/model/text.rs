@@ -15,7 +15,7 @@ pub(super) fn plain(byte: u8) -> u8 {
 }
 
 /// Returns a text with one space between its words.
-pub(super) fn spaced(text: &str) -> String {
+pub(super) fn space_out(text: &str) -> String {
     let words = text.split(|letter: char| letter == '_' || letter.is_whitespace());
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
     words.join(" ")

@@ -80,7 +80,7 @@ pub fn renumber(
             after.entry(member.device).or_insert(kept);
         }
     }
-    bound(after, night)
+    remove_surplus(after, night)
 }
 
 /// Returns what a device is that a night found in a household.
@@ -118,7 +118,7 @@ fn find_again(known: Option<&Membership>, device: i64, number: i64, night: i32) 
 
 /// Takes out whoever is one too many, those who were supported least lately first, and whoever is
 /// alone.
-fn bound(after: BTreeMap<i64, Membership>, night: i32) -> Vec<Membership> {
+fn remove_surplus(after: BTreeMap<i64, Membership>, night: i32) -> Vec<Membership> {
     let mut households: BTreeMap<i64, Vec<Membership>> = BTreeMap::new();
     for member in after.values() {
         if let Some(number) = member.household {

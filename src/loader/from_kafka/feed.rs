@@ -382,7 +382,7 @@ impl GroupFeed {
         hit.creative = (&*key.ad.creative).into();
         hit.placement = (&*key.ad.placement).into();
         hit.publisher = (&*key.ad.publisher).into();
-        let facts = Facts::named(&hit);
+        let facts = Facts::of_hit(&hit);
         let count = deriver.count(&hit, &facts);
         encoder.count_many(batch, (count, *hits), &facts);
         for said in &message.said {
@@ -427,7 +427,7 @@ impl FoundRows {
             network: find(&mut self.networks, *network, read::network_of)?,
             device: find(&mut self.devices, *device, read::device)?,
             page_domain: find(&mut self.page_domains, *page_domain, read::page_domain)?,
-            ..Facts::named(hit)
+            ..Facts::of_hit(hit)
         })
     }
 }

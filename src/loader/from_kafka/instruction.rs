@@ -419,5 +419,5 @@ fn produce(config: &KafkaConfig, entries: &[Listed]) -> anyhow::Result<()> {
     producer
         .flush(PRODUCE_TIME_MAX)
         .map_err(|error| reports.explain(&error))?;
-    reports.delivered()
+    reports.check_delivery()
 }

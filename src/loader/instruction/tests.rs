@@ -40,7 +40,7 @@ async fn carry_out(instructions: &Spool, config: &tokio_postgres::Config) {
     let progress = Arc::clone(&work.progress);
     let (stop, stopped) = watch::channel(false);
     let working = tokio::task::spawn_local(work.run(stopped));
-    while progress.position(0) < instructions.committed() {
+    while progress.position(0) < instructions.committed_position() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     stop.send_replace(true);
@@ -98,7 +98,7 @@ async fn erase_and_withdraw() {
     assert_eq!(numbers(&postgres.client).await, [2, 0, 3, 2]);
     let reached = position::read(&postgres.client, instructions.id().0).await;
     let reached = reached.unwrap().map(into_reached).unwrap();
-    assert_eq!(reached.position, instructions.committed());
+    assert_eq!(reached.position, instructions.committed_position());
     hits.close();
     instructions.close();
 }

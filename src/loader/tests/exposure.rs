@@ -225,7 +225,7 @@ async fn stored_pairs(client: &Client) -> Vec<(String, i64, [i64; 4])> {
 
 pub(super) fn is_loaded(loader: &Loader) -> bool {
     let mut spools = loader.spools.iter().enumerate();
-    spools.all(|(index, spool)| loader.progress.position(index) == spool.committed())
+    spools.all(|(index, spool)| loader.progress.position(index) == spool.committed_position())
 }
 
 /// Loads batch after batch over one connection; one is prepared while another is loaded.

@@ -99,7 +99,7 @@ impl Country {
         let key = Arc::new(self.key.clone());
         self.sightings.key.store(Some(key));
         append_all(&self.spool, hits).await;
-        while self.loader.progress.position(0) != self.spool.committed() {
+        while self.loader.progress.position(0) != self.spool.committed_position() {
             load_once(&self.loader).await.unwrap();
         }
         night(&mut self.postgres.client, today).await.unwrap();

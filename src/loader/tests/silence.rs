@@ -68,7 +68,7 @@ async fn stop_backend(which: usize) {
     let loading = tokio::task::spawn_local(loader.run(stopped));
     append(&scene.spool, 0..4).await;
     until("the first batch", async || {
-        progress.position(0) == scene.spool.committed()
+        progress.position(0) == scene.spool.committed_position()
     })
     .await;
 
@@ -82,7 +82,7 @@ async fn stop_backend(which: usize) {
     assert!(oldest >= received, "it is the new hit's");
     let began = Instant::now();
     until("the loader goes on without it", async || {
-        progress.position(0) == scene.spool.committed()
+        progress.position(0) == scene.spool.committed_position()
     })
     .await;
     let took = began.elapsed();
@@ -129,7 +129,7 @@ async fn a_proxy_that_takes_everything_and_says_nothing_ends_the_connection() {
 
         silence.send_replace(false);
         until("it goes on", async || {
-            progress.position(0) == scene.spool.committed()
+            progress.position(0) == scene.spool.committed_position()
         })
         .await;
         stop.send_replace(true);

@@ -272,7 +272,7 @@ impl Working {
         let is_done = async || {
             let sql = "select not exists (select from avtryck.link_part) \
                        and not exists (select from avtryck.permit_part)";
-            self.progress.position(0) == self.spool.committed()
+            self.progress.position(0) == self.spool.committed_position()
                 && client.query_one(sql, &[]).await.unwrap().get(0)
         };
         until("the hits are added up", is_done).await;

@@ -219,7 +219,7 @@ async fn load_rows(
         match copy::load(&savepoint, statement, encoded).await {
             Ok(_) => savepoint.commit().await?,
             Err(error) => {
-                let Some(reason) = data_refused(&error) else {
+                let Some(reason) = describe_refused_data(&error) else {
                     return Err(error.into());
                 };
                 savepoint.rollback().await?;
@@ -246,7 +246,7 @@ fn is_internal(error: &Error) -> bool {
 
 /// Returns the server's message if it refused the data of a row, without its detail, which may
 /// repeat values.
-fn data_refused(error: &Error) -> Option<String> {
+fn describe_refused_data(error: &Error) -> Option<String> {
     if is_internal(error) {
         return Some(format!(
             "{}: refused without a reason",

@@ -184,10 +184,10 @@ async fn insert_rows(
              returning xmax = 0 as is_new) \
          select count(*) filter (where is_new) from stored",
         parameters.len(),
-        unnested(rows)
+        unnest_rows(rows)
     );
     let stored = transaction
-        .query_typed(&sql, &borrowed(&parameters))
+        .query_typed(&sql, &borrow_parameters(&parameters))
         .await?;
     let inserted = stored.first().map(|row| row.try_get::<_, i64>(0));
     Ok(inserted.transpose()?.unwrap_or(0).cast_unsigned())
@@ -228,12 +228,14 @@ async fn find_other_content(
     let sql = format!(
         "select distinct new.key from {} join avtryck.{table} as stored using (key) \
          where row({}) is distinct from row({})",
-        unnested(rows),
+        unnest_rows(rows),
         names_of(rows, "new."),
         names_of(rows, "stored."),
     );
     let columns = parameters(rows);
-    let found = transaction.query_typed(&sql, &borrowed(&columns)).await?;
+    let found = transaction
+        .query_typed(&sql, &borrow_parameters(&columns))
+        .await?;
     found.iter().map(|row| row.try_get(0)).collect()
 }
 
@@ -245,7 +247,7 @@ fn names_of(rows: &DimensionRows, prefix: &str) -> String {
 }
 
 /// Returns the rows as a table in SQL, made of parameters.
-fn unnested(rows: &DimensionRows) -> String {
+fn unnest_rows(rows: &DimensionRows) -> String {
     let numbers: Vec<String> = (1..=rows.columns().len() + 1)
         .map(|n| format!("${n}"))
         .collect();
@@ -262,7 +264,7 @@ fn parameters(rows: &DimensionRows) -> Vec<Parameter<'_>> {
     std::iter::once(key).chain(columns).collect()
 }
 
-fn borrowed<'p>(parameters: &'p [Parameter<'_>]) -> Vec<(&'p (dyn ToSql + Sync), Type)> {
+fn borrow_parameters<'p>(parameters: &'p [Parameter<'_>]) -> Vec<(&'p (dyn ToSql + Sync), Type)> {
     let borrow = |(value, kind): &'p Parameter<'_>| (&**value as &(dyn ToSql + Sync), kind.clone());
     parameters.iter().map(borrow).collect()
 }

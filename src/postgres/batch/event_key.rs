@@ -156,7 +156,7 @@ fn judge(
                 }
             }
         };
-        row.event = row.event.apart(why, keyer);
+        row.event = row.event.separate(why, keyer);
         row.takes = true;
         mark.event = Some(row.event);
         apart.push(row);

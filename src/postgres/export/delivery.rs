@@ -33,7 +33,7 @@ impl Open {
         Ok(Open {
             number: row.try_get("number")?,
             id: row.try_get("delivery")?,
-            kind: DeliveryKind::named(kind).context("a delivery of a kind that is unknown")?,
+            kind: DeliveryKind::from_name(kind).context("a delivery of a kind that is unknown")?,
             part: row.try_get("part")?,
             is_last: row.try_get("is_last")?,
         })

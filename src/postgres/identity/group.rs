@@ -185,7 +185,7 @@ async fn take_loose(transaction: &Transaction<'_>) -> Result<HashMap<i64, Loss>,
                (select device_group from avtryck.link_regroup order by device_group limit $1) \
                returning device_group, reason";
     let rows = transaction.query(sql, &[&PORTION]).await?;
-    let lost = |row: &Row| Ok((row.try_get(0)?, Loss::named(row.try_get(1)?)));
+    let lost = |row: &Row| Ok((row.try_get(0)?, Loss::from_name(row.try_get(1)?)));
     rows.iter().map(lost).collect()
 }
 

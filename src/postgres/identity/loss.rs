@@ -53,7 +53,7 @@ impl Loss {
 
     /// Returns the reason with that word.
     #[must_use]
-    pub fn named(name: &str) -> Loss {
+    pub fn from_name(name: &str) -> Loss {
         let mut all = Loss::ALL.into_iter();
         all.find(|loss| loss.name() == name).unwrap_or(Loss::Other)
     }

@@ -52,7 +52,7 @@ impl Installation {
 /// Finds the Postgres to run: that of `major` if a cluster of it exists; otherwise the first on
 /// PATH, or the highest version that a package installed.
 pub(crate) fn find(major: Option<u32>) -> anyhow::Result<Installation> {
-    let found = installed();
+    let found = find_installations();
     let Some(wanted) = major else {
         return found.into_iter().next().context(
             "no Postgres is installed: `apt-get install postgresql`, or set database.url to a \
@@ -74,8 +74,8 @@ pub(crate) fn find(major: Option<u32>) -> anyhow::Result<Installation> {
     }
 }
 
-fn installed() -> Vec<Installation> {
-    let mut packaged: Vec<Installation> = packaged()
+fn find_installations() -> Vec<Installation> {
+    let mut packaged: Vec<Installation> = list_packaged()
         .iter()
         .filter_map(|bin| Installation::at(bin))
         .collect();
@@ -89,7 +89,7 @@ fn installed() -> Vec<Installation> {
     found
 }
 
-fn packaged() -> Vec<PathBuf> {
+fn list_packaged() -> Vec<PathBuf> {
     let mut bins = Vec::new();
     for (folder, prefix, bin) in PACKAGED {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -145,7 +145,7 @@ fn read_mode(wanted: &str) -> Result<SslMode, String> {
         let names = names().collect::<Vec<_>>().join(", ");
         format!(
             "has sslmode={}, and known are {names}{meant}",
-            shown(wanted)
+            word_to_show(wanted)
         )
     })
 }
@@ -174,7 +174,7 @@ fn check_options(url: &str) -> Result<Vec<(String, &str)>, String> {
             let meant = meant.map_or_else(String::new, |meant| format!("did you mean {meant}? "));
             return Err(format!(
                 "has the option {}, which is not known; {meant}known are {}, {USER}",
-                shown(&name),
+                word_to_show(&name),
                 OPTIONS.join(", ")
             ));
         }
@@ -218,7 +218,7 @@ fn name_parts(before: &str) -> impl Iterator<Item = &'static str> {
 }
 
 /// Returns a word as far as it may be shown, which is not a secret by its looks.
-fn shown(word: &str) -> &str {
+fn word_to_show(word: &str) -> &str {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     match word {
         "" => "(no name)",

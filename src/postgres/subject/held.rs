@@ -140,8 +140,11 @@ impl HeldReader {
         let ads = client.query(&self.ads, &[&visitor, &limit]).await?;
         Ok(Held {
             hits,
-            last: last.iter().map(held_hit).collect::<Result<_, Error>>()?,
-            ads: ads.iter().map(held_ad).collect::<Result<_, Error>>()?,
+            last: last
+                .iter()
+                .map(read_held_hit)
+                .collect::<Result<_, Error>>()?,
+            ads: ads.iter().map(read_held_ad).collect::<Result<_, Error>>()?,
             ..Held::default()
         })
     }
@@ -153,7 +156,7 @@ fn text(row: &Row, column: &str) -> Result<String, Error> {
     Ok(text.unwrap_or_default())
 }
 
-fn held_ad(row: &Row) -> Result<HeldAd, Error> {
+fn read_held_ad(row: &Row) -> Result<HeldAd, Error> {
     let number = |column: &str| row.try_get(column).map(i64::cast_unsigned);
     Ok(HeldAd {
         partner: text(row, "partner")?,
@@ -165,7 +168,7 @@ fn held_ad(row: &Row) -> Result<HeldAd, Error> {
     })
 }
 
-fn held_hit(row: &Row) -> Result<HeldHit, Error> {
+fn read_held_hit(row: &Row) -> Result<HeldHit, Error> {
     let received_at = UnixMicros(row.try_get("received_at")?);
     HeldHit::read(received_at, |column| text(row, column))
 }

@@ -105,7 +105,7 @@ pub(super) fn tell(fields: &RequestFields, sender: Requester) -> Result<Told<'st
         claims: claims(fields, sender),
         ..Told::default()
     };
-    let (kind, name) = what_happened(fields);
+    let (kind, name) = read_kind(fields);
     told.kind = Some(kind);
     let mut ours = |parameter, text: &str| {
         if !text.is_empty() {
@@ -161,7 +161,7 @@ fn claims(fields: &RequestFields, sender: Requester) -> Claims {
 }
 
 /// Returns the kind of an event and its name, which a page view has none of.
-fn what_happened(fields: &RequestFields) -> (Kind, &str) {
+fn read_kind(fields: &RequestFields) -> (Kind, &str) {
     let has = |name: &str| fields.text(name).is_some();
     let action = fields.text("e_a").or_else(|| fields.text("e_c"));
     let name = if fields.text("ping") == Some("1") {

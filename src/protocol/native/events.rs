@@ -95,7 +95,7 @@ impl<'r> Events<'r> {
 
     /// Has each event translated before it is read, together with an address of so many bytes: the
     /// longer that is, the longer events have to be on average.
-    pub(super) fn translated(
+    pub(super) fn with_translation(
         self,
         translate: Box<dyn Translate + 'r>,
         address_bytes: usize,

@@ -148,7 +148,7 @@ impl HitReader<'_, '_, '_> {
             || self.notes.system.is_some() && OF_SYSTEMS.contains(&&*name);
         // A partner's user is its own, and an object is not an ID.
         let may_be_user = self.notes.kind != Kind::Callback && !text.starts_with(['{', '[']);
-        let parameter = Parameter::named(&name);
+        let parameter = Parameter::from_name(&name);
         let parameter = parameter.filter(|known| *known != Parameter::User || may_be_user);
         if parameter == Some(Parameter::UserSig) && !may_be_user {
             return true;
@@ -193,7 +193,7 @@ impl HitReader<'_, '_, '_> {
             if value != "null" {
                 let value = write_hint(value);
                 let mut value = scalar_text(&name, &value, &value, &mut self.draft.hit.flags);
-                self.put(&name, Parameter::named(&name), &mut value);
+                self.put(&name, Parameter::from_name(&name), &mut value);
             }
         }
     }
@@ -264,7 +264,7 @@ pub(super) fn scalar_text<'a>(
     cleaned: &str,
     flags: &mut Flags,
 ) -> Option<Cow<'a, str>> {
-    scalar_text_by(rule(Parameter::named(name), name), json, cleaned, flags)
+    scalar_text_by(rule(Parameter::from_name(name), name), json, cleaned, flags)
 }
 
 /// The same by a known rule.

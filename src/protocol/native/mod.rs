@@ -126,7 +126,7 @@ pub(super) fn read_tracker<'r>(
     let template = Template::new(draft, "", Reading::default());
     let events = Events::new(list, template, None)?;
     Ok(Drafts::Each(
-        events.translated(translate, arrival.query.len()),
+        events.with_translation(translate, arrival.query.len()),
     ))
 }
 

@@ -59,7 +59,7 @@ impl HitReader<'_, '_, '_> {
     ) -> bool {
         let flags = &mut self.draft.hit.flags;
         let name = clean(name, TEXT_BYTES_MAX, flags);
-        let parameter = Parameter::named(&name);
+        let parameter = Parameter::from_name(&name);
         // It proves who somebody is to whoever reads it.
         if parameter == Some(Parameter::UserSig) {
             return true;

@@ -90,7 +90,7 @@ impl Parameter {
 
     /// Finds the parameter of that name. Names are matched as bytes, because that compiles to a
     /// decision by length and letter; texts would be compared one after the other.
-    pub(crate) fn named(name: &str) -> Option<Parameter> {
+    pub(crate) fn from_name(name: &str) -> Option<Parameter> {
         Some(match name.as_bytes() {
             b"site" => Parameter::Site,
             b"u" => Parameter::PageUrl,
@@ -184,7 +184,7 @@ impl Parameter {
     }
 }
 
-/// Returns how a value is read, by what [`Parameter::named`] finds for its name. Further parameters
+/// Returns how a value is read, by what [`Parameter::from_name`] finds for its name. Further parameters
 /// have the limit of all of them together.
 pub(crate) fn rule(parameter: Option<Parameter>, name: &str) -> ValueRule {
     match parameter {

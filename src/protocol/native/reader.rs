@@ -71,7 +71,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
         let mut flags = Flags::default();
         // Most names are ours as they were sent.
         let sent = match self.reading.fields {
-            None => Parameter::named(raw_name),
+            None => Parameter::from_name(raw_name),
             Some(_) => None,
         };
         let (name, parameter) = if sent.is_some() {
@@ -86,7 +86,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
                 self.draft.hit.flags.set(flags);
                 return;
             }
-            let parameter = Parameter::named(&name);
+            let parameter = Parameter::from_name(&name);
             (name, parameter)
         } else {
             self.draft.hit.flags.set(flags);
@@ -142,7 +142,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
     }
 
     /// Puts a parameter in its place and takes its value. Returns false for a further parameter,
-    /// which has none. `parameter` is what [`Parameter::named`] finds for the name.
+    /// which has none. `parameter` is what [`Parameter::from_name`] finds for the name.
     pub(super) fn put(
         &mut self,
         name: &str,

@@ -172,7 +172,7 @@ pub(in crate::protocol) fn read_told(draft: &mut Draft<'_>, told: Told<'_>) -> b
         hit.flags.set(Flags::CLOCK);
     } else if let Some((occurred_at, is_clamped)) = claims.occurred_at(hit.received_at) {
         hit.occurred_at = Some(occurred_at);
-        hit.made_at = claims.recorded_made_at();
+        hit.made_at = claims.recordable_made_at();
         if is_clamped {
             hit.flags.set(Flags::CLOCK);
         }

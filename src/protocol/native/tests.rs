@@ -566,10 +566,10 @@ fn the_documentation_lists_every_parameter_with_its_limit() {
         for name in cells[0].split('`').skip(1).step_by(2) {
             assert_eq!(
                 bytes,
-                grouped(rule(Parameter::named(name), name).bytes_max),
+                grouped(rule(Parameter::from_name(name), name).bytes_max),
                 "{name}"
             );
-            listed |= Parameter::named(name).map_or(0, Parameter::bit);
+            listed |= Parameter::from_name(name).map_or(0, Parameter::bit);
         }
     }
     // Trackers alone name a visit.

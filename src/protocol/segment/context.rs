@@ -37,7 +37,7 @@ pub(super) fn read<'e>(json: &'e str, takes_device_id: bool, told: &mut Told<'e>
             }),
             // The IDs that others have for the person.
             "externalId" | "externalIds" => {}
-            known if Parameter::named(known).is_some_and(Parameter::is_signal) => {
+            known if Parameter::from_name(known).is_some_and(Parameter::is_signal) => {
                 told.params.push((name, json.into()));
             }
             _ => rest.push(&name, json),

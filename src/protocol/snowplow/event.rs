@@ -138,8 +138,8 @@ impl<'e> SnowplowEvent<'e> {
             "duid" => self.put_ours(Parameter::DeviceId, value.into_json()),
             "uid" => self.put_ours(Parameter::User, value.into_json()),
             "sid" => self.put_ours(Parameter::Session, value.into_json()),
-            "ue_pr" => self.happened(("ue_pr", value.into_document().ok_or("ue_pr")?)),
-            "ue_px" => self.happened(("ue_px", value.into_decoded().ok_or("ue_px")?)),
+            "ue_pr" => self.note_time(("ue_pr", value.into_document().ok_or("ue_pr")?)),
+            "ue_px" => self.note_time(("ue_px", value.into_decoded().ok_or("ue_px")?)),
             "co" => self
                 .contexts
                 .push(("co", value.into_document().ok_or("co")?)),
@@ -158,7 +158,7 @@ impl<'e> SnowplowEvent<'e> {
         Ok(())
     }
 
-    fn happened(&mut self, text: Text<'e>) {
+    fn note_time(&mut self, text: Text<'e>) {
         self.happened.get_or_insert(text);
     }
 
@@ -207,7 +207,7 @@ impl<'e> SnowplowEvent<'e> {
         let document = serde_json::json!({"schema": uri, "data": {"uri": target}});
         if self.kind.is_empty() {
             self.put_param("e".into(), "\"ue\"".into());
-            self.happened(("u", format!("{{\"data\":{document}}}").into()));
+            self.note_time(("u", format!("{{\"data\":{document}}}").into()));
         } else {
             self.contexts
                 .push(("u", format!("{{\"data\":[{document}]}}").into()));

@@ -16,7 +16,7 @@ pub(super) fn column(name: &Ident, at: Location) -> Result<&'static ProfileColum
         None => name.value.to_lowercase(),
         Some(_) => name.value.clone(),
     };
-    if let Some(found) = ProfileColumn::named(&wanted) {
+    if let Some(found) = ProfileColumn::from_name(&wanted) {
         return Ok(found);
     }
     let right = match name.quote_style {

@@ -214,7 +214,7 @@ fn an_empty_disk_that_a_thread_met_by_itself_is_tried_again_without_it() {
     let outcomes = append_by(By::TheAppender, &spool, &payloads(41, 100_000));
     assert_eq!(outcomes.last(), Some(&Err(AppendError::Full)));
     assert!(spool.is_full());
-    let end = spool.committed();
+    let end = spool.committed_position();
     spool.release(end).expect("chunks can be deleted");
     block_on(until(|| !spool.is_full()));
 }

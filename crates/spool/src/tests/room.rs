@@ -28,7 +28,8 @@ fn spools_share_their_room_and_one_makes_way_with_what_it_only_keeps() {
     assert_eq!(room.used_bytes(), 4 * CHUNK_BYTES);
     let full = append(&other, &payloads(1, 100_000));
     assert_eq!(full, [Err(AppendError::Full)], "nothing may be deleted");
-    one.release(one.committed()).expect("two chunks are loaded");
+    one.release(one.committed_position())
+        .expect("two chunks are loaded");
     assert!(
         append(&other, &payloads(20, 100_000))
             .iter()
@@ -54,11 +55,13 @@ fn a_spool_that_was_read_to_its_end_can_be_removed_and_no_other() {
     append(&spool, &payloads(15, 100_000));
     let (first, records) = spool.first().expect("the disk works").expect("a chunk");
     assert_eq!((first.chunk, records), (1, 0));
-    spool.release(spool.committed()).expect("a chunk is loaded");
+    spool
+        .release(spool.committed_position())
+        .expect("a chunk is loaded");
     let (first, records) = spool.first().expect("the disk works").expect("a chunk");
     assert_eq!(first.chunk, 2);
     assert_eq!(all(&spool, first).0.len(), 15 - records as usize);
-    let before = spool.committed();
+    let before = spool.committed_position();
     append(&spool, &payloads(1, 8));
     spool.close();
     std::fs::write(path.join("beside"), "of its owner").expect("a file");
@@ -66,7 +69,7 @@ fn a_spool_that_was_read_to_its_end_can_be_removed_and_no_other() {
     assert!(path.exists());
     assert!(
         spool
-            .remove(spool.committed(), &["beside"])
+            .remove(spool.committed_position(), &["beside"])
             .expect("it goes")
     );
     assert!(!path.exists());

@@ -371,12 +371,12 @@ impl Damaged {
         let mut written = Vec::new();
         let mut starts = vec![HEADER_BYTES];
         let mut end = HEADER_BYTES;
-        while spool.committed().chunk < 2 {
+        while spool.committed_position().chunk < 2 {
             let payload = payload(written.len() as u64);
             let length = (payload.len() + 8) as u64;
             append(&spool, std::slice::from_ref(&payload));
             written.push(payload);
-            if spool.committed().chunk < 2 {
+            if spool.committed_position().chunk < 2 {
                 end += length;
                 starts.push(end);
             }

@@ -66,7 +66,7 @@ pub(super) enum ShownHome {
 impl PrivacyRequest<'_> {
     /// Returns the devices that are shown; `None` where the request does not permit it, or where
     /// nothing is known of this browser.
-    pub(super) fn shown_devices(&self, permit: Permit, held: &[Held]) -> Option<Vec<ShownDevice>> {
+    pub(super) fn show_devices(&self, permit: Permit, held: &[Held]) -> Option<Vec<ShownDevice>> {
         if held.is_empty() || !permit.allows(FOR_DEVICES) {
             return None;
         }
@@ -84,7 +84,7 @@ impl PrivacyRequest<'_> {
 
     /// Returns what is shown of the home; `None` as for devices, and where the site has no
     /// households and nothing is known of one.
-    pub(super) fn shown_home(
+    pub(super) fn show_home(
         &self,
         site: &Site,
         permit: Permit,

@@ -172,7 +172,7 @@ impl<'r> PrivacyRequest<'r> {
             map,
             site: request.site_of(query),
             language: parameter("lang")
-                .and_then(Language::named)
+                .and_then(Language::from_name)
                 .unwrap_or_else(|| request.language()),
             done: match parameter("done") {
                 Some("choice") => Some(Done::Choice),
@@ -327,10 +327,10 @@ impl<'r> PrivacyRequest<'r> {
                 .iter()
                 .map(|proved| page::browser(proved, self.request.now, self.language))
                 .collect(),
-            devices: self.shown_devices(permit, &held),
-            home: self.shown_home(site, permit, &held),
+            devices: self.show_devices(permit, &held),
+            home: self.show_home(site, permit, &held),
             groups: group::show(permit, &held, self.language),
-            held: (!held.is_empty()).then(|| page::shown(held, self.language)),
+            held: (!held.is_empty()).then(|| page::show_held(held, self.language)),
             now: page::describe_choice(t, permit, source),
             has_gpc,
             token: self.token(),
@@ -508,7 +508,7 @@ fn parse_form(body: &[u8]) -> Option<FormBody<'_>> {
             ("device", value) => form.device = value,
             ("number", value) => form.number = value.parse().ok()?,
             ("wish", value) => form.wish = Some(belief::find_wish(value)?),
-            (name, "on") => form.permit = form.permit.with(Permit::named(name)?),
+            (name, "on") => form.permit = form.permit.with(Permit::from_name(name)?),
             _ => return None,
         }
     }

@@ -210,13 +210,13 @@ pub(super) fn flags(t: &Text, permit: Permit) -> Vec<Flag> {
         name,
         label,
         why,
-        is_set: Permit::named(name).is_some_and(|flag| permit.allows(flag)),
+        is_set: Permit::from_name(name).is_some_and(|flag| permit.allows(flag)),
     };
     t.flags.map(flag).into()
 }
 
 /// Merges what is held about each visitor of a browser.
-pub(super) fn shown(held: Vec<Held>, language: Language) -> Shown {
+pub(super) fn show_held(held: Vec<Held>, language: Language) -> Shown {
     let all: u64 = held.iter().map(|held| held.hits).sum();
     let (mut hits, mut ads) = (Vec::new(), Vec::new());
     for one in held {
@@ -236,12 +236,15 @@ pub(super) fn shown(held: Vec<Held>, language: Language) -> Shown {
     };
     Shown {
         summary,
-        hits: hits.iter().map(|hit| shown_hit(hit, language)).collect(),
-        ads: ads.iter().map(|ad| shown_ad(ad, language)).collect(),
+        hits: hits
+            .iter()
+            .map(|hit| show_held_hit(hit, language))
+            .collect(),
+        ads: ads.iter().map(|ad| show_ad(ad, language)).collect(),
     }
 }
 
-fn shown_hit(hit: &HeldHit, language: Language) -> ShownHit {
+fn show_held_hit(hit: &HeldHit, language: Language) -> ShownHit {
     let t = language.text();
     let word = |words: &[(&str, &'static str)], of: &str| {
         let found = words.iter().find(|(name, _)| *name == of);
@@ -277,7 +280,7 @@ fn shown_hit(hit: &HeldHit, language: Language) -> ShownHit {
     }
 }
 
-fn shown_ad(ad: &HeldAd, language: Language) -> ShownAd {
+fn show_ad(ad: &HeldAd, language: Language) -> ShownAd {
     let t = language.text();
     let name = join(&[&ad.campaign, &ad.creative, &ad.partner], " · ");
     let times = |number: u64, [once, more]: [&str; 2]| match number {
@@ -353,7 +356,7 @@ mod tests {
             cookies_why: fill(&fill(t.cookies_why, "avid"), "avchoice"),
             address: address(t, ClientIp::Truncated),
             browsers: vec![browser(&proved, NOW, language)],
-            held: Some(shown(held, language)),
+            held: Some(show_held(held, language)),
             now: describe_choice(
                 t,
                 Permit::STORE.with(Permit::MEASURE),
@@ -538,7 +541,7 @@ mod tests {
             last: seconds.iter().map(|seconds| at(*seconds)).collect(),
             ..Held::default()
         };
-        let shown = shown(vec![of(&[9, 5]), of(&[7])], Language::English);
+        let shown = show_held(vec![of(&[9, 5]), of(&[7])], Language::English);
         let times: Vec<&str> = shown.hits.iter().map(|hit| hit.time_utc.as_str()).collect();
         let second = |second| format!("1970-01-01T00:00:0{second}Z");
         assert_eq!(times, [second(9), second(7), second(5)]);
@@ -559,7 +562,7 @@ mod tests {
                     last,
                     ..Held::default()
                 };
-                shown(vec![held], language).summary
+                show_held(vec![held], language).summary
             };
             let counted = HELD_COUNTED_MAX.to_string();
             let many = of(HELD_COUNTED_MAX + 1);
@@ -580,7 +583,7 @@ mod tests {
                 clicked,
                 ..HeldAd::default()
             };
-            shown_ad(&ad, Language::Swedish).seen
+            show_ad(&ad, Language::Swedish).seen
         };
         assert_eq!(of(1, 0), "Visad en gång");
         assert_eq!(of(0, 2), "Klickad 2 gånger");

@@ -66,7 +66,7 @@ impl Coding {
 
     /// Returns the coding that the client prefers; among equals, the smallest. A client that names
     /// none gets the plain form. One that refuses them all gets gzip, which everybody reads.
-    pub(super) fn preferred_by(headers: &HeaderMap) -> Coding {
+    pub(super) fn choose_for(headers: &HeaderMap) -> Coding {
         let weights = Coding::ALL.map(|coding| (coding, coding.weight(headers)));
         let acceptable = weights.into_iter().filter(|(_, weight)| *weight > 0.0);
         // Of equals the last one counts as the largest.
@@ -158,9 +158,9 @@ mod tests {
         ] {
             let value = HeaderValue::from_static(accept);
             let headers = HeaderMap::from_iter([(header::ACCEPT_ENCODING, value)]);
-            assert_eq!(Coding::preferred_by(&headers), expected, "{accept:?}");
+            assert_eq!(Coding::choose_for(&headers), expected, "{accept:?}");
         }
-        assert_eq!(Coding::preferred_by(&HeaderMap::new()), Identity);
+        assert_eq!(Coding::choose_for(&HeaderMap::new()), Identity);
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
         for (name, value) in headers {
             map.append(name, value);
         }
-        assert_eq!(Coding::preferred_by(&map), Coding::Gzip);
+        assert_eq!(Coding::choose_for(&map), Coding::Gzip);
     }
 
     #[test]

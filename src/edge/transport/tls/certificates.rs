@@ -99,13 +99,13 @@ impl Certificates {
         files: Vec<Files>,
         metrics: Arc<Metrics>,
     ) -> Result<(), Vec<String>> {
-        let replace = move || self.loaded().replace(files, &self.index, &metrics);
+        let replace = move || self.lock_loaded().replace(files, &self.index, &metrics);
         let replaced = tokio::task::spawn_blocking(replace).await;
         replaced.unwrap_or_else(|_| Err(vec!["reading certificates panicked".to_owned()]))
     }
 
     fn reload_changed(&self, metrics: &Metrics) {
-        let mut loaded = self.loaded();
+        let mut loaded = self.lock_loaded();
         if loaded.stamps != stamps(&loaded.files) {
             let files = loaded.files.clone();
             // No mistake is an error here, because each file was in use.
@@ -113,7 +113,7 @@ impl Certificates {
         }
     }
 
-    fn loaded(&self) -> MutexGuard<'_, Loaded> {
+    fn lock_loaded(&self) -> MutexGuard<'_, Loaded> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

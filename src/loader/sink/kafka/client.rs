@@ -56,7 +56,7 @@ impl Reports {
     }
 
     /// Fails if a message was not delivered.
-    pub(in crate::loader) fn delivered(&self) -> anyhow::Result<()> {
+    pub(in crate::loader) fn check_delivery(&self) -> anyhow::Result<()> {
         let undelivered = self.undelivered.load(Ordering::Acquire);
         ensure!(
             undelivered == 0,

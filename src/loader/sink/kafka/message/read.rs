@@ -303,7 +303,7 @@ pub fn device(bytes: &[u8]) -> Result<Device, MessageError> {
         let text = match number {
             1 => {
                 // A class of a later version is another one.
-                device.class = DeviceClass::named(value.text(69)?).unwrap_or_default();
+                device.class = DeviceClass::from_name(value.text(69)?).unwrap_or_default();
                 continue;
             }
             2 => &mut device.brand,
