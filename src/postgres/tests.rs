@@ -14,7 +14,6 @@ mod report_docs;
 mod report_grafana;
 mod report_sound;
 mod report_web;
-mod report_zone;
 mod wrong_clock;
 
 use std::borrow::Cow;

@@ -26,7 +26,6 @@ fn limits(uniting: &[&str], blocked: &str) -> (JobLimits, Arc<Metrics>) {
     );
     let limits = JobLimits {
         graph: Some(graph),
-        time_zones: None,
         ..LIMITS
     };
     (limits, metrics)
