@@ -12,6 +12,7 @@ mod nights;
 use super::guard::Fault;
 use super::*;
 use crate::clock;
+use crate::enrich::DIMENSIONS;
 use crate::postgres::server::embedded::testing::TestDatabase;
 
 const MICROS: i64 = 1_000_000;
@@ -312,16 +313,7 @@ async fn a_run_deletes_a_days_worth_and_says_what_it_holds_back() {
         .unwrap();
     client.batch_execute(OTHERS_OLD).await.unwrap();
     // What hubs, notes and dimensions lose has tests of its own.
-    let others = [
-        "link_hub",
-        "segment_touched",
-        "place",
-        "network",
-        "device",
-        "ad",
-        "site",
-        "page_domain",
-    ];
+    let others = [&["link_hub", "segment_touched"][..], &DIMENSIONS[..]].concat();
     let by_day = |job: &&Job| job.deletes() && !others.contains(&job.name);
     for job in JOBS.iter().filter(by_day) {
         let done = run(client, job.name, NOON).await;

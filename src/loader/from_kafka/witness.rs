@@ -170,7 +170,7 @@ fn find_in(
     let begun = clock::monotonic();
     while !asked.is_empty() {
         ensure!(
-            begun.elapsed() < FIND_TIME_MAX,
+            clock::time_since(begun) < FIND_TIME_MAX,
             "the last messages that were read of {topic} could not be asked for in {FIND_TIME_MAX:?}"
         );
         let (number, found) = match consumer.poll(ASK_TIME_MAX) {

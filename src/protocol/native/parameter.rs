@@ -184,8 +184,8 @@ impl Parameter {
     }
 }
 
-/// Returns how a value is read, by what [`Parameter::from_name`] finds for its name. Further parameters
-/// have the limit of all of them together.
+/// Returns how a value is read, by what [`Parameter::from_name`] finds for its name. Further
+/// parameters have the limit of all of them together.
 pub(crate) fn rule(parameter: Option<Parameter>, name: &str) -> ValueRule {
     match parameter {
         Some(parameter) => parameter.rule(),
