@@ -257,7 +257,7 @@ fn unnest_rows(rows: &DimensionRows) -> String {
 
 type Parameter<'r> = (Box<dyn ToSql + Sync + Send + 'r>, Type);
 
-/// Returns the parameters that [`unnested`] names.
+/// Returns the parameters that [`unnest_rows`] names.
 fn parameters(rows: &DimensionRows) -> Vec<Parameter<'_>> {
     let key: Parameter<'_> = (Box::new(rows.keys()), Type::INT8_ARRAY);
     let columns = rows.columns().iter().map(|(_, values)| parameter(values));
