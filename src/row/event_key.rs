@@ -9,8 +9,8 @@
 //! The key is a keyed hash ([`Keyer`]), and with it is kept what the event says ([`Said`]). A hit
 //! that says the same is the event sent again, and is left out. One that says something else is
 //! stored and flagged ([`Flags::ID_CONFLICT`]), whoever of the two was right, and goes by a key of
-//! its own ([`EventKey::separate`]), so that it is stored once as well. A hit that no figure counts,
-//! or that is known to be invalid, uses up no ID.
+//! its own ([`EventKey::separate`]), so that it is stored once as well. A hit that no figure
+//! counts, or that is known to be invalid, uses up no ID.
 //!
 //! A tracker sends for a month what it could not deliver. Where it says when it made an event, and
 //! so says it each time, the key begins with that time. So keys of one moment lie beside each
