@@ -137,12 +137,7 @@ async fn run() {
             "{}",
             drain(spools, &tables, &embedded, database, hits).await
         );
-        let client = avtryck::postgres::connect(&embedded.config())
-            .await
-            .unwrap();
-        let drop = format!("drop database {name} with (force)");
-        client.batch_execute(&drop).await.unwrap();
-        client.batch_execute("checkpoint").await.unwrap();
+        drop_database(&embedded, &name).await;
     }
     spool.close();
     let equal_hits = variable("DRAIN_EQUAL_HITS", 200_000);
@@ -233,6 +228,16 @@ async fn grow(
     );
     spool.close();
     embedded.stop().await.unwrap();
+}
+
+/// Drops the database of a round, and has its pages written before the next.
+async fn drop_database(embedded: &Embedded, name: &str) {
+    let client = avtryck::postgres::connect(&embedded.config())
+        .await
+        .unwrap();
+    let drop = format!("drop database {name} with (force)");
+    client.batch_execute(&drop).await.unwrap();
+    client.batch_execute("checkpoint").await.unwrap();
 }
 
 /// Restarts the server with other settings.

@@ -14,7 +14,7 @@ use avtryck::postgres::Database;
 use avtryck::postgres::server::embedded::Embedded;
 use spool::Spool;
 
-use super::{Kinds, Random, drain, fill, spool};
+use super::{Kinds, Random, drain, drop_database, fill, spool};
 
 /// Makes one in fifty hits a callback, and takes the permit `profile` away or has callbacks bring
 /// attributes.
@@ -107,12 +107,7 @@ pub(super) async fn compare(
         );
         costs[usize::from(is_on)].push((drained.prepare + drained.commit, drained.micros()));
         drop(client);
-        let client = avtryck::postgres::connect(&embedded.config())
-            .await
-            .unwrap();
-        let drop = format!("drop database {name} with (force)");
-        client.batch_execute(&drop).await.unwrap();
-        client.batch_execute("checkpoint").await.unwrap();
+        drop_database(&embedded, &name).await;
     }
     let least = |of: &[(f64, f64)]| {
         let smaller = |one: f64, other: f64| one.min(other);

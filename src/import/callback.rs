@@ -30,7 +30,7 @@ const NEEDED: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::PROFILE)
 pub enum PartnerManifest {
     /// It can be used.
     Right(Box<Manifest>),
-    /// It is wrong, or its time is over. What it names is not kept.
+    /// It is wrong or has expired. What it names is not kept.
     Wrong(HashSet<String>),
     /// It cannot be read, so nobody knows what it names, and no parameter is kept.
     Unreadable,
@@ -67,7 +67,8 @@ impl CallbackManifests {
     /// is put into `attributes`, checked and hashed as an import's values are.
     ///
     /// # Errors
-    /// Where the values are not as the manifest says. The callback has no attributes then.
+    /// Where the values are not as the manifest says, or it cannot be used or has expired. The
+    /// callback has no attributes then.
     pub fn take(&self, hit: &mut Hit<'_>, users: &UserKeyring) -> Result<(), Reject> {
         if hit.kind != Kind::Callback || hit.params.is_empty() {
             return Ok(());
@@ -85,14 +86,15 @@ impl CallbackManifests {
         }
         hit.params = Cow::Owned(rest);
         let PartnerManifest::Right(manifest) = known else {
-            return Ok(());
+            return Err(Reject::row("the manifest cannot be used"));
         };
-        let may_be_used = hit.permit.allows(NEEDED)
-            && hit.flags.has(Flags::PROVED)
-            && manifest.is_valid_at(hit.received_at.0);
+        let may_be_used = hit.permit.allows(NEEDED) && hit.flags.has(Flags::PROVED);
         let Some(key) = manifest.key_of(hit).filter(|_| may_be_used) else {
             return Ok(());
         };
+        if !manifest.is_valid_at(hit.received_at.0) {
+            return Err(Reject::row("the manifest has expired"));
+        }
         let text = |name: &str| match serde_json::from_str(taken.get(name)?).ok()? {
             serde_json::Value::String(text) => Some(text),
             serde_json::Value::Number(number) => Some(number.to_string()),

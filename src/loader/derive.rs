@@ -1,6 +1,5 @@
 //! From a hit to what a sink stores of it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -134,19 +133,21 @@ fn hit_id(spool_id: [u8; 16], position: Position) -> [u8; 16] {
 /// Returns what may be stored of a hit's address.
 fn cut_ip(hit: &Hit<'_>, client_ip: ClientIp) -> Option<IpNet> {
     let ip = hit.client_ip.filter(|_| !hit.flags.has(Flags::ANONYMOUS));
-    ip.and_then(|ip| shorten(ip, client_ip))
+    ip.and_then(|ip| shorten(ip.into(), client_ip))
 }
 
-/// Returns what may be stored of an address: nothing, its /24 or /48, or all of it.
-fn shorten(ip: IpAddr, client_ip: ClientIp) -> Option<IpNet> {
-    match client_ip {
-        ClientIp::None => None,
-        ClientIp::Full => Some(IpNet::from(ip)),
-        ClientIp::Truncated => {
-            let bits = if ip.is_ipv4() { 24 } else { 48 };
-            IpNet::new(ip, bits).ok().map(|network| network.trunc())
-        }
-    }
+/// Returns what may be stored of an address, or of a part of one: nothing, its /24 or /48, or all
+/// that is there.
+pub(super) fn shorten(network: IpNet, client_ip: ClientIp) -> Option<IpNet> {
+    let most = match (client_ip, network) {
+        (ClientIp::None, _) => return None,
+        (ClientIp::Full, _) => network.max_prefix_len(),
+        (ClientIp::Truncated, IpNet::V4(_)) => 24,
+        (ClientIp::Truncated, IpNet::V6(_)) => 48,
+    };
+    let bits = network.prefix_len().min(most);
+    let network = IpNet::new(network.addr(), bits).ok()?;
+    Some(network.trunc())
 }
 
 /// Returns what may be stored of a payload: of its address as much as the configuration says, and
@@ -174,6 +175,8 @@ fn keep_of_address(payload: &[u8], client_ip: ClientIp) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::clock::UnixMicros;
     use crate::hit::Kind;
@@ -201,7 +204,7 @@ mod tests {
                 ),
                 (ClientIp::Full, Some(IpNet::from(ip)), Some(ip)),
             ] {
-                assert_eq!(shorten(ip, config), shortened);
+                assert_eq!(shorten(ip.into(), config), shortened);
                 let set_aside = keep(&payload, config);
                 assert_eq!(Hit::decode(&set_aside).map(|hit| hit.client_ip), Ok(kept));
                 let mut bringing = hit.clone();

@@ -394,7 +394,7 @@ impl Metrics {
             ),
             attributes_rejected: r.counter(
                 "avtryck_callback_attributes_rejected_total",
-                "Callbacks whose attributes are not as the partner's manifest says; the rest of them is stored.",
+                "Callbacks whose attributes are not as the partner's manifest says, or whose manifest is wrong or has expired; the rest of them is stored.",
             ),
             export_removals: r.gauge(
                 "avtryck_export_removals_waiting",

@@ -80,8 +80,8 @@ async fn read_choice(exchange: &Exchange<'_>, body: Incoming) -> Result<Permit, 
     parse_choice(&body).ok_or(Refusal(Reason::Json))
 }
 
-/// Parses a choice: an object of flags, each true or false, or a list of flags. An object that says
-/// a flag twice could be read in two ways, and is none.
+/// Parses a choice: an object of flags, each true or false, or a list of flags. An object that has
+/// a flag twice is ambiguous, and is refused.
 fn parse_choice(body: &[u8]) -> Option<Permit> {
     if let Ok(listed) = serde_json::from_slice::<Vec<String>>(body) {
         let mut flags = listed.iter().map(|name| Permit::from_name(name));

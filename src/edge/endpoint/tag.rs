@@ -126,8 +126,8 @@ fn settings(config: &Config, site: &Site) -> HashMap<&'static str, String> {
     settings
 }
 
-/// Returns a module that gives the tag these values. An attribute of the page outweighs them; a
-/// function only stands for a module until it comes.
+/// Returns a module that gives the tag these values. An attribute on the page takes precedence over
+/// them. A function is only a placeholder for a module that has not been loaded yet.
 fn setting(values: &[(&str, &str)]) -> String {
     // As in the template, no value ends a script element.
     let quoted = |text: &str| json!(text).to_string().replace('<', "\\u003c");

@@ -14,7 +14,6 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use spool::{Damage, Position};
 
 use super::group::{HeldConsumer, Positions};
-use super::kept::cut;
 use super::witness::{MadeAnew, Witness, Witnesses};
 use super::{Partition, partition_id};
 use crate::clock::{self, UnixMicros};
@@ -22,7 +21,7 @@ use crate::config::KafkaConfig;
 use crate::enrich::{DIMENSIONS, Device, Facts, Network, Place};
 use crate::hit::{Flags, Hit, Permit};
 use crate::keys::epoch_of;
-use crate::loader::derive::Deriver;
+use crate::loader::derive::{Deriver, shorten};
 use crate::loader::prepare::{Feed, Prepared};
 use crate::loader::sink::kafka::message::SCHEMA;
 use crate::loader::sink::kafka::message::read::{self, CountMessage, MessageError, RowMessage};
@@ -337,7 +336,9 @@ impl GroupFeed {
             hit_id: message.hit_id,
             keys: &keyer.map_or([None; DIMENSIONS.len()], |keyer| facts.keys(keyer)),
             flags: Flags::default(),
-            client_ip: cut(message.client_ip, deriver.client_ip),
+            client_ip: message
+                .client_ip
+                .and_then(|network| shorten(network, deriver.client_ip)),
         };
         let today = i32::try_from(clock::now().day()).unwrap_or(0);
         let derived = DerivedHit {

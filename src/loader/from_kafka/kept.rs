@@ -5,28 +5,25 @@ use ipnet::IpNet;
 
 use crate::config::ClientIp;
 use crate::hit;
+use crate::loader::derive;
 use crate::loader::sink::kafka::message::read::{CountMessage, RowMessage};
 
-/// Returns what may be stored of an address, of which a message may say more.
-pub(super) fn cut(network: Option<IpNet>, client_ip: ClientIp) -> Option<IpNet> {
-    let network = network?;
-    let most = match (client_ip, network) {
-        (ClientIp::None, _) => return None,
-        (ClientIp::Full, _) => 128,
-        (ClientIp::Truncated, IpNet::V4(_)) => 24,
-        (ClientIp::Truncated, IpNet::V6(_)) => 48,
-    };
-    let bits = network.prefix_len().min(most);
-    let network = IpNet::new(network.addr(), bits).ok()?;
-    Some(network.trunc())
+/// Returns what may be stored of a message that is set aside: without attributes, and without an
+/// address of which it says more than may be stored. What is neither a row nor a count is kept up
+/// to its first field that cannot be read, as a hit is that comes from a spool.
+pub(super) fn keep(payload: &[u8], client_ip: ClientIp) -> Vec<u8> {
+    match hit::without_attributes(payload) {
+        Some(rest) => keep_of_address(&rest, client_ip),
+        None => keep_of_address(payload, client_ip),
+    }
 }
 
-/// Returns what may be stored of a message that is set aside: without an address of which it says
-/// more than may be stored. What is neither a row nor a count is kept up to its first field that
-/// cannot be read, as a hit is that comes from a spool.
-pub(super) fn keep(payload: &[u8], client_ip: ClientIp) -> Vec<u8> {
+fn keep_of_address(payload: &[u8], client_ip: ClientIp) -> Vec<u8> {
+    let may_stay = |network: Option<IpNet>| {
+        network.is_none_or(|network| derive::shorten(network, client_ip) == Some(network))
+    };
     match (RowMessage::decode(payload), CountMessage::decode(payload)) {
-        (Ok(row), _) if cut(row.client_ip, client_ip) == row.client_ip => payload.to_vec(),
+        (Ok(row), _) if may_stay(row.client_ip) => payload.to_vec(),
         // No address is in a count; its eighth field is another one.
         (Err(_), Ok(count)) if count.hits > 0 => payload.to_vec(),
         _ => hit::without_client_ip(payload),
@@ -41,7 +38,12 @@ mod tests {
 
     /// A message of a hit at an address, of which it says that many bits.
     fn row(address: &str, bits: u8) -> Vec<u8> {
+        row_with("", address, bits)
+    }
+
+    fn row_with(attributes: &'static str, address: &str, bits: u8) -> Vec<u8> {
         let mut hit = Hit::new(UnixMicros(1), Kind::PageView, "shop");
+        hit.attributes = attributes.into();
         hit.permit = Permit::ALL;
         hit.client_ip = Some(address.parse().unwrap());
         let mut bytes = Vec::new();
@@ -69,6 +71,22 @@ mod tests {
             let hit = Hit::decode(&kept).unwrap();
             assert_eq!(hit.client_ip.is_some(), is_kept);
             assert_eq!(hit.site, "shop");
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_set_aside_has_no_attributes() {
+        for (address, bits) in [("203.0.113.0", 24), ("203.0.113.7", 32)] {
+            let bringing = row_with(r#"{"gender":"female"}"#, address, bits);
+            let read = RowMessage::decode(&bringing).unwrap();
+            assert_eq!(read.hit.attributes, r#"{"gender":"female"}"#);
+            for most in [ClientIp::None, ClientIp::Truncated, ClientIp::Full] {
+                assert_eq!(keep(&bringing, most), keep(&row(address, bits), most));
+            }
+            // Where it breaks off, too.
+            let broken = [&bringing[..], b"\xff"].concat();
+            let kept = keep(&broken, ClientIp::Full);
+            assert!(!kept.windows(6).any(|part| part == b"gender"));
         }
     }
 

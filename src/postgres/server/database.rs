@@ -83,8 +83,8 @@ impl Database {
         })
     }
 
-    /// Returns it for a collector that has so many connections at one time: where Postgres allows
-    /// fewer, the log says so.
+    /// Sets how many connections the collector may have open at once. If Postgres allows fewer, the
+    /// log says so.
     #[must_use]
     pub fn needing(mut self, connections: i32) -> Database {
         if let Database::Url(servers) = &mut self {

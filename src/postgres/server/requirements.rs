@@ -51,7 +51,7 @@ struct Found {
     has_late_standby: bool,
 }
 
-/// Checks what a collector needs that has so many connections at one time.
+/// Checks what a collector needs that may have `connections` open at once.
 ///
 /// # Errors
 /// What is missing, and how to provide it.

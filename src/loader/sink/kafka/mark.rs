@@ -73,8 +73,8 @@ impl Doubt {
         self.0.store(true, Ordering::Release);
     }
 
-    /// Finds out who has the spool, if that is in doubt, before a session begins: to begin is to
-    /// take it.
+    /// Finds out which process has the spool, if that is in doubt. This has to be known before a
+    /// session begins, because a session takes the spool.
     ///
     /// # Errors
     /// [`Fenced`] if another process has it; others if that cannot be found out now.

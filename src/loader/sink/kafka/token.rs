@@ -24,7 +24,7 @@ const NOBODY: &str = "avtryck";
 /// Reads a token from a file.
 ///
 /// # Errors
-/// If there is none, or its time is over.
+/// If there is none, or it has expired.
 pub(super) fn read(file: &Path, now: UnixMicros) -> anyhow::Result<OAuthToken> {
     let shown = file.display();
     let size = std::fs::metadata(file).with_context(|| shown.to_string())?;
