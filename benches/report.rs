@@ -2,8 +2,8 @@
 //!
 //! It fills a Postgres of its own with days of hits, 60 % of them about ads, rolls them up as the
 //! job `report` does, and prints how long reports take, beside the views of before, which computed
-//! them from the hits. The last day is over for an hour only, so it is not stored yet: it is what
-//! somebody sees who looks at today.
+//! them from the hits. The last day is rolled up as it is at five minutes to midnight: it is what
+//! somebody sees who looks at today, with the hits of the last minutes read as they are.
 //!
 //! | variable | sets |
 //! | --- | --- |
@@ -28,6 +28,7 @@ use tokio_postgres::Client;
 /// 2026-11-01T00:00:00Z.
 const FIRST_DAY: i64 = 1_793_491_200_000_000;
 const DAY_MICROS: i64 = 86_400_000_000;
+const MINUTE_MICROS: i64 = 60_000_000;
 
 /// Each query is asked that many times, and the quickest answer counts.
 const ROUNDS: usize = 3;
@@ -68,7 +69,10 @@ async fn run() {
 
 async fn fill(client: &Client, days: i64, hits: i64, visitors: i64) {
     let begun = Instant::now();
-    let oracle = include_str!("../src/postgres/tests/report_oracle.sql");
+    let oracle = concat!(
+        include_str!("../src/postgres/tests/report_oracle.sql"),
+        include_str!("../src/postgres/tests/web_oracle.sql")
+    );
     let fill = include_str!("report/fill.sql");
     client.batch_execute(oracle).await.unwrap();
     client.batch_execute(fill).await.unwrap();
@@ -84,13 +88,24 @@ async fn fill(client: &Client, days: i64, hits: i64, visitors: i64) {
     );
 }
 
-/// Rolls up all days; the last has been over for an hour.
+/// Rolls up all days, the last up to five minutes before its end. Of that, the last three hours are
+/// rolled up each ten minutes, as the job does.
 async fn roll_up(client: &Client, days: i64, hits: i64) {
-    let as_of = UnixMicros(FIRST_DAY + days * DAY_MICROS + 3_600_000_000);
+    let last = FIRST_DAY + (days - 1) * DAY_MICROS;
     let begun = Instant::now();
-    while report::build_next(client, as_of).await.unwrap() {}
+    for minutes in (60..=1260).step_by(60).chain((1275..=1435).step_by(10)) {
+        let as_of = UnixMicros(last + minutes * MINUTE_MICROS);
+        while report::build_next(client, as_of).await.unwrap() {}
+    }
     let micros = begun.elapsed().as_secs_f64() * 1e6 / (days * hits) as f64;
-    for table in ["ad_day", "ad_hour", "ad_sum", "conversion_link"] {
+    for table in [
+        "ad_day",
+        "ad_hour",
+        "ad_sum",
+        "web_sum",
+        "web_page_sum",
+        "conversion_link",
+    ] {
         let sql = format!("vacuum full avtryck.{table}");
         client.batch_execute(&sql).await.unwrap();
     }
@@ -111,6 +126,8 @@ async fn roll_up(client: &Client, days: i64, hits: i64) {
         "web_day",
         "web_page_day",
         "web_event_day",
+        "web_sum",
+        "web_page_sum",
     ] {
         let sql = "select pg_total_relation_size('avtryck.' || $1::text)";
         let bytes: i64 = client.query_one(sql, &[&table]).await.unwrap().get(0);
@@ -135,7 +152,7 @@ struct Asked {
 
 const LAST: &str = "date '2026-11-01' + $days - 1";
 
-const ASKED: [Asked; 15] = [
+const ASKED: [Asked; 20] = [
     Asked {
         name: "campaign_daily, all days but the last",
         sql: "select * from avtryck.campaign_daily where day < $last",
@@ -217,8 +234,38 @@ const ASKED: [Asked; 15] = [
     Asked {
         name: "web_daily of the last day",
         sql: "select * from avtryck.web_daily where day = $last",
+        before: Some("select * from plain.web_of($last)"),
+        goal_millis: Some(1000),
+    },
+    Asked {
+        name: "web_daily, all days but the last",
+        sql: "select * from avtryck.web_daily where day < $last",
         before: None,
-        goal_millis: None,
+        goal_millis: Some(300),
+    },
+    Asked {
+        name: "web_page_daily of the last day",
+        sql: "select * from avtryck.web_page_daily where day = $last",
+        before: Some("select * from plain.web_page_of($last)"),
+        goal_millis: Some(1000),
+    },
+    Asked {
+        name: "web_page_daily, all days but the last",
+        sql: "select * from avtryck.web_page_daily where day < $last",
+        before: None,
+        goal_millis: Some(300),
+    },
+    Asked {
+        name: "web_event_daily of the last day",
+        sql: "select * from avtryck.web_event_daily where day = $last",
+        before: None,
+        goal_millis: Some(1000),
+    },
+    Asked {
+        name: "web_search_daily of the last day",
+        sql: "select * from avtryck.web_search_daily where day = $last",
+        before: None,
+        goal_millis: Some(1000),
     },
     Asked {
         name: "campaign_hourly of a day",

@@ -385,6 +385,12 @@ keys! {
         /// reports and those whose pixel is signed (`avtryck conversion-url`). The others count as
         /// gross.
         reload conversions: Conversions = one("any", "any or signed", value::conversions);
+        /// The time zone whose days are the site's in reports. Without one: UTC. A change holds for
+        /// all days that are kept; see docs/reports.md.
+        reload time_zone: Option<String> = optional(
+            "a time zone of the IANA such as Europe/Stockholm",
+            value::time_zone,
+        );
         /// Keys with which the site's server signs who is logged in (`user_sig`), made by `avtryck
         /// keys new`: each verifies. Without one no browser proves its user; see docs/systems.md.
         reload user_sig_keys: Vec<(u8, Vec<u8>)> = secret_list(SIGNING_KEYS, value::signing_key);

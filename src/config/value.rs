@@ -225,6 +225,13 @@ pub(super) fn consent_platform(text: &str) -> Option<ConsentPlatform> {
     }
 }
 
+/// A time zone by its name, which is returned as the IANA writes it.
+pub(super) fn time_zone(text: &str) -> Option<String> {
+    let zone = jiff::tz::TimeZone::get(text).ok()?;
+    let name = zone.iana_name().filter(|_| !zone.is_unknown())?;
+    Some(name.to_owned())
+}
+
 pub(super) fn conversions(text: &str) -> Option<Conversions> {
     match text {
         "any" => Some(Conversions::Any),

@@ -22,8 +22,10 @@ mod partition_ahead;
 mod report;
 mod run;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use tokio_postgres::Client;
 
@@ -38,6 +40,7 @@ pub use expiry::Done;
 use expiry::{Expiry, Store};
 pub use guard::{Clocks, Guard, Standing};
 pub use link::Graph;
+pub use report::TimeZones;
 pub use run::{Remark, run};
 
 /// The pause between two looks at the clocks.
@@ -87,6 +90,8 @@ pub struct JobLimits {
     pub naming: Option<Naming>,
     /// What the jobs on ties need; without it they count nothing.
     pub graph: Option<Graph>,
+    /// The time zones of sites; without them those stay that the database has.
+    pub time_zones: Option<Arc<ArcSwap<TimeZones>>>,
 }
 
 /// One job.
@@ -140,7 +145,7 @@ pub const JOBS: [Job; 41] = [
     Job {
         name: "report",
         period: HALF_MINUTE,
-        work: Work::Make(|client, _, as_of| Box::pin(report::run(client, as_of))),
+        work: Work::Make(|client, limits, as_of| Box::pin(report::run(client, limits, as_of))),
     },
     Job {
         name: REPORT_CHECK,

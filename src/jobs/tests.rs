@@ -23,6 +23,7 @@ const LIMITS: JobLimits = JobLimits {
     retention: Duration::from_hours(48),
     naming: None,
     graph: None,
+    time_zones: None,
 };
 
 /// The clocks of a machine on which all is well, that long after noon.

@@ -20,6 +20,22 @@ pub async fn take_marks(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes these the time zones of the sites, UTC where there is none. Returns the sites whose time
+/// zone Postgres does not know; they keep the one that they had.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn set_time_zones(
+    client: &Client,
+    sites: &[&str],
+    zones: &[Option<&str>],
+) -> anyhow::Result<Vec<String>> {
+    let sql = "select avtryck.set_time_zones($1, $2)";
+    let set = client.query_one(sql, &[&sites, &zones]).await;
+    let unknown = set.context("setting the time zones of sites")?.try_get(0)?;
+    Ok(unknown)
+}
+
 /// Rolls up the next span, or closes the next day, and returns whether there was one.
 ///
 /// # Errors

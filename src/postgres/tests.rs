@@ -14,6 +14,7 @@ mod report_docs;
 mod report_grafana;
 mod report_sound;
 mod report_web;
+mod report_zone;
 mod wrong_clock;
 
 use std::borrow::Cow;

@@ -129,6 +129,11 @@ impl Parts {
         })
     }
 
+    /// Returns what a reload exchanges the time zones of sites in.
+    pub(super) fn time_zones(&self) -> Option<Arc<ArcSwap<jobs::TimeZones>>> {
+        self.jobs.time_zones.clone()
+    }
+
     /// Returns every shard.
     pub(super) fn shards(&self) -> Vec<Shard> {
         match self.has_postgres {
@@ -205,7 +210,14 @@ pub(super) fn job_limits(
             metrics: Arc::clone(metrics),
         }),
         graph: Some(jobs::Graph::new(tie_rules, Arc::clone(metrics), wake)),
+        time_zones: Some(Arc::new(ArcSwap::from_pointee(time_zones(config)))),
     }
+}
+
+/// Returns the time zones whose days are those of sites in reports.
+pub(super) fn time_zones(config: &Config) -> jobs::TimeZones {
+    let sites = config.sites.iter();
+    jobs::TimeZones::new(sites.map(|site| (site.key.clone(), site.time_zone.clone())))
 }
 
 /// Returns which IDs are tied together.

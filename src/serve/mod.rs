@@ -221,6 +221,7 @@ impl Collector {
         let exchanged = Exchanged {
             tables,
             tie_rules,
+            time_zones: parts.time_zones(),
             sightings,
             attributes: Arc::clone(&parts.attributes),
             book: Arc::clone(&parts.segments.book),

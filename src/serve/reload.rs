@@ -9,8 +9,8 @@
 //! - Certificates are replaced with their whole list. A connection keeps the list that it began
 //!   with.
 //! - Geodata, device rules, crawlers, names of models, lists of categories and data centres are
-//!   replaced with all tables, and so are the rules of which IDs are tied together. A batch keeps
-//!   the tables that it began with.
+//!   replaced with all tables, and so are the rules of which IDs are tied together and the time
+//!   zones of sites. A batch keeps the tables that it began with.
 //!
 //! A file of geodata or rules, or a certificate, that was in use and has become unreadable is not a
 //! mistake of the configuration: what was read from it stays in use.
@@ -29,6 +29,7 @@ use crate::edge::Edge;
 use crate::edge::transport::tls::Certificates;
 use crate::enrich::{self, LoadError, TableFiles, Tables};
 use crate::identity::TieRules;
+use crate::jobs::TimeZones;
 use crate::loader::sink::{CallbackAttributes, Sightings};
 use crate::metrics::{Metrics, gauge_value, timestamp};
 use crate::postgres;
@@ -38,6 +39,8 @@ use crate::segment::Book;
 pub(super) struct Exchanged {
     pub(super) tables: Arc<ArcSwap<Tables>>,
     pub(super) tie_rules: Arc<ArcSwap<TieRules>>,
+    /// `None` where no jobs run.
+    pub(super) time_zones: Option<Arc<ArcSwap<TimeZones>>>,
     pub(super) sightings: Arc<Sightings>,
     pub(super) attributes: Arc<CallbackAttributes>,
     pub(super) book: Arc<ArcSwap<Book>>,
@@ -155,6 +158,9 @@ impl Reload {
         let exchanged = &self.exchanged;
         let rules = Arc::new(loading::tie_rules(&config));
         exchanged.tie_rules.store(rules);
+        if let Some(time_zones) = &exchanged.time_zones {
+            time_zones.store(Arc::new(loading::time_zones(&config)));
+        }
         exchanged.wake.notify_one();
         let rules = Arc::new(loading::sighting_rules(&config));
         exchanged.sightings.rules.store(rules);

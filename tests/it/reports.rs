@@ -1,5 +1,6 @@
 //! From ads' pixels to the reports.
 
+use crate::reload::APPLIED;
 use crate::support::{Collector, Config, IPHONE, raw};
 
 /// Of GeoLite2-ASN-Test.mmdb: a network that this collector takes for a data centre's.
@@ -122,4 +123,25 @@ async fn the_admin_listener_has_the_report_of_a_campaigns_last_days() {
         collector.get("/report?campaign=spring", &[]).await.status,
         404
     );
+}
+
+#[tokio::test]
+async fn a_sites_day_is_that_of_its_time_zone_also_once_another_is_configured() {
+    // They never have the same date: 25 hours lie between them.
+    let (east, west) = ("Pacific/Kiritimati", "Pacific/Pago_Pago");
+    let config = Config::sites().set("site.open.time_zone", east);
+    let collector = Collector::start(config).await;
+    collector.get(BIG, &[("User-Agent", IPHONE)]).await;
+    let on_day_in = |zone: &str| {
+        format!(
+            "select count(*) from avtryck.campaign_daily cross join avtryck.hit \
+             where net_impressions = 1 and day = (received_at at time zone '{zone}')::date"
+        )
+    };
+    collector.wait_for(&on_day_in(east), 1).await;
+    collector.configure(|config| config.set("site.open.time_zone", west));
+    collector.reload(APPLIED).await;
+    collector.wait_for(&on_day_in(west), 1).await;
+    let elsewhere = collector.rows(&on_day_in(east)).await;
+    assert_eq!(elsewhere[0].get::<_, i64>(0), 0);
 }

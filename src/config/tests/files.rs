@@ -129,6 +129,18 @@ fn what_visitors_are_told_of_a_site_leads_where_it_says() {
                 "https://shop.example/a b",
             ],
         ),
+        (
+            "time_zone",
+            &["Europe/Stockholm", "UTC", "america/new_york"],
+            &[
+                "Europe/Atlantis",
+                "Stockholm",
+                "+02:00",
+                "CET-1CEST",
+                "Etc/Unknown",
+                " UTC",
+            ],
+        ),
         ("name", &["Shop & Co", "Affären"], &[" Shop", "Shop\\u0007"]),
     ] {
         for value in right {

@@ -26,6 +26,7 @@ fn limits(uniting: &[&str], blocked: &str) -> (JobLimits, Arc<Metrics>) {
     );
     let limits = JobLimits {
         graph: Some(graph),
+        time_zones: None,
         ..LIMITS
     };
     (limits, metrics)

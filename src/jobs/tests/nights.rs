@@ -12,6 +12,7 @@ const NIGHTS: JobLimits = JobLimits {
     retention: Duration::from_hours(24 * 30),
     naming: None,
     graph: None,
+    time_zones: None,
 };
 
 /// Numbers that look random, the same in each run of a seed.

@@ -9,14 +9,30 @@ use super::*;
 use crate::hit::subject::Subject;
 use crate::hit::{Flags, VisitorId};
 use crate::jobs::{JOBS, JobLimits};
+use crate::postgres::report;
 use crate::postgres::subject::suppression::{self, Reason};
 use crate::postgres::subject::{AskedBy, erase};
 
+const ORACLES: [&str; 2] = [
+    include_str!("../../postgres/tests/report_oracle.sql"),
+    include_str!("../../postgres/tests/web_oracle.sql"),
+];
 const STEPS: usize = 70;
 /// The most hits of a step.
 const STEP_MAX: u64 = 40;
 /// 2026-11-20T22:00:00Z.
 const BEGIN: i64 = 1_795_212_000_000_000;
+/// Where histories begin: there, and a day before days of 25 and of 23 hours in Stockholm.
+const BEGINS: [i64; 3] = [BEGIN, BEGIN - 28 * DAY, BEGIN - 238 * DAY];
+/// Time zones of sites: `None` is UTC. Days begin at whole hours, at halves and at quarters.
+const ZONES: [Option<&str>; 6] = [
+    None,
+    Some("Europe/Stockholm"),
+    Some("America/St_Johns"),
+    Some("Asia/Kathmandu"),
+    Some("Pacific/Auckland"),
+    Some("America/Los_Angeles"),
+];
 const MINUTE: i64 = 60_000_000;
 const DAY: i64 = 1440 * MINUTE;
 
@@ -45,6 +61,9 @@ fn made(at: UnixMicros, random: &mut Random) -> Hit<'static> {
     }
     if random.below(4) == 0 {
         hit.category = "shoes".into();
+    }
+    if random.below(3) == 0 {
+        hit.session_id = format!("s-{}", random.below(4)).into();
     }
     let is_of_site = kind == Kind::PageView || kind == Kind::Event && random.below(2) == 0;
     if is_of_site {
@@ -78,6 +97,7 @@ async fn run(client: &mut Client, name: &str, as_of: i64) -> u64 {
         retention: Duration::from_hours(24 * 2),
         naming: None,
         graph: None,
+        time_zones: None,
     };
     let job = JOBS.iter().find(|job| job.name == name).unwrap();
     let done = Box::pin(job.run(client, &limits, UnixMicros(as_of))).await;
@@ -112,30 +132,42 @@ async fn check_reports(client: &Client, story: &str) {
         ),
         (
             "select * from avtryck.conversion_path where day not in (select day from avtryck.report_day)",
-            "select hit_day.day, path.* from avtryck.hit_day cross join lateral plain.path_of(hit_day.day) as path \
+            "select site_day.day, path.* from avtryck.site_day cross join lateral plain.path_of(site_day.day) as path \
              where day not in (select day from avtryck.report_day)",
         ),
         (
-            "select * from avtryck.web_daily",
-            "select day, report.* from avtryck.hit_day cross join lateral avtryck.web_live(day) as report",
+            "select * from avtryck.web_daily where day not in (select day from plain.still_kept)",
+            "select day, report.* from avtryck.site_day cross join lateral plain.web_of(day) as report \
+             where day not in (select day from plain.still_kept)",
         ),
         (
-            "select day, event, sum(hits)::bigint, sum(visitors)::bigint from avtryck.web_event_daily group by 1, 2",
-            "select * from plain.web_event",
+            "select * from avtryck.web_page_daily where day not in (select day from plain.still_kept)",
+            "select day, report.* from avtryck.site_day cross join lateral plain.web_page_of(day) as report \
+             where day not in (select day from plain.still_kept)",
+        ),
+        (
+            "select * from avtryck.web_session",
+            "select day, session.* from avtryck.site_day cross join lateral plain.session_of(day) as session",
+        ),
+        (
+            "select day, event, sum(hits)::bigint, sum(visitors)::bigint from avtryck.web_event_daily \
+             where day not in (select day from plain.still_kept) group by 1, 2",
+            "select * from plain.web_event where day not in (select day from plain.still_kept)",
         ),
         (
             "select day, sum(page_views)::bigint, sum(unmeasured_page_views)::bigint from avtryck.web_daily \
+             where day not in (select day from plain.still_kept) \
              group by 1 having sum(page_views) + sum(unmeasured_page_views) > 0",
-            "select * from plain.web_page_view",
+            "select * from plain.web_page_view where day not in (select day from plain.still_kept)",
         ),
         (
-            "select * from avtryck.frequency('2026-11-01', '2026-12-31', null)",
+            "select * from avtryck.frequency('2026-01-01', '2026-12-31', null)",
             "select times, count(*) from ( \
                  select count(*) as times from plain.shown where subject is not null \
                  group by subject) as each group by 1",
         ),
         (
-            "select * from avtryck.reach('2026-11-01', '2026-12-31', null, 'placement')",
+            "select * from avtryck.reach('2026-01-01', '2026-12-31', null, 'placement')",
             "select placement, count(distinct subject), count(*), round(count(*)::numeric / count(distinct subject), 2) \
              from plain.shown where subject is not null group by 1",
         ),
@@ -172,6 +204,10 @@ struct Happened {
     /// A part of a day was summed up, and some of its conversions were known.
     summed: u64,
     linked: u64,
+    /// A part of a day of a site was summed up.
+    web_summed: u64,
+    /// A site's time zone changed.
+    moved: u64,
     erased: u64,
     withdrawn: u64,
     dropped: u64,
@@ -191,8 +227,11 @@ struct History {
 impl History {
     async fn new(seed: u64, dir: &std::path::Path) -> History {
         let postgres = testing::TestDatabase::migrated().await;
-        let oracle = include_str!("../../postgres/tests/report_oracle.sql");
-        postgres.client.batch_execute(oracle).await.unwrap();
+        for oracle in ORACLES {
+            postgres.client.batch_execute(oracle).await.unwrap();
+        }
+        let zones = "select avtryck.set_time_zones(array['shop'], array['Europe/Stockholm'])";
+        postgres.client.batch_execute(zones).await.unwrap();
         let spools: Vec<Spool> = (0..2)
             .map(|shard| spool(&dir.join(format!("spool-{shard}"))))
             .collect();
@@ -211,7 +250,7 @@ impl History {
             spools,
             loaders,
             random: Random(seed),
-            now: BEGIN,
+            now: BEGINS[seed as usize % BEGINS.len()],
             happened: Happened::default(),
             story: format!("seed {seed}"),
         }
@@ -265,7 +304,7 @@ impl History {
 
     /// Does one thing, which chance picks.
     async fn step(&mut self) {
-        let what = self.random.below(12);
+        let what = self.random.below(13);
         write!(self.story, " {what}").unwrap();
         let client = &mut self.postgres.client;
         let visitor = VisitorId([self.random.below(8) as u8 + 1; 16]);
@@ -282,10 +321,12 @@ impl History {
                                    where known < avtryck.day_start(day + 1)), \
                                   (select count(*) from avtryck.conversion_link join avtryck.conversion_day \
                                      on day = (received_at at time zone 'UTC')::date \
-                                   where known < avtryck.day_start(day + 1))";
+                                   where known < avtryck.day_start(day + 1)), \
+                                  (select count(*) from avtryck.web_sum)";
                 let row = client.query_one(sql, &[]).await.unwrap();
                 self.happened.summed += row.get::<_, i64>(0).cast_unsigned();
                 self.happened.linked += row.get::<_, i64>(1).cast_unsigned();
+                self.happened.web_summed += row.get::<_, i64>(2).cast_unsigned();
             }
             9 => {
                 client.execute("select plain.keep()", &[]).await.unwrap();
@@ -296,6 +337,13 @@ impl History {
                 self.happened.erased += 1;
                 let erased = Box::pin(erase(client, &subject, AskedBy::Cli));
                 erased.await.unwrap();
+            }
+            11 => {
+                let zones = [0, 1].map(|_| ZONES[self.random.below(ZONES.len() as u64) as usize]);
+                write!(self.story, " {zones:?}").unwrap();
+                self.happened.moved += 1;
+                let unknown = report::set_time_zones(client, &["shop", "news"], &zones).await;
+                assert_eq!(unknown.unwrap(), [""; 0]);
             }
             _ => {
                 self.happened.withdrawn += 1;
@@ -349,6 +397,8 @@ async fn reports_say_what_the_hits_say_whatever_happens_to_them() {
         assert!(sum(|of| of.stored) > 30, "{happened:?}");
         assert!(sum(|of| of.summed) > 5, "{happened:?}");
         assert!(sum(|of| of.linked) > 20, "{happened:?}");
+        assert!(sum(|of| of.web_summed) > 20, "{happened:?}");
+        assert!(sum(|of| of.moved) > 5, "{happened:?}");
         assert!(sum(|of| of.erased) > 5, "{happened:?}");
         assert!(sum(|of| of.withdrawn) > 5, "{happened:?}");
         assert!(sum(|of| of.dropped) > 1, "{happened:?}");
@@ -360,10 +410,8 @@ async fn reports_say_what_the_hits_say_whatever_happens_to_them() {
 async fn a_roll_up_that_differs_from_the_hits_is_found_and_made_again() {
     let mut postgres = testing::TestDatabase::migrated().await;
     let client = &mut postgres.client;
-    for sql in [
-        include_str!("../../postgres/tests/report.sql"),
-        include_str!("../../postgres/tests/report_oracle.sql"),
-    ] {
+    let hits = include_str!("../../postgres/tests/report.sql");
+    for sql in [hits].iter().chain(&ORACLES) {
         client.batch_execute(sql).await.unwrap();
     }
     let later = BEGIN + 20 * DAY;

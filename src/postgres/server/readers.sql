@@ -21,7 +21,7 @@ begin
         foreach readable in array array[
             'campaign_daily', 'placement_daily', 'campaign_quality', 'campaign_hourly', 'campaign_view', 'campaign_invalid',
             'campaign_value', 'campaign_cost', 'web_daily', 'web_page_daily', 'web_event_daily', 'web_search_daily', 'ad_hour', 'ad_hour_detail', 'campaign_day', 'placement_day', 'quality_day',
-            'report_span', 'report_mark', 'report_clean', 'report_day', 'hit_day', 'hit_count_detail', 'site', 'ad', 'web_day',
+            'report_span', 'report_mark', 'report_clean', 'report_day', 'hit_day', 'site_day', 'site_zone', 'site_in_zone', 'hit_count_detail', 'site', 'ad', 'web_day',
             'web_page_day', 'web_event_day', 'web_search_day'
         ] loop
             execute format('grant select on avtryck.%I to avtryck_reader', readable);
@@ -38,7 +38,7 @@ begin
         foreach readable in array array[
             'hit', 'hit_count', 'site', 'ad', 'place', 'network', 'device', 'page_domain', 'exposure', 'campaign_cost',
             'ad_hour', 'ad_day', 'audience', 'ad_sum', 'ad_sum_day', 'conversion_link', 'conversion_day', 'campaign_day', 'placement_day', 'quality_day', 'report_span', 'report_mark', 'report_day',
-            'web_day', 'web_page_day', 'web_event_day', 'web_search_day'
+            'web_day', 'web_page_day', 'web_event_day', 'web_search_day', 'web_sum', 'web_page_sum', 'web_sum_day', 'site_zone'
         ] loop
             execute format('grant select on avtryck.%I to avtryck_analyst', readable);
         end loop;

@@ -114,6 +114,8 @@ async fn a_report_of_a_day_leaves_the_partitions_of_other_days_alone() {
         "placement_daily",
         "conversion_path",
         "campaign_quality",
+        "web_daily",
+        "web_event_daily",
     ] {
         for day in [
             "day = '2026-11-24'",

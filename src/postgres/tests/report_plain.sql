@@ -142,6 +142,7 @@ end $$;
 -- A history of a few days in which everything meets everything, with `seed`: times differ.
 create function plain.fill(seed integer) returns void language sql as $$
     truncate avtryck.hit;
+    insert into avtryck.site values (2, 'news') on conflict do nothing;
     insert into avtryck.hit
         (received_at, site_key, device_key, place_key, ad_key, flags, kind, permit, consent_source, hit_id,
          visitor_id, partner_uid, maid, event_name, event_id, click_id, exposure_number, params)

@@ -47,10 +47,10 @@ async fn sessions_pages_events_and_searches_of_a_site_are_counted() {
             "select concat_ws(' ', medium, origin, campaign, device_class, country, sessions, visitors, bounces, page_views, \
                  events, engagement_seconds, unmeasured_page_views) from avtryck.web_daily order by 1",
             &[
-                "0 0 0 0 0 0 4",
+                "0 0 0 0 0 0.0 4",
                 "direct phone SE 2 1 1 3 0 0.0 0",
                 "email news nov phone SE 1 1 0 2 1 12.5 0",
-                "phone SE 0 0 0 1 0 0 0",
+                "phone SE 0 0 0 1 0 0.0 0",
                 "search google.se phone SE 1 1 1 1 0 0.0 0",
             ],
         ),

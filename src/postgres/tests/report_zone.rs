@@ -1,0 +1,198 @@
+//! Days of sites that name a time zone.
+
+use jiff::civil::date;
+use jiff::tz::TimeZone;
+
+use super::report::lines;
+use super::*;
+use crate::postgres::report::{build_next, set_time_zones, take_marks};
+
+/// An impression each half hour on two sites, by one visitor, from `$first` to `$last` (UTC).
+const HALF_HOURS: &str = "select avtryck.make_hit_day(day::date) from generate_series(timestamptz '$first', '$last', '1 day') as day; \
+    insert into avtryck.site values (1, 'shop', null), (2, 'shop', 'shoes'), (3, 'news', null) on conflict do nothing; \
+    insert into avtryck.ad (key, partner, campaign) values (1, 'network', 'spring') on conflict do nothing; \
+    insert into avtryck.hit (received_at, site_key, ad_key, flags, kind, permit, consent_source, hit_id, visitor_id, page_url) \
+    select at, case when site = 3 then 3 else 1 + extract(minute from at)::int / 30 end, case when kind = 3 then 1 end, 0, kind, 63, 4, \
+           gen_random_uuid(), 'aaaaaaaa-0000-0000-0000-000000000001', 'https://shop.example/' \
+    from generate_series(timestamptz '$first', timestamptz '$last' - interval '1 us', '30 minutes') as at, unnest(array[1, 3]) as site, \
+         unnest(array[1, 3]) as kind";
+
+async fn filled(first: &str, last: &str) -> TestDatabase {
+    let database = TestDatabase::migrated().await;
+    let sql = HALF_HOURS.replace("$first", first).replace("$last", last);
+    database.client.batch_execute(&sql).await.unwrap();
+    database
+}
+
+async fn roll_up(client: &Client, as_of: &str) {
+    let sql = format!("select (extract(epoch from timestamptz '{as_of}') * 1000000)::bigint");
+    let as_of = UnixMicros(number(client, &sql).await);
+    take_marks(client).await.unwrap();
+    while build_next(client, as_of).await.unwrap() {}
+}
+
+#[tokio::test]
+async fn a_day_begins_when_the_library_of_civil_time_says_so() {
+    let database = TestDatabase::migrated().await;
+    let client = &database.client;
+    // Havana's clocks go back to midnight, those of Santiago and Beirut from midnight on, those of Lord Howe by half an
+    // hour; Kathmandu and Chatham begin at quarters; and there is each side of the date line.
+    for name in [
+        "UTC",
+        "Europe/Stockholm",
+        "Europe/London",
+        "Atlantic/Azores",
+        "America/Havana",
+        "America/Santiago",
+        "Asia/Beirut",
+        "Africa/Cairo",
+        "Africa/Casablanca",
+        "Australia/Lord_Howe",
+        "America/St_Johns",
+        "Asia/Kathmandu",
+        "Pacific/Chatham",
+        "Pacific/Kiritimati",
+        "Pacific/Pago_Pago",
+        "America/Los_Angeles",
+    ] {
+        let zone = TimeZone::get(name).unwrap();
+        let sql = format!(
+            "select array_agg(extract(epoch from avtryck.zone_start(day::date, '{name}'))::bigint order by day) \
+             from generate_series('2023-01-01'::timestamp, '2025-12-31', '1 day') as day"
+        );
+        let row = client.query_one(&sql, &[]).await.unwrap();
+        let told: Vec<i64> = row.get(0);
+        let mut day = date(2023, 1, 1);
+        for second in told {
+            let midnight = zone.to_timestamp(day.at(0, 0, 0, 0)).unwrap();
+            let expected = midnight.as_second();
+            assert_eq!(second, expected, "{name}, {day}");
+            day = day.tomorrow().unwrap();
+        }
+        assert_eq!(day, date(2026, 1, 1));
+    }
+    // Samoa left out a day.
+    let sql = "select (avtryck.zone_start('2011-12-31', 'Pacific/Apia') - avtryck.zone_start('2011-12-30', 'Pacific/Apia'))::text";
+    assert_eq!(lines(client, sql).await, ["00:00:00"]);
+}
+
+/// What a report sums up by day on either site.
+fn by_day(of: &str, from: &str) -> String {
+    format!(
+        "select concat_ws(' ', day, sum({of}) filter (where site = 'shop'), sum({of}) filter (where site = 'news')) \
+         from avtryck.{from} group by day order by day"
+    )
+}
+
+const COUNTED: [(&str, &str); 7] = [
+    ("net_impressions", "campaign_daily"),
+    ("net_impressions", "placement_daily"),
+    ("net_impressions", "campaign_hourly"),
+    ("net_hits", "campaign_quality"),
+    ("page_views", "web_daily"),
+    ("page_views", "web_page_daily"),
+    ("page_views", "web_session"),
+];
+
+async fn set(client: &Client, shop: Option<&str>) {
+    let unknown = set_time_zones(client, &["shop"], &[shop]).await.unwrap();
+    assert_eq!(unknown, [""; 0]);
+}
+
+#[tokio::test]
+async fn days_of_23_and_25_hours_have_each_hit_once_whether_they_are_stored_or_not() {
+    for (first, rolled, last, expected) in [
+        (
+            "2026-10-24Z",
+            "2026-10-26 03:00Z",
+            "2026-10-27Z",
+            [
+                "2026-10-24 44 48",
+                "2026-10-25 50 48",
+                "2026-10-26 48 48",
+                "2026-10-27 2",
+            ],
+        ),
+        (
+            "2026-03-27Z",
+            "2026-03-29 03:00Z",
+            "2026-03-30Z",
+            [
+                "2026-03-27 46 48",
+                "2026-03-28 48 48",
+                "2026-03-29 46 48",
+                "2026-03-30 4",
+            ],
+        ),
+    ] {
+        let database = filled(first, last).await;
+        let client = &database.client;
+        set(client, Some("Europe/Stockholm")).await;
+        let days = "select count(*) from avtryck.report_day";
+        // Computed of the hits, rolled up in part, and stored.
+        for (as_of, stored) in [(None, 0), (Some(rolled), 2), (Some("2027-01-01Z"), 4)] {
+            if let Some(as_of) = as_of {
+                roll_up(client, as_of).await;
+            }
+            assert!(number(client, days).await >= stored, "{as_of:?}");
+            for (of, from) in COUNTED {
+                let told = lines(client, &by_day(of, from)).await;
+                assert_eq!(told, expected, "{from}, {as_of:?}");
+            }
+        }
+        let spans = "select count(*) from avtryck.report_span as span join avtryck.hit_day on true \
+                     cross join lateral avtryck.zone_day(day) as own \
+                     where own.begins > span.begins and own.begins < span.ends";
+        assert_eq!(number(client, spans).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_time_zone_that_is_changed_holds_for_all_days_that_are_kept() {
+    let database = filled("2026-11-20Z", "2026-11-22Z").await;
+    let client = &database.client;
+    roll_up(client, "2026-12-01Z").await;
+    let stored = "select count(*) from avtryck.campaign_day";
+    for (zone, expected) in [
+        (None, &["2026-11-20 48 48", "2026-11-21 48 48"][..]),
+        (
+            Some("Asia/Kathmandu"),
+            &["2026-11-20 37 48", "2026-11-21 48 48", "2026-11-22 11"],
+        ),
+        (
+            Some("Pacific/Pago_Pago"),
+            &["2026-11-19 22", "2026-11-20 48 48", "2026-11-21 26 48"],
+        ),
+        (None, &["2026-11-20 48 48", "2026-11-21 48 48"]),
+    ] {
+        let before = number(client, stored).await;
+        set(client, zone).await;
+        assert_eq!(
+            number(client, stored).await > 0,
+            zone.is_none() && before == 4
+        );
+        for is_stored in [false, true] {
+            if is_stored {
+                roll_up(client, "2026-12-01Z").await;
+                assert!(number(client, stored).await >= 4);
+            }
+            for (of, from) in COUNTED {
+                let told = lines(client, &by_day(of, from)).await;
+                assert_eq!(told, expected, "{from}, {zone:?}, {is_stored}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_time_zone_that_postgres_does_not_know_changes_nothing() {
+    let database = filled("2026-11-20Z", "2026-11-21Z").await;
+    let client = &database.client;
+    set(client, Some("Europe/Stockholm")).await;
+    let zones = [Some("Europe/Atlantis"), Some("Asia/Kathmandu")];
+    let unknown = set_time_zones(client, &["shop", "news"], &zones).await;
+    assert_eq!(unknown.unwrap(), ["shop"]);
+    let sql = "select concat_ws(' ', site, time_zone) from avtryck.site_zone order by site";
+    let expected = ["news Asia/Kathmandu", "shop Europe/Stockholm"];
+    assert_eq!(lines(client, sql).await, expected);
+}
