@@ -65,6 +65,10 @@ fn made(at: UnixMicros, random: &mut Random) -> Hit<'static> {
     if random.below(3) == 0 {
         hit.session_id = format!("s-{}", random.below(4)).into();
     }
+    if random.below(3) == 0 {
+        let earlier = random.below(DAY as u64) as i64;
+        hit.occurred_at = Some(UnixMicros(at.0 - earlier));
+    }
     let is_of_site = kind == Kind::PageView || kind == Kind::Event && random.below(2) == 0;
     if is_of_site {
         hit.page_url = format!("https://shop.example/{}", random.below(4)).into();

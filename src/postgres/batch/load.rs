@@ -421,6 +421,8 @@ pub(crate) struct Mark {
     pub(crate) neighbourhood: u64,
     /// When its hit was received, by the collector's clock.
     pub(crate) received_at: UnixMicros,
+    /// When it happened, where its sender says so.
+    pub(crate) occurred_at: Option<UnixMicros>,
     /// See [`event_key`](crate::row::event_key); `None` where the sender gave no event ID.
     pub(crate) event: Option<EventKey>,
     /// Its kind.
@@ -460,6 +462,7 @@ impl Rows {
             row: start..self.bytes.len(),
             neighbourhood: neighbourhood(row),
             received_at: row.received_at,
+            occurred_at: row.occurred_at,
             event,
             kind: row.kind,
             flags: row.flags,

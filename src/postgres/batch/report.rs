@@ -4,6 +4,10 @@
 //! that brings hits of a span that is rolled up already makes it wrong, so it marks the ten minutes
 //! of its hits in the same transaction. Reports read what is marked from the hits, until the job
 //! has taken the mark and made the roll-up again (`V60__rollup.sql`).
+//!
+//! What a conversion followed is decided by the times at which hits happened, which may be long
+//! before they were received: the batch also marks when its clicks and impressions happened
+//! (`V90__path_order.sql`).
 
 use std::collections::BTreeMap;
 
@@ -11,6 +15,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Transaction};
 
 use super::load::Mark;
+use crate::clock::UnixMicros;
 use crate::hit::Kind;
 use crate::row::Counts;
 
@@ -43,7 +48,33 @@ pub(super) async fn mark(
             ],
         )
         .await?;
+    mark_paths(transaction, rows).await
+}
+
+/// Marks when the hits happened that conversions can follow.
+async fn mark_paths(transaction: &Transaction<'_>, rows: &[Mark]) -> Result<(), Error> {
+    let (received, occurred): (Vec<i64>, Vec<i64>) = rows.iter().filter_map(find_delay).unzip();
+    if received.is_empty() {
+        return Ok(());
+    }
+    transaction
+        .execute_typed(
+            "select avtryck.mark_paths(array_agg(to_timestamp(received)), array_agg(to_timestamp(occurred))) \
+             from unnest($1, $2) as hit (received, occurred)",
+            &[(&received, Type::INT8_ARRAY), (&occurred, Type::INT8_ARRAY)],
+        )
+        .await?;
     Ok(())
+}
+
+/// Returns when a hit was received and when it happened, in seconds, if a conversion can follow it
+/// and it happened in earlier ten minutes.
+fn find_delay(row: &Mark) -> Option<(i64, i64)> {
+    let may_lead = matches!(row.kind, Kind::Impression | Kind::Click | Kind::Callback);
+    let slot = |time: UnixMicros| time.seconds() / (SLOT_MINUTES * 60);
+    let occurred = row.occurred_at.filter(|_| may_lead)?;
+    (slot(occurred) < slot(row.received_at))
+        .then(|| (row.received_at.seconds(), occurred.seconds()))
 }
 
 fn find_slots(rows: &[Mark], counts: &Counts) -> Slots {

@@ -46,6 +46,9 @@ const ON_DAY: &str = "held.received_at >= (date '1970-01-01' + $4::int)::timesta
 const MARK_REPORTS: &str = "insert into avtryck.report_mark (at, moves_conversions) \
      select avtryck.report_slot(received_at), bool_or(kind between 2 and 5) \
      from unnest($1::timestamptz[], $2::smallint[]) as gone (received_at, kind) group by 1";
+const MARK_PATHS: &str = "select avtryck.mark_paths(array_agg(received_at), array_agg(occurred_at)) \
+     from unnest($1::timestamptz[], $2::timestamptz[], $3::smallint[]) as gone (received_at, occurred_at, kind) \
+     where kind between 3 and 5";
 
 /// Who asked for an erasure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,7 +197,7 @@ async fn delete_day(
     };
     let delete = format!(
         "delete from avtryck.hit as held where {ON_DAY} and {own} and held.hit_id = any($5) \
-         returning received_at, kind"
+         returning received_at, kind, coalesce(occurred_at, received_at)"
     );
     let [key, id, partner] = conditions.parameters();
     let mut deleted = 0;
@@ -217,11 +220,16 @@ async fn delete_day(
             .await?;
         let mut times = Vec::with_capacity(gone.len());
         let mut kinds = Vec::with_capacity(gone.len());
+        let mut happened = Vec::with_capacity(gone.len());
         for row in &gone {
             times.push(row.try_get::<_, Timestamp>(0)?);
             kinds.push(row.try_get::<_, i16>(1)?);
+            happened.push(row.try_get::<_, Timestamp>(2)?);
         }
         transaction.execute(MARK_REPORTS, &[&times, &kinds]).await?;
+        transaction
+            .execute(MARK_PATHS, &[&times, &happened, &kinds])
+            .await?;
         transaction.commit().await?;
         deleted += gone.len() as u64;
         if ids.len() < usize::from(DELETE_ROWS_MAX) || gone.is_empty() {

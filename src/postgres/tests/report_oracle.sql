@@ -133,7 +133,7 @@ returns table (
 ) language plpgsql stable set plan_cache_mode = force_custom_plan as $$
 begin
     return query
-    select path.converted_at, path.hit_id, site.site, path.event_id, path.params, path.visitor_id, path.is_net,
+    select path.at, path.hit_id, site.site, path.event_id, path.params, path.visitor_id, path.is_net,
            coalesce(path.linked_by, 'impression'), ad.partner, ad.campaign, ad.creative, ad.placement, ad.publisher,
            path.click_id, path.click_hit_id, path.clicked_at, path.impression_hit_id, path.seen_at, path.exposure_number
     from generate_series(-1, 1) as shift

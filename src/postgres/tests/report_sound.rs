@@ -83,8 +83,11 @@ async fn conversions_that_are_looked_up_in_parts_follow_the_same_as_in_one() {
         }
         kept += number(client, "select count(*) from avtryck.conversion_link").await;
         // What is deleted before a time leaves what is before that.
-        let sql = "delete from avtryck.hit where received_at >= '2026-11-24T10:00Z' and kind in (3, 4); \
-                   select avtryck.forget_conversions('2026-11-24', '2026-11-24T10:00Z')";
+        let sql = "with gone as (delete from avtryck.hit where received_at >= '2026-11-24T10:00Z' and kind in (3, 4) \
+                                 returning received_at, occurred_at) \
+                   select avtryck.mark_paths(array_agg(received_at), array_agg(occurred_at)) from gone; \
+                   insert into avtryck.report_mark values ('2026-11-24T10:00Z', true); \
+                   select avtryck.take_report_marks()";
         client.batch_execute(sql).await.unwrap();
         assert_eq!(rows("avtryck").await, rows("plain").await, "seed {seed}");
     }
