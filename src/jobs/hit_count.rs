@@ -3,7 +3,7 @@
 //!
 //! | age | what goes |
 //! | --- | --- |
-//! | two days | the minute: what is left is the hour (UTC) |
+//! | two days | the minute: what is left is the hour (UTC), or when a day of a site begins within it |
 //! | `privacy.retention` | ad and category, whose rows are deleted later: what is left is hour, site and kind |
 //!
 //! A run takes a day's worth of each, as of everything that is deleted by age. Sums stay equal:
@@ -34,12 +34,12 @@ struct Detail {
 }
 
 const MINUTE: Detail = Detail {
-    has: "minute <> date_trunc('hour', minute, 'UTC')",
-    without: "date_trunc('hour', minute, 'UTC'), site_key, ad_key, kind",
-    // What is rolled up as a whole day has no minutes.
+    has: "minute <> date_trunc('hour', minute, 'UTC') and minute <> avtryck.count_hour(minute)",
+    without: "avtryck.count_hour(minute), site_key, ad_key, kind",
+    // A span that has both times has no minutes.
     is_reported: "not exists ( \
                       select from avtryck.report_clean \
-                      where begins = date_trunc('day', minute, 'UTC') and ends = begins + interval '1 day')",
+                      where begins <= avtryck.count_hour(minute) and ends > minute)",
 };
 
 /// A site that has no row without category keeps its counts as they are.
@@ -135,7 +135,7 @@ async fn reduce(client: &Client, detail: &Detail, day: i32) -> anyhow::Result<u6
          marked as ( \
              insert into avtryck.report_mark (at, moves_conversions) \
              select distinct avtryck.report_slot(at), false \
-             from old cross join lateral unnest(array[minute, date_trunc('hour', minute, 'UTC')]) as at \
+             from old cross join lateral unnest(array[minute, avtryck.count_hour(minute)]) as at \
              where {is_reported}) \
          select count(*) from old"
     );

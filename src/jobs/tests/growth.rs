@@ -147,6 +147,31 @@ async fn counts_lose_one_days_details_in_a_run_and_none_of_a_day_whose_clock_was
 }
 
 #[tokio::test]
+async fn a_count_stays_in_the_day_of_its_site_where_that_begins_within_an_hour() {
+    let mut database = TestDatabase::migrated().await;
+    let client = &mut database.client;
+    // In Kathmandu the 11th begins at 18:15.
+    let counts = "select avtryck.make_hit_day('2026-11-10'); insert into avtryck.site values (1, 'shop', null); \
+        insert into avtryck.hit_count (minute, site_key, ad_key, kind, hits) values \
+          ('2026-11-10T18:14Z', 1, 0, 3, 1), ('2026-11-10T18:16Z', 1, 0, 3, 2), ('2026-11-10T18:15Z', 1, 0, 3, 4), \
+          ('2026-11-10T19:30Z', 1, 0, 3, 8); \
+        select avtryck.set_time_zones(array['shop'], array['Asia/Kathmandu'])";
+    client.batch_execute(counts).await.unwrap();
+    let days =
+        "select concat_ws(' ', day, unmeasured_impressions) from avtryck.campaign_daily order by 1";
+    let expected = ["2026-11-10 1", "2026-11-11 14"];
+    assert_eq!(texts(client, days).await, expected);
+    assert_eq!(run(client, "hit_count", NOON).await.changed, 3);
+    let minutes = "select to_char(minute at time zone 'UTC', 'HH24:MI') || ' ' || hits from avtryck.hit_count order by 1";
+    assert_eq!(
+        texts(client, minutes).await,
+        ["18:00 1", "18:15 6", "19:00 8"]
+    );
+    assert_eq!(texts(client, days).await, expected);
+    assert_eq!(run(client, "hit_count", NOON).await.changed, 0);
+}
+
+#[tokio::test]
 async fn notes_of_changed_segments_go_after_an_hour_whoever_reads_them() {
     let mut database = TestDatabase::migrated().await;
     let client = &mut database.client;
