@@ -35,8 +35,9 @@ async fn roll_up(client: &Client, as_of: &str) {
 async fn a_day_begins_when_the_library_of_civil_time_says_so() {
     let database = TestDatabase::migrated().await;
     let client = &database.client;
-    // Havana's clocks go back to midnight, those of Santiago and Beirut from midnight on, those of Lord Howe by half an
-    // hour; Kathmandu and Chatham begin at quarters; and there is each side of the date line.
+    // Havana's clocks go back to midnight, those of Santiago and Beirut from midnight on, those of
+    // Lord Howe by half an hour; days of Kathmandu and Chatham begin at quarters; and there is each
+    // side of the date line.
     for name in [
         "UTC",
         "Europe/Stockholm",
