@@ -5,7 +5,7 @@ returns table (
     site text, visitor_id uuid, session_id text, begins timestamptz, ends timestamptz, entry_page text, exit_page text,
     page_views bigint, events bigint, engagement_seconds numeric, is_bounce boolean,
     medium text, origin text, campaign text, device_class text, country text, region text
-) language plpgsql stable as $$
+) language plpgsql stable set plan_cache_mode = force_custom_plan set enable_nestloop = off as $$
 #variable_conflict use_column
 begin
     return query
@@ -76,7 +76,7 @@ create function plain.web_of(day date)
 returns table (
     site text, medium text, origin text, campaign text, device_class text, country text, sessions bigint, visitors bigint,
     bounces bigint, page_views bigint, events bigint, engagement_seconds numeric, unmeasured_page_views bigint
-) language plpgsql stable as $$
+) language plpgsql stable set plan_cache_mode = force_custom_plan set enable_nestloop = off as $$
 #variable_conflict use_column
 begin
     return query
@@ -120,7 +120,7 @@ end $$;
 create function plain.web_page_of(day date)
 returns table (
     site text, page text, page_views bigint, visitors bigint, entries bigint, exits bigint, bounces bigint, engagement_seconds numeric
-) language plpgsql stable as $$
+) language plpgsql stable set plan_cache_mode = force_custom_plan set enable_nestloop = off as $$
 #variable_conflict use_column
 begin
     return query
