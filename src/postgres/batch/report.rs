@@ -7,7 +7,7 @@
 //!
 //! What a conversion followed is decided by the times at which hits happened, which may be long
 //! before they were received: the batch also marks when its clicks and impressions happened
-//! (`V90__path_order.sql`).
+//! (`V106__path_order.sql`).
 
 use std::collections::BTreeMap;
 
