@@ -46,6 +46,7 @@ async fn hits_that_repeat_every_id_are_loaded_and_reported_at_once() {
     let client = collector.database().await;
     let before = format!(
         "select avtryck.make_hit_day((now() at time zone 'UTC')::date); \
+         insert into avtryck.site (key, site) values (1, 'shop'); \
          insert into avtryck.hit (received_at, site_key, flags, kind, permit, consent_source, hit_id, \
              visitor_id, partner_uid, maid, device_id, click_id) \
          select now(), 1, 0, 4, 63, 1, gen_random_uuid(), 'aaaaaaaa-0000-0000-0000-000000000001', \
