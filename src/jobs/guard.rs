@@ -106,6 +106,8 @@ pub struct Standing {
     pub wait: Duration,
     /// How far the collector's clock is ahead of Postgres's, in microseconds.
     pub difference_micros: i64,
+    /// Whether Postgres's clock jumped less than [`IN_STEP`] ago.
+    has_jumped: bool,
 }
 
 impl Standing {
@@ -113,6 +115,15 @@ impl Standing {
     #[must_use]
     pub fn may_delete(&self) -> bool {
         self.fault.is_none() && self.wait.is_zero()
+    }
+
+    /// Checks whether it may be decided anew of whom something was seen "in the last 30 days". What
+    /// was decided by a wrong clock is mended by a right one, unlike what was deleted. So this waits
+    /// while clocks differ and for [`IN_STEP`] after a jump, but not after a weekend without a
+    /// collector.
+    #[must_use]
+    pub fn may_evaluate(&self) -> bool {
+        self.fault.is_none() && (self.wait.is_zero() || !self.has_jumped)
     }
 }
 
@@ -141,6 +152,9 @@ impl Guard {
             fault,
             wait: IN_STEP.saturating_sub(now.postgres.since(after.in_step_since)),
             difference_micros: difference(now.collector, now.postgres),
+            has_jumped: after
+                .wrong_at
+                .is_some_and(|wrong_at| now.postgres.since(wrong_at) < IN_STEP),
         })
     }
 }

@@ -85,7 +85,8 @@ impl Evaluation {
         Ok(())
     }
 
-    /// Evaluates them once; returns what is to be said of those that failed.
+    /// Evaluates them once, unless a clock is wrong; returns what is to be said of those that failed
+    /// or wait.
     async fn evaluate(
         &mut self,
         database: &Arc<Database>,
@@ -102,13 +103,19 @@ impl Evaluation {
         let guard = &mut self.guard;
         let work = async {
             let clocks = Clocks::read(client).await?;
-            let may_end = guard.check(client, clocks).await?.may_delete();
+            let standing = guard.check(client, clocks).await?;
             let today = clocks.postgres.day();
             let today = i32::try_from(today).context("the clock of Postgres is wrong")?;
-            let done = segment::evaluate(client, book, (today, may_end), &is_over).await?;
-            anyhow::Ok((done, status::read(client).await?))
+            let by_clock = (today, standing.may_delete());
+            let done = if standing.may_evaluate() {
+                segment::evaluate(client, book, by_clock, &is_over).await?
+            } else {
+                None
+            };
+            let is_held = !standing.may_evaluate();
+            anyhow::Ok((is_held, done, status::read(client).await?))
         };
-        let (done, (found, now)) = watch.watch(work).await?;
+        let (is_held, done, (found, now)) = watch.watch(work).await?;
         if let Some(done) = done.filter(|done| done.changes > 0) {
             tracing::info!(
                 subjects = done.subjects,
@@ -117,6 +124,9 @@ impl Evaluation {
             );
         }
         let mut failed = Vec::new();
+        if is_held {
+            failed.push("segments keep their members until clocks run in step".to_owned());
+        }
         for one in &found {
             self.metrics.segment(&one.key, gauges(one, now));
             if let Some(error) = &one.error {
@@ -151,4 +161,78 @@ fn gauges(one: &SegmentStatus, now: UnixMicros) -> [f64; 4] {
         age(one.full_at),
         members.unwrap_or(0) as f64,
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::postgres::server::embedded::testing::TestDatabase;
+    use crate::segment::{Segment, Words};
+
+    /// A segment of whoever was seen today.
+    fn seen_today() -> Book {
+        Book {
+            segments: vec![Segment {
+                key: "today".to_owned(),
+                names: ["today".to_owned(), "today".to_owned()],
+                sql: "profile.days_since_last < 1".to_owned(),
+                digest: String::new(),
+                min_size: 50,
+                last_day: None,
+                words: Words::default(),
+            }],
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_clock_moves_no_member_and_a_day_after_it_is_right_they_move_again() {
+        let TestDatabase { config, client } = TestDatabase::migrated().await;
+        let change = async |sql: &str| client.batch_execute(sql).await.unwrap();
+        let database = Arc::new(Database::at(config));
+        let evaluation = || Evaluation {
+            book: Arc::default(),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            said: String::new(),
+            guard: Guard::default(),
+        };
+        let mut connection = None;
+        let book = seen_today();
+        let members = async |said: &str, evaluation: &mut Evaluation, connection: &mut _| {
+            let found = evaluation.evaluate(&database, connection, &book).await;
+            assert_eq!(found.unwrap(), said);
+            let sql = "select count(*) from avtryck.segment_member";
+            client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)
+        };
+        // 60 visitors were seen today. The next night finds that they were not.
+        change(
+            "insert into avtryck.subject_permit (subject, site, partner, permit, consent_source, at) \
+             select md5(n::text)::uuid, 'shop', '', 7, 2, now() from generate_series(1, 60) as n; \
+             insert into avtryck.subject_seen \
+             select md5(n::text)::uuid, 0, 0, current_date, current_date, 7 from generate_series(1, 60) as n",
+        )
+        .await;
+        assert_eq!(members("", &mut evaluation(), &mut connection).await, 60);
+        change(
+            "update avtryck.subject_seen set first_day = current_date - 30, last_day = current_date - 30; \
+             update avtryck.segment set full_began_at = now() - interval '2 days'",
+        )
+        .await;
+
+        // A collector starts, and what was seen of Postgres's clock lies in the future.
+        change("update avtryck.clock set seen_at = now() + interval '40 days'").await;
+        let held = "segments keep their members until clocks run in step";
+        let mut process = evaluation();
+        assert_eq!(members(held, &mut process, &mut connection).await, 60);
+        assert_eq!(members(held, &mut process, &mut connection).await, 60);
+        assert_eq!(members(held, &mut evaluation(), &mut connection).await, 60);
+
+        change(
+            "update avtryck.clock set wrong_at = wrong_at - interval '1 day', \
+             in_step_since = in_step_since - interval '1 day'",
+        )
+        .await;
+        assert_eq!(members("", &mut process, &mut connection).await, 0);
+    }
 }

@@ -248,8 +248,8 @@ async fn both_clocks_ahead_delete_nothing_for_a_day_and_then_a_days_worth_in_an_
     );
     for _ in 0..23 {
         world.hour += 1;
-        let tick = world.tick().await;
-        assert!(!tick.standing.may_delete(), "{tick:?}");
+        let standing = world.tick().await.standing;
+        assert!(!standing.may_delete() && !standing.may_evaluate(), "{standing:?}");
     }
     let made_ahead = 4;
     let kept = days(&world.database.client).await.len();
@@ -258,6 +258,7 @@ async fn both_clocks_ahead_delete_nothing_for_a_day_and_then_a_days_worth_in_an_
         world.hour += 1;
         let tick = world.tick().await;
         assert!(tick.held_back > 20, "{tick:?}");
+        assert!(tick.standing.may_evaluate(), "{tick:?}");
         assert_eq!(days(&world.database.client).await.len(), kept - run);
     }
 }
@@ -273,8 +274,10 @@ async fn a_collector_that_was_off_for_a_week_catches_up_a_day_in_an_hour() {
     world.hour += 7 * 24;
     world.schedule = Schedule::default();
     let mut held_back = Vec::new();
-    for _ in 0..40 {
-        held_back.push(world.tick().await.held_back);
+    for hour in 0..40 {
+        let tick = world.tick().await;
+        assert_eq!(tick.standing.may_evaluate(), hour > 0, "{tick:?}");
+        held_back.push(tick.held_back);
         world.check("a week off").await;
         world.hour += 1;
     }
@@ -310,10 +313,12 @@ async fn a_difference_stops_every_collector_of_the_database_until_a_day_after_it
         let standing = world.tick().await.standing;
         let expected = is_fault.then_some(Fault::Differs(off * HOUR_MICROS));
         assert_eq!(standing.fault, expected);
+        assert_eq!(standing.may_evaluate(), !is_fault);
         assert_eq!(standing.difference_micros, off * HOUR_MICROS);
         world.collector_off = 0;
         let standing = look(&world, &mut other).await;
         assert_eq!((standing.fault, standing.may_delete()), (None, !is_fault));
+        assert!(standing.may_evaluate());
     }
     world.collector_off = 2;
     world.tick().await;
@@ -353,7 +358,9 @@ async fn nobodys_watch_counts_for_nothing_and_small_jumps_add_up() {
     let tick = world.tick().await;
     assert!(tick.standing.fault.is_some(), "it jumped back");
     world.hour += 6;
-    let waited = world.tick().await.standing.wait;
+    let standing = world.tick().await.standing;
+    assert!(!standing.may_evaluate(), "{standing:?}");
+    let waited = standing.wait;
     assert_eq!(waited, Duration::from_hours(18));
     world.hour += 20;
     world.schedule = Schedule::default();
