@@ -249,7 +249,10 @@ async fn both_clocks_ahead_delete_nothing_for_a_day_and_then_a_days_worth_in_an_
     for _ in 0..23 {
         world.hour += 1;
         let standing = world.tick().await.standing;
-        assert!(!standing.may_delete() && !standing.may_evaluate(), "{standing:?}");
+        assert!(
+            !standing.may_delete() && !standing.may_evaluate(),
+            "{standing:?}"
+        );
     }
     let made_ahead = 4;
     let kept = days(&world.database.client).await.len();

@@ -20,12 +20,15 @@ begin atomic
 end;
 comment on function avtryck.zone_start is 'When a day begins in a time zone: its first moment there. All that is said of days of sites goes by it.';
 
+-- Hits whose site is unknown have key 0, which no row of site has: they count in UTC days.
 create view avtryck.site_in_zone as
 select site.key, site.site, coalesce(site_zone.time_zone, 'UTC') as time_zone
-from avtryck.site left join avtryck.site_zone on site_zone.site = site.site;
-comment on view avtryck.site_in_zone is 'The sites, each with the time zone of its days.';
-comment on column avtryck.site_in_zone.key is 'As site.key.';
-comment on column avtryck.site_in_zone.site is 'As site.site.';
+from avtryck.site left join avtryck.site_zone on site_zone.site = site.site
+union all
+select 0, null, 'UTC' where not exists (select from avtryck.site where site.key = 0);
+comment on view avtryck.site_in_zone is 'The sites, each with the time zone of its days; and key 0, which hits have whose site is unknown.';
+comment on column avtryck.site_in_zone.key is 'As site.key; 0 where the site is unknown.';
+comment on column avtryck.site_in_zone.site is 'As site.site; null where it is unknown.';
 comment on column avtryck.site_in_zone.time_zone is 'UTC, or what site_zone says.';
 
 create view avtryck.site_day as
@@ -339,7 +342,7 @@ declare
 begin
     return query
     with own_site as materialized (
-        select key, site.site, hashtextextended(site.site, 0) as number from avtryck.site_in_zone as site where time_zone = own_zone
+        select key, site.site, coalesce(hashtextextended(site.site, 0), 0) as number from avtryck.site_in_zone as site where time_zone = own_zone
     ),
     own_ad as materialized (
         select key, partner, campaign, case when ad_sum_of.is_by_placement then publisher end as publisher,

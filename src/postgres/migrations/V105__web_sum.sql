@@ -168,7 +168,7 @@ begin
         group by 1, 5, 6
         union all
         select site.site, null, null, null, null, null, 0, 0, 0, 0, 0, 0, sum(hits)::bigint
-        from avtryck.hit_count join avtryck.site_in_zone as site on site.key = hit_count.site_key
+        from avtryck.hit_count join avtryck.site_in_zone as site on site.key = hit_count.site_key and site.site is not null
         where whose <> 'some' and site.time_zone = own_zone and minute >= since and minute < until and kind = 1
         group by 1
     ) as each;
@@ -409,7 +409,7 @@ begin
                sum(case when avtryck.number_of(hit.params ->> 'value') between -1e15 and 1e15
                         then avtryck.number_of(hit.params ->> 'value')::numeric end) as value
         from avtryck.hit
-        join avtryck.site_in_zone as site on site.key = hit.site_key
+        join avtryck.site_in_zone as site on site.key = hit.site_key and site.site is not null
         join avtryck.zone_day(web_event_live.day) as own
           on own.time_zone = site.time_zone and hit.received_at >= own.begins and hit.received_at < own.ends
         where hit.received_at >= since and hit.received_at < until and hit.kind = 2 and hit.ad_key is null
@@ -436,7 +436,7 @@ begin
         select site.site, avtryck.search_of(case when hit.kind = 2 then hit.params end, hit.page_url) as search,
                count(*) as hits, count(distinct hit.visitor_id) as visitors
         from avtryck.hit
-        join avtryck.site_in_zone as site on site.key = hit.site_key
+        join avtryck.site_in_zone as site on site.key = hit.site_key and site.site is not null
         join avtryck.zone_day(web_search_live.day) as own
           on own.time_zone = site.time_zone and hit.received_at >= own.begins and hit.received_at < own.ends
         where hit.received_at >= since and hit.received_at < until and hit.ad_key is null

@@ -20,7 +20,7 @@ declare
 begin
     return query
     with own_site as materialized (
-        select key, site.site, hashtextextended(site.site, 0) as number from avtryck.site_in_zone as site where time_zone = own_zone
+        select key, site.site, coalesce(hashtextextended(site.site, 0), 0) as number from avtryck.site_in_zone as site where time_zone = own_zone
     ),
     own_ad as materialized (
         select key, partner, campaign, case when ad_sum_of.is_by_placement then publisher end as publisher,

@@ -2,10 +2,11 @@
 
 create schema plain;
 
--- The day of a site, by the date that its clocks show.
+-- The day of a site, by the date that its clocks show. Key 0 is of hits whose site is unknown.
 create view plain.clock as
 select key as own_key, coalesce((select time_zone from avtryck.site_zone where site_zone.site = site.site), 'UTC') as zone
-from avtryck.site;
+from avtryck.site
+union all select 0, 'UTC';
 
 create function plain.day_of(at timestamptz, site_key bigint) returns date language sql stable as $$
     select (at at time zone zone)::date from plain.clock where own_key = day_of.site_key

@@ -152,7 +152,7 @@ create function plain.fill(seed integer) returns void language sql as $$
         (received_at, occurred_at, site_key, device_key, place_key, ad_key, flags, kind, permit, consent_source, hit_id,
          visitor_id, partner_uid, maid, event_name, event_id, click_id, exposure_number, params)
     select received_at, case when dice[16] % 3 = 0 then received_at - dice[17] % 600 * interval '1 minute' end,
-           1 + dice[1] % 2, nullif(dice[2] % 3, 0), nullif(dice[3] % 3, 0), nullif(dice[4] % 8, 0),
+           dice[1] % 3, nullif(dice[2] % 3, 0), nullif(dice[3] % 3, 0), nullif(dice[4] % 8, 0),
            (array[0, 0, 0, 0, 8, 16384, 2048, 64, 64, 16777216, 536870912, 536870912 + 1073741824])[1 + dice[5] % 12], kind, 63, 4, gen_random_uuid(),
            case when dice[7] % 5 > 0 then ('aaaaaaaa-0000-0000-0000-' || lpad((dice[7] % 5)::text, 12, '0'))::uuid end,
            case when dice[8] % 4 = 0 then 'u' || n % 5 end, case when dice[9] % 4 = 0 then 'm' || n % 5 end,

@@ -185,6 +185,46 @@ async fn a_time_zone_that_is_changed_holds_for_all_days_that_are_kept() {
     }
 }
 
+/// As where the key of a site belonged to other content: see [`crate::row::UNKNOWN_KEY`].
+#[tokio::test]
+async fn hits_whose_site_is_unknown_count_in_utc_days_also_where_there_is_no_site() {
+    let forget = "update avtryck.hit set site_key = 0 where site_key = 3; delete from avtryck.site where key = 3; \
+                  insert into avtryck.hit_count (minute, site_key, ad_key, kind, hits) values ('2026-11-21 23:50Z', 0, 1, 3, 7)";
+    let alone = "delete from avtryck.hit where site_key > 0; delete from avtryck.site";
+    for also in ["", alone] {
+        let database = filled("2026-11-20Z", "2026-11-22Z").await;
+        let client = &database.client;
+        client.batch_execute(forget).await.unwrap();
+        client.batch_execute(also).await.unwrap();
+        set(client, Some("Asia/Kathmandu")).await;
+        for as_of in [None, Some("2026-11-21 12:00Z"), Some("2026-12-01Z")] {
+            if let Some(as_of) = as_of {
+                roll_up(client, as_of).await;
+            }
+            let unmeasured = ("unmeasured_impressions", "campaign_daily");
+            for (of, from) in COUNTED[..4].iter().chain(&[unmeasured]) {
+                let sql = format!(
+                    "select concat_ws(' ', day, sum({of})) from avtryck.{from} where site is null group by day order by day"
+                );
+                let expected = match *of {
+                    "unmeasured_impressions" => ["2026-11-20 0", "2026-11-21 7"],
+                    _ => ["2026-11-20 48", "2026-11-21 48"],
+                };
+                assert_eq!(lines(client, &sql).await, expected, "{from}, {as_of:?}");
+            }
+            let whom = "select concat_ws(' ', reach, frequency) from avtryck.reach('2026-11-20', '2026-11-21', null, 'site') \
+                        where value is null";
+            assert_eq!(lines(client, whom).await, ["1 96.00"], "{as_of:?}");
+            let funnel = "select subjects::text from avtryck.funnel('2026-11-20', '2026-11-21', array['impression'], '1 hour')";
+            assert_eq!(lines(client, funnel).await, ["1"], "{as_of:?}");
+            for (_, of_sites) in &COUNTED[4..] {
+                let sql = format!("select count(*) from avtryck.{of_sites} where site is null");
+                assert_eq!(number(client, &sql).await, 0, "{of_sites}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_time_zone_that_postgres_does_not_know_changes_nothing() {
     let database = filled("2026-11-20Z", "2026-11-21Z").await;
