@@ -117,10 +117,9 @@ impl Standing {
         self.fault.is_none() && self.wait.is_zero()
     }
 
-    /// Checks whether it may be decided anew of whom something was seen "in the last 30 days". What
-    /// was decided by a wrong clock is mended by a right one, unlike what was deleted. So this waits
-    /// while clocks differ and for [`IN_STEP`] after a jump, but not after a weekend without a
-    /// collector.
+    /// Checks whether it may be decided anew of whom something was seen "in the last 30 days".
+    /// A right clock mends what a wrong one decided, unlike what was deleted. So this waits while
+    /// clocks differ and for [`IN_STEP`] after a jump, but not after a weekend without a collector.
     #[must_use]
     pub fn may_evaluate(&self) -> bool {
         self.fault.is_none() && (self.wait.is_zero() || !self.has_jumped)

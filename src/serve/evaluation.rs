@@ -85,8 +85,8 @@ impl Evaluation {
         Ok(())
     }
 
-    /// Evaluates them once, unless a clock is wrong; returns what is to be said of those that failed
-    /// or wait.
+    /// Evaluates them once, unless a clock is wrong; returns what is to be said of those that
+    /// failed or wait.
     async fn evaluate(
         &mut self,
         database: &Arc<Database>,
