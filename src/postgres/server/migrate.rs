@@ -78,7 +78,7 @@ async fn migrate_locked(client: &mut Client) -> anyhow::Result<()> {
     let fixed = client.batch_execute(include_str!("fix_search_path.sql"));
     fixed.await.context("fixing what functions call")?;
     let fixed = client.batch_execute(include_str!("fix_plans.sql"));
-    fixed.await.context("fixing how functions are planned")?;
+    fixed.await.context("fixing how reports are planned")?;
     let granted = client.batch_execute(include_str!("readers.sql"));
     granted
         .await
