@@ -1,5 +1,7 @@
 //! Days of sites that name a time zone.
 
+use std::collections::BTreeMap;
+
 use jiff::civil::date;
 use jiff::tz::TimeZone;
 
@@ -180,6 +182,94 @@ async fn a_time_zone_that_is_changed_holds_for_all_days_that_are_kept() {
             for (of, from) in COUNTED {
                 let told = lines(client, &by_day(of, from)).await;
                 assert_eq!(told, expected, "{from}, {zone:?}, {is_stored}");
+            }
+        }
+    }
+}
+
+/// Time zones in which days begin at half hours, or have 23, 23.5, 24.5 or 25 hours.
+const ZONES: [&str; 6] = [
+    "Europe/Stockholm",
+    "America/St_Johns",
+    "Asia/Kolkata",
+    "Australia/Lord_Howe",
+    "America/Havana",
+    "UTC",
+];
+
+/// An impression and a page view each half hour on a site for each of [`ZONES`].
+const EACH_ZONE: &str = "select avtryck.make_hit_day(day::date) from generate_series(timestamptz '$first', '$last', '1 day') as day; \
+    insert into avtryck.site (key, site) select n, 'site-' || n from generate_series(1, 6) as n; \
+    insert into avtryck.ad (key, partner, campaign) values (1, 'network', 'spring'); \
+    insert into avtryck.hit (received_at, site_key, ad_key, flags, kind, permit, consent_source, hit_id, visitor_id, page_url) \
+    select at, site, case when kind = 3 then 1 end, 0, kind, 63, 4, gen_random_uuid(), 'aaaaaaaa-0000-0000-0000-000000000001', \
+           'https://shop.example/' \
+    from generate_series(timestamptz '$first', timestamptz '$last' - interval '1 us', '30 minutes') as at, \
+         generate_series(1, 6) as site, unnest(array[1, 3]) as kind";
+
+/// What reports have to say of [`EACH_ZONE`], where `late` more hits came a second after `$first`.
+fn days_of_each_zone(first: &str, last: &str, turn: usize, late: u32) -> Vec<String> {
+    let [first, last]: [jiff::Timestamp; 2] =
+        [first, last].map(|day| day.replace('Z', "T00:00Z").parse().unwrap());
+    let mut hits = BTreeMap::<_, u32>::new();
+    for site in 0..ZONES.len() {
+        let zone = TimeZone::get(ZONES[(site + turn) % ZONES.len()]).unwrap();
+        let mut at = first;
+        while at < last {
+            let number = if at == first { 1 + late } else { 1 };
+            let day = at.to_zoned(zone.clone()).date();
+            *hits.entry((day, site + 1)).or_default() += number;
+            at += jiff::SignedDuration::from_mins(30);
+        }
+    }
+    let line = |((day, site), hits)| format!("{day} site-{site} {hits}");
+    hits.into_iter().map(line).collect()
+}
+
+#[tokio::test]
+async fn sites_of_many_time_zones_have_each_hit_once_also_if_zones_change_and_hits_are_late() {
+    // The clocks go forward in Newfoundland and Cuba; back on Lord Howe; back in Sweden.
+    for (first, rolled, last) in [
+        ("2026-03-07Z", "2026-03-08 07:00Z", "2026-03-10Z"),
+        ("2026-04-04Z", "2026-04-04 16:00Z", "2026-04-06Z"),
+        ("2026-10-24Z", "2026-10-25 01:40Z", "2026-10-26Z"),
+    ] {
+        let database = TestDatabase::migrated().await;
+        let client = &database.client;
+        let fill = EACH_ZONE.replace("$first", first).replace("$last", last);
+        client.batch_execute(&fill).await.unwrap();
+        let names: Vec<String> = (1..=ZONES.len())
+            .map(|site| format!("site-{site}"))
+            .collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut late = 0;
+        for turn in 0..2 {
+            let zones: Vec<Option<&str>> = (0..ZONES.len())
+                .map(|site| Some(ZONES[(site + turn) % ZONES.len()]))
+                .collect();
+            let unknown = set_time_zones(client, &names, &zones).await.unwrap();
+            assert_eq!(unknown, [""; 0]);
+            for as_of in [None, Some(rolled), Some("2026-12-24Z")] {
+                if let Some(as_of) = as_of {
+                    roll_up(client, as_of).await;
+                    let late_hits = format!(
+                        "insert into avtryck.hit select (jsonb_populate_record(hit, jsonb_build_object( \
+                             'received_at', timestamptz '{first}' + interval '1 second', 'hit_id', gen_random_uuid()))).* \
+                         from avtryck.hit where received_at = '{first}'; \
+                         insert into avtryck.report_mark values ('{first}', true)"
+                    );
+                    client.batch_execute(&late_hits).await.unwrap();
+                    late += 1;
+                }
+                let expected = days_of_each_zone(first, last, turn, late);
+                for (of, from) in COUNTED {
+                    let sql = format!(
+                        "select concat_ws(' ', day, site, sum({of})) from avtryck.{from} \
+                         group by day, site having sum({of}) > 0 order by day, site"
+                    );
+                    let told = lines(client, &sql).await;
+                    assert_eq!(told, expected, "{from}, turn {turn}, {as_of:?}");
+                }
             }
         }
     }
