@@ -473,15 +473,25 @@ async fn drain(
     let started = Instant::now();
     let loading = tokio::task::spawn_local(loader.run(stopping));
     let mut resident_bytes_max = 0;
-    let mut cpu = before;
     while progress.position(0) < spool.committed_position() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         resident_bytes_max = resident_bytes_max.max(resident_bytes());
-        cpu = Cpu::now(&cluster);
     }
     let seconds = started.elapsed().as_secs_f64();
+    // Read once: what reading takes would count as the loader's.
+    let loaded = Cpu::now(&cluster);
     stop.send_replace(true);
     loading.await.unwrap();
+    // What the batches left to be added up is done now, and the connections are closed: what they
+    // took since then is among that of the postmaster's children that ended.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let settled = Cpu::now(&cluster);
+    let cpu = Cpu {
+        prepare: loaded.prepare,
+        main: settled.main,
+        connection: settled.connection + settled.rest - loaded.rest,
+        rest: loaded.rest,
+    };
     let micros = |of: fn(&Cpu) -> f64| (of(&cpu) - of(&before)) * 1e6 / hits as f64;
     Drained {
         hits_per_second: hits as f64 / seconds,

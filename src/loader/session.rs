@@ -80,7 +80,7 @@ pub(super) async fn run<T: Stages>(
         let ((), next) = tokio::try_join!(load, next)?;
         *pause = PAUSE_MIN;
         if ends {
-            return companion.settle().await;
+            return companion.settle(true).await;
         }
         let loaded = match next {
             Some(mut next) => {
@@ -251,7 +251,7 @@ pub(super) async fn next_batch<B>(
     preparing: &mut Preparing<B>,
     companion: &impl Companion<Batch = B>,
 ) -> anyhow::Result<Prepared<B>> {
-    companion.settle().await?;
+    companion.settle(false).await?;
     let mut prepared = preparing.next().await?;
     companion.make_ready(&mut prepared.load).await?;
     Ok(prepared)

@@ -178,8 +178,9 @@ async fn an_export_beside_the_collector_has_every_table_and_leaves_the_database_
     collector
         .wait_for("select count(*) from avtryck.hit", 3)
         .await;
-    // Ties and permits are added up beside the loader, and groups twice a minute.
-    let folded = "select count(*) from avtryck.link_node, avtryck.subject_permit where node = subject and site = 'open'";
+    // Ties, permits and facts are added up beside the loader, and groups twice a minute.
+    let folded = "select count(*) from avtryck.link_node, avtryck.subject_permit \
+                  join avtryck.subject_day using (subject) where node = subject and subject_permit.site = 'open'";
     until(async || collector.number(folded).await > 0).await;
     let dir = collector.dir.path();
     let (_, value) = anna.split_once('=').unwrap();

@@ -125,7 +125,7 @@ impl Encoder for LoadEncoder {
                 self.sightings.find(hit.hit, hit.row.flags, known, load);
             }
         }
-        let page = (hit.facts, hit.is_sensitive_page);
+        let page = (hit.facts, hit.is_sensitive_page, &*hit.row.keys);
         let known = (self.ties.rules(), self.takes_users);
         profiles::find(hit.hit, hit.row.flags, page, known, load);
         self.attributes.find(hit.hit, load);

@@ -266,8 +266,8 @@ pub trait Companion {
     /// What it makes ready.
     type Batch;
 
-    /// Finishes what committed batches left to be done.
-    fn settle(&self) -> impl Future<Output = anyhow::Result<()>>;
+    /// Finishes what committed batches left to be done; all of it after the last batch.
+    fn settle(&self, is_last: bool) -> impl Future<Output = anyhow::Result<()>>;
 
     /// Looks up what a batch must know before it is committed.
     fn make_ready(&self, batch: &mut Self::Batch) -> impl Future<Output = anyhow::Result<()>>;

@@ -12,7 +12,7 @@
 //! finds that out. It does before the next batch is asked for, and the encoder forgets it then.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
@@ -218,6 +218,7 @@ impl Sink for PostgresSink {
             forgotten: Arc::clone(&self.forgotten),
             ties: TieFolder::new(Arc::clone(&self.told), Arc::clone(&self.wake)),
             attributes: Arc::clone(&self.attributes),
+            facts_due: FactsDue::default(),
             metrics: Arc::clone(&self.metrics),
         };
         Ok((writer, companion))
@@ -403,7 +404,28 @@ pub struct PostgresCompanion {
     passed: tokio::sync::Mutex<PassedToday>,
     forgotten: Forgotten,
     ties: TieFolder,
+    facts_due: FactsDue,
     metrics: Arc<Metrics>,
+}
+
+/// When what subjects did is added up next. What several batches say of one subject is then added
+/// at once, and a small batch does not cost what a large one does. Nobody waits for it: segments
+/// are evaluated each minute, after it.
+#[derive(Default)]
+struct FactsDue(Mutex<Option<Instant>>);
+
+impl FactsDue {
+    const PERIOD: Duration = Duration::from_secs(5);
+
+    /// Returns whether it is time, and begins anew if so.
+    fn take(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| clock::time_since(last) >= FactsDue::PERIOD);
+        if is_due {
+            *last = Some(clock::monotonic());
+        }
+        is_due
+    }
 }
 
 impl PostgresCompanion {
@@ -422,14 +444,17 @@ impl PostgresCompanion {
 impl Companion for PostgresCompanion {
     type Batch = Load;
 
-    async fn settle(&self) -> anyhow::Result<()> {
+    async fn settle(&self, is_last: bool) -> anyhow::Result<()> {
         let add_up = async { Ok(exposure::add_up(&self.client).await?) };
         let added_up = self.watch.watch(add_up).await;
         added_up.context("adding up exposures")?;
         self.ties.fold(&self.client, &self.watch).await?;
         let fold = async {
             self.attributes.declare(&self.client).await?;
-            Ok(segment::fold(&self.client).await?)
+            if self.facts_due.take() || is_last {
+                segment::fold(&self.client).await?;
+            }
+            Ok(())
         };
         let folded = self.watch.watch(fold).await;
         folded.context("adding up what subjects did")

@@ -7,7 +7,7 @@
 //!
 //! So nobody gives another a profile by naming their MAID or their user.
 
-use crate::enrich::Facts;
+use crate::enrich::{DimensionTable, Facts};
 use crate::hit::{Flags, Hit, Kind};
 use crate::identity::{Ids, Node, NodeKind, TieRules};
 use crate::postgres::Load;
@@ -16,11 +16,12 @@ use crate::postgres::segment::part::{FactKind, ProfileFact, ProfilePart};
 /// The categories of a page that are counted: what joins them is the list's.
 const CATEGORIES_MAX: usize = 4;
 
-/// Adds the facts that a hit makes to a batch of which the hit's row is the last one.
+/// Adds the facts that a hit makes to a batch of which the hit's row is the last one, with these
+/// keys of dimensions.
 pub(super) fn find(
     hit: &Hit<'_>,
     flags: Flags,
-    (facts, is_sensitive_page): (&Facts<'_>, bool),
+    (facts, is_sensitive_page, keys): (&Facts<'_>, bool, &[Option<i64>]),
     (rules, takes_users): (&TieRules, bool),
     load: &mut Load,
 ) {
@@ -37,6 +38,8 @@ pub(super) fn find(
     let Some(subject) = subject_of(hit, flags, rules, takes_users) else {
         return;
     };
+    let key = |table: DimensionTable| keys.get(table as usize).copied().flatten();
+    let (device, place) = (key(DimensionTable::Device), key(DimensionTable::Place));
     let mut add = |name: &str| {
         load.profile_fact(&ProfileFact {
             subject,
@@ -46,6 +49,8 @@ pub(super) fn find(
             name,
             permit: hit.permit,
             at: hit.received_at,
+            device,
+            place,
         });
     };
     match kind {

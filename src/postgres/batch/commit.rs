@@ -130,8 +130,7 @@ pub async fn commit(
     let times = (now, load.read_at);
     Box::pin(load.identity.keep(&transaction, &load.rows, times)).await?;
     load.sightings.keep(&transaction, &load.rows).await?;
-    let tables = load.dimensions.tables();
-    Box::pin(load.profiles.keep(&transaction, &load.rows, tables)).await?;
+    Box::pin(load.profiles.keep(&transaction, &load.rows)).await?;
     Box::pin(load.attributes.keep(&transaction, &load.rows)).await?;
     loaded.rows = load.rows.marks.len() as u64;
     loaded.refused = refused.len() as u64;

@@ -242,6 +242,7 @@ impl Load {
             return;
         }
         let tables = self.dimensions.tables();
+        self.profiles.replace_keys(tables, replaced);
         let replace = |name: &str, key: i64| {
             let table = tables.iter().position(|table| *table == name);
             let other = table.and_then(|table| replaced.get(&(table, key)));
@@ -492,18 +493,21 @@ impl Rows {
         self.flags_of(self.marks.get(found.ok()?)?)
     }
 
-    /// Returns the row that begins at a byte, encoded, if it is left.
-    pub(crate) fn row_at(&self, start: usize) -> Option<&[u8]> {
-        let found = self
-            .marks
-            .binary_search_by_key(&start, |mark| mark.row.start);
-        self.bytes.get(self.marks.get(found.ok()?)?.row.clone())
+    /// Returns the rows that are left, encoded, each with the byte at which it begins, in the order
+    /// in which they were pushed.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let row = move |mark: &Mark| Some((mark.row.start, self.bytes.get(mark.row.clone())?));
+        self.marks.iter().filter_map(row)
+    }
+
+    /// Returns the flags of an encoded row.
+    pub(crate) fn flags_in(row: &[u8]) -> Flags {
+        let flags = row.get(copy::FLAGS_OFFSET..).and_then(<[u8]>::first_chunk);
+        Flags::from_bits(flags.map_or(0, |flags| u32::from_be_bytes(*flags)))
     }
 
     fn flags_of(&self, mark: &Mark) -> Option<Flags> {
-        let row = self.bytes.get(mark.row.clone())?;
-        let flags = row.get(copy::FLAGS_OFFSET..)?.first_chunk()?;
-        Some(Flags::from_bits(u32::from_be_bytes(*flags)))
+        Some(Rows::flags_in(self.bytes.get(mark.row.clone())?))
     }
 }
 

@@ -76,6 +76,7 @@ async fn evaluate_locked(
     (today, may_end): (i32, bool),
     is_over: &dyn Fn() -> bool,
 ) -> Result<Evaluated, Error> {
+    super::fold(client).await?;
     let is_used = |segment: &&Segment| segment.last_day.is_none_or(|last| last >= today);
     let used: Vec<&Segment> = book.segments.iter().filter(is_used).collect();
     let numbered = claim(client, &used).await?;

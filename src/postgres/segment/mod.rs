@@ -3,7 +3,7 @@
 //! | step | where |
 //! | --- | --- |
 //! | a batch stores what it saw of subjects, one row of `subject_day_part` | in its transaction ([`part`]) |
-//! | the rows are added to `subject_day` and `subject_seen` | on the loader's second connection ([`fold`]) |
+//! | the rows are added to `subject_day` and `subject_seen` | every few seconds on the loader's second connection, and before an evaluation ([`fold`]) |
 //! | subjects of whom something changed, and at night everybody, are evaluated | each minute ([`mod@evaluate`]) |
 //! | whoever refuses profile, withdraws or is erased is gone at once | `avtryck.forget_profiles` |
 

@@ -1,17 +1,23 @@
 //! What a batch saw of subjects, kept in its transaction.
+//!
+//! It is made for every hit that permits `profile`, so what a fact costs is what segments cost the
+//! loader: texts are kept in one buffer, facts are sorted by eight bytes of their subject, and the
+//! arrays are written as Postgres takes them (docs/performance.md).
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::fmt;
 
-use tokio_postgres::types::Type;
+use bytes::{BufMut as _, BytesMut};
+use tokio_postgres::types::{IsNull, Kind, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Error, Transaction};
-use uuid::Uuid;
 
 use crate::clock::UnixMicros;
 use crate::hit::{Flags, Permit};
 use crate::identity::Node;
-use crate::postgres::batch::copy;
 use crate::postgres::batch::load::{Rows, day};
-use crate::postgres::timestamp::Timestamp;
+use crate::postgres::batch::new_name::TableKey;
+use crate::postgres::timestamp::POSTGRES_EPOCH_MICROS;
 
 /// What a hit is to a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,45 +59,46 @@ pub struct ProfileFact<'h> {
     pub permit: Permit,
     /// When the hit was received.
     pub at: UnixMicros,
+    /// The key of its device.
+    pub device: Option<i64>,
+    /// The key of its place.
+    pub place: Option<i64>,
 }
 
-/// What a batch saw of subjects. Texts are kept once.
+/// What a batch saw of subjects.
 #[derive(Debug, Default)]
 pub struct ProfilePart {
-    texts: Vec<String>,
-    numbers: HashMap<String, u32>,
+    /// The texts of all facts, one after the other.
+    texts: String,
     facts: Vec<Kept>,
 }
 
-/// A fact: what it has in common with others, and the rest.
+/// A text among those of the batch: where it begins and how long it is.
+#[derive(Clone, Copy, Debug)]
+struct Text(u32, u32);
+
+/// A fact of a batch.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     /// The byte at which its row begins.
     start: usize,
-    same: Same,
-    permit: Permit,
-    at: UnixMicros,
-}
-
-/// What is counted together. Texts are places among those of the batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Same {
     subject: Node,
     day: i32,
-    site: u32,
-    partner: u32,
     kind: FactKind,
-    name: u32,
+    site: Text,
+    partner: Text,
+    name: Text,
+    permit: Permit,
+    at: UnixMicros,
+    device: Option<i64>,
+    place: Option<i64>,
 }
 
 /// Facts that are counted together, and the last of them.
-struct Counted {
-    same: Same,
+struct Counted<'p> {
+    last: &'p Kept,
     n: i32,
-    device: i64,
-    place: i64,
     permit: Permit,
-    at: UnixMicros,
 }
 
 impl ProfilePart {
@@ -110,81 +117,115 @@ impl ProfilePart {
     /// Empties it.
     pub fn clear(&mut self) {
         self.texts.clear();
-        self.numbers.clear();
         self.facts.clear();
     }
 
-    /// Adds a fact that the row makes which begins at a byte. Without the permit it is none.
+    /// Adds a fact that the row makes which begins at a byte. Rows come in their order. Without the
+    /// permit it is none.
     pub fn push(&mut self, start: usize, fact: &ProfileFact<'_>) {
         if !fact.permit.allows(ProfilePart::NEEDED) {
             return;
         }
-        let same = Same {
+        let kept = Kept {
+            start,
             subject: fact.subject,
             day: day(fact.at),
-            site: self.number(fact.site),
-            partner: self.number(fact.partner),
             kind: fact.kind,
-            name: self.number(fact.name),
-        };
-        self.facts.push(Kept {
-            start,
-            same,
+            site: self.keep_text(fact.site),
+            partner: self.keep_text(fact.partner),
+            name: self.keep_text(fact.name),
             permit: fact.permit,
             at: fact.at,
-        });
+            device: fact.device,
+            place: fact.place,
+        };
+        self.facts.push(kept);
     }
 
-    fn number(&mut self, text: &str) -> u32 {
-        if let Some(number) = self.numbers.get(text) {
-            return *number;
-        }
-        // A batch has far fewer hits than that.
-        let number = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);
-        self.texts.push(text.to_owned());
-        self.numbers.insert(text.to_owned(), number);
-        number
+    fn keep_text(&mut self, text: &str) -> Text {
+        // A batch has far fewer bytes than that.
+        let number = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        let kept = Text(number(self.texts.len()), number(text.len()));
+        self.texts.push_str(text);
+        kept
     }
 
-    fn text(&self, number: u32) -> &str {
-        let at = usize::try_from(number).unwrap_or(usize::MAX);
-        self.texts.get(at).map_or("", String::as_str)
+    fn text(&self, Text(start, length): Text) -> &str {
+        let [start, length] = [start, length].map(|number| usize::try_from(number).unwrap_or(0));
+        self.texts.get(start..start + length).unwrap_or_default()
     }
 
-    /// Counts what rows say that are stored.
-    fn count(&self, rows: &Rows, tables: &[&str]) -> Vec<Counted> {
+    /// Points facts to other devices and places than the rows that they were made of did.
+    pub(crate) fn replace_keys(&mut self, tables: &[&str], replaced: &HashMap<TableKey, i64>) {
         let table = |name: &str| tables.iter().position(|table| *table == name);
         let (device, place) = (table("device"), table("place"));
-        let key = |start: usize, table: Option<usize>| {
-            let row = rows.row_at(start)?;
-            let key = row.get(copy::place_of_key(row, table?)?)?.first_chunk()?;
-            Some(i64::from_be_bytes(*key))
+        let replace = |table: Option<usize>, key: &mut Option<i64>| {
+            let other = table.zip(*key).and_then(|of| replaced.get(&of));
+            *key = other.copied().or(*key);
         };
-        let is_kept = |kept: &&Kept| {
-            let flags = rows.flags_at(kept.start);
-            flags.is_some_and(|flags| !flags.has_any(ProfilePart::WITHOUT))
-        };
-        let mut kept: Vec<&Kept> = self.facts.iter().filter(is_kept).collect();
-        kept.sort_unstable_by_key(|kept| (kept.same, kept.at, kept.start));
-        let mut counted: Vec<Counted> = Vec::new();
-        for fact in kept {
-            let one = Counted {
-                same: fact.same,
-                n: 1,
-                device: key(fact.start, device).unwrap_or_default(),
-                place: key(fact.start, place).unwrap_or_default(),
-                permit: fact.permit,
-                at: fact.at,
-            };
-            match counted.last_mut().filter(|last| last.same == one.same) {
-                Some(last) => {
-                    let (n, permit) = (last.n.saturating_add(1), last.permit.and(one.permit));
-                    *last = Counted { n, permit, ..one };
+        for fact in &mut self.facts {
+            replace(device, &mut fact.device);
+            replace(place, &mut fact.place);
+        }
+    }
+
+    /// Compares by what is counted together.
+    fn compare(&self, one: &Kept, other: &Kept) -> Ordering {
+        let key = |kept: &Kept| (kept.subject, kept.day, kept.kind);
+        let texts = |kept: &Kept| [kept.site, kept.partner, kept.name];
+        let mut texts = texts(one).into_iter().zip(texts(other));
+        key(one).cmp(&key(other)).then_with(|| {
+            let compared = texts.find_map(|(one, other)| {
+                let compared = self.text(one).cmp(self.text(other));
+                compared.is_ne().then_some(compared)
+            });
+            compared.unwrap_or(Ordering::Equal)
+        })
+    }
+
+    /// Counts what rows say that are stored, in the order of subjects.
+    fn count(&self, rows: &Rows) -> Vec<Counted<'_>> {
+        let mut stored = self.stored(rows);
+        stored.sort_unstable_by(|(prefix, one), (other_prefix, other)| {
+            prefix.cmp(other_prefix).then_with(|| {
+                let later = || (one.at, one.start).cmp(&(other.at, other.start));
+                self.compare(one, other).then_with(later)
+            })
+        });
+        let mut counted: Vec<Counted<'_>> = Vec::with_capacity(stored.len());
+        for (_, fact) in stored {
+            match counted.last_mut() {
+                Some(counted) if self.compare(counted.last, fact).is_eq() => {
+                    counted.last = fact;
+                    counted.n = counted.n.saturating_add(1);
+                    counted.permit = counted.permit.and(fact.permit);
                 }
-                None => counted.push(one),
+                _ => counted.push(Counted {
+                    last: fact,
+                    n: 1,
+                    permit: fact.permit,
+                }),
             }
         }
         counted
+    }
+
+    /// Returns the facts whose rows are stored and say so still, each with the first bytes of its
+    /// subject. Facts and rows are both in the order in which they were made.
+    fn stored(&self, rows: &Rows) -> Vec<(u64, &Kept)> {
+        let mut stored = Vec::with_capacity(self.facts.len());
+        let mut left = rows.each().peekable();
+        for fact in &self.facts {
+            while left.next_if(|(start, _)| *start < fact.start).is_some() {}
+            let is_kept = |(start, row): &&(usize, &[u8])| {
+                *start == fact.start && !Rows::flags_in(row).has_any(ProfilePart::WITHOUT)
+            };
+            if left.peek().filter(is_kept).is_some() {
+                let prefix = fact.subject.0.first_chunk().copied();
+                stored.push((u64::from_be_bytes(prefix.unwrap_or_default()), fact));
+            }
+        }
+        stored
     }
 
     /// Stores what rows say that are stored, as one row of `subject_day_part`.
@@ -192,29 +233,30 @@ impl ProfilePart {
         &self,
         transaction: &Transaction<'_>,
         rows: &Rows,
-        tables: &[&str],
     ) -> Result<(), Error> {
         if self.facts.is_empty() {
             return Ok(());
         }
-        let counted = self.count(rows, tables);
-        if counted.is_empty() {
+        let facts = &*self.count(rows);
+        if facts.is_empty() {
             return Ok(());
         }
-        let all = || counted.iter();
-        let texts = |of: fn(&Same) -> u32| -> Vec<&str> {
-            all().map(|fact| self.text(of(&fact.same))).collect()
-        };
-        let subject = |fact: &Counted| Uuid::from_bytes(fact.same.subject.0);
-        let subjects: Vec<Uuid> = all().map(subject).collect();
-        let (sites, partners) = (texts(|same| same.site), texts(|same| same.partner));
-        let kinds: Vec<&str> = all().map(|fact| fact.same.kind.name()).collect();
-        let names = texts(|same| same.name);
-        let counts: Vec<i32> = all().map(|fact| fact.n).collect();
-        let devices: Vec<i64> = all().map(|fact| fact.device).collect();
-        let places: Vec<i64> = all().map(|fact| fact.place).collect();
-        let permits: Vec<i16> = all().map(|fact| fact.permit.bits().into()).collect();
-        let at: Vec<Timestamp> = all().map(|fact| Timestamp(fact.at)).collect();
+        let subjects = Column::new(facts, |fact, out| out.put_slice(&fact.last.subject.0));
+        let text = |out: &mut BytesMut, text: Text| out.put_slice(self.text(text).as_bytes());
+        let sites = Column::new(facts, |fact, out| text(out, fact.last.site));
+        let partners = Column::new(facts, |fact, out| text(out, fact.last.partner));
+        let kinds = Column::new(facts, |fact, out| {
+            out.put_slice(fact.last.kind.name().as_bytes());
+        });
+        let names = Column::new(facts, |fact, out| text(out, fact.last.name));
+        let counts = Column::new(facts, |fact, out| out.put_i32(fact.n));
+        let key = |out: &mut BytesMut, key: Option<i64>| out.put_i64(key.unwrap_or_default());
+        let devices = Column::new(facts, |fact, out| key(out, fact.last.device));
+        let places = Column::new(facts, |fact, out| key(out, fact.last.place));
+        let permits = Column::new(facts, |fact, out| out.put_i16(fact.permit.bits().into()));
+        let at = Column::new(facts, |fact, out| {
+            out.put_i64(fact.last.at.0.saturating_sub(POSTGRES_EPOCH_MICROS));
+        });
         transaction
             .execute_typed(
                 "insert into avtryck.subject_day_part \
@@ -235,5 +277,56 @@ impl ProfilePart {
             )
             .await?;
         Ok(())
+    }
+}
+
+/// An array with an element a fact, whose bytes a function appends: Postgres's binary format of an
+/// array of one dimension without nulls.
+struct Column<'c, F>(&'c [Counted<'c>], F);
+
+impl<'c, F: Fn(&Counted<'_>, &mut BytesMut)> Column<'c, F> {
+    fn new(facts: &'c [Counted<'c>], put: F) -> Column<'c, F> {
+        Column(facts, put)
+    }
+}
+
+impl<F: Fn(&Counted<'_>, &mut BytesMut) + Sync> ToSql for Column<'_, F> {
+    fn to_sql(
+        &self,
+        array: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        let Kind::Array(element) = array.kind() else {
+            return Err("no array".into());
+        };
+        let Column(facts, put) = self;
+        let (dimensions, has_nulls, first) = (1, 0, 1);
+        out.put_i32(dimensions);
+        out.put_i32(has_nulls);
+        out.put_u32(element.oid());
+        out.put_i32(i32::try_from(facts.len())?);
+        out.put_i32(first);
+        for fact in *facts {
+            let at = out.len();
+            out.put_i32(0);
+            put(fact, out);
+            let length = i32::try_from(out.len() - at - 4)?;
+            if let Some(place) = out.get_mut(at..at + 4) {
+                place.copy_from_slice(&length.to_be_bytes());
+            }
+        }
+        Ok(IsNull::No)
+    }
+
+    fn accepts(of: &Type) -> bool {
+        matches!(of.kind(), Kind::Array(_))
+    }
+
+    to_sql_checked!();
+}
+
+impl<F> fmt::Debug for Column<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} elements", self.0.len())
     }
 }

@@ -420,7 +420,7 @@ pub struct KafkaCompanion;
 impl Companion for KafkaCompanion {
     type Batch = KafkaBatch;
 
-    async fn settle(&self) -> anyhow::Result<()> {
+    async fn settle(&self, _: bool) -> anyhow::Result<()> {
         Ok(())
     }
 
