@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build deb deb-test test chaos chaos-kafka bench-kafka hostile test-postgres-versions subject fuzz broken bench bench-quick bench-segments bench-check bench-report lint fetch fmt abuse abuse-agents metrics-docs report-pictures tag clean-data
+.PHONY: help run build deb deb-test test chaos chaos-kafka bench-kafka hostile test-postgres-versions subject fuzz broken bench bench-quick bench-segments bench-check bench-report lint fetch fmt abuse abuse-agents metrics-docs report-pictures tag tag-package clean-data
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13

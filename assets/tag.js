@@ -29,24 +29,27 @@
     flush();
   };
 
-  // Fetches a module that this file does not have.
-  const need = tag.need = name => {
-    if (tag[name]) return;
-    tag.busy++;
-    tag[name] = () => {}; // until it comes, if it does
-    document.head.append(Object.assign(document.createElement('script'), {
-      nonce,
-      onload: ready,
-      onerror: ready,
-      src: base + tag.tag + '?site=' + site + '&only=' + name,
-    }));
-  };
-
   const safe = tag.safe = f => (...args) => {
     try {
       return f(...args);
     } catch (e) {}
   };
+
+  const missing = () => {};
+
+  // Fetches a module that this file does not have.
+  const need = tag.need = safe(name => {
+    if (tag[name]) return;
+    tag[name] = missing; // until it comes, if it does
+    document.head.append(Object.assign(document.createElement('script'), {
+      nonce,
+      onload: ready,
+      onerror: ready,
+      // Throws where a page requires Trusted Types.
+      src: base + tag.tag + '?site=' + site + '&only=' + name,
+    }));
+    tag.busy++;
+  });
 
   // No beacons: they do not say whether they were blocked.
   const send = async hits => {
@@ -94,7 +97,8 @@
     const answer = chosen();
     // A choice that permits nothing is equal to no text. A former one that is about to end drops nothing.
     if (tag.ask && answer == '' && !tag.busy) waiting.splice(0);
-    if (waiting.length && !document.prerendering && !tag.wait && (answer > '' || !tag.ask) && (leaving || !tag.busy) && !tag.held(leaving)) {
+    // Without its filter nothing goes.
+    if (waiting.length && tag.filter !== missing && !document.prerendering && !tag.wait && (answer > '' || !tag.ask) && (leaving || !tag.busy) && !tag.held(leaving)) {
       if (leaving || phase > 1) send(waiting.splice(0));
       else if (!phase) q.turn = first(q.turn);
     }

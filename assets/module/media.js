@@ -18,6 +18,8 @@ use(tag => {
     passed.set(media, quarter);
     tell('progress', media, { percent: 25 * quarter });
   });
+  // The next piece of a list begins anew.
+  listen('emptied', media => passed.delete(media));
   listen('ended', media => {
     passed.delete(media);
     tell('complete', media);

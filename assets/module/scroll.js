@@ -7,7 +7,8 @@ use(tag => {
   const look = () => {
     due = 0;
     const seen = 100 * (scrollY + innerHeight) / document.documentElement.scrollHeight;
-    while (seen >= left[0]) avtryck('event', 'scroll', { percent_scrolled: left.shift() }, { site: tag.site });
+    // A short page that follows a long one is moved to its top.
+    while (scrollY > 0 && seen >= left[0]) avtryck('event', 'scroll', { percent_scrolled: left.shift() }, { site: tag.site });
   };
   tag.add = hit => {
     if (url !== tag.url()) {

@@ -17,7 +17,7 @@ const GZIP: (&str, &str) = ("Accept-Encoding", "gzip");
 const USUAL: (&str, &str) = ("Accept-Encoding", "gzip, deflate, br, zstd");
 /// What a module may take, fetched alone.
 const MODULE_GZIPPED_BYTES_MAX: usize = 450;
-const MODULES: [&str; 28] = [
+pub(crate) const MODULES: [&str; 28] = [
     "chosen",
     "context",
     "debug",
@@ -47,6 +47,12 @@ const MODULES: [&str; 28] = [
     "user",
     "vitals",
 ];
+
+/// Checks whether the last cell of a row in Markdown is a number.
+fn ends_with_number(row: &str) -> bool {
+    let cell = row.trim_end_matches(" |").rsplit(' ').next();
+    cell.is_some_and(|cell| cell.parse::<usize>().is_ok())
+}
 
 /// Returns the script without what its list of modules holds.
 fn without_modules(script: &str) -> String {
@@ -222,11 +228,21 @@ async fn a_module_is_in_the_file_where_the_query_or_the_configuration_names_it()
     let get = async |target: &str| collector.get(target, &[GZIP]).await;
     let core = unpack(&get("/tag.js?site=open").await);
     let core_of_shut = unpack(&get("/tag.js?site=shut").await);
+    let docs = fs::read_to_string(root().join("docs/tag.md")).unwrap();
     for name in MODULES {
         let alone = get(&format!("/tag.js?site=open&only={name}")).await;
         let text = unpack(&alone);
         eprintln!("module {name}: {} bytes by gzip", alone.bytes.len());
         assert!(alone.bytes.len() <= MODULE_GZIPPED_BYTES_MAX, "{name}");
+        let mut rows = docs.lines();
+        let row =
+            rows.find(|line| line.starts_with(&format!("| `{name}` |")) && ends_with_number(line));
+        let told = row.expect(name).trim_end_matches(" |").rsplit(' ').next();
+        let told: usize = told.unwrap().parse().unwrap();
+        assert!(
+            told.abs_diff(alone.bytes.len()) <= 10,
+            "{name}: {told} in docs/tag.md"
+        );
         let module = text.strip_prefix("avtryck.q[\"@open\"](").unwrap();
         let module = module.strip_suffix(");").unwrap();
         // Where a module has settings, they are one of their own before it.

@@ -9,6 +9,7 @@ mod measures;
 mod modules;
 mod package;
 mod views;
+mod wild;
 
 use serde_json::Value;
 

@@ -214,3 +214,56 @@ async fn debugging_prints_each_hit_and_its_reply_and_a_browser_that_is_ignored_s
     assert_eq!(stage.sent()[before..], ["/page?avtryck_ignore=0", "fence"]);
     stage.close().await;
 }
+
+/// The columns of networks' click IDs, which are the names of parameters.
+const CLICK_IDS: [&str; 9] = [
+    "gclid",
+    "gbraid",
+    "wbraid",
+    "dclid",
+    "msclkid",
+    "fbclid",
+    "ttclid",
+    "twclid",
+    "li_fat_id",
+];
+
+#[tokio::test]
+async fn ids_of_clicks_are_kept_with_the_permit_store_alone() {
+    let stage = Stage::set().await;
+    let query = CLICK_IDS
+        .map(|name| format!("{name}=click-{name}"))
+        .join("&");
+    let target = format!("/page?utm_source=ad&{query}");
+    stage.open("demo", "").await;
+    // The choice without `store` names whatever else there is.
+    for (choice, is_kept) in [
+        ("measure.profile.match.link.locate", false),
+        ("store.measure", true),
+    ] {
+        stage
+            .browser
+            .run(&format!("document.cookie = 'avchoice={choice};path=/'"))
+            .await;
+        stage.browser.open(&stage.proxy.url(&target)).await;
+        // As the address of the page, and as the referrer of the next view.
+        stage
+            .browser
+            .run(&format!("history.pushState({{}}, '', '/after-{is_kept}')"))
+            .await;
+        let each = CLICK_IDS.map(|name| match is_kept {
+            true => format!("{name} = 'click-{name}'"),
+            false => format!("{name} is null"),
+        });
+        let row = format!(
+            "kind = 'page_view' and utm_source = 'ad' and page_url like '%click-%' = {is_kept} and {}",
+            each.join(" and ")
+        );
+        stage.until_row(&row).await;
+        let after = format!(
+            "page_url like '%/after-{is_kept}' and coalesce(referrer, '') like '%click-%' = {is_kept}"
+        );
+        stage.until_row(&after).await;
+    }
+    stage.close().await;
+}

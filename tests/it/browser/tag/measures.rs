@@ -23,7 +23,7 @@ impl Stage {
     }
 
     /// Returns the fields of the events of a name, in the order in which they were sent.
-    fn fields_of(&self, name: &str) -> Vec<Value> {
+    pub(super) fn fields_of(&self, name: &str) -> Vec<Value> {
         let events = self.proxy.events().into_iter();
         events
             .filter(|event| event["e"] == name)

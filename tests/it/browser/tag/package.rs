@@ -6,7 +6,7 @@ use std::path::Path;
 use tokio::process::Command;
 
 use super::{LISTEN, Stage};
-use crate::support::root;
+use crate::support::{root, until};
 
 /// Runs a program, which has to succeed.
 async fn run(program: &Path, arguments: &[&str]) -> String {
@@ -356,6 +356,158 @@ async fn a_tag_manager_may_put_the_tag_in_and_attributes_say_what_the_configurat
     assert_eq!(
         stage.browser.cookie("theirs").await.as_deref(),
         Some("store")
+    );
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn the_packed_package_has_what_it_says_and_no_more_and_is_installed_by_npm() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    run(&root().join("script/tag_package"), &[&path("package")]).await;
+    let packed = path("package.tgz");
+    let list = run(Path::new("tar"), &["-tzf", &packed]).await;
+    let mut files: Vec<&str> = list.lines().collect();
+    files.sort_unstable();
+    let manifest = std::fs::read(path("package/package.json")).expect("the manifest");
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("JSON");
+    let named = manifest["files"].as_array().expect("a list").iter();
+    let named = named.map(|file| format!("package/{}", file.as_str().expect("a name")));
+    let mut expected: Vec<String> = named.chain(["package/package.json".to_owned()]).collect();
+    expected.sort_unstable();
+    assert_eq!(files, expected);
+    assert_eq!(manifest["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(manifest.get("dependencies"), None);
+
+    // As somebody installs it who has no line.
+    std::fs::write(
+        path("package.json"),
+        "{\"private\":true,\"type\":\"module\"}",
+    )
+    .expect("a project");
+    let mut npm = Command::new("npm");
+    let npm = npm
+        .current_dir(dir.path())
+        .args(["install", "--offline", "--no-audit", "--no-fund"]);
+    let output = npm.arg(&packed).output().await.expect("npm");
+    assert!(output.status.success(), "{output:?}");
+    let script = "import * as all from '@avtryck/tag'; \
+                  all.start({ collector: 'https://px.example', site: 'shop' }, [all.outbound]); all.avtryck('event', 'none'); \
+                  console.log(Object.keys(all).sort().join())";
+    std::fs::write(path("server.js"), script).expect("a script");
+    let (is_run, exports) = run_node(dir.path(), "server.js", &[]).await;
+    assert!(is_run, "{exports}");
+    let mut modules: Vec<&str> = super::super::super::tag::MODULES.to_vec();
+    modules.extend(["avtryck", "start"]);
+    modules.sort_unstable();
+    assert_eq!(exports.trim(), modules.join(","));
+}
+
+/// Attributes with a module, a command, and a part of what the page then asks for.
+const ASKED: [(&str, &str, &str, &str); 6] = [
+    ("data-event=/hits2", "", "", "/hits2"),
+    ("data-event=/gone data-pixel=/dot", "", "", "/dot?json="),
+    (
+        "data-tag=/more.js",
+        "",
+        "avtryck('set', { a: 1 })",
+        "/more.js?site=demo&only=set",
+    ),
+    (
+        "data-consent=/told",
+        "",
+        "avtryck('consent', ['measure'])",
+        "/told",
+    ),
+    (
+        "data-segments=/groups2",
+        "segments",
+        "avtryck('segments', () => {})",
+        "/groups2?site=demo",
+    ),
+    (
+        "data-link=\"/link2?\" data-hosts=\"a.example,b.example\"",
+        "links",
+        "document.getElementById('b').dispatchEvent(new MouseEvent('pointerover', { bubbles: true }))",
+        "/link2?to=b.example",
+    ),
+];
+
+#[tokio::test]
+async fn each_attribute_takes_the_place_of_what_the_configuration_says() {
+    let stage = Stage::set().await;
+    for path in ["/hits2", "/dot", "/told", "/groups2", "/link2"] {
+        stage.proxy.serve(path, "");
+    }
+    stage.proxy.serve("/more.js", "");
+    stage.proxy.block("/gone");
+    let collector = stage.proxy.url("");
+    let open_of = async |site: &str, attributes: &str, module: &str, before: &str| {
+        stage
+            .open_html(&format!(
+                "<!doctype html><link rel=icon href=data:,><script>{LISTEN}{before}</script>\
+                 <script data-collector=\"{collector}\" {attributes} src=\"/tag.js?site={site}&with={module}\"></script>\
+                 <a id=b href=https://b.example/>b</a>"
+            ))
+            .await;
+    };
+    let open = async |attributes: &str, module: &str, before: &str| {
+        open_of("demo", attributes, module, before).await;
+    };
+    let before = stage.sent().len();
+    open_of("asks", "data-ask=\"\"", "", "").await;
+    stage.until_sent(before + 1).await;
+    for (attributes, module, command, target) in ASKED {
+        let before = stage.proxy.count(target);
+        open(attributes, module, "").await;
+        stage.browser.run(command).await;
+        until(async || stage.proxy.count(target) > before).await;
+        stage
+            .browser
+            .run("document.cookie = 'avchoice=;path=/;max-age=0'")
+            .await;
+    }
+    // Whether the ID of a click may be kept.
+    for (attributes, kept) in [("data-keep=\"\"", "null"), ("data-keep=1", "\"c-1\"")] {
+        stage.browser.run("sessionStorage.clear()").await;
+        open(
+            attributes,
+            "",
+            "history.replaceState({}, '', '?avclid=c-1');",
+        )
+        .await;
+        stage.fence_again().await;
+        let found = stage
+            .browser
+            .run("return sessionStorage.getItem('avclid')")
+            .await;
+        assert_eq!(found.to_string(), kept, "{attributes}");
+    }
+    // What waits goes once the platform that is named has come and answered, or somebody has chosen.
+    for (attributes, answer) in [
+        (
+            "data-wait=__gpp",
+            "window.__gpp = (command, listener) => listener({ pingData: { signalStatus: 'ready', gppString: '', applicableSections: [] } })",
+        ),
+        ("data-ask=1", "avtryck('consent', ['store', 'measure'])"),
+    ] {
+        let before = stage.proxy.events().len();
+        open(attributes, "platform", "").await;
+        stage.browser.run("avtryck('event', 'waits')").await;
+        // Longer than the tag waits for a platform that nobody named.
+        tokio::time::sleep(std::time::Duration::from_millis(3500)).await;
+        assert_eq!(stage.proxy.events().len(), before, "{attributes}");
+        stage.browser.run(answer).await;
+        stage.until_sent(before + 2).await;
+    }
+    // The page's own words come back from the cookie's setter.
+    let cookies = "Object.defineProperty(document, 'cookie', { get: () => '', set: text => words.push(text) });";
+    open("data-domain=0.0.1", "", cookies).await;
+    stage.browser.run("avtryck('consent', ['store'])").await;
+    let words = stage.words().await;
+    assert!(
+        words.iter().any(|word| word.contains(";domain=0.0.1")),
+        "{words:?}"
     );
     stage.close().await;
 }
