@@ -40,6 +40,14 @@ pub(crate) async fn page(collector: &Collector, headers: &[(&str, &str)]) -> Rep
     collector.get("/privacy?site=open", &all).await
 }
 
+/// The sections of the page that its list of contents lacks.
+pub(crate) fn unlisted(page: &Reply) -> Vec<&str> {
+    let sections = page.body.split("<section aria-labelledby=\"").skip(1);
+    let ids = sections.filter_map(|section| section.split('"').next());
+    ids.filter(|id| !page.body.contains(&format!("<li><a href=\"#{id}\">")))
+        .collect()
+}
+
 /// The token in the page's forms.
 pub(crate) fn token(page: &Reply) -> &str {
     let (_, rest) = page.body.split_once("name=\"token\" value=\"").unwrap();
@@ -311,5 +319,96 @@ async fn whatever_a_sender_wrote_is_shown_as_text() {
     );
     for tag in ["<script", "<img", "href=\"javascript"] {
         assert!(!seen.body.contains(tag), "{tag} in {}", seen.body);
+    }
+}
+
+#[tokio::test]
+async fn the_page_says_what_becomes_of_data_in_words_that_people_use() {
+    let collector = Collector::open().await;
+    let cookie = visitor(&collector).await;
+    let view = "/p.gif?site=open&u=https://www.open.example/";
+    for _ in 0..4 {
+        collector.get(view, &[("Cookie", &cookie)]).await;
+    }
+    rows_of(&collector, &cookie, 4).await;
+    for (language, said, wrong) in [
+        (
+            "sv",
+            [
+                "Visar 4 av 4. Tiderna är i svensk tid.",
+                "får kopplas ihop",
+                "raderas automatiskt efter 90 dagar",
+                "beräknat utifrån IP-adressen",
+                "inget mer sparas",
+                "vad vi ska betala för den",
+            ],
+            "Något blev fel, och inget har ändrats.",
+        ),
+        (
+            "da",
+            [
+                "Viser 4 af 4. Tiderne er svensk tid,",
+                "må forbindes",
+                "slettes automatisk efter 90 dage",
+                "beregnet ud fra IP-adressen",
+                "der gemmes ikke mere",
+                "hvad vi skal betale for den",
+            ],
+            "Noget gik galt, og intet er ændret.",
+        ),
+        (
+            "nb",
+            [
+                "Viser 4 av 4. Tidene er svensk tid,",
+                "kan kobles sammen",
+                "slettes automatisk etter 90 dager",
+                "beregnet ut fra IP-adressen",
+                "mer lagres. Det kan ikke angres",
+                "hva vi skal betale for den",
+            ],
+            "gikk galt, og ingenting er endret.",
+        ),
+        (
+            "fi",
+            [
+                "Näytetään 4, yhteensä 4. Ajat ovat Ruotsin aikaa,",
+                "saa yhdistää",
+                "poistetaan automaattisesti 90 päivän kuluttua",
+                "IP-osoitteesta laskettuna",
+                "eikä mitään enää tallenneta",
+                "mitä siitä pitää maksaa",
+            ],
+            "vikaan, eikä mitään ole muutettu.",
+        ),
+    ] {
+        let target = format!("/privacy?site=open&lang={language}");
+        let seen = collector.get(&target, &[("Cookie", &cookie)]).await;
+        for words in said {
+            assert!(
+                seen.body.contains(words),
+                "{language}: no {words} in {}",
+                seen.body
+            );
+        }
+        for former in [
+            "hörande ihop",
+            "av sig själva",
+            "De senaste 4",
+            "uppslaget",
+            "mer får sparas",
+            "betalar rätt",
+        ] {
+            assert!(!seen.body.contains(former), "{language}: {former}");
+        }
+        let form = format!("/privacy/choice?site=open&lang={language}");
+        let headers = [
+            OWN,
+            FORM,
+            ("Sec-Fetch-Site", "same-origin"),
+            ("Cookie", &*cookie),
+        ];
+        let failed = collector.post(&form, &headers, "store").await;
+        assert_eq!(failed.status, 400, "{language}");
+        assert!(failed.body.contains(wrong), "{language}: {}", failed.body);
     }
 }

@@ -51,7 +51,7 @@ impl Browser {
     }
 
     /// Shows pages from now on in that scheme and at that width.
-    async fn look(&self, scheme: &str, width: u32) {
+    pub(super) async fn look(&self, scheme: &str, width: u32) {
         let scheme = json!({ "name": "prefers-color-scheme", "value": scheme });
         self.devtools(
             "Emulation.setEmulatedMedia",

@@ -182,3 +182,57 @@ async fn with_sites_of_ones_own_the_demo_says_which_it_uses() {
     }
     assert!(!page.body.contains("site=demo"), "{}", page.body);
 }
+
+#[tokio::test]
+async fn each_button_of_the_demo_copies_what_runs_as_it_is() {
+    let collector = Collector::start(config().embedded()).await;
+    let browser = Browser::start().await;
+    // A clipboard is there on this machine and on https alone.
+    browser
+        .open(&format!("http://{}/demo", collector.http))
+        .await;
+    let may = json!({ "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"] });
+    browser.devtools("Browser.grantPermissions", may).await;
+    let buttons = "return [...document.querySelectorAll('button.copy')].map(button => [button.dataset.of, button.textContent])";
+    let buttons: Vec<(String, String)> =
+        serde_json::from_value(browser.run(buttons).await).unwrap();
+    let named: Vec<&str> = buttons.iter().map(|(of, _)| of.as_str()).collect();
+    assert_eq!(named, ["psql", "rows", "reported"]);
+    collector
+        .wait_for("select count(*) from avtryck.hit where kind = 1", 1)
+        .await;
+    let database = collector.database().await;
+    for (of, words) in &buttons {
+        let button = format!("document.querySelector('[data-of={of}]')");
+        browser.run(&format!("{button}.click()")).await;
+        browser
+            .until(&format!("return {button}.textContent === 'Copied'"))
+            .await;
+        let paste = "navigator.clipboard.readText().then(arguments[0], error => arguments[0](String(error)))";
+        let pasted = browser.client.execute_async(paste, Vec::new()).await;
+        let pasted = pasted.unwrap().as_str().unwrap().to_owned();
+        if of == "psql" {
+            // Whoever runs the collector is asked for no password on its socket.
+            let output = tokio::process::Command::new("sh")
+                .args(["-c", &format!("{pasted} -c 'select 41 + 1'")])
+                .output()
+                .await
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(said.contains("42"), "{pasted}: {output:?}");
+        } else {
+            assert!(pasted.contains("from avtryck."), "{pasted}");
+            database.batch_execute(&pasted).await.expect(&pasted);
+        }
+        browser
+            .until(&format!("return {button}.textContent === '{words}'"))
+            .await;
+    }
+    // Without a clipboard the text is selected, to be copied by hand.
+    browser
+        .run("Object.defineProperty(navigator, 'clipboard', { value: undefined }); document.querySelector('[data-of=rows]').click()")
+        .await;
+    let selected = "return getSelection().toString().trim() === document.getElementById('rows').textContent.trim()";
+    browser.until(selected).await;
+    browser.close().await;
+}

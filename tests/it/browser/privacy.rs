@@ -1,6 +1,7 @@
 //! The visitor's own page in Chromium without scripts: its forms alone.
 
 use fantoccini::Locator;
+use serde_json::json;
 
 use super::{Browser, Proxy, config};
 use crate::support::{Collector, PATIENCE, until};
@@ -181,5 +182,46 @@ async fn without_scripts_a_visitor_contradicts_what_is_believed_on_a_phone() {
     browser.until_shows("[aria-labelledby=home]", never).await;
     let sql = "select count(*) from avtryck.household_never";
     assert_eq!(collector.number(sql).await, 1);
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn on_a_phone_the_page_begins_with_a_list_of_its_parts_that_leads_to_each() {
+    let collector = Collector::start(config().embedded()).await;
+    let proxy = Proxy::start(collector.http).await;
+    let browser = Browser::start().await;
+    browser.open(&proxy.url("/p.gif?site=demo")).await;
+    collector
+        .wait_for("select count(*) from avtryck.hit", 1)
+        .await;
+    // What is shown of the list; each section that it lacks; each link that leads nowhere, or to
+    // something else than a heading of its own words.
+    let look = "const links = [...document.querySelectorAll('.contents a')]; \
+        const of = link => document.getElementById(link.hash.slice(1)); \
+        return { shown: document.querySelector('.contents').offsetHeight > 0, count: links.length, \
+        lacks: [...document.querySelectorAll('main > section')].map(section => section.getAttribute('aria-labelledby')) \
+        .filter(id => !links.some(link => link.hash === '#' + id)), \
+        astray: links.filter(link => !of(link) || of(link).tagName !== 'H2' || of(link).textContent !== link.textContent).map(String) }";
+    for language in ["sv", "en", "da", "nb", "fi"] {
+        for (width, is_shown) in [(390, true), (1280, false)] {
+            browser.look("light", width).await;
+            let page = format!("/privacy?site=demo&lang={language}");
+            browser.open(&proxy.url(&page)).await;
+            let found = browser.run(look).await;
+            assert_eq!(found["shown"], is_shown, "{language}, {width}: {found}");
+            assert!(found["count"].as_u64() >= Some(6), "{language}: {found}");
+            assert_eq!(found["lacks"], json!([]), "{language}");
+            assert_eq!(found["astray"], json!([]), "{language}");
+        }
+    }
+    // A finger's breadth, and the heading is in view afterwards.
+    browser.look("light", 390).await;
+    browser.open(&proxy.url("/privacy?site=demo&lang=sv")).await;
+    let small = "return [...document.querySelectorAll('.contents a')].filter(link => link.offsetHeight < 24).length";
+    assert_eq!(browser.run(small).await, 0);
+    browser.click_link("Radera allt").await;
+    browser
+        .until("const { top } = document.getElementById('delete').getBoundingClientRect(); return location.hash === '#delete' && top >= 0 && top < innerHeight")
+        .await;
     browser.close().await;
 }

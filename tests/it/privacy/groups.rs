@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::devices::{browser, config, log_in, send, settle, view};
-use super::{SWEDISH, page, submit, token, uuid};
+use super::{SWEDISH, page, submit, token, unlisted, uuid};
 use crate::support::{Collector, Reply};
 
 const MAID: &str = "38400000-8cf0-11bd-b23e-10b96e40000d";
@@ -193,6 +193,7 @@ async fn what_was_said_no_to_can_be_taken_back_by_whoever_said_it_and_permits_it
         "{}",
         seen.body
     );
+    assert_eq!(unlisted(&seen), [""; 0]);
     assert_eq!(number(&collector, OBJECTIONS).await, 3);
     // Nobody takes back what another said, and a page that permits no groups shows nothing of it.
     say(&collector, &other, "group", "take_back_group", phone).await;
