@@ -217,7 +217,7 @@ fn days_of_each_zone(first: &str, last: &str, turn: usize, late: u32) -> Vec<Str
         let mut at = first;
         while at < last {
             let number = if at == first { 1 + late } else { 1 };
-            let day = at.to_zoned(zone.clone()).date();
+            let day = zone.to_datetime(at).date();
             *hits.entry((day, site + 1)).or_default() += number;
             at += jiff::SignedDuration::from_mins(30);
         }
