@@ -16,6 +16,7 @@ use crate::postgres::server::embedded::testing::TestDatabase;
 use crate::segment::column::ProfileColumn;
 use crate::segment::{Book, Definition, Guards, Segment, SegmentScope, Words, size};
 
+mod cost;
 mod kill;
 
 const TODAY: i32 = 20_000;

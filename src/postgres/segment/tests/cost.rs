@@ -1,0 +1,165 @@
+//! What batches saw is counted as plain SQL counts it, and a refusal costs what it is about.
+
+use super::*;
+
+/// Parts as batches store them, of facts by chance that are permitted now: `raw` has each fact once
+/// more.
+async fn say(client: &Client, random: &mut fastrand::Rng) {
+    let (seed, facts) = (random.u32(..), random.u32(1..60));
+    let sql = format!(
+        "with by_chance as (
+             select md5((h % 5)::text)::uuid as subject, (array['shop', 'news'])[1 + (h / 5) % 2] as site,
+                    (array['event', 'page', 'ad'])[1 + (h / 10) % 3] as kind, 'n' || (h / 30) % 9 as name,
+                    1 + (h / 300) % 3 as n, (h / 1000) % 50 as device,
+                    now() - (h / 7) % 4 * interval '1 day' - (h % 1000) * interval '1 microsecond' as at,
+                    (array[7, 15, 63])[1 + (h / 11) % 3] as permit
+             from (select hashint8(n + {seed})::bigint & 1048575 as h from generate_series(1, {facts}) as n) as hashed
+         ),
+         fact as (
+             select by_chance.* from by_chance join avtryck.subject_permit as known using (subject, site)
+             where known.permit & 7 = 7
+         ),
+         noted as (insert into raw select subject, site, kind, name, n, device, permit, at from fact)
+         insert into avtryck.subject_day_part
+         select array_agg(subject), array_agg(site), array_agg(''::text), array_agg(kind), array_agg(name),
+                array_agg(n::integer), array_agg(device), array_agg(0::bigint), array_agg(permit::smallint), array_agg(at)
+         from fact having count(*) > 0"
+    );
+    client.batch_execute(&sql).await.unwrap();
+}
+
+/// Has a subject refuse on a site, or permit again there.
+async fn decide(client: &Client, random: &mut fastrand::Rng) {
+    let (subject, site) = (random.u8(..5), ["shop", "news"][random.usize(..2)]);
+    let permit = [3, 7][random.usize(..2)];
+    let sql = format!(
+        "insert into avtryck.subject_permit (subject, site, partner, permit, consent_source, at)
+         values (md5('{subject}')::uuid, '{site}', '', {permit}, 2, now())
+         on conflict (subject, site, partner) do update set permit = excluded.permit, at = excluded.at;
+         delete from raw where {permit} = 3 and subject = md5('{subject}')::uuid
+         and (site = '{site}' or not exists (
+             select from avtryck.subject_permit as other where other.subject = raw.subject and other.permit & 7 = 7))"
+    );
+    client.batch_execute(&sql).await.unwrap();
+}
+
+#[tokio::test]
+async fn facts_are_counted_as_plain_sql_counts_them_however_they_are_split() {
+    const WRONG: &str = "
+        with counted as (select subject, day, site, partner, kind, name, n::bigint, permit::integer from avtryck.subject_day),
+        wanted as (
+            select subject, (at at time zone 'UTC')::date as day, site, '', kind, name, sum(n)::bigint, bit_and(permit)::integer
+            from raw group by 1, 2, 3, 4, 5, 6)
+        select (select count(*) from (table counted except all table wanted) as too_many)
+             + (select count(*) from (table wanted except all table counted) as missing)";
+    // Only where nobody refused it is known from the facts alone when a subject was seen.
+    const SEEN_WRONG: &str = "
+        with seen as (select subject, first_day, last_day, device_key, permit::bigint from avtryck.subject_seen),
+        wanted as (
+            select distinct on (subject) subject, min((at at time zone 'UTC')::date) over (partition by subject),
+                   (at at time zone 'UTC')::date, device, permit
+            from raw order by subject, at desc, device desc)
+        select (select count(*) from (table seen except all table wanted) as too_many)
+             + (select count(*) from (table wanted except all table seen) as missing)";
+    let mut rows = 0;
+    for seed in 0..12 {
+        let database = TestDatabase::migrated().await;
+        let client = &database.client;
+        let refuses = seed % 2 == 1;
+        let mut random = fastrand::Rng::with_seed(seed);
+        let sql = "create temporary table raw (subject uuid, site text, kind text, name text, n bigint, \
+                   device bigint, permit bigint, at timestamptz); \
+                   insert into avtryck.subject_permit (subject, site, partner, permit, consent_source, at) \
+                   select md5(n::text)::uuid, site, '', 7, 0, now() - interval '9 days' \
+                   from generate_series(0, 4) as n, unnest(array['shop', 'news']) as site";
+        client.batch_execute(sql).await.unwrap();
+        for step in 0..10 {
+            for _ in 0..random.usize(1..4) {
+                say(client, &mut random).await;
+            }
+            if refuses && random.bool() {
+                decide(client, &mut random).await;
+            }
+            if random.bool() {
+                fold(client).await.unwrap();
+                let wrong = count(client, WRONG).await;
+                assert_eq!(wrong, 0, "seed {seed}, step {step}");
+            }
+        }
+        fold(client).await.unwrap();
+        assert_eq!(count(client, WRONG).await, 0, "seed {seed}");
+        if !refuses {
+            assert_eq!(count(client, SEEN_WRONG).await, 0, "seed {seed}");
+        }
+        rows += count(client, "select count(*) from avtryck.subject_day").await;
+    }
+    assert!(rows > 1_000, "{rows} rows are too few to show anything");
+}
+
+#[tokio::test]
+async fn a_refusal_asks_for_the_permits_of_those_alone_whom_it_is_of() {
+    let mut database = TestDatabase::migrated().await;
+    let client = &mut database.client;
+    people(client, 0, 3_000, 15, 0).await;
+    let sql = "insert into avtryck.export_told \
+                   (partner, segment, subject, subject_key, id, id_key, permit, number, told_at) \
+               select 'net', segment, md5(n::text)::uuid, md5(n::text)::uuid, 'id' || n, md5('id' || n)::uuid, 15, 1, now() \
+               from generate_series(0, 2999) as n, generate_series(1, 2) as segment; \
+               analyze avtryck.export_told; set track_functions = 'all'";
+    client.batch_execute(sql).await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    let sql = "update avtryck.subject_permit set permit = case subject when md5('0')::uuid then 7 else 3 end \
+               where subject in (md5('0')::uuid, md5('1')::uuid)";
+    transaction.batch_execute(sql).await.unwrap();
+    let sql = "select coalesce(sum(calls), 0)::bigint from pg_stat_xact_user_functions where funcname = 'permits_export'";
+    let calls: i64 = transaction.query_one(sql, &[]).await.unwrap().get(0);
+    assert_eq!(calls, 4, "two told rows of each of the two");
+    transaction.commit().await.unwrap();
+    let told = "select count(*) from avtryck.export_outbox where id in ('id0', 'id1')";
+    assert_eq!(count(client, told).await, 4);
+    let left = "select count(*) from avtryck.export_told";
+    assert_eq!(count(client, left).await, 5_996);
+}
+
+#[tokio::test]
+async fn what_waits_of_whoever_refuses_goes_and_what_waits_of_others_stays() {
+    let database = TestDatabase::migrated().await;
+    let client = &database.client;
+    people(client, 0, 3_000, 55, 0).await;
+    let sql = "insert into avtryck.subject_day_part \
+               select array_agg(md5(n::text)::uuid), array_agg('shop'::text), array_agg(''::text), array_agg('page'::text), \
+                      array_agg(''::text), array_agg(1), array_agg(0::bigint), array_agg(0::bigint), array_agg(7::smallint), \
+                      array_agg(now()) from generate_series(0, 2999) as n; \
+               insert into avtryck.sighting_part (epoch, permit, address, node, day, hour) \
+               select 1, 55, array_agg(n::bigint), array_agg(md5(n::text)::uuid), array_agg(current_date), \
+                      array_agg(1::smallint) from generate_series(0, 2999) as n";
+    client.batch_execute(sql).await.unwrap();
+    let sql = "update avtryck.subject_permit set permit = 1, at = now() \
+               where subject in (select md5(n::text)::uuid from generate_series(0, 999) as n)";
+    client.batch_execute(sql).await.unwrap();
+    for of in [
+        "subject_day_part, unnest(subjects)",
+        "sighting_part, unnest(node)",
+    ] {
+        let gone = format!(
+            "select count(*) from avtryck.{of} as waiting (whose) \
+             where whose in (select md5(n::text)::uuid from generate_series(0, 999) as n)"
+        );
+        assert_eq!(count(client, &gone).await, 0, "{of}");
+        let all = format!("select count(*) from avtryck.{of} as waiting (whose)");
+        assert_eq!(count(client, &all).await, 2_000, "{of}");
+    }
+    fold(client).await.unwrap();
+    let kept = "select count(distinct subject) from avtryck.subject_day";
+    assert_eq!(count(client, kept).await, 2_000);
+}
+
+#[tokio::test]
+async fn an_evaluation_counts_what_no_loader_has_added_up_yet() {
+    let mut database = TestDatabase::migrated().await;
+    let client = &mut database.client;
+    people(client, 0, 1, 7, 0).await;
+    add_facts(client, 1, 7, "event").await;
+    run(client, &book(&[("first", "events('n1', '1 day') = 1")])).await;
+    assert_eq!(members(client).await, 1);
+}
