@@ -18,7 +18,7 @@ pub(super) struct ReportCommand {
     /// The campaign, as tags name it.
     #[arg(long, value_name = "NAME")]
     campaign: String,
-    /// The first and the last UTC day, such as 2026-11-01..2026-11-30.
+    /// The first and the last day, in the time zone of each site, such as 2026-11-01..2026-11-30.
     #[arg(long, value_name = "FIRST..LAST", value_parser = parse_days)]
     days: (Date, Date),
     /// html is one page that needs nothing else, csv is for spreadsheets.

@@ -78,9 +78,9 @@ pub(super) const CHAPTERS: [Chapter; 9] = [
     Chapter {
         key: "days",
         title: "Day by day",
-        about: "Days are those of UTC.",
+        about: "A day is that of the site: of its time zone, or of UTC where it names none.",
         columns: &[
-            ("day", "the UTC day"),
+            ("day", "the day of the site"),
             IMPRESSIONS,
             CLICKS,
             CONVERSIONS,

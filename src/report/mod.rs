@@ -43,7 +43,7 @@ fn utc_minute() -> String {
 }
 
 impl Contents<'_> {
-    /// Reads what the hits of a campaign tell, from the first of these UTC days to the last.
+    /// Reads what the hits of a campaign tell, from the first of these days to the last.
     ///
     /// # Errors
     /// Where Postgres fails.
