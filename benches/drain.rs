@@ -25,8 +25,7 @@
 //! a partner that is told of them and a webhook. The last line is what profiles add to the loader's
 //! CPU time.
 //!
-//! With `DRAIN_TABLE_HITS` the rounds show what a hit costs as the table grows. Settings of every
-//! second round can be compared within one run.
+//! With `DRAIN_TABLE_HITS` the rounds show what a hit costs as the table grows.
 
 #![allow(
     clippy::unwrap_used,
@@ -478,12 +477,11 @@ async fn drain(
         resident_bytes_max = resident_bytes_max.max(resident_bytes());
     }
     let seconds = started.elapsed().as_secs_f64();
-    // Read once: what reading takes would count as the loader's.
+    // Once: what reading takes counts as the loader's.
     let loaded = Cpu::now(&cluster);
     stop.send_replace(true);
     loading.await.unwrap();
-    // What the batches left to be added up is done now, and the connections are closed: what they
-    // took since then is among that of the postmaster's children that ended.
+    // What batches left is added up now, and what the closed connections took is the postmaster's.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let settled = Cpu::now(&cluster);
     let cpu = Cpu {

@@ -185,7 +185,7 @@ impl ProfilePart {
 
     /// Counts what rows say that are stored, in the order of subjects.
     fn count(&self, rows: &Rows) -> Vec<Counted<'_>> {
-        let mut stored = self.stored(rows);
+        let mut stored = self.find_stored(rows);
         stored.sort_unstable_by(|(prefix, one), (other_prefix, other)| {
             prefix.cmp(other_prefix).then_with(|| {
                 let later = || (one.at, one.start).cmp(&(other.at, other.start));
@@ -212,7 +212,7 @@ impl ProfilePart {
 
     /// Returns the facts whose rows are stored and say so still, each with the first bytes of its
     /// subject. Facts and rows are both in the order in which they were made.
-    fn stored(&self, rows: &Rows) -> Vec<(u64, &Kept)> {
+    fn find_stored(&self, rows: &Rows) -> Vec<(u64, &Kept)> {
         let mut stored = Vec::with_capacity(self.facts.len());
         let mut left = rows.each().peekable();
         for fact in &self.facts {

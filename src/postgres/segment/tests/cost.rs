@@ -10,8 +10,8 @@ async fn say(client: &Client, random: &mut fastrand::Rng) {
         "with by_chance as (
              select md5((h % 5)::text)::uuid as subject, (array['shop', 'news'])[1 + (h / 5) % 2] as site,
                     (array['event', 'page', 'ad'])[1 + (h / 10) % 3] as kind, 'n' || (h / 30) % 9 as name,
-                    1 + (h / 300) % 3 as n, (h / 1000) % 50 as device,
-                    now() - (h / 7) % 4 * interval '1 day' - (h % 1000) * interval '1 microsecond' as at,
+                    1 + (h / 300) % 3 as n, 1 + (h / 1000) % 50 as device,
+                    now() - (h / 7) % 4 * interval '1 day' - h % 100 * interval '1 microsecond' as at,
                     (array[7, 15, 63])[1 + (h / 11) % 3] as permit
              from (select hashint8(n + {seed})::bigint & 1048575 as h from generate_series(1, {facts}) as n) as hashed
          ),
@@ -35,7 +35,8 @@ async fn decide(client: &Client, random: &mut fastrand::Rng) {
     let sql = format!(
         "insert into avtryck.subject_permit (subject, site, partner, permit, consent_source, at)
          values (md5('{subject}')::uuid, '{site}', '', {permit}, 2, now())
-         on conflict (subject, site, partner) do update set permit = excluded.permit, at = excluded.at;
+         on conflict (subject, site, partner) do update
+         set permit = excluded.permit, consent_source = excluded.consent_source, at = excluded.at;
          delete from raw where {permit} = 3 and subject = md5('{subject}')::uuid
          and (site = '{site}' or not exists (
              select from avtryck.subject_permit as other where other.subject = raw.subject and other.permit & 7 = 7))"
