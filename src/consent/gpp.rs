@@ -26,6 +26,17 @@ pub(super) fn eu_section<'t>(text: &'t str, sections_in_force: &str) -> Option<&
     parts.nth(before)
 }
 
+/// Returns whether `gpp_sid` names sections of which none is the EU's. What is no list of numbers
+/// is not understood, and may have meant that one.
+pub(super) fn names_others_alone(sections_in_force: &str) -> bool {
+    let is_other = |id: &str| {
+        let id = id.trim().parse::<i32>();
+        id.is_ok_and(|id| u64::try_from(id) != Ok(EU))
+    };
+    let sections = sections_in_force.trim_matches(['[', ']']);
+    sections.split(',').all(is_other)
+}
+
 /// Reads how many sections come before number 2, and how many there are in all.
 fn header(mut bits: Bits<'_>) -> Option<(usize, u64)> {
     if bits.number(6)? != 3 || bits.number(6)? != 1 {

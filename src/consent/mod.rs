@@ -14,7 +14,7 @@
 //! | 1 | `gdpr=0`, where `gdpr_0_permit` is not empty | `gdpr_0_permit` (`gdpr_0`) | none (`gpc`) | the choice (`choice`) | the choice less the sale (`choice`) |
 //! | 2 | `gdpr_consent` | what the TC string permits (`tcf`) | that less the sale (`tcf`) | what string and choice both permit | that less the sale |
 //! | 3 | `gpp` | what the TC string of its section 2 permits (`gpp`) | that less the sale (`gpp`) | what string and choice both permit | that less the sale |
-//! | 4 | one of the two without a value, or any `gdpr` but 0 or a `gpp_sid` with 2 without a string | none (`tcf`; `gpp` where only that came) | none | none | none |
+//! | 4 | one of the two without a value, or any `gdpr` but 0 or a `gpp_sid` that does not name other sections alone, without a string | none (`tcf`; `gpp` where only that came) | none | none | none |
 //! | 5 | nothing, or `gdpr=0` that does not count | `default_permit` (`default`) | none (`gpc`) | the choice (`choice`) | the choice less the sale (`choice`) |
 //!
 //! - The signal in brackets is the `consent_source` of the row in Postgres. In rows 2 and 3 it is

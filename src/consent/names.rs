@@ -26,7 +26,7 @@ pub enum Meaning {
 
 /// The names, in lower case and without anything but letters and digits. A longer name counts as a
 /// signal if it has one of [`FRAGMENTS`] in it or begins with [`GPP`].
-pub const NAMES: [(&str, Meaning); 48] = [
+pub const NAMES: [(&str, Meaning); 64] = [
     ("gdpr", Meaning::Signal),
     ("gdprconsent", Meaning::Signal),
     ("gpp", Meaning::Signal),
@@ -52,6 +52,17 @@ pub const NAMES: [(&str, Meaning); 48] = [
     ("avchoice", Meaning::Signal),
     // OpenRTB 2.6 has it in `user`, and OpenRTB 2.5 in `user.ext`.
     ("consent", Meaning::ConsentString),
+    // What pages, consent tools and Google's consent mode call their answer. It counts only where
+    // it refuses, or is a string after all.
+    ("hasconsent", Meaning::ConsentString),
+    ("consentgiven", Meaning::ConsentString),
+    ("consentstatus", Meaning::ConsentString),
+    ("cookieconsent", Meaning::ConsentString),
+    ("userconsent", Meaning::ConsentString),
+    ("trackingconsent", Meaning::ConsentString),
+    ("analyticsconsent", Meaning::ConsentString),
+    ("analyticsstorage", Meaning::ConsentString),
+    ("gcs", Meaning::ConsentString),
     ("lat", Meaning::Objection),
     ("lmt", Meaning::Objection),
     ("islat", Meaning::Objection),
@@ -70,6 +81,13 @@ pub const NAMES: [(&str, Meaning); 48] = [
     ("coppa", Meaning::Objection),
     ("rdp", Meaning::Objection),
     ("optout", Meaning::Objection),
+    ("optedout", Meaning::Objection),
+    ("saleoptout", Meaning::Objection),
+    ("ccpaoptout", Meaning::Objection),
+    ("donotsell", Meaning::Objection),
+    ("limitdatause", Meaning::Objection),
+    ("tfcd", Meaning::Objection),
+    ("tfua", Meaning::Objection),
     ("npa", Meaning::Objection),
     ("dnt", Meaning::Objection),
     ("donottrack", Meaning::Objection),
@@ -193,6 +211,13 @@ pub fn meaning(name: &str) -> Option<Meaning> {
     letters.meaning(is_first)
 }
 
+/// Returns whether a name, in any spelling, is that of a signal which says whether there is
+/// consent. Such a name says something without a value, too: an empty consent string is a refusal.
+#[must_use]
+pub fn means_signal(name: &str) -> bool {
+    may_mean(name) && meaning(name) == Some(Meaning::Signal)
+}
+
 fn meaning_of_escaped(name: &str) -> Option<Meaning> {
     let mut text = name.to_owned();
     for _ in 0..ESCAPES_MAX {
@@ -242,7 +267,7 @@ pub fn is_consent_string(value: &str) -> bool {
 /// Returns whether a value found under the name of a consent string is a word that refuses.
 #[must_use]
 pub fn refuses(value: &str) -> bool {
-    const NO: [&str; 14] = [
+    const NO: [&str; 16] = [
         "0",
         "false",
         "f",
@@ -253,6 +278,9 @@ pub fn refuses(value: &str) -> bool {
         "denied",
         "deny",
         "declined",
+        "disallow",
+        // In Google's consent mode neither storage for ads nor for measuring.
+        "g100",
         "refused",
         "rejected",
         "withdrawn",
@@ -316,7 +344,7 @@ fn member_before(before: &str) -> Option<&str> {
 /// Returns the name that ends where a value begins, unless it is one of a URL's own query. The
 /// scheme of the first URL ends at `url_ends_at`.
 fn name_before(before: &str, url_ends_at: Option<usize>) -> Option<&str> {
-    let before = before.trim_end();
+    let before = without_index(before.trim_end());
     // A control character is replaced before.
     let is_start = |c: char| is_separator(c) || c.is_whitespace() || matches!(c, '"' | '\u{fffd}');
     let name = before.rsplit(is_start).next()?;
@@ -326,11 +354,43 @@ fn name_before(before: &str, url_ends_at: Option<usize>) -> Option<&str> {
     (!is_of_url).then_some(name)
 }
 
+/// Returns a text without the quotes and the brackets that its last name ends with: `gdpr[]`,
+/// `gdpr[0]`, `"gdpr"`.
+fn without_index(text: &str) -> &str {
+    let mut text = text;
+    loop {
+        let name = text.trim_end_matches(['"', '\'']);
+        let name = name
+            .strip_suffix(']')
+            .and_then(|inner| inner.rsplit_once('['))
+            .map_or(name, |(name, _)| name);
+        if name.len() == text.len() {
+            return text;
+        }
+        text = name;
+    }
+}
+
 fn is_separator(character: char) -> bool {
     matches!(
         character,
         '&' | ';' | '=' | '?' | '#' | ',' | ':' | '|' | '!' | '\\' | '\'' | '[' | ']' | '{' | '}'
     )
+}
+
+/// Returns a text with ASCII characters for fullwidth ones, if it has one of those that may stand
+/// between a name and its value.
+#[must_use]
+pub fn narrow_text(text: &str) -> Option<String> {
+    let is_wide = text.contains(['\u{ff1d}', '\u{ff1a}']);
+    is_wide.then(|| text.chars().map(narrow).collect())
+}
+
+/// Returns the ASCII characters that the fullwidth ones of a text stand for; `None` if it has none.
+#[must_use]
+pub fn narrow_all(text: &str) -> Option<String> {
+    let has_wide = text.contains(|c| narrow(c) != c);
+    has_wide.then(|| text.chars().map(narrow).collect())
 }
 
 /// Returns the ASCII character that a fullwidth one stands for.

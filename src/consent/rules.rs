@@ -105,7 +105,7 @@ fn permit_by_string(
         return Some((Permit::NONE, ConsentSource::Tcf));
     }
     // The section in force without its string says that there is one.
-    let in_force = signals.gpp_sid.as_deref().unwrap_or_default();
-    let is_eu = in_force.split(',').any(|section| section.trim() == "2");
-    (gpp.is_some() || is_eu).then_some((Permit::NONE, ConsentSource::Gpp))
+    let in_force = signals.gpp_sid.as_deref();
+    let is_other = in_force.is_none_or(gpp::names_others_alone);
+    (gpp.is_some() || !is_other).then_some((Permit::NONE, ConsentSource::Gpp))
 }

@@ -229,7 +229,26 @@ fn row_4_a_missing_string_is_not_consent_where_one_is_required() {
 
 #[test]
 fn row_4_the_eu_section_in_force_without_its_string_is_no_consent() {
-    for in_force in ["2", "2,6", "7, 2"] {
+    for in_force in [
+        "2",
+        "2,6",
+        "7, 2",
+        "[2]",
+        "[2, 7]",
+        "[7,02]",
+        "+2",
+        "",
+        "[]",
+        "2;7",
+        "7_2",
+        "7|2",
+        "2.0",
+        "\"2\"",
+        "${GPP_SID}",
+        "tcfeuv2",
+        "7,",
+        "[\"2\"]",
+    ] {
         let signals = Signals {
             gpp_sid: Some(in_force.into()),
             ..Signals::default()
@@ -242,7 +261,12 @@ fn row_4_the_eu_section_in_force_without_its_string_is_no_consent() {
 #[test]
 fn row_5_without_signals_the_default_holds_and_gdpr_0_changes_nothing() {
     check_row(&Row {
-        said: vec![[None; 4], [None, None, None, Some("7")]],
+        said: vec![
+            [None; 4],
+            [None, None, None, Some("7")],
+            [None, None, None, Some("[7, 8]")],
+            [None, None, None, Some("-1")],
+        ],
         rules: &[RULES, TRUSTING, NO_VENDOR],
         cells: unasked(DEFAULT, ConsentSource::Default),
     });

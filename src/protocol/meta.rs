@@ -23,7 +23,7 @@ use super::Arrival;
 use super::native::Parameter;
 use super::text::decode_once;
 use super::tracker::{Claims, Told, without_fragment};
-use crate::consent::names::may_mean;
+use crate::consent::names::{may_mean, means_signal};
 use crate::hit::Kind;
 use crate::hit::limits::PARAMETERS_READ_MAX;
 use crate::request::split_pairs;
@@ -64,7 +64,7 @@ pub(super) fn read(arrival: &Arrival<'_, '_>) -> Told<'static> {
 
 /// Puts a parameter in its place, by our name for it.
 fn put_ours(told: &mut Told<'_>, name: &str, value: &str) {
-    if value.is_empty() {
+    if value.is_empty() && !means_signal(name) {
         return;
     }
     match Parameter::from_name(name) {
@@ -103,7 +103,8 @@ fn json_of(text: &str) -> Cow<'static, str> {
 
 fn put(told: &mut Told<'_>, name: &str, value: &str) {
     let is_of_people = OF_PEOPLE.iter().any(|start| name.starts_with(start));
-    if value.is_empty() || is_of_people || PASSED_OVER.contains(&name) {
+    let says_nothing = value.is_empty() && !means_signal(name);
+    if says_nothing || is_of_people || PASSED_OVER.contains(&name) {
         return;
     }
     let parameter = match name {

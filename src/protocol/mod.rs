@@ -120,17 +120,29 @@ pub fn read_into<'r>(arrival: &Arrival<'_, 'r>, draft: &mut Draft<'r>) -> Result
 
 #[inline(never)]
 fn read_tracker<'r>(arrival: &Arrival<'_, 'r>, draft: &mut Draft<'r>) -> Result<(), Reason> {
-    let told = match arrival.endpoint.spec().protocol {
+    let mut told = match arrival.endpoint.spec().protocol {
         Protocol::Native => Ok(meta::read(arrival)),
         Protocol::Snowplow => snowplow::read(arrival),
         Protocol::Matomo => matomo::read(arrival),
         Protocol::Segment => segment::read(arrival),
         Protocol::Plausible => Err(Reason::Method),
     }?;
+    told.queries.push(Cow::Borrowed(arrival.query));
     draft.read_browser(arrival.headers, arrival.choice_cookie);
-    match native::read_told(draft, told) {
+    match native::read_told(draft, told, own_names(arrival.endpoint)) {
         true => Ok(()),
         false => Err(Reason::Json),
+    }
+}
+
+/// Returns the parameters that a tracker's protocol understands itself, however much they look like
+/// signals or may hold some.
+fn own_names(endpoint: Endpoint) -> &'static [&'static str] {
+    match endpoint.spec().protocol {
+        Protocol::Snowplow => &snowplow::OWN_NAMES,
+        Protocol::Matomo => &matomo::OWN_NAMES,
+        Protocol::Segment => &segment::OWN_NAMES,
+        Protocol::Native | Protocol::Plausible => &[],
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn read_body<'r>(
         sites,
         at: Cell::new(0),
     };
-    native::read_tracker(arrival, body, Box::new(event))
+    native::read_tracker(arrival, (body, &[]), Box::new(event))
 }
 
 /// The event of a body, which is read once for each of its sites.
@@ -125,7 +125,10 @@ fn tell(members: &Object<'_>, site: &str) -> Option<Told<'static>> {
     }
     let placed = [&NAME[..], &URL, &REFERRER, &DOMAIN, &PROPS, &REVENUE].concat();
     for (name, json) in &members.0 {
-        if !placed.contains(&&**name) && *json != "null" {
+        if placed.contains(&&**name) {
+            // Of two names for the same the first counts, and an object that is none does not.
+            told.dropped.push(Cow::Owned((*json).to_owned()));
+        } else if *json != "null" {
             param(name, (*json).to_owned());
         }
     }

@@ -11,6 +11,8 @@ use crate::hit::Flags;
 use crate::hit::limits::{CLICK_ID_BYTES_MAX, EVENT_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::hit::whole;
 
+mod signals;
+
 /// The parameters that are IDs of somebody or something, with their limits.
 const IDS: [(&str, usize); 5] = [
     ("id", EVENT_BYTES_MAX),

@@ -119,10 +119,14 @@ pub(crate) fn decode_marked<'a>(
         return (value, marks & NAMING != 0);
     }
     let (value, decoded_marks) = decode_coded(raw, rule, flags);
-    (
-        value,
-        (marks & NAMING) | (decoded_marks & (NAMING | CODED)) != 0,
-    )
+    let may_hide = (marks & NAMING) | (decoded_marks & (NAMING | CODED)) != 0
+        || decoded_marks & SUSPECT != 0 && value.as_deref().is_some_and(has_wide);
+    (value, may_hide)
+}
+
+/// Returns whether a value has a fullwidth character that may stand between a name and its value.
+fn has_wide(value: &str) -> bool {
+    value.contains(['\u{ff1d}', '\u{ff1a}'])
 }
 
 /// Returns whether a raw value may be a macro that decoding would destroy: it has a percent sign
@@ -148,7 +152,8 @@ fn decode_coded<'a>(
     };
     if is_raw_macro {
         flags.set(Flags::MACRO);
-        return (None, 0);
+        // What stands beside the macro is not known.
+        return (None, CODED);
     }
     match String::from_utf8(decode_bytes(raw.as_bytes())) {
         Ok(text) => {

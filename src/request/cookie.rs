@@ -136,7 +136,7 @@ struct Pair<'a> {
 impl<'a> Pair<'a> {
     /// Returns the value, if the pair has that name; without a value if no `=` follows the name.
     fn value_of(self, name: &str) -> Option<Option<&'a [u8]>> {
-        let (own, rest) = self.bytes.trim_ascii_start().split_at_checked(name.len())?;
+        let (own, rest) = trim_marks(self.bytes).split_at_checked(name.len())?;
         if !own.eq_ignore_ascii_case(name.as_bytes()) {
             return None;
         }
@@ -174,10 +174,23 @@ impl<'a> Pair<'a> {
     }
 }
 
+/// Returns a pair without what no name begins with: blanks, quotes, and the bytes of a blank that
+/// is not ASCII.
+fn trim_marks(pair: &[u8]) -> &[u8] {
+    let is_mark = |byte: u8| !byte.is_ascii_graphic() || matches!(byte, b'"' | b'\'');
+    let mut pair = pair;
+    while let [first, rest @ ..] = pair
+        && is_mark(*first)
+    {
+        pair = rest;
+    }
+    pair
+}
+
 /// Returns whether a byte behind a cookie's name shows that the name is longer: a character of RFC
-/// 9110's `token`, but for `%`, which begins an escaped `=`.
+/// 9110's `token`, but for `%`, which begins an escaped `=`, and `'`, which ends a quoted name.
 fn continues_name(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(byte)
+    byte.is_ascii_alphanumeric() || b"!#$&*+-.^_`|~".contains(byte)
 }
 
 /// Splits a line of cookies at its semicolons and commas, many bytes at a time.

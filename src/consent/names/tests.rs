@@ -44,10 +44,24 @@ fn a_name_has_its_meaning_however_it_is_spelled() {
 
 #[test]
 fn a_word_under_the_name_of_a_consent_string_counts_where_it_refuses() {
-    for value in ["denied", "0", "False", "\"no\"", " none ", "?0", "revoked"] {
+    for value in [
+        "denied", "0", "False", "\"no\"", " none ", "?0", "revoked", "G100", "disallow",
+    ] {
         assert!(refuses(value), "{value}");
     }
-    for value in ["", "granted", "1", "true", "yes", "null", "analytics", "00"] {
+    for value in [
+        "",
+        "granted",
+        "1",
+        "true",
+        "yes",
+        "null",
+        "analytics",
+        "00",
+        "G111",
+        "G110",
+        "allow",
+    ] {
         assert!(!refuses(value), "{value}");
     }
 }
@@ -123,6 +137,11 @@ fn a_value_hides_what_stands_behind_a_separator_and_no_urls_own_query() {
         "1&gdpr=1&x=2",
         "1&amp;GDPR = 1",
         "1 gdpr=1",
+        "1&gdpr[]=1",
+        "1;gdpr[0]=1",
+        "1&\"gdpr\"=1",
+        "1&'gdpr'[0] = 1",
+        "&gpp=",
         "1#gdpr_consent=",
         "gpp=x",
         "https://x.se/a;gdpr=1",

@@ -17,6 +17,8 @@ mod fields;
 mod id;
 mod time;
 
+use std::borrow::Cow;
+
 use super::native;
 use super::tracker::{Envelope, Told, Translate, without_fragment};
 use super::{Arrival, Draft, Drafts};
@@ -27,6 +29,9 @@ use crate::refusal::Reason;
 use event::{MARK, Requester, is_marked, tell};
 use fields::RequestFields;
 
+/// What is not read for what it may say of consent: Matomo's own `consent`, a category, and the
+/// visitor's place.
+pub(super) const OWN_NAMES: [&str; 2] = ["consent", "lat"];
 /// The member that holds the events of a list.
 const REQUESTS: &str = "requests";
 
@@ -59,17 +64,20 @@ pub(super) fn read_body<'r>(
                 sender: Requester::of(arrival),
                 address: fields,
             };
-            return native::read_tracker(arrival, envelope.events, Box::new(requests));
+            let list = (envelope.events, &*envelope.members);
+            return native::read_tracker(arrival, list, Box::new(requests));
         }
     }
     if body.len() > TRACKER_TOLD_BYTES_MAX {
         return Err(Reason::HitTooLarge);
     }
-    fields.add_form(&String::from_utf8_lossy(body));
-    let told = tell(&fields, Requester::of(arrival))?;
+    let form = String::from_utf8_lossy(body);
+    fields.add_form(&form);
+    let mut told = tell(&fields, Requester::of(arrival))?;
+    told.queries = vec![Cow::Borrowed(arrival.query), form];
     let mut draft = Draft::new(arrival.at, Kind::PageView);
     draft.read_browser(arrival.headers, arrival.choice_cookie);
-    if native::read_told(&mut draft, told) {
+    if native::read_told(&mut draft, told, &OWN_NAMES) {
         Ok(Drafts::One(draft))
     } else {
         Err(Reason::Json)
@@ -86,12 +94,8 @@ struct Requests {
 impl Requests {
     fn read(&self, item: &str) -> Option<RequestFields> {
         let mut fields = self.address.clone();
-        if item.starts_with('"') {
-            let address: String = serde_json::from_str(item).ok()?;
-            let query = address
-                .split_once('?')
-                .map_or(&*address, |(_, query)| query);
-            fields.add_form(without_fragment(query));
+        if let Some(query) = query_of(item) {
+            fields.add_form(&query);
         } else {
             fields.add_object(item)?;
         }
@@ -99,9 +103,20 @@ impl Requests {
     }
 }
 
+/// Returns the query of an item that is an address or a query.
+fn query_of(item: &str) -> Option<String> {
+    let address: String = serde_json::from_str(item).ok()?;
+    let query = address
+        .split_once('?')
+        .map_or(&*address, |(_, query)| query);
+    Some(without_fragment(query).to_owned())
+}
+
 impl Translate for Requests {
     fn translate<'e>(&'e self, event: &'e str) -> Option<Told<'e>> {
-        tell(&self.read(event)?, self.sender).ok()
+        let mut told = tell(&self.read(event)?, self.sender).ok()?;
+        told.queries.extend(query_of(event).map(Cow::Owned));
+        Some(told)
     }
 
     fn refusal(&self, event: &str) -> Reason {

@@ -202,7 +202,8 @@ impl HitReader<'_, '_, '_> {
 /// Returns whether a text within a value may hide a signal: it has what stands between a name and
 /// its value, or an escape.
 fn may_hide(text: &str) -> bool {
-    memchr3(b'=', b':', b'%', text.as_bytes()).is_some() || text.contains('\\')
+    memchr3(b'=', b':', b'%', text.as_bytes()).is_some()
+        || text.contains(['\\', '\u{ff1d}', '\u{ff1a}'])
 }
 
 /// Returns the meaning of a name as it is written between quotes.
@@ -251,7 +252,7 @@ fn without_fragment(address: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 /// Returns a string as it is, another value as its JSON.
-fn string_or_json(json: &str) -> String {
+pub(super) fn string_or_json(json: &str) -> String {
     serde_json::from_str(json).unwrap_or_else(|_| json.to_owned())
 }
 

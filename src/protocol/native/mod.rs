@@ -14,6 +14,7 @@
 //!
 //! docs/parameters.md lists the parameters; the limits stand here.
 
+mod around;
 mod events;
 mod json;
 mod json_text;
@@ -112,18 +113,20 @@ pub(super) fn read_events<'r>(
     Ok(Drafts::Each(Events::new(body, template, owner)?))
 }
 
-/// Reads a list of a tracker's events, each of which is translated alone.
+/// Reads a list of a tracker's events, each of which is translated alone. What the address and the
+/// members around the list say of consent holds for each event that does not say otherwise.
 ///
 /// # Errors
 /// If the list is empty.
 pub(super) fn read_tracker<'r>(
     arrival: &Arrival<'_, 'r>,
-    list: &'r [u8],
+    (list, members): (&'r [u8], &[(String, &'r str)]),
     translate: Box<dyn Translate + 'r>,
 ) -> Result<Drafts<'r>, Reason> {
     let mut draft = Draft::new(arrival.at, Kind::PageView);
     draft.read_browser(arrival.headers, arrival.choice_cookie);
-    let template = Template::new(draft, "", Reading::default());
+    let own_names = super::own_names(arrival.endpoint);
+    let template = Template::of_tracker(draft, arrival.query, members, own_names);
     let events = Events::new(list, template, None)?;
     Ok(Drafts::Each(
         events.with_translation(translate, arrival.query.len()),

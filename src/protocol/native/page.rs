@@ -72,13 +72,6 @@ impl HitReader<'_, '_, '_> {
             return true;
         }
         let mut text = String::with_capacity(json.len());
-        // A page's own fields may have partners and sites of their own.
-        let is_meant = |name: &str, meaning: Meaning, value: &str| match meaning {
-            Meaning::Signal => value != "null",
-            Meaning::Objection => name != "lat" && objects(value),
-            Meaning::ConsentString => is_consent_string(value) || refuses(value),
-            Meaning::Partner | Meaning::Site => false,
-        };
         let meaning = may_mean(&name).then(|| meaning(&name)).flatten();
         let mut is_unclear = meaning.is_some_and(|meaning| is_meant(&name, meaning, json));
         let mut note = |found: FoundText<'_>| {
@@ -96,6 +89,17 @@ impl HitReader<'_, '_, '_> {
         self.params.push(&name, |out| out.push_str(&text), flags);
         self.draft.signals.is_unclear |= is_unclear;
         true
+    }
+}
+
+/// Returns whether a field of that meaning and value says something of consent. A page's own fields
+/// may have partners and sites of their own.
+pub(super) fn is_meant(name: &str, meaning: Meaning, value: &str) -> bool {
+    match meaning {
+        Meaning::Signal => value != "null",
+        Meaning::Objection => name != "lat" && objects(value),
+        Meaning::ConsentString => is_consent_string(value) || refuses(value),
+        Meaning::Partner | Meaning::Site => false,
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::callback::names;
 use crate::consent::names::{
-    Meaning, hides, is_consent_string, may_mean, meaning, objects, refuses,
+    Meaning, hides, is_consent_string, may_mean, meaning, narrow_text, objects, refuses,
 };
 use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
 use crate::hit::{Flags, Kind};
@@ -90,7 +90,9 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
             (name, parameter)
         } else {
             self.draft.hit.flags.set(flags);
-            self.note_further(raw_name, None);
+            let value = decode_once(raw);
+            self.note_further(raw_name, Some(&value));
+            self.note_hidden_in(None, raw, Some(&value), flags);
             return;
         };
         let (mut value, may_hide) = decode_marked(raw, rule(parameter, &name), &mut flags);
@@ -227,9 +229,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
             None | Some(Parameter::PageUrl | Parameter::Referrer)
         );
         let hides = |text: &str| match text {
-            text if may_be_address && is_address(text) => {
-                self.hides_escaped(without_own_query(text))
-            }
+            text if may_be_address && is_address(text) => self.hides_in_path(text),
             text => self.hides_escaped(text),
         };
         self.draft.signals.is_unclear |= !is_decided && value.is_some_and(hides);
@@ -259,10 +259,13 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
             self.note_hidden(parameter, whole.as_deref());
         } else if let Some(Cow::Owned(text)) = value {
             self.note_hidden(parameter, Some(text));
+        } else if value.is_none() {
+            // A macro is no value, and may have hidden one.
+            self.note_hidden(parameter, Some(&decode_once(raw)));
         }
     }
 
-    fn hides(&self, text: &str) -> bool {
+    pub(super) fn hides(&self, text: &str) -> bool {
         let kind = self.notes.kind;
         hides(text, |meaning, value| counts(meaning, Some(value), kind))
     }
@@ -274,11 +277,11 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
 
     /// Returns whether a decoded text hides a signal, or would if it were decoded again: a value
     /// that has a blank beside its escapes is not ([`decode`]).
-    fn hides_escaped(&self, text: &str) -> bool {
+    pub(super) fn hides_escaped(&self, text: &str) -> bool {
         if text.is_empty() {
             return false;
         }
-        let mut text = Cow::Borrowed(text);
+        let mut text = narrow_text(text).map_or(Cow::Borrowed(text), Cow::Owned);
         for _ in 0..ESCAPES_MAX {
             if self.hides(&text) {
                 return true;
@@ -292,6 +295,24 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
             }
         }
         self.hides(&text)
+    }
+
+    /// Returns whether the path of an address hides a signal behind an `&`, which is no part of it.
+    fn hides_in_path(&self, address: &str) -> bool {
+        let bytes = address.as_bytes();
+        let end = memchr2(b'?', b'#', bytes).unwrap_or(bytes.len());
+        let mut path = Cow::Borrowed(address.get(..end).unwrap_or_default());
+        for _ in 0..ESCAPES_MAX {
+            if let Some(at) = memchr(b'&', path.as_bytes()) {
+                return self.hides_escaped(path.get(at..).unwrap_or_default());
+            }
+            if memchr(b'%', path.as_bytes()).is_none() {
+                return false;
+            }
+            let decoded = percent_decode_str(&path).decode_utf8_lossy();
+            path = Cow::Owned(decoded.into_owned());
+        }
+        false
     }
 
     /// Finishes the hit.
@@ -335,15 +356,6 @@ fn names_partner(kind: Kind) -> bool {
 fn meaning_of_member(path: &str) -> Option<Meaning> {
     let (_, name) = path.rsplit_once('.')?;
     meaning(name).filter(|meaning| !matches!(meaning, Meaning::Partner | Meaning::Site))
-}
-
-/// Returns what stands between the path of an address and its query after an `&`, which is no part
-/// of either.
-fn without_own_query(address: &str) -> &str {
-    let end = memchr2(b'?', b'#', address.as_bytes());
-    let path = end.and_then(|end| address.get(..end)).unwrap_or(address);
-    let rest = memchr(b'&', path.as_bytes()).and_then(|at| path.get(at + 1..));
-    rest.unwrap_or_default()
 }
 
 /// Returns whether a value is a URL, a path or a query.

@@ -27,6 +27,8 @@ pub(in crate::protocol) struct Template<'r> {
     texts: Vec<(Parameter, Cow<'r, str>)>,
     params: Params,
     notes: Notes<'r>,
+    /// The parameters that a tracker's protocol understands itself, whatever they look like.
+    own_names: &'static [&'static str],
 }
 
 impl<'r> Template<'r> {
@@ -53,6 +55,32 @@ impl<'r> Template<'r> {
             texts,
             params,
             notes,
+            own_names: &[],
+        }
+    }
+
+    /// Begins with what a tracker's request says of consent beside its events: in its address and
+    /// in the members around them.
+    pub(super) fn of_tracker(
+        headers: Draft<'r>,
+        query: &'r str,
+        members: &[(String, &'r str)],
+        own_names: &'static [&'static str],
+    ) -> Self {
+        let mut address = Draft::new(headers.hit.received_at, headers.hit.kind);
+        let mut reader = HitReader::new(Reading::default(), &mut address);
+        reader.begin_source();
+        reader.read_signals_of_query(query, own_names);
+        reader.read_signals_of_members(members);
+        let (_, notes) = reader.into_parts();
+        Template {
+            reading: Reading::default(),
+            headers,
+            address,
+            texts: Vec::new(),
+            params: Params::default(),
+            notes,
+            own_names,
         }
     }
 
@@ -71,7 +99,10 @@ impl<'r> Template<'r> {
     /// Reads one event of a tracker. Returns `None` if it is nested too deep.
     pub(super) fn read_told(&self, told: Told<'_>) -> Option<Draft<'_>> {
         let mut draft = self.begin();
-        read_told(&mut draft, told).then_some(draft)
+        let is_whole = put_told(&mut draft, told, self.own_names, |reader| {
+            self.complete_signals(reader.notes.parameters, reader);
+        });
+        is_whole.then_some(draft)
     }
 
     /// Returns the draft of the headers, whose texts are lent and not copied.
@@ -145,11 +176,26 @@ impl<'r> Template<'r> {
 }
 
 /// Puts what a tracker told into a draft. Returns false if it is nested too deep.
-pub(in crate::protocol) fn read_told(draft: &mut Draft<'_>, told: Told<'_>) -> bool {
+pub(in crate::protocol) fn read_told(
+    draft: &mut Draft<'_>,
+    told: Told<'_>,
+    own_names: &[&str],
+) -> bool {
+    put_told(draft, told, own_names, |_| ())
+}
+
+fn put_told<'a>(
+    draft: &mut Draft<'a>,
+    told: Told<'_>,
+    own_names: &[&str],
+    complete: impl FnOnce(&mut HitReader<'_, 'a, '_>),
+) -> bool {
     let Told {
         ours,
         params,
         understood,
+        queries,
+        dropped,
         kind,
         claims,
     } = told;
@@ -165,6 +211,13 @@ pub(in crate::protocol) fn read_told(draft: &mut Draft<'_>, told: Told<'_>) -> b
         let ranges: Vec<_> = ranges.map(|(_, range)| range).collect();
         reader.read_field(name, &json, true, &ranges)
     });
+    for query in queries {
+        reader.read_signals_of_query(&query, own_names);
+    }
+    for json in dropped {
+        reader.note_hidden_in_json(&json);
+    }
+    complete(&mut reader);
     reader.finish();
     let hit = &mut draft.hit;
     hit.kind = kind.unwrap_or(hit.kind);

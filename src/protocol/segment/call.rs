@@ -121,7 +121,9 @@ pub(super) fn translate<'e>(calls: &'e Calls, event: &'e str) -> Option<Told<'e>
     for (name, value) in all {
         if let Some(slot) = members.slot(&name) {
             *slot = slot.or(Some(value).filter(|value| *value != "null"));
-        } else if !is_dropped(&name) && !is_empty(value) {
+        } else if is_dropped(&name) {
+            told.dropped.push(Cow::Borrowed(value));
+        } else if !is_empty(&name, value) {
             told.params.push((name, Cow::Borrowed(value)));
         }
     }
@@ -182,7 +184,7 @@ pub(super) fn blame(calls: &Calls, event: &str) -> &'static str {
 /// Puts what the caller said of the event to `params`, and of a page its addresses in their places.
 fn read_properties<'e>(json: &'e str, r#type: Type, told: &mut Told<'e>) {
     let Some(Object(properties)) = Object::read(json) else {
-        return;
+        return told.dropped.push(Cow::Borrowed(json));
     };
     let mut value = None;
     for (name, json) in properties {

@@ -10,12 +10,12 @@ use crate::protocol::tracker::{Object, Told, read_hints};
 /// `takes_device_id` says that the ID of the device stands for a visitor, who has none.
 pub(super) fn read<'e>(json: &'e str, takes_device_id: bool, told: &mut Told<'e>) {
     let Some(Object(members)) = Object::read(json) else {
-        return;
+        return told.dropped.push(Cow::Borrowed(json));
     };
     let mut rest = Rest::default();
     let mut os = None;
     for (name, json) in members {
-        if is_empty(json) {
+        if is_empty(&name, json) {
             continue;
         }
         match &*name {
@@ -36,7 +36,7 @@ pub(super) fn read<'e>(json: &'e str, takes_device_id: bool, told: &mut Told<'e>
                 consent::read_management(name, json, &mut told.claims.categories)
             }),
             // The IDs that others have for the person.
-            "externalId" | "externalIds" => {}
+            "externalId" | "externalIds" => told.dropped.push(json.into()),
             known if Parameter::from_name(known).is_some_and(Parameter::is_signal) => {
                 told.params.push((name, json.into()));
             }
@@ -46,7 +46,7 @@ pub(super) fn read<'e>(json: &'e str, takes_device_id: bool, told: &mut Told<'e>
     if let Some(Object(os)) = os.and_then(Object::read) {
         for (name, json) in os {
             match &*name {
-                _ if is_empty(json) => {}
+                _ if is_empty(&name, json) => {}
                 "name" => told.ours.push((Parameter::Platform, json.into())),
                 "version" => told.ours.push((Parameter::PlatformVersion, json.into())),
                 _ => {}
@@ -130,7 +130,7 @@ impl Rest {
         };
         let mut rest = Rest::default();
         for (name, json) in members {
-            if !is_empty(json) && !take(&name, json) {
+            if !is_empty(&name, json) && !take(&name, json) {
                 rest.push(&name, json);
             }
         }

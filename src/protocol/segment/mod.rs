@@ -21,11 +21,23 @@ use super::text::decode;
 use super::tracker::{Envelope, Told, Translate, read_time};
 use super::{Arrival, Drafts};
 use crate::clock::UnixMicros;
+use crate::consent::names::means_signal;
 use crate::hit::Flags;
 use crate::refusal::Reason;
 use crate::request::{Headers, raw_value};
 use call::Type;
 
+/// The paths at which signals are members of the call that a query tells.
+pub(super) const OWN_NAMES: [&str; 8] = [
+    "context.gdpr",
+    "context.gdpr_consent",
+    "context.gpp",
+    "context.gpp_sid",
+    "properties.gdpr",
+    "properties.gdpr_consent",
+    "properties.gpp",
+    "properties.gpp_sid",
+];
 /// The name of the write key in bodies and queries.
 const WRITE_KEY: &str = "writeKey";
 
@@ -43,13 +55,13 @@ pub(super) fn read_body<'r>(
     body: &'r [u8],
 ) -> Result<Drafts<'r>, Reason> {
     let mut calls = Calls::of(arrival);
-    let events = match last_segment(arrival.path) {
+    let list = match last_segment(arrival.path) {
         "batch" | "b" | "import" => calls.open_batch(body),
         // What an SDK says about itself.
-        "m" => b"[]",
-        _ => body,
+        "m" => (&b"[]"[..], Vec::new()),
+        _ => (body, Vec::new()),
     };
-    native::read_tracker(arrival, events, Box::new(calls))
+    native::read_tracker(arrival, (list.0, &list.1), Box::new(calls))
 }
 
 fn last_segment(path: &str) -> &str {
@@ -73,10 +85,10 @@ impl Calls {
         }
     }
 
-    /// Takes what a batch says for all its calls. Returns the calls.
-    fn open_batch<'b>(&mut self, body: &'b [u8]) -> &'b [u8] {
+    /// Takes what a batch says for all its calls. Returns the calls, and what stands around them.
+    fn open_batch<'b>(&mut self, body: &'b [u8]) -> (&'b [u8], Vec<(String, &'b str)>) {
         let Some(envelope) = Envelope::open(body, "batch") else {
-            return body;
+            return (body, Vec::new());
         };
         self.sent_at = envelope.member("sentAt").and_then(read_time);
         if self.write_key.is_empty() {
@@ -87,8 +99,11 @@ impl Calls {
         }
         match envelope.events {
             // One call where a batch belongs.
-            b"" => envelope.member("batch").map_or(body, str::as_bytes),
-            events => events,
+            b"" => match envelope.member("batch") {
+                Some(call) => (call.as_bytes(), envelope.members),
+                None => (body, Vec::new()),
+            },
+            events => (events, envelope.members),
         }
     }
 }
@@ -134,9 +149,13 @@ fn basic_user(authorization: &[u8]) -> Option<String> {
     (!user.is_empty()).then(|| user.to_owned())
 }
 
-/// Returns whether a value says nothing.
-fn is_empty(json: &str) -> bool {
-    matches!(json, "null" | "{}" | "[]" | "\"\"")
+/// Returns whether a value says nothing under its name.
+fn is_empty(name: &str, json: &str) -> bool {
+    match json {
+        "null" => true,
+        "{}" | "[]" | "\"\"" => !means_signal(name),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

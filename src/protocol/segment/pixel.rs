@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::WRITE_KEY;
+use crate::consent::names::means_signal;
 use crate::hit::Flags;
 use crate::hit::limits::PARAMETERS_READ_MAX;
 use crate::protocol::text::decode;
@@ -16,11 +17,13 @@ pub(super) fn write_event(query: &str) -> String {
     let mut event = Map::new();
     let mut flags = Flags::default();
     for (name, value) in split_pairs(query).take(PARAMETERS_READ_MAX) {
-        if let Some(name) = decode(name, usize::MAX, &mut flags)
-            && let Some(value) = decode(value, usize::MAX, &mut flags)
-            && name != WRITE_KEY
-        {
-            put(&mut event, &name, &value, DEPTH_MAX);
+        let Some(name) = decode(name, usize::MAX, &mut flags) else {
+            continue;
+        };
+        let value = decode(value, usize::MAX, &mut flags);
+        // A macro is no value, but says that a signal was meant.
+        if name != WRITE_KEY && (value.is_some() || means_signal(&name)) {
+            put(&mut event, &name, &value.unwrap_or_default(), DEPTH_MAX);
         }
     }
     Value::Object(event).to_string()

@@ -20,6 +20,7 @@ use std::ops::Range;
 use super::document::{self, Contexts};
 use super::webhook;
 use crate::clock::UnixMicros;
+use crate::consent::names::means_signal;
 use crate::hit::Kind;
 use crate::protocol::native::Parameter;
 use crate::protocol::tracker::{Told, without_fragment};
@@ -47,6 +48,11 @@ impl<'e> MemberValue<'e> {
             MemberValue::Json(json) => matches!(*json, "\"\"" | "null"),
             MemberValue::Text(text) => text.is_empty(),
         }
+    }
+
+    /// Returns whether an empty value says something under that name.
+    fn is_said_of(&self, name: &str) -> bool {
+        !matches!(self, MemberValue::Json("null")) && means_signal(name)
     }
 
     fn into_json(self) -> Cow<'e, str> {
@@ -128,7 +134,7 @@ impl<'e> SnowplowEvent<'e> {
     /// # Errors
     /// Its name, if it holds a document that cannot be decoded.
     pub(super) fn put(&mut self, name: Cow<'e, str>, value: MemberValue<'e>) -> Result<(), Blame> {
-        if value.is_empty() {
+        if value.is_empty() && !value.is_said_of(&name) {
             return Ok(());
         }
         match &*name {

@@ -32,6 +32,9 @@ use crate::request::split_pairs;
 use event::{Blame, MemberValue, SnowplowEvent};
 use webhook::Webhook;
 
+/// What is not read for what it may say of consent: documents, of which [`document`] knows what
+/// those about consent mean.
+pub(super) const OWN_NAMES: [&str; 4] = ["ue_pr", "ue_px", "co", "cx"];
 /// The member of the envelope that has the events.
 const EVENTS: &str = "data";
 
@@ -79,7 +82,9 @@ pub(super) fn read_body<'r>(
     if body.trim_ascii().is_empty() {
         let mut draft = Draft::new(arrival.at, Kind::PageView);
         draft.read_browser(arrival.headers, arrival.choice_cookie);
-        let is_read = native::read_told(&mut draft, read(arrival)?);
+        let mut told = read(arrival)?;
+        told.queries.push(Cow::Borrowed(arrival.query));
+        let is_read = native::read_told(&mut draft, told, &OWN_NAMES);
         return is_read.then_some(Drafts::One(draft)).ok_or(Reason::Json);
     }
     if split_pairs(arrival.query)
@@ -97,11 +102,13 @@ pub(super) fn read_body<'r>(
     {
         let mut draft = Draft::new(arrival.at, Kind::PageView);
         draft.read_browser(arrival.headers, arrival.choice_cookie);
-        let is_read = native::read_told(&mut draft, told.map_err(|_| Reason::Json)?);
+        let mut told = told.map_err(|_| Reason::Json)?;
+        told.queries = [arrival.query, form].map(Cow::Borrowed).into();
+        let is_read = native::read_told(&mut draft, told, &OWN_NAMES);
         return is_read.then_some(Drafts::One(draft)).ok_or(Reason::Json);
     }
     if let Some(webhook) = Webhook::of_address(arrival.query, is_anonymous) {
-        return native::read_tracker(arrival, body, Box::new(webhook));
+        return native::read_tracker(arrival, (body, &[]), Box::new(webhook));
     }
     let envelope = Envelope::open(body, EVENTS).unwrap_or_default();
     let schema = envelope.member(webhook::SCHEMA);
@@ -111,13 +118,18 @@ pub(super) fn read_body<'r>(
             [] => envelope.member(EVENTS).unwrap_or_default().as_bytes(),
             events => events,
         };
-        return native::read_tracker(arrival, data, Box::new(webhook));
+        let list = (data, &*envelope.members);
+        return native::read_tracker(arrival, list, Box::new(webhook));
     }
     let list = match envelope.events {
         [] => body,
         events => events,
     };
-    native::read_tracker(arrival, list, Box::new(Events::new(arrival)))
+    let members: &[_] = match envelope.events {
+        [] => &[],
+        _ => &envelope.members,
+    };
+    native::read_tracker(arrival, (list, members), Box::new(Events::new(arrival)))
 }
 
 /// What all events of a body have in common.

@@ -35,6 +35,11 @@ pub(in crate::protocol) struct Told<'e> {
     /// What names in `params` say of consent is understood here: the place in the list, and the
     /// bytes of the value. Elsewhere what looks like a signal makes the consent unclear.
     pub(in crate::protocol) understood: Vec<(usize, Range<usize>)>,
+    /// The queries, forms or parts of a list that it stood in, as sent, but for the address of a
+    /// body: what they say of consent counts whatever the protocol knows of it.
+    pub(in crate::protocol) queries: Vec<Cow<'e, str>>,
+    /// Values of which nothing is kept, as JSON. They may hide a signal all the same.
+    pub(in crate::protocol) dropped: Vec<Cow<'e, str>>,
     /// Whether it is an event although it has no name, or a page view although it has one.
     pub(in crate::protocol) kind: Option<Kind>,
     pub(in crate::protocol) claims: Claims,
@@ -52,6 +57,8 @@ impl Told<'_> {
                 .collect(),
             params: params.map(|(name, json)| (own(name), own(json))).collect(),
             understood: self.understood,
+            queries: self.queries.into_iter().map(own).collect(),
+            dropped: self.dropped.into_iter().map(own).collect(),
             kind: self.kind,
             claims: self.claims,
         }

@@ -102,6 +102,74 @@ async fn a_signal_in_another_spelling_leaves_a_count_and_no_cookie_at_every_endp
 }
 
 #[tokio::test]
+async fn what_a_tracker_says_of_consent_beside_its_own_words_leaves_a_count_and_no_cookie() {
+    let names = ["7", "open.example"].map(toml::Value::from).to_vec();
+    let collector = Collector::start(sites().set("site.open.aliases", names)).await;
+    let mut hits = 0;
+    for target in [
+        "/tr?id=7&ev=PageView&gdpr_consent=",
+        "/tr?id=7&ev=PageView&GDPR=",
+        "/tr?id=7&ev=PageView&fbc=1;gdpr=1",
+        "/tr?id=7&ev=Lead&dl=https%3A%2F%2Fx.se%2F%23a;gdpr=1",
+        "/i?e=pv&aid=7&tv=js-3&gdpr_consent=",
+        "/i?e=pv&aid=7&tv=js-3&nuid=1%26gdpr%3D1",
+        "/i?e=pv&aid=7&tv=js-3&gpp_sid=%5B2%5D",
+        "/matomo.php?idsite=7&rec=1&cookie=1&rand=7;gdpr=1",
+        "/matomo.php?idsite=7&rec=1&cookie=1&gpp=",
+        "/pixel/v1/track?writeKey=7&event=a&anonymousId=a1&gdpr=${GDPR}",
+        "/pixel/v1/track?writeKey=7&event=a&anonymousId=a1&gdpr=0&gdpr=1",
+    ] {
+        let reply = collector.get(target, &[]).await;
+        assert_eq!(reply.status, 200, "{target}");
+        sets_nothing(&reply, target);
+        hits += 1;
+    }
+    let schema = "iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4";
+    let snowplow = |member: &str, around: &str| {
+        format!(r#"{{"schema":"{schema}","data":[{{"e":"pv","aid":"7"{member}}}]{around}}}"#)
+    };
+    let call = |member: &str| format!(r#"{{"type":"page","anonymousId":"a1"{member}}}"#);
+    let tp2 = "/com.snowplowanalytics.snowplow/tp2";
+    for (target, body) in [
+        (tp2, snowplow(r#","gdpr_consent":"""#, "")),
+        (tp2, snowplow("", r#","gdpr":1"#)),
+        ("/v1/page?writeKey=7&gdpr=1", call("")),
+        ("/v1/page?writeKey=7", call(r#","gdpr_consent":"""#)),
+        ("/v1/page?writeKey=7", call(r#","properties":"a;gdpr=1""#)),
+        (
+            "/v1/batch?writeKey=7",
+            format!(r#"{{"batch":[{}],"gpp":""}}"#, call("")),
+        ),
+        (
+            "/api/event?gdpr=1",
+            r#"{"n":"pageview","u":"https://x.se/","d":"7"}"#.to_owned(),
+        ),
+        (
+            "/api/event",
+            r#"{"n":"buy","d":"7","p":"a;gdpr=1"}"#.to_owned(),
+        ),
+        (
+            "/matomo.php?GDPR=",
+            r#"{"requests":["?idsite=7&rec=1&rand=1"]}"#.to_owned(),
+        ),
+        (
+            "/matomo.php",
+            r#"{"requests":["?idsite=7&rec=1&rand=1;gdpr=1"]}"#.to_owned(),
+        ),
+    ] {
+        let json = ("Content-Type", "application/json");
+        let reply = collector.post(target, &[json], &body).await;
+        assert!(reply.status < 300, "{target} {body} {reply:?}");
+        sets_nothing(&reply, target);
+        hits += 1;
+    }
+    let counted = "select coalesce(sum(hits), 0)::bigint from avtryck.hit_count";
+    collector.wait_for(counted, hits).await;
+    let rows = collector.number("select count(*) from avtryck.hit").await;
+    assert_eq!(rows, 0);
+}
+
+#[tokio::test]
 async fn separators_that_a_page_escaped_for_html_separate_at_every_endpoint() {
     let collector = Collector::start(sites()).await;
     let mut counted = 0;

@@ -52,6 +52,12 @@ fn capital(word: &str) -> String {
     first.to_uppercase() + rest
 }
 
+/// Writes a text in fullwidth characters.
+fn wide(text: &str) -> String {
+    let widen = |c: char| char::from_u32(u32::from(c) + 0xfee0).unwrap_or(c);
+    text.chars().map(widen).collect()
+}
+
 /// Other spellings of a name, decoded: as a parameter of a query, a field of a form or a member of
 /// an event.
 fn spellings(name: &str) -> Vec<String> {
@@ -77,6 +83,15 @@ fn spellings(name: &str) -> Vec<String> {
         format!("amp;{name}"),
         format!("amp{name}"),
         format!("&{name}"),
+        wide(name),
+        format!("amp;amp;{name}"),
+        format!("\u{2060}{name}"),
+        format!("\u{3000}{name}"),
+        format!("{name}\0"),
+        format!("`{name}`"),
+        format!("({name})"),
+        format!("${{{name}}}"),
+        format!("{{{{{name}}}}}"),
         format!("%26{name}"),
         format!("%25{:02x}{}", name.as_bytes()[0], &name[1..]),
     ];
@@ -114,10 +129,13 @@ fn queries(name: &str, value: &str) -> Vec<String> {
         ),
         format!("u=https%3A%2F%2Fx.se%2F%23{pair}"),
         format!("x=1+{pair}"),
+        format!("%24%7BX%7D=1;{pair}"),
         format!("x=1%20{pair}"),
         format!("x=1%0A{pair}"),
         format!("x=1,{pair}"),
         format!("x=1?{pair}"),
+        format!("x=1{}", escaped(&wide(&format!("&{pair}")))),
+        format!("x=%C3%A5{}", escaped(&wide(&format!(";{pair}")))),
         format!("{}&x=1", escaped(&format!("x=1&{pair}"))),
         escaped(&format!("x=1&y={}&{pair}", "y".repeat(500))),
         format!(
@@ -140,6 +158,8 @@ fn events(name: &str, meaning: Meaning) -> Vec<String> {
         serde_json::json!({"regs": {name: value}, "x": []}).to_string(),
         serde_json::json!({"a": {"privacy": {name: value}}}).to_string(),
         serde_json::json!({"x": format!("1;{name}={value}")}).to_string(),
+        serde_json::json!({"x": wide(&format!("1;{name}={value}"))}).to_string(),
+        serde_json::json!({"x": [wide(&format!("{name}={value}"))]}).to_string(),
         serde_json::json!({"campaign": format!("a&{name}={value}")}).to_string(),
         serde_json::json!({"x": {"a": [format!("{name}={value}")]}}).to_string(),
         serde_json::json!({"x": [[{"a": format!("1\n{name}={value}")}]]}).to_string(),
@@ -267,10 +287,28 @@ fn a_choice_cookie_that_lost_its_equals_sign_permits_nothing() {
         "avchoice%3Dnone",
         "avchoice[]=store.measure",
         "avchoice=store.measure; avchoice",
+        "avchoice=store.measure; avchoice=none",
+        "avchoice=none; avchoice=store.measure",
+        "avchoice=store.measure;avchoice=\"none\"",
+        "avchoice=store.measure, AvChoice = none ",
+        "avchoice=store.measure; \"avchoice\"=none",
+        "avchoice=store.measure; \"avchoice=none\"",
+        "avchoice=store.measure; 'avchoice'=none",
+        "avchoice=store.measure;\t\"avchoice\" = \"none\"",
+        "avchoice=store.measure; \"avchoice=store.measure\"",
+        "avchoice=store.measure;\u{a0}avchoice=none",
+        "avchoice=store.measure; x=\"a; avchoice=none\"",
+        "avchoice=store.measure avchoice=none",
+        "avchoice=store.measure&avchoice=none",
+        "avchoice=store.measure; avchoice%20=none",
+        "avchoice=store.measure;; ;avchoice==none",
+        "$Version=1; avchoice=\"store.measure\"; $Path=\"/\"; avchoice=\"none\"",
     ] {
         assert_eq!(choice(cookie), Some(Permit::NONE), "{cookie}");
     }
     for cookie in [
+        "\"avchoice2\"=none",
+        "x\"avchoice\"=none",
         "avchoice2",
         "avchoice_old=1",
         "myavchoice=none",
@@ -369,6 +407,7 @@ fn what_is_said_in_other_words_is_clear() {
         "Site=x&site=s",
         "items=%5B%7B%22partner%22%3A%22a%22%7D%5D",
         "a=b=c&d=e;f=g&h=i%26j%3Dk&l=%7B%22m%22%3A1%7D",
+        "has_consent=true&analytics_storage=granted&gcs=G111&do_not_sell=0&tfcd=0&cookie_consent=allow",
         "consent=granted&user.consent=1&x=50%25+off+%2526+more&y=a+b%2526c%253D1",
     ] {
         let (_, signals) = hit_of(query);
