@@ -21,6 +21,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 use super::marks::marks;
+use crate::consent::names::narrow_all;
 pub(crate) use macros::{is_macro, is_macro_of_id};
 
 /// What a value is that counts as absent.
@@ -43,7 +44,9 @@ pub(crate) fn absence_of_id(value: &str) -> Option<Absence> {
     if is_plain(value.as_bytes()) {
         return None;
     }
-    absence_of_text(value).or_else(|| absence_of_escaped(value))
+    absence_of_text(value)
+        .or_else(|| absence_of_escaped(value))
+        .or_else(|| absence_of_text(&narrow_all(value)?))
 }
 
 fn absence_of_text(value: &str) -> Option<Absence> {

@@ -39,7 +39,7 @@ const FUNCTION: &str = "function";
 
 /// What no ID may be besides: the macros of other networks, and the places of templates, mail
 /// systems and programs.
-const WHOLE: [Style; 45] = [
+const WHOLE: [Style; 47] = [
     ("{{", "}}", Inside::Any),
     ("{%", "%}", Inside::Any),
     ("{#", "#}", Inside::Any),
@@ -68,6 +68,9 @@ const WHOLE: [Style; 45] = [
     ("[", "]", Inside::Name),
     ("(", ")", Inside::Name),
     ("<", ">", Inside::Name),
+    // How programs for letters write their fields.
+    ("\u{ab}", "\u{bb}", Inside::Name),
+    ("\u{2039}", "\u{203a}", Inside::Name),
     ("##", "##", Inside::Telling),
     ("@@", "@@", Inside::Telling),
     ("$$", "$$", Inside::Telling),

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 
 use super::*;
 
+mod further;
 mod marks;
 
 fn to_hex(bytes: &[u8]) -> String {
@@ -584,17 +585,4 @@ fn a_hash_in_the_form_of_a_uuid_is_no_id() {
     ] {
         assert_eq!(absence_of_id(value), Some(Absence::NoId), "{value}");
     }
-}
-
-#[test]
-fn an_id_that_ends_with_undefined_is_none() {
-    for value in [
-        "undefinedundefined",
-        "fb.1.undefined.undefined",
-        "ORD2024-undefined",
-        "order-4-Undefined",
-    ] {
-        assert_eq!(absence_of_id(value), Some(Absence::NoId), "{value}");
-    }
-    assert_eq!(absence_of_id(&format!("{}7", "0".repeat(39))), None);
 }

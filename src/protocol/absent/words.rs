@@ -7,7 +7,7 @@ use super::macros::is_space_or_quote;
 use super::terms::{is_term, words_of};
 
 /// The words, in small letters and without punctuation.
-pub(super) const WORDS: [&str; 53] = [
+pub(super) const WORDS: [&str; 62] = [
     "null",
     "nil",
     "none",
@@ -61,19 +61,45 @@ pub(super) const WORDS: [&str; 53] = [
     "smissing",
     "nannannan",
     "nullnull",
+    "undefinednull",
+    "nannull",
+    "notassigned",
+    "unassigned",
+    "undetermined",
+    "uninitialized",
+    "nullopt",
+    "stdnullopt",
+    "optionalnil",
 ];
 
 /// What is written so and in no other way. `-1` and `-2` are VAST's for an ID that is unknown and
 /// one that is unavailable; `\N` is how databases write NULL, and the others are how tables and
 /// programs write errors.
-const EXACT: [&str; 12] = [
-    "-1", "-2", "\\N", "\\n", "NaT", "#REF!", "#VALUE!", "#NAME?", "#NULL!", "#NUM!", "#DIV/0!",
+const EXACT: [&str; 19] = [
+    "-1",
+    "-2",
+    "\\N",
+    "\\n",
+    "NaT",
+    "#REF!",
+    "#VALUE!",
+    "#NAME?",
+    "#NULL!",
+    "#NUM!",
+    "#DIV/0!",
     "#ERROR!",
+    "inf",
+    "-inf",
+    "-nan(ind)",
+    "-NaN(ind)",
+    "1.#IND",
+    "-1.#IND",
+    "1.#QNAN",
 ];
 
 /// IDs that many devices have: the address that Android gives for each device's own, the Android ID
 /// of every device of some series, and UUIDs and ULIDs of a generator without randomness.
-const SHARED: [&str; 9] = [
+const SHARED: [&str; 13] = [
     "020000000000",
     "02:00:00:00:00:00",
     "02-00-00-00-00-00",
@@ -83,6 +109,10 @@ const SHARED: [&str; 9] = [
     "ffffffffffff4fffbfffffffffffffff",
     "ffffffff-ffff-4fff-bfff-ffffffffffff",
     "xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx",
+    "11111111-1111-1111-1111-111111111111",
+    "11111111111111111111111111111111",
+    "12345678-1234-1234-1234-123456789012",
+    "12345678-1234-5678-1234-567812345678",
 ];
 
 /// The names of IDs, which stand where an ID was to be put. Terms may stand before them:
@@ -92,6 +122,36 @@ const ID_NAMES: [&str; 11] = [
 ];
 /// The shortest word that is a name of an ID because it ends with one; `sid` is a person's name.
 const ID_NAME_BYTES_MIN: usize = 4;
+
+/// Words before which nobody is meant: `unknown_user`, `no-id`.
+const NOBODY: [&str; 9] = [
+    "anonymous",
+    "empty",
+    "guest",
+    "invalid",
+    "missing",
+    "no",
+    "null",
+    "undefined",
+    "unknown",
+];
+/// What stands behind them.
+const SOMEBODY: [&str; 14] = [
+    "client",
+    "customer",
+    "device",
+    "id",
+    "member",
+    "session",
+    "uid",
+    "user",
+    "userid",
+    "uuid",
+    "value",
+    "visitor",
+    "visitorid",
+    "clientid",
+];
 
 /// How the words begin and end that tell a reader to put an ID in their place.
 const BEGINNINGS: [&str; 5] = ["your", "insert", "enter", "replace", "paste"];
@@ -147,6 +207,8 @@ pub(super) fn is_no_id(value: &str) -> bool {
         || is_joined_word(value)
         || is_filled(value)
         || is_instruction(bare)
+        || is_nobody(bare)
+        || text_of_python(value.trim()).is_some_and(|inner| is_no_id(inner))
         || bare.starts_with("[object ") && bare.ends_with(']')
 }
 
@@ -252,6 +314,19 @@ fn is_instruction(value: &str) -> bool {
     instructs
         && !(is_single && (is_one(value) || value.eq_ignore_ascii_case(ENDING)))
         && words.all(is_term)
+}
+
+/// Returns whether a value says of somebody that there is none: `unknown_user`, `no-user-id`.
+fn is_nobody(value: &str) -> bool {
+    let mut words = words_of(value, is_mark);
+    let is_none = words.next().is_some_and(|word| is_among(word, &NOBODY));
+    is_none && words.clone().next().is_some() && words.all(|word| is_among(word, &SOMEBODY))
+}
+
+/// Returns what stands in a text as Python shows it: `b'…'`, `u'…'`.
+fn text_of_python(value: &str) -> Option<&str> {
+    let quoted = value.strip_prefix(['b', 'u'])?;
+    quoted.strip_prefix('\'')?.strip_suffix('\'')
 }
 
 /// Returns whether a value is the name of an ID: `uid`, `USER-ID`, `orderId`.
