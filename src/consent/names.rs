@@ -16,7 +16,7 @@ pub enum Meaning {
     Signal,
     /// An objection, if its value objects ([`objects`]).
     Objection,
-    /// A consent string or a refusal, if its value is one ([`is_consent_string`], [`refuses`]).
+    /// A consent string or a refusal, if its value is one or empty ([`is_of_consent`]).
     ConsentString,
     /// The partner whose rules judge the hit.
     Partner,
@@ -26,7 +26,7 @@ pub enum Meaning {
 
 /// The names, in lower case and without anything but letters and digits. A longer name counts as a
 /// signal if it has one of [`FRAGMENTS`] in it or begins with [`GPP`].
-pub const NAMES: [(&str, Meaning); 64] = [
+pub const NAMES: [(&str, Meaning); 73] = [
     ("gdpr", Meaning::Signal),
     ("gdprconsent", Meaning::Signal),
     ("gpp", Meaning::Signal),
@@ -62,6 +62,14 @@ pub const NAMES: [(&str, Meaning); 64] = [
     ("trackingconsent", Meaning::ConsentString),
     ("analyticsconsent", Meaning::ConsentString),
     ("analyticsstorage", Meaning::ConsentString),
+    ("adstorage", Meaning::ConsentString),
+    ("aduserdata", Meaning::ConsentString),
+    ("adpersonalization", Meaning::ConsentString),
+    ("personalizationstorage", Meaning::ConsentString),
+    ("consentgranted", Meaning::ConsentString),
+    ("consentstate", Meaning::ConsentString),
+    ("attstatus", Meaning::ConsentString),
+    ("permit", Meaning::ConsentString),
     ("gcs", Meaning::ConsentString),
     ("lat", Meaning::Objection),
     ("lmt", Meaning::Objection),
@@ -82,6 +90,7 @@ pub const NAMES: [(&str, Meaning); 64] = [
     ("rdp", Meaning::Objection),
     ("optout", Meaning::Objection),
     ("optedout", Meaning::Objection),
+    ("noconsent", Meaning::Objection),
     ("saleoptout", Meaning::Objection),
     ("ccpaoptout", Meaning::Objection),
     ("donotsell", Meaning::Objection),
@@ -252,8 +261,7 @@ pub fn objects(value: &str) -> bool {
 
 /// Returns whether a value found under the name of a consent string looks like one: of TCF 1 or 2,
 /// or of GPP. Pages use that name for words (`granted`).
-#[must_use]
-pub fn is_consent_string(value: &str) -> bool {
+fn is_consent_string(value: &str) -> bool {
     let value = value.trim_matches(|c: char| c.is_whitespace() || c == '"');
     let is_of_string =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
@@ -265,9 +273,8 @@ pub fn is_consent_string(value: &str) -> bool {
 }
 
 /// Returns whether a value found under the name of a consent string is a word that refuses.
-#[must_use]
-pub fn refuses(value: &str) -> bool {
-    const NO: [&str; 16] = [
+fn refuses(value: &str) -> bool {
+    const NO: [&str; 25] = [
         "0",
         "false",
         "f",
@@ -275,19 +282,41 @@ pub fn refuses(value: &str) -> bool {
         "n",
         "off",
         "none",
+        "decline",
+        "declined",
         "denied",
         "deny",
-        "declined",
+        "disagree",
         "disallow",
-        // In Google's consent mode neither storage for ads nor for measuring.
-        "g100",
+        "disallowed",
+        "essential",
+        "necessary",
+        "refuse",
         "refused",
+        "reject",
         "rejected",
-        "withdrawn",
+        "restricted",
+        "revoke",
         "revoked",
+        "withdraw",
+        "withdrawn",
     ];
     let value = value.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '?'));
-    NO.iter().any(|no| no.eq_ignore_ascii_case(value))
+    NO.iter().any(|no| no.eq_ignore_ascii_case(value)) || has_denied(value)
+}
+
+/// Returns whether a value is a state of Google's consent mode, `G1` and a digit for each of ads and
+/// measuring, that has a no.
+fn has_denied(value: &str) -> bool {
+    matches!(value.as_bytes(), [b'G' | b'g', b'1', ads, measuring] if [ads, measuring].contains(&&b'0'))
+}
+
+/// Returns whether a value found under the name of a consent string says something of consent that
+/// is not understood: a string, a refusal, or nothing where something was to be filled in.
+#[must_use]
+pub fn is_of_consent(value: &str) -> bool {
+    let is_blank = value.chars().all(|c| c.is_whitespace() || c == '"');
+    is_blank || is_consent_string(value) || refuses(value)
 }
 
 /// Returns whether a value has a parameter in it whose meaning and value count: after a separator

@@ -43,26 +43,50 @@ fn a_name_has_its_meaning_however_it_is_spelled() {
 }
 
 #[test]
-fn a_word_under_the_name_of_a_consent_string_counts_where_it_refuses() {
+fn a_word_under_the_name_of_a_consent_string_counts_where_it_refuses_or_is_empty() {
     for value in [
-        "denied", "0", "False", "\"no\"", " none ", "?0", "revoked", "G100", "disallow",
+        "denied",
+        "0",
+        "False",
+        "\"no\"",
+        " none ",
+        "?0",
+        "revoked",
+        "G100",
+        "G110",
+        "g1-0",
+        "disallow",
+        "Necessary",
+        "",
+        " ",
+        "\"\"",
     ] {
-        assert!(refuses(value), "{value}");
+        assert!(is_of_consent(value), "{value}");
     }
     for value in [
-        "",
         "granted",
         "1",
         "true",
         "yes",
         "null",
+        "{}",
         "analytics",
         "00",
         "G111",
-        "G110",
+        "G1--",
+        "G1",
         "allow",
     ] {
-        assert!(!refuses(value), "{value}");
+        assert!(!is_of_consent(value), "{value}");
+    }
+    for name in [
+        "Ad_Storage",
+        "analyticsStorage",
+        "cookie-consent",
+        "consent.status",
+        "permit[]",
+    ] {
+        assert_eq!(meaning(name), Some(Meaning::ConsentString), "{name}");
     }
 }
 

@@ -146,6 +146,11 @@ fn narrow(claims: &Claims, spec: &EndpointSpec, site: &Site, hit: &mut Hit<'_>) 
         if has_matomo_consent(claims, spec, site) && hit.consent_source == ConsentSource::Default {
             hit.consent_source = ConsentSource::Choice;
         }
+        // A refusal needs no configuration to be believed.
+        if claims.categories.iter().any(|(_, is_given)| !is_given) {
+            hit.permit = Permit::NONE;
+            hit.consent_source = ConsentSource::Choice;
+        }
     } else if let Some((permit, source)) = permit_of_categories(&claims.categories, site) {
         let both = hit.permit.and(permit);
         if both != hit.permit {

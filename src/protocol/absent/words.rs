@@ -7,7 +7,7 @@ use super::macros::is_space_or_quote;
 use super::terms::{is_term, words_of};
 
 /// The words, in small letters and without punctuation.
-pub(super) const WORDS: [&str; 62] = [
+pub(super) const WORDS: [&str; 70] = [
     "null",
     "nil",
     "none",
@@ -70,6 +70,14 @@ pub(super) const WORDS: [&str; 62] = [
     "nullopt",
     "stdnullopt",
     "optionalnil",
+    "error",
+    "exception",
+    "ingen",
+    "saknas",
+    "okänd",
+    "ukjent",
+    "ukendt",
+    "tuntematon",
 ];
 
 /// What is written so and in no other way. `-1` and `-2` are VAST's for an ID that is unknown and
@@ -99,7 +107,7 @@ const EXACT: [&str; 19] = [
 
 /// IDs that many devices have: the address that Android gives for each device's own, the Android ID
 /// of every device of some series, and UUIDs and ULIDs of a generator without randomness.
-const SHARED: [&str; 13] = [
+const SHARED: [&str; 11] = [
     "020000000000",
     "02:00:00:00:00:00",
     "02-00-00-00-00-00",
@@ -109,8 +117,6 @@ const SHARED: [&str; 13] = [
     "ffffffffffff4fffbfffffffffffffff",
     "ffffffff-ffff-4fff-bfff-ffffffffffff",
     "xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx",
-    "11111111-1111-1111-1111-111111111111",
-    "11111111111111111111111111111111",
     "12345678-1234-1234-1234-123456789012",
     "12345678-1234-5678-1234-567812345678",
 ];
@@ -279,19 +285,21 @@ fn is_joined_word(value: &str) -> bool {
     str::from_utf8(joined).is_ok_and(|word| is_among(word, &WORDS))
 }
 
-/// Returns whether a value is nothing but `x`, or `f` where a UUID or an address stands: RFC 9562's
-/// largest UUID, or the pattern of one.
+/// Returns whether a value is nothing but one letter or digit where a UUID or an address stands
+/// (RFC 9562's largest UUID has `f`), or nothing but a few `x`: the pattern of an ID.
 fn is_filled(value: &str) -> bool {
     let is_within = |byte: &u8| !matches!(byte, b'-' | b':' | b'{' | b'}' | b' ');
     let mut bytes = value.bytes().filter(is_within);
     let count = bytes.clone().count();
-    match bytes.next() {
-        Some(b'f' | b'F') => count >= FILLED_BYTES_MIN && bytes.all(|b| matches!(b, b'f' | b'F')),
-        Some(b'x' | b'X') => {
-            PATTERN_BYTES.contains(&count) && bytes.all(|b| matches!(b, b'x' | b'X'))
-        }
-        _ => false,
-    }
+    let Some(first) = bytes.next().filter(u8::is_ascii_alphanumeric) else {
+        return false;
+    };
+    let is_long = if first.eq_ignore_ascii_case(&b'x') {
+        PATTERN_BYTES.contains(&count)
+    } else {
+        count >= FILLED_BYTES_MIN
+    };
+    is_long && bytes.all(|byte| byte.eq_ignore_ascii_case(&first))
 }
 
 /// Returns whether a value tells a reader to put an ID in its place: `YOUR_USER_ID`,

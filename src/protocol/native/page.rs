@@ -10,7 +10,7 @@ use super::HitReader;
 use super::json::{meaning_of, members_of, scalar_text};
 use super::json_text::{FoundText, leading_scalar, write_clean};
 use super::parameter::Parameter;
-use crate::consent::names::{Meaning, is_consent_string, may_mean, meaning, objects, refuses};
+use crate::consent::names::{Meaning, is_of_consent, may_mean, meaning, objects};
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::{Flags, Kind};
 use crate::protocol::text::clean;
@@ -98,7 +98,7 @@ pub(super) fn is_meant(name: &str, meaning: Meaning, value: &str) -> bool {
     match meaning {
         Meaning::Signal => value != "null",
         Meaning::Objection => name != "lat" && objects(value),
-        Meaning::ConsentString => is_consent_string(value) || refuses(value),
+        Meaning::ConsentString => is_of_consent(value),
         Meaning::Partner | Meaning::Site => false,
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::callback::names;
 use crate::consent::names::{
-    Meaning, hides, is_consent_string, may_mean, meaning, narrow_text, objects, refuses,
+    Meaning, hides, is_of_consent, may_mean, meaning, narrow_text, objects,
 };
 use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
 use crate::hit::{Flags, Kind};
@@ -338,9 +338,7 @@ fn counts(meaning: Meaning, value: Option<&str>, kind: Kind) -> bool {
     match meaning {
         Meaning::Signal => true,
         Meaning::Objection => value.is_some_and(objects),
-        Meaning::ConsentString => {
-            value.is_some_and(|value| is_consent_string(value) || refuses(value))
-        }
+        Meaning::ConsentString => value.is_none_or(is_of_consent),
         Meaning::Partner => names_partner(kind),
         Meaning::Site => false,
     }

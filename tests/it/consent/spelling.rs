@@ -75,6 +75,10 @@ async fn a_signal_in_another_spelling_leaves_a_count_and_no_cookie_at_every_endp
             ("&amp%3Bgpp=x", r#"{"amp;gpp":"x"}"#),
             ("&LAT=1", r#"{"device":{"lmt":1}}"#),
             ("&usPrivacy=1YYN", r#"{"us_privacy":"1YYN"}"#),
+            ("&consent=", r#"{"consent":""}"#),
+            ("&consent=${CONSENT}", r#"{"adStorage":"denied"}"#),
+            ("&gcs=G110", r#"{"permit":"none"}"#),
+            ("&no_consent=1", r#"{"att_status":"restricted"}"#),
             ("&x=1%E2%80%8B&%E2%80%8Bgpp=1", "{\"\u{200b}gpp\":\"1\"}"),
         ] {
             hits += send_everywhere(&collector, pair, event).await;

@@ -333,6 +333,54 @@ async fn an_anonymous_hit_has_neither_visitor_nor_address() {
 }
 
 #[tokio::test]
+async fn a_refusal_or_a_signal_without_a_value_leaves_a_count_in_every_protocol() {
+    let collector = start("").await;
+    let page = "http%3A%2F%2Fopen.example%2F";
+    let send = async |name: &str, value: &str| {
+        for target in [
+            format!("/i?e=pv&aid=shop-app&tv=js-4&url={page}&{name}={value}"),
+            format!("/matomo.php?idsite=7&rec=1&url={page}&{name}={value}"),
+            format!("/tr?id=7&ev=PageView&dl={page}&{name}={value}"),
+        ] {
+            assert_eq!(collector.get(&target, &[]).await.status, 200, "{target}");
+        }
+        let event = format!(r#"{{"e":"pv","aid":"shop-app","{name}":"{value}"}}"#);
+        let call = r#""type":"page","anonymousId":"a","writeKey":"KEY""#;
+        for (path, body) in [
+            (TP2, payload(&[&event])),
+            ("/v1/page", format!(r#"{{{call},"{name}":"{value}"}}"#)),
+            (
+                "/v1/page",
+                format!(r#"{{{call},"context":{{"{name}":"{value}"}}}}"#),
+            ),
+        ] {
+            let reply = collector.post(path, &[], &body).await;
+            assert_eq!(reply.status, 200, "{path} {body}");
+        }
+    };
+    let said = [
+        ("gdpr", "1"),
+        ("gdpr", ""),
+        ("gdpr_consent", ""),
+        ("gpp", ""),
+        ("consent", "0"),
+        ("ad_storage", "denied"),
+        ("us_privacy", "1YYN"),
+        ("gcs", "G100"),
+    ];
+    for (name, value) in said {
+        send(name, value).await;
+    }
+    let counted = "select coalesce(sum(hits), 0)::bigint from avtryck.hit_count";
+    collector.wait_for(counted, 6 * 8).await;
+    assert_eq!(collector.number(ROWS).await, 0);
+    for (name, value) in [("x", "0"), ("gcs", "G111"), ("gpp_sid", "-1")] {
+        send(name, value).await;
+    }
+    collector.wait_for(ROWS, 6 * 3).await;
+}
+
+#[tokio::test]
 async fn only_clients_that_keep_cookies_get_one() {
     let collector = start("").await;
     let browser = collector

@@ -5,6 +5,11 @@ use super::*;
 /// What else programs, tables and people write where there is no ID.
 const FURTHER_NO_IDS: &[&str] = &[
     "\u{ff10}",
+    "AAAAAAAAAAAA",
+    "77777777-7777-7777-7777-777777777777",
+    "Error",
+    "saknas",
+    "Okänd",
     "\u{ff4e}\u{ff55}\u{ff4c}\u{ff4c}",
     "\u{ff3b}object Object\u{ff3d}",
     "{null}",
