@@ -22,7 +22,10 @@ use(tag => {
     print(hit);
     add(hit);
   };
-  tag.post = (path, body, mode) => post(path, body).then(reply => say(path, reply.status, reply.headers.get('avtryck-refusal')), () => {
+  tag.post = (path, body, mode) => post(path, body).then(reply => {
+    say(path, reply.status, reply.headers.get('avtryck-refusal'));
+    return reply; // `recorded` reads it too
+  }, () => {
     say(path, 'not to be read from this origin');
     return post(path, body, mode);
   });

@@ -131,6 +131,22 @@ async fn a_page_is_told_which_hits_are_on_disk_and_why_others_are_not() {
     let told = async || stage.browser.run("return window.told").await;
     until(async || told().await.as_array().is_some_and(|all| all.len() == 2)).await;
     assert_eq!(told().await, json!([["", ""], ["order", ""]]));
+    // A site that the collector does not know: the page and the console are told the reason.
+    let listen = "window.told = []; window.said = []; console.info = (...all) => said.push(all.join(' ')); \
+         window.avtryck = (...all) => { (avtryck.q = avtryck.q || []).push(all); }; \
+         avtryck('recorded', (hit, reason) => told.push([hit.e, reason]));";
+    stage.proxy.serve(
+        "/refused",
+        &format!(
+            "<!doctype html><link rel=icon href=data:,><script>{listen}</script>\
+                 <script src=\"/tag.js?site=demo&with=debug,recorded\" data-site=nobody></script>"
+        ),
+    );
+    let refused = stage.proxy.url("/refused?avtryck_debug");
+    stage.browser.open(&refused).await;
+    until(async || told().await == json!([["", "site_unknown"]])).await;
+    let said = stage.browser.run("return said.join()").await.to_string();
+    assert!(said.contains("/e 400 site_unknown"), "{said}");
     stage.close().await;
 }
 

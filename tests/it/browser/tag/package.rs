@@ -483,7 +483,7 @@ async fn each_attribute_takes_the_place_of_what_the_configuration_says() {
             .await;
         assert_eq!(found.to_string(), kept, "{attributes}");
     }
-    // What waits goes once the platform that is named has come and answered, or somebody has chosen.
+    // What waits goes once the platform that is named has answered, or somebody has chosen.
     for (attributes, answer) in [
         (
             "data-wait=__gpp",
