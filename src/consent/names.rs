@@ -6,7 +6,7 @@
 //! whatever stands between its letters or around them: `GDPR`, `gdpr[0]`, `gdpr-consent`,
 //! `usPrivacy`, `amp;gdpr`, a blank, a character without a width.
 
-use memchr::{memchr_iter, memchr2_iter};
+use memchr::{memchr, memchr_iter, memchr2_iter};
 use percent_encoding::percent_decode_str;
 
 /// What a name shows was meant.
@@ -411,7 +411,9 @@ fn is_separator(character: char) -> bool {
 /// between a name and its value.
 #[must_use]
 pub fn narrow_text(text: &str) -> Option<String> {
-    let is_wide = text.contains(['\u{ff1d}', '\u{ff1a}']);
+    // All fullwidth characters begin with this byte, and few others do.
+    let may_be_wide = memchr(0xef, text.as_bytes()).is_some();
+    let is_wide = may_be_wide && text.contains(['\u{ff1d}', '\u{ff1a}']);
     is_wide.then(|| text.chars().map(narrow).collect())
 }
 

@@ -214,7 +214,7 @@ pub(super) fn is_no_id(value: &str) -> bool {
         || is_filled(value)
         || is_instruction(bare)
         || is_nobody(bare)
-        || text_of_python(value.trim()).is_some_and(|inner| is_no_id(inner))
+        || text_of_python(value.trim()).is_some_and(is_no_id)
         || bare.starts_with("[object ") && bare.ends_with(']')
 }
 
