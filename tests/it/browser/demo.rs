@@ -227,7 +227,7 @@ async fn each_button_of_the_demo_copies_what_runs_as_it_is() {
             database.batch_execute(&pasted).await.expect(&pasted);
         }
         browser
-            .until(&format!("return {button}.textContent === '{words}'"))
+            .until(&format!("return {button}.textContent === {}", json!(words)))
             .await;
     }
     // Without a clipboard the text is selected, to be copied by hand.
