@@ -305,8 +305,8 @@ fn refuses(value: &str) -> bool {
     NO.iter().any(|no| no.eq_ignore_ascii_case(value)) || has_denied(value)
 }
 
-/// Returns whether a value is a state of Google's consent mode, `G1` and a digit for each of ads and
-/// measuring, that has a no.
+/// Returns whether a value is a state of Google's consent mode that has a no: `G1`, a digit for ads
+/// and one for measuring.
 fn has_denied(value: &str) -> bool {
     matches!(value.as_bytes(), [b'G' | b'g', b'1', ads, measuring] if [ads, measuring].contains(&&b'0'))
 }
