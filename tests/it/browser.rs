@@ -16,6 +16,7 @@ mod proxy;
 mod segment;
 mod snowplow;
 mod tag;
+mod whole;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

@@ -53,6 +53,25 @@ async fn the_address_itself_says_what_it_is_for_and_which_site_only_by_the_host(
 }
 
 #[tokio::test]
+async fn a_visitors_page_without_a_site_leads_on_only_where_the_host_stands_for_one() {
+    let collector =
+        Collector::start(Config::sites().set("site.open.hosts", vec!["px.open.example"])).await;
+    let lost = "/privacy?site=nobody&lang=en";
+    let known = [("Host", "px.open.example")];
+    let page = collector.get(lost, &known).await;
+    assert_eq!(page.status, 400);
+    let (_, rest) = page.body.split_once("<a id=\"back\" href=\"").unwrap();
+    let target = rest.split('"').next().unwrap();
+    assert_eq!(collector.get(target, &known).await.status, 200, "{target}");
+    // Elsewhere that link would lead to the same page.
+    let page = collector.get(lost, &[("Host", "other.example")]).await;
+    assert_eq!(page.status, 400);
+    assert!(!page.body.contains("id=\"back\""), "{}", page.body);
+    let said = "The website that you visited has a link to what is kept about you.";
+    assert!(page.body.contains(said), "{}", page.body);
+}
+
+#[tokio::test]
 async fn crawlers_stay_away_and_browsers_find_an_icon_and_what_is_said_of_gpc() {
     let collector = Collector::open().await;
     let robots = collector.get("/robots.txt", &[]).await;

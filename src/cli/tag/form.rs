@@ -16,6 +16,13 @@ const AD_FIELDS: [(&str, &str); 4] = [
     ("publisher", "Publisher"),
 ];
 
+/// The command's options that a message may begin with, with what the form calls them.
+const OPTIONS: [(&str, &str); 3] = [
+    ("--at", "Where the collector is reached"),
+    ("--site", "Site"),
+    ("--size", "Size"),
+];
+
 #[derive(Template)]
 #[template(path = "tags.html")]
 struct Page<'p> {
@@ -72,8 +79,11 @@ pub(crate) fn make_page(config: &Config, keyring: &ClickKeyring, query: &str) ->
     let (made, warnings, wrong) = match query.is_empty() {
         true => (Vec::new(), Vec::new(), None),
         false => match make(&tag, config, keyring) {
-            Ok((made, warnings)) => (made, warnings, None),
-            Err(UsageError(wrong)) => (Vec::new(), Vec::new(), Some(wrong)),
+            Ok((made, warnings)) => {
+                let warnings = warnings.into_iter().map(name_field).collect();
+                (made, warnings, None)
+            }
+            Err(UsageError(wrong)) => (Vec::new(), Vec::new(), Some(name_field(wrong))),
         },
     };
     let chosen = |name: &str, key: &str| value(name) == key;
@@ -118,6 +128,15 @@ pub(crate) fn make_page(config: &Config, keyring: &ClickKeyring, query: &str) ->
     };
     // Writing the template to a text cannot fail.
     page.render().unwrap_or_default()
+}
+
+/// Names the form's field in a message that begins with the command's option.
+fn name_field(message: String) -> String {
+    let named = OPTIONS.iter().find_map(|(option, label)| {
+        let rest = message.strip_prefix(option)?;
+        rest.starts_with(' ').then(|| format!("“{label}”{rest}"))
+    });
+    named.unwrap_or(message)
 }
 
 fn make(
@@ -171,8 +190,18 @@ mod tests {
                 "at=https://px.example&partner=net&site=shpo",
                 "did you mean shop?",
             ),
-            ("at=px.example&partner=net", "px.example"),
-            ("at=https://px.example&partner=net&size=big", "--size big"),
+            (
+                "at=px.example&partner=net",
+                "“Where the collector is reached” px.example: an origin such as",
+            ),
+            (
+                "at=https://px.example&partner=net&size=big",
+                "“Size” big: a size such as",
+            ),
+            (
+                "at=https://px.example&partner=net&site=shpo",
+                "“Site” shpo: is not in the configuration",
+            ),
             (
                 "at=https://px.example&partner=%3Cscript%3E",
                 "&#60;script&#62;",
@@ -182,6 +211,8 @@ mod tests {
             assert!(page.contains("role=\"alert\""), "{query}");
             assert!(page.contains(said), "{query}: {page}");
             assert!(!page.contains("<script>") && !page.contains("<pre"));
+            let (_, said) = page.split_once("role=\"alert\">").expect("an alert");
+            assert!(!said.starts_with("--"), "the command's words: {said}");
         }
     }
 }

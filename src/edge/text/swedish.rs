@@ -105,7 +105,7 @@ pub(super) static TEXT: Text = Text {
     home_leave: "Inte mitt hem",
     home_refuse: "Beräkna aldrig mitt hushåll",
     groups: "Grupper som du är med i",
-    groups_why: "Efter grupperna kan sidor och annonser anpassas. Du kan lämna en grupp eller alla.",
+    groups_why: "Sidor och annonser kan anpassas efter grupperna. Du kan lämna en grupp eller alla.",
     groups_nothing: "Du är inte med i någon grupp.",
     groups_never: "Du har sagt att du inte vill vara med i någon grupp. Därför är du inte det.",
     group_since: "Sedan {}.",

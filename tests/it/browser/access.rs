@@ -65,7 +65,7 @@ impl Browser {
     }
 
     /// Asks axe-core about the open page, and checks that nothing of it is cut off at the side.
-    async fn check_access(&self, axe: &str, what: &str) {
+    pub(super) async fn check_access(&self, axe: &str, what: &str) {
         self.run(axe).await;
         let found = self.client.execute_async(ASK, Vec::new()).await;
         let found = found.expect("axe-core answers");
@@ -77,7 +77,7 @@ impl Browser {
     }
 }
 
-fn axe() -> String {
+pub(super) fn axe() -> String {
     std::fs::read_to_string(root().join("assets/data/axe/axe.min.js"))
         .expect("axe-core is there: script/fetch test")
 }

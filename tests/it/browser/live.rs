@@ -183,3 +183,60 @@ async fn somebody_without_a_shell_makes_tags_by_the_form() {
     assert_eq!(browser.run(kept).await, "spring young");
     browser.close().await;
 }
+
+#[tokio::test]
+async fn what_was_not_stored_looks_unlike_what_was_and_a_count_says_its_minute_alone() {
+    let collector = Collector::start(config()).await;
+    let browser = Browser::start().await;
+    let spoil = "alter table avtryck.hit add constraint none check (event_name <> 'spoilt')";
+    let database = collector.database().await;
+    database.batch_execute(spoil).await.unwrap();
+    browser.open(&format!("http://{}/", collector.admin)).await;
+    // Samples are given out from the next whole second on.
+    let shown = "return document.querySelectorAll('#hits li.row').length > 0";
+    let started = Instant::now();
+    while browser.run(shown).await != Value::Bool(true) {
+        assert!(started.elapsed() < PATIENCE);
+        collector.get("/p.gif?site=demo", &[]).await;
+    }
+    browser.click("clear").await;
+    for event in ["sale", "sale", "spoilt"] {
+        let event = json!({ "site": "demo", "e": event, "id": event }).to_string();
+        collector.post("/e", &[], &event).await;
+    }
+    collector.get("/p.gif?site=asks", &[]).await;
+    collector.get("/p.gif?site=dmeo", &[]).await;
+    browser
+        .until("return ['stored', 'repeated', 'rejected', 'count', 'refused'].every(kind => document.querySelector('#hits li.' + kind))")
+        .await;
+    let look = "const of = {}; for (const kind of ['stored', 'repeated', 'rejected', 'count', 'refused']) { \
+        const hit = document.querySelector('#hits li.' + kind), { borderLeftColor, borderLeftWidth } = getComputedStyle(hit); \
+        const { color } = getComputedStyle(hit.querySelector('.what')); \
+        of[kind] = { color, is_marked: borderLeftColor === color && parseFloat(borderLeftWidth) >= 4, \
+        time: hit.querySelector('time').textContent }; } return of";
+    let found = browser.run(look).await;
+    let color = |kind: &str| &found[kind]["color"];
+    assert_ne!(color("repeated"), color("stored"), "{found}");
+    assert_eq!(color("repeated"), color("count"), "{found}");
+    assert_eq!(color("rejected"), color("refused"), "{found}");
+    assert_ne!(color("refused"), color("stored"), "{found}");
+    for (kind, digits) in [
+        ("stored", 6),
+        ("repeated", 6),
+        ("rejected", 6),
+        ("count", 4),
+        ("refused", 6),
+    ] {
+        assert_eq!(found[kind]["is_marked"], true, "{kind}: {found}");
+        let time = found[kind]["time"].as_str().expect("a time");
+        let count = time.bytes().filter(u8::is_ascii_digit).count();
+        assert_eq!(count, digits, "{kind}: {time}");
+    }
+    browser
+        .run("const site = document.getElementById('site'); site.value = 'dmeo'; site.dispatchEvent(new Event('input', { bubbles: true }))")
+        .await;
+    browser
+        .until("return document.getElementById('why').textContent.startsWith('The last hit that fits:')")
+        .await;
+    browser.close().await;
+}

@@ -122,7 +122,7 @@ async fn without_scripts_a_visitor_looks_chooses_and_deletes() {
 
 /// Ties a visitor to another browser by a login that was proved, and believes that they share a
 /// home, as jobs would do.
-async fn believe(collector: &Collector, visitor: &str) {
+pub(super) async fn believe(collector: &Collector, visitor: &str) {
     let sql = format!(
         "insert into avtryck.link_edge (a, b, a_kind, b_kind, first_day, last_day, proved_day, permit, consent_source, \
                                         source, is_new) \

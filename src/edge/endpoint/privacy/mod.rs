@@ -206,7 +206,7 @@ impl<'r> PrivacyRequest<'r> {
             let mut page = Page::new(self.language, |language| {
                 format!("{}&ask=erasure", self.link("", language))
             });
-            page.back = self.link("", self.language);
+            page.back = Some(self.link("", self.language));
             page.question = Some(ErasureQuestion {
                 token: self.token(),
                 action: self.link(Form::Erasure.segment(), self.language),
@@ -470,6 +470,9 @@ impl<'r> PrivacyRequest<'r> {
     fn refuse(&self, refusal: Refusal) -> Reply {
         self.request.edge.metrics.refusal(refusal.0);
         let mut page = Page::new(self.language, |language| self.link("", language));
+        // Without a site the link would lead to this page again, unless the host stands for one.
+        let is_known = self.site.is_ok() || self.request.site("").is_ok();
+        page.back = is_known.then(|| self.link("", self.language));
         page.notices.push(Notice {
             text: notice(page.t, refusal.0),
             is_good: false,

@@ -30,7 +30,8 @@ pub(super) struct Page {
     style: &'static str,
     languages: Vec<LanguageLink>,
     pub(super) notices: Vec<Notice>,
-    pub(super) back: String,
+    /// Where somebody who gives up what the page is about goes on.
+    pub(super) back: Option<String>,
     pub(super) body: Option<Body>,
     pub(super) question: Option<ErasureQuestion>,
 }
@@ -136,7 +137,7 @@ impl Page {
             style: STYLE,
             languages: languages.into(),
             notices: Vec::new(),
-            back: link(language),
+            back: None,
             body: None,
             question: None,
         }
