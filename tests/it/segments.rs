@@ -1,5 +1,7 @@
 //! What pages are told of their visitor's segments: requests in, replies out.
 
+mod running;
+
 use avtryck::callback::user::UserClaim;
 use avtryck::hit::subject::Subject;
 use avtryck::keys::UserKeyring;
