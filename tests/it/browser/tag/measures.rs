@@ -179,6 +179,39 @@ async fn vitals_are_told_once_and_errors_and_missing_pages_as_they_are() {
 }
 
 #[tokio::test]
+async fn a_slow_click_and_what_moves_by_itself_are_in_the_vitals() {
+    let stage = Stage::set().await;
+    let body = "<p>What moves</p>\
+                <button id=slow onclick=\"const end = performance.now() + 150; while (performance.now() < end);\">slow</button>";
+    let push = "window.push = done => { \
+                new PerformanceObserver(() => done()).observe({ type: 'layout-shift', buffered: true }); \
+                const box = document.createElement('div'); \
+                box.style.height = '300px'; \
+                document.body.prepend(box); };";
+    stage.open_with("vitals", push, body).await;
+    let wait = async |script: &str| {
+        let done = stage.browser.client.execute_async(script, Vec::new());
+        done.await.expect("it is measured");
+    };
+    wait("window.push(arguments[0])").await;
+    stage.browser.click("slow").await;
+    wait(
+        "const done = arguments[0]; \
+         new PerformanceObserver(list => list.getEntries().some(entry => entry.interactionId) && done()) \
+             .observe({ type: 'event', buffered: true, durationThreshold: 16 })",
+    )
+    .await;
+    stage.leave().await;
+    stage.fence().await;
+    let vitals = stage.fields_of("web_vitals");
+    assert_eq!(vitals.len(), 1, "{vitals:?}");
+    let value = |name: &str| vitals[0][name].as_f64().unwrap_or_default();
+    assert!((0.01..10.0).contains(&value("cls")), "{vitals:?}");
+    assert!((150.0..30_000.0).contains(&value("inp_msec")), "{vitals:?}");
+    stage.close().await;
+}
+
+#[tokio::test]
 async fn a_page_without_the_mark_is_missing_by_its_status_alone() {
     let stage = Stage::set().await;
     let module = "<script src=\"/tag.js?site=demo&with=notfound\"></script>";
