@@ -136,8 +136,8 @@ const ESCAPES_MAX: usize = 4;
     clippy::indexing_slicing,
     reason = "it is evaluated by the compiler, which would refuse an index that is too large"
 )]
-const LENGTHS: [u32; 64] = {
-    let mut lengths = [0; 64];
+const LENGTHS: [u32; 256] = {
+    let mut lengths = [0; 256];
     let mut names = NAMES.as_slice();
     while let [(name, _), rest @ ..] = names {
         if let [first, .., last] = name.as_bytes() {
@@ -149,7 +149,7 @@ const LENGTHS: [u32; 64] = {
 };
 
 const fn place(first: u8, last: u8) -> usize {
-    (first as usize * 5 + last as usize) % 64
+    (first as usize * 31 + last as usize) % 256
 }
 
 /// The letters of [`FRAGMENTS`], by their last five bits.
