@@ -53,7 +53,7 @@ pub const NAMES: [(&str, Meaning); 73] = [
     // OpenRTB 2.6 has it in `user`, and OpenRTB 2.5 in `user.ext`.
     ("consent", Meaning::ConsentString),
     // What pages, consent tools and Google's consent mode call their answer. It counts only where
-    // it refuses, or is a string after all.
+    // it refuses, is empty, or is a string after all.
     ("hasconsent", Meaning::ConsentString),
     ("consentgiven", Meaning::ConsentString),
     ("consentstatus", Meaning::ConsentString),

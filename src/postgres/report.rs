@@ -20,8 +20,8 @@ pub async fn take_marks(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes these the time zones of the sites, UTC where there is none. Returns the sites whose time
-/// zone Postgres does not know; they keep the one that they had.
+/// Makes these the time zones of the sites; the others have UTC. Returns the sites whose time zone
+/// Postgres does not know; they keep the one that they had.
 ///
 /// # Errors
 /// Where Postgres fails.

@@ -126,7 +126,8 @@ fn tell(members: &Object<'_>, site: &str) -> Option<Told<'static>> {
     let placed = [&NAME[..], &URL, &REFERRER, &DOMAIN, &PROPS, &REVENUE].concat();
     for (name, json) in &members.0 {
         if placed.contains(&&**name) {
-            // Of two names for the same the first counts, and an object that is none does not.
+            // A second name for the same thing does not count, nor does what should be an object
+            // and is not.
             told.dropped.push(Cow::Owned((*json).to_owned()));
         } else if *json != "null" {
             param(name, (*json).to_owned());

@@ -120,8 +120,8 @@ impl ProfilePart {
         self.facts.clear();
     }
 
-    /// Adds a fact that the row makes which begins at a byte. Rows come in their order. Without the
-    /// permit it is none.
+    /// Adds a fact of the row that begins at this byte, unless its permit does not allow it. Rows
+    /// come in their order.
     pub fn push(&mut self, start: usize, fact: &ProfileFact<'_>) {
         if !fact.permit.allows(ProfilePart::NEEDED) {
             return;

@@ -324,7 +324,7 @@ fn is_instruction(value: &str) -> bool {
         && words.all(is_term)
 }
 
-/// Returns whether a value says of somebody that there is none: `unknown_user`, `no-user-id`.
+/// Returns whether a value says that nobody is known: `unknown_user`, `no-user-id`.
 fn is_nobody(value: &str) -> bool {
     let mut words = words_of(value, is_mark);
     let is_none = words.next().is_some_and(|word| is_among(word, &NOBODY));
