@@ -6,10 +6,11 @@
 //! visitor, which `match_url` told the partner, and the partner's ID. Our ID binds the proof to one
 //! browser: brought by another one it proves nothing.
 
+use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::{MAC_BYTES, from_hex, is_near};
+use super::{is_near, verifies};
 use crate::clock::UnixMicros;
 use crate::hit::VisitorId;
 
@@ -42,7 +43,7 @@ impl SignedExchange<'_> {
     #[must_use]
     pub fn signature(&self, secret: &[u8]) -> Option<String> {
         let mac = self.mac(secret)?.finalize().into_bytes();
-        Some(mac.iter().map(|byte| format!("{byte:02x}")).collect())
+        Some(HEXLOWER.encode(&mac))
     }
 
     /// Checks whether the signature is the partner's, made within `window_seconds` of `now`. A
@@ -55,13 +56,11 @@ impl SignedExchange<'_> {
         now: UnixMicros,
         window_seconds: u64,
     ) -> bool {
-        let mut bytes = [0; MAC_BYTES];
         !secret.is_empty()
             && is_near(self.timestamp, now, window_seconds)
-            && from_hex(signature, &mut bytes)
             && self
                 .mac(secret.as_bytes())
-                .is_some_and(|mac| mac.verify_slice(&bytes).is_ok())
+                .is_some_and(|mac| verifies(mac, signature))
     }
 }
 

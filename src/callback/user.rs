@@ -15,7 +15,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::{MAC_BYTES, from_hex, to_hex};
+use super::{to_hex, verifies};
 use crate::clock::UnixMicros;
 
 /// What the MAC covers first.
@@ -60,13 +60,11 @@ impl UserClaim<'_> {
         else {
             return false;
         };
-        let mut bytes = [0; MAC_BYTES];
-        let is_signed = from_hex(digits, &mut bytes)
-            && keys
-                .iter()
-                .find(|(known, _)| id.parse() == Ok(*known))
-                .and_then(|(_, secret)| self.mac(expires, secret))
-                .is_some_and(|mac| mac.verify_slice(&bytes).is_ok());
+        let is_signed = keys
+            .iter()
+            .find(|(known, _)| id.parse() == Ok(*known))
+            .and_then(|(_, secret)| self.mac(expires, secret))
+            .is_some_and(|mac| verifies(mac, digits));
         let left = expires
             .parse::<i64>()
             .ok()

@@ -6,7 +6,7 @@
 //! whatever stands between its letters or around them: `GDPR`, `gdpr[0]`, `gdpr-consent`,
 //! `usPrivacy`, `amp;gdpr`, a blank, a character without a width.
 
-use memchr::{memchr, memchr_iter, memchr2_iter};
+use memchr::{memchr, memchr_iter, memchr2_iter, memrchr2};
 use percent_encoding::percent_decode_str;
 
 /// What a name shows was meant.
@@ -127,6 +127,8 @@ const NAME_BYTES_MIN: usize = 3;
 const NAME_BYTES_MAX: usize = 28;
 /// The longest name that has one of [`FRAGMENTS`]; what is longer is data.
 const FRAGMENT_NAME_BYTES_MAX: usize = 40;
+/// The byte that all fullwidth characters begin with, and few others do.
+pub const WIDE: u8 = 0xef;
 /// How often a name may have been escaped.
 const ESCAPES_MAX: usize = 4;
 
@@ -152,11 +154,38 @@ const fn place(first: u8, last: u8) -> usize {
     (first as usize * 31 + last as usize) % 256
 }
 
-/// The letters of [`FRAGMENTS`], by their last five bits.
-const FRAGMENT_LETTERS: u32 = letter(b'g') | letter(b'd') | letter(b'p') | letter(b'r');
+/// The marks of the letters of [`FRAGMENTS`]: `g`, `d`, `p` and `r`.
+const FRAGMENT_LETTERS: u8 = 0b1111;
+/// The mark of a byte that stands between letters and counts for nothing.
+const PASSED_OVER: u8 = 1 << 4;
+/// The mark of a byte that most names have none of: it separates, or is escaped or no ASCII.
+const UNUSUAL: u8 = 1 << 5;
 
-const fn letter(byte: u8) -> u32 {
-    1 << (byte % 32)
+/// The marks of each byte.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "it is evaluated by the compiler, which would refuse an index that is too large"
+)]
+const MARKS: [u8; 256] = {
+    let mut marks = [UNUSUAL; 256];
+    let mut byte = u8::MAX;
+    while byte > 0 {
+        marks[byte as usize] = match byte.to_ascii_lowercase() {
+            b'g' => 1,
+            b'd' => 1 << 1,
+            b'p' => 1 << 2,
+            b'r' => 1 << 3,
+            b'_' | b'-' => PASSED_OVER,
+            b'a'..=b'z' | b'0'..=b'9' => 0,
+            _ => UNUSUAL,
+        };
+        byte -= 1;
+    }
+    marks
+};
+
+fn marks_of(byte: u8) -> u8 {
+    MARKS.get(usize::from(byte)).copied().unwrap_or(UNUSUAL)
 }
 
 /// Returns whether a name may have a meaning, or a parameter in it. Nearly no name may, so this is
@@ -164,35 +193,44 @@ const fn letter(byte: u8) -> u32 {
 #[must_use]
 #[inline]
 pub fn may_mean(name: &str) -> bool {
-    let (mut is_plain, mut letters, mut length) = (true, 0, 0_u32);
-    let (mut first, mut last) = (0, 0);
-    for byte in name.bytes() {
-        let counts = byte.is_ascii_lowercase() | byte.is_ascii_digit();
-        is_plain &= counts | (byte == b'_');
-        letters |= letter(byte);
-        first = if length == 0 { byte } else { first };
-        last = if counts { byte } else { last };
-        length += u32::from(counts);
+    let marks = name.bytes().fold(0, |all, byte| all | marks_of(byte));
+    if marks & UNUSUAL != 0 {
+        return true;
     }
-    let lengths = LENGTHS.get(place(first, last)).copied().unwrap_or_default();
-    let has_length = lengths.checked_shr(length).unwrap_or_default() & 1 == 1;
+    let counts = |byte: &u8| marks_of(*byte) & PASSED_OVER == 0;
+    let mut letters = name.bytes().filter(counts);
+    let length = match marks & PASSED_OVER {
+        0 => name.len(),
+        _ => letters.clone().count(),
+    };
+    let Some(first) = letters.next() else {
+        return false;
+    };
+    let first = first.to_ascii_lowercase();
+    let last = letters.next_back().unwrap_or(first).to_ascii_lowercase();
+    let lengths = LENGTHS.get(place(first, last)).copied();
+    let has_length = lengths.unwrap_or_default() >> length.min(31) & 1 == 1;
     // `partner` with a letter missing, wrong or too many.
     let is_like_partner = first == b'p' && (6..=8).contains(&length);
-    let has_letters = letters & FRAGMENT_LETTERS == FRAGMENT_LETTERS;
-    let has_beginning = || {
-        let begins = |start: &[u8]| {
-            let bytes = name.bytes().filter(|byte| *byte != b'_');
-            bytes.take(start.len()).eq(start.iter().copied())
-        };
-        begins(GPP) || begins(AMP)
+    let has_letters = marks & FRAGMENT_LETTERS == FRAGMENT_LETTERS;
+    let has_beginning = |start: &[u8]| {
+        let bytes = name.bytes().filter(counts).take(start.len());
+        bytes
+            .map(|byte| byte.to_ascii_lowercase())
+            .eq(start.iter().copied())
     };
-    !is_plain || has_length || is_like_partner || has_letters || has_beginning()
+    let begins = matches!(first, b'a' | b'g') && (has_beginning(GPP) || has_beginning(AMP));
+    has_length || is_like_partner || has_letters || begins
 }
 
 /// Returns what a name shows was meant, if anything. A text that has several names in it, as an
 /// escaped query string does, has the meaning of the first.
 #[must_use]
 pub fn meaning(name: &str) -> Option<Meaning> {
+    may_mean(name).then(|| read_meaning(name)).flatten()
+}
+
+fn read_meaning(name: &str) -> Option<Meaning> {
     if name.len() < NAME_BYTES_MIN {
         return None;
     }
@@ -224,7 +262,7 @@ pub fn meaning(name: &str) -> Option<Meaning> {
 /// consent. Such a name says something without a value, too: an empty consent string is a refusal.
 #[must_use]
 pub fn means_signal(name: &str) -> bool {
-    may_mean(name) && meaning(name) == Some(Meaning::Signal)
+    meaning(name) == Some(Meaning::Signal)
 }
 
 fn meaning_of_escaped(name: &str) -> Option<Meaning> {
@@ -232,7 +270,7 @@ fn meaning_of_escaped(name: &str) -> Option<Meaning> {
     for _ in 0..ESCAPES_MAX {
         text = percent_decode_str(&text).decode_utf8_lossy().into_owned();
     }
-    meaning(&text.replace('%', ""))
+    read_meaning(&text.replace('%', ""))
 }
 
 /// Returns whether an object of that name carries consent, so that a partner in it is the hit's.
@@ -362,12 +400,9 @@ pub fn hides(text: &str, counts: impl Fn(Meaning, &str) -> bool) -> bool {
 
 /// Returns the name of the JSON member whose colon is next.
 fn member_before(before: &str) -> Option<&str> {
-    let is_quote = |c: char| matches!(c, '"' | '\'');
-    before
-        .trim_end()
-        .strip_suffix(is_quote)?
-        .rsplit(is_quote)
-        .next()
+    let name = before.trim_end().strip_suffix(['"', '\''])?;
+    let quote = memrchr2(b'"', b'\'', name.as_bytes());
+    name.get(quote.map_or(0, |at| at + 1)..)
 }
 
 /// Returns the name that ends where a value begins, unless it is one of a URL's own query. The
@@ -411,8 +446,7 @@ fn is_separator(character: char) -> bool {
 /// between a name and its value.
 #[must_use]
 pub fn narrow_text(text: &str) -> Option<String> {
-    // All fullwidth characters begin with this byte, and few others do.
-    let may_be_wide = memchr(0xef, text.as_bytes()).is_some();
+    let may_be_wide = memchr(WIDE, text.as_bytes()).is_some();
     let is_wide = may_be_wide && text.contains(['\u{ff1d}', '\u{ff1a}']);
     is_wide.then(|| text.chars().map(narrow).collect())
 }

@@ -29,6 +29,7 @@ pub use delivery::{Delivery, DeliveryKind, DeliveryLine};
 pub use folder::Folder;
 pub use post::{HttpsPost, NotTaken, is_delivery_url};
 
+use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
@@ -69,14 +70,8 @@ impl ExportId {
 pub fn partner_user(export_key: &str, user_key: &str) -> Option<String> {
     let mac = Hmac::<Sha256>::new_from_slice(export_key.as_bytes()).ok()?;
     let mac = mac.chain_update(CONTEXT).chain_update(user_key);
-    let bytes: [u8; 32] = mac.finalize().into_bytes().into();
-    Some(
-        bytes
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect(),
-    )
+    let bytes = mac.finalize().into_bytes();
+    bytes.get(..16).map(|first| HEXLOWER.encode(first))
 }
 
 #[cfg(test)]

@@ -17,12 +17,10 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
-
 use super::Arrival;
 use super::native::Parameter;
 use super::text::decode_once;
-use super::tracker::{Claims, Told, without_fragment};
+use super::tracker::{Claims, Told, json_of, without_fragment};
 use crate::consent::names::{may_mean, means_signal};
 use crate::hit::Kind;
 use crate::hit::limits::PARAMETERS_READ_MAX;
@@ -75,7 +73,8 @@ fn put_ours(told: &mut Told<'_>, name: &str, value: &str) {
         Some(parameter) => put_parameter(told, parameter, value),
         None => {
             let own = name.to_owned();
-            told.params.push((Cow::Owned(own), json_of(value)));
+            told.params
+                .push((Cow::Owned(own), Cow::Owned(json_of(value))));
         }
     }
 }
@@ -94,11 +93,7 @@ fn put_parameter(told: &mut Told<'_>, parameter: Parameter, value: &str) {
         Parameter::PageUrl | Parameter::Referrer => without_fragment(value),
         _ => value,
     };
-    told.ours.push((parameter, json_of(text)));
-}
-
-fn json_of(text: &str) -> Cow<'static, str> {
-    Cow::Owned(Value::from(text).to_string())
+    told.ours.push((parameter, Cow::Owned(json_of(text))));
 }
 
 fn put(told: &mut Told<'_>, name: &str, value: &str) {
@@ -124,7 +119,8 @@ fn put(told: &mut Told<'_>, name: &str, value: &str) {
             .strip_prefix("cd[")
             .and_then(|name| name.strip_suffix(']'));
         let own = inner.unwrap_or(name).to_owned();
-        told.params.push((Cow::Owned(own), json_of(value)));
+        told.params
+            .push((Cow::Owned(own), Cow::Owned(json_of(value))));
     }
 }
 

@@ -7,6 +7,7 @@ use percent_encoding::percent_decode;
 
 use super::absent::{Absence, absence_of_id, is_macro, is_macro_of_id};
 use super::marks::{LANES, marks};
+use crate::consent::names::WIDE;
 use crate::hit::{Flags, whole};
 use crate::request::is_encoded_still;
 
@@ -119,14 +120,19 @@ pub(crate) fn decode_marked<'a>(
         return (value, marks & NAMING != 0);
     }
     let (value, decoded_marks) = decode_coded(raw, rule, flags);
-    let may_hide = (marks & NAMING) | (decoded_marks & (NAMING | CODED)) != 0
-        || decoded_marks & SUSPECT != 0 && value.as_deref().is_some_and(has_wide);
+    let text = value.as_deref().unwrap_or_default();
+    let may_hide = marks & NAMING != 0 || may_hide_by(decoded_marks, text);
     (value, may_hide)
 }
 
-/// Returns whether a value has a fullwidth character that may stand between a name and its value.
-fn has_wide(value: &str) -> bool {
-    value.contains(['\u{ff1d}', '\u{ff1a}'])
+/// Returns whether a text may hide a parameter: it has what comes between a name and its value, an
+/// escape, or what may be a fullwidth character. Nearly no text may, so this is asked first.
+pub(crate) fn may_hide(text: &str) -> bool {
+    may_hide_by(marks_of(text.as_bytes()), text)
+}
+
+fn may_hide_by(marks: u8, text: &str) -> bool {
+    marks & (NAMING | CODED) != 0 || marks & SUSPECT != 0 && text.as_bytes().contains(&WIDE)
 }
 
 /// Returns whether a raw value may be a macro that decoding would destroy: it has a percent sign

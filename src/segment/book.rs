@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use super::SegmentScope;
@@ -159,7 +160,7 @@ impl<'p, 'c> Pages<'p, 'c> {
         Ok(Segment {
             key: definition.key.to_owned(),
             names: definition.names.map(str::to_owned),
-            digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            digest: HEXLOWER.encode(&digest),
             words: explain::explain(&read.condition, &name),
             min_size,
             last_day: definition.last_day,

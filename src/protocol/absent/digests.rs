@@ -177,14 +177,12 @@ fn from_hex(value: &str) -> Option<u128> {
     if !may_begin(beginning) {
         return None;
     }
-    let joined;
-    let digits = if value.len() == UUID_BYTES {
-        joined = value.replace('-', "");
-        &joined
-    } else {
-        value
-    };
-    u128::from_str_radix(digits.get(..32)?, 16).ok()
+    let is_uuid = value.len() == UUID_BYTES;
+    let mut digits = value.bytes().filter(|byte| !is_uuid || *byte != b'-');
+    (0..32).try_fold(0, |digest, _| {
+        let digit = char::from(digits.next()?).to_digit(16)?;
+        Some(digest << 4 | u128::from(digit))
+    })
 }
 
 /// Decodes what may be a digest, in either alphabet, with padding or without.

@@ -22,13 +22,13 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::fields::{RequestField, RequestFields, write_text};
+use super::fields::{RequestField, RequestFields};
 use super::{id, time};
 use crate::clock::UnixMicros;
 use crate::hit::Kind;
 use crate::protocol::Arrival;
 use crate::protocol::native::Parameter;
-use crate::protocol::tracker::{Claims, Told, read_hints, without_fragment};
+use crate::protocol::tracker::{Claims, Told, json_of, read_hints, without_fragment};
 use crate::refusal::Reason;
 
 /// What goes nowhere: what Matomo is told about the request itself, what proves something to it,
@@ -109,7 +109,7 @@ pub(super) fn tell(fields: &RequestFields, sender: Requester) -> Result<Told<'st
     told.kind = Some(kind);
     let mut ours = |parameter, text: &str| {
         if !text.is_empty() {
-            told.ours.push((parameter, Cow::Owned(write_text(text))));
+            told.ours.push((parameter, Cow::Owned(json_of(text))));
         }
     };
     ours(Parameter::EventName, name);
@@ -215,7 +215,7 @@ fn put_params(told: &mut Told<'_>, fields: &RequestFields, name: &str) {
     if matches!(name, "goal" | "order" | "cart") {
         for (own, ours) in [("ec_id", "order_id"), ("revenue", "value")] {
             if let Some(text) = fields.text(own).filter(|text| *text != "false") {
-                let json = Cow::Owned(write_text(text));
+                let json = Cow::Owned(json_of(text));
                 told.params.push((Cow::Borrowed(ours), json));
             }
         }

@@ -1,11 +1,9 @@
 //! The parameters of one request, whether a query, a form or an object says them.
 
-use serde_json::Value;
-
 use crate::consent::names::may_mean;
 use crate::hit::limits::PARAMETERS_READ_MAX;
 use crate::protocol::text::decode_once;
-use crate::protocol::tracker::Object;
+use crate::protocol::tracker::{Object, json_of};
 use crate::request::split_pairs;
 
 /// Parameters in the order sent. The first of a repeated one counts.
@@ -28,7 +26,7 @@ impl RequestField {
         if self.is_json {
             self.text.clone()
         } else {
-            write_text(&self.text)
+            json_of(&self.text)
         }
     }
 }
@@ -100,9 +98,4 @@ impl RequestFields {
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|field| field.name == name)
     }
-}
-
-/// Writes a text as JSON.
-pub(super) fn write_text(text: &str) -> String {
-    Value::from(text).to_string()
 }

@@ -14,6 +14,7 @@
 //!   scripts is the same for every visitor (`?idsite=1&rec=1`), and so are page views as servers
 //!   send them. To take one for a repeat would make all of them one hit.
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use super::fields::RequestFields;
@@ -31,6 +32,8 @@ const MARKS: [&str; 15] = [
     "rand", "r", "cdt", "h", "m", "s", "pv_id", "_idn", "_idvc", "_idts", "_viewts", "_refts",
     "_ects", "res", "lang",
 ];
+/// Room for the marks of most events.
+const HASHED_BYTES: usize = 256;
 /// The length of an ID, in bytes of its hash.
 const HASH_BYTES: usize = 16;
 
@@ -57,24 +60,19 @@ pub(super) fn event_id(fields: &RequestFields, site: &str, visitor: &str) -> Opt
     if !has_random && (visitor.is_empty() || !has_moment) {
         return None;
     }
-    let mut hash = Sha256::new();
-    let mut add = |text: &str| {
-        hash.update(text);
+    let marks = MARKS.map(|mark| fields.text(mark).unwrap_or_default());
+    let visitor = (!has_random).then_some(visitor);
+    let parts = [site].into_iter().chain(marks).chain(visitor);
+    let mut hashed = Vec::with_capacity(HASHED_BYTES);
+    for part in parts {
+        hashed.extend_from_slice(part.as_bytes());
         // A byte that no UTF-8 has.
-        hash.update([0xff]);
-    };
-    add(site);
-    for mark in MARKS {
-        add(fields.text(mark).unwrap_or_default());
-    }
-    if !has_random {
-        add(visitor);
+        hashed.push(0xff);
     }
     // A letter comes first, because an ID that begins with digits would begin with a time.
     let mut text = String::from("m");
-    for byte in hash.finalize().iter().take(HASH_BYTES) {
-        text.push_str(&format!("{byte:02x}"));
-    }
+    let hash = Sha256::digest(&hashed);
+    HEXLOWER.encode_append(hash.get(..HASH_BYTES).unwrap_or(&hash), &mut text);
     Some(EventId {
         text,
         is_of_visitor: !has_random,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use memchr::memchr3;
+use memchr::memchr;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -13,11 +13,11 @@ use super::page::{name_hint, write_hint};
 use super::parameter::{Parameter, rule};
 use super::{HitReader, OF_CALLBACKS, OF_SYSTEMS};
 use crate::callback::names::{self, Fields};
-use crate::consent::names::{Meaning, carries_consent, may_mean, meaning};
+use crate::consent::names::{Meaning, carries_consent, meaning};
 use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
 use crate::hit::{Flags, Kind};
 use crate::protocol::absent::is_macro;
-use crate::protocol::text::{self, ValueKind, ValueRule, clean};
+use crate::protocol::text::{self, ValueKind, ValueRule, clean, may_hide};
 
 /// The members of a JSON object in the order sent, repeated ones included.
 pub(crate) struct Members<'t>(pub(crate) Vec<(String, &'t RawValue)>);
@@ -126,8 +126,8 @@ impl HitReader<'_, '_, '_> {
                 });
                 nested.extend(meaning.map(|meaning| (meaning, value.to_owned())));
             }
-            FoundText::Text(text) if may_hide(text) => {
-                texts.push(string_or_json(&format!("\"{text}\"")))
+            FoundText::Text(text) if may_hide(text) || text.contains('\\') => {
+                texts.push(string_or_json(&format!("\"{text}\"")).into_owned())
             }
             FoundText::Text(_) => {}
         };
@@ -199,20 +199,13 @@ impl HitReader<'_, '_, '_> {
     }
 }
 
-/// Returns whether a text within a value may hide a signal: it has what stands between a name and
-/// its value, or an escape.
-fn may_hide(text: &str) -> bool {
-    memchr3(b'=', b':', b'%', text.as_bytes()).is_some()
-        || text.contains(['\\', '\u{ff1d}', '\u{ff1a}'])
-}
-
 /// Returns the meaning of a name as it is written between quotes.
 pub(super) fn meaning_of(name: &str) -> Option<Meaning> {
     if name.contains('\\') {
         let name: String = serde_json::from_str(&format!("\"{name}\"")).ok()?;
         return meaning(&name);
     }
-    may_mean(name).then(|| meaning(name)).flatten()
+    meaning(name)
 }
 
 /// Takes members out of objects if the partner has a name for their path. The object keeps the
@@ -252,8 +245,15 @@ fn without_fragment(address: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 /// Returns a string as it is, another value as its JSON.
-pub(super) fn string_or_json(json: &str) -> String {
-    serde_json::from_str(json).unwrap_or_else(|_| json.to_owned())
+pub(super) fn string_or_json(json: &str) -> Cow<'_, str> {
+    let string = match json.as_bytes() {
+        [b'"', rest @ ..] if memchr(b'\\', rest).is_some() => {
+            serde_json::from_str(json).map(Cow::Owned).ok()
+        }
+        [b'"', ..] => serde_json::from_str(json).map(Cow::Borrowed).ok(),
+        _ => None,
+    };
+    string.unwrap_or(Cow::Borrowed(json))
 }
 
 /// Returns a known member's text by its rule: a string as it is, another value as its JSON. An ID
@@ -278,7 +278,7 @@ fn scalar_text_by<'a>(
     let (text, sent) = match json.as_bytes() {
         [b'"', ..] => match serde_json::from_str(json) {
             Ok(text) => (text, None),
-            Err(_) => (string_or_json(cleaned), Some(json.as_bytes())),
+            Err(_) => (string_or_json(cleaned).into_owned(), Some(json.as_bytes())),
         },
         [b'-' | b'0'..=b'9', ..] => (json.to_owned(), None),
         _ if rule.kind == ValueKind::Id => return None,

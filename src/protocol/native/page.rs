@@ -10,7 +10,7 @@ use super::HitReader;
 use super::json::{meaning_of, members_of, scalar_text};
 use super::json_text::{FoundText, leading_scalar, write_clean};
 use super::parameter::Parameter;
-use crate::consent::names::{Meaning, is_of_consent, may_mean, meaning, objects};
+use crate::consent::names::{Meaning, is_of_consent, meaning, objects};
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::{Flags, Kind};
 use crate::protocol::text::clean;
@@ -72,8 +72,7 @@ impl HitReader<'_, '_, '_> {
             return true;
         }
         let mut text = String::with_capacity(json.len());
-        let meaning = may_mean(&name).then(|| meaning(&name)).flatten();
-        let mut is_unclear = meaning.is_some_and(|meaning| is_meant(&name, meaning, json));
+        let mut is_unclear = meaning(&name).is_some_and(|meaning| is_meant(&name, meaning, json));
         let mut note = |found: FoundText<'_>| {
             if let FoundText::Member { name, rest, .. } = found
                 && let Some(meaning) = meaning_of(name)

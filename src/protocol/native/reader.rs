@@ -19,7 +19,7 @@ use crate::consent::names::{
 use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
 use crate::hit::{Flags, Kind};
 use crate::protocol::Draft;
-use crate::protocol::text::{clean, decode, decode_marked, decode_once};
+use crate::protocol::text::{clean, decode, decode_marked, decode_once, may_hide};
 use crate::request::split_pairs;
 
 /// How often a value may have been escaped beyond its own escapes.
@@ -220,19 +220,26 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
         }
     }
 
-    /// Notes that a decoded value hides a signal. An address has a query of its own, and what is
-    /// wrong with a signal's own value, the decision finds.
+    /// Notes that a decoded value hides a signal.
     pub(super) fn note_hidden(&mut self, parameter: Option<Parameter>, value: Option<&str>) {
+        if let Some(value) = value.filter(|text| may_hide(text)) {
+            self.note_hidden_if_any(parameter, value);
+        }
+    }
+
+    /// Notes that a decoded value hides a signal which may. An address has a query of its own, and
+    /// what is wrong with a signal's own value, the decision finds.
+    fn note_hidden_if_any(&mut self, parameter: Option<Parameter>, value: &str) {
         let is_decided = parameter.is_some_and(Parameter::is_decided_by);
         let may_be_address = matches!(
             parameter,
             None | Some(Parameter::PageUrl | Parameter::Referrer)
         );
-        let hides = |text: &str| match text {
+        self.draft.signals.is_unclear |= match value {
+            _ if is_decided => false,
             text if may_be_address && is_address(text) => self.hides_in_path(text),
             text => self.hides_escaped(text),
         };
-        self.draft.signals.is_unclear |= !is_decided && value.is_some_and(hides);
     }
 
     /// Notes that something was meant under a name that is not its own.
@@ -258,7 +265,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
             let whole = decode(raw, usize::MAX, &mut Flags::default());
             self.note_hidden(parameter, whole.as_deref());
         } else if let Some(Cow::Owned(text)) = value {
-            self.note_hidden(parameter, Some(text));
+            self.note_hidden_if_any(parameter, text);
         } else if value.is_none() {
             // A macro is no value, and may have hidden one.
             self.note_hidden(parameter, Some(&decode_once(raw)));

@@ -23,7 +23,7 @@ use crate::clock::UnixMicros;
 use crate::consent::names::means_signal;
 use crate::hit::Kind;
 use crate::protocol::native::Parameter;
-use crate::protocol::tracker::{Told, without_fragment};
+use crate::protocol::tracker::{Told, json_of, without_fragment};
 
 /// How the versions of trackers begin that keep cookies: those of pages, and Android's.
 const KEEPING_COOKIES: [&str; 3] = ["js-", "no-js-", "andr-"];
@@ -92,11 +92,6 @@ pub(super) fn text_of(json: &str) -> Option<Cow<'_, str>> {
         None if json.starts_with(['{', '[', 'n']) => None,
         None => Some(Cow::Borrowed(json)),
     }
-}
-
-fn json_of(text: &str) -> String {
-    // A text is always JSON.
-    serde_json::to_string(text).unwrap_or_default()
 }
 
 /// An event while its members come in.

@@ -65,6 +65,12 @@ impl Told<'_> {
     }
 }
 
+/// Writes a text as JSON.
+pub(in crate::protocol) fn json_of(text: &str) -> String {
+    // A text always can be written.
+    serde_json::to_string(text).unwrap_or_default()
+}
+
 /// What a tracker claims that only the configuration, or the permit, can judge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
