@@ -427,7 +427,7 @@ pub(super) fn take_string<'t>(rest: &mut &'t str) -> Option<&'t str> {
 
 /// Returns what a string means.
 pub(super) fn unescape(inner: &str) -> Cow<'_, str> {
-    if !inner.contains('\\') {
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Cow::Borrowed(inner);
     }
     let text = serde_json::from_str(&format!("\"{inner}\""));

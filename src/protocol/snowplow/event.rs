@@ -17,6 +17,8 @@ use std::borrow::Cow;
 use std::mem;
 use std::ops::Range;
 
+use memchr::memchr;
+
 use super::document::{self, Contexts};
 use super::webhook;
 use crate::clock::UnixMicros;
@@ -87,7 +89,9 @@ impl<'e> MemberValue<'e> {
 /// Returns a scalar's text.
 pub(super) fn text_of(json: &str) -> Option<Cow<'_, str>> {
     match json.strip_prefix('"') {
-        Some(inner) if !inner.contains('\\') => Some(Cow::Borrowed(inner.strip_suffix('"')?)),
+        Some(inner) if memchr(b'\\', inner.as_bytes()).is_none() => {
+            Some(Cow::Borrowed(inner.strip_suffix('"')?))
+        }
         Some(_) => serde_json::from_str(json).ok().map(Cow::Owned),
         None if json.starts_with(['{', '[', 'n']) => None,
         None => Some(Cow::Borrowed(json)),
