@@ -26,7 +26,9 @@ use crate::import::read::{FileError, FileRows};
 use crate::import::{CheckedRow, Manifest};
 use crate::keys::UserKeyring;
 use crate::postgres::import::{self, FileStanding, ImportCounts, ImportFile, PORTION_ROWS, known};
+use crate::postgres::segment::effect::{Effect, SegmentEffect};
 use crate::postgres::user_key;
+use crate::segment::Book;
 
 /// The exit status where the data is wrong (EX_DATAERR of sysexits.h).
 const EXIT_DATA: u8 = 65;
@@ -111,11 +113,14 @@ impl ImportCommand {
         let manifest = Manifest::parse(&text, today, &config.import.classes)
             .map_err(|error| UsageError(format!("{}: {error}", path.display())))?;
         let users = UserKeyring::new(&config.user.keys);
+        // `check-config` says what is wrong with segments.
+        let book = config.book().unwrap_or_default();
         let sha256 = digest(&self.files)?;
         let mut outcome = Outcome::default();
         with_database(config, async |client| {
             let import = Import {
                 command: self,
+                book: &book,
                 manifest: &manifest,
                 users: &users,
             };
@@ -144,6 +149,12 @@ struct Outcome {
     #[serde(flatten)]
     counts: ImportCounts,
     ended: u64,
+    /// How many visitors a trial would reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matched: Option<u64>,
+    /// The segments of which a trial would change more than a tenth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segments: Option<Vec<SegmentEffect>>,
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
     /// Where it stands which rows are wrong.
@@ -153,6 +164,7 @@ struct Outcome {
 
 struct Import<'i> {
     command: &'i ImportCommand,
+    book: &'i Book,
     manifest: &'i Manifest,
     users: &'i UserKeyring,
 }
@@ -174,7 +186,7 @@ impl Import<'_> {
             counts,
             ended,
             reason,
-            rejects: None,
+            ..Outcome::default()
         };
         let done = match standing {
             FileStanding::Taken(counts, ended) => {
@@ -201,7 +213,9 @@ impl Import<'_> {
             }
             return Ok(outcome("refused", checked, 0, reason));
         }
-        let ended = match self.store(client, &mut file, done, checked.read).await {
+        let mut effect = Effect::default();
+        let stored = self.store(client, &mut file, (done, checked.read), &mut effect);
+        let ended = match stored.await {
             Ok(ended) => ended,
             Err(error) if done == 0 && file.counts.read == 0 => {
                 file.abandon(client).await?;
@@ -214,12 +228,15 @@ impl Import<'_> {
             let reason = "the counts do not add up: did the file change while it was read?";
             return Ok(outcome("refused", file.counts, ended, reason.to_owned()));
         }
-        let state = if self.command.dry_run {
-            "trial"
-        } else {
-            "taken"
-        };
-        Ok(outcome(state, file.counts, ended, String::new()))
+        if !self.command.dry_run {
+            return Ok(outcome("taken", file.counts, ended, String::new()));
+        }
+        let mut outcome = outcome("trial", file.counts, ended, String::new());
+        if !self.manifest.key.is_area() {
+            outcome.matched = Some(effect.matched);
+            outcome.segments = Some(effect.finish(client).await?);
+        }
+        Ok(outcome)
     }
 
     /// Reads everything once, without storing a row. Returns what was counted, and why nothing of
@@ -284,13 +301,14 @@ impl Import<'_> {
         Ok((counts, None))
     }
 
-    /// Stores the rows after the first `done`. Returns how many subjects were ended.
+    /// Stores the rows after the first `done`. Returns how many subjects were ended. A trial counts
+    /// instead what that would do.
     async fn store(
         &self,
         client: &mut Client,
         file: &mut ImportFile,
-        done: u64,
-        all: u64,
+        (done, all): (u64, u64),
+        effect: &mut Effect,
     ) -> anyhow::Result<u64> {
         let is_trial = self.command.dry_run;
         let mut progress = Progress::new(if is_trial { "comparing" } else { "storing" }, Some(all));
@@ -321,19 +339,24 @@ impl Import<'_> {
                 Err(_) => rejected += 1,
             }
             if portion.len() as u64 + rejected >= PORTION_ROWS as u64 {
-                self.store_portion(client, file, &mut portion, &mut rejected)
+                self.store_portion(client, file, (&mut portion, &mut rejected), effect)
                     .await?;
                 progress.tell(&file.counts);
             }
         }
-        self.store_portion(client, file, &mut portion, &mut rejected)
+        self.store_portion(client, file, (&mut portion, &mut rejected), effect)
             .await?;
         progress.end();
         if is_trial {
-            let ended = match self.command.replace {
-                true => file.count_ended(client).await?.0,
-                false => 0,
-            };
+            let mut ended = 0;
+            if self.command.replace {
+                let (mut transaction, subjects) = file.try_end(client).await?;
+                ended = subjects.len() as u64;
+                if !self.manifest.key.is_area() {
+                    effect.add(&mut transaction, self.book, &subjects).await?;
+                }
+                transaction.rollback().await?;
+            }
             if done == 0 {
                 file.abandon(client).await?;
             }
@@ -351,12 +374,16 @@ impl Import<'_> {
         &self,
         client: &mut Client,
         file: &mut ImportFile,
-        portion: &mut Vec<CheckedRow>,
-        rejected: &mut u64,
+        (portion, rejected): (&mut Vec<CheckedRow>, &mut u64),
+        effect: &mut Effect,
     ) -> anyhow::Result<()> {
-        match self.command.dry_run {
-            true => file.try_store(client, portion, *rejected).await?,
-            false => file.store(client, portion, *rejected).await?,
+        if self.command.dry_run {
+            let mut transaction = file.try_store(client, portion, *rejected).await?;
+            let subjects = import::subjects(portion);
+            effect.add(&mut transaction, self.book, &subjects).await?;
+            transaction.rollback().await?;
+        } else {
+            file.store(client, portion, *rejected).await?;
         }
         portion.clear();
         *rejected = 0;

@@ -467,15 +467,8 @@ impl ImportFile {
         write_manifest(&transaction, self.import, manifest).await?;
         let mut ended = 0;
         if self.replaces {
-            let (table, _, _) = table(self.is_area);
-            let sql = format!(
-                "update avtryck.{table} as held set ended_at = now() \
-                 where import = $2 and ended_at is null and not exists (select from avtryck.import_named as named \
-                     where named.file = $1 and named.subject = {subject})",
-                subject = self.subject_in_sql()
-            );
             ended = transaction
-                .execute(&sql, &[&self.file, &self.import])
+                .execute(&self.end_in_sql(), &[&self.file, &self.import])
                 .await?;
             let sql = "delete from avtryck.import_named where file = $1";
             transaction.execute(sql, &[&self.file]).await?;
@@ -502,17 +495,17 @@ impl ImportFile {
         Ok(())
     }
 
-    /// Counts what storing rows would do, and stores nothing. A subject that is there twice is
-    /// compared twice with what is stored.
+    /// Counts what storing rows would do, in a transaction that the caller has to take back. A
+    /// subject that is there twice is compared twice with what is stored.
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn try_store(
+    pub async fn try_store<'c>(
         &mut self,
-        client: &mut Client,
+        client: &'c mut Client,
         rows: &[CheckedRow],
         rejected: u64,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Transaction<'c>> {
         let transaction = client.transaction().await?;
         let has_listed = suppression::lock_list(&transaction).await?;
         self.counts.read += rejected;
@@ -521,9 +514,46 @@ impl ImportFile {
             let counts = self.merge(&transaction, &round, has_listed).await?;
             self.counts.add(&counts);
         }
-        transaction.rollback().await?;
-        Ok(())
+        Ok(transaction)
     }
+
+    /// Ends the rows that the file does not name, in a transaction that the caller has to take
+    /// back. Returns their subjects.
+    ///
+    /// # Errors
+    /// Where Postgres fails.
+    pub async fn try_end<'c>(
+        &self,
+        client: &'c mut Client,
+    ) -> anyhow::Result<(Transaction<'c>, Vec<Uuid>)> {
+        let transaction = client.transaction().await?;
+        let sql = format!("{} returning {}", self.end_in_sql(), self.subject_in_sql());
+        let rows = transaction.query(&sql, &[&self.file, &self.import]).await?;
+        let ended = rows.iter().map(|row| row.try_get(0));
+        let ended = ended.collect::<Result<_, _>>()?;
+        Ok((transaction, ended))
+    }
+
+    /// Returns the statement that ends what the file does not name.
+    fn end_in_sql(&self) -> String {
+        let (table, _, _) = table(self.is_area);
+        format!(
+            "update avtryck.{table} as held set ended_at = now() \
+             where import = $2 and ended_at is null and not exists (select from avtryck.import_named as named \
+                 where named.file = $1 and named.subject = {subject})",
+            subject = self.subject_in_sql()
+        )
+    }
+}
+
+/// Returns the subjects of rows; those of areas are about nobody.
+#[must_use]
+pub fn subjects(rows: &[CheckedRow]) -> Vec<Uuid> {
+    let subject = |row: &CheckedRow| match &row.key {
+        RowKey::Subject(node, _) => Some(Uuid::from_bytes(*node)),
+        RowKey::Area(_) => None,
+    };
+    rows.iter().filter_map(subject).collect()
 }
 
 /// Returns what `import_named` knows a row by.

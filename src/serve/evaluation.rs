@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use tokio::time::MissedTickBehavior;
 use tokio_postgres::Client;
 
 use crate::clock::{self, UnixMicros};
@@ -17,7 +18,7 @@ use crate::postgres::server::silence::LONG_SILENCE_MAX;
 use crate::postgres::{Database, SilenceWatch};
 use crate::segment::{Book, size};
 
-/// The pause between two evaluations.
+/// From the beginning of an evaluation to that of the next.
 const PERIOD: Duration = Duration::from_mins(1);
 /// How long one may take. What is left, the next one does.
 const TIME_MAX: Duration = Duration::from_secs(40);
@@ -48,8 +49,10 @@ impl Evaluation {
         if !self.book.load().segments.is_empty() && self.tell(&database).await.is_err() {
             tracing::debug!("the state of segments is told once they are evaluated");
         }
+        let mut turn = tokio::time::interval(PERIOD);
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::time::sleep(PERIOD).await;
+            turn.tick().await;
             let book = self.book.load_full();
             if book.segments.is_empty() {
                 connection = None;

@@ -25,7 +25,7 @@ use crate::segment::{Book, Segment};
 /// The advisory lock: "segments" in ASCII.
 const LOCK: i64 = 0x7365_676d_656e_7473;
 /// Subjects that are evaluated in one transaction.
-const SUBJECTS_MAX: usize = 5_000;
+pub(super) const SUBJECTS_MAX: usize = 5_000;
 /// Members that leave a segment that ended, in one transaction.
 const ENDED_MAX: i64 = 10_000;
 /// The ranges of subjects: by their first byte.

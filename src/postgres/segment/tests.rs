@@ -17,6 +17,7 @@ use crate::segment::column::ProfileColumn;
 use crate::segment::{Book, Definition, Guards, Segment, SegmentScope, Words, size};
 
 mod cost;
+mod effect;
 mod kill;
 
 const TODAY: i32 = 20_000;

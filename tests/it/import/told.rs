@@ -114,3 +114,88 @@ async fn a_file_of_five_times_the_size_takes_no_more_memory() {
     // Both fill portions; what is left is how the allocator happens to keep pages.
     assert!(most[1] < most[0] + (8 << 20), "{most:?}");
 }
+
+/// Every row of every table, as text.
+async fn everything(client: &Client) -> String {
+    let sql =
+        "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname = 'avtryck'";
+    let mut all = String::new();
+    for table in client.query(sql, &[]).await.unwrap() {
+        let table: String = table.get(0);
+        let sql = format!("select coalesce(string_agg(held::text, ' '), '') from {table} as held");
+        all.push_str(
+            &client
+                .query_one(&sql, &[])
+                .await
+                .unwrap()
+                .get::<_, String>(0),
+        );
+    }
+    all
+}
+
+#[tokio::test]
+async fn no_customer_number_is_in_the_database_the_log_the_reply_or_the_file_of_rejects() {
+    let (dir, database) = stage().await;
+    let objection =
+        "insert into avtryck.objection (subject, kind, name) values ($1, 'supplier', 'a register')";
+    let client = &database.client;
+    client
+        .execute(objection, &[&user("kund4711-c")])
+        .await
+        .unwrap();
+    let long = format!("kund4711-{}", "x".repeat(600));
+    let (mut said, mut ended) = (Vec::new(), Vec::new());
+    for (csv, options) in [
+        // New, suppressed, and wrong in a value, in the key and in the number of columns.
+        (
+            format!(
+                "nr,typ,kr\nkund4711-a,house,1\nkund4711-c,flat,1\nkund4711-d,flat,kund4711-e\n{long},flat,1\nkund4711-f\n"
+            ),
+            &["--max-rejects", "80%", "--rejects", "rejects.csv"][..],
+        ),
+        ("nr,typ,kr\nkund4711-a,flat,2\n".to_owned(), &["--dry-run"]),
+        (
+            "nr,typ,kr\nkund4711-a,flat,2\nkund4711-b,flat,2\n".to_owned(),
+            &["--replace", "--max-ended", "100%"],
+        ),
+        (
+            "nr,typ,kr\nkund4711-b,flat,2\n".to_owned(),
+            &["--replace", "--max-ended", "100%"],
+        ),
+        // Refused as a whole, with an error that could quote what it read.
+        ("nr;typ;kr\nkund4711-a;house;1\n".to_owned(), &[]),
+        ("nr,typ,kr\n\"kund4711-a,house,1\n".to_owned(), &[]),
+    ] {
+        std::fs::write(dir.path().join("f.csv"), csv).unwrap();
+        let mut run = command(&["import", "f.csv", "--manifest", "m.toml"]);
+        run.args(options)
+            .current_dir(dir.path())
+            .env("AVTRYCK_CONFIG", dir.path().join("avtryck.toml"))
+            .env("AVTRYCK_LOG", "debug");
+        let output = run.output().await.unwrap();
+        ended.push(output.status.code());
+        said.extend([output.stdout, output.stderr].concat());
+    }
+    said.extend(std::fs::read(dir.path().join("rejects.csv")).unwrap());
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let held = everything(client).await;
+    // What was looked through is what was written.
+    assert_eq!(ended, [0, 0, 0, 0, 65, 65].map(Some), "{said}");
+    assert!(
+        said.contains("line,column,reason") && said.contains("\"suppressed\":1"),
+        "{said}"
+    );
+    assert!(held.contains(&user("kund4711-b").to_string()), "{held}");
+    // Bytes are shown in hexadecimal.
+    let hidden: String = "kund4711"
+        .bytes()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    for text in [&said, &held] {
+        assert!(
+            !text.contains("kund4711") && !text.contains(&hidden),
+            "{text}"
+        );
+    }
+}
