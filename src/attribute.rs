@@ -8,7 +8,7 @@
 //! explicit consent (GDPR, article 9), and minors get no profile (DSA, article 28).
 
 /// The grounds on which personal data may be used (GDPR, article 6), by their names in manifests.
-pub const LEGAL_BASES: [&str; 6] = [
+pub(crate) const LEGAL_BASES: [&str; 6] = [
     "consent",
     "contract",
     "legal_obligation",
@@ -56,7 +56,7 @@ impl AttributeClass {
 
     /// Returns whether it is refused until the configuration names it.
     #[must_use]
-    pub fn is_off_by_default(self) -> bool {
+    pub(crate) fn is_off_by_default(self) -> bool {
         !matches!(self, AttributeClass::Ordinary | AttributeClass::Financial)
     }
 }
@@ -118,7 +118,7 @@ impl Attribute {
 
     /// Returns how sensitive it is to say that a subject has that value.
     #[must_use]
-    pub fn class_of(&self, value: &str) -> AttributeClass {
+    pub(crate) fn class_of(&self, value: &str) -> AttributeClass {
         match value {
             MINOR => AttributeClass::Minor,
             _ => self.class,
@@ -136,7 +136,7 @@ const fn word(word: &'static str, text_sv: &'static str, text_en: &'static str) 
 }
 
 /// The table.
-pub const ATTRIBUTES: [Attribute; 13] = [
+pub(crate) const ATTRIBUTES: [Attribute; 13] = [
     Attribute {
         number: 1,
         key: "housing_type",

@@ -13,7 +13,7 @@ pub use protocol::{Protocol, ProtocolSpec};
 /// The longest request target that is accepted, in bytes.
 pub const URI_BYTES_MAX: usize = 8 * 1024;
 /// The largest header of a request, in bytes, its first line included.
-pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// The largest body of events, in bytes, packed and unpacked.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// The longest request target that trackers of other makers may send, in bytes.
@@ -32,7 +32,7 @@ const FORM_BYTES_MAX: usize = 1024;
 /// The largest question for segments, in bytes: a user, a signature and consent strings.
 const QUESTION_BYTES_MAX: usize = 16 * 1024;
 /// How long a body may take to arrive.
-pub const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What the table says about one endpoint.
 #[derive(Clone, Copy, Debug)]
@@ -195,7 +195,7 @@ macro_rules! endpoints {
         }
 
         /// The table: a row for each endpoint, in the order of the enum.
-        pub const ENDPOINTS: [&EndpointSpec; Endpoint::ALL.len()] = [$(Endpoint::$endpoint.spec()),+];
+        pub(crate) const ENDPOINTS: [&EndpointSpec; Endpoint::ALL.len()] = [$(Endpoint::$endpoint.spec()),+];
     };
 }
 
@@ -486,7 +486,7 @@ impl EndpointSpec {
 
     /// Returns the longest request target that it accepts, in bytes.
     #[must_use]
-    pub fn uri_bytes_max(&self) -> usize {
+    pub(crate) fn uri_bytes_max(&self) -> usize {
         match self.protocol {
             Protocol::Native => URI_BYTES_MAX,
             _ => TRACKER_URI_BYTES_MAX,
@@ -495,7 +495,7 @@ impl EndpointSpec {
 
     /// Returns the largest header that it accepts, in bytes.
     #[must_use]
-    pub fn header_bytes_max(&self) -> usize {
+    pub(crate) fn header_bytes_max(&self) -> usize {
         match self.protocol {
             Protocol::Native => HEADER_BYTES_MAX,
             _ => TRACKER_HEADER_BYTES_MAX,
@@ -504,7 +504,7 @@ impl EndpointSpec {
 
     /// Returns the name of the key of `[path]` that says where the endpoint answers, if one does.
     #[must_use]
-    pub fn path_key(&self) -> Option<&'static str> {
+    pub(crate) fn path_key(&self) -> Option<&'static str> {
         match self.path {
             Path::At(key)
             | Path::AbovePartner(key)

@@ -25,9 +25,9 @@ use crate::hit::belief::{PageScope, Wish};
 use crate::hit::subject::Held;
 
 /// How long the edge waits for an answer, or for the first piece of a file.
-pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a whole file may take.
-pub const FILE_TIME_MAX: Duration = Duration::from_secs(120);
+pub(crate) const FILE_TIME_MAX: Duration = Duration::from_secs(120);
 /// The most questions that wait.
 const WAITING_MAX: usize = 64;
 /// The most questions that wait of one client or of one visitor.
@@ -153,7 +153,7 @@ impl Inquirer {
     ///
     /// # Errors
     /// Where too many questions wait, or too many of this client or of a visitor.
-    pub fn ask_for_summary(
+    pub(crate) fn ask_for_summary(
         &self,
         visitors: Vec<VisitorId>,
         scope: PageScope,
@@ -167,7 +167,7 @@ impl Inquirer {
     ///
     /// # Errors
     /// As for [`Inquirer::ask_for_summary`].
-    pub fn contradict(
+    pub(crate) fn contradict(
         &self,
         visitors: Vec<VisitorId>,
         scope: PageScope,

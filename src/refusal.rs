@@ -281,7 +281,7 @@ impl Reason {
 
     /// Returns one line for the person who pasted the tag: what would be right.
     #[must_use]
-    pub fn advice(self) -> String {
+    pub(crate) fn advice(self) -> String {
         let limits = [
             ("{uri_bytes}", size(URI_BYTES_MAX)),
             ("{tracker_uri_bytes}", size(TRACKER_URI_BYTES_MAX)),
@@ -318,7 +318,7 @@ fn seconds(time: Duration) -> String {
 
 /// A request that is not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal(pub Reason);
+pub(crate) struct Refusal(pub Reason);
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Refusal {
@@ -329,13 +329,13 @@ impl From<Reason> for Refusal {
 impl Refusal {
     /// Returns the status of the reply.
     #[must_use]
-    pub fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         self.0.status()
     }
 
     /// Returns whether the connection must end ([`Reason::closes`]).
     #[must_use]
-    pub fn closes(self) -> bool {
+    pub(crate) fn closes(self) -> bool {
         self.0.closes()
     }
 }

@@ -46,11 +46,12 @@ use crate::hit::VisitorId;
 use crate::keys::{CookieKeyring, Key};
 use crate::request::{FoundCookie, NameTrust};
 
-pub use cookie_kind::{CookieKind, Party, Reach, lies_within, set_cookie};
+pub(crate) use cookie_kind::{CookieKind, Reach, lies_within};
+pub use cookie_kind::{Party, set_cookie};
 
 /// The default age of the visitor cookie, and the age of the cookie that keeps a choice: less than
 /// 13 months.
-pub const COOKIE_DAYS: u16 = 390;
+pub(crate) const COOKIE_DAYS: u16 = 390;
 /// The age that a configuration may give the visitor cookie at most: 13 months.
 pub const COOKIE_DAYS_MAX: u16 = 396;
 const _: () = assert!(
@@ -91,7 +92,7 @@ impl ProvedVisitor {
     /// is wrong. A cookie that is expired and no older was made before the configuration was
     /// changed.
     #[must_use]
-    pub fn is_impossible(&self, now: UnixMicros) -> bool {
+    pub(crate) fn is_impossible(&self, now: UnixMicros) -> bool {
         self.is_expired && now.seconds() - self.made_at.seconds() >= COOKIE_AGE_SECONDS
     }
 }
@@ -219,7 +220,7 @@ impl HostKeyring<'_> {
     /// Returns the visitors whom the cookies of a request prove, expired ones among them: each
     /// once, the one that is chosen first.
     #[must_use]
-    pub fn read_all<'v>(
+    pub(crate) fn read_all<'v>(
         &self,
         cookies: impl Iterator<Item = FoundCookie<'v>>,
         now: UnixMicros,
@@ -334,7 +335,7 @@ impl CookieKeyring {
     /// `avtryck visitor 1`, `form` and the visitor's ID, in base64url. Every cookie's MAC is over
     /// more bytes.
     #[must_use]
-    pub fn form_token(&self, visitor: VisitorId) -> Option<String> {
+    pub(crate) fn form_token(&self, visitor: VisitorId) -> Option<String> {
         let (_, key) = self.first()?;
         let mac = form_mac(key, visitor).finalize().into_bytes();
         Some(URL_SAFE_NO_PAD.encode(mac.get(..MAC_BYTES)?))
@@ -342,7 +343,7 @@ impl CookieKeyring {
 
     /// Checks whether a token is that of a form for that visitor.
     #[must_use]
-    pub fn is_form_token(&self, visitor: VisitorId, token: &str) -> bool {
+    pub(crate) fn is_form_token(&self, visitor: VisitorId, token: &str) -> bool {
         let mut mac = [0; MAC_BYTES];
         let length = URL_SAFE_NO_PAD.decode_slice(token, &mut mac);
         let verifies = |key: &Key| form_mac(key, visitor).verify_truncated_left(&mac).is_ok();
@@ -354,7 +355,7 @@ impl CookieKeyring {
     /// in base64url. Nothing of the device's ID can be read from it, and no other visitor has the
     /// same. Every cookie's MAC is over more bytes, and that of a form over others.
     #[must_use]
-    pub fn device_handle(&self, visitor: VisitorId, node: [u8; 16]) -> Option<String> {
+    pub(crate) fn device_handle(&self, visitor: VisitorId, node: [u8; 16]) -> Option<String> {
         let (_, key) = self.first()?;
         let mac = handle_mac(key, visitor, node).finalize().into_bytes();
         Some(URL_SAFE_NO_PAD.encode(mac.get(..MAC_BYTES)?))
@@ -362,7 +363,12 @@ impl CookieKeyring {
 
     /// Checks whether a handle names a device on the page of a visitor.
     #[must_use]
-    pub fn is_device_handle(&self, visitor: VisitorId, node: [u8; 16], handle: &str) -> bool {
+    pub(crate) fn is_device_handle(
+        &self,
+        visitor: VisitorId,
+        node: [u8; 16],
+        handle: &str,
+    ) -> bool {
         let mut mac = [0; MAC_BYTES];
         let length = URL_SAFE_NO_PAD.decode_slice(handle, &mut mac);
         let verifies = |key: &Key| {

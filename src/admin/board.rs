@@ -55,7 +55,7 @@ const FIELDS_SHOWN_MAX: usize = 20;
 const FIELD_SHOWN_MAX: usize = 100;
 
 /// Makes the page of tags for a query string.
-pub type MakeTagPage = Box<dyn Fn(&str) -> String + Send + Sync>;
+pub(crate) type MakeTagPage = Box<dyn Fn(&str) -> String + Send + Sync>;
 
 /// What is shown to viewers.
 pub struct Board {
@@ -117,7 +117,7 @@ impl Board {
     }
 
     /// Has the form of tags answered by `page`, from now on.
-    pub fn answer_tags(&self, page: MakeTagPage) {
+    pub(crate) fn answer_tags(&self, page: MakeTagPage) {
         // It is set once, at the start.
         drop(self.tag_page.set(page));
     }
@@ -174,7 +174,7 @@ impl Board {
 }
 
 /// Shows samples with what `tables` tell of them. Never returns.
-pub async fn show(
+pub(crate) async fn show(
     board: Arc<Board>,
     mut samples: mpsc::Receiver<Offered>,
     tables: Arc<ArcSwap<Tables>>,

@@ -90,7 +90,7 @@ pub struct Offered {
 }
 
 /// What became of one request, or of one event in it.
-pub enum Sample {
+pub(crate) enum Sample {
     /// Recorded: the hit as the spool has it, and by what its outcome will be known.
     Hit(Vec<u8>, u64),
     /// Not recorded.

@@ -1,7 +1,7 @@
 //! The admin listener: metrics, health, readiness, the live view and the form of tags, never on the
 //! public address.
 
-pub mod board;
+pub(crate) mod board;
 mod guard;
 pub mod live;
 mod seats;

@@ -15,7 +15,7 @@ use crate::clock::UnixMicros;
 use crate::hit::VisitorId;
 
 /// What the MAC covers first.
-pub const CONTEXT: &[u8] = b"avtryck sync 1\n";
+pub(crate) const CONTEXT: &[u8] = b"avtryck sync 1\n";
 
 /// What the MAC covers.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ impl SignedExchange<'_> {
     /// Checks whether the signature is the partner's, made within `window_seconds` of `now`. A
     /// partner without a secret proves nothing.
     #[must_use]
-    pub fn is_proved_by(
+    pub(crate) fn is_proved_by(
         &self,
         signature: &str,
         secret: &str,

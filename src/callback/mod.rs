@@ -33,9 +33,9 @@ use crate::clock::UnixMicros;
 use crate::refusal::Reason;
 
 /// What the MAC of version 1 covers first.
-pub const CONTEXT: &[u8] = b"avtryck callback 1\n";
+pub(crate) const CONTEXT: &[u8] = b"avtryck callback 1\n";
 /// What the MAC of version 2 covers first.
-pub const CONTEXT_2: &[u8] = b"avtryck callback 2\n";
+pub(crate) const CONTEXT_2: &[u8] = b"avtryck callback 2\n";
 /// What a signature of version 2 begins with.
 const VERSION_2: &str = "v2=";
 /// How much of a signature an event ID has, in hex digits.
@@ -43,7 +43,7 @@ const ID_DIGITS: usize = 32;
 
 /// What a partner's callbacks are proved with.
 #[derive(Clone, Copy)]
-pub struct Secrets<'p> {
+pub(crate) struct Secrets<'p> {
     /// The key of signatures; empty if the partner does not sign.
     pub secret: &'p str,
     /// The token; empty if the partner has none.
@@ -80,7 +80,7 @@ impl Secrets<'_> {
     /// # Errors
     /// If the partner has nothing to prove callbacks with, or the request has no proof or a wrong
     /// token.
-    pub fn check<'r>(&self, claim: &Claim<'r>) -> Result<Proof<'r>, Reason> {
+    pub(crate) fn check<'r>(&self, claim: &Claim<'r>) -> Result<Proof<'r>, Reason> {
         if self.secret.is_empty() && self.token.is_empty() {
             return Err(Reason::CallbackClosed);
         }
@@ -99,7 +99,7 @@ impl Secrets<'_> {
     ///
     /// # Errors
     /// If the signature is not the partner's, or its timestamp is too far from now.
-    pub fn verify(
+    pub(crate) fn verify(
         &self,
         proof: Proof<'_>,
         signed: &Signed<'_>,
@@ -220,7 +220,7 @@ impl Signed<'_> {
 
     /// Returns whether the signature is this request's, by version 1.
     #[must_use]
-    pub fn has_signature(&self, signature: &str, secret: &[u8]) -> bool {
+    pub(crate) fn has_signature(&self, signature: &str, secret: &[u8]) -> bool {
         self.mac(secret).is_some_and(|mac| verifies(mac, signature))
     }
 
@@ -251,7 +251,7 @@ fn is_near(timestamp: &str, now: UnixMicros, window_seconds: u64) -> bool {
 /// Returns whether a token is the one expected. MACs are compared, so that neither the length nor
 /// the start of a wrong token shows.
 #[must_use]
-pub fn is_token(given: &str, expected: &str) -> bool {
+pub(crate) fn is_token(given: &str, expected: &str) -> bool {
     let mac = |key: &str| {
         let mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).ok()?;
         Some(mac.chain_update(CONTEXT))

@@ -19,7 +19,7 @@ use super::{to_hex, verifies};
 use crate::clock::UnixMicros;
 
 /// What the MAC covers first.
-pub const CONTEXT: &[u8] = b"avtryck user 1\n";
+pub(crate) const CONTEXT: &[u8] = b"avtryck user 1\n";
 /// How far from now a signature may expire at most, in seconds.
 pub const VALID_SECONDS_MAX: i64 = 24 * 60 * 60;
 
@@ -53,7 +53,12 @@ impl UserClaim<'_> {
 
     /// Checks whether a signature was made with one of the keys and has not expired.
     #[must_use]
-    pub fn is_proved_by(&self, signature: &str, keys: &[(u8, Vec<u8>)], now: UnixMicros) -> bool {
+    pub(crate) fn is_proved_by(
+        &self,
+        signature: &str,
+        keys: &[(u8, Vec<u8>)],
+        now: UnixMicros,
+    ) -> bool {
         let mut parts = signature.split('.');
         let (Some(id), Some(expires), Some(digits), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())

@@ -23,7 +23,7 @@ pub const VALID_SECONDS_MAX: i64 = 7 * 86_400;
 
 /// Checks whether the address of a conversion's pixel is signed for that site.
 #[must_use]
-pub fn is_signed_conversion(
+pub(crate) fn is_signed_conversion(
     query: &str,
     keyring: &ClickKeyring,
     site: &str,

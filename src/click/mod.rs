@@ -30,7 +30,8 @@
 
 mod conversion;
 
-pub use conversion::{VALID_SECONDS_MAX, is_signed_conversion};
+pub use conversion::VALID_SECONDS_MAX;
+pub(crate) use conversion::is_signed_conversion;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -66,7 +67,7 @@ impl ClickKeyring {
 
     /// Returns the same for the pixel of a conversion.
     #[must_use]
-    pub fn sign_conversion(&self, rest: &str) -> Option<String> {
+    pub(crate) fn sign_conversion(&self, rest: &str) -> Option<String> {
         self.sign_for(Purpose::Conversion, rest)
     }
 
@@ -132,7 +133,7 @@ impl Target {
     ///
     /// # Errors
     /// If it has a port of its own, where nobody can tell whether https is there.
-    pub fn over_https(mut self) -> Result<Target, Flaw> {
+    pub(crate) fn over_https(mut self) -> Result<Target, Flaw> {
         if self.may_leave_https || self.url.scheme() == "https" {
             return Ok(self);
         }
@@ -185,7 +186,7 @@ pub fn target(
 ///
 /// # Errors
 /// The [`Flaw`] where nobody may be led there.
-pub fn target_named(
+pub(crate) fn target_named(
     name: &str,
     query: &str,
     keyring: &ClickKeyring,
@@ -325,7 +326,7 @@ impl Listed {
 
 /// Splits an entry of a list of hosts into the host and its port, if it has one.
 #[must_use]
-pub fn split_port(entry: &str) -> (&str, Option<u16>) {
+pub(crate) fn split_port(entry: &str) -> (&str, Option<u16>) {
     match entry.rsplit_once(':') {
         // The colons of an IPv6 address stand in brackets.
         Some((host, port)) if !port.ends_with(']') => match port.parse() {

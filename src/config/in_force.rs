@@ -137,7 +137,7 @@ pub struct Waiting {
 impl InForce {
     /// Returns the same in one line: `http.listen = "127.0.0.1:8080" (file), …`.
     #[must_use]
-    pub fn in_one_line(&self) -> String {
+    pub(crate) fn in_one_line(&self) -> String {
         let entry = |setting: &Setting| {
             let (table, _) = setting.table();
             let (key, shown, layer) = (setting.key, &setting.shown, setting.layer().name());

@@ -60,13 +60,13 @@ keys! {
 impl KafkaConfig {
     /// Returns whether hits go to Kafka.
     #[must_use]
-    pub fn is_used(&self) -> bool {
+    pub(crate) fn is_used(&self) -> bool {
         !self.brokers.is_empty()
     }
 
     /// Returns whether brokers are told by a token who this process is.
     #[must_use]
-    pub fn takes_token(&self) -> bool {
+    pub(crate) fn takes_token(&self) -> bool {
         self.sasl_mechanism == OAUTHBEARER
     }
 }

@@ -489,7 +489,7 @@ keys! {
 impl HttpConfig {
     /// Returns the number of edge threads.
     #[must_use]
-    pub fn thread_count(&self) -> usize {
+    pub(crate) fn thread_count(&self) -> usize {
         match self.threads {
             0 => cores(),
             threads => threads,
@@ -509,7 +509,7 @@ impl CookieConfig {
 
     /// Returns the names of the cookie with the visitor's choice.
     #[must_use]
-    pub fn choice_names(&self) -> CookieNames<'_> {
+    pub(crate) fn choice_names(&self) -> CookieNames<'_> {
         CookieNames {
             name: &self.choice_name,
             former: self.former_choice_name.as_deref(),
@@ -521,7 +521,7 @@ impl SpoolConfig {
     /// Returns how many shards so many edge threads write to: one each, if the space is enough for
     /// two chunks in each.
     #[must_use]
-    pub fn shard_count(&self, threads: usize) -> usize {
+    pub(crate) fn shard_count(&self, threads: usize) -> usize {
         let room = usize::try_from(self.bytes_max / 2 / self.chunk_bytes).unwrap_or(usize::MAX);
         let wanted = match self.shards {
             0 => threads.min(room),
@@ -534,7 +534,7 @@ impl SpoolConfig {
 impl LoaderConfig {
     /// Returns the number of connections that load.
     #[must_use]
-    pub fn connection_count(&self) -> usize {
+    pub(crate) fn connection_count(&self) -> usize {
         match self.connections {
             0 => (cores() / 4).max(1),
             connections => connections,
@@ -549,7 +549,7 @@ fn cores() -> usize {
 impl Partner {
     /// Returns whether the partner may write for the site of that key.
     #[must_use]
-    pub fn may_write_for(&self, site: &str) -> bool {
+    pub(crate) fn may_write_for(&self, site: &str) -> bool {
         self.sites.is_empty() || self.sites.iter().any(|known| known == site)
     }
 

@@ -32,7 +32,7 @@ impl fmt::Display for Unusable {
 
 /// All mistakes of a configuration.
 #[derive(Debug, Default)]
-pub struct Mistakes {
+pub(crate) struct Mistakes {
     found: Vec<(Option<usize>, String)>,
     /// The lines that are no TOML.
     pub(super) wrong_lines: BTreeSet<usize>,
@@ -48,7 +48,7 @@ impl Mistakes {
 
     /// Adds values that cannot be used. Beside other mistakes a default may stand for a value that
     /// was not understood, so then only what was given counts, and one mistake of a line.
-    pub fn add_unusable(&mut self, values: Vec<Unusable>, in_force: &InForce) {
+    pub(crate) fn add_unusable(&mut self, values: Vec<Unusable>, in_force: &InForce) {
         let is_sound = self.is_empty();
         let lines: BTreeSet<usize> = self.found.iter().filter_map(|(line, _)| *line).collect();
         for value in values {
@@ -69,7 +69,7 @@ impl Mistakes {
     ///
     /// # Errors
     /// All mistakes at once.
-    pub fn into_result(mut self) -> Result<(), ConfigErrors> {
+    pub(crate) fn into_result(mut self) -> Result<(), ConfigErrors> {
         if self.is_empty() {
             return Ok(());
         }

@@ -42,7 +42,8 @@ pub use keys::{
     GeoipConfig, HttpConfig, Limit, LinkConfig, LoaderConfig, Partner, PrivacyConfig,
     ProtocolConfig, SchemaConfig, Site, SpoolConfig, TrafficConfig, UserConfig,
 };
-pub use mistakes::{Mistakes, Unusable};
+pub(crate) use mistakes::Mistakes;
+pub use mistakes::Unusable;
 pub use paths::Paths;
 pub use segment::SegmentConfig;
 pub use system::System;
@@ -148,21 +149,21 @@ impl std::error::Error for ConfigErrors {}
 impl Config {
     /// Returns whether the collector loads hits into Postgres itself.
     #[must_use]
-    pub fn loads_into_postgres(&self) -> bool {
+    pub(crate) fn loads_into_postgres(&self) -> bool {
         let sinks = &self.loader.sink;
         sinks.is_empty() || sinks.contains(&HitSink::Postgres)
     }
 
     /// Returns whether it produces hits to Kafka.
     #[must_use]
-    pub fn produces_to_kafka(&self) -> bool {
+    pub(crate) fn produces_to_kafka(&self) -> bool {
         let sinks = &self.loader.sink;
         self.kafka.is_used() && (sinks.is_empty() || sinks.contains(&HitSink::Kafka))
     }
 
     /// The same for the process that loads from the topic.
     #[must_use]
-    pub fn topic_retention_of_load(&self) -> Duration {
+    pub(crate) fn topic_retention_of_load(&self) -> Duration {
         match self.sites.iter().any(|site| site.household) {
             true => self.privacy.retention.min(SIGHTING_RETENTION),
             false => self.privacy.retention,
@@ -172,7 +173,7 @@ impl Config {
     /// For how long a topic may keep hits: as long as rows are kept and, where hits have sightings
     /// of households with them, no longer than these can be traced.
     #[must_use]
-    pub fn topic_retention(&self) -> Duration {
+    pub(crate) fn topic_retention(&self) -> Duration {
         let has_sightings = self.sites.iter().any(|site| site.household);
         let has_sightings = has_sightings && !self.loads_into_postgres();
         match has_sightings {
@@ -194,7 +195,7 @@ impl Config {
 
     /// Reads a file, if one is named, and the environment, as far as they can be read. Where they
     /// are wrong, the default stands.
-    pub fn examine(
+    pub(crate) fn examine(
         path: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> (Config, Mistakes) {

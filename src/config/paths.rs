@@ -66,7 +66,7 @@ impl Paths {
 
     /// Returns every path of an endpoint.
     #[must_use]
-    pub fn all_of(&self, endpoint: Endpoint) -> &[String] {
+    pub(crate) fn all_of(&self, endpoint: Endpoint) -> &[String] {
         self.0.get(endpoint as usize).map_or(&[], Vec::as_slice)
     }
 

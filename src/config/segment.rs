@@ -49,7 +49,7 @@ impl Config {
     ///
     /// # Errors
     /// All mistakes at once.
-    pub fn with_segments_of(&self, file: &Path) -> Result<(Config, usize), ConfigErrors> {
+    pub(crate) fn with_segments_of(&self, file: &Path) -> Result<(Config, usize), ConfigErrors> {
         let mut reader = ConfigReader::new(&ConfigText::read(Some(file)), [], Kept::new());
         let added: Vec<SegmentConfig> = reader.tables();
         let (mut config, count) = (self.clone(), added.len());

@@ -46,13 +46,13 @@ impl System {
 
     /// Returns whether it may write for the site of that key.
     #[must_use]
-    pub fn may_write_for(&self, site: &str) -> bool {
+    pub(crate) fn may_write_for(&self, site: &str) -> bool {
         self.sites.is_empty() || self.sites.iter().any(|known| known == site)
     }
 
     /// Returns the rules of its events about a site: the operator's vendor ID is the site's.
     #[must_use]
-    pub fn rules_for(&self, site: &Site) -> PermitRules {
+    pub(crate) fn rules_for(&self, site: &Site) -> PermitRules {
         PermitRules {
             default_permit: self.default_permit,
             ..PermitRules::from(site)

@@ -69,7 +69,9 @@ mod tcf;
 mod tests;
 
 pub use choice::parse_choice;
-pub use rules::{PermitRules, decide, decide_by_both};
+pub(crate) use rules::decide_by_both;
+pub use rules::{PermitRules, decide};
 pub use signals::Signals;
 pub use strings::Strings;
-pub use strip::{Personal, fold_name, strip, strip_personal};
+pub(crate) use strip::fold_name;
+pub use strip::{Personal, strip, strip_personal};

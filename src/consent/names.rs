@@ -26,7 +26,7 @@ pub enum Meaning {
 
 /// The names, in lower case and without anything but letters and digits. A longer name counts as a
 /// signal if it has one of [`FRAGMENTS`] in it or begins with [`GPP`].
-pub const NAMES: [(&str, Meaning); 73] = [
+pub(crate) const NAMES: [(&str, Meaning); 73] = [
     ("gdpr", Meaning::Signal),
     ("gdprconsent", Meaning::Signal),
     ("gpp", Meaning::Signal),
@@ -192,7 +192,7 @@ fn marks_of(byte: u8) -> u8 {
 /// asked first: it looks at each byte once.
 #[must_use]
 #[inline]
-pub fn may_mean(name: &str) -> bool {
+pub(crate) fn may_mean(name: &str) -> bool {
     let marks = name.bytes().fold(0, |all, byte| all | marks_of(byte));
     if marks & UNUSUAL != 0 {
         return true;
@@ -261,7 +261,7 @@ fn read_meaning(name: &str) -> Option<Meaning> {
 /// Returns whether a name, in any spelling, is that of a signal which says whether there is
 /// consent. Such a name says something without a value, too: an empty consent string is a refusal.
 #[must_use]
-pub fn means_signal(name: &str) -> bool {
+pub(crate) fn means_signal(name: &str) -> bool {
     meaning(name) == Some(Meaning::Signal)
 }
 
@@ -275,7 +275,7 @@ fn meaning_of_escaped(name: &str) -> Option<Meaning> {
 
 /// Returns whether an object of that name carries consent, so that a partner in it is the hit's.
 #[must_use]
-pub fn carries_consent(object: &str) -> bool {
+pub(crate) fn carries_consent(object: &str) -> bool {
     let mut known = CONSENT_OBJECTS.iter();
     known.any(|known| known.eq_ignore_ascii_case(object))
         || meaning(object) == Some(Meaning::Signal)
@@ -352,7 +352,7 @@ fn has_denied(value: &str) -> bool {
 /// Returns whether a value found under the name of a consent string says something of consent that
 /// is not understood: a string, a refusal, or nothing where something was to be filled in.
 #[must_use]
-pub fn is_of_consent(value: &str) -> bool {
+pub(crate) fn is_of_consent(value: &str) -> bool {
     let is_blank = value.chars().all(|c| c.is_whitespace() || c == '"');
     is_blank || is_consent_string(value) || refuses(value)
 }
@@ -445,7 +445,7 @@ fn is_separator(character: char) -> bool {
 /// Returns a text with ASCII characters for fullwidth ones, if it has one of those that may stand
 /// between a name and its value.
 #[must_use]
-pub fn narrow_text(text: &str) -> Option<String> {
+pub(crate) fn narrow_text(text: &str) -> Option<String> {
     let may_be_wide = memchr(WIDE, text.as_bytes()).is_some();
     let is_wide = may_be_wide && text.contains(['\u{ff1d}', '\u{ff1a}']);
     is_wide.then(|| text.chars().map(narrow).collect())
@@ -453,7 +453,7 @@ pub fn narrow_text(text: &str) -> Option<String> {
 
 /// Returns the ASCII characters that the fullwidth ones of a text stand for; `None` if it has none.
 #[must_use]
-pub fn narrow_all(text: &str) -> Option<String> {
+pub(crate) fn narrow_all(text: &str) -> Option<String> {
     let has_wide = text.contains(|c| narrow(c) != c);
     has_wide.then(|| text.chars().map(narrow).collect())
 }

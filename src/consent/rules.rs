@@ -58,7 +58,7 @@ pub fn decide(
 /// Decides what both the rules of a site and those of a partner allow. The signal is the one that
 /// decided by the narrower rules.
 #[must_use]
-pub fn decide_by_both(
+pub(crate) fn decide_by_both(
     signals: &Signals<'_>,
     (site, partner): (&PermitRules, &PermitRules),
     kind: Kind,

@@ -20,7 +20,7 @@ pub enum Course {
 }
 
 /// The receiving end of the channel that sets the course of the edge threads.
-pub type CourseReceiver = watch::Receiver<Course>;
+pub(crate) type CourseReceiver = watch::Receiver<Course>;
 
 /// How long connections may stay open once a thread stops.
 #[derive(Clone, Copy)]

@@ -27,10 +27,12 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use hyper::header::HeaderValue;
 
-pub use crate::refusal::Refusal;
-pub use course::{Course, CourseReceiver};
+pub(crate) use crate::refusal::Refusal;
+pub use course::Course;
+pub(crate) use course::CourseReceiver;
 pub use thread::run;
-pub use transport::entrance::{Entrance, Preamble, bind_alone};
+pub(crate) use transport::entrance::bind_alone;
+pub use transport::entrance::{Entrance, Preamble};
 pub use transport::limits::Limits;
 
 use current::Current;
@@ -134,7 +136,7 @@ impl Edge {
 
     /// The same with the manifests of partners' callbacks.
     #[must_use]
-    pub fn with_manifests(self, manifests: Arc<CallbackManifests>) -> Edge {
+    pub(crate) fn with_manifests(self, manifests: Arc<CallbackManifests>) -> Edge {
         Edge { manifests, ..self }
     }
 

@@ -85,7 +85,7 @@ protocols! {
 impl Protocol {
     /// Checks whether it is our own.
     #[must_use]
-    pub const fn is_native(self) -> bool {
+    pub(crate) const fn is_native(self) -> bool {
         matches!(self, Protocol::Native)
     }
 

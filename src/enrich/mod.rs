@@ -33,16 +33,16 @@ use quick_cache::sync::Cache;
 
 use bot::Crawlers;
 use category::Categories;
-pub use category::Sensitive;
+pub(crate) use category::Sensitive;
 use device::{CachedDevices, DeviceRules};
 pub use device::{Device, DeviceBudget, DeviceClass};
 use geo::GeoFile;
-pub use model::{AliasKind, MakerAndName, ModelName, ModelNames};
+pub(crate) use model::MakerAndName;
+pub use model::{AliasKind, ModelName, ModelNames};
 pub use network::Network;
 pub use place::Place;
-pub use source::{
-    LoadError, Origin, Problem, Report, TableFile, TableFiles, load, open_models, reload, verify,
-};
+pub(crate) use source::open_models;
+pub use source::{LoadError, Origin, Problem, Report, TableFile, TableFiles, load, reload, verify};
 
 use crate::hit::Hit;
 use crate::row::dimension::{Dimension, Found, Keyed, Stored, new_key_of_stored};
@@ -73,7 +73,7 @@ pub trait FactVisitor {
 }
 
 /// Returns the key that a stored row of a dimension would have now.
-pub type NewKeyOf<S> = fn(&Keyer, &S) -> Result<i64, <S as Stored>::Error>;
+pub(crate) type NewKeyOf<S> = fn(&Keyer, &S) -> Result<i64, <S as Stored>::Error>;
 
 /// Makes the list of dimensions, and what follows from it.
 macro_rules! dimensions {
@@ -145,7 +145,7 @@ impl<'h> Facts<'h> {
     /// Finds what a hit itself says, without any table: all that is kept of a hit that is only
     /// counted.
     #[must_use]
-    pub fn of_hit(hit: &'h Hit<'_>) -> Facts<'h> {
+    pub(crate) fn of_hit(hit: &'h Hit<'_>) -> Facts<'h> {
         Facts {
             site: Some(Keyed::new(Site::of(hit))),
             ad: Ad::of(hit).map(Keyed::new),
@@ -192,7 +192,7 @@ impl Tables {
     /// Returns when the oldest file of places and of networks was built, in seconds since 1970; 0
     /// without one.
     #[must_use]
-    pub fn built_seconds(&self) -> [u64; 2] {
+    pub(crate) fn built_seconds(&self) -> [u64; 2] {
         let places = self.places.iter().map(|file| file.built_seconds()).min();
         let networks = self.networks.iter().map(|file| file.built_seconds()).min();
         [places, networks].map(Option::unwrap_or_default)

@@ -31,7 +31,7 @@ pub struct Place {
 impl Place {
     /// Returns what is left without the permit to locate: country and region.
     #[must_use]
-    pub fn coarse(&self) -> Place {
+    pub(crate) fn coarse(&self) -> Place {
         Place {
             country: self.country.clone(),
             region: self.region.clone(),

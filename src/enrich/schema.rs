@@ -23,7 +23,7 @@ const ERROR: &str = "schema_error";
 impl Tables {
     /// Checks the documents of a hit by their schemas. Returns nothing where there are no schemas.
     #[must_use]
-    pub fn check_documents(&self, hit: &Hit<'_>) -> Checked {
+    pub(crate) fn check_documents(&self, hit: &Hit<'_>) -> Checked {
         match &self.schemas {
             Some(schemas) if hit.protocol == Protocol::Snowplow => schemas.check(&hit.params),
             _ => Checked::default(),
@@ -33,7 +33,7 @@ impl Tables {
     /// Returns a hit with the flag `schema` and the first error among its `params`, if one of its
     /// documents breaks its schema.
     #[must_use]
-    pub fn mark_broken<'h>(hit: &'h Hit<'_>, checked: &Checked) -> Option<Hit<'h>> {
+    pub(crate) fn mark_broken<'h>(hit: &'h Hit<'_>, checked: &Checked) -> Option<Hit<'h>> {
         let error = serde_json::to_string(checked.error.as_ref()?).ok()?;
         // The last of a repeated name counts in Postgres, so nobody else writes it.
         let members = hit.params.strip_suffix('}')?;

@@ -321,7 +321,7 @@ fn read_models(path: &Path, old: &Tables, errors: &mut Vec<LoadError>) -> Option
 ///
 /// # Errors
 /// Where it cannot be read, or is no such file.
-pub fn open_models(path: &Path) -> Result<(ModelNames, Option<LoadError>), LoadError> {
+pub(crate) fn open_models(path: &Path) -> Result<(ModelNames, Option<LoadError>), LoadError> {
     match ModelNames::open(path) {
         Ok((models, skipped)) => Ok((
             models,

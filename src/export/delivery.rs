@@ -105,7 +105,7 @@ impl Delivery {
     ///
     /// # Errors
     /// None that is known: a text can always be written as JSON.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
         let head = Head {
             delivery: self.id.to_string(),
             to: &self.to,

@@ -13,7 +13,7 @@ use super::Delivery;
 
 /// A folder that the receiver reads.
 #[derive(Clone, Debug)]
-pub struct Folder(pub PathBuf);
+pub(crate) struct Folder(pub PathBuf);
 
 impl Folder {
     /// Puts a delivery into it, as `<to>-<number>-<kind>-<ID>.ndjson.gz`: under that name it is
@@ -22,7 +22,7 @@ impl Folder {
     ///
     /// # Errors
     /// Where the folder cannot be written to.
-    pub fn put(&self, delivery: &Delivery) -> anyhow::Result<()> {
+    pub(crate) fn put(&self, delivery: &Delivery) -> anyhow::Result<()> {
         let Delivery {
             to,
             number,

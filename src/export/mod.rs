@@ -26,8 +26,8 @@ mod folder;
 mod post;
 
 pub use delivery::{Delivery, DeliveryKind, DeliveryLine};
-pub use folder::Folder;
-pub use post::{HttpsPost, NotTaken, is_delivery_url};
+pub(crate) use folder::Folder;
+pub(crate) use post::{HttpsPost, NotTaken, is_delivery_url};
 
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -67,7 +67,7 @@ impl ExportId {
 /// Returns what a partner is told in place of a user: the first 128 bits of the HMAC-SHA-256, by
 /// the partner's key, of a context and the user's key in hex; in hex.
 #[must_use]
-pub fn partner_user(export_key: &str, user_key: &str) -> Option<String> {
+pub(crate) fn partner_user(export_key: &str, user_key: &str) -> Option<String> {
     let mac = Hmac::<Sha256>::new_from_slice(export_key.as_bytes()).ok()?;
     let mac = mac.chain_update(CONTEXT).chain_update(user_key);
     let bytes = mac.finalize().into_bytes();

@@ -31,14 +31,14 @@ const CONTENT_TYPE: &str = "application/x-ndjson";
 /// The receiver answers that it does not have a delivery.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer was {status}")]
-pub struct NotTaken {
+pub(crate) struct NotTaken {
     status: StatusCode,
     /// How long it asks to be left alone (`Retry-After`).
     pub retry_after: Option<Duration>,
 }
 
 /// Where deliveries go, and what signs them.
-pub struct HttpsPost {
+pub(crate) struct HttpsPost {
     url: Url,
     secret: String,
     tls: Option<TlsConnector>,
@@ -46,7 +46,7 @@ pub struct HttpsPost {
 
 /// Checks that a URL is one that deliveries may go to: https, or http on this machine.
 #[must_use]
-pub fn is_delivery_url(text: &str) -> bool {
+pub(crate) fn is_delivery_url(text: &str) -> bool {
     let Ok(url) = Url::parse(text) else {
         return false;
     };
@@ -65,7 +65,7 @@ impl HttpsPost {
     ///
     /// # Errors
     /// If the URL cannot be read, or the machine trusts no certificate authority.
-    pub fn new(url: &str, secret: &str) -> anyhow::Result<HttpsPost> {
+    pub(crate) fn new(url: &str, secret: &str) -> anyhow::Result<HttpsPost> {
         ensure!(is_delivery_url(url), "{url} is no https URL");
         let url = Url::parse(url)?;
         let tls = match url.scheme() {
@@ -83,7 +83,7 @@ impl HttpsPost {
     ///
     /// # Errors
     /// Where it does not. It may have it nevertheless.
-    pub async fn send(&self, delivery: &Delivery) -> anyhow::Result<()> {
+    pub(crate) async fn send(&self, delivery: &Delivery) -> anyhow::Result<()> {
         let sent = tokio::time::timeout(TIME_MAX, self.try_to_send(delivery)).await;
         let (status, retry_after) = sent.context("no answer in time")??;
         match status.is_success() {

@@ -5,10 +5,10 @@ use super::permit::Permit;
 use crate::clock::UnixMicros;
 
 /// The most devices that a visitor's page shows.
-pub const DEVICES_SHOWN_MAX: i64 = 40;
+pub(crate) const DEVICES_SHOWN_MAX: i64 = 40;
 
 /// What a request must permit for groups and imported data to be shown.
-pub const GROUPS_NEEDED: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::PROFILE);
+pub(crate) const GROUPS_NEEDED: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::PROFILE);
 
 /// What was asked about, and what the request itself permits: a page is told nothing of a visitor
 /// that the request refuses.

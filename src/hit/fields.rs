@@ -28,7 +28,7 @@ type Text<'a> = Cow<'a, str>;
 
 /// What the table says of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
+pub(crate) struct Field {
     /// The name in `proto/hit.proto`.
     pub name: &'static str,
     /// The number in the encoding.
@@ -81,7 +81,7 @@ macro_rules! hit {
 
         impl Field {
             /// Every field, in the order in which they are encoded.
-            pub const ALL: &[Field] = &[$(
+            pub(crate) const ALL: &[Field] = &[$(
                 $( Field {
                     name: stringify!($name),
                     number: $number,
@@ -139,7 +139,7 @@ macro_rules! hit {
             }
 
             /// Removes every ID of the visitor.
-            pub fn clear_ids(&mut self) {
+            pub(crate) fn clear_ids(&mut self) {
                 $($( $(
                     match Role::$role {
                         Role::id => self.$name = Value::EMPTY,
@@ -261,7 +261,7 @@ impl<'a> Hit<'a> {
     /// Returns the visitor of another site whom a link from there told, which is named where a
     /// partner's ID would be: a `sync` without a partner is one of two visitors.
     #[must_use]
-    pub fn linked_visitor(&self) -> Option<VisitorId> {
+    pub(crate) fn linked_visitor(&self) -> Option<VisitorId> {
         let is_of_link = self.kind == Kind::Sync && self.partner.is_empty();
         is_of_link
             .then(|| VisitorId::from_uuid(&self.partner_uid))

@@ -110,19 +110,20 @@ flags! {
 
 impl Flags {
     /// The flags of hits that no figure counts, even where they are rows.
-    pub const UNCOUNTED: Flags = Flags::PREFETCH.with(Flags::PREVIEW);
+    pub(crate) const UNCOUNTED: Flags = Flags::PREFETCH.with(Flags::PREVIEW);
     /// The flags that stay with a hit of which only a count is kept.
     pub const OF_COUNTS: Flags = Flags::UNCOUNTED.with(Flags::UNCLEAR_CONSENT);
 
     /// The flags that tell the loader what to do, and are in no row.
-    pub const OF_LOADER: Flags = Flags::ONE_TIME.with(Flags::ANONYMOUS);
+    pub(crate) const OF_LOADER: Flags = Flags::ONE_TIME.with(Flags::ANONYMOUS);
 
     /// The flags of hits that use up no event ID: whoever sends them could take the place of a hit
     /// that counts.
-    pub const WITHOUT_ID: Flags = Flags::UNCOUNTED.with(Flags::OVER_LIMIT).with(Flags::MACRO);
+    pub(crate) const WITHOUT_ID: Flags =
+        Flags::UNCOUNTED.with(Flags::OVER_LIMIT).with(Flags::MACRO);
 
     /// The flags of hits that a machine made by itself.
-    pub const MACHINE: Flags = Flags::UNCOUNTED
+    pub(crate) const MACHINE: Flags = Flags::UNCOUNTED
         .with(Flags::BAD_AGENT)
         .with(Flags::DATA_CENTRE)
         .with(Flags::BOT);
@@ -146,7 +147,7 @@ impl Flags {
 
     /// Checks whether any flag of `other` is set here.
     #[must_use]
-    pub fn has_any(self, other: Flags) -> bool {
+    pub(crate) fn has_any(self, other: Flags) -> bool {
         self.0 & other.0 != 0
     }
 

@@ -4,7 +4,7 @@ use super::Hit;
 
 /// The name of the event, or of what a callback reports, that an ad is paid for: the visitor bought
 /// something.
-pub const CONVERSION: &str = "conversion";
+pub(crate) const CONVERSION: &str = "conversion";
 
 /// What a hit records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,7 +44,7 @@ impl Kind {
     /// Checks whether it is a visitor's instruction, which goes into the spool of instructions and
     /// is never stored as a hit.
     #[must_use]
-    pub fn is_instruction(self) -> bool {
+    pub(crate) fn is_instruction(self) -> bool {
         matches!(self, Kind::Withdrawal | Kind::Erasure)
     }
 
@@ -81,7 +81,7 @@ impl Hit<'_> {
     /// Checks whether it is a conversion, which the reports ascribe to a click.
     #[must_use]
     #[inline]
-    pub fn is_conversion(&self) -> bool {
+    pub(crate) fn is_conversion(&self) -> bool {
         matches!(self.kind, Kind::Event | Kind::Callback) && self.event_name == CONVERSION
     }
 }

@@ -18,7 +18,7 @@ pub const CLICK_ID_BYTES_MAX: usize = 64;
 pub const PARAMS_MAX: usize = 64;
 /// The most parameters of one place (an event, a form, a query string) that are read: the further
 /// ones, and each that has a place of its own. Of later ones only what they say of consent counts.
-pub const PARAMETERS_READ_MAX: usize = PARAMS_MAX + 32;
+pub(crate) const PARAMETERS_READ_MAX: usize = PARAMS_MAX + 32;
 /// The most bytes in which a body may tell one hit: what [`PARAMS_BYTES_MAX`] keeps, and as much as
 /// an address may say besides.
 pub const TOLD_BYTES_MAX: usize = 64 * 1024;

@@ -53,7 +53,7 @@ impl Hit<'_> {
     /// Decides what becomes of this hit where an ID of it is on the list of suppression: the same
     /// as without the permit to measure.
     #[must_use]
-    pub fn outcome_if_suppressed(&self) -> Outcome {
+    pub(crate) fn outcome_if_suppressed(&self) -> Outcome {
         let permit = self.permit.without(Permit::MEASURE);
         Outcome::of(self.kind, self.flags, permit)
     }

@@ -67,7 +67,7 @@ pub fn without_client_ip(bytes: &[u8]) -> Vec<u8> {
 /// Returns the encoding without the attributes that a callback brings, up to the first field that
 /// cannot be read; `None` where it has none.
 #[must_use]
-pub fn without_attributes(bytes: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn without_attributes(bytes: &[u8]) -> Option<Vec<u8>> {
     Fields(bytes).find(|field| field.number == ATTRIBUTES)?;
     let mut kept = Vec::with_capacity(bytes.len());
     for field in Fields(bytes).filter(|field| field.number != ATTRIBUTES) {

@@ -45,7 +45,7 @@ impl Subject<'_> {
 
     /// Returns the kind of ID, in SQL and on the command line.
     #[must_use]
-    pub fn id_kind(&self) -> &'static str {
+    pub(crate) fn id_kind(&self) -> &'static str {
         match self {
             Subject::Visitor(_) => "visitor",
             Subject::Maid(_) => "maid",
@@ -57,7 +57,7 @@ impl Subject<'_> {
 
     /// Returns a word of [`Subject::id_kind`]; that of a visitor for any other.
     #[must_use]
-    pub fn kind_named(name: &str) -> &'static str {
+    pub(crate) fn kind_named(name: &str) -> &'static str {
         let others = ["maid", "partner_uid", "device_id", "user"];
         let found = others.into_iter().find(|known| *known == name);
         found.unwrap_or("visitor")
@@ -120,11 +120,11 @@ impl Subject<'_> {
 }
 
 /// The most hits and the most ads that a visitor's page shows; the file has all of them.
-pub const HELD_SHOWN_MAX: usize = 20;
+pub(crate) const HELD_SHOWN_MAX: usize = 20;
 
 /// The most hits of a visitor that its page counts. A visitor with more has made them on purpose,
 /// or somebody has with its cookie, and shall not delay the pages of others.
-pub const HELD_COUNTED_MAX: u64 = 10_000;
+pub(crate) const HELD_COUNTED_MAX: u64 = 10_000;
 
 /// What is held about a visitor, in short: what their own page shows of it, and no more.
 #[derive(Clone, Debug, Default, PartialEq)]

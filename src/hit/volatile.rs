@@ -47,7 +47,7 @@ const OF_SERVERS: &[&str] = &[
 /// Checks whether a further parameter of a hit of this kind differs when the same event is sent
 /// again.
 #[must_use]
-pub fn is_volatile(kind: Kind, name: &str) -> bool {
+pub(crate) fn is_volatile(kind: Kind, name: &str) -> bool {
     let names = match kind {
         Kind::Callback => OF_SERVERS,
         _ => OF_BROWSERS,

@@ -12,12 +12,12 @@ const MARK: &str = "~";
 /// A digest, in hex digits: 128 bits.
 const DIGITS: usize = 32;
 /// Mark and digest, in bytes.
-pub const DIGEST_BYTES: usize = MARK.len() + DIGITS;
+pub(crate) const DIGEST_BYTES: usize = MARK.len() + DIGITS;
 
 /// Returns whether a text may be one that was changed: it ends with a mark and a digest, and is as
 /// long as what was cut or holds the sign of what was cleaned.
 #[must_use]
-pub fn has_digest(text: &str, bytes_max: usize) -> bool {
+pub(crate) fn has_digest(text: &str, bytes_max: usize) -> bool {
     let Some(start) = text.len().checked_sub(DIGEST_BYTES) else {
         return false;
     };
@@ -30,7 +30,7 @@ pub fn has_digest(text: &str, bytes_max: usize) -> bool {
 
 /// Adds the digest of what was sent to what is kept of it.
 #[must_use]
-pub fn add_digest(mut kept: String, sent: &[u8]) -> String {
+pub(crate) fn add_digest(mut kept: String, sent: &[u8]) -> String {
     kept.push_str(MARK);
     for byte in Sha256::digest(sent).iter().take(DIGITS / 2) {
         let digits = [byte >> 4, byte & 15];
@@ -41,7 +41,7 @@ pub fn add_digest(mut kept: String, sent: &[u8]) -> String {
 
 /// Returns an ID without control characters as hits hold it.
 #[must_use]
-pub fn shorten(id: &str, bytes_max: usize) -> String {
+pub(crate) fn shorten(id: &str, bytes_max: usize) -> String {
     if id.len() <= bytes_max {
         return id.to_owned();
     }

@@ -48,7 +48,7 @@ impl<'a> Hit<'a> {
     /// Reads when a hit was received, which is the first field of an encoding; `None` where
     /// anything else is.
     #[must_use]
-    pub fn peek_received_at(mut bytes: &[u8]) -> Option<UnixMicros> {
+    pub(crate) fn peek_received_at(mut bytes: &[u8]) -> Option<UnixMicros> {
         let key = take_varint(&mut bytes).ok()?;
         let is_it = key == u64::from(RECEIVED_AT) << 3;
         let number = is_it.then(|| take_varint(&mut bytes).ok())??;

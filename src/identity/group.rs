@@ -31,13 +31,13 @@ pub(crate) const KIND_NODES_MAX: [(NodeKind, usize); 4] = [
 
 /// The most owners of a group within 90 days. With more it is a shared device, and no more is known
 /// of whose.
-pub const OWNERS_MAX: i64 = 6;
+pub(crate) const OWNERS_MAX: i64 = 6;
 
 /// Returns how many ties an ID of one device may have. One with more is a hub: an ID that many
 /// share, such as that of an emulator, and its ties count nowhere. Beside a visitor there may be
 /// all other IDs of a device, beside another ID its visitors.
 #[must_use]
-pub fn degree_max(kind: NodeKind) -> usize {
+pub(crate) fn degree_max(kind: NodeKind) -> usize {
     match kind {
         NodeKind::Visitor => GROUP_NODES_MAX,
         _ => 10,

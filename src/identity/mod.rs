@@ -19,8 +19,9 @@ mod tie_value;
 
 use crate::hit::Permit;
 use crate::hit::subject::Subject;
-pub use tie::{IdType, Ids, Tie, TieRules, Ties, is_refusal};
-pub use tie_memory::{Novelty, TieMemory};
+pub(crate) use tie::is_refusal;
+pub use tie::{IdType, Ids, Tie, TieRules, Ties};
+pub(crate) use tie_memory::{Novelty, TieMemory};
 
 /// An ID among ties: a visitor's own, the key of any other
 /// ([`Subject::key`](crate::hit::subject::Subject::key)).
@@ -71,7 +72,7 @@ pub struct LinkPermit(Permit);
 
 impl LinkPermit {
     /// What a tie needs.
-    pub const NEEDED: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::LINK);
+    pub(crate) const NEEDED: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::LINK);
 
     /// Takes a permit that has all that a tie needs; `None` for any other.
     #[must_use]

@@ -66,7 +66,7 @@ impl IdType {
 
     /// Checks whether two IDs that were seen with it are of one device.
     #[must_use]
-    pub fn unites(self) -> bool {
+    pub(crate) fn unites(self) -> bool {
         matches!(self, IdType::Browser | IdType::Device)
     }
 }
@@ -100,7 +100,7 @@ impl TieRules {
     }
 
     /// Returns the partners whose IDs unite a device.
-    pub fn uniting_partners(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn uniting_partners(&self) -> impl Iterator<Item = &str> {
         let partners = self.id_types.iter();
         let uniting = partners.filter(|(_, id_type)| id_type.unites());
         uniting.map(|(partner, _)| partner.as_str())
@@ -109,7 +109,7 @@ impl TieRules {
     /// Returns the IDs that tie nothing. A value is blocked in any case, and an ID is known by its
     /// hash alone: these are the hashes of the value as it is written, in lower case and in upper
     /// case.
-    pub fn blocked_nodes(&self) -> impl Iterator<Item = Node> {
+    pub(crate) fn blocked_nodes(&self) -> impl Iterator<Item = Node> {
         let written = self.blocked_as_written.iter();
         let values = written.flat_map(|value| {
             let values = [value.clone(), value.to_lowercase(), value.to_uppercase()];
@@ -228,7 +228,7 @@ pub type Ties<'h> = [Option<Tie<'h>>; NodeKind::ALL.len() - 1];
 
 impl<'h> Tie<'h> {
     /// The flags that are known only when a batch is committed, and take a row's ties away.
-    pub const LATE: Flags = Flags::WRONG_CLOCK.with(Flags::REPLAYED);
+    pub(crate) const LATE: Flags = Flags::WRONG_CLOCK.with(Flags::REPLAYED);
 
     /// Returns the ties that a hit makes which has these flags, and these IDs.
     #[must_use]
@@ -337,7 +337,7 @@ impl Voucher {
 /// Checks whether a permit is a refusal of ties: the subject itself, and no default, allowed to
 /// store the ID and not to tie it.
 #[must_use]
-pub fn is_refusal(permit: Permit, source: ConsentSource) -> bool {
+pub(crate) fn is_refusal(permit: Permit, source: ConsentSource) -> bool {
     let is_own = match source {
         ConsentSource::Choice | ConsentSource::Gpc | ConsentSource::Tcf | ConsentSource::Gpp => {
             true

@@ -39,7 +39,7 @@ const HOUR_MICROS: i64 = 60 * MINUTE_MICROS;
 
 /// What a tie is to a loader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Novelty {
+pub(crate) enum Novelty {
     /// It was stored within a week.
     Stored,
     /// It is to be stored; the number forgets it again.
@@ -49,7 +49,7 @@ pub enum Novelty {
 }
 
 /// What one loader remembers.
-pub struct TieMemory {
+pub(crate) struct TieMemory {
     random: RandomState,
     pairs: Recent,
     permits: Recent,
@@ -65,7 +65,7 @@ pub struct TieMemory {
 impl TieMemory {
     /// Makes an empty memory whose hashes are keyed with `random`.
     #[must_use]
-    pub fn new(random: RandomState) -> TieMemory {
+    pub(crate) fn new(random: RandomState) -> TieMemory {
         TieMemory {
             random,
             pairs: Recent::default(),
@@ -78,7 +78,7 @@ impl TieMemory {
     }
 
     /// Notes what time it is.
-    pub fn set_now(&mut self, now: UnixMicros) {
+    pub(crate) fn set_now(&mut self, now: UnixMicros) {
         if now.0.div_euclid(HOUR_MICROS) != self.now.0.div_euclid(HOUR_MICROS) {
             self.new_ties.clear();
         }
@@ -89,7 +89,7 @@ impl TieMemory {
     }
 
     /// Tells whether a tie is to be stored, and remembers it as stored.
-    pub fn note_tie(&mut self, tie: &Tie<'_>) -> Novelty {
+    pub(crate) fn note_tie(&mut self, tie: &Tie<'_>) -> Novelty {
         let ends = [tie.a, tie.b];
         let pair = self.hash(ends.map(|node| (node, self.unlinked.get(&node).copied())));
         let minute = self.minute();
@@ -124,12 +124,12 @@ impl TieMemory {
     }
 
     /// Forgets a tie that was not stored.
-    pub fn forget_tie(&mut self, tie: u64) {
+    pub(crate) fn forget_tie(&mut self, tie: u64) {
         self.pairs.remove(tie);
     }
 
     /// Forgets the ties of an ID that lost them.
-    pub fn unlink(&mut self, node: Node) {
+    pub(crate) fn unlink(&mut self, node: Node) {
         let hash = self.hash(node);
         if self.pairs.get(hash).is_none() {
             return;
@@ -144,7 +144,7 @@ impl TieMemory {
 
     /// Tells whether what a subject permits on a site, or to a partner there, is to be stored, and
     /// remembers it as stored.
-    pub fn note_permit(
+    pub(crate) fn note_permit(
         &mut self,
         node: Node,
         (site, partner): (&str, &str),
@@ -168,7 +168,7 @@ impl TieMemory {
 
     /// Takes over what became of a subject's permit, which may have cost it its ties: the next hit
     /// that says otherwise is stored, and so are its ties.
-    pub fn correct_permit(
+    pub(crate) fn correct_permit(
         &mut self,
         node: Node,
         (site, partner): (&str, &str),
@@ -184,7 +184,7 @@ impl TieMemory {
     }
 
     /// Forgets a subject's permit that was not stored.
-    pub fn forget_permit(&mut self, node: Node, (site, partner): (&str, &str)) {
+    pub(crate) fn forget_permit(&mut self, node: Node, (site, partner): (&str, &str)) {
         let key = self.hash((node, site, partner));
         self.permits.remove(key);
     }

@@ -27,7 +27,7 @@ const NEEDED: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::PROFILE)
 
 /// What is known of a partner's manifest.
 #[derive(Clone, Debug)]
-pub enum PartnerManifest {
+pub(crate) enum PartnerManifest {
     /// It can be used.
     Right(Box<Manifest>),
     /// It is wrong or has expired. What it names is not kept.
@@ -39,7 +39,7 @@ pub enum PartnerManifest {
 impl PartnerManifest {
     /// Makes what is known of a manifest that is wrong of its text.
     #[must_use]
-    pub fn wrong(text: &str) -> PartnerManifest {
+    pub(crate) fn wrong(text: &str) -> PartnerManifest {
         let Ok(table) = text.parse::<toml::Table>() else {
             return PartnerManifest::Unreadable;
         };
@@ -60,7 +60,7 @@ impl PartnerManifest {
 
 /// The manifests of partners whose callbacks bring attributes, by the partner's key.
 #[derive(Clone, Debug, Default)]
-pub struct CallbackManifests(pub HashMap<String, PartnerManifest>);
+pub(crate) struct CallbackManifests(pub HashMap<String, PartnerManifest>);
 
 impl CallbackManifests {
     /// Takes what a partner's manifest names out of a callback's `params`. What may be used of it
@@ -69,7 +69,7 @@ impl CallbackManifests {
     /// # Errors
     /// Where the values are not as the manifest says, or it cannot be used or has expired. The
     /// callback has no attributes then.
-    pub fn take(&self, hit: &mut Hit<'_>, users: &UserKeyring) -> Result<(), Reject> {
+    pub(crate) fn take(&self, hit: &mut Hit<'_>, users: &UserKeyring) -> Result<(), Reject> {
         if hit.kind != Kind::Callback || hit.params.is_empty() {
             return Ok(());
         }
@@ -170,7 +170,7 @@ impl<'de> serde::Deserialize<'de> for Members<'de> {
 }
 
 /// The manifests that a database knows: by the partner's key, with the number of the import.
-pub struct DeclaredManifests {
+pub(crate) struct DeclaredManifests {
     manifests: HashMap<String, (i32, Manifest)>,
     users: UserKeyring,
 }
@@ -184,7 +184,7 @@ impl Default for DeclaredManifests {
 impl DeclaredManifests {
     /// Makes one without any, with the keys of hashes.
     #[must_use]
-    pub fn new(users: UserKeyring) -> DeclaredManifests {
+    pub(crate) fn new(users: UserKeyring) -> DeclaredManifests {
         DeclaredManifests {
             manifests: HashMap::new(),
             users,
@@ -192,14 +192,14 @@ impl DeclaredManifests {
     }
 
     /// Adds the manifest of a partner, with the number of its import.
-    pub fn add(&mut self, partner: String, import: i32, manifest: Manifest) {
+    pub(crate) fn add(&mut self, partner: String, import: i32, manifest: Manifest) {
         self.manifests.insert(partner, (import, manifest));
     }
 
     /// Returns what a callback says of its subject, with the number of the import; `None` where it
     /// says nothing that the manifest names now.
     #[must_use]
-    pub fn read(&self, hit: &Hit<'_>) -> Option<(i32, CheckedRow)> {
+    pub(crate) fn read(&self, hit: &Hit<'_>) -> Option<(i32, CheckedRow)> {
         if hit.attributes.is_empty() || !hit.permit.allows(NEEDED) {
             return None;
         }
@@ -242,7 +242,7 @@ impl Manifest {
     ///
     /// # Errors
     /// What is wrong, and what would be right.
-    pub fn check_for_callbacks(&self, partner: &str) -> Result<(), String> {
+    pub(crate) fn check_for_callbacks(&self, partner: &str) -> Result<(), String> {
         match &self.key {
             KeyKind::PartnerUid(named) if named != partner => Err(format!(
                 "key.partner: {named}, and the callbacks are those of {partner}, which would be right"

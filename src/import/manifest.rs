@@ -101,7 +101,7 @@ impl KeyKind {
 
     /// Returns whether the rows are about areas and not about subjects.
     #[must_use]
-    pub fn is_area(&self) -> bool {
+    pub(crate) fn is_area(&self) -> bool {
         matches!(self, KeyKind::PostalCode | KeyKind::Municipality)
     }
 }

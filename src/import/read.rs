@@ -31,7 +31,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Why a file cannot be read on.
 #[derive(Debug, thiserror::Error)]
-pub enum FileError {
+pub(crate) enum FileError {
     /// The file is not what the manifest says.
     #[error("line {line}: {what}")]
     Format {
@@ -46,7 +46,7 @@ pub enum FileError {
 }
 
 /// One row of a file.
-pub struct FileRow {
+pub(crate) struct FileRow {
     /// The line that it begins at, from 1.
     pub line: u64,
     /// What it says.
@@ -102,7 +102,7 @@ enum Splitter {
 }
 
 /// The rows of a file.
-pub struct FileRows<'m> {
+pub(crate) struct FileRows<'m> {
     manifest: &'m Manifest,
     users: &'m UserKeyring,
     splitter: Splitter,
@@ -114,7 +114,7 @@ impl<'m> FileRows<'m> {
     ///
     /// # Errors
     /// Where it has not the columns that the manifest names.
-    pub fn open(
+    pub(crate) fn open(
         mut file: impl Read + 'static,
         manifest: &'m Manifest,
         users: &'m UserKeyring,
@@ -153,7 +153,7 @@ impl<'m> FileRows<'m> {
     ///
     /// # Errors
     /// Where nothing can be read after this.
-    pub fn next_row(&mut self) -> Result<Option<FileRow>, FileError> {
+    pub(crate) fn next_row(&mut self) -> Result<Option<FileRow>, FileError> {
         self.since.set(0);
         let (manifest, users) = (self.manifest, self.users);
         match &mut self.splitter {

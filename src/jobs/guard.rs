@@ -29,7 +29,7 @@ use crate::postgres::clock::{ClockRecord, read_clock, update_clock};
 /// How far the clocks may differ, and how far one may be ahead of the time that passed.
 const DIFFERENCE_MAX: Duration = Duration::from_hours(1);
 /// How long the clocks must run in step before anything is deleted.
-pub const IN_STEP: Duration = Duration::from_hours(24);
+pub(crate) const IN_STEP: Duration = Duration::from_hours(24);
 const _: () = assert!(
     IN_STEP.as_secs() == 24 * 3600,
     "the metric of suspended jobs says 24 hours"
@@ -113,7 +113,7 @@ pub struct Standing {
 impl Standing {
     /// Checks whether jobs may delete.
     #[must_use]
-    pub fn may_delete(&self) -> bool {
+    pub(crate) fn may_delete(&self) -> bool {
         self.fault.is_none() && self.wait.is_zero()
     }
 
@@ -121,14 +121,14 @@ impl Standing {
     /// A right clock mends what a wrong one decided, unlike what was deleted. So this waits while
     /// clocks differ and for [`IN_STEP`] after a jump, but not after a weekend without a collector.
     #[must_use]
-    pub fn may_evaluate(&self) -> bool {
+    pub(crate) fn may_evaluate(&self) -> bool {
         self.fault.is_none() && (self.wait.is_zero() || !self.has_jumped)
     }
 }
 
 /// Watches Postgres's clock for one process.
 #[derive(Debug, Default)]
-pub struct Guard {
+pub(crate) struct Guard {
     /// The clocks when they began to run in step, as this process saw it.
     base: Option<Clocks>,
 }
@@ -139,7 +139,11 @@ impl Guard {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn check(&mut self, client: &mut Client, now: Clocks) -> anyhow::Result<Standing> {
+    pub(crate) async fn check(
+        &mut self,
+        client: &mut Client,
+        now: Clocks,
+    ) -> anyhow::Result<Standing> {
         let base = self.base;
         let record = update_clock(client, |known| judge(known, base, now).1);
         let (before, after) = record.await.context("comparing the clocks")?;

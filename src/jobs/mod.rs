@@ -38,7 +38,8 @@ use crate::visitor::COOKIE_DAYS_MAX;
 pub use device_model::Naming;
 pub use expiry::Done;
 use expiry::{Expiry, Store};
-pub use guard::{Clocks, Guard, Standing};
+pub(crate) use guard::Guard;
+pub use guard::{Clocks, Standing};
 pub use link::Graph;
 pub use report::TimeZones;
 pub use run::{Remark, run};
@@ -95,7 +96,7 @@ pub struct JobLimits {
 }
 
 /// One job.
-pub struct Job {
+pub(crate) struct Job {
     /// Its name in logs.
     pub name: &'static str,
     /// How often it runs.
@@ -121,7 +122,7 @@ enum Work {
 const LINK: &str = "link";
 
 /// Every job.
-pub const JOBS: [Job; 41] = [
+pub(crate) const JOBS: [Job; 41] = [
     Job {
         name: "partition_ahead",
         period: HOUR,
@@ -408,7 +409,7 @@ impl Job {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn run(
+    pub(crate) async fn run(
         &self,
         client: &mut Client,
         limits: &JobLimits,

@@ -22,7 +22,7 @@ const RATCHET: &[u8] = b"avtryck household";
 
 /// The key of one epoch.
 #[derive(Clone)]
-pub struct HouseholdKey {
+pub(crate) struct HouseholdKey {
     epoch: i32,
     made_on: i32,
     secret: [u8; 32],
@@ -32,14 +32,14 @@ pub struct HouseholdKey {
 
 /// Returns the epoch of a UTC day since 1970.
 #[must_use]
-pub fn epoch_of(day: i32) -> i32 {
+pub(crate) fn epoch_of(day: i32) -> i32 {
     day.div_euclid(i32::from(EPOCH_DAYS))
 }
 
 impl HouseholdKey {
     /// Makes the key of an epoch of its secret. `made_on` is the day of that.
     #[must_use]
-    pub fn new(epoch: i32, made_on: i32, secret: [u8; 32]) -> HouseholdKey {
+    pub(crate) fn new(epoch: i32, made_on: i32, secret: [u8; 32]) -> HouseholdKey {
         HouseholdKey {
             epoch,
             made_on,
@@ -50,14 +50,14 @@ impl HouseholdKey {
 
     /// Returns the epoch of which it is the key.
     #[must_use]
-    pub fn epoch(&self) -> i32 {
+    pub(crate) fn epoch(&self) -> i32 {
         self.epoch
     }
 
     /// Returns the key that is due on a day: the next one, once its own epoch has ended. There is
     /// at most one step a day, so that a clock which jumps makes one step and not a hundred.
     #[must_use]
-    pub fn due(&self, day: i32) -> Option<HouseholdKey> {
+    pub(crate) fn due(&self, day: i32) -> Option<HouseholdKey> {
         let is_due = epoch_of(day) > self.epoch && day > self.made_on;
         is_due.then(|| {
             let hash = Sha256::new()
@@ -70,7 +70,7 @@ impl HouseholdKey {
     /// Returns the number of an address: of IPv4 as a whole, of an IPv6 /64, or of a /56 where a
     /// home has all of that.
     #[must_use]
-    pub fn number(&self, ip: IpAddr, has_56: bool) -> i64 {
+    pub(crate) fn number(&self, ip: IpAddr, has_56: bool) -> i64 {
         let mut mac = self.key.clone();
         match ip.to_canonical() {
             IpAddr::V4(ip) => {
@@ -90,7 +90,7 @@ impl HouseholdKey {
 
     /// Reads the text of a key.
     #[must_use]
-    pub fn parse(text: &str) -> Option<HouseholdKey> {
+    pub(crate) fn parse(text: &str) -> Option<HouseholdKey> {
         let mut words = text.split_ascii_whitespace();
         if words.next()? != FORM {
             return None;
@@ -103,7 +103,7 @@ impl HouseholdKey {
 
     /// Returns it as a text: whoever has that can find the address of each number of the epoch.
     #[must_use]
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let secret = STANDARD.encode(self.secret);
         format!("{FORM} {} {} {secret}\n", self.epoch, self.made_on)
     }

@@ -14,7 +14,7 @@ mod user;
 pub use click::ClickKeyring;
 pub(crate) use click::Purpose;
 pub use cookie::CookieKeyring;
-pub use household::{HouseholdKey, epoch_of};
+pub(crate) use household::{HouseholdKey, epoch_of};
 pub use user::UserKeyring;
 
 use hmac::{Hmac, KeyInit, Mac};

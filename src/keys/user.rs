@@ -44,7 +44,7 @@ impl UserKeyring {
 
     /// Returns what tells each key apart from every other, and tells nothing of it.
     #[must_use]
-    pub fn fingerprints(&self) -> Vec<[u8; 16]> {
+    pub(crate) fn fingerprints(&self) -> Vec<[u8; 16]> {
         let keys = self.fingerprints.0.iter();
         keys.map(|(_, key)| digest(key, "")).collect()
     }

@@ -9,7 +9,7 @@
 //! [`session::BATCHES_WHEN_BEHIND`] times as large.
 
 mod derive;
-pub mod from_kafka;
+pub(crate) mod from_kafka;
 mod instruction;
 mod prepare;
 mod progress;
@@ -36,7 +36,7 @@ pub use progress::{Floor, Progress};
 use session::Stages;
 use sink::kafka::Fenced;
 use sink::{PostgresSink, Reached, Sink};
-pub use start::{FILE as KAFKA_START_FILE, StartFile};
+pub(crate) use start::{FILE as KAFKA_START_FILE, StartFile};
 
 /// The first and the longest pause after an error.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -108,7 +108,7 @@ async fn run<T: Stages>(stages: &T, progress: &Progress, mut stop: watch::Receiv
 /// Returns when the first hit after a position was received: read from the spool itself, whatever
 /// the loader and the sink do. Records that are no hits are skipped.
 #[must_use]
-pub fn oldest_after(spool: &Spool, position: Position) -> Option<UnixMicros> {
+pub(crate) fn oldest_after(spool: &Spool, position: Position) -> Option<UnixMicros> {
     /// Records that are looked at.
     const RECORDS_MAX: usize = 16;
     const BYTES_MAX: usize = 64 * 1024;

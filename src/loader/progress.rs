@@ -60,7 +60,7 @@ impl Progress {
 
     /// Has a file keep where it begins with a spool. If the file knows where a process before this
     /// one began, that is where it began.
-    pub fn keep_start(&self, spool: usize, file: StartFile) {
+    pub(crate) fn keep_start(&self, spool: usize, file: StartFile) {
         if let Some(kept) = file.read() {
             self.set_start(spool, Some(kept));
         }
@@ -71,7 +71,7 @@ impl Progress {
     }
 
     /// Notes where it begins with a spool, if that is for the first time.
-    pub fn set_start(&self, spool: usize, from: Option<Reached>) {
+    pub(crate) fn set_start(&self, spool: usize, from: Option<Reached>) {
         let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
         if starts.contains_key(&spool) {
             return;
@@ -101,14 +101,14 @@ impl Progress {
 
     /// Returns the position before which nobody needs a spool any more.
     #[must_use]
-    pub fn releasable(&self, spool: usize) -> Position {
+    pub(crate) fn releasable(&self, spool: usize) -> Position {
         let floor = self.floor(spool);
         floor.map_or_else(|| self.position(spool), |(floor, _)| floor.position())
     }
 
     /// Returns whether the sink took the last batch.
     #[must_use]
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
     }
 
@@ -121,7 +121,7 @@ impl Progress {
     }
 
     /// Notes the position up to which a spool is loaded.
-    pub fn set_position(&self, spool: usize, position: Position) {
+    pub(crate) fn set_position(&self, spool: usize, position: Position) {
         if let Some((floor, loader)) = self.floor(spool) {
             floor.set(loader, position);
         }
@@ -137,7 +137,7 @@ impl Progress {
 
     /// Returns whether another process has taken over, so that this loader has ended.
     #[must_use]
-    pub fn is_fenced(&self) -> bool {
+    pub(crate) fn is_fenced(&self) -> bool {
         self.fenced.load(Ordering::Relaxed)
     }
 

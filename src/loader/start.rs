@@ -17,11 +17,11 @@ use spool::{Spool, SpoolId};
 use super::sink::Reached;
 
 /// The name of the file.
-pub const FILE: &str = "kafka";
+pub(crate) const FILE: &str = "kafka";
 
 /// The file of one spool.
 #[derive(Debug)]
-pub struct StartFile {
+pub(crate) struct StartFile {
     dir: PathBuf,
     spool: SpoolId,
     /// Where the spool's first chunk begins: what was before that is gone.
@@ -31,7 +31,7 @@ pub struct StartFile {
 impl StartFile {
     /// Returns that of a spool.
     #[must_use]
-    pub fn of(spool: &Spool) -> StartFile {
+    pub(crate) fn of(spool: &Spool) -> StartFile {
         // One that cannot be read is read as damage later.
         let first = spool.first().ok().flatten();
         let first = first.map(|(position, records)| Reached { position, records });
@@ -89,7 +89,7 @@ impl StartFile {
     }
 
     /// Deletes it: nothing is kept for Kafka any more.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         let path = self.dir.join(FILE);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -6,7 +6,7 @@ use metrics::{Counter, Gauge};
 use super::register::Register;
 
 /// Why a device group lost a tie: the words of `link_regroup.reason`.
-pub const LOSSES: [&str; 8] = [
+pub(crate) const LOSSES: [&str; 8] = [
     "withdrawal",
     "erasure",
     "expiry",

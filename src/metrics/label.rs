@@ -24,7 +24,7 @@ pub(crate) fn outcome_at(hit: &Hit<'_>) -> usize {
 
 /// Why a handshake of TLS made no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandshakeFailure {
+pub(crate) enum HandshakeFailure {
     /// It took too long.
     Timeout,
     /// The client broke off.
@@ -41,7 +41,7 @@ pub enum HandshakeFailure {
 
 impl HandshakeFailure {
     /// Every failure with its word in the label, in the order of the enum.
-    pub const ALL: [(HandshakeFailure, &'static str); 6] = [
+    pub(crate) const ALL: [(HandshakeFailure, &'static str); 6] = [
         (HandshakeFailure::Timeout, "timeout"),
         (HandshakeFailure::Closed, "closed"),
         (HandshakeFailure::NotTls, "not_tls"),

@@ -30,7 +30,7 @@ use crate::endpoint::Endpoint;
 use crate::hit::{Flags, Hit};
 use crate::refusal::Reason;
 use graph::GraphMetrics;
-pub use label::HandshakeFailure;
+pub(crate) use label::HandshakeFailure;
 use process::Process;
 use register::Register;
 use request::RequestMetrics;
@@ -440,13 +440,13 @@ impl Metrics {
     }
 
     /// Counts a handshake that failed.
-    pub fn handshake_failure(&self, failure: HandshakeFailure) {
+    pub(crate) fn handshake_failure(&self, failure: HandshakeFailure) {
         increment(self.handshake_failures.get(failure as usize));
     }
 
     /// Sets when the first certificate of a file expires. The configuration names the files; no
     /// request adds one.
-    pub fn certificate_expiry(&self, chain: &Path, at: UnixMicros) {
+    pub(crate) fn certificate_expiry(&self, chain: &Path, at: UnixMicros) {
         let file = chain.display().to_string();
         let gauge = self
             .register
@@ -477,14 +477,14 @@ impl Metrics {
     }
 
     /// Records how a commit of the spool went.
-    pub fn spool_commit(&self, records: u64, append_wait: Duration, sync: Duration) {
+    pub(crate) fn spool_commit(&self, records: u64, append_wait: Duration, sync: Duration) {
         self.by_request.commit(records, append_wait, sync);
     }
 
     /// Sums what threads have counted into the handles and drains the exporter's samples each
     /// second; never returns. Without it both would grow with the number of requests until a
     /// scrape.
-    pub async fn keep_up(&self) {
+    pub(crate) async fn keep_up(&self) {
         let mut ticks = tokio::time::interval(UPKEEP_PERIOD);
         loop {
             ticks.tick().await;
@@ -535,7 +535,7 @@ const CERTIFICATE_EXPIRY_HELP: &str = "When the first certificate of a chain exp
     reason = "no count, size or timestamp here comes near 2^53"
 )]
 #[must_use]
-pub fn gauge_value(number: u64) -> f64 {
+pub(crate) fn gauge_value(number: u64) -> f64 {
     number as f64
 }
 

@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 
 /// The most hits of a second whose outcome is told.
-pub const PER_SECOND: u32 = 50;
+pub(crate) const PER_SECOND: u32 = 50;
 /// The most hits that wait for their outcome.
 const WAITING_MAX: usize = 1024;
 /// The most outcomes that wait to be shown.
@@ -90,7 +90,7 @@ impl ShownHits {
     }
 
     /// Begins a second.
-    pub fn begin_second(&self) {
+    pub(crate) fn begin_second(&self) {
         self.left.store(PER_SECOND, Ordering::Relaxed);
     }
 
@@ -104,7 +104,7 @@ impl ShownHits {
 
     /// Returns whether any hit waits for its outcome.
     #[must_use]
-    pub fn is_awaited(&self) -> bool {
+    pub(crate) fn is_awaited(&self) -> bool {
         self.count.load(Ordering::Relaxed) > 0
     }
 

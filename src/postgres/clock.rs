@@ -8,7 +8,7 @@ use crate::postgres::timestamp::Timestamp;
 
 /// What the database knows of the clock of Postgres: the row of the table `clock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClockRecord {
+pub(crate) struct ClockRecord {
     /// What it showed when a collector looked last.
     pub seen_at: UnixMicros,
     /// Since when it has run in step with the clocks of the collectors.
@@ -25,7 +25,7 @@ pub struct ClockRecord {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn read_clock(client: &Client) -> Result<UnixMicros, Error> {
+pub(crate) async fn read_clock(client: &Client) -> Result<UnixMicros, Error> {
     let row = client.query_one("select clock_timestamp()", &[]).await?;
     Ok(row.try_get::<_, Timestamp>(0)?.0)
 }
@@ -35,7 +35,7 @@ pub async fn read_clock(client: &Client) -> Result<UnixMicros, Error> {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn update_clock(
+pub(crate) async fn update_clock(
     client: &mut Client,
     judge: impl FnOnce(Option<ClockRecord>) -> ClockRecord,
 ) -> Result<(Option<ClockRecord>, ClockRecord), Error> {
@@ -83,7 +83,7 @@ pub async fn update_clock(
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn read_deletion(client: &Client, job: &str) -> Result<Option<UnixMicros>, Error> {
+pub(crate) async fn read_deletion(client: &Client, job: &str) -> Result<Option<UnixMicros>, Error> {
     let row = client
         .query_opt(
             "select deleted_at from avtryck.job where name = $1",
@@ -98,7 +98,7 @@ pub async fn read_deletion(client: &Client, job: &str) -> Result<Option<UnixMicr
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn note_deletion(client: &Client, job: &str, at: UnixMicros) -> Result<(), Error> {
+pub(crate) async fn note_deletion(client: &Client, job: &str, at: UnixMicros) -> Result<(), Error> {
     client
         .execute(
             "insert into avtryck.job (name, deleted_at) values ($1, $2) \
@@ -134,7 +134,10 @@ pub(super) async fn note_wrong_days(
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn read_protected_days(client: &Client, days_kept: i32) -> Result<Vec<i32>, Error> {
+pub(crate) async fn read_protected_days(
+    client: &Client,
+    days_kept: i32,
+) -> Result<Vec<i32>, Error> {
     let rows = client
         .query(
             "select day - date '1970-01-01' from avtryck.wrong_clock_day \

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Transaction};
 
 /// A device whose model is to be looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnnamedDevice {
+pub(crate) struct UnnamedDevice {
     /// `device.key`.
     pub key: i64,
     /// `device.brand`, empty where that is null.
@@ -46,7 +46,7 @@ pub struct DeviceAliasRow {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn read_unnamed(
+pub(crate) async fn read_unnamed(
     transaction: &Transaction<'_>,
     named_by: i64,
     rows_max: i64,
@@ -76,7 +76,7 @@ pub async fn read_unnamed(
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn store_names(
+pub(crate) async fn store_names(
     transaction: &Transaction<'_>,
     named_by: i64,
     devices: &[UnnamedDevice],
@@ -178,7 +178,7 @@ async fn store_aliases(
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn remove_unused(client: &mut Client) -> Result<u64, tokio_postgres::Error> {
+pub(crate) async fn remove_unused(client: &mut Client) -> Result<u64, tokio_postgres::Error> {
     let models = client
         .execute(
             "delete from avtryck.device_model where not exists ( \

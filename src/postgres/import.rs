@@ -23,7 +23,7 @@ use crate::postgres::subject::suppression;
 const LOCK: i32 = 0x696d_706f;
 
 /// The rows of one transaction.
-pub const PORTION_ROWS: usize = 20_000;
+pub(crate) const PORTION_ROWS: usize = 20_000;
 
 /// How many rows of each kind there were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -45,7 +45,7 @@ pub struct ImportCounts {
 impl ImportCounts {
     /// Returns whether every row is counted once.
     #[must_use]
-    pub fn add_up(&self) -> bool {
+    pub(crate) fn add_up(&self) -> bool {
         self.read == self.new + self.changed + self.unchanged + self.rejected + self.suppressed
     }
 
@@ -353,7 +353,7 @@ impl ImportFile {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn forget_named(&self, client: &Client) -> anyhow::Result<()> {
+    pub(crate) async fn forget_named(&self, client: &Client) -> anyhow::Result<()> {
         let sql = "delete from avtryck.import_named where file = $1";
         client.execute(sql, &[&self.file]).await?;
         Ok(())
@@ -363,7 +363,11 @@ impl ImportFile {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn note_named(&self, client: &Client, rows: &[CheckedRow]) -> anyhow::Result<()> {
+    pub(crate) async fn note_named(
+        &self,
+        client: &Client,
+        rows: &[CheckedRow],
+    ) -> anyhow::Result<()> {
         let named: Vec<Uuid> = rows.iter().map(key_of_row).collect();
         let sql = "insert into avtryck.import_named (file, subject) select $1, unnest($2::uuid[])";
         client.execute(sql, &[&self.file, &named]).await?;
@@ -374,7 +378,7 @@ impl ImportFile {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn count_ended(&self, client: &Client) -> anyhow::Result<(u64, u64)> {
+    pub(crate) async fn count_ended(&self, client: &Client) -> anyhow::Result<(u64, u64)> {
         let (table, _, _) = table(self.is_area);
         let sql = format!(
             "select count(*) filter (where not exists (select from avtryck.import_named as named \
@@ -485,7 +489,7 @@ impl ImportFile {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn abandon(&self, client: &Client) -> anyhow::Result<()> {
+    pub(crate) async fn abandon(&self, client: &Client) -> anyhow::Result<()> {
         self.forget_named(client).await?;
         let sql = "delete from avtryck.import_file where file = $1 and rows_read = 0";
         client.execute(sql, &[&self.file]).await?;
@@ -500,7 +504,7 @@ impl ImportFile {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn try_store<'c>(
+    pub(crate) async fn try_store<'c>(
         &mut self,
         client: &'c mut Client,
         rows: &[CheckedRow],
@@ -522,7 +526,7 @@ impl ImportFile {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn try_end<'c>(
+    pub(crate) async fn try_end<'c>(
         &self,
         client: &'c mut Client,
     ) -> anyhow::Result<(Transaction<'c>, Vec<Uuid>)> {
@@ -548,7 +552,7 @@ impl ImportFile {
 
 /// Returns the subjects of rows; those of areas are about nobody.
 #[must_use]
-pub fn subjects(rows: &[CheckedRow]) -> Vec<Uuid> {
+pub(crate) fn subjects(rows: &[CheckedRow]) -> Vec<Uuid> {
     let subject = |row: &CheckedRow| match &row.key {
         RowKey::Subject(node, _) => Some(Uuid::from_bytes(*node)),
         RowKey::Area(_) => None,

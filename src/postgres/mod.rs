@@ -22,11 +22,12 @@ pub mod user_key;
 pub use batch::commit::{CommitError, Loaded, commit};
 pub use batch::load::{Load, Payloads, Record, Rejected, SpoolSpan};
 pub use server::connect::connect;
-pub use server::database::{Database, check, has_several_hosts};
+pub(crate) use server::database::has_several_hosts;
+pub use server::database::{Database, check};
 pub use server::distribute::distribute;
 pub use server::migrate::migrate;
-pub use server::requirements::{FILE_CONNECTIONS, needed_connections};
-pub use server::silence::SilenceWatch;
+pub(crate) use server::requirements::{FILE_CONNECTIONS, needed_connections};
+pub(crate) use server::silence::SilenceWatch;
 
 #[cfg(test)]
 mod tests;

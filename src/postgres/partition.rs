@@ -90,7 +90,7 @@ async fn read_far(
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn make_ahead(client: &mut Client, today: i32, ahead: i32) -> anyhow::Result<u64> {
+pub(crate) async fn make_ahead(client: &mut Client, today: i32, ahead: i32) -> anyhow::Result<u64> {
     let transaction = client.transaction().await?;
     let days: Vec<i32> = (today..=today + ahead).collect();
     let days = make_days(&transaction, &days, today).await?;
@@ -104,7 +104,7 @@ pub async fn make_ahead(client: &mut Client, today: i32, ahead: i32) -> anyhow::
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn index_days(client: &mut Client) -> anyhow::Result<u64> {
+pub(crate) async fn index_days(client: &mut Client) -> anyhow::Result<u64> {
     let days = client
         .query(
             "select day - date '1970-01-01', pg_relation_size(partition) from avtryck.hit_day \
@@ -143,7 +143,7 @@ pub async fn index_days(client: &mut Client) -> anyhow::Result<u64> {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn read_due(
+pub(crate) async fn read_due(
     client: &Client,
     (first_kept, today): (i32, i32),
     protected: &[i32],
@@ -165,7 +165,7 @@ pub async fn read_due(
 ///
 /// # Errors
 /// Where Postgres fails, or a reader holds the partition longer than a drop waits.
-pub async fn drop_day(client: &mut Client, day: i32) -> anyhow::Result<()> {
+pub(crate) async fn drop_day(client: &mut Client, day: i32) -> anyhow::Result<()> {
     let row = client
         .query_one(
             "select to_char(date '1970-01-01' + $1::int, 'YYYYMMDD')",

@@ -14,7 +14,7 @@ const RESET: &str = "reset work_mem";
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn take_marks(client: &Client) -> anyhow::Result<()> {
+pub(crate) async fn take_marks(client: &Client) -> anyhow::Result<()> {
     let take = client.execute("select avtryck.take_report_marks()", &[]);
     take.await.context("taking the marks of reports")?;
     Ok(())
@@ -25,7 +25,7 @@ pub async fn take_marks(client: &Client) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn set_time_zones(
+pub(crate) async fn set_time_zones(
     client: &Client,
     sites: &[&str],
     zones: &[Option<&str>],

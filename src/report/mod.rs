@@ -15,7 +15,7 @@ use chapter::{CHAPTERS, ChapterRows};
 
 /// The form of a report.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum ReportForm {
+pub(crate) enum ReportForm {
     /// One page that needs nothing else.
     Html,
     /// For spreadsheets.
@@ -25,7 +25,7 @@ pub enum ReportForm {
 }
 
 /// What was read.
-pub struct Contents<'a> {
+pub(crate) struct Contents<'a> {
     campaign: &'a str,
     first: Date,
     last: Date,
@@ -47,7 +47,7 @@ impl Contents<'_> {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn read<'a>(
+    pub(crate) async fn read<'a>(
         client: &Client,
         campaign: &'a str,
         days: (Date, Date),
@@ -69,7 +69,7 @@ impl Contents<'_> {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn write(&self, format: ReportForm) -> anyhow::Result<String> {
+    pub(crate) fn write(&self, format: ReportForm) -> anyhow::Result<String> {
         let is_zero = |value: &Value| value.is_null() || value.as_f64() == Some(0.0);
         let mut totals = self.rows.iter().take(1).flatten().flatten();
         if totals.all(is_zero) {

@@ -72,7 +72,11 @@ pub fn forwarded_https(peer: IpAddr, headers: &Headers<'_>, trusted: &[IpNet]) -
 /// What a trusted proxy says of that; `None` if it says nothing. The last value counts, which is
 /// the nearest proxy's own.
 #[must_use]
-pub fn forwarded_is_https(peer: IpAddr, headers: &Headers<'_>, trusted: &[IpNet]) -> Option<bool> {
+pub(crate) fn forwarded_is_https(
+    peer: IpAddr,
+    headers: &Headers<'_>,
+    trusted: &[IpNet],
+) -> Option<bool> {
     if !is_trusted(peer.to_canonical(), trusted) {
         return None;
     }

@@ -11,7 +11,7 @@ use memchr::memchr2;
 
 /// What browsers promise of a cookie by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Prefix {
+pub(crate) enum Prefix {
     /// Nothing.
     None,
     /// `__Secure-`: it was set over https.
@@ -23,7 +23,7 @@ pub enum Prefix {
 impl Prefix {
     /// Returns what a name promises.
     #[must_use]
-    pub fn of(name: &str) -> Prefix {
+    pub(crate) fn of(name: &str) -> Prefix {
         if name.starts_with("__Host-") {
             Prefix::Host
         } else if name.starts_with("__Secure-") {

@@ -99,7 +99,7 @@ impl<'a> Headers<'a> {
 
     /// Reads one header. Its name is in lower case. It is matched as bytes, because that compiles
     /// to a decision by length and letter; texts would be compared one after the other.
-    pub fn read_one(&mut self, name: &[u8], bytes: &'a [u8]) {
+    pub(crate) fn read_one(&mut self, name: &[u8], bytes: &'a [u8]) {
         match name {
             b"host" => {
                 self.hosts += 1;
@@ -162,7 +162,7 @@ impl<'a> Headers<'a> {
 
     /// Returns the cookies that have one of these names or had it before they lost their `=`, in
     /// the order sent.
-    pub fn find_choices<'h>(
+    pub(crate) fn find_choices<'h>(
         &'h self,
         names: CookieNames<'h>,
     ) -> impl Iterator<Item = FoundCookie<'a>> + 'h {

@@ -10,9 +10,11 @@ mod headers;
 mod host;
 mod query;
 
-pub use address::{ForwardedHeader, client_ip, forwarded_https, forwarded_is_https};
+pub(crate) use address::forwarded_is_https;
+pub use address::{ForwardedHeader, client_ip, forwarded_https};
 pub(crate) use blank::skip_blanks;
-pub use cookie::{CookieNames, FoundCookie, NameTrust, Prefix};
+pub(crate) use cookie::Prefix;
+pub use cookie::{CookieNames, FoundCookie, NameTrust};
 pub(crate) use encoding::{is_encoded_still, push_escaped};
 pub use headers::Headers;
 pub(crate) use host::{host_of, without_root};

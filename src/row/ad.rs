@@ -31,7 +31,7 @@ impl<'h> Ad<&'h str> {
     /// Returns the creative of a hit without where it was placed; `None` where the hit names
     /// neither campaign nor creative. Exposures are counted by it.
     #[must_use]
-    pub fn creative_of(hit: &'h Hit<'_>) -> Option<Ad<&'h str>> {
+    pub(crate) fn creative_of(hit: &'h Hit<'_>) -> Option<Ad<&'h str>> {
         if hit.campaign.is_empty() && hit.creative.is_empty() {
             return None;
         }

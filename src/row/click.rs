@@ -46,7 +46,7 @@ impl ClickMention {
 
 /// What is known of a click.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KnownClick {
+pub(crate) struct KnownClick {
     /// Whose it is.
     pub visitor: Option<VisitorId>,
     /// Whether the visitor's cookie is a third party's.
@@ -57,18 +57,18 @@ pub struct KnownClick {
 
 /// Clicks by their IDs.
 #[derive(Debug, Default)]
-pub struct KnownClicks(HashMap<String, KnownClick>);
+pub(crate) struct KnownClicks(HashMap<String, KnownClick>);
 
 impl KnownClicks {
     /// Adds a click that came before all that are passed to [`KnownClicks::is_foreign`].
-    pub fn add(&mut self, click_id: String, click: KnownClick) {
+    pub(crate) fn add(&mut self, click_id: String, click: KnownClick) {
         self.0.entry(click_id).or_insert(click);
     }
 
     /// Takes the mentions of a batch in their order, and returns whether this one is of another
     /// visitor's click. A sender may choose the ID of a click that was tracked elsewhere; the first
     /// click of an ID counts.
-    pub fn is_foreign(&mut self, mention: &ClickMention) -> bool {
+    pub(crate) fn is_foreign(&mut self, mention: &ClickMention) -> bool {
         if mention.is_click {
             let click = KnownClick {
                 visitor: mention.visitor,

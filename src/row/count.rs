@@ -53,7 +53,7 @@ impl Counts {
     }
 
     /// Adds several hits.
-    pub fn add_many(&mut self, count: Count, hits: u64) {
+    pub(crate) fn add_many(&mut self, count: Count, hits: u64) {
         let sum = self.0.entry(count).or_default();
         *sum = sum.saturating_add_unsigned(hits);
     }

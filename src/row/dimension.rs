@@ -67,7 +67,7 @@ pub trait Stored {
 ///
 /// # Errors
 /// If the row cannot be read.
-pub fn new_key_of_stored<D: Dimension + Default, S: Stored>(
+pub(crate) fn new_key_of_stored<D: Dimension + Default, S: Stored>(
     keyer: &Keyer,
     stored: &S,
 ) -> Result<i64, S::Error> {

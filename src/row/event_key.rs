@@ -31,7 +31,7 @@ const MILLIS_DIGITS: usize = 13;
 /// Who sends a hit, as far as event IDs go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub enum SenderClass {
+pub(crate) enum SenderClass {
     /// A person's browser or app, or one that gives itself out as that.
     Person = 1,
     /// A machine of a stranger: a crawler, a scanner of links, a browser that fetches ahead.
@@ -49,7 +49,7 @@ impl SenderClass {
     /// A server's own flags say that nobody saw what it reports. The others are about the client
     /// that it names.
     #[must_use]
-    pub fn of(kind: Kind, flags: Flags) -> SenderClass {
+    pub(crate) fn of(kind: Kind, flags: Flags) -> SenderClass {
         if flags.has_any(Flags::UNCOUNTED) {
             SenderClass::Machine
         } else if kind == Kind::Callback || flags.has(Flags::SYSTEM) {
@@ -117,7 +117,7 @@ pub struct EventKey {
 
 /// Why a hit goes by another key than that of its event ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Apart {
+pub(crate) enum Apart {
     /// It may not use up the ID ([`Flags::WITHOUT_ID`]).
     WithoutId,
     /// The ID belongs to an event that says something else.
@@ -129,7 +129,7 @@ pub enum Apart {
 impl EventKey {
     /// Returns the key by which such a hit is known if it is sent again.
     #[must_use]
-    pub fn separate(self, why: Apart, keyer: &Keyer) -> EventKey {
+    pub(crate) fn separate(self, why: Apart, keyer: &Keyer) -> EventKey {
         let said = match why {
             Apart::WithoutId => [0; 12],
             Apart::OtherContent => self.said.bytes(false),
@@ -167,13 +167,13 @@ pub fn event_key(hit: &Hit<'_>, flags: Flags, keyer: &Keyer) -> Option<EventKey>
 }
 
 /// How many forms of keys there were before.
-pub const FORMER_FORMS: usize = 2;
+pub(crate) const FORMER_FORMS: usize = 2;
 
 /// Returns the keys that a hit's event ID had before keys needed a secret; `None` where the sender
 /// gave none. `flags` are those of the hit and those that the loader found. The first form is that
 /// of release 0.1.0, which knew neither names nor classes.
 #[must_use]
-pub fn former_event_keys(hit: &Hit<'_>, flags: Flags) -> Option<[[u8; 16]; FORMER_FORMS]> {
+pub(crate) fn former_event_keys(hit: &Hit<'_>, flags: Flags) -> Option<[[u8; 16]; FORMER_FORMS]> {
     if hit.event_id.is_empty() {
         return None;
     }

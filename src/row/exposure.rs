@@ -41,7 +41,7 @@ pub enum Act {
 
 /// What is known of a pair when one of its hits has been counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exposure {
+pub(crate) struct Exposure {
     /// Impressions so far, an impression itself included.
     pub number: i32,
     /// Of [`Flags::NO_IMPRESSION`] and [`Flags::FAST_CLICK`] those that the hit has earned.
@@ -100,7 +100,7 @@ pub type Pair = ([u8; 16], i64);
 
 /// What a batch adds to a pair.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct PairTotal {
+pub(crate) struct PairTotal {
     /// Impressions.
     pub impressions: i32,
     /// Clicks.
@@ -133,7 +133,7 @@ impl PairTotal {
 }
 
 /// What a batch adds, by pair.
-pub type PairTotals = HashMap<Pair, PairTotal>;
+pub(crate) type PairTotals = HashMap<Pair, PairTotal>;
 
 /// The impressions of a pair.
 #[derive(Clone, Copy, Debug, Default)]
@@ -174,7 +174,7 @@ impl Impressions {
 
 /// What is known of a batch's pairs from before it: of those that had an impression.
 #[derive(Debug, Default)]
-pub struct EarlierPairs {
+pub(crate) struct EarlierPairs {
     pairs: HashMap<Pair, Impressions>,
     /// How far the spool was loaded when the pairs were looked up.
     pub position: Option<ChunkOffset>,
@@ -182,7 +182,7 @@ pub struct EarlierPairs {
 
 impl EarlierPairs {
     /// Adds impressions of a pair.
-    pub fn add(&mut self, pair: Pair, impressions: i32, last_at: UnixMicros) {
+    pub(crate) fn add(&mut self, pair: Pair, impressions: i32, last_at: UnixMicros) {
         self.pairs
             .entry(pair)
             .or_default()
@@ -191,7 +191,7 @@ impl EarlierPairs {
 
     /// Adds what the batch before this one, which ends at `to`, added, unless that was looked up as
     /// well.
-    pub fn complete(&mut self, added: &PairTotals, to: ChunkOffset) {
+    pub(crate) fn complete(&mut self, added: &PairTotals, to: ChunkOffset) {
         if self.position >= Some(to) {
             return;
         }
@@ -203,7 +203,7 @@ impl EarlierPairs {
     /// Numbers the contacts of a batch, which come in their order. Returns what each then is, and
     /// what they add.
     #[must_use]
-    pub fn number(&self, contacts: &[AdContact]) -> (Vec<Exposure>, PairTotals) {
+    pub(crate) fn number(&self, contacts: &[AdContact]) -> (Vec<Exposure>, PairTotals) {
         let mut pairs: HashMap<Pair, (Impressions, PairTotal)> = HashMap::new();
         let next = |contact: &AdContact| {
             let pair = contact.pair();

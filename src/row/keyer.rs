@@ -30,10 +30,10 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13 as SipHasher13Of128};
 use super::dimension::{Columns, Dimension};
 
 /// The bytes of the secret.
-pub const SECRET_BYTES: usize = 32;
+pub(crate) const SECRET_BYTES: usize = 32;
 
 /// The key that no row has.
-pub const UNKNOWN_KEY: i64 = 0;
+pub(crate) const UNKNOWN_KEY: i64 = 0;
 
 /// Makes the keys of dimension rows and of event IDs.
 pub struct Keyer {
@@ -44,11 +44,11 @@ pub struct Keyer {
 
 /// The keys that content has which was stored before there was a secret, by the keys that it would
 /// have now.
-pub type FormerKeys = HashMap<i64, i64, BuildHasherDefault<KeyIsHash>>;
+pub(crate) type FormerKeys = HashMap<i64, i64, BuildHasherDefault<KeyIsHash>>;
 
 /// Takes a key for its own hash, because it is one.
 #[derive(Debug, Default)]
-pub struct KeyIsHash(u64);
+pub(crate) struct KeyIsHash(u64);
 
 impl Hasher for KeyIsHash {
     fn finish(&self) -> u64 {
@@ -97,7 +97,7 @@ impl Keyer {
 
     /// Gives content that was stored before there was a secret the key that it was stored under.
     #[must_use]
-    pub fn with_former(self, former: FormerKeys) -> Keyer {
+    pub(crate) fn with_former(self, former: FormerKeys) -> Keyer {
         Keyer { former, ..self }
     }
 
@@ -115,7 +115,7 @@ impl Keyer {
     /// the hash of its table and content, each text with its length before it, numbers as
     /// little-endian bytes.
     #[must_use]
-    pub fn new_key<D: Dimension>(&self, row: &D) -> i64 {
+    pub(crate) fn new_key<D: Dimension>(&self, row: &D) -> i64 {
         let [k0, k1] = self.dimension;
         let mut hash = ContentHash(SipHasher13Of128::new_with_keys(k0, k1));
         hash.0.write(D::TABLE.as_bytes());

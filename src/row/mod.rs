@@ -23,8 +23,10 @@ use ipnet::IpNet;
 pub use ad::Ad;
 pub use count::{Count, Counts};
 pub use dimension::Dimension;
-pub use event_key::{Apart, EventKey, FORMER_FORMS, SenderClass, event_key, former_event_keys};
-pub use keyer::{FormerKeys, Keyer, SECRET_BYTES, UNKNOWN_KEY};
+pub(crate) use event_key::{Apart, FORMER_FORMS, SenderClass, former_event_keys};
+pub use event_key::{EventKey, event_key};
+pub use keyer::Keyer;
+pub(crate) use keyer::{FormerKeys, SECRET_BYTES, UNKNOWN_KEY};
 pub use link::Link;
 pub use page_domain::PageDomain;
 pub use said::Said;
@@ -34,7 +36,7 @@ use crate::clock::UnixMicros;
 use crate::hit::{ConsentSource, Flags, Hit, Kind, Permit, UserKey, VisitorId};
 
 /// A place in a spool: chunk and byte offset.
-pub type ChunkOffset = (u64, u64);
+pub(crate) type ChunkOffset = (u64, u64);
 
 /// One row of `avtryck.hit`. Empty texts and `None` become NULL.
 #[derive(Clone, Debug, PartialEq)]

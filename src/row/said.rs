@@ -68,7 +68,7 @@ impl Said {
     /// One that does not fit into a pixel loses parameters, and says so (`later_is_cut`). It is the
     /// same if it names the same page; then it could not tell more than is known.
     #[must_use]
-    pub fn is_of_retry(self, later: Said, later_is_cut: bool) -> bool {
+    pub(crate) fn is_of_retry(self, later: Said, later_is_cut: bool) -> bool {
         let agree = |one: u16, other: u16| one == other || one == 0 || other == 0;
         let is_same =
             self.what == later.what || later_is_cut && self.page == later.page && self.page != 0;
@@ -88,13 +88,13 @@ impl Said {
 
     /// Returns the two numbers that Postgres keeps: what is said, and about whom.
     #[must_use]
-    pub fn to_columns(self) -> (i32, i64) {
+    pub(crate) fn to_columns(self) -> (i32, i64) {
         (self.what.cast_signed(), self.hash_subject().cast_signed())
     }
 
     /// Returns what Postgres has kept.
     #[must_use]
-    pub fn from_columns(said: i32, about: i64) -> Said {
+    pub(crate) fn from_columns(said: i32, about: i64) -> Said {
         let part = |number: u32| {
             let bits = about.cast_unsigned() >> (16 * number) & 0xffff;
             u16::try_from(bits).unwrap_or_default()

@@ -20,7 +20,7 @@ const ERROR_BYTES_MAX: usize = 256;
 
 /// Schemas by their URIs, ready to check documents.
 #[derive(Default)]
-pub struct Schemas(HashMap<String, Validator>);
+pub(crate) struct Schemas(HashMap<String, Validator>);
 
 impl fmt::Debug for Schemas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,7 +38,7 @@ impl Schemas {
     ///
     /// # Errors
     /// If it is not one, or refers to another one.
-    pub fn add(&mut self, uri: &SchemaUri, text: &str) -> Result<(), SchemaError> {
+    pub(crate) fn add(&mut self, uri: &SchemaUri, text: &str) -> Result<(), SchemaError> {
         let say = |error: &dyn fmt::Display| SchemaError(error.to_string());
         let mut schema: Value = serde_json::from_str(text).map_err(|error| say(&error))?;
         let members = schema.as_object_mut();
@@ -59,14 +59,14 @@ impl Schemas {
 
     /// Returns whether there is none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Checks the documents in the further parameters of a hit: what happened, then the contexts. A
     /// document whose schema is not there is as it should be.
     #[must_use]
-    pub fn check(&self, params: &str) -> Checked {
+    pub(crate) fn check(&self, params: &str) -> Checked {
         let mut checked = Checked::default();
         let Ok(documents) = serde_json::from_str::<Documents>(params) else {
             return checked;
@@ -85,7 +85,7 @@ impl Schemas {
 
 /// What was found of the documents of a hit.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// The first error.
     pub error: Option<String>,
     /// How many documents name a schema that is not there.

@@ -7,12 +7,13 @@ mod view;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use check::{Checked, SchemaError, Schemas};
-pub use view::write_view;
+pub use check::SchemaError;
+pub(crate) use check::{Checked, Schemas};
+pub(crate) use view::write_view;
 
 /// The URI of a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SchemaUri {
+pub(crate) struct SchemaUri {
     vendor: String,
     name: String,
     format: String,
@@ -22,7 +23,7 @@ pub struct SchemaUri {
 impl SchemaUri {
     /// Reads a URI. `None` if it is none, or if a part of it could not be the name of a file.
     #[must_use]
-    pub fn parse(text: &str) -> Option<SchemaUri> {
+    pub(crate) fn parse(text: &str) -> Option<SchemaUri> {
         let mut parts = text.strip_prefix("iglu:")?.split('/');
         let mut part = || {
             let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -44,13 +45,13 @@ impl SchemaUri {
 
     /// Reads the URI of the schema whose file lies at a path in the folder.
     #[must_use]
-    pub fn of_path(path: &Path) -> Option<SchemaUri> {
+    pub(crate) fn of_path(path: &Path) -> Option<SchemaUri> {
         SchemaUri::parse(&format!("iglu:{}", path.to_str()?))
     }
 
     /// Returns where its file lies in the folder of schemas.
     #[must_use]
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         [&self.vendor, &self.name, &self.format, &self.version]
             .iter()
             .collect()

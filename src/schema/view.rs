@@ -35,7 +35,7 @@ const COLUMNS: [(&str, &str); 14] = [
 ///
 /// # Errors
 /// If the text is not the JSON schema of an object with properties.
-pub fn write_view(uri: &SchemaUri, schema: &str) -> Result<String, ViewError> {
+pub(crate) fn write_view(uri: &SchemaUri, schema: &str) -> Result<String, ViewError> {
     let schema: Map<String, Value> = serde_json::from_str(schema)?;
     let properties = schema.get("properties").and_then(Value::as_object);
     let properties = properties.ok_or(ViewError::NoProperties)?;
@@ -91,7 +91,7 @@ pub fn write_view(uri: &SchemaUri, schema: &str) -> Result<String, ViewError> {
 
 /// Why there is no view of a schema.
 #[derive(Debug, thiserror::Error)]
-pub enum ViewError {
+pub(crate) enum ViewError {
     /// It is not JSON.
     #[error("it is not a JSON object")]
     Json(#[from] serde_json::Error),

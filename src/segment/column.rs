@@ -172,7 +172,7 @@ impl ProfileColumn {
 
     /// Returns whether each of its texts is more than the one before.
     #[must_use]
-    pub fn has_order(&self) -> bool {
+    pub(crate) fn has_order(&self) -> bool {
         let attribute = self.attribute;
         attribute.is_some_and(|attribute| attribute.kind == AttributeKind::Steps)
     }
@@ -186,7 +186,7 @@ impl ProfileColumn {
 
     /// Returns how sensitive it is to say that it is this text.
     #[must_use]
-    pub fn class_of(&self, text: &str) -> AttributeClass {
+    pub(crate) fn class_of(&self, text: &str) -> AttributeClass {
         let attribute = self.attribute;
         attribute.map_or(AttributeClass::Ordinary, |attribute| {
             attribute.class_of(text)
@@ -194,7 +194,7 @@ impl ProfileColumn {
     }
 
     /// Returns the texts that say of somebody that they are a child.
-    pub fn minors(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn minors(&self) -> impl Iterator<Item = &'static str> {
         let texts = self.texts().into_iter();
         texts.filter(|text| self.class_of(text) == AttributeClass::Minor)
     }

@@ -23,11 +23,11 @@
 
 pub mod book;
 pub mod column;
-pub mod explain;
+pub(crate) mod explain;
 pub mod guard;
 pub mod parse;
 pub mod size;
-pub mod snapshot;
+pub(crate) mod snapshot;
 pub mod sql;
 pub mod tree;
 

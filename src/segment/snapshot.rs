@@ -26,7 +26,7 @@ use arc_swap::ArcSwap;
 use crate::identity::Node;
 
 /// How many parts there are.
-pub const PARTS: usize = 256;
+pub(crate) const PARTS: usize = 256;
 /// How many ranges of prefixes a part's table has.
 const RANGES: usize = 1 << 12;
 /// The most subjects of one generation that are denied. They are forgotten after two generations,
@@ -34,29 +34,29 @@ const RANGES: usize = 1 << 12;
 const DENIED_MAX: usize = 1 << 17;
 
 /// The number of a segment, as Postgres gives it.
-pub type SegmentNumber = i16;
+pub(crate) type SegmentNumber = i16;
 
 /// What a snapshot knows a subject by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SubjectPrefix(u64);
+pub(crate) struct SubjectPrefix(u64);
 
 impl SubjectPrefix {
     /// Returns the prefix of a node.
     #[must_use]
-    pub fn of(node: Node) -> SubjectPrefix {
+    pub(crate) fn of(node: Node) -> SubjectPrefix {
         let [prefix @ .., _, _, _, _, _, _, _, _] = node.0;
         SubjectPrefix(u64::from_be_bytes(prefix))
     }
 
     /// Takes the first 64 bits as Postgres has them, whose numbers have a sign.
     #[must_use]
-    pub fn from_bits(bits: i64) -> SubjectPrefix {
+    pub(crate) fn from_bits(bits: i64) -> SubjectPrefix {
         SubjectPrefix(bits.cast_unsigned())
     }
 
     /// Returns the first and the last node that have the prefix.
     #[must_use]
-    pub fn nodes(self) -> [Node; 2] {
+    pub(crate) fn nodes(self) -> [Node; 2] {
         [0, u64::MAX].map(|rest| {
             let bits = u128::from(self.0) << 64 | u128::from(rest);
             Node(bits.to_be_bytes())
@@ -65,7 +65,7 @@ impl SubjectPrefix {
 
     /// Returns the part that the prefix lies in.
     #[must_use]
-    pub fn part(self) -> usize {
+    pub(crate) fn part(self) -> usize {
         (self.0 >> 56) as usize
     }
 
@@ -76,7 +76,7 @@ impl SubjectPrefix {
 
 /// Returns the first and the last node of a part.
 #[must_use]
-pub fn nodes_of_part(part: u8) -> [Node; 2] {
+pub(crate) fn nodes_of_part(part: u8) -> [Node; 2] {
     [0, u64::MAX >> 8].map(|rest| {
         let [first, last] = SubjectPrefix(u64::from(part) << 56 | rest).nodes();
         if rest == 0 { first } else { last }
@@ -84,21 +84,21 @@ pub fn nodes_of_part(part: u8) -> [Node; 2] {
 }
 
 /// A subject's segments, as a refresh reads them.
-pub type SubjectSegments = (SubjectPrefix, Vec<SegmentNumber>);
+pub(crate) type SubjectSegments = (SubjectPrefix, Vec<SegmentNumber>);
 
 /// The segments that a site may be told.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct ShownSegments {
+pub(crate) struct ShownSegments {
     /// Their numbers and keys.
     pub segments: Vec<(SegmentNumber, String)>,
 }
 
 /// What each site may be told, by the site's key.
-pub type ShownBySite = HashMap<String, ShownSegments>;
+pub(crate) type ShownBySite = HashMap<String, ShownSegments>;
 
 /// What a page is told.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The keys of the segments.
     pub keys: Vec<String>,
     /// The same for a subject that is in all segments that the site may be told.
@@ -227,7 +227,7 @@ impl Denied {
 }
 
 /// Who is in which segments.
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     parts: Box<[ArcSwap<SubjectPart>]>,
     shown: ArcSwap<ShownBySite>,
     denied: Denied,
@@ -250,7 +250,7 @@ impl Default for Snapshot {
 impl Snapshot {
     /// Returns what a site's page is told of one who has all of these IDs.
     #[must_use]
-    pub fn answer(&self, site: &str, nodes: impl IntoIterator<Item = Node>) -> Answer {
+    pub(crate) fn answer(&self, site: &str, nodes: impl IntoIterator<Item = Node>) -> Answer {
         let shown = self.shown.load();
         let Some(shown) = shown.get(site) else {
             return Answer::default();
@@ -286,7 +286,7 @@ impl Snapshot {
     }
 
     /// Tells nothing about a subject until refreshes have shown that it is in no segment.
-    pub fn deny(&self, node: Node) {
+    pub(crate) fn deny(&self, node: Node) {
         self.denied.change(|[recent, _]| {
             if recent.len() < DENIED_MAX {
                 recent.insert(SubjectPrefix::of(node));
@@ -296,13 +296,13 @@ impl Snapshot {
 
     /// Forgets whom refreshes have shown to be in no segment: whoever was denied before the call
     /// before this one.
-    pub fn forget_denied(&self) {
+    pub(crate) fn forget_denied(&self) {
         self.denied
             .change(|[recent, older]| *older = std::mem::take(recent));
     }
 
     /// Replaces what sites may be told.
-    pub fn show(&self, shown: ShownBySite) {
+    pub(crate) fn show(&self, shown: ShownBySite) {
         if **self.shown.load() != shown {
             self.shown.store(Arc::new(shown));
         }
@@ -310,13 +310,13 @@ impl Snapshot {
 
     /// Returns how many subjects are in a segment.
     #[must_use]
-    pub fn members(&self) -> usize {
+    pub(crate) fn members(&self) -> usize {
         self.members.load(Ordering::Relaxed)
     }
 
     /// Returns the bytes that the parts and sets take.
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let mut sets: HashMap<*const ArcSwap<Sets>, usize> = HashMap::new();
         let mut bytes = 0;
         for part in &self.parts {
@@ -335,7 +335,7 @@ impl Snapshot {
 }
 
 /// Writes a snapshot. There is one for each.
-pub struct SnapshotWriter {
+pub(crate) struct SnapshotWriter {
     snapshot: Arc<Snapshot>,
     numbers: HashMap<Box<[SegmentNumber]>, u32>,
     sets: Sets,
@@ -346,7 +346,7 @@ pub struct SnapshotWriter {
 impl SnapshotWriter {
     /// Begins to write a snapshot.
     #[must_use]
-    pub fn new(snapshot: Arc<Snapshot>) -> SnapshotWriter {
+    pub(crate) fn new(snapshot: Arc<Snapshot>) -> SnapshotWriter {
         SnapshotWriter {
             snapshot,
             numbers: HashMap::new(),
@@ -357,25 +357,30 @@ impl SnapshotWriter {
 
     /// Returns the snapshot.
     #[must_use]
-    pub fn snapshot(&self) -> &Arc<Snapshot> {
+    pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
     }
 
     /// Forgets the sets that are in use, so that those which no subject has any more are gone once
     /// every part has been replaced.
-    pub fn forget_sets(&mut self) {
+    pub(crate) fn forget_sets(&mut self) {
         *self = SnapshotWriter::new(Arc::clone(&self.snapshot));
     }
 
     /// Replaces a part. `members` has all of its subjects, sorted.
-    pub fn replace(&mut self, part: usize, members: &[SubjectSegments]) {
+    pub(crate) fn replace(&mut self, part: usize, members: &[SubjectSegments]) {
         let members = self.number(members);
         self.store(part, &members);
     }
 
     /// Replaces the subjects of a part that have one of these prefixes. `members` has those that
     /// are in a segment now. Both are sorted.
-    pub fn change(&mut self, part: usize, prefixes: &[SubjectPrefix], members: &[SubjectSegments]) {
+    pub(crate) fn change(
+        &mut self,
+        part: usize,
+        prefixes: &[SubjectPrefix],
+        members: &[SubjectSegments],
+    ) {
         let Some(slot) = self.snapshot.parts.get(part) else {
             return;
         };

@@ -102,7 +102,7 @@ impl Comparison {
 
     /// Returns whether it asks for an order.
     #[must_use]
-    pub fn is_of_order(self) -> bool {
+    pub(crate) fn is_of_order(self) -> bool {
         !matches!(self, Comparison::Equal | Comparison::Unequal)
     }
 }

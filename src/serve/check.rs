@@ -33,7 +33,7 @@ pub fn check(config: &Config) -> Result<(), ConfigErrors> {
 ///
 /// # Errors
 /// All mistakes at once.
-pub fn check_load(config: &Config) -> Result<(), ConfigErrors> {
+pub(crate) fn check_load(config: &Config) -> Result<(), ConfigErrors> {
     let mut mistakes = Mistakes::default();
     if !config.kafka.is_used() {
         let what = "names no broker to load from; HOST:PORT of each would be right".to_owned();
@@ -46,7 +46,7 @@ pub fn check_load(config: &Config) -> Result<(), ConfigErrors> {
 
 /// Returns the values that would prevent a start. Blocks.
 #[must_use]
-pub fn unusable(config: &Config) -> Vec<Unusable> {
+pub(crate) fn unusable(config: &Config) -> Vec<Unusable> {
     let database = postgres::check(&config.database, &config.in_force);
     database
         .err()
@@ -100,7 +100,7 @@ fn flaw_of_directory(path: &Path) -> Option<String> {
 /// be right all the same: a collector that runs has its port, and only the service may be allowed
 /// to take a low one.
 #[must_use]
-pub fn check_addresses(config: &Config) -> (Vec<Unusable>, Vec<Unusable>) {
+pub(crate) fn check_addresses(config: &Config) -> (Vec<Unusable>, Vec<Unusable>) {
     let all = [
         ("http.listen", Some(config.http.listen)),
         ("tls.listen", config.tls.listen),
@@ -134,7 +134,7 @@ pub fn check_addresses(config: &Config) -> (Vec<Unusable>, Vec<Unusable>) {
 /// Reads geodata and rules, and returns what is wrong with them: what a start does without, and
 /// what it only warns of. Blocks for some seconds.
 #[must_use]
-pub fn check_tables(config: &Config) -> (Vec<Unusable>, Vec<Unusable>) {
+pub(crate) fn check_tables(config: &Config) -> (Vec<Unusable>, Vec<Unusable>) {
     let (_, errors) = enrich::load(&sources(config));
     let (partial, failed): (Vec<_>, Vec<_>) = errors.iter().partition(|it| it.is_partial());
     let describe = |errors: Vec<&LoadError>| errors.into_iter().map(name_key).collect();
@@ -205,7 +205,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
 /// Returns what visitors of a site would not be told on their page, because the configuration does
 /// not say it.
 #[must_use]
-pub fn find_unsaid(config: &Config) -> Vec<Unusable> {
+pub(crate) fn find_unsaid(config: &Config) -> Vec<Unusable> {
     let of_site = |(at, site): (usize, &Site)| {
         let said = [
             ("name", site.name.is_some()),

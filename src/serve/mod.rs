@@ -49,9 +49,8 @@ use crate::inquiry;
 use crate::keys::ClickKeyring;
 use crate::metrics::Metrics;
 use crate::postgres::Database;
-pub use check::{
-    check, check_addresses, check_load, check_tables, find_unsaid, summary, unusable, warnings,
-};
+pub use check::{check, summary, warnings};
+pub(crate) use check::{check_addresses, check_load, check_tables, find_unsaid, unusable};
 use edge_threads::EdgeThreads;
 use handover::{Door, Role, Sockets, Successor};
 use health::Health;
@@ -63,7 +62,7 @@ use signals::{Event, ProcessSignals};
 pub(crate) use spools::shard_dirs;
 
 /// Makes the admin listener's page of tags for a query.
-pub type TagPage = fn(&Config, &ClickKeyring, &str) -> String;
+pub(crate) type TagPage = fn(&Config, &ClickKeyring, &str) -> String;
 
 /// Collects until SIGTERM or SIGINT, or until another process takes over; with `take_over`, in the
 /// place of the process that serves now. The configuration was read from `file` and the
@@ -320,7 +319,7 @@ enum End {
     "another process has a copy of this spool and produces from it, so this collector has ended: what it keeps in spool.dir \
      waits there; give one of the two an empty spool.dir"
 )]
-pub struct SpoolTaken;
+pub(crate) struct SpoolTaken;
 
 async fn close(spools: Spools) -> anyhow::Result<()> {
     let close = move || {

@@ -39,7 +39,7 @@ impl<'a> Party<'a> {
 
 /// Which of the collector's cookies it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CookieKind {
+pub(crate) enum CookieKind {
     /// The visitor's ID, which scripts cannot read.
     Visitor,
     /// The visitor's choice, which the page's scripts may read.
@@ -81,7 +81,7 @@ impl<'a> From<Party<'a>> for CookiePlace<'a> {
 
 /// What decides where the cookies of a request can be kept.
 #[derive(Clone, Copy, Debug)]
-pub struct Reach<'a> {
+pub(crate) struct Reach<'a> {
     /// The host that was asked, in lower case and without its port.
     pub host: &'a str,
     /// Whose cookies they are.
@@ -94,7 +94,7 @@ impl<'a> Reach<'a> {
     /// Returns the `Set-Cookie` headers that set a cookie and end every other one of its names that
     /// the host could be sent; none where a browser would not keep it.
     #[must_use]
-    pub fn replace(
+    pub(crate) fn replace(
         &self,
         kind: CookieKind,
         names: CookieNames<'_>,
@@ -116,7 +116,7 @@ impl<'a> Reach<'a> {
     /// Returns the `Set-Cookie` headers that end every cookie of these names that the host could be
     /// sent.
     #[must_use]
-    pub fn end(&self, kind: CookieKind, names: CookieNames<'_>) -> Vec<String> {
+    pub(crate) fn end(&self, kind: CookieKind, names: CookieNames<'_>) -> Vec<String> {
         let mut cookies = self.end_former(kind, names);
         cookies.extend(self.end_at(kind, names.name, self.places(kind)));
         cookies
@@ -219,7 +219,7 @@ fn write(
 
 /// Checks whether `host` is `domain` or a name below it.
 #[must_use]
-pub fn lies_within(host: &str, domain: &str) -> bool {
+pub(crate) fn lies_within(host: &str, domain: &str) -> bool {
     let Some(front) = host.len().checked_sub(domain.len()) else {
         return false;
     };

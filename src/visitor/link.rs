@@ -27,7 +27,7 @@ use crate::hit::VisitorId;
 use crate::keys::CookieKeyring;
 
 /// How long a token is good for, in seconds.
-pub const LINK_SECONDS_MAX: i64 = 60;
+pub(crate) const LINK_SECONDS_MAX: i64 = 60;
 
 /// The length of a token, in bytes.
 const TOKEN_BYTES: usize = 1 + NONCE_LEN + ID_BYTES + TIME_BYTES + 16;
@@ -36,7 +36,7 @@ const TIME_BYTES: usize = 4;
 
 /// What a token is bound to.
 #[derive(Clone, Copy, Debug)]
-pub struct LinkScope<'a> {
+pub(crate) struct LinkScope<'a> {
     /// The origin of the page with the link.
     pub from: &'a str,
     /// The host that it leads to, with its port if that is not its scheme's own.
@@ -47,7 +47,7 @@ pub struct LinkScope<'a> {
 
 /// What a token says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenedLink {
+pub(crate) struct OpenedLink {
     /// The visitor of the page with the link.
     pub visitor: VisitorId,
     /// When it was sealed, to the second.
@@ -66,7 +66,7 @@ impl LinkScope<'_> {
 impl CookieKeyring {
     /// Returns a token for a visitor; `None` without a key.
     #[must_use]
-    pub fn seal_link(
+    pub(crate) fn seal_link(
         &self,
         visitor: VisitorId,
         scope: &LinkScope<'_>,
@@ -87,7 +87,7 @@ impl CookieKeyring {
 
     /// Opens a token that was sealed for that scope and is good at `now`; `None` for any other.
     #[must_use]
-    pub fn open_link(
+    pub(crate) fn open_link(
         &self,
         token: &str,
         scope: &LinkScope<'_>,

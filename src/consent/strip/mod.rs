@@ -26,7 +26,7 @@ use std::borrow::Cow;
 use crate::clock::UnixMicros;
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::{Flags, Hit, Kind, Permit, UserKey, whole};
-pub use names::fold_name;
+pub(crate) use names::fold_name;
 use text::holds_email;
 
 /// What must be permitted for a hit to name a second visitor.

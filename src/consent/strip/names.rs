@@ -209,7 +209,7 @@ fn place(name: &[u8]) -> Option<usize> {
 
 /// Returns a name as it is compared.
 #[must_use]
-pub fn fold_name(name: &str) -> String {
+pub(crate) fn fold_name(name: &str) -> String {
     let letters = name.chars().filter(char::is_ascii_alphanumeric);
     letters.map(|letter| letter.to_ascii_lowercase()).collect()
 }

@@ -76,7 +76,7 @@ impl Entrance {
     ///
     /// # Errors
     /// If too many files are open.
-    pub fn duplicate(&self) -> io::Result<std::net::TcpListener> {
+    pub(crate) fn duplicate(&self) -> io::Result<std::net::TcpListener> {
         self.socket.try_clone()
     }
 }
@@ -86,7 +86,7 @@ impl Entrance {
 ///
 /// # Errors
 /// If the address cannot be bound; [`io::ErrorKind::AddrInUse`] if another process listens there.
-pub fn bind_alone(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+pub(crate) fn bind_alone(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     for _ in 0..BIND_TRIES {
         match bind(address, Sharing::Never) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(BIND_PAUSE),

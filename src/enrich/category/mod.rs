@@ -32,7 +32,7 @@ use crate::row::PageDomain;
 use crate::row::dimension::Keyed;
 use index::Label;
 use list::CategoryList;
-pub use sensitive::Sensitive;
+pub(crate) use sensitive::Sensitive;
 use taxonomy::Taxonomy;
 
 /// Domains that are kept, by how a hit names them.
@@ -66,7 +66,7 @@ impl Tables {
 
     /// Returns how many domains the lists of categories have.
     #[must_use]
-    pub fn listed_domains(&self) -> usize {
+    pub(crate) fn listed_domains(&self) -> usize {
         let lists = self.categories.lists.iter();
         lists.map(|list| list.index.len()).sum()
     }
@@ -74,14 +74,14 @@ impl Tables {
     /// Returns when the oldest list of categories was written, in seconds since 1970; 0 without
     /// one.
     #[must_use]
-    pub fn lists_written(&self) -> u64 {
+    pub(crate) fn lists_written(&self) -> u64 {
         let lists = self.categories.lists.iter();
         lists.map(|list| list.written).min().unwrap_or_default()
     }
 
     /// Returns whether lists were asked about a domain, and none knows it.
     #[must_use]
-    pub fn lacks_category(&self, found: Option<&Arc<Keyed<PageDomain>>>) -> bool {
+    pub(crate) fn lacks_category(&self, found: Option<&Arc<Keyed<PageDomain>>>) -> bool {
         !self.categories.lists.is_empty()
             && found.is_none_or(|found| found.value.category.is_empty())
     }

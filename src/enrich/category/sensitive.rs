@@ -155,12 +155,12 @@ const USUAL: &[&str] = &[
 ];
 
 /// The names of sensitive categories.
-pub struct Sensitive(HashSet<String>);
+pub(crate) struct Sensitive(HashSet<String>);
 
 impl Sensitive {
     /// Takes the tables, and what the configuration adds.
     #[must_use]
-    pub fn new(further: &[String]) -> Sensitive {
+    pub(crate) fn new(further: &[String]) -> Sensitive {
         let known = FLAGGED.iter().chain(USUAL).copied();
         let further = further.iter().map(String::as_str);
         Sensitive(known.chain(further).map(fold).collect())
@@ -169,7 +169,7 @@ impl Sensitive {
     /// Returns whether a category is sensitive: its name, or a part of one that is a path such as
     /// `sex/lingerie`.
     #[must_use]
-    pub fn has(&self, category: &str) -> bool {
+    pub(crate) fn has(&self, category: &str) -> bool {
         let name = fold(category);
         self.0.contains(&name) || name.split('/').any(|part| self.0.contains(part))
     }

@@ -23,7 +23,7 @@ pub struct DeviceBudget {
 impl DeviceBudget {
     /// Returns the budget of one batch.
     #[must_use]
-    pub fn of_batch() -> DeviceBudget {
+    pub(crate) fn of_batch() -> DeviceBudget {
         DeviceBudget {
             left: DEVICES_MAX,
             spent: HashMap::new(),

@@ -134,7 +134,7 @@ impl AliasKind {
 }
 
 /// A model, as maker and name.
-pub type MakerAndName = (String, String);
+pub(crate) type MakerAndName = (String, String);
 
 /// The best match of a list so far.
 struct Best<'a> {

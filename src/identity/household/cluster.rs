@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::PairScore;
 
 /// The most devices of a household.
-pub const HOUSEHOLD_DEVICES_MAX: usize = 15;
+pub(crate) const HOUSEHOLD_DEVICES_MAX: usize = 15;
 
 /// A weaker pair joins nobody.
 const JOIN_SCORE_MIN: f64 = 0.25;

@@ -25,10 +25,12 @@ mod tests;
 mod truth;
 
 pub use address::{AddressKind, Stay};
-pub use cluster::{HOUSEHOLD_DEVICES_MAX, cluster};
-pub use number::{Membership, renumber};
+pub(crate) use cluster::HOUSEHOLD_DEVICES_MAX;
+pub use cluster::cluster;
+pub(crate) use number::{Membership, renumber};
 pub use pair::{PairScore, fold, pairs_of_epoch};
-pub use truth::{Agreement, CASES_MIN, Estimate};
+pub(crate) use truth::CASES_MIN;
+pub use truth::{Agreement, Estimate};
 
 /// How many days an epoch has: for that long an address keeps its number.
 pub const EPOCH_DAYS: u16 = 14;

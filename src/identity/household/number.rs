@@ -9,7 +9,7 @@ const UNSUPPORTED_DAYS_MAX: i32 = 45;
 
 /// A device and its household, after a night.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Membership {
+pub(crate) struct Membership {
     /// The device.
     pub device: i64,
     /// Its household; `None` until two nights in a row have found the same.
@@ -30,7 +30,7 @@ pub struct Membership {
 /// its cluster, and `before` the memberships after the night before. A cluster keeps the number
 /// with which it shares most score, and gets one of `new_number` if it shares none.
 #[must_use]
-pub fn renumber(
+pub(crate) fn renumber(
     clusters: &[Vec<i64>],
     score_of: &HashMap<i64, f64>,
     before: &[Membership],

@@ -1,7 +1,7 @@
 //! How well households agree with what is known: a share with its confidence interval.
 
 /// The least number of independent cases that say anything.
-pub const CASES_MIN: u64 = 30;
+pub(crate) const CASES_MIN: u64 = 30;
 
 /// The quantile of the normal distribution for 95 %.
 const Z: f64 = 1.959_964;
@@ -33,7 +33,7 @@ impl Agreement {
     /// Returns the share that is right with its interval by Wilson's score; `None` if there are
     /// fewer cases than [`CASES_MIN`].
     #[must_use]
-    pub fn estimate(self) -> Option<Estimate> {
+    pub(crate) fn estimate(self) -> Option<Estimate> {
         if self.cases < CASES_MIN || self.pairs == 0 {
             return None;
         }

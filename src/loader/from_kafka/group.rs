@@ -38,7 +38,7 @@ const LIVE_TIME_MAX: Duration = Duration::from_secs(1);
 /// The group has given this member other partitions.
 #[derive(Debug, thiserror::Error)]
 #[error("the consumer group has assigned the partitions anew")]
-pub struct Rebalanced;
+pub(crate) struct Rebalanced;
 
 /// Counts the changes of what is assigned.
 #[derive(Clone)]
@@ -78,7 +78,7 @@ impl ConsumerContext for GroupContext {
 type GroupConsumer = BaseConsumer<GroupContext>;
 
 /// A member of the group of all that load from the same topics into the same database.
-pub struct LoaderGroup {
+pub(crate) struct LoaderGroup {
     config: Arc<KafkaConfig>,
     context: GroupContext,
     /// While no session has it.
@@ -94,7 +94,10 @@ impl LoaderGroup {
     ///
     /// # Errors
     /// If the client's configuration is wrong.
-    pub fn new(config: &Arc<KafkaConfig>, metrics: &Arc<Metrics>) -> anyhow::Result<LoaderGroup> {
+    pub(crate) fn new(
+        config: &Arc<KafkaConfig>,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<LoaderGroup> {
         ensure!(
             config.format == KafkaFormat::Protobuf,
             "avtryck load reads proto/row.proto; kafka.format = \"protobuf\" would be right, here and at the collectors"
@@ -143,7 +146,7 @@ impl LoaderGroup {
 
     /// Returns whether the brokers answered when they were last asked.
     #[must_use]
-    pub fn is_reached(&self) -> bool {
+    pub(crate) fn is_reached(&self) -> bool {
         self.is_reached.load(Ordering::Relaxed)
     }
 

@@ -161,7 +161,7 @@ impl TopicAhead {
 }
 
 /// Carries out the instructions of the topic.
-pub struct KafkaInstructions {
+pub(crate) struct KafkaInstructions {
     /// The member of the consumer group, which knows the cluster.
     pub group: Arc<LoaderGroup>,
     /// How Kafka is reached.
@@ -193,7 +193,7 @@ struct Session {
 
 impl KafkaInstructions {
     /// Carries out what comes. Never returns.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         let mut pause = PAUSE_MIN;
         loop {
             let Err(error) = Box::pin(self.session(&mut pause)).await;

@@ -49,11 +49,11 @@ use crate::enrich::Tables;
 use crate::metrics::{Metrics, gauge_value};
 use crate::postgres::Load;
 use feed::GroupFeed;
-pub use group::{LoaderGroup, Rebalanced};
-pub use instruction::KafkaInstructions;
+pub(crate) use group::{LoaderGroup, Rebalanced};
+pub(crate) use instruction::KafkaInstructions;
 use instruction::TopicAhead;
 use witness::Witness;
-pub use witness::Witnesses;
+pub(crate) use witness::Witnesses;
 
 /// The ID that stands for a partition where a spool has its own.
 fn partition_id(cluster: &str, topic: &str, partition: i32) -> [u8; 16] {
@@ -75,7 +75,7 @@ struct Partition {
 }
 
 /// Loads from Kafka into Postgres.
-pub struct KafkaLoader {
+pub(crate) struct KafkaLoader {
     /// The member of the consumer group.
     pub group: Arc<LoaderGroup>,
     /// How Kafka is reached.
@@ -102,7 +102,7 @@ pub struct KafkaLoader {
 
 /// Spools by the first halves of their IDs, shared between the stages.
 #[derive(Clone, Debug, Default)]
-pub struct RefusedHalves(Arc<Mutex<HashSet<i64>>>);
+pub(crate) struct RefusedHalves(Arc<Mutex<HashSet<i64>>>);
 
 impl RefusedHalves {
     fn snapshot(&self) -> HashSet<i64> {
@@ -120,7 +120,7 @@ impl RefusedHalves {
 
 impl KafkaLoader {
     /// Loads until `stop` holds true, and then what one batch holds.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(self, stop: watch::Receiver<bool>) {
         run(&self, &self.progress, stop).await;
     }
 

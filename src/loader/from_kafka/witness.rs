@@ -60,7 +60,7 @@ impl MadeAnew {
 
 /// The newest message of each partition, from the thread that reads to the one that stores.
 #[derive(Debug, Default)]
-pub struct Witnesses(Mutex<BTreeMap<Partition, Noted>>);
+pub(crate) struct Witnesses(Mutex<BTreeMap<Partition, Noted>>);
 
 #[derive(Debug)]
 struct Noted {

@@ -44,11 +44,11 @@ use crate::row::dimension::Keyed;
 use crate::row::exposure::AdContact;
 use crate::row::{Ad, Count, EventKey, Keyer, Link, Row};
 pub use attributes::{CallbackAttributes, NamedManifests};
-pub use kafka::KafkaSink;
+pub(crate) use kafka::KafkaSink;
 pub(super) use load_encoder::LoadEncoder;
 pub use postgres::PostgresSink;
 pub(super) use postgres::{PostgresWriter, RefusedSpools, into_postgres, into_reached, suppress};
-pub use sightings::{SightingRules, Sightings};
+pub(crate) use sightings::{SightingRules, Sightings};
 
 /// How far a sink has a spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

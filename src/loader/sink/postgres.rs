@@ -108,7 +108,7 @@ impl PostgresSink {
     /// Makes it take that many new names of a site in a day (`loader.new_names_per_day`); 0 for any
     /// number.
     #[must_use]
-    pub fn limit_new_names(self, new_names_max: u64) -> PostgresSink {
+    pub(crate) fn limit_new_names(self, new_names_max: u64) -> PostgresSink {
         PostgresSink {
             new_names_max,
             ..self
@@ -117,25 +117,25 @@ impl PostgresSink {
 
     /// Makes it store users whose keys have these fingerprints, if the database takes the first.
     #[must_use]
-    pub fn with_user_keys(self, user_keys: Vec<[u8; 16]>) -> PostgresSink {
+    pub(crate) fn with_user_keys(self, user_keys: Vec<[u8; 16]>) -> PostgresSink {
         PostgresSink { user_keys, ..self }
     }
 
     /// Makes it tie IDs together by these rules, which a reload exchanges.
     #[must_use]
-    pub fn with_tie_rules(self, tie_rules: Arc<ArcSwap<TieRules>>) -> PostgresSink {
+    pub(crate) fn with_tie_rules(self, tie_rules: Arc<ArcSwap<TieRules>>) -> PostgresSink {
         PostgresSink { tie_rules, ..self }
     }
 
     /// Makes it say when device groups have lost ties and are to be split.
     #[must_use]
-    pub fn with_wake(self, wake: Arc<Notify>) -> PostgresSink {
+    pub(crate) fn with_wake(self, wake: Arc<Notify>) -> PostgresSink {
         PostgresSink { wake, ..self }
     }
 
     /// Makes it note at which addresses devices are seen.
     #[must_use]
-    pub fn with_sightings(self, sightings: Arc<Sightings>) -> PostgresSink {
+    pub(crate) fn with_sightings(self, sightings: Arc<Sightings>) -> PostgresSink {
         PostgresSink { sightings, ..self }
     }
 

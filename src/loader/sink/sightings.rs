@@ -34,7 +34,7 @@ const HOUR_MICROS: i64 = 3_600_000_000;
 
 /// Which hits are sightings.
 #[derive(Clone, Debug, Default)]
-pub struct SightingRules {
+pub(crate) struct SightingRules {
     /// The sites with `household = true`.
     pub sites: HashSet<String>,
     /// `household.mobile_asns`.
@@ -47,7 +47,7 @@ pub struct SightingRules {
 
 /// What the loaders need to make sightings, exchanged while they run.
 #[derive(Default)]
-pub struct Sightings {
+pub(crate) struct Sightings {
     /// Replaced on a reload.
     pub rules: ArcSwap<SightingRules>,
     /// The key of the epoch; without one there are no sightings.

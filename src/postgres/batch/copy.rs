@@ -60,11 +60,11 @@ const AFTER_KEYS: [&str; 15] = [
 ];
 
 /// The place of the flags (i32) in a row: after the number of columns and their own length.
-pub const FLAGS_OFFSET: usize = 2 + 4;
+pub(crate) const FLAGS_OFFSET: usize = 2 + 4;
 
 /// The place of the exposure number (i32) in a row that has one: after the flags and its own
 /// length.
-pub const EXPOSURE_NUMBER_OFFSET: usize = FLAGS_OFFSET + 4 + 4;
+pub(crate) const EXPOSURE_NUMBER_OFFSET: usize = FLAGS_OFFSET + 4 + 4;
 
 /// Appends one row. With `has_exposure` it has room for its exposure number, which is 0 for now;
 /// otherwise it has none. [`Flags::OF_LOADER`] are in no row.

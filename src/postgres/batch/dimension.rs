@@ -63,13 +63,13 @@ impl Dimensions {
     }
 
     /// Notes the day of a hit that brings some of them.
-    pub fn note_day(&mut self, day: i32) {
+    pub(crate) fn note_day(&mut self, day: i32) {
         self.last_day = self.last_day.max(day);
     }
 }
 
 /// Returns the key that a stored row would have if it were new.
-pub type NewKeyOfRow = fn(&Keyer, &Row) -> Result<i64, Error>;
+pub(crate) type NewKeyOfRow = fn(&Keyer, &Row) -> Result<i64, Error>;
 
 /// Reads the secret, and the rows of these tables that had a key before there was one.
 ///
@@ -197,7 +197,7 @@ async fn insert_rows(
 ///
 /// # Errors
 /// Where Postgres fails, or the secret may not be read.
-pub async fn add_bare_sites(client: &Client) -> anyhow::Result<()> {
+pub(crate) async fn add_bare_sites(client: &Client) -> anyhow::Result<()> {
     let rows = client
         .query(
             "select site from avtryck.site group by site \

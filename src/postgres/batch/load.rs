@@ -153,7 +153,7 @@ impl Load {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn look_up(&mut self, client: &Client) -> Result<(), Error> {
+    pub(crate) async fn look_up(&mut self, client: &Client) -> Result<(), Error> {
         let marks = self.rows.marks.iter();
         let contacts = marks.filter_map(|mark| mark.contact.as_ref());
         let spool_id = self.follows.unwrap_or_default();
@@ -310,7 +310,7 @@ impl Load {
 
     /// Returns the byte at which the row pushed last begins.
     #[must_use]
-    pub fn last_start(&self) -> Option<usize> {
+    pub(crate) fn last_start(&self) -> Option<usize> {
         self.rows.marks.last().map(|mark| mark.row.start)
     }
 
@@ -329,7 +329,7 @@ impl Load {
     }
 
     /// Adds what the row pushed last says of its subject.
-    pub fn profile_fact(&mut self, fact: &ProfileFact<'_>) {
+    pub(crate) fn profile_fact(&mut self, fact: &ProfileFact<'_>) {
         if let Some(mark) = self.rows.marks.last() {
             self.profiles.push(mark.row.start, fact);
         }

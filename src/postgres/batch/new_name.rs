@@ -24,7 +24,7 @@ use crate::hit::Flags;
 use crate::row::dimension::DimensionRows;
 
 /// A table, as its place among those of the dimensions, and the key of a row of it.
-pub type TableKey = (usize, i64);
+pub(crate) type TableKey = (usize, i64);
 
 /// A table and whose names are counted together.
 type Scope = (usize, String);

@@ -107,7 +107,7 @@ async fn lock(transaction: &Transaction<'_>, spools: &[i64]) -> Result<(), Commi
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn name_partitions(
+pub(crate) async fn name_partitions(
     client: &Client,
     cluster: &str,
     partitions: &[([u8; 16], String, i32)],
@@ -136,7 +136,7 @@ pub async fn name_partitions(
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn read_witnesses(
+pub(crate) async fn read_witnesses(
     client: &Client,
     partitions: &[[u8; 16]],
 ) -> Result<Vec<(String, i32, (i64, i64))>, tokio_postgres::Error> {
@@ -159,7 +159,7 @@ pub async fn read_witnesses(
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn keep_witnesses(
+pub(crate) async fn keep_witnesses(
     client: &Client,
     witnesses: &[([u8; 16], (i64, i64))],
 ) -> Result<(), tokio_postgres::Error> {

@@ -12,7 +12,7 @@ const SUBJECTS_MAX: i64 = 5_000;
 
 /// A partner that is told of segments.
 #[derive(Clone, Debug)]
-pub struct ToldPartner {
+pub(crate) struct ToldPartner {
     /// Its key.
     pub key: String,
     /// What it knows subjects by.
@@ -69,7 +69,7 @@ impl MemberPage {
 /// A comparison that is under way: it notes whom the partner is to be told of, and whom no more.
 /// Each step takes a page of members, so that removals need not wait for the end of it.
 #[derive(Debug, Default)]
-pub struct MemberComparison(Step);
+pub(crate) struct MemberComparison(Step);
 
 /// What the next step does. A comparison that is begun anew does the rest.
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ impl MemberComparison {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn step(
+    pub(crate) async fn step(
         &mut self,
         client: &mut Client,
         partner: &ToldPartner,

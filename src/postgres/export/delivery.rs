@@ -14,7 +14,7 @@ const EVENTS_MAX: i64 = 1_000;
 
 /// Returns the target of a webhook.
 #[must_use]
-pub fn webhook_target(webhook: &str) -> String {
+pub(crate) fn webhook_target(webhook: &str) -> String {
     format!("webhook/{webhook}")
 }
 
@@ -104,7 +104,7 @@ async fn read_open(
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn next_for_partner(
+pub(crate) async fn next_for_partner(
     client: &mut Client,
     partner: &ToldPartner,
     under_way: &mut Option<MemberComparison>,
@@ -300,7 +300,7 @@ async fn number(transaction: &Transaction<'_>, told: &[i64], number: i64) -> Res
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn next_for_webhook(
+pub(crate) async fn next_for_webhook(
     client: &mut Client,
     webhook: &str,
 ) -> anyhow::Result<Option<Delivery>> {
@@ -392,7 +392,7 @@ pub async fn finish(client: &mut Client, target: &str, delivery: &Delivery) -> R
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn begin_full(client: &Client, partner: &str) -> Result<(), Error> {
+pub(crate) async fn begin_full(client: &Client, partner: &str) -> Result<(), Error> {
     let sql =
         "update avtryck.export_target set full_at = null, compared_at = null where target = $1";
     client.execute(sql, &[&partner]).await?;

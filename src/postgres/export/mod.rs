@@ -17,7 +17,8 @@ mod delivery;
 #[cfg(test)]
 mod tests;
 
-pub use delivery::{begin_full, finish, next_for_partner, next_for_webhook, webhook_target};
+pub use delivery::finish;
+pub(crate) use delivery::{begin_full, next_for_partner, next_for_webhook, webhook_target};
 
 use tokio_postgres::{Client, Error};
 
@@ -49,7 +50,7 @@ pub async fn claim(client: &Client, target: &str) -> Result<bool, Error> {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn note_webhooks(
+pub(crate) async fn note_webhooks(
     client: &mut Client,
     webhooks: &[(&str, &[String])],
 ) -> Result<(), Error> {

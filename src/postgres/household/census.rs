@@ -3,11 +3,11 @@
 use tokio_postgres::{Client, Error, Row};
 
 /// The classes of a household's size: 2, 3, 4, 5 to 8, more.
-pub const HOUSEHOLD_SIZES: usize = 5;
+pub(crate) const HOUSEHOLD_SIZES: usize = 5;
 
 /// What there is.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct HouseholdCensus {
+pub(crate) struct HouseholdCensus {
     /// Devices in households.
     pub members: u64,
     /// Households, by the classes of their size.
@@ -24,7 +24,7 @@ pub struct HouseholdCensus {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn read_census(client: &Client) -> Result<HouseholdCensus, Error> {
+pub(crate) async fn read_census(client: &Client) -> Result<HouseholdCensus, Error> {
     let row = client.query_one(include_str!("census.sql"), &[]).await?;
     let count = |row: &Row, column: usize| row.try_get(column).map(i64::cast_unsigned);
     Ok(HouseholdCensus {

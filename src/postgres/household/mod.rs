@@ -9,7 +9,7 @@
 //! | whoever leaves on request is gone at once | `avtryck.forget_sightings` |
 //! | a visitor sees what is believed of their home, and contradicts | [`own`] |
 
-pub mod census;
+pub(crate) mod census;
 pub mod check;
 pub mod night;
 pub mod own;
@@ -17,4 +17,5 @@ pub mod part;
 #[cfg(test)]
 mod tests;
 
-pub use night::{Night, fold, has_sightings, night};
+pub(crate) use night::has_sightings;
+pub use night::{Night, fold, night};

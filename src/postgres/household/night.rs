@@ -91,7 +91,7 @@ pub async fn fold(client: &Client) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn has_sightings(client: &Client) -> anyhow::Result<bool> {
+pub(crate) async fn has_sightings(client: &Client) -> anyhow::Result<bool> {
     let sql = "select exists (select from avtryck.sighting) or exists (select from avtryck.sighting_part)";
     Ok(client.query_one(sql, &[]).await?.try_get(0)?)
 }

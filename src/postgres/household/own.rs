@@ -17,7 +17,7 @@ pub const HOME: &str = include_str!("own/home.sql");
 ///
 /// # Errors
 /// Where it has other columns.
-pub fn read_home(row: &Row) -> Result<HomeBelief, Error> {
+pub(crate) fn read_home(row: &Row) -> Result<HomeBelief, Error> {
     if row.try_get("is_never")? {
         return Ok(HomeBelief::Never);
     }
@@ -41,7 +41,7 @@ pub fn read_home(row: &Row) -> Result<HomeBelief, Error> {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn contradict(
+pub(crate) async fn contradict(
     transaction: &Transaction<'_>,
     (visitor, site): (VisitorId, &str),
     wish: Wish,

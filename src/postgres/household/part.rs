@@ -41,7 +41,7 @@ pub struct SightingPart {
 impl SightingPart {
     /// The flags that take a sighting away, whoever sets them: of machines, of hits that do not
     /// say where a device is, and of times that may be wrong.
-    pub const WITHOUT: Flags = Flags::MACHINE
+    pub(crate) const WITHOUT: Flags = Flags::MACHINE
         .with(Flags::MAIL_PROXY)
         .with(Flags::OVER_LIMIT)
         .with(Flags::THIRD_PARTY)

@@ -3,11 +3,11 @@
 use tokio_postgres::{Client, Error, Row};
 
 /// The upper ends of the classes of a group's size.
-pub const GROUP_SIZES: [i16; 5] = [1, 2, 5, 10, 20];
+pub(crate) const GROUP_SIZES: [i16; 5] = [1, 2, 5, 10, 20];
 
 /// What there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GraphCensus {
+pub(crate) struct GraphCensus {
     /// Ties: those that nothing proves, and those that something does.
     pub ties: [u64; 2],
     /// Groups, by the classes of their size ([`GROUP_SIZES`]).
@@ -25,7 +25,7 @@ pub struct GraphCensus {
 /// What the job `link` has not taken yet: parts of batches, new ties, groups to split. Each with
 /// the seconds for which the oldest of them has waited; of new ties nobody knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct WaitingParts {
+pub(crate) struct WaitingParts {
     /// How many batches were not added up.
     pub parts: u64,
     /// For how long the oldest has waited.
@@ -42,7 +42,7 @@ pub struct WaitingParts {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn read_census(client: &Client) -> Result<GraphCensus, Error> {
+pub(crate) async fn read_census(client: &Client) -> Result<GraphCensus, Error> {
     let row = client.query_one(include_str!("census.sql"), &[]).await?;
     let mut next = 0..;
     let mut read = || count(&row, next.next().unwrap_or_default());
@@ -60,7 +60,7 @@ pub async fn read_census(client: &Client) -> Result<GraphCensus, Error> {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn read_waiting(client: &Client) -> Result<WaitingParts, Error> {
+pub(crate) async fn read_waiting(client: &Client) -> Result<WaitingParts, Error> {
     let row = client.query_one(include_str!("waiting.sql"), &[]).await?;
     Ok(WaitingParts {
         parts: count(&row, 0)?,
@@ -77,7 +77,7 @@ pub async fn read_waiting(client: &Client) -> Result<WaitingParts, Error> {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn audit(
+pub(crate) async fn audit(
     client: &Client,
     most: i32,
     (first_kept, today): (i32, i32),

@@ -10,7 +10,7 @@ use crate::identity::Node;
 
 /// A permit that became another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Changed {
+pub(crate) struct Changed {
     /// The subject.
     pub node: Node,
     /// The site.
@@ -42,7 +42,7 @@ pub async fn fold(client: &impl GenericClient) -> Result<bool, Error> {
 
 /// Follows the permits that others change.
 #[derive(Debug, Default)]
-pub struct Follower {
+pub(crate) struct Follower {
     /// Up to when changes were read, in microseconds since 1970 by the clock of Postgres.
     until: Option<i64>,
     /// What was read of the last minute: a transaction may have taken so long to commit.
@@ -61,7 +61,7 @@ impl Follower {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn read(&mut self, client: &Client) -> Result<Vec<Changed>, Error> {
+    pub(crate) async fn read(&mut self, client: &Client) -> Result<Vec<Changed>, Error> {
         let Some(until) = self.until else {
             let sql = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
             self.until = Some(client.query_one(sql, &[]).await?.try_get(0)?);

@@ -88,7 +88,7 @@ pub async fn settle_some(client: &mut Client) -> Result<Grouped, Error> {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn settle_within(transaction: &Transaction<'_>) -> Result<Grouped, Error> {
+pub(crate) async fn settle_within(transaction: &Transaction<'_>) -> Result<Grouped, Error> {
     lock(transaction).await?;
     transaction.batch_execute(BY_INDEX).await?;
     let new = NewTies::take(transaction).await?;
@@ -460,7 +460,7 @@ impl Moves {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn loosen(
+pub(crate) async fn loosen(
     transaction: &Transaction<'_>,
     from: i64,
     most: i64,
@@ -493,7 +493,7 @@ struct Return {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn free_hubs(client: &impl GenericClient, today: i32) -> Result<u64, Error> {
+pub(crate) async fn free_hubs(client: &impl GenericClient, today: i32) -> Result<u64, Error> {
     let half = |kind| degree_max(kind) / 2;
     let rule = Return {
         days: 30,
@@ -506,7 +506,7 @@ pub async fn free_hubs(client: &impl GenericClient, today: i32) -> Result<u64, E
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn recount_hubs(transaction: &Transaction<'_>) -> Result<u64, Error> {
+pub(crate) async fn recount_hubs(transaction: &Transaction<'_>) -> Result<u64, Error> {
     lock(transaction).await?;
     let first = |kind| degree_max(kind) + 1;
     let rule = Return {

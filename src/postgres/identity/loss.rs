@@ -4,7 +4,7 @@ use tokio_postgres::{Error, Transaction};
 
 /// Why device groups lost a tie, as `link_regroup.reason` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
+pub(crate) enum Loss {
     /// The subject of an ID said no.
     Withdrawal,
     /// It was erased.
@@ -25,7 +25,7 @@ pub enum Loss {
 
 impl Loss {
     /// Every reason.
-    pub const ALL: [Loss; 8] = [
+    pub(crate) const ALL: [Loss; 8] = [
         Loss::Withdrawal,
         Loss::Erasure,
         Loss::Expiry,
@@ -38,7 +38,7 @@ impl Loss {
 
     /// Returns the word in SQL.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Loss::Withdrawal => "withdrawal",
             Loss::Erasure => "erasure",
@@ -53,7 +53,7 @@ impl Loss {
 
     /// Returns the reason with that word.
     #[must_use]
-    pub fn from_name(name: &str) -> Loss {
+    pub(crate) fn from_name(name: &str) -> Loss {
         let mut all = Loss::ALL.into_iter();
         all.find(|loss| loss.name() == name).unwrap_or(Loss::Other)
     }
@@ -72,7 +72,7 @@ impl Loss {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn note(self, transaction: &Transaction<'_>) -> Result<(), Error> {
+    pub(crate) async fn note(self, transaction: &Transaction<'_>) -> Result<(), Error> {
         note(transaction, self.name()).await
     }
 }

@@ -14,7 +14,7 @@
 //! Whoever changes ties takes [`lock`] first, and they take turns. A transaction that holds the
 //! lock of the list of suppression may take it, and never the other way round.
 
-pub mod census;
+pub(crate) mod census;
 pub mod check;
 pub mod fold;
 pub mod group;
@@ -26,11 +26,12 @@ pub mod rule;
 use tokio_postgres::{Error, Transaction};
 use uuid::Uuid;
 
-pub use fold::{Changed, Follower, fold};
-pub use loss::Loss;
+pub use fold::fold;
+pub(crate) use fold::{Changed, Follower};
+pub(crate) use loss::Loss;
 
 /// The advisory lock: "identity" in ASCII; `fold.sql` has it too.
-pub const LOCK: i64 = 0x6964_656e_7469_7479;
+pub(crate) const LOCK: i64 = 0x6964_656e_7469_7479;
 
 /// Why an ID lost its ties, of the reasons in `link_change`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

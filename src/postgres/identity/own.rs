@@ -12,10 +12,10 @@ use crate::hit::belief::{DEVICES_SHOWN_MAX, TiedDevice};
 
 /// Reads the devices that are believed to be a visitor's: `$1` is the visitor, `$2` the site, `$3`
 /// how many.
-pub const DEVICES: &str = include_str!("own/devices.sql");
+pub(crate) const DEVICES: &str = include_str!("own/devices.sql");
 
 /// Reads what the visitor `$1` has said in the last minutes.
-pub const LATELY: &str = "select coalesce(bool_or(reason = 'not_mine'), false) as has_parted, \
+pub(crate) const LATELY: &str = "select coalesce(bool_or(reason = 'not_mine'), false) as has_parted, \
             coalesce(bool_or(reason = 'forgotten'), false) as has_forgotten \
      from avtryck.link_change where node = $1 and at > now() - interval '5 minutes'";
 
@@ -26,7 +26,7 @@ const PORTIONS_MAX: usize = 4;
 ///
 /// # Errors
 /// Where it has other columns.
-pub fn read_device(row: &Row) -> Result<TiedDevice, Error> {
+pub(crate) fn read_device(row: &Row) -> Result<TiedDevice, Error> {
     Ok(TiedDevice {
         node: row.try_get::<_, Uuid>("node")?.into_bytes(),
         kind: row.try_get("kind")?,
@@ -42,7 +42,7 @@ pub fn read_device(row: &Row) -> Result<TiedDevice, Error> {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn contradict(
+pub(crate) async fn contradict(
     transaction: &Transaction<'_>,
     (visitor, site): (VisitorId, &str),
     reason: Removal,

@@ -52,7 +52,7 @@ pub struct SubjectPermit {
 
 impl SubjectPermit {
     /// What has to be permitted before a partner may be told of a subject.
-    pub const EXPORT: Permit = Permit::STORE
+    pub(crate) const EXPORT: Permit = Permit::STORE
         .with(Permit::MEASURE)
         .with(Permit::PROFILE)
         .with(Permit::MATCH);

@@ -11,7 +11,7 @@ const PORTION: i64 = 1_000;
 
 /// What ties must not have.
 #[derive(Clone, Debug, Default)]
-pub struct Forbidden {
+pub(crate) struct Forbidden {
     /// The partners whose IDs unite a device: another partner's ID ties nothing.
     pub uniting: Vec<String>,
     /// IDs that tie nothing.
@@ -23,7 +23,10 @@ pub struct Forbidden {
 ///
 /// # Errors
 /// Where Postgres fails; nothing is changed then.
-pub async fn forget_forbidden(client: &mut Client, forbidden: &Forbidden) -> Result<u64, Error> {
+pub(crate) async fn forget_forbidden(
+    client: &mut Client,
+    forbidden: &Forbidden,
+) -> Result<u64, Error> {
     let rows = client
         .query(include_str!("rule.sql"), &[&forbidden.uniting])
         .await?;

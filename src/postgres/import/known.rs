@@ -76,7 +76,7 @@ pub async fn end(client: &mut Client, name: &str) -> anyhow::Result<Option<u64>>
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn read_first_expired(client: &Client, today: i32) -> anyhow::Result<Option<i32>> {
+pub(crate) async fn read_first_expired(client: &Client, today: i32) -> anyhow::Result<Option<i32>> {
     let of = |table| {
         format!(
             "select case when min(held.valid_until) is not null \
@@ -102,7 +102,7 @@ pub async fn read_first_expired(client: &Client, today: i32) -> anyhow::Result<O
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn delete_expired(client: &mut Client, day: i32) -> anyhow::Result<u64> {
+pub(crate) async fn delete_expired(client: &mut Client, day: i32) -> anyhow::Result<u64> {
     let sql = "select import, (date '1970-01-01' + $1::int)::text, \
                    ended_at is not null or valid_until <= date '1970-01-01' + $1::int from avtryck.import order by import";
     let mut deleted = 0;

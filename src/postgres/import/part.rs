@@ -93,7 +93,7 @@ impl AttributePart {
 ///
 /// # Errors
 /// Where Postgres fails, or the import was made with other columns or keys, or for less.
-pub async fn declare(client: &Client, manifest: &Manifest) -> anyhow::Result<i32> {
+pub(crate) async fn declare(client: &Client, manifest: &Manifest) -> anyhow::Result<i32> {
     write_attributes(client).await?;
     let import = write_import(client, manifest, false).await?;
     write_manifest(client, import, manifest).await?;

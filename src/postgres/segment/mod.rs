@@ -12,7 +12,7 @@ pub mod evaluate;
 pub mod own;
 pub mod part;
 pub mod preview;
-pub mod snapshot;
+pub(crate) mod snapshot;
 pub mod status;
 #[cfg(test)]
 mod tests;

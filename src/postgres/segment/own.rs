@@ -85,7 +85,7 @@ pub async fn object(
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn take_back(
+pub(crate) async fn take_back(
     transaction: &Transaction<'_>,
     (visitor, scope): (VisitorId, &PageScope),
     (wish, number): (Wish, i32),

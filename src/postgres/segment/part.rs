@@ -103,11 +103,11 @@ struct Counted<'p> {
 
 impl ProfilePart {
     /// What a hit has to permit.
-    pub const NEEDED: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::PROFILE);
+    pub(crate) const NEEDED: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::PROFILE);
 
     /// The flags that take a fact away, whoever sets them: of what no person did, of hits of one of
     /// too many, and of times that may be wrong.
-    pub const WITHOUT: Flags = Flags::MACHINE
+    pub(crate) const WITHOUT: Flags = Flags::MACHINE
         .with(Flags::MAIL_PROXY)
         .with(Flags::OVER_LIMIT)
         .with(Flags::UNCLEAR_CONSENT)

@@ -22,7 +22,7 @@ use crate::segment::snapshot::{
 };
 
 /// How often every part is read again.
-pub const FULL_PERIOD: Duration = Duration::from_hours(24);
+pub(crate) const FULL_PERIOD: Duration = Duration::from_hours(24);
 /// How long ago the refresh before may be. Notes are kept for twice as long, by the job
 /// `segment_touched` ([`delete_old_notes`]).
 const GAP_MAX: Duration = Duration::from_mins(30);
@@ -34,10 +34,10 @@ const DELETE_ROWS_MAX: i64 = 10_000;
 const CHANGES_MAX: usize = 500_000;
 
 /// Which segments each site may be told, by the configuration: the site's key, and the segments'.
-pub type ExposedSegments = Vec<(String, Vec<String>)>;
+pub(crate) type ExposedSegments = Vec<(String, Vec<String>)>;
 
 /// How far a snapshot is refreshed.
-pub struct SnapshotReader {
+pub(crate) struct SnapshotReader {
     writer: SnapshotWriter,
     last: Option<Refresh>,
     forgotten: Mark,
@@ -68,7 +68,7 @@ struct Situation {
 impl SnapshotReader {
     /// Begins to fill a snapshot.
     #[must_use]
-    pub fn new(writer: SnapshotWriter) -> SnapshotReader {
+    pub(crate) fn new(writer: SnapshotWriter) -> SnapshotReader {
         SnapshotReader {
             writer,
             last: None,
@@ -81,7 +81,7 @@ impl SnapshotReader {
     /// # Errors
     /// Where Postgres fails. The snapshot is then partly newer than before, and the next refresh
     /// does all of this one's work.
-    pub async fn refresh(
+    pub(crate) async fn refresh(
         &mut self,
         client: &Client,
         exposed: &ExposedSegments,
@@ -177,7 +177,7 @@ impl SnapshotReader {
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn delete_old_notes(client: &Client, as_of: UnixMicros) -> anyhow::Result<u64> {
+pub(crate) async fn delete_old_notes(client: &Client, as_of: UnixMicros) -> anyhow::Result<u64> {
     let sql = "delete from avtryck.segment_touched where ctid = any(array( \
                    select ctid from avtryck.segment_touched where at < $1::timestamptz - make_interval(secs => $2) limit $3))";
     let age = 2.0 * GAP_MAX.as_secs_f64();

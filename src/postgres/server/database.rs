@@ -53,7 +53,7 @@ pub fn check(config: &DatabaseConfig, in_force: &InForce) -> Result<(), Unusable
 
 /// Returns whether the URL of the operator's Postgres names several servers.
 #[must_use]
-pub fn has_several_hosts(config: &DatabaseConfig) -> bool {
+pub(crate) fn has_several_hosts(config: &DatabaseConfig) -> bool {
     match &config.url {
         DatabaseUrl::Embedded => false,
         DatabaseUrl::Url(url) => url::parse(url).is_ok_and(|servers| {
@@ -86,7 +86,7 @@ impl Database {
     /// Sets how many connections the collector may have open at once. If Postgres allows fewer, the
     /// log says so.
     #[must_use]
-    pub fn needing(mut self, connections: i32) -> Database {
+    pub(crate) fn needing(mut self, connections: i32) -> Database {
         if let Database::Url(servers) = &mut self {
             servers.connections = connections;
         }
@@ -119,7 +119,7 @@ impl Database {
     ///
     /// # Errors
     /// As there.
-    pub async fn connect_to_distribute(&self) -> anyhow::Result<Client> {
+    pub(crate) async fn connect_to_distribute(&self) -> anyhow::Result<Client> {
         Ok(self.open_any_layout().await?.client)
     }
 
@@ -149,7 +149,7 @@ impl Database {
     ///
     /// # Errors
     /// Where Postgres does not run or cannot be reached.
-    pub async fn reach_running(&self) -> anyhow::Result<Client> {
+    pub(crate) async fn reach_running(&self) -> anyhow::Result<Client> {
         let config = match self {
             Database::Url(servers) => return Ok(connect_watched(servers).await?.client),
             Database::Embedded { server, .. } => {

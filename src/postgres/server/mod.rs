@@ -8,7 +8,7 @@ pub mod distribute;
 pub mod embedded;
 mod installation;
 pub mod migrate;
-pub mod requirements;
+pub(crate) mod requirements;
 pub mod servers;
 pub mod silence;
 mod tls;

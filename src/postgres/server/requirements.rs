@@ -7,7 +7,7 @@ use anyhow::ensure;
 use tokio_postgres::{Client, Error};
 
 /// Connections over which the files are read that visitors download.
-pub const FILE_CONNECTIONS: u8 = 2;
+pub(crate) const FILE_CONNECTIONS: u8 = 2;
 
 /// Connections that a loader has: one for its batches, one that adds up what they leave.
 const LOADER_CONNECTIONS: usize = 2;
@@ -19,7 +19,7 @@ const OTHER_CONNECTIONS: usize = 8 + FILE_CONNECTIONS as usize;
 
 /// Returns how many connections a collector has open at one time whose hits so many loaders load.
 #[must_use]
-pub fn needed_connections(loaders: usize) -> i32 {
+pub(crate) fn needed_connections(loaders: usize) -> i32 {
     let needed = LOADER_CONNECTIONS.saturating_mul(loaders.max(1));
     i32::try_from(needed.saturating_add(OTHER_CONNECTIONS)).unwrap_or(i32::MAX)
 }
@@ -55,7 +55,7 @@ struct Found {
 ///
 /// # Errors
 /// What is missing, and how to provide it.
-pub async fn check(client: &Client, connections: i32) -> anyhow::Result<()> {
+pub(crate) async fn check(client: &Client, connections: i32) -> anyhow::Result<()> {
     let found = Found::read(client).await?;
     check_found(&found)?;
     static WARNED: Once = Once::new();

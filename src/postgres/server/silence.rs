@@ -28,10 +28,10 @@ use super::servers::OneServer;
 use crate::clock;
 
 /// How long Postgres may be silent while a batch waits for it.
-pub const SILENCE_MAX: Duration = Duration::from_secs(30);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How long it may be silent while something waits that is not a batch: one delete of an erasure or
 /// of a job.
-pub const LONG_SILENCE_MAX: Duration = Duration::from_mins(10);
+pub(crate) const LONG_SILENCE_MAX: Duration = Duration::from_mins(10);
 /// How long a statement may wait for the disk of Postgres without any other sign.
 const DISK_TIME_MAX: Duration = Duration::from_mins(10);
 /// How long a statement takes to be cancelled.
@@ -41,7 +41,7 @@ const LOOKS: u32 = 10;
 
 /// When something moved on a connection last.
 #[derive(Clone, Debug)]
-pub struct Pulse(Arc<Mutex<Instant>>);
+pub(crate) struct Pulse(Arc<Mutex<Instant>>);
 
 impl Pulse {
     pub(super) fn new() -> Pulse {
@@ -61,7 +61,7 @@ impl Pulse {
 }
 
 /// Watches one connection.
-pub struct SilenceWatch {
+pub(crate) struct SilenceWatch {
     /// The server: another one would know nothing of the backend.
     server: OneServer,
     pulse: Pulse,
@@ -76,7 +76,7 @@ impl SilenceWatch {
     ///
     /// # Errors
     /// As there.
-    pub async fn connect(
+    pub(crate) async fn connect(
         database: &Arc<Database>,
         silence_max: Duration,
     ) -> anyhow::Result<(Client, SilenceWatch)> {
@@ -103,7 +103,7 @@ impl SilenceWatch {
     ///
     /// # Errors
     /// If the work fails, or Postgres is silent. The connection must not be used any more then.
-    pub async fn watch<T>(
+    pub(crate) async fn watch<T>(
         &self,
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {

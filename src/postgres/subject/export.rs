@@ -51,7 +51,7 @@ pub async fn set_up(client: &Client) -> Result<(), Error> {
 
 /// What is held under an ID, as lines: a JSON object for each row, without a newline, with the name
 /// of the table in `table` and the columns in words.
-pub struct Export<'s> {
+pub(crate) struct Export<'s> {
     subject: Subject<'s>,
     tables: std::slice::Iter<'static, Table>,
     /// The table that is being read.
@@ -83,7 +83,7 @@ struct ExportPage {
 impl<'s> Export<'s> {
     /// Begins an export.
     #[must_use]
-    pub fn new(subject: Subject<'s>) -> Export<'s> {
+    pub(crate) fn new(subject: Subject<'s>) -> Export<'s> {
         Export {
             subject,
             tables: TABLES.iter(),
@@ -97,7 +97,7 @@ impl<'s> Export<'s> {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn next(&mut self, client: &Client) -> anyhow::Result<Option<Vec<String>>> {
+    pub(crate) async fn next(&mut self, client: &Client) -> anyhow::Result<Option<Vec<String>>> {
         let Some((table, stretch)) = &mut self.table else {
             let Some(table) = self.tables.next() else {
                 return self.next_rejected(client).await;

@@ -48,7 +48,7 @@ pub(super) const SESSION: &str = "set plan_cache_mode = force_generic_plan; \
      set enable_bitmapscan = off; set enable_seqscan = off";
 
 /// A connection that reads what visitors' pages show.
-pub struct HeldReader {
+pub(crate) struct HeldReader {
     client: Client,
     sum: Statement,
     last: Statement,
@@ -63,7 +63,7 @@ impl HeldReader {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn new(client: Client) -> Result<HeldReader, Error> {
+    pub(crate) async fn new(client: Client) -> Result<HeldReader, Error> {
         let session = format!("{SESSION}; {PLAIN_PLANS}");
         client.batch_execute(&session).await?;
         Ok(HeldReader {
@@ -79,7 +79,7 @@ impl HeldReader {
 
     /// Checks whether the connection is lost.
     #[must_use]
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 
@@ -88,7 +88,7 @@ impl HeldReader {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn read(
+    pub(crate) async fn read(
         &self,
         visitor: VisitorId,
         scope: &PageScope,

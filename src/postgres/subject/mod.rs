@@ -18,8 +18,9 @@ pub mod suppression;
 use tokio_postgres::types::{ToSql, Type};
 
 pub use erase::{AskedBy, Removed, erase, finish, remove};
-pub use export::{Export, set_up};
-pub use held::HeldReader;
+pub(crate) use export::Export;
+pub use export::set_up;
+pub(crate) use held::HeldReader;
 
 use crate::hit::subject::Subject;
 use uuid::Uuid;

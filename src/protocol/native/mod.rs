@@ -210,7 +210,7 @@ pub struct Names<'a> {
 
 /// Reads of a query string only which site and partner it names.
 #[must_use]
-pub fn read_names(query: &str) -> Names<'_> {
+pub(crate) fn read_names(query: &str) -> Names<'_> {
     let mut draft = Draft::new(UnixMicros::default(), Kind::PageView);
     read_query(query, Reading::default(), &mut draft);
     Names {

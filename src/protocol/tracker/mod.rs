@@ -114,7 +114,7 @@ impl Claims {
 
     /// Returns when the sender made the event, as far as a record can hold it: after 1970 began.
     #[must_use]
-    pub fn recordable_made_at(&self) -> Option<UnixMicros> {
+    pub(crate) fn recordable_made_at(&self) -> Option<UnixMicros> {
         self.made_at.filter(|time| time.0 > 0)
     }
 }

@@ -215,7 +215,7 @@ impl InstructionReader {
 
 /// Adds what the topic has, and then what comes. Never returns: that is how a collector without
 /// Postgres learns what was asked of others.
-pub async fn follow_topic(suppressed: Arc<Suppressed>, config: Arc<KafkaConfig>) {
+pub(crate) async fn follow_topic(suppressed: Arc<Suppressed>, config: Arc<KafkaConfig>) {
     let mut open = None;
     loop {
         let (config, reader) = (Arc::clone(&config), open.take());

@@ -66,7 +66,7 @@ impl SessionMark {
 /// Whether Kafka has refused a producer of this process for a newer one, and nobody knows yet whose
 /// that is.
 #[derive(Debug, Default)]
-pub struct Doubt(AtomicBool);
+pub(crate) struct Doubt(AtomicBool);
 
 impl Doubt {
     pub(super) fn raise(&self) {

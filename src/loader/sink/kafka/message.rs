@@ -20,7 +20,7 @@ use crate::row::dimension::{Columns, Dimension as _, Found};
 use crate::row::{Ad, Row, Site};
 
 /// The header `schema`: the last change that a reader must know of.
-pub const SCHEMA: &str = "1";
+pub(crate) const SCHEMA: &str = "1";
 
 const HIT_ID: u32 = 64;
 const CLIENT_IP_BITS: u32 = 65;
@@ -43,7 +43,7 @@ fn field_of(dimension: DimensionTable) -> Option<(&'static str, u32)> {
 
 /// What the message of a row is made from.
 #[derive(Clone, Copy)]
-pub struct RowParts<'a, 'f> {
+pub(crate) struct RowParts<'a, 'f> {
     /// The hit.
     pub hit: &'a Hit<'a>,
     /// Its row.
@@ -60,7 +60,7 @@ pub struct RowParts<'a, 'f> {
 
 impl RowParts<'_, '_> {
     /// Appends the message.
-    pub fn encode(&self, format: KafkaFormat, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, format: KafkaFormat, out: &mut Vec<u8>) {
         match format {
             KafkaFormat::Protobuf => self.encode_protobuf(out),
             KafkaFormat::Json => write_json(self.json(), out),
@@ -117,7 +117,7 @@ impl RowParts<'_, '_> {
 
 /// Returns the key of a hit's message: that of the subject whom it is about, else the hit's ID.
 #[must_use]
-pub fn key_of(hit: &Hit<'_>, hit_id: [u8; 16]) -> [u8; 16] {
+pub(crate) fn key_of(hit: &Hit<'_>, hit_id: [u8; 16]) -> [u8; 16] {
     let some = |text| Some(text).filter(|text: &&str| !text.is_empty());
     let visitor = hit.visitor.map(Subject::Visitor);
     let subject = visitor
@@ -133,7 +133,7 @@ pub fn key_of(hit: &Hit<'_>, hit_id: [u8; 16]) -> [u8; 16] {
 
 /// What hits are counted by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct CountKey {
+pub(crate) struct CountKey {
     /// Minutes since 1970.
     pub minute: i64,
     /// The kind of the hits.
@@ -147,7 +147,7 @@ pub struct CountKey {
 impl CountKey {
     /// Returns what a hit of that minute is counted by.
     #[must_use]
-    pub fn of(hit: &Hit<'_>, minute: i64) -> CountKey {
+    pub(crate) fn of(hit: &Hit<'_>, minute: i64) -> CountKey {
         let (site, ad) = (Site::of(hit), Ad::of(hit).unwrap_or_default());
         CountKey {
             minute,
@@ -168,7 +168,7 @@ impl CountKey {
 
     /// Appends the message that says how many hits of a spool there were, and what some said of
     /// their subjects.
-    pub fn encode(
+    pub(crate) fn encode(
         &self,
         (hits, spool): (u64, [u8; 8]),
         said: &[SubjectSaid],
@@ -208,7 +208,7 @@ impl CountKey {
 
 /// What a hit that is only counted says of one of its IDs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SubjectSaid {
+pub(crate) struct SubjectSaid {
     /// The ID, as ties have it.
     pub node: Node,
     /// Its kind.
@@ -221,7 +221,7 @@ pub struct SubjectSaid {
 
 /// How many hits of one kind there are, and what they said of their subjects.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// How many.
     pub hits: u64,
     /// What they said, each thing once.
@@ -232,7 +232,7 @@ pub struct Tally {
 
 impl Tally {
     /// Adds what a hit said.
-    pub fn add_said(&mut self, said: SubjectSaid) {
+    pub(crate) fn add_said(&mut self, said: SubjectSaid) {
         let key = (said.node, said.permit.bits(), said.consent_source.number());
         if self.known.insert(key) {
             self.said.push(said);
@@ -240,7 +240,7 @@ impl Tally {
     }
 
     /// Returns what goes into each message: the hits are in the first.
-    pub fn parts(&self) -> impl Iterator<Item = (u64, &[SubjectSaid])> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (u64, &[SubjectSaid])> {
         let rest = self.said.get(SAID_MAX..).unwrap_or_default();
         let first = self.said.get(..SAID_MAX).unwrap_or(&self.said);
         std::iter::once((self.hits, first)).chain(rest.chunks(SAID_MAX).map(|said| (0, said)))

@@ -56,7 +56,7 @@ use crate::identity::{Ids, TieRules};
 use crate::loader::Progress;
 use crate::metrics::Metrics;
 use crate::row::{Count, Keyer, UNKNOWN_KEY};
-pub use mark::Doubt;
+pub(crate) use mark::Doubt;
 use message::{CountKey, RowParts, SubjectSaid, Tally};
 use session::{PositionKey, ProducerThread, Transaction};
 pub use suppressed::{Suppressed, follow};
@@ -68,10 +68,10 @@ const START_PAUSE: Duration = Duration::from_millis(20);
 /// Another process has taken over the spool: this one must not go on.
 #[derive(Debug, thiserror::Error)]
 #[error("another process produces what is in this spool: {0}")]
-pub struct Fenced(String);
+pub(crate) struct Fenced(String);
 
 /// The sink that is a Kafka cluster, for one spool.
-pub struct KafkaSink {
+pub(crate) struct KafkaSink {
     /// How it is reached, and the names of its topics.
     pub config: Arc<KafkaConfig>,
     /// The spool whose hits it gets.
@@ -94,7 +94,7 @@ pub struct KafkaSink {
 
 /// What `avtryck load` needs to know of hits, and has no other way to know.
 #[derive(Clone)]
-pub struct Alone {
+pub(crate) struct Alone {
     /// Which IDs may stand for somebody.
     pub tie_rules: Arc<ArcSwap<TieRules>>,
     /// Which hits are sightings, and the key that makes them.
@@ -158,7 +158,7 @@ struct RowMessage {
 
 /// The messages of a batch.
 #[derive(Default)]
-pub struct KafkaBatch {
+pub(crate) struct KafkaBatch {
     bytes: Vec<u8>,
     rows: Vec<RowMessage>,
     counts: HashMap<CountKey, Tally>,
@@ -174,7 +174,7 @@ impl SinkBatch for KafkaBatch {
 }
 
 /// Encodes rows as messages.
-pub struct MessageEncoder {
+pub(crate) struct MessageEncoder {
     format: KafkaFormat,
     alone: Option<AloneEncoder>,
 }
@@ -292,7 +292,7 @@ impl KafkaBatch {
 }
 
 /// Commits batches by way of a thread that may block.
-pub struct KafkaWriter {
+pub(crate) struct KafkaWriter {
     worker: ProducerThread,
     /// As they were when the session began.
     positions: HashMap<PositionKey, Reached>,
@@ -415,7 +415,7 @@ impl Writer for KafkaWriter {
 }
 
 /// Has nothing to do.
-pub struct KafkaCompanion;
+pub(crate) struct KafkaCompanion;
 
 impl Companion for KafkaCompanion {
     type Batch = KafkaBatch;

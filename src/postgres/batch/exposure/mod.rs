@@ -138,7 +138,7 @@ pub(crate) async fn keep(transaction: &Transaction<'_>, added: &PairTotals) -> R
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn add_up(client: &Client) -> Result<(), Error> {
+pub(crate) async fn add_up(client: &Client) -> Result<(), Error> {
     client.execute(include_str!("add_up.sql"), &[]).await?;
     Ok(())
 }

@@ -24,7 +24,7 @@ const LOCK: i64 = 0x7375_7070_7265_7373;
 
 /// For how many days a visitor's entry stays on the list at least: as long as a cookie with the ID
 /// may live.
-pub const VISITOR_DAYS_MIN: u16 = 396;
+pub(crate) const VISITOR_DAYS_MIN: u16 = 396;
 
 /// Why an ID is on the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Reason {
 
 /// An ID on the list, which knows it by its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub(crate) struct Listed {
     /// [`Subject::key`].
     pub key: [u8; 16],
     /// The kind of ID, in SQL.
@@ -62,7 +62,7 @@ pub struct Listed {
 impl Listed {
     /// Returns the entry of a subject.
     #[must_use]
-    pub fn of(subject: &Subject<'_>, reason: Reason) -> Listed {
+    pub(crate) fn of(subject: &Subject<'_>, reason: Reason) -> Listed {
         Listed {
             key: subject.key(),
             id_kind: subject.id_kind(),
@@ -96,7 +96,7 @@ pub async fn add(client: &mut Client, entries: &[(Subject<'_>, Reason)]) -> Resu
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn add_listed(client: &mut Client, entries: &[Listed]) -> Result<(), Error> {
+pub(crate) async fn add_listed(client: &mut Client, entries: &[Listed]) -> Result<(), Error> {
     if entries.is_empty() {
         return Ok(());
     }
@@ -122,7 +122,10 @@ pub async fn add_listed(client: &mut Client, entries: &[Listed]) -> Result<(), E
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn find_missing(client: &Client, entries: &[Listed]) -> Result<Vec<Listed>, Error> {
+pub(crate) async fn find_missing(
+    client: &Client,
+    entries: &[Listed],
+) -> Result<Vec<Listed>, Error> {
     let keys: Vec<Uuid> = entries
         .iter()
         .map(|entry| Uuid::from_bytes(entry.key))
@@ -254,7 +257,7 @@ async fn read_listed(
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn read_since(
+pub(crate) async fn read_since(
     client: &Client,
     since: Option<SystemTime>,
 ) -> Result<(Vec<Listed>, SystemTime), Error> {

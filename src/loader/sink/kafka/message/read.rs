@@ -34,7 +34,7 @@ pub enum MessageError {
 
 /// A row, as its message says it.
 #[derive(Debug)]
-pub struct RowMessage<'a> {
+pub(crate) struct RowMessage<'a> {
     /// The hit, with the flags that were found of it.
     pub hit: Hit<'a>,
     /// Its ID.
@@ -57,7 +57,7 @@ impl<'a> RowMessage<'a> {
     ///
     /// # Errors
     /// If the bytes are not such a message, or one of its fields has a wrong type or value.
-    pub fn decode(bytes: &'a [u8]) -> Result<RowMessage<'a>, MessageError> {
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<RowMessage<'a>, MessageError> {
         let mut row = RowMessage {
             hit: Hit::decode(bytes)?,
             hit_id: [0; 16],
@@ -141,7 +141,7 @@ fn read_sighting(bytes: &[u8]) -> Result<(Sighting, i32), MessageError> {
 
 /// Hits that are only counted, as their message says it.
 #[derive(Debug, PartialEq)]
-pub struct CountMessage {
+pub(crate) struct CountMessage {
     /// What they are counted by.
     pub key: CountKey,
     /// How many there were.
@@ -157,7 +157,7 @@ impl CountMessage {
     ///
     /// # Errors
     /// If the bytes are not such a message, or one of its fields has a wrong type or value.
-    pub fn decode(bytes: &[u8]) -> Result<CountMessage, MessageError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<CountMessage, MessageError> {
         let mut kind = None;
         let mut count = CountMessage {
             key: CountKey {
@@ -277,7 +277,7 @@ pub fn place(bytes: &[u8]) -> Result<Place, MessageError> {
 ///
 /// # Errors
 /// If the bytes are not such a message, or one of its fields has a wrong type or value.
-pub fn network_of(bytes: &[u8]) -> Result<Network, MessageError> {
+pub(crate) fn network_of(bytes: &[u8]) -> Result<Network, MessageError> {
     let mut network = Network::default();
     for field in Fields(bytes) {
         match field? {
