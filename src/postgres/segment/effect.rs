@@ -15,9 +15,9 @@ const SHARE_MIN: f64 = 0.1;
 
 /// What several transactions would do together.
 #[derive(Debug, Default)]
-pub struct Effect {
+pub(crate) struct Effect {
     /// How many visitors they reach, whom profile is permitted of.
-    pub matched: u64,
+    pub(crate) matched: u64,
     /// How many would come in and how many would leave, by segment.
     changes: BTreeMap<String, [u64; 2]>,
     /// Why segments cannot be evaluated.
@@ -26,21 +26,21 @@ pub struct Effect {
 
 /// A segment that would change much.
 #[derive(Debug, PartialEq, Eq, serde::Serialize)]
-pub struct SegmentEffect {
+pub(crate) struct SegmentEffect {
     /// Its key.
-    pub segment: String,
+    pub(crate) segment: String,
     /// How many members it had when everybody was evaluated last, rounded as everywhere.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub members: Option<String>,
+    pub(crate) members: Option<String>,
     /// How many would come in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub enter: Option<String>,
+    pub(crate) enter: Option<String>,
     /// How many would leave.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub leave: Option<String>,
+    pub(crate) leave: Option<String>,
     /// Why it cannot be evaluated.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 impl Effect {
@@ -49,7 +49,7 @@ impl Effect {
     ///
     /// # Errors
     /// Where Postgres fails.
-    pub async fn add(
+    pub(crate) async fn add(
         &mut self,
         transaction: &mut Transaction<'_>,
         book: &Book,
@@ -125,7 +125,7 @@ impl Effect {
     /// # Errors
     /// Where Postgres fails.
     #[expect(clippy::cast_precision_loss, reason = "a share")]
-    pub async fn finish(self, client: &Client) -> Result<Vec<SegmentEffect>, Error> {
+    pub(crate) async fn finish(self, client: &Client) -> Result<Vec<SegmentEffect>, Error> {
         let (held, _) = status::read(client).await?;
         let mut told = Vec::new();
         for (segment, [enter, leave]) in self.changes {

@@ -7,7 +7,7 @@
 //! | subjects of whom something changed, and at night everybody, are evaluated | each minute ([`mod@evaluate`]) |
 //! | whoever refuses profile, withdraws or is erased is gone at once | `avtryck.forget_profiles` |
 
-pub mod effect;
+pub(crate) mod effect;
 pub mod evaluate;
 pub mod own;
 pub mod part;
