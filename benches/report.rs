@@ -63,6 +63,7 @@ async fn run() {
     fill(&client, days, hits, visitors).await;
     roll_up(&client, days, hits).await;
     measure(&client, days).await;
+    begin_anew(&client, days).await;
     drop(client);
     embedded.stop().await.unwrap();
 }
@@ -126,6 +127,8 @@ async fn roll_up(client: &Client, days: i64, hits: i64) {
         "web_day",
         "web_page_day",
         "web_event_day",
+        "web_search_day",
+        "audience",
         "web_sum",
         "web_page_sum",
     ] {
@@ -303,6 +306,22 @@ async fn measure(client: &Client, days: i64) {
         });
         println!("| {name} | {} | {goal} | {before} |", millis(took));
     }
+}
+
+/// Prints how long it takes to make the sums of the last day anew, as after a late hit.
+async fn begin_anew(client: &Client, days: i64) {
+    let last = LAST.replace("$days", &days.to_string());
+    client.batch_execute("begin").await.unwrap();
+    let forget = "select avtryck.forget_sums(null)";
+    client.batch_execute(forget).await.unwrap();
+    for build in ["build_ad_sum", "build_web_sum"] {
+        let begun = Instant::now();
+        let until = format!("avtryck.day_start({last}) + interval '1420 minutes'");
+        let sql = format!("select avtryck.{build}({last}, 'UTC', {until})");
+        client.batch_execute(&sql).await.unwrap();
+        println!("{build}, begun anew: {} ms", millis(begun.elapsed()));
+    }
+    client.batch_execute("rollback").await.unwrap();
 }
 
 fn millis(time: Duration) -> String {

@@ -205,6 +205,8 @@ async fn check_reports(client: &Client, story: &str) {
 struct Happened {
     broken: u64,
     stored: u64,
+    /// Spans of a day that is not over had become one.
+    joined: u64,
     /// A part of a day was summed up, and some of its conversions were known.
     summed: u64,
     linked: u64,
@@ -320,17 +322,24 @@ impl History {
             }
             5 => Box::pin(self.load()).await,
             6..9 => {
-                self.happened.stored += run(client, "report", self.now).await;
-                let sql = "select (select count(*) from avtryck.ad_sum_day \
-                                   where known < avtryck.day_start(day + 1)), \
+                // The job has run all the while, so that there are spans to become one.
+                for minutes in (0..=12).rev().map(|runs| runs * 20) {
+                    let as_of = self.now - minutes * MINUTE;
+                    self.happened.stored += run(client, "report", as_of).await;
+                }
+                let sql = "select (select count(distinct (day, time_zone)) from avtryck.ad_sum), \
                                   (select count(*) from avtryck.conversion_link join avtryck.conversion_day \
                                      on day = (received_at at time zone 'UTC')::date \
                                    where known < avtryck.day_start(day + 1)), \
-                                  (select count(*) from avtryck.web_sum)";
+                                  (select count(*) from avtryck.web_sum), \
+                                  (select count(*) from avtryck.report_span where built_at = '-infinity' \
+                                   and not exists (select from avtryck.report_day \
+                                                   where day = (begins at time zone 'UTC')::date))";
                 let row = client.query_one(sql, &[]).await.unwrap();
                 self.happened.summed += row.get::<_, i64>(0).cast_unsigned();
                 self.happened.linked += row.get::<_, i64>(1).cast_unsigned();
                 self.happened.web_summed += row.get::<_, i64>(2).cast_unsigned();
+                self.happened.joined += row.get::<_, i64>(3).cast_unsigned();
             }
             9 => {
                 client.execute("select plain.keep()", &[]).await.unwrap();
@@ -399,6 +408,7 @@ async fn reports_say_what_the_hits_say_whatever_happens_to_them() {
         let sum = |of: fn(&Happened) -> u64| happened.iter().map(of).sum::<u64>();
         assert!(sum(|of| of.broken) > 10, "{happened:?}");
         assert!(sum(|of| of.stored) > 30, "{happened:?}");
+        assert!(sum(|of| of.joined) > 5, "{happened:?}");
         assert!(sum(|of| of.summed) > 5, "{happened:?}");
         assert!(sum(|of| of.linked) > 20, "{happened:?}");
         assert!(sum(|of| of.web_summed) > 20, "{happened:?}");
@@ -422,10 +432,12 @@ async fn a_roll_up_that_differs_from_the_hits_is_found_and_made_again() {
     run(client, "report", later).await;
     check_reports(client, "untouched").await;
     for wrong in [
-        "update avtryck.ad_hour set hits[1] = hits[1] + 1 where hits[1] > 0 and span = '2026-11-24Z'",
-        "update avtryck.ad_day set net_impressions[1] = net_impressions[1] + 1 \
-         where audiences is not null and span = '2026-11-24Z'",
-        "update avtryck.campaign_day set gross_clicks = gross_clicks + 1 where day = '2026-11-24'",
+        "update avtryck.ad_hour set hits[1] = hits[1] + (1::bigint << 31) where hits is not null and span = '2026-11-24Z'",
+        "update avtryck.ad_day set others[1] = others[1] + (1 << 20) \
+         where others is not null and span = '2026-11-24Z'",
+        "update avtryck.ad_day set subjects = subjects || subjects[1:1] \
+         where impressions is null and subjects is not null and span = '2026-11-23Z'",
+        "update avtryck.campaign_day set gross_clicks[1] = gross_clicks[1] + 1 where day = '2026-11-24'",
         "delete from avtryck.hit_20261124 where kind = 3",
         "update avtryck.hit_20261124 set flags = 16384 where kind = 4",
         "update avtryck.hit_count set hits = hits + 1 where minute = '2026-11-24Z'",

@@ -195,7 +195,7 @@ group by 1, 2, 3, 4;
 create view plain.seen as
 select plain.day_of(received_at, site_key) as day, ad.creative,
        uuid_hash_extended(coalesce(visitor_id, case when kind = 5 then coalesce(
-           md5(maid)::uuid, md5(ad.partner || ':' || partner_uid)::uuid) end), 0) as subject, count(*) as impressions
+           md5(maid)::uuid, md5(ad.partner || ':' || partner_uid)::uuid) end), 0) >> 18 as subject, count(*) as impressions
 from avtryck.hit left join avtryck.ad on ad.key = hit.ad_key
 where (kind = 3 or kind = 5 and event_name = 'impression') and flags & (264 + 2129540) = 0
   and (visitor_id is not null or kind = 5 and (maid is not null or partner_uid is not null and ad.partner is not null))

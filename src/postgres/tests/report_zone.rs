@@ -155,7 +155,7 @@ async fn a_time_zone_that_is_changed_holds_for_all_days_that_are_kept() {
     let database = filled("2026-11-20Z", "2026-11-22Z").await;
     let client = &database.client;
     roll_up(client, "2026-12-01Z").await;
-    let stored = "select count(*) from avtryck.campaign_day";
+    let stored = "select coalesce(sum(cardinality(site)), 0)::bigint from avtryck.campaign_day";
     for (zone, expected) in [
         (None, &["2026-11-20 48 48", "2026-11-21 48 48"][..]),
         (
