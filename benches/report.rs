@@ -155,7 +155,7 @@ struct Asked {
 
 const LAST: &str = "date '2026-11-01' + $days - 1";
 
-const ASKED: [Asked; 20] = [
+const ASKED: [Asked; 21] = [
     Asked {
         name: "campaign_daily, all days but the last",
         sql: "select * from avtryck.campaign_daily where day < $last",
@@ -168,6 +168,12 @@ const ASKED: [Asked; 20] = [
         name: "campaign_daily, the last day",
         sql: "select * from avtryck.campaign_daily where day = $last",
         before: Some("select * from plain.campaign_of($last)"),
+        goal_millis: Some(300),
+    },
+    Asked {
+        name: "campaign_daily, all days",
+        sql: "select * from avtryck.campaign_daily where day <= $last",
+        before: None,
         goal_millis: Some(300),
     },
     Asked {

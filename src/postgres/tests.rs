@@ -13,6 +13,7 @@ mod report_campaign;
 mod report_docs;
 mod report_grafana;
 mod report_sound;
+mod report_sum;
 mod report_web;
 mod report_zone;
 mod wrong_clock;

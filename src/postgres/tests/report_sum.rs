@@ -1,0 +1,156 @@
+//! Roll-ups of a day that is not over: spans that become one, and sums that late hits take.
+
+use super::report::lines;
+use super::*;
+use crate::postgres::report::{build_next, take_marks};
+
+/// A hit each seven minutes of a day on two sites, by seven visitors and by nobody, of which some
+/// are clicks, page views, events or invalid.
+const HITS: &str = "select avtryck.make_hit_day('2026-11-24'); \
+    insert into avtryck.site values (1, 'shop', null), (2, 'news', null); \
+    insert into avtryck.device (key, class, is_bot) values (1, 'phone', false), (2, 'desktop', false); \
+    insert into avtryck.place (key, country, region) values (1, 'SE', 'AB'), (2, 'NO', '03'); \
+    insert into avtryck.ad (key, partner, campaign, creative) \
+    values (1, 'network', 'spring', 'big'), (2, 'network', 'spring', 'small'); \
+    insert into avtryck.hit (received_at, site_key, ad_key, device_key, place_key, flags, kind, permit, consent_source, hit_id, \
+        visitor_id, page_url, event_name) \
+    select timestamptz '2026-11-24Z' + n * interval '7 minutes', 1 + n % 2, case when kind <> 1 then 1 + n / 3 % 2 end, 1 + n / 5 % 2, \
+           1 + n / 11 % 2, case when n % 13 = 0 then 16384 else 0 end, kind, 63, 4, gen_random_uuid(), \
+           case when n % 9 > 0 then md5((n * n % 7)::text)::uuid end, 'https://shop.example/' || n % 3, \
+           case when kind = 2 then 'viewable' end \
+    from generate_series(0, 205) as n \
+    cross join lateral (select (array[3, 3, 1, 3, 4, 2, 3, 1])[1 + n % 8]) as of (kind); \
+    insert into avtryck.hit_count (minute, site_key, ad_key, kind, hits) \
+    select timestamptz '2026-11-24Z' + n * interval '1 hour', 1, 1, 3, 2 from generate_series(0, 23) as n";
+
+const LATE: &str = "insert into avtryck.hit (received_at, site_key, ad_key, device_key, place_key, flags, kind, permit, consent_source, \
+        hit_id, visitor_id, page_url) \
+    select timestamptz '2026-11-24 02:34Z', 1, case kind when 3 then 2 end, 1, 2, 0, kind, 63, 4, gen_random_uuid(), \
+           md5('late')::uuid, 'https://shop.example/late' from unnest(array[1, 3]) as kind; \
+    insert into avtryck.report_mark values ('2026-11-24 02:30Z', true)";
+
+/// What reports say that read roll-ups of a day that is not over.
+const REPORTS: [&str; 9] = [
+    "campaign_daily",
+    "placement_daily",
+    "campaign_hourly",
+    "campaign_view",
+    "campaign_invalid",
+    "web_daily",
+    "web_page_daily",
+    "reach('2026-11-24', '2026-11-24', null, 'region')",
+    "frequency('2026-11-24', '2026-11-24', null)",
+];
+
+async fn told(client: &Client) -> Vec<Vec<String>> {
+    let mut told = Vec::new();
+    for report in REPORTS {
+        let sql = format!("select told::text from avtryck.{report} as told order by 1");
+        let rows = lines(client, &sql).await;
+        assert!(!rows.is_empty(), "{report}");
+        told.push(rows);
+    }
+    told
+}
+
+/// What reports say of the hits alone.
+async fn told_of_hits(client: &Client) -> Vec<Vec<String>> {
+    let sql = "begin; select avtryck.forget_report_of('2026-11-24')";
+    client.batch_execute(sql).await.unwrap();
+    let told = told(client).await;
+    client.batch_execute("rollback").await.unwrap();
+    told
+}
+
+/// Runs the job as it is run by the clock until a time of the day, each ten minutes.
+async fn run_until(client: &Client, from_minute: i64, to_minute: i64) {
+    let day = number(
+        client,
+        "select extract(epoch from timestamptz '2026-11-24Z')::bigint",
+    )
+    .await;
+    for minute in (from_minute..=to_minute).step_by(10) {
+        take_marks(client).await.unwrap();
+        let as_of = UnixMicros((day + minute * 60 + 30) * 1_000_000);
+        while build_next(client, as_of).await.unwrap() {}
+    }
+}
+
+const SPANS: &str = "select to_char(begins, 'HH24:MI') || to_char(ends, ' HH24:MI') \
+    from avtryck.report_span order by begins";
+
+#[tokio::test]
+async fn spans_become_one_when_they_are_settled_and_say_the_same() {
+    let database = TestDatabase::migrated().await;
+    let client = &database.client;
+    client.batch_execute(HITS).await.unwrap();
+    let expected = told_of_hits(client).await;
+    run_until(client, 10, 820).await;
+    let spans = lines(client, SPANS).await;
+    let (joined, rest) = spans.split_at(3);
+    assert_eq!(joined, ["00:00 06:00", "06:00 12:00", "12:00 12:10"]);
+    assert_eq!(rest.len(), 9, "{spans:?}");
+    assert_eq!(told(client).await, expected);
+    run_until(client, 830, 840).await;
+    let spans = lines(client, SPANS).await;
+    assert_eq!(spans[2], "12:00 13:00");
+    assert_eq!(told(client).await, expected);
+
+    // A span that had to be rolled up anew is let alone for half an hour.
+    client.batch_execute(LATE).await.unwrap();
+    let expected = told_of_hits(client).await;
+    assert_eq!(told(client).await, expected);
+    run_until(client, 850, 870).await;
+    let again = "select count(*) from avtryck.report_span where begins < '2026-11-24 06:00Z' and built_at > '2026-11-24 14:00Z'";
+    assert_eq!(number(client, again).await, 1);
+    assert_eq!(told(client).await, expected);
+
+    // The day is stored, and then has one span.
+    run_until(client, 1440 + 130, 1440 + 130).await;
+    assert_eq!(lines(client, SPANS).await, ["00:00 00:00"]);
+    let stored = "select count(*) from avtryck.campaign_day where cardinality(site) > 1";
+    assert_eq!(number(client, stored).await, 1);
+    assert_eq!(told(client).await, expected);
+}
+
+#[tokio::test]
+async fn late_hits_take_the_sums_of_a_large_day_only_so_often() {
+    let database = TestDatabase::migrated().await;
+    let client = &database.client;
+    client.batch_execute(HITS).await.unwrap();
+    let known = "select count(*) from (select known from avtryck.ad_sum_day union all select known from avtryck.web_sum_day) as kept \
+                 where known > '2026-11-24Z'";
+    run_until(client, 10, 600).await;
+    assert_eq!(number(client, known).await, 2);
+    client.batch_execute(LATE).await.unwrap();
+    let expected = told_of_hits(client).await;
+    // A small day is summed up again at once.
+    run_until(client, 610, 610).await;
+    assert_eq!(number(client, known).await, 2);
+    assert_eq!(told(client).await, expected);
+
+    let large = "create or replace function avtryck.web_begin_max() returns bigint language sql immutable parallel safe return 0";
+    client.batch_execute(large).await.unwrap();
+    // What is immutable is a constant in plans that are kept.
+    client.batch_execute("discard plans").await.unwrap();
+    for (ago, took, are_known) in [
+        ("9 minutes", "1 second", 0),
+        ("11 minutes", "1 hour", 0),
+        ("19 minutes", "1 minute", 0),
+        ("11 minutes", "1 second", 2),
+        ("21 minutes", "1 minute", 2),
+    ] {
+        let begun = format!(
+            "update avtryck.ad_sum_day set begun_at = clock_timestamp() - interval '{ago}', took = '{took}'; \
+             update avtryck.web_sum_day set begun_at = clock_timestamp() - interval '{ago}', took = '{took}'"
+        );
+        client.batch_execute(&begun).await.unwrap();
+        client.batch_execute(LATE).await.unwrap();
+        let expected = told_of_hits(client).await;
+        assert_eq!(told(client).await, expected, "{ago} {took}");
+        // Sums are brought up to date where a span is rolled up.
+        run_until(client, 620, 620).await;
+        assert_eq!(number(client, known).await, are_known, "{ago} {took}");
+        assert_eq!(told(client).await, expected, "{ago} {took}");
+    }
+}
