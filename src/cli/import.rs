@@ -32,6 +32,8 @@ use crate::segment::Book;
 
 /// The exit status where the data is wrong (EX_DATAERR of sysexits.h).
 const EXIT_DATA: u8 = 65;
+/// The rows of one transaction of a trial, which also asks what segments would become.
+const TRIAL_ROWS: usize = 2_000;
 /// How often a line tells how far it is, where no terminal shows it.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(10);
 
@@ -312,7 +314,8 @@ impl Import<'_> {
     ) -> anyhow::Result<u64> {
         let is_trial = self.command.dry_run;
         let mut progress = Progress::new(if is_trial { "comparing" } else { "storing" }, Some(all));
-        let (mut portion, mut rejected, mut at) = (Vec::with_capacity(PORTION_ROWS), 0, 0);
+        let rows_max = if is_trial { TRIAL_ROWS } else { PORTION_ROWS };
+        let (mut portion, mut rejected, mut at) = (Vec::with_capacity(rows_max), 0, 0);
         let mut paths = self.command.files.iter();
         let mut rows: Option<FileRows<'_>> = None;
         loop {
@@ -338,7 +341,7 @@ impl Import<'_> {
                 Ok(row) => portion.push(row),
                 Err(_) => rejected += 1,
             }
-            if portion.len() as u64 + rejected >= PORTION_ROWS as u64 {
+            if portion.len() as u64 + rejected >= rows_max as u64 {
                 self.store_portion(client, file, (&mut portion, &mut rejected), effect)
                     .await?;
                 progress.tell(&file.counts);
@@ -350,12 +353,12 @@ impl Import<'_> {
         if is_trial {
             let mut ended = 0;
             if self.command.replace {
-                let (mut transaction, subjects) = file.try_end(client).await?;
-                ended = subjects.len() as u64;
-                if !self.manifest.key.is_area() {
-                    effect.add(&mut transaction, self.book, &subjects).await?;
+                ended = file.count_ended(client).await?.0;
+                for subjects in file.find_ended(client).await?.chunks(TRIAL_ROWS) {
+                    let mut transaction = file.try_end(client, subjects).await?;
+                    effect.add(&mut transaction, self.book, subjects).await?;
+                    transaction.rollback().await?;
                 }
-                transaction.rollback().await?;
             }
             if done == 0 {
                 file.abandon(client).await?;

@@ -471,8 +471,13 @@ impl ImportFile {
         write_manifest(&transaction, self.import, manifest).await?;
         let mut ended = 0;
         if self.replaces {
+            let (table, _, _) = table(self.is_area);
+            let sql = format!(
+                "update avtryck.{table} as held set ended_at = now() where {}",
+                self.is_ended_in_sql()
+            );
             ended = transaction
-                .execute(&self.end_in_sql(), &[&self.file, &self.import])
+                .execute(&sql, &[&self.file, &self.import])
                 .await?;
             let sql = "delete from avtryck.import_named where file = $1";
             transaction.execute(sql, &[&self.file]).await?;
@@ -499,8 +504,9 @@ impl ImportFile {
         Ok(())
     }
 
-    /// Counts what storing rows would do, in a transaction that the caller has to take back. A
-    /// subject that is there twice is compared twice with what is stored.
+    /// Counts what storing rows would do, in a transaction that the caller has to take back, and
+    /// soon: whoever withdraws waits for its rows. A subject that is there twice is compared twice
+    /// with what is stored.
     ///
     /// # Errors
     /// Where Postgres fails.
@@ -511,39 +517,53 @@ impl ImportFile {
         rejected: u64,
     ) -> anyhow::Result<Transaction<'c>> {
         let transaction = client.transaction().await?;
-        let has_listed = suppression::lock_list(&transaction).await?;
         self.counts.read += rejected;
         self.counts.rejected += rejected;
         for round in merge::rounds(rows) {
-            let counts = self.merge(&transaction, &round, has_listed).await?;
+            // Nothing is stored, so the list may change meanwhile.
+            let counts = self.merge(&transaction, &round, true).await?;
             self.counts.add(&counts);
         }
         Ok(transaction)
     }
 
-    /// Ends the rows that the file does not name, in a transaction that the caller has to take
-    /// back. Returns their subjects.
+    /// Returns the subjects whom the file does not name; those of areas are about nobody.
+    ///
+    /// # Errors
+    /// Where Postgres fails.
+    pub(crate) async fn find_ended(&self, client: &Client) -> anyhow::Result<Vec<Uuid>> {
+        if self.is_area {
+            return Ok(Vec::new());
+        }
+        let sql = format!(
+            "select held.subject from avtryck.attribute_value as held where {}",
+            self.is_ended_in_sql()
+        );
+        let rows = client.query(&sql, &[&self.file, &self.import]).await?;
+        let subjects = rows.iter().map(|row| row.try_get(0));
+        Ok(subjects.collect::<Result<_, _>>()?)
+    }
+
+    /// Ends what the import says of some subjects, in a transaction that the caller has to take
+    /// back.
     ///
     /// # Errors
     /// Where Postgres fails.
     pub(crate) async fn try_end<'c>(
         &self,
         client: &'c mut Client,
-    ) -> anyhow::Result<(Transaction<'c>, Vec<Uuid>)> {
+        subjects: &[Uuid],
+    ) -> anyhow::Result<Transaction<'c>> {
         let transaction = client.transaction().await?;
-        let sql = format!("{} returning {}", self.end_in_sql(), self.subject_in_sql());
-        let rows = transaction.query(&sql, &[&self.file, &self.import]).await?;
-        let ended = rows.iter().map(|row| row.try_get(0));
-        let ended = ended.collect::<Result<_, _>>()?;
-        Ok((transaction, ended))
+        let sql = "update avtryck.attribute_value set ended_at = now() where import = $1 and subject = any($2)";
+        transaction.execute(sql, &[&self.import, &subjects]).await?;
+        Ok(transaction)
     }
 
-    /// Returns the statement that ends what the file does not name.
-    fn end_in_sql(&self) -> String {
-        let (table, _, _) = table(self.is_area);
+    /// Returns the condition of a row, `held`, that the file ($1) ends of the import ($2).
+    fn is_ended_in_sql(&self) -> String {
         format!(
-            "update avtryck.{table} as held set ended_at = now() \
-             where import = $2 and ended_at is null and not exists (select from avtryck.import_named as named \
+            "import = $2 and ended_at is null and not exists (select from avtryck.import_named as named \
                  where named.file = $1 and named.subject = {subject})",
             subject = self.subject_in_sql()
         )

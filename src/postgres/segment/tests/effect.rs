@@ -103,7 +103,8 @@ async fn a_trial_tells_of_segments_what_the_file_will_do() {
             named.iter().filter(permitted).count() as u64
         );
         if replaces {
-            let (mut transaction, ended) = trial.try_end(client).await.unwrap();
+            let ended = trial.find_ended(client).await.unwrap();
+            let mut transaction = trial.try_end(client, &ended).await.unwrap();
             effect.add(&mut transaction, &book, &ended).await.unwrap();
             transaction.rollback().await.unwrap();
         }
