@@ -39,7 +39,8 @@ impl Scene {
     /// The processes of its database, but for the test's own.
     async fn backends(&self) -> Vec<i32> {
         let sql = "select pid from pg_stat_activity \
-            where datname = current_database() and pid <> pg_backend_pid() order by backend_start";
+            where datname = current_database() and pid <> pg_backend_pid() \
+            and backend_type = 'client backend' order by backend_start";
         let rows = self.postgres.client.query(sql, &[]).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
@@ -47,7 +48,8 @@ impl Scene {
     /// Returns whether its backends are idle, and nothing that batches stored is to be added up.
     async fn rests(&self) -> bool {
         let sql = "select not exists (select from pg_stat_activity \
-                where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle') \
+                where datname = current_database() and pid <> pg_backend_pid() \
+                and backend_type = 'client backend' and state <> 'idle') \
             and not exists (select from avtryck.exposure_part) and not exists (select from avtryck.link_part) \
             and not exists (select from avtryck.permit_part) and not exists (select from avtryck.subject_day_part)";
         let row = self.postgres.client.query_one(sql, &[]).await.unwrap();
