@@ -83,12 +83,13 @@ chaos: ## kill it, starve it, cut its connections: the tests of the promises, wi
 	@cargo test --locked --test it -- servers::failover --nocapture --test-threads 1 --include-ignored
 
 KAFKA_KILLS ?= 200
+KAFKA_CUTS ?= 200
 KAFKA_SEED ?= 1
 
-chaos-kafka: ## kill edges, loaders, one or two brokers, and freeze loaders, in turn, KAFKA_KILLS (200) in all, by KAFKA_SEED
+chaos-kafka: ## kill or freeze edges, loaders and brokers, KAFKA_KILLS (200) in all, and cut connections KAFKA_CUTS (200) times, by KAFKA_SEED
 	@script/setup test
 	@script/fetch rules test geodata kafka
-	@KAFKA_REQUIRED=1 KAFKA_KILLS=$(KAFKA_KILLS) KAFKA_SEED=$(KAFKA_SEED) \
+	@KAFKA_REQUIRED=1 KAFKA_KILLS=$(KAFKA_KILLS) KAFKA_CUTS=$(KAFKA_CUTS) KAFKA_SEED=$(KAFKA_SEED) \
 		cargo test --locked --test it -- load_from_kafka::chaos --ignored --nocapture --test-threads 1
 
 KAFKA_HITS ?= 200000

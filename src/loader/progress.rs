@@ -152,8 +152,17 @@ impl Progress {
             chunk: u64::MAX,
             offset: u64::MAX,
         };
-        for (_, floor, loader) in shared.iter() {
+        let positions = self.positions.lock();
+        let mut positions = positions.unwrap_or_else(PoisonError::into_inner);
+        for (spool, floor, loader) in shared.iter() {
             floor.set(*loader, end);
+            // Nothing waits for it, so no metric says that anything does.
+            if positions.len() <= *spool {
+                positions.resize(*spool + 1, Position::default());
+            }
+            if let Some(position) = positions.get_mut(*spool) {
+                *position = end;
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! Each side has a position of its own, and neither waits for the other. What a spool may delete is
 //! what both have. Where Kafka begins with a spool is kept beside it ([`StartFile`]).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::loading;
 use crate::config::{Config, KafkaConfig};
 use crate::loader::sink::KafkaSink;
 use crate::loader::sink::kafka::instruction::follow_topic;
-use crate::loader::sink::kafka::{Alone, Suppressed, follow};
+use crate::loader::sink::kafka::{Alone, Suppressed, VACANT_AGE, clear_vacant, follow};
 use crate::loader::{Floor, Loader, Progress, StartFile};
 use crate::metrics::Metrics;
 use crate::postgres::Database;
@@ -135,6 +136,9 @@ impl Kafka {
             return;
         };
         let is_alone = self.alone.is_some();
+        let own = self.loaders.iter().flat_map(|loader| &loader.spools);
+        let own = own.map(|spool| spool.id().0).collect();
+        tokio::task::spawn_local(clear_what_is_left(Arc::clone(&self.config), own));
         match self.alone {
             Some(alone) => {
                 tokio::task::spawn_local(follow_topic(self.suppressed, self.config));
@@ -165,6 +169,26 @@ impl Kafka {
     /// Returns what is notified when another process has taken over the only way of the hits.
     pub(super) fn fence_notice(&self) -> Arc<Notify> {
         Arc::clone(&self.fenced)
+    }
+}
+
+/// How long after the start, and how often, what empty spools have left is cleared.
+const FIRST_CLEARING: Duration = Duration::from_mins(10);
+const CLEARING_PERIOD: Duration = Duration::from_hours(24);
+
+/// Clears what spools have left in Kafka that nothing was ever written to. Never returns.
+async fn clear_what_is_left(config: Arc<KafkaConfig>, own: BTreeSet<[u8; 16]>) {
+    tokio::time::sleep(FIRST_CLEARING).await;
+    loop {
+        match clear_vacant(&config, own.clone(), VACANT_AGE).await {
+            Ok(0) => {}
+            Ok(spools) => tracing::info!(
+                spools,
+                "took out of Kafka what spools have left that nothing was ever written to"
+            ),
+            Err(error) => tracing::debug!("what empty spools have left stays: {error:#}"),
+        }
+        tokio::time::sleep(CLEARING_PERIOD).await;
     }
 }
 

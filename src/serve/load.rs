@@ -249,6 +249,10 @@ impl Status for LoadHealth {
             (true, true) => "loading from Kafka into Postgres",
             (true, false) => "not loading; hits wait in Kafka",
         };
-        Ok(format!("{remark}\n{}", self.jobs.read()))
+        let lost = match self.group.lost() {
+            0 => String::new(),
+            lost => format!("; Kafka deleted up to {lost} messages before they were loaded"),
+        };
+        Ok(format!("{remark}{lost}\n{}", self.jobs.read()))
     }
 }

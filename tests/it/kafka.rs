@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use avtryck::loader::sink::kafka::{VACANT_AGE, clear_vacant};
 use serde_json::Value as Json;
 
 use crate::support::kafka::Broker;
@@ -183,6 +184,98 @@ async fn a_producer_whose_transaction_kafka_ended_knows_that_nobody_else_has_its
     );
 }
 
+/// The keys of the topic of positions that mean something, and of how many spools they are.
+async fn positions(broker: &Broker) -> (BTreeSet<Vec<u8>>, usize) {
+    let mut keys = BTreeSet::new();
+    for (key, value) in broker.records("avtryck.position", 10_000).await {
+        match value.as_str() {
+            "null" => keys.remove(&key),
+            _ => keys.insert(key),
+        };
+    }
+    let spools: BTreeSet<&[u8]> = keys.iter().map(|key| &key[..32]).collect();
+    let spools = spools.len();
+    (keys, spools)
+}
+
+#[tokio::test]
+async fn what_empty_spools_leave_in_kafka_goes_and_a_spool_that_is_in_use_loses_nothing() {
+    let Some(broker) = Broker::start().await else {
+        return;
+    };
+    let mut collector = Collector::start(producing(&broker).set("http.threads", 3)).await;
+    let of_spools = "select count(*) from avtryck.spool_position";
+    // Three shards that nothing is written to, under other IDs each time.
+    for _ in 0..3 {
+        until_produced(&collector).await;
+        assert_eq!(collector.number(of_spools).await, 0, "Postgres has none");
+        let (_, dir, _) = collector.stop().await;
+        collector = Collector::start_in(dir).await;
+    }
+    until_produced(&collector).await;
+    assert_eq!(positions(&broker).await.1, 12);
+    let text = std::fs::read_to_string(collector.dir.path().join("avtryck.toml")).unwrap();
+    let config = avtryck::config::Config::parse(&text, []).unwrap();
+    let config = std::sync::Arc::new(config.kafka);
+    let clear = async |age| clear_vacant(&config, BTreeSet::new(), age).await;
+    assert_eq!(clear(VACANT_AGE).await.unwrap(), 0);
+    assert_eq!(positions(&broker).await.1, 12);
+    // As a collector would whose clock has jumped: those in use are taken for vacant, too.
+    let cleared = clear(std::time::Duration::ZERO).await.unwrap();
+    assert_eq!(cleared, 12);
+    assert_eq!(positions(&broker).await, (BTreeSet::new(), 0));
+    assert_eq!(clear(std::time::Duration::ZERO).await.unwrap(), 0);
+    for hit in 0..30 {
+        let target = format!("/p.gif?site=open&e=hit-{hit}");
+        assert_eq!(collector.get(&target, &[]).await.status, 200);
+    }
+    until_produced(&collector).await;
+    let (keys, _) = positions(&broker).await;
+    assert!(!keys.is_empty());
+    // What was produced stays known, whatever the clock shows.
+    let used = BTreeSet::from_iter(used_spools(&collector));
+    assert!(!used.is_empty());
+    clear(std::time::Duration::ZERO).await.unwrap();
+    let (keys, _) = positions(&broker).await;
+    let left: BTreeSet<String> = keys
+        .iter()
+        .map(|key| String::from_utf8_lossy(&key[..32]).into_owned())
+        .collect();
+    assert!(used.is_subset(&left), "{used:?} {left:?}");
+    let collector = Collector::start_in(collector.kill().await).await;
+    for hit in 30..60 {
+        let target = format!("/p.gif?site=open&e=hit-{hit}");
+        assert_eq!(collector.get(&target, &[]).await.status, 200);
+    }
+    until_produced(&collector).await;
+    assert_eq!(collector.metric("avtryck_kafka_fenced").await, 0.0);
+    let is_all = |messages: &[_]| messages.len() >= 60;
+    let messages = broker.documents_until("avtryck.hit", is_all).await;
+    let names = messages
+        .iter()
+        .map(|message| message["event_name"].as_str());
+    let names: BTreeSet<&str> = names.map(Option::unwrap).collect();
+    assert_eq!((messages.len(), names.len()), (60, 60), "each once");
+}
+
+/// The IDs of those spools of a collector that have a chunk.
+fn used_spools(collector: &Collector) -> Vec<String> {
+    let spool = collector.dir.path().join("spool");
+    let shards = [spool.clone(), spool.join("shard/1"), spool.join("shard/2")];
+    let has_chunk = |dir: &std::path::PathBuf| {
+        let mut files = std::fs::read_dir(dir).unwrap();
+        files.any(|file| {
+            file.unwrap()
+                .path()
+                .extension()
+                .is_some_and(|of| of == "chunk")
+        })
+    };
+    let used = shards.iter().filter(|dir| has_chunk(dir));
+    let id = |dir: &std::path::PathBuf| std::fs::read_to_string(dir.join("id")).unwrap();
+    used.map(|dir| id(dir).trim().to_owned()).collect()
+}
+
 /// The cookie of a new visitor, of whom there is a hit.
 async fn new_visitor(collector: &Collector) -> String {
     let reply = collector.get("/id?site=open", &[]).await;
@@ -326,6 +419,9 @@ async fn a_producer_whose_spool_was_copied_ends_when_the_copy_begins() {
     until_produced(&copy).await;
     collector.get("/p.gif?site=open&e=too-late", &[]).await;
     collector.until_metric("avtryck_kafka_fenced", 1.0).await;
+    // Nothing waits for a producer that has ended, whatever comes.
+    let backlog = "avtryck_kafka_backlog_bytes";
+    collector.until_metric(backlog, 0.0).await;
     collector
         .wait_for("select count(*) from avtryck.hit", 2)
         .await;

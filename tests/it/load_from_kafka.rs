@@ -18,7 +18,9 @@ fn shared(broker: &Broker) -> Config {
         .set("kafka.brokers", brokers)
         .set("kafka.partitions", 4)
         // Nobody waits long for a member that was killed.
+        // Nor for partitions that were added.
         .with("[kafka.client]\n\"session.timeout.ms\" = \"6000\"")
+        .with("[kafka.client]\n\"topic.metadata.refresh.interval.ms\" = \"2000\"")
 }
 
 /// A collector that produces to Kafka alone.
@@ -61,6 +63,11 @@ async fn names(loader: &Collector) -> BTreeSet<String> {
 struct Dice(u64);
 
 impl Dice {
+    /// Any seed will do, 0 too.
+    fn of(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
     fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -115,6 +122,27 @@ async fn each_hit_of_two_edges_is_one_row_by_two_loaders_through_kills_of_any_of
     // Nothing comes after that either.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(loaders[0].number(ROWS).await, expected.len() as i64);
+}
+
+/// Withdraws, as the page of a site does.
+async fn withdraw(edge: &Collector, cookie: &str) {
+    let page = ("Origin", "https://www.open.example");
+    let headers = [page, ("Sec-Fetch-Site", "same-site"), ("Cookie", cookie)];
+    let withdrawn = edge.request("DELETE", "/consent?site=open", &headers, "");
+    assert_eq!(withdrawn.await.status, 200);
+}
+
+async fn erase(edge: &Collector, cookie: &str) {
+    let page = privacy::page(edge, &[("Cookie", cookie)]).await;
+    let body = format!("token={}", privacy::token(&page));
+    let erased = privacy::submit(edge, "erasure", cookie, &body).await;
+    assert_eq!(erased.status, 303, "{}", erased.body);
+}
+
+async fn hit_of(edge: &Collector, cookie: &str) {
+    let headers = [("Cookie", cookie)];
+    let reply = edge.get("/p.gif?site=open&e=hit", &headers).await;
+    assert_eq!(reply.status, 200);
 }
 
 /// What becomes of the same hits by the one way and the other.
@@ -233,16 +261,8 @@ async fn a_withdrawal_and_an_erasure_overtake_the_hits_that_wait_in_kafka() {
     let [anna, berta, carla] = &cookies[..] else {
         panic!("{cookies:?}")
     };
-    let page = ("Origin", "https://www.open.example");
-    let headers = [page, ("Sec-Fetch-Site", "same-site"), ("Cookie", &**anna)];
-    let withdrawn = edge
-        .request("DELETE", "/consent?site=open", &headers, "")
-        .await;
-    assert_eq!(withdrawn.status, 200);
-    let page = privacy::page(&edge, &[("Cookie", berta)]).await;
-    let body = format!("token={}", privacy::token(&page));
-    let erased = privacy::submit(&edge, "erasure", berta, &body).await;
-    assert_eq!(erased.status, 303, "{}", erased.body);
+    withdraw(&edge, anna).await;
+    erase(&edge, berta).await;
     until(async || edge.metric("avtryck_instruction_backlog_bytes").await == 0.0).await;
 
     let second = loader_in(dir).await;
@@ -440,3 +460,4 @@ mod anew;
 mod chaos;
 mod cost;
 mod secured;
+mod topics;

@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 mod config;
 pub(crate) mod kafka;
+pub(crate) mod relay;
 mod reply;
 pub(crate) mod tls;
 

@@ -14,7 +14,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use spool::{Damage, Position};
 
 use super::group::{HeldConsumer, Positions};
-use super::witness::{MadeAnew, Witness, Witnesses};
+use super::witness::{MadeAnew, Witnesses};
 use super::{Partition, partition_id};
 use crate::clock::{self, UnixMicros};
 use crate::config::KafkaConfig;
@@ -25,6 +25,7 @@ use crate::loader::derive::{Deriver, shorten};
 use crate::loader::prepare::{Feed, Prepared};
 use crate::loader::sink::kafka::message::SCHEMA;
 use crate::loader::sink::kafka::message::read::{self, CountMessage, MessageError, RowMessage};
+use crate::loader::sink::kafka::witness::Witness;
 use crate::loader::sink::{DerivedHit, Encoder as _, LoadEncoder, Reached, Span, SpoolRecord};
 use crate::metrics::{Metrics, gauge_value};
 use crate::postgres::Load;
@@ -83,15 +84,18 @@ impl GroupFeed {
         refused: HashSet<i64>,
         (witnesses, metrics): (&Arc<Witnesses>, &Arc<Metrics>),
     ) -> GroupFeed {
-        let Positions { cluster, reached } = positions;
-        let reading = |(partition, from): (Partition, Option<Reached>)| Reading {
+        let Positions {
+            cluster,
+            partitions,
+        } = positions;
+        let reading = |(partition, (from, next)): (Partition, (Option<Reached>, i64))| Reading {
             spool_id: partition_id(&cluster, &partition.topic, partition.number),
             is_of_counts: partition.topic == config.count_topic,
-            next: from.map_or(0, |from| from.position.offset.cast_signed()),
+            next,
             from,
             partition,
         };
-        let readings: Vec<Reading> = reached.into_iter().map(reading).collect();
+        let readings: Vec<Reading> = partitions.into_iter().map(reading).collect();
         let numbers = readings.iter().enumerate();
         let numbers = numbers.map(|(number, reading)| (reading.partition.clone(), number));
         GroupFeed {

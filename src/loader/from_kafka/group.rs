@@ -17,6 +17,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaRespErr;
 
 use super::Partition;
 use super::witness::MadeAnew;
@@ -64,6 +65,34 @@ impl ClientContext for GroupContext {
 }
 
 impl ConsumerContext for GroupContext {
+    /// Does what the client does by itself, but for the offsets: there are none of the group, and
+    /// the client would report that of each partition. What comes before the session has set them
+    /// is not used.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let is_assigned = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        let done = match is_assigned {
+            true => partitions
+                .set_all_offsets(Offset::End)
+                .and_then(|()| consumer.incremental_assign(partitions)),
+            false => consumer.incremental_unassign(partitions),
+        };
+        if let Err(error) = done {
+            // The session that begins now fails, and says why.
+            tracing::debug!(%error, "what the group has changed could not be taken over");
+        }
+        let rebalance = match error {
+            _ if is_assigned => Rebalance::Assign(partitions),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => Rebalance::Revoke(partitions),
+            error => Rebalance::Error(KafkaError::Rebalance(error.into())),
+        };
+        self.post_rebalance(consumer, &rebalance);
+    }
+
     fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let has_changed = match rebalance {
             Rebalance::Assign(partitions) | Rebalance::Revoke(partitions) => partitions.count() > 0,
@@ -86,6 +115,10 @@ pub(crate) struct LoaderGroup {
     cluster: tokio::sync::OnceCell<String>,
     /// Whether the brokers answered when they were last asked.
     is_reached: AtomicBool,
+    /// Up to where messages are counted that Kafka deleted before they were loaded.
+    lost_up_to: Mutex<BTreeMap<Partition, i64>>,
+    /// How many these are.
+    lost: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -113,8 +146,9 @@ impl LoaderGroup {
             ("enable.auto.offset.store", "false"),
             ("enable.partition.eof", "true"),
             ("isolation.level", "read_committed"),
-            // Only where Postgres has no position, or one that Kafka has no more: both are logged.
-            ("auto.offset.reset", "earliest"),
+            // Where Kafka deletes what is about to be read, the session ends, and the next one
+            // counts what is lost.
+            ("auto.offset.reset", "error"),
             ("partition.assignment.strategy", "cooperative-sticky"),
             ("queued.max.messages.kbytes", "32768"),
         ];
@@ -140,8 +174,40 @@ impl LoaderGroup {
             consumer: Mutex::new(Some(consumer)),
             cluster: tokio::sync::OnceCell::new(),
             is_reached: AtomicBool::new(true),
+            lost_up_to: Mutex::default(),
+            lost: AtomicU64::new(0),
             metrics: Arc::clone(metrics),
         })
+    }
+
+    /// Returns how many messages Kafka has deleted since the start before they were loaded, at
+    /// most.
+    #[must_use]
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Counts what Kafka has deleted of a partition, from the position up to the first message that
+    /// is left. Each is counted once, however many sessions find it missing.
+    fn note_lost(&self, partition: &Partition, next: i64, first: i64) {
+        let mut known = self
+            .lost_up_to
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let counted = known.entry(partition.clone()).or_insert(next);
+        let lost = (first - next.max(*counted)).max(0);
+        *counted = first.max(*counted);
+        if lost == 0 {
+            return;
+        }
+        let Partition { topic, number } = partition;
+        tracing::error!(
+            topic,
+            partition = number,
+            "Kafka has deleted up to {lost} messages that were not loaded"
+        );
+        self.lost.fetch_add(lost.unsigned_abs(), Ordering::Relaxed);
+        self.metrics.load_lost.increment(lost.unsigned_abs());
     }
 
     /// Returns whether the brokers answered when they were last asked.
@@ -332,15 +398,16 @@ impl HeldConsumer {
         self,
         positions: BTreeMap<Partition, Option<Reached>>,
         cluster: &str,
-        metrics: &Arc<Metrics>,
     ) -> anyhow::Result<(HeldConsumer, Positions)> {
-        let (cluster, metrics) = (cluster.to_owned(), Arc::clone(metrics));
+        let cluster = cluster.to_owned();
         let seek = move || {
             let mut from = TopicPartitionList::new();
-            for (partition, reached) in &positions {
-                let next = self.find_next(partition, *reached, &metrics)?;
-                let Partition { topic, number } = partition;
+            let mut partitions = BTreeMap::new();
+            for (partition, reached) in positions {
+                let next = self.find_next(&partition, reached)?;
+                let Partition { topic, number } = &partition;
                 from.add_partition_offset(topic, *number, Offset::Offset(next))?;
+                partitions.insert(partition, (reached, next));
             }
             self.check()?;
             if from.count() > 0 {
@@ -353,7 +420,7 @@ impl HeldConsumer {
                 self,
                 Positions {
                     cluster,
-                    reached: positions,
+                    partitions,
                 },
             ))
         };
@@ -361,12 +428,7 @@ impl HeldConsumer {
     }
 
     /// Returns the offset to go on from.
-    fn find_next(
-        &self,
-        partition: &Partition,
-        reached: Option<Reached>,
-        metrics: &Metrics,
-    ) -> anyhow::Result<i64> {
+    fn find_next(&self, partition: &Partition, reached: Option<Reached>) -> anyhow::Result<i64> {
         let Partition { topic, number } = partition;
         let marks = self
             .consumer()?
@@ -386,16 +448,9 @@ impl HeldConsumer {
             return Err(MadeAnew::new(partition, next, end).into());
         }
         if next < first {
-            let lost = first - next;
-            tracing::error!(
-                topic,
-                partition = number,
-                "Kafka has deleted up to {lost} messages that were not loaded"
-            );
-            metrics.load_lost.increment(lost.unsigned_abs());
-            return Ok(first);
+            self.group.note_lost(partition, next, first);
         }
-        Ok(next)
+        Ok(next.max(first))
     }
 }
 
@@ -409,6 +464,6 @@ impl Drop for HeldConsumer {
 pub(super) struct Positions {
     /// The cluster that they are of.
     pub(super) cluster: String,
-    /// Of each partition that is assigned.
-    pub(super) reached: BTreeMap<Partition, Option<Reached>>,
+    /// Of each partition that is assigned, with the offset to go on from.
+    pub(super) partitions: BTreeMap<Partition, (Option<Reached>, i64)>,
 }

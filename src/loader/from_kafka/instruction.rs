@@ -8,7 +8,8 @@
 //!
 //! What was carried out is told by the position, and the position says nothing of a topic that was
 //! made anew. So each session begins by reading all that the topic has, and takes for new what
-//! Postgres's list lacks as well, wherever it stands.
+//! Postgres's list lacks as well, wherever it stands. Within a session, the reader looks each time
+//! for what it read last, and the session ends where that is not there any more.
 //!
 //! To erase takes the ID, and not its hash. It is in a header of the record, which is replaced by
 //! one without it once it is carried out and as old as hits in the topic may get: until then
@@ -23,7 +24,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 use tokio_postgres::Client;
 
 use super::{LoaderGroup, partition_id};
-use crate::clock;
+use crate::clock::{self, UnixMicros};
 use crate::config::KafkaConfig;
 use crate::hit::VisitorId;
 use crate::hit::subject::Subject;
@@ -92,10 +93,20 @@ fn carried_out(topic: &str, (partition, end): (i32, i64), position: u64) -> i64 
 
 /// Returns whether an instruction may still be about somebody's hits. Postgres forgets the ID of a
 /// visitor some time after the last cookie with it is gone.
-fn is_in_force(instruction: &Instruction) -> bool {
+fn is_in_force(instruction: &Instruction, now: UnixMicros) -> bool {
     let age = i64::from(suppression::VISITOR_DAYS_MIN) * 86_400_000;
-    let is_recent = instruction.at_millis >= clock::now().0 / 1_000 - age;
+    let is_recent = instruction.at_millis >= now.0 / 1_000 - age;
     is_recent || instruction.entry.id_kind != VISITOR_KIND
+}
+
+/// Returns a time by which nothing is taken for older than it is, if one clock is wrong: the
+/// earlier one of this process's and of Postgres's, and the beginning while that is in doubt.
+async fn read_careful_now(client: &Client) -> anyhow::Result<UnixMicros> {
+    let postgres = position::read_now(client).await?;
+    Ok(match postgres.is_in_doubt {
+        true => UnixMicros(0),
+        false => clock::now().min(postgres.at),
+    })
 }
 
 /// The loader's look ahead at the instructions.
@@ -141,11 +152,19 @@ impl TopicAhead {
         };
         let (new, old): (Vec<_>, Vec<_>) = read.into_iter().partition(is_new);
         if !self.has_read {
-            let old = old.into_iter().filter(is_in_force);
+            let now = clock::now();
+            let old = old.into_iter().filter(|old| is_in_force(old, now));
             let old: Vec<Listed> = old.map(|instruction| instruction.entry).collect();
             for some in old.chunks(LISTED_MAX) {
                 let missing = writer.find_missing(some).await?;
                 writer.suppress_listed(&missing).await?;
+                if !missing.is_empty() {
+                    tracing::warn!(
+                        subjects = missing.len(),
+                        "the topic of instructions names subjects whom Postgres does not know although its position lies \
+                         after them: the topic was made anew, or an erasure is not carried out yet"
+                    );
+                }
             }
         }
         let entries: Vec<Listed> = new
@@ -304,8 +323,10 @@ impl KafkaInstructions {
         partition: i32,
         old: &[&Instruction],
     ) -> anyhow::Result<()> {
+        let client = &session.client;
+        let now = session.watch.watch(read_careful_now(client)).await?;
         let in_force = old.iter().copied();
-        let in_force: Vec<&Instruction> = in_force.filter(|old| is_in_force(old)).collect();
+        let in_force: Vec<&Instruction> = in_force.filter(|old| is_in_force(old, now)).collect();
         for some in in_force.chunks(LISTED_MAX) {
             let entries: Vec<Listed> = some.iter().map(|old| old.entry.clone()).collect();
             let client = &session.client;
@@ -378,10 +399,15 @@ impl KafkaInstructions {
 
     /// Produces what came onto Postgres's list, and takes the IDs out of old records.
     async fn produce(&self, session: &mut Session, news: Vec<Listed>) -> anyhow::Result<()> {
-        let now = clock::now().0 / 1_000;
         let age = i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX);
-        let is_old = |(at, _): &(i64, Listed)| *at < now.saturating_sub(age);
-        let old = session.named.values().filter(|named| is_old(named));
+        let before = |now: UnixMicros| (now.0 / 1_000).saturating_sub(age);
+        let mut limit = before(clock::now());
+        // An ID that is taken out too soon is missing where a database is restored from a backup.
+        if session.named.values().any(|(at, _)| *at < limit) {
+            let client = &session.client;
+            limit = before(session.watch.watch(read_careful_now(client)).await?);
+        }
+        let old = session.named.values().filter(|(at, _)| *at < limit);
         let old: Vec<Listed> = old
             .map(|(_, entry)| Listed {
                 visitor: None,

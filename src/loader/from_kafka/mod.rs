@@ -12,7 +12,7 @@
 //! | a crash, a kill | the position in Postgres says where to go on |
 //! | the database is restored from a backup | the same: what Kafka still has is loaded again |
 //! | two processes believe they have a partition | one commits, the other begins again |
-//! | Kafka has deleted messages that were not loaded | an error in the log, and a metric |
+//! | Kafka has deleted messages that were not loaded | an error in the log, a metric, and a remark in `/readyz` |
 //! | a topic is deleted and made anew | nothing more is loaded of it until somebody says so, and the log says why ([`witness`]) |
 //! | a message that cannot be read | it is set aside in `avtryck.rejected_hit` |
 //! | a message of a spool that its collector loads into this database | it is left out and counted ([`way`](crate::postgres::batch::way)) |
@@ -23,7 +23,7 @@
 //! | `feed` | reads batches, and makes rows of messages |
 //! | `instruction` | withdrawals and erasures |
 //! | `kept` | what may be stored of a message that is set aside |
-//! | `witness` | tells a topic from another one of the same name |
+//! | `witness` | keeps in Postgres what tells a topic from another one of the same name |
 
 mod feed;
 mod group;
@@ -42,6 +42,7 @@ use tokio::sync::watch;
 
 use super::prepare::{Prepared, Preparer, Preparing};
 use super::session::{self, Stages};
+use super::sink::kafka::witness::Witness;
 use super::sink::{PostgresSink, PostgresWriter, Reached, RefusedSpools, Sink as _, Writer as _};
 use super::{Progress, run};
 use crate::config::{ClientIp, KafkaConfig};
@@ -52,7 +53,6 @@ use feed::GroupFeed;
 pub(crate) use group::{LoaderGroup, Rebalanced};
 pub(crate) use instruction::KafkaInstructions;
 use instruction::TopicAhead;
-use witness::Witness;
 pub(crate) use witness::Witnesses;
 
 /// The ID that stands for a partition where a spool has its own.
@@ -193,7 +193,7 @@ impl Stages for KafkaLoader {
         let positions = positions.await?;
         let assigned = gauge_value(positions.len() as u64);
         self.metrics.load_partitions.set(assigned);
-        let member = member.seek(positions, &cluster, &self.metrics).await?;
+        let member = member.seek(positions, &cluster).await?;
         let preparer = Preparer {
             feed: GroupFeed::new(
                 member,

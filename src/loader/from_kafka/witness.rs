@@ -1,9 +1,4 @@
-//! Tells a topic from another one of the same name.
-//!
-//! Offsets begin at 0 again where a topic is deleted and made anew, so the positions of the old one
-//! would pass over what the new one has. A witness is a message that was read, by its offset and
-//! its time; Postgres keeps one of each partition. A session begins by asking for it: while Kafka
-//! still has that offset, the same message must be there.
+//! Keeps a [`Witness`] of each partition in Postgres, and asks for it when a session begins.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,19 +14,12 @@ use super::Partition;
 use crate::clock;
 use crate::config::KafkaConfig;
 use crate::loader::sink::kafka::client::{self, ASK_TIME_MAX, Reports, is_passing};
+use crate::loader::sink::kafka::witness::Witness;
 
 /// How often witnesses are kept in Postgres.
 const KEEP_PERIOD: Duration = Duration::from_mins(1);
 /// How long a session may take to find all of them.
 const FIND_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// A message that was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Witness {
-    pub(crate) offset: i64,
-    /// In milliseconds since 1970, by Kafka.
-    pub(crate) at_millis: i64,
-}
 
 /// A partition is not the one that was read before.
 #[derive(Debug, thiserror::Error)]
@@ -178,13 +166,7 @@ fn find_in(
             Some(Err(KafkaError::PartitionEOF(number))) => (number, None),
             Some(Err(error)) if is_passing(&error) => continue,
             Some(Err(error)) => return Err(explain(error)),
-            Some(Ok(message)) => {
-                let found = Witness {
-                    offset: message.offset(),
-                    at_millis: message.timestamp().to_millis().unwrap_or_default(),
-                };
-                (message.partition(), Some(found))
-            }
+            Some(Ok(message)) => (message.partition(), Some(Witness::of(&message))),
         };
         let Some((partition, witness)) = asked.remove(&number) else {
             continue;

@@ -1,7 +1,7 @@
 //! How far a spool is loaded: read at start and after a lost connection, and moved by compare and
 //! swap within the transaction that stores the rows.
 
-use tokio_postgres::{Client, Error, Transaction};
+use tokio_postgres::{Client, Error, Row, Transaction};
 use uuid::Uuid;
 
 use super::load::SpoolSpan;
@@ -50,7 +50,7 @@ pub(crate) struct PostgresNow {
 }
 
 /// The SQL of [`PostgresNow`]: what jobs found out about the clock, and what they will.
-const NOW: &str = "returning now(), \
+const NOW: &str = "now(), \
      coalesce((select wrong_at > now() - interval '24 hours' from avtryck.clock), false) \
      or exists (select from avtryck.clock \
                 where seen_at not between now() - interval '30 days' and now() + interval '1 hour')";
@@ -90,7 +90,7 @@ pub(crate) async fn advance_one(
                 .query_opt(
                     &format!(
                         "insert into avtryck.spool_position (spool_id, chunk, byte_offset, records, updated_at) \
-                         values ($1, $2, $3, $4, now()) on conflict do nothing {NOW}"
+                         values ($1, $2, $3, $4, now()) on conflict do nothing returning {NOW}"
                     ),
                     &[&spool_id, &chunk, &offset, &records],
                 )
@@ -102,7 +102,7 @@ pub(crate) async fn advance_one(
                     &format!(
                         "update avtryck.spool_position \
                          set chunk = $2, byte_offset = $3, records = $4, updated_at = now() \
-                         where spool_id = $1 and chunk = $5 and byte_offset = $6 {NOW}"
+                         where spool_id = $1 and chunk = $5 and byte_offset = $6 returning {NOW}"
                     ),
                     &[
                         &spool_id,
@@ -116,12 +116,17 @@ pub(crate) async fn advance_one(
                 .await?
         }
     };
-    moved
-        .map(|row| {
-            Ok(PostgresNow {
-                at: row.try_get::<_, Timestamp>(0)?.0,
-                is_in_doubt: row.try_get(1)?,
-            })
-        })
-        .transpose()
+    moved.as_ref().map(to_now).transpose()
+}
+
+/// Returns Postgres's clock.
+pub(crate) async fn read_now(client: &Client) -> Result<PostgresNow, Error> {
+    to_now(&client.query_one(&format!("select {NOW}"), &[]).await?)
+}
+
+fn to_now(row: &Row) -> Result<PostgresNow, Error> {
+    Ok(PostgresNow {
+        at: row.try_get::<_, Timestamp>(0)?.0,
+        is_in_doubt: row.try_get(1)?,
+    })
 }

@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 
 use super::*;
 
+mod cuts;
+
 /// What was sent to edges that fall.
 #[derive(Default)]
 struct Sent {
@@ -125,7 +127,7 @@ async fn whatever_falls_of_three_brokers_two_edges_and_two_loaders_each_hit_is_o
         shared().database_of(&database).write(&dir).await;
         loaders.push(loader_in(dir).await);
     }
-    let mut dice = Dice(seed);
+    let mut dice = Dice::of(seed);
     let mut fallen = [0; 5];
     for _ in 0..kills {
         tokio::time::sleep(Duration::from_millis(500 + dice.roll(2_500))).await;

@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use super::relay::Relay;
 use super::tls::Authority;
 use super::{Dir, PATIENCE, PAUSE, addresses, root, tempdir};
 
@@ -129,23 +130,50 @@ impl Broker {
         Some((broker, secure))
     }
 
+    /// Starts one with two more listeners, each behind a relay: one for edges, one for loaders.
+    pub(crate) async fn start_behind_relays() -> Option<(Broker, [Relay; 2])> {
+        if !is_there() {
+            return None;
+        }
+        let [address, controller, edge, loader, to_edge, to_loader] = addresses();
+        let node = Node {
+            id: 1,
+            address,
+            controller,
+            more: format!(
+                "listeners=PLAINTEXT://{address},EDGE://{edge},LOADER://{loader},CONTROLLER://{controller}\n\
+                 advertised.listeners=PLAINTEXT://{address},EDGE://{to_edge},LOADER://{to_loader}\n\
+                 listener.security.protocol.map=\
+                 PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,EDGE:PLAINTEXT,LOADER:PLAINTEXT\n"
+            ),
+            scram: None,
+        };
+        let mut broker = Broker::format(&node, std::slice::from_ref(&node), tempdir()).await;
+        broker.resume().await;
+        let relays = [
+            Relay::start(to_edge, edge).await,
+            Relay::start(to_loader, loader).await,
+        ];
+        Some((broker, relays))
+    }
+
     /// Starts a cluster; `None` where there is no Kafka.
     pub(crate) async fn start_cluster<const BROKERS: usize>() -> Option<Vec<Broker>> {
         if !is_there() {
             return None;
         }
-        let nodes: Vec<Node> = addresses::<BROKERS>()
-            .into_iter()
-            .zip(addresses::<BROKERS>())
-            .zip(1..)
-            .map(|((address, controller), id)| Node {
+        let node = |id| {
+            // Chosen together: a broker takes no two listeners of the same port.
+            let [address, controller] = addresses();
+            Node {
                 id,
                 address,
                 controller,
                 more: String::new(),
                 scram: None,
-            })
-            .collect();
+            }
+        };
+        let nodes: Vec<Node> = (1..=BROKERS).map(node).collect();
         let mut brokers = Vec::new();
         for node in &nodes {
             brokers.push(Broker::format(node, &nodes, tempdir()).await);
@@ -302,8 +330,24 @@ impl Broker {
 
     /// Has Kafka's own producer write texts to a topic.
     pub(crate) async fn produce(&self, topic: &str, texts: &[&str]) {
+        self.produce_by(topic, texts, &[]).await;
+    }
+
+    /// The same for texts with a key before a colon.
+    pub(crate) async fn produce_with_keys(&self, topic: &str, texts: &[&str]) {
+        let keys = [
+            "--property",
+            "parse.key=true",
+            "--property",
+            "key.separator=:",
+        ];
+        self.produce_by(topic, texts, &keys).await;
+    }
+
+    async fn produce_by(&self, topic: &str, texts: &[&str], more: &[&str]) {
         let address = self.address.to_string();
         let arguments = ["--bootstrap-server", &address, "--topic", topic];
+        let arguments = [&arguments[..], more].concat();
         let class = "org.apache.kafka.tools.ConsoleProducer";
         let mut producer = java(CLIENT_OPTIONS, class, &arguments);
         producer.stdin(Stdio::piped()).stdout(Stdio::null());
@@ -318,7 +362,7 @@ impl Broker {
     /// Makes a topic.
     pub(crate) async fn make(&self, topic: &str, partitions: usize, settings: &[&str]) {
         let partitions = partitions.to_string();
-        let mut how = vec!["--create", "--partitions", &partitions];
+        let mut how = vec!["--create", "--if-not-exists", "--partitions", &partitions];
         for setting in settings {
             how.extend(["--config", setting]);
         }
@@ -329,6 +373,26 @@ impl Broker {
     pub(crate) async fn make_anew(&self, topic: &str, partitions: usize, settings: &[&str]) {
         self.change(topic, &["--delete"]).await;
         self.make(topic, partitions, settings).await;
+    }
+
+    /// Adds partitions, up to that many.
+    pub(crate) async fn add_partitions(&self, topic: &str, partitions: usize) {
+        let partitions = partitions.to_string();
+        self.change(topic, &["--alter", "--partitions", &partitions])
+            .await;
+    }
+
+    /// Deletes all that a topic has, as its retention does.
+    pub(crate) async fn delete_records(&self, topic: &str, partitions: usize) {
+        let all = (0..partitions)
+            .map(|number| serde_json::json!({ "topic": topic, "partition": number, "offset": -1 }));
+        let all: Vec<Json> = all.collect();
+        let asked = serde_json::json!({ "partitions": all, "version": 1 });
+        let file = self.dir.path().join("delete.json");
+        std::fs::write(&file, asked.to_string()).unwrap();
+        let (address, file) = (self.address.to_string(), file.display().to_string());
+        let arguments = ["--bootstrap-server", &address, "--offset-json-file", &file];
+        run_tool("org.apache.kafka.tools.DeleteRecordsCommand", &arguments).await;
     }
 
     async fn change(&self, topic: &str, how: &[&str]) {

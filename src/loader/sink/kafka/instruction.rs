@@ -19,6 +19,7 @@ use rdkafka::topic_partition_list::Offset;
 
 use super::Suppressed;
 use super::client::{self, ASK_TIME_MAX, Reports};
+use super::witness::Witness;
 use crate::clock;
 use crate::config::KafkaConfig;
 use crate::hit::VisitorId;
@@ -102,7 +103,19 @@ pub(in crate::loader) struct InstructionReader {
     consumer: BaseConsumer<Reports>,
     reports: Reports,
     topic: String,
-    next: BTreeMap<i32, Offset>,
+    /// The last message that was read of each partition.
+    last: BTreeMap<i32, Option<Witness>>,
+}
+
+/// What was read last of the topic of instructions is not there any more.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "partition {partition} of {topic} does not have what was read of it last: the topic was made anew or compacted, and is \
+     read from its beginning"
+)]
+struct ReadAnew {
+    topic: String,
+    partition: i32,
 }
 
 impl InstructionReader {
@@ -120,28 +133,37 @@ impl InstructionReader {
             .set("fetch.wait.max.ms", "5");
         let consumer: BaseConsumer<Reports> = settings.create_with_context(reports.clone())?;
         client::give_token_to_reader(config, &consumer);
-        let topic = config.instruction_topic.clone();
-        let metadata = consumer.fetch_metadata(Some(&topic), ASK_TIME_MAX);
-        let metadata = metadata.map_err(|error| reports.explain(&error))?;
-        let partitions = metadata
-            .topics()
-            .iter()
-            .flat_map(|topic| topic.partitions());
-        let next: BTreeMap<i32, Offset> = partitions
-            .map(|partition| (partition.id(), Offset::Beginning))
-            .collect();
-        ensure!(!next.is_empty(), "the topic {topic} has no partitions");
-        Ok(InstructionReader {
+        let mut reader = InstructionReader {
             consumer,
             reports,
-            topic,
-            next,
-        })
+            topic: config.instruction_topic.clone(),
+            last: BTreeMap::new(),
+        };
+        let found = reader.find_partitions();
+        found.map_err(|error| reader.reports.explain(&error))?;
+        let topic = &reader.topic;
+        ensure!(
+            !reader.last.is_empty(),
+            "the topic {topic} has no partitions"
+        );
+        Ok(reader)
+    }
+
+    /// Finds the partitions of the topic: somebody may add some while it is read.
+    fn find_partitions(&mut self) -> Result<(), KafkaError> {
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(&self.topic), ASK_TIME_MAX)?;
+        let topics = metadata.topics().iter();
+        for partition in topics.flat_map(|topic| topic.partitions()) {
+            self.last.entry(partition.id()).or_default();
+        }
+        Ok(())
     }
 
     /// Returns the partitions of the topic.
     pub(in crate::loader) fn partitions(&self) -> Vec<i32> {
-        self.next.keys().copied().collect()
+        self.last.keys().copied().collect()
     }
 
     /// Returns the offset after the last record of each partition.
@@ -157,20 +179,36 @@ impl InstructionReader {
     }
 
     /// Returns what came since the last call, all that the topic has now. It fails where the topic
-    /// was made anew since, unless that has grown longer meanwhile.
+    /// does not have what was read last: then it is another one, or may be.
     ///
     /// Partitions are assigned anew each time: each then reports an end that it has reached after
     /// this call began.
     pub(in crate::loader) fn read_new(&mut self) -> anyhow::Result<Vec<Instruction>> {
+        match self.find_partitions() {
+            Err(error) if !client::is_passing(&error) => return Err(self.reports.explain(&error)),
+            // What follows waits for the brokers.
+            _ => {}
+        }
         let explain = |error: KafkaError| self.reports.explain(&error);
         let mut assignment = TopicPartitionList::new();
-        for (partition, next) in &self.next {
-            let added = assignment.add_partition_offset(&self.topic, *partition, *next);
+        for (partition, last) in &self.last {
+            let from = last.map_or(Offset::Beginning, |last| Offset::Offset(last.offset));
+            let added = assignment.add_partition_offset(&self.topic, *partition, from);
             added.map_err(explain)?;
         }
         self.consumer.assign(&assignment).map_err(explain)?;
         let begun = clock::monotonic();
         let mut left = self.partitions();
+        // Those whose last message has yet to be found again.
+        let mut doubtful: BTreeMap<i32, Witness> = self
+            .last
+            .iter()
+            .filter_map(|(partition, last)| Some((*partition, (*last)?)))
+            .collect();
+        let read_anew = |partition| ReadAnew {
+            topic: self.topic.clone(),
+            partition,
+        };
         let mut read = Vec::new();
         while !left.is_empty() {
             if clock::time_since(begun) >= READ_TIME_MAX {
@@ -182,29 +220,30 @@ impl InstructionReader {
             match self.consumer.poll(ASK_TIME_MAX) {
                 None => {}
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    if doubtful.contains_key(&partition) {
+                        return Err(read_anew(partition).into());
+                    }
                     left.retain(|other| *other != partition);
                 }
                 Some(Err(error)) if client::is_passing(&error) => {}
                 Some(Err(error)) => return Err(explain(error)),
                 Some(Ok(message)) => {
-                    let at = message.offset();
-                    let next = self.next.get(&message.partition());
-                    if let Some(Offset::Offset(next)) = next
-                        && at < *next
-                    {
-                        let topic = &self.topic;
-                        bail!("the topic {topic} was made anew: it is read from its beginning");
+                    let (partition, found) = (message.partition(), Witness::of(&message));
+                    if let Some(expected) = doubtful.remove(&partition) {
+                        if found != expected {
+                            return Err(read_anew(partition).into());
+                        }
+                        continue;
                     }
                     match Instruction::read(&message) {
                         Ok(instruction) => read.extend(instruction),
                         Err(error) => tracing::error!(
                             topic = self.topic,
-                            offset = at,
+                            offset = found.offset,
                             "an instruction is passed over: {error:#}"
                         ),
                     }
-                    self.next
-                        .insert(message.partition(), Offset::Offset(at + 1));
+                    self.last.insert(partition, Some(found));
                 }
             }
         }

@@ -1,13 +1,15 @@
 //! Marks in the topic of positions: who began a session with a spool, and where the topic ended
 //! then.
 //!
-//! A session writes one first, in a transaction of its own. It serves two questions:
+//! A session writes one first, in a transaction of its own. It serves three questions:
 //!
 //! | question | answer |
 //! | --- | --- |
 //! | is what the sessions before have committed read? | once the session's own mark is read among what is committed |
+//! | does anybody still have this spool? | who does writes its mark again each day, so one whose mark is old is nobody's (`vacant`) |
 //! | Kafka takes nothing more from this producer: why? | if the spool's last mark is another process's, that one has the spool. If it is this process's own, nobody else began: Kafka ended a transaction that took too long, since the process or the brokers stood still |
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -96,8 +98,9 @@ impl Doubt {
             |record| {
                 match record {
                     None => return Ok(TopicReading::EndsHere),
-                    Some((of, value)) if of == key.as_bytes() => {
-                        last = Some(String::from_utf8_lossy(value).into_owned());
+                    Some(record) if record.key == key.as_bytes() => {
+                        let value = record.value.map(String::from_utf8_lossy);
+                        last = value.map(Cow::into_owned);
                     }
                     Some(_) => {}
                 }
@@ -111,8 +114,8 @@ impl Doubt {
             return Err(Fenced(format!("its last session is of the process {whose}")).into());
         }
         tracing::warn!(
-            "a transaction took longer than Kafka waits for one, so Kafka has ended it; this process still has the spool, \
-             and goes on from the position"
+            "a transaction took longer than Kafka waits for one, so Kafka has ended it, or a collector whose clock is wrong \
+             has taken this spool for one that nobody has; this process still has the spool, and goes on from the position"
         );
         self.0.store(false, Ordering::Release);
         Ok(())

@@ -26,6 +26,8 @@
 //! | `suppressed` | the list of suppression, as far as this process knows it |
 //! | `token` | says who this process is, where that takes a token |
 //! | `topic` | reads a topic from its beginning |
+//! | `vacant` | takes out what spools have left that nothing was ever written to |
+//! | `witness` | tells a topic from another one of the same name |
 
 pub(in crate::loader) mod client;
 pub mod instruction;
@@ -35,6 +37,8 @@ pub(in crate::loader) mod session;
 mod suppressed;
 mod token;
 mod topic;
+mod vacant;
+pub(in crate::loader) mod witness;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -60,6 +64,7 @@ pub(crate) use mark::Doubt;
 use message::{CountKey, RowParts, SubjectSaid, Tally};
 use session::{PositionKey, ProducerThread, Transaction};
 pub use suppressed::{Suppressed, follow};
+pub use vacant::{VACANT_AGE, clear_vacant};
 
 /// How long a session waits for Postgres to say where it began, and how long it pauses meanwhile.
 const START_TIME_MAX: Duration = Duration::from_secs(10);

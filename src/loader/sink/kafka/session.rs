@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -39,8 +39,11 @@ const ABORT_TIME_MAX: Duration = Duration::from_secs(5);
 const IDLE_PERIOD: Duration = Duration::from_secs(1);
 /// How long to wait for room in the client's queue before it is asked again.
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
+/// How often the mark of a session is written again, so that nobody takes its spool for one that
+/// nobody has.
+const MARK_PERIOD: Duration = Duration::from_hours(24);
 /// The partition of the topic of positions that is used.
-const POSITION_PARTITION: i32 = 0;
+pub(super) const POSITION_PARTITION: i32 = 0;
 
 /// Whose position of which spool: a producer follows its own spool of hits, and the spool of
 /// instructions.
@@ -93,7 +96,7 @@ impl ProducerThread {
         let thread = thread::Builder::new()
             .name("kafka".to_owned())
             .spawn(move || {
-                let session = match own.open() {
+                let mut session = match own.open() {
                     Ok((session, positions)) => {
                         if opened.send(Ok(positions)).is_err() {
                             return;
@@ -107,6 +110,10 @@ impl ProducerThread {
                     }
                 };
                 loop {
+                    if let Err(error) = session.renew_mark() {
+                        tracing::debug!("a session ends at its mark: {error:#}");
+                        return note_doubt(&doubt, &error);
+                    }
                     let (transaction, reply) = match received.recv_timeout(IDLE_PERIOD) {
                         Ok(order) => order,
                         Err(RecvTimeoutError::Timeout) => {
@@ -191,15 +198,16 @@ impl Opening {
             producer,
             config: self.config,
             reports,
+            mark: SessionMark::new(self.spool_id)?,
+            marked_at: clock::monotonic(),
         };
         session
             .producer
             .init_transactions(COMMIT_TIME_MAX)
             .map_err(|error| session.explain(&error))
             .context("beginning as the only producer of this spool")?;
-        let mark = SessionMark::new(self.spool_id)?;
-        session.put_mark(&mark)?;
-        let positions = session.read_positions(&mark, self.spool_id)?;
+        session.put_mark()?;
+        let positions = session.read_positions(self.spool_id)?;
         session.read_instructions(&self.suppressed)?;
         Ok((session, positions))
     }
@@ -210,6 +218,9 @@ struct Session {
     producer: BaseProducer<Reports>,
     config: Arc<KafkaConfig>,
     reports: Reports,
+    mark: SessionMark,
+    /// When the mark was written last.
+    marked_at: Instant,
 }
 
 impl Session {
@@ -321,33 +332,40 @@ impl Session {
         (&self.config, &self.reports)
     }
 
-    fn put_mark(&self, mark: &SessionMark) -> anyhow::Result<()> {
-        self.transact(|| self.put_position(&mark.key, &mark.value))
+    fn put_mark(&self) -> anyhow::Result<()> {
+        self.transact(|| self.put_position(&self.mark.key, &self.mark.value))
             .context("marking where the positions end")
     }
 
+    /// Writes the mark again, if that is due.
+    fn renew_mark(&mut self) -> anyhow::Result<()> {
+        if clock::time_since(self.marked_at) < MARK_PERIOD {
+            return Ok(());
+        }
+        self.put_mark()?;
+        self.marked_at = clock::monotonic();
+        Ok(())
+    }
+
     /// Reads the positions of a producer up to its mark.
-    fn read_positions(
-        &self,
-        mark: &SessionMark,
-        spool_id: [u8; 16],
-    ) -> anyhow::Result<HashMap<PositionKey, Reached>> {
+    fn read_positions(&self, spool_id: [u8; 16]) -> anyhow::Result<HashMap<PositionKey, Reached>> {
+        let mark = &self.mark;
         let producer = SpoolId(spool_id).to_string();
         let mut positions = HashMap::new();
         let topic = &self.config.position_topic;
         let read = read_topic(self.ask(), topic, Isolation::Committed, |record| {
-            let Some((key, value)) = record else {
+            let Some(record) = record else {
                 return Ok(TopicReading::GoesOn);
             };
             // What somebody else wrote there is nothing to this producer.
-            let key = str::from_utf8(key).unwrap_or_default();
+            let key = str::from_utf8(record.key).unwrap_or_default();
             let (of, spool) = key.split_once(' ').unwrap_or_default();
             if of != producer {
                 return Ok(TopicReading::GoesOn);
             }
-            let value = str::from_utf8(value)?;
+            let value = record.value.map(str::from_utf8).transpose()?;
             if spool == MARK {
-                let is_own = key == mark.key && value == mark.value;
+                let is_own = key == mark.key && value == Some(&*mark.value);
                 return Ok(if is_own {
                     TopicReading::Ends
                 } else {
@@ -359,7 +377,10 @@ impl Session {
                 producer: spool_id,
                 spool,
             };
-            positions.insert(key, Reached::parse(value)?);
+            match value {
+                Some(value) => positions.insert(key, Reached::parse(value)?),
+                None => positions.remove(&key),
+            };
             Ok(TopicReading::GoesOn)
         });
         read.context("reading the positions")?;
@@ -371,10 +392,13 @@ impl Session {
     fn read_instructions(&self, suppressed: &Suppressed) -> anyhow::Result<()> {
         let topic = &self.config.instruction_topic;
         let read = read_topic(self.ask(), topic, Isolation::Uncommitted, |record| {
-            let Some((key, value)) = record else {
+            let Some(record) = record else {
                 return Ok(TopicReading::EndsHere);
             };
-            match (key.try_into(), instruction::reason(value)) {
+            let Some(value) = record.value else {
+                return Ok(TopicReading::GoesOn);
+            };
+            match (record.key.try_into(), instruction::reason(value)) {
                 (Ok(key), Ok(reason)) => suppressed.add_known(key, reason),
                 _ => tracing::error!(topic, "an instruction that cannot be read is passed over"),
             }

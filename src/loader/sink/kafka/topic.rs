@@ -34,12 +34,21 @@ pub(super) enum TopicReading {
     Ends,
 }
 
+/// A record that has a key.
+pub(super) struct Record<'m> {
+    pub(super) key: &'m [u8],
+    /// `None` takes out what was said of the key before.
+    pub(super) value: Option<&'m [u8]>,
+    /// When it was produced, in milliseconds since 1970.
+    pub(super) at_millis: i64,
+}
+
 /// Reads a topic. `take` gets each record, and `None` at the present end of a partition.
 pub(super) fn read_topic(
     (config, reports): (&KafkaConfig, &Reports),
     topic: &str,
     isolation: Isolation,
-    mut take: impl FnMut(Option<(&[u8], &[u8])>) -> anyhow::Result<TopicReading>,
+    mut take: impl FnMut(Option<Record<'_>>) -> anyhow::Result<TopicReading>,
 ) -> anyhow::Result<()> {
     let explain = |error: KafkaError| reports.explain(&error);
     let mut settings = client::client_config(config);
@@ -95,11 +104,19 @@ pub(super) fn read_topic(
                 reading
             }
             Some(Err(error)) => return Err(explain(error)),
-            Some(Ok(message)) => match message.key().zip(message.payload()) {
-                Some(record) => take(Some(record))
-                    .with_context(|| format!("the topic {topic}, offset {}", message.offset()))?,
-                None => TopicReading::GoesOn,
-            },
+            Some(Ok(message)) => {
+                let record = message.key().map(|key| Record {
+                    key,
+                    value: message.payload(),
+                    at_millis: message.timestamp().to_millis().unwrap_or_default(),
+                });
+                match record {
+                    Some(record) => take(Some(record)).with_context(|| {
+                        format!("the topic {topic}, offset {}", message.offset())
+                    })?,
+                    None => TopicReading::GoesOn,
+                }
+            }
         };
         if matches!(reading, TopicReading::Ends) {
             return Ok(());
