@@ -35,7 +35,7 @@ pub(super) enum TopicReading {
 }
 
 /// A record that has a key.
-pub(super) struct Record<'m> {
+pub(super) struct TopicRecord<'m> {
     pub(super) key: &'m [u8],
     /// `None` takes out what was said of the key before.
     pub(super) value: Option<&'m [u8]>,
@@ -48,7 +48,7 @@ pub(super) fn read_topic(
     (config, reports): (&KafkaConfig, &Reports),
     topic: &str,
     isolation: Isolation,
-    mut take: impl FnMut(Option<Record<'_>>) -> anyhow::Result<TopicReading>,
+    mut take: impl FnMut(Option<TopicRecord<'_>>) -> anyhow::Result<TopicReading>,
 ) -> anyhow::Result<()> {
     let explain = |error: KafkaError| reports.explain(&error);
     let mut settings = client::client_config(config);
@@ -105,7 +105,7 @@ pub(super) fn read_topic(
             }
             Some(Err(error)) => return Err(explain(error)),
             Some(Ok(message)) => {
-                let record = message.key().map(|key| Record {
+                let record = message.key().map(|key| TopicRecord {
                     key,
                     value: message.payload(),
                     at_millis: message.timestamp().to_millis().unwrap_or_default(),
