@@ -1,4 +1,4 @@
-//! What segments would become by what a transaction did that is taken back.
+//! What a transaction that is taken back would have done to segments.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub(crate) struct Effect {
 }
 
 /// A segment that would change much.
-#[derive(Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct SegmentEffect {
     /// Its key.
     pub(crate) segment: String,
@@ -44,7 +44,7 @@ pub(crate) struct SegmentEffect {
 }
 
 impl Effect {
-    /// Adds what a transaction that changed what is known of some IDs would do. It has to be taken
+    /// Adds what a transaction would do that changed what is known of some IDs. The caller takes it
     /// back.
     ///
     /// # Errors
@@ -147,17 +147,12 @@ impl Effect {
                 });
             }
         }
-        told.extend(
-            self.failed
-                .into_iter()
-                .map(|(segment, error)| SegmentEffect {
-                    segment,
-                    members: None,
-                    enter: None,
-                    leave: None,
-                    error: Some(error),
-                }),
-        );
+        let failed = self.failed.into_iter();
+        told.extend(failed.map(|(segment, error)| SegmentEffect {
+            segment,
+            error: Some(error),
+            ..SegmentEffect::default()
+        }));
         Ok(told)
     }
 }

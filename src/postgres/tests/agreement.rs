@@ -136,3 +136,11 @@ async fn people_can_query_every_column_of_a_hit_and_of_its_dimensions() {
     let forgotten = database.client.query_one(sql, &[]).await.unwrap();
     assert_eq!(forgotten.get::<_, Option<Vec<String>>>(0), None);
 }
+
+#[tokio::test]
+async fn acts_and_faults_of_hits_about_ads_fit_into_the_numbers_of_ad_hour() {
+    let database = TestDatabase::migrated().await;
+    let sql = "select avtryck.fault_mask() between 1 and (1 << 22) - 1 and cardinality(avtryck.ad_acts()) < 16";
+    let fits: bool = database.client.query_one(sql, &[]).await.unwrap().get(0);
+    assert!(fits);
+}

@@ -136,7 +136,7 @@ fn may_hide_decoded(raw: &[u8]) -> bool {
     false
 }
 
-/// Returns what follows the scheme of an address, as sent; `None` if it is none of the web.
+/// Returns what follows `https://` or `http://`, as sent or escaped; `None` where neither is there.
 fn after_scheme(raw: &[u8]) -> Option<&[u8]> {
     let starts = ["https%3a%2f%2f", "http%3a%2f%2f", "https://", "http://"];
     starts.into_iter().find_map(|start| {

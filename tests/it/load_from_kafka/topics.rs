@@ -51,7 +51,7 @@ async fn partitions_that_are_added_are_read_whether_they_have_hits_or_instructio
         let target = format!("/p.gif?site=open&e=hit-{hit}");
         assert_eq!(of_edge.get(&target, &[]).await.status, 200);
     }
-    // Nobody's who has asked.
+    // None is of somebody who has asked.
     of_loader.wait_for(ROWS, 48).await;
     let counted = "select coalesce(sum(hits), 0)::bigint from avtryck.hit_count";
     of_loader.wait_for(counted, 12).await;
