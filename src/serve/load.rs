@@ -246,6 +246,9 @@ impl Status for LoadHealth {
     fn ready(&self) -> Result<String, String> {
         let remark = match (self.group.is_reached(), self.progress.is_connected()) {
             (false, _) => "kafka: not reached; hits wait there and at the collectors",
+            (true, true) if !self.group.has_partitions() => {
+                "kafka: no partition is this process's now; the others have all of them, or none has joined the group yet"
+            }
             (true, true) => "loading from Kafka into Postgres",
             (true, false) => "not loading; hits wait in Kafka",
         };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quick_cache::unsync::Cache;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use spool::{Damage, Position};
 
@@ -157,6 +157,11 @@ impl GroupFeed {
                     // Which topic's, it does not say: the ends are asked for.
                     self.backlog_at = None;
                 }
+                Some(Err(error)) if has_no_offset(&error) => {
+                    self.backlog_at = None;
+                    self.note_backlog()?;
+                    anyhow::bail!("Kafka deleted messages that were about to be read");
+                }
                 Some(Err(error)) => self.member.explain(&error)?,
             }
         }
@@ -219,6 +224,11 @@ impl GroupFeed {
         let seconds = age.unwrap_or_default().as_secs_f64();
         self.metrics.load_oldest_seconds.set(seconds);
     }
+}
+
+/// Returns whether a partition has nothing at the offset where it was to be read.
+fn has_no_offset(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset)
 }
 
 /// Fails where a message needs a newer reader.

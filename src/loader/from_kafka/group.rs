@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -115,6 +115,8 @@ pub(crate) struct LoaderGroup {
     cluster: tokio::sync::OnceCell<String>,
     /// Whether the brokers answered when they were last asked.
     is_reached: AtomicBool,
+    /// Partitions that this process has.
+    assigned: AtomicUsize,
     /// Up to where messages are counted that Kafka deleted before they were loaded.
     lost_up_to: Mutex<BTreeMap<Partition, i64>>,
     /// How many these are.
@@ -158,6 +160,9 @@ impl LoaderGroup {
         let defaults = [
             ("session.timeout.ms", "10000"),
             ("fetch.wait.max.ms", "100"),
+            // The client waits as long for its place in the group: with a connection that is half
+            // open then, this process has no partition until the time is up.
+            ("max.poll.interval.ms", "120000"),
         ];
         for (key, value) in defaults {
             if settings.get(key).is_none() {
@@ -174,10 +179,17 @@ impl LoaderGroup {
             consumer: Mutex::new(Some(consumer)),
             cluster: tokio::sync::OnceCell::new(),
             is_reached: AtomicBool::new(true),
+            assigned: AtomicUsize::new(0),
             lost_up_to: Mutex::default(),
             lost: AtomicU64::new(0),
             metrics: Arc::clone(metrics),
         })
+    }
+
+    /// Returns whether the group has given this process any partition.
+    #[must_use]
+    pub(crate) fn has_partitions(&self) -> bool {
+        self.assigned.load(Ordering::Relaxed) > 0
     }
 
     /// Returns how many messages Kafka has deleted since the start before they were loaded, at
@@ -309,7 +321,9 @@ impl LoaderGroup {
             member.poll(POLL_TIME)?;
             member.changes = member.count_changes();
             member.partitions = member.read_assignment()?;
-            if !member.partitions.is_empty() || clock::time_since(begun) >= JOIN_TIME_MAX {
+            let assigned = member.partitions.len();
+            member.group.assigned.store(assigned, Ordering::Relaxed);
+            if assigned > 0 || clock::time_since(begun) >= JOIN_TIME_MAX {
                 return Ok(member);
             }
         }
