@@ -335,7 +335,7 @@ impl CookieKeyring {
     /// `avtryck visitor 1`, `form` and the visitor's ID, in base64url. Every cookie's MAC is over
     /// more bytes.
     #[must_use]
-    pub(crate) fn form_token(&self, visitor: VisitorId) -> Option<String> {
+    pub fn form_token(&self, visitor: VisitorId) -> Option<String> {
         let (_, key) = self.first()?;
         let mac = form_mac(key, visitor).finalize().into_bytes();
         Some(URL_SAFE_NO_PAD.encode(mac.get(..MAC_BYTES)?))

@@ -46,10 +46,10 @@ pub(crate) struct ThreadShared {
 }
 
 impl ThreadShared {
-    /// Ends connections that wait, to make room for another one: this thread's or, if none of them
-    /// waits, those of all threads.
+    /// Ends a connection that waits, to make room for another one: one of this thread's or, if none
+    /// of them waits, one of each thread's.
     pub(crate) fn give_way(&self) {
-        if self.crowd.give_way() == 0 {
+        if !self.crowd.give_way() {
             self.limits.crowded.notify_waiters();
         }
     }

@@ -13,14 +13,17 @@ use tokio::sync::Notify;
 
 /// A connection that has a request under way.
 const BUSY: u64 = u64::MAX;
-/// For this many connections that wait, one more ends each time: looking for the oldest costs as
-/// much as there are connections.
+/// For this many connections that wait, one more is looked for each time: looking costs as much as
+/// there are connections.
 const WAITING_FOR_EACH: usize = 256;
 
 /// The connections of one thread.
 #[derive(Default)]
 pub(crate) struct Crowd {
     members: RefCell<HashMap<u64, Rc<Requests>>>,
+    /// Those that had waited longest when they were looked for, and since when; the longest last.
+    /// Whoever began to wait later is none of them, so they are the next to end.
+    longest: RefCell<Vec<(u64, Rc<Requests>)>>,
     /// Counts what happens, which is as good as a clock to tell what came first.
     now: Cell<u64>,
 }
@@ -67,23 +70,43 @@ impl Crowd {
         }
     }
 
-    /// Ends the connections that have waited longest. Returns how many.
-    pub(crate) fn give_way(&self) -> usize {
+    /// Ends the connection that has waited longest. Returns whether there is one.
+    ///
+    /// One alone: each that ends here connects again at once, if that is what holds all places.
+    pub(crate) fn give_way(&self) -> bool {
+        let mut longest = self.longest.borrow_mut();
+        loop {
+            if longest.is_empty() {
+                *longest = self.find_longest();
+            }
+            let Some((since, requests)) = longest.pop() else {
+                return false;
+            };
+            if requests.waits_since.get() == since && !requests.gives_way.replace(true) {
+                requests.is_over.notify_one();
+                return true;
+            }
+        }
+    }
+
+    /// Finds the connections that have waited longest, and sorts them, the longest last.
+    fn find_longest(&self) -> Vec<(u64, Rc<Requests>)> {
         let members = self.members.borrow();
-        let waits = |requests: &&Rc<Requests>| {
-            requests.waits_since.get() != BUSY && !requests.gives_way.get()
-        };
-        let mut waiting: Vec<&Rc<Requests>> = members.values().filter(waits).collect();
-        if waiting.is_empty() {
-            return 0;
+        let waiting = members.values().filter_map(|requests| {
+            let since = requests.waits_since.get();
+            (since != BUSY && !requests.gives_way.get()).then_some((since, requests))
+        });
+        let mut waiting: Vec<_> = waiting.collect();
+        let count = waiting.len().div_ceil(WAITING_FOR_EACH);
+        if count < waiting.len() {
+            waiting.select_nth_unstable_by_key(count, |(since, _)| *since);
+            waiting.truncate(count);
         }
-        let count = 1 + waiting.len() / WAITING_FOR_EACH;
-        waiting.select_nth_unstable_by_key(count - 1, |requests| requests.waits_since.get());
-        for requests in waiting.iter().take(count) {
-            requests.gives_way.set(true);
-            requests.is_over.notify_one();
-        }
-        count
+        waiting.sort_unstable_by_key(|(since, _)| std::cmp::Reverse(*since));
+        let waiting = waiting.into_iter();
+        waiting
+            .map(|(since, requests)| (since, Rc::clone(requests)))
+            .collect()
     }
 
     fn tick(&self) -> u64 {
@@ -115,6 +138,7 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        self.requests.waits_since.set(BUSY);
         self.crowd.members.borrow_mut().remove(&self.number);
     }
 }
@@ -150,7 +174,7 @@ mod tests {
     #[test]
     fn the_connection_that_has_waited_longest_gives_way_and_a_busy_one_never_does() {
         let crowd = Rc::new(Crowd::default());
-        assert_eq!(crowd.give_way(), 0);
+        assert!(!crowd.give_way());
         let members: Vec<Member> = (0..4).map(|_| crowd.add()).collect();
         let busy = (members[0].begin(), members[0].begin());
         drop(members[1].begin());
@@ -160,21 +184,66 @@ mod tests {
                 .map(|member| member.requests.gives_way())
                 .collect()
         };
-        assert_eq!(crowd.give_way(), 1);
+        assert!(crowd.give_way());
         assert_eq!(ended(), [false, false, true, false]);
-        assert_eq!(crowd.give_way(), 1);
+        assert!(crowd.give_way());
         assert_eq!(ended(), [false, false, true, true]);
-        assert_eq!(crowd.give_way(), 1);
+        assert!(crowd.give_way());
         assert_eq!(ended(), [false, true, true, true]);
         drop(busy.0);
-        assert_eq!(
-            crowd.give_way(),
-            0,
-            "one of its requests is still under way"
-        );
+        assert!(!crowd.give_way(), "one of its requests is still under way");
         drop(busy.1);
-        assert_eq!(crowd.give_way(), 1);
+        assert!(crowd.give_way());
         drop(members);
         assert!(crowd.members.borrow().is_empty());
+    }
+
+    #[test]
+    fn it_is_always_the_one_that_has_waited_longest_whatever_came_before() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let crowd = Rc::new(Crowd::default());
+        let mut members: Vec<Member> = Vec::new();
+        let mut under_way: Vec<(u64, UnderWay)> = Vec::new();
+        // Whether there were enough for several to be looked for at once.
+        let mut members_max = 0;
+        for step in 0..60_000 {
+            match random.u32(0..if step < 30_000 { 9 } else { 12 }) {
+                0..=4 => members.push(crowd.add()),
+                5..=6 if !members.is_empty() => {
+                    let member = &members[random.usize(0..members.len())];
+                    under_way.push((member.number, member.begin()));
+                }
+                7 if !under_way.is_empty() => {
+                    under_way.swap_remove(random.usize(0..under_way.len()));
+                }
+                8..=9 if !members.is_empty() => {
+                    // One that a client closes, in the middle of a request or not.
+                    let member = members.swap_remove(random.usize(0..members.len()));
+                    under_way.retain(|(number, _)| *number != member.number);
+                }
+                _ => {
+                    let waits = |member: &&Member| {
+                        member.requests.waits_since.get() != BUSY
+                            && !member.requests.gives_way.get()
+                    };
+                    let waiting = members.iter().filter(waits);
+                    let since = |member: &&Member| member.requests.waits_since.get();
+                    let expected = waiting.min_by_key(since).map(|member| member.number);
+                    let before: Vec<bool> = members
+                        .iter()
+                        .map(|member| member.requests.gives_way.get())
+                        .collect();
+                    assert_eq!(crowd.give_way(), expected.is_some());
+                    let now = members.iter().zip(before);
+                    let changed: Vec<u64> = now
+                        .filter(|(member, before)| member.requests.gives_way.get() != *before)
+                        .map(|(member, _)| member.number)
+                        .collect();
+                    assert_eq!(changed, Vec::from_iter(expected));
+                }
+            }
+            members_max = members_max.max(members.len());
+        }
+        assert!(members_max > 4 * WAITING_FOR_EACH, "{members_max}");
     }
 }

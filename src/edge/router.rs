@@ -112,6 +112,7 @@ async fn handle(
         Endpoint::Segments => Box::pin(segments::tell_segments(exchange, body)).await,
         Endpoint::Link => link::give_token(exchange),
         Endpoint::Privacy | Endpoint::PrivacyForm => {
+            exchange.charge_request()?;
             Ok(Box::pin(privacy::serve_privacy(exchange, parts, body)).await)
         }
         Endpoint::Tag => tag::serve_tag(exchange, parts),

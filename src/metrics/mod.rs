@@ -97,6 +97,7 @@ pub struct Metrics {
     pub load_messages: Counter,
     pub load_refused: Counter,
     pub load_lost: Counter,
+    pub(crate) load_running: Gauge,
     pub load_connected: Gauge,
     pub load_partitions: Gauge,
     pub load_backlog: Gauge,
@@ -342,6 +343,10 @@ impl Metrics {
             load_lost: r.counter(
                 "avtryck_load_lost_total",
                 "Messages that Kafka deleted before avtryck load had them, at most: the ends of transactions count too.",
+            ),
+            load_running: r.gauge(
+                "avtryck_load_running",
+                "1 in a process of avtryck load, else 0.",
             ),
             load_connected: r.gauge(
                 "avtryck_load_connected",

@@ -61,10 +61,8 @@ impl Process {
                 gauge.set(gauge_value(number * unit));
             }
         }
-        if let Ok(files) = fs::read_dir("/proc/self/fd") {
-            // One of them is the directory itself.
-            self.open_fds
-                .set(gauge_value(files.count().saturating_sub(1) as u64));
+        if let Ok(number) = open_files() {
+            self.open_fds.set(gauge_value(number));
         }
         if let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
             self.max_fds.set(gauge_value(soft));
@@ -80,6 +78,17 @@ impl Process {
                 "# HELP {CPU_SECONDS} {CPU_SECONDS_HELP}\n# TYPE {CPU_SECONDS} counter\n{CPU_SECONDS} {seconds}\n"
             ));
         }
+    }
+}
+
+/// Returns how many files the process has open. Linux tells that since 6.2 as the size of a folder;
+/// where the size is 0 they are counted one by one, which takes 20 ms where 16,000 are open.
+fn open_files() -> std::io::Result<u64> {
+    const FOLDER: &str = "/proc/self/fd";
+    match fs::metadata(FOLDER)?.len() {
+        // One of them is the folder itself.
+        0 => Ok(fs::read_dir(FOLDER)?.count().saturating_sub(1) as u64),
+        number => Ok(number),
     }
 }
 

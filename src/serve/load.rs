@@ -58,6 +58,7 @@ pub fn load(config: Config, file: Option<PathBuf>) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     let metrics = Arc::new(Metrics::new().context("registering metrics")?);
+    metrics.load_running.set(1);
     let database = Arc::new(Database::new(&config.database)?);
     let local = tokio::task::LocalSet::new();
     let result = local.block_on(&runtime, run(config, signals, metrics, database));

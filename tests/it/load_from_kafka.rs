@@ -321,6 +321,7 @@ async fn partitions_go_to_whoever_is_there_and_a_loader_that_was_frozen_stores_n
     let edge = edge(&broker).await;
     let one = loader(&broker, &database).await;
     one.until_metric("avtryck_load_partitions", 8.0).await;
+    assert_eq!(one.metric("avtryck_load_running").await, 1.0);
     let other = loader(&broker, &database).await;
     until(async || {
         let one = one.metric("avtryck_load_partitions").await;

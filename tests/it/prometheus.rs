@@ -140,6 +140,7 @@ async fn every_panel_has_data_and_every_alert_fires_once_its_fault_is_there() {
         "AvtryckKafkaFenced",
         "AvtryckLoadLeavesOut",
         "AvtryckLoadStuck",
+        "AvtryckLoadUnassigned",
     ];
     let mut alerts = prometheus.alerts().await;
     alerts.retain(|alert| !of_brokers.contains(&alert.as_str()));

@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 
-use super::{Attack, PARTNER, SITE};
+use super::{Attack, Manner, PARTNER, SITE};
 
 /// Looks at the figures of the campaign that all of this is for.
 const FIGURES: &str = "select sum(gross_conversions), sum(net_conversions) from avtryck.campaign_daily \
@@ -15,6 +15,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "net conversions of everybody for one click",
         connections: 4,
         request: follow_one_click,
+        manner: Manner::Exchanges,
         query: Some(FIGURES),
     },
     Attack {
@@ -22,6 +23,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "net conversions for a campaign that nobody was shown",
         connections: 4,
         request: name_campaign,
+        manner: Manner::Exchanges,
         query: Some(FIGURES),
     },
     Attack {
@@ -29,6 +31,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "lookups of as many clicks as conversions",
         connections: 4,
         request: name_unknown_click,
+        manner: Manner::Exchanges,
         query: Some(FIGURES),
     },
     Attack {
@@ -36,6 +39,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "one partner's ID for every visitor",
         connections: 4,
         request: claim_id,
+        manner: Manner::Exchanges,
         query: None,
     },
 ];

@@ -1,6 +1,6 @@
 //! Much work, much storage and much memory for few bytes.
 
-use super::{Attack, SITE};
+use super::{Attack, Manner, SITE};
 
 pub(super) const ATTACKS: &[Attack] = &[
     Attack {
@@ -8,6 +8,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "an edge thread: thousands of parameters for each of a thousand empty events",
         connections: 2,
         request: parameters,
+        manner: Manner::Exchanges,
         query: None,
     },
     Attack {
@@ -15,6 +16,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "the spool: eight kilobytes of address for each of a thousand events",
         connections: 4,
         request: address,
+        manner: Manner::Exchanges,
         query: Some("select count(*) from avtryck.hit"),
     },
     Attack {
@@ -22,6 +24,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "an edge thread and the spool: a thousand short events in each request",
         connections: 4,
         request: events,
+        manner: Manner::Exchanges,
         query: None,
     },
     Attack {
@@ -29,6 +32,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "memory: bodies of a megabyte that hold nothing",
         connections: 400,
         request: body,
+        manner: Manner::Exchanges,
         query: None,
     },
     Attack {
@@ -36,6 +40,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "everything: one address sends pixels as fast as it can",
         connections: 16,
         request: pixel,
+        manner: Manner::Exchanges,
         query: None,
     },
 ];

@@ -1,6 +1,6 @@
 //! Agents and hints that are dear to recognise, and names that nobody had before.
 
-use super::{Attack, PARTNER, SITE};
+use super::{Attack, Manner, PARTNER, SITE};
 
 /// Agents that were found to be dear, one a line (`make abuse-agents`).
 const AGENTS: &str = include_str!("agents.txt");
@@ -15,6 +15,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "the time that a new device costs the loader",
         connections: 16,
         request: dear_agent,
+        manner: Manner::Exchanges,
         query: Some(ROWS),
     },
     Attack {
@@ -22,6 +23,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "a thousand new devices in one request",
         connections: 2,
         request: hints,
+        manner: Manner::Exchanges,
         query: Some(ROWS),
     },
     Attack {
@@ -29,6 +31,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "rows of ads and categories that stay",
         connections: 16,
         request: names,
+        manner: Manner::Exchanges,
         query: Some(ROWS),
     },
 ];

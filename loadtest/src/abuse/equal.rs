@@ -1,6 +1,6 @@
 //! Values that are repeated, for indexes and reports that take one value to be rare.
 
-use super::{Attack, PARTNER, SITE};
+use super::{Attack, Manner, PARTNER, SITE};
 
 pub(super) const ATTACKS: &[Attack] = &[
     Attack {
@@ -8,6 +8,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "loading: the same partner's ID, MAID, device ID and click ID in every hit",
         connections: 16,
         request: repeat_ids,
+        manner: Manner::Exchanges,
         query: Some(
             "select count(*) from avtryck.hit where partner_uid collate \"C\" = 'constant'",
         ),
@@ -17,6 +18,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "the reports: clicks with one ID, and conversions that name it",
         connections: 16,
         request: name_one_click,
+        manner: Manner::Exchanges,
         query: Some("select count(*) from avtryck.campaign_daily where day >= current_date - 1"),
     },
     Attack {
@@ -24,6 +26,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "the path of conversions: impressions, clicks and conversions of one subject",
         connections: 16,
         request: name_one_click,
+        manner: Manner::Exchanges,
         query: Some("select count(*) from avtryck.conversion_path where day >= current_date - 1"),
     },
 ];

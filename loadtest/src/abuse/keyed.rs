@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::{Attack, SITE};
+use super::{Attack, Manner, SITE};
 
 pub(super) const ATTACKS: &[Attack] = &[
     Attack {
@@ -10,6 +10,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "the figures: a stranger uses the IDs of coming orders, with other values",
         connections: 4,
         request: burn_id,
+        manner: Manner::Exchanges,
         query: Some(
             "select count(*) filter (where flags & 2097152 <> 0), count(*) from avtryck.hit",
         ),
@@ -19,6 +20,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         aim: "loading: each hit of one ID says something else",
         connections: 4,
         request: conflict,
+        manner: Manner::Exchanges,
         query: Some(
             "select count(*), pg_total_relation_size('avtryck.event_key') from avtryck.event_key",
         ),

@@ -7,6 +7,7 @@ mod batch;
 pub mod cookie;
 mod device;
 mod equal;
+mod hold;
 mod inquiry;
 mod keyed;
 
@@ -19,10 +20,26 @@ pub struct Attack {
     pub aim: &'static str,
     /// Connections side by side; each has one request under way.
     pub connections: usize,
-    /// Appends a whole HTTP/1.1 request, the one of that number.
+    /// Appends what a connection sends at a time, under a number that is new each time.
     pub request: fn(u64, &mut Vec<u8>),
+    /// What a connection does next.
+    pub manner: Manner,
     /// A query that may be slow afterwards, if one is: its time is shown.
     pub query: Option<&'static str>,
+}
+
+/// What an attacker does once it has sent a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Manner {
+    /// Reads the whole reply and sends the next request.
+    Exchanges,
+    /// Reads nothing and waits until the collector closes the connection, then opens another one.
+    Holds {
+        /// Addresses of loopback that the connections come from.
+        addresses: u8,
+        /// The collector speaks HTTP/2 without TLS (`http.h2c`).
+        h2c: bool,
+    },
 }
 
 /// The site and the partner that the requests name; both are configured, with every permit.
@@ -37,6 +54,7 @@ pub const ATTACKS: &[&[Attack]] = &[
     cookie::ATTACKS,
     device::ATTACKS,
     equal::ATTACKS,
+    hold::ATTACKS,
     inquiry::ATTACKS,
     keyed::ATTACKS,
 ];

@@ -10,7 +10,8 @@
 //! case, and a click then leads to its target without being recorded. A callback costs nothing: it
 //! comes from a partner's server, which speaks for many clients and has proved itself. Nor does
 //! what an own system sends, or a tracker from one of a site's `trusted_senders`. An attempt to
-//! speak for a system costs its client a hit.
+//! speak for a system costs its client a hit, and so does the visitor's own page with its forms,
+//! which takes the time of two or three pixels; it is refused only far over the limit.
 
 use super::Exchange;
 use super::allowance::{AllowanceState, HitAllowances};
@@ -45,18 +46,24 @@ impl Exchange<'_> {
         self.take_hit(self.spend(1))
     }
 
-    /// Charges the client for a request that has not proved to be a system's. Returns why it is
+    /// Charges the client for a request that records nothing. Only what is far over the limit is
     /// refused.
-    pub(crate) fn charge_attempt(&self, reason: Reason) -> Refusal {
+    pub(crate) fn charge_request(&self) -> Result<(), Refusal> {
         let standing = match self.edge.allowances.as_deref() {
             Some(allowances) => allowances.spend(self.client, clock::monotonic(), 1),
             None => AllowanceState::Within,
         };
         if standing != AllowanceState::FarOver {
-            return Refusal(reason);
+            return Ok(());
         }
         self.edge.metrics.over_limit.increment(1);
-        Refusal(Reason::OverLimit)
+        Err(Refusal(Reason::OverLimit))
+    }
+
+    /// Charges the client for a request that has not proved to be a system's. Returns why it is
+    /// refused.
+    pub(crate) fn charge_attempt(&self, reason: Reason) -> Refusal {
+        self.charge_request().err().unwrap_or(Refusal(reason))
     }
 
     /// Takes hits from what the client may send.

@@ -114,8 +114,43 @@ async fn what_is_far_above_the_limit_is_refused_and_a_click_still_leads_on() {
         }
     };
     assert_eq!(click.header("avtryck-refusal"), "over_limit");
-    let other = collector.get("/p.gif?site=open", &from("2.64.2.2")).await;
-    assert_eq!(other.status, 200);
+    // The visitor's page and its forms are refused as well, before cookies and body are read.
+    for target in ["/privacy?site=open", "/privacy?site=nowhere"] {
+        let page = loop {
+            let page = collector.get(target, &flood).await;
+            if page.status == 429 {
+                break page;
+            }
+        };
+        assert_eq!(page.header("avtryck-refusal"), "over_limit");
+    }
+    let form = loop {
+        let form = collector
+            .post("/privacy/choice?site=open", &flood, "token=x")
+            .await;
+        if form.status == 429 {
+            break form;
+        }
+    };
+    assert_eq!(form.header("avtryck-refusal"), "over_limit");
+    for target in ["/p.gif?site=open", "/privacy?site=open"] {
+        let other = collector.get(target, &from("2.64.2.2")).await;
+        assert_eq!(other.status, 200, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn a_visitors_page_is_there_for_a_client_that_is_a_little_over_its_limit() {
+    let config = Config::sites().with("limit = { hits_per_second = 1, burst = 2, drop = true }");
+    let collector = Collector::start(config).await;
+    let client = from("2.64.2.3");
+    loop {
+        if collector.get("/p.gif?site=open", &client).await.status == 429 {
+            break;
+        }
+    }
+    let page = collector.get("/privacy?site=open", &client).await;
+    assert_eq!(page.status, 200);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use loadtest::abuse::cookie::COOKIE_KEY;
-use loadtest::abuse::{Attack, PARTNER, SITE};
+use loadtest::abuse::{Attack, Manner, PARTNER, SITE};
 use loadtest::rig::collector::{Collector, geodata};
 use loadtest::rig::postgres::{Server, number};
 use loadtest::rig::process::{PATIENCE, root};
@@ -94,7 +94,11 @@ async fn run(
     lasts: Duration,
 ) -> anyhow::Result<Round> {
     let dir = dir.join(name);
-    let configuration = configuration(&dir, &server.url(name).await?)?;
+    let (fresh, h2c) = match attack.manner {
+        Manner::Exchanges => (false, false),
+        Manner::Holds { h2c, .. } => (true, h2c),
+    };
+    let configuration = configuration(&dir, &server.url(name).await?, h2c)?;
     let collector = Collector::start(program, &dir, &configuration).await?;
     let client = server.client(name).await?;
     let database_bytes = "select pg_database_size(current_database())";
@@ -108,7 +112,8 @@ async fn run(
         prefix: "honest".to_owned(),
         connections: HONEST_CONNECTIONS,
         rate: Some(HONEST_RATE),
-        fresh: false,
+        // Those who want a place where others hold them.
+        fresh,
         padding: 0,
     };
     let honest = tokio::spawn(loadtest::send(honest, stopped));
@@ -208,7 +213,7 @@ async fn drop_database(server: &Server, name: &str) -> anyhow::Result<()> {
 }
 
 /// Writes the configuration: whatever can be left at its default is.
-fn configuration(dir: &Path, database_url: &str) -> anyhow::Result<String> {
+fn configuration(dir: &Path, database_url: &str, h2c: bool) -> anyhow::Result<String> {
     let path = |path: &Path| {
         let text = path.to_str().map(str::to_owned);
         text.context("a path is not UTF-8")
@@ -219,6 +224,7 @@ fn configuration(dir: &Path, database_url: &str) -> anyhow::Result<String> {
         r#"[http]
 listen = "127.0.0.1:0"
 trusted_proxies = ["127.0.0.1"]
+h2c = {h2c}
 [admin]
 listen = "127.0.0.1:0"
 [spool]
