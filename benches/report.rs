@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `REPORT_DAYS`, `REPORT_DAY_HITS`, `REPORT_VISITORS` | the size |
 //! | `REPORT_DIR` | the folder of the database |
+//! | `REPORT_COPIES` | to how many days before the first one its roll-ups are copied; then only reach and frequency of a campaign over all these days are asked for |
 
 #![allow(
     clippy::unwrap_used,
@@ -62,8 +63,14 @@ async fn run() {
     let client = Database::at(config).connect().await.unwrap();
     fill(&client, days, hits, visitors).await;
     roll_up(&client, days, hits).await;
-    measure(&client, days).await;
-    begin_anew(&client, days).await;
+    match variable("REPORT_COPIES", 0) {
+        0 => {
+            measure(&client, days).await;
+            measure_late(&client, days).await;
+            begin_anew(&client, days).await;
+        }
+        copies => measure_copies(&client, copies).await,
+    }
     drop(client);
     embedded.stop().await.unwrap();
 }
@@ -314,7 +321,48 @@ async fn measure(client: &Client, days: i64) {
     }
 }
 
-/// Prints how long it takes to make the sums of the last day anew, as after a late hit.
+/// Prints how long the reports of the last day take while hits keep coming that are three hours
+/// late, before the job has taken their marks and after, and how long the job takes.
+async fn measure_late(client: &Client, days: i64) {
+    let last = LAST.replace("$days", &days.to_string());
+    let late = format!(
+        "with late as ( \
+             insert into avtryck.hit select (jsonb_populate_record(hit, jsonb_build_object('hit_id', gen_random_uuid()))).* \
+             from avtryck.hit where received_at >= avtryck.day_start({last}) + interval '20 hours' \
+                                and received_at < avtryck.day_start({last}) + interval '20 hours 10 minutes' limit 100 returning *), \
+         copied as (insert into avtryck.late_hit select * from late where kind in (1, 2)) \
+         insert into avtryck.report_mark values (avtryck.day_start({last}) + interval '20 hours', true, false)"
+    );
+    let as_of = UnixMicros(FIRST_DAY + (days - 1) * DAY_MICROS + 1435 * MINUTE_MICROS);
+    for round in ["the first time", "again"] {
+        client.batch_execute(&late).await.unwrap();
+        for state in ["marked", "rolled up"] {
+            for report in [
+                "campaign_daily",
+                "placement_daily",
+                "web_daily",
+                "web_page_daily",
+            ] {
+                let sql = format!("select * from avtryck.{report} where day = {last}");
+                let took = millis(quickest(client, &sql, ROUNDS).await);
+                println!("100 late hits, {round}, {state}: {report} {took} ms");
+            }
+            let begun = Instant::now();
+            if state == "marked" {
+                let take = "select avtryck.take_report_marks()";
+                client.batch_execute(take).await.unwrap();
+                let took = millis(begun.elapsed());
+                while report::build_next(client, as_of).await.unwrap() {}
+                println!(
+                    "100 late hits, {round}: the job {} ms, {took} ms of it to take the marks",
+                    millis(begun.elapsed())
+                );
+            }
+        }
+    }
+}
+
+/// Prints how long it takes to make the sums of the last day anew, as after an erasure.
 async fn begin_anew(client: &Client, days: i64) {
     let last = LAST.replace("$days", &days.to_string());
     client.batch_execute("begin").await.unwrap();
@@ -328,6 +376,62 @@ async fn begin_anew(client: &Client, days: i64) {
         println!("{build}, begun anew: {} ms", millis(begun.elapsed()));
     }
     client.batch_execute("rollback").await.unwrap();
+}
+
+/// Copies what the first day has in `ad_day` to days before it, and prints how long reach and
+/// frequency of a campaign take over all these days: as many impressions as if each day had had the
+/// hits of the first. Whom they were shown to is drawn anew, of half a million people.
+async fn measure_copies(client: &Client, copies: i64) {
+    let sql = format!(
+        "select avtryck.make_hit_day(date '2026-11-01' - n) from generate_series(1, {copies}) as n; \
+         insert into avtryck.report_span (begins, ends) \
+         select begins - n * interval '1 day', ends - n * interval '1 day' \
+         from avtryck.report_span cross join generate_series(1, {copies}) as n where begins = '2026-11-01Z'; \
+         insert into avtryck.ad_day (span, site_key, ad_key, unmeasured_impressions, unmeasured_clicks, subjects, impressions, others) \
+         select span - n * interval '1 day', site_key, ad_key, unmeasured_impressions, unmeasured_clicks, drawn.subjects, impressions, others \
+         from avtryck.ad_day cross join generate_series(1, {copies}) as n \
+         cross join lateral ( \
+             select array_agg((hashint8extended(abs(hashint8extended(subject, n) % 500000), 0) >> 18 << 18) | (subject & 262143) order by place) as subjects \
+             from unnest(subjects) with ordinality as each (subject, place)) as drawn \
+         where span = '2026-11-01Z' and ad_key = any(avtryck.ad_keys(array['campaign-3'])) \
+         order by n, ad_key, site_key; \
+         vacuum analyze"
+    );
+    for sql in sql.split("; ") {
+        client.batch_execute(sql).await.unwrap();
+    }
+    let days = format!("date '2026-11-01' - {copies}, date '2026-11-01'");
+    let sums = "select sum(subjects)::bigint, sum(times * subjects)::bigint";
+    let sql = format!("{sums} from avtryck.frequency({days}, array['campaign-3'])");
+    let row = client.query_one(&sql, &[]).await.unwrap();
+    let (people, impressions): (i64, i64) = (row.get(0), row.get(1));
+    println!(
+        "{} days: {people} people had {impressions} impressions of the campaign",
+        copies + 1
+    );
+    let by_subject = "select count(*) from ( \
+        select subject >> 18 as subject, sum(coalesce(times, 1)) \
+        from avtryck.ad_day cross join lateral unnest(subjects, impressions) as seen (subject, times) \
+        where ad_key = any(avtryck.ad_keys(array['campaign-3'])) and span < '2026-11-02Z' group by 1) as each";
+    for (name, sql) in [
+        (
+            "frequency",
+            format!("select * from avtryck.frequency({days}, array['campaign-3'])"),
+        ),
+        (
+            "reach by region",
+            format!("select * from avtryck.reach({days}, array['campaign-3'], 'region')"),
+        ),
+        ("added up by subject in plain SQL", by_subject.to_owned()),
+    ] {
+        let mut took = Vec::new();
+        for _ in 0..5 {
+            took.push(quickest(client, &sql, 1).await);
+        }
+        took.sort();
+        let millis: Vec<String> = took.into_iter().map(millis).collect();
+        println!("{name}: {} ms", millis.join(", "));
+    }
 }
 
 fn millis(time: Duration) -> String {

@@ -133,8 +133,8 @@ async fn reduce(client: &Client, detail: &Detail, day: i32) -> anyhow::Result<u6
              on conflict (minute, site_key, ad_key, kind) \
              do update set hits = hit_count.hits + excluded.hits), \
          marked as ( \
-             insert into avtryck.report_mark (at, moves_conversions) \
-             select distinct avtryck.report_slot(at), false \
+             insert into avtryck.report_mark (at, moves_conversions, changes_web) \
+             select distinct avtryck.report_slot(at), false, false \
              from old cross join lateral unnest(array[minute, avtryck.count_hour(minute)]) as at \
              where {is_reported}) \
          select count(*) from old"

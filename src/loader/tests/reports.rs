@@ -212,6 +212,11 @@ struct Happened {
     linked: u64,
     /// A part of a day of a site was summed up.
     web_summed: u64,
+    /// Sums about sites were read with late hits beside them.
+    late: u64,
+    /// Sums about ads were read with spans that had changed since, or without some before their
+    /// end.
+    changed: u64,
     /// A site's time zone changed.
     moved: u64,
     erased: u64,
@@ -262,7 +267,7 @@ impl History {
         }
     }
 
-    /// Appends hits, of which one in six is up to three days late.
+    /// Appends hits, of which one in three is late, by up to three days.
     async fn append(&mut self) {
         for spool in self.spools.clone() {
             let mut payloads = Vec::new();
@@ -270,6 +275,7 @@ impl History {
                 self.now += self.random.below(20) as i64 * MINUTE / 2;
                 let late = match self.random.below(6) {
                     0 => self.random.below(3 * DAY as u64) as i64,
+                    1 => self.random.below(DAY as u64 / 2) as i64,
                     _ => 0,
                 };
                 let hit = made(UnixMicros(self.now - late), &mut self.random);
@@ -283,6 +289,12 @@ impl History {
 
     /// Loads with one of the loaders over a connection that may break, or with both at once.
     async fn load(&mut self) {
+        let late_hits_max = [20_000, 20_000, 20_000, 30, 0][self.random.below(5) as usize];
+        let sql = format!(
+            "create or replace function avtryck.late_hits_max() returns bigint \
+             language sql immutable parallel safe return {late_hits_max}"
+        );
+        self.postgres.client.batch_execute(&sql).await.unwrap();
         for (loader, cut) in &mut self.loaders {
             let after = match self.random.below(2) {
                 0 => u64::MAX,
@@ -372,6 +384,13 @@ impl History {
         if self.random.below(3) == 0 {
             let differences = run(&mut self.postgres.client, "report_check", self.now).await;
             assert_eq!(differences, 0, "{}", self.story);
+            let sql = "select (select count(*) from avtryck.late_hit), \
+                              (select count(*) from avtryck.ad_sum_day \
+                               cross join lateral avtryck.ad_sum_spans(day, time_zone, known) \
+                               where is_summed <> is_clean)";
+            let row = self.postgres.client.query_one(sql, &[]).await.unwrap();
+            self.happened.late += row.get::<_, i64>(0).cast_unsigned();
+            self.happened.changed += row.get::<_, i64>(1).cast_unsigned();
             check_reports(&self.postgres.client, &self.story).await;
         }
     }
@@ -412,6 +431,8 @@ async fn reports_say_what_the_hits_say_whatever_happens_to_them() {
         assert!(sum(|of| of.summed) > 5, "{happened:?}");
         assert!(sum(|of| of.linked) > 20, "{happened:?}");
         assert!(sum(|of| of.web_summed) > 20, "{happened:?}");
+        assert!(sum(|of| of.late) > 50, "{happened:?}");
+        assert!(sum(|of| of.changed) > 20, "{happened:?}");
         assert!(sum(|of| of.moved) > 5, "{happened:?}");
         assert!(sum(|of| of.erased) > 5, "{happened:?}");
         assert!(sum(|of| of.withdrawn) > 5, "{happened:?}");

@@ -123,7 +123,7 @@ pub async fn commit(
 
     click::flag_foreign(&transaction, load).await?;
     partner_id::upsert(&transaction, &load.links, &load.rows.marks).await?;
-    let statement = copy::statement(load.dimensions.tables());
+    let statement = copy::statement("hit", load.dimensions.tables());
     let (rows, exposures) = (&mut load.rows, &mut load.exposures);
     let refused = number_and_load(&mut transaction, &statement, rows, exposures).await?;
     exposure::keep(&transaction, &load.exposures.added).await?;
@@ -141,7 +141,7 @@ pub async fn commit(
     });
     load.rejected.extend(refused);
     loaded.counted = add_counts(&transaction, &load.counts).await?;
-    report::mark(&transaction, &load.rows.marks, &load.counts).await?;
+    report::mark(&transaction, load, now.at).await?;
     loaded.rejected = set_aside(&transaction, &load.spools, &load.rejected, payloads).await?;
     transaction.commit().await?;
     Ok(loaded)

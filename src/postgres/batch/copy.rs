@@ -134,8 +134,9 @@ pub(crate) fn place_of_key(row: &[u8], dimension: usize) -> Option<Range<usize>>
     length_at(at).map(|length| at + 4..at + 4 + length)
 }
 
-/// Returns the statement that takes rows whose keys are those of `dimensions`, in their order.
-pub(crate) fn statement(dimensions: &[&str]) -> String {
+/// Returns the statement that copies rows to a table with the columns of `hit`; their keys are those
+/// of `dimensions`, in their order.
+pub(crate) fn statement(table: &str, dimensions: &[&str]) -> String {
     let keys = dimensions.iter().map(|table| format!("{table}_key"));
     let columns: Vec<String> = BEFORE_KEYS
         .into_iter()
@@ -144,13 +145,12 @@ pub(crate) fn statement(dimensions: &[&str]) -> String {
         .chain(AFTER_KEYS.into_iter().map(str::to_owned))
         .collect();
     format!(
-        "copy avtryck.hit ({}) from stdin (format binary)",
+        "copy avtryck.{table} ({}) from stdin (format binary)",
         columns.join(", ")
     )
 }
 
-/// Copies encoded rows (without header and trailer) into `avtryck.hit` and returns how many there
-/// were.
+/// Copies encoded rows (without header and trailer) into a table and returns how many there were.
 ///
 /// # Errors
 /// Where Postgres refuses a row or fails.

@@ -42,9 +42,12 @@ const DAYS: &str = "select distinct (held.received_at at time zone 'UTC')::date 
 const ON_DAY: &str = "held.received_at >= (date '1970-01-01' + $4::int)::timestamp at time zone 'UTC' \
      and held.received_at < (date '1970-01-01' + $4::int + 1)::timestamp at time zone 'UTC'";
 
+/// Deletes the copies of hits that came late.
+const DELETE_COPIES: &str = "delete from avtryck.late_hit where hit_id = any($1)";
+
 /// Marks what the roll-ups of reports have of the hits that are gone.
-const MARK_REPORTS: &str = "insert into avtryck.report_mark (at, moves_conversions) \
-     select avtryck.report_slot(received_at), bool_or(kind between 2 and 5) \
+const MARK_REPORTS: &str = "insert into avtryck.report_mark (at, moves_conversions, changes_web) \
+     select avtryck.report_slot(received_at), bool_or(kind between 2 and 5), bool_or(kind in (1, 2)) \
      from unnest($1::timestamptz[], $2::smallint[]) as gone (received_at, kind) group by 1";
 const MARK_PATHS: &str = "select avtryck.mark_paths(array_agg(received_at), array_agg(occurred_at)) \
      from unnest($1::timestamptz[], $2::timestamptz[], $3::smallint[]) as gone (received_at, occurred_at, kind) \
@@ -140,8 +143,9 @@ pub async fn remove(client: &mut Client, subject: &Subject<'_>) -> anyhow::Resul
     removed.0.insert("rejected_hit", rejected);
     // Roll-ups hold hashes of who saw what. Those that have the subject's go, and are made again.
     // While another transaction makes roll-ups, loaders need not wait for it: the job takes the
-    // marks once that is done.
-    let take = "select case when avtryck.try_report_lock() then avtryck.take_report_marks() end";
+    // marks once that is done. Nor do they wait until what was in sums is found.
+    let take =
+        "select case when avtryck.try_report_lock() then avtryck.take_report_marks(true) end";
     client
         .execute(take, &[])
         .await
@@ -226,6 +230,7 @@ async fn delete_day(
             kinds.push(row.try_get::<_, i16>(1)?);
             happened.push(row.try_get::<_, Timestamp>(2)?);
         }
+        transaction.execute(DELETE_COPIES, &[&ids]).await?;
         transaction.execute(MARK_REPORTS, &[&times, &kinds]).await?;
         transaction
             .execute(MARK_PATHS, &[&times, &happened, &kinds])

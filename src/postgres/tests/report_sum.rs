@@ -113,20 +113,168 @@ async fn spans_become_one_when_they_are_settled_and_say_the_same() {
     assert_eq!(told(client).await, expected);
 }
 
+/// When the sums about ads and about sites were begun, and up to when they are.
+const SUMS: &str = "select concat_ws(' ', begun_at, known) from avtryck.ad_sum_day \
+    union all select concat_ws(' ', begun_at, known) from avtryck.web_sum_day";
+
 #[tokio::test]
-async fn late_hits_take_the_sums_of_a_large_day_only_so_often() {
+async fn late_hits_that_are_copied_leave_the_sums_of_their_day() {
     let database = TestDatabase::migrated().await;
     let client = &database.client;
     client.batch_execute(HITS).await.unwrap();
-    let known = "select count(*) from (select known from avtryck.ad_sum_day union all select known from avtryck.web_sum_day) as kept \
-                 where known > '2026-11-24Z'";
     run_until(client, 10, 600).await;
-    assert_eq!(number(client, known).await, 2);
+    let sums = lines(client, SUMS).await;
+    assert_eq!(sums.len(), 2);
+    // Of a visitor of that day, of nobody, of a session, of somebody new; and an event.
+    for (number, whose) in [
+        "md5('4')::uuid, null, 1",
+        "null, null, 1",
+        "null, 's-1', 1",
+        "md5('late')::uuid, null, 1",
+        "md5('4')::uuid, null, 2",
+        "md5('4')::uuid, null, 3",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let late = format!(
+            "with late as ( \
+                 insert into avtryck.hit (received_at, site_key, ad_key, device_key, place_key, flags, kind, permit, consent_source, \
+                     hit_id, page_url, visitor_id, session_id, event_name, params) \
+                 select timestamptz '2026-11-24 02:34Z' + {number} * interval '7 minutes', 1, case kind when 3 then 2 end, 1, 2, 0, kind, \
+                        63, 4, gen_random_uuid(), 'https://shop.example/late', visitor::uuid, session::text, case kind when 2 then 'engagement' end, \
+                        '{{\"engagement_msec\": 9000}}' \
+                 from (values ({whose})) as of (visitor, session, kind) returning *) \
+             insert into avtryck.late_hit select * from late; \
+             insert into avtryck.hit_count (minute, site_key, kind, hits) values ('2026-11-24 03:00Z', 1, 1, 2) \
+             on conflict (minute, site_key, ad_key, kind) do update set hits = hit_count.hits + 2; \
+             insert into avtryck.report_mark values ('2026-11-24 02:30Z', true, false), \
+                 (avtryck.report_slot(timestamptz '2026-11-24 02:34Z' + {number} * interval '7 minutes'), true, false), \
+                 ('2026-11-24 03:00Z', false, false)"
+        );
+        client.batch_execute(&late).await.unwrap();
+        let expected = told_of_hits(client).await;
+        assert_eq!(told(client).await, expected, "{whose}");
+        take_marks(client).await.unwrap();
+        assert_eq!(told(client).await, expected, "{whose}, without their spans");
+        run_until(client, 600, 600).await;
+        assert_eq!(told(client).await, expected, "{whose}, rolled up");
+        assert_eq!(lines(client, SUMS).await, sums, "{whose}");
+    }
+    let copies = "select count(*) from avtryck.late_hit";
+    assert!(number(client, copies).await > 0);
+    let expected = told(client).await;
+    run_until(client, 610, 620).await;
+    assert_ne!(lines(client, SUMS).await, sums);
+    assert_eq!(number(client, copies).await, 0);
+    assert_eq!(told(client).await, expected);
+}
+
+#[tokio::test]
+async fn ten_minutes_of_a_large_day_that_late_hits_come_to_are_a_span_by_themselves() {
+    let database = TestDatabase::migrated().await;
+    let client = &database.client;
+    client.batch_execute(HITS).await.unwrap();
+    run_until(client, 10, 600).await;
+    let large = "create or replace function avtryck.web_begin_max() returns bigint language sql immutable parallel safe return 0; \
+                 discard plans";
+    for sql in large.split("; ") {
+        client.batch_execute(sql).await.unwrap();
+    }
+    client.batch_execute(LATE).await.unwrap();
+    let expected = told_of_hits(client).await;
+    run_until(client, 610, 610).await;
+    let spans = lines(client, SPANS).await;
+    for span in ["02:00 02:30", "02:30 02:40", "02:40 03:40"] {
+        assert!(spans.iter().any(|other| other == span), "{span} {spans:?}");
+    }
+    assert_eq!(told(client).await, expected);
+    // They become one again once nothing has changed for half an hour.
+    client
+        .batch_execute("update avtryck.late_slot set marked_at = marked_at - interval '1 hour'")
+        .await
+        .unwrap();
+    run_until(client, 620, 650).await;
+    let spans = lines(client, SPANS).await;
+    assert!(spans.iter().any(|span| span == "00:00 06:00"), "{spans:?}");
+    assert_eq!(told(client).await, expected);
+    assert_eq!(
+        number(client, "select count(*) from avtryck.late_slot").await,
+        0
+    );
+}
+
+#[tokio::test]
+async fn sums_about_ads_have_no_row_of_hits_that_are_gone() {
+    let database = TestDatabase::migrated().await;
+    let client = &database.client;
+    client.batch_execute(HITS).await.unwrap();
+    client.batch_execute(LATE).await.unwrap();
+    run_until(client, 10, 600).await;
+    let gone = "delete from avtryck.hit where received_at >= '2026-11-24 02:30Z' and received_at < '2026-11-24 02:40Z' \
+                    and (visitor_id = md5('late')::uuid or place_key = 1); \
+                insert into avtryck.report_mark values ('2026-11-24 02:30Z', true)";
+    client.batch_execute(gone).await.unwrap();
+    let expected = told_of_hits(client).await;
+    assert_eq!(told(client).await, expected);
+    for take in ["take_report_marks(true)", "take_report_marks()"] {
+        let sql = format!("begin; select avtryck.{take}");
+        client.batch_execute(&sql).await.unwrap();
+        assert_eq!(told(client).await, expected, "{take}");
+        run_until(client, 610, 630).await;
+        assert_eq!(told(client).await, expected, "{take}");
+        client.batch_execute("rollback").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_batch_copies_its_late_page_views_and_events_while_there_is_room() {
+    let mut database = TestDatabase::migrated().await;
+    let client = &mut database.client;
+    let kinds = [Kind::PageView, Kind::Event, Kind::Impression, Kind::Click];
+    for (batch, max, copied) in [(0, 20_000, 2), (1, 3, 2), (2, 4, 4)] {
+        let bound = format!(
+            "truncate avtryck.report_mark; create or replace function avtryck.late_hits_max() returns bigint \
+             language sql immutable parallel safe return {max}"
+        );
+        client.batch_execute(&bound).await.unwrap();
+        let rows = kinds.iter().enumerate().map(|(at, kind)| {
+            let mut row = row(batch * 10 + at);
+            row.kind = *kind;
+            row.received_at = UnixMicros(NOON.0 + batch as i64 * 600_000_000);
+            (batch * 10 + at, row, None)
+        });
+        let mut load = load(rows);
+        let from = position::read(client, SPOOL).await.unwrap();
+        load.spools = vec![span(
+            from.map(|at| at.position),
+            progress((batch as u64 + 1) * 10),
+        )];
+        assert_eq!(commit(client, load).await.unwrap().rows, 4);
+        let copies = "select count(*) from avtryck.late_hit";
+        assert_eq!(number(client, copies).await, copied, "batch {batch}");
+        let other =
+            "select count(*) from (table avtryck.late_hit except table avtryck.hit) as other";
+        assert_eq!(number(client, other).await, 0);
+        let marked = "select changes_web::text from avtryck.report_mark";
+        let expected = (batch == 1).to_string();
+        assert_eq!(lines(client, marked).await, [expected], "batch {batch}");
+    }
+}
+
+#[tokio::test]
+async fn changes_that_nothing_is_known_of_take_the_sums_about_sites_only_so_often() {
+    let database = TestDatabase::migrated().await;
+    let client = &database.client;
+    client.batch_execute(HITS).await.unwrap();
+    let known = "select count(*) from avtryck.web_sum_day where known > '2026-11-24Z'";
+    run_until(client, 10, 600).await;
+    assert_eq!(number(client, known).await, 1);
     client.batch_execute(LATE).await.unwrap();
     let expected = told_of_hits(client).await;
     // A small day is summed up again at once.
     run_until(client, 610, 610).await;
-    assert_eq!(number(client, known).await, 2);
+    assert_eq!(number(client, known).await, 1);
     assert_eq!(told(client).await, expected);
 
     let large = "create or replace function avtryck.web_begin_max() returns bigint language sql immutable parallel safe return 0";
@@ -137,12 +285,11 @@ async fn late_hits_take_the_sums_of_a_large_day_only_so_often() {
         ("9 minutes", "1 second", 0),
         ("11 minutes", "1 hour", 0),
         ("19 minutes", "1 minute", 0),
-        ("11 minutes", "1 second", 2),
-        ("21 minutes", "1 minute", 2),
+        ("11 minutes", "1 second", 1),
+        ("21 minutes", "1 minute", 1),
     ] {
         let begun = format!(
-            "update avtryck.ad_sum_day set begun_at = clock_timestamp() - interval '{ago}', took = '{took}'; \
-             update avtryck.web_sum_day set begun_at = clock_timestamp() - interval '{ago}', took = '{took}'"
+            "update avtryck.web_sum_day set begun_at = clock_timestamp() - interval '{ago}', took = '{took}'"
         );
         client.batch_execute(&begun).await.unwrap();
         client.batch_execute(LATE).await.unwrap();
