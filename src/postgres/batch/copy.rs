@@ -134,8 +134,8 @@ pub(crate) fn place_of_key(row: &[u8], dimension: usize) -> Option<Range<usize>>
     length_at(at).map(|length| at + 4..at + 4 + length)
 }
 
-/// Returns the statement that copies rows to a table with the columns of `hit`; their keys are those
-/// of `dimensions`, in their order.
+/// Returns the statement that copies rows to a table with the columns of `hit`. Their keys are
+/// those of `dimensions`, in their order.
 pub(crate) fn statement(table: &str, dimensions: &[&str]) -> String {
     let keys = dimensions.iter().map(|table| format!("{table}_key"));
     let columns: Vec<String> = BEFORE_KEYS
