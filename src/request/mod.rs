@@ -9,6 +9,7 @@ mod encoding;
 mod headers;
 mod host;
 mod query;
+pub(crate) mod quoted;
 
 pub(crate) use address::forwarded_is_https;
 pub use address::{ForwardedHeader, client_ip, forwarded_https};

@@ -5,14 +5,13 @@
 //! the other pass decides. So it may only ever say that all may stay where the other one finds that
 //! too; a test compares the two.
 
-use memchr::memchr3;
+use std::borrow::Cow;
 
 use super::Rules;
 use super::names::{Class, NAMES_OF_NAMES, class_of, class_of_schema};
-use super::params::{
-    DEPTH_MAX, Judged, Scope, WITHIN_MAX, take, take_scalar, take_string, unescape,
-};
-use super::text::holds_email;
+use super::params::{DEPTH_MAX, Judged, Scope, WITHIN_MAX, take, take_scalar, unescape};
+use super::text::{has_scheme, holds_email};
+use crate::request::quoted::{AT, COLON, EQUALS, ESCAPE, PERCENT, Quoted, marks_of};
 use crate::request::skip_blanks;
 
 /// A glance at one text.
@@ -45,24 +44,34 @@ impl Glance<'_> {
         *rest = skip_blanks(rest);
         only_if(depth <= DEPTH_MAX)?;
         match rest.as_bytes().first()? {
-            b'"' => self.text(take_string(rest)?, scope),
+            b'"' => self.text(take_quoted(rest)??, scope),
             b'[' => self.list(rest, scope, depth),
             b'{' => self.object(rest, scope, depth),
             _ => take_scalar(rest).map(drop),
         }
     }
 
-    fn text(&self, inner: &str, scope: Scope) -> Stays {
-        let text = unescape(inner);
-        let text = &*text;
-        only_if(!self.rules.is_user(text) && (!scope.in_traits || !holds_email(text)))?;
-        if skip_blanks(text).starts_with(['{', '[', '"']) {
+    fn text(&self, quoted: Quoted<'_>, scope: Scope) -> Stays {
+        if quoted.has(ESCAPE) {
+            let text = unescape(quoted.inner);
+            return self.meaning(&text, marks_of(&text), scope);
+        }
+        self.meaning(quoted.inner, quoted.marks, scope)
+    }
+
+    /// Glances at what a string means, of which the marks are known.
+    fn meaning(&self, text: &str, marks: u8, scope: Scope) -> Stays {
+        let has_email = || marks & (AT | PERCENT) != 0 && holds_email(text);
+        only_if(!self.rules.is_user(text) && (!scope.in_traits || !has_email()))?;
+        if let b"{" | b"[" | b"\"" = skip_blanks(text).as_bytes().get(..1).unwrap_or_default() {
             // Each text within another is looked at once more, and never written twice.
             let is_near = self.within <= WITHIN_MAX;
             return only_if(is_near && self.rules.holds_nothing(text, self.within + 1));
         }
-        if memchr3(b'=', b'%', b':', text.as_bytes()).is_none() {
-            return only_if(self.rules.may_store || !holds_email(text));
+        let may_hold_more =
+            marks & (EQUALS | PERCENT) != 0 || marks & COLON != 0 && has_scheme(text);
+        if !may_hold_more {
+            return only_if(self.rules.may_store || !has_email());
         }
         let stays = || matches!(self.rules.judge_text(text, self.within), Judged::Stays);
         only_if(self.within == 0 && stays())
@@ -74,8 +83,8 @@ impl Glance<'_> {
             return Some(());
         }
         // A pair may be a name and its value.
-        if let Some(name) = peek_text(rest)? {
-            only_if(!self.rules.is_personal(&unescape(name)))?;
+        if let Some(name) = take_quoted(&mut &**rest)? {
+            only_if(!self.rules.is_personal(&unescape(name.inner)))?;
         }
         loop {
             self.value(rest, scope, depth + 1)?;
@@ -92,60 +101,70 @@ impl Glance<'_> {
         }
         let (mut schema, mut has_data) = (None, false);
         loop {
-            *rest = skip_blanks(rest);
-            let name = take_string(rest)?;
+            let name = take_quoted(rest)??;
             take(rest, ':')?;
-            if let Some(text) = peek_text(rest)? {
-                if name == "schema" && schema.is_none() {
-                    schema = class_of_schema(text);
+            let text = take_quoted(rest)?;
+            if let Some(text) = text {
+                if name.inner == "schema" && schema.is_none() {
+                    schema = class_of_schema(text.inner);
                     // It would have counted for what stands before it.
                     only_if(schema.is_none() || !has_data)?;
                     only_if(self.rules.may_locate || schema != Some(Class::Position))?;
                     only_if(self.rules.may_store || schema != Some(Class::Traits))?;
                 }
-                let names = NAMES_OF_NAMES.contains(&name);
-                only_if(!names || !self.rules.is_personal(&unescape(text)))?;
+                let names = NAMES_OF_NAMES.contains(&name.inner);
+                only_if(!names || !self.rules.is_personal(&unescape(text.inner)))?;
             }
-            let name = unescape(name);
+            let name = match name.has(ESCAPE) {
+                true => unescape(name.inner),
+                false => Cow::Borrowed(name.inner),
+            };
             has_data |= name == "data";
-            self.member(&name, rest, (scope, schema), depth)?;
+            self.member((&name, text), rest, (scope, schema), depth)?;
             if take(rest, ',').is_none() {
                 return take(rest, '}');
             }
         }
     }
 
+    /// Glances at a member: its name, and its value if that is a text. Any other begins `rest`.
     fn member(
         &self,
-        name: &str,
+        (name, text): (&str, Option<Quoted<'_>>),
         rest: &mut &str,
         (scope, schema): (Scope, Option<Class>),
         depth: usize,
     ) -> Stays {
         let class = class_of(name);
-        let is_nested = rest.starts_with(['{', '[']);
-        let scalar = match peek_text(rest)? {
-            Some(text) => Some(text),
+        let is_nested = text.is_none() && matches!(rest.as_bytes(), [b'{' | b'[', ..]);
+        let scalar = match text {
+            Some(text) => Some(text.inner),
             None if is_nested => None,
-            None => take_scalar(&mut &**rest),
+            None => Some(take_scalar(rest)?),
         };
         only_if(self.rules.may_stay(class, name, scalar, scope))?;
         only_if(!self.rules.is_user(name) && (self.rules.may_store || !holds_email(name)))?;
         // Where a number is the user's ID, the other pass decides.
         only_if(!scalar.is_some_and(|scalar| self.rules.is_user(scalar)))?;
         let below = self.rules.below(class, name, (scope, schema));
-        self.value(rest, below, depth + 1)
+        if is_nested {
+            return self.value(rest, below, depth + 1);
+        }
+        only_if(depth < DEPTH_MAX)?;
+        text.map_or(Some(()), |text| self.text(text, below))
     }
 }
 
-/// Returns what stands between the quotes of a string that a text begins with, after blanks, if it
-/// begins with one. `None` if the string does not end.
-fn peek_text<'t>(rest: &mut &'t str) -> Option<Option<&'t str>> {
+/// Takes a string that a text begins with, after blanks, if it begins with one. `None` if the
+/// string does not end.
+fn take_quoted<'t>(rest: &mut &'t str) -> Option<Option<Quoted<'t>>> {
     *rest = skip_blanks(rest);
-    if !rest.starts_with('"') {
+    let Some(within) = rest.strip_prefix('"') else {
         return Some(None);
-    }
-    take_string(&mut &**rest).map(Some)
+    };
+    let (quoted, after) = Quoted::split(within)?;
+    *rest = after;
+    Some(Some(quoted))
 }
 
 #[cfg(test)]

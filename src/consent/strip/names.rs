@@ -125,58 +125,102 @@ const NAMES: &[(Class, Part, &[&str])] = &[
     (IdOfOwner, Whole, &["id", "key", "hash", "value", "identifier", "ids"]),
 ];
 
-/// Room for more than the longest name; of a longer one the end is compared.
-const BYTES_MAX: usize = 48;
-
-/// A name in lower case, letters and digits alone.
-struct Folded {
-    bytes: [u8; BYTES_MAX],
+/// A name as it is compared, in lower case, letters and digits alone: its length and its end. Most
+/// names are none of the known ones by these.
+struct Folded<'n> {
+    name: &'n str,
+    /// How many letters and digits it has.
     length: usize,
-    is_whole: bool,
+    /// The last eight of them, the last one lowest; zero before the first.
+    end: u64,
+    /// Whether nothing else is in it but what joins words.
+    is_plain: bool,
 }
 
-impl Folded {
-    fn of(name: &str) -> Folded {
-        let mut folded = Folded {
-            bytes: [0; BYTES_MAX],
-            length: 0,
-            is_whole: true,
-        };
-        let letters = name.bytes().filter(u8::is_ascii_alphanumeric);
-        for letter in letters {
-            if folded.length == BYTES_MAX {
-                folded.bytes.rotate_left(1);
-                folded.length -= 1;
-                folded.is_whole = false;
-            }
-            if let Some(place) = folded.bytes.get_mut(folded.length) {
-                *place = letter.to_ascii_lowercase();
-            }
-            folded.length += 1;
-        }
-        folded
-    }
+/// What a byte of a name counts as that joins words.
+const JOINS: u8 = 0;
+/// What any other byte counts as that is no letter or digit.
+const UNUSUAL: u8 = 0x80;
 
-    fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
+/// What each byte of a name counts as: a letter in lower case, a digit, or none.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "it is evaluated by the compiler, which would refuse an index that is too large"
+)]
+const FOLDS: [u8; 256] = {
+    let mut folds = [UNUSUAL; 256];
+    let mut byte = u8::MAX;
+    while byte > 0 {
+        if byte.is_ascii_alphanumeric() {
+            folds[byte as usize] = byte.to_ascii_lowercase();
+        } else if matches!(byte, b'_' | b'-') {
+            folds[byte as usize] = JOINS;
+        }
+        byte -= 1;
+    }
+    folds
+};
+
+impl<'n> Folded<'n> {
+    fn of(name: &'n str) -> Folded<'n> {
+        let (mut length, mut end, mut all) = (0, 0, 0);
+        for byte in name.bytes() {
+            let fold = FOLDS.get(usize::from(byte)).copied().unwrap_or(UNUSUAL);
+            all |= fold;
+            if fold & !UNUSUAL != 0 {
+                end = end << 8 | u64::from(fold);
+                length += 1;
+            }
+        }
+        Folded {
+            name,
+            length,
+            end,
+            is_plain: all & UNUSUAL == 0,
+        }
     }
 
     fn class(&self) -> Option<Class> {
-        let name = self.as_bytes();
-        let mut known = BY_END.get(place(name)?)?.iter();
-        let known = known.find(|known| match known.part {
-            Whole => self.is_whole && known.name == name,
-            End => name.ends_with(known.name),
-        });
+        let mut known = BY_END.get(place(self.end)?)?.iter();
+        let known = known.find(|known| self.end & known.mask == known.end && self.is(known));
         known.map(|known| known.class)
+    }
+
+    /// Compares the name with one of the same end.
+    fn is(&self, known: &Known) -> bool {
+        let has_length = match known.part {
+            Whole => self.length == known.name.len(),
+            End => self.length >= known.name.len(),
+        };
+        let letters = self.name.bytes().rev().filter(u8::is_ascii_alphanumeric);
+        let mut pairs = letters.zip(known.name.iter().rev());
+        has_length && pairs.all(|(letter, known)| letter.to_ascii_lowercase() == *known)
     }
 }
 
 /// One of the names.
 struct Known {
     name: &'static [u8],
+    /// Its last eight letters at most, the last one lowest.
+    end: u64,
+    /// All bits of these.
+    mask: u64,
     class: Class,
     part: Part,
+}
+
+impl Known {
+    fn new(name: &'static str, class: Class, part: Part) -> Known {
+        let end = Folded::of(name).end;
+        let spare = 8_usize.saturating_sub(name.len());
+        Known {
+            name: name.as_bytes(),
+            end,
+            mask: u64::MAX >> (8 * spare),
+            class,
+            part,
+        }
+    }
 }
 
 /// How many places there are for the last two letters of a name.
@@ -187,13 +231,9 @@ const PLACES: usize = 32 * 32;
 static BY_END: LazyLock<Vec<Vec<Known>>> = LazyLock::new(|| {
     let mut by_end: Vec<Vec<Known>> = (0..PLACES).map(|_| Vec::new()).collect();
     for (class, part, names) in NAMES {
-        for name in names.iter().map(|name| name.as_bytes()) {
-            let known = Known {
-                name,
-                class: *class,
-                part: *part,
-            };
-            if let Some(ends) = place(name).and_then(|place| by_end.get_mut(place)) {
+        for name in *names {
+            let known = Known::new(name, *class, *part);
+            if let Some(ends) = place(known.end).and_then(|place| by_end.get_mut(place)) {
                 ends.push(known);
             }
         }
@@ -202,9 +242,9 @@ static BY_END: LazyLock<Vec<Vec<Known>>> = LazyLock::new(|| {
 });
 
 /// Returns the place for the last two letters of a name; `None` for a shorter one.
-fn place(name: &[u8]) -> Option<usize> {
-    let [.., one, two] = name else { return None };
-    Some(usize::from(one % 32) * 32 + usize::from(two % 32))
+fn place(end: u64) -> Option<usize> {
+    let [.., one, two] = end.to_be_bytes();
+    (one != 0).then(|| usize::from(one % 32) * 32 + usize::from(two % 32))
 }
 
 /// Returns a name as it is compared.
@@ -221,15 +261,9 @@ pub(super) fn class_of(name: &str) -> Option<Class> {
     if name == "_id" {
         return Some(Id);
     }
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if name.bytes().all(is_plain) {
-        // Of most names the last two letters tell that they are none of ours.
-        let mut letters = name.bytes().rev().filter(u8::is_ascii_alphanumeric);
-        let (two, one) = (letters.next()?, letters.next()?);
-        let is_known = BY_END
-            .get(place(&[one, two])?)
-            .is_some_and(|known| !known.is_empty());
-        return is_known.then(|| Folded::of(name).class())?;
+    let folded = Folded::of(name);
+    if folded.is_plain {
+        return folded.class();
     }
     let is_part = |part: &&str| !part.is_empty();
     let mut parts = name
@@ -245,7 +279,7 @@ pub(super) fn class_of(name: &str) -> Option<Class> {
     match class {
         Some(NameOfPerson) if is_owned => Some(Direct),
         Some(IdOfOwner) if is_owned => Some(Id),
-        None => Folded::of(name).class(),
+        None => folded.class(),
         class => class,
     }
 }
@@ -278,14 +312,42 @@ pub(super) fn class_of_schema(schema: &str) -> Option<Class> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn a_name_is_found_as_the_table_is_read_from_its_beginning(
+            start in "[a-zA-Z0-9_-]{0,12}",
+            known in 0..NAMES.len(),
+            at in any::<prop::sample::Index>(),
+            cut in 0..3_usize,
+        ) {
+            let known = at.get(NAMES[known].2);
+            let name = format!("{start}{}", &known[cut.min(known.len())..]);
+            let folded = fold_name(&name);
+            let all = NAMES.iter().flat_map(|(class, part, names)| names.iter().map(move |name| (class, part, name)));
+            let mut found = all.filter(|(_, part, known)| match part {
+                Whole => folded == ***known,
+                End => folded.ends_with(**known),
+            });
+            let expected = match &*name {
+                "_id" => Some(Id),
+                _ => found.next().map(|(class, ..)| *class),
+            };
+            prop_assert_eq!(class_of(&name), expected, "{}", name);
+        }
+    }
 
     #[test]
     fn each_name_is_written_as_it_is_compared_and_found() {
         for (class, _, names) in NAMES {
             for name in *names {
                 assert_eq!(fold_name(name), *name);
-                assert!(name.len() > 1 && name.len() < BYTES_MAX, "{name}");
+                assert!(name.len() > 1, "{name}");
                 // An earlier row may say the same of a longer end.
                 assert!(class_of(name).is_some(), "{class:?} {name}");
             }

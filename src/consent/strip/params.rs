@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use super::Rules;
 use super::names::{Class, NAMES_OF_NAMES, class_of, class_of_schema, fold_name};
-use super::text::{decode, holds_email, is_position};
+use super::text::{decode, has_scheme, holds_email, is_position};
 use crate::request::skip_blanks;
 
 /// How deep values may be nested; nothing that a protocol reads is deeper.
@@ -310,9 +310,9 @@ impl Rules<'_> {
     /// Decides what becomes of a text that may hold JSON, an address or a query.
     pub(super) fn judge_text(&self, text: &str, within: usize) -> Judged {
         // JSON text may be quoted once more.
-        let is_nested = text.trim_start().starts_with(['{', '[', '"']);
-        let has_pairs = text.contains('=') || text.contains("://");
-        let is_encoded = text.contains('%');
+        let is_nested = matches!(skip_blanks(text).as_bytes(), [b'{' | b'[' | b'"', ..]);
+        let has_pairs = memchr::memchr(b'=', text.as_bytes()).is_some() || has_scheme(text);
+        let is_encoded = memchr::memchr(b'%', text.as_bytes()).is_some();
         if !is_nested && !has_pairs && !is_encoded {
             return match !self.may_store && holds_email(text) {
                 true => Judged::Leaves,
@@ -410,7 +410,7 @@ pub(super) fn take(rest: &mut &str, character: char) -> Option<()> {
 }
 
 /// Takes a string that a text begins with; returns what stands between its quotes.
-pub(super) fn take_string<'t>(rest: &mut &'t str) -> Option<&'t str> {
+fn take_string<'t>(rest: &mut &'t str) -> Option<&'t str> {
     take(rest, '"')?;
     let mut end = 0;
     loop {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 use percent_encoding::percent_decode_str;
 
 /// How often a text may have been encoded.
@@ -12,7 +12,7 @@ const ENCODED_MAX: usize = 4;
 pub(super) fn decode(text: &str) -> Cow<'_, str> {
     let mut text = Cow::Borrowed(text);
     for _ in 0..ENCODED_MAX {
-        if !text.contains('%') {
+        if memchr(b'%', text.as_bytes()).is_none() {
             break;
         }
         match percent_decode_str(&text).decode_utf8_lossy() {
@@ -25,7 +25,13 @@ pub(super) fn decode(text: &str) -> Cow<'_, str> {
 
 /// Checks whether an e-mail address stands in a text, also one that is encoded for an address.
 pub(super) fn holds_email(text: &str) -> bool {
-    has_email(text) || text.contains('%') && has_email(&decode(text))
+    has_email(text) || memchr(b'%', text.as_bytes()).is_some() && has_email(&decode(text))
+}
+
+/// Checks whether an address with its scheme stands in a text.
+pub(super) fn has_scheme(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    memchr_iter(b':', bytes).any(|at| matches!(bytes.get(at..), Some([_, b'/', b'/', ..])))
 }
 
 fn has_email(text: &str) -> bool {
