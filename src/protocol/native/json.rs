@@ -18,6 +18,7 @@ use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
 use crate::hit::{Flags, Kind};
 use crate::protocol::absent::is_macro;
 use crate::protocol::text::{self, ValueKind, ValueRule, clean, may_hide};
+use crate::request::quoted::{ESCAPE, Quoted, UNSOUND};
 
 /// The members of a JSON object in the order sent, repeated ones included.
 pub(crate) struct Members<'t>(pub(crate) Vec<(String, &'t RawValue)>);
@@ -201,7 +202,7 @@ impl HitReader<'_, '_, '_> {
 
 /// Returns the meaning of a name as it is written between quotes.
 pub(super) fn meaning_of(name: &str) -> Option<Meaning> {
-    if name.contains('\\') {
+    if memchr(b'\\', name.as_bytes()).is_some() {
         let name: String = serde_json::from_str(&format!("\"{name}\"")).ok()?;
         return meaning(&name);
     }
@@ -244,13 +245,22 @@ fn without_fragment(address: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
+/// Returns the text of a string that is written as it is; `None` if it is none or may be written
+/// otherwise.
+fn plain_text(json: &str) -> Option<&str> {
+    let (string, after) = Quoted::split(json.strip_prefix('"')?)?;
+    (after.is_empty() && !string.has(ESCAPE | UNSOUND)).then_some(string.inner)
+}
+
 /// Returns a string as it is, another value as its JSON.
 pub(super) fn string_or_json(json: &str) -> Cow<'_, str> {
     let string = match json.as_bytes() {
         [b'"', rest @ ..] if memchr(b'\\', rest).is_some() => {
             serde_json::from_str(json).map(Cow::Owned).ok()
         }
-        [b'"', ..] => serde_json::from_str(json).map(Cow::Borrowed).ok(),
+        [b'"', ..] => plain_text(json)
+            .or_else(|| serde_json::from_str(json).ok())
+            .map(Cow::Borrowed),
         _ => None,
     };
     string.unwrap_or(Cow::Borrowed(json))
@@ -276,7 +286,9 @@ fn scalar_text_by<'a>(
     flags: &mut Flags,
 ) -> Option<Cow<'a, str>> {
     let (text, sent) = match json.as_bytes() {
-        [b'"', ..] => match serde_json::from_str(json) {
+        [b'"', ..] => match plain_text(json)
+            .map_or_else(|| serde_json::from_str(json), |text| Ok(text.to_owned()))
+        {
             Ok(text) => (text, None),
             Err(_) => (string_or_json(cleaned).into_owned(), Some(json.as_bytes())),
         },

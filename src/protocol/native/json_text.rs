@@ -11,6 +11,7 @@ use memchr::memchr2;
 
 use crate::hit::Flags;
 use crate::protocol::marks::marks;
+use crate::request::quoted::{ESCAPE, Quoted, UNSOUND};
 use crate::request::skip_blanks;
 
 /// How deep a value may be nested: with the object around it, no deeper than serde reads.
@@ -42,14 +43,20 @@ pub(super) fn write_clean(
     on_found: &mut impl FnMut(FoundText<'_>),
 ) -> bool {
     let mut rest = text;
+    // Where what is not yet written begins: most texts are written at once.
+    let mut from = 0;
     // The names of the objects and arrays that are open, and that of the value which is next.
     let (mut open, mut next) = (Vec::new(), "");
-    while let Some(character) = rest.chars().next() {
-        let after = rest.get(character.len_utf8()..).unwrap_or_default();
-        rest = match character {
-            '"' => {
-                let (inner, after) = split_string(after);
-                write_string(inner, out, flags);
+    while let Some(first) = rest.as_bytes().first() {
+        let at = text.len() - rest.len();
+        let mut is_kept = true;
+        let after = match first {
+            b'"' => {
+                let within = rest.get(1..).unwrap_or_default();
+                let string = Quoted::split(within);
+                is_kept = string.is_some_and(|(string, _)| !string.has(ESCAPE | UNSOUND));
+                let (inner, after) =
+                    string.map_or((within, ""), |(string, after)| (string.inner, after));
                 if let Some(value) = skip_blanks(after).strip_prefix(':') {
                     next = inner;
                     on_found(FoundText::Member {
@@ -62,35 +69,70 @@ pub(super) fn write_clean(
                 }
                 after
             }
-            '-' | '0'..='9' => {
-                let is_of_number =
-                    |c: char| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-');
-                let (number, after) = split_while(rest, is_of_number);
-                write_number(number, out, flags);
+            b'-' | b'0'..=b'9' => {
+                let (number, after) = split_number(rest);
+                is_kept = is_clean_number(number);
                 after
             }
-            'a'..='z' | 'A'..='Z' => {
-                let (word, after) = split_while(rest, |c| c.is_ascii_alphabetic());
-                write_word(word, out, flags);
+            b'a'..=b'z' | b'A'..=b'Z' => {
+                let (word, after) = split_while(rest, |byte| byte.is_ascii_alphabetic());
+                is_kept = !is_no_word(word);
                 after
+            }
+            b'{' | b'[' => {
+                open.push(mem::take(&mut next));
+                rest.get(1..).unwrap_or_default()
+            }
+            b'}' | b']' => {
+                open.pop();
+                rest.get(1..).unwrap_or_default()
             }
             _ => {
-                match character {
-                    '{' | '[' => open.push(mem::take(&mut next)),
-                    '}' | ']' => drop(open.pop()),
-                    _ => {}
-                }
-                if !character.is_whitespace() {
-                    out.push(character);
-                }
-                after
+                let character = rest.chars().next().unwrap_or_default();
+                is_kept = !character.is_whitespace();
+                rest.get(character.len_utf8()..).unwrap_or_default()
             }
         };
+        if !is_kept {
+            out.push_str(text.get(from..at).unwrap_or_default());
+            from = text.len() - after.len();
+            write_changed(text.get(at..from).unwrap_or_default(), out, flags);
+        }
+        rest = after;
         if open.len() > DEPTH_MAX {
             return false;
         }
     }
+    out.push_str(text.get(from..).unwrap_or_default());
     true
+}
+
+/// Writes a piece that is not written as it is: a string, a number, a word, or a blank.
+fn write_changed(piece: &str, out: &mut String, flags: &mut Flags) {
+    match piece.as_bytes() {
+        [b'"', ..] => {
+            let within = piece.get(1..).unwrap_or_default();
+            write_string(split_string(within).0, out, flags);
+        }
+        [b'-' | b'0'..=b'9', ..] => write_number(piece, out, flags),
+        [b'a'..=b'z' | b'A'..=b'Z', ..] => write_word(piece, out, flags),
+        _ => {}
+    }
+}
+
+/// Returns whether a JSON text is a scalar that [`write_clean`] writes as it is.
+pub(super) fn is_clean_scalar(json: &str) -> bool {
+    match json.as_bytes() {
+        [b'"', ..] => {
+            let string = Quoted::split(json.get(1..).unwrap_or_default());
+            string.is_some_and(|(string, after)| after.is_empty() && !string.has(ESCAPE | UNSOUND))
+        }
+        [b'-' | b'0'..=b'9', ..] => {
+            let (number, after) = split_number(json);
+            after.is_empty() && is_clean_number(number)
+        }
+        _ => matches!(json, "true" | "false" | "null"),
+    }
 }
 
 /// Returns a scalar at the beginning of a JSON text: a string without its quotes, or the text up to
@@ -128,8 +170,28 @@ pub(super) fn split_string(text: &str) -> (&str, &str) {
     (inner, after.get(1..).unwrap_or_default())
 }
 
-fn split_while(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
-    text.split_at(text.find(|c| !belongs(c)).unwrap_or(text.len()))
+/// Splits a text behind the number that it begins with.
+fn split_number(text: &str) -> (&str, &str) {
+    let is_of_number =
+        |byte: u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-');
+    split_while(text, is_of_number)
+}
+
+fn split_while(text: &str, belongs: impl Fn(u8) -> bool) -> (&str, &str) {
+    let end = text.bytes().position(|byte| !belongs(byte));
+    text.split_at(end.unwrap_or(text.len()))
+}
+
+/// Returns whether a number is written as it is: without an exponent, and with digits that any
+/// float can hold.
+fn is_clean_number(number: &str) -> bool {
+    let has_exponent = number.bytes().any(|byte| matches!(byte, b'e' | b'E'));
+    !has_exponent && number.len() <= DIGITS_MAX
+}
+
+/// Returns whether a word is what some programs write where JSON has none.
+fn is_no_word(word: &str) -> bool {
+    matches!(word, "NaN" | "Infinity" | "undefined")
 }
 
 /// Returns whether no text or name in a JSON value may hold a character: NUL, which `jsonb`
@@ -218,7 +280,7 @@ fn surrogates(text: &str) -> Option<(usize, Option<char>)> {
 /// Writes a number. One with an exponent, which Postgres would write out, is written out here.
 fn write_number(number: &str, out: &mut String, flags: &mut Flags) {
     let has_exponent = number.contains(['e', 'E']);
-    if !has_exponent && number.len() <= DIGITS_MAX {
+    if is_clean_number(number) {
         out.push_str(number);
         return;
     }
@@ -238,7 +300,7 @@ fn write_number(number: &str, out: &mut String, flags: &mut Flags) {
 
 /// Writes a word outside of strings.
 fn write_word(word: &str, out: &mut String, flags: &mut Flags) {
-    if !matches!(word, "NaN" | "Infinity" | "undefined") {
+    if !is_no_word(word) {
         out.push_str(word);
         return;
     }
@@ -251,7 +313,118 @@ fn write_word(word: &str, out: &mut String, flags: &mut Flags) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    const PIECES: &[&str] = &[
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\"a\"",
+        "\"a\":",
+        "\"b\" : ",
+        " ",
+        "\n",
+        "\u{85}",
+        "\u{a0}",
+        "1",
+        "-",
+        "-2.50",
+        "1e2",
+        "1E999",
+        "1+2",
+        "true",
+        "NaN",
+        "-Infinity",
+        "undefined",
+        "x",
+        "\\",
+        "\\u0000",
+        "\\ud83d\\ude00",
+        "\"\u{e4}\"",
+        "\"\u{a7}\"",
+        "\"\u{1}\\n\"",
+        "\"\u{7f}\"",
+        "\u{e4}",
+        "\0",
+        "'",
+    ];
+
+    /// Writes as [`write_clean`] does, each piece alone.
+    fn write_slowly(text: &str, found: &mut Vec<String>) -> (String, Flags) {
+        let (mut out, mut flags) = (String::new(), Flags::default());
+        let mut rest = text;
+        let (mut open, mut next) = (Vec::new(), "");
+        while let Some(first) = rest.chars().next() {
+            let after = &rest[first.len_utf8()..];
+            rest = match first {
+                '"' => {
+                    let (inner, after) = split_string(after);
+                    write_string(inner, &mut out, &mut flags);
+                    if let Some(value) = skip_blanks(after).strip_prefix(':') {
+                        next = inner;
+                        let object = open.get(1..).and_then(|open: &[&str]| open.last());
+                        found.push(format!("{inner} {} {object:?}", skip_blanks(value)));
+                    } else if !open.is_empty() {
+                        found.push(inner.to_owned());
+                    }
+                    after
+                }
+                '-' | '0'..='9' => {
+                    let (number, after) = split_number(rest);
+                    write_number(number, &mut out, &mut flags);
+                    after
+                }
+                'a'..='z' | 'A'..='Z' => {
+                    let (word, after) = split_while(rest, |byte| byte.is_ascii_alphabetic());
+                    write_word(word, &mut out, &mut flags);
+                    after
+                }
+                _ => {
+                    match first {
+                        '{' | '[' => open.push(mem::take(&mut next)),
+                        '}' | ']' => drop(open.pop()),
+                        _ => {}
+                    }
+                    if !first.is_whitespace() {
+                        out.push(first);
+                    }
+                    after
+                }
+            };
+        }
+        (out, flags)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(50_000))]
+
+        #[test]
+        fn what_is_written_at_once_is_what_each_piece_would_be(
+            parts in proptest::collection::vec(proptest::sample::select(PIECES), 0..16)
+        ) {
+            let text = parts.concat();
+            let (mut found, mut expected) = (Vec::new(), Vec::new());
+            let (mut out, mut flags) = (String::new(), Flags::default());
+            let written = write_clean(&text, &mut out, &mut flags, &mut |one| match one {
+                FoundText::Member { name, rest, object } => {
+                    found.push(format!("{name} {rest} {:?}", object.as_ref()));
+                }
+                FoundText::Text(text) => found.push(text.to_owned()),
+            });
+            prop_assert!(written);
+            prop_assert_eq!((&out, flags), (&write_slowly(&text, &mut expected).0, write_slowly(&text, &mut Vec::new()).1));
+            prop_assert_eq!(found, expected);
+            if is_clean_scalar(&text) {
+                prop_assert_eq!((out, flags), (text, Flags::default()));
+            }
+        }
+    }
 
     fn clean(text: &str) -> (String, Flags) {
         let (mut out, mut flags) = (String::new(), Flags::default());

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::HitReader;
 use super::json::{meaning_of, members_of, scalar_text};
-use super::json_text::{FoundText, leading_scalar, write_clean};
+use super::json_text::{FoundText, is_clean_scalar, leading_scalar, write_clean};
 use super::parameter::Parameter;
 use crate::consent::names::{Meaning, is_of_consent, meaning, objects};
 use crate::hit::limits::TEXT_BYTES_MAX;
@@ -69,6 +69,13 @@ impl HitReader<'_, '_, '_> {
         {
             let mut value = scalar_text(&name, json, json, flags);
             self.put(&name, parameter, &mut value);
+            return true;
+        }
+        if is_clean_scalar(json) {
+            let meaning = meaning(&name);
+            self.draft.signals.is_unclear |=
+                meaning.is_some_and(|meaning| is_meant(&name, meaning, json));
+            self.params.push(&name, |out| out.push_str(json), flags);
             return true;
         }
         let mut text = String::with_capacity(json.len());

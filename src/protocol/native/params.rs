@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::mem;
 use std::ops::Range;
 
+use memchr::memchr_iter;
+
 use crate::hit::Flags;
 use crate::hit::limits::{PARAMS_BYTES_MAX, PARAMS_MAX};
 use crate::protocol::marks::marks;
@@ -18,6 +20,8 @@ pub(crate) struct Params {
     pub(super) bytes_max: usize,
     /// Where each name begins and ends in `json`.
     names: [(u16, u16); PARAMS_MAX],
+    /// A hash of each name: one that differs is another name.
+    hashes: [u8; PARAMS_MAX],
     count: usize,
 }
 
@@ -27,6 +31,7 @@ impl Default for Params {
             json: String::new(),
             bytes_max: PARAMS_BYTES_MAX,
             names: [(0, 0); PARAMS_MAX],
+            hashes: [0; PARAMS_MAX],
             count: 0,
         }
     }
@@ -52,7 +57,8 @@ impl Params {
         self.json.push(if before == 0 { '{' } else { ',' });
         push_json_text(&mut self.json, name);
         let name = before + 1..self.json.len();
-        if self.has(name.clone()) {
+        let text = self.json.get(name.clone()).unwrap_or_default();
+        if self.has(text, self.count) {
             self.json.truncate(before);
             return false;
         }
@@ -79,12 +85,7 @@ impl Params {
             let Some((name, member)) = other.member(at) else {
                 continue;
             };
-            let known = self.names.iter().take(own);
-            let mut known = known.map(|(start, end)| {
-                let range = usize::from(*start)..usize::from(*end);
-                self.json.as_bytes().get(range)
-            });
-            if known.any(|known| known == Some(name.as_bytes())) {
+            if self.has(name, own) {
                 continue;
             }
             let before = self.json.len();
@@ -112,25 +113,28 @@ impl Params {
         Some((name, self.json.get(start..end)?))
     }
 
-    /// Returns whether a name, which stands at a place of the text, was there before.
-    fn has(&self, name: Range<usize>) -> bool {
+    /// Returns whether a name, with its quotes, is among the first ones.
+    fn has(&self, name: &str, first: usize) -> bool {
         let text = self.json.as_bytes();
-        let name = text.get(name);
-        let known = self.names.iter().take(self.count);
-        known
-            .map(|(start, end)| text.get(usize::from(*start)..usize::from(*end)))
-            .any(|known| known == name)
+        let hashes = self.hashes.get(..first).unwrap_or_default();
+        let alike = memchr_iter(hash_of(name.as_bytes()), hashes);
+        let mut alike = alike.filter_map(|at| self.names.get(at));
+        alike.any(|(start, end)| {
+            text.get(usize::from(*start)..usize::from(*end)) == Some(name.as_bytes())
+        })
     }
 
     /// Notes where a name stands. Returns false if there are too many.
     fn keep_name(&mut self, name: &Range<usize>) -> bool {
-        let place = self.names.get_mut(self.count);
-        let (Some(place), Ok(start), Ok(end)) =
-            (place, u16::try_from(name.start), u16::try_from(name.end))
+        let hash = self.json.as_bytes().get(name.clone()).map(hash_of);
+        let places = self.names.get_mut(self.count);
+        let places = places.zip(self.hashes.get_mut(self.count)).zip(hash);
+        let (Some(((place, own_hash), hash)), Ok(start), Ok(end)) =
+            (places, u16::try_from(name.start), u16::try_from(name.end))
         else {
             return false;
         };
-        *place = (start, end);
+        (*place, *own_hash) = ((start, end), hash);
         self.count += 1;
         true
     }
@@ -142,6 +146,16 @@ impl Params {
         }
         Cow::Owned(mem::take(&mut self.json))
     }
+}
+
+/// Returns a hash of a name with its quotes, of its length and a few of its bytes.
+fn hash_of(name: &[u8]) -> u8 {
+    let [length, ..] = name.len().to_le_bytes();
+    let byte = |at: usize| name.get(at).copied().unwrap_or_default();
+    let (first, middle) = (byte(1), byte(name.len() / 2));
+    let last = byte(name.len().saturating_sub(2));
+    let hash = first.wrapping_mul(31).wrapping_add(middle);
+    hash.wrapping_mul(31).wrapping_add(last) ^ length
 }
 
 /// Writes a text as JSON. The text is clean, so it has no control character to escape.

@@ -8,6 +8,7 @@
 mod envelope;
 mod hints;
 mod object;
+pub(in crate::protocol) mod plain;
 mod time;
 
 use std::borrow::Cow;
