@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{consent, is_empty, read_text};
 use crate::protocol::native::Parameter;
-use crate::protocol::tracker::{Object, Told, read_hints};
+use crate::protocol::tracker::{Object, Told, json_of, read_hints};
 
 /// Reads a context. Whatever has no place of its own goes to `params` as `context`.
 /// `takes_device_id` says that the ID of the device stands for a visitor, who has none.
@@ -105,16 +105,14 @@ impl Rest {
     fn push(&mut self, name: &str, json: &str) {
         self.0.push(if self.0.is_empty() { '{' } else { ',' });
         let is_plain = |byte: u8| byte >= b' ' && !matches!(byte, b'"' | b'\\');
-        let name = match name.bytes().all(is_plain) {
-            true => Cow::Borrowed(name),
-            false => {
-                let quoted = serde_json::Value::from(name).to_string();
-                Cow::Owned(quoted.trim_matches('"').to_owned())
-            }
-        };
-        self.0.push('"');
-        self.0.push_str(&name);
-        self.0.push_str("\":");
+        if name.bytes().all(is_plain) {
+            self.0.push('"');
+            self.0.push_str(name);
+            self.0.push('"');
+        } else {
+            self.0.push_str(&json_of(name));
+        }
+        self.0.push(':');
         self.0.push_str(json);
     }
 

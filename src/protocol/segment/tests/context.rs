@@ -101,3 +101,14 @@ fn a_device_is_told_in_hints_and_ids() {
         assert_eq!(told["model"], "Pixel 8");
     }
 }
+
+#[test]
+fn a_name_in_quotes_is_a_name_like_any_other() {
+    let names = ["\"", "a\"", "\"a\"", "a\\", "\"\"", "a\n"];
+    for name in names {
+        let context = json!({name: 1, "page": {name: {name: 2}}});
+        let event = json!({"type": "track", "userId": "u", "context": context});
+        let told = tell_one(&event).unwrap();
+        assert_eq!(told["params"]["context"], context, "{name:?}");
+    }
+}
