@@ -3,32 +3,38 @@
 //! One pass says both. So whoever reads a string need not look for its escapes, for what its text
 //! may hold and for what cannot be stored one after the other.
 
-/// How many bytes of a long string are looked at together.
+/// How many bytes are looked at together.
 const LANES: usize = 16;
 
 /// The mark of the quote that ends a string.
 const QUOTE: u8 = 1;
 /// The mark of a backslash.
-pub(crate) const ESCAPE: u8 = 1 << 1;
+const ESCAPE: u8 = 1 << 1;
 /// The mark of a byte that a character may begin with which JSON has to escape or which cannot be
 /// stored: control characters, of which those beyond ASCII begin with 0xc2.
-pub(crate) const UNSOUND: u8 = 1 << 2;
+const UNSOUND: u8 = 1 << 2;
 /// The marks of `=`, `:`, `%` and `@`.
 pub(crate) const EQUALS: u8 = 1 << 3;
 pub(crate) const COLON: u8 = 1 << 4;
 pub(crate) const PERCENT: u8 = 1 << 5;
 pub(crate) const AT: u8 = 1 << 6;
 
-/// Returns the mark of a byte. It has no branch, so that the compiler looks at many at once.
-const fn mark(byte: u8) -> u8 {
+/// The marks of what ends a string, or may seem to.
+const ENDS: u8 = QUOTE | ESCAPE;
+/// The marks that texts are asked for.
+const OF_TEXT: u8 = EQUALS | COLON | PERCENT | AT;
+
+/// Returns those marks of a byte that are asked for. It has no branch, so that the compiler looks
+/// at many bytes at once.
+const fn mark(byte: u8, asked: u8) -> u8 {
     let is_unsound = (byte < b' ') | (byte == 0x7f) | (byte == 0xc2);
-    ((byte == b'"') as u8 * QUOTE)
-        | ((byte == b'\\') as u8 * ESCAPE)
-        | (is_unsound as u8 * UNSOUND)
-        | ((byte == b'=') as u8 * EQUALS)
-        | ((byte == b':') as u8 * COLON)
-        | ((byte == b'%') as u8 * PERCENT)
-        | ((byte == b'@') as u8 * AT)
+    ((byte == b'"') as u8 * (QUOTE & asked))
+        | ((byte == b'\\') as u8 * (ESCAPE & asked))
+        | (is_unsound as u8 * (UNSOUND & asked))
+        | ((byte == b'=') as u8 * (EQUALS & asked))
+        | ((byte == b':') as u8 * (COLON & asked))
+        | ((byte == b'%') as u8 * (PERCENT & asked))
+        | ((byte == b'@') as u8 * (AT & asked))
 }
 
 /// The mark of each byte.
@@ -40,7 +46,7 @@ const MARKS: [u8; 256] = {
     let mut marks = [0; 256];
     let mut byte = u8::MAX;
     loop {
-        marks[byte as usize] = mark(byte);
+        marks[byte as usize] = mark(byte, u8::MAX);
         match byte.checked_sub(1) {
             Some(before) => byte = before,
             None => break marks,
@@ -62,60 +68,106 @@ pub(crate) fn marks_of(text: &str) -> u8 {
 pub(crate) struct Quoted<'t> {
     /// What stands between its quotes, as it was written.
     pub(crate) inner: &'t str,
-    /// The marks of its bytes, but for those behind backslashes.
-    pub(crate) marks: u8,
+    /// The marks of its bytes that were asked for, but for those behind backslashes.
+    marks: u8,
 }
 
 impl<'t> Quoted<'t> {
     /// Splits a text at the end of the string that it begins within: the string, and what follows
-    /// its closing quote. `None` if it has none.
+    /// its closing quote. `None` if it has none. It is asked whether all of it is sound
+    /// ([`Self::is_plain`]).
     pub(crate) fn split(text: &'t str) -> Option<(Quoted<'t>, &'t str)> {
-        let (length, marks) = scan(text.as_bytes())?;
+        Quoted::split_asking::<UNSOUND>(text)
+    }
+
+    /// Splits as [`Self::split`] does, and asks for the marks of the text instead.
+    pub(crate) fn split_text(text: &'t str) -> Option<(Quoted<'t>, &'t str)> {
+        Quoted::split_asking::<OF_TEXT>(text)
+    }
+
+    fn split_asking<const ASKED: u8>(text: &'t str) -> Option<(Quoted<'t>, &'t str)> {
+        let (length, marks) = scan::<ASKED>(text.as_bytes())?;
         let (inner, after) = text.split_at_checked(length)?;
         Some((Quoted { inner, marks }, after.get(1..)?))
     }
 
-    /// Returns whether it has a byte with one of these marks.
-    pub(crate) fn has(self, marks: u8) -> bool {
-        self.marks & marks != 0
+    /// Returns the marks of its text that were asked for.
+    pub(crate) fn marks(self) -> u8 {
+        self.marks
+    }
+
+    /// Returns whether it has a backslash.
+    pub(crate) fn is_escaped(self) -> bool {
+        self.marks & ESCAPE != 0
+    }
+
+    /// Returns whether it may have a character that JSON has to escape or that cannot be stored.
+    pub(crate) fn is_unsound(self) -> bool {
+        self.marks & UNSOUND != 0
+    }
+
+    /// Returns whether it means what stands between its quotes, and all of it can be stored.
+    pub(crate) fn is_plain(self) -> bool {
+        self.marks & (ESCAPE | UNSOUND) == 0
     }
 }
 
-/// Returns the length of the string that bytes begin within, and its marks. The first bytes are
-/// looked at one by one, because most strings are short.
-fn scan(bytes: &[u8]) -> Option<(usize, u8)> {
-    const ENDS: u8 = QUOTE | ESCAPE;
+/// Returns the length of the string that bytes begin within, and those of its marks that are asked
+/// for.
+fn scan<const ASKED: u8>(bytes: &[u8]) -> Option<(usize, u8)> {
     let mut rest = bytes;
-    let mut all = 0;
+    // The marks of eight bytes in each.
+    let mut all = 0_u64;
     loop {
-        let near = rest.get(..LANES).unwrap_or(rest);
-        let ends = near.iter().position(|byte| {
-            let mark = mark_of(*byte);
-            all |= mark;
-            mark & ENDS != 0
-        });
-        if let Some(at) = ends {
-            if rest.get(at) == Some(&b'"') {
-                return Some((bytes.len() - rest.len() + at, all & !QUOTE));
-            }
+        let (length, is_found) = match rest.first_chunk::<LANES>() {
+            Some(many) => scan_many::<ASKED>(many, &mut all),
+            None => scan_each::<ASKED>(rest, &mut all),
+        };
+        if !is_found {
+            rest = rest.get(length..).filter(|rest| !rest.is_empty())?;
+        } else if rest.get(length) == Some(&b'"') {
+            let [a, b, c, d, e, f, g, h] = all.to_le_bytes();
+            let marks = a | b | c | d | e | f | g | h;
+            return Some((bytes.len() - rest.len() + length, marks));
+        } else {
             // Whatever is escaped ends nothing.
-            rest = rest.get(at + 2..)?;
-            continue;
-        }
-        rest = rest.get(near.len()..).filter(|rest| !rest.is_empty())?;
-        for many in rest.as_chunks::<LANES>().0 {
-            let mut lanes = [0; LANES];
-            for (lane, byte) in lanes.iter_mut().zip(many) {
-                *lane = mark(*byte);
-            }
-            let marks = lanes.iter().fold(0, |all, mark| all | mark);
-            if marks & ENDS != 0 {
-                break;
-            }
-            all |= marks;
-            rest = rest.get(LANES..)?;
+            all |= u64::from(ESCAPE);
+            rest = rest.get(length + 2..)?;
         }
     }
+}
+
+/// Returns how many bytes stand before the first that may end a string, and whether one does.
+fn scan_many<const ASKED: u8>(many: &[u8; LANES], all: &mut u64) -> (usize, bool) {
+    const ENDS_EACH: u64 = u64::from_ne_bytes([ENDS; 8]);
+    let mut lanes = [0; LANES];
+    for (lane, byte) in lanes.iter_mut().zip(many) {
+        *lane = mark(*byte, ASKED | ENDS);
+    }
+    let mut length = 0;
+    for half in lanes.as_chunks::<8>().0 {
+        let marks = u64::from_le_bytes(*half);
+        let ends = marks & ENDS_EACH;
+        if ends != 0 {
+            let bits = ends.trailing_zeros() & !7;
+            *all |= marks & !(u64::MAX << bits);
+            return (length + bits as usize / 8, true);
+        }
+        *all |= marks;
+        length += half.len();
+    }
+    (length, false)
+}
+
+/// The same of the last bytes of a text.
+fn scan_each<const ASKED: u8>(bytes: &[u8], all: &mut u64) -> (usize, bool) {
+    let ends = bytes.iter().position(|byte| {
+        let mark = mark_of(*byte);
+        let is_end = mark & ENDS != 0;
+        *all |= u64::from(if is_end { 0 } else { mark & ASKED });
+        is_end
+    });
+    ends.map_or((bytes.len(), false), |at| (at, true))
 }
 
 #[cfg(test)]
@@ -124,8 +176,8 @@ mod tests {
 
     use super::*;
 
-    /// Splits as [`Quoted::split`] does, byte by byte.
-    fn split_slowly(text: &str) -> Option<(Quoted<'_>, &str)> {
+    /// Splits as [`Quoted::split_asking`] does, byte by byte.
+    fn split_slowly(text: &str, asked: u8) -> Option<(Quoted<'_>, &str)> {
         let mut marks = 0;
         let mut bytes = text.bytes().enumerate();
         while let Some((at, byte)) = bytes.next() {
@@ -138,7 +190,7 @@ mod tests {
                     marks |= ESCAPE;
                     bytes.next();
                 }
-                byte => marks |= mark(byte),
+                byte => marks |= mark(byte, asked),
             }
         }
         None
@@ -151,7 +203,8 @@ mod tests {
         fn a_string_ends_at_the_first_quote_that_is_not_escaped(
             text in "[ab]{0,40}[\"\\\\=:%@\u{1}\u{80}\u{e4}a]{0,4}[ab]{0,40}[\"\\\\a]{0,3}[a\"]{0,40}"
         ) {
-            prop_assert_eq!(Quoted::split(&text), split_slowly(&text));
+            prop_assert_eq!(Quoted::split(&text), split_slowly(&text, UNSOUND));
+            prop_assert_eq!(Quoted::split_text(&text), split_slowly(&text, OF_TEXT));
         }
     }
 

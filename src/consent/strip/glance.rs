@@ -11,7 +11,7 @@ use super::Rules;
 use super::names::{Class, NAMES_OF_NAMES, class_of, class_of_schema};
 use super::params::{DEPTH_MAX, Judged, Scope, WITHIN_MAX, take, take_scalar, unescape};
 use super::text::{has_scheme, holds_email};
-use crate::request::quoted::{AT, COLON, EQUALS, ESCAPE, PERCENT, Quoted, marks_of};
+use crate::request::quoted::{AT, COLON, EQUALS, PERCENT, Quoted, marks_of};
 use crate::request::skip_blanks;
 
 /// A glance at one text.
@@ -52,11 +52,11 @@ impl Glance<'_> {
     }
 
     fn text(&self, quoted: Quoted<'_>, scope: Scope) -> Stays {
-        if quoted.has(ESCAPE) {
+        if quoted.is_escaped() {
             let text = unescape(quoted.inner);
             return self.meaning(&text, marks_of(&text), scope);
         }
-        self.meaning(quoted.inner, quoted.marks, scope)
+        self.meaning(quoted.inner, quoted.marks(), scope)
     }
 
     /// Glances at what a string means, of which the marks are known.
@@ -115,7 +115,7 @@ impl Glance<'_> {
                 let names = NAMES_OF_NAMES.contains(&name.inner);
                 only_if(!names || !self.rules.is_personal(&unescape(text.inner)))?;
             }
-            let name = match name.has(ESCAPE) {
+            let name = match name.is_escaped() {
                 true => unescape(name.inner),
                 false => Cow::Borrowed(name.inner),
             };
@@ -162,7 +162,7 @@ fn take_quoted<'t>(rest: &mut &'t str) -> Option<Option<Quoted<'t>>> {
     let Some(within) = rest.strip_prefix('"') else {
         return Some(None);
     };
-    let (quoted, after) = Quoted::split(within)?;
+    let (quoted, after) = Quoted::split_text(within)?;
     *rest = after;
     Some(Some(quoted))
 }

@@ -1,13 +1,14 @@
 //! One pass over an address, or over what is written like a query.
 
+use std::borrow::Cow;
 use std::mem;
 
-use memchr::memchr3;
+use memchr::{memchr, memchr3};
 
 use super::Rules;
 use super::names::{Class, class_of};
 use super::params::{Judged, WITHIN_MAX};
-use super::text::{decode, holds_email, is_position};
+use super::text::{decode, has_scheme, holds_email, is_position};
 
 /// What separates the pairs of a query.
 const SEPARATORS: [char; 2] = ['&', ';'];
@@ -60,7 +61,9 @@ impl Rules<'_> {
     /// Returns what stands before a query, segment by segment, or `None` if all of it may stay.
     fn strip_page(&self, page: &str, within: usize) -> Option<String> {
         // Nothing of most pages may be an ID: a pair, an address for e-mail, something encoded.
-        if self.user.is_empty() && memchr3(b'=', b'@', b'%', page.as_bytes()).is_none() {
+        let may_be_user =
+            || !self.user.is_empty() && page.split('/').any(|segment| self.is_user(segment));
+        if memchr3(b'=', b'@', b'%', page.as_bytes()).is_none() && !may_be_user() {
             return None;
         }
         let start = page.find("://").map_or(0, |at| at + 3);
@@ -160,7 +163,10 @@ impl Rules<'_> {
         if self.is_user(name) {
             return Judged::Becomes(format!("{}={raw}", self.hash));
         }
-        let spaced = value.replace('+', " ");
+        let spaced = match memchr(b'+', value.as_bytes()) {
+            Some(_) => Cow::Owned(value.replace('+', " ")),
+            None => Cow::Borrowed(&*value),
+        };
         if self.is_user(&value) || self.is_user(&spaced) {
             return match self.hash.is_empty() {
                 true => Judged::Leaves,
@@ -171,7 +177,8 @@ impl Rules<'_> {
             return Judged::Leaves;
         }
         // What stands within was encoded, so the pair stays as it is or leaves.
-        let holds_more = value.contains(['=', '{', '[']) || value.contains("://");
+        let holds_more =
+            memchr3(b'=', b'{', b'[', value.as_bytes()).is_some() || has_scheme(&value);
         let is_clean = !holds_more
             || within <= WITHIN_MAX
                 && matches!(self.judge_text(&spaced, within + 1), Judged::Stays);

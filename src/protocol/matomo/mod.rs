@@ -92,14 +92,15 @@ struct Requests {
 }
 
 impl Requests {
-    fn read(&self, item: &str) -> Option<RequestFields> {
+    /// Reads an item. Also returns its query, if that is what it is.
+    fn read(&self, item: &str) -> Option<(RequestFields, Option<String>)> {
         let mut fields = self.address.clone();
-        if let Some(query) = query_of(item) {
-            fields.add_form(&query);
-        } else {
-            fields.add_object(item)?;
+        let query = query_of(item);
+        match &query {
+            Some(query) => fields.add_form(query),
+            None => fields.add_object(item)?,
         }
-        Some(fields)
+        Some((fields, query))
     }
 }
 
@@ -114,19 +115,22 @@ fn query_of(item: &str) -> Option<String> {
 
 impl Translate for Requests {
     fn translate<'e>(&'e self, event: &'e str) -> Option<Told<'e>> {
-        let mut told = tell(&self.read(event)?, self.sender).ok()?;
-        told.queries.extend(query_of(event).map(Cow::Owned));
+        let (fields, query) = self.read(event)?;
+        let mut told = tell(&fields, self.sender).ok()?;
+        told.queries.extend(query.map(Cow::Owned));
         Some(told)
     }
 
     fn refusal(&self, event: &str) -> Reason {
-        let told = self.read(event).map(|fields| tell(&fields, self.sender));
+        let told = self
+            .read(event)
+            .map(|(fields, _)| tell(&fields, self.sender));
         told.and_then(Result::err).unwrap_or(Reason::Json)
     }
 
     fn blame(&self, event: &str) -> &'static str {
         match self.read(event) {
-            Some(fields) if !is_marked(&fields) => MARK,
+            Some((fields, _)) if !is_marked(&fields) => MARK,
             _ => "",
         }
     }

@@ -18,7 +18,7 @@ use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
 use crate::hit::{Flags, Kind};
 use crate::protocol::absent::is_macro;
 use crate::protocol::text::{self, ValueKind, ValueRule, clean, may_hide};
-use crate::request::quoted::{ESCAPE, Quoted, UNSOUND};
+use crate::request::quoted::Quoted;
 
 /// The members of a JSON object in the order sent, repeated ones included.
 pub(crate) struct Members<'t>(pub(crate) Vec<(String, &'t RawValue)>);
@@ -249,7 +249,7 @@ fn without_fragment(address: Cow<'_, str>) -> Cow<'_, str> {
 /// otherwise.
 fn plain_text(json: &str) -> Option<&str> {
     let (string, after) = Quoted::split(json.strip_prefix('"')?)?;
-    (after.is_empty() && !string.has(ESCAPE | UNSOUND)).then_some(string.inner)
+    (after.is_empty() && string.is_plain()).then_some(string.inner)
 }
 
 /// Returns a string as it is, another value as its JSON.

@@ -11,7 +11,7 @@ use memchr::memchr2;
 
 use crate::hit::Flags;
 use crate::protocol::marks::marks;
-use crate::request::quoted::{ESCAPE, Quoted, UNSOUND};
+use crate::request::quoted::Quoted;
 use crate::request::skip_blanks;
 
 /// How deep a value may be nested: with the object around it, no deeper than serde reads.
@@ -54,7 +54,7 @@ pub(super) fn write_clean(
             b'"' => {
                 let within = rest.get(1..).unwrap_or_default();
                 let string = Quoted::split(within);
-                is_kept = string.is_some_and(|(string, _)| !string.has(ESCAPE | UNSOUND));
+                is_kept = string.is_some_and(|(string, _)| string.is_plain());
                 let (inner, after) =
                     string.map_or((within, ""), |(string, after)| (string.inner, after));
                 if let Some(value) = skip_blanks(after).strip_prefix(':') {
@@ -125,7 +125,7 @@ pub(super) fn is_clean_scalar(json: &str) -> bool {
     match json.as_bytes() {
         [b'"', ..] => {
             let string = Quoted::split(json.get(1..).unwrap_or_default());
-            string.is_some_and(|(string, after)| after.is_empty() && !string.has(ESCAPE | UNSOUND))
+            string.is_some_and(|(string, after)| after.is_empty() && string.is_plain())
         }
         [b'-' | b'0'..=b'9', ..] => {
             let (number, after) = split_number(json);

@@ -58,13 +58,14 @@ impl Params {
         push_json_text(&mut self.json, name);
         let name = before + 1..self.json.len();
         let text = self.json.get(name.clone()).unwrap_or_default();
-        if self.has(text, self.count) {
+        let hash = hash_of(text.as_bytes());
+        if self.has(text, hash, self.count) {
             self.json.truncate(before);
             return false;
         }
         self.json.push(':');
         write(&mut self.json);
-        if self.json.len() >= self.bytes_max || !self.keep_name(&name) {
+        if self.json.len() >= self.bytes_max || !self.keep_name(&name, hash) {
             self.json.truncate(before);
             flags.set(Flags::TRUNCATED);
         }
@@ -85,14 +86,17 @@ impl Params {
             let Some((name, member)) = other.member(at) else {
                 continue;
             };
-            if self.has(name, own) {
+            let hash = hash_of(name.as_bytes());
+            if self.has(name, hash, own) {
                 continue;
             }
             let before = self.json.len();
             self.json.push(if before == 0 { '{' } else { ',' });
             let start = self.json.len();
             self.json.push_str(member);
-            if self.json.len() >= self.bytes_max || !self.keep_name(&(start..start + name.len())) {
+            if self.json.len() >= self.bytes_max
+                || !self.keep_name(&(start..start + name.len()), hash)
+            {
                 self.json.truncate(before);
                 flags.set(Flags::TRUNCATED);
             }
@@ -113,23 +117,22 @@ impl Params {
         Some((name, self.json.get(start..end)?))
     }
 
-    /// Returns whether a name, with its quotes, is among the first ones.
-    fn has(&self, name: &str, first: usize) -> bool {
+    /// Returns whether a name, with its quotes and of that hash, is among the first ones.
+    fn has(&self, name: &str, hash: u8, first: usize) -> bool {
         let text = self.json.as_bytes();
         let hashes = self.hashes.get(..first).unwrap_or_default();
-        let alike = memchr_iter(hash_of(name.as_bytes()), hashes);
+        let alike = memchr_iter(hash, hashes);
         let mut alike = alike.filter_map(|at| self.names.get(at));
         alike.any(|(start, end)| {
             text.get(usize::from(*start)..usize::from(*end)) == Some(name.as_bytes())
         })
     }
 
-    /// Notes where a name stands. Returns false if there are too many.
-    fn keep_name(&mut self, name: &Range<usize>) -> bool {
-        let hash = self.json.as_bytes().get(name.clone()).map(hash_of);
+    /// Notes where a name of that hash stands. Returns false if there are too many.
+    fn keep_name(&mut self, name: &Range<usize>, hash: u8) -> bool {
         let places = self.names.get_mut(self.count);
-        let places = places.zip(self.hashes.get_mut(self.count)).zip(hash);
-        let (Some(((place, own_hash), hash)), Ok(start), Ok(end)) =
+        let places = places.zip(self.hashes.get_mut(self.count));
+        let (Some((place, own_hash)), Ok(start), Ok(end)) =
             (places, u16::try_from(name.start), u16::try_from(name.end))
         else {
             return false;
@@ -151,11 +154,14 @@ impl Params {
 /// Returns a hash of a name with its quotes, of its length and a few of its bytes.
 fn hash_of(name: &[u8]) -> u8 {
     let [length, ..] = name.len().to_le_bytes();
-    let byte = |at: usize| name.get(at).copied().unwrap_or_default();
-    let (first, middle) = (byte(1), byte(name.len() / 2));
-    let last = byte(name.len().saturating_sub(2));
-    let hash = first.wrapping_mul(31).wrapping_add(middle);
-    hash.wrapping_mul(31).wrapping_add(last) ^ length
+    let middle = name.get(name.len() / 2).copied().unwrap_or_default();
+    match name {
+        [_, first, .., last, _] => {
+            let hash = first.wrapping_mul(31).wrapping_add(middle);
+            hash.wrapping_mul(31).wrapping_add(*last) ^ length
+        }
+        _ => length,
+    }
 }
 
 /// Writes a text as JSON. The text is clean, so it has no control character to escape.

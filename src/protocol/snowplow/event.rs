@@ -221,6 +221,13 @@ impl<'e> SnowplowEvent<'e> {
 
     /// Puts an address in its place, without its fragment, which may hold secrets.
     fn put_url(&mut self, parameter: Parameter, value: MemberValue<'e>) {
+        if let MemberValue::Json(json) = value
+            && json.starts_with('"')
+            && memchr(b'#', json.as_bytes()).is_none()
+        {
+            self.put_ours(parameter, Cow::Borrowed(json));
+            return;
+        }
         if let Some(text) = value.into_text() {
             let url = json_of(without_fragment(&text));
             self.put_ours(parameter, url.into());

@@ -4,7 +4,7 @@
 //! finds: the functions return `None` where something may be wrong, rare or nested deep, and then
 //! serde decides. A test compares the two.
 
-use crate::request::quoted::{ESCAPE, Quoted, UNSOUND};
+use crate::request::quoted::Quoted;
 
 /// How deep values may be nested.
 const DEPTH_MAX: usize = 32;
@@ -22,7 +22,7 @@ pub(in crate::protocol) fn skip_members<'t>(
     }
     loop {
         let (name, after) = Quoted::split(rest.strip_prefix('"')?)?;
-        if name.has(ESCAPE | UNSOUND) {
+        if !name.is_plain() {
             return None;
         }
         let value = skip_blanks(skip_blanks(after).strip_prefix(':')?);
@@ -78,7 +78,8 @@ fn skip_value(text: &str, depth: usize) -> Option<&str> {
 
 fn skip_string(text: &str) -> Option<&str> {
     let (string, after) = Quoted::split(text)?;
-    let is_sound = !string.has(UNSOUND) && (!string.has(ESCAPE) || has_sound_escapes(string.inner));
+    let is_sound =
+        !string.is_unsound() && (!string.is_escaped() || has_sound_escapes(string.inner));
     is_sound.then_some(after)
 }
 
@@ -127,9 +128,10 @@ fn skip_number(text: &str) -> Option<&str> {
 }
 
 /// Returns a text without the blanks that it begins with, as JSON has them.
+#[inline]
 pub(in crate::protocol) fn skip_blanks(text: &str) -> &str {
     match text.as_bytes().first() {
-        Some(b' ' | b'\n' | b'\r' | b'\t') => text.trim_start_matches([' ', '\n', '\r', '\t']),
+        Some(byte) if *byte <= b' ' => text.trim_start_matches([' ', '\n', '\r', '\t']),
         _ => text,
     }
 }
