@@ -24,6 +24,12 @@ const QUEUE: &str = "return Object.keys(localStorage)
     .flatMap(key => JSON.parse(localStorage.getItem(key) || '[]'))
     .map(event => JSON.stringify(event)).join()";
 
+/// The ID that the tracker gave the visitor; empty if it gave none.
+const OWN_ID: &str = "return (document.cookie.match(/_sp_id[^=]*=([0-9a-f-]{36})/) || ['', ''])[1]";
+
+/// Where pages may post to beside the usual path.
+const PATHS: &str = r#"path.snowplow = ["/i", "/com.snowplowanalytics.snowplow/tp2", "/shop/t"]"#;
+
 /// A page with the tracker, served by a proxy of its own, and a collector behind another.
 struct Stage {
     collector: Collector,
@@ -42,7 +48,7 @@ impl Stage {
             "[[site]]\nkey = \"the-shop\"\naliases = [\"shop\"]\norigins = [\"{origin}\"]\n\
              default_permit = {permits}\n"
         );
-        let collector = Collector::start(Config::new().with(&site)).await;
+        let collector = Collector::start(Config::new().with(&site).with(PATHS)).await;
         Stage {
             proxy: Proxy::start(collector.http).await,
             collector,
@@ -70,7 +76,8 @@ impl Stage {
     /// Waits until the tracker keeps no event.
     async fn until_all_sent(&self, requests: usize) {
         until(async || {
-            let sent = self.proxy.count("/i?") + self.proxy.count("tp2");
+            let paths = ["/i?", "tp2", "/shop/t"];
+            let sent: usize = paths.map(|path| self.proxy.count(path)).iter().sum();
             sent >= requests && self.browser.run(QUEUE).await == ""
         })
         .await;
@@ -82,7 +89,15 @@ async fn snowplows_tracker_on_another_origin_becomes_rows_and_keeps_no_event() {
     for (version, options) in [
         ("4.10.1", "{ appId: 'shop' }"),
         ("4.10.1", "{ appId: 'shop', eventMethod: 'get' }"),
+        (
+            "4.10.1",
+            "{ appId: 'shop', postPath: '/shop/t', encodeBase64: true }",
+        ),
         ("3.24.6", "{ appId: 'shop' }"),
+        (
+            "3.24.6",
+            "{ appId: 'shop', postPath: '/shop/t', encodeBase64: false }",
+        ),
         ("3.24.6", "{ appId: 'shop', eventMethod: 'beacon' }"),
     ] {
         let stage = Stage::set(&["store", "measure"]).await;
@@ -146,6 +161,13 @@ async fn a_page_that_permits_nothing_or_asks_for_anonymity_leaves_no_id() {
         let kept = "select count(*) from avtryck.hit_detail";
         assert_eq!(stage.collector.number(kept).await, rows, "{options}");
         assert_eq!(stage.browser.cookie("avid").await, None, "{options}");
+        // The tracker has an ID all the same, where it is not told to have none.
+        let own = stage.browser.run(OWN_ID).await;
+        let own = own.as_str().unwrap_or_default();
+        assert_eq!(own.is_empty(), rows > 0, "{options} {own}");
+        let spool = stage.collector.dir.path().join("spool");
+        let is_held = !own.is_empty() && crate::consent::holds(&spool, own.as_bytes());
+        assert!(!is_held, "{options} {own}");
         assert_eq!(
             stage.browser.console().await,
             Vec::<String>::new(),
