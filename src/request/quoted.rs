@@ -3,8 +3,8 @@
 //! One pass says both. So whoever reads a string need not look for its escapes, for what its text
 //! may hold and for what cannot be stored one after the other.
 
-/// How many bytes are looked at together.
-const LANES: usize = 16;
+/// How many bytes are looked at together: those of a word.
+const LANES: usize = 8;
 
 /// The mark of the quote that ends a string.
 const QUOTE: u8 = 1;
@@ -24,17 +24,18 @@ const ENDS: u8 = QUOTE | ESCAPE;
 /// The marks that texts are asked for.
 const OF_TEXT: u8 = EQUALS | COLON | PERCENT | AT;
 
-/// Returns those marks of a byte that are asked for. It has no branch, so that the compiler looks
-/// at many bytes at once.
-const fn mark(byte: u8, asked: u8) -> u8 {
-    let is_unsound = (byte < b' ') | (byte == 0x7f) | (byte == 0xc2);
-    ((byte == b'"') as u8 * (QUOTE & asked))
-        | ((byte == b'\\') as u8 * (ESCAPE & asked))
-        | (is_unsound as u8 * (UNSOUND & asked))
-        | ((byte == b'=') as u8 * (EQUALS & asked))
-        | ((byte == b':') as u8 * (COLON & asked))
-        | ((byte == b'%') as u8 * (PERCENT & asked))
-        | ((byte == b'@') as u8 * (AT & asked))
+/// Returns the mark of a byte; 0 if it has none.
+const fn mark(byte: u8) -> u8 {
+    match byte {
+        b'"' => QUOTE,
+        b'\\' => ESCAPE,
+        0..b' ' | 0x7f | 0xc2 => UNSOUND,
+        b'=' => EQUALS,
+        b':' => COLON,
+        b'%' => PERCENT,
+        b'@' => AT,
+        _ => 0,
+    }
 }
 
 /// The mark of each byte.
@@ -46,7 +47,7 @@ const MARKS: [u8; 256] = {
     let mut marks = [0; 256];
     let mut byte = u8::MAX;
     loop {
-        marks[byte as usize] = mark(byte, u8::MAX);
+        marks[byte as usize] = mark(byte);
         match byte.checked_sub(1) {
             Some(before) => byte = before,
             None => break marks,
@@ -101,11 +102,6 @@ impl<'t> Quoted<'t> {
         self.marks & ESCAPE != 0
     }
 
-    /// Returns whether it may have a character that JSON has to escape or that cannot be stored.
-    pub(crate) fn is_unsound(self) -> bool {
-        self.marks & UNSOUND != 0
-    }
-
     /// Returns whether it means what stands between its quotes, and all of it can be stored.
     pub(crate) fn is_plain(self) -> bool {
         self.marks & (ESCAPE | UNSOUND) == 0
@@ -116,55 +112,68 @@ impl<'t> Quoted<'t> {
 /// for.
 fn scan<const ASKED: u8>(bytes: &[u8]) -> Option<(usize, u8)> {
     let mut rest = bytes;
-    // The marks of eight bytes in each.
-    let mut all = 0_u64;
+    let mut all = 0;
     loop {
         let (length, is_found) = match rest.first_chunk::<LANES>() {
-            Some(many) => scan_many::<ASKED>(many, &mut all),
+            Some(many) => scan_word::<ASKED>(u64::from_le_bytes(*many), &mut all),
             None => scan_each::<ASKED>(rest, &mut all),
         };
         if !is_found {
             rest = rest.get(length..).filter(|rest| !rest.is_empty())?;
         } else if rest.get(length) == Some(&b'"') {
-            let [a, b, c, d, e, f, g, h] = all.to_le_bytes();
-            let marks = a | b | c | d | e | f | g | h;
-            return Some((bytes.len() - rest.len() + length, marks));
+            return Some((bytes.len() - rest.len() + length, all));
         } else {
             // Whatever is escaped ends nothing.
-            all |= u64::from(ESCAPE);
+            all |= ESCAPE;
             rest = rest.get(length + 2..)?;
         }
     }
 }
 
-/// Returns how many bytes stand before the first that may end a string, and whether one does.
-fn scan_many<const ASKED: u8>(many: &[u8; LANES], all: &mut u64) -> (usize, bool) {
-    const ENDS_EACH: u64 = u64::from_ne_bytes([ENDS; 8]);
-    let mut lanes = [0; LANES];
-    for (lane, byte) in lanes.iter_mut().zip(many) {
-        *lane = mark(*byte, ASKED | ENDS);
+const fn each(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; LANES])
+}
+
+/// Returns the highest bit of each byte that is less than a limit of 128 at the most. Only above
+/// such a byte may it have the bit of another one as well: the lowest bit is always right.
+const fn less(word: u64, limit: u8) -> u64 {
+    word.wrapping_sub(each(limit)) & !word & each(0x80)
+}
+
+/// The same of bytes that are a certain one.
+const fn equal(word: u64, byte: u8) -> u64 {
+    less(word ^ each(byte), 1)
+}
+
+/// Returns how many bytes of a word stand before the first that may end a string, and whether one
+/// does. Of the bytes before it the marks are added.
+fn scan_word<const ASKED: u8>(word: u64, all: &mut u8) -> (usize, bool) {
+    let ends = equal(word, b'"') | equal(word, b'\\');
+    let before = (ends & ends.wrapping_neg()).wrapping_sub(1);
+    let mut add = |mark: u8, bits: u64| {
+        *all |= u8::from(bits & before != 0) * mark;
+    };
+    if ASKED & UNSOUND != 0 {
+        let bits = less(word, b' ') | equal(word, 0x7f) | equal(word, 0xc2);
+        add(UNSOUND, bits);
     }
-    let mut length = 0;
-    for half in lanes.as_chunks::<8>().0 {
-        let marks = u64::from_le_bytes(*half);
-        let ends = marks & ENDS_EACH;
-        if ends != 0 {
-            let bits = ends.trailing_zeros() & !7;
-            *all |= marks & !(u64::MAX << bits);
-            return (length + bits as usize / 8, true);
+    for (mark, byte) in [(EQUALS, b'='), (COLON, b':'), (PERCENT, b'%'), (AT, b'@')] {
+        if ASKED & mark != 0 {
+            add(mark, equal(word, byte));
         }
-        *all |= marks;
-        length += half.len();
     }
-    (length, false)
+    match ends {
+        0 => (LANES, false),
+        ends => (ends.trailing_zeros() as usize / LANES, true),
+    }
 }
 
 /// The same of the last bytes of a text.
-fn scan_each<const ASKED: u8>(bytes: &[u8], all: &mut u64) -> (usize, bool) {
+fn scan_each<const ASKED: u8>(bytes: &[u8], all: &mut u8) -> (usize, bool) {
     let ends = bytes.iter().position(|byte| {
         let mark = mark_of(*byte);
         let is_end = mark & ENDS != 0;
-        *all |= u64::from(if is_end { 0 } else { mark & ASKED });
+        *all |= if is_end { 0 } else { mark & ASKED };
         is_end
     });
     ends.map_or((bytes.len(), false), |at| (at, true))
@@ -190,7 +199,7 @@ mod tests {
                     marks |= ESCAPE;
                     bytes.next();
                 }
-                byte => marks |= mark(byte, asked),
+                byte => marks |= mark(byte) & asked,
             }
         }
         None

@@ -13,15 +13,11 @@ use serde_json::value::RawValue;
 use super::event::{SnowplowEvent, text_of};
 use crate::protocol::native::{Parameter, write_hint};
 use crate::protocol::tracker::Object;
-use crate::protocol::tracker::plain::{skip_blanks, skip_items, skip_members, take_value};
 
 /// The vendor of Snowplow's own schemas.
 const SNOWPLOW: &str = "com.snowplowanalytics.snowplow";
 /// The vendor of the schema of client hints.
 const IETF: &str = "org.ietf";
-
-/// The contexts of most events.
-const USUAL_CONTEXTS: usize = 8;
 
 /// Base64 as trackers write it: with or without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -67,95 +63,22 @@ struct Wrapped<Data> {
 
 /// A document.
 #[derive(Deserialize)]
-struct RawDocument<'t> {
+struct Document<'t> {
+    /// The URI of its schema, as JSON.
     #[serde(borrow)]
     schema: &'t RawValue,
+    /// What it says, as JSON.
     #[serde(borrow)]
     data: &'t RawValue,
 }
 
-/// A document.
-struct Document<'t> {
-    /// The URI of its schema, as JSON.
-    schema: &'t str,
-    /// What it says, as JSON.
-    data: &'t str,
-}
-
-impl<'t> From<RawDocument<'t>> for Document<'t> {
-    fn from(raw: RawDocument<'t>) -> Document<'t> {
-        Document {
-            schema: raw.schema.get(),
-            data: raw.data.get(),
-        }
-    }
-}
-
-impl<'t> Document<'t> {
-    /// Takes the document that a text begins with. Returns it, and what follows.
-    fn take(text: &'t str) -> Option<(Document<'t>, &'t str)> {
-        let (mut schema, mut data) = (None, None);
-        let after = skip_members(text, |name, rest| {
-            let (value, after) = take_value(rest)?;
-            let known = match name {
-                "schema" => &mut schema,
-                "data" => &mut data,
-                _ => return Some(after),
-            };
-            // One that is said twice is none.
-            known.replace(value).is_none().then_some(after)
-        })?;
-        let (schema, data) = (schema?, data?);
-        Some((Document { schema, data }, after))
-    }
-
+impl Document<'_> {
     fn write(&self, out: &mut String) {
-        for piece in ["{\"schema\":", self.schema, ",\"data\":", self.data, "}"] {
+        let (schema, data) = (self.schema.get(), self.data.get());
+        for piece in ["{\"schema\":", schema, ",\"data\":", data, "}"] {
             out.push_str(piece);
         }
     }
-}
-
-/// Returns what `take` finds in the `data` of an object around it, said once.
-fn unwrap<'t, T>(text: &'t str, take: impl Fn(&'t str) -> Option<(T, &'t str)>) -> Option<T> {
-    let mut found = None;
-    let after = skip_members(skip_blanks(text), |name, rest| {
-        let (value, after) = match name {
-            "data" => take(rest)?,
-            _ => return Some(take_value(rest)?.1),
-        };
-        found.replace(value).is_none().then_some(after)
-    })?;
-    skip_blanks(after).is_empty().then_some(found).flatten()
-}
-
-/// Takes the list of documents that a text begins with.
-fn take_list(text: &str) -> Option<(Vec<Document<'_>>, &str)> {
-    let mut list = Vec::with_capacity(USUAL_CONTEXTS);
-    let after = skip_items(text, |item| {
-        let (document, after) = Document::take(item)?;
-        list.push(document);
-        Some(after)
-    })?;
-    Some((list, after))
-}
-
-/// Returns the document in an envelope. serde reads what is written in a rare way.
-fn document_in(text: &str) -> Option<Document<'_>> {
-    let with_serde = || {
-        let wrapped: Wrapped<RawDocument<'_>> = serde_json::from_str(text).ok()?;
-        Some(wrapped.data.into())
-    };
-    unwrap(text, Document::take).or_else(with_serde)
-}
-
-/// Returns the documents of the list in an envelope.
-fn documents_in(text: &str) -> Option<Vec<Document<'_>>> {
-    let with_serde = || {
-        let wrapped: Wrapped<Vec<RawDocument<'_>>> = serde_json::from_str(text).ok()?;
-        Some(wrapped.data.into_iter().map(Document::from).collect())
-    };
-    unwrap(text, take_list).or_else(with_serde)
 }
 
 /// Returns the vendor and the name in the URI of a schema: `iglu:VENDOR/NAME/FORMAT/VERSION`.
@@ -179,13 +102,13 @@ pub(super) struct Happened {
 
 /// Reads the document that says what happened. `None` if it cannot be read.
 pub(super) fn read_happened(text: &str) -> Option<Happened> {
-    let document = document_in(text)?;
-    let uri = text_of(document.schema)?;
+    let Wrapped { data: document } = serde_json::from_str::<Wrapped<Document<'_>>>(text).ok()?;
+    let uri = text_of(document.schema.get())?;
     let (vendor, name) = names_of(&uri)?;
     let mut json = String::with_capacity(text.len());
     document.write(&mut json);
     Some(Happened {
-        refuses: refuses((vendor, name), document.data),
+        refuses: refuses((vendor, name), document.data.get()),
         understood: is_of_consent(vendor, name).then_some(0..json.len()),
         json,
         name: serde_json::to_string(name).ok()?,
@@ -242,10 +165,10 @@ impl Contexts {
     /// Adds the contexts of a list, and puts what they say of a hit into the event. `None` if the
     /// list cannot be read.
     pub(super) fn read(&mut self, text: &str, event: &mut SnowplowEvent<'_>) -> Option<()> {
-        let list = documents_in(text)?;
+        let list = serde_json::from_str::<Wrapped<Vec<Document<'_>>>>(text).ok()?;
         self.json.reserve(text.len());
-        for document in list {
-            let uri = text_of(document.schema)?;
+        for document in list.data {
+            let uri = text_of(document.schema.get())?;
             self.json.push(if self.json.is_empty() { '[' } else { ',' });
             let start = self.json.len();
             document.write(&mut self.json);
@@ -253,8 +176,8 @@ impl Contexts {
                 if is_of_consent(vendor, name) {
                     self.understood.push(start..self.json.len());
                 }
-                event.note_refusal(refuses((vendor, name), document.data));
-                event.read_context((vendor, name), document.data);
+                event.note_refusal(refuses((vendor, name), document.data.get()));
+                event.read_context((vendor, name), document.data.get());
             }
         }
         Some(())
@@ -351,40 +274,4 @@ enum Place {
     Brands,
     /// Among the hints: the operating system.
     Platform,
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(20_000))]
-
-        #[test]
-        fn documents_are_those_that_serde_finds(
-            parts in proptest::collection::vec(
-                proptest::sample::select(&[
-                    "{", "}", "[", "]", ",", "\"schema\":", "\"iglu:a/b/jsonschema/1-0-0\"", "\"data\":",
-                    "\"data\":[", "{\"schema\":\"iglu:a/b/c/1\",\"data\":{}}", "{\"x\":1,\"data\":2,\"schema\":3}",
-                    "{\"data\":1,\"schema\":2,\"data\":3}", "\"x\":[1]", " ", "null", "]}", "{\"data\":",
-                    "{\"data\":[",
-                ][..]),
-                0..9,
-            )
-        ) {
-            let text = parts.concat();
-            let pair = |document: Document<'_>| (document.schema.to_owned(), document.data.to_owned());
-            if let Some(document) = unwrap(&text, Document::take) {
-                let wrapped: Wrapped<RawDocument<'_>> = serde_json::from_str(&text).unwrap();
-                prop_assert_eq!(pair(document), pair(wrapped.data.into()));
-            }
-            if let Some(list) = unwrap(&text, take_list) {
-                let wrapped: Wrapped<Vec<RawDocument<'_>>> = serde_json::from_str(&text).unwrap();
-                let expected: Vec<_> = wrapped.data.into_iter().map(|raw| pair(raw.into())).collect();
-                prop_assert_eq!(list.into_iter().map(pair).collect::<Vec<_>>(), expected);
-            }
-        }
-    }
 }

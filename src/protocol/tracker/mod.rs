@@ -8,7 +8,6 @@
 mod envelope;
 mod hints;
 mod object;
-pub(in crate::protocol) mod plain;
 mod time;
 
 use std::borrow::Cow;

@@ -7,8 +7,6 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::plain::{skip_blanks, skip_members, take_value};
-
 /// The members of a JSON object in the order sent, repeated ones included: their names, and values
 /// as JSON. Nothing is copied that was not escaped.
 #[derive(Debug)]
@@ -17,17 +15,7 @@ pub(in crate::protocol) struct Object<'t>(pub(in crate::protocol) Vec<(Cow<'t, s
 impl<'t> Object<'t> {
     /// Reads an object. `None` if the text is none, or nested too deep.
     pub(in crate::protocol) fn read(json: &'t str) -> Option<Object<'t>> {
-        Object::read_plain(json).or_else(|| serde_json::from_str(json).ok())
-    }
-
-    fn read_plain(json: &'t str) -> Option<Object<'t>> {
-        let mut members = Vec::with_capacity(USUAL_MEMBERS);
-        let after = skip_members(skip_blanks(json), |name, rest| {
-            let (value, after) = take_value(rest)?;
-            members.push((Cow::Borrowed(name), value));
-            Some(after)
-        })?;
-        skip_blanks(after).is_empty().then_some(Object(members))
+        serde_json::from_str(json).ok()
     }
 }
 
