@@ -8,9 +8,10 @@ use maxminddb::MaxMindDbError;
 use serde::Deserialize;
 
 use super::geo::{Decode, GeoFile, GeoRecord, cut};
-use super::{DeviceBudget, Find, Problem, Tables};
+use super::{DeviceBudget, Find, NameScope, Problem, Tables};
 use crate::hit::Hit;
-use crate::row::dimension::{Columns, Dimension, Keyed};
+use crate::row::Keyer;
+use crate::row::dimension::{ColumnValues, Columns, Dimension, Keyed, ReadColumns, StandIn};
 
 /// Whose network a hit came from. An empty name and `None` mean unknown.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,11 +33,26 @@ impl Dimension for Network {
     }
 }
 
+impl ReadColumns for Network {
+    fn read(from: &mut impl ColumnValues) -> Network {
+        Network {
+            asn: from.integer(),
+            name: from.text(),
+        }
+    }
+}
+
 impl Find for Network {
+    const NAMES_NOBODY: &'static str = "names of networks";
+
     type Found<'h> = Arc<Keyed<Network>>;
 
     fn find(tables: &Tables, hit: &Hit<'_>, _: &mut DeviceBudget) -> Option<Arc<Keyed<Network>>> {
         tables.network(hit.client_ip?)
+    }
+
+    fn stand_in(_: &NameScope<'_>, _: &Keyer) -> Option<StandIn> {
+        None
     }
 }
 

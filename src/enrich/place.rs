@@ -11,9 +11,10 @@ use serde::{Deserialize, Deserializer};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::geo::{Decode, GeoFile, GeoRecord, cut};
-use super::{DeviceBudget, Find, Problem, Tables};
+use super::{DeviceBudget, Find, NameScope, Problem, Tables};
 use crate::hit::{Hit, Permit};
-use crate::row::dimension::{Columns, Dimension, Keyed};
+use crate::row::Keyer;
+use crate::row::dimension::{ColumnValues, Columns, Dimension, Keyed, ReadColumns, StandIn};
 
 /// Where a hit came from. Empty texts and `None` mean unknown.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,7 +55,23 @@ impl Dimension for Place {
     }
 }
 
+impl ReadColumns for Place {
+    fn read(from: &mut impl ColumnValues) -> Place {
+        Place {
+            country: from.text(),
+            region: from.text(),
+            city: from.text(),
+            postal_code: from.text(),
+            time_zone: from.text(),
+            latitude: from.real(),
+            longitude: from.real(),
+        }
+    }
+}
+
 impl Find for Place {
+    const NAMES_NOBODY: &'static str = "places";
+
     type Found<'h> = Arc<Keyed<Place>>;
 
     fn find(tables: &Tables, hit: &Hit<'_>, _: &mut DeviceBudget) -> Option<Arc<Keyed<Place>>> {
@@ -63,6 +80,10 @@ impl Find for Place {
             true => Some(place),
             false => Some(tables.coarse_place(&place)),
         }
+    }
+
+    fn stand_in(_: &NameScope<'_>, _: &Keyer) -> Option<StandIn> {
+        None
     }
 }
 

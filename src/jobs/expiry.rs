@@ -29,6 +29,7 @@ const STRETCH_PAGES: i64 = 1_000;
 const APART_MICROS: u64 = 55 * 60 * 1_000_000;
 
 /// What a job deletes, and when.
+#[derive(Clone, Copy)]
 pub(super) struct Expiry {
     /// Returns the first day that is kept.
     pub(super) first_kept: fn(&JobLimits, UnixMicros) -> i32,
@@ -37,6 +38,7 @@ pub(super) struct Expiry {
 }
 
 /// Where what a job deletes is stored.
+#[derive(Clone, Copy)]
 pub(super) enum Store {
     /// The partitions of `hit`.
     Partitions,

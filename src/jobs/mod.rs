@@ -22,7 +22,7 @@ mod partition_ahead;
 mod report;
 mod run;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -30,6 +30,7 @@ use futures_util::future::BoxFuture;
 use tokio_postgres::Client;
 
 use crate::clock::UnixMicros;
+use crate::enrich::DimensionTable;
 use crate::postgres::batch::event_key::EVENT_KEY_DAYS;
 use crate::postgres::partition;
 use crate::postgres::segment::snapshot;
@@ -96,6 +97,7 @@ pub struct JobLimits {
 }
 
 /// One job.
+#[derive(Clone, Copy)]
 pub(crate) struct Job {
     /// Its name in logs.
     pub name: &'static str,
@@ -107,6 +109,7 @@ pub(crate) struct Job {
 type Run<T> = for<'a> fn(&'a mut Client, JobLimits, UnixMicros) -> BoxFuture<'a, anyhow::Result<T>>;
 
 /// What a job does.
+#[derive(Clone, Copy)]
 enum Work {
     /// Makes something.
     Make(Run<u64>),
@@ -121,8 +124,8 @@ enum Work {
 /// The job that splits groups, which need not wait for its time.
 const LINK: &str = "link";
 
-/// Every job.
-pub(crate) const JOBS: [Job; 41] = [
+/// The table of jobs.
+const TABLE: &[Job] = &[
     Job {
         name: "partition_ahead",
         period: HOUR,
@@ -331,13 +334,13 @@ pub(crate) const JOBS: [Job; 41] = [
         period: DAY,
         work: Work::Make(|client, limits, as_of| Box::pin(link::audit(client, limits, as_of))),
     },
-    dimension("place", "true"),
-    dimension("network", "true"),
-    dimension("device", "true"),
-    dimension("ad", "true"),
-    dimension("site", "category is not null"),
-    dimension("page_domain", "true"),
 ];
+
+/// Every job: those of the table, and one for each dimension.
+pub(crate) static JOBS: LazyLock<Vec<Job>> = LazyLock::new(|| {
+    let dimensions = DimensionTable::ALL.map(delete_dimension);
+    TABLE.iter().copied().chain(dimensions).collect()
+});
 
 const _: () = assert!(SUPPRESSION_DAYS == 426, "the condition above has it too");
 const _: () = assert!(
@@ -360,12 +363,15 @@ const fn expire(
 
 /// Deletes the rows of a dimension to which nothing points any more. A row's last day is never
 /// before that of a hit, a count or an exposure that points to it, so its age is enough to tell.
-const fn dimension(table: &'static str, condition: &'static str) -> Job {
+fn delete_dimension(dimension: DimensionTable) -> Job {
     expire(
-        table,
+        dimension.table(),
         DAY,
         |limits, as_of| first_retained_day(limits, as_of) - DIMENSION_DAYS_LATER,
-        Store::Dimension { table, condition },
+        Store::Dimension {
+            table: dimension.table(),
+            condition: dimension.deleted(),
+        },
     )
 }
 
@@ -433,19 +439,19 @@ impl Job {
 /// When each job is due, by the clock that never jumps. At first every job is.
 #[derive(Debug)]
 pub struct Schedule {
-    due: [Option<Instant>; JOBS.len()],
+    due: Vec<Option<Instant>>,
     checked: Option<Instant>,
     guard: Guard,
-    held_back: [u64; JOBS.len()],
+    held_back: Vec<u64>,
 }
 
 impl Default for Schedule {
     fn default() -> Schedule {
         Schedule {
-            due: [None; JOBS.len()],
+            due: vec![None; JOBS.len()],
             checked: None,
             guard: Guard::default(),
-            held_back: [0; JOBS.len()],
+            held_back: vec![0; JOBS.len()],
         }
     }
 }

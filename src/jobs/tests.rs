@@ -124,7 +124,7 @@ async fn old_event_ids_rejected_hits_and_partners_ids_are_deleted_and_counts_sta
         )
         .await
         .unwrap();
-    for job in &JOBS {
+    for job in JOBS.iter() {
         job.run(client, &LIMITS, NOON).await.unwrap();
     }
     for table in ["event_key", "rejected_hit", "partner_id", "hit_count"] {

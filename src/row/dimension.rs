@@ -6,7 +6,7 @@
 //! A dimension is one `impl` of [`Dimension`]. Its `columns` is the only list of its columns: the
 //! key is computed from it, and the rows that a sink stores ([`DimensionRows`]) are filled by it.
 //! Keys stand in databases, so what an existing dimension's `columns` gives, and in which order,
-//! must never change.
+//! must never change. [`ReadColumns`] makes a row of what its columns held.
 
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
@@ -34,6 +34,49 @@ pub trait Columns {
     fn real(&mut self, column: &'static str, number: Option<f64>);
     /// Takes a truth value.
     fn boolean(&mut self, column: &'static str, is_so: bool);
+}
+
+/// A dimension whose rows can be read again, as messages to Kafka hold them.
+pub trait ReadColumns: Dimension + Sized {
+    /// Makes a row of its columns, which are read in the order in which [`Dimension::columns`]
+    /// gives them.
+    fn read(from: &mut impl ColumnValues) -> Self;
+}
+
+/// What gives the values of a row's columns, in their order. One that is absent is empty.
+pub trait ColumnValues {
+    /// Returns the next column, a text.
+    fn text(&mut self) -> String;
+    /// Returns the next column, a whole number.
+    fn integer(&mut self) -> Option<u32>;
+    /// Returns the next column, a number.
+    fn real(&mut self) -> Option<f64>;
+    /// Returns the next column, a truth value.
+    fn boolean(&mut self) -> bool;
+}
+
+/// What the rows become that a hit would make beyond the limit of new rows in a day
+/// (`loader.new_names_per_day`).
+#[derive(Debug)]
+pub struct StandIn {
+    /// What new rows are counted for.
+    pub scope: String,
+    /// The one row that stands for all of them, with its key.
+    pub row: (i64, DimensionRows),
+}
+
+impl StandIn {
+    /// Makes a row that stands for those beyond the limit of a scope.
+    #[must_use]
+    pub fn new(scope: String, keyer: &Keyer, row: &impl Dimension) -> StandIn {
+        let key = keyer.key(row);
+        let mut rows = DimensionRows::default();
+        rows.push(key, row);
+        StandIn {
+            scope,
+            row: (key, rows),
+        }
+    }
 }
 
 /// What a stored row holds, by the names of its columns.

@@ -1,6 +1,6 @@
 //! The dimension `page_domain`: on whose domain a hit was made, and what that is about.
 
-use super::dimension::{Columns, Dimension};
+use super::dimension::{ColumnValues, Columns, Dimension, ReadColumns};
 
 /// The registrable domain of a page, with the categories that a list gives it. Empty texts mean
 /// unknown.
@@ -24,5 +24,16 @@ impl Dimension for PageDomain {
         to.text("category", &self.category);
         to.text("source", &self.source);
         to.boolean("is_sensitive", self.is_sensitive);
+    }
+}
+
+impl ReadColumns for PageDomain {
+    fn read(from: &mut impl ColumnValues) -> PageDomain {
+        PageDomain {
+            domain: from.text(),
+            category: from.text(),
+            source: from.text(),
+            is_sensitive: from.boolean(),
+        }
     }
 }

@@ -26,10 +26,10 @@ use quick_cache::sync::Cache;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::source::{LoadError, TableFile, TableFiles};
-use super::{DeviceBudget, Find, Tables};
+use super::{DeviceBudget, Find, NameScope, OTHER, Tables};
 use crate::hit::Hit;
-use crate::row::PageDomain;
-use crate::row::dimension::Keyed;
+use crate::row::dimension::{Keyed, StandIn};
+use crate::row::{Keyer, PageDomain};
 use index::Label;
 use list::CategoryList;
 pub(crate) use sensitive::Sensitive;
@@ -42,10 +42,20 @@ const DOMAINS_CACHED_MAX: usize = 32_768;
 const BETWEEN: &str = "; ";
 
 impl Find for PageDomain {
+    const NAMES_NOBODY: &'static str = "domains of pages";
+
     type Found<'h> = Arc<Keyed<PageDomain>>;
 
     fn find(tables: &Tables, hit: &Hit<'_>, _: &mut DeviceBudget) -> Option<Self::Found<'static>> {
         tables.page_domain(&hit.page_url, &hit.publisher)
+    }
+
+    fn stand_in(named: &NameScope<'_>, keyer: &Keyer) -> Option<StandIn> {
+        let other = PageDomain {
+            domain: OTHER.to_owned(),
+            ..PageDomain::default()
+        };
+        Some(StandIn::new(named.site_and_partner(), keyer, &other))
     }
 }
 

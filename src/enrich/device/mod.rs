@@ -15,9 +15,10 @@ pub use budget::DeviceBudget;
 use recognise::Agent;
 pub(super) use recognise::DeviceRules;
 
-use super::{Find, Tables};
+use super::{Find, NameScope, Tables};
 use crate::hit::{Hints, Hit};
-use crate::row::dimension::{Columns, Dimension, Keyed};
+use crate::row::Keyer;
+use crate::row::dimension::{ColumnValues, Columns, Dimension, Keyed, ReadColumns, StandIn};
 
 /// Devices kept by user agent and hints. 10,000 observed page views held 952 distinct user agents.
 const DEVICES_CACHED_MAX: usize = 16_384;
@@ -113,7 +114,25 @@ impl Dimension for Device {
     }
 }
 
+impl ReadColumns for Device {
+    fn read(from: &mut impl ColumnValues) -> Device {
+        Device {
+            // A class of a later version is another one.
+            class: DeviceClass::from_name(&from.text()).unwrap_or_default(),
+            brand: from.text(),
+            model: from.text(),
+            os: from.text(),
+            os_version: from.text(),
+            browser: from.text(),
+            browser_version: from.text(),
+            is_bot: from.boolean(),
+        }
+    }
+}
+
 impl Find for Device {
+    const NAMES_NOBODY: &'static str = "models";
+
     type Found<'h> = Arc<Keyed<Device>>;
 
     fn find(
@@ -123,6 +142,11 @@ impl Find for Device {
     ) -> Option<Arc<Keyed<Device>>> {
         let spend = || budget.spend(hit.client_ip);
         Some(tables.look_up_device(&hit.user_agent, &hit.hints, spend))
+    }
+
+    fn stand_in(named: &NameScope<'_>, keyer: &Keyer) -> Option<StandIn> {
+        let scope = named.site.to_owned();
+        Some(StandIn::new(scope, keyer, &Device::default()))
     }
 }
 

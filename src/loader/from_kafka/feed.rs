@@ -4,6 +4,8 @@
 //! partition nothing is left out between two positions, so the position after a batch is the offset
 //! after its last message.
 
+use std::any::Any;
+use std::array;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +20,7 @@ use super::witness::{MadeAnew, Witnesses};
 use super::{Partition, partition_id};
 use crate::clock::{self, UnixMicros};
 use crate::config::KafkaConfig;
-use crate::enrich::{DIMENSIONS, Device, Facts, Network, Place};
+use crate::enrich::{DIMENSIONS, DimensionTable, FactReader, Facts};
 use crate::hit::{Flags, Hit, Permit};
 use crate::keys::epoch_of;
 use crate::loader::derive::{Deriver, shorten};
@@ -30,9 +32,9 @@ use crate::loader::sink::{DerivedHit, Encoder as _, LoadEncoder, Reached, Span, 
 use crate::metrics::{Metrics, gauge_value};
 use crate::postgres::Load;
 use crate::row::click::ClickMention;
-use crate::row::dimension::{Found as _, Keyed};
+use crate::row::dimension::{Found as _, Keyed, ReadColumns};
 use crate::row::exposure::AdContact;
-use crate::row::{Ad, Derived, Link, PageDomain, Row, event_key};
+use crate::row::{Ad, Derived, Link, Row, event_key};
 
 /// Payload of a batch, in bytes.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -338,7 +340,13 @@ impl GroupFeed {
         if !hit.permit.allows(Permit::MEASURE) || hit.kind.is_instruction() {
             return Err("its permit lacks measure: it may not be a row".to_owned());
         }
-        let facts = self.found.facts(hit, &message.dimensions);
+        let facts = Facts::read(
+            hit,
+            &mut MessageFacts {
+                dimensions: &message.dimensions,
+                found: &mut self.found,
+            },
+        );
         let facts = facts.map_err(|error| error.to_string())?;
         let creative = Ad::creative_of(hit).map(Keyed::new);
         let keyer = deriver.keyer.as_deref();
@@ -409,56 +417,46 @@ impl GroupFeed {
     }
 }
 
-/// Dimension rows by the bytes that they were read from: most messages repeat a few of them.
-struct FoundRows {
-    places: Rows<Place>,
-    networks: Rows<Network>,
-    devices: Rows<Device>,
-    page_domains: Rows<PageDomain>,
-}
+/// Dimension rows by the bytes that they were read from, in the order of [`DIMENSIONS`]: most
+/// messages repeat a few of them.
+struct FoundRows([RowsByBytes; DIMENSIONS.len()]);
 
-type Rows<T> = Cache<Box<[u8]>, Arc<Keyed<T>>>;
+/// Rows of one dimension: `Keyed<D>`.
+type RowsByBytes = Cache<Box<[u8]>, Arc<dyn Any + Send + Sync>>;
 
 impl Default for FoundRows {
     fn default() -> FoundRows {
-        FoundRows {
-            places: Cache::new(READ_MAX),
-            networks: Cache::new(READ_MAX),
-            devices: Cache::new(READ_MAX),
-            page_domains: Cache::new(READ_MAX),
-        }
+        FoundRows(array::from_fn(|_| Cache::new(READ_MAX)))
     }
 }
 
-impl FoundRows {
-    fn facts<'h>(
+/// Reads what was found of a hit from its message.
+struct MessageFacts<'a> {
+    dimensions: &'a [Option<&'a [u8]>; DIMENSIONS.len()],
+    found: &'a mut FoundRows,
+}
+
+impl FactReader for MessageFacts<'_> {
+    type Error = MessageError;
+
+    fn read<D: ReadColumns + Send + Sync + 'static>(
         &mut self,
-        hit: &'h Hit<'_>,
-        dimensions: &[Option<&[u8]>; 4],
-    ) -> Result<Facts<'h>, MessageError> {
-        let [place, network, device, page_domain] = dimensions;
-        Ok(Facts {
-            place: find(&mut self.places, *place, read::place)?,
-            network: find(&mut self.networks, *network, read::network_of)?,
-            device: find(&mut self.devices, *device, read::device)?,
-            page_domain: find(&mut self.page_domains, *page_domain, read::page_domain)?,
-            ..Facts::of_hit(hit)
-        })
+        dimension: DimensionTable,
+    ) -> Result<Option<Arc<Keyed<D>>>, MessageError> {
+        let at = dimension as usize;
+        let bytes = self.dimensions.get(at).copied().flatten();
+        let (Some(bytes), Some(field)) = (bytes, dimension.field()) else {
+            return Ok(None);
+        };
+        let mut known = self.found.0.get_mut(at);
+        let row = known.as_mut().and_then(|known| known.get(bytes)).cloned();
+        if let Some(Ok(row)) = row.map(Arc::downcast) {
+            return Ok(Some(row));
+        }
+        let row = Arc::new(Keyed::new(read::dimension(field, bytes)?));
+        if let Some(known) = known {
+            known.insert(bytes.into(), Arc::<Keyed<D>>::clone(&row));
+        }
+        Ok(Some(row))
     }
-}
-
-fn find<T: crate::row::Dimension>(
-    rows: &mut Rows<T>,
-    bytes: Option<&[u8]>,
-    read: fn(&[u8]) -> Result<T, MessageError>,
-) -> Result<Option<Arc<Keyed<T>>>, MessageError> {
-    let Some(bytes) = bytes else {
-        return Ok(None);
-    };
-    if let Some(known) = rows.get(bytes) {
-        return Ok(Some(Arc::clone(known)));
-    }
-    let found = Arc::new(Keyed::new(read(bytes)?));
-    rows.insert(bytes.into(), Arc::clone(&found));
-    Ok(Some(found))
 }

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 use quick_cache::unsync::Cache;
 
 use super::attributes::CallbackAttributes;
-use super::names::NameScope;
 use super::postgres::{Forgotten, into_chunk_offset, into_postgres, into_record};
 use super::profiles;
 use super::sightings::SightingFinder;
 use super::ties::TieFinder;
 use super::{DerivedHit, Encoder, Span, SpoolRecord};
 use crate::clock::{self, UnixMicros};
-use crate::enrich::{DIMENSIONS, DimensionTable, FactVisitor, Facts};
+use crate::enrich::{DIMENSIONS, DimensionTable, FactVisitor, Facts, NameScope};
 use crate::hit::Hit;
 use crate::identity::{Ids, Node, NodeKind};
 use crate::metrics::Metrics;
@@ -100,7 +99,7 @@ impl Encoder for LoadEncoder {
         }
         let mut dimensions = NewDimensions {
             day: self.today.max(day(hit.row.received_at)),
-            names: NameScope::of(hit.facts),
+            named: NameScope::of(hit.facts),
             load,
             encoder: self,
         };
@@ -154,7 +153,7 @@ impl LoadEncoder {
         let received_on = i32::try_from(count.minute / MINUTES_OF_DAY).unwrap_or(0);
         facts.visit(&mut NewDimensions {
             day: self.today.max(received_on),
-            names: NameScope::of(facts),
+            named: NameScope::of(facts),
             load,
             encoder: self,
         });
@@ -178,7 +177,7 @@ impl LoadEncoder {
 struct NewDimensions<'a> {
     /// The day of the hit that brings them.
     day: i32,
-    names: NameScope<'a>,
+    named: NameScope<'a>,
     load: &'a mut Load,
     encoder: &'a mut LoadEncoder,
 }
@@ -206,8 +205,8 @@ impl FactVisitor for NewDimensions<'_> {
         if let Some(rows) = dimensions.of(table) {
             found.add_to(key.1, rows);
         }
-        if let Some((scope, other)) = self.names.limit_of(dimension, keyer) {
-            names.add(key, scope, other);
+        if let Some(other) = dimension.stand_in(&self.named, keyer) {
+            names.add(key, other.scope, other.row);
         }
     }
 }

@@ -21,7 +21,6 @@
 mod attributes;
 pub mod kafka;
 mod load_encoder;
-mod names;
 mod postgres;
 mod profiles;
 mod sightings;

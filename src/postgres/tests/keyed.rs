@@ -1,7 +1,7 @@
 //! The keys of dimension rows, and the secret that they need.
 
 use super::*;
-use crate::enrich;
+use crate::enrich::{self, DeviceClass, Network, Place};
 use crate::postgres::batch::dimension::read_keyer;
 use crate::row::{Ad, Site, UNKNOWN_KEY};
 

@@ -30,17 +30,6 @@ const SIGHTING: u32 = 80;
 /// What is said of subjects in one message of a count.
 const SAID_MAX: usize = 1_000;
 
-/// The name and the number of a dimension in a message; `None` where the hit's fields say it all.
-fn field_of(dimension: DimensionTable) -> Option<(&'static str, u32)> {
-    match dimension {
-        DimensionTable::Place => Some(("place", 67)),
-        DimensionTable::Network => Some(("network", 68)),
-        DimensionTable::Device => Some(("device", 69)),
-        DimensionTable::PageDomain => Some(("page_domain", 70)),
-        DimensionTable::Ad | DimensionTable::Site => None,
-    }
-}
-
 /// What the message of a row is made from.
 #[derive(Clone, Copy)]
 pub(crate) struct RowParts<'a, 'f> {
@@ -270,7 +259,7 @@ struct InlineFacts<'o> {
 
 impl FactVisitor for InlineFacts<'_> {
     fn visit(&mut self, dimension: DimensionTable, found: &impl Found) {
-        let Some((_, number)) = field_of(dimension) else {
+        let Some(number) = dimension.field() else {
             return;
         };
         let mut inner = Vec::with_capacity(96);
@@ -335,10 +324,11 @@ struct JsonFacts<'w>(&'w mut Map<String, Json>);
 
 impl FactVisitor for JsonFacts<'_> {
     fn visit(&mut self, dimension: DimensionTable, found: &impl Found) {
-        if let Some((name, _)) = field_of(dimension) {
+        if dimension.field().is_some() {
             let mut words = Map::new();
             found.give_columns(&mut JsonColumns(&mut words));
-            self.0.insert(name.to_owned(), Json::Object(words));
+            let name = dimension.table().to_owned();
+            self.0.insert(name, Json::Object(words));
         }
     }
 }

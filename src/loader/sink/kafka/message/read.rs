@@ -9,17 +9,20 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{CLIENT_IP_BITS, CountKey, HIT_ID, IS_SENSITIVE_PAGE, SIGHTING, SubjectSaid};
-use crate::enrich::{Device, DeviceClass, Network, Place};
+use crate::enrich::{DIMENSIONS, DimensionTable};
 use crate::hit::wire::take_varint;
 use crate::hit::{ConsentSource, Hit, Kind, Permit};
 use crate::identity::{Node, NodeKind};
 use crate::postgres::household::part::Sighting;
-use crate::row::{Ad, PageDomain, Site};
+use crate::row::dimension::{ColumnValues, ReadColumns};
+use crate::row::{Ad, Site};
 
 /// The last minute that Postgres takes for a day of this calendar: the end of 9999.
 const MINUTE_MAX: i64 = 2_932_897 * 24 * 60 - 1;
 /// More hits than a message ever counts; sums of them stay far below what Postgres can hold.
 const HITS_MAX: u64 = 1 << 40;
+/// The most columns of a dimension that are read.
+const COLUMNS_MAX: usize = 16;
 
 /// Why a message cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,14 +46,11 @@ pub(crate) struct RowMessage<'a> {
     pub client_ip: Option<IpNet>,
     /// Whether its page is of a sensitive category.
     pub is_sensitive_page: bool,
-    /// Its place, network, device and page domain, encoded.
-    pub dimensions: [Option<&'a [u8]>; 4],
+    /// What was found of it, encoded, in the order of [`DIMENSIONS`].
+    pub dimensions: [Option<&'a [u8]>; DIMENSIONS.len()],
     /// The sighting that it makes, with its epoch.
     pub sighting: Option<(Sighting, i32)>,
 }
-
-/// The fields of [`RowMessage::dimensions`].
-const DIMENSION_FIELDS: [u32; 4] = [67, 68, 69, 70];
 
 impl<'a> RowMessage<'a> {
     /// Reads a message.
@@ -63,7 +63,7 @@ impl<'a> RowMessage<'a> {
             hit_id: [0; 16],
             client_ip: None,
             is_sensitive_page: false,
-            dimensions: [None; 4],
+            dimensions: [None; DIMENSIONS.len()],
             sighting: None,
         };
         let (mut has_id, mut bits) = (false, None);
@@ -78,8 +78,8 @@ impl<'a> RowMessage<'a> {
                 IS_SENSITIVE_PAGE => row.is_sensitive_page = value.number(number)? != 0,
                 SIGHTING => row.sighting = Some(read_sighting(value.bytes(number)?)?),
                 _ => {
-                    let known = DIMENSION_FIELDS.iter().zip(&mut row.dimensions);
-                    let mut known = known.filter(|(field, _)| **field == number);
+                    let known = DimensionTable::ALL.iter().zip(&mut row.dimensions);
+                    let mut known = known.filter(|(known, _)| known.field() == Some(number));
                     if let Some((_, dimension)) = known.next() {
                         *dimension = Some(value.bytes(number)?);
                     }
@@ -244,101 +244,76 @@ fn read_said(bytes: &[u8]) -> Result<SubjectSaid, MessageError> {
     }
 }
 
-/// Reads a place.
+/// Reads the row of a dimension that a field of a message holds.
 ///
 /// # Errors
 /// If the bytes are not such a message, or one of its fields has a wrong type or value.
-pub fn place(bytes: &[u8]) -> Result<Place, MessageError> {
-    let mut place = Place::default();
-    for field in Fields(bytes) {
-        let (number, value) = field?;
-        let text = match number {
-            1 => &mut place.country,
-            2 => &mut place.region,
-            3 => &mut place.city,
-            4 => &mut place.postal_code,
-            5 => &mut place.time_zone,
-            6 => {
-                place.latitude = Some(value.real(67)?);
-                continue;
-            }
-            7 => {
-                place.longitude = Some(value.real(67)?);
-                continue;
-            }
-            _ => continue,
-        };
-        *text = value.text(67)?.to_owned();
-    }
-    Ok(place)
-}
-
-/// Reads a network.
-///
-/// # Errors
-/// If the bytes are not such a message, or one of its fields has a wrong type or value.
-pub(crate) fn network_of(bytes: &[u8]) -> Result<Network, MessageError> {
-    let mut network = Network::default();
-    for field in Fields(bytes) {
-        match field? {
-            (1, value) => {
-                let asn = u32::try_from(value.number(68)?);
-                network.asn = Some(asn.map_err(|_| wrong(68))?);
-            }
-            (2, value) => network.name = value.text(68)?.to_owned(),
-            _ => {}
+pub(crate) fn dimension<D: ReadColumns>(field: u32, bytes: &[u8]) -> Result<D, MessageError> {
+    let mut columns = ReceivedColumns {
+        field,
+        values: [None; COLUMNS_MAX],
+        next: 0,
+        is_wrong: false,
+    };
+    for received in Fields(bytes) {
+        let (number, value) = received?;
+        let at = usize::try_from(number)
+            .ok()
+            .and_then(|at| at.checked_sub(1));
+        // A column of a later version is passed over.
+        if let Some(column) = at.and_then(|at| columns.values.get_mut(at)) {
+            *column = Some(value);
         }
     }
-    Ok(network)
+    let row = D::read(&mut columns);
+    match columns.is_wrong {
+        true => Err(wrong(field)),
+        false => Ok(row),
+    }
 }
 
-/// Reads a device.
-///
-/// # Errors
-/// If the bytes are not such a message, or one of its fields has a wrong type or value.
-pub fn device(bytes: &[u8]) -> Result<Device, MessageError> {
-    let mut device = Device::default();
-    for field in Fields(bytes) {
-        let (number, value) = field?;
-        let text = match number {
-            1 => {
-                // A class of a later version is another one.
-                device.class = DeviceClass::from_name(value.text(69)?).unwrap_or_default();
-                continue;
-            }
-            2 => &mut device.brand,
-            3 => &mut device.model,
-            4 => &mut device.os,
-            5 => &mut device.os_version,
-            6 => &mut device.browser,
-            7 => &mut device.browser_version,
-            8 => {
-                device.is_bot = value.number(69)? != 0;
-                continue;
-            }
-            _ => continue,
-        };
-        *text = value.text(69)?.to_owned();
-    }
-    Ok(device)
+/// The columns of a dimension's row, by the numbers of their fields.
+struct ReceivedColumns<'a> {
+    /// The field that holds the row.
+    field: u32,
+    values: [Option<Value<'a>>; COLUMNS_MAX],
+    next: usize,
+    /// Whether a value had a wrong type.
+    is_wrong: bool,
 }
 
-/// Reads a page's domain.
-///
-/// # Errors
-/// If the bytes are not such a message, or one of its fields has a wrong type or value.
-pub fn page_domain(bytes: &[u8]) -> Result<PageDomain, MessageError> {
-    let mut domain = PageDomain::default();
-    for field in Fields(bytes) {
-        match field? {
-            (1, value) => domain.domain = value.text(70)?.to_owned(),
-            (2, value) => domain.category = value.text(70)?.to_owned(),
-            (3, value) => domain.source = value.text(70)?.to_owned(),
-            (4, value) => domain.is_sensitive = value.number(70)? != 0,
-            _ => {}
-        }
+impl<'a> ReceivedColumns<'a> {
+    fn take<T>(&mut self, read: impl FnOnce(Value<'a>) -> Result<T, MessageError>) -> Option<T> {
+        let value = self.values.get(self.next).copied().flatten();
+        self.next += 1;
+        let read = value.map(read)?;
+        self.is_wrong |= read.is_err();
+        read.ok()
     }
-    Ok(domain)
+}
+
+impl ColumnValues for ReceivedColumns<'_> {
+    fn text(&mut self) -> String {
+        let field = self.field;
+        let text = self.take(|value| value.text(field));
+        text.unwrap_or_default().to_owned()
+    }
+
+    fn integer(&mut self) -> Option<u32> {
+        let field = self.field;
+        self.take(|value| u32::try_from(value.number(field)?).map_err(|_| wrong(field)))
+    }
+
+    fn real(&mut self) -> Option<f64> {
+        let field = self.field;
+        self.take(|value| value.real(field))
+    }
+
+    fn boolean(&mut self) -> bool {
+        let field = self.field;
+        self.take(|value| value.number(field))
+            .is_some_and(|number| number != 0)
+    }
 }
 
 /// The fields of a message, with their numbers, up to the first that cannot be read.

@@ -9,10 +9,11 @@ use prost::Message;
 
 use super::*;
 use crate::clock::UnixMicros;
-use crate::enrich::{DIMENSIONS, Device, DeviceClass, Network, Place};
+use crate::enrich::sample::{self, ColumnNames};
+use crate::enrich::{DIMENSIONS, Device, DeviceClass, FactReader, Network, Place};
 use crate::hit::{Flags, Permit, UserKey, VisitorId};
-use crate::row::dimension::{Dimension, Keyed};
-use crate::row::{Derived, PageDomain};
+use crate::row::dimension::{Keyed, ReadColumns};
+use crate::row::{Derived, Keyer, PageDomain};
 
 #[derive(Clone, PartialEq, Message)]
 struct RowSchema {
@@ -284,69 +285,20 @@ fn the_schema_for_other_languages_has_the_fields_that_are_written() {
     ]);
     let of_dimension = |columns: ColumnNames| columns.0.into_iter().zip(1..).collect();
     row.insert("sighting", SIGHTING);
-    for (table, name, columns) in [
-        (
-            DimensionTable::Place,
-            "Place",
-            ColumnNames::of(&Place::default()),
-        ),
-        (
-            DimensionTable::Network,
-            "Network",
-            ColumnNames::of(&Network::default()),
-        ),
-        (
-            DimensionTable::Device,
-            "Device",
-            ColumnNames::of(&Device::default()),
-        ),
-        (
-            DimensionTable::PageDomain,
-            "PageDomain",
-            ColumnNames::of(&PageDomain::default()),
-        ),
-    ] {
-        row.extend(field_of(table));
-        let columns: BTreeMap<&str, u32> = of_dimension(columns);
+    for dimension in DimensionTable::ALL {
+        let Some(number) = dimension.field() else {
+            continue;
+        };
+        let taken = row.insert(dimension.table(), number);
+        assert_eq!(taken, None, "{number}");
+        let (name, _) = dimension.describe();
+        let columns: BTreeMap<&str, u32> = of_dimension(ColumnNames::of(dimension));
         assert_eq!(messages[name], columns, "{name}");
     }
     assert_eq!(messages["Row"], row);
     assert_eq!(messages["Count"].len(), 12);
     assert_eq!(messages["Sighting"].len(), 6);
     assert_eq!(messages["Said"].len(), 4);
-}
-
-/// The names of columns.
-struct ColumnNames(Vec<&'static str>);
-
-impl ColumnNames {
-    fn of(row: &impl Dimension) -> ColumnNames {
-        let mut names = ColumnNames(Vec::new());
-        row.columns(&mut names);
-        names
-    }
-}
-
-impl Columns for ColumnNames {
-    fn text(&mut self, column: &'static str, _: &str) {
-        self.0.push(column);
-    }
-
-    fn name(&mut self, column: &'static str, _: &str) {
-        self.0.push(column);
-    }
-
-    fn integer(&mut self, column: &'static str, _: Option<u32>) {
-        self.0.push(column);
-    }
-
-    fn real(&mut self, column: &'static str, _: Option<f64>) {
-        self.0.push(column);
-    }
-
-    fn boolean(&mut self, column: &'static str, _: bool) {
-        self.0.push(column);
-    }
 }
 
 /// The hit of the recorded message.
@@ -445,6 +397,66 @@ fn recorded(hex: &str) -> Vec<u8> {
         .collect()
 }
 
+/// Reads the dimensions of a message.
+struct Received<'a>(&'a read::RowMessage<'a>);
+
+impl FactReader for Received<'_> {
+    type Error = read::MessageError;
+
+    fn read<D: ReadColumns + Send + Sync + 'static>(
+        &mut self,
+        dimension: DimensionTable,
+    ) -> Result<Option<Arc<Keyed<D>>>, read::MessageError> {
+        let (bytes, field) = (self.0.dimensions[dimension as usize], dimension.field());
+        let read = bytes.map(|bytes| read::dimension(field.unwrap(), bytes));
+        read.transpose()
+            .map(|row| row.map(|row| Arc::new(Keyed::new(row))))
+    }
+}
+
+#[test]
+fn every_column_of_every_dimension_comes_back_from_a_message() {
+    let hit = Hit::sample(str::to_owned);
+    let facts = sample::facts(&hit);
+    let message = message_of(&hit, &facts, KafkaFormat::Protobuf);
+    let row = read::RowMessage::decode(&message).unwrap();
+    let read = Facts::read(&row.hit, &mut Received(&row)).unwrap();
+    let keyer = Keyer::of_tests();
+    assert_eq!(read.keys(&keyer), facts.keys(&keyer));
+    assert_eq!(message_of(&hit, &read, KafkaFormat::Protobuf), message);
+    for (dimension, bytes) in DimensionTable::ALL.into_iter().zip(row.dimensions) {
+        assert_eq!(
+            bytes.is_some(),
+            dimension.field().is_some(),
+            "{dimension:?}"
+        );
+        // What has no field is said by the hit itself.
+        let said = Facts::of_hit(&hit).keys(&keyer)[dimension as usize];
+        assert_eq!(bytes.is_none(), said.is_some(), "{dimension:?}");
+    }
+}
+
+#[test]
+fn a_column_of_a_wrong_type_is_an_error_and_an_unknown_one_is_passed_over() {
+    let network = |bytes: &[u8]| read::dimension::<Network>(68, bytes);
+    let known = Network {
+        asn: Some(7),
+        name: "n".to_owned(),
+    };
+    // An ASN, a name, and the columns 15 and 100 of a later version.
+    let later = b"\x08\x07\x12\x01n\x78\x01\xa0\x06\x01";
+    assert_eq!(network(later), Ok(known));
+    assert_eq!(network(b""), Ok(Network::default()));
+    for wrong in [
+        &b"\x0a\x01n"[..],
+        b"\x10\x01",
+        b"\x12\x01\xff",
+        b"\x08\xff\xff\xff\xff\xff\x01",
+    ] {
+        assert_eq!(network(wrong), Err(read::MessageError::Field(68)));
+    }
+}
+
 #[test]
 fn the_loader_reads_what_the_first_version_wrote() {
     let row = recorded(include_str!("row-1.hex"));
@@ -455,13 +467,13 @@ fn the_loader_reads_what_the_first_version_wrote() {
     assert_eq!(row.client_ip, Some("192.0.2.0/24".parse().unwrap()));
     assert!(row.is_sensitive_page);
     assert_eq!(row.sighting, None);
-    let [place, network, device, page_domain] = row.dimensions.map(Option::unwrap);
-    let place = read::place(place).unwrap();
+    let facts = Facts::read(&row.hit, &mut Received(&row)).unwrap();
+    let place = &facts.place.unwrap().value;
     assert_eq!((&*place.country, &*place.city), ("SE", "Solna"));
     assert_eq!((place.latitude, place.longitude), (Some(59.36), Some(0.0)));
-    assert_eq!(read::network_of(network).unwrap().asn, Some(0));
-    assert_eq!(read::device(device).unwrap().class, DeviceClass::Phone);
-    assert!(read::page_domain(page_domain).unwrap().is_sensitive);
+    assert_eq!(facts.network.unwrap().value.asn, Some(0));
+    assert_eq!(facts.device.unwrap().value.class, DeviceClass::Phone);
+    assert!(facts.page_domain.unwrap().value.is_sensitive);
 
     let count = recorded(include_str!("count-1.hex"));
     let count = read::CountMessage::decode(&count).unwrap();
@@ -541,8 +553,8 @@ proptest! {
         let count = read::CountMessage::decode(&bytes).is_ok();
         prop_assert!(!row || Hit::decode(&bytes).is_ok() || count);
         for cut in 0..bytes.len() {
-            drop(read::place(&bytes[..cut]));
-            drop(read::device(&bytes[..cut]));
+            drop(read::dimension::<Place>(67, &bytes[..cut]));
+            drop(read::dimension::<Device>(69, &bytes[..cut]));
         }
     }
 }
