@@ -8,7 +8,7 @@ mod protocol;
 
 use std::time::Duration;
 
-pub use protocol::{Protocol, ProtocolSpec};
+pub use protocol::{Ending, Protocol, ProtocolSpec};
 
 /// The longest request target that is accepted, in bytes.
 pub const URI_BYTES_MAX: usize = 8 * 1024;

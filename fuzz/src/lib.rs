@@ -23,7 +23,7 @@ pub use cookie::cookie;
 pub use mmdb::mmdb;
 pub use plain::plain;
 pub use request::{event, headers, hit, query, system};
-pub use tracker::{matomo, plausible, segment, snowplow};
+pub use tracker::{matomo, segment, snowplow, tracker};
 
 /// Takes any bytes; panics where a promise does not hold.
 pub type Target = fn(&[u8]);
@@ -41,11 +41,11 @@ pub const TARGETS: [(&str, Target); 16] = [
     ("matomo", matomo),
     ("mmdb", mmdb),
     ("plain", plain),
-    ("plausible", plausible),
     ("query", query),
     ("segment", segment),
     ("snowplow", snowplow),
     ("system", system),
+    ("tracker", tracker),
 ];
 
 /// Headers as a client may send them: one a line, `name: value`. What is no header is left out, for

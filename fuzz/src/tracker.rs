@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use avtryck::endpoint::Endpoint;
+use avtryck::endpoint::{Endpoint, Protocol};
 use avtryck::protocol::{self, Arrival, Draft, Drafts};
 use avtryck::refusal::Reason;
 use avtryck::request::Headers;
@@ -65,10 +65,21 @@ pub fn matomo(bytes: &[u8]) {
     }
 }
 
-/// An event of Plausible's script; the same bytes as the query of an image of Meta's form.
-pub fn plausible(bytes: &[u8]) {
-    read(Endpoint::Plausible, "", Some(bytes));
-    read(Endpoint::Meta, &String::from_utf8_lossy(bytes), None);
+/// The query, and the body, of a request to each endpoint of another maker's.
+pub fn tracker(bytes: &[u8]) {
+    let query = String::from_utf8_lossy(bytes);
+    for endpoint in Endpoint::ALL {
+        let spec = endpoint.spec();
+        if spec.protocol == Protocol::Native && endpoint != Endpoint::Meta {
+            continue;
+        }
+        if spec.accepts("GET") {
+            read(endpoint, &query, None);
+        }
+        if spec.accepts("POST") {
+            read(endpoint, "", Some(bytes));
+        }
+    }
 }
 
 /// Returns the first line, and the rest with the line's end.

@@ -2,6 +2,9 @@
 //!
 //! [`crate::protocol`] reads each of them. Its number stands in recorded hits and in rows, so it
 //! is never used again, and a migration gives it its name in SQL (`avtryck.protocol_name`).
+//! Headers, replies, metric labels and docs/endpoints.md follow from the table.
+
+use hyper::StatusCode;
 
 /// What the table says about one protocol.
 #[derive(Clone, Copy, Debug)]
@@ -13,7 +16,43 @@ pub struct ProtocolSpec {
     /// The headers that pages may send: those that its clients do send. A name that ends with a
     /// star stands for all that begin so.
     pub page_headers: &'static [&'static str],
+    /// Whether what its clients call their site by is a secret.
+    pub is_site_secret: bool,
+    /// Whether a HEAD records a hit as a GET does, because the maker's collector counts it.
+    pub records_head: bool,
+    /// The status of a reply to recorded events.
+    pub recorded: StatusCode,
+    /// What the reply to a body of events holds.
+    pub ending: Ending,
+    /// The status for a client that sends too much.
+    pub over_limit: StatusCode,
+    /// The status for a site that is not known; `None` if the reply is the same as for a known one.
+    pub site_unknown: Option<StatusCode>,
 }
+
+/// What a protocol's clients take for the end of a body of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The text `ok`.
+    Text,
+    /// A transparent GIF.
+    Gif,
+    /// A JSON object that says whether any of them was recorded; for requests without a body too.
+    Json,
+}
+
+/// What most rows have.
+const USUAL: ProtocolSpec = ProtocolSpec {
+    name: "",
+    site_field: "",
+    page_headers: &["content-type"],
+    is_site_secret: false,
+    records_head: false,
+    recorded: StatusCode::OK,
+    ending: Ending::Text,
+    over_limit: StatusCode::SERVICE_UNAVAILABLE,
+    site_unknown: None,
+};
 
 /// Defines [`Protocol`] and the table from one list of rows.
 macro_rules! protocols {
@@ -34,7 +73,7 @@ macro_rules! protocols {
             #[must_use]
             pub const fn spec(self) -> &'static ProtocolSpec {
                 match self {
-                    $(Protocol::$protocol => &ProtocolSpec { $($column)* },)+
+                    $(Protocol::$protocol => const { &ProtocolSpec { $($column)*, ..USUAL } },)+
                 }
             }
         }
@@ -45,15 +84,14 @@ protocols! {
     /// Our own, and partners' callbacks.
     #[default]
     Native = 0 {
-        name: "native",
-        site_field: "",
-        page_headers: &["content-type"]
+        name: "native"
     }
     /// Snowplow's trackers.
     Snowplow = 1 {
         name: "snowplow",
         site_field: "aid",
-        page_headers: &["content-type", "sp-anonymous"]
+        page_headers: &["content-type", "sp-anonymous"],
+        records_head: true
     }
     /// The SDKs of Segment and RudderStack.
     Segment = 2 {
@@ -66,19 +104,23 @@ protocols! {
             "sentat",
             "x-retry-count",
             "rsa-*",
-        ]
+        ],
+        is_site_secret: true,
+        ending: Ending::Json,
+        over_limit: StatusCode::TOO_MANY_REQUESTS,
+        site_unknown: Some(StatusCode::UNAUTHORIZED)
     }
     /// Matomo's trackers.
     Matomo = 3 {
         name: "matomo",
         site_field: "idsite",
-        page_headers: &["content-type"]
+        ending: Ending::Gif
     }
     /// Plausible's script.
     Plausible = 4 {
         name: "plausible",
         site_field: "domain",
-        page_headers: &["content-type"]
+        recorded: StatusCode::ACCEPTED
     }
 }
 

@@ -1,6 +1,7 @@
 //! The ways in which hits arrive: bytes in, drafts out. Pure.
 //!
-//! A protocol is a module here. [`read`] and [`read_body`] choose it by the endpoint.
+//! A protocol is a module here. [`read`] and [`read_body`] choose it by the endpoint; those of
+//! other makers stand in the list `trackers!`.
 
 mod absent;
 mod headers;
@@ -21,6 +22,7 @@ use std::borrow::Cow;
 pub use headers::signals;
 pub(crate) use segment::write_key;
 pub use tracker::Claims;
+use tracker::Told;
 
 use crate::clock::UnixMicros;
 use crate::consent::Signals;
@@ -118,31 +120,59 @@ pub fn read_into<'r>(arrival: &Arrival<'_, 'r>, draft: &mut Draft<'r>) -> Result
     read_tracker(arrival, draft)
 }
 
+/// Reads the protocols of other makers. A module has `read` for what a query tells, `read_body`,
+/// and `OWN_NAMES`: the parameters that it understands itself, however much they look like signals
+/// or may hold some.
+macro_rules! trackers {
+    ($($protocol:ident: $module:ident,)+) => {
+        /// Returns what a request without a body tells.
+        #[inline]
+        fn read_query<'r>(arrival: &Arrival<'_, 'r>) -> Result<Told<'r>, Reason> {
+            match arrival.endpoint.spec().protocol {
+                Protocol::Native => Ok(meta::read(arrival)),
+                $(Protocol::$protocol => $module::read(arrival),)+
+            }
+        }
+
+        /// Returns the parameters that an endpoint's protocol understands itself.
+        fn own_names(endpoint: Endpoint) -> &'static [&'static str] {
+            match endpoint.spec().protocol {
+                Protocol::Native => &[],
+                $(Protocol::$protocol => &$module::OWN_NAMES,)+
+            }
+        }
+
+        /// Reads the hits in a request's body.
+        ///
+        /// # Errors
+        /// If nothing of the body can be read.
+        pub fn read_body<'r>(
+            arrival: &Arrival<'_, 'r>,
+            body: &'r [u8],
+        ) -> Result<Drafts<'r>, Reason> {
+            match arrival.endpoint.spec().protocol {
+                Protocol::Native => native::read_body(arrival, body),
+                $(Protocol::$protocol => $module::read_body(arrival, body),)+
+            }
+        }
+    };
+}
+
+trackers! {
+    Snowplow: snowplow,
+    Segment: segment,
+    Matomo: matomo,
+    Plausible: plausible,
+}
+
 #[inline(never)]
 fn read_tracker<'r>(arrival: &Arrival<'_, 'r>, draft: &mut Draft<'r>) -> Result<(), Reason> {
-    let mut told = match arrival.endpoint.spec().protocol {
-        Protocol::Native => Ok(meta::read(arrival)),
-        Protocol::Snowplow => snowplow::read(arrival),
-        Protocol::Matomo => matomo::read(arrival),
-        Protocol::Segment => segment::read(arrival),
-        Protocol::Plausible => Err(Reason::Method),
-    }?;
+    let mut told = read_query(arrival)?;
     told.queries.push(Cow::Borrowed(arrival.query));
     draft.read_browser(arrival.headers, arrival.choice_cookie);
     match native::read_told(draft, told, own_names(arrival.endpoint)) {
         true => Ok(()),
         false => Err(Reason::Json),
-    }
-}
-
-/// Returns the parameters that a tracker's protocol understands itself, however much they look like
-/// signals or may hold some.
-fn own_names(endpoint: Endpoint) -> &'static [&'static str] {
-    match endpoint.spec().protocol {
-        Protocol::Snowplow => &snowplow::OWN_NAMES,
-        Protocol::Matomo => &matomo::OWN_NAMES,
-        Protocol::Segment => &segment::OWN_NAMES,
-        Protocol::Native | Protocol::Plausible => &[],
     }
 }
 
@@ -161,20 +191,6 @@ fn read_native<'r>(arrival: &Arrival<'_, 'r>, draft: &mut Draft<'r>) {
     if is_click {
         // The collector gives a click its ID; nobody else does.
         draft.hit.click_id = Cow::Borrowed("");
-    }
-}
-
-/// Reads the hits in a request's body.
-///
-/// # Errors
-/// If nothing of the body can be read.
-pub fn read_body<'r>(arrival: &Arrival<'_, 'r>, body: &'r [u8]) -> Result<Drafts<'r>, Reason> {
-    match arrival.endpoint.spec().protocol {
-        Protocol::Native => native::read_body(arrival, body),
-        Protocol::Snowplow => snowplow::read_body(arrival, body),
-        Protocol::Segment => segment::read_body(arrival, body),
-        Protocol::Matomo => matomo::read_body(arrival, body),
-        Protocol::Plausible => plausible::read_body(arrival, body),
     }
 }
 

@@ -33,6 +33,14 @@ const DOMAIN: [&str; 2] = ["d", "domain"];
 const PROPS: [&str; 4] = ["p", "props", "m", "meta"];
 const REVENUE: [&str; 2] = ["$", "revenue"];
 
+/// Parameters that are understood here alone: the event is never in a query.
+pub(super) const OWN_NAMES: [&str; 0] = [];
+
+/// Refuses an event in a query string.
+pub(super) fn read<'r>(_: &Arrival<'_, 'r>) -> Result<Told<'r>, Reason> {
+    Err(Reason::Method)
+}
+
 /// Reads the event of a body.
 ///
 /// # Errors

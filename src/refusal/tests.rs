@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 
 use super::*;
-use crate::endpoint::{ENDPOINTS, EndpointSpec, Path, Readers, Shape};
+use crate::endpoint::{ENDPOINTS, Ending, EndpointSpec, Path, Protocol, Readers, Shape};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/endpoints.md");
 
@@ -9,8 +9,9 @@ const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/endpoints.md");
 fn page() -> String {
     let mut page = String::from(
         "# Endpoints and refusals\n\n\
-         Made by `make metrics-docs` from `src/endpoint.rs` and `src/refusal.rs`; a test compares them. \
-         [parameters.md](parameters.md) has what\nthe endpoints take and reply.\n\n\
+         Made by `make metrics-docs` from `src/endpoint.rs`, `src/endpoint/protocol.rs` and \
+         `src/refusal.rs`; a test compares them.\n[parameters.md](parameters.md) has what the endpoints take \
+         and reply.\n\n\
          ## Endpoints\n\
          The names are the values of the label `endpoint`. The paths are those without a configuration; \
          `[path]` changes them. Only a\nPOST may have a body.\n\n\
@@ -31,6 +32,7 @@ fn page() -> String {
         )
         .expect("a string takes all");
     }
+    page += &protocols();
     page += "\n## Refusals\n\
         A refused request is not recorded. Its reply has the header `Avtryck-Refusal` with the reason, and \
         with status 429 or 503 also\n`Retry-After: 1`. After some reasons the connection ends, because what \
@@ -50,6 +52,47 @@ fn page() -> String {
         .expect("a string takes all");
     }
     page
+}
+
+/// The table of protocols.
+fn protocols() -> String {
+    let mut table = String::from(
+        "\n## Protocols\n\
+         The number stands in records of the spool and in messages to Kafka, the name in SQL, in metric \
+         labels and in the live view.\n[trackers.md](trackers.md#replies) says how trackers take replies.\n\n\
+         | number | protocol | endpoints | names its site by | recorded events get | what can never be taken | what can be taken later |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for protocol in Protocol::ALL {
+        let spec = protocol.spec();
+        let own = ENDPOINTS.iter().filter(|own| own.protocol == protocol);
+        let (number, name) = (protocol as u8, spec.name);
+        if protocol == Protocol::Native {
+            writeln!(table, "| {number} | `{name}` | all others | `site` | | | |")
+                .expect("a string takes all");
+            continue;
+        }
+        let endpoints = list(own.map(|own| own.name.to_owned()));
+        let status = |status: Option<hyper::StatusCode>, of: &str| match status {
+            Some(status) if status.as_u16() != 503 => format!("; {} {of}", status.as_u16()),
+            _ => String::new(),
+        };
+        let ending = match spec.ending {
+            Ending::Text => "`ok`",
+            Ending::Gif => "a GIF",
+            Ending::Json => "`{\"success\":true}`",
+        };
+        let recorded = spec.recorded.as_u16();
+        let unknown = status(spec.site_unknown, "for an unknown site");
+        let later = status(Some(spec.over_limit), "over the limit");
+        let field = spec.site_field;
+        writeln!(
+            table,
+            "| {number} | `{name}` | {endpoints} | `{field}` | {recorded}, {ending} | 200{unknown} | 503{later} |"
+        )
+        .expect("a string takes all");
+    }
+    table
 }
 
 fn path(spec: &EndpointSpec) -> String {

@@ -1,7 +1,7 @@
 //! What is configured for trackers of other makers.
 
 use super::*;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{ENDPOINTS, Endpoint, Path};
 
 #[test]
 fn an_alias_stands_for_one_site() {
@@ -95,17 +95,19 @@ fn paths_of_trackers_collide_with_no_other() {
 
 #[test]
 fn each_protocol_can_be_switched_off() {
-    let off =
-        "snowplow = []\nsegment = \"\"\nmatomo = []\nplausible = []\nhealth = []\nrobots = []\n";
-    let config = Config::parse(&format!("{SITE}[path]\n{off}event = \"/v1/t\"\n"), []).unwrap();
-    for endpoint in [
-        Endpoint::Snowplow,
-        Endpoint::Segment,
-        Endpoint::Matomo,
-        Endpoint::Plausible,
-        Endpoint::Health,
-        Endpoint::Robots,
-    ] {
-        assert!(config.path.all_of(endpoint).is_empty(), "{endpoint:?}");
+    let mut off = String::new();
+    let mut endpoints = Vec::new();
+    for spec in ENDPOINTS {
+        match spec.path {
+            Path::AnyOf(key) => off += &format!("{} = []\n", key.name),
+            Path::BelowKey(key, _) => off += &format!("{} = \"\"\n", key.name),
+            _ => continue,
+        }
+        endpoints.push(spec.endpoint);
     }
+    let config = Config::parse(&format!("{SITE}[path]\n{off}event = \"/v1/t\"\n"), []).unwrap();
+    for endpoint in &endpoints {
+        assert!(config.path.all_of(*endpoint).is_empty(), "{endpoint:?}");
+    }
+    assert!(endpoints.contains(&Endpoint::Segment) && endpoints.contains(&Endpoint::Robots));
 }

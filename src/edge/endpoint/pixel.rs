@@ -15,8 +15,7 @@ pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Content, Refusal> 
         Protocol::Native => spec.shape,
         _ => answer::shape(exchange),
     };
-    // Snowplow's collector counts a HEAD as an event.
-    if exchange.is_head() && spec.protocol != Protocol::Snowplow {
+    if exchange.is_head() && !spec.protocol.spec().records_head {
         return Ok(Content::Hit(shape, Vec::new()));
     }
     let charge = exchange.charge()?;

@@ -30,11 +30,11 @@ const NETWORK_USER_BYTES: usize = 64;
 /// How much of an alias is shown, in bytes.
 const ALIAS_SHOWN_BYTES: usize = 64;
 
-/// Returns what the live view shows of the site that a tracker names. A write key is not shown.
+/// Returns what the live view shows of the site that a tracker names. A secret is not shown.
 pub(super) fn site_to_show(claims: &Claims, protocol: Protocol) -> &str {
-    let alias = match protocol {
-        Protocol::Segment => "",
-        _ => &claims.site_alias,
+    let alias = match protocol.spec().is_site_secret {
+        true => "",
+        false => &claims.site_alias,
     };
     let end = alias.floor_char_boundary(ALIAS_SHOWN_BYTES);
     alias.get(..end).unwrap_or_default()
