@@ -32,9 +32,12 @@ fn ask_for_page(number: u64, bytes: &mut Vec<u8>) {
 
 /// Asks for segments, for the choice and for the tag in turn.
 fn ask_for_others(number: u64, bytes: &mut Vec<u8>) {
-    let paths = ["/segments", "/consent", "/tag.js"];
-    let turn = usize::try_from(number).unwrap_or(0) % paths.len();
-    ask(paths[turn], number, bytes);
+    let path = match number % 3 {
+        0 => "/segments",
+        1 => "/consent",
+        _ => "/tag.js",
+    };
+    ask(path, number, bytes);
 }
 
 /// Asks as a browser with many cookies of the visitor's name.
