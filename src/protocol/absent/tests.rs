@@ -549,8 +549,12 @@ fn real_ids() -> impl Strategy<Value = String> {
         mails,
         mails.prop_map(hash),
     ];
-    // Chance makes a macro now and then.
-    let is_macro = |id: &String| id.starts_with("__") && id.ends_with("__");
+    // Chance makes a macro now and then: `__MACRO__`, also with other marks around it.
+    let is_marks = |two: &str| two.chars().all(|sign| matches!(sign, '_' | '-'));
+    let is_macro = move |id: &String| {
+        let begins = id.get(..2).is_some_and(is_marks);
+        begins && id.len() > 2 && id.get(id.len() - 2..).is_some_and(is_marks)
+    };
     prop_oneof![2 => random, 1 => written].prop_filter("__MACRO__ is one", move |id| !is_macro(id))
 }
 
