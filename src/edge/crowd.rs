@@ -13,16 +13,16 @@ use tokio::sync::Notify;
 
 /// A connection that has a request under way.
 const BUSY: u64 = u64::MAX;
-/// For this many connections that wait, one more is looked for each time: looking costs as much as
-/// there are connections.
+/// A search finds one connection for each of so many that wait, because it has to look at all of
+/// them.
 const WAITING_FOR_EACH: usize = 256;
 
 /// The connections of one thread.
 #[derive(Default)]
 pub(crate) struct Crowd {
     members: RefCell<HashMap<u64, Rc<Requests>>>,
-    /// Those that had waited longest when they were looked for, and since when; the longest last.
-    /// Whoever began to wait later is none of them, so they are the next to end.
+    /// The connections that had waited longest at the last search, each with when it began to wait;
+    /// the longest wait is last. All others began to wait later, so these are the next to end.
     longest: RefCell<Vec<(u64, Rc<Requests>)>>,
     /// Counts what happens, which is as good as a clock to tell what came first.
     now: Cell<u64>,
@@ -72,7 +72,7 @@ impl Crowd {
 
     /// Ends the connection that has waited longest. Returns whether there is one.
     ///
-    /// One alone: each that ends here connects again at once, if that is what holds all places.
+    /// It ends no more than one: clients that hold all places connect again at once.
     pub(crate) fn give_way(&self) -> bool {
         let mut longest = self.longest.borrow_mut();
         loop {

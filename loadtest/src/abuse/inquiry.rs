@@ -13,8 +13,8 @@ pub(super) const ATTACKS: &[Attack] = &[
         query: None,
     },
     Attack {
-        name: "segments-flood",
-        aim: "an edge thread: what records nothing, asked for with planted cookies",
+        name: "other-floods",
+        aim: "an edge thread: segments, choice and tag, asked for with planted cookies",
         connections: 16,
         request: ask_for_others,
         manner: Manner::Exchanges,

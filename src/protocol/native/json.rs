@@ -245,8 +245,8 @@ fn without_fragment(address: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// Returns the text of a string that is written as it is; `None` if it is none or may be written
-/// otherwise.
+/// Returns the text of a JSON string that needs no decoding; `None` if it is no string, or may need
+/// it.
 fn plain_text(json: &str) -> Option<&str> {
     let (string, after) = Quoted::split(json.strip_prefix('"')?)?;
     (after.is_empty() && string.is_plain()).then_some(string.inner)

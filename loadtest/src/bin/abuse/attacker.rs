@@ -16,7 +16,7 @@ use tokio::net::{TcpSocket, TcpStream};
 const REPLY_TIME_MAX: Duration = Duration::from_secs(10);
 /// Pause before a connection is tried again that was refused or broke off.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(2);
-/// What a held connection's socket keeps of a reply that nobody reads, about.
+/// How much of a reply that nobody reads the socket of a held connection keeps, roughly.
 const UNREAD_BYTES: u32 = 4096;
 /// How often a connection with a reply that nobody reads is looked at.
 const CLOSED_POLL_PERIOD: Duration = Duration::from_secs(1);
@@ -34,8 +34,8 @@ pub(crate) struct Done {
     pub(crate) statuses: BTreeMap<u16, u64>,
 }
 
-/// What the attacker's line takes, in bytes a second: 10 Gbit/s. Loopback takes five times as much,
-/// which costs the honest their processors before the collector has any say in it.
+/// What the attacker's line takes, in bytes a second: 10 Gbit/s. Loopback takes four to five times
+/// as much, which costs the honest clients processor time before the collector has any say in it.
 const LINE_BYTES_PER_SECOND: f64 = 1.25e9;
 
 /// A line that all connections share.
