@@ -35,8 +35,13 @@ gvl_id = 2
 wait_for = "gpp"
 "#;
 
-/// Keeps the words that the tag writes to the console.
-const LISTEN: &str = "window.words = []; console.warn = (...all) => words.push(all.join(' '));";
+/// Keeps the words that the tag writes to the console, counts requests that have no reply yet, and
+/// gives no time twice, so that the IDs of hits tell their order.
+const LISTEN: &str = "window.words = []; console.warn = (...all) => words.push(all.join(' ')); \
+    { const [native, now] = [fetch, Date.now]; let last = 0; window.unanswered = 0; \
+    Date.now = () => last = Math.max(now(), last + 1); \
+    window.fetch = (...all) => { const reply = native(...all), done = () => { unanswered--; }; \
+    unanswered++; reply.then(done, done); return reply; }; }";
 
 /// A browser, with a collector behind a proxy.
 struct Stage {
@@ -67,18 +72,26 @@ impl Stage {
         self.browser.open(&self.proxy.url("/page")).await;
     }
 
-    /// Returns what went to the collector: the names of events, and the paths of page views.
+    /// Returns the names of the events that went to the collector, and the paths of page views, as
+    /// they came.
     fn sent(&self) -> Vec<String> {
-        let name = |event: Value| {
-            let view = event["u"].as_str().expect("a URL");
-            let view = view.split_once("//").map_or(view, |(_, rest)| rest);
-            let path = view.find('/').map_or("", |at| &view[at..]);
-            match event["e"].as_str() {
-                None | Some("") => path.to_owned(),
-                Some(name) => name.to_owned(),
-            }
-        };
-        self.proxy.events().into_iter().map(name).collect()
+        self.proxy.events().iter().map(name_of).collect()
+    }
+
+    /// Returns the events that went to the collector in the order in which the page made them:
+    /// requests that are under way at once come in any order.
+    fn made(&self) -> Vec<Value> {
+        let mut events = self.proxy.events();
+        events.sort_by_key(|event| {
+            let (time, _) = event["id"].as_str()?.split_once('-')?;
+            time.parse::<u64>().ok()
+        });
+        events
+    }
+
+    /// Returns what [`Stage::sent`] does without its first, in the order of [`Stage::made`].
+    fn made_since(&self, before: usize) -> Vec<String> {
+        self.made().iter().skip(before).map(name_of).collect()
     }
 
     /// Waits until so many hits went to the collector.
@@ -90,6 +103,12 @@ impl Stage {
     async fn fence(&self) {
         self.browser.run("avtryck('event', 'fence')").await;
         until(async || self.sent().iter().any(|name| name == "fence")).await;
+        self.settle().await;
+    }
+
+    /// Waits until no request of the page is under way: one that began first may come last.
+    async fn settle(&self) {
+        until(async || self.browser.run("return window.unanswered || 0").await == 0).await;
     }
 
     /// Waits until a query of the database counts one row.
@@ -105,6 +124,16 @@ impl Stage {
 
     async fn close(self) {
         self.browser.close().await;
+    }
+}
+
+fn name_of(event: &Value) -> String {
+    let url = event["u"].as_str().expect("a URL");
+    let url = url.split_once("//").map_or(url, |(_, rest)| rest);
+    let path = url.find('/').map_or("", |at| &url[at..]);
+    match event["e"].as_str() {
+        None | Some("") => path.to_owned(),
+        Some(name) => name.to_owned(),
     }
 }
 

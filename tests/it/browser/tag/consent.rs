@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::super::pages::{CLOCK, PLATFORMS};
-use super::Stage;
+use super::{LISTEN, Stage};
 use crate::support::{consent_string, until};
 
 /// Puts a consent platform on the page that is open.
@@ -190,5 +190,38 @@ async fn the_consent_of_a_page_that_names_it_with_an_event_is_that_events() {
         (&own["gdpr_consent"], &own["ch"]),
         (&json!(agreed), &json!({}))
     );
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_refusal_drops_what_waits_also_where_a_consent_follows_at_once() {
+    let stage = Stage::set().await;
+    stage.open("asks", "").await;
+    let commands = "avtryck('event', 'held'); avtryck('consent', []); \
+                    avtryck('event', 'refused'); avtryck('consent', ['store', 'measure'])";
+    stage.browser.run(commands).await;
+    stage.fence().await;
+    assert_eq!(stage.sent(), ["fence"]);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn segments_that_a_former_choice_was_asked_for_are_not_told() {
+    let stage = Stage::set().await;
+    // The first reply comes after the refusal.
+    let late = "const own = fetch; window.asked = 0; const reply = keys => new Response(JSON.stringify({ segments: keys })); \
+                window.fetch = (...all) => !String(all[0]).includes('/segments') ? own(...all) : \
+                asked++ ? Promise.resolve(reply(['after'])) : new Promise(done => { window.release = () => done(reply(['before'])); });";
+    let html = format!(
+        "<!doctype html><link rel=icon href=data:,><script>{LISTEN}{{ {late} }}</script>\
+         <script data-segments=/segments src=\"/tag.js?site=demo&with=segments\"></script>"
+    );
+    stage.open_html(&html).await;
+    let ask = "window.told = []; avtryck('segments', keys => told.push(...keys))";
+    stage.browser.run(ask).await;
+    stage.browser.run("avtryck('consent', ['measure'])").await;
+    stage.browser.run("release()").await;
+    until(async || stage.browser.run("return told.length").await != 0).await;
+    assert_eq!(stage.browser.run("return told").await, json!(["after"]));
     stage.close().await;
 }

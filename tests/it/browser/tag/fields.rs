@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Stage;
+use crate::support::until;
 
 /// A purchase whose items alone take 16 KiB as JSON.
 const PURCHASE: &str = "avtryck('event', 'purchase', { items: Array.from({ length: 80 }, (_, n) => ({ item_id: `sku-${n}`, \
@@ -93,14 +94,10 @@ async fn of_odd_fields_that_is_sent_which_can_be_told_by_either_way() {
             .browser
             .run(&format!("{ODD} avtryck('event', 'odd', odd)"))
             .await;
-        stage.until_sent(before + 1).await;
-        stage.fence_again().await;
+        until(async || stage.sent()[before..].iter().any(|name| name == "odd")).await;
         let events = stage.proxy.events();
-        let odd = events
-            .iter()
-            .rfind(|event| event["e"] == "odd")
-            .expect("the event");
-        check_odd(&odd["params"]);
+        let odd = events.iter().rfind(|event| event["e"] == "odd");
+        check_odd(&odd.expect("the event")["params"]);
     }
     let sql = "select count(*) from avtryck.hit_detail where event_name = 'odd' and params->>'big' = '12345678901234567890' \
         and jsonb_typeof(params->'price') = 'number' and jsonb_typeof(params->'yes') = 'boolean' \

@@ -22,9 +22,9 @@ impl Stage {
         self.until_row("kind = 'page_view'").await;
     }
 
-    /// Returns the fields of the events of a name, in the order in which they were sent.
+    /// Returns the fields of the events of a name, in the order in which they were made.
     pub(super) fn fields_of(&self, name: &str) -> Vec<Value> {
-        let events = self.proxy.events().into_iter();
+        let events = self.made().into_iter();
         events
             .filter(|event| event["e"] == name)
             .map(|event| event["params"].clone())

@@ -91,7 +91,7 @@ async fn hits_wait_while_the_line_is_down_and_go_out_once_it_is_back() {
         3,
         "page views are dropped first"
     );
-    assert_eq!(stage.proxy.events()[101]["e"], "fence");
+    assert_eq!(stage.made()[101]["e"], "fence");
     stage.close().await;
 }
 
@@ -185,7 +185,7 @@ async fn hits_that_waited_for_more_than_a_day_are_dropped() {
     stage.set_offline(false).await;
     stage.until_row("event_name = 'new'").await;
     stage.fence().await;
-    assert_eq!(stage.sent(), ["/page", "new", "fence"]);
+    assert_eq!(stage.made_since(0), ["/page", "new", "fence"]);
     // This page may still look for what is kept: it waits a second after the last time.
     let kept = "Date.now = then; for (const [age, name] of [[864e5, 'stored-old'], [800e5, 'stored-new']]) \
                 localStorage['avtryck.demo:' + (Date.now() - age + 0.5)] = JSON.stringify([{ e: name, u: location.href }]); \

@@ -41,7 +41,7 @@ async fn a_bundle_has_the_modules_of_the_package_that_it_imports_and_sends() {
         .open_html(&format!("{icon}<script type=module>{bundle}</script>"))
         .await;
     stage.fence().await;
-    assert_eq!(stage.sent(), ["/page", "early", "fence"]);
+    assert_eq!(stage.made_since(0), ["/page", "early", "fence"]);
 
     let script = std::fs::read_to_string(path("package/script.js")).expect("the script");
     let start = format!(
