@@ -5,9 +5,11 @@ use(tag => {
     if (typeof tag.segments !== 'string') return tell([]);
     // What a consent platform says is not known yet.
     if (tag.wait) return setTimeout(ask, 50, tell);
+    const { known } = tag;
     fetch(tag.base + tag.segments + '?' + new URLSearchParams(Object.assign({ site: tag.site }, tag.said)), { credentials: 'include' })
       .then(reply => reply.json())
-      .then(answer => answer.segments)
+      // Of a choice that holds no longer, nothing is told.
+      .then(answer => tag.known === known ? answer.segments : new Promise(ask))
       .catch(() => [])
       .then(tell);
   };
