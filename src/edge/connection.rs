@@ -23,6 +23,7 @@ use super::course::Generation;
 use super::crowd::{Crowd, Member, Requests};
 use super::plain::Plain;
 use crate::edge::exchange::reply::{Reply, ReplyBody};
+use crate::edge::transport::closing::{Closing, Placed};
 use crate::edge::transport::entrance::Preamble;
 use crate::edge::transport::heads::{Heads, Inbound, Replace};
 use crate::edge::transport::limits::{
@@ -41,6 +42,7 @@ use crate::refusal::Reason;
 pub(crate) struct ThreadShared {
     pub(crate) worker: Rc<Worker>,
     pub(crate) wheel: Wheel,
+    pub(crate) closing: Closing,
     pub(crate) limits: Arc<Limits>,
     pub(crate) crowd: Rc<Crowd>,
 }
@@ -109,11 +111,12 @@ type ReplyFuture = Pin<Box<dyn Future<Output = Result<Reply, Infallible>>>>;
 
 impl Connection {
     /// Serves the connection to its end.
-    pub(crate) async fn serve(mut self, mut stream: TcpStream) {
-        if self.preamble.proxy_protocol && !self.read_proxy_header(&mut stream).await {
+    pub(crate) async fn serve(mut self, mut connection: Placed) {
+        let stream = &mut connection.stream;
+        if self.preamble.proxy_protocol && !self.read_proxy_header(stream).await {
             return;
         }
-        let Some((mut stream, protocol)) = self.begin(stream).await else {
+        let Some((mut stream, protocol)) = self.begin(connection).await else {
             return;
         };
         let requests = Rc::clone(&self.member.requests);
@@ -266,8 +269,9 @@ impl Connection {
     }
 
     /// Finds out which protocol the client speaks, after the TLS handshake if there is one.
-    async fn begin(&self, stream: TcpStream) -> Option<(Stream, Protocol)> {
-        let socket = Socket::new(stream, self.shared.wheel.clone());
+    async fn begin(&self, connection: Placed) -> Option<(Stream, Protocol)> {
+        let (closing, wheel) = (self.shared.closing.clone(), self.shared.wheel.clone());
+        let socket = Socket::new(connection, closing, wheel);
         let memory = Arc::clone(&self.shared.limits.memory);
         let Some(acceptor) = &self.preamble.tls else {
             let mut stream = Stream::plain(socket, memory);

@@ -17,6 +17,7 @@ use super::course::{Course, CourseReceiver, Generations, wait_for_change};
 use super::current::Current;
 use super::{Edge, Peer, Spools, Worker, listener, plain};
 use crate::edge::exchange::mint::Mint;
+use crate::edge::transport::closing::{Closing, Placed};
 use crate::edge::transport::entrance::{Entrance, Preamble};
 use crate::edge::transport::limits::Limits;
 use crate::edge::transport::memory::Arrivals;
@@ -57,6 +58,7 @@ pub fn run(
                     arrivals: Arrivals::default(),
                 }),
                 wheel: Wheel::new(),
+                closing: Closing::default(),
                 limits,
                 crowd: Rc::default(),
             }),
@@ -64,6 +66,7 @@ pub fn run(
             connections: TaskTracker::new(),
         };
         let turning = tokio::task::spawn_local(thread.shared.wheel.clone().turn());
+        let closing = tokio::task::spawn_local(thread.shared.closing.clone().run());
         let making_room = tokio::task::spawn_local(make_room(Rc::clone(&thread.shared)));
         let accepting = entrances
             .into_iter()
@@ -72,6 +75,7 @@ pub fn run(
         thread.drain(end).await;
         turning.abort();
         making_room.abort();
+        closing.abort();
         delivering.iter().for_each(tokio::task::JoinHandle::abort);
         accepted.into_iter().collect()
     })
@@ -98,7 +102,7 @@ impl Thread {
         let preamble = Rc::new(entrance.preamble);
         let room = Arc::clone(&self.shared.limits.all);
         let metrics = &self.shared.worker.metrics;
-        let open = |stream, address, permit| self.open(stream, address, permit, &preamble);
+        let open = |stream, address, place| self.open(stream, address, place, &preamble);
         let give_way = || self.shared.give_way();
         listener::accept(entrance.socket, room, course, metrics, open, give_way).await
     }
@@ -119,7 +123,7 @@ impl Thread {
         &self,
         stream: TcpStream,
         address: SocketAddr,
-        permit: OwnedSemaphorePermit,
+        place: OwnedSemaphorePermit,
         preamble: &Rc<Preamble>,
     ) {
         let ip = address.ip().to_canonical();
@@ -149,8 +153,7 @@ impl Thread {
             member: self.shared.crowd.add(),
         };
         self.connections.spawn_local(async move {
-            connection.serve(stream).await;
-            drop(permit);
+            connection.serve(Placed { stream, place }).await;
             shared.worker.metrics.connections.decrement(1);
         });
     }

@@ -1,6 +1,7 @@
 //! The layers below a request: sockets, limits, timers, TLS, the headers of HTTP/1.1 and the frames
 //! of HTTP/2.
 
+pub(crate) mod closing;
 pub(crate) mod entrance;
 pub(crate) mod heads;
 pub(crate) mod http2;

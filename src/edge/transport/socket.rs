@@ -8,28 +8,38 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use scopeguard::ScopeGuard;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::closing::{Closing, Placed};
 use super::limits::WRITE_TIME_MAX;
 use super::timer::{CoarseSleep, Wheel};
 
 /// A connection's socket.
 pub(crate) struct Socket {
-    inner: TcpStream,
+    /// Given to those that are to be closed when the connection ends.
+    inner: ScopeGuard<(Placed, Closing), fn((Placed, Closing))>,
     wheel: Wheel,
     /// Set while a write waits for the client.
     stalled: Option<Pin<Box<CoarseSleep>>>,
 }
 
 impl Socket {
-    pub(crate) fn new(inner: TcpStream, wheel: Wheel) -> Socket {
+    pub(crate) fn new(connection: Placed, closing: Closing, wheel: Wheel) -> Socket {
         Socket {
-            inner,
+            inner: scopeguard::guard((connection, closing), |(connection, closing)| {
+                closing.close(connection);
+            }),
             wheel,
             stalled: None,
         }
+    }
+
+    fn stream(&mut self) -> &mut TcpStream {
+        let (connection, _) = &mut *self.inner;
+        &mut connection.stream
     }
 
     /// Reads once the client has sent something, and allocates memory only then.
@@ -39,10 +49,10 @@ impl Socket {
         room: usize,
     ) -> io::Result<usize> {
         poll_fn(|cx| {
-            ready!(self.inner.poll_read_ready(cx))?;
+            ready!(self.stream().poll_read_ready(cx))?;
             into.reserve(room);
             // This future keeps nothing from one poll to the next.
-            pin!(self.inner.read_buf(into)).poll(cx)
+            pin!(self.stream().read_buf(into)).poll(cx)
         })
         .await
     }
@@ -64,7 +74,7 @@ impl Socket {
         ready!(stalled.as_mut().poll(cx));
         // Otherwise the kernel would keep what the client does not read for minutes after the
         // close.
-        drop(SockRef::from(&self.inner).set_linger(Some(Duration::ZERO)));
+        drop(SockRef::from(&*self.stream()).set_linger(Some(Duration::ZERO)));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -75,7 +85,7 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
+        Pin::new(self.stream()).poll_read(cx, buffer)
     }
 }
 
@@ -85,7 +95,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        let result = Pin::new(self.stream()).poll_write(cx, bytes);
         self.limit_stall(cx, result)
     }
 
@@ -94,7 +104,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
+        let result = Pin::new(self.stream()).poll_write_vectored(cx, slices);
         self.limit_stall(cx, result)
     }
 
@@ -103,10 +113,10 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        Pin::new(self.stream()).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        Pin::new(self.stream()).poll_shutdown(cx)
     }
 }
