@@ -95,6 +95,7 @@ mod tests {
             turns
         };
         let turns = tokio::select! {
+            biased;
             () = closing.clone().run() => unreachable!("it never returns"),
             turns = others => turns,
         };
