@@ -73,6 +73,32 @@ async fn reach_and_frequency_count_a_subject_once_over_days_and_campaigns() {
     .await;
 }
 
+/// A number has room for 262,143 impressions beside its subject.
+#[tokio::test]
+async fn a_subject_that_saw_an_ad_hundreds_of_thousands_of_times_a_day_is_counted() {
+    let database = filled().await;
+    let client = &database.client;
+    let later = UnixMicros(NOON.0 + 20 * 86_400_000_000);
+    while super::super::report::build_next(client, later)
+        .await
+        .unwrap()
+    {}
+    let told = "select told::text from avtryck.frequency('2026-11-01', '2026-11-30', null) as told";
+    let added_up = "select (times, count(*))::text from \
+        (select sum(coalesce(times, 1)) as times \
+         from avtryck.ad_day cross join lateral unnest(subjects, impressions) as each (subject, times) \
+         group by subject >> 18) as each group by times order by times";
+    for times in [1, 262_142, 262_143, 262_144, 524_286, 524_287, i32::MAX] {
+        let sql = format!(
+            "update avtryck.ad_day set impressions = array_fill({times}, array[cardinality(subjects)]) where subjects is not null"
+        );
+        client.batch_execute(&sql).await.unwrap();
+        let counted = lines(client, told).await;
+        assert!(!counted.is_empty());
+        assert_eq!(counted, lines(client, added_up).await, "{times}");
+    }
+}
+
 #[tokio::test]
 async fn a_view_says_how_much_of_an_ad_was_seen() {
     check(
