@@ -17,10 +17,12 @@ use super::closing::{Closing, Placed};
 use super::limits::WRITE_TIME_MAX;
 use super::timer::{CoarseSleep, Wheel};
 
+/// A connection, and who closes it, to whom it is given when it ends.
+type Ending = ScopeGuard<(Placed, Closing), fn((Placed, Closing))>;
+
 /// A connection's socket.
 pub(crate) struct Socket {
-    /// Given to those that are to be closed when the connection ends.
-    inner: ScopeGuard<(Placed, Closing), fn((Placed, Closing))>,
+    inner: Ending,
     wheel: Wheel,
     /// Set while a write waits for the client.
     stalled: Option<Pin<Box<CoarseSleep>>>,
