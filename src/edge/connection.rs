@@ -111,12 +111,11 @@ type ReplyFuture = Pin<Box<dyn Future<Output = Result<Reply, Infallible>>>>;
 
 impl Connection {
     /// Serves the connection to its end.
-    pub(crate) async fn serve(mut self, mut connection: Placed) {
-        let stream = &mut connection.stream;
-        if self.preamble.proxy_protocol && !self.read_proxy_header(stream).await {
+    pub(crate) async fn serve(mut self, mut placed: Placed) {
+        if self.preamble.proxy_protocol && !self.read_proxy_header(placed.stream()).await {
             return;
         }
-        let Some((mut stream, protocol)) = self.begin(connection).await else {
+        let Some((mut stream, protocol)) = self.begin(placed).await else {
             return;
         };
         let requests = Rc::clone(&self.member.requests);
@@ -269,9 +268,8 @@ impl Connection {
     }
 
     /// Finds out which protocol the client speaks, after the TLS handshake if there is one.
-    async fn begin(&self, connection: Placed) -> Option<(Stream, Protocol)> {
-        let (closing, wheel) = (self.shared.closing.clone(), self.shared.wheel.clone());
-        let socket = Socket::new(connection, closing, wheel);
+    async fn begin(&self, placed: Placed) -> Option<(Stream, Protocol)> {
+        let socket = Socket::new(placed, self.shared.wheel.clone());
         let memory = Arc::clone(&self.shared.limits.memory);
         let Some(acceptor) = &self.preamble.tls else {
             let mut stream = Stream::plain(socket, memory);

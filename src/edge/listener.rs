@@ -106,3 +106,45 @@ pub(crate) async fn accept(
     // would go on taking connections that nobody serves.
     SockRef::from(&listener).shutdown(Shutdown::Read)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::sync::watch;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn others_have_their_turn_while_many_connect() {
+        const MANY: usize = 5 * IN_A_ROW;
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        socket.set_nonblocking(true).expect("a mode");
+        let address = socket.local_addr().expect("an address");
+        let connect = |_| std::net::TcpStream::connect(address).expect("a connection");
+        let _clients: Vec<_> = (0..MANY).map(connect).collect();
+        let (_sender, course) = watch::channel(Course::Open);
+        let metrics = Metrics::new().expect("metrics");
+        let room = Arc::new(Semaphore::new(MANY));
+        let opened = Cell::new(0);
+        let open = |_, _, _| opened.set(opened.get() + 1);
+        let accepting = accept(socket, room, course, &metrics, open, || {});
+        let others = async {
+            let mut turns = vec![0];
+            while opened.get() < MANY {
+                tokio::task::yield_now().await;
+                turns.push(opened.get());
+            }
+            turns
+        };
+        let turns = tokio::select! {
+            biased;
+            _ = accepting => unreachable!("the course says nothing of an end"),
+            turns = others => turns,
+        };
+        assert!(
+            turns.windows(2).all(|pair| pair[1] - pair[0] <= IN_A_ROW),
+            "{turns:?}"
+        );
+    }
+}

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
-use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{Connection, ThreadShared};
@@ -102,7 +100,10 @@ impl Thread {
         let preamble = Rc::new(entrance.preamble);
         let room = Arc::clone(&self.shared.limits.all);
         let metrics = &self.shared.worker.metrics;
-        let open = |stream, address, place| self.open(stream, address, place, &preamble);
+        let closing = &self.shared.closing;
+        let open = |stream, address, place| {
+            self.open(closing.place(stream, place), address, &preamble);
+        };
         let give_way = || self.shared.give_way();
         listener::accept(entrance.socket, room, course, metrics, open, give_way).await
     }
@@ -119,13 +120,7 @@ impl Thread {
     }
 
     /// Serves a connection in a task of its own.
-    fn open(
-        &self,
-        stream: TcpStream,
-        address: SocketAddr,
-        place: OwnedSemaphorePermit,
-        preamble: &Rc<Preamble>,
-    ) {
+    fn open(&self, mut placed: Placed, address: SocketAddr, preamble: &Rc<Preamble>) {
         let ip = address.ip().to_canonical();
         let metrics = &self.shared.worker.metrics;
         if preamble.proxy_protocol && !self.shared.is_proxy(ip) {
@@ -136,7 +131,7 @@ impl Thread {
             return;
         };
         // A reply is one small segment, so holding it back gains nothing.
-        if stream.set_nodelay(true).is_err() {
+        if placed.stream().set_nodelay(true).is_err() {
             return;
         }
         metrics.connections.increment(1);
@@ -153,7 +148,7 @@ impl Thread {
             member: self.shared.crowd.add(),
         };
         self.connections.spawn_local(async move {
-            connection.serve(Placed { stream, place }).await;
+            connection.serve(placed).await;
             shared.worker.metrics.connections.decrement(1);
         });
     }

@@ -178,6 +178,27 @@ async fn who_is_no_trusted_proxy_or_announces_nothing_sound_is_ended_and_counted
 }
 
 #[tokio::test]
+async fn who_is_ended_before_the_first_request_leaves_the_place_to_others() {
+    let config = Config::sites()
+        .set("http.connections_max", 2)
+        .set("http.threads", 1);
+    let (collector, _) = behind_a_balancer(config).await;
+    let v1 = b"PROXY TCP4 2.64.9.9 127.0.0.1 12345 443\r\n";
+    for number in 0..20 {
+        for (from, sent) in [
+            ([127, 9, 0, 1], &v1[..]),
+            ([127, 0, 0, 1], b"PROXY TCP5 \r\n"),
+        ] {
+            let ended = connect(from, collector.http).await;
+            assert!(exchange(ended, &[sent]).await.is_empty(), "{number}");
+        }
+        let honest = connect([127, 0, 0, 1], collector.http).await;
+        let reply = exchange(honest, &[v1, &pixel("honest")]).await;
+        assert!(reply.starts_with(b"HTTP/1.1 200"), "{number}");
+    }
+}
+
+#[tokio::test]
 async fn connections_are_limited_by_the_announced_address() {
     let config = Config::sites().set("http.connections_per_address_max", 1);
     let (collector, _) = behind_a_balancer(config).await;

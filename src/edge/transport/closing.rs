@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use scopeguard::ScopeGuard;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task;
@@ -14,11 +15,24 @@ use tokio::task;
 /// How many connections are closed before other tasks have their turn: about 100 µs.
 const SLICE: usize = 16;
 
-/// A connection's socket, and its place among all connections, which it has until it is closed.
-pub(crate) struct Placed {
-    pub(crate) stream: TcpStream,
+/// A connection's socket, and its place among all connections.
+struct Held {
+    stream: TcpStream,
     #[expect(dead_code, reason = "it is held")]
-    pub(crate) place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
+}
+
+/// A connection, and what it is handed over to when it ends.
+type Ending = ScopeGuard<(Held, Closing), fn((Held, Closing))>;
+
+/// A connection that is closed in its turn however it ends, and has its place until then.
+pub(crate) struct Placed(Ending);
+
+impl Placed {
+    pub(crate) fn stream(&mut self) -> &mut TcpStream {
+        let (held, _) = &mut *self.0;
+        &mut held.stream
+    }
 }
 
 /// The connections of one edge thread that are to be closed. Its clones share them.
@@ -27,15 +41,21 @@ pub(crate) struct Closing(Rc<Ended>);
 
 #[derive(Default)]
 struct Ended {
-    all: RefCell<VecDeque<Placed>>,
+    all: RefCell<VecDeque<Held>>,
     is_there: Notify,
 }
 
 impl Closing {
-    /// Closes a connection in its turn.
-    pub(crate) fn close(&self, connection: Placed) {
-        self.0.all.borrow_mut().push_back(connection);
-        self.0.is_there.notify_one();
+    /// Takes a connection in, to close it once it is dropped.
+    pub(crate) fn place(&self, stream: TcpStream, place: OwnedSemaphorePermit) -> Placed {
+        let held = Held { stream, place };
+        Placed(scopeguard::guard(
+            (held, self.clone()),
+            |(held, closing)| {
+                closing.0.all.borrow_mut().push_back(held);
+                closing.0.is_there.notify_one();
+            },
+        ))
     }
 
     /// Closes what has ended. Never returns.
@@ -79,7 +99,7 @@ mod tests {
             clients.push(client.expect("a connection"));
             let place = Arc::clone(&places).try_acquire_owned().expect("a place");
             let (stream, _) = accepted.expect("a connection");
-            closing.close(Placed { stream, place });
+            drop(closing.place(stream, place));
         }
         assert_eq!(
             places.available_permits(),

@@ -8,40 +8,33 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use scopeguard::ScopeGuard;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::closing::{Closing, Placed};
+use super::closing::Placed;
 use super::limits::WRITE_TIME_MAX;
 use super::timer::{CoarseSleep, Wheel};
 
-/// A connection, and who closes it, to whom it is given when it ends.
-type Ending = ScopeGuard<(Placed, Closing), fn((Placed, Closing))>;
-
 /// A connection's socket.
 pub(crate) struct Socket {
-    inner: Ending,
+    inner: Placed,
     wheel: Wheel,
     /// Set while a write waits for the client.
     stalled: Option<Pin<Box<CoarseSleep>>>,
 }
 
 impl Socket {
-    pub(crate) fn new(connection: Placed, closing: Closing, wheel: Wheel) -> Socket {
+    pub(crate) fn new(inner: Placed, wheel: Wheel) -> Socket {
         Socket {
-            inner: scopeguard::guard((connection, closing), |(connection, closing)| {
-                closing.close(connection);
-            }),
+            inner,
             wheel,
             stalled: None,
         }
     }
 
     fn stream(&mut self) -> &mut TcpStream {
-        let (connection, _) = &mut *self.inner;
-        &mut connection.stream
+        self.inner.stream()
     }
 
     /// Reads once the client has sent something, and allocates memory only then.

@@ -1,6 +1,6 @@
 //! What counts as a page view.
 
-use super::{LISTEN, Stage};
+use super::{LISTEN, Stage, name_of};
 
 /// A page with the tag of the demo site and modules.
 fn page_with(modules: &str) -> String {
@@ -96,10 +96,7 @@ async fn a_navigation_within_the_page_is_seen_by_a_module() {
         assert_eq!(stage.made_since(before), expected, "{modules:?}");
     }
     let events = stage.proxy.events();
-    let mut views = events
-        .iter()
-        .filter(|event| event["e"] == "" || event["e"] == 0);
-    let second = views.find(|event| event["u"] == stage.proxy.url("/soft/2"));
+    let second = events.iter().find(|event| name_of(event) == "/soft/2");
     assert_eq!(second.expect("the view")["ref"], stage.proxy.url("/soft"));
     stage.close().await;
 }
