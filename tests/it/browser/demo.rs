@@ -148,9 +148,11 @@ async fn the_demo_changes_with_its_segments_and_refuses_and_forgets() {
                     on conflict do nothing";
     let database = collector.database().await;
     database.batch_execute(evaluate).await.unwrap();
-    browser
-        .until("document.getElementById('ask').click(); return document.getElementById('groups').textContent === 'considering'")
-        .await;
+    // One question at a time: what came after them would wait for all of them.
+    let ask = "return new Promise(resolve => avtryck('segments', keys => resolve(keys.join() === 'considering')))";
+    browser.until(ask).await;
+    browser.click("ask").await;
+    browser.wait_for_text("groups", "considering").await;
     let offer = "return document.getElementById('offer').textContent";
     let said = browser.run(offer).await;
     assert!(
