@@ -131,13 +131,11 @@ async fn a_new_choice_ends_every_former_one_on_the_pages_host_and_on_the_collect
             shop.pages.address.port()
         );
         shop.browser.open(&page).await;
-        shop.browser
-            .run("avtryck('consent', ['store', 'measure'])")
-            .await;
         let name = refusal.replace(['=', ';', '/'], "-");
-        shop.browser
-            .run(&format!("avtryck('event', '{name}')"))
-            .await;
+        // The event is there before the module that ends what was chosen before.
+        let consent =
+            format!("avtryck('consent', ['store', 'measure']); avtryck('event', '{name}')");
+        shop.browser.run(&consent).await;
         let row = format!(
             "select count(*) from avtryck.hit_detail where event_name = '{name}' \
              and consent_source = 'choice' and visitor_id is not null"
