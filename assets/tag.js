@@ -96,7 +96,7 @@
   const flush = tag.flush = safe(leaving => {
     const answer = chosen();
     // A choice that permits nothing is equal to no text. A former one that is about to end drops nothing.
-    // A refusal of the page's drops what waits, whatever else is waited for.
+    // A refusal that the page gives drops what waits, whatever else is waited for.
     if (tag.ask && answer == '' && (tag.known == '' || !tag.busy)) waiting.splice(0);
     // Without its filter nothing goes.
     if (waiting.length && tag.filter !== missing && !document.prerendering && !tag.wait && (answer > '' || !tag.ask) && (leaving || !tag.busy) && !tag.held(leaving)) {
