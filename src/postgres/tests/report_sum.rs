@@ -301,3 +301,78 @@ async fn changes_that_nothing_is_known_of_take_the_sums_about_sites_only_so_ofte
         assert_eq!(told(client).await, expected, "{ago} {took}");
     }
 }
+
+/// The parts of reach, each with what names them in a query of hits.
+const PARTS: [(&str, &str); 11] = [
+    ("all", "null::text"),
+    ("site", "site.site"),
+    ("partner", "ad.partner"),
+    ("campaign", "ad.campaign"),
+    ("creative", "ad.creative"),
+    ("placement", "ad.placement"),
+    ("publisher", "ad.publisher"),
+    ("day", "(received_at at time zone 'UTC')::date::text"),
+    ("device_class", "device.class"),
+    ("country", "place.country"),
+    ("region", "place.region"),
+];
+
+/// Checks reach by each part with hits that are added up in plain SQL.
+async fn check_reach(client: &Client, state: &str) {
+    for (part, value) in PARTS {
+        let plain = format!(
+            "select row(value, count(*), sum(times), round(sum(times) / count(*), 2))::text \
+             from (select {value} as value, visitor_id, count(*) as times \
+                   from avtryck.hit left join avtryck.site on site.key = site_key left join avtryck.ad on ad.key = ad_key \
+                   left join avtryck.device on device.key = device_key left join avtryck.place on place.key = place_key \
+                   where hit.kind = 3 and flags = 0 and visitor_id is not null group by 1, 2) as each \
+             group by value order by count(*) desc, value"
+        );
+        let reach = format!(
+            "select told::text from avtryck.reach('2026-11-20', '2026-11-30', null, '{part}') as told"
+        );
+        let expected = lines(client, &plain).await;
+        assert!(!expected.is_empty());
+        assert_eq!(lines(client, &reach).await, expected, "{part}, {state}");
+    }
+}
+
+#[tokio::test]
+async fn reach_by_each_part_is_what_plain_sql_adds_up() {
+    let database = TestDatabase::migrated().await;
+    let client = &database.client;
+    client.batch_execute(HITS).await.unwrap();
+    // What is unknown is a value like any other, and some are reached on two days.
+    let more = "insert into avtryck.hit (received_at, site_key, ad_key, device_key, place_key, flags, kind, permit, consent_source, \
+            hit_id, visitor_id) \
+        select received_at - interval '20 hours', site_key % 2, case when n % 3 = 0 then ad_key end, \
+               nullif(device_key, 1), nullif(place_key, 2), flags, kind, permit, consent_source, gen_random_uuid(), visitor_id \
+        from (select *, row_number() over (order by received_at) as n from avtryck.hit) as hit where kind = 3";
+    let day = "select avtryck.make_hit_day('2026-11-23')";
+    client.batch_execute(day).await.unwrap();
+    client.batch_execute(more).await.unwrap();
+    check_reach(client, "of the hits").await;
+    run_until(client, 820, 820).await;
+    check_reach(client, "of roll-ups and hits").await;
+    run_until(client, 3_000, 3_000).await;
+    check_reach(client, "of roll-ups").await;
+}
+
+/// A number has room for 262,144 values beside its subject.
+#[tokio::test]
+async fn reach_by_more_creatives_than_a_number_can_tell_apart() {
+    let database = TestDatabase::migrated().await;
+    let client = &database.client;
+    let many = "select avtryck.make_hit_day('2026-11-24'); \
+        insert into avtryck.site values (1, 'shop', null); \
+        insert into avtryck.report_span (begins, ends) values ('2026-11-24Z', '2026-11-25Z'); \
+        insert into avtryck.ad (key, creative) select n, to_char(n, '000000') from generate_series(1, 262150) as n; \
+        insert into avtryck.ad_day (span, site_key, ad_key, unmeasured_impressions, unmeasured_clicks, subjects) \
+        select '2026-11-24Z', 1, n, 0, 0, case when n % 2 = 0 then array[5 << 18, n << 18] else array[5 << 18] end \
+        from generate_series(1::bigint, 262150) as n";
+    client.batch_execute(many).await.unwrap();
+    let told = "select row(count(*), sum(reach), sum(impressions), count(distinct value), max(value) filter (where reach = 2))::text \
+        from avtryck.reach('2026-11-24', '2026-11-24', null, 'creative')";
+    let expected = "(262150,393225,393225,262150,\" 262150\")";
+    assert_eq!(lines(client, told).await, [expected]);
+}
