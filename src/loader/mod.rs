@@ -11,6 +11,7 @@
 mod derive;
 pub(crate) mod from_kafka;
 mod instruction;
+mod offline;
 mod prepare;
 mod progress;
 mod session;
@@ -32,6 +33,7 @@ use crate::hit::Hit;
 use crate::metrics::Metrics;
 use from_kafka::Rebalanced;
 pub use instruction::Instructions;
+pub use offline::OfflineLoader;
 pub use progress::{Floor, Progress};
 use session::Stages;
 use sink::kafka::Fenced;

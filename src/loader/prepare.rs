@@ -43,7 +43,7 @@ pub(super) struct Prepared<B> {
 }
 
 impl<B> Prepared<B> {
-    fn new(load: B) -> Prepared<B> {
+    pub(super) fn new(load: B) -> Prepared<B> {
         Prepared {
             batch: Batch::default(),
             spans: Vec::new(),
@@ -66,7 +66,7 @@ pub(super) trait Feed<E: Encoder>: Send + 'static {
     /// Reads about as many records as a batch may hold.
     fn read(&mut self, into: &mut Prepared<E::Batch>, rows_max: usize) -> anyhow::Result<()>;
 
-    /// Adds what a record says to a batch.
+    /// Adds what a record says to a batch: that of a spool is a hit.
     ///
     /// # Errors
     /// The reason to reject it.
@@ -76,24 +76,16 @@ pub(super) trait Feed<E: Encoder>: Send + 'static {
         payload: &[u8],
         record: &SpoolRecord,
         to: (&mut E, &mut E::Batch),
-    ) -> Result<(), String>;
+    ) -> Result<(), String> {
+        let hit = Hit::decode(payload).map_err(|error| error.to_string())?;
+        deriver.derive(&hit, record, to).map_err(str::to_owned)
+    }
 }
 
 impl<E: Encoder> Feed<E> for Sources {
     fn read(&mut self, into: &mut Prepared<E::Batch>, rows_max: usize) -> anyhow::Result<()> {
         self.read_spools(into, rows_max)
             .context("reading the spool")
-    }
-
-    fn derive(
-        &mut self,
-        deriver: &mut Deriver<'_>,
-        payload: &[u8],
-        record: &SpoolRecord,
-        to: (&mut E, &mut E::Batch),
-    ) -> Result<(), String> {
-        let hit = Hit::decode(payload).map_err(|error| error.to_string())?;
-        deriver.derive(&hit, record, to).map_err(str::to_owned)
     }
 }
 
@@ -143,7 +135,11 @@ impl<B: Send + 'static, E: Encoder<Batch = B>, F: Feed<E>> Preparer<E, F> {
         })
     }
 
-    fn prepare(&mut self, prepared: &mut Prepared<B>, rows_max: usize) -> anyhow::Result<()> {
+    pub(super) fn prepare(
+        &mut self,
+        prepared: &mut Prepared<B>,
+        rows_max: usize,
+    ) -> anyhow::Result<()> {
         prepared.begun = clock::monotonic();
         self.feed.read(prepared, rows_max)?;
         let Prepared {

@@ -27,7 +27,7 @@ pub(crate) mod explain;
 pub mod guard;
 pub mod parse;
 pub mod size;
-pub(crate) mod snapshot;
+pub mod snapshot;
 pub mod sql;
 pub mod tree;
 

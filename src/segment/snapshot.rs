@@ -34,16 +34,16 @@ const RANGES: usize = 1 << 12;
 const DENIED_MAX: usize = 1 << 17;
 
 /// The number of a segment, as Postgres gives it.
-pub(crate) type SegmentNumber = i16;
+pub type SegmentNumber = i16;
 
 /// What a snapshot knows a subject by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct SubjectPrefix(u64);
+pub struct SubjectPrefix(u64);
 
 impl SubjectPrefix {
     /// Returns the prefix of a node.
     #[must_use]
-    pub(crate) fn of(node: Node) -> SubjectPrefix {
+    pub fn of(node: Node) -> SubjectPrefix {
         let [prefix @ .., _, _, _, _, _, _, _, _] = node.0;
         SubjectPrefix(u64::from_be_bytes(prefix))
     }
@@ -65,7 +65,7 @@ impl SubjectPrefix {
 
     /// Returns the part that the prefix lies in.
     #[must_use]
-    pub(crate) fn part(self) -> usize {
+    pub fn part(self) -> usize {
         (self.0 >> 56) as usize
     }
 
@@ -84,21 +84,21 @@ pub(crate) fn nodes_of_part(part: u8) -> [Node; 2] {
 }
 
 /// A subject's segments, as a refresh reads them.
-pub(crate) type SubjectSegments = (SubjectPrefix, Vec<SegmentNumber>);
+pub type SubjectSegments = (SubjectPrefix, Vec<SegmentNumber>);
 
 /// The segments that a site may be told.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct ShownSegments {
+pub struct ShownSegments {
     /// Their numbers and keys.
     pub segments: Vec<(SegmentNumber, String)>,
 }
 
 /// What each site may be told, by the site's key.
-pub(crate) type ShownBySite = HashMap<String, ShownSegments>;
+pub type ShownBySite = HashMap<String, ShownSegments>;
 
 /// What a page is told.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// The keys of the segments.
     pub keys: Vec<String>,
     /// The same for a subject that is in all segments that the site may be told.
@@ -227,7 +227,7 @@ impl Denied {
 }
 
 /// Who is in which segments.
-pub(crate) struct Snapshot {
+pub struct Snapshot {
     parts: Box<[ArcSwap<SubjectPart>]>,
     shown: ArcSwap<ShownBySite>,
     denied: Denied,
@@ -250,7 +250,7 @@ impl Default for Snapshot {
 impl Snapshot {
     /// Returns what a site's page is told of one who has all of these IDs.
     #[must_use]
-    pub(crate) fn answer(&self, site: &str, nodes: impl IntoIterator<Item = Node>) -> Answer {
+    pub fn answer(&self, site: &str, nodes: impl IntoIterator<Item = Node>) -> Answer {
         let shown = self.shown.load();
         let Some(shown) = shown.get(site) else {
             return Answer::default();
@@ -302,7 +302,7 @@ impl Snapshot {
     }
 
     /// Replaces what sites may be told.
-    pub(crate) fn show(&self, shown: ShownBySite) {
+    pub fn show(&self, shown: ShownBySite) {
         if **self.shown.load() != shown {
             self.shown.store(Arc::new(shown));
         }
@@ -335,7 +335,7 @@ impl Snapshot {
 }
 
 /// Writes a snapshot. There is one for each.
-pub(crate) struct SnapshotWriter {
+pub struct SnapshotWriter {
     snapshot: Arc<Snapshot>,
     numbers: HashMap<Box<[SegmentNumber]>, u32>,
     sets: Sets,
@@ -346,7 +346,7 @@ pub(crate) struct SnapshotWriter {
 impl SnapshotWriter {
     /// Begins to write a snapshot.
     #[must_use]
-    pub(crate) fn new(snapshot: Arc<Snapshot>) -> SnapshotWriter {
+    pub fn new(snapshot: Arc<Snapshot>) -> SnapshotWriter {
         SnapshotWriter {
             snapshot,
             numbers: HashMap::new(),
@@ -357,7 +357,7 @@ impl SnapshotWriter {
 
     /// Returns the snapshot.
     #[must_use]
-    pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
     }
 
@@ -368,7 +368,7 @@ impl SnapshotWriter {
     }
 
     /// Replaces a part. `members` has all of its subjects, sorted.
-    pub(crate) fn replace(&mut self, part: usize, members: &[SubjectSegments]) {
+    pub fn replace(&mut self, part: usize, members: &[SubjectSegments]) {
         let members = self.number(members);
         self.store(part, &members);
     }

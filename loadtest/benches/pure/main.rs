@@ -14,6 +14,7 @@
 
 mod instructions;
 mod parts;
+mod whole;
 
 use criterion::{Criterion, Throughput};
 

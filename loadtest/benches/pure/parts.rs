@@ -20,13 +20,15 @@ use hyper::header::{HeaderName, HeaderValue};
 use loadtest::corpus::{Corpus, Request, Source};
 use loadtest::trackers;
 
+use super::whole;
+
 /// Hits of one run of a part.
 pub(crate) const HITS: usize = 2_000;
 /// Requests of a load that differ.
 const LENDERS: usize = 100;
-const NOW: UnixMicros = UnixMicros(1_800_000_000_000_000);
+pub(crate) const NOW: UnixMicros = UnixMicros(1_800_000_000_000_000);
 const COOKIE: &str = "avid";
-const CHOICE: &str = "avchoice";
+pub(crate) const CHOICE: &str = "avchoice";
 
 /// What one run of a part does, over [`HITS`] hits.
 pub(crate) type Work = Box<dyn FnMut()>;
@@ -35,7 +37,7 @@ pub(crate) type Work = Box<dyn FnMut()>;
 type Make = fn() -> Work;
 
 /// The parts in the order of a hit's way, each with what makes its work.
-pub(crate) const ALL: [(&str, Make); 17] = [
+pub(crate) const ALL: [(&str, Make); 21] = [
     ("request", request_work),
     ("permit", permit_work),
     ("cookie", cookie_work),
@@ -45,6 +47,10 @@ pub(crate) const ALL: [(&str, Make); 17] = [
     ("device_known", known_device_work),
     ("device_new", new_device_work),
     ("row", row_work),
+    ("load_rows", whole::load_rows_work),
+    ("load", whole::load_work),
+    ("hit", whole::hit_work),
+    ("segments", whole::segments_work),
     ("pixel", || load_work("pixel")),
     ("event_as_get", || load_work("event_as_get")),
     ("snowplow_get", || load_work("snowplow_get")),
@@ -56,17 +62,17 @@ pub(crate) const ALL: [(&str, Make); 17] = [
 ];
 
 /// A request as hyper gives it to the edge.
-struct Received {
-    headers: HeaderMap,
+pub(crate) struct Received {
+    pub headers: HeaderMap,
     query: String,
     endpoint: Endpoint,
-    client_ip: IpAddr,
+    pub client_ip: IpAddr,
     path: String,
     /// Of a POST.
     body: Option<String>,
 }
 
-fn work<T>(given: &'static [T], mut one: impl FnMut(&'static T) + 'static) -> Work {
+pub(crate) fn work<T>(given: &'static [T], mut one: impl FnMut(&'static T) + 'static) -> Work {
     Box::new(move || given.iter().for_each(&mut one))
 }
 
@@ -77,7 +83,7 @@ fn request_work() -> Work {
 }
 
 /// Request -> draft.
-fn request(received: &Received) -> Draft<'_> {
+pub(crate) fn request(received: &Received) -> Draft<'_> {
     let headers = Headers::read(&received.headers);
     let arrival = Arrival {
         endpoint: received.endpoint,
@@ -106,11 +112,7 @@ fn hit(received: &'static Received) -> Hit<'static> {
 /// Signals -> permit, with strings that are known.
 fn permit_work() -> Work {
     let asked: Vec<_> = received().iter().map(request).collect();
-    let rules = PermitRules {
-        gvl_id: Some(2),
-        default_permit: Permit::ALL,
-        gdpr_0_permit: Permit::NONE,
-    };
+    let rules = permit_rules();
     let strings = Strings::default();
     work(asked.leak(), move |draft| {
         let kind = draft.hit.kind;
@@ -118,22 +120,38 @@ fn permit_work() -> Work {
     })
 }
 
+pub(crate) fn permit_rules() -> PermitRules {
+    PermitRules {
+        gvl_id: Some(2),
+        default_permit: Permit::ALL,
+        gdpr_0_permit: Permit::NONE,
+    }
+}
+
 fn cookie_work() -> Work {
     let keyring = keyring();
-    work(received(), move |received| cookie(&keyring, received))
+    work(received(), move |received| {
+        let headers = Headers::read(&received.headers);
+        black_box(identify(&keyring, &headers, VisitorId([9; 16])));
+    })
 }
 
 /// Verifies the cookie or, where there is none to be believed, makes one.
-fn cookie(keyring: &CookieKeyring, received: &Received) {
-    let headers = Headers::read(&received.headers);
+pub(crate) fn identify(
+    keyring: &CookieKeyring,
+    headers: &Headers<'_>,
+    new: VisitorId,
+) -> VisitorId {
     let keyring = keyring.at("px.shop.example");
     let known = keyring.choose(headers.find_cookies(COOKIE.into()), NOW);
-    if black_box(known).is_none() {
-        let domain = Some("shop.example");
-        let value = keyring.sign(VisitorId([9; 16]), domain, NOW).unwrap();
-        let party = Party::First { domain };
-        black_box(set_cookie(COOKIE, &value, party, true, COOKIE_AGE_SECONDS));
+    if let Some(known) = known {
+        return known.proved.visitor;
     }
+    let domain = Some("shop.example");
+    let value = keyring.sign(new, domain, NOW).unwrap();
+    let party = Party::First { domain };
+    black_box(set_cookie(COOKIE, &value, party, true, COOKIE_AGE_SECONDS));
+    new
 }
 
 fn encode_work() -> Work {
@@ -206,7 +224,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn keyring() -> CookieKeyring {
+pub(crate) fn keyring() -> CookieKeyring {
     CookieKeyring::new([(1, [7; 32].as_slice())], COOKIE_AGE_SECONDS)
 }
 
@@ -214,11 +232,11 @@ fn hits() -> &'static [Hit<'static>] {
     received().iter().map(hit).collect::<Vec<_>>().leak()
 }
 
-fn received() -> &'static [Received] {
+pub(crate) fn received() -> &'static [Received] {
     parse_all(&corpus(HITS))
 }
 
-fn corpus(count: usize) -> Corpus {
+pub(crate) fn corpus(count: usize) -> Corpus {
     let source = Source {
         agents: &root().join("assets/data/test/user-agents.json"),
         keyring: &keyring(),
@@ -330,7 +348,7 @@ fn parse(request: &Request) -> Received {
     }
 }
 
-fn tables() -> Tables {
+pub(crate) fn tables() -> Tables {
     let rules = |name: &str| root().join("assets/data/rules").join(name);
     let city =
         |family: &str| -> PathBuf { root().join(format!("geoip/data/dbip-city-{family}.mmdb")) };

@@ -139,6 +139,27 @@ impl PostgresSink {
         PostgresSink { sightings, ..self }
     }
 
+    /// Makes an encoder for a database with these keys.
+    pub(in crate::loader) fn encoder_with(
+        &self,
+        keyer: Arc<Keyer>,
+        takes_users: bool,
+    ) -> LoadEncoder {
+        LoadEncoder {
+            keyer,
+            takes_users,
+            stored: Cache::new(STORED_KEYS_MAX),
+            last_moved: None,
+            begun: clock::monotonic(),
+            today: 0,
+            forgotten: Arc::clone(&self.forgotten),
+            ties: TieFinder::new(&self.tie_rules, &self.told, takes_users),
+            sightings: SightingFinder::new(Arc::clone(&self.sightings)),
+            attributes: Arc::clone(&self.attributes),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
     /// Returns whether the database takes the users that this process hashes.
     async fn claim_users(&self, client: &Client) -> anyhow::Result<bool> {
         let takes_users = user_key::claim(client, &self.user_keys).await;
@@ -225,19 +246,7 @@ impl Sink for PostgresSink {
     }
 
     fn encoder(&self, writer: &PostgresWriter) -> LoadEncoder {
-        LoadEncoder {
-            keyer: Arc::clone(&writer.keyer),
-            takes_users: writer.takes_users,
-            stored: Cache::new(STORED_KEYS_MAX),
-            last_moved: None,
-            begun: clock::monotonic(),
-            today: 0,
-            forgotten: Arc::clone(&self.forgotten),
-            ties: TieFinder::new(&self.tie_rules, &self.told, writer.takes_users),
-            sightings: SightingFinder::new(Arc::clone(&self.sightings)),
-            attributes: Arc::clone(&self.attributes),
-            metrics: Arc::clone(&self.metrics),
-        }
+        self.encoder_with(Arc::clone(&writer.keyer), writer.takes_users)
     }
 
     fn count_error(&self) {
