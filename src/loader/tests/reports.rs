@@ -2,7 +2,6 @@
 //! late, withdrawals, erasures and expiry, over connections that break, with the jobs in between.
 
 use std::fmt::Write as _;
-use std::thread;
 use std::time::Duration;
 
 use super::exposure::{Random, append_payloads, is_loaded};
@@ -397,58 +396,49 @@ impl History {
     }
 }
 
-/// Tells the history of a seed to its end. Returns what happened in it.
-async fn tell(seed: u64) -> Happened {
-    let dir = tempfile::tempdir().unwrap();
-    let mut history = Box::pin(History::new(seed, dir.path())).await;
-    for _ in 0..STEPS {
-        Box::pin(history.step()).await;
-    }
-    for _ in 0..200 {
-        if is_loaded(&history.loaders[0].0) {
-            break;
+#[tokio::test]
+async fn reports_say_what_the_hits_say_whatever_happens_to_them() {
+    let local = tokio::task::LocalSet::new();
+    let work = async {
+        let mut happened = Vec::new();
+        for seed in 1..=3 {
+            let dir = tempfile::tempdir().unwrap();
+            let mut history = Box::pin(History::new(seed, dir.path())).await;
+            for _ in 0..STEPS {
+                Box::pin(history.step()).await;
+            }
+            for _ in 0..200 {
+                if is_loaded(&history.loaders[0].0) {
+                    break;
+                }
+                Box::pin(history.load()).await;
+            }
+            // Two hours after the last day all of it is stored, and read from what is stored.
+            let later = history.now + 2 * DAY;
+            let client = &mut history.postgres.client;
+            run(client, "report", later).await;
+            let sql = "select count(*) from avtryck.hit_day where not avtryck.is_stored(day)";
+            let left: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
+            assert_eq!(left, 0, "{}", history.story);
+            check_reports(client, &history.story).await;
+            happened.push(history.happened);
+            history.spools.iter().for_each(Spool::close);
         }
-        Box::pin(history.load()).await;
-    }
-    // Two hours after the last day all of it is stored, and read from what is stored.
-    let later = history.now + 2 * DAY;
-    let client = &mut history.postgres.client;
-    run(client, "report", later).await;
-    let sql = "select count(*) from avtryck.hit_day where not avtryck.is_stored(day)";
-    let left: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
-    assert_eq!(left, 0, "{}", history.story);
-    check_reports(client, &history.story).await;
-    history.spools.iter().for_each(Spool::close);
-    history.happened
-}
-
-#[test]
-fn reports_say_what_the_hits_say_whatever_happens_to_them() {
-    let run_alone = |seed| {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_all().build().unwrap();
-        let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, Box::pin(tell(seed)))
+        let sum = |of: fn(&Happened) -> u64| happened.iter().map(of).sum::<u64>();
+        assert!(sum(|of| of.broken) > 10, "{happened:?}");
+        assert!(sum(|of| of.stored) > 30, "{happened:?}");
+        assert!(sum(|of| of.joined) > 5, "{happened:?}");
+        assert!(sum(|of| of.summed) > 5, "{happened:?}");
+        assert!(sum(|of| of.linked) > 20, "{happened:?}");
+        assert!(sum(|of| of.web_summed) > 20, "{happened:?}");
+        assert!(sum(|of| of.late) > 50, "{happened:?}");
+        assert!(sum(|of| of.changed) > 20, "{happened:?}");
+        assert!(sum(|of| of.moved) > 5, "{happened:?}");
+        assert!(sum(|of| of.erased) > 5, "{happened:?}");
+        assert!(sum(|of| of.withdrawn) > 5, "{happened:?}");
+        assert!(sum(|of| of.dropped) > 1, "{happened:?}");
     };
-    let happened: Vec<Happened> = thread::scope(|scope| {
-        let histories = (1..=3).map(|seed| scope.spawn(move || run_alone(seed)));
-        let histories: Vec<_> = histories.collect();
-        let ends = histories.into_iter().map(|history| history.join().unwrap());
-        ends.collect()
-    });
-    let sum = |of: fn(&Happened) -> u64| happened.iter().map(of).sum::<u64>();
-    assert!(sum(|of| of.broken) > 10, "{happened:?}");
-    assert!(sum(|of| of.stored) > 30, "{happened:?}");
-    assert!(sum(|of| of.joined) > 5, "{happened:?}");
-    assert!(sum(|of| of.summed) > 5, "{happened:?}");
-    assert!(sum(|of| of.linked) > 20, "{happened:?}");
-    assert!(sum(|of| of.web_summed) > 20, "{happened:?}");
-    assert!(sum(|of| of.late) > 50, "{happened:?}");
-    assert!(sum(|of| of.changed) > 20, "{happened:?}");
-    assert!(sum(|of| of.moved) > 5, "{happened:?}");
-    assert!(sum(|of| of.erased) > 5, "{happened:?}");
-    assert!(sum(|of| of.withdrawn) > 5, "{happened:?}");
-    assert!(sum(|of| of.dropped) > 1, "{happened:?}");
+    local.run_until(Box::pin(work)).await;
 }
 
 #[tokio::test]
