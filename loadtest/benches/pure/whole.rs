@@ -74,8 +74,9 @@ fn loader() -> OfflineLoader {
 
 /// A visitor that the others do not resemble.
 fn new_visitor(batch: u64, number: u64) -> VisitorId {
-    let [high, low] = [batch, number].map(|half| half.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    VisitorId((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
+    let half = |number: u64| number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let high = half(batch << 32 | number);
+    VisitorId((u128::from(high) << 64 | u128::from(half(high))).to_be_bytes())
 }
 
 /// The bytes of a request -> a batch: what a hit costs the edge and the loader together, but for
