@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use crate::support::{Collector, Config, PATIENCE, until};
 
 /// Stands in all that is sent, so that it is found wherever it gets to.
-const MARK: &str = "m4rk";
+const MARK: &str = "m4rk5tr4nger";
 
 /// Escape sequences, line's ends and other control characters of ASCII and beyond.
 const RAW: [&[u8]; 8] = [
