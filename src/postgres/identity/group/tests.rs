@@ -375,8 +375,7 @@ async fn grouping_keeps_up_with_two_thousand_new_ties_a_second() {
     #[expect(clippy::cast_precision_loss, reason = "ties are few")]
     let rate = grouped.ties as f64 / seconds;
     eprintln!("{rate:.0} new ties a second");
-    // A test machine is busy (459 beside eight busy processes): this finds a change of kind, as where
-    // each tie is compared with each other. The figure is in the documentation.
+    // A test machine is busy: this finds a change of kind, the figure is in the documentation.
     assert!(rate > 100.0, "{rate}");
 }
 
