@@ -1,6 +1,7 @@
--- Reach is added up as frequency is: numbers of 64 bits are sorted. Each holds a subject (46 bits) and which value of the
--- part somebody was reached in (18 bits), so that equal numbers are one reached subject. What more than one impression a
--- number stands for is added beside it, as double precision, which is exact below 2^53 and cheaper than numeric. Values beyond 2^18, which only the names of ads can have, go on further pages.
+-- Reach is added up as frequency is: by sorting numbers of 64 bits. Each holds a subject (46 bits) and the value of the part
+-- that it was reached in (18 bits), so equal numbers are one reached subject. Impressions beyond one a number are added
+-- separately, as double precision, which is exact below 2^53 and cheaper than numeric. Values beyond 2^18, which only the
+-- names of ads can have, go on further pages.
 
 create or replace function avtryck.reach(first date, last date, campaigns text[], part text)
 returns table (value text, reach bigint, impressions bigint, frequency numeric) language plpgsql stable parallel safe security definer
