@@ -139,12 +139,8 @@ impl Allowances {
     }
 
     fn take(&self, key: IpAddr, now: u64, cost_micros: u64, debt_micros_max: u64) -> bool {
-        let hash = self.seed.hash_one(key);
-        let tag = hash & !TIME_MASK;
-        let Some(Set(buckets)) = usize::try_from(hash % SETS as u64)
-            .ok()
-            .and_then(|at| self.sets.get(at))
-        else {
+        let (at, tag) = self.place(key);
+        let Some(Set(buckets)) = usize::try_from(at).ok().and_then(|at| self.sets.get(at)) else {
             return true;
         };
         for _ in 0..ATTEMPTS_MAX {
@@ -168,6 +164,12 @@ impl Allowances {
             }
         }
         true
+    }
+
+    /// The number of a key's set, and its tag in that set.
+    fn place(&self, key: IpAddr) -> (u64, u64) {
+        let hash = self.seed.hash_one(key);
+        (hash % SETS as u64, hash & !TIME_MASK)
     }
 }
 
@@ -248,16 +250,21 @@ mod tests {
     fn ten_million_spoofed_keys_take_no_memory_limit_no_honest_client_and_free_no_other() {
         let buckets = allowances(100, 1000);
         let bytes = size_of_val(&*buckets.sets);
-        let (mut honest_refused, mut spoofed_refused, mut heavy_taken) = (0, 0, 0);
+        let (mut honest_refused, mut spoofed_refused, mut heavy_taken) = (0_usize, 0_usize, 0);
         let honest = |number: u32| client(0x0200_0000 | number);
+        let spoofed = |number: u32| client(0x4000_0000 | number);
         let heavy = client(0x0100_0000);
+        // Of all these, one in 2³⁰ shares the bucket of the one that is over its limit.
+        let shares = |key: &IpAddr| buckets.place(*key) == buckets.place(heavy);
+        let spoofed_sharing = (0..10_000_000).map(spoofed).filter(shares).count();
+        let honest_sharing = (0..1000).map(honest).filter(shares).count();
         // Ten seconds: a million new keys in each, a thousand clients with ten hits a second, and
         // one with a hundred times what it may send.
         for step in 0..10_000_000_u32 {
             let at = buckets.started + Duration::from_micros(u64::from(step));
-            spoofed_refused += u32::from(!buckets.spend(client(0x4000_0000 | step), at));
+            spoofed_refused += usize::from(!buckets.spend(spoofed(step), at));
             if step % 100 == 0 {
-                honest_refused += u32::from(!buckets.spend(honest(step / 100 % 1000), at));
+                honest_refused += usize::from(!buckets.spend(honest(step / 100 % 1000), at));
                 heavy_taken += u32::from(buckets.spend(heavy, at));
             }
         }
@@ -266,7 +273,15 @@ mod tests {
              {honest_refused}; of 100,000 hits of one client {heavy_taken} within it"
         );
         assert_eq!(bytes, 1 << 20);
-        assert_eq!((honest_refused, spoofed_refused), (0, 0));
+        assert!(spoofed_sharing <= 3, "{spoofed_sharing} share a bucket");
+        assert!(
+            spoofed_refused <= spoofed_sharing,
+            "{spoofed_sharing} share a bucket"
+        );
+        assert!(
+            honest_refused <= 100 * honest_sharing,
+            "{honest_sharing} share a bucket"
+        );
         assert!((1990..=2000).contains(&heavy_taken), "{heavy_taken}");
     }
 
