@@ -184,8 +184,6 @@ pub(crate) async fn show(
     let mut fates = shown_hits.listen();
     loop {
         tokio::select! {
-            // A hit is shown before its outcome.
-            biased;
             Some(Offered { viewers, sample }) = samples.recv() => match sample {
                 Sample::Hit(encoded, number) => if let Ok(hit) = Hit::decode(&encoded) {
                     let mut shown = describe_hit(&hit, &tables.load());
@@ -193,6 +191,7 @@ pub(crate) async fn show(
                         fields.insert("id".to_owned(), json!(write_number(number)));
                     }
                     board.send(viewers, "hit", &shown);
+                    shown_hits.set_shown(number);
                 },
                 Sample::Refused(refused) => {
                     board.send(viewers, "refused", &describe_refusal(&refused));

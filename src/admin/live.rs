@@ -187,22 +187,28 @@ impl Live {
         }
     }
 
-    /// Shows hits that the spool holds.
-    pub(crate) fn show_hits<'h>(&self, hits: impl Iterator<Item = &'h Hit<'h>>) {
+    /// Chooses which of the hits that are about to be recorded are shown, and notes them before
+    /// the loader can have them.
+    pub(crate) fn choose<'h>(&self, hits: impl Iterator<Item = &'h Hit<'h>>) -> ChosenHits<'_> {
+        let mut samples = Vec::new();
         if self.viewers() == 0 {
-            return;
+            return ChosenHits(self, samples);
         }
         for hit in hits {
-            self.offer((&hit.site, &hit.partner, hit.kind.name()), || {
-                let mut encoded = Vec::new();
-                hit.encode(&mut encoded);
-                let number = self.shown.number(&encoded);
-                if hit.outcome() == Outcome::Row {
-                    self.shown.note(number);
-                }
-                Sample::Hit(encoded, number)
-            });
+            let viewers = self.viewers_for(&hit.site, &hit.partner, hit.kind.name());
+            if viewers == 0 {
+                continue;
+            }
+            let mut encoded = Vec::new();
+            hit.encode(&mut encoded);
+            let number = self.shown.number(&encoded);
+            if hit.outcome() == Outcome::Row {
+                self.shown.note(number);
+            }
+            let sample = Sample::Hit(encoded, number);
+            samples.push(Offered { viewers, sample });
         }
+        ChosenHits(self, samples)
     }
 
     /// Shows a refusal.
@@ -210,12 +216,17 @@ impl Live {
         if self.viewers() > 0 {
             let refused = Box::new(Refused::from(request));
             let (site, partner) = (refused.site.clone(), refused.partner.clone());
-            self.offer((&site, &partner, "refused"), || Sample::Refused(refused));
+            let viewers = self.viewers_for(&site, &partner, "refused");
+            if viewers != 0 {
+                let sample = Sample::Refused(refused);
+                self.offer(Offered { viewers, sample });
+            }
         }
     }
 
-    /// Offers what is of a site, a partner and a kind to the viewers that want it.
-    fn offer(&self, (site, partner, kind): (&str, &str, &str), sample: impl FnOnce() -> Sample) {
+    /// Returns the bits of the viewers that want what is of a site, a partner and a kind, and have
+    /// a sample left in this second.
+    fn viewers_for(&self, site: &str, partner: &str, kind: &str) -> u8 {
         let watching = self.watching.load();
         let mut viewers = 0;
         let fitting = watching
@@ -227,14 +238,43 @@ impl Live {
                 false => viewer.pass_over(1),
             }
         }
-        if viewers == 0 {
-            return;
-        }
-        let sample = sample();
-        if self.queue.try_send(Offered { viewers, sample }).is_err() {
+        viewers
+    }
+
+    fn offer(&self, offered: Offered) {
+        let viewers = offered.viewers;
+        if let Err(error) = self.queue.try_send(offered) {
+            let watching = self.watching.load();
             let missed = watching.iter().filter(|viewer| viewers & viewer.bit != 0);
             missed.for_each(|viewer| viewer.pass_over(1));
+            self.drop_sample(&error.into_inner().sample);
         }
+    }
+
+    /// Forgets what is not shown.
+    fn drop_sample(&self, sample: &Sample) {
+        if let Sample::Hit(_, number) = sample {
+            self.shown.drop_hit(*number);
+        }
+    }
+}
+
+/// Hits that are shown once the spool holds them, and forgotten if it never does.
+#[must_use]
+pub(crate) struct ChosenHits<'l>(&'l Live, Vec<Offered>);
+
+impl ChosenHits<'_> {
+    /// Shows the hits, which the spool holds.
+    pub(crate) fn show(mut self) {
+        let ChosenHits(live, samples) = &mut self;
+        samples.drain(..).for_each(|sample| live.offer(sample));
+    }
+}
+
+impl Drop for ChosenHits<'_> {
+    fn drop(&mut self) {
+        let ChosenHits(live, samples) = self;
+        samples.iter().for_each(|one| live.drop_sample(&one.sample));
     }
 }
 
@@ -325,18 +365,18 @@ mod tests {
     #[test]
     fn nothing_is_handed_over_without_a_viewer_and_no_more_than_a_second_may_with_one() {
         let (live, mut samples) = Live::new(Arc::default());
-        live.show_hits([hit()].iter());
+        live.choose([hit()].iter()).show();
         assert!(samples.try_recv().is_err());
         let watch = live.watch(Filter::default()).expect("a place");
         let hits = vec![hit(); 1000];
-        live.show_hits(hits.iter());
+        live.choose(hits.iter()).show();
         let shown = std::iter::from_fn(|| samples.try_recv().ok()).count();
         assert_eq!(shown, SAMPLES_PER_SECOND as usize);
         assert_eq!(watch.take_passed_over(), 1000 - shown as u64);
         assert_eq!(watch.take_passed_over(), 0);
         live.begin_second();
         drop(watch);
-        live.show_hits(hits.iter());
+        live.choose(hits.iter()).show();
         assert!(samples.try_recv().is_err());
     }
 
@@ -348,8 +388,8 @@ mod tests {
         let refused = of("kind=refused");
         let small_hit = Hit::new(UnixMicros(1), Kind::PageView, "small");
         for _ in 0..20 {
-            live.show_hits(vec![hit(); 115].iter());
-            live.show_hits([small_hit.clone()].iter());
+            live.choose(vec![hit(); 115].iter()).show();
+            live.choose([small_hit.clone()].iter()).show();
         }
         let mut counts = [0; 3];
         while let Ok(Offered { viewers, .. }) = samples.try_recv() {
@@ -391,10 +431,28 @@ mod tests {
         let watch = live.watch(Filter::default()).expect("a place");
         for _ in 0..10 {
             live.begin_second();
-            live.show_hits(vec![hit(); 50].iter());
+            live.choose(vec![hit(); 50].iter()).show();
         }
         assert_eq!(watch.take_passed_over(), 500 - QUEUE_MAX as u64);
         drop((watch, samples));
+    }
+
+    #[test]
+    fn a_hit_that_the_spool_does_not_take_or_nobody_shows_waits_for_no_outcome() {
+        let shown = Arc::<ShownHits>::default();
+        let (live, samples) = Live::new(Arc::clone(&shown));
+        let watch = live.watch(Filter::default()).expect("a place");
+        let mut hit = hit();
+        hit.permit = crate::hit::Permit::MEASURE;
+        assert_eq!(hit.outcome(), Outcome::Row);
+        let chosen = live.choose([hit.clone()].iter());
+        assert!(shown.is_awaited());
+        drop(chosen);
+        assert!(!shown.is_awaited());
+        drop(samples);
+        live.choose([hit.clone()].iter()).show();
+        assert!(!shown.is_awaited());
+        drop(watch);
     }
 
     #[test]

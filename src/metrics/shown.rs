@@ -1,5 +1,7 @@
-//! What becomes of the hits that the live view shows. The edge notes which hits it shows, and the
-//! loader says what became of each once it is committed.
+//! What becomes of the hits that the live view shows. The edge notes a hit before it is in the
+//! spool, the live view says when it has shown it, and the loader what became of it once it is
+//! committed. Whichever of the two comes last has the outcome told, so that none is lost to a
+//! loader that is faster than the edge, and none is told before its hit.
 //!
 //! Nothing is noted while nobody watches, and then it costs the loader one relaxed load a batch. At
 //! most [`PER_SECOND`] hits are noted in a second, and [`WAITING_MAX`] wait for their outcome; the
@@ -43,13 +45,20 @@ impl Fate {
     }
 }
 
-/// The hits that are shown and wait for their outcome.
+/// A hit that waits to be shown and for its outcome.
+struct Waiting {
+    number: u64,
+    is_shown: bool,
+    fate: Option<Fate>,
+}
+
+/// The hits that wait to be shown and for their outcome.
 pub struct ShownHits {
     key: RandomState,
     left: AtomicU32,
     /// How many wait, so that the loader takes the lock only if any do.
     count: AtomicUsize,
-    waiting: Mutex<VecDeque<u64>>,
+    waiting: Mutex<VecDeque<Waiting>>,
     told: broadcast::Sender<(u64, Fate)>,
 }
 
@@ -72,7 +81,7 @@ impl ShownHits {
         self.key.hash_one(record)
     }
 
-    /// Notes a hit that is shown, if this second has not had its share.
+    /// Notes a hit that is about to be recorded and shown, if this second has not had its share.
     pub fn note(&self, number: u64) {
         let left = |left: u32| left.checked_sub(1);
         let has_left = self
@@ -85,7 +94,11 @@ impl ShownHits {
         if waiting.len() >= WAITING_MAX {
             waiting.pop_front();
         }
-        waiting.push_back(number);
+        waiting.push_back(Waiting {
+            number,
+            is_shown: false,
+            fate: None,
+        });
         self.count.store(waiting.len(), Ordering::Relaxed);
     }
 
@@ -108,22 +121,46 @@ impl ShownHits {
         self.count.load(Ordering::Relaxed) > 0
     }
 
-    /// Takes a hit out of those that wait; false if it is not one of them.
-    #[must_use]
-    pub fn take(&self, number: u64) -> bool {
-        let mut waiting = self.lock();
-        let found = waiting.iter().position(|waits| *waits == number);
-        if let Some(at) = found {
-            waiting.remove(at);
-            self.count.store(waiting.len(), Ordering::Relaxed);
-        }
-        found.is_some()
+    /// Says that a hit is shown.
+    pub(crate) fn set_shown(&self, number: u64) {
+        self.change(number, |hit| {
+            hit.is_shown = true;
+            hit.fate.is_some()
+        });
     }
 
-    /// Says what became of a hit.
-    pub fn tell(&self, number: u64, fate: Fate) {
-        // The only error is that nobody watches.
-        drop(self.told.send((number, fate)));
+    /// Says what became of a hit, as far as anything is said, if it is one of those that wait.
+    pub fn settle(&self, number: u64, fate: impl FnOnce() -> Option<Fate>) {
+        self.change(number, |hit| {
+            hit.fate = fate();
+            hit.is_shown || hit.fate.is_none()
+        });
+    }
+
+    /// Forgets a hit that is not shown.
+    pub(crate) fn drop_hit(&self, number: u64) {
+        self.change(number, |hit| {
+            hit.fate = None;
+            true
+        });
+    }
+
+    /// Changes a hit that waits. If `change` returns that it need not wait any longer, its outcome
+    /// is told, if it has one.
+    fn change(&self, number: u64, change: impl FnOnce(&mut Waiting) -> bool) {
+        let mut waiting = self.lock();
+        let Some(at) = waiting.iter().position(|hit| hit.number == number) else {
+            return;
+        };
+        if !waiting.get_mut(at).is_some_and(change) {
+            return;
+        }
+        let fate = waiting.remove(at).and_then(|hit| hit.fate);
+        self.count.store(waiting.len(), Ordering::Relaxed);
+        if let Some(fate) = fate {
+            // The only error is that nobody watches.
+            drop(self.told.send((number, fate)));
+        }
     }
 
     /// Returns what is told from now on.
@@ -132,7 +169,7 @@ impl ShownHits {
         self.told.subscribe()
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<u64>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -142,15 +179,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_hits_wait_than_a_second_may_have_and_each_is_taken_once() {
+    fn no_more_hits_wait_than_a_second_may_have_and_each_is_told_once() {
         let shown = ShownHits::default();
+        let mut told = shown.listen();
         assert!(!shown.is_awaited());
         for number in 0..200 {
             shown.note(number);
         }
-        let taken = (0..200).filter(|number| shown.take(*number)).count();
-        assert_eq!(taken, PER_SECOND as usize);
-        assert!(!shown.is_awaited() && !shown.take(0));
+        for number in (0..200).chain(0..200) {
+            shown.set_shown(number);
+            shown.settle(number, || Some(Fate::Stored));
+        }
+        let count = std::iter::from_fn(|| told.try_recv().ok()).count();
+        assert_eq!(count, PER_SECOND as usize);
+        assert!(!shown.is_awaited());
         for second in 0..100 {
             shown.begin_second();
             (0..200).for_each(|number| shown.note(1000 * second + number));
@@ -158,6 +200,29 @@ mod tests {
         assert_eq!(shown.lock().len(), WAITING_MAX);
         shown.forget();
         assert!(!shown.is_awaited());
+    }
+
+    #[test]
+    fn an_outcome_is_told_after_its_hit_is_shown_whichever_is_known_first() {
+        let shown = ShownHits::default();
+        let mut told = shown.listen();
+        let mut told = || std::iter::from_fn(|| told.try_recv().ok()).collect::<Vec<_>>();
+        (1..=4).for_each(|number| shown.note(number));
+        shown.settle(1, || Some(Fate::Repeated));
+        shown.set_shown(2);
+        assert_eq!(told(), []);
+        shown.settle(2, || Some(Fate::Rejected));
+        shown.set_shown(1);
+        assert_eq!(told(), [(2, Fate::Rejected), (1, Fate::Repeated)]);
+        // Of one nothing is said, and one is not shown: whoever comes later finds nothing.
+        shown.settle(3, || None);
+        shown.set_shown(3);
+        shown.settle(4, || Some(Fate::Stored));
+        shown.drop_hit(4);
+        shown.set_shown(4);
+        assert_eq!(told(), []);
+        assert!(!shown.is_awaited());
+        shown.settle(5, || unreachable!("nobody waits for it"));
     }
 
     #[test]

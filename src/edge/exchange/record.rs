@@ -11,6 +11,7 @@ use super::charge::{Bill, RECORDS_TIMES_MAX};
 use super::claims;
 use super::reply::{self, Reply, WithCookie as _};
 use super::{Exchange, Mentioned, Visit};
+use crate::admin::live::ChosenHits;
 use crate::edge::Refusal;
 use crate::endpoint::{Protocol, Shape};
 use crate::protocol::native::{Events, SplitEvent};
@@ -30,17 +31,24 @@ impl<'r> Exchange<'r> {
     pub(crate) async fn record(&self, drafts: &[Draft<'_>]) -> Result<(), Refusal> {
         let hits = drafts.iter().map(|draft| &draft.hit);
         let encode = hits.map(|hit| move |out: &mut Vec<u8>| hit.encode(out));
+        let chosen = self.choose(drafts);
         let pending = self.worker.appender.append_all(encode)?;
         pending.await?;
-        self.count_recorded(drafts);
+        self.count_recorded(drafts, chosen);
         Ok(())
     }
 
+    /// Chooses which hits are shown. They are known before the spool has them, because a loader
+    /// may have them before this task goes on.
+    fn choose(&self, drafts: &[Draft<'_>]) -> ChosenHits<'_> {
+        self.edge.live.choose(drafts.iter().map(|draft| &draft.hit))
+    }
+
     /// Counts and shows hits that the spool holds.
-    fn count_recorded(&self, drafts: &[Draft<'_>]) {
-        let hits = || drafts.iter().map(|draft| &draft.hit);
-        hits().for_each(|hit| self.worker.metrics.hit(hit));
-        self.edge.live.show_hits(hits());
+    fn count_recorded(&self, drafts: &[Draft<'_>], chosen: ChosenHits<'_>) {
+        let hits = drafts.iter().map(|draft| &draft.hit);
+        hits.for_each(|hit| self.worker.metrics.hit(hit));
+        chosen.show();
     }
 
     /// Admits and records what a body holds. The reply is 204 if all of it was recorded; if some
@@ -71,8 +79,9 @@ impl<'r> Exchange<'r> {
         let mut batch = Batch::new(bill, records_bytes_max);
         batch.read(self, &events).await;
         if !batch.admitted.is_empty() {
+            let chosen = self.choose(&batch.admitted);
             self.worker.appender.append_all(batch.records())?.await?;
-            self.count_recorded(&batch.admitted);
+            self.count_recorded(&batch.admitted, chosen);
         }
         for (_, refusal) in &batch.refused {
             self.edge.metrics.refusal(refusal.0);

@@ -110,20 +110,14 @@ impl Encoder for LoadEncoder {
         let record = into_record(record);
         load.rows
             .push(&hit.row, hit.event_key, hit.contact, &record)?;
-        if let Some(link) = hit.link {
+        if let Some(link) = hit.link.take() {
             load.link(link);
         }
-        if let Some(mention) = hit.mention {
+        if let Some(mention) = hit.mention.take() {
             load.mention(mention);
         }
         self.ties.find(hit.hit, hit.row.flags, load);
-        match hit.sighting {
-            Some((sighting, epoch)) => load.sighting(sighting, (epoch, hit.hit.permit)),
-            None => {
-                let known = (hit.facts, self.ties.rules());
-                self.sightings.find(hit.hit, hit.row.flags, known, load);
-            }
-        }
+        self.add_sighting(&hit, load);
         let page = (hit.facts, hit.is_sensitive_page, &*hit.row.keys);
         let known = (self.ties.rules(), self.takes_users);
         profiles::find(hit.hit, hit.row.flags, page, known, load);
@@ -143,6 +137,27 @@ impl Encoder for LoadEncoder {
 }
 
 impl LoadEncoder {
+    /// Adds the sighting that a hit makes, unless it is stored; the hit's row is the last one.
+    fn add_sighting(&mut self, hit: &DerivedHit<'_>, load: &mut Load) {
+        let found = match &hit.sighting {
+            Some(found) => {
+                let forget = self.ties.memory().note_sighting(found.0.node, &found.0);
+                forget.zip(Some(*found))
+            }
+            None => {
+                let known = (hit.facts, self.ties.rules());
+                let place = self.sightings.place(hit.hit, hit.row.flags, known);
+                place.and_then(|place| {
+                    let forget = self.ties.memory().note_sighting(place.node, &place)?;
+                    Some(forget).zip(self.sightings.sighting(&place))
+                })
+            }
+        };
+        if let Some((forget, (sighting, epoch))) = found {
+            load.sighting(forget, sighting, (epoch, hit.hit.permit));
+        }
+    }
+
     /// Adds hits that are only counted.
     pub(in crate::loader) fn count_many(
         &mut self,
