@@ -555,7 +555,8 @@ impl ImportFile {
         subjects: &[Uuid],
     ) -> anyhow::Result<Transaction<'c>> {
         let transaction = client.transaction().await?;
-        let sql = "update avtryck.attribute_value set ended_at = now() where import = $1 and subject = any($2)";
+        // By subject, as `held_of_row` says.
+        let sql = "update avtryck.attribute_value set ended_at = now() where import + 0 = $1 and subject = any($2)";
         transaction.execute(sql, &[&self.import, &subjects]).await?;
         Ok(transaction)
     }

@@ -47,8 +47,8 @@ impl ImportFile {
         // again is as it was.
         let sql = format!(
             "delete from row_of_{table} as row where \"values\" = ( \
-                 select held.\"values\" from avtryck.{table} as held \
-                 where held.import = $1 and held.{subject} = row.{subject} and held.ended_at is null)"
+                 select held.\"values\" from avtryck.{table} as held where {of_row})",
+            of_row = self.held_of_row(),
         );
         transaction.execute(&sql, &[&self.import]).await?;
         let sql = format!(
@@ -86,13 +86,21 @@ impl ImportFile {
         }
     }
 
+    /// Returns what finds the values of a row that hold now. The sum keeps Postgres from the index
+    /// by import: until the table is analysed it believes that a new import has no rows, and reads
+    /// all of them for each row of the file.
+    fn held_of_row(&self) -> String {
+        let (_, subject, _) = table(self.is_area);
+        format!("held.{subject} = row.{subject} and held.import + 0 = $1 and held.ended_at is null")
+    }
+
     /// Has values that are said again end by this manifest, where an earlier one said another day.
     /// Rows are found by those of the file, whatever Postgres believes of how many there are.
     async fn prolong(&self, transaction: &Transaction<'_>) -> anyhow::Result<()> {
         if !self.is_renewed {
             return Ok(());
         }
-        let (table, subject, _) = table(self.is_area);
+        let (table, ..) = table(self.is_area);
         let is_other = match self.is_area {
             true => "held.valid_until <> $2::text::date",
             false => "(held.valid_until <> $2::text::date or held.untils is not null)",
@@ -101,9 +109,9 @@ impl ImportFile {
             "update avtryck.{table} as held set valid_until = $2::text::date{no_untils} \
              where ctid = any(array( \
                  select (select held.ctid from avtryck.{table} as held \
-                         where held.import = $1 and held.{subject} = row.{subject} and held.ended_at is null \
-                           and held.\"values\" = row.\"values\" and {is_other}) \
+                         where {of_row} and held.\"values\" = row.\"values\" and {is_other}) \
                  from row_of_{table} as row))",
+            of_row = self.held_of_row(),
             no_untils = self.no_untils(),
         );
         transaction

@@ -45,8 +45,9 @@ impl AttributePart {
         transaction: &Transaction<'_>,
         rows: &Rows,
     ) -> Result<(), Error> {
-        let is_kept = |start: usize| {
-            let flags = rows.flags_at(start);
+        let mut flags_of = rows.flags_in_order();
+        let mut is_kept = |start: usize| {
+            let flags = flags_of(start);
             flags.is_some_and(|flags| !flags.has_any(WITHOUT))
         };
         // Of a subject that is there twice, later values take the place of earlier ones.

@@ -275,3 +275,35 @@ async fn rows_of_one_subject_hold_in_their_order_and_take_no_statement_each() {
         "{now:?}"
     );
 }
+
+#[tokio::test]
+async fn rows_of_a_new_import_are_found_one_by_one_beside_an_earlier_one_that_is_analysed() {
+    const ROWS: usize = 60_000;
+    let mut database = TestDatabase::migrated().await;
+    let client = &mut database.client;
+    let names: Vec<String> = (0..ROWS).map(|n| format!("device-{n}")).collect();
+    let said: Vec<_> = names.iter().map(|name| (&**name, "flat", "low")).collect();
+    let text = |name: &str| {
+        format!(
+            "name = \"{name}\"\nsupplier = \"a register\"\nlegal_basis = \"consent\"\npurpose = [\"profile\"]\n\
+             key = {{ kind = \"device_id\", column = \"nr\" }}\nvalid_until = \"2027-11-01\"\n\
+             [column.typ]\nattribute = \"housing_type\"\n[column.kr]\nattribute = \"income_band\"\n"
+        )
+    };
+    let manifest =
+        |name: &str| Manifest::parse(&text(name), "2026-11-27".parse().unwrap(), &[]).unwrap();
+    let (first, second) = (manifest("first"), manifest("second"));
+    assert_eq!(
+        take(client, &first, 1, &said).await,
+        Some([ROWS as u64, 0, 0])
+    );
+    let analyze = "analyze avtryck.attribute_value; set statement_timeout = '15s'";
+    client.batch_execute(analyze).await.unwrap();
+    // By import, the last of these portions would read 40,000 rows for each of its 20,000.
+    let (mut taken, _) = begin(client, &second, [2; 32], false).await.unwrap();
+    for portion in rows(&second, &said).chunks(PORTION_ROWS) {
+        taken.store(client, portion, 0).await.unwrap();
+    }
+    taken.finish(client, &second).await.unwrap();
+    assert_eq!(taken.counts.new, ROWS as u64);
+}

@@ -164,3 +164,115 @@ async fn an_evaluation_counts_what_no_loader_has_added_up_yet() {
     run(client, &book(&[("first", "events('n1', '1 day') = 1")])).await;
     assert_eq!(members(client).await, 1);
 }
+
+/// The plans that an import takes, in which two lists are compared row by row.
+const FEW_ROWS: &str = "set enable_hashjoin = off; set enable_mergejoin = off";
+
+#[tokio::test]
+async fn those_whom_an_update_changes_are_found_among_many_in_time() {
+    let database = TestDatabase::migrated().await;
+    let client = &database.client;
+    let sql = "insert into avtryck.attribute_value (import, subject, key, \"values\", changed_at) \
+               select 1, md5(n::text)::uuid, md5(n::text)::uuid, array['a', null], now() from generate_series(1, 30000) as n; \
+               insert into avtryck.link_node (node, kind, device_group, proved_group, degree, first_day, last_day) \
+               select md5(n::text)::uuid, 1, 0, 0, 1, current_date, current_date from generate_series(1, 30000) as n; \
+               insert into avtryck.segment (key) values ('any')";
+    client.batch_execute(sql).await.unwrap();
+    // Row by row it is 900 million comparisons.
+    client.batch_execute(FEW_ROWS).await.unwrap();
+    let patience = "set statement_timeout = '20s'";
+    client.batch_execute(patience).await.unwrap();
+    let due =
+        "select count(distinct subject) from avtryck.segment_due, unnest(subjects) as subject";
+    for (changes, changed) in [
+        ("attribute_value set changed_at = now()", 0),
+        ("attribute_value set valid_until = current_date", 30_000),
+        ("attribute_value set valid_until = current_date + 1", 0),
+        ("attribute_value set \"values\" = array['a', 'b']", 30_000),
+        ("attribute_value set ended_at = now()", 30_000),
+        ("link_node set degree = 2", 0),
+        (
+            "link_node set proved_group = hashtextextended(node::text, 7)",
+            30_000,
+        ),
+        ("link_node set proved_group = 7", 30_000),
+    ] {
+        client
+            .batch_execute("delete from avtryck.segment_due")
+            .await
+            .unwrap();
+        let update = format!("update avtryck.{changes}");
+        client.batch_execute(&update).await.unwrap();
+        assert_eq!(count(client, due).await, changed, "{changes}");
+    }
+}
+
+#[tokio::test]
+async fn those_whom_an_update_changes_are_those_whose_versions_differ() {
+    let database = TestDatabase::migrated().await;
+    let client = &database.client;
+    let sql = "insert into avtryck.segment (key) values ('any'); \
+               insert into avtryck.attribute_value (import, subject, key, \"values\", changed_at) \
+               select import, md5(n::text)::uuid, md5(n::text)::uuid, array['a', 'b'], now() \
+               from generate_series(1, 40) as n, generate_series(1, 2) as import; \
+               insert into avtryck.link_node (node, kind, device_group, proved_group, degree, first_day, last_day) \
+               select md5(n::text)::uuid, 1, 0, 0, 1, current_date, current_date from generate_series(1, 40) as n";
+    client.batch_execute(sql).await.unwrap();
+    let mut sizes = [0_i64; 2];
+    for seed in 0..60 {
+        let before = "create temporary table before as table avtryck.attribute_value; \
+                      create temporary table node_before as table avtryck.link_node; \
+                      delete from avtryck.segment_due";
+        client.batch_execute(before).await.unwrap();
+        let some = format!(
+            "update avtryck.attribute_value as held \
+             set \"values\" = case (h / 8) % 4 when 0 then array['a', null] when 1 then array[null, 'b'] \
+                               when 2 then array['b', 'a'] else array['a', 'b'] end, \
+                 ended_at = (array[null, timestamptz '2026-01-01', timestamptz '2026-01-02'])[1 + (h / 32) % 3], \
+                 valid_until = date '2026-01-01' + (h / 96) % 3 \
+             from ( \
+                 select subject, import, (hashtextextended(subject::text || import, {seed}) & 1048575)::integer as h \
+                 from avtryck.attribute_value \
+             ) as by_chance \
+             where by_chance.subject = held.subject and by_chance.import = held.import and h % 8 < 3"
+        );
+        client.batch_execute(&some).await.unwrap();
+        let changed = "with said as (select distinct subject from avtryck.segment_due, unnest(subjects) as subject), \
+             right_ones as ( \
+                 select distinct subject from before join avtryck.attribute_value as now using (subject, import) \
+                 where now.\"values\" is distinct from before.\"values\" or now.ended_at is distinct from before.ended_at \
+                    or now.valid_until < before.valid_until) \
+             select (select count(*) from said full join right_ones using (subject) \
+                     where said.subject is null or right_ones.subject is null), (select count(*) from said)";
+        let row = client.query_one(changed, &[]).await.unwrap();
+        let [wrong, all]: [i64; 2] = [row.get(0), row.get(1)];
+        assert_eq!(wrong, 0, "seed {seed}: {some}");
+        sizes[0] += all;
+
+        let moved = format!(
+            "delete from avtryck.segment_due; \
+             update avtryck.link_node \
+             set proved_group = (hashtextextended(node::text, {seed}) & 3), degree = degree + 1 \
+             where hashtextextended(node::text, {seed} + 1000) & 7 < 2"
+        );
+        client.batch_execute(&moved).await.unwrap();
+        let changed = "with said as (select distinct subject from avtryck.segment_due, unnest(subjects) as subject), \
+             moved as ( \
+                 select node, before.proved_group as former, now.proved_group as new \
+                 from node_before as before join avtryck.link_node as now using (node) \
+                 where before.proved_group <> now.proved_group), \
+             right_ones as ( \
+                 select distinct known.node as subject from moved join avtryck.link_node as known \
+                   on known.node = moved.node \
+                   or known.proved_group <> 0 and known.proved_group in (moved.former, moved.new)) \
+             select (select count(*) from said full join right_ones using (subject) \
+                     where said.subject is null or right_ones.subject is null), (select count(*) from said)";
+        let row = client.query_one(changed, &[]).await.unwrap();
+        let [wrong, all]: [i64; 2] = [row.get(0), row.get(1)];
+        assert_eq!(wrong, 0, "seed {seed}: {moved}");
+        sizes[1] += all;
+        let after = "drop table before; drop table node_before";
+        client.batch_execute(after).await.unwrap();
+    }
+    assert!(sizes.iter().all(|size| *size > 60), "{sizes:?}");
+}
