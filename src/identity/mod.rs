@@ -13,6 +13,7 @@
 
 pub mod group;
 pub mod household;
+mod recent;
 mod tie;
 mod tie_memory;
 mod tie_value;

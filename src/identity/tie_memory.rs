@@ -1,4 +1,4 @@
-//! What one loader remembers of ties and permits, so that most hits write nothing.
+//! What one loader remembers of ties, permits and sightings, so that most hits write nothing.
 //!
 //! It never decides what is true: that is in the database, and whatever is forgotten here is
 //! written once more.
@@ -7,16 +7,19 @@
 //! | --- | --- | --- |
 //! | ties that were stored within a week | 8 MiB | the oldest of four, where a fifth has their place |
 //! | permits that were stored within a week, refusals within a minute | 8 MiB | the same |
+//! | sightings that were stored | 8 MiB, where there are any | the same |
 //! | new ties of an ID within an hour | 64 KiB | all, each hour |
 //! | IDs with too many of them | 4,096 IDs | all, each day or where there are more |
 //!
 //! A tie is found by a keyed hash of its IDs, each with a number that changes when the ID loses its
-//! ties. So they are all forgotten at once, however many there were. With the key nobody can make
-//! up IDs that take the place of others, or that count as others.
+//! ties, and a sighting in the same way. So they are all forgotten at once, however many there
+//! were. With the key nobody can make up IDs that take the place of others, or that count as
+//! others.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, Hash, RandomState};
 
+use super::recent::{Recent, StoredSince};
 use super::{Node, Tie, is_refusal};
 use crate::clock::UnixMicros;
 use crate::hit::{ConsentSource, Permit};
@@ -31,7 +34,7 @@ const NEW_TIES_MAX: u8 = 20;
 
 /// The IDs that are remembered as having too many ties.
 const HUBS_MAX: usize = 4_096;
-/// The IDs that are remembered as having lost their ties.
+/// The IDs that are remembered as having lost their ties and sightings.
 const UNLINKED_MAX: usize = 65_536;
 
 const MINUTE_MICROS: i64 = 60_000_000;
@@ -53,7 +56,8 @@ pub(crate) struct TieMemory {
     random: RandomState,
     pairs: Recent,
     permits: Recent,
-    /// How often IDs lost their ties.
+    sightings: Recent,
+    /// How often IDs lost their ties and sightings.
     unlinked: HashMap<Node, u32>,
     new_ties: Sketch,
     /// Those of unproved ties, and those of proved ones: what anybody names is no reason to drop
@@ -70,6 +74,7 @@ impl TieMemory {
             random,
             pairs: Recent::default(),
             permits: Recent::default(),
+            sightings: Recent::default(),
             unlinked: HashMap::new(),
             new_ties: Sketch::default(),
             hubs: HashSet::new(),
@@ -128,16 +133,39 @@ impl TieMemory {
         self.pairs.remove(tie);
     }
 
-    /// Forgets the ties of an ID that lost them.
+    /// Remembers a sighting of an ID as stored, and returns what forgets it; `None` where it is
+    /// stored. Its time is a part of it.
+    pub(crate) fn note_sighting(&mut self, node: Node, sighting: &impl Hash) -> Option<u64> {
+        let hash = self.hash((sighting, self.unlinked.get(&node)));
+        if self.sightings.get(hash).is_some() {
+            return None;
+        }
+        let stored = StoredSince::new(0, self.minute());
+        self.sightings.put(hash, stored);
+        self.sightings.put(self.hash(node), stored);
+        Some(hash)
+    }
+
+    /// Forgets a sighting that was not stored.
+    pub(crate) fn forget_sighting(&mut self, sighting: u64) {
+        self.sightings.remove(sighting);
+    }
+
+    /// Forgets the ties and the sightings of an ID that lost them.
     pub(crate) fn unlink(&mut self, node: Node) {
         let hash = self.hash(node);
-        if self.pairs.get(hash).is_none() {
+        let mut had_any = false;
+        for stored in [&mut self.pairs, &mut self.sightings] {
+            had_any |= stored.get(hash).is_some();
+            stored.remove(hash);
+        }
+        if !had_any {
             return;
         }
-        self.pairs.remove(hash);
         if self.unlinked.len() >= UNLINKED_MAX {
             self.unlinked.clear();
             self.pairs = Recent::default();
+            self.sightings = Recent::default();
         }
         *self.unlinked.entry(node).or_default() += 1;
     }
@@ -194,99 +222,13 @@ impl TieMemory {
     }
 
     fn minute(&self) -> u32 {
-        let minute = self.now.0.div_euclid(MINUTE_MICROS);
-        u32::try_from(minute.rem_euclid(i64::from(StoredSince::MINUTES))).unwrap_or_default()
+        StoredSince::minute(self.now)
     }
 }
 
 /// Returns a permit and what decided it as a number of nine bits.
 fn pack(permit: Permit, source: ConsentSource) -> u16 {
     u16::from(permit.bits()) << 3 | u16::from(source.number())
-}
-
-/// What is remembered as stored: nine bits of it, and when.
-#[derive(Clone, Copy)]
-struct StoredSince(u32);
-
-impl StoredSince {
-    /// After that many minutes (8 years) they begin again.
-    const MINUTES: u32 = 1 << 22;
-    const VALUE_MASK: u32 = (1 << 9) - 1;
-
-    fn new(value: u16, minute: u32) -> StoredSince {
-        StoredSince(minute << 9 | u32::from(value) & StoredSince::VALUE_MASK)
-    }
-
-    fn value(self) -> u16 {
-        u16::try_from(self.0 & StoredSince::VALUE_MASK).unwrap_or_default()
-    }
-
-    /// Returns its age in minutes. What lies ahead of a clock that was put back is very old.
-    fn age(self, minute: u32) -> u32 {
-        minute.wrapping_sub(self.0 >> 9) & (StoredSince::MINUTES - 1)
-    }
-}
-
-/// A table of fixed size: four places for each hash. A place has the upper half of the hash and
-/// what is stored of it with the bit [`Recent::USED`]; 0 where it is free.
-struct Recent(Vec<[u64; Recent::WAYS]>);
-
-impl Recent {
-    const WAYS: usize = 4;
-    /// Places for a million entries.
-    const BUCKETS: usize = (1 << 20) / Recent::WAYS;
-    const USED: u64 = 1 << 31;
-
-    fn bucket(&mut self, hash: u64) -> &mut [u64] {
-        if self.0.is_empty() {
-            self.0 = vec![[0; Recent::WAYS]; Recent::BUCKETS];
-        }
-        let index = usize::try_from(hash % Recent::BUCKETS as u64).unwrap_or_default();
-        self.0.get_mut(index).map_or(&mut [], |bucket| bucket)
-    }
-
-    /// Returns what is stored, where it is there.
-    fn get(&mut self, hash: u64) -> Option<StoredSince> {
-        let mut places = self.bucket(hash).iter();
-        let place = places.find(|place| is_of(**place, hash))?;
-        let stored = place & (Recent::USED - 1);
-        u32::try_from(stored).ok().map(StoredSince)
-    }
-
-    fn put(&mut self, hash: u64, stored: StoredSince) {
-        let minute = stored.0 >> 9;
-        let age = |place: &u64| match u32::try_from(place & (Recent::USED - 1)) {
-            Ok(known) if *place != 0 => StoredSince(known).age(minute),
-            _ => u32::MAX,
-        };
-        let bucket = self.bucket(hash);
-        let index = bucket
-            .iter()
-            .position(|place| is_of(*place, hash))
-            .or_else(|| (0..bucket.len()).max_by_key(|index| bucket.get(*index).map(age)));
-        if let Some(place) = index.and_then(|index| bucket.get_mut(index)) {
-            *place = hash >> 32 << 32 | Recent::USED | u64::from(stored.0);
-        }
-    }
-
-    fn remove(&mut self, hash: u64) {
-        for place in self.bucket(hash) {
-            if is_of(*place, hash) {
-                *place = 0;
-            }
-        }
-    }
-}
-
-impl Default for Recent {
-    /// Takes memory with its first use.
-    fn default() -> Recent {
-        Recent(Vec::new())
-    }
-}
-
-fn is_of(place: u64, hash: u64) -> bool {
-    place != 0 && place >> 32 == hash >> 32
 }
 
 /// Counts how often each of many values occurs, and never too few: each has a counter in either

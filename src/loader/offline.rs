@@ -3,18 +3,14 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use spool::{Batch, Damage, Position};
 
 use super::prepare::{Feed, Prepared, Preparer};
-use super::sink::{
-    Encoder as _, LoadEncoder, PostgresSink, Reached, SightingRules, Sightings, Span,
-};
+use super::sink::{Encoder as _, LoadEncoder, PostgresSink, Reached, Span};
 use crate::clock::UnixMicros;
 use crate::config::ClientIp;
 use crate::enrich::Tables;
-use crate::keys::{HouseholdKey, epoch_of};
 use crate::metrics::Metrics;
 use crate::postgres::{Database, Load};
 use crate::row::Keyer;
@@ -39,18 +35,10 @@ impl OfflineLoader {
     /// # Errors
     /// Where a day of `at` cannot be told, or metrics cannot be registered.
     pub fn new(tables: Tables, sites: &[&str], at: UnixMicros) -> anyhow::Result<OfflineLoader> {
-        let day = i32::try_from(at.day()).context("a day after the year 5,000,000")?;
-        let sightings = Sightings::default();
-        sightings.rules.store(Arc::new(SightingRules {
-            sites: sites.iter().map(|site| (*site).to_owned()).collect(),
-            ..SightingRules::default()
-        }));
-        let key = HouseholdKey::new(epoch_of(day), day, [3; 32]);
-        sightings.key.store(Some(Arc::new(key)));
         let metrics = Arc::new(Metrics::new()?);
         let database = Arc::new(Database::at(tokio_postgres::Config::new()));
         let sink =
-            PostgresSink::new(database, Arc::clone(&metrics)).with_sightings(Arc::new(sightings));
+            PostgresSink::new(database, Arc::clone(&metrics)).with_households_of(sites, at)?;
         let encoder = sink.encoder_with(Arc::new(Keyer::new([4; 32])), true);
         let prepared = Prepared::new(encoder.make_batch());
         Ok(OfflineLoader {

@@ -184,17 +184,13 @@ impl<S: Sink> Loader<S> {
         }
         for (index, (position, payload)) in prepared.batch.ranges().enumerate() {
             let number = shown.number(prepared.batch.payload(payload));
-            if !shown.take(number) {
-                continue;
-            }
-            let spool = prepared.origins.get(index).copied().unwrap_or_default();
-            let fate = match prepared.load.fate(spool, position) {
+            shown.settle(number, || {
+                let spool = prepared.origins.get(index).copied().unwrap_or_default();
+                let fate = prepared.load.fate(spool, position)?;
                 // Of a visitor who withdrew since, nothing is said.
-                Some(Fate::Repeated) if committed.suppressed > 0 => continue,
-                Some(fate) => fate,
-                None => continue,
-            };
-            shown.tell(number, fate);
+                let is_unsaid = fate == Fate::Repeated && committed.suppressed > 0;
+                (!is_unsaid).then_some(fate)
+            });
         }
     }
 }

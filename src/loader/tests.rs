@@ -383,3 +383,29 @@ async fn two_loaders_of_one_spool_load_each_hit_once() {
     };
     local.run_until(work).await;
 }
+
+#[tokio::test]
+async fn a_spool_that_comes_by_kafka_is_not_loaded_by_its_collector_too() {
+    let work = async {
+        let postgres = testing::TestDatabase::migrated().await;
+        let dir = tempfile::tempdir().unwrap();
+        let spool = spool(&dir.path().join("spool"));
+        let instructions = super::tests::spool(&dir.path().join("instruction"));
+        let loader = loader(&spool, &instructions, postgres.config.clone());
+        append(&spool, 0..4).await;
+        let half = crate::postgres::batch::way::half(spool.id().0);
+        let claim = "insert into avtryck.kafka_spool (half, since) values ($1, now())";
+        postgres.client.execute(claim, &[&half]).await.unwrap();
+        let error = load_once(&loader).await.unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("come by way of Kafka"), "{error}");
+        assert_eq!(outcome(&postgres.client).await, [0; 4]);
+        let forget = "delete from avtryck.kafka_spool";
+        postgres.client.execute(forget, &[]).await.unwrap();
+        load_once(&loader).await.unwrap();
+        assert_eq!(outcome(&postgres.client).await, [2, 2, 1, 1]);
+        // The other way round the collector's row is in the way: tests/it/load_from_kafka.rs.
+        spool.close();
+    };
+    tokio::task::LocalSet::new().run_until(work).await;
+}

@@ -118,12 +118,13 @@ fn no_number_of_ties_makes_the_memory_grow() {
         }
         memory.note_tie(&tie(1 << 32 | id, 2 << 32 | id, false));
         memory.note_permit(node(id), ("shop", ""), Permit::ALL, ConsentSource::Choice);
+        memory.note_sighting(node(1 << 32 | id), &id);
         if id % 10 == 0 {
             memory.unlink(node(1 << 32 | id));
         }
     }
-    let bytes = |recent: &Recent| recent.0.capacity() * size_of::<[u64; Recent::WAYS]>();
-    assert_eq!(bytes(&memory.pairs) + bytes(&memory.permits), 16 << 20);
+    let bytes = memory.pairs.bytes() + memory.permits.bytes() + memory.sightings.bytes();
+    assert_eq!(bytes, 24 << 20);
     assert_eq!(memory.new_ties.0.capacity(), 64 << 10);
     assert!(memory.unlinked.len() <= UNLINKED_MAX && memory.hubs.len() <= HUBS_MAX);
 }
@@ -152,4 +153,32 @@ fn a_permit_is_stored_when_it_changes_weekly_and_a_refusal_each_minute() {
     // What another stored just so changes nothing.
     memory.correct_permit(node(1), ("shop", ""), Permit::ALL, ConsentSource::Choice);
     assert!(!says(&mut memory, Permit::ALL));
+}
+
+#[test]
+fn a_sighting_is_stored_once_and_again_where_it_was_left_out_or_its_id_lost_what_it_had() {
+    let mut memory = memory();
+    let (mine, other) = (node(1), node(2));
+    let hour = memory.note_sighting(mine, &(mine, 20)).unwrap();
+    assert_eq!(memory.note_sighting(mine, &(mine, 20)), None);
+    assert!(memory.note_sighting(mine, &(mine, 21)).is_some());
+    assert!(memory.note_sighting(other, &(other, 20)).is_some());
+    memory.forget_sighting(hour);
+    assert!(memory.note_sighting(mine, &(mine, 20)).is_some());
+    // Of an ID without a tie, twice, by a refusal here and by one that another loader stored.
+    let lose: [fn(&mut TieMemory, Node); 2] = [
+        |memory, node| memory.unlink(node),
+        |memory, node| {
+            let rules = ("shop", "");
+            memory.correct_permit(node, rules, Permit::NONE, ConsentSource::Choice);
+        },
+    ];
+    for lose in lose {
+        lose(&mut memory, mine);
+        for hour in [20, 21] {
+            assert!(memory.note_sighting(mine, &(mine, hour)).is_some());
+            assert_eq!(memory.note_sighting(mine, &(mine, hour)), None);
+        }
+        assert_eq!(memory.note_sighting(other, &(other, 20)), None);
+    }
 }

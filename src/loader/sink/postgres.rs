@@ -23,14 +23,15 @@ use tokio_postgres::Client;
 
 use super::attributes::CallbackAttributes;
 use super::load_encoder::{LoadEncoder, STORED_KEYS_MAX};
-use super::sightings::{SightingFinder, Sightings};
+use super::sightings::{SightingFinder, SightingRules, Sightings};
 use super::ties::{self, SharedTold, TieFinder, TieFolder};
 use super::{Committed, Companion, Reached, Sink, SinkBatch, Span, SpoolRecord, Writer};
-use crate::clock;
+use crate::clock::{self, UnixMicros};
 use crate::enrich::{self, DIMENSIONS, DimensionTable};
 use crate::hit::subject::Subject;
 use crate::hit::{Flags, Kind, VisitorId};
 use crate::identity::TieRules;
+use crate::keys::{HouseholdKey, epoch_of};
 use crate::metrics::Metrics;
 use crate::metrics::shown::Fate;
 use crate::postgres::batch::dimension;
@@ -131,6 +132,27 @@ impl PostgresSink {
     #[must_use]
     pub(crate) fn with_wake(self, wake: Arc<Notify>) -> PostgresSink {
         PostgresSink { wake, ..self }
+    }
+
+    /// Makes it note at which addresses devices are seen, for households of these sites, of hits
+    /// that were received in the two weeks of `at`. Anybody may know the key: it is for measuring.
+    ///
+    /// # Errors
+    /// Where the day of `at` cannot be told.
+    pub fn with_households_of(
+        self,
+        sites: &[&str],
+        at: UnixMicros,
+    ) -> anyhow::Result<PostgresSink> {
+        let day = i32::try_from(at.day()).context("a day after the year 5,000,000")?;
+        let sightings = Sightings::default();
+        sightings.rules.store(Arc::new(SightingRules {
+            sites: sites.iter().map(|site| (*site).to_owned()).collect(),
+            ..SightingRules::default()
+        }));
+        let key = HouseholdKey::new(epoch_of(day), day, [3; 32]);
+        sightings.key.store(Some(Arc::new(key)));
+        Ok(self.with_sightings(Arc::new(sightings)))
     }
 
     /// Makes it note at which addresses devices are seen.

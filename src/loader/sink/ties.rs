@@ -27,6 +27,8 @@ const OF_NOBODY: Flags = Flags::BOT.with(Flags::MAIL_PROXY);
 pub(super) struct Told {
     /// Ties that were left out.
     pub(super) dropped: Vec<u64>,
+    /// Sightings that were left out.
+    pub(super) dropped_sightings: Vec<u64>,
     /// Permits of hits that were left out.
     pub(super) dropped_permits: Vec<SubjectPermit>,
     /// Permits that others changed.
@@ -36,10 +38,11 @@ pub(super) struct Told {
 /// [`Told`], between the threads.
 pub(super) type SharedTold = Arc<Mutex<Told>>;
 
-/// Tells the encoder which ties the transaction of a batch left out.
+/// Tells the encoder what the transaction of a batch left out.
 pub(super) fn tell_dropped(told: &SharedTold, load: &mut Load) {
     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
     told.dropped.append(&mut load.identity.dropped);
+    told.dropped_sightings.append(&mut load.sightings.dropped);
     told.dropped_permits
         .append(&mut load.identity.dropped_permits);
 }
@@ -107,6 +110,11 @@ impl TieFinder {
         &self.in_force
     }
 
+    /// Returns what the session remembers.
+    pub(super) fn memory(&mut self) -> &mut TieMemory {
+        &mut self.memory
+    }
+
     /// Begins a batch that is read at this time.
     pub(super) fn begin(&mut self, read_at: UnixMicros) {
         self.in_force = self.rules.load_full();
@@ -114,6 +122,9 @@ impl TieFinder {
         let told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
         for tie in told.dropped {
             self.memory.forget_tie(tie);
+        }
+        for sighting in told.dropped_sightings {
+            self.memory.forget_sighting(sighting);
         }
         for permit in told.dropped_permits {
             let rules = (&*permit.site, &*permit.partner);

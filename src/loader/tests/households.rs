@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ties::append_all;
 use super::*;
-use crate::hit::{Flags, VisitorId};
+use crate::hit::{ConsentSource, Flags, VisitorId};
 use crate::keys::{HouseholdKey, epoch_of};
 use crate::loader::sink::{SightingRules, Sightings};
 
@@ -127,4 +127,150 @@ async fn see_devices() {
 #[tokio::test]
 async fn a_sighting_is_made_of_hits_that_permit_it_and_of_no_others() {
     tokio::task::LocalSet::new().run_until(see_devices()).await;
+}
+
+/// Hits of three visitors at three addresses in two hours, many times and in other orders: as they
+/// permit it, as a machine, and of others without `locate`. The sightings are each visitor's at
+/// each address in each hour.
+async fn note_each_once() {
+    const NOON: i64 = 12 * 3_600_000_000;
+    let postgres = testing::TestDatabase::migrated().await;
+    let dir = tempfile::tempdir().unwrap();
+    let instructions = spool(&dir.path().join("instruction"));
+    let hits = spool(&dir.path().join("hits"));
+    let day = clock::now().day() - 1;
+    let sightings = Arc::new(Sightings::default());
+    sightings.rules.store(Arc::new(SightingRules {
+        sites: ["shop".to_owned()].into(),
+        ..SightingRules::default()
+    }));
+    sightings.key.store(Some(Arc::new(key(day))));
+    let mut all = Vec::new();
+    for number in 0..54_u8 {
+        let hour = UnixMicros(day * 86_400_000_000 + NOON + i64::from(number % 2) * 3_600_000_000);
+        let mut hit = seen(hour);
+        hit.visitor = Some(VisitorId([number / 2 % 3; 16]));
+        hit.client_ip = Some(IpAddr::from([192, 0, 2, number / 6 % 3]));
+        match number / 18 {
+            0 => {}
+            1 => hit.flags.set(Flags::BOT),
+            // Of others: who takes it back is noted anew once it is there again.
+            _ => {
+                hit.visitor = Some(VisitorId([number / 2 % 3 + 10; 16]));
+                hit.permit = Permit::ALL.without(Permit::LOCATE);
+            }
+        }
+        all.push(hit);
+    }
+    for _ in 0..5 {
+        append_all(&hits, &all).await;
+        all.rotate_left(7);
+    }
+    let loader = loader(&hits, &instructions, postgres.config.clone());
+    let loader = Loader {
+        sink: loader.sink.with_sightings(sightings),
+        batch_rows: 10,
+        ..loader
+    };
+    let progress = Arc::clone(&loader.progress);
+    let (stop, stopping) = watch::channel(false);
+    let running = tokio::task::spawn_local(loader.run(stopping));
+    until("all is loaded", async || {
+        progress.position(0) == hits.committed_position()
+    })
+    .await;
+    stop.send_replace(true);
+    running.await.unwrap();
+    let sql = "select (select count(*) from avtryck.hit), count(distinct seen), count(*), \
+                      (select count(*) from avtryck.sighting_part) \
+               from (select row(one.address, one.node, one.day, one.hour) as seen \
+                     from avtryck.sighting_part as part, \
+                          unnest(part.address, part.node, part.day, part.hour) \
+                              as one (address, node, day, hour)) as noted";
+    let row = postgres.client.query_one(sql, &[]).await.unwrap();
+    let [loaded, seen, noted, parts]: [i64; 4] = std::array::from_fn(|column| row.get(column));
+    assert_eq!((loaded, seen, noted), (5 * 54, 18, 18));
+    assert!(parts > 1, "{parts} batches had sightings");
+    hits.close();
+    instructions.close();
+}
+
+#[tokio::test]
+async fn each_hour_of_a_device_at_an_address_is_noted_once_over_the_batches_of_a_session() {
+    tokio::task::LocalSet::new()
+        .run_until(note_each_once())
+        .await;
+}
+
+/// What is stored no more is noted again, in the same hour: what a refusal deletes, and what a
+/// transaction left out because the hit was repeated.
+async fn note_again() {
+    const HOUR_MICROS: i64 = 3_600_000_000;
+    let postgres = testing::TestDatabase::migrated().await;
+    let dir = tempfile::tempdir().unwrap();
+    let instructions = spool(&dir.path().join("instruction"));
+    let hits = spool(&dir.path().join("hits"));
+    // One hour, in which each hit comes after the one before.
+    let hour = clock::now().0.div_euclid(HOUR_MICROS) * HOUR_MICROS;
+    let ticks = std::cell::Cell::new(hour);
+    let seen = || seen(UnixMicros(ticks.replace(ticks.get() + 1_000)));
+    let sightings = Arc::new(Sightings::default());
+    sightings.rules.store(Arc::new(SightingRules {
+        sites: ["shop".to_owned()].into(),
+        ..SightingRules::default()
+    }));
+    sightings
+        .key
+        .store(Some(Arc::new(key(UnixMicros(hour).day()))));
+    let loader = loader(&hits, &instructions, postgres.config.clone());
+    let loader = Loader {
+        sink: loader.sink.with_sightings(sightings),
+        ..loader
+    };
+    let progress = Arc::clone(&loader.progress);
+    let (stop, stopping) = watch::channel(false);
+    let running = tokio::task::spawn_local(loader.run(stopping));
+    // A permit that changes has the hour noted once more, so it is the addresses that count.
+    let count = async || -> i64 {
+        let sql = "select count(distinct one) from avtryck.sighting_part as part, unnest(part.address) as one";
+        postgres.client.query_one(sql, &[]).await.unwrap().get(0)
+    };
+    let noted = async |hit: Hit<'static>| -> i64 {
+        append_all(&hits, &[hit]).await;
+        let is_loaded = async || progress.position(0) == hits.committed_position();
+        until("it is loaded", is_loaded).await;
+        count().await
+    };
+    let named = |address: &str| {
+        let mut hit = seen();
+        hit.event_id = "once".into();
+        hit.client_ip = address.parse().ok();
+        hit
+    };
+    let refused = || {
+        let mut hit = seen();
+        hit.permit = Permit::ALL.without(Permit::LINK);
+        hit.consent_source = ConsentSource::Choice;
+        hit
+    };
+    assert_eq!(noted(named(ADDRESS)).await, 1);
+    assert_eq!(noted(named("192.0.2.200")).await, 1, "its row is left out");
+    let elsewhere = || Hit {
+        event_id: "".into(),
+        ..named("192.0.2.200")
+    };
+    assert_eq!(noted(elsewhere()).await, 2);
+    noted(refused()).await;
+    until("they are deleted", async || count().await == 0).await;
+    assert_eq!(noted(seen()).await, 1);
+    assert_eq!(noted(elsewhere()).await, 2);
+    stop.send_replace(true);
+    running.await.unwrap();
+    hits.close();
+    instructions.close();
+}
+
+#[tokio::test]
+async fn a_device_is_noted_again_in_an_hour_that_was_left_out_or_deleted() {
+    tokio::task::LocalSet::new().run_until(note_again()).await;
 }

@@ -321,10 +321,11 @@ impl Load {
         }
     }
 
-    /// Adds a sighting of an epoch that the row pushed last makes, with the hit's permit.
-    pub fn sighting(&mut self, sighting: Sighting, of: (i32, Permit)) {
+    /// Adds a sighting of an epoch that the row pushed last makes, with the hit's permit; `forget`
+    /// is told if it is not stored.
+    pub fn sighting(&mut self, forget: u64, sighting: Sighting, of: (i32, Permit)) {
         if let Some(mark) = self.rows.marks.last() {
-            self.sightings.push(mark.row.start, sighting, of);
+            self.sightings.push((mark.row.start, forget), sighting, of);
         }
     }
 
@@ -484,13 +485,18 @@ impl Rows {
         self.marks.iter().filter_map(|mark| self.flags_of(mark))
     }
 
-    /// Returns the flags of the row that begins at a byte, if it is left.
-    pub(crate) fn flags_at(&self, start: usize) -> Option<Flags> {
-        // Marks stay in the order of their rows: some are removed, none is moved.
-        let found = self
-            .marks
-            .binary_search_by_key(&start, |mark| mark.row.start);
-        self.flags_of(self.marks.get(found.ok()?)?)
+    /// Returns what tells the flags of the row that begins at a byte, if it is left. It is asked
+    /// for one row after the other, in their order, so that each mark is passed once.
+    pub(crate) fn flags_in_order(&self) -> impl FnMut(usize) -> Option<Flags> {
+        let mut marks = self.marks.iter().peekable();
+        let mut last = 0;
+        move |start| {
+            debug_assert!(last <= start, "{start} after {last}");
+            last = start;
+            while marks.next_if(|mark| mark.row.start < start).is_some() {}
+            let mark = marks.peek().filter(|mark| mark.row.start == start)?;
+            self.flags_of(mark)
+        }
     }
 
     /// Returns the rows that are left, encoded, each with the byte at which it begins, in the order

@@ -15,7 +15,7 @@ const PHONE: i16 = 32;
 const UNIX_TO_POSTGRES_DAYS: i32 = 10_957;
 
 /// A device at an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sighting {
     /// The number of the address.
     pub address: i64,
@@ -32,10 +32,12 @@ pub struct Sighting {
 /// The sightings of a batch, all of one epoch.
 #[derive(Debug, Default)]
 pub struct SightingPart {
-    /// Each with the byte at which its row begins.
-    sightings: Vec<(usize, Sighting)>,
+    /// Each with the byte at which its row begins, and with what forgets it.
+    sightings: Vec<(usize, u64, Sighting)>,
     epoch: i32,
     permit: Permit,
+    /// Those that were not stored, once the batch is committed.
+    pub(crate) dropped: Vec<u64>,
 }
 
 impl SightingPart {
@@ -53,31 +55,43 @@ impl SightingPart {
     /// Empties it.
     pub fn clear(&mut self) {
         self.sightings.clear();
+        self.dropped.clear();
     }
 
-    /// Adds a sighting of an epoch that the row makes which begins at a byte.
-    pub fn push(&mut self, start: usize, sighting: Sighting, (epoch, permit): (i32, Permit)) {
+    /// Adds a sighting of an epoch that the row makes which begins at a byte; `forget` is told if
+    /// it is not stored.
+    pub fn push(
+        &mut self,
+        (start, forget): (usize, u64),
+        sighting: Sighting,
+        (epoch, permit): (i32, Permit),
+    ) {
         self.permit = if self.sightings.is_empty() {
             permit
         } else {
             self.permit.and(permit)
         };
         self.epoch = epoch;
-        self.sightings.push((start, sighting));
+        self.sightings.push((start, forget, sighting));
     }
 
-    /// Stores those of rows that are stored, each once, as one row of `sighting_part`.
+    /// Stores those of rows that are stored, each once, as one row of `sighting_part`. Of rows that
+    /// were left out, or got a flag that takes a sighting away, they are dropped.
     pub(crate) async fn keep(
-        &self,
+        &mut self,
         transaction: &Transaction<'_>,
         rows: &Rows,
     ) -> Result<(), Error> {
-        let is_kept = |start: usize| {
-            let flags = rows.flags_at(start);
-            flags.is_some_and(|flags| !flags.has_any(SightingPart::WITHOUT))
-        };
-        let kept = self.sightings.iter().filter(|(start, _)| is_kept(*start));
-        let mut kept: Vec<Sighting> = kept.map(|(_, sighting)| *sighting).collect();
+        let mut flags_of = rows.flags_in_order();
+        let mut kept: Vec<Sighting> = Vec::new();
+        for (start, forget, sighting) in &self.sightings {
+            let flags = flags_of(*start);
+            if flags.is_some_and(|flags| !flags.has_any(SightingPart::WITHOUT)) {
+                kept.push(*sighting);
+            } else {
+                self.dropped.push(*forget);
+            }
+        }
         kept.sort_unstable();
         kept.dedup();
         if kept.is_empty() {

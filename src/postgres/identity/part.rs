@@ -115,8 +115,9 @@ impl Part {
         (now, read_at): (PostgresNow, UnixMicros),
     ) -> Result<(), Error> {
         let dropped = &mut self.dropped;
+        let mut flags_of = rows.flags_in_order();
         self.ties.retain(|(start, forget, _)| {
-            let flags = rows.flags_at(*start);
+            let flags = flags_of(*start);
             let is_kept = flags.is_some_and(|flags| !flags.has_any(Tie::LATE));
             if !is_kept {
                 dropped.push(*forget);
