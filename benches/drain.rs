@@ -13,17 +13,19 @@
 //! | `DRAIN_SET` | the server in every second round: `wal_compression=lz4;shared_buffers=256MB` |
 //! | `DRAIN_SQL` | what runs in the database before every second round |
 //! | `DRAIN_EQUAL_HITS` | the hits of each round with equal IDs; 0 for no such rounds |
-//! | `DRAIN_PROFILE` | 1: rounds without profiles and with them in turn, and nothing else |
+//! | `DRAIN_COMPARE` | `profiles`, `ties`, `households` or `all`: rounds without that and with it in turn, and nothing else |
+//! | `DRAIN_SEEN` | 1: with `DRAIN_COMPARE`, hits of visitors who did the same before, in the same session |
 //! | `DRAIN_DIR` | the folder of spool and database |
 //!
 //! Then come rounds of clicks that have every ID: one in which all are new, and one for each ID in
 //! which that one is the same in all hits. What such a round costs, compared with the first, is
 //! what a sender can do by repeating an ID.
 //!
-//! With `DRAIN_PROFILE` every second round loads the same hits with the permit `profile`, one in
-//! fifty of them a signed callback that brings two attributes, into a database that has segments,
-//! a partner that is told of them and a webhook. The last line is what profiles add to the loader's
-//! CPU time.
+//! With `DRAIN_COMPARE` every second round loads the same hits with a feature: `profiles` with the
+//! permit `profile`, one in fifty of them a signed callback that brings two attributes, into a
+//! database that has segments, a partner that is told of them and a webhook; `ties` with MAIDs that
+//! are UUIDs in the impressions of known visitors; `households` with households for every site. The
+//! last line is what that adds to the loader's CPU time.
 //!
 //! With `DRAIN_TABLE_HITS` the rounds show what a hit costs as the table grows.
 
@@ -36,8 +38,10 @@
     reason = "a measurement fails by panicking and prints"
 )]
 
-#[path = "drain/profiles.rs"]
-mod profiles;
+#[path = "drain/compare.rs"]
+mod compare;
+#[path = "drain/cpu.rs"]
+mod cpu;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -57,9 +61,20 @@ use avtryck::loader::{Loader, Progress};
 use avtryck::metrics::Metrics;
 use avtryck::postgres::Database;
 use avtryck::postgres::server::embedded::Embedded;
-use spool::{Ack, Observer, Options, RealDisk, Room, Spool};
+use spool::{Ack, Observer, Options, Position, RealDisk, Room, Spool};
 use tokio::sync::watch;
 
+use compare::Feature;
+use cpu::Cpu;
+
+/// That of the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The sites of the hits.
+const SITES: [&str; 3] = ["telenor.se", "shop.example", "news.example"];
+/// The size of the spool's chunks, as it is in use.
+const CHUNK_BYTES: u64 = 64 << 20;
 /// Hits that are appended at once.
 const APPENDED_MAX: u64 = 1_000;
 
@@ -96,10 +111,11 @@ async fn run() {
     }
     .unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let instructions = spool(&dir.path().join("instruction"), Duration::ZERO);
+    let instructions = spool(&dir.path().join("instruction"), Duration::ZERO, CHUNK_BYTES);
     let tables = Arc::new(ArcSwap::from_pointee(tables()));
-    if variable("DRAIN_PROFILE", 0) == 1 {
-        profiles::compare(dir.path(), &instructions, &tables, (hits, rounds)).await;
+    if let Ok(name) = std::env::var("DRAIN_COMPARE") {
+        let feature = Feature::parse(&name);
+        compare::compare(feature, dir.path(), &instructions, &tables, (hits, rounds)).await;
         return;
     }
     let table_hits = variable("DRAIN_TABLE_HITS", 0);
@@ -108,7 +124,11 @@ async fn run() {
         return;
     }
     // The next round loads the same hits.
-    let spool = spool(&dir.path().join("spool"), Duration::from_secs(86_400));
+    let spool = spool(
+        &dir.path().join("spool"),
+        Duration::from_secs(86_400),
+        CHUNK_BYTES,
+    );
     fill(&spool, 0..hits, clock::now(), 25, Kinds::Usual).await;
     let bytes = spool.used_bytes();
     println!(
@@ -157,7 +177,7 @@ async fn drain_equal(
     let mut new_micros = 0.0;
     for id in ["none", "visitor_id", "partner_uid", "maid", "click_id"] {
         let name = format!("drain_equal_{id}");
-        let spool = spool(&dir.join(&name), Duration::ZERO);
+        let spool = spool(&dir.join(&name), Duration::ZERO, CHUNK_BYTES);
         fill(&spool, 0..hits, clock::now(), 25, Kinds::Clicks(id)).await;
         let config = embedded.database(&name).await.unwrap();
         let database = Arc::new(Database::at(config));
@@ -186,7 +206,7 @@ async fn grow(
     hits: u64,
     table_hits: u64,
 ) {
-    let spool = spool(&dir.join("spool"), Duration::ZERO);
+    let spool = spool(&dir.join("spool"), Duration::ZERO, CHUNK_BYTES);
     let embedded = Embedded::start(&dir.join("postgres")).await.unwrap();
     let config = embedded.database("drain_table").await.unwrap();
     let database = Arc::new(Database::at(config));
@@ -258,12 +278,12 @@ async fn settings(embedded: Embedded, dir: &Path, set: Option<&String>) -> Embed
     Embedded::start(&dir.join("postgres")).await.unwrap()
 }
 
-fn spool(dir: &Path, keep: Duration) -> Spool {
+fn spool(dir: &Path, keep: Duration, chunk_bytes: u64) -> Spool {
     let options = Options {
         dir: dir.to_owned(),
         ack: Ack::Memory,
         room: Room::new(64 << 30),
-        chunk_bytes: 64 << 20,
+        chunk_bytes,
         keep,
     };
     Spool::open(options, Arc::new(RealDisk), Box::new(Quiet)).unwrap()
@@ -322,8 +342,8 @@ enum Kinds<'k> {
     Usual,
     /// With every ID, of which that one is always the same.
     Clicks(&'k str),
-    /// Some of them callbacks. With profiles they permit `profile`, and callbacks bring attributes.
-    Profiles(bool),
+    /// For rounds without a feature or with it.
+    Compared(Feature, bool),
 }
 
 /// Fills the spool with hits that are `apart_micros` apart.
@@ -347,7 +367,7 @@ async fn fill(
                 match kinds {
                     Kinds::Usual => {}
                     Kinds::Clicks(equal) => identify(&mut hit, number, equal),
-                    Kinds::Profiles(is_on) => profiles::change(&mut hit, number, is_on),
+                    Kinds::Compared(feature, is_on) => feature.change(&mut hit, number, is_on),
                 }
                 hit.encode(out);
             }
@@ -371,7 +391,7 @@ fn hit<'a>(
         5..8 => Kind::Event,
         _ => Kind::Impression,
     };
-    let site = ["telenor.se", "shop.example", "news.example"][random.below(3) as usize];
+    let site = SITES[random.below(3) as usize];
     let mut hit = Hit::new(received_at, kind, site);
     hit.consent_source = [ConsentSource::Default, ConsentSource::Tcf][random.below(2) as usize];
     hit.permit = Permit::ALL;
@@ -431,6 +451,11 @@ fn hit<'a>(
     hit
 }
 
+/// The advertising ID of a device.
+fn maid(device: u64) -> String {
+    uuid::Uuid::from_u64_pair(0x3840_0000_8cf0_41bd, device).to_string()
+}
+
 /// Makes a click of a hit, with every ID: `equal` is the same in all, the others are new.
 fn identify(hit: &mut Hit<'_>, number: u64, equal: &str) {
     let id = |name: &str| Random(if name == equal { 0 } else { number + 1 }).next();
@@ -441,24 +466,39 @@ fn identify(hit: &mut Hit<'_>, number: u64, equal: &str) {
     let visitor = u128::from(id("visitor_id")) << 64 | 7;
     hit.visitor = Some(VisitorId(visitor.to_be_bytes()));
     hit.partner_uid = format!("{:016x}", id("partner_uid")).into();
-    hit.maid = format!("38400000-8cf0-11bd-{:016x}", id("maid")).into();
+    hit.maid = maid(id("maid")).into();
     hit.click_id = format!("{:022x}", id("click_id")).into();
 }
 
 async fn drain(
-    (spool, instructions): (&Spool, &Spool),
+    spools: (&Spool, &Spool),
     tables: &Arc<ArcSwap<Tables>>,
     embedded: &Embedded,
     database: Arc<Database>,
     hits: u64,
+) -> Drained {
+    let change = |sink| sink;
+    let job = (hits, Position::default(), &change as _);
+    drain_with(spools, tables, embedded, database, job).await
+}
+
+/// Loads hits into a sink that is changed first, and measures those after a position.
+async fn drain_with(
+    (spool, instructions): (&Spool, &Spool),
+    tables: &Arc<ArcSwap<Tables>>,
+    embedded: &Embedded,
+    database: Arc<Database>,
+    (hits, after, change): (u64, Position, &dyn Fn(PostgresSink) -> PostgresSink),
 ) -> Drained {
     let progress = Arc::new(Progress::default());
     let metrics = Arc::new(Metrics::new().unwrap());
     let loader = Loader {
         spools: vec![spool.clone()],
         instructions: instructions.clone(),
-        sink: PostgresSink::new(database, Arc::clone(&metrics))
-            .with_attributes(profiles::attributes()),
+        sink: change(
+            PostgresSink::new(database, Arc::clone(&metrics))
+                .with_attributes(compare::attributes()),
+        ),
         tables: Arc::clone(tables),
         batch_rows: 20_000,
         batch_wait: Duration::from_millis(10),
@@ -468,9 +508,23 @@ async fn drain(
     };
     let (stop, stopping) = watch::channel(false);
     let cluster = embedded.dir().join("cluster/postmaster.pid");
-    let before = Cpu::now(&cluster);
-    let started = Instant::now();
+    let mut before = Cpu::now(&cluster);
+    let mut started = Instant::now();
     let loading = tokio::task::spawn_local(loader.run(stopping));
+    let mut hits = hits as f64;
+    if after > Position::default() {
+        let reached = loop {
+            let reached = progress.position(0);
+            if reached >= after {
+                break reached;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        (before, started) = (Cpu::now(&cluster), Instant::now());
+        // Batches do not end where the measured hits begin.
+        let left = |from: Position| (spool.committed_position().offset - from.offset) as f64;
+        hits *= left(reached) / left(after);
+    }
     let mut resident_bytes_max = 0;
     while progress.position(0) < spool.committed_position() {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -490,9 +544,9 @@ async fn drain(
         connection: settled.connection + settled.rest - loaded.rest,
         rest: loaded.rest,
     };
-    let micros = |of: fn(&Cpu) -> f64| (of(&cpu) - of(&before)) * 1e6 / hits as f64;
+    let micros = |of: fn(&Cpu) -> f64| (of(&cpu) - of(&before)) * 1e6 / hits;
     Drained {
-        hits_per_second: hits as f64 / seconds,
+        hits_per_second: hits / seconds,
         prepare: micros(|cpu| cpu.prepare),
         commit: micros(|cpu| cpu.main),
         connection: micros(|cpu| cpu.connection),
@@ -536,65 +590,4 @@ impl fmt::Display for Drained {
 fn resident_bytes() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
-}
-
-/// CPU seconds so far.
-#[derive(Clone, Copy, Default)]
-struct Cpu {
-    prepare: f64,
-    main: f64,
-    connection: f64,
-    rest: f64,
-}
-
-impl Cpu {
-    fn now(postmaster: &Path) -> Cpu {
-        let mut cpu = Cpu::default();
-        for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
-            let (name, seconds) = cpu_of(&task.path()).unwrap_or_default();
-            if name == "prepare" {
-                cpu.prepare += seconds;
-            } else if task.file_name().to_string_lossy() == std::process::id().to_string() {
-                cpu.main += seconds;
-            }
-        }
-        let pid = std::fs::read_to_string(postmaster).unwrap();
-        let pid = pid.lines().next().unwrap();
-        // Processes that ended since then, such as a vacuum.
-        cpu.rest += ticks(Path::new(&format!("/proc/{pid}")), 13..15).unwrap_or(0.0);
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        for child in children.unwrap().split_whitespace() {
-            let dir = format!("/proc/{child}");
-            let Some((_, seconds)) = cpu_of(Path::new(&dir)) else {
-                continue;
-            };
-            let line = std::fs::read_to_string(format!("{dir}/cmdline")).unwrap_or_default();
-            if line.contains("avtryck drain_") {
-                cpu.connection += seconds;
-            } else {
-                cpu.rest += seconds;
-            }
-        }
-        cpu
-    }
-}
-
-/// Name and CPU seconds of a thread or process.
-fn cpu_of(dir: &Path) -> Option<(String, f64)> {
-    let stat = std::fs::read_to_string(dir.join("stat")).ok()?;
-    let name = stat.rsplit_once(") ")?.0.split_once('(')?.1.to_owned();
-    Some((name, ticks(dir, 11..13)?))
-}
-
-/// Returns the sum of some fields of a `stat` after the name, in seconds.
-fn ticks(dir: &Path, fields: Range<usize>) -> Option<f64> {
-    let stat = std::fs::read_to_string(dir.join("stat")).ok()?;
-    let fields = stat
-        .rsplit_once(") ")?
-        .1
-        .split(' ')
-        .skip(fields.start)
-        .take(fields.len());
-    // The kernel counts in hundredths of a second.
-    Some(fields.flat_map(str::parse::<f64>).sum::<f64>() / 100.0)
 }
