@@ -45,6 +45,8 @@ lint: ## check formatting, spelling, scripts, code, documentation, dependencies 
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links -A rustdoc::bare_urls -A rustdoc::invalid_html_tags' cargo doc --quiet --workspace --no-deps --document-private-items --locked
 	@script/deny
 
+# A backtrace would stand between what a test found and the end of what CI shows.
+test: export RUST_BACKTRACE = 0
 # Most tests wait for others most of the time.
 test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 test: ## install, fetch, lint and run every test
@@ -86,11 +88,14 @@ chaos: ## kill it, starve it, cut its connections: the tests of the promises, wi
 KAFKA_KILLS ?= 200
 KAFKA_CUTS ?= 200
 KAFKA_SEED ?= 1
+KAFKA_AWAY_SECONDS ?= 600
+KAFKA_RATE ?= 5000
 
-chaos-kafka: ## kill or freeze edges, loaders and brokers, KAFKA_KILLS (200) in all, and cut connections KAFKA_CUTS (200) times, by KAFKA_SEED
+chaos-kafka: ## kill edges, loaders and brokers KAFKA_KILLS (200) times each, cut connections KAFKA_CUTS (200) times, and take the brokers away for KAFKA_AWAY_SECONDS (600) at KAFKA_RATE (5000)
 	@script/setup test
 	@script/fetch rules test geodata kafka
 	@KAFKA_REQUIRED=1 KAFKA_KILLS=$(KAFKA_KILLS) KAFKA_CUTS=$(KAFKA_CUTS) KAFKA_SEED=$(KAFKA_SEED) \
+		KAFKA_AWAY_SECONDS=$(KAFKA_AWAY_SECONDS) KAFKA_RATE=$(KAFKA_RATE) \
 		cargo test --locked --test it -- load_from_kafka::chaos --ignored --nocapture --test-threads 1
 
 KAFKA_HITS ?= 200000

@@ -392,7 +392,7 @@ async fn a_topic_that_keeps_hits_for_longer_than_postgres_gets_none() {
         .await;
     until(async || collector.metric("avtryck_kafka_errors_total").await > 0.0).await;
     let (_, _dir, log) = collector.stop().await;
-    let expected = "retention.ms = 604800000: it would keep hits for longer than privacy.retention";
+    let expected = "retention.ms = 604800000 and segment.ms = 86400000: it would keep hits for longer than privacy.retention";
     assert!(log.contains(expected), "{log}");
     assert_eq!(broker.records("avtryck.hit", 1000).await.len(), 1);
 }

@@ -1,7 +1,9 @@
-//! `make chaos-kafka`: three brokers, two edges and two loaders, of which a random one falls every
-//! few seconds, until `KAFKA_KILLS` have fallen. Sometimes two brokers fall together, and sometimes
-//! a loader is frozen for so long that its partitions go to the other.
+//! `make chaos-kafka`: three brokers, two edges and two loaders. A random one of each kind falls
+//! every few seconds, whatever falls beside it, until each kind has fallen `KAFKA_KILLS` times.
+//! Sometimes two brokers fall together, and sometimes a loader is frozen for so long that its
+//! partitions go to the other.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,6 +13,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 
+mod away;
 mod cuts;
 
 /// What was sent to edges that fall.
@@ -50,54 +53,100 @@ async fn is_answered(to: SocketAddr, name: &str) -> bool {
     matches!(reply, Ok(Ok(reply)) if reply.starts_with(b"HTTP/1.1 200"))
 }
 
-/// Lets one of them fall and come back, or two brokers together.
-async fn fall(
-    dice: &mut Dice,
-    edges: &mut Vec<Collector>,
-    loaders: &mut Vec<Collector>,
-    brokers: &mut [Broker],
-    fallen: &mut [usize; 5],
-) {
-    let which = dice.roll(2) as usize;
-    let away = Duration::from_millis(dice.roll(4_000));
-    match dice.roll(5) {
-        0 => {
-            let dir = edges.remove(which).kill().await;
-            edges.insert(which, Collector::start_in(dir).await);
-            fallen[0] += 1;
+/// How often each has fallen so far.
+struct Fallen {
+    wanted: usize,
+    edges: Cell<usize>,
+    loaders: Cell<usize>,
+    frozen: Cell<usize>,
+    brokers: Cell<usize>,
+    two_brokers: Cell<usize>,
+}
+
+impl Fallen {
+    fn new(wanted: usize) -> Fallen {
+        let none = || Cell::new(0);
+        Fallen {
+            wanted,
+            edges: none(),
+            loaders: none(),
+            frozen: none(),
+            brokers: none(),
+            two_brokers: none(),
         }
-        1 => {
-            let dir = loaders.remove(which).kill().await;
-            tokio::time::sleep(away).await;
-            loaders.insert(which, loader_in(dir).await);
-            fallen[1] += 1;
-        }
-        2 => {
-            let which = dice.roll(3) as usize;
-            brokers[which].kill().await;
-            tokio::time::sleep(away).await;
-            brokers[which].resume().await;
-            fallen[2] += 1;
-        }
-        3 => {
-            // Nothing is committed while two of the three are away.
-            let stays = dice.roll(3) as usize;
-            let two: Vec<usize> = (0..3).filter(|which| *which != stays).collect();
-            for which in &two {
-                brokers[*which].kill().await;
-            }
-            tokio::time::sleep(away).await;
-            for which in &two {
-                brokers[*which].resume().await;
-            }
-            fallen[3] += 1;
-        }
-        _ => {
-            // For longer than the group waits for a member: its partitions go to the other.
+    }
+
+    /// Whether edges, loaders and brokers have each fallen as often as is wanted; until then all of
+    /// them go on falling.
+    fn is_enough(&self) -> bool {
+        let loaders = self.loaders.get() + self.frozen.get();
+        let brokers = self.brokers.get() + self.two_brokers.get();
+        [self.edges.get(), loaders, brokers]
+            .iter()
+            .all(|fallen| *fallen >= self.wanted)
+    }
+}
+
+fn add_one(fallen: &Cell<usize>) {
+    fallen.set(fallen.get() + 1);
+}
+
+async fn pause(dice: &mut Dice) {
+    tokio::time::sleep(Duration::from_millis(500 + dice.roll(2_500))).await;
+}
+
+async fn stay_away(dice: &mut Dice) {
+    tokio::time::sleep(Duration::from_millis(dice.roll(4_000))).await;
+}
+
+async fn let_edges_fall(mut dice: Dice, edges: &mut Vec<Collector>, fallen: &Fallen) {
+    while !fallen.is_enough() {
+        pause(&mut dice).await;
+        let which = dice.roll(2) as usize;
+        let dir = edges.remove(which).kill().await;
+        edges.insert(which, Collector::start_in(dir).await);
+        add_one(&fallen.edges);
+    }
+}
+
+/// A loader is killed, or frozen for longer than the group waits for a member: its partitions go to
+/// the other one.
+async fn let_loaders_fall(mut dice: Dice, loaders: &mut Vec<Collector>, fallen: &Fallen) {
+    while !fallen.is_enough() {
+        pause(&mut dice).await;
+        let which = dice.roll(2) as usize;
+        if dice.roll(3) == 0 {
             loaders[which].signal("STOP");
             tokio::time::sleep(Duration::from_secs(7)).await;
             loaders[which].signal("CONT");
-            fallen[4] += 1;
+            add_one(&fallen.frozen);
+        } else {
+            let dir = loaders.remove(which).kill().await;
+            stay_away(&mut dice).await;
+            loaders.insert(which, loader_in(dir).await);
+            add_one(&fallen.loaders);
+        }
+    }
+}
+
+/// A broker is killed, or two of the three: nothing is committed then.
+async fn let_brokers_fall(mut dice: Dice, brokers: &mut [Broker], fallen: &Fallen) {
+    while !fallen.is_enough() {
+        pause(&mut dice).await;
+        let first = dice.roll(3) as usize;
+        let mut victims = vec![first];
+        if dice.roll(2) == 0 {
+            victims.push((first + 1) % 3);
+            add_one(&fallen.two_brokers);
+        } else {
+            add_one(&fallen.brokers);
+        }
+        for which in &victims {
+            brokers[*which].kill().await;
+        }
+        stay_away(&mut dice).await;
+        for which in &victims {
+            brokers[*which].resume().await;
         }
     }
 }
@@ -105,7 +154,7 @@ async fn fall(
 #[tokio::test]
 #[ignore = "takes minutes: make chaos-kafka"]
 async fn whatever_falls_of_three_brokers_two_edges_and_two_loaders_each_hit_is_one_row() {
-    let kills = std::env::var("KAFKA_KILLS").map_or(12, |kills| kills.parse().unwrap());
+    let kills = std::env::var("KAFKA_KILLS").map_or(4, |kills| kills.parse().unwrap());
     let seed = std::env::var("KAFKA_SEED").map_or(1, |seed| seed.parse().unwrap());
     let Some(mut brokers) = Broker::start_cluster::<3>().await else {
         return;
@@ -127,19 +176,13 @@ async fn whatever_falls_of_three_brokers_two_edges_and_two_loaders_each_hit_is_o
         shared().database_of(&database).write(&dir).await;
         loaders.push(loader_in(dir).await);
     }
-    let mut dice = Dice::of(seed);
-    let mut fallen = [0; 5];
-    for _ in 0..kills {
-        tokio::time::sleep(Duration::from_millis(500 + dice.roll(2_500))).await;
-        fall(
-            &mut dice,
-            &mut edges,
-            &mut loaders,
-            &mut brokers,
-            &mut fallen,
-        )
-        .await;
-    }
+    let fallen = Fallen::new(kills);
+    let dice = |which: u64| Dice::of(3 * seed + which);
+    tokio::join!(
+        let_edges_fall(dice(0), &mut edges, &fallen),
+        let_loaders_fall(dice(1), &mut loaders, &fallen),
+        let_brokers_fall(dice(2), &mut brokers, &fallen),
+    );
     sent.is_over.store(true, Ordering::Relaxed);
     for sender in senders {
         sender.await.unwrap();
@@ -161,11 +204,11 @@ async fn whatever_falls_of_three_brokers_two_edges_and_two_loaders_each_hit_is_o
     let messages = brokers[0].count("avtryck.hit").await;
     eprintln!(
         "{} edges, {} loaders, {} brokers and {} times two brokers killed, {} loaders frozen; {all} sent, {} acknowledged, {} rows, {lost} lost, 0 twice, {messages} messages",
-        fallen[0],
-        fallen[1],
-        fallen[2],
-        fallen[3],
-        fallen[4],
+        fallen.edges.get(),
+        fallen.loaders.get(),
+        fallen.brokers.get(),
+        fallen.two_brokers.get(),
+        fallen.frozen.get(),
         acknowledged.len(),
         loaded.len()
     );

@@ -178,13 +178,7 @@ impl Broker {
         for node in &nodes {
             brokers.push(Broker::format(node, &nodes, tempdir()).await);
         }
-        // The first controller answers once a majority is there.
-        for broker in &mut brokers {
-            broker.spawn();
-        }
-        for broker in &brokers {
-            broker.until_listening().await;
-        }
+        Broker::resume_all(&mut brokers).await;
         Some(brokers)
     }
 
@@ -243,8 +237,17 @@ impl Broker {
 
     /// Starts it again, with what it has stored.
     pub(crate) async fn resume(&mut self) {
-        self.spawn();
-        self.until_listening().await;
+        Broker::resume_all(std::slice::from_mut(self)).await;
+    }
+
+    /// Starts several again. None listens before most brokers of its cluster are there.
+    pub(crate) async fn resume_all(brokers: &mut [Broker]) {
+        for broker in &mut *brokers {
+            broker.spawn();
+        }
+        for broker in brokers {
+            broker.until_listening().await;
+        }
     }
 
     fn spawn(&mut self) {
