@@ -82,9 +82,11 @@ impl fmt::Debug for KafkaConfig {
 
 /// What the collector says to Kafka's client itself: exactly once and the position depend on it, or
 /// a key of `[kafka]` says it.
-const OWN_OF_KAFKA: [&str; 22] = [
+const OWN_OF_KAFKA: [&str; 25] = [
     "acks",
     "bootstrap.servers",
+    "compression.codec",
+    "compression.type",
     "enable.auto.commit",
     "enable.auto.offset.store",
     "enable.gapless.guarantee",
@@ -95,6 +97,7 @@ const OWN_OF_KAFKA: [&str; 22] = [
     "max.in.flight",
     "max.in.flight.requests.per.connection",
     "metadata.broker.list",
+    "partitioner",
     "request.required.acks",
     "sasl.mechanism",
     "sasl.mechanisms",

@@ -37,6 +37,7 @@ pub use offline::OfflineLoader;
 pub use progress::{Floor, Progress};
 use session::Stages;
 use sink::kafka::Fenced;
+pub(crate) use sink::kafka::client::check_client;
 use sink::{PostgresSink, Reached, Sink};
 pub(crate) use start::{FILE as KAFKA_START_FILE, StartFile};
 

@@ -26,7 +26,7 @@ pub(crate) use server::database::has_several_hosts;
 pub use server::database::{Database, check};
 pub use server::distribute::distribute;
 pub use server::migrate::migrate;
-pub(crate) use server::requirements::{FILE_CONNECTIONS, needed_connections};
+pub(crate) use server::requirements::{FILE_CONNECTIONS, LOAD_CONNECTIONS, needed_connections};
 pub(crate) use server::silence::SilenceWatch;
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::{keyrings, manifests};
 use crate::config::{Config, ConfigErrors, DatabaseUrl, Mistakes, Site, Unusable};
 use crate::edge::transport::tls;
 use crate::enrich::{self, LoadError, TableFile};
+use crate::loader::check_client;
 use crate::postgres;
 
 /// How long loaded chunks are kept where a standby may take over that lacks the last batches.
@@ -41,6 +42,7 @@ pub(crate) fn check_load(config: &Config) -> Result<(), ConfigErrors> {
     }
     let database = postgres::check(&config.database, &config.in_force).err();
     mistakes.add_unusable(database.into_iter().collect(), &config.in_force);
+    mistakes.add_unusable(check_client(&config.kafka), &config.in_force);
     mistakes.into_result()
 }
 
@@ -54,6 +56,7 @@ pub(crate) fn unusable(config: &Config) -> Vec<Unusable> {
         .chain(tls::check(&config.certificates))
         .chain(check_directories(config))
         .chain(keyrings::check(config))
+        .chain(check_client(&config.kafka))
         .collect()
 }
 
@@ -352,6 +355,23 @@ mod tests {
                 "line 2: site[0].key: a has no controller, contact, policy, which its visitors are told on their page"
             ]
         );
+    }
+
+    #[test]
+    fn what_the_client_of_kafka_does_not_take_is_named_without_its_value() {
+        let found = |said: &str| {
+            let text =
+                format!("{SITE}[kafka]\nbrokers = [\"127.0.0.1:9092\"]\n[kafka.client]\n{said}");
+            check_client(&Config::parse(&text, []).unwrap().kafka)
+        };
+        assert_eq!(found("\"linger.ms\" = \"20\"\n\"client.rack\" = \"\""), []);
+        for name in ["linger.ms", "linger-ms", "ssl.key.password.of.nobody"] {
+            let found = found(&format!("\"{name}\" = \"hush\""));
+            assert_eq!(found.len(), 1, "{name}");
+            assert_eq!(found[0].key, "kafka.client");
+            assert!(found[0].what.starts_with(&format!("{name} ")), "{found:?}");
+            assert!(!found[0].what.contains("hush"), "{found:?}");
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ use crate::loader::from_kafka::{KafkaInstructions, KafkaLoader, LoaderGroup, Ref
 use crate::loader::sink::kafka::{Suppressed, follow};
 use crate::loader::sink::{CallbackAttributes, PostgresSink, Sightings};
 use crate::metrics::Metrics;
-use crate::postgres::Database;
+use crate::postgres::{Database, LOAD_CONNECTIONS};
 
 /// What loading may take when the process stops. What is left waits in Kafka.
 const LAST_BATCH_TIME_MAX: Duration = Duration::from_secs(5);
@@ -59,7 +59,8 @@ pub fn load(config: Config, file: Option<PathBuf>) -> anyhow::Result<()> {
     }
     let metrics = Arc::new(Metrics::new().context("registering metrics")?);
     metrics.load_running.set(1);
-    let database = Arc::new(Database::new(&config.database)?);
+    let database = Database::new(&config.database)?.needing(LOAD_CONNECTIONS);
+    let database = Arc::new(database);
     let local = tokio::task::LocalSet::new();
     let result = local.block_on(&runtime, run(config, signals, metrics, database));
     runtime.shutdown_timeout(Duration::from_secs(1));

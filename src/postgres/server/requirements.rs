@@ -10,17 +10,22 @@ use tokio_postgres::{Client, Error};
 pub(crate) const FILE_CONNECTIONS: u8 = 2;
 
 /// Connections that a loader has: one for its batches, one that adds up what they leave.
-const LOADER_CONNECTIONS: usize = 2;
+const LOADER_CONNECTIONS: u8 = 2;
 
 /// Connections that a collector has besides: those of visitors' files, and one each for
 /// instructions, jobs, households, evaluating segments, reading them, the visitor's own page, a
 /// report and looking at a backend that is silent.
 const OTHER_CONNECTIONS: usize = 8 + FILE_CONNECTIONS as usize;
 
+/// Connections of `avtryck load`: those of a loader, and one each for instructions, the list of
+/// suppression, jobs, households, evaluating segments, a report and looking at a backend that is
+/// silent.
+pub(crate) const LOAD_CONNECTIONS: i32 = 7 + LOADER_CONNECTIONS as i32;
+
 /// Returns how many connections a collector has open at one time whose hits so many loaders load.
 #[must_use]
 pub(crate) fn needed_connections(loaders: usize) -> i32 {
-    let needed = LOADER_CONNECTIONS.saturating_mul(loaders.max(1));
+    let needed = usize::from(LOADER_CONNECTIONS).saturating_mul(loaders.max(1));
     i32::try_from(needed.saturating_add(OTHER_CONNECTIONS)).unwrap_or(i32::MAX)
 }
 

@@ -16,10 +16,11 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
+use rdkafka::types::RDKafkaConfRes;
 
 use super::token;
 use crate::clock;
-use crate::config::KafkaConfig;
+use crate::config::{KafkaConfig, Unusable};
 
 /// How long a question to the brokers may take.
 pub(in crate::loader) const ASK_TIME_MAX: Duration = Duration::from_secs(10);
@@ -29,6 +30,9 @@ const REPORT_TIME: Duration = Duration::from_millis(100);
 const QUEUE_KIBIBYTES: &str = "65536";
 /// For how long a topic that is made here keeps hits, if `privacy.retention` allows it.
 const KEEP_MADE: Duration = Duration::from_hours(7 * 24);
+/// For how long a segment of it takes messages, at most. Kafka deletes whole segments, by their
+/// last message.
+const SEGMENT_MADE: Duration = Duration::from_hours(24);
 
 /// Keeps what the client reports last: an error of a call says little more than that time is up.
 #[derive(Clone)]
@@ -186,9 +190,24 @@ pub(in crate::loader) fn client_config(config: &KafkaConfig) -> ClientConfig {
     set("sasl.username", &config.sasl_username);
     set("sasl.password", &config.sasl_password);
     for (key, value) in &config.client {
-        set(key, value);
+        client.set(key, value);
     }
     client
+}
+
+/// Returns what of `kafka.client` the client does not take.
+pub(crate) fn check_client(config: &KafkaConfig) -> Vec<Unusable> {
+    let flaw = |(name, value): &(String, String)| {
+        let tried = ClientConfig::new().set(name, value).create_native_config();
+        // What librdkafka says of it may hold the value, which may be a secret.
+        let why = match tried.err()? {
+            KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..) => "is unknown",
+            _ => "has a value that it does not take",
+        };
+        let what = format!("{name} {why}; a name of librdkafka with its value would be right");
+        Some(Unusable::new("kafka.client", what))
+    };
+    config.client.iter().filter_map(flaw).collect()
 }
 
 /// Returns what a producer of one transactional ID is configured with.
@@ -245,14 +264,17 @@ pub(in crate::loader) async fn prepare_topics(
     }
     let metadata = metadata.map_err(|error| NotReached(reports.add_to(&error.to_string())))?;
     let exists = |name: &str| metadata.topics().iter().any(|topic| topic.name() == name);
-    let keep = retention.min(KEEP_MADE).as_millis().to_string();
+    let segment = SEGMENT_MADE.min(retention / 2);
+    let keep = (retention - segment).min(KEEP_MADE);
+    let [keep, segment] = [keep, segment].map(|time| time.as_millis().to_string());
     let missing: Vec<NewTopic<'_>> = topics
         .iter()
         .filter(|(name, _)| !exists(name))
         .map(|(name, purpose)| match purpose {
             Purpose::Hits => NewTopic::new(name, config.partitions, TopicReplication::Fixed(-1))
                 .set("cleanup.policy", "delete")
-                .set("retention.ms", &keep),
+                .set("retention.ms", &keep)
+                .set("segment.ms", &segment),
             Purpose::State => {
                 NewTopic::new(name, 1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact")
             }
@@ -330,14 +352,16 @@ fn check_topic(
         policy == "delete",
         "the topic {name} has cleanup.policy = {policy}: it would keep hits for good; delete would be right"
     );
-    let kept = value("retention.ms");
-    let is_short = kept
-        .parse()
-        .is_ok_and(|kept: u64| u128::from(kept) <= retention.as_millis());
+    // A segment goes as a whole, once its last message is that old.
+    let [kept, segment] = ["retention.ms", "segment.ms"].map(value);
+    let times = kept.parse::<u64>().ok().zip(segment.parse::<u64>().ok());
+    let is_short = times.is_some_and(|(kept, segment)| {
+        u128::from(kept) + u128::from(segment) <= retention.as_millis()
+    });
     ensure!(
         is_short,
-        "the topic {name} has retention.ms = {kept}: it would keep hits for longer than privacy.retention; \
-         at most {} would be right",
+        "the topic {name} has retention.ms = {kept} and segment.ms = {segment}: it would keep hits for longer than \
+         privacy.retention; at most {} together would be right",
         retention.as_millis()
     );
     Ok(())
@@ -358,25 +382,33 @@ mod tests {
             is_sensitive: false,
         };
         let day = Duration::from_hours(24);
-        let check = |purpose, policy: &str, kept: &str| {
+        let check = |purpose, policy: &str, (kept, segment): (&str, &str)| {
             let topic = ConfigResource {
                 specifier: rdkafka::admin::OwnedResourceSpecifier::Topic("t".to_owned()),
-                entries: vec![entry("cleanup.policy", policy), entry("retention.ms", kept)],
+                entries: vec![
+                    entry("cleanup.policy", policy),
+                    entry("retention.ms", kept),
+                    entry("segment.ms", segment),
+                ],
             };
             check_topic("t", purpose, &topic, day).is_ok()
         };
-        assert!(check(Purpose::Hits, "delete", "86400000"));
-        for (policy, kept) in [
-            ("delete", "86400001"),
-            ("delete", "-1"),
-            ("delete", ""),
-            ("compact", "1000"),
-            ("compact,delete", "1000"),
+        assert!(check(Purpose::Hits, "delete", ("82800000", "3600000")));
+        for (policy, times) in [
+            ("delete", ("82800001", "3600000")),
+            ("delete", ("82800000", "3600001")),
+            ("delete", ("1000", "604800000")),
+            ("delete", ("-1", "1000")),
+            ("delete", ("", "1000")),
+            ("delete", ("1000", "")),
+            ("compact", ("1000", "1000")),
+            ("compact,delete", ("1000", "1000")),
         ] {
-            assert!(!check(Purpose::Hits, policy, kept), "{policy} {kept}");
+            assert!(!check(Purpose::Hits, policy, times), "{policy} {times:?}");
         }
-        assert!(check(Purpose::State, "compact", "1000"));
-        assert!(!check(Purpose::State, "compact,delete", "-1"));
-        assert!(!check(Purpose::State, "delete", "-1"));
+        let for_good = ("-1", "604800000");
+        assert!(check(Purpose::State, "compact", ("1000", "604800000")));
+        assert!(!check(Purpose::State, "compact,delete", for_good));
+        assert!(!check(Purpose::State, "delete", for_good));
     }
 }

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::postgres::server::clear_text::REQUEST;
+use crate::postgres::server::tls::{RootCertificates, SslMode};
 
 /// A server that sends these pieces, one after the other, and returns what it received after the
 /// first message.
@@ -39,7 +40,7 @@ async fn connect_as_if(place: &ServerPlace, address: SocketAddr) -> String {
     config.user("me").password("hush").host("db");
     config.hostaddr(address.ip()).port(address.port());
     let tls = TlsOptions {
-        mode: Some(crate::postgres::server::tls::SslMode::Disable),
+        mode: Some(SslMode::Disable),
         ..TlsOptions::default()
     };
     let server = prepare(&tls, place, config, 0).unwrap();
@@ -148,4 +149,27 @@ async fn each_server_of_a_url_is_tried_by_its_own_address() {
     assert_eq!(random, [at("10.0.0.1", 5432), at("10.0.0.2", 5432)]);
     let url = "postgres://me@a,b/x?hostaddr=10.0.0.3";
     assert!(resolve_places(&url.parse().unwrap()).await.is_err());
+}
+
+#[tokio::test]
+async fn to_a_server_elsewhere_nothing_is_said_in_clear_text_unless_the_url_asks_for_it() {
+    let unnamed = TlsOptions::default();
+    assert_eq!(unnamed.mode_at(false), SslMode::VerifyFull);
+    assert_eq!(unnamed.mode_at(true), SslMode::Disable);
+    let with = |change: fn(&mut TlsOptions)| {
+        let mut tls = TlsOptions::default();
+        change(&mut tls);
+        [true, false].map(|is_here| tls.mode_at(is_here))
+    };
+    let roots = |tls: &mut TlsOptions| tls.roots = Some(RootCertificates::System);
+    assert_eq!(with(roots), [SslMode::VerifyFull; 2]);
+    assert_eq!(with(|tls| tls.is_bound = true), [SslMode::VerifyFull; 2]);
+    // A server that answers that it has no TLS: there is no second try without it.
+    let (address, serving) = serve(&[b"N"]).await;
+    let mut config = Config::new();
+    config.user("me").password("hush").host("db");
+    config.hostaddr(address.ip()).port(address.port());
+    let server = prepare(&unnamed, &ELSEWHERE, config, 0).unwrap();
+    assert!(server.config.connect(server.wrap).await.is_err());
+    assert_eq!(serving.await.unwrap(), b"", "nothing was sent");
 }

@@ -15,6 +15,8 @@ use crate::hit::{Flags, Permit, UserKey, VisitorId};
 use crate::row::dimension::{Keyed, ReadColumns};
 use crate::row::{Derived, Keyer, PageDomain};
 
+mod versions;
+
 #[derive(Clone, PartialEq, Message)]
 struct RowSchema {
     #[prost(uint64, tag = "1")]
@@ -314,11 +316,7 @@ fn recorded_hit() -> Hit<'static> {
 
 #[test]
 fn a_message_of_the_first_version_is_read_and_written_as_it_was() {
-    let recorded = include_str!("row-1.hex");
-    let recorded: Vec<u8> = recorded
-        .split_whitespace()
-        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
-        .collect();
+    let recorded = versions::recorded("row-1.hex");
     let place = Place {
         country: "SE".to_owned(),
         city: "Solna".to_owned(),
@@ -390,13 +388,6 @@ fn sighting() -> (Sighting, i32) {
     (sighting, 1_484)
 }
 
-fn recorded(hex: &str) -> Vec<u8> {
-    let bytes = hex.split_whitespace();
-    bytes
-        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
-        .collect()
-}
-
 /// Reads the dimensions of a message.
 struct Received<'a>(&'a read::RowMessage<'a>);
 
@@ -455,37 +446,6 @@ fn a_column_of_a_wrong_type_is_an_error_and_an_unknown_one_is_passed_over() {
     ] {
         assert_eq!(network(wrong), Err(read::MessageError::Field(68)));
     }
-}
-
-#[test]
-fn the_loader_reads_what_the_first_version_wrote() {
-    let row = recorded(include_str!("row-1.hex"));
-    let row = read::RowMessage::decode(&row).unwrap();
-    assert_eq!((row.hit.kind, &*row.hit.site), (Kind::Click, "shop"));
-    assert_eq!(row.hit.flags, Flags::DATA_CENTRE);
-    assert_eq!(&row.hit_id, b"spool-id-of-hit1");
-    assert_eq!(row.client_ip, Some("192.0.2.0/24".parse().unwrap()));
-    assert!(row.is_sensitive_page);
-    assert_eq!(row.sighting, None);
-    let facts = Facts::read(&row.hit, &mut Received(&row)).unwrap();
-    let place = &facts.place.unwrap().value;
-    assert_eq!((&*place.country, &*place.city), ("SE", "Solna"));
-    assert_eq!((place.latitude, place.longitude), (Some(59.36), Some(0.0)));
-    assert_eq!(facts.network.unwrap().value.asn, Some(0));
-    assert_eq!(facts.device.unwrap().value.class, DeviceClass::Phone);
-    assert!(facts.page_domain.unwrap().value.is_sensitive);
-
-    let count = recorded(include_str!("count-1.hex"));
-    let count = read::CountMessage::decode(&count).unwrap();
-    assert_eq!(
-        (count.key.minute, count.key.kind),
-        (29_925_394, Kind::Event)
-    );
-    assert_eq!(
-        (&*count.key.site.site, &*count.key.ad.partner),
-        ("shop", "network")
-    );
-    assert_eq!((count.hits, count.spool, count.said), (3, None, Vec::new()));
 }
 
 #[test]
