@@ -9,6 +9,7 @@ pub(crate) mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -29,6 +30,8 @@ pub(crate) use reply::{Reply, parse, raw};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a test waits before it asks again.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How many of the last lines of a collector's log a test shows that fails.
+const LINES_SHOWN: usize = 40;
 
 /// A site that permits all, under the name `open`, one that permits nothing, `shut`, and a partner
 /// of each kind. All are vendor 2 to consent strings.
@@ -142,30 +145,46 @@ pub(crate) struct Collector {
     log: Log,
 }
 
-/// What a collector logs, gathered as it comes.
+/// What a collector logs, gathered as it comes. A test that fails shows the last of it.
 struct Log {
     text: Arc<Mutex<String>>,
     reading: JoinHandle<()>,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(text) = self.text.lock()
+        {
+            let lines: Vec<&str> = text.lines().collect();
+            let last = lines.len().saturating_sub(LINES_SHOWN);
+            eprintln!("the collector logged last:\n{}", lines[last..].join("\n"));
+        }
+    }
 }
 
 impl Log {
     fn of(stderr: ChildStderr) -> Log {
         let text = Arc::<Mutex<String>>::default();
         let all = Arc::clone(&text);
-        let mut lines = BufReader::new(stderr).lines();
+        let mut reader = BufReader::new(stderr);
         let reading = tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                let mut text = all.lock().unwrap();
-                text.push_str(&line);
-                text.push('\n');
+            let mut line = Vec::new();
+            // Bytes that are no UTF-8 are passed over: whoever writes to a pipe that nobody reads
+            // waits forever.
+            while reader.read_until(b'\n', &mut line).await.unwrap_or(0) > 0 {
+                all.lock()
+                    .unwrap()
+                    .push_str(&String::from_utf8_lossy(&line));
+                line.clear();
             }
         });
         Log { text, reading }
     }
 
     /// Waits for the end of the process and returns all that it logged.
-    async fn end(self) -> String {
-        self.reading.await.unwrap();
+    async fn end(mut self) -> String {
+        (&mut self.reading).await.unwrap();
         std::mem::take(&mut *self.text.lock().unwrap())
     }
 }
@@ -459,11 +478,19 @@ impl Collector {
 }
 
 /// Asks again and again until the answer is yes.
-pub(crate) async fn until(check: impl AsyncFn() -> bool) {
-    let started = Instant::now();
-    while !check().await {
-        assert!(started.elapsed() < PATIENCE);
-        tokio::time::sleep(PAUSE).await;
+#[track_caller]
+pub(crate) fn until(check: impl AsyncFn() -> bool) -> impl Future<Output = ()> {
+    let asked_at = Location::caller();
+    async move {
+        let started = Instant::now();
+        while !check().await {
+            let waited = started.elapsed();
+            assert!(
+                waited < PATIENCE,
+                "no after {waited:?}, asked at {asked_at}"
+            );
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 }
 

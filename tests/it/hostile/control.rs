@@ -193,6 +193,7 @@ async fn control_characters_reach_neither_log_nor_headers_nor_metrics() {
     let (status, _, log) = collector.stop().await;
     assert!(status.success(), "{log}");
     assert_eq!(controls(&log, "\n"), "");
+    assert!(!log.contains(char::REPLACEMENT_CHARACTER), "{log}");
     for line in log.lines() {
         assert!(!line.contains(MARK) && !line.contains("\\u00"), "{line}");
     }
