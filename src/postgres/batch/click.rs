@@ -57,7 +57,7 @@ async fn look_up(
 ) -> Result<KnownClicks, Error> {
     let ids: Vec<&str> = asked.iter().copied().collect();
     let rows = transaction
-        .query(include_str!("click.sql"), &[&ids])
+        .query("select * from avtryck.known_clicks($1)", &[&ids])
         .await?;
     let visitor = |row: &Row, column| {
         let id: Option<Uuid> = row.try_get(column)?;

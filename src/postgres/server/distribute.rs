@@ -233,4 +233,49 @@ mod tests {
         let error = check(client).await.expect_err("a mixture").to_string();
         assert!(error.contains("avtryck.ad is local"), "{error}");
     }
+
+    /// What is asked of clicks, in an order of its own.
+    async fn known_clicks(client: &Client) -> Vec<String> {
+        let sql = "select known::text from avtryck.known_clicks(array( \
+                       select 'click-' || number from generate_series(0, 60) as number)) as known order by 1";
+        let rows = client.query(sql, &[]).await.expect("known clicks");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    #[tokio::test]
+    async fn what_a_batch_asks_of_clicks_has_one_answer_with_citus_and_without() {
+        let database = TestDatabase::migrated().await;
+        let client = &database.client;
+        // Flag 8 is a prefetch, 64 a third party, and 2^24 a click of somebody else.
+        let sql = "select setseed(0.5); \
+             select avtryck.make_hit_day(current_date - day) from generate_series(0, 40) as day; \
+             insert into avtryck.hit (received_at, site_key, flags, kind, permit, consent_source, hit_id, visitor_id, \
+                                      click_id, event_name) \
+             select now() - random() * interval '40 days', 1, (array[0, 0, 64, 8, 16777216])[1 + number % 5], \
+                    2 * (1 + number % 2), 3, 1, gen_random_uuid(), \
+                    case when random() < 0.8 then gen_random_uuid() end, 'click-' || (random() * 50)::integer, \
+                    case when number % 3 > 0 then 'conversion' end \
+             from generate_series(1, 500) as number";
+        client.batch_execute(sql).await.expect("hits");
+        let found = known_clicks(client).await;
+        let followed = found.iter().filter(|row| !row.ends_with(",)")).count();
+        assert!(found.len() > 30 && found.len() < 60, "{found:?}");
+        assert!(followed > 10 && followed < found.len(), "{found:?}");
+        client.batch_execute(STAND_IN).await.expect("a stand-in");
+        assert_eq!(known_clicks(client).await, found);
+    }
+
+    #[tokio::test]
+    async fn no_function_has_a_subquery_that_citus_refuses() {
+        let database = TestDatabase::migrated().await;
+        let sql = "select proc.oid::regprocedure::text from pg_proc as proc \
+             where proc.pronamespace = 'avtryck'::regnamespace and proc.prokind in ('f', 'p') \
+               and pg_get_functiondef(proc.oid) ~* 'exists\\s*\\(\\s*select\\s+from\\s'";
+        let found = database.client.query(sql, &[]).await.expect("functions");
+        let found: Vec<String> = found.iter().map(|row| row.get(0)).collect();
+        assert!(
+            found.is_empty(),
+            "{found:?}: `exists (select 1 from` is right"
+        );
+    }
 }
