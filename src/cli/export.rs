@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::ensure;
 use tokio_postgres::Client;
 
 use super::UsageError;
@@ -21,9 +21,6 @@ const PERIOD: Duration = Duration::from_secs(30);
 /// The first pause after a failure. Each later one is twice as long, up to [`RETRY_PAUSE_MAX`].
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const RETRY_PAUSE_MAX: Duration = Duration::from_mins(5);
-/// How often a target is tried to be taken that another process has, and the pause in between.
-const CLAIM_TRIES: u32 = 10;
-const CLAIM_PAUSE: Duration = Duration::from_millis(300);
 
 /// Tell a partner or a webhook who is in which segment: removals at once, who came each hour, and
 /// everything each week. It runs until it is stopped.
@@ -71,7 +68,10 @@ impl ExportCommand {
         };
         with_database(config, async |client| {
             let target = receiver.target();
-            claim(client, &target).await?;
+            ensure!(
+                export::claim(client, &target).await?,
+                "another process sends to {target}"
+            );
             if self.full {
                 export::begin_full(client, &target).await?;
             }
@@ -79,17 +79,6 @@ impl ExportCommand {
         })?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Takes the target. Postgres needs a moment to notice that a process before was killed.
-async fn claim(client: &Client, target: &str) -> anyhow::Result<()> {
-    for _ in 0..CLAIM_TRIES {
-        if export::claim(client, target).await? {
-            return Ok(());
-        }
-        tokio::time::sleep(CLAIM_PAUSE).await;
-    }
-    bail!("another process sends to {target}")
 }
 
 fn find_partner(config: &Config, key: &str) -> anyhow::Result<(Receiver, Way)> {

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::attribute::{ATTRIBUTES, AttributeKind};
 use crate::import::{CheckedRow, Manifest, RowKey};
+use crate::postgres::session_lock;
 use crate::postgres::subject::suppression;
 
 /// The advisory lock of an import is this with its name hashed: "import" in ASCII.
@@ -101,11 +102,7 @@ pub async fn begin(
     sha256: [u8; 32],
     replaces: bool,
 ) -> anyhow::Result<(ImportFile, FileStanding)> {
-    let sql = "select pg_try_advisory_lock($1, hashtext($2))";
-    let is_free: bool = client
-        .query_one(sql, &[&LOCK, &manifest.name])
-        .await?
-        .try_get(0)?;
+    let is_free = session_lock::lock(client, LOCK, &manifest.name).await?;
     ensure!(is_free, "another process takes a file of {}", manifest.name);
     let transaction = client.transaction().await?;
     write_attributes(&transaction).await?;

@@ -15,6 +15,7 @@ pub mod partition;
 pub mod report;
 pub mod segment;
 pub mod server;
+mod session_lock;
 pub mod subject;
 mod timestamp;
 pub mod user_key;

@@ -22,21 +22,18 @@ pub(crate) use delivery::{begin_full, next_for_partner, next_for_webhook, webhoo
 
 use tokio_postgres::{Client, Error};
 
+use super::session_lock;
+
 /// The first half of the advisory lock of a target: "expo" in ASCII.
 const LOCK: i32 = 0x6578_706f;
 
 /// Takes a target for this session, so that one process sends to it at a time. Returns whether it
-/// was free.
+/// was free, or became free in time.
 ///
 /// # Errors
 /// Where Postgres fails.
 pub async fn claim(client: &Client, target: &str) -> Result<bool, Error> {
-    let sql = "select pg_try_advisory_lock($1, hashtext($2))";
-    if !client
-        .query_one(sql, &[&LOCK, &target])
-        .await?
-        .try_get::<_, bool>(0)?
-    {
+    if !session_lock::lock(client, LOCK, target).await? {
         return Ok(false);
     }
     // The configuration may be another than at the last comparison.

@@ -17,8 +17,12 @@ use crate::postgres::server::embedded::testing::TestDatabase;
 const TODAY: i32 = 20_784;
 
 fn manifest(valid_until: &str) -> Manifest {
+    named_manifest("register", valid_until)
+}
+
+fn named_manifest(name: &str, valid_until: &str) -> Manifest {
     let text = format!(
-        "name = \"register\"\nsupplier = \"a register\"\nlegal_basis = \"consent\"\npurpose = [\"profile\"]\n\
+        "name = \"{name}\"\nsupplier = \"a register\"\nlegal_basis = \"consent\"\npurpose = [\"profile\"]\n\
          key = {{ kind = \"device_id\", column = \"nr\" }}\nvalid_from = \"2020-01-01\"\nvalid_until = \"{valid_until}\"\n\
          [column.typ]\nattribute = \"housing_type\"\n[column.kr]\nattribute = \"income_band\"\n"
     );
@@ -283,16 +287,7 @@ async fn rows_of_a_new_import_are_found_one_by_one_beside_an_earlier_one_that_is
     let client = &mut database.client;
     let names: Vec<String> = (0..ROWS).map(|n| format!("device-{n}")).collect();
     let said: Vec<_> = names.iter().map(|name| (&**name, "flat", "low")).collect();
-    let text = |name: &str| {
-        format!(
-            "name = \"{name}\"\nsupplier = \"a register\"\nlegal_basis = \"consent\"\npurpose = [\"profile\"]\n\
-             key = {{ kind = \"device_id\", column = \"nr\" }}\nvalid_until = \"2027-11-01\"\n\
-             [column.typ]\nattribute = \"housing_type\"\n[column.kr]\nattribute = \"income_band\"\n"
-        )
-    };
-    let manifest =
-        |name: &str| Manifest::parse(&text(name), "2026-11-27".parse().unwrap(), &[]).unwrap();
-    let (first, second) = (manifest("first"), manifest("second"));
+    let [first, second] = ["first", "second"].map(|name| named_manifest(name, "2027-11-01"));
     assert_eq!(
         take(client, &first, 1, &said).await,
         Some([ROWS as u64, 0, 0])
@@ -306,4 +301,27 @@ async fn rows_of_a_new_import_are_found_one_by_one_beside_an_earlier_one_that_is
     }
     taken.finish(client, &second).await.unwrap();
     assert_eq!(taken.counts.new, ROWS as u64);
+}
+
+#[tokio::test]
+async fn an_import_waits_for_the_process_before_to_be_gone_and_not_for_one_that_is_at_work() {
+    let mut database = TestDatabase::migrated().await;
+    let mut other = database.connect().await;
+    let register = manifest("2027-11-01");
+    begin(&mut other, &register, [1; 32], false).await.unwrap();
+    let client = &mut database.client;
+    let refused = begin(client, &register, [2; 32], false).await.err();
+    assert_eq!(
+        refused.unwrap().to_string(),
+        "another process takes a file of register"
+    );
+    // Other imports do not wait.
+    let elsewhere = named_manifest("elsewhere", "2027-11-01");
+    begin(client, &elsewhere, [3; 32], false).await.unwrap();
+    let ends = "select pg_sleep(0.2), pg_advisory_unlock_all()";
+    let (begun, ended) = tokio::join!(
+        begin(client, &register, [2; 32], false),
+        other.query_one(ends, &[])
+    );
+    assert!(begun.is_ok() && ended.is_ok());
 }
