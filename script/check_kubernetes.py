@@ -24,6 +24,8 @@ for name, definition in schema["$defs"].items():
         api_version = "/".join(filter(None, [kind["group"], kind["version"]]))
         kinds[api_version, kind["kind"]] = name
 
+WITH_PODS = ("StatefulSet", "Deployment")
+
 kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
 labels = {}
 for entry in kustomization["labels"]:
@@ -41,7 +43,7 @@ for name, document in documents:
     if definition is None and (group.endswith(".k8s.io") or "." not in group):
         wrong.append(f"{name}: {api_version} has no {kind}")
     # Kustomize adds the labels that select pods.
-    if kind == "StatefulSet":
+    if kind in WITH_PODS:
         document["spec"]["selector"] = {"matchLabels": labels}
         document["spec"]["template"]["metadata"] = {"labels": labels}
     if definition is None:
@@ -55,10 +57,10 @@ for files in generated.values():
 services = {document["metadata"]["name"] for _, document in documents if document["kind"] == "Service"}
 ports = set()
 for name, document in documents:
-    if document["kind"] != "StatefulSet":
+    if document["kind"] not in WITH_PODS:
         continue
     spec = document["spec"]
-    if spec.get("serviceName") not in services:
+    if document["kind"] == "StatefulSet" and spec.get("serviceName") not in services:
         wrong.append(f"{name}: there is no service {spec.get('serviceName')}")
     pod = spec["template"]["spec"]
     claims = [claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", [])]

@@ -1,6 +1,7 @@
 //! The manifests for Kubernetes, without a cluster: they keep to the API's schemas, name what is
 //! there, and the configuration in them is one that the program takes.
 
+use std::fs::DirEntry;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -19,11 +20,18 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
+fn files(folder: &Path) -> impl Iterator<Item = DirEntry> {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    entries.filter(|entry| entry.file_type().unwrap().is_file())
+}
+
 #[test]
 fn the_manifests_keep_to_the_schemas_and_name_what_is_there_and_careless_ones_do_not() {
     let sound = root().join("ops/kubernetes");
-    let output = check(&sound);
-    assert!(output.status.success(), "{}", text(&output));
+    for folder in [&sound, &sound.join("load")] {
+        let output = check(folder);
+        assert!(output.status.success(), "{}", text(&output));
+    }
     for (file, from, to, wrong) in [
         (
             "statefulset.yaml",
@@ -75,8 +83,7 @@ fn the_manifests_keep_to_the_schemas_and_name_what_is_there_and_careless_ones_do
         ),
     ] {
         let dir = tempdir();
-        for entry in std::fs::read_dir(&sound).unwrap() {
-            let entry = entry.unwrap();
+        for entry in files(&sound) {
             let text = std::fs::read_to_string(entry.path()).unwrap();
             let is_it = entry.file_name() == file;
             assert!(!is_it || text.contains(from), "{file}: {from}");
@@ -99,26 +106,32 @@ fn the_manifests_keep_to_the_schemas_and_name_what_is_there_and_careless_ones_do
 #[test]
 fn the_pods_have_a_configuration_that_is_right_and_no_secret_or_key_of_households() {
     let folder = root().join("ops/kubernetes");
-    let output = Command::new(env!("CARGO_BIN_EXE_avtryck"))
-        .args(["check-config", "--config"])
-        .arg(folder.join("avtryck.toml"))
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap())
-        .output()
-        .unwrap();
-    // The files of the image are not here, and nothing else is wrong.
-    let said = text(&output);
-    let mistakes = said.lines().filter(|line| line.contains("would be right"));
-    assert_eq!(mistakes.count(), 0, "{said}");
-    for entry in std::fs::read_dir(&folder).unwrap() {
-        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
-        assert!(
-            !text.contains("household.key") && !text.contains("kind: Secret"),
-            "{text}"
-        );
+    for (folder, set) in [
+        (folder.clone(), "statefulset.yaml"),
+        (folder.join("load"), "deployment.yaml"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_avtryck"))
+            .args(["check-config", "--config"])
+            .arg(folder.join("avtryck.toml"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("AVTRYCK_KAFKA_SASL_PASSWORD", "of-the-secret")
+            .output()
+            .unwrap();
+        // The files of the image are not here, and nothing else is wrong.
+        let said = text(&output);
+        let mistakes = said.lines().filter(|line| line.contains("would be right"));
+        assert_eq!(mistakes.count(), 0, "{said}");
+        for entry in files(&folder) {
+            let text = std::fs::read_to_string(entry.path()).unwrap();
+            assert!(
+                !text.contains("household.key") && !text.contains("kind: Secret"),
+                "{text}"
+            );
+        }
+        let set = std::fs::read_to_string(folder.join(set)).unwrap();
+        // A service of that name would give the pods variables that look like keys of the
+        // configuration.
+        assert!(set.contains("enableServiceLinks: false"));
     }
-    let set = std::fs::read_to_string(folder.join("statefulset.yaml")).unwrap();
-    // A service of that name would give the pods variables that look like keys of the
-    // configuration.
-    assert!(set.contains("enableServiceLinks: false"));
 }
