@@ -161,22 +161,20 @@ impl Config {
         self.kafka.is_used() && (sinks.is_empty() || sinks.contains(&HitSink::Kafka))
     }
 
-    /// The same for the process that loads from the topic.
-    #[must_use]
-    pub(crate) fn topic_retention_of_load(&self) -> Duration {
-        match self.sites.iter().any(|site| site.household) {
-            true => self.privacy.retention.min(SIGHTING_RETENTION),
-            false => self.privacy.retention,
-        }
-    }
-
     /// For how long a topic may keep hits: as long as rows are kept and, where hits have sightings
     /// of households with them, no longer than these can be traced.
     #[must_use]
     pub(crate) fn topic_retention(&self) -> Duration {
-        let has_sightings = self.sites.iter().any(|site| site.household);
-        let has_sightings = has_sightings && !self.loads_into_postgres();
-        match has_sightings {
+        match self.loads_into_postgres() {
+            true => self.privacy.retention,
+            false => self.topic_retention_of_load(),
+        }
+    }
+
+    /// The same for the process that loads from the topic.
+    #[must_use]
+    pub(crate) fn topic_retention_of_load(&self) -> Duration {
+        match self.sites.iter().any(|site| site.household) {
             true => self.privacy.retention.min(SIGHTING_RETENTION),
             false => self.privacy.retention,
         }

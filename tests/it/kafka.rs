@@ -76,6 +76,8 @@ async fn each_hit_is_one_message_through_kills_of_the_collector_and_of_the_broke
             .iter()
             .all(|message| message.get("user_agent").is_none())
     );
+    let headers = broker.headers("avtryck.hit").await;
+    assert_eq!(headers, vec!["schema:1,kind:event,site:open"; all as usize]);
 }
 
 #[tokio::test]

@@ -23,10 +23,22 @@ fn shared(broker: &Broker) -> Config {
         .with("[kafka.client]\n\"topic.metadata.refresh.interval.ms\" = \"2000\"")
 }
 
-/// A collector that produces to Kafka alone.
+/// The same for several brokers.
+fn shared_by_all(brokers: &[Broker]) -> Config {
+    let addresses = brokers.iter().map(|broker| broker.address.to_string());
+    shared(&brokers[0]).set("kafka.brokers", addresses.collect::<Vec<_>>())
+}
+
+/// The configuration of a collector that produces to Kafka alone.
+fn alone(shared: Config) -> Config {
+    shared
+        .set("loader.sink", vec!["kafka".to_owned()])
+        .set("http.threads", 1)
+        .without_postgres()
+}
+
 async fn edge(broker: &Broker) -> Collector {
-    let config = shared(broker).set("loader.sink", vec!["kafka".to_owned()]);
-    Collector::start(config.set("http.threads", 1).without_postgres()).await
+    Collector::start(alone(shared(broker))).await
 }
 
 /// A process that loads into a database.
@@ -439,12 +451,7 @@ async fn a_collector_without_postgres_whose_spool_was_copied_ends_and_says_so() 
         .arg(dir.path())
         .status();
     assert!(copied.unwrap().success());
-    let config = shared(&broker).set("loader.sink", vec!["kafka".to_owned()]);
-    config
-        .set("http.threads", 1)
-        .without_postgres()
-        .write(&dir)
-        .await;
+    alone(shared(&broker)).write(&dir).await;
     let copy = Collector::start_in(dir).await;
     copy.get("/p.gif?site=open&e=of-the-copy", &[]).await;
     until_produced(&copy).await;
@@ -460,5 +467,6 @@ async fn a_collector_without_postgres_whose_spool_was_copied_ends_and_says_so() 
 mod anew;
 mod chaos;
 mod cost;
+mod households;
 mod secured;
 mod topics;

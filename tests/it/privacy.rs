@@ -3,7 +3,7 @@
 mod devices;
 mod forms;
 mod groups;
-mod home;
+pub(crate) mod home;
 
 use crate::consent::visitor_of;
 use crate::support::{Collector, Config, Reply, tampered};

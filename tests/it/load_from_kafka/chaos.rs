@@ -159,21 +159,16 @@ async fn whatever_falls_of_three_brokers_two_edges_and_two_loaders_each_hit_is_o
     let Some(mut brokers) = Broker::start_cluster::<3>().await else {
         return;
     };
-    let addresses: Vec<String> = brokers
-        .iter()
-        .map(|broker| broker.address.to_string())
-        .collect();
-    let shared = || shared(&brokers[0]).set("kafka.brokers", addresses.clone());
+    let shared = shared_by_all(&brokers);
     let database = TestDatabase::migrated().await;
     let sent = Arc::<Sent>::default();
     let (mut edges, mut loaders, mut senders) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..2 {
-        let config = shared().set("loader.sink", vec!["kafka".to_owned()]);
-        let edge = Collector::start(config.set("http.threads", 1).without_postgres()).await;
+        let edge = Collector::start(alone(shared.clone())).await;
         senders.push(tokio::spawn(send(edge.http, number, Arc::clone(&sent))));
         edges.push(edge);
         let dir = tempdir();
-        shared().database_of(&database).write(&dir).await;
+        shared.clone().database_of(&database).write(&dir).await;
         loaders.push(loader_in(dir).await);
     }
     let fallen = Fallen::new(kills);

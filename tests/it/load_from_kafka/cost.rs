@@ -141,10 +141,7 @@ async fn what_kafka_costs() {
     drop(collector);
     // To Kafka alone.
     let nowhere = vec!["127.0.0.1:1".to_owned()];
-    let config = shared(&broker)
-        .set("loader.sink", vec!["kafka".to_owned()])
-        .set("http.threads", 1);
-    let away = config.without_postgres().set("kafka.brokers", nowhere);
+    let away = alone(shared(&broker)).set("kafka.brokers", nowhere);
     let (dir, edge_kafka) = record(away).await;
     let there = Config::read(dir.path()).set("kafka.brokers", vec![broker.address.to_string()]);
     there.write_as_it_is(dir.path());

@@ -112,3 +112,34 @@ async fn what_kafka_deleted_before_it_was_loaded_is_counted_once_and_told() {
     assert_eq!(lost(&of_loader).await, 0.0);
     assert_eq!(names(&of_loader).await.len(), 60);
 }
+
+#[tokio::test]
+async fn a_loader_takes_no_hits_from_topics_that_would_keep_them_for_longer_than_it_may() {
+    let Some(broker) = Broker::start().await else {
+        return;
+    };
+    let database = TestDatabase::migrated().await;
+    let of_edge = edge(&broker).await;
+    of_edge.get("/p.gif?site=open&e=first", &[]).await;
+    until_produced(&of_edge).await;
+    broker
+        .set_config("avtryck.hit", "retention.ms=1209600001")
+        .await;
+    let told = "it would keep hits for longer than privacy.retention";
+    // Sightings are kept for 14 days, and nothing brings them that is kept for longer.
+    for (retention, household) in [("15d", false), ("90d", true)] {
+        let dir = tempdir();
+        shared(&broker)
+            .database_of(&database)
+            .set("privacy.retention", retention)
+            .set("site.open.household", household)
+            .write(&dir)
+            .await;
+        let of_loader = loader_in(dir).await;
+        of_loader.until_logged(told).await;
+        assert_eq!(of_loader.number(ROWS).await, 0);
+        of_loader.stop().await;
+    }
+    let of_loader = loader(&broker, &database).await;
+    of_loader.wait_for(ROWS, 1).await;
+}

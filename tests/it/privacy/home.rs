@@ -4,7 +4,7 @@ use avtryck::postgres::household::night;
 
 use super::devices;
 use super::{SWEDISH, page, submit, token, uuid};
-use crate::support::{Collector, Config, Reply, command, tempdir};
+use crate::support::{Collector, Config, Dir, Reply, command, tempdir};
 
 const AGENT: (&str, &str) = (
     "User-Agent",
@@ -18,16 +18,21 @@ async fn start() -> Collector {
     let dir = tempdir();
     let config = Config::sites().set("site.open.household", true);
     config.write(&dir).await;
+    make_key(&dir).await;
+    Collector::start_in(dir).await
+}
+
+/// Makes the key of a collector in a folder.
+pub(crate) async fn make_key(dir: &Dir) {
     let made = command(&["keys", "household"])
         .env("AVTRYCK_CONFIG", dir.path().join("avtryck.toml"))
         .output()
         .await
         .unwrap();
     assert!(made.status.success(), "{made:?}");
-    Collector::start_in(dir).await
 }
 
-const HOME: &str = "2.64.77.99";
+pub(crate) const HOME: &str = "2.64.77.99";
 
 /// Sends a page view from an address. Returns the cookie that the browser has then.
 async fn view(collector: &Collector, cookie: &str, address: &str, more: &str) -> String {
@@ -46,7 +51,8 @@ async fn view(collector: &Collector, cookie: &str, address: &str, more: &str) ->
     }
 }
 
-async fn browser(collector: &Collector, address: &str) -> String {
+/// Returns the cookie of a new browser that was seen at an address.
+pub(crate) async fn browser(collector: &Collector, address: &str) -> String {
     view(collector, "other=1", address, "").await
 }
 

@@ -3,7 +3,7 @@
 //! Where there are none, or no Java, tests say that they are skipped; in CI they fail.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -24,6 +24,8 @@ const BROKER_OPTIONS: &[&str] = &[
     "-XX:TieredStopAtLevel=1",
     "-XX:MaxMetaspaceSize=128m",
 ];
+/// Has the console consumer show a key as its bytes.
+const BYTES: &str = "key.deserializer=org.apache.kafka.common.serialization.BytesDeserializer";
 const CLIENT_OPTIONS: &[&str] = &["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
 
 /// Runs a program until this process ends or closes the pipe, whichever is first: nothing outlives
@@ -51,39 +53,69 @@ struct Node {
 /// How a user says who it is.
 #[derive(Clone, Copy)]
 pub(crate) enum User<'a> {
-    /// By a name and a password.
-    Scram(&'a str, &'a str),
+    /// By a name and a password, in this mechanism.
+    Password(&'a str),
     /// By a token, which any authority may have signed, or none.
     Token,
+    /// By a certificate of this authority.
+    Certificate(&'a Authority),
 }
 
 impl User<'_> {
-    fn properties(self) -> &'static str {
+    /// The user's name, and its password where it has one.
+    pub(crate) const NAME: &'static str = "avtryck";
+    pub(crate) const PASSWORD: &'static str = "of-the-test";
+
+    fn protocol(self) -> &'static str {
         match self {
-            User::Scram(..) => {
-                "sasl.enabled.mechanisms=SCRAM-SHA-512\n\
-                 listener.name.secure.scram-sha-512.sasl.jaas.config=\
-                 org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            User::Certificate(_) => "SSL",
+            User::Password(_) | User::Token => "SASL_SSL",
+        }
+    }
+
+    fn properties(self, dir: &Path) -> String {
+        let (name, password) = (User::NAME, User::PASSWORD);
+        match self {
+            User::Password(mechanism) => {
+                let module = match mechanism {
+                    "PLAIN" => format!("plain.PlainLoginModule required user_{name}=\"{password}\""),
+                    _ => "scram.ScramLoginModule required".to_owned(),
+                };
+                format!(
+                    "sasl.enabled.mechanisms={mechanism}\n\
+                     listener.name.secure.{}.sasl.jaas.config=org.apache.kafka.common.security.{module};",
+                    mechanism.to_lowercase()
+                )
             }
             // A connection ends with its token, unless the next one is shown on it.
-            User::Token => {
-                "sasl.enabled.mechanisms=OAUTHBEARER\n\
+            User::Token => "sasl.enabled.mechanisms=OAUTHBEARER\n\
                  listener.name.secure.connections.max.reauth.ms=3600000\n\
                  listener.name.secure.oauthbearer.sasl.jaas.config=\
                  org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
                  unsecuredLoginStringClaim_sub=\"broker\";\n\
                  listener.name.secure.oauthbearer.sasl.server.callback.handler.class=\
                  org.apache.kafka.common.security.oauthbearer.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler"
+                .to_owned(),
+            User::Certificate(authority) => {
+                let trusted = dir.join("clients.pem");
+                authority.write(&trusted);
+                format!(
+                    "listener.name.secure.ssl.client.auth=required\n\
+                     listener.name.secure.ssl.truststore.type=PEM\n\
+                     listener.name.secure.ssl.truststore.location={}",
+                    trusted.display()
+                )
             }
         }
     }
 
     fn scram(self) -> Option<String> {
         match self {
-            User::Scram(user, password) => {
-                Some(format!("SCRAM-SHA-512=[name={user},password={password}]"))
+            User::Password(mechanism) if mechanism.starts_with("SCRAM") => {
+                let (name, password) = (User::NAME, User::PASSWORD);
+                Some(format!("{mechanism}=[name={name},password={password}]"))
             }
-            User::Token => None,
+            User::Password(_) | User::Token | User::Certificate(_) => None,
         }
     }
 }
@@ -110,15 +142,15 @@ impl Broker {
         let read = |extension| std::fs::read_to_string(stem.with_extension(extension)).unwrap();
         let store = dir.path().join("keystore.pem");
         std::fs::write(&store, read("key") + &read("pem")).unwrap();
-        let sasl = user.properties();
+        let (protocol, asked) = (user.protocol(), user.properties(dir.path()));
         let node = Node {
             id: 1,
             address,
             controller,
             more: format!(
                 "listeners=PLAINTEXT://{address},SECURE://{secure},CONTROLLER://{controller}\n\
-                 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL\n\
-                 {sasl}\n\
+                 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:{protocol}\n\
+                 {asked}\n\
                  listener.name.secure.ssl.keystore.type=PEM\n\
                  listener.name.secure.ssl.keystore.location={}\n",
                 store.display()
@@ -230,6 +262,19 @@ impl Broker {
         self.dir.path().join("data")
     }
 
+    /// Returns what the files of a topic's messages hold.
+    pub(crate) fn segments(&self, topic: &str) -> Vec<Vec<u8>> {
+        let of_topic = format!("{topic}-");
+        let partitions = std::fs::read_dir(self.data()).unwrap();
+        let partitions = partitions.map(|entry| entry.unwrap());
+        let partitions =
+            partitions.filter(|entry| entry.file_name().to_string_lossy().starts_with(&of_topic));
+        let files = partitions.flat_map(|entry| std::fs::read_dir(entry.path()).unwrap());
+        let paths = files.map(|entry| entry.unwrap().path());
+        let logs = paths.filter(|path| path.extension().is_some_and(|kind| kind == "log"));
+        logs.map(|path| std::fs::read(path).unwrap()).collect()
+    }
+
     fn properties(&self) -> String {
         let path = self.dir.path().join("server.properties");
         path.display().to_string()
@@ -284,7 +329,8 @@ impl Broker {
     /// Returns the keys and values that Kafka's own consumer reads in a topic, of what is
     /// committed, up to that many and until nothing comes for some seconds.
     pub(crate) async fn records(&self, topic: &str, most: usize) -> Vec<(Vec<u8>, String)> {
-        let (stdout, _) = self.consume(topic, most).await;
+        let shown = ["print.key=true", "key.separator=\t", BYTES];
+        let (stdout, _) = self.consume(topic, most, &shown).await;
         let lines = stdout.split(|byte| *byte == b'\n');
         let records = lines.filter_map(|line| {
             let at = line.iter().position(|byte| *byte == b'\t')?;
@@ -296,13 +342,24 @@ impl Broker {
 
     /// Returns how many messages Kafka's own consumer counts in a topic, of what is committed.
     pub(crate) async fn count(&self, topic: &str) -> usize {
-        let (_, said) = self.consume(topic, 100_000_000).await;
+        let (_, said) = self.consume(topic, 100_000_000, &[]).await;
         let (_, rest) = said.split_once("Processed a total of ").unwrap();
         rest.split(' ').next().unwrap().parse().unwrap()
     }
 
-    /// What Kafka's own consumer writes, and what it says.
-    async fn consume(&self, topic: &str, most: usize) -> (Vec<u8>, String) {
+    /// Returns the headers of each message of a topic, in the consumer's spelling, sorted.
+    pub(crate) async fn headers(&self, topic: &str) -> Vec<String> {
+        let shown = ["print.headers=true", "print.value=false"];
+        let (stdout, _) = self.consume(topic, 1000, &shown).await;
+        let text = String::from_utf8(stdout).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("schema:"));
+        let mut headers: Vec<String> = lines.map(str::to_owned).collect();
+        headers.sort();
+        headers
+    }
+
+    /// What Kafka's own consumer writes, of what is to be shown of a message, and what it says.
+    async fn consume(&self, topic: &str, most: usize, shown: &[&str]) -> (Vec<u8>, String) {
         let (address, most) = (self.address.to_string(), most.to_string());
         let arguments = [
             "--bootstrap-server",
@@ -316,13 +373,9 @@ impl Broker {
             "6000",
             "--max-messages",
             &most,
-            "--property",
-            "print.key=true",
-            "--property",
-            "key.separator=\t",
-            "--property",
-            "key.deserializer=org.apache.kafka.common.serialization.BytesDeserializer",
         ];
+        let properties = shown.iter().flat_map(|property| ["--property", property]);
+        let arguments: Vec<&str> = arguments.into_iter().chain(properties).collect();
         let class = "org.apache.kafka.tools.consumer.ConsoleConsumer";
         let mut consumer = java(CLIENT_OPTIONS, class, &arguments);
         let read = consumer.kill_on_drop(true).output().await.unwrap();
@@ -383,6 +436,21 @@ impl Broker {
         let partitions = partitions.to_string();
         self.change(topic, &["--alter", "--partitions", &partitions])
             .await;
+    }
+
+    /// Sets one of a topic's settings.
+    pub(crate) async fn set_config(&self, topic: &str, setting: &str) {
+        let address = self.address.to_string();
+        let arguments = [
+            "--bootstrap-server",
+            &address,
+            "--topic",
+            topic,
+            "--alter",
+            "--add-config",
+            setting,
+        ];
+        run_tool("kafka.admin.ConfigCommand", &arguments).await;
     }
 
     /// Deletes all that a topic has, as its retention does.

@@ -16,16 +16,11 @@ async fn while_all_brokers_are_away_hits_are_answered_and_then_each_is_one_row()
     let Some(mut brokers) = Broker::start_cluster::<3>().await else {
         return;
     };
-    let addresses: Vec<String> = brokers
-        .iter()
-        .map(|broker| broker.address.to_string())
-        .collect();
-    let shared = || shared(&brokers[0]).set("kafka.brokers", addresses.clone());
-    let config = shared().set("loader.sink", vec!["kafka".to_owned()]);
-    let edge = Collector::start(config.set("http.threads", 1).without_postgres()).await;
+    let shared = shared_by_all(&brokers);
+    let edge = Collector::start(alone(shared.clone())).await;
     let database = TestDatabase::migrated().await;
     let dir = tempdir();
-    shared().database_of(&database).write(&dir).await;
+    shared.clone().database_of(&database).write(&dir).await;
     let loader = loader_in(dir).await;
     let load = Load::start(edge.http, 16, Some(rate), 0);
     until(async || loader.number(ROWS).await as f64 > rate).await;

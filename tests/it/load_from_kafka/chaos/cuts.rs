@@ -63,8 +63,7 @@ async fn each_answered_hit_is_one_row(cuts: usize, seed: u64) -> Option<(Broker,
         let config = shared(&broker).with(LIMITS);
         config.set("kafka.brokers", vec![relay.address.to_string()])
     };
-    let config = through(&relays[0]).set("loader.sink", vec!["kafka".to_owned()]);
-    let edge = Collector::start(config.set("http.threads", 1).without_postgres()).await;
+    let edge = Collector::start(alone(through(&relays[0]))).await;
     let mut loaders = Vec::new();
     for _ in 0..2 {
         let dir = tempdir();
