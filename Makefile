@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build deb deb-test test chaos chaos-kafka bench-kafka hostile test-postgres-versions subject fuzz broken bench bench-quick bench-segments bench-check bench-report lint fetch fmt abuse abuse-agents metrics-docs report-pictures tag tag-package clean-data
+.PHONY: help run build deb deb-test test chaos chaos-kafka bench-kafka bench-night hostile test-postgres-versions subject fuzz broken bench bench-quick bench-segments bench-check bench-report lint fetch fmt abuse abuse-agents metrics-docs report-pictures tag tag-package clean-data
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -97,6 +97,13 @@ chaos-kafka: ## kill edges, loaders and brokers KAFKA_KILLS (200) times each, cu
 	@KAFKA_REQUIRED=1 KAFKA_KILLS=$(KAFKA_KILLS) KAFKA_CUTS=$(KAFKA_CUTS) KAFKA_SEED=$(KAFKA_SEED) \
 		KAFKA_AWAY_SECONDS=$(KAFKA_AWAY_SECONDS) KAFKA_RATE=$(KAFKA_RATE) \
 		cargo test --locked --test it -- load_from_kafka::chaos --ignored --nocapture --test-threads 1
+
+NIGHT_SIGHTINGS ?= 8000000
+
+bench-night: ## measure a night of households with NIGHT_SIGHTINGS (8000000) rows of sightings, beside 5,000 hits a second; alone on the machine
+	@script/setup test
+	@script/fetch rules test geodata
+	@NIGHT_SIGHTINGS=$(NIGHT_SIGHTINGS) cargo test --locked --test it -- night:: --ignored --nocapture
 
 KAFKA_HITS ?= 200000
 

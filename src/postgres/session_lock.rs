@@ -1,4 +1,5 @@
-//! Locks of a name, which a session holds until it ends: one process at a time works at what has it.
+//! Locks of a name, which a session holds until it ends, so that one process at a time works at
+//! what has that name.
 
 use std::time::Duration;
 

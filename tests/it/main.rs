@@ -38,6 +38,7 @@ mod load_from_kafka;
 mod loading;
 mod log;
 mod neighbours;
+mod night;
 mod numbers;
 mod operation;
 mod package;

@@ -187,6 +187,13 @@ mod tests {
     use super::*;
     use crate::postgres::server::embedded::testing::TestDatabase;
 
+    #[test]
+    fn the_docs_say_how_many_connections_are_needed() {
+        let kafka = include_str!("../../../docs/kafka.md");
+        let said = format!("A process of `avtryck load` needs {LOAD_CONNECTIONS} connections");
+        assert!(kafka.contains(&said), "{said}");
+    }
+
     fn sound() -> Found {
         Found {
             version: 150_000,
