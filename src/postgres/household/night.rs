@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, Error, Row, Transaction};
 use uuid::Uuid;
 
 use crate::identity::household::{EPOCH_DAYS, Membership, PairScore, cluster, renumber};
@@ -14,6 +14,10 @@ const LOCK: i64 = 0x686f_7573_6568_6c64;
 
 /// Rows of `sighting_part` in one transaction, which others wait for.
 const PARTS: i32 = 64;
+
+/// Rows of `household_member` that one statement writes. To encode all at once would hold up the
+/// thread.
+const MEMBERS: usize = 20_000;
 
 /// What a night found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,6 +142,15 @@ impl Devices {
     }
 }
 
+/// A device's membership, and what it rests on.
+type FoundMember = (Uuid, Membership, Evidence);
+
+/// What a night begins with, as Postgres returned it.
+struct KnownRows {
+    scores: Vec<Row>,
+    members: Vec<Row>,
+}
+
 /// What a night begins with.
 #[derive(Default)]
 struct Known {
@@ -160,24 +173,14 @@ async fn find_members(client: &mut Client, day: i32, passed: i32) -> anyhow::Res
          where avtryck.household_gone_key(a) {is_gone} or avtryck.household_gone_key(b) {is_gone}"
     );
     transaction.execute(&sql, &[]).await?;
-    let known = read_known(&transaction, passed).await?;
-    let clusters = cluster(&known.pairs);
-    let (scores, evidence) = support(&known, &clusters);
-    let before: Vec<Membership> = known.members.values().map(|(member, _)| *member).collect();
-    let mut number = last_number(&transaction).await?;
-    let after = renumber(&clusters, &scores, &before, day, || {
-        number += 1;
-        number
-    });
+    let rows = query_known(&transaction, passed).await?;
+    let last = last_number(&transaction).await?;
+    // With a million pairs it takes seconds, in which this thread could load no hit.
+    let join = move || join_devices(&rows, day, last);
+    let (members, last) = tokio::task::spawn_blocking(join).await??;
     let sql = "select setval('avtryck.household_number', $1)";
-    transaction.execute(sql, &[&number.max(1)]).await?;
-    let after = after.into_iter().filter_map(|member| {
-        let found = evidence.get(&member.device);
-        let before = known.members.get(&member.device).map(|(_, before)| before);
-        let evidence = found.or(before).copied().unwrap_or_default();
-        Some((known.devices.node(member.device)?, member, evidence))
-    });
-    let stored = replace_members(&transaction, &after.collect::<Vec<_>>()).await?;
+    transaction.execute(sql, &[&last.max(1)]).await?;
+    let stored = replace_members(&transaction, &members).await?;
     for sql in [
         "select avtryck.keep_households_apart()",
         "select avtryck.dissolve_households()",
@@ -195,7 +198,31 @@ async fn find_members(client: &mut Client, day: i32, passed: i32) -> anyhow::Res
     Ok(stored)
 }
 
-async fn read_known(transaction: &Transaction<'_>, passed: i32) -> anyhow::Result<Known> {
+/// Joins devices to households, of which the last that there was has that number. Returns all
+/// memberships, and the number of the last household that there is then.
+fn join_devices(
+    rows: &KnownRows,
+    day: i32,
+    mut last: i64,
+) -> Result<(Vec<FoundMember>, i64), Error> {
+    let known = read_known(rows)?;
+    let clusters = cluster(&known.pairs);
+    let (scores, evidence) = support(&known, &clusters);
+    let before: Vec<Membership> = known.members.values().map(|(member, _)| *member).collect();
+    let after = renumber(&clusters, &scores, &before, day, || {
+        last += 1;
+        last
+    });
+    let after = after.into_iter().filter_map(|member| {
+        let found = evidence.get(&member.device);
+        let before = known.members.get(&member.device).map(|(_, before)| before);
+        let evidence = found.or(before).copied().unwrap_or_default();
+        Some((known.devices.node(member.device)?, member, evidence))
+    });
+    Ok((after.collect(), last))
+}
+
+async fn query_known(transaction: &Transaction<'_>, passed: i32) -> Result<KnownRows, Error> {
     let sql = "select a, b, score, days, addresses from avtryck.household_scores($1)";
     let scores = transaction.query(sql, &[&passed]).await?;
     let sql = "select coalesce(known.device, member.node), household, proposed, score, \
@@ -204,17 +231,21 @@ async fn read_known(transaction: &Transaction<'_>, passed: i32) -> anyhow::Resul
                from avtryck.household_member as member \
                left join avtryck.household_device as known using (node)";
     let members = transaction.query(sql, &[]).await?;
+    Ok(KnownRows { scores, members })
+}
+
+fn read_known(KnownRows { scores, members }: &KnownRows) -> Result<Known, Error> {
     let mut known = Known::default();
     let nodes = &mut known.devices.nodes;
-    for row in &scores {
+    for row in scores {
         nodes.extend([row.try_get::<_, Uuid>(0)?, row.try_get(1)?]);
     }
-    for row in &members {
+    for row in members {
         nodes.push(row.try_get(0)?);
     }
     nodes.sort_unstable();
     nodes.dedup();
-    for row in &scores {
+    for row in scores {
         let a = known.devices.number(row.try_get(0)?);
         let b = known.devices.number(row.try_get(1)?);
         let score = row.try_get(2)?;
@@ -222,7 +253,7 @@ async fn read_known(transaction: &Transaction<'_>, passed: i32) -> anyhow::Resul
         let (days, addresses) = (row.try_get(3)?, row.try_get(4)?);
         known.evidence.insert((a, b), Evidence { days, addresses });
     }
-    for row in &members {
+    for row in members {
         let device = known.devices.number(row.try_get(0)?);
         let member = Membership {
             device,
@@ -278,8 +309,21 @@ async fn last_number(transaction: &Transaction<'_>) -> anyhow::Result<i64> {
 /// Replaces the memberships, and leaves out whoever left meanwhile. Returns how many there are.
 async fn replace_members(
     transaction: &Transaction<'_>,
-    members: &[(Uuid, Membership, Evidence)],
-) -> anyhow::Result<u64> {
+    members: &[FoundMember],
+) -> Result<u64, Error> {
+    let sql = "delete from avtryck.household_member";
+    transaction.execute(sql, &[]).await?;
+    let mut stored = 0;
+    for members in members.chunks(MEMBERS) {
+        stored += write_members(transaction, members).await?;
+    }
+    Ok(stored)
+}
+
+async fn write_members(
+    transaction: &Transaction<'_>,
+    members: &[FoundMember],
+) -> Result<u64, Error> {
     let count = |number: i64| i32::try_from(number).unwrap_or(i32::MAX);
     let each = || members.iter();
     let nodes: Vec<Uuid> = each().map(|(node, ..)| *node).collect();
@@ -290,9 +334,7 @@ async fn replace_members(
     let addresses: Vec<i32> = each().map(|(.., found)| count(found.addresses)).collect();
     let since: Vec<i32> = each().map(|(_, member, _)| member.since).collect();
     let supported: Vec<i32> = each().map(|(_, member, _)| member.supported_on).collect();
-    let sql = "delete from avtryck.household_member";
-    transaction.execute(sql, &[]).await?;
-    let stored = transaction
+    transaction
         .execute_typed(
             "insert into avtryck.household_member \
              (node, household, proposed, score, days, addresses, since, supported_on) \
@@ -312,6 +354,5 @@ async fn replace_members(
                 (&supported, Type::INT4_ARRAY),
             ],
         )
-        .await?;
-    Ok(stored)
+        .await
 }
