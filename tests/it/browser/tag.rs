@@ -97,6 +97,7 @@ impl Stage {
     /// Waits until so many hits went to the collector.
     async fn until_sent(&self, count: usize) {
         until(async || self.proxy.events().len() >= count).await;
+        self.settle().await;
     }
 
     /// Sends an event by which a test knows that what came before it has been sent or never will.

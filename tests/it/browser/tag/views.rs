@@ -72,7 +72,6 @@ async fn a_change_of_the_path_is_a_view_and_one_of_query_or_fragment_only_by_cho
         stage.browser.run(&script).await;
         stage.browser.run("avtryck('event', 'fence')").await;
         stage.until_sent(before + expected.len()).await;
-        stage.settle().await;
         assert_eq!(stage.made_since(before), expected, "{modules:?}");
     }
     stage.close().await;
@@ -92,7 +91,6 @@ async fn a_navigation_within_the_page_is_seen_by_a_module() {
         stage.browser.run(navigate).await;
         stage.browser.run("avtryck('event', 'fence')").await;
         stage.until_sent(before + expected.len()).await;
-        stage.settle().await;
         assert_eq!(stage.made_since(before), expected, "{modules:?}");
     }
     let events = stage.proxy.events();
