@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio_postgres::{Client, Error};
 
 /// How often a lock is tried that another session has, and the pause in between.
-const TRIES: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(300);
+const TRIES: u32 = 30;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Takes a lock of a kind for this session. Returns whether it was free, or became free in time:
 /// Postgres needs a moment to notice that the process before has ended.

@@ -381,13 +381,6 @@ async fn a_run_that_is_killed_anywhere_goes_on_and_ends_as_one_that_was_not() {
                 killed += 1;
             }
         }
-        // The lock of a killed process goes when Postgres notices that it is gone.
-        until(async || {
-            let sql = "select count(*) from pg_locks where locktype = 'advisory' and classid = 1768779887 \
-                       and database = (select oid from pg_database where datname = current_database())";
-            database.client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0
-        })
-        .await;
         let (outcome, status) = take(&dir, &file.csv, &["--max-rejects", "9%"]).await;
         assert_eq!((counts(&outcome), status), (file.counts, 0), "{outcome}");
         let known = known(&database.client).await;

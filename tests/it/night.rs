@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -41,42 +41,27 @@ struct DayRow {
     is_phone: bool,
 }
 
-/// A number of an address, another one in each region.
-fn number(address: IpAddr, region: u64) -> i64 {
-    let bits = match address {
-        IpAddr::V4(address) => u128::from(u32::from(address)),
-        IpAddr::V6(address) => u128::from(address) >> 64,
-    };
-    let mixed =
-        (bits ^ u128::from(region) << 80).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-    let [first @ .., _, _, _, _, _, _, _, _] = mixed.to_be_bytes();
-    i64::from_be_bytes(first)
-}
-
-/// What is noted of a region in an epoch: those who permit it, and no known carrier.
-fn rows_of(region: u64, first_day: i32) -> Vec<DayRow> {
+/// What is noted of a region in an epoch. Its addresses have numbers of their own.
+fn rows_of(region: u32, first_day: i32) -> Vec<DayRow> {
     let world = World::new(Scenario {
         homes: HOMES,
         days: EPOCH_DAYS,
-        ..Scenario::base(region)
+        ..Scenario::base(region.into())
     });
-    let mut hours: HashMap<(u16, IpAddr, u32), i32> = HashMap::new();
-    for seen in &world.sightings {
-        let links = world.devices[seen.device as usize].links;
-        if links && !world.is_known_carrier(seen.address) {
-            *hours
-                .entry((seen.day, seen.address, seen.device))
-                .or_default() |= 1 << seen.hour;
-        }
+    let mut rows: HashMap<(u16, i64, u32), DayRow> = HashMap::new();
+    for (seen, device) in world.noted() {
+        let address = seen.number(region);
+        let row = rows.entry((seen.day, address, seen.device));
+        let row = row.or_insert_with(|| DayRow {
+            day: first_day + i32::from(seen.day),
+            address,
+            node: Uuid::from_u64_pair(region.into(), u64::from(seen.device) + 1),
+            hours: 0,
+            is_phone: device.class == Mobility::Phone,
+        });
+        row.hours |= 1 << seen.hour;
     }
-    let row = |((day, address, device), hours): ((u16, IpAddr, u32), i32)| DayRow {
-        day: first_day + i32::from(day),
-        address: number(address, region),
-        node: Uuid::from_u64_pair(region, u64::from(device) + 1),
-        hours,
-        is_phone: world.devices[device as usize].class == Mobility::Phone,
-    };
-    hours.into_iter().map(row).collect()
+    rows.into_values().collect()
 }
 
 async fn store(client: &Client, epoch: i32, rows: &[DayRow]) {

@@ -20,6 +20,22 @@ pub struct Observation {
     pub address: IpAddr,
 }
 
+impl Observation {
+    /// Returns a number for the address, or the IPv6 network, in an epoch: another one in each, as
+    /// under a key.
+    #[must_use]
+    pub fn number(&self, epoch: u32) -> i64 {
+        let bits = match self.address {
+            IpAddr::V4(address) => u128::from(u32::from(address)),
+            IpAddr::V6(address) => u128::from(address) >> 64,
+        };
+        let mixed = (bits ^ u128::from(epoch) << 64)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        let [first @ .., _, _, _, _, _, _, _, _] = mixed.to_be_bytes();
+        i64::from_be_bytes(first)
+    }
+}
+
 /// A country and what was seen in it.
 #[derive(Debug)]
 pub struct World {
@@ -73,6 +89,16 @@ impl World {
         };
         let address = u32::from(address);
         self.scenario.knows_carriers && (CARRIERS_NET..HOMES_NET).contains(&address)
+    }
+
+    /// Returns what a collector notes: those who permit to be linked, and no known carrier.
+    pub fn noted(&self) -> impl Iterator<Item = (&Observation, &SimulatedDevice)> {
+        let seen = self.sightings.iter();
+        let with_devices = seen.filter_map(|seen| {
+            let device = self.devices.get(seen.device as usize)?;
+            Some((seen, device))
+        });
+        with_devices.filter(|(seen, device)| device.links && !self.is_known_carrier(seen.address))
     }
 
     /// Returns how well households fit the truth: each is a list of devices.

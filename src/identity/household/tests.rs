@@ -3,36 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use homes::{Mobility, Scenario, Score, World};
 
 use super::*;
 
-/// Returns the number that an address has in an epoch: another one in each.
-fn number(address: IpAddr, epoch: u16) -> i64 {
-    let bits = match address {
-        IpAddr::V4(address) => u128::from(u32::from(address)),
-        IpAddr::V6(address) => u128::from(address) >> 64,
-    };
-    let mixed =
-        (bits ^ u128::from(epoch) << 100).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-    let [first @ .., _, _, _, _, _, _, _, _] = mixed.to_be_bytes();
-    i64::from_be_bytes(first)
-}
-
 /// Returns the stays of an epoch.
 fn stays_of(world: &World, epoch: u16) -> Vec<Stay> {
     let mut stays: HashMap<(i64, i64), Stay> = HashMap::new();
-    for sighting in &world.sightings {
-        let device = world.devices[sighting.device as usize];
-        if sighting.day / EPOCH_DAYS != epoch
-            || !device.links
-            || world.is_known_carrier(sighting.address)
-        {
-            continue;
-        }
-        let (address, id) = (number(sighting.address, epoch), i64::from(sighting.device));
+    let of_epoch = |seen: &homes::Observation| seen.day / EPOCH_DAYS == epoch;
+    for (sighting, device) in world.noted().filter(|(seen, _)| of_epoch(seen)) {
+        let (address, id) = (sighting.number(epoch.into()), i64::from(sighting.device));
         let stay = stays.entry((address, id)).or_insert(Stay {
             address,
             device: id,

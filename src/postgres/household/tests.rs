@@ -3,9 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 
-use homes::{Mobility, Scenario, World};
+use homes::{Mobility, Observation, Scenario, SimulatedDevice, World};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -33,38 +32,31 @@ fn node(device: i64) -> Uuid {
     Uuid::from_u128(u128::try_from(device).unwrap() + 1)
 }
 
-fn number(address: IpAddr, epoch: i32) -> i64 {
-    let bits = match address {
-        IpAddr::V4(address) => u64::from(u32::from(address)),
-        IpAddr::V6(address) => u64::try_from(u128::from(address) >> 64).unwrap(),
-    };
-    let mixed = (bits ^ u64::try_from(epoch).unwrap() << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed.cast_signed()
+/// What is noted of a device, with its day.
+fn sightings(world: &World) -> impl Iterator<Item = (&Observation, &SimulatedDevice, i32)> {
+    let noted = world.noted();
+    noted.map(|(seen, device)| (seen, device, FIRST_DAY + i32::from(seen.day)))
 }
 
-/// Sightings of those who permit, none of a known carrier.
-fn sightings(world: &World) -> impl Iterator<Item = (&homes::Observation, i32)> {
-    let seen = world.sightings.iter().filter(|seen| {
-        world.devices[seen.device as usize].links && !world.is_known_carrier(seen.address)
-    });
-    seen.map(|seen| (seen, FIRST_DAY + i32::from(seen.day)))
+fn number(seen: &Observation, epoch: i32) -> i64 {
+    seen.number(epoch.cast_unsigned())
 }
 
-fn is_phone(world: &World, device: u32) -> bool {
-    world.devices[device as usize].class == Mobility::Phone
+fn is_phone(device: &SimulatedDevice) -> bool {
+    device.class == Mobility::Phone
 }
 
 /// Stores sightings as batches do.
 async fn store(client: &Client, world: &World) {
     type Columns = (Vec<i64>, Vec<Uuid>, Vec<i32>, Vec<i16>);
     let mut parts: BTreeMap<i32, Columns> = BTreeMap::new();
-    for (seen, day) in sightings(world) {
+    for (seen, device, day) in sightings(world) {
         let epoch = day.div_euclid(14);
         let part = parts.entry(epoch).or_default();
-        part.0.push(number(seen.address, epoch));
+        part.0.push(number(seen, epoch));
         part.1.push(node(seen.device.into()));
         part.2.push(day);
-        let phone = if is_phone(world, seen.device) { 32 } else { 0 };
+        let phone = if is_phone(device) { 32 } else { 0 };
         part.3.push(i16::from(seen.hour) | phone);
     }
     for (epoch, (addresses, nodes, days, hours)) in parts {
@@ -79,21 +71,16 @@ async fn store(client: &Client, world: &World) {
 }
 
 fn stays_of(world: &World, epoch: i32) -> Vec<Stay> {
-    let mut hours: BTreeSet<(i64, i64, i32, u8)> = BTreeSet::new();
-    for (seen, day) in sightings(world).filter(|(_, day)| day.div_euclid(14) == epoch) {
-        hours.insert((
-            number(seen.address, epoch),
-            seen.device.into(),
-            day,
-            seen.hour,
-        ));
-    }
+    let of_epoch = sightings(world).filter(|(.., day)| day.div_euclid(14) == epoch);
+    let hours: BTreeSet<(i64, i64, i32, u8)> = of_epoch
+        .map(|(seen, _, day)| (number(seen, epoch), seen.device.into(), day, seen.hour))
+        .collect();
     let mut stays: HashMap<(i64, i64), Stay> = HashMap::new();
     for (address, device, day, hour) in hours {
         let stay = stays.entry((address, device)).or_insert(Stay {
             address,
             device,
-            is_phone: is_phone(world, u32::try_from(device).unwrap()),
+            is_phone: is_phone(&world.devices[usize::try_from(device).unwrap()]),
             ..Stay::default()
         });
         let bit = 1 << (day - epoch * 14);

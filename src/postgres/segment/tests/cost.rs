@@ -207,6 +207,18 @@ async fn those_whom_an_update_changes_are_found_among_many_in_time() {
     }
 }
 
+/// Returns how many subjects are due and should not be, or the reverse, and how many are due.
+async fn compare_due(client: &Client, right_ones: &str) -> [i64; 2] {
+    let sql = format!(
+        "with said as (select distinct subject from avtryck.segment_due, unnest(subjects) as subject), \
+              right_ones as ({right_ones}) \
+         select (select count(*) from said full join right_ones using (subject) \
+                 where said.subject is null or right_ones.subject is null), (select count(*) from said)"
+    );
+    let row = client.query_one(&sql, &[]).await.unwrap();
+    [row.get(0), row.get(1)]
+}
+
 #[tokio::test]
 async fn those_whom_an_update_changes_are_those_whose_versions_differ() {
     let database = TestDatabase::migrated().await;
@@ -237,15 +249,10 @@ async fn those_whom_an_update_changes_are_those_whose_versions_differ() {
              where by_chance.subject = held.subject and by_chance.import = held.import and h % 8 < 3"
         );
         client.batch_execute(&some).await.unwrap();
-        let changed = "with said as (select distinct subject from avtryck.segment_due, unnest(subjects) as subject), \
-             right_ones as ( \
-                 select distinct subject from before join avtryck.attribute_value as now using (subject, import) \
-                 where now.\"values\" is distinct from before.\"values\" or now.ended_at is distinct from before.ended_at \
-                    or now.valid_until < before.valid_until) \
-             select (select count(*) from said full join right_ones using (subject) \
-                     where said.subject is null or right_ones.subject is null), (select count(*) from said)";
-        let row = client.query_one(changed, &[]).await.unwrap();
-        let [wrong, all]: [i64; 2] = [row.get(0), row.get(1)];
+        let right_ones = "select distinct subject from before join avtryck.attribute_value as now using (subject, import) \
+             where now.\"values\" is distinct from before.\"values\" or now.ended_at is distinct from before.ended_at \
+                or now.valid_until < before.valid_until";
+        let [wrong, all] = compare_due(client, right_ones).await;
         assert_eq!(wrong, 0, "seed {seed}: {some}");
         sizes[0] += all;
 
@@ -256,19 +263,12 @@ async fn those_whom_an_update_changes_are_those_whose_versions_differ() {
              where hashtextextended(node::text, {seed} + 1000) & 7 < 2"
         );
         client.batch_execute(&moved).await.unwrap();
-        let changed = "with said as (select distinct subject from avtryck.segment_due, unnest(subjects) as subject), \
-             moved as ( \
-                 select node, before.proved_group as former, now.proved_group as new \
-                 from node_before as before join avtryck.link_node as now using (node) \
-                 where before.proved_group <> now.proved_group), \
-             right_ones as ( \
-                 select distinct known.node as subject from moved join avtryck.link_node as known \
-                   on known.node = moved.node \
-                   or known.proved_group <> 0 and known.proved_group in (moved.former, moved.new)) \
-             select (select count(*) from said full join right_ones using (subject) \
-                     where said.subject is null or right_ones.subject is null), (select count(*) from said)";
-        let row = client.query_one(changed, &[]).await.unwrap();
-        let [wrong, all]: [i64; 2] = [row.get(0), row.get(1)];
+        let right_ones = "select distinct known.node as subject \
+             from node_before as before join avtryck.link_node as now using (node) \
+             join avtryck.link_node as known on known.node = now.node \
+               or known.proved_group <> 0 and known.proved_group in (before.proved_group, now.proved_group) \
+             where before.proved_group <> now.proved_group";
+        let [wrong, all] = compare_due(client, right_ones).await;
         assert_eq!(wrong, 0, "seed {seed}: {moved}");
         sizes[1] += all;
         let after = "drop table before; drop table node_before";

@@ -448,43 +448,54 @@ fn a_column_of_a_wrong_type_is_an_error_and_an_unknown_one_is_passed_over() {
     }
 }
 
-#[test]
-fn what_is_written_for_the_loader_is_read_by_it_and_passed_over_by_others() {
+/// A hit with what only the loader is told.
+fn hit_for_the_loader() -> Hit<'static> {
     let mut hit = recorded_hit();
     hit.attributes = r#"{"income_band":"high"}"#.into();
-    let facts = facts(Place::default(), Some(1), "Example");
+    hit
+}
+
+/// Does something with the parts of the message that is written for the loader.
+fn with_parts_for_the_loader(hit: &Hit<'_>, use_them: impl FnOnce(RowParts<'_, '_>)) {
     let derived = Derived {
         hit_id: *b"spool-id-of-hit1",
         keys: &[None; DIMENSIONS.len()],
         flags: Flags::default(),
         client_ip: None,
     };
-    let parts = RowParts {
-        hit: &hit,
-        row: &Row::new(&hit, derived),
-        facts: &facts,
+    use_them(RowParts {
+        hit,
+        row: &Row::new(hit, derived),
+        facts: &facts(Place::default(), Some(1), "Example"),
         is_sensitive_page: false,
         sighting: Some(sighting()),
         with_attributes: true,
-    };
-    let mut message = Vec::new();
-    parts.encode(KafkaFormat::Protobuf, &mut message);
-    let read = read::RowMessage::decode(&message).unwrap();
-    assert_eq!(read.sighting, Some(sighting()));
-    assert_eq!(read.hit.attributes, hit.attributes);
-    let shared = RowParts {
-        with_attributes: false,
-        ..parts
-    };
-    for format in [KafkaFormat::Protobuf, KafkaFormat::Json] {
+    });
+}
+
+#[test]
+fn what_is_written_for_the_loader_is_read_by_it_and_passed_over_by_others() {
+    let hit = hit_for_the_loader();
+    with_parts_for_the_loader(&hit, |parts| {
         let mut message = Vec::new();
-        shared.encode(format, &mut message);
-        assert!(!String::from_utf8_lossy(&message).contains("income_band"));
-    }
-    assert_eq!((read.hit.visitor, read.client_ip), (hit.visitor, None));
-    let older = RowSchema::decode(message.as_slice()).unwrap();
-    assert_eq!(older.site, "shop");
-    assert_eq!(Hit::decode(&message).unwrap().site, "shop");
+        parts.encode(KafkaFormat::Protobuf, &mut message);
+        let read = read::RowMessage::decode(&message).unwrap();
+        assert_eq!(read.sighting, Some(sighting()));
+        assert_eq!(read.hit.attributes, hit.attributes);
+        let shared = RowParts {
+            with_attributes: false,
+            ..parts
+        };
+        for format in [KafkaFormat::Protobuf, KafkaFormat::Json] {
+            let mut message = Vec::new();
+            shared.encode(format, &mut message);
+            assert!(!String::from_utf8_lossy(&message).contains("income_band"));
+        }
+        assert_eq!((read.hit.visitor, read.client_ip), (hit.visitor, None));
+        let older = RowSchema::decode(message.as_slice()).unwrap();
+        assert_eq!(older.site, "shop");
+        assert_eq!(Hit::decode(&message).unwrap().site, "shop");
+    });
 
     let key = CountKey::of(&hit, 29_925_394);
     let tally = Tally {

@@ -55,25 +55,11 @@ fn the_loader_reads_what_the_first_version_wrote() {
 
 #[test]
 fn the_second_version_is_read_and_written_as_it_was_and_a_later_one_is_read() {
-    let mut hit = recorded_hit();
-    hit.attributes = r#"{"income_band":"high"}"#.into();
-    let facts = facts(Place::default(), Some(1), "Example");
-    let derived = Derived {
-        hit_id: *b"spool-id-of-hit1",
-        keys: &[None; DIMENSIONS.len()],
-        flags: Flags::default(),
-        client_ip: None,
-    };
-    let parts = RowParts {
-        hit: &hit,
-        row: &Row::new(&hit, derived),
-        facts: &facts,
-        is_sensitive_page: false,
-        sighting: Some(sighting()),
-        with_attributes: true,
-    };
+    let hit = hit_for_the_loader();
     let mut row = Vec::new();
-    parts.encode(KafkaFormat::Protobuf, &mut row);
+    with_parts_for_the_loader(&hit, |parts| {
+        parts.encode(KafkaFormat::Protobuf, &mut row);
+    });
     check_written(&row, "row-2.hex");
     let key = CountKey::of(&hit, 29_925_394);
     let mut count = Vec::new();
