@@ -128,16 +128,19 @@ impl<E: Extract> Rule<E> {
     }
 
     fn extractor(&self) -> Option<&E> {
-        let compile = || {
-            let mut rule: E::Rule = serde_json::from_str(self.text.get()).ok()?;
-            let (pattern, ignores_case) = E::pattern(&rule);
-            if let Some(pattern) = ascii_pattern(pattern, ignores_case) {
-                E::set_pattern(&mut rule, pattern);
-            }
-            E::compile(rule).ok()
-        };
+        let compile = || compile(&self.text).ok();
         self.extractor.get_or_init(compile).as_ref()
     }
+}
+
+/// Compiles a rule for texts in ASCII.
+fn compile<E: Extract>(text: &RawValue) -> Result<E, Problem> {
+    let mut rule: E::Rule = serde_json::from_str(text.get())?;
+    let (pattern, ignores_case) = E::pattern(&rule);
+    if let Some(pattern) = ascii_pattern(pattern, ignores_case) {
+        E::set_pattern(&mut rule, pattern);
+    }
+    Ok(E::compile(rule)?)
 }
 
 impl<E: Extract> RuleList<E> {
@@ -145,8 +148,8 @@ impl<E: Extract> RuleList<E> {
     pub(super) fn new(texts: Vec<Box<RawValue>>) -> Result<RuleList<E>, Problem> {
         let mut rules = Vec::with_capacity(texts.len());
         for text in &texts {
+            compile::<E>(text)?;
             let rule: E::Rule = serde_json::from_str(text.get())?;
-            E::compile(serde_json::from_str(text.get())?)?;
             rules.push(rule);
         }
         let filter = WordFilter::new(rules.iter().map(E::pattern), E::WORD_BYTES_MIN)?;
