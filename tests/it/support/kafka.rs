@@ -2,19 +2,26 @@
 //!
 //! Where there are none, or no Java, tests say that they are skipped; in CI they fail.
 
+mod user;
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value as Json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio::sync::OnceCell;
 
 use super::relay::Relay;
 use super::tls::Authority;
 use super::{Dir, PATIENCE, PAUSE, addresses, root, tempdir};
+pub(crate) use user::User;
 
 /// What a JVM may take: the broker of a test needs no more.
 const BROKER_OPTIONS: &[&str] = &[
@@ -31,6 +38,10 @@ const CLIENT_OPTIONS: &[&str] = &["-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStop
 /// Runs a program until this process ends or closes the pipe, whichever is first: nothing outlives
 /// a test that was killed.
 const LEASH: &str = r#"exec 3<&0 </dev/null; "$@" 3<&- & cat <&3 >/dev/null; kill -9 $!"#;
+
+/// A file of the classes of a broker as a JVM has them once they are loaded. One that is given it
+/// starts in half the time.
+static CLASSES: OnceCell<PathBuf> = OnceCell::const_new();
 
 /// A broker, which is a controller too.
 pub(crate) struct Broker {
@@ -50,72 +61,16 @@ struct Node {
     scram: Option<String>,
 }
 
-/// How a user says who it is.
-#[derive(Clone, Copy)]
-pub(crate) enum User<'a> {
-    /// By a name and a password, in this mechanism.
-    Password(&'a str),
-    /// By a token, which any authority may have signed, or none.
-    Token,
-    /// By a certificate of this authority.
-    Certificate(&'a Authority),
-}
-
-impl User<'_> {
-    /// The user's name, and its password where it has one.
-    pub(crate) const NAME: &'static str = "avtryck";
-    pub(crate) const PASSWORD: &'static str = "of-the-test";
-
-    fn protocol(self) -> &'static str {
-        match self {
-            User::Certificate(_) => "SSL",
-            User::Password(_) | User::Token => "SASL_SSL",
-        }
-    }
-
-    fn properties(self, dir: &Path) -> String {
-        let (name, password) = (User::NAME, User::PASSWORD);
-        match self {
-            User::Password(mechanism) => {
-                let module = match mechanism {
-                    "PLAIN" => format!("plain.PlainLoginModule required user_{name}=\"{password}\""),
-                    _ => "scram.ScramLoginModule required".to_owned(),
-                };
-                format!(
-                    "sasl.enabled.mechanisms={mechanism}\n\
-                     listener.name.secure.{}.sasl.jaas.config=org.apache.kafka.common.security.{module};",
-                    mechanism.to_lowercase()
-                )
-            }
-            // A connection ends with its token, unless the next one is shown on it.
-            User::Token => "sasl.enabled.mechanisms=OAUTHBEARER\n\
-                 listener.name.secure.connections.max.reauth.ms=3600000\n\
-                 listener.name.secure.oauthbearer.sasl.jaas.config=\
-                 org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
-                 unsecuredLoginStringClaim_sub=\"broker\";\n\
-                 listener.name.secure.oauthbearer.sasl.server.callback.handler.class=\
-                 org.apache.kafka.common.security.oauthbearer.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler"
-                .to_owned(),
-            User::Certificate(authority) => {
-                let trusted = dir.join("clients.pem");
-                authority.write(&trusted);
-                format!(
-                    "listener.name.secure.ssl.client.auth=required\n\
-                     listener.name.secure.ssl.truststore.type=PEM\n\
-                     listener.name.secure.ssl.truststore.location={}",
-                    trusted.display()
-                )
-            }
-        }
-    }
-
-    fn scram(self) -> Option<String> {
-        match self {
-            User::Password(mechanism) if mechanism.starts_with("SCRAM") => {
-                let (name, password) = (User::NAME, User::PASSWORD);
-                Some(format!("{mechanism}=[name={name},password={password}]"))
-            }
-            User::Password(_) | User::Token | User::Certificate(_) => None,
+impl Node {
+    fn new(id: usize) -> Node {
+        // Chosen together: a broker takes no two listeners of the same port.
+        let [address, controller] = addresses();
+        Node {
+            id,
+            address,
+            controller,
+            more: String::new(),
+            scram: None,
         }
     }
 }
@@ -132,7 +87,7 @@ impl Broker {
         authority: &Authority,
         user: User<'_>,
     ) -> Option<(Broker, SocketAddr)> {
-        if !is_there() {
+        if !is_there().await {
             return None;
         }
         let [address, controller, secure] = addresses();
@@ -164,7 +119,7 @@ impl Broker {
 
     /// Starts one with two more listeners, each behind a relay: one for edges, one for loaders.
     pub(crate) async fn start_behind_relays() -> Option<(Broker, [Relay; 2])> {
-        if !is_there() {
+        if !is_there().await {
             return None;
         }
         let [address, controller, edge, loader, to_edge, to_loader] = addresses();
@@ -191,27 +146,31 @@ impl Broker {
 
     /// Starts a cluster; `None` where there is no Kafka.
     pub(crate) async fn start_cluster<const BROKERS: usize>() -> Option<Vec<Broker>> {
-        if !is_there() {
+        if !is_there().await {
             return None;
         }
-        let node = |id| {
-            // Chosen together: a broker takes no two listeners of the same port.
-            let [address, controller] = addresses();
-            Node {
-                id,
-                address,
-                controller,
-                more: String::new(),
-                scram: None,
-            }
-        };
-        let nodes: Vec<Node> = (1..=BROKERS).map(node).collect();
+        let nodes: Vec<Node> = (1..=BROKERS).map(Node::new).collect();
         let mut brokers = Vec::new();
         for node in &nodes {
             brokers.push(Broker::format(node, &nodes, tempdir()).await);
         }
         Broker::resume_all(&mut brokers).await;
         Some(brokers)
+    }
+
+    /// Runs one for a moment, which writes its classes to a file when it ends.
+    async fn write_classes(file: &Path) {
+        let node = Node::new(1);
+        let broker = Broker::format(&node, std::slice::from_ref(&node), tempdir()).await;
+        let archive = format!("-XX:ArchiveClassesAtExit={}", file.display());
+        let options = [BROKER_OPTIONS, &[archive.as_str()]].concat();
+        let mut java = java(&options, "kafka.Kafka", &[&broker.properties()]);
+        java.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut java = java.kill_on_drop(true).spawn().unwrap();
+        broker.until_listening().await;
+        let id = Pid::from_raw(java.id().unwrap().cast_signed());
+        kill(id, Signal::SIGTERM).unwrap();
+        java.wait().await.unwrap();
     }
 
     async fn format(node: &Node, nodes: &[Node], dir: Dir) -> Broker {
@@ -300,6 +259,7 @@ impl Broker {
         let mut leash = Command::new("bash");
         leash.args(["-c", LEASH, "bash", "java", "-cp", &class_path()]);
         let process = leash
+            .args(classes_option())
             .args(BROKER_OPTIONS)
             .args(["kafka.Kafka", &self.properties()])
             .stdin(Stdio::piped())
@@ -514,12 +474,11 @@ impl Broker {
 
 /// Returns whether there is a Kafka to be started, and says that tests are skipped where there is
 /// none.
-fn is_there() -> bool {
-    let has_java = std::process::Command::new("java")
-        .arg("-version")
-        .stderr(Stdio::null())
-        .status();
-    if has_java.is_ok_and(|status| status.success()) && jars().is_dir() {
+async fn is_there() -> bool {
+    let java = Command::new("java").arg("-version").output().await;
+    let java = java.ok().filter(|java| java.status.success());
+    if let Some(java) = java.filter(|_| jars().is_dir()) {
+        CLASSES.get_or_init(|| classes(&java.stderr)).await;
         return true;
     }
     assert!(
@@ -534,8 +493,31 @@ fn jars() -> PathBuf {
     root().join("assets/data/kafka")
 }
 
+/// Returns the file of [`CLASSES`] for a version of Java. A JVM that cannot use it does without.
+async fn classes(version: &[u8]) -> PathBuf {
+    let names = std::fs::read_dir(jars()).unwrap();
+    let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    let mut hasher = DefaultHasher::new();
+    (version, names).hash(&mut hasher);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let file = folder.join(format!("kafka-{:x}.jsa", hasher.finish()));
+    if !file.exists() {
+        let made = tempfile::Builder::new().tempdir_in(folder).unwrap();
+        let made = made.path().join("classes");
+        Broker::write_classes(&made).await;
+        std::fs::rename(&made, &file).unwrap();
+    }
+    file
+}
+
 fn class_path() -> String {
     format!("{}/*", jars().display())
+}
+
+fn classes_option() -> Option<String> {
+    let file = CLASSES.get()?;
+    Some(format!("-XX:SharedArchiveFile={}", file.display()))
 }
 
 async fn run_tool(class: &str, arguments: &[&str]) {
@@ -547,6 +529,7 @@ async fn run_tool(class: &str, arguments: &[&str]) {
 fn java(options: &[&str], class: &str, arguments: &[&str]) -> Command {
     let mut java = Command::new("java");
     java.args(["-cp", &class_path()])
+        .args(classes_option())
         .args(options)
         .arg(class)
         .args(arguments)
