@@ -26,8 +26,9 @@ use crate::testing::CleanUp;
 pub(crate) use config::Config;
 pub(crate) use reply::{Reply, parse, raw};
 
-/// How long anything may take before a test gives up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take before a test gives up: longer than until a job that could not run is
+/// tried again, which takes a minute.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// How long a test waits before it asks again.
 const PAUSE: Duration = Duration::from_millis(10);
 /// How many of the last lines of a collector's log a test shows that fails.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::{Browser, config};
-use crate::support::{Collector, PATIENCE, free_address};
+use crate::support::{Collector, PATIENCE};
 
 impl Browser {
     /// Waits until a script answers true.
@@ -118,8 +118,11 @@ async fn the_live_view_says_what_became_of_a_tag_and_runs_nothing_that_it_shows(
 
 #[tokio::test]
 async fn the_live_view_and_the_demo_lead_to_each_other_and_a_button_copies_the_link() {
-    // Both on one host, as the links expect.
-    let [address, admin] = [(), ()].map(|()| format!("127.0.0.1:{}", free_address().port()));
+    // Both on one host, as the links expect, below the ports that the system gives to anybody.
+    let begin = usize::try_from(std::process::id() % 9_000).unwrap();
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut ports = (20_000..30_000).skip(begin).filter(is_free);
+    let [address, admin] = [(), ()].map(|()| format!("127.0.0.1:{}", ports.next().unwrap()));
     let config = config().embedded().set("http.listen", address.clone());
     let config = config.set("admin.listen", admin);
     let collector = Collector::start(config).await;

@@ -239,7 +239,15 @@ enum Purpose {
     State,
 }
 
-/// Makes the topics that are missing, and checks the others.
+/// The key that says whether a topic forgets by age or keeps the newest record of each key.
+const POLICY: &str = "cleanup.policy";
+
+/// How often brokers are asked how topics are configured before what they say counts, and how long
+/// between.
+const DESCRIBE_TRIES: u32 = 30;
+const DESCRIBE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Makes the topics that are missing, and checks them all.
 ///
 /// # Errors
 /// Where a topic would keep hits for longer than may be, or forget what has to be known.
@@ -272,11 +280,11 @@ pub(in crate::loader) async fn prepare_topics(
         .filter(|(name, _)| !exists(name))
         .map(|(name, purpose)| match purpose {
             Purpose::Hits => NewTopic::new(name, config.partitions, TopicReplication::Fixed(-1))
-                .set("cleanup.policy", "delete")
+                .set(POLICY, "delete")
                 .set("retention.ms", &keep)
                 .set("segment.ms", &segment),
             Purpose::State => {
-                NewTopic::new(name, 1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact")
+                NewTopic::new(name, 1, TopicReplication::Fixed(-1)).set(POLICY, "compact")
             }
         })
         .collect();
@@ -299,8 +307,16 @@ pub(in crate::loader) async fn prepare_topics(
         }
     }
     let resources = topics.map(|(name, _)| ResourceSpecifier::Topic(name));
-    let described = admin.describe_configs(&resources, &options).await;
-    let described = described.map_err(|error| reports.explain(&error))?;
+    let mut tries = 0;
+    let described = loop {
+        let described = admin.describe_configs(&resources, &options).await;
+        let described = described.map_err(|error| reports.explain(&error))?;
+        tries += 1;
+        if described.iter().all(is_told) || tries == DESCRIBE_TRIES {
+            break described;
+        }
+        tokio::time::sleep(DESCRIBE_PAUSE).await;
+    };
     for ((name, purpose), described) in topics.into_iter().zip(described) {
         let described = described.map_err(|error| anyhow::anyhow!("{error}"));
         let described =
@@ -330,6 +346,13 @@ fn without_admin(missing: Option<&NewTopic<'_>>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns whether a broker says how a topic is configured. One that has not heard of it yet, since
+/// it was just made, says nothing.
+fn is_told(topic: &Result<ConfigResource, RDKafkaErrorCode>) -> bool {
+    let policy = topic.as_ref().ok().and_then(|topic| topic.get(POLICY));
+    policy.is_some_and(|entry| entry.value.as_ref().is_some_and(|value| !value.is_empty()))
+}
+
 fn check_topic(
     name: &str,
     purpose: Purpose,
@@ -340,7 +363,7 @@ fn check_topic(
         let entry = topic.get(key).and_then(|entry| entry.value.as_deref());
         entry.unwrap_or_default().to_owned()
     };
-    let policy = value("cleanup.policy");
+    let policy = value(POLICY);
     if purpose == Purpose::State {
         ensure!(
             policy == "compact",
@@ -386,7 +409,7 @@ mod tests {
             let topic = ConfigResource {
                 specifier: rdkafka::admin::OwnedResourceSpecifier::Topic("t".to_owned()),
                 entries: vec![
-                    entry("cleanup.policy", policy),
+                    entry(POLICY, policy),
                     entry("retention.ms", kept),
                     entry("segment.ms", segment),
                 ],

@@ -505,6 +505,8 @@ async fn each_attribute_takes_the_place_of_what_the_configuration_says() {
         assert_eq!(went(), before, "{attributes}");
         stage.browser.run(answer).await;
         until(async || went() == before + 2).await;
+        // A page that is left sends again what was not answered.
+        stage.settle().await;
     }
     // The page's own words come back from the cookie's setter.
     let cookies = "Object.defineProperty(document, 'cookie', { get: () => '', set: text => words.push(text) });";
