@@ -248,13 +248,7 @@ impl LoaderGroup {
     /// Makes the topics that are missing, and checks for how long they keep what they hold.
     pub(super) async fn check_topics(&self, retention: Duration) -> anyhow::Result<()> {
         let (config, reports) = (Arc::clone(&self.config), self.context.reports.clone());
-        // Kafka's client waits for brokers on the thread that asks.
-        let prepare = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            runtime.block_on(client::prepare_topics(&config, retention, &reports))
-        };
+        let prepare = move || client::prepare_topics(&config, retention, &reports);
         let checked = tokio::task::spawn_blocking(prepare).await?;
         match &checked {
             Err(error) if !error.is::<NotReached>() => {}

@@ -7,7 +7,6 @@ begin
     for body in
         select pg_get_functiondef(proc.oid) from pg_proc as proc
         where proc.pronamespace = 'avtryck'::regnamespace and proc.prokind in ('f', 'p')
-          and pg_has_role(proc.proowner, 'usage')
           and pg_get_functiondef(proc.oid) ~* 'exists\s*\(\s*select\s+from\s'
     loop
         execute regexp_replace(body, '(exists\s*\(\s*select)(\s+from\s)', '\1 1\2', 'gi');

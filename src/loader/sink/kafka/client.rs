@@ -247,11 +247,23 @@ const POLICY: &str = "cleanup.policy";
 const DESCRIBE_TRIES: u32 = 30;
 const DESCRIBE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Makes the topics that are missing, and checks them all.
+/// Makes the topics that are missing, and checks them all. It waits for brokers on the thread that
+/// asks.
 ///
 /// # Errors
 /// Where a topic would keep hits for longer than may be, or forget what has to be known.
-pub(in crate::loader) async fn prepare_topics(
+pub(in crate::loader) fn prepare_topics(
+    config: &KafkaConfig,
+    retention: Duration,
+    reports: &Reports,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    runtime.block_on(prepare(config, retention, reports))
+}
+
+async fn prepare(
     config: &KafkaConfig,
     retention: Duration,
     reports: &Reports,

@@ -183,12 +183,7 @@ struct Opening {
 impl Opening {
     fn open(self) -> anyhow::Result<(Session, HashMap<PositionKey, Reached>)> {
         let reports = Reports::new(&self.config);
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        runtime.block_on(client::prepare_topics(
-            &self.config,
-            self.retention,
-            &reports,
-        ))?;
+        client::prepare_topics(&self.config, self.retention, &reports)?;
         self.doubt.settle(self.spool_id, (&self.config, &reports))?;
         let transactional_id = format!("avtryck-{}", SpoolId(self.spool_id));
         let config = client::producer_config(&self.config, &transactional_id);
