@@ -144,6 +144,9 @@ impl Households {
             }
         }
         self.has_left = watch.watch(household::has_sightings(client)).await?;
+        if !is_on && !self.has_left {
+            watch.watch(household::clear(client)).await?;
+        }
         key
     }
 
@@ -306,8 +309,22 @@ mod tests {
             .execute(old, &[&home.today])
             .await
             .unwrap();
+        let found = "insert into avtryck.household_pair values (md5('1')::uuid, md5('2')::uuid, false, 9, 9, 3); \
+                     insert into avtryck.household_member \
+                     select md5(n::text)::uuid, 1, null, 9, 9, 3, current_date, current_date \
+                     from generate_series(1, 2) as n; \
+                     insert into avtryck.household_gone values (gen_random_uuid()); \
+                     insert into avtryck.household_never values (gen_random_uuid())";
+        home.postgres.client.batch_execute(found).await.unwrap();
         home.tick(false).await.unwrap();
         assert!(!home.households.has_left, "the night dropped the epoch");
         assert_eq!(home.nights().await, 1);
+        let left = "select array[(select count(*) from avtryck.household_pair), \
+                                 (select count(*) from avtryck.household_member), \
+                                 (select count(*) from avtryck.household_shown), \
+                                 (select count(*) from avtryck.household_gone), \
+                                 (select count(*) from avtryck.household_never)]";
+        let left = home.postgres.client.query_one(left, &[]).await.unwrap();
+        assert_eq!(left.get::<_, Vec<i64>>(0), [0, 0, 0, 0, 1]);
     }
 }

@@ -100,6 +100,28 @@ pub(crate) async fn has_sightings(client: &Client) -> anyhow::Result<bool> {
     Ok(client.query_one(sql, &[]).await?.try_get(0)?)
 }
 
+/// Deletes what is known of households, once no site has them and no sighting is left: no further
+/// night would let it fade. What visitors said stays.
+///
+/// # Errors
+/// Where Postgres fails.
+pub(crate) async fn clear(client: &mut Client) -> anyhow::Result<()> {
+    let transaction = client.transaction().await?;
+    identity::lock(&transaction).await?;
+    for table in [
+        "household_pair",
+        "household_member",
+        "household_shown",
+        "household_gone",
+        "address_kind",
+    ] {
+        let sql = format!("delete from avtryck.{table}");
+        transaction.execute(&sql, &[]).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
 /// Adds the pairs of an epoch up, and drops all that was known of its addresses.
 async fn end_epoch(client: &mut Client, epoch: i32, folded: i32) -> anyhow::Result<()> {
     let transaction = client.transaction().await?;

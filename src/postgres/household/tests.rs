@@ -175,6 +175,24 @@ async fn nights_find_the_pairs_and_the_households_of_the_pure_functions() {
 }
 
 #[tokio::test]
+async fn whoever_refuses_leaves_a_trace_only_where_a_night_could_bring_them_back() {
+    let postgres = TestDatabase::migrated().await;
+    let client = &postgres.client;
+    let refuse = async |first: i32| {
+        let sql = "insert into avtryck.subject_permit (subject, site, partner, permit, consent_source, at) \
+                   select md5(n::text)::uuid, 'shop', '', 31, 2, now() from generate_series($1::int, $1 + 99) as n";
+        client.execute(sql, &[&first]).await.unwrap();
+        let gone = "select count(*) from avtryck.household_gone";
+        client.query_one(gone, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    assert_eq!(refuse(0).await, 0);
+    let sighting = "insert into avtryck.sighting_part \
+                    values (1, 63, '{1}', array[gen_random_uuid()], array[current_date], '{20}')";
+    client.batch_execute(sighting).await.unwrap();
+    assert_eq!(refuse(100).await, 100);
+}
+
+#[tokio::test]
 async fn whoever_leaves_is_out_at_once_and_no_night_brings_them_back() {
     let mut postgres = TestDatabase::migrated().await;
     let client = &mut postgres.client;

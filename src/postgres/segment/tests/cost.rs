@@ -123,7 +123,7 @@ async fn a_refusal_asks_for_the_permits_of_those_alone_whom_it_is_of() {
 }
 
 #[tokio::test]
-async fn what_waits_of_whoever_refuses_goes_and_what_waits_of_others_stays() {
+async fn what_waits_of_whoever_refuses_never_counts_and_what_waits_of_others_does() {
     let database = TestDatabase::migrated().await;
     let client = &database.client;
     people(client, 0, 3_000, 55, 0).await;
@@ -135,24 +135,34 @@ async fn what_waits_of_whoever_refuses_goes_and_what_waits_of_others_stays() {
                select 1, 55, array_agg(n::bigint), array_agg(md5(n::text)::uuid), array_agg(current_date), \
                       array_agg(1::smallint) from generate_series(0, 2999) as n";
     client.batch_execute(sql).await.unwrap();
-    let sql = "update avtryck.subject_permit set permit = 1, at = now() \
-               where subject in (select md5(n::text)::uuid from generate_series(0, 999) as n)";
-    client.batch_execute(sql).await.unwrap();
-    for of in [
-        "subject_day_part, unnest(subjects)",
-        "sighting_part, unnest(node)",
-    ] {
-        let gone = format!(
-            "select count(*) from avtryck.{of} as waiting (whose) \
-             where whose in (select md5(n::text)::uuid from generate_series(0, 999) as n)"
+    let decide = async |said: &str, from: i32, until: i32| {
+        let sql = format!(
+            "update avtryck.subject_permit set {said}, at = clock_timestamp() \
+             where subject in (select md5(n::text)::uuid from generate_series({from}, {until}) as n)"
         );
-        assert_eq!(count(client, &gone).await, 0, "{of}");
-        let all = format!("select count(*) from avtryck.{of} as waiting (whose)");
-        assert_eq!(count(client, &all).await, 2_000, "{of}");
-    }
+        client.batch_execute(&sql).await.unwrap();
+    };
+    decide("permit = 1, consent_source = 2", 0, 999).await;
+    let waiting = "select count(*) from avtryck.sighting_part, unnest(node) as whose";
+    let gone = "where whose in (select md5(n::text)::uuid from generate_series(0, 999) as n)";
+    let gone = format!("{waiting} {gone}");
+    assert_eq!(count(client, &gone).await, 0);
+    assert_eq!(count(client, waiting).await, 2_000);
+    // Who permits it again permits what comes then. A rule refuses as long as it is in force.
+    decide("permit = 55", 0, 499).await;
+    decide("permit = 1, consent_source = 0", 1_000, 1_999).await;
+    decide("permit = 55", 1_500, 1_999).await;
     fold(client).await.unwrap();
-    let kept = "select count(distinct subject) from avtryck.subject_day";
-    assert_eq!(count(client, kept).await, 2_000);
+    let counted = "select count(distinct subject) from avtryck.subject_day where subject in \
+                   (select md5(n::text)::uuid from generate_series";
+    for (from, until, expected) in [(0, 999, 0), (1_000, 1_499, 0), (1_500, 2_999, 1_500)] {
+        let sql = format!("{counted}({from}, {until}) as n)");
+        assert_eq!(count(client, &sql).await, expected, "{from} to {until}");
+    }
+    add_facts(client, 1, 7, "page").await;
+    fold(client).await.unwrap();
+    let again = "select count(*) from avtryck.subject_day where subject = md5('0')::uuid";
+    assert_eq!(count(client, again).await, 1);
 }
 
 #[tokio::test]
