@@ -5,8 +5,8 @@
 //! | --- | --- |
 //! | 95 % | of user agents as often as they were observed (npm `user-agents`), 5 % of in-app browsers, each with a build number of its own |
 //! | all | from one of 100,000 addresses, 30 % of them IPv6 |
-//! | 70 % | of a visitor with a valid cookie (and with one that nginx's `userid` takes) |
-//! | 50 % | with a TC string; a tenth of those refuses all |
+//! | 70 % | of one of 60,000 visitors with a valid cookie (and with one that nginx's `userid` takes); the others are of somebody new |
+//! | 50 % | of a visitor with a TC string, always the same one; a tenth of those refuses all |
 //! | 55, 15, 30 % | page views, events (each with an ID of its own, as the tag makes them), impressions |
 //!
 //! What has to differ each time it is sent is a number of [`SERIAL_DIGITS`] digits, which the
@@ -145,8 +145,8 @@ impl Corpus {
             visitors: Vec::new(),
             consent: Vec::new(),
         };
-        maker.visitors = (0..VISITORS).map(|_| maker.visitor(source)).collect();
         maker.consent = maker.consent_strings()?;
+        maker.visitors = (0..VISITORS).map(|_| maker.visitor(source)).collect();
         Ok(Corpus {
             requests: (0..count).map(|_| maker.request()).collect(),
         })
@@ -200,16 +200,29 @@ impl Weighted {
 struct Maker {
     rng: Rng,
     agents: Weighted,
-    visitors: Vec<String>,
+    visitors: Vec<Visitor>,
     consent: Vec<String>,
+}
+
+/// Somebody who comes back.
+#[derive(Clone)]
+struct Visitor {
+    cookies: String,
+    /// The TC string that every request of this visitor carries, if there is one.
+    consent: Option<String>,
 }
 
 impl Maker {
     fn request(&mut self) -> Request {
         let client_ip = self.client_ip();
+        let is_known = self.rng.f64() < 0.7;
+        let (cookies, consent) = match self.rng.choice(&self.visitors) {
+            Some(visitor) if is_known => (Some(visitor.cookies.clone()), visitor.consent.clone()),
+            _ => (None, self.choice()),
+        };
         let page = format!("https://www.shop.example/{}", self.one_of(&PAGES));
         let mut serial = None;
-        let path = self.path(&page, &mut serial);
+        let path = self.path(&page, consent.as_deref(), &mut serial);
         let is_in_app = serial.is_none() && self.rng.f64() < 0.05 / 0.85;
         let agent = if is_in_app {
             self.in_app_agent()
@@ -227,8 +240,7 @@ impl Maker {
         push(&mut text, "Referer", &page);
         push(&mut text, "Accept-Encoding", "gzip, deflate, br, zstd");
         push(&mut text, "Accept-Language", "sv-SE,sv;q=0.9,en-US;q=0.8");
-        if self.rng.f64() < 0.7 {
-            let cookies = self.rng.choice(&self.visitors).cloned().unwrap_or_default();
+        if let Some(cookies) = cookies {
             push(&mut text, "Cookie", &cookies);
         }
         push(&mut text, "X-Forwarded-For", &client_ip.to_string());
@@ -244,7 +256,12 @@ impl Maker {
         }
     }
 
-    fn path(&mut self, page: &str, serial: &mut Option<&'static str>) -> String {
+    fn path(
+        &mut self,
+        page: &str,
+        consent: Option<&str>,
+        serial: &mut Option<&'static str>,
+    ) -> String {
         let mut query = format!("site={SITE}&u={}", encoded(page));
         let kind = self.rng.u32(0..100);
         if kind < 70 && self.rng.u32(0..10) < 6 {
@@ -279,13 +296,21 @@ impl Maker {
                 );
             }
         }
-        if self.rng.bool() {
-            let string = self.rng.choice(&self.consent).cloned().unwrap_or_default();
+        if let Some(string) = consent {
             add(&mut query, format_args!("&gdpr=1&gdpr_consent={string}"));
         }
         add(&mut query, format_args!("&cb={}", self.rng.u32(..)));
         let endpoint = if kind < 70 { "/p.gif" } else { "/i.gif" };
         format!("{endpoint}?{query}")
+    }
+
+    /// The TC string of somebody who was asked; of the others none.
+    fn choice(&mut self) -> Option<String> {
+        if self.rng.bool() {
+            self.rng.choice(&self.consent).cloned()
+        } else {
+            None
+        }
     }
 
     fn one_of(&mut self, texts: &[&'static str]) -> &'static str {
@@ -307,17 +332,21 @@ impl Maker {
         Ipv4Addr::from_bits(first.to_bits() | (self.rng.u32(..) >> bits)).into()
     }
 
-    /// The cookies of one visitor, for the collector and for nginx.
-    fn visitor(&mut self, source: &Source<'_>) -> String {
+    /// One visitor, with cookies for the collector and for nginx.
+    fn visitor(&mut self, source: &Source<'_>) -> Visitor {
         let id = self.rng.u128(..).to_be_bytes();
         let value = source.keyring.sign(VisitorId(id), source.now);
         let value = value.unwrap_or_default();
-        format!(
+        let cookies = format!(
             "_ga=GA1.2.{}.{}; avid={value}; uid={}",
             self.rng.u32(..),
             self.rng.u32(..),
             STANDARD.encode(id)
-        )
+        );
+        Visitor {
+            cookies,
+            consent: self.choice(),
+        }
     }
 
     /// TC strings that permit a hit's row, for whoever is asked of vendor 2, and some that refuse;

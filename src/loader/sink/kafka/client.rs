@@ -1,6 +1,7 @@
 //! How brokers are reached, and what their topics must be like.
 
 use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
@@ -8,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use rdkafka::ClientContext;
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
-use rdkafka::admin::{NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ConfigResourceResult};
+use rdkafka::admin::{NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::OAuthToken;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
@@ -17,6 +18,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::types::RDKafkaConfRes;
+use tokio::runtime::{Builder, Runtime};
 
 use super::token;
 use crate::clock;
@@ -257,10 +259,12 @@ pub(in crate::loader) fn prepare_topics(
     retention: Duration,
     reports: &Reports,
 ) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()?;
-    runtime.block_on(prepare(config, retention, reports))
+    runtime()?.block_on(prepare(config, retention, reports))
+}
+
+/// A runtime that can wait until brokers are asked again.
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_time().build()
 }
 
 async fn prepare(
@@ -319,16 +323,11 @@ async fn prepare(
         }
     }
     let resources = topics.map(|(name, _)| ResourceSpecifier::Topic(name));
-    let mut tries = 0;
-    let described = loop {
+    let described = until_told(async || {
         let described = admin.describe_configs(&resources, &options).await;
-        let described = described.map_err(|error| reports.explain(&error))?;
-        tries += 1;
-        if described.iter().all(is_told) || tries == DESCRIBE_TRIES {
-            break described;
-        }
-        tokio::time::sleep(DESCRIBE_PAUSE).await;
-    };
+        Ok(described.map_err(|error| reports.explain(&error))?)
+    });
+    let described = described.await?;
     for ((name, purpose), described) in topics.into_iter().zip(described) {
         let described = described.map_err(|error| anyhow::anyhow!("{error}"));
         let described =
@@ -358,9 +357,24 @@ fn without_admin(missing: Option<&NewTopic<'_>>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Asks how topics are configured until brokers say so of each, or have been asked often enough.
+async fn until_told(
+    mut ask: impl AsyncFnMut() -> anyhow::Result<Vec<ConfigResourceResult>>,
+) -> anyhow::Result<Vec<ConfigResourceResult>> {
+    let mut tries = 0;
+    loop {
+        let described = ask().await?;
+        tries += 1;
+        if described.iter().all(is_told) || tries == DESCRIBE_TRIES {
+            return Ok(described);
+        }
+        tokio::time::sleep(DESCRIBE_PAUSE).await;
+    }
+}
+
 /// Returns whether a broker says how a topic is configured. One that has not heard of it yet, since
 /// it was just made, says nothing.
-fn is_told(topic: &Result<ConfigResource, RDKafkaErrorCode>) -> bool {
+fn is_told(topic: &ConfigResourceResult) -> bool {
     let policy = topic.as_ref().ok().and_then(|topic| topic.get(POLICY));
     policy.is_some_and(|entry| entry.value.as_ref().is_some_and(|value| !value.is_empty()))
 }
@@ -404,28 +418,60 @@ fn check_topic(
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::admin::{ConfigEntry, ConfigSource, OwnedResourceSpecifier};
+
     use super::*;
 
-    #[test]
-    fn a_topic_may_keep_hits_no_longer_than_postgres_and_state_for_good() {
-        let entry = |name: &str, value: &str| rdkafka::admin::ConfigEntry {
-            name: name.to_owned(),
-            value: Some(value.to_owned()),
-            source: rdkafka::admin::ConfigSource::DynamicTopic,
+    fn topic(entries: &[(&str, &str)]) -> ConfigResource {
+        let entry = |(name, value): &(&str, &str)| ConfigEntry {
+            name: (*name).to_owned(),
+            value: Some((*value).to_owned()),
+            source: ConfigSource::DynamicTopic,
             is_read_only: false,
             is_default: false,
             is_sensitive: false,
         };
+        ConfigResource {
+            specifier: OwnedResourceSpecifier::Topic("t".to_owned()),
+            entries: entries.iter().map(entry).collect(),
+        }
+    }
+
+    #[test]
+    fn brokers_that_have_not_heard_of_a_new_topic_are_asked_again() {
+        let told = || Ok(topic(&[(POLICY, "delete")]));
+        let unknown = || Err(RDKafkaErrorCode::UnknownTopicOrPartition);
+        let silent = [
+            vec![told(), Ok(topic(&[]))],
+            vec![told(), Ok(topic(&[(POLICY, "")]))],
+            vec![unknown(), told()],
+        ];
+        let runtime = runtime().unwrap();
+        let mut replies = silent.into_iter().chain([vec![told(), told()]]);
+        let described = runtime.block_on(until_told(async || Ok(replies.next().unwrap())));
+        assert!(described.unwrap().iter().all(is_told));
+        assert!(replies.next().is_none());
+
+        let mut asked = 0;
+        let described = runtime.block_on(until_told(async || {
+            asked += 1;
+            Ok(vec![unknown()])
+        }));
+        assert!(!is_told(&described.unwrap()[0]));
+        assert_eq!(asked, DESCRIBE_TRIES);
+        let refused = runtime.block_on(until_told(async || bail!("no")));
+        assert_eq!(refused.unwrap_err().to_string(), "no");
+    }
+
+    #[test]
+    fn a_topic_may_keep_hits_no_longer_than_postgres_and_state_for_good() {
         let day = Duration::from_hours(24);
         let check = |purpose, policy: &str, (kept, segment): (&str, &str)| {
-            let topic = ConfigResource {
-                specifier: rdkafka::admin::OwnedResourceSpecifier::Topic("t".to_owned()),
-                entries: vec![
-                    entry(POLICY, policy),
-                    entry("retention.ms", kept),
-                    entry("segment.ms", segment),
-                ],
-            };
+            let topic = topic(&[
+                (POLICY, policy),
+                ("retention.ms", kept),
+                ("segment.ms", segment),
+            ]);
             check_topic("t", purpose, &topic, day).is_ok()
         };
         assert!(check(Purpose::Hits, "delete", ("82800000", "3600000")));
