@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build deb deb-test test chaos chaos-kafka bench-kafka bench-night hostile test-postgres-versions subject fuzz broken bench bench-quick bench-segments bench-check bench-report lint fetch fmt abuse abuse-agents metrics-docs report-pictures tag tag-package clean-data
+.PHONY: help run build deb deb-test test chaos chaos-kafka bench-kafka bench-night bench-preview hostile test-postgres-versions subject fuzz broken bench bench-quick bench-segments bench-check bench-report lint fetch fmt abuse abuse-agents metrics-docs report-pictures tag tag-package clean-data
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -104,6 +104,12 @@ bench-night: ## measure a night of households with NIGHT_SIGHTINGS (8000000) row
 	@script/setup test
 	@script/fetch rules test geodata
 	@NIGHT_SIGHTINGS=$(NIGHT_SIGHTINGS) cargo test --locked --test it -- night:: --ignored --nocapture
+
+SEGMENT_SUBJECTS ?= 10000000
+
+bench-preview: ## measure previews of segments of SEGMENT_SUBJECTS (10000000) subjects; takes 8 GB of disk
+	@script/setup test
+	@SEGMENT_SUBJECTS=$(SEGMENT_SUBJECTS) cargo test --locked --lib -- a_preview_of_millions --ignored --nocapture
 
 KAFKA_HITS ?= 200000
 

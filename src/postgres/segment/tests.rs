@@ -19,6 +19,7 @@ use crate::segment::{Book, Definition, Guards, Segment, SegmentScope, Words, siz
 mod cost;
 mod effect;
 mod kill;
+mod millions;
 
 const TODAY: i32 = 20_000;
 
