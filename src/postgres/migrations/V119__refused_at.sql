@@ -1,6 +1,8 @@
 -- What a refusal costs depends on who refuses, not on what is known of others nor on what waits of them: it is noted when
 -- somebody refused last, and what waits of before that time is left out when it is added up. Until now it was taken out of
--- the arrays of all batches that waited. And Postgres does not choose to read a whole table for a few subjects.
+-- the arrays of all batches that waited.
+-- And Postgres does not choose to read a whole table for a few subjects (enable_seqscan): a plan that was made while a
+-- table was empty would stay in use while it grows.
 
 alter table avtryck.subject_permit add column refused_at timestamptz;
 comment on column avtryck.subject_permit.refused_at is 'When the subject''s own word last lacked store, measure or profile, also where it permits them now; null where it never did. What it did until then counts for no segment.';
@@ -30,7 +32,8 @@ comment on function avtryck.touch_subjects_with is 'Notes subjects, and those fo
 
 drop function avtryck.forget_waiting_facts;
 
-create or replace function avtryck.forget_counted_facts(nodes uuid[], is_erasure boolean) returns void language plpgsql as $$
+create or replace function avtryck.forget_counted_facts(nodes uuid[], is_erasure boolean) returns void language plpgsql
+set enable_seqscan = off as $$
 begin
     delete from avtryck.subject_day where subject = any(nodes);
     delete from avtryck.subject_seen where subject = any(nodes);
@@ -62,7 +65,8 @@ begin
 end
 $$;
 
-create or replace function avtryck.forget_refused_profiles() returns trigger language plpgsql as $$
+create or replace function avtryck.forget_refused_profiles() returns trigger language plpgsql
+set enable_seqscan = off as $$
 declare
     refused uuid[] := array(select distinct subject from said where permit & 7 <> 7);
     gone uuid[];
@@ -95,7 +99,7 @@ $$;
 
 create or replace function avtryck.fold_subject_days(parts integer) returns bigint language plpgsql
 -- Enough for all that is added at once, of which Postgres does not know how much it is.
-set work_mem = '32MB' as $$
+set work_mem = '32MB' set enable_seqscan = off as $$
 declare
     part_rows tid[];
     touched uuid[];
@@ -204,7 +208,10 @@ begin
 end
 $$;
 
-create or replace function avtryck.forget_sightings(nodes uuid[]) returns void language plpgsql as $$
+alter function avtryck.untell_refused() set enable_seqscan = off;
+
+create or replace function avtryck.forget_sightings(nodes uuid[]) returns void language plpgsql
+set enable_seqscan = off as $$
 declare
     devices uuid[];
     left_households bigint[];

@@ -123,6 +123,40 @@ async fn a_refusal_asks_for_the_permits_of_those_alone_whom_it_is_of() {
 }
 
 #[tokio::test]
+async fn a_plan_of_the_first_hour_reads_no_table_whole_when_it_has_grown() {
+    let mut database = TestDatabase::migrated().await;
+    let client = &mut database.client;
+    client.batch_execute("vacuum analyze").await.unwrap();
+    people(client, 0, 1, 7, 0).await;
+    // What a session does first while tables are empty it goes on doing.
+    let work = async |client: &Client, n: i32| {
+        let subject = format!("md5('{n}')::uuid");
+        let sql = format!(
+            "insert into avtryck.subject_day_part values \
+             (array[{subject}], '{{shop}}', '{{\"\"}}', '{{page}}', '{{\"\"}}', '{{1}}', '{{0}}', '{{0}}', '{{7}}', array[now()]); \
+             select avtryck.fold_subject_days(20); \
+             update avtryck.subject_permit set permit = 3, at = clock_timestamp() where subject = {subject}; \
+             select avtryck.forget_sightings(array[{subject}])"
+        );
+        client.batch_execute(&sql).await.unwrap();
+    };
+    work(client, 0).await;
+    people(client, 1, 6_000, 7, 0).await;
+    let sql = "insert into avtryck.subject_day select md5(n::text)::uuid, current_date, 'shop', '', 'page', 'n', 1, 7 \
+               from generate_series(1, 5999) as n";
+    client.batch_execute(sql).await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    for n in 1..5 {
+        work(transaction.client(), n).await;
+    }
+    let sql = "select relname::text, seq_tup_read from pg_stat_xact_user_tables \
+               where schemaname = 'avtryck' and seq_tup_read > 1000";
+    let read = transaction.query(sql, &[]).await.unwrap();
+    let read: Vec<(String, i64)> = read.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(read, [], "read whole");
+}
+
+#[tokio::test]
 async fn what_waits_of_whoever_refuses_never_counts_and_what_waits_of_others_does() {
     let database = TestDatabase::migrated().await;
     let client = &database.client;
