@@ -21,6 +21,12 @@ comment on function avtryck.note_refusal is 'Notes when a subject refused: sourc
 create trigger refusal_time before insert or update on avtryck.subject_permit
     for each row when (new.permit & 7 <> 7 and new.consent_source between 2 and 5) execute function avtryck.note_refusal();
 
+create or replace view avtryck.subject_permit_detail as
+select subject, site, nullif(partner, '') as partner, avtryck.permit_names(permit) as permit,
+       avtryck.consent_source_name(consent_source) as consent_source, at, refused_at
+from avtryck.subject_permit;
+comment on column avtryck.subject_permit_detail.refused_at is 'As subject_permit.refused_at.';
+
 create function avtryck.touch_subjects_with(nodes uuid[]) returns void language plpgsql as $$
 begin
     if exists (select from avtryck.segment where ended_at is null) then

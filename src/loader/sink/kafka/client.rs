@@ -325,7 +325,7 @@ async fn prepare(
     let resources = topics.map(|(name, _)| ResourceSpecifier::Topic(name));
     let described = until_told(async || {
         let described = admin.describe_configs(&resources, &options).await;
-        Ok(described.map_err(|error| reports.explain(&error))?)
+        described.map_err(|error| reports.explain(&error))
     });
     let described = described.await?;
     for ((name, purpose), described) in topics.into_iter().zip(described) {
