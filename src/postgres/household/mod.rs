@@ -17,5 +17,5 @@ pub mod part;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use night::{clear, has_sightings};
 pub use night::{Night, fold, night};
+pub(crate) use night::{clear, has_sightings};
