@@ -29,7 +29,7 @@ comment on column avtryck.subject_permit_detail.refused_at is 'As subject_permit
 
 create function avtryck.touch_subjects_with(nodes uuid[]) returns void language plpgsql as $$
 begin
-    if exists (select from avtryck.segment where ended_at is null) then
+    if exists (select 1 from avtryck.segment where ended_at is null) then
         perform avtryck.touch_subjects(array(select avtryck.subjects_touched_with(nodes)));
     end if;
 end
@@ -129,7 +129,7 @@ begin
             from part
         ) as seen
         where not exists (
-            select from avtryck.subject_permit as refused
+            select 1 from avtryck.subject_permit as refused
             where refused.subject = seen.subject and refused.site = seen.site and refused.partner = seen.partner
               and (refused.permit & 7 <> 7 or refused.refused_at is not null)
               and (refused.permit & 7 <> 7 and refused.at >= seen.at or refused.refused_at >= seen.at)
@@ -223,9 +223,9 @@ declare
     left_households bigint[];
 begin
     -- Where there is nothing to leave, no night can bring anybody back, and strangers who refuse leave no trace.
-    if not exists (select from avtryck.sighting) and not exists (select from avtryck.sighting_part)
-       and not exists (select from avtryck.household_pair) and not exists (select from avtryck.household_member)
-       and not exists (select from avtryck.household_shown) then
+    if not exists (select 1 from avtryck.sighting) and not exists (select 1 from avtryck.sighting_part)
+       and not exists (select 1 from avtryck.household_pair) and not exists (select 1 from avtryck.household_member)
+       and not exists (select 1 from avtryck.household_shown) then
         return;
     end if;
     select array_agg(distinct found.node) into devices from (
@@ -255,6 +255,6 @@ begin
 end
 $$;
 delete from avtryck.household_gone
-where not exists (select from avtryck.sighting) and not exists (select from avtryck.sighting_part)
-  and not exists (select from avtryck.household_pair) and not exists (select from avtryck.household_member)
-  and not exists (select from avtryck.household_shown);
+where not exists (select 1 from avtryck.sighting) and not exists (select 1 from avtryck.sighting_part)
+  and not exists (select 1 from avtryck.household_pair) and not exists (select 1 from avtryck.household_member)
+  and not exists (select 1 from avtryck.household_shown);
