@@ -107,7 +107,7 @@ bench-night: ## measure a night of households with NIGHT_SIGHTINGS (8000000) row
 
 SEGMENT_SUBJECTS ?= 10000000
 
-bench-preview: ## measure previews of segments of SEGMENT_SUBJECTS (10000000) subjects; takes 8 GB of disk
+bench-preview: ## measure previews of segments of SEGMENT_SUBJECTS (10000000) subjects; takes 10 GB of disk
 	@script/setup test
 	@SEGMENT_SUBJECTS=$(SEGMENT_SUBJECTS) cargo test --locked --lib -- a_preview_of_millions --ignored --nocapture
 
