@@ -174,7 +174,7 @@ async fn control_characters_reach_neither_log_nor_headers_nor_metrics() {
         );
         answered += usize::from(text.starts_with("HTTP/1.1 "));
     }
-    let recorded = collector.metric("avtryck_spool_group_records_sum").await;
+    let recorded = collector.metric("avtryck_hits_total").await;
     let loaded = async || {
         collector.metric("avtryck_loader_rows_total").await
             + collector.metric("avtryck_loader_counted_total").await
