@@ -21,6 +21,24 @@ const SSL: [&str; 4] = [
     "ssl_ca_file = '{dir}/authority.pem'",
 ];
 
+/// Makes a server speak TLS, with a certificate of an authority for `names`; it asks for
+/// certificates of the same authority.
+pub(super) fn encrypt(cluster: &Cluster, authority: &Authority, names: &[&str]) {
+    let trusted = cluster.folder().join("authority.pem");
+    authority.write(&trusted);
+    cluster.own(&trusted);
+    certify(cluster, authority, names, 2100);
+    cluster.set(&SSL);
+}
+
+/// Gives a server another certificate, which it reads as it is reloaded.
+fn certify(cluster: &Cluster, authority: &Authority, names: &[&str], until_year: i32) {
+    let stem = cluster.folder().join("server");
+    authority.issue(&stem, names, until_year);
+    cluster.own(&stem.with_extension("key"));
+    cluster.own(&stem.with_extension("pem"));
+}
+
 /// A server with TLS, its authority, and another.
 struct Encrypted {
     cluster: Cluster,
@@ -43,25 +61,12 @@ impl Encrypted {
             .batch_execute(more)
             .await
             .unwrap();
-        let encrypted = Encrypted {
+        encrypt(&cluster, &authority, &["db.test"]);
+        Encrypted {
             cluster,
             authority,
             dir,
-        };
-        let trusted = encrypted.cluster.folder().join("authority.pem");
-        std::fs::copy(encrypted.file("authority.pem"), &trusted).unwrap();
-        encrypted.cluster.own(&trusted);
-        encrypted.show(&["db.test"], 2100);
-        encrypted.cluster.set(&SSL);
-        encrypted
-    }
-
-    /// Gives the server another certificate.
-    fn show(&self, names: &[&str], until_year: i32) {
-        let stem = self.cluster.folder().join("server");
-        self.authority.issue(&stem, names, until_year);
-        self.cluster.own(&stem.with_extension("key"));
-        self.cluster.own(&stem.with_extension("pem"));
+        }
     }
 
     fn file(&self, name: &str) -> String {
@@ -252,7 +257,7 @@ async fn certificates_of_servers_and_clients_are_checked_until_they_end() {
         "{error}"
     );
 
-    encrypted.show(&["db.test"], 2020);
+    certify(&encrypted.cluster, &encrypted.authority, &["db.test"], 2020);
     encrypted.cluster.reload();
     let url = encrypted.url("me:hush", "db.test", root);
     let error = migrate(&url).await.unwrap_err();

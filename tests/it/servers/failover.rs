@@ -3,11 +3,15 @@
 
 use std::time::Duration;
 
+use super::encrypted::encrypt;
 use crate::chaos::{Load, check_names};
 use crate::support::cluster::Cluster;
-use crate::support::{Collector, Config, PATIENCE, until};
+use crate::support::relay::Relay;
+use crate::support::tls::Authority;
+use crate::support::{Collector, Config, PATIENCE, tempdir, until};
 
-const HBA: [&str; 1] = ["host hits me all scram-sha-256"];
+const HBA: &str = "host hits me all scram-sha-256";
+const HBA_TLS: &str = "hostssl hits me all scram-sha-256";
 
 /// Hits a second.
 const RATE: f64 = 300.0;
@@ -20,7 +24,12 @@ struct Pair {
 
 impl Pair {
     async fn start() -> Pair {
-        let primary = Cluster::start(&[], &HBA);
+        Pair::start_for(HBA).await
+    }
+
+    /// Starts them; a line of `pg_hba.conf` says who may come.
+    async fn start_for(hba: &str) -> Pair {
+        let primary = Cluster::start(&[], &[hba]);
         primary.prepare().await;
         let standby = primary.standby();
         let streams = "select count(*) from pg_stat_replication where state = 'streaming'";
@@ -104,6 +113,63 @@ async fn a_promotion_under_load_loses_nothing_and_a_former_primary_is_refused() 
         log.contains("another Postgres has become the primary"),
         "{log}"
     );
+}
+
+/// Each server has a certificate for its own name, as servers of a cluster do.
+#[tokio::test]
+async fn over_tls_a_promotion_is_followed_and_whoever_takes_the_old_address_gets_nothing() {
+    let pair = Pair::start_for(HBA_TLS).await;
+    let authority = Authority::new();
+    encrypt(&pair.primary, &authority, &["one.test"]);
+    encrypt(&pair.standby, &authority, &["two.test"]);
+    pair.primary.set(&["synchronous_standby_names = 'standby'"]);
+    let dir = tempdir();
+    let root = dir.path().join("authority.pem");
+    authority.write(&root);
+    let (one, two) = (pair.primary.address, pair.standby.address);
+    let url = format!(
+        "postgres://me:hush@one.test:{},two.test:{}/hits?hostaddr={},{}&sslrootcert={}\
+         &channel_binding=require&target_session_attrs=read-write",
+        one.port(),
+        two.port(),
+        one.ip(),
+        two.ip(),
+        root.display()
+    );
+    let collector = Collector::start(Config::sites().set("database.url", url)).await;
+    let outcome = load_through(&collector, async || {
+        pair.primary.crash();
+        pair.standby.set(&["synchronous_standby_names = ''"]);
+        pair.standby.promote();
+    })
+    .await;
+    check_names(
+        &pair.standby.client("hits").await,
+        "hit",
+        &outcome,
+        PATIENCE,
+    )
+    .await;
+    let encrypted = "select count(*) from pg_stat_ssl join pg_stat_activity using (pid) \
+                     where usename = 'me' and ssl";
+    assert!(pair.standby.number(encrypted).await >= 3);
+    let plain = encrypted.replace("and ssl", "and not ssl");
+    assert_eq!(pair.standby.number(&plain).await, 0);
+
+    // A server of its own, which takes the password, has the address and says that it is `one`.
+    let stranger = Cluster::start(&["log_connections = on"], &[HBA_TLS]);
+    stranger.prepare().await;
+    encrypt(&stranger, &Authority::new(), &["one.test"]);
+    let _relay = Relay::start(one, stranger.address).await;
+    pair.standby.crash();
+    collector.get("/p.gif?site=open&e=late", &[]).await;
+    collector.until_logged("UnknownIssuer").await;
+    pair.standby.resume();
+    let late = "select count(*) from avtryck.hit where event_name = 'late'";
+    pair.standby.wait_for(late, 1).await;
+    let log = stranger.log();
+    assert!(log.contains("connection received"), "{log}");
+    assert!(!log.contains("user=me"), "{log}");
 }
 
 #[tokio::test]
