@@ -418,6 +418,10 @@ async fn measure_copies(client: &Client, copies: i64) {
             format!("select * from avtryck.frequency({days}, array['campaign-3'])"),
         ),
         (
+            "reach",
+            format!("select * from avtryck.reach({days}, array['campaign-3'], 'all')"),
+        ),
+        (
             "reach by region",
             format!("select * from avtryck.reach({days}, array['campaign-3'], 'region')"),
         ),
