@@ -66,6 +66,24 @@ async fn the_log_begins_with_the_configuration_and_holds_neither_secrets_nor_hit
 }
 
 #[tokio::test]
+async fn what_postgres_tells_of_a_row_that_it_refuses_is_not_logged() {
+    let collector = Collector::open().await;
+    let planted =
+        "alter table avtryck.subject_permit add constraint planted check (false) not valid";
+    collector
+        .database()
+        .await
+        .batch_execute(planted)
+        .await
+        .unwrap();
+    collector.get("/p.gif?site=open", &[]).await;
+    collector.until_logged("planted").await;
+    let (_, _, log) = collector.stop().await;
+    assert!(!log.contains("Failing row"), "{log}");
+    assert!(!log.contains("DETAIL"), "{log}");
+}
+
+#[tokio::test]
 async fn on_a_terminal_the_log_is_for_people() {
     let dir = tempdir();
     // An address of nobody's, so that it ends by itself.
