@@ -45,3 +45,4 @@ pub mod schema;
 pub mod segment;
 pub mod serve;
 pub mod visitor;
+mod whole;

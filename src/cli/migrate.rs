@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use tokio_postgres::Client;
 
 use crate::config::Config;
+use crate::postgres::server::cluster::Remembers;
 use crate::postgres::{self, Database};
 
 /// Brings the schema up to date, and distributes it if that is asked for.
@@ -43,7 +44,8 @@ fn with(
     connect: impl AsyncFnOnce(&Database) -> anyhow::Result<Client>,
     work: impl AsyncFnOnce(&mut Client) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let database = Database::new(&config.database)?;
+    let database =
+        Database::new(&config.database)?.remembering(&config.spool.dir, Remembers::Reads);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

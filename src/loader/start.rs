@@ -8,13 +8,13 @@
 //! The file holds the spool's ID and the place, as text. That of another spool, which was in the
 //! same folder before, counts as absent.
 
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 
 use spool::{Spool, SpoolId};
 
 use super::sink::Reached;
+use crate::whole;
 
 /// The name of the file.
 pub(crate) const FILE: &str = "kafka";
@@ -78,14 +78,9 @@ impl StartFile {
         }
     }
 
-    /// Writes the file whole, or not at all.
     fn write(&self, start: Reached) -> io::Result<()> {
-        let unfinished = self.dir.join(format!(".{FILE}"));
-        let mut file = File::create(&unfinished)?;
-        writeln!(file, "{} {}", self.spool, start.to_text())?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, self.dir.join(FILE))?;
-        File::open(&self.dir)?.sync_all()
+        let text = format!("{} {}\n", self.spool, start.to_text());
+        whole::write(&self.dir, FILE, &text)
     }
 
     /// Deletes it: nothing is kept for Kafka any more.

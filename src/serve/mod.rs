@@ -49,6 +49,7 @@ use crate::inquiry;
 use crate::keys::ClickKeyring;
 use crate::metrics::Metrics;
 use crate::postgres::Database;
+use crate::postgres::server::cluster::Remembers;
 pub use check::{check, summary, warnings};
 pub(crate) use check::{check_addresses, check_load, check_tables, find_unsaid, unusable};
 use edge_threads::EdgeThreads;
@@ -99,7 +100,9 @@ pub fn serve(
     };
     let spools = spools::open(&config, &metrics)?;
     let connections = loading::count_connections(&config, &spools);
-    let database = Database::new(&config.database)?.needing(connections);
+    let database = Database::new(&config.database)?
+        .needing(connections)
+        .remembering(&config.spool.dir, Remembers::Writes);
     let database = Arc::new(database);
     let local = tokio::task::LocalSet::new();
     let result = local.block_on(&runtime, async {

@@ -1,8 +1,7 @@
 //! The spools of a collector, hits in shards and instructions, and the metrics of each.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::edge::{Shards, Spools};
 use crate::metrics::Metrics;
+use crate::whole;
 use anyhow::Context as _;
 use spool::{self, RealDisk, Room, Spool};
 
@@ -136,17 +136,9 @@ impl Way {
     }
 }
 
-/// Writes the file whole, or not at all.
 fn write_way(dir: &Path, way: Way) -> anyhow::Result<()> {
-    let (path, unfinished) = (dir.join(WAY_FILE), dir.join(format!(".{WAY_FILE}")));
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&unfinished)?;
-        writeln!(file, "{}", way.name())?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, &path)?;
-        File::open(dir)?.sync_all()
-    };
-    write().with_context(|| path.display().to_string())
+    let written = whole::write(dir, WAY_FILE, &format!("{}\n", way.name()));
+    written.with_context(|| dir.join(WAY_FILE).display().to_string())
 }
 
 fn open_one(settings: spool::Options, observer: impl spool::Observer) -> anyhow::Result<Spool> {

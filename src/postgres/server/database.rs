@@ -1,12 +1,13 @@
 //! The database of a collector: an embedded one, or the operator's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, Config};
 
+use super::cluster::{ClusterMemory, Remembers};
 use super::connect::{Connected, connect, connect_watched};
 use super::distribute;
 use super::embedded::Embedded;
@@ -89,6 +90,16 @@ impl Database {
     pub(crate) fn needing(mut self, connections: i32) -> Database {
         if let Database::Url(servers) = &mut self {
             servers.connections = connections;
+        }
+        self
+    }
+
+    /// Passes over a former primary of the cluster that a collector with this `spool.dir` has
+    /// written to.
+    #[must_use]
+    pub(crate) fn remembering(mut self, spool_dir: &Path, remembers: Remembers) -> Database {
+        if let Database::Url(servers) = &mut self {
+            servers.memory = ClusterMemory::beside(spool_dir, remembers);
         }
         self
     }

@@ -1,7 +1,7 @@
 //! The server: an embedded one or the operator's, connections to it, and its schema.
 
 mod clear_text;
-mod cluster;
+pub(crate) mod cluster;
 pub mod connect;
 pub mod database;
 pub mod distribute;

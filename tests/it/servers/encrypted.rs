@@ -69,10 +69,6 @@ impl Encrypted {
         }
     }
 
-    fn file(&self, name: &str) -> String {
-        self.dir.path().join(name).display().to_string()
-    }
-
     fn url(&self, user: &str, host: &str, options: &str) -> String {
         let options = options.replace("{dir}", &self.dir.path().display().to_string());
         let (ip, port) = (self.cluster.address.ip(), self.cluster.address.port());

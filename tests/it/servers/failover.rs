@@ -104,7 +104,7 @@ async fn a_promotion_under_load_loses_nothing_and_a_former_primary_is_refused() 
             .await,
         before
     );
-    let (_, _, log) = collector.stop().await;
+    let (_, dir, log) = collector.stop().await;
     assert!(
         log.contains("it is a former primary that runs although a standby took over"),
         "{log}"
@@ -113,6 +113,16 @@ async fn a_promotion_under_load_loses_nothing_and_a_former_primary_is_refused() 
         log.contains("another Postgres has become the primary"),
         "{log}"
     );
+
+    // Nor does one that is started again, while it finds the old primary alone.
+    pair.standby.crash();
+    let collector = Collector::start_in(dir).await;
+    collector.get("/p.gif?site=open&e=later", &[]).await;
+    collector.until_logged("it is a former primary").await;
+    pair.standby.resume();
+    let later = "select count(*) from avtryck.hit where event_name = 'later'";
+    pair.standby.wait_for(later, 1).await;
+    assert_eq!(pair.primary.number(later).await, 0);
 }
 
 /// Each server has a certificate for its own name, as servers of a cluster do.
