@@ -412,6 +412,14 @@ async fn what_an_event_may_say_is_decided_by_its_system_and_by_what_it_says_of_c
         let reply = post(&collector, &target, &bearer(), event.as_bytes()).await;
         assert_eq!(reply.status, 204, "{event}: {}", reply.body);
     }
+    // Each event of a list stands for itself, whatever the one before it permits.
+    for list in [
+        r#"[{"e":"list_1","permit":["store","measure"]},{"e":"list_2","user":"anna","permit":[]},{"e":"list_3"}]"#,
+        r#"[{"e":"list_4","permit":["measure"]},{"e":"list_5","permit":["store","measure"]}]"#,
+    ] {
+        let reply = post(&collector, "/s/shop", &bearer(), list.as_bytes()).await;
+        assert_eq!(reply.status, 204, "{}", reply.body);
+    }
     let elsewhere = post(
         &collector,
         "/s/till",
@@ -421,10 +429,10 @@ async fn what_an_event_may_say_is_decided_by_its_system_and_by_what_it_says_of_c
     .await;
     assert_eq!(told(&elsewhere), (403, "system_site"));
     collector
-        .wait_for("select count(*) from avtryck.hit", 4)
+        .wait_for("select count(*) from avtryck.hit", 8)
         .await;
     let counted = "select sum(hits)::bigint from avtryck.hit_count where kind = 2";
-    collector.wait_for(counted, 3).await;
+    collector.wait_for(counted, 4).await;
     let rows = collector
         .rows(
             "select event_name, permit::text, consent_source, user_key is not null from avtryck.hit_detail \
@@ -449,6 +457,10 @@ async fn what_an_event_may_say_is_decided_by_its_system_and_by_what_it_says_of_c
         [
             row("by_string", all, "tcf", false),
             row("chosen", "{store,measure}", "choice", true),
+            row("list_1", "{store,measure}", "choice", false),
+            row("list_3", "{measure}", "default", false),
+            row("list_4", "{measure}", "choice", false),
+            row("list_5", "{store,measure}", "choice", false),
             row("narrowed", "{measure}", "choice", false),
             row("of_system", "{measure}", "default", false),
         ]

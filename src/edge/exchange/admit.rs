@@ -40,6 +40,7 @@ type Rules = (PermitRules, Option<PermitRules>);
 /// What was decided of an event, and of what.
 struct Verdict {
     signals: [Option<(*const u8, usize)>; 4],
+    choice: Option<Permit>,
     rules: Rules,
     kind: Kind,
     permit: Permit,
@@ -55,7 +56,8 @@ impl Visit<'_> {
         }
     }
 
-    /// Decides, unless the events before had the very same signals: those of the address.
+    /// Decides, unless the event before had the very same signals: those of the address, and the
+    /// same choice, which a system's event may bring itself.
     fn decide(
         &mut self,
         signals: &Signals<'_>,
@@ -74,6 +76,7 @@ impl Visit<'_> {
         let texts = texts.map(|text| text.as_deref().map(|text| (text.as_ptr(), text.len())));
         if let Some(known) = &self.verdict
             && known.signals == texts
+            && known.choice == signals.choice
             && known.rules == *rules
             && known.kind == kind
         {
@@ -82,6 +85,7 @@ impl Visit<'_> {
         let (permit, source) = decide();
         self.verdict = Some(Box::new(Verdict {
             signals: texts,
+            choice: signals.choice,
             rules: *rules,
             kind,
             permit,
