@@ -313,6 +313,26 @@ const INSERT: &str = "
 const ROWS: u64 = 10_000;
 
 /// `make subject` takes ten million rows (`SUBJECT_ROWS`) and is about how long it takes.
+/// Anybody can put the ID of a visitor into an address, where a partner's ID would be.
+#[tokio::test]
+async fn a_visitor_whose_id_others_name_has_none_of_their_rows() {
+    let collector = Collector::open().await;
+    let (mine, other) = (new_visitor(&collector).await, new_visitor(&collector).await);
+    let named = format!("&e=named&uid={}", uuid(&mine));
+    hit(&collector, &mine, "&e=mine").await;
+    hit(&collector, &other, &named).await;
+    let rows = "select count(*) from avtryck.hit where event_name in ('mine', 'named')";
+    collector.wait_for(rows, 2).await;
+    let dir = collector.dir.path();
+    let exported = succeeds(dir, &["export", "--visitor", &uuid(&mine)]).await;
+    assert!(exported.contains("\"mine\""), "{exported}");
+    assert!(!exported.contains(&uuid(&other)), "{exported}");
+    succeeds(dir, &["erase", "--visitor", &uuid(&mine)]).await;
+    collector.wait_for(rows, 1).await;
+    let left = "select count(*) from avtryck.hit where event_name = 'named'";
+    assert_eq!(collector.number(left).await, 1);
+}
+
 #[tokio::test]
 async fn a_subject_with_rows_on_ninety_days_is_exported_and_erased_by_each_of_its_ids() {
     let large = variable("SUBJECT_ROWS");

@@ -67,9 +67,11 @@ const TABLES: [Table; 28] = [
         joined: "left join avtryck.ad on ad.key = held.ad_key",
         end: End::Deleted,
         by: [
-            // A sync without a partner names a second visitor where a partner's ID would be.
+            // A sync without a partner names a second visitor where a partner's ID would be. In any
+            // other hit the ID of a visitor may be anybody's invention. The table has a number for
+            // its kind, the view a word.
             "(visitor_id = $2::uuid or partner_uid collate \"C\" = $2) \
-             and (visitor_id = $2::uuid or coalesce(partner, '') = '')",
+             and (visitor_id = $2::uuid or kind::text in ('6', 'sync') and coalesce(partner, '') = '')",
             "lower(maid collate \"C\") = $2",
             "partner_uid collate \"C\" = $2 and coalesce(partner, '') = $3",
             "device_id collate \"C\" = $2",
