@@ -169,10 +169,12 @@ async fn find_file(
     (digest, terms): (&[u8], &[u8]),
     replaces: bool,
 ) -> anyhow::Result<i32> {
-    let sql = "select file, sha256 = $2 and coalesce(terms, $3) = $3 from avtryck.import_file where import = $1 \
-               order by began_at desc, file desc limit 1";
+    // What was taken without ending anybody is taken once more where it is to end those who are
+    // not in it.
+    let sql = "select file, sha256 = $2 and coalesce(terms, $3) = $3 and (done_at is null or replaces or not $4) \
+               from avtryck.import_file where import = $1 order by began_at desc, file desc limit 1";
     if let Some(row) = transaction
-        .query_opt(sql, &[&import, &digest, &terms])
+        .query_opt(sql, &[&import, &digest, &terms, &replaces])
         .await?
         && row.try_get(1)?
     {

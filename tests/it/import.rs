@@ -173,6 +173,20 @@ async fn a_file_is_taken_once_and_the_next_one_changes_what_differs() {
     assert_eq!(counts(&outcome), [3, 0, 2, 1, 0, 0, 0], "{outcome}");
     let values = &known(&database.client).await[&user("c")];
     assert_eq!(*values, [text("housing_type", "flat"), text("income", "2")]);
+    // What was taken so ends nobody; asked to, it does, once.
+    let ending = ["--replace", "--max-ended", "100%"];
+    let (trial, _) = take(&dir, third, &[&["--dry-run"][..], &ending].concat()).await;
+    assert_eq!(trial["state"].as_str(), Some("trial"), "{trial}");
+    let (outcome, _) = take(&dir, third, &ending).await;
+    assert_eq!(counts(&outcome), [3, 0, 2, 1, 0, 0, 2], "{outcome}");
+    let left: Vec<_> = known(&database.client).await.into_keys().collect();
+    let mut expected = vec![user("a"), user("c")];
+    expected.sort();
+    assert_eq!(left, expected);
+    for options in [&ending[..], &[]] {
+        let (again, _) = take(&dir, third, options).await;
+        assert_eq!(again["state"].as_str(), Some("already taken"));
+    }
 }
 
 #[tokio::test]
