@@ -35,7 +35,7 @@ pub(super) struct ConversionUrl {
 
 impl ConversionUrl {
     pub(super) fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
-        check_site(config, "--site", &self.site)?;
+        check_site(config, "--site ", &self.site)?;
         let keyring = keyrings::click_keyring(config)?;
         print(&self.url(config.path.of(Endpoint::Pixel), &keyring, clock::now())?);
         Ok(ExitCode::SUCCESS)

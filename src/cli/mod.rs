@@ -30,6 +30,7 @@ mod subject;
 mod tag;
 mod user_sig;
 
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -192,12 +193,19 @@ fn exit_code(is_good: bool) -> ExitCode {
     }
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "this is what the command was asked for"
-)]
+/// Prints what the command was asked for. Whoever reads it may have had enough (`| head`), which is
+/// no mistake; a disk that is full is one.
 fn print(text: &str) {
-    println!("{}", text.trim_end());
+    let mut out = io::stdout().lock();
+    let printed = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
+    match printed {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(error) => {
+            complain(&format!("writing the answer: {error}"));
+            std::process::exit(1);
+        }
+        Ok(()) => {}
+    }
 }
 
 #[expect(

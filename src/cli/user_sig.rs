@@ -24,7 +24,7 @@ pub(super) struct UserSig {
 
 impl UserSig {
     pub(super) fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
-        check_site(config, "--site", &self.site)?;
+        check_site(config, "--site ", &self.site)?;
         let mut sites = config.sites.iter();
         let site = sites.find(|site| site.key == self.site);
         print(&self.sign(site, clock::now())?);

@@ -71,7 +71,29 @@ fn check_directories(config: &Config) -> Vec<Unusable> {
         let what = format!("{} {why}; a directory would be right", path.display());
         Some(Unusable::new(key, what))
     };
-    directories.into_iter().filter_map(flaw).collect()
+    let mut flaws: Vec<Unusable> = directories.into_iter().filter_map(flaw).collect();
+    flaws.extend(flaw_of_shared_directory(config));
+    flaws
+}
+
+/// Returns a flaw where the spool and the private Postgres would share a folder: each of them has a
+/// file `lock` there, and would wait for the other.
+fn flaw_of_shared_directory(config: &Config) -> Option<Unusable> {
+    if config.database.url != DatabaseUrl::Embedded || !config.loads_into_postgres() {
+        return None;
+    }
+    let whole = |path: &PathBuf| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        path.canonicalize().unwrap_or(path)
+    };
+    let [spool, database] = [&config.spool.dir, &config.database.dir].map(whole);
+    (spool == database).then(|| {
+        let what = format!(
+            "{} is spool.dir as well; a directory of its own would be right",
+            config.database.dir.display()
+        );
+        Unusable::new("database.dir", what)
+    })
 }
 
 /// Returns why files cannot be made in a directory. One that does not exist is made, in the nearest

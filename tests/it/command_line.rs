@@ -1,5 +1,7 @@
 //! The commands beside `serve`.
 
+use std::process::Stdio;
+
 use crate::support::{Collector, Config, command, root, tempdir, until};
 
 #[tokio::test]
@@ -130,6 +132,40 @@ async fn what_keeps_serve_from_starting_is_found_by_check_config_too() {
     std::fs::remove_file(spool.join("cookie.key")).unwrap();
     std::fs::create_dir(spool.join("click.key")).unwrap();
     both("click.key: Is a directory (os error 21)").await;
+    std::fs::remove_dir(spool.join("click.key")).unwrap();
+    let shared = Config::sites().embedded();
+    let shared = shared
+        .set("spool.dir", "data")
+        .set("database.dir", "./data/");
+    shared.write_as_it_is(dir.path());
+    both("./data/ is spool.dir as well; a directory of its own would be right").await;
+}
+
+#[tokio::test]
+async fn who_has_read_enough_ends_no_command_with_an_error() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = async |stdout: Stdio| {
+        let mut command = command(&["example-config"]);
+        let child = command.stdout(stdout).stderr(Stdio::piped()).spawn();
+        child.unwrap().wait_with_output().await.unwrap()
+    };
+    let output = ended(writer.into()).await;
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let output = ended(full.into()).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        said,
+        "writing the answer: No space left on device (os error 28)\n"
+    );
 }
 
 #[tokio::test]
