@@ -20,38 +20,50 @@ fn hits() -> usize {
     std::env::var("KAFKA_HITS").map_or(20_000, |hits| hits.parse().unwrap())
 }
 
-/// Sends hits of as many visitors as ads have, over connections that stay open.
+/// Requests of one connection, which the collector ends after 10,000.
+const OF_CONNECTION: usize = 8_000;
+
+fn request(number: usize) -> String {
+    format!(
+        "GET /i.gif?site=open&partner=network&campaign=spring&creative=c{}&placement=top&u=https%3A%2F%2Fwww.open.example%2F{number} \
+         HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: {IPHONE}\r\nX-Forwarded-For: 2.64.{}.{}\r\n\r\n",
+        number % 50,
+        number / 250 % 250,
+        number % 250,
+    )
+}
+
+/// Sends hits of as many visitors as ads have, over connections that stay open for long.
 async fn send_all(to: SocketAddr, hits: usize) {
     let senders = (0..SENDERS).map(|sender| {
         tokio::spawn(async move {
-            let mut stream = TcpStream::connect(to).await.unwrap();
-            let mut numbers = (sender..hits).step_by(SENDERS).peekable();
-            let mut reply = vec![0; 64 * 1024];
-            while numbers.peek().is_some() {
-                let mut requests = String::new();
-                let mut asked = 0;
-                for number in numbers.by_ref().take(IN_FLIGHT) {
-                    asked += 1;
-                    requests.push_str(&format!(
-                        "GET /i.gif?site=open&partner=network&campaign=spring&creative=c{}&placement=top&u=https%3A%2F%2Fwww.open.example%2F{number} \
-                         HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: {IPHONE}\r\nX-Forwarded-For: 2.64.{}.{}\r\n\r\n",
-                        number % 50,
-                        number / 250 % 250,
-                        number % 250,
-                    ));
-                }
-                stream.write_all(requests.as_bytes()).await.unwrap();
-                let mut answered = 0;
-                while answered < asked {
-                    let read = stream.read(&mut reply).await.unwrap();
-                    assert!(read > 0, "the collector ended the connection");
-                    answered += reply[..read].windows(9).filter(|part| part == b"HTTP/1.1 ").count();
+            let numbers: Vec<usize> = (sender..hits).step_by(SENDERS).collect();
+            for of_connection in numbers.chunks(OF_CONNECTION) {
+                let mut stream = TcpStream::connect(to).await.unwrap();
+                for in_flight in of_connection.chunks(IN_FLIGHT) {
+                    let requests: String = in_flight.iter().map(|n| request(*n)).collect();
+                    stream.write_all(requests.as_bytes()).await.unwrap();
+                    read_replies(&mut stream, in_flight.len()).await;
                 }
             }
         })
     });
     for sender in senders.collect::<Vec<_>>() {
         sender.await.unwrap();
+    }
+}
+
+async fn read_replies(stream: &mut TcpStream, number: usize) {
+    let mut replies = Vec::new();
+    let count = |replies: &[u8]| {
+        replies
+            .windows(9)
+            .filter(|part| part == b"HTTP/1.1 ")
+            .count()
+    };
+    while count(&replies) < number || !replies.ends_with(b";") {
+        let read = stream.read_buf(&mut replies).await.unwrap();
+        assert!(read > 0, "the collector ended the connection");
     }
 }
 
