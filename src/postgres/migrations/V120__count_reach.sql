@@ -64,7 +64,7 @@ declare
     spans timestamptz[];
     zones text[];
 begin
-    if part not in ('all', 'site', 'partner', 'campaign', 'creative', 'placement', 'publisher', 'device_class', 'country', 'region', 'day', 'hour') then
+    if part is null or part not in ('all', 'site', 'partner', 'campaign', 'creative', 'placement', 'publisher', 'device_class', 'country', 'region', 'day', 'hour') then
         raise 'reach: % is none of all, site, partner, campaign, creative, placement, publisher, device_class, country, region, day, hour', part;
     end if;
     if reach.part = 'hour' then
