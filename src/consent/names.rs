@@ -9,6 +9,11 @@
 use memchr::{memchr, memchr_iter, memchr2_iter, memrchr2};
 use percent_encoding::percent_decode_str;
 
+mod values;
+
+pub(crate) use values::is_of_consent;
+pub use values::objects;
+
 /// What a name shows was meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
@@ -26,7 +31,7 @@ pub enum Meaning {
 
 /// The names, in lower case and without anything but letters and digits. A longer name counts as a
 /// signal if it has one of [`FRAGMENTS`] in it or begins with [`GPP`].
-pub(crate) const NAMES: [(&str, Meaning); 73] = [
+pub(crate) const NAMES: [(&str, Meaning); 82] = [
     ("gdpr", Meaning::Signal),
     ("gdprconsent", Meaning::Signal),
     ("gpp", Meaning::Signal),
@@ -71,6 +76,10 @@ pub(crate) const NAMES: [(&str, Meaning); 73] = [
     ("attstatus", Meaning::ConsentString),
     ("permit", Meaning::ConsentString),
     ("gcs", Meaning::ConsentString),
+    ("gcd", Meaning::ConsentString),
+    ("marketingconsent", Meaning::ConsentString),
+    ("adconsent", Meaning::ConsentString),
+    ("adsconsent", Meaning::ConsentString),
     ("lat", Meaning::Objection),
     ("lmt", Meaning::Objection),
     ("islat", Meaning::Objection),
@@ -98,6 +107,12 @@ pub(crate) const NAMES: [(&str, Meaning); 73] = [
     ("tfcd", Meaning::Objection),
     ("tfua", Meaning::Objection),
     ("npa", Meaning::Objection),
+    ("restricteddataprocessing", Meaning::Objection),
+    ("nonpersonalizedads", Meaning::Objection),
+    ("tagforunderageofconsent", Meaning::Objection),
+    ("tagforchilddirectedtreatment", Meaning::Objection),
+    // Meta's "data processing options".
+    ("dpo", Meaning::Objection),
     ("dnt", Meaning::Objection),
     ("donottrack", Meaning::Objection),
     ("gpc", Meaning::Objection),
@@ -116,15 +131,13 @@ const FRAGMENTS: [u32; 3] = [
 const GPP: &[u8] = b"gpp";
 /// What is left of `&amp;` without its semicolon.
 const AMP: &[u8] = b"amp";
-/// A TC string's core has 213 bits at least, which are 36 characters; those of TCF 1 have fewer.
-const TC_STRING_BYTES_MIN: usize = 28;
 /// What may stand between a member that names a partner and the hit: objects that carry consent.
 /// A partner in any other object is the page's own.
 const CONSENT_OBJECTS: [&str; 3] = ["consent", "privacy", "regs"];
 /// The length of the shortest name.
 const NAME_BYTES_MIN: usize = 3;
 /// Room for more than the longest name; what is longer is none.
-const NAME_BYTES_MAX: usize = 28;
+const NAME_BYTES_MAX: usize = 32;
 /// The longest name that has one of [`FRAGMENTS`]; what is longer is data.
 const FRAGMENT_NAME_BYTES_MAX: usize = 40;
 /// The byte that all fullwidth characters begin with, and few others do.
@@ -279,82 +292,6 @@ pub(crate) fn carries_consent(object: &str) -> bool {
     let mut known = CONSENT_OBJECTS.iter();
     known.any(|known| known.eq_ignore_ascii_case(object))
         || meaning(object) == Some(Meaning::Signal)
-}
-
-/// Returns whether a value found under the name of an objection objects. Other programs use these
-/// names for other things (a latitude, a selling point), so it must be a yes or a US privacy string
-/// whose third character is one.
-#[must_use]
-pub fn objects(value: &str) -> bool {
-    const YES: [&str; 6] = ["true", "t", "yes", "y", "on", "enabled"];
-    let value = value.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '?'));
-    if YES.iter().any(|yes| yes.eq_ignore_ascii_case(value)) {
-        return true;
-    }
-    if let Ok(number) = value.parse::<f64>() {
-        return (number - 1.0).abs() < f64::EPSILON;
-    }
-    matches!(value.as_bytes(), [b'1', _, b'y' | b'Y', _])
-}
-
-/// Returns whether a value found under the name of a consent string looks like one: of TCF 1 or 2,
-/// or of GPP. Pages use that name for words (`granted`).
-fn is_consent_string(value: &str) -> bool {
-    let value = value.trim_matches(|c: char| c.is_whitespace() || c == '"');
-    let is_of_string =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
-    match value.as_bytes() {
-        [b'B' | b'C', ..] => value.len() >= TC_STRING_BYTES_MIN && value.bytes().all(is_of_string),
-        [b'D', b'B', ..] => value.bytes().all(is_of_string),
-        _ => false,
-    }
-}
-
-/// Returns whether a value found under the name of a consent string is a word that refuses.
-fn refuses(value: &str) -> bool {
-    const NO: [&str; 25] = [
-        "0",
-        "false",
-        "f",
-        "no",
-        "n",
-        "off",
-        "none",
-        "decline",
-        "declined",
-        "denied",
-        "deny",
-        "disagree",
-        "disallow",
-        "disallowed",
-        "essential",
-        "necessary",
-        "refuse",
-        "refused",
-        "reject",
-        "rejected",
-        "restricted",
-        "revoke",
-        "revoked",
-        "withdraw",
-        "withdrawn",
-    ];
-    let value = value.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '?'));
-    NO.iter().any(|no| no.eq_ignore_ascii_case(value)) || has_denied(value)
-}
-
-/// Returns whether a value is a state of Google's consent mode that has a no: `G1`, a digit for ads
-/// and one for measuring.
-fn has_denied(value: &str) -> bool {
-    matches!(value.as_bytes(), [b'G' | b'g', b'1', ads, measuring] if [ads, measuring].contains(&&b'0'))
-}
-
-/// Returns whether a value found under the name of a consent string says something of consent that
-/// is not understood: a string, a refusal, or nothing where something was to be filled in.
-#[must_use]
-pub(crate) fn is_of_consent(value: &str) -> bool {
-    let is_blank = value.chars().all(|c| c.is_whitespace() || c == '"');
-    is_blank || is_consent_string(value) || refuses(value)
 }
 
 /// Returns whether a value has a parameter in it whose meaning and value count: after a separator

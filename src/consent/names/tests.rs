@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::values::is_consent_string;
 use super::*;
 
 #[test]
@@ -62,6 +63,40 @@ fn a_word_under_the_name_of_a_consent_string_counts_where_it_refuses_or_is_empty
         "\"\"",
     ] {
         assert!(is_of_consent(value), "{value}");
+    }
+    for value in [
+        "opt-out",
+        "Reject_All",
+        "strictly necessary",
+        "nej",
+        "13q3q3q3q5l1",
+        "{\"analytics\":\"denied\"}",
+        "{\"a\":{\"b\":[false]}}",
+        "[\"CPzHq4APzHq4ABEACBENAuCMAP_AAH_AAAAA\"]",
+    ] {
+        assert!(is_of_consent(value), "{value}");
+    }
+    for value in [
+        "13t3t3t3t5l1",
+        "{\"analytics\":true}",
+        "[]",
+        "{\"v\":\"\"}",
+        "[1",
+    ] {
+        assert!(!is_of_consent(value), "{value}");
+    }
+    for value in [
+        "LDU",
+        "[1]",
+        "{\"enabled\":true}",
+        "[\"1YYN\"]",
+        "1---,1YYN",
+        "\"1\"",
+    ] {
+        assert!(objects(value), "{value}");
+    }
+    for value in ["[]", "[0]", "{\"v\":2}", "1---,1-N-", "59,1", "{", ""] {
+        assert!(!objects(value), "{value}");
     }
     for value in [
         "granted",

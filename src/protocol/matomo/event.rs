@@ -144,15 +144,22 @@ fn claims(fields: &RequestFields, sender: Requester) -> Claims {
     let text = |name| fields.text(name).map(unwrap).unwrap_or_default();
     let made_at = time::made_at(fields, sender.now);
     let is_old = |made_at: UnixMicros| sender.now.0.saturating_sub(made_at.0) > UNTRUSTED_AGE_MAX;
-    let consent = fields.text("consent").filter(|text| is_flag(text));
+    let flags: Vec<&str> = fields
+        .iter()
+        .filter(|field| field.name == "consent" && is_flag(&field.text))
+        .map(|field| &*field.text)
+        .collect();
+    // Of several, one that does not agree counts.
+    let is_agreed = flags.iter().all(|flag| *flag == "1");
+    let is_told = flags.iter().any(|flag| !flag.is_empty());
     Claims {
         site_alias: text("idsite").trim().to_owned(),
         client_ip: text("cip").trim().parse().ok(),
         user_agent: text("ua").to_owned(),
         made_at,
         needs_trust_for_time: made_at.is_some_and(is_old),
-        categories: consent
-            .map(|consent| ("consent".to_owned(), consent == "1"))
+        categories: is_told
+            .then(|| ("consent".to_owned(), is_agreed))
             .into_iter()
             .collect(),
         keeps_cookies: sender.keeps_cookies(fields),

@@ -371,6 +371,18 @@ fn consent_of_the_tracker_is_a_category_and_signals_are_signals() {
         assert!(!draft.signals.is_unclear);
         assert_eq!(draft.hit.params, "");
     });
+    for (consents, categories) in [
+        ("consent=1&consent=1", &[("consent".to_owned(), true)][..]),
+        ("consent=1&consent=0", &[("consent".to_owned(), false)]),
+        ("consent=0&consent=1", &[("consent".to_owned(), false)]),
+        ("consent=1&consent=", &[("consent".to_owned(), false)]),
+        ("consent=", &[]),
+    ] {
+        read_get(&format!("idsite=1&rec=1&{consents}"), |draft| {
+            let claims = draft.unwrap().claims.unwrap();
+            assert_eq!(claims.categories, categories, "{consents}");
+        });
+    }
     for unclear in [
         "us_privacy=1YYN",
         "consent=CPzHq4APzHq4ABEACBENAuCMAP_AAH_AAAAA",

@@ -8,6 +8,7 @@
 use std::mem;
 
 use memchr::memchr2;
+use serde_json::value::RawValue;
 
 use crate::hit::Flags;
 use crate::protocol::marks::marks;
@@ -145,6 +146,18 @@ pub(super) fn leading_scalar(text: &str) -> &str {
             .next()
             .unwrap_or_default()
             .trim_end(),
+    }
+}
+
+/// Returns a value at the beginning of a JSON text: a list or an object whole, or a scalar.
+pub(super) fn leading_value(text: &str) -> &str {
+    if !text.starts_with(['[', '{']) {
+        return leading_scalar(text);
+    }
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+    match values.next() {
+        Some(Ok(value)) => value.get(),
+        _ => "",
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::HitReader;
 use super::json::{meaning_of, members_of, scalar_text};
-use super::json_text::{FoundText, is_clean_scalar, leading_scalar, write_clean};
+use super::json_text::{FoundText, is_clean_scalar, leading_scalar, leading_value, write_clean};
 use super::parameter::Parameter;
 use crate::consent::names::{Meaning, is_of_consent, meaning, objects};
 use crate::hit::limits::TEXT_BYTES_MAX;
@@ -86,7 +86,11 @@ impl HitReader<'_, '_, '_> {
             {
                 let at = json.len() - rest.len();
                 let is_unknown = !understood.iter().any(|range| range.contains(&at));
-                is_unclear |= is_unknown && is_meant(name, meaning, leading_scalar(rest));
+                let value = match meaning {
+                    Meaning::Objection => leading_value(rest),
+                    _ => leading_scalar(rest),
+                };
+                is_unclear |= is_unknown && is_meant(name, meaning, value);
             }
         };
         if !write_clean(json, &mut text, flags, &mut note) {

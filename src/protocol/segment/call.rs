@@ -120,7 +120,11 @@ pub(super) fn translate<'e>(calls: &'e Calls, event: &'e str) -> Option<Told<'e>
     told.params.reserve(all.len());
     for (name, value) in all {
         if let Some(slot) = members.slot(&name) {
-            *slot = slot.or(Some(value).filter(|value| *value != "null"));
+            // The first counts. Another one may hide a signal all the same.
+            match slot {
+                Some(_) => told.dropped.push(Cow::Borrowed(value)),
+                None => *slot = Some(value).filter(|value| *value != "null"),
+            }
         } else if is_dropped(&name) {
             told.dropped.push(Cow::Borrowed(value));
         } else if !is_empty(&name, value) {

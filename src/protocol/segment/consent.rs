@@ -1,6 +1,6 @@
 //! What a consent tool put into the context.
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::protocol::tracker::Object;
 
@@ -35,30 +35,47 @@ pub(super) fn read_management(
     categories: &mut Vec<(String, bool)>,
 ) -> bool {
     let is_agreed = match name {
-        ALLOWED => true,
-        DENIED => false,
+        _ if name.eq_ignore_ascii_case(ALLOWED) => true,
+        _ if name.eq_ignore_ascii_case(DENIED) => false,
         _ => return false,
     };
-    let Some(names) = read_names(json) else {
-        return false;
-    };
+    let mut names = Vec::new();
+    match serde_json::from_str(json) {
+        Ok(Value::String(text)) if is_list(&text) || !is_agreed => {
+            collect_of_text(&text, &mut names);
+        }
+        Ok(list @ (Value::Array(_) | Value::Object(_))) => collect(&list, &mut names),
+        _ => return false,
+    }
     categories.extend(names.into_iter().map(|name| (name, is_agreed)));
     true
 }
 
-/// The names of categories: a list, or lists by the tool that has them.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Names {
-    List(Vec<String>),
-    Lists(std::collections::BTreeMap<String, Vec<String>>),
+fn is_list(text: &str) -> bool {
+    text.trim_start().starts_with(['[', '{'])
 }
 
-fn read_names(json: &str) -> Option<Vec<String>> {
-    Some(match serde_json::from_str(json).ok()? {
-        Names::List(names) => names,
-        Names::Lists(lists) => lists.into_values().flatten().collect(),
-    })
+/// Collects names from a text in the place of a list: JSON, or names with commas between them.
+fn collect_of_text(text: &str, names: &mut Vec<String>) {
+    match serde_json::from_str(text) {
+        Ok(list @ (Value::Array(_) | Value::Object(_))) => collect(&list, names),
+        _ => {
+            let parts = text.split(',').map(str::trim);
+            names.extend(parts.filter(|part| !part.is_empty()).map(str::to_owned));
+        }
+    }
+}
+
+/// Collects the names of categories from a list, or from lists by the tool that has them. What is
+/// no text is a name all the same: a denial must not get lost.
+fn collect(list: &Value, names: &mut Vec<String>) {
+    match list {
+        Value::Null => {}
+        Value::String(name) => names.push(name.clone()),
+        Value::Bool(_) | Value::Number(_) => names.push(list.to_string()),
+        Value::Array(list) => list.iter().for_each(|json| collect(json, names)),
+        Value::Object(lists) => lists.values().for_each(|json| collect(json, names)),
+    }
 }
 
 /// Keeps the agreement to a category only where nothing denies it.

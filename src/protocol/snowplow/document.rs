@@ -130,26 +130,22 @@ fn is_of_consent(vendor: &str, name: &str) -> bool {
 
 /// Returns whether a document of that schema says that the visitor refuses all or agrees no more.
 fn refuses((vendor, name): (&str, &str), data: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Dialogue<'t> {
-        #[serde(borrow, rename = "eventType")]
-        event_type: Option<Cow<'t, str>>,
-        all: Option<bool>,
-    }
     let is_told = vendor == SNOWPLOW && matches!(name, "consent_preferences" | "consent_withdrawn");
     if !is_told {
         return false;
     }
-    let Ok(dialogue) = serde_json::from_str::<Dialogue<'_>>(data) else {
-        return false;
-    };
-    match name {
-        "consent_withdrawn" => dialogue.all == Some(true),
-        _ => matches!(
-            dialogue.event_type.as_deref(),
-            Some("deny_all" | "withdrawn" | "expired")
-        ),
-    }
+    // Of several, one that refuses counts. A query can only carry text.
+    let members = Object::read(data).map(|Object(members)| members);
+    members.into_iter().flatten().any(|(member, json)| {
+        let text = text_of(json).unwrap_or(Cow::Borrowed(json));
+        match (name, &*member) {
+            ("consent_withdrawn", "all") => text == "true",
+            ("consent_preferences", "eventType") => {
+                matches!(&*text, "deny_all" | "withdrawn" | "expired")
+            }
+            _ => false,
+        }
+    })
 }
 
 /// The contexts of an event.

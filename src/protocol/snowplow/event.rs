@@ -157,7 +157,7 @@ impl<'e> SnowplowEvent<'e> {
             }
             "ua" => self.told.claims.user_agent = value.into_text().unwrap_or_default().into(),
             // The last is no tracker's, and is a document here.
-            "nuid" | "tnuid" | "fp" | "mac" | "ue" => {}
+            "nuid" | "tnuid" | "fp" | "mac" | "ue" => self.told.dropped.push(value.into_json()),
             _ => self.put_param(name, value.into_json()),
         }
         Ok(())

@@ -25,6 +25,21 @@ fn consent_is_told_as_categories_and_never_as_something_unclear() {
             false,
         ),
         (
+            json!({"consentManagement": {"allowedConsentIds": ["a"], "deniedConsentIds": ["a", 1, null, [true]]}}),
+            json!([["1", false], ["a", false], ["true", false]]),
+            false,
+        ),
+        (
+            json!({"consentManagement": {"DeniedConsentIds": "a, b,"}}),
+            json!([["a", false], ["b", false]]),
+            false,
+        ),
+        (
+            json!({"consentManagement": {"deniedConsentIds": "{\"x\":[1],\"y\":[\"a\"]}"}}),
+            json!([["1", false], ["a", false]]),
+            false,
+        ),
+        (
             json!({"consentManagement": {"allowedConsentIds": "all"}}),
             json!(null),
             false,

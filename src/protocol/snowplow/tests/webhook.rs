@@ -129,6 +129,7 @@ fn a_record_says_that_the_visitor_refuses_where_it_says_so_for_all() {
         ),
         ("consent_preferences", json!({"eventType": 7}), false),
         ("consent_withdrawn", json!({"all": true}), true),
+        ("consent_withdrawn", json!({"all": "true"}), true),
         ("consent_withdrawn", json!({"all": false}), false),
         (
             "consent_granted",
