@@ -13,7 +13,8 @@ use Class::{
 use Part::{End, Whole};
 
 /// The members whose text may be the name of the member beside it.
-pub(super) const NAMES_OF_NAMES: [&str; 5] = ["name", "key", "field", "property", "type"];
+pub(super) const NAMES_OF_NAMES: [&str; 6] =
+    ["name", "key", "field", "property", "type", "elementId"];
 
 /// What a name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ const NAMES: &[(Class, Part, &[&str])] = &[
         "rdtcid", "epik", "sccid", "irclickid", "cjevent", "zanpid", "tblci", "qclid", "dicbo", "ndclid", "srsltid",
         "kx", "ke", "vgoee", "trkcontact", "branchmatchid", "btatid", "rbclid", "mlsubscriber", "mlsubscriberhash",
         "awc", "fbp", "fbc", "ttp", "muid", "gid", "utma", "ajsuid", "ajsaid", "ecid", "mcid", "aamuuid", "uid2", "euid",
-        "rampid", "idl", "pubcid", "sharedid", "tdid", "id5", "ctobundle", "piwikvid", "matomovid",
+        "rampid", "idl", "pubcid", "sharedid", "tdid", "id5", "ctobundle", "piwikvid", "matomovid", "gclau", "uetvid", "uetsid",
     ]),
     (Id, Whole, &["avclid", "avlink", "clid", "irclid", "obclid", "gadclid"]),
     (Id, End, &["clickid"]),
@@ -72,7 +73,7 @@ const NAMES: &[(Class, Part, &[&str])] = &[
         "ifa", "gaid", "aaid", "oaid", "udid", "imei", "imsi", "meid", "iccid", "mac", "maid", "serial", "fp",
         "fingerprint", "ip", "cip", "ipaddress", "ipaddr", "ipv4", "ipv6", "clientip", "userip", "remoteaddr",
         "phpsessid", "jsessionid", "aspnetsessionid", "sessid", "sessionkey", "userhash", "useridhash", "msisdnhash",
-        "hashedid", "eids",
+        "hashedid", "eids", "rdid", "androidid", "rudderid", "userkey", "userids", "sessioncookie",
         // By which Snowplow's trackers tell visits and tabs.
         "firsteventid", "firsteventtimestamp", "tabid",
     ]),
@@ -83,7 +84,8 @@ const NAMES: &[(Class, Part, &[&str])] = &[
         "advertisingid", "appsetid", "previousid", "groupid", "distinctid", "amplitudeid", "mixpanelid",
         "heapid", "accountid", "identityid", "identifierforvendor", "idfa", "idfv", "macaddress", "serialnumber",
         "customernumber", "customerno", "membernumber", "memberno", "accountnumber", "loyaltynumber", "personnummer",
-        "kundnummer", "medlemsnummer", "useruuid", "userguid", "visitoruuid", "deviceuuid", "sessionuuid", "userpseudoid",
+        "kundnummer", "medlemsnummer", "kundnr", "personnr", "fodselsnummer",
+        "useruuid", "userguid", "visitoruuid", "deviceuuid", "sessionuuid", "userpseudoid",
     ]),
     (Credential, End, &["usersig", "usersignature"]),
     (Id, End, &["token", "password", "passwd", "apikey", "secret"]),
@@ -100,7 +102,7 @@ const NAMES: &[(Class, Part, &[&str])] = &[
     (Direct, Whole, &[
         "mail", "emailhash", "emailsha256", "emailsha1", "emailmd5", "phonehash", "phonesha256", "em", "ph", "fn",
         "ln", "phone", "telephone", "mobilephone", "homephone", "workphone", "cellphone", "userphone", "customerphone",
-        "contactphone", "billingphone", "shippingphone", "tel", "e164", "bday", "dob", "birth", "birthyear", "ssn",
+        "contactphone", "billingphone", "shippingphone", "emails", "tlf", "tel", "e164", "bday", "dob", "birth", "birthyear", "ssn",
         "iban", "creditcard", "street1", "street2", "addressline", "addressline1", "addressline2", "address1",
         "address2", "gata", "postaladdress", "fname", "lname", "sn", "ajstraitname",
     ]),

@@ -254,6 +254,18 @@ fn without_store_ids_and_what_identifies_leave_addresses() {
             "https://a.example/?n=1",
         ),
         (
+            "https://a.example/?gclid%253Dx&n=1&a%3D1",
+            "https://a.example/?n=1&a%3D1",
+        ),
+        (
+            "https://a.example/?a=1,gclid=x&b=1,c=2&d=1%2Cuser_id%3D2",
+            "https://a.example/?b=1,c=2",
+        ),
+        (
+            "https://a.example/?_gcl_au=1.1&_gcl_aw=2&android_id=3&kundnr=4&mobil=5",
+            "https://a.example/?mobil=5",
+        ),
+        (
             "https://a.example/?q=anna%2540b.se&n=1",
             "https://a.example/?n=1",
         ),

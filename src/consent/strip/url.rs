@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::mem;
 
-use memchr::{memchr, memchr3};
+use memchr::{memchr, memchr2, memchr3};
 
 use super::Rules;
 use super::names::{Class, class_of};
@@ -146,6 +146,9 @@ impl Rules<'_> {
     }
 
     fn judge_pair(&self, pair: &str, within: usize) -> Judged {
+        if self.hides_pairs(pair, within) {
+            return Judged::Leaves;
+        }
         let (raw_name, raw) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decode(raw_name);
         let value = decode(raw);
@@ -185,6 +188,29 @@ impl Rules<'_> {
         match is_clean {
             true => Judged::Stays,
             false => Judged::Leaves,
+        }
+    }
+}
+
+impl Rules<'_> {
+    /// Checks whether something has to leave from pairs that are none by their writing: an equals
+    /// sign that was escaped once too often, or commas between them.
+    fn hides_pairs(&self, pair: &str, within: usize) -> bool {
+        let holds =
+            |text: &str| within <= WITHIN_MAX && self.strip_pairs(text, within + 1).is_some();
+        match pair.split_once('=') {
+            None if memchr(b'%', pair.as_bytes()).is_some() => {
+                let text = decode(pair);
+                memchr(b'=', text.as_bytes()).is_some() && holds(&text)
+            }
+            Some((_, value)) if memchr2(b',', b'%', value.as_bytes()).is_some() => {
+                let value = decode(value);
+                let has_pairs = memchr(b',', value.as_bytes()).is_some()
+                    && memchr(b'=', value.as_bytes()).is_some()
+                    && !has_scheme(&value);
+                has_pairs && holds(&value.replace(',', "&"))
+            }
+            _ => false,
         }
     }
 }
