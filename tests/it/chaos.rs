@@ -305,7 +305,7 @@ async fn a_full_spool_refuses_counts_and_recovers_by_itself() {
     let load = Load::start(collector.http, 16, Some(4000.0), 1500);
     let refused = "avtryck_http_requests_total{endpoint=\"pixel\",status=\"503\"}";
     until(async || collector.metric(refused).await >= 100.0).await;
-    assert_eq!(collector.admin("/readyz").await.status, 503);
+    until(async || collector.admin("/readyz").await.status == 503).await;
     let postgres = Embedded::start(&database).await.unwrap();
     let started = Instant::now();
     until(async || collector.admin("/readyz").await.status == 200).await;

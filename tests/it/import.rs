@@ -179,10 +179,8 @@ async fn a_file_is_taken_once_and_the_next_one_changes_what_differs() {
     assert_eq!(trial["state"].as_str(), Some("trial"), "{trial}");
     let (outcome, _) = take(&dir, third, &ending).await;
     assert_eq!(counts(&outcome), [3, 0, 2, 1, 0, 0, 2], "{outcome}");
-    let left: Vec<_> = known(&database.client).await.into_keys().collect();
-    let mut expected = vec![user("a"), user("c")];
-    expected.sort();
-    assert_eq!(left, expected);
+    let left = known(&database.client).await;
+    assert!(left.len() == 2 && left.contains_key(&user("a")) && left.contains_key(&user("c")));
     for options in [&ending[..], &[]] {
         let (again, _) = take(&dir, third, options).await;
         assert_eq!(again["state"].as_str(), Some("already taken"));

@@ -66,6 +66,8 @@ fn a_word_under_the_name_of_a_consent_string_counts_where_it_refuses_or_is_empty
     }
     for value in [
         "opt-out",
+        "\"G100\"",
+        "\"13q3q3q3q5l1\"",
         "Reject_All",
         "strictly necessary",
         "nej",

@@ -114,6 +114,7 @@ fn refuses(value: &str) -> bool {
     if value.len() > LENGTH_MAX {
         return false;
     }
+    let value = value.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '?'));
     let letters = value.chars().filter(char::is_ascii_alphanumeric);
     let word: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
     NO.contains(&&*word) || has_denied(value) || has_denied_default(&word)
