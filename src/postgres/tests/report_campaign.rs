@@ -193,6 +193,21 @@ async fn a_funnel_counts_visitors_who_take_the_steps_in_their_order_and_in_time(
         &["(1,conversion,5,1.0000)", "(2,click,0,0.0000)"],
     )
     .await;
+    // A hit is one step.
+    let database = filled().await;
+    let times = "select concat_ws(',', count(*) filter (where n >= 1), count(*) filter (where n >= 2), count(*) filter (where n >= 3)) \
+                 from (select count(*) as n from avtryck.hit \
+                       where kind = 3 and visitor_id is not null and avtryck.is_counted(flags) and avtryck.is_valid(flags) \
+                         and received_at >= '2026-11-23Z' and received_at < '2026-11-25Z' group by visitor_id) as each";
+    let steps = funnel("'impression', 'impression', 'impression'", "3 days");
+    let steps = steps.replace(
+        "select *",
+        "select string_agg(subjects::text, ',' order by step)",
+    );
+    let [expected, taken] = [times, &steps].map(|sql| lines(&database.client, sql));
+    let expected = expected.await;
+    assert_eq!(taken.await, expected);
+    assert_ne!(expected, ["2,2,2"], "somebody saw fewer");
 }
 
 #[tokio::test]
