@@ -60,40 +60,31 @@ pub(crate) fn unusable(config: &Config) -> Vec<Unusable> {
         .collect()
 }
 
-/// Checks that each directory is one that can be written to, or can be made.
+/// Checks that each directory is one that can be written to, or can be made, and that the spool and
+/// the private Postgres have one each: both lock a file `lock` there, and would wait for the other.
 fn check_directories(config: &Config) -> Vec<Unusable> {
-    let mut directories = vec![("spool.dir", &config.spool.dir)];
-    if config.database.url == DatabaseUrl::Embedded && config.loads_into_postgres() {
-        directories.push(("database.dir", &config.database.dir));
-    }
+    let spool = ("spool.dir", &config.spool.dir);
+    let is_private = config.database.url == DatabaseUrl::Embedded && config.loads_into_postgres();
+    let database = is_private.then_some(("database.dir", &config.database.dir));
     let flaw = |(key, path): (&str, &PathBuf)| {
         let why = flaw_of_directory(path)?;
         let what = format!("{} {why}; a directory would be right", path.display());
         Some(Unusable::new(key, what))
     };
-    let mut flaws: Vec<Unusable> = directories.into_iter().filter_map(flaw).collect();
-    flaws.extend(flaw_of_shared_directory(config));
-    flaws
+    let is_shared = |(_, path): &(&str, &PathBuf)| whole_path(path) == whole_path(spool.1);
+    let shared = database.filter(is_shared).map(|(key, path)| {
+        let path = path.display();
+        let what = format!("{path} is spool.dir as well; a directory of its own would be right");
+        Unusable::new(key, what)
+    });
+    let each = [Some(spool), database].into_iter().flatten();
+    each.filter_map(flaw).chain(shared).collect()
 }
 
-/// Returns a flaw where the spool and the private Postgres would share a folder: each of them has a
-/// file `lock` there, and would wait for the other.
-fn flaw_of_shared_directory(config: &Config) -> Option<Unusable> {
-    if config.database.url != DatabaseUrl::Embedded || !config.loads_into_postgres() {
-        return None;
-    }
-    let whole = |path: &PathBuf| {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        path.canonicalize().unwrap_or(path)
-    };
-    let [spool, database] = [&config.spool.dir, &config.database.dir].map(whole);
-    (spool == database).then(|| {
-        let what = format!(
-            "{} is spool.dir as well; a directory of its own would be right",
-            config.database.dir.display()
-        );
-        Unusable::new("database.dir", what)
-    })
+/// Returns a path from the root on, without links as far as it exists.
+fn whole_path(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.canonicalize().unwrap_or(path)
 }
 
 /// Returns why files cannot be made in a directory. One that does not exist is made, in the nearest

@@ -150,6 +150,9 @@ async fn who_has_read_enough_ends_no_command_with_an_error() {
         let child = command.stdout(stdout).stderr(Stdio::piped()).spawn();
         child.unwrap().wait_with_output().await.unwrap()
     };
+    let mut mistaken = command(&["check-config", "--config", "/nonexistent"]);
+    mistaken.stderr(writer.try_clone().unwrap());
+    assert_eq!(mistaken.status().await.unwrap().code(), Some(64));
     let output = ended(writer.into()).await;
     assert!(
         output.status.success() && output.stderr.is_empty(),

@@ -74,6 +74,7 @@ fn a_word_under_the_name_of_a_consent_string_counts_where_it_refuses_or_is_empty
         "13q3q3q3q5l1",
         "{\"analytics\":\"denied\"}",
         "{\"a\":{\"b\":[false]}}",
+        "{\"a\":\"{\\\"b\\\":\\\"denied\\\"}\"}",
         "[\"CPzHq4APzHq4ABEACBENAuCMAP_AAH_AAAAA\"]",
     ] {
         assert!(is_of_consent(value), "{value}");

@@ -39,8 +39,10 @@ fn has_scalar(json: &Value, test: &impl Fn(&str) -> bool) -> bool {
         Value::Null => false,
         Value::Bool(is_true) => test(if *is_true { "true" } else { "false" }),
         Value::Number(number) => test(&number.to_string()),
-        // What is JSON in a text has been looked into by itself.
-        Value::String(text) => container(text).is_none() && test(text),
+        Value::String(text) => match container(text) {
+            Some(json) => has_scalar(&json, test),
+            None => test(text),
+        },
         Value::Array(list) => list.iter().any(|json| has_scalar(json, test)),
         Value::Object(members) => members.values().any(|json| has_scalar(json, test)),
     }

@@ -190,9 +190,7 @@ impl Rules<'_> {
             false => Judged::Leaves,
         }
     }
-}
 
-impl Rules<'_> {
     /// Checks whether something has to leave from pairs that are none by their writing: an equals
     /// sign that was escaped once too often, or commas between them.
     fn hides_pairs(&self, pair: &str, within: usize) -> bool {

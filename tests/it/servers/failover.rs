@@ -45,6 +45,19 @@ impl Pair {
             format!("postgres://me:hush@{one},{two}/hits"),
         )
     }
+
+    /// The primary ends, and its standby takes over.
+    fn fail_over(&self) {
+        self.primary.crash();
+        self.standby.set(&["synchronous_standby_names = ''"]);
+        self.standby.promote();
+    }
+
+    /// Compares the standby's hits with those that were acknowledged.
+    async fn check_standby(&self, outcome: &loadtest::Outcome) {
+        let client = self.standby.client("hits").await;
+        check_names(&client, "hit", outcome, PATIENCE).await;
+    }
 }
 
 /// Loads for a while before and after what `meanwhile` does.
@@ -68,20 +81,9 @@ async fn a_promotion_under_load_loses_nothing_and_a_former_primary_is_refused() 
         .unwrap();
     pair.primary.set(&["synchronous_standby_names = 'standby'"]);
     let collector = Collector::start(pair.config()).await;
-    let outcome = load_through(&collector, async || {
-        pair.primary.crash();
-        pair.standby.set(&["synchronous_standby_names = ''"]);
-        pair.standby.promote();
-    })
-    .await;
+    let outcome = load_through(&collector, async || pair.fail_over()).await;
     assert!(outcome.acknowledged.len() > 300);
-    check_names(
-        &pair.standby.client("hits").await,
-        "hit",
-        &outcome,
-        PATIENCE,
-    )
-    .await;
+    pair.check_standby(&outcome).await;
 
     // The old primary runs again, and the new one does not: nothing goes to the old one.
     pair.primary
@@ -147,19 +149,8 @@ async fn over_tls_a_promotion_is_followed_and_whoever_takes_the_old_address_gets
         root.display()
     );
     let collector = Collector::start(Config::sites().set("database.url", url)).await;
-    let outcome = load_through(&collector, async || {
-        pair.primary.crash();
-        pair.standby.set(&["synchronous_standby_names = ''"]);
-        pair.standby.promote();
-    })
-    .await;
-    check_names(
-        &pair.standby.client("hits").await,
-        "hit",
-        &outcome,
-        PATIENCE,
-    )
-    .await;
+    let outcome = load_through(&collector, async || pair.fail_over()).await;
+    pair.check_standby(&outcome).await;
     let encrypted = "select count(*) from pg_stat_ssl join pg_stat_activity using (pid) \
                      where usename = 'me' and ssl";
     assert!(pair.standby.number(encrypted).await >= 3);
@@ -216,13 +207,7 @@ async fn what_an_asynchronous_standby_lacks_is_loaded_again_if_it_was_kept_and_c
         let lost = lost().await;
         assert_eq!(lost == 0, is_kept, "keep = {keep}: {lost} of {sent}");
         if is_kept {
-            check_names(
-                &pair.standby.client("hits").await,
-                "hit",
-                &outcome,
-                PATIENCE,
-            )
-            .await;
+            pair.check_standby(&outcome).await;
         }
     }
 }
@@ -273,13 +258,7 @@ async fn a_primary_that_stands_still_under_load_is_given_up_for_its_standby() {
         );
     })
     .await;
-    check_names(
-        &pair.standby.client("hits").await,
-        "hit",
-        &outcome,
-        PATIENCE,
-    )
-    .await;
+    pair.check_standby(&outcome).await;
     pair.primary.thaw();
     collector.get("/p.gif?site=open&e=late", &[]).await;
     let late = "select count(*) from avtryck.hit where event_name = 'late'";
