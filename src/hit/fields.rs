@@ -253,6 +253,9 @@ hit! {
         /// The attributes that a callback brings, checked: the text of a JSON object from keys of
         /// attributes to values. No row has them.
         attributes: Text<'a> = 43, volatile;
+        /// The same as `user_key` by the oldest of several keys: the list of suppression may know
+        /// the user by that alone. No row has it.
+        oldest_user_key: Option<UserKey> = 44, id, volatile;
     }
     hints {}
 }

@@ -16,6 +16,7 @@ const MAID: u64 = number_of("maid") as u64;
 const DEVICE_ID: u64 = number_of("device_id") as u64;
 const ATTRIBUTES: u64 = number_of("attributes") as u64;
 const USER_KEY: u64 = number_of("user_key") as u64;
+const OLDEST_USER_KEY: u64 = number_of("oldest_user_key") as u64;
 
 /// The fields of an encoding, up to the first that cannot be read.
 struct Fields<'a>(&'a [u8]);
@@ -81,8 +82,8 @@ pub(crate) fn without_attributes(bytes: &[u8]) -> Option<Vec<u8>> {
 /// encoding names two visitors ([`super::Hit::linked_visitor`]), the other one stands in the place
 /// of a partner's ID.
 #[must_use]
-pub fn subjects(bytes: &[u8]) -> [Option<Subject<'_>>; Subject::KINDS] {
-    let [mut visitor, mut user]: [Option<[u8; 16]>; 2] = [None; 2];
+pub fn subjects(bytes: &[u8]) -> [Option<Subject<'_>>; Subject::NAMED_MAX] {
+    let [mut visitor, mut user, mut oldest_user]: [Option<[u8; 16]>; 3] = [None; 3];
     let [mut maid, mut uid, mut partner, mut device] = [None; 4];
     let mut is_sync = false;
     for field in Fields(bytes) {
@@ -94,6 +95,7 @@ pub fn subjects(bytes: &[u8]) -> [Option<Subject<'_>>; Subject::KINDS] {
             MAID => maid = text(&field),
             DEVICE_ID => device = text(&field),
             USER_KEY => user = field.value.and_then(|value| value.try_into().ok()),
+            OLDEST_USER_KEY => oldest_user = field.value.and_then(|value| value.try_into().ok()),
             _ => {}
         }
     }
@@ -108,6 +110,7 @@ pub fn subjects(bytes: &[u8]) -> [Option<Subject<'_>>; Subject::KINDS] {
         linked.or_else(|| uid.map(|uid| Subject::PartnerUid { partner, uid })),
         device.map(Subject::DeviceId),
         user.map(|hash| Subject::User(UserKey(hash))),
+        oldest_user.map(|hash| Subject::User(UserKey(hash))),
     ]
 }
 

@@ -43,6 +43,9 @@ impl Subject<'_> {
     /// How many kinds of them there are.
     pub const KINDS: usize = 5;
 
+    /// How many of them a hit names at most: one of each kind, and a user by two keys.
+    pub const NAMED_MAX: usize = Subject::KINDS + 1;
+
     /// Returns the kind of ID, in SQL and on the command line.
     #[must_use]
     pub(crate) fn id_kind(&self) -> &'static str {

@@ -213,7 +213,12 @@ impl DeclaredManifests {
             .map(|column| said.remove(column.attribute.key))
             .collect();
         let says_any = values.iter().any(Option::is_some);
-        says_any.then_some((*import, CheckedRow { key, values }))
+        let row = CheckedRow {
+            key,
+            older_keys: Vec::new(),
+            values,
+        };
+        says_any.then_some((*import, row))
     }
 }
 

@@ -21,11 +21,20 @@ pub enum RowKey {
     Area(String),
 }
 
+impl RowKey {
+    fn of(subject: &Subject<'_>) -> RowKey {
+        RowKey::Subject(Node::of(subject).0, subject.key())
+    }
+}
+
 /// A row that is right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedRow {
     /// What it is about.
     pub key: RowKey,
+    /// The same under the older of several keys of users: what was refused or erased under one of
+    /// them stays so.
+    pub older_keys: Vec<RowKey>,
     /// The values in the order of the manifest's attributes.
     pub values: Vec<Option<String>>,
 }
@@ -76,6 +85,7 @@ impl Manifest {
         };
         Ok(CheckedRow {
             key,
+            older_keys: self.read_older_keys(written.trim(), users),
             values: self.columns.iter().map(read).collect::<Result<_, _>>()?,
         })
     }
@@ -122,7 +132,17 @@ impl Manifest {
             }
             KeyKind::Municipality => return Ok(RowKey::Area(written.to_lowercase())),
         };
-        Ok(RowKey::Subject(Node::of(&subject).0, subject.key()))
+        Ok(RowKey::of(&subject))
+    }
+
+    /// Returns what stood for a user while older keys made new hashes.
+    fn read_older_keys(&self, written: &str, users: &UserKeyring) -> Vec<RowKey> {
+        if self.key != KeyKind::User {
+            return Vec::new();
+        }
+        let shortened = whole::shorten(written, TEXT_BYTES_MAX);
+        let older = users.hashes(&shortened).skip(1).map(Subject::User);
+        older.map(|user| RowKey::of(&user)).collect()
     }
 
     fn read_value(

@@ -414,9 +414,7 @@ impl ImportFile {
             rejected,
             ..ImportCounts::default()
         };
-        for round in merge::rounds(rows) {
-            counts.add(&self.merge(&transaction, &round, has_listed).await?);
-        }
+        counts.add(&self.merge_all(&transaction, rows, has_listed).await?);
         ensure!(counts.add_up(), "the counts do not add up: {counts:?}");
         let sql = "update avtryck.import_file set rows_read = rows_read + $2, new = new + $3, changed = changed + $4, \
                    unchanged = unchanged + $5, rejected = rejected + $6, suppressed = suppressed + $7 \
@@ -518,11 +516,9 @@ impl ImportFile {
         let transaction = client.transaction().await?;
         self.counts.read += rejected;
         self.counts.rejected += rejected;
-        for round in merge::rounds(rows) {
-            // Nothing is stored, so the list may change meanwhile.
-            let counts = self.merge(&transaction, &round, true).await?;
-            self.counts.add(&counts);
-        }
+        // Nothing is stored, so the list may change meanwhile.
+        let counts = self.merge_all(&transaction, rows, true).await?;
+        self.counts.add(&counts);
         Ok(transaction)
     }
 

@@ -297,6 +297,35 @@ async fn whoever_is_erased_loses_their_values_and_gets_none_again() {
     assert_eq!(known(&database.client).await.len(), 1);
 }
 
+/// A key that was put before the first, which has leaked.
+const NEWER_KEY: &str = "2:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
+
+#[tokio::test]
+async fn whoever_is_refused_stays_so_when_another_key_makes_the_hashes() {
+    let (dir, database) = stage().await;
+    let client = &database.client;
+    let object =
+        "insert into avtryck.objection (subject, kind, name) values ($1, 'supplier', 'a register')";
+    client.execute(object, &[&user("a")]).await.unwrap();
+    let mut erase = command(&["subject", "erase", "--user", "b"]);
+    erase.env("AVTRYCK_CONFIG", dir.path().join("avtryck.toml"));
+    assert!(erase.status().await.unwrap().success());
+    let renewed = vec![NEWER_KEY, USER_KEY];
+    let config = Config::read(dir.path()).set("user.keys", renewed);
+    config.write_as_it_is(dir.path());
+    let rows = "nr,typ,kr\na,house,1\nb,flat,2\nc,flat,3\nb,flat,4\n";
+    let (outcome, status) = take(&dir, rows, &["--dry-run"]).await;
+    assert_eq!(
+        (status, &outcome["suppressed"]),
+        (0, &3.into()),
+        "{outcome}"
+    );
+    let (outcome, status) = take(&dir, rows, &[]).await;
+    assert_eq!(status, 0, "{outcome}");
+    assert_eq!(counts(&outcome), [4, 1, 0, 0, 0, 3, 0], "{outcome}");
+    assert_eq!(known(client).await.len(), 1);
+}
+
 #[tokio::test]
 async fn imports_are_listed_and_ended_and_expire_by_themselves() {
     let (dir, database) = stage().await;

@@ -29,6 +29,7 @@ fn read(manifest: &Manifest, bytes: &[u8]) -> Result<Vec<(u64, String)>, String>
             Ok(CheckedRow {
                 key: RowKey::Area(area),
                 values,
+                ..
             }) => {
                 let values: Vec<&str> =
                     values.iter().map(|v| v.as_deref().unwrap_or("-")).collect();

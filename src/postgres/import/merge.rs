@@ -1,19 +1,42 @@
 //! Rows of a file into the table of values: COPY into a temporary table, and one statement for each
 //! of what may become of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::SinkExt as _;
 use tokio_postgres::Transaction;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
 
 use super::{ImportCounts, ImportFile, table};
 use crate::import::{CheckedRow, RowKey};
 
 impl ImportFile {
+    /// Merges rows.
+    pub(super) async fn merge_all(
+        &self,
+        transaction: &Transaction<'_>,
+        rows: &[CheckedRow],
+        has_listed: bool,
+    ) -> anyhow::Result<ImportCounts> {
+        let refused = self.find_refused_before(transaction, rows).await?;
+        let mut counts = ImportCounts {
+            read: refused.len() as u64,
+            suppressed: refused.len() as u64,
+            ..ImportCounts::default()
+        };
+        let taken = rows.iter().enumerate();
+        let taken = taken.filter(|(place, _)| !refused.contains(place));
+        for round in rounds(taken.map(|(_, row)| row)) {
+            counts.add(&self.merge(transaction, &round, has_listed).await?);
+        }
+        Ok(counts)
+    }
+
     /// Merges rows of different subjects.
-    pub(super) async fn merge(
+    async fn merge(
         &self,
         transaction: &Transaction<'_>,
         rows: &[&CheckedRow],
@@ -120,6 +143,39 @@ impl ImportFile {
         Ok(())
     }
 
+    /// Returns the places of the rows whose user was erased, or objected to the supplier, while an
+    /// older key made the hashes of users.
+    async fn find_refused_before(
+        &self,
+        transaction: &Transaction<'_>,
+        rows: &[CheckedRow],
+    ) -> anyhow::Result<HashSet<usize>> {
+        let (mut places, mut nodes, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, row) in rows.iter().enumerate() {
+            for older in &row.older_keys {
+                if let RowKey::Subject(node, key) = older {
+                    places.push(i64::try_from(place)?);
+                    nodes.push(Uuid::from_bytes(*node));
+                    keys.push(Uuid::from_bytes(*key));
+                }
+            }
+        }
+        if places.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let sql = "select distinct older.place \
+                   from unnest($2::bigint[], $3::uuid[], $4::uuid[]) as older (place, subject, key) \
+                   where exists (select 1 from avtryck.suppression as listed where listed.key = older.key) \
+                      or exists (select 1 from avtryck.objection as said join avtryck.import as used on used.import = $1 \
+                                 where said.kind = 'supplier' and said.name = used.supplier and said.subject = older.subject)";
+        let parameters: [&(dyn ToSql + Sync); 4] = [&self.import, &places, &nodes, &keys];
+        let refused = transaction.query(sql, &parameters).await?;
+        refused
+            .iter()
+            .map(|row| Ok(usize::try_from(row.try_get::<_, i64>(0)?)?))
+            .collect()
+    }
+
     /// Drops the rows of those who object to the supplier. Returns how many there were.
     async fn drop_refused(&self, transaction: &Transaction<'_>) -> anyhow::Result<u64> {
         if self.is_area {
@@ -134,8 +190,8 @@ impl ImportFile {
 
 /// Splits rows so that those of one list name different subjects: rows of a subject hold in their
 /// order, so its second is in the second list.
-pub(super) fn rounds(rows: &[CheckedRow]) -> Vec<Vec<&CheckedRow>> {
-    let mut seen = HashMap::<&RowKey, usize>::with_capacity(rows.len());
+pub(super) fn rounds<'r>(rows: impl Iterator<Item = &'r CheckedRow>) -> Vec<Vec<&'r CheckedRow>> {
+    let mut seen = HashMap::<&RowKey, usize>::new();
     let mut rounds: Vec<Vec<&CheckedRow>> = Vec::new();
     for row in rows {
         let times = seen.entry(&row.key).or_default();

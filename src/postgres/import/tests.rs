@@ -271,7 +271,7 @@ async fn rows_of_one_subject_hold_in_their_order_and_take_no_statement_each() {
         .iter()
         .flat_map(|name| [(&**name, "house", "low"), (&**name, "flat", "")])
         .collect();
-    assert_eq!(merge::rounds(&rows(&once, &said)).len(), 2);
+    assert_eq!(merge::rounds(rows(&once, &said).iter()).len(), 2);
     assert_eq!(take(client, &once, 1, &said).await, Some([500, 500, 0]));
     let now = stored(client, &["n0", "n499"]).await;
     assert!(

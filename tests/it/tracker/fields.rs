@@ -14,6 +14,9 @@ const KEYS: [&str; 2] = [
     "2:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=",
 ];
 
+/// A third.
+const NEWEST: &str = "3:AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=";
+
 fn sites(keys: &[&str]) -> Config {
     Config::sites().set("user.keys", keys.to_vec())
 }
@@ -162,6 +165,43 @@ async fn a_user_and_a_device_are_exported_erased_and_kept_out_under_every_key() 
         )
         .await;
     collector.wait_for(rows, 1).await;
+}
+
+#[tokio::test]
+async fn who_was_erased_stays_so_under_each_key_that_is_put_before_the_first() {
+    let collector = Collector::start(sites(&KEYS[..1])).await;
+    send(&collector, "open", json!({"e": "a", "user": "anna"})).await;
+    let rows = "select count(*) from avtryck.hit";
+    collector.wait_for(rows, 1).await;
+    subject(collector.dir.path(), &["erase", "--user", "anna"]).await;
+    collector.wait_for(rows, 0).await;
+    let (mut keys, mut erased, mut counts) = (vec![KEYS[0]], vec!["anna"], 0);
+    let mut dir = collector.stop().await.1;
+    for (newer, user) in [(KEYS[1], "berta"), (NEWEST, "clara")] {
+        keys.insert(0, newer);
+        let config = Config::read(dir.path()).set("user.keys", keys.clone());
+        config.write_as_it_is(dir.path());
+        let collector = Collector::start_in(dir).await;
+        for named in erased.iter().chain(&[user]) {
+            send(&collector, "open", json!({"e": "b", "user": named})).await;
+        }
+        counts += erased.len() as i64;
+        let stored = format!("{rows} where event_name = 'b' and user_key is not null");
+        collector.wait_for(&stored, 1).await;
+        let counted = "select coalesce(sum(hits), 0)::bigint from avtryck.hit_count";
+        collector.wait_for(counted, counts).await;
+        // Who is erased later is found under the newest, and stays so under the next.
+        subject(collector.dir.path(), &["erase", "--user", user]).await;
+        collector.wait_for(rows, 0).await;
+        erased.push(user);
+        counts += 1;
+        send(&collector, "open", json!({"e": "c", "user": user})).await;
+        let other = format!("doris-{newer}");
+        send(&collector, "open", json!({"e": "c", "user": other})).await;
+        collector.wait_for(rows, 1).await;
+        subject(collector.dir.path(), &["erase", "--user", &other]).await;
+        dir = collector.stop().await.1;
+    }
 }
 
 #[tokio::test]

@@ -43,8 +43,9 @@ pub(crate) struct RowParts<'a, 'f> {
     pub is_sensitive_page: bool,
     /// The sighting that it makes, with its epoch; for `avtryck load` alone.
     pub sighting: Option<(Sighting, i32)>,
-    /// Whether the attributes that a callback brings go with it; for `avtryck load` alone.
-    pub with_attributes: bool,
+    /// Whether `avtryck load` reads it, which needs what nobody else is told: the attributes that a
+    /// callback brings, and the hash of a user by the oldest key.
+    pub is_for_loader: bool,
 }
 
 impl RowParts<'_, '_> {
@@ -64,10 +65,11 @@ impl RowParts<'_, '_> {
             user_key: self.row.user_key,
             user_agent: "".into(),
             hints: Hints::default(),
-            attributes: match self.with_attributes {
+            attributes: match self.is_for_loader {
                 true => self.hit.attributes.clone(),
                 false => "".into(),
             },
+            oldest_user_key: self.hit.oldest_user_key.filter(|_| self.is_for_loader),
             ..self.hit.clone()
         }
     }
@@ -87,7 +89,8 @@ impl RowParts<'_, '_> {
     fn json(&self) -> Map<String, Json> {
         let mut words = self.strip_hit().export();
         for field in Field::ALL {
-            if field.name == "user_agent" || field.name.starts_with("hint_") {
+            let is_left_out = ["user_agent", "oldest_user_key"].contains(&field.name);
+            if is_left_out || field.name.starts_with("hint_") {
                 words.remove(field.word);
             }
         }

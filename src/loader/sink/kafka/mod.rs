@@ -231,7 +231,7 @@ impl Encoder for MessageEncoder {
             row: &hit.row,
             facts: hit.facts,
             is_sensitive_page: hit.is_sensitive_page,
-            with_attributes: self.alone.is_some(),
+            is_for_loader: self.alone.is_some(),
         };
         parts.encode(self.format, &mut batch.bytes);
         let end = batch.bytes.len();

@@ -212,7 +212,7 @@ pub(crate) async fn leave_out(
 }
 
 /// The keys of the IDs that a hit names.
-type Keys = [Option<[u8; 16]>; Subject::KINDS];
+type Keys = [Option<[u8; 16]>; Subject::NAMED_MAX];
 
 fn count(counts: &mut Counts, hit: &Hit<'_>, keyer: &Keyer) {
     if hit.outcome_if_suppressed() == Outcome::Count {

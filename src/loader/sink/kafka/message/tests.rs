@@ -165,7 +165,7 @@ fn message_of(hit: &Hit<'_>, facts: &Facts<'_>, format: KafkaFormat) -> Vec<u8> 
         facts,
         is_sensitive_page: true,
         sighting: None,
-        with_attributes: false,
+        is_for_loader: false,
     };
     let mut message = Vec::new();
     parts.encode(format, &mut message);
@@ -469,27 +469,32 @@ fn with_parts_for_the_loader(hit: &Hit<'_>, use_them: impl FnOnce(RowParts<'_, '
         facts: &facts(Place::default(), Some(1), "Example"),
         is_sensitive_page: false,
         sighting: Some(sighting()),
-        with_attributes: true,
+        is_for_loader: true,
     });
 }
 
 #[test]
 fn what_is_written_for_the_loader_is_read_by_it_and_passed_over_by_others() {
-    let hit = hit_for_the_loader();
+    let mut hit = hit_for_the_loader();
+    hit.oldest_user_key = Some(UserKey(*b"oldest-hash-user"));
     with_parts_for_the_loader(&hit, |parts| {
         let mut message = Vec::new();
         parts.encode(KafkaFormat::Protobuf, &mut message);
         let read = read::RowMessage::decode(&message).unwrap();
         assert_eq!(read.sighting, Some(sighting()));
         assert_eq!(read.hit.attributes, hit.attributes);
+        assert_eq!(read.hit.oldest_user_key, hit.oldest_user_key);
         let shared = RowParts {
-            with_attributes: false,
+            is_for_loader: false,
             ..parts
         };
         for format in [KafkaFormat::Protobuf, KafkaFormat::Json] {
             let mut message = Vec::new();
             shared.encode(format, &mut message);
-            assert!(!String::from_utf8_lossy(&message).contains("income_band"));
+            let message = String::from_utf8_lossy(&message);
+            for told in ["income_band", "oldest"] {
+                assert!(!message.contains(told), "{message}");
+            }
         }
         assert_eq!((read.hit.visitor, read.client_ip), (hit.visitor, None));
         let older = RowSchema::decode(message.as_slice()).unwrap();
