@@ -6,6 +6,7 @@ use avtryck::keys::CookieKeyring;
 use avtryck::visitor::COOKIE_AGE_SECONDS;
 use serde_json::{Value, json};
 
+use crate::privacy;
 use crate::support::{Collector, Config, Reply, tampered};
 
 const PAGE: (&str, &str) = ("Origin", "https://www.open.example");
@@ -201,6 +202,57 @@ async fn of_several_choices_only_what_all_of_them_permit_holds() {
             assert_eq!(told(&reply), permit(allowed, "choice"), "{cookies:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_choice_without_store_withdraws_wherever_it_is_made() {
+    let careful = "[[site]]\nkey = \"careful\"\nsnowplow_consent_narrows = true\n";
+    let collector = Collector::start(Config::sites().with(careful)).await;
+    let permits = "select count(distinct subject) from avtryck.subject_permit";
+    let mut cookies = Vec::new();
+    for _ in 0..4 {
+        let cookie = collector
+            .get("/id?site=open", &[])
+            .await
+            .cookie()
+            .to_owned();
+        let headers = [("Cookie", &*cookie)];
+        collector.get("/p.gif?site=open", &headers).await;
+        cookies.push(cookie);
+    }
+    collector.wait_for(permits, 4).await;
+    let [anna, berta, carla, doris] = &cookies[..] else {
+        panic!("{cookies:?}")
+    };
+    // With `store` the visitor stays, and what it refuses it says with each hit.
+    for (choice, cookie) in [(r#"["store"]"#, doris), ("[]", anna)] {
+        let headers = [PAGE, JSON, SAME_SITE, ("Cookie", &**cookie)];
+        let reply = collector.post("/consent?site=open", &headers, choice).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+    let page = privacy::page(&collector, &[("Cookie", berta)]).await;
+    let body = format!("token={}&measure=on", privacy::token(&page));
+    let reply = privacy::submit(&collector, "choice", berta, &body).await;
+    assert_eq!(reply.status, 303, "{reply:?}");
+    let schema = "iglu:com.snowplowanalytics.snowplow/consent_withdrawn/jsonschema/1-0-0";
+    let document = json!({"schema": schema, "data": {"all": true}});
+    let record = json!({"schema": "s", "data": document}).to_string();
+    let event = json!({"e": "ue", "aid": "careful", "tv": "js-4.10.1", "ue_pr": record});
+    let body =
+        json!({"schema": "iglu:x/payload_data/jsonschema/1-0-4", "data": [event]}).to_string();
+    let target = "/com.snowplowanalytics.snowplow/tp2";
+    let reply = collector.post(target, &[("Cookie", carla)], &body).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    // What is loaded next has the list.
+    let listed = "select count(*) from avtryck.suppression where reason = 'withdrawal'";
+    collector.wait_for(listed, 3).await;
+    collector.wait_for(permits, 1).await;
+    let hit = [("Cookie", &**anna)];
+    collector.get("/p.gif?site=open&e=suppressed", &hit).await;
+    collector.get("/p.gif?site=open&e=last", &[]).await;
+    let rows = "select count(*) from avtryck.hit where event_name";
+    collector.wait_for(&format!("{rows} = 'last'"), 1).await;
+    assert_eq!(collector.number(&format!("{rows} = 'suppressed'")).await, 0);
 }
 
 /// Makes a visitor cookie of that many days ago with the key of the test below.

@@ -6,7 +6,8 @@
 //!
 //! - **GET** tells what a page view without a consent string would be permitted now.
 //! - **POST** takes a JSON object of flags, or a list of those that are permitted; what it leaves
-//!   out is refused. A choice without `store` ends the visitor cookie too.
+//!   out is refused. A choice without `store` withdraws as well; where that cannot be kept, the
+//!   choice is, and the visitor cookie stays.
 //! - **DELETE** withdraws. First the visitor's ID goes into the spool of instructions, which the
 //!   loader empties before it takes hits, so that no hit of that visitor that still waits becomes a
 //!   row. Only then the reply ends the visitor cookie and sets the choice to `none`. If the ID
@@ -37,12 +38,14 @@ pub(crate) async fn handle(exchange: &Exchange<'_>, body: Incoming) -> Result<Re
         Method::POST => {
             check_origin(exchange, site)?;
             let permit = read_choice(exchange, body).await?;
-            Ok(keep_choice(exchange, site, permit))
+            let cookies = exchange.keep_choice(site, permit).await;
+            Ok(tell_choice(exchange, site, permit, cookies))
         }
         Method::DELETE => {
             check_origin(exchange, site)?;
             exchange.instruct(site, Kind::Withdrawal).await?;
-            Ok(keep_choice(exchange, site, Permit::NONE))
+            let cookies = exchange.choice_cookies(site, Permit::NONE);
+            Ok(tell_choice(exchange, site, Permit::NONE, cookies))
         }
         _ => Ok(tell_permit(exchange, site, None)),
     }
@@ -101,8 +104,12 @@ fn parse_choice(body: &[u8]) -> Option<Permit> {
 
 /// Sets the choice and tells it. If it cannot be kept the reply tells what holds without it: it
 /// must not claim what it cannot do.
-fn keep_choice(exchange: &Exchange<'_>, site: &Site, permit: Permit) -> Reply {
-    let (cookies, is_kept) = exchange.choice_cookies(site, permit);
+fn tell_choice(
+    exchange: &Exchange<'_>,
+    site: &Site,
+    permit: Permit,
+    (cookies, is_kept): (Vec<String>, bool),
+) -> Reply {
     tell_permit(exchange, site, is_kept.then_some(permit)).with_cookie(cookies)
 }
 

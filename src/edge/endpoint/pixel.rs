@@ -24,6 +24,7 @@ pub(crate) async fn handle(exchange: &Exchange<'_>) -> Result<Content, Refusal> 
     protocol::read_into(&arrival, &mut draft)?;
     let mut visit = Visit::default();
     exchange.admit(&mut draft, charge, &mut visit)?;
+    exchange.keep_told_choice(&mut visit).await;
     exchange.record(slice::from_ref(&draft)).await?;
     Ok(Content::Hit(shape, visit.cookies))
 }

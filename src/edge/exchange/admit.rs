@@ -28,6 +28,8 @@ pub(crate) struct Visit<'r> {
     is_impossible: bool,
     /// The `Set-Cookie` headers of the reply.
     pub(crate) cookies: Vec<String>,
+    /// The site on which a record of a dialogue said that the visitor refuses.
+    pub(super) refuses_on: Option<&'r Site>,
     /// What the last event of the same signals was decided, in an array of events.
     verdict: Option<Box<Verdict>>,
     party: Option<(&'r Site, Party<'r>)>,
@@ -151,7 +153,7 @@ impl<'r> Exchange<'r> {
             self.end_visitor(site, visit);
         }
         if claims.is_some_and(|claims| claims.keeps_cookies && claims::refuses(claims, site)) {
-            (visit.cookies, _) = self.choice_cookies(site, Permit::NONE);
+            visit.refuses_on = Some(site);
             visit.is_decided = true;
         }
         if hit.permit.allows(Permit::STORE) && speaker.is_visitor {

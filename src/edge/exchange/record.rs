@@ -66,6 +66,7 @@ impl<'r> Exchange<'r> {
                 let mut visit = Visit::default();
                 let charge = bill.add_event()?;
                 self.admit(&mut draft, charge, &mut visit)?;
+                self.keep_told_choice(&mut visit).await;
                 self.record(slice::from_ref(&draft)).await?;
                 let reply = match is_native {
                     true => reply::hit(Shape::Empty),
@@ -78,6 +79,7 @@ impl<'r> Exchange<'r> {
         let records_bytes_max = RECORDS_TIMES_MAX * self.endpoint.spec().body_bytes_max;
         let mut batch = Batch::new(bill, records_bytes_max);
         batch.read(self, &events).await;
+        self.keep_told_choice(&mut batch.visit).await;
         if !batch.admitted.is_empty() {
             let chosen = self.choose(&batch.admitted);
             self.worker.appender.append_all(batch.records())?.await?;

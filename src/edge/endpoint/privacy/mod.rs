@@ -419,24 +419,27 @@ impl<'r> PrivacyRequest<'r> {
             Form::Device | Form::Home | Form::Group | Form::Source => {
                 self.contradict(site, form, (wish, device, number)).await
             }
-            Form::Choice => Ok(self.keep_choice(site, permit, "choice")),
+            Form::Choice => {
+                let (cookies, _) = self.request.keep_choice(site, permit).await;
+                Ok(self.redirect(cookies, "choice"))
+            }
             Form::File => self.file(site).await,
             Form::Erasure => {
                 let recorded = self.request.instruct(site, Kind::Erasure).await?;
                 let done = if recorded > 0 { "erasure" } else { "choice" };
-                Ok(self.keep_choice(site, Permit::NONE, done))
+                let (cookies, _) = self.request.choice_cookies(site, Permit::NONE);
+                Ok(self.redirect(cookies, done))
             }
         }
     }
 
-    /// Keeps a choice, and redirects to the page.
-    fn keep_choice(&self, site: &Site, permit: Permit, done: &str) -> Reply {
+    /// Redirects to the page, with what was done.
+    fn redirect(&self, cookies: Vec<String>, done: &str) -> Reply {
         let mut reply = reply::empty(StatusCode::SEE_OTHER);
         let target = format!("{}&done={done}", self.link("", self.language));
         if let Ok(target) = HeaderValue::try_from(target) {
             reply.headers_mut().insert(header::LOCATION, target);
         }
-        let (cookies, _) = self.request.choice_cookies(site, permit);
         reply.with_cookie(cookies)
     }
 
