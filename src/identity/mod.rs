@@ -20,8 +20,8 @@ mod tie_value;
 
 use crate::hit::Permit;
 use crate::hit::subject::Subject;
-pub(crate) use tie::is_refusal;
 pub use tie::{IdType, Ids, Tie, TieRules, Ties};
+pub(crate) use tie::{is_own_word, is_refusal};
 pub(crate) use tie_memory::{Novelty, TieMemory};
 
 /// An ID among ties: a visitor's own, the key of any other

@@ -334,17 +334,22 @@ impl Voucher {
     }
 }
 
-/// Checks whether a permit is a refusal of ties: the subject itself, and no default, allowed to
-/// store the ID and not to tie it.
+/// Checks whether a signal is the subject's own word, and no default.
 #[must_use]
-pub(crate) fn is_refusal(permit: Permit, source: ConsentSource) -> bool {
-    let is_own = match source {
+pub(crate) fn is_own_word(source: ConsentSource) -> bool {
+    match source {
         ConsentSource::Choice | ConsentSource::Gpc | ConsentSource::Tcf | ConsentSource::Gpp => {
             true
         }
         ConsentSource::Default | ConsentSource::Gdpr0 | ConsentSource::Unclear => false,
-    };
-    is_own && permit.allows(Permit::STORE) && !permit.allows(LinkPermit::NEEDED)
+    }
+}
+
+/// Checks whether a permit is a refusal of ties: the subject itself, and no default, allowed to
+/// store the ID and not to tie it.
+#[must_use]
+pub(crate) fn is_refusal(permit: Permit, source: ConsentSource) -> bool {
+    is_own_word(source) && permit.allows(Permit::STORE) && !permit.allows(LinkPermit::NEEDED)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, Hash, RandomState};
 
 use super::recent::{Recent, StoredSince};
-use super::{Node, Tie, is_refusal};
+use super::{Node, Tie, is_own_word, is_refusal};
 use crate::clock::UnixMicros;
 use crate::hit::{ConsentSource, Permit};
 
@@ -171,7 +171,8 @@ impl TieMemory {
     }
 
     /// Tells whether what a subject permits on a site, or to a partner there, is to be stored, and
-    /// remembers it as stored.
+    /// remembers it as stored. A default is not while the subject's own word is remembered, which
+    /// it does not replace.
     pub(crate) fn note_permit(
         &mut self,
         node: Node,
@@ -186,8 +187,10 @@ impl TieMemory {
             false => STORED_MINUTES,
         };
         let stored = self.permits.get(key);
-        let is_stored =
-            stored.is_some_and(|stored| stored.value() == said && stored.age(minute) < minutes);
+        let is_stored = stored.is_some_and(|stored| {
+            let outweighs = holds_own_word(stored.value()) && !is_own_word(source);
+            (stored.value() == said || outweighs) && stored.age(minute) < minutes
+        });
         if !is_stored {
             self.permits.put(key, StoredSince::new(said, minute));
         }
@@ -229,6 +232,11 @@ impl TieMemory {
 /// Returns a permit and what decided it as a number of nine bits.
 fn pack(permit: Permit, source: ConsentSource) -> u16 {
     u16::from(permit.bits()) << 3 | u16::from(source.number())
+}
+
+/// Checks whether what [`pack`] made is of the subject's own word.
+fn holds_own_word(said: u16) -> bool {
+    ConsentSource::from_number(u64::from(said & 7)).is_some_and(is_own_word)
 }
 
 /// Counts how often each of many values occurs, and never too few: each has a counter in either

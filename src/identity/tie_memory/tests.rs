@@ -140,6 +140,12 @@ fn a_permit_is_stored_when_it_changes_weekly_and_a_refusal_each_minute() {
     assert!(memory.note_permit(node(1), ("news", ""), Permit::ALL, ConsentSource::Choice));
     assert!(memory.note_permit(node(1), ("shop", "ads"), Permit::ALL, ConsentSource::Choice));
     assert!(memory.note_permit(node(1), ("shop", ""), Permit::ALL, ConsentSource::Tcf));
+    // A default does not replace the subject's own word, and is replaced by it.
+    for source in [ConsentSource::Default, ConsentSource::Gdpr0] {
+        assert!(!memory.note_permit(node(1), ("shop", ""), Permit::STORE, source));
+        assert!(memory.note_permit(node(2), ("shop", ""), Permit::STORE, source));
+    }
+    assert!(memory.note_permit(node(2), ("shop", ""), Permit::STORE, ConsentSource::Gpc));
     assert!(says(&mut memory, refused) && !says(&mut memory, refused));
     memory.set_now(UnixMicros(NOON + MINUTE_MICROS));
     assert!(says(&mut memory, refused) && says(&mut memory, Permit::ALL));

@@ -136,8 +136,12 @@ impl Model {
         if refuses || !hit.flags.has(Flags::BOT) {
             for node in each() {
                 let key = (node, hit.site.to_string(), hit.partner.to_string());
-                self.permits
-                    .insert(key, (bits, hit.consent_source.number()));
+                let said = (bits, hit.consent_source.number());
+                let known = self.permits.entry(key).or_insert(said);
+                // A default says nothing of who has spoken.
+                if explicit || !(2..=5).contains(&known.1) {
+                    *known = said;
+                }
             }
         }
         if refuses {

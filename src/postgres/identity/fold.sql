@@ -18,9 +18,10 @@ begin
                unnest(kinds) as kind, unnest(ids) as id
         from part
     ),
+    -- Sources 2 to 5 are the subject's own word. A default says nothing of a subject that has spoken.
     newest as (
-        select distinct on (subject, site, partner) *, permit & 19 in (1, 3, 17) and consent_source in (2, 3, 4, 5) as refuses
-        from said order by subject, site, partner, at desc, permit
+        select distinct on (subject, site, partner) *, permit & 19 in (1, 3, 17) and consent_source between 2 and 5 as refuses
+        from said order by subject, site, partner, consent_source between 2 and 5 desc, at desc, permit
     ),
     named as (
         insert into avtryck.subject_id as known (subject, kind, partner, id, permit, last_seen)
@@ -37,11 +38,13 @@ begin
             select case when is_later then excluded.permit else known.permit end,
                    case when is_later then excluded.consent_source else known.consent_source end,
                    greatest(known.at, excluded.at)
-            from (select (excluded.at, -excluded.permit) > (known.at, -known.permit) as is_later) as told),
+            from (select (excluded.consent_source between 2 and 5, excluded.at, -excluded.permit)
+                         > (known.consent_source between 2 and 5, known.at, -known.permit) as is_later) as told),
         changed_at = case when known.permit <> excluded.permit then clock_timestamp()
                           else coalesce(excluded.changed_at, known.changed_at) end
     -- Of two that differ, the earlier tells its collector that it lost.
-    where known.at < excluded.at or known.permit <> excluded.permit;
+    where (known.at < excluded.at or known.permit <> excluded.permit)
+      and (excluded.consent_source between 2 and 5 or known.consent_source not between 2 and 5);
 
     if link_rows is null then
         return;
