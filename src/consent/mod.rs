@@ -73,5 +73,5 @@ pub(crate) use rules::decide_by_both;
 pub use rules::{PermitRules, decide};
 pub use signals::Signals;
 pub use strings::Strings;
-pub(crate) use strip::fold_name;
 pub use strip::{Personal, strip, strip_personal};
+pub(crate) use strip::{fold_name, holds_email};

@@ -1,12 +1,14 @@
 //! Texts as senders write them: decoded, cleaned, cut, and told from macros.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use memchr::memchr2_iter;
 use percent_encoding::percent_decode;
 
 use super::absent::{Absence, absence_of_id, is_macro, is_macro_of_id};
 use super::marks::{LANES, marks};
+use crate::consent::holds_email;
 use crate::consent::names::WIDE;
 use crate::hit::{Flags, whole};
 use crate::request::is_encoded_still;
@@ -347,13 +349,17 @@ pub(crate) fn clean<'a>(text: Cow<'a, str>, bytes_max: usize, flags: &mut Flags)
     cut(text, bytes_max, flags)
 }
 
-/// Cuts a text at `bytes_max` on a character's border.
+/// Cuts a text at `bytes_max` on a character's border, or before an e-mail address that would be
+/// cut: nobody could tell what is left of it.
 fn cut<'a>(text: Cow<'a, str>, bytes_max: usize, flags: &mut Flags) -> Cow<'a, str> {
     if text.len() <= bytes_max {
         return text;
     }
     flags.set(Flags::TRUNCATED);
     let end = text.floor_char_boundary(bytes_max);
+    let end = word_at(&text, end)
+        .filter(|word| holds_email(text.get(word.clone()).unwrap_or_default()))
+        .map_or(end, |word| word.start);
     match text {
         Cow::Borrowed(text) => Cow::Borrowed(text.get(..end).unwrap_or_default()),
         Cow::Owned(mut text) => {
@@ -361,6 +367,16 @@ fn cut<'a>(text: Cow<'a, str>, bytes_max: usize, flags: &mut Flags) -> Cow<'a, s
             Cow::Owned(text)
         }
     }
+}
+
+/// Returns where the word stands that goes on at a place.
+fn word_at(text: &str, at: usize) -> Option<Range<usize>> {
+    let (before, after) = text.split_at_checked(at)?;
+    let separates = |c: char| c.is_whitespace() || "&?#;/=,\"'<>()[]{}|".contains(c);
+    let length = after.find(separates).unwrap_or(after.len());
+    let start = before.char_indices().rev().find(|(_, c)| separates(*c));
+    let start = start.map_or(0, |(at, c)| at + c.len_utf8());
+    (length > 0).then_some(start..at + length)
 }
 
 #[cfg(test)]
@@ -391,6 +407,38 @@ mod tests {
             prop_assert_eq!(marks_of(&bytes), CODED);
             bytes[at % length] = 0xc2;
             prop_assert_eq!(marks_of(&bytes), SUSPECT);
+        }
+    }
+
+    #[test]
+    fn no_text_is_cut_within_an_email_address() {
+        for (text, kept) in [
+            (
+                "https://shop.example/?a=1&m=anna.berg@mail.example&b=2",
+                "https://shop.example/?a=1&m=",
+            ),
+            (
+                "https://shop.example/?m=anna%40mail.example",
+                "https://shop.example/?m=",
+            ),
+            ("bought by anna@mail.example today", "bought by "),
+        ] {
+            let address = kept.len()
+                ..kept.len()
+                    + text[kept.len()..]
+                        .find(['&', ' '])
+                        .unwrap_or(text.len() - kept.len());
+            for bytes_max in 0..text.len() {
+                let mut flags = Flags::default();
+                let cut = cut(text.into(), bytes_max, &mut flags);
+                let expected = if address.contains(&bytes_max) {
+                    kept
+                } else {
+                    &text[..bytes_max]
+                };
+                assert_eq!(cut, expected);
+                assert!(flags.has(Flags::TRUNCATED));
+            }
         }
     }
 }

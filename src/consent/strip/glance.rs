@@ -61,7 +61,8 @@ impl Glance<'_> {
 
     /// Glances at what a string means, of which the marks are known.
     fn meaning(&self, text: &str, marks: u8, scope: Scope) -> Stays {
-        let has_email = || marks & (AT | PERCENT) != 0 && holds_email(text);
+        let may_hold_email = marks & (AT | PERCENT) != 0 || !text.is_ascii();
+        let has_email = || may_hold_email && holds_email(text);
         only_if(!self.rules.is_user(text) && (!scope.in_traits || !has_email()))?;
         if let b"{" | b"[" | b"\"" = skip_blanks(text).as_bytes().get(..1).unwrap_or_default() {
             // Each text within another is looked at once more, and never written twice.
@@ -200,6 +201,9 @@ mod tests {
         "user.traits.plan",
         "device[id]",
         "na\\u006de",
+        "%75id",
+        "_ga_X1",
+        "referrer",
     ];
     const TEXTS: &[&str] = &[
         "",
@@ -229,6 +233,8 @@ mod tests {
         r#"\"u-42\""#,
         "\\u0061",
         "r\u{e4}ka",
+        "a\u{ff20}shop\u{3002}example",
+        "{\\\"uid\\\":\\\"7",
     ];
 
     /// Returns JSON of what the passes tell apart, and sometimes text that is not JSON.

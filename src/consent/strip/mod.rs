@@ -27,7 +27,7 @@ use crate::clock::UnixMicros;
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::{Flags, Hit, Kind, Permit, UserKey, whole};
 pub(crate) use names::fold_name;
-use text::holds_email;
+pub(crate) use text::holds_email;
 
 /// What must be permitted for a hit to name a second visitor.
 const TO_LINK: Permit = Permit::STORE.with(Permit::MEASURE).with(Permit::LINK);

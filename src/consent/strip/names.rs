@@ -12,6 +12,8 @@ use Class::{
 };
 use Part::{End, Whole};
 
+use super::text::decode;
+
 /// The members whose text may be the name of the member beside it.
 pub(super) const NAMES_OF_NAMES: [&str; 6] =
     ["name", "key", "field", "property", "type", "elementId"];
@@ -64,6 +66,7 @@ const NAMES: &[(Class, Part, &[&str])] = &[
         "kx", "ke", "vgoee", "trkcontact", "branchmatchid", "btatid", "rbclid", "mlsubscriber", "mlsubscriberhash",
         "awc", "fbp", "fbc", "ttp", "muid", "gid", "utma", "ajsuid", "ajsaid", "ecid", "mcid", "aamuuid", "uid2", "euid",
         "rampid", "idl", "pubcid", "sharedid", "tdid", "id5", "ctobundle", "piwikvid", "matomovid", "gclau", "uetvid", "uetsid",
+        "clck", "clsk", "scid",
     ]),
     (Id, Whole, &["avclid", "avlink", "clid", "irclid", "obclid", "gadclid"]),
     (Id, End, &["clickid"]),
@@ -122,6 +125,8 @@ const NAMES: &[(Class, Part, &[&str])] = &[
     (Owner, Whole, &[
         "billing", "shipping", "profile", "device", "account", "people", "household", "owner", "clientsession", "identities", "sender",
         "billinginfo", "shippinginfo", "userinfo", "customerinfo",
+        // Segment's: which network's click brought the visitor.
+        "referrer",
     ]),
     (NameOfPerson, Whole, &["name", "first", "last", "middle", "initials", "namn"]),
     (IdOfOwner, Whole, &["id", "key", "hash", "value", "identifier", "ids"]),
@@ -256,16 +261,42 @@ pub(crate) fn fold_name(name: &str) -> String {
     letters.map(|letter| letter.to_ascii_lowercase()).collect()
 }
 
+/// How cookies are called that have an ID in them, before what tells those of one page apart:
+/// `_ga_XYZ12345`, `_pk_id.1.1fff`.
+const NUMBERED_COOKIES: [&str; 9] = [
+    "_ga_",
+    "_gac_",
+    "_gcl_",
+    "_hjsession",
+    "_hp2_",
+    "_pk_id",
+    "_pk_ses",
+    "_sp_id",
+    "_sp_ses",
+];
+
+fn is_numbered_cookie(name: &str) -> bool {
+    let begins_with = |start: &&str| {
+        let own = name.get(..start.len());
+        own.is_some_and(|own| own.eq_ignore_ascii_case(start))
+    };
+    name.starts_with('_') && NUMBERED_COOKIES.iter().any(begins_with)
+}
+
 /// Returns what a name says, a path's by its last part where that says something: in an object of
 /// traits whatever it is called.
 pub(super) fn class_of(name: &str) -> Option<Class> {
     // Matomo's ID of a visitor.
-    if name == "_id" {
+    if name == "_id" || is_numbered_cookie(name) {
         return Some(Id);
     }
     let folded = Folded::of(name);
     if folded.is_plain {
         return folded.class();
+    }
+    let decoded = decode(name);
+    if *decoded != *name {
+        return class_of(&decoded);
     }
     let is_part = |part: &&str| !part.is_empty();
     let mut parts = name
@@ -338,6 +369,7 @@ mod tests {
             });
             let expected = match &*name {
                 "_id" => Some(Id),
+                name if is_numbered_cookie(name) => Some(Id),
                 _ => found.next().map(|(class, ..)| *class),
             };
             prop_assert_eq!(class_of(&name), expected, "{}", name);

@@ -322,8 +322,13 @@ impl Rules<'_> {
         if within > WITHIN_MAX {
             return Judged::Leaves;
         }
-        if is_nested && let Some(stripped) = self.strip_json(text, within + 1) {
-            return stripped.map_or(Judged::Stays, Judged::Becomes);
+        if is_nested {
+            match self.strip_json(text, within + 1) {
+                Some(stripped) => return stripped.map_or(Judged::Stays, Judged::Becomes),
+                // JSON that was cut, say: what it names cannot be judged.
+                None if !self.may_store && looks_like_json(text) => return Judged::Leaves,
+                None => {}
+            }
         }
         let stripped = match has_pairs {
             true => self.strip_url_within(text, within + 1),
@@ -343,6 +348,19 @@ impl Rules<'_> {
         }
         stripped.map_or(Judged::Stays, Judged::Becomes)
     }
+}
+
+/// Checks whether a text that is no JSON was meant to be a list or an object: a name in quotes has
+/// a value.
+fn looks_like_json(text: &str) -> bool {
+    if !skip_blanks(text).starts_with(['{', '[']) {
+        return false;
+    }
+    let mut quotes = memchr::memchr_iter(b'"', text.as_bytes());
+    quotes.any(|at| {
+        let after = text.get(at + 1..).unwrap_or_default();
+        skip_blanks(after).starts_with(':')
+    })
 }
 
 /// Takes one value off a text.

@@ -24,7 +24,7 @@ pub(super) fn decode(text: &str) -> Cow<'_, str> {
 }
 
 /// Checks whether an e-mail address stands in a text, also one that is encoded for an address.
-pub(super) fn holds_email(text: &str) -> bool {
+pub(crate) fn holds_email(text: &str) -> bool {
     has_email(text) || memchr(b'%', text.as_bytes()).is_some() && has_email(&decode(text))
 }
 
@@ -34,7 +34,21 @@ pub(super) fn has_scheme(text: &str) -> bool {
     memchr_iter(b':', bytes).any(|at| matches!(bytes.get(at..), Some([_, b'/', b'/', ..])))
 }
 
+/// The at signs and full stops of other scripts, which mail programs read as the usual ones.
+const WIDE_MARKS: [(&[char], &str); 2] = [
+    (&['\u{ff20}', '\u{fe6b}'], "@"),
+    (&['\u{ff0e}', '\u{ff61}', '\u{3002}', '\u{fe52}'], "."),
+];
+
 fn has_email(text: &str) -> bool {
+    if !text.is_ascii() && WIDE_MARKS.iter().any(|(marks, _)| text.contains(*marks)) {
+        let [(ats, at), (stops, stop)] = WIDE_MARKS;
+        return has_plain_email(&text.replace(ats, at).replace(stops, stop));
+    }
+    has_plain_email(text)
+}
+
+fn has_plain_email(text: &str) -> bool {
     let bytes = text.as_bytes();
     memchr_iter(b'@', bytes).any(|at| {
         let (before, after) = (bytes.get(..at), bytes.get(at + 1..));

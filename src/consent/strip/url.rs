@@ -63,7 +63,9 @@ impl Rules<'_> {
         // Nothing of most pages may be an ID: a pair, an address for e-mail, something encoded.
         let may_be_user =
             || !self.user.is_empty() && page.split('/').any(|segment| self.is_user(segment));
-        if memchr3(b'=', b'@', b'%', page.as_bytes()).is_none() && !may_be_user() {
+        let may_hold_more =
+            !page.is_ascii() || memchr3(b'=', b'@', b'%', page.as_bytes()).is_some();
+        if !may_hold_more && !may_be_user() {
             return None;
         }
         let start = page.find("://").map_or(0, |at| at + 3);
