@@ -11,8 +11,8 @@ use percent_encoding::percent_decode_str;
 
 mod values;
 
-pub(crate) use values::is_of_consent;
 pub use values::objects;
+pub(crate) use values::{is_of_consent, refuses_tracking};
 
 /// What a name shows was meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Meaning {
     Objection,
     /// A consent string or a refusal, if its value is one or empty ([`is_of_consent`]).
     ConsentString,
+    /// The state of Apple's App Tracking Transparency, if its value refuses ([`refuses_tracking`]).
+    AppTracking,
     /// The partner whose rules judge the hit.
     Partner,
     /// The site whose rules judge the hit.
@@ -31,7 +33,7 @@ pub enum Meaning {
 
 /// The names, in lower case and without anything but letters and digits. A longer name counts as a
 /// signal if it has one of [`FRAGMENTS`] in it or begins with [`GPP`].
-pub(crate) const NAMES: [(&str, Meaning); 82] = [
+pub(crate) const NAMES: [(&str, Meaning); 84] = [
     ("gdpr", Meaning::Signal),
     ("gdprconsent", Meaning::Signal),
     ("gpp", Meaning::Signal),
@@ -73,7 +75,9 @@ pub(crate) const NAMES: [(&str, Meaning); 82] = [
     ("personalizationstorage", Meaning::ConsentString),
     ("consentgranted", Meaning::ConsentString),
     ("consentstate", Meaning::ConsentString),
-    ("attstatus", Meaning::ConsentString),
+    ("attstatus", Meaning::AppTracking),
+    ("atttrackingstatus", Meaning::AppTracking),
+    ("trackingauthorizationstatus", Meaning::AppTracking),
     ("permit", Meaning::ConsentString),
     ("gcs", Meaning::ConsentString),
     ("gcd", Meaning::ConsentString),

@@ -331,3 +331,30 @@ fn the_names_of_ordinary_parameters_are_not_asked_about() {
         assert!(!may_mean(name), "{name}");
     }
 }
+
+#[test]
+fn the_state_of_app_tracking_refuses_where_it_is_restricted_or_denied() {
+    for name in [
+        "att_status",
+        "attTrackingStatus",
+        "trackingAuthorizationStatus",
+    ] {
+        assert_eq!(meaning(name), Some(Meaning::AppTracking), "{name}");
+    }
+    for value in [
+        "1",
+        "2",
+        "2.0",
+        "\"2\"",
+        " 1",
+        "denied",
+        "restricted",
+        "notGranted",
+        "",
+    ] {
+        assert!(refuses_tracking(value), "{value}");
+    }
+    for value in ["0", "3", "\"3\"", "authorized", "notDetermined", "20"] {
+        assert!(!refuses_tracking(value), "{value}");
+    }
+}

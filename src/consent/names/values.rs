@@ -150,3 +150,16 @@ pub(crate) fn is_of_consent(value: &str) -> bool {
     let is_blank = value.chars().all(|c| c.is_whitespace() || c == '"');
     is_blank || is_consent_string(value) || refuses(value)
 }
+
+/// Returns whether a value found under the name of the state of Apple's App Tracking Transparency
+/// refuses: 1 is restricted and 2 denied. 0 says that nobody was asked, 3 is authorized.
+#[must_use]
+pub(crate) fn refuses_tracking(value: &str) -> bool {
+    let state = value.trim_matches(|c: char| c.is_whitespace() || c == '"');
+    match state.parse::<f64>() {
+        Ok(state) => [1.0, 2.0]
+            .iter()
+            .any(|no| (state - no).abs() < f64::EPSILON),
+        Err(_) => is_of_consent(value),
+    }
+}

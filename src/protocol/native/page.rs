@@ -10,7 +10,7 @@ use super::HitReader;
 use super::json::{meaning_of, members_of, scalar_text};
 use super::json_text::{FoundText, is_clean_scalar, leading_scalar, leading_value, write_clean};
 use super::parameter::Parameter;
-use crate::consent::names::{Meaning, is_of_consent, meaning, objects};
+use crate::consent::names::{Meaning, is_of_consent, meaning, objects, refuses_tracking};
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::{Flags, Kind};
 use crate::protocol::text::clean;
@@ -109,6 +109,7 @@ pub(super) fn is_meant(name: &str, meaning: Meaning, value: &str) -> bool {
         Meaning::Signal => value != "null",
         Meaning::Objection => name != "lat" && objects(value),
         Meaning::ConsentString => is_of_consent(value),
+        Meaning::AppTracking => refuses_tracking(value),
         Meaning::Partner | Meaning::Site => false,
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::callback::names;
 use crate::consent::names::{
-    Meaning, hides, is_of_consent, may_mean, meaning, narrow_text, objects,
+    Meaning, hides, is_of_consent, may_mean, meaning, narrow_text, objects, refuses_tracking,
 };
 use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
 use crate::hit::{Flags, Kind};
@@ -346,6 +346,7 @@ fn counts(meaning: Meaning, value: Option<&str>, kind: Kind) -> bool {
         Meaning::Signal => true,
         Meaning::Objection => value.is_some_and(objects),
         Meaning::ConsentString => value.is_none_or(is_of_consent),
+        Meaning::AppTracking => value.is_none_or(refuses_tracking),
         Meaning::Partner => names_partner(kind),
         Meaning::Site => false,
     }

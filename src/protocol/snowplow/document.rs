@@ -2,17 +2,20 @@
 //! happened is one in an envelope of its own, the contexts are a list in one.
 
 use std::borrow::Cow;
+use std::marker::PhantomData;
 use std::ops::Range;
+use std::{fmt, mem};
 
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::event::{SnowplowEvent, text_of};
 use crate::protocol::native::{Parameter, write_hint};
-use crate::protocol::tracker::Object;
+use crate::protocol::tracker::{Name, Object, json_of};
 
 /// The vendor of Snowplow's own schemas.
 const SNOWPLOW: &str = "com.snowplowanalytics.snowplow";
@@ -55,26 +58,68 @@ pub(super) fn decode_base64(text: &str) -> Option<String> {
     String::from_utf8(BASE64.decode(bytes).ok()?).ok()
 }
 
-/// What a document is in, or a list of them.
-#[derive(Deserialize)]
-struct Wrapped<Data> {
+/// A document, or what one is in, or a list of them.
+struct Wrapped<'t, Data> {
+    /// The URI of its schema, as JSON; that of what documents are in is not looked at.
+    schema: Option<&'t RawValue>,
+    /// What it says.
     data: Data,
+    /// What stands beside these and has no place there, as the members of a JSON object.
+    others: String,
 }
 
 /// A document.
-#[derive(Deserialize)]
-struct Document<'t> {
-    /// The URI of its schema, as JSON.
-    #[serde(borrow)]
-    schema: &'t RawValue,
-    /// What it says, as JSON.
-    #[serde(borrow)]
-    data: &'t RawValue,
+type Document<'t> = Wrapped<'t, &'t RawValue>;
+
+impl<'de, Data: Deserialize<'de>> Deserialize<'de> for Wrapped<'de, Data> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<Data>(PhantomData<Data>);
+        impl<'de, Data: Deserialize<'de>> Visitor<'de> for Members<Data> {
+            type Value = Wrapped<'de, Data>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a document")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let (mut schema, mut data, mut others) = (None, None, String::new());
+                while let Some(Name(name)) = map.next_key()? {
+                    match &*name {
+                        "schema" if schema.is_none() => schema = Some(map.next_value()?),
+                        "data" if data.is_none() => data = Some(map.next_value()?),
+                        other => {
+                            let value: &RawValue = map.next_value()?;
+                            others.push(if others.is_empty() { '{' } else { ',' });
+                            others.push_str(&json_of(other));
+                            others.push(':');
+                            others.push_str(value.get());
+                        }
+                    }
+                }
+                Ok(Wrapped {
+                    schema,
+                    data: data.ok_or_else(|| A::Error::missing_field("data"))?,
+                    others,
+                })
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
+impl<Data> Wrapped<'_, Data> {
+    /// Adds what stands beside schema and data to what is dropped.
+    fn drop_others(&mut self, dropped: &mut Vec<String>) {
+        if !self.others.is_empty() {
+            self.others.push('}');
+            dropped.push(mem::take(&mut self.others));
+        }
+    }
 }
 
 impl Document<'_> {
-    fn write(&self, out: &mut String) {
-        let (schema, data) = (self.schema.get(), self.data.get());
+    fn write(&self, schema: &str, out: &mut String) {
+        let data = self.data.get();
         for piece in ["{\"schema\":", schema, ",\"data\":", data, "}"] {
             out.push_str(piece);
         }
@@ -98,20 +143,28 @@ pub(super) struct Happened {
     pub(super) understood: Option<Range<usize>>,
     /// Whether it says that the visitor refuses.
     pub(super) refuses: bool,
+    /// What stands beside the document's schema and data, each as JSON.
+    pub(super) dropped: Vec<String>,
 }
 
 /// Reads the document that says what happened. `None` if it cannot be read.
 pub(super) fn read_happened(text: &str) -> Option<Happened> {
-    let Wrapped { data: document } = serde_json::from_str::<Wrapped<Document<'_>>>(text).ok()?;
-    let uri = text_of(document.schema.get())?;
+    let mut outer: Wrapped<'_, Document<'_>> = serde_json::from_str(text).ok()?;
+    let mut dropped = Vec::new();
+    outer.drop_others(&mut dropped);
+    let mut document = outer.data;
+    document.drop_others(&mut dropped);
+    let schema = document.schema?.get();
+    let uri = text_of(schema)?;
     let (vendor, name) = names_of(&uri)?;
     let mut json = String::with_capacity(text.len());
-    document.write(&mut json);
+    document.write(schema, &mut json);
     Some(Happened {
         refuses: refuses((vendor, name), document.data.get()),
         understood: is_of_consent(vendor, name).then_some(0..json.len()),
         json,
-        name: serde_json::to_string(name).ok()?,
+        name: json_of(name),
+        dropped,
     })
 }
 
@@ -161,13 +214,17 @@ impl Contexts {
     /// Adds the contexts of a list, and puts what they say of a hit into the event. `None` if the
     /// list cannot be read.
     pub(super) fn read(&mut self, text: &str, event: &mut SnowplowEvent<'_>) -> Option<()> {
-        let list = serde_json::from_str::<Wrapped<Vec<Document<'_>>>>(text).ok()?;
+        let mut list: Wrapped<'_, Vec<Document<'_>>> = serde_json::from_str(text).ok()?;
         self.json.reserve(text.len());
-        for document in list.data {
-            let uri = text_of(document.schema.get())?;
+        let mut dropped = Vec::new();
+        list.drop_others(&mut dropped);
+        for mut document in list.data {
+            document.drop_others(&mut dropped);
+            let schema = document.schema?.get();
+            let uri = text_of(schema)?;
             self.json.push(if self.json.is_empty() { '[' } else { ',' });
             let start = self.json.len();
-            document.write(&mut self.json);
+            document.write(schema, &mut self.json);
             if let Some((vendor, name)) = names_of(&uri) {
                 if is_of_consent(vendor, name) {
                     self.understood.push(start..self.json.len());
@@ -176,6 +233,7 @@ impl Contexts {
                 event.read_context((vendor, name), document.data.get());
             }
         }
+        event.drop_values(dropped);
         Some(())
     }
 

@@ -201,6 +201,12 @@ impl<'e> SnowplowEvent<'e> {
         self.told.claims.refuses |= refuses;
     }
 
+    /// Adds values, as JSON, of which nothing is kept.
+    pub(super) fn drop_values(&mut self, values: Vec<String>) {
+        let values = values.into_iter().map(Cow::Owned);
+        self.told.dropped.extend(values);
+    }
+
     /// Returns whether the members name a schema, and no type of an event.
     pub(super) fn names_schema_alone(&self) -> bool {
         self.names_schema && self.kind.is_empty()
@@ -272,6 +278,7 @@ impl<'e> SnowplowEvent<'e> {
         let others = mem::take(&mut self.told.params);
         if let Some(happened) = happened {
             self.note_refusal(happened.refuses);
+            self.drop_values(happened.dropped);
             if self.kind == "ue" {
                 self.put_ours(Parameter::EventName, happened.name.into());
             }

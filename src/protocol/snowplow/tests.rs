@@ -327,6 +327,34 @@ fn documents_about_consent_permit_nothing_and_make_nothing_unclear() {
             assert!(post_one(with_contexts(&contexts)).is_unclear, "{other}");
         }
     }
+    // Nor what stands beside a document's schema and data, of which nothing is kept.
+    let beside = |mut document: Value, member: &Value| {
+        document["more"] = member.clone();
+        document
+    };
+    let list = |list: &[Value], member: &Value| {
+        let wrapped = json!({"schema": "s", "data": list});
+        json!({"e": "pv", "co": beside(wrapped, member).to_string()})
+    };
+    let happened = |outer: &Value, inner: &Value| {
+        let document = beside(context("com.acme/x", json!({})), inner);
+        let wrapped = json!({"schema": "s", "data": document});
+        json!({"e": "ue", "ue_pr": beside(wrapped, outer).to_string()})
+    };
+    let context = context("com.acme/x", json!({"a": 1}));
+    for (said, is_unclear) in [(json!({"gdpr": 1}), true), (json!({"page": 1}), false)] {
+        let nothing = json!(null);
+        for event in [
+            list(std::slice::from_ref(&context), &said),
+            list(&[beside(context.clone(), &said), context.clone()], &nothing),
+            happened(&said, &nothing),
+            happened(&nothing, &said),
+        ] {
+            let seen = post_one(event.clone());
+            assert_eq!(seen.is_unclear, is_unclear, "{event}");
+            assert!(!seen.params.to_string().contains("more"), "{event}");
+        }
+    }
     // A page that has our signals may add them to each event.
     let seen = post_one(json!({"e": "pv", "gdpr": 1, "gdpr_consent": "CP"}));
     assert_eq!((seen.tcf.as_deref(), seen.is_unclear), (Some("CP"), false));

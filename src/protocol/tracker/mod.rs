@@ -16,7 +16,7 @@ use std::ops::Range;
 
 pub(in crate::protocol) use envelope::Envelope;
 pub(in crate::protocol) use hints::read_hints;
-pub(in crate::protocol) use object::Object;
+pub(in crate::protocol) use object::{Name, Object};
 pub(in crate::protocol) use time::{PAST_MAX, occurred_at, read_time};
 
 use super::native::Parameter;

@@ -21,7 +21,7 @@ impl<'t> Object<'t> {
 
 /// A name, borrowed if nothing in it is escaped.
 #[derive(Deserialize)]
-struct Name<'t>(#[serde(borrow)] Cow<'t, str>);
+pub(in crate::protocol) struct Name<'t>(#[serde(borrow)] pub(in crate::protocol) Cow<'t, str>);
 
 /// The members of most events.
 const USUAL_MEMBERS: usize = 16;

@@ -22,7 +22,7 @@ const OPEN: PermitRules = PermitRules {
 };
 
 /// The names as their senders write them.
-const WRITTEN: [(&str, Meaning); 13] = [
+const WRITTEN: [(&str, Meaning); 14] = [
     ("gdpr", Meaning::Signal),
     ("gdpr_consent", Meaning::Signal),
     ("gpp", Meaning::Signal),
@@ -30,6 +30,7 @@ const WRITTEN: [(&str, Meaning); 13] = [
     ("addtl_consent", Meaning::Signal),
     ("tc_string", Meaning::Signal),
     ("consent", Meaning::ConsentString),
+    ("att_status", Meaning::AppTracking),
     ("lat", Meaning::Objection),
     ("limit_ad_tracking", Meaning::Objection),
     ("us_privacy", Meaning::Objection),
@@ -43,6 +44,7 @@ fn refusing_value(meaning: Meaning) -> &'static str {
     match meaning {
         Meaning::Objection => "1",
         Meaning::ConsentString => "CPc_aUAPc_aUAAGABBENC0CgAP_AAE_AAAAAHtNf",
+        Meaning::AppTracking => "2",
         Meaning::Signal | Meaning::Partner | Meaning::Site => "net",
     }
 }
