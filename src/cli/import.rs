@@ -172,9 +172,24 @@ struct Import<'i> {
 }
 
 impl Import<'_> {
-    async fn take(&self, client: &mut Client, sha256: [u8; 32]) -> anyhow::Result<Outcome> {
+    /// Checks whether the database has hashes of these keys. A trial makes no key that of the
+    /// database.
+    async fn may_hash(&self, client: &mut Client) -> anyhow::Result<bool> {
         let fingerprints = self.users.fingerprints();
-        if !fingerprints.is_empty() && !user_key::claim(client, &fingerprints).await? {
+        if fingerprints.is_empty() {
+            return Ok(true);
+        }
+        let transaction = client.transaction().await?;
+        let may_hash = user_key::claim(&transaction, &fingerprints).await?;
+        match self.command.dry_run {
+            true => transaction.rollback().await?,
+            false => transaction.commit().await?,
+        }
+        Ok(may_hash)
+    }
+
+    async fn take(&self, client: &mut Client, sha256: [u8; 32]) -> anyhow::Result<Outcome> {
+        if !self.may_hash(client).await? {
             bail!(
                 "user.keys: the database has hashes of another key, so nobody would be found; \
                  the keys of the collectors would be right"

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::document::suggest;
 use super::read::{ConfigReader, report_repeats};
 use super::{ClientIp, Config};
+use crate::hit::UserKey;
 use crate::identity::household::EPOCH_DAYS;
 use crate::request::Prefix;
 
@@ -64,6 +65,30 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
         let ids = keys.iter().enumerate();
         let ids = ids.map(|(index, (id, _))| (format!("{name}[{index}]"), *id));
         report_repeats(reader, &format!("{name}, the ID"), ids.collect());
+    }
+    check_user_keys(config, reader);
+}
+
+/// Reports more keys of users than a hit carries hashes by, and a key that is there twice: it would
+/// replace nothing.
+fn check_user_keys(config: &Config, reader: &mut ConfigReader) {
+    const KEYS_MAX: usize = 1 + UserKey::OLDER_MAX;
+    let keys = &config.user.keys;
+    if keys.len() > KEYS_MAX {
+        let count = keys.len();
+        let error = format!(
+            "user.keys: {count} keys; at most {KEYS_MAX}, the newest first, would be right"
+        );
+        reader.add_error("user.keys", &error);
+    }
+    for (index, (id, secret)) in keys.iter().enumerate() {
+        let mut before = keys.iter().take(index);
+        if let Some((other, _)) = before.find(|(_, other)| other == secret) {
+            let error = format!(
+                "user.keys: {id} is the key {other} once more; a key of its own would be right"
+            );
+            reader.add_error(&format!("user.keys[{index}]"), &error);
+        }
     }
 }
 

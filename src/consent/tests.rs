@@ -418,7 +418,7 @@ fn each_row_of_the_second_table_holds_for_every_permit() {
                     click_id: Cow::Borrowed(""),
                     session_id: Cow::Borrowed(""),
                     user_key: None,
-                    oldest_user_key: None,
+                    older_user_keys: Vec::new(),
                     ..before
                 }
             } else {

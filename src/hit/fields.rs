@@ -253,9 +253,9 @@ hit! {
         /// The attributes that a callback brings, checked: the text of a JSON object from keys of
         /// attributes to values. No row has them.
         attributes: Text<'a> = 43, volatile;
-        /// The same as `user_key` by the oldest of several keys: the list of suppression may know
-        /// the user by that alone. No row has it.
-        oldest_user_key: Option<UserKey> = 44, id, volatile;
+        /// The same as `user_key` by each older key: the list of suppression may know the user by
+        /// one of them alone. Nothing in Postgres has it.
+        older_user_keys: Vec<UserKey> = 44, id, volatile;
     }
     hints {}
 }

@@ -29,7 +29,7 @@ pub(crate) use kind::CONVERSION;
 pub use kind::Kind;
 pub use outcome::Outcome;
 pub use permit::Permit;
-pub(crate) use scan::without_attributes;
+pub(crate) use scan::without_unkept;
 pub use scan::{subjects, without_client_ip};
 pub use user_key::UserKey;
 pub use visitor_id::VisitorId;

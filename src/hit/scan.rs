@@ -16,7 +16,7 @@ const MAID: u64 = number_of("maid") as u64;
 const DEVICE_ID: u64 = number_of("device_id") as u64;
 const ATTRIBUTES: u64 = number_of("attributes") as u64;
 const USER_KEY: u64 = number_of("user_key") as u64;
-const OLDEST_USER_KEY: u64 = number_of("oldest_user_key") as u64;
+const OLDER_USER_KEYS: u64 = number_of("older_user_keys") as u64;
 
 /// The fields of an encoding, up to the first that cannot be read.
 struct Fields<'a>(&'a [u8]);
@@ -58,23 +58,25 @@ impl<'a> Iterator for Fields<'a> {
 /// record that is set aside must not carry the address into Postgres.
 #[must_use]
 pub fn without_client_ip(bytes: &[u8]) -> Vec<u8> {
+    without(bytes, &[CLIENT_IP])
+}
+
+fn without(bytes: &[u8], numbers: &[u64]) -> Vec<u8> {
     let mut kept = Vec::with_capacity(bytes.len());
-    for field in Fields(bytes).filter(|field| field.number != CLIENT_IP) {
+    for field in Fields(bytes).filter(|field| !numbers.contains(&field.number)) {
         kept.extend_from_slice(field.whole);
     }
     kept
 }
 
-/// Returns the encoding without the attributes that a callback brings, up to the first field that
-/// cannot be read; `None` where it has none.
+/// Returns the encoding without what only whoever loads it needs, the attributes that a callback
+/// brings and the hashes of a user by older keys, up to the first field that cannot be read; `None`
+/// where it has neither.
 #[must_use]
-pub(crate) fn without_attributes(bytes: &[u8]) -> Option<Vec<u8>> {
-    Fields(bytes).find(|field| field.number == ATTRIBUTES)?;
-    let mut kept = Vec::with_capacity(bytes.len());
-    for field in Fields(bytes).filter(|field| field.number != ATTRIBUTES) {
-        kept.extend_from_slice(field.whole);
-    }
-    Some(kept)
+pub(crate) fn without_unkept(bytes: &[u8]) -> Option<Vec<u8>> {
+    const UNKEPT: [u64; 2] = [ATTRIBUTES, OLDER_USER_KEYS];
+    Fields(bytes).find(|field| UNKEPT.contains(&field.number))?;
+    Some(without(bytes, &UNKEPT))
 }
 
 /// Returns the subjects of a hit: each ID that the encoding names, up to the first field that
@@ -83,7 +85,8 @@ pub(crate) fn without_attributes(bytes: &[u8]) -> Option<Vec<u8>> {
 /// of a partner's ID.
 #[must_use]
 pub fn subjects(bytes: &[u8]) -> [Option<Subject<'_>>; Subject::NAMED_MAX] {
-    let [mut visitor, mut user, mut oldest_user]: [Option<[u8; 16]>; 3] = [None; 3];
+    let [mut visitor, mut user]: [Option<[u8; 16]>; 2] = [None; 2];
+    let mut older: &[[u8; 16]] = &[];
     let [mut maid, mut uid, mut partner, mut device] = [None; 4];
     let mut is_sync = false;
     for field in Fields(bytes) {
@@ -95,7 +98,7 @@ pub fn subjects(bytes: &[u8]) -> [Option<Subject<'_>>; Subject::NAMED_MAX] {
             MAID => maid = text(&field),
             DEVICE_ID => device = text(&field),
             USER_KEY => user = field.value.and_then(|value| value.try_into().ok()),
-            OLDEST_USER_KEY => oldest_user = field.value.and_then(|value| value.try_into().ok()),
+            OLDER_USER_KEYS => (older, _) = field.value.unwrap_or_default().as_chunks(),
             _ => {}
         }
     }
@@ -104,13 +107,17 @@ pub fn subjects(bytes: &[u8]) -> [Option<Subject<'_>>; Subject::NAMED_MAX] {
         .filter(|_| is_sync && partner.is_empty())
         .and_then(VisitorId::from_uuid)
         .map(Subject::Visitor);
+    let as_user = |hash| Subject::User(UserKey(hash));
+    let mut older = older.iter().copied().map(as_user);
     [
         visitor.map(|id| Subject::Visitor(VisitorId(id))),
         maid.map(Subject::Maid),
         linked.or_else(|| uid.map(|uid| Subject::PartnerUid { partner, uid })),
         device.map(Subject::DeviceId),
-        user.map(|hash| Subject::User(UserKey(hash))),
-        oldest_user.map(|hash| Subject::User(UserKey(hash))),
+        user.map(as_user),
+        older.next(),
+        older.next(),
+        older.next(),
     ]
 }
 

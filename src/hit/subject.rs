@@ -43,8 +43,8 @@ impl Subject<'_> {
     /// How many kinds of them there are.
     pub const KINDS: usize = 5;
 
-    /// How many of them a hit names at most: one of each kind, and a user by two keys.
-    pub const NAMED_MAX: usize = Subject::KINDS + 1;
+    /// How many of them a hit names at most: one of each kind, and a user by each older key.
+    pub const NAMED_MAX: usize = Subject::KINDS + UserKey::OLDER_MAX;
 
     /// Returns the kind of ID, in SQL and on the command line.
     #[must_use]

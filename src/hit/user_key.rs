@@ -6,6 +6,11 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UserKey(pub [u8; 16]);
 
+impl UserKey {
+    /// How many older keys there may be beside the one that makes new hashes.
+    pub const OLDER_MAX: usize = 3;
+}
+
 impl fmt::Display for UserKey {
     /// Writes 32 hex digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

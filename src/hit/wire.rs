@@ -320,6 +320,35 @@ impl Value<'_> for Option<UserKey> {
     }
 }
 
+impl Value<'_> for Vec<UserKey> {
+    const EMPTY: Self = Vec::new();
+
+    fn put(&self, field: u32, out: &mut Vec<u8>) {
+        if !self.is_empty() {
+            let hashes: Vec<u8> = self.iter().flat_map(|UserKey(hash)| *hash).collect();
+            put_bytes(out, field, &hashes);
+        }
+    }
+
+    fn set_bytes(&mut self, field: u32, bytes: &[u8]) -> Result<(), DecodeError> {
+        let (hashes, rest) = bytes.as_chunks();
+        if !rest.is_empty() {
+            return Err(DecodeError::Field(field));
+        }
+        *self = hashes.iter().copied().map(UserKey).collect();
+        Ok(())
+    }
+
+    fn json(&self) -> Json {
+        self.iter().map(UserKey::to_string).collect()
+    }
+
+    #[cfg(test)]
+    fn sample(_: impl FnOnce() -> String) -> Self {
+        vec![UserKey(*b"fedcba9876543210"), UserKey(*b"0123456789abcdef")]
+    }
+}
+
 impl Value<'_> for Option<UnixMicros> {
     const EMPTY: Self = None;
 

@@ -141,7 +141,7 @@ impl Manifest {
             return Vec::new();
         }
         let shortened = whole::shorten(written, TEXT_BYTES_MAX);
-        let older = users.hashes(&shortened).skip(1).map(Subject::User);
+        let older = users.older_hashes(&shortened).map(Subject::User);
         older.map(|user| RowKey::of(&user)).collect()
     }
 

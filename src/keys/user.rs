@@ -36,14 +36,9 @@ impl UserKeyring {
         Some(UserKey(digest(key, user)))
     }
 
-    /// Returns what stood for a user while the oldest key made new hashes; `None` where there is
-    /// but one key.
-    #[must_use]
-    pub fn oldest_hash(&self, user: &str) -> Option<UserKey> {
-        let [_, .., (_, key)] = &*self.users.0 else {
-            return None;
-        };
-        Some(UserKey(digest(key, user)))
+    /// Returns what stood for a user while each older key made new hashes.
+    pub fn older_hashes(&self, user: &str) -> impl Iterator<Item = UserKey> {
+        self.hashes(user).skip(1)
     }
 
     /// Returns what may stand for a user in hits of any age: its hash by each key.

@@ -150,10 +150,10 @@ pub(super) fn shorten(network: IpNet, client_ip: ClientIp) -> Option<IpNet> {
     Some(network.trunc())
 }
 
-/// Returns what may be stored of a payload: of its address as much as the configuration says, and
-/// no attributes, which end by rules of their own.
+/// Returns what may be stored of a payload: of its address as much as the configuration says, no
+/// attributes, which end by rules of their own, and no hash of a user by an older key.
 pub(super) fn keep(payload: &[u8], client_ip: ClientIp) -> Vec<u8> {
-    match hit::without_attributes(payload) {
+    match hit::without_unkept(payload) {
         Some(rest) => keep_of_address(&rest, client_ip),
         None => keep_of_address(payload, client_ip),
     }

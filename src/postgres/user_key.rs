@@ -1,7 +1,7 @@
 //! Which key makes `hit.user_key`: all collectors of a database must make the same hash of a user,
 //! or one person would be two.
 
-use tokio_postgres::{Client, Error};
+use tokio_postgres::{Error, GenericClient};
 use uuid::Uuid;
 
 /// Claims that a process's first key makes `user_key`; its keys are given by their fingerprints.
@@ -11,7 +11,7 @@ use uuid::Uuid;
 ///
 /// # Errors
 /// Where Postgres fails.
-pub async fn claim(client: &Client, fingerprints: &[[u8; 16]]) -> Result<bool, Error> {
+pub async fn claim(client: &impl GenericClient, fingerprints: &[[u8; 16]]) -> Result<bool, Error> {
     let Some((first, others)) = fingerprints.split_first() else {
         return Ok(false);
     };

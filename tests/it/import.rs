@@ -320,9 +320,14 @@ async fn whoever_is_refused_stays_so_when_another_key_makes_the_hashes() {
         (0, &3.into()),
         "{outcome}"
     );
+    // A trial makes no key that of the database: collectors with the former one go on.
+    let makers = "select count(*) from avtryck.user_key_maker";
+    let number = async || -> i64 { client.query_one(makers, &[]).await.unwrap().get(0) };
+    assert_eq!(number().await, 0);
     let (outcome, status) = take(&dir, rows, &[]).await;
     assert_eq!(status, 0, "{outcome}");
     assert_eq!(counts(&outcome), [4, 1, 0, 0, 0, 3, 0], "{outcome}");
+    assert_eq!(number().await, 1);
     assert_eq!(known(client).await.len(), 1);
 }
 

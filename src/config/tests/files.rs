@@ -151,3 +151,29 @@ fn what_visitors_are_told_of_a_site_leads_where_it_says() {
         }
     }
 }
+
+#[test]
+fn keys_of_users_are_four_at_most_and_each_is_another_one() {
+    let errors = |numbers: &[u8]| {
+        let secret = |byte: u8| {
+            use base64::Engine as _;
+            base64::engine::general_purpose::STANDARD.encode([byte; 32])
+        };
+        let keys = numbers.iter().enumerate();
+        let keys: Vec<String> = keys
+            .map(|(id, byte)| format!("\"{id}:{}\"", secret(*byte)))
+            .collect();
+        errors(
+            &format!("{SITE}[user]\nkeys = [{}]\n", keys.join(", ")),
+            &[],
+        )
+    };
+    assert_eq!(errors(&[1, 2, 3, 4]), [""; 0]);
+    let told = errors(&[1, 2, 3, 4, 5]).concat();
+    assert!(told.contains("user.keys: 5 keys; at most 4"), "{told}");
+    let told = errors(&[7, 8, 7]).concat();
+    assert!(
+        told.contains("user.keys: 2 is the key 0 once more"),
+        "{told}"
+    );
+}

@@ -30,7 +30,7 @@ impl Exchange<'_> {
         let signature = mem::take(login.signature);
         if !user.is_empty() && hit.permit.allows(PERMIT) {
             hit.user_key = self.edge.user_keyring.hash(&user);
-            hit.oldest_user_key = self.edge.user_keyring.oldest_hash(&user);
+            hit.older_user_keys = self.edge.user_keyring.older_hashes(&user).collect();
         }
         if !signature.is_empty() && hit.user_key.is_some() {
             let claim = UserClaim {

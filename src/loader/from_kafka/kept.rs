@@ -8,11 +8,12 @@ use crate::hit;
 use crate::loader::derive;
 use crate::loader::sink::kafka::message::read::{CountMessage, RowMessage};
 
-/// Returns what may be stored of a message that is set aside: without attributes, and without an
-/// address of which it says more than may be stored. What is neither a row nor a count is kept up
-/// to its first field that cannot be read, as a hit is that comes from a spool.
+/// Returns what may be stored of a message that is set aside: without attributes and hashes of
+/// users by older keys, and without an address of which it says more than may be stored. What is
+/// neither a row nor a count is kept up to its first field that cannot be read, as a hit is that
+/// comes from a spool.
 pub(super) fn keep(payload: &[u8], client_ip: ClientIp) -> Vec<u8> {
-    match hit::without_attributes(payload) {
+    match hit::without_unkept(payload) {
         Some(rest) => keep_of_address(&rest, client_ip),
         None => keep_of_address(payload, client_ip),
     }

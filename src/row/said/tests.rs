@@ -45,7 +45,7 @@ fn change(hit: &mut Hit<'_>, field: &str) {
         "client_ip" => hit.client_ip = Some([192, 0, 2, 1].into()),
         "hint_mobile" => hit.hints.mobile = hit.hints.mobile.map(|mobile| !mobile),
         "user_key" => hit.user_key = Some(UserKey([9; 16])),
-        "oldest_user_key" => hit.oldest_user_key = Some(UserKey([9; 16])),
+        "older_user_keys" => hit.older_user_keys = vec![UserKey([9; 16])],
         "occurred_at" => hit.occurred_at = Some(UnixMicros(5)),
         "made_at" => hit.made_at = Some(UnixMicros(5)),
         "protocol" => hit.protocol = Hit::new(UnixMicros(1), Kind::Event, "").protocol,

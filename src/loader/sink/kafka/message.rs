@@ -44,7 +44,7 @@ pub(crate) struct RowParts<'a, 'f> {
     /// The sighting that it makes, with its epoch; for `avtryck load` alone.
     pub sighting: Option<(Sighting, i32)>,
     /// Whether `avtryck load` reads it, which needs what nobody else is told: the attributes that a
-    /// callback brings, and the hash of a user by the oldest key.
+    /// callback brings, and the hashes of a user by older keys.
     pub is_for_loader: bool,
 }
 
@@ -69,7 +69,10 @@ impl RowParts<'_, '_> {
                 true => self.hit.attributes.clone(),
                 false => "".into(),
             },
-            oldest_user_key: self.hit.oldest_user_key.filter(|_| self.is_for_loader),
+            older_user_keys: match self.is_for_loader {
+                true => self.hit.older_user_keys.clone(),
+                false => Vec::new(),
+            },
             ..self.hit.clone()
         }
     }
@@ -89,7 +92,7 @@ impl RowParts<'_, '_> {
     fn json(&self) -> Map<String, Json> {
         let mut words = self.strip_hit().export();
         for field in Field::ALL {
-            let is_left_out = ["user_agent", "oldest_user_key"].contains(&field.name);
+            let is_left_out = ["user_agent", "older_user_keys"].contains(&field.name);
             if is_left_out || field.name.starts_with("hint_") {
                 words.remove(field.word);
             }

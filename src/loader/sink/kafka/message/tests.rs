@@ -476,14 +476,14 @@ fn with_parts_for_the_loader(hit: &Hit<'_>, use_them: impl FnOnce(RowParts<'_, '
 #[test]
 fn what_is_written_for_the_loader_is_read_by_it_and_passed_over_by_others() {
     let mut hit = hit_for_the_loader();
-    hit.oldest_user_key = Some(UserKey(*b"oldest-hash-user"));
+    hit.older_user_keys = vec![UserKey(*b"older-hash-of-it")];
     with_parts_for_the_loader(&hit, |parts| {
         let mut message = Vec::new();
         parts.encode(KafkaFormat::Protobuf, &mut message);
         let read = read::RowMessage::decode(&message).unwrap();
         assert_eq!(read.sighting, Some(sighting()));
         assert_eq!(read.hit.attributes, hit.attributes);
-        assert_eq!(read.hit.oldest_user_key, hit.oldest_user_key);
+        assert_eq!(read.hit.older_user_keys, hit.older_user_keys);
         let shared = RowParts {
             is_for_loader: false,
             ..parts
@@ -492,7 +492,7 @@ fn what_is_written_for_the_loader_is_read_by_it_and_passed_over_by_others() {
             let mut message = Vec::new();
             shared.encode(format, &mut message);
             let message = String::from_utf8_lossy(&message);
-            for told in ["income_band", "oldest"] {
+            for told in ["income_band", "older"] {
                 assert!(!message.contains(told), "{message}");
             }
         }
