@@ -27,6 +27,7 @@ use crate::clock::UnixMicros;
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::{Flags, Hit, Kind, Permit, UserKey, whole};
 pub(crate) use names::fold_name;
+use params::Judged;
 pub(crate) use text::holds_email;
 
 /// What must be permitted for a hit to name a second visitor.
@@ -151,8 +152,18 @@ impl Rules<'_> {
         ] {
             if self.is_user(text) {
                 *text = Cow::Owned(self.hash.clone());
-            } else if !self.may_store && holds_email(text) {
-                *text = Cow::Borrowed("");
+            } else if !self.may_store {
+                match self.judge_text(text, 0) {
+                    Judged::Stays => {}
+                    Judged::Becomes(other) => *text = Cow::Owned(other),
+                    Judged::Leaves => *text = Cow::Borrowed(""),
+                }
+            }
+        }
+        let hints = &mut hit.hints;
+        for hint in [&mut hints.brands, &mut hints.platform, &mut hints.model] {
+            if !self.may_store && holds_email(hint) {
+                *hint = Cow::Borrowed("");
             }
         }
     }

@@ -13,6 +13,7 @@ use Class::{
 use Part::{End, Whole};
 
 use super::text::decode;
+use crate::consent::names::narrow_all;
 
 /// The members whose text may be the name of the member beside it.
 pub(super) const NAMES_OF_NAMES: [&str; 6] =
@@ -127,6 +128,8 @@ const NAMES: &[(Class, Part, &[&str])] = &[
         "billinginfo", "shippinginfo", "userinfo", "customerinfo",
         // Segment's: which network's click brought the visitor.
         "referrer",
+        "users", "customers", "visitors", "members", "subscribers", "persons", "patients", "employees", "buyers",
+        "recipients", "contacts", "leads", "guests", "devices", "accounts", "profiles",
     ]),
     (NameOfPerson, Whole, &["name", "first", "last", "middle", "initials", "namn"]),
     (IdOfOwner, Whole, &["id", "key", "hash", "value", "identifier", "ids"]),
@@ -275,7 +278,11 @@ const NUMBERED_COOKIES: [&str; 9] = [
     "_sp_ses",
 ];
 
+/// Those that have dots in them.
+const COOKIE_BEFORE_DOTS: [&str; 3] = ["_pk_id.", "_pk_ses.", "_sp_id."];
+
 fn is_numbered_cookie(name: &str) -> bool {
+    let name = name.trim_start_matches(|c: char| c.is_whitespace() || "\"';&".contains(c));
     let begins_with = |start: &&str| {
         let own = name.get(..start.len());
         own.is_some_and(|own| own.eq_ignore_ascii_case(start))
@@ -298,11 +305,21 @@ pub(super) fn class_of(name: &str) -> Option<Class> {
     if *decoded != *name {
         return class_of(&decoded);
     }
+    if let Some(narrowed) = narrow_all(name) {
+        return class_of(&narrowed);
+    }
     let is_part = |part: &&str| !part.is_empty();
     let mut parts = name
         .split(['.', '[', ']', '{', '}', '(', ')', ':', '/', '$', '|'])
         .filter(is_part);
     let last = parts.next_back()?;
+    if is_numbered_cookie(last)
+        || COOKIE_BEFORE_DOTS
+            .iter()
+            .any(|cookie| name.contains(cookie))
+    {
+        return Some(Id);
+    }
     let before: Vec<Class> = parts.filter_map(|part| Folded::of(part).class()).collect();
     if before.contains(&Traits) {
         return Some(Traits);
@@ -312,6 +329,10 @@ pub(super) fn class_of(name: &str) -> Option<Class> {
     match class {
         Some(NameOfPerson) if is_owned => Some(Direct),
         Some(IdOfOwner) if is_owned => Some(Id),
+        // What follows tells which part it is of an ID, or of several: `user_id[0]`, `email.value`.
+        None | Some(IdOfOwner) if matches!(before.last(), Some(Id | Direct | Credential)) => {
+            before.last().copied()
+        }
         None => folded.class(),
         class => class,
     }

@@ -69,6 +69,10 @@ fn begins_with_domain(text: &[u8]) -> bool {
         .iter()
         .position(|byte| !is_of_label(byte) && *byte != b'.');
     let domain = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
+    // Pictures for screens of twice as many points are called `logo@2x.png`.
+    if let [b'1'..=b'4', b'x', b'.', ..] = domain {
+        return false;
+    }
     let mut labels = domain.split(|byte| *byte == b'.');
     let has_first = labels.next().is_some_and(|label| !label.is_empty());
     has_first

@@ -105,7 +105,13 @@ impl Rules<'_> {
         if self.is_user(&text) {
             return Some(self.hash.clone());
         }
-        (!self.may_store && holds_email(&text)).then(String::new)
+        // What was encoded may be a pair, or JSON.
+        let leaves = !self.may_store
+            && (holds_email(&text)
+                || *text != *segment
+                    && (within > WITHIN_MAX
+                        || !matches!(self.judge_text(&text, within + 1), Judged::Stays)));
+        leaves.then(String::new)
     }
 
     /// Returns the pairs that may stay, or `None` if all of them may.
