@@ -33,7 +33,7 @@ pub enum Meaning {
 
 /// The names, in lower case and without anything but letters and digits. A longer name counts as a
 /// signal if it has one of [`FRAGMENTS`] in it or begins with [`GPP`].
-pub(crate) const NAMES: [(&str, Meaning); 84] = [
+pub(crate) const NAMES: [(&str, Meaning); 95] = [
     ("gdpr", Meaning::Signal),
     ("gdprconsent", Meaning::Signal),
     ("gpp", Meaning::Signal),
@@ -82,6 +82,17 @@ pub(crate) const NAMES: [(&str, Meaning); 84] = [
     ("gcs", Meaning::ConsentString),
     ("gcd", Meaning::ConsentString),
     ("marketingconsent", Meaning::ConsentString),
+    ("consented", Meaning::ConsentString),
+    ("hasconsented", Meaning::ConsentString),
+    ("consentmode", Meaning::ConsentString),
+    ("consenttype", Meaning::ConsentString),
+    ("trackingallowed", Meaning::ConsentString),
+    ("idfastatus", Meaning::AppTracking),
+    ("apptrackingtransparency", Meaning::AppTracking),
+    ("consentwithdrawn", Meaning::Objection),
+    ("isoptedout", Meaning::Objection),
+    ("gpcenabled", Meaning::Objection),
+    ("uspapi", Meaning::Objection),
     ("adconsent", Meaning::ConsentString),
     ("adsconsent", Meaning::ConsentString),
     ("lat", Meaning::Objection),

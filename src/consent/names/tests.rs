@@ -354,7 +354,63 @@ fn the_state_of_app_tracking_refuses_where_it_is_restricted_or_denied() {
     ] {
         assert!(refuses_tracking(value), "{value}");
     }
-    for value in ["0", "3", "\"3\"", "authorized", "notDetermined", "20"] {
+    for value in ["[2]", "{\"status\":2}", "\u{ff12}", "%32"] {
+        assert!(refuses_tracking(value), "{value}");
+    }
+    for value in [
+        "0",
+        "3",
+        "[3]",
+        "\"3\"",
+        "authorized",
+        "notDetermined",
+        "20",
+    ] {
         assert!(!refuses_tracking(value), "{value}");
+    }
+}
+
+#[test]
+fn no_spelling_of_a_value_hides_what_it_says() {
+    for value in [
+        "\u{ff11}",
+        "1\u{200b}",
+        "\u{feff}true",
+        "%31",
+        "%2531",
+        "\"1YYN\"",
+        "'1YYN'",
+        "1\u{fffd}",
+        "&quot;yes&quot;",
+        "\u{ff11}\u{ff39}\u{ff39}\u{ff2e}",
+    ] {
+        assert!(objects(value), "{value}");
+    }
+    for value in [
+        "\u{ff44}enied",
+        "d\u{200b}enied",
+        "%64enied",
+        "&quot;denied&quot;",
+        "'denied'",
+        "denied\0",
+        "denied|denied",
+        "no,no",
+        "-1",
+        "0.0",
+    ] {
+        assert!(is_of_consent(value), "{value}");
+    }
+    for value in ["2", "%32", "10 % of all", "\u{ff12}", "r\u{e4}ka"] {
+        assert!(!objects(value), "{value}");
+    }
+    for value in [
+        "granted",
+        "necessary,statistics",
+        "10 %",
+        "1",
+        "r\u{e4}ka",
+        "a&b",
+    ] {
+        assert!(!is_of_consent(value), "{value}");
     }
 }

@@ -1,6 +1,11 @@
 //! Which values say something of consent under the names that are known for it.
 
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
+
+use super::{ESCAPES_MAX, narrow_all};
 
 /// A TC string's core has 213 bits at least, which are 36 characters; those of TCF 1 have fewer.
 const TC_STRING_BYTES_MIN: usize = 28;
@@ -12,10 +17,11 @@ const TC_STRING_BYTES_MIN: usize = 28;
 #[must_use]
 pub fn objects(value: &str) -> bool {
     const YES: [&str; 7] = ["true", "t", "yes", "y", "on", "enabled", "ldu"];
+    let value = &*plain(value);
     if let Some(json) = container(value) {
         return has_scalar(&json, &objects);
     }
-    let value = value.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '?'));
+    let value = value.trim_matches(surrounds);
     if YES.iter().any(|yes| yes.eq_ignore_ascii_case(value)) {
         return true;
     }
@@ -24,6 +30,36 @@ pub fn objects(value: &str) -> bool {
     }
     let mut strings = value.split(',').map(str::trim);
     strings.any(|string| matches!(string.as_bytes(), [b'1', _, b'y' | b'Y', _]))
+}
+
+/// Returns a value without what hides it: escapes, fullwidth characters, characters without a width
+/// and what stands in the place of control characters.
+fn plain(value: &str) -> Cow<'_, str> {
+    let is_hidden = |c: char| matches!(c, '%' | '&') || !c.is_ascii() || c.is_control();
+    if !value.contains(is_hidden) {
+        return Cow::Borrowed(value);
+    }
+    let mut decoded = Cow::Borrowed(value);
+    for _ in 0..ESCAPES_MAX {
+        match percent_decode_str(&decoded).decode_utf8_lossy() {
+            other if other == decoded => break,
+            other => decoded = Cow::Owned(other.into_owned()),
+        }
+    }
+    let narrowed = narrow_all(&decoded).map_or(decoded, Cow::Owned);
+    let has_no_width = |c: char| {
+        matches!(
+            c,
+            '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{fffd}'
+        ) || c.is_control()
+    };
+    let seen = narrowed.replace(has_no_width, "");
+    Cow::Owned(seen.replace("&quot;", "\"").replace("&#34;", "\""))
+}
+
+/// Checks whether a character may stand around a word and says nothing.
+fn surrounds(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '"' | '\'' | '?')
 }
 
 /// Reads a list or an object in JSON; `None` if a value is neither.
@@ -116,7 +152,14 @@ fn refuses(value: &str) -> bool {
     if value.len() > LENGTH_MAX {
         return false;
     }
-    let value = value.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '?'));
+    let value = value.trim_matches(surrounds);
+    if value.contains(['.', '-']) && value.parse().is_ok_and(|number: f64| number <= 0.0) {
+        return true;
+    }
+    let parts = || value.split([',', '|', ';']);
+    if parts().count() > 1 && parts().all(refuses) {
+        return true;
+    }
     let letters = value.chars().filter(char::is_ascii_alphanumeric);
     let word: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
     NO.contains(&&*word) || has_denied(value) || has_denied_default(&word)
@@ -144,6 +187,7 @@ fn has_denied_default(word: &str) -> bool {
 /// list or an object, any scalar may be a string or a refusal.
 #[must_use]
 pub(crate) fn is_of_consent(value: &str) -> bool {
+    let value = &*plain(value);
     if let Some(json) = container(value) {
         return has_scalar(&json, &|text| is_consent_string(text) || refuses(text));
     }
@@ -155,7 +199,11 @@ pub(crate) fn is_of_consent(value: &str) -> bool {
 /// refuses: 1 is restricted and 2 denied. 0 says that nobody was asked, 3 is authorized.
 #[must_use]
 pub(crate) fn refuses_tracking(value: &str) -> bool {
-    let state = value.trim_matches(|c: char| c.is_whitespace() || c == '"');
+    let value = &*plain(value);
+    if let Some(json) = container(value) {
+        return has_scalar(&json, &refuses_tracking);
+    }
+    let state = value.trim_matches(surrounds);
     match state.parse::<f64>() {
         Ok(state) => [1.0, 2.0]
             .iter()

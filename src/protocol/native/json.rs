@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::json_text::{FoundText, leading_scalar, write_clean};
+use super::json_text::{FoundText, leading_scalar, leading_value, write_clean};
 use super::page::{name_hint, write_hint};
 use super::parameter::{Parameter, rule};
 use super::{HitReader, OF_CALLBACKS, OF_SYSTEMS};
@@ -119,8 +119,12 @@ impl HitReader<'_, '_, '_> {
                 rest,
                 object,
             } => {
-                let value = leading_scalar(rest);
-                let meaning = meaning_of(member).filter(|meaning| match meaning {
+                let meaning = meaning_of(member);
+                let value = match meaning {
+                    Some(Meaning::Objection | Meaning::AppTracking) => leading_value(rest),
+                    _ => leading_scalar(rest),
+                };
+                let meaning = meaning.filter(|meaning| match meaning {
                     Meaning::Site => false,
                     Meaning::Partner => carries_consent(object.unwrap_or(&name)),
                     _ => value != "null",
@@ -204,9 +208,20 @@ impl HitReader<'_, '_, '_> {
 pub(super) fn meaning_of(name: &str) -> Option<Meaning> {
     if memchr(b'\\', name.as_bytes()).is_some() {
         let name: String = serde_json::from_str(&format!("\"{name}\"")).ok()?;
-        return meaning(&name);
+        return meaning_at_end(&name);
     }
-    meaning(name)
+    meaning_at_end(name)
+}
+
+/// Returns what a name shows was meant that is the path of a member, as `regs.gpp` is.
+fn meaning_of_member(path: &str) -> Option<Meaning> {
+    let (_, name) = path.rsplit_once('.')?;
+    meaning(name).filter(|meaning| !matches!(meaning, Meaning::Partner | Meaning::Site))
+}
+
+/// Returns what a name shows was meant, as a whole or as a path to a member.
+pub(super) fn meaning_at_end(name: &str) -> Option<Meaning> {
+    meaning(name).or_else(|| meaning_of_member(name))
 }
 
 /// Takes members out of objects if the partner has a name for their path. The object keeps the

@@ -7,13 +7,13 @@ use std::ops::Range;
 use serde_json::Value;
 
 use super::HitReader;
-use super::json::{meaning_of, members_of, scalar_text};
+use super::json::{meaning_at_end, meaning_of, members_of, scalar_text, string_or_json};
 use super::json_text::{FoundText, is_clean_scalar, leading_scalar, leading_value, write_clean};
 use super::parameter::Parameter;
-use crate::consent::names::{Meaning, is_of_consent, meaning, objects, refuses_tracking};
+use crate::consent::names::{Meaning, is_of_consent, objects, refuses_tracking};
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::{Flags, Kind};
-use crate::protocol::text::clean;
+use crate::protocol::text::{clean, may_hide};
 
 /// The member of an event that holds the page's fields.
 const FIELDS: &str = "params";
@@ -71,33 +71,47 @@ impl HitReader<'_, '_, '_> {
             self.put(&name, parameter, &mut value);
             return true;
         }
+        let mut is_unclear =
+            meaning_at_end(&name).is_some_and(|meaning| is_meant(&name, meaning, json));
         if is_clean_scalar(json) {
-            let meaning = meaning(&name);
-            self.draft.signals.is_unclear |=
-                meaning.is_some_and(|meaning| is_meant(&name, meaning, json));
             self.params.push(&name, |out| out.push_str(json), flags);
+            self.draft.signals.is_unclear |= is_unclear;
+            if may_hide(json) {
+                self.note_hidden(None, Some(&string_or_json(json)));
+            }
             return true;
         }
-        let mut text = String::with_capacity(json.len());
-        let mut is_unclear = meaning(&name).is_some_and(|meaning| is_meant(&name, meaning, json));
-        let mut note = |found: FoundText<'_>| {
-            if let FoundText::Member { name, rest, .. } = found
-                && let Some(meaning) = meaning_of(name)
-            {
-                let at = json.len() - rest.len();
-                let is_unknown = !understood.iter().any(|range| range.contains(&at));
-                let value = match meaning {
-                    Meaning::Objection => leading_value(rest),
-                    _ => leading_scalar(rest),
-                };
-                is_unclear |= is_unknown && is_meant(name, meaning, value);
+        let (mut text, mut texts) = (String::with_capacity(json.len()), Vec::new());
+        let is_unknown = |at: usize| !understood.iter().any(|range| range.contains(&at));
+        let mut note = |found: FoundText<'_>| match found {
+            FoundText::Member { name, rest, .. } => {
+                if let Some(meaning) = meaning_of(name) {
+                    let value = match meaning {
+                        Meaning::Objection | Meaning::AppTracking => leading_value(rest),
+                        _ => leading_scalar(rest),
+                    };
+                    is_unclear |=
+                        is_unknown(json.len() - rest.len()) && is_meant(name, meaning, value);
+                }
             }
+            FoundText::Text(inner) if may_hide(inner) || inner.contains('\\') => {
+                if is_unknown(inner.as_ptr().addr() - json.as_ptr().addr()) {
+                    texts.push(string_or_json(&format!("\"{inner}\"")).into_owned());
+                }
+            }
+            FoundText::Text(_) => {}
         };
         if !write_clean(json, &mut text, flags, &mut note) {
             return false;
         }
         self.params.push(&name, |out| out.push_str(&text), flags);
         self.draft.signals.is_unclear |= is_unclear;
+        if json.starts_with('"') {
+            texts.push(string_or_json(json).into_owned());
+        }
+        for text in texts {
+            self.note_hidden(None, Some(&text));
+        }
         true
     }
 }
@@ -107,7 +121,7 @@ impl HitReader<'_, '_, '_> {
 pub(super) fn is_meant(name: &str, meaning: Meaning, value: &str) -> bool {
     match meaning {
         Meaning::Signal => value != "null",
-        Meaning::Objection => name != "lat" && objects(value),
+        Meaning::Objection => name.rsplit('.').next() != Some("lat") && objects(value),
         Meaning::ConsentString => is_of_consent(value),
         Meaning::AppTracking => refuses_tracking(value),
         Meaning::Partner | Meaning::Site => false,

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use memchr::{memchr, memchr2};
 use percent_encoding::percent_decode_str;
 
+use super::json::meaning_at_end;
 use super::json_text::leading_scalar;
 use super::page;
 use super::parameter::{Parameter, rule};
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::callback::names;
 use crate::consent::names::{
-    Meaning, hides, is_of_consent, may_mean, meaning, narrow_text, objects, refuses_tracking,
+    Meaning, hides, is_of_consent, may_mean, narrow_text, objects, refuses_tracking,
 };
 use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
 use crate::hit::{Flags, Kind};
@@ -215,7 +216,7 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
         self.draft.signals.is_unclear |= self.hides(name);
         if name == "lat" {
             self.notes.limits_tracking |= value.is_none_or(objects);
-        } else if let Some(meaning) = meaning(name).or_else(|| meaning_of_member(name)) {
+        } else if let Some(meaning) = meaning_at_end(name) {
             self.note_meaning(meaning, value);
         }
     }
@@ -356,12 +357,6 @@ fn counts(meaning: Meaning, value: Option<&str>, kind: Kind) -> bool {
 /// where partners are asked or ask.
 fn names_partner(kind: Kind) -> bool {
     !matches!(kind, Kind::Callback | Kind::Sync)
-}
-
-/// Returns what a name shows was meant that is the path of a member, as `regs.gpp` is.
-fn meaning_of_member(path: &str) -> Option<Meaning> {
-    let (_, name) = path.rsplit_once('.')?;
-    meaning(name).filter(|meaning| !matches!(meaning, Meaning::Partner | Meaning::Site))
 }
 
 /// Returns whether a value is a URL, a path or a query.

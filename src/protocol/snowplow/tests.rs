@@ -355,6 +355,22 @@ fn documents_about_consent_permit_nothing_and_make_nothing_unclear() {
             assert!(!seen.params.to_string().contains("more"), "{event}");
         }
     }
+    // Nor what a text holds, or a path of names.
+    for (said, is_unclear) in [
+        (json!("gdpr=1"), true),
+        (json!("x;us_privacy=1YYN"), true),
+        (json!("{\"gpc\":1}"), true),
+        (json!({"regs.us_privacy": "1YYN"}), true),
+        (json!("https://shop.example/?gdpr=1"), false),
+        (json!("colour: red; size=4"), false),
+    ] {
+        let event = json!({"e": "se", "se_ca": "a", "se_ac": "b", "se_la": said});
+        let of_context =
+            with_contexts(&[json!({"schema": context["schema"], "data": {"x": said}})]);
+        for event in [event, of_context] {
+            assert_eq!(post_one(event.clone()).is_unclear, is_unclear, "{event}");
+        }
+    }
     // A page that has our signals may add them to each event.
     let seen = post_one(json!({"e": "pv", "gdpr": 1, "gdpr_consent": "CP"}));
     assert_eq!((seen.tcf.as_deref(), seen.is_unclear), (Some("CP"), false));
