@@ -4,6 +4,7 @@
 //! are one. Of a path (`user[email]`, `device.id`) the last part counts, and the one before it says
 //! whose it is.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use Class::{
@@ -278,9 +279,6 @@ const NUMBERED_COOKIES: [&str; 9] = [
     "_sp_ses",
 ];
 
-/// Those that have dots in them.
-const COOKIE_BEFORE_DOTS: [&str; 3] = ["_pk_id.", "_pk_ses.", "_sp_id."];
-
 fn is_numbered_cookie(name: &str) -> bool {
     let name = name.trim_start_matches(|c: char| c.is_whitespace() || "\"';&".contains(c));
     let begins_with = |start: &&str| {
@@ -302,24 +300,19 @@ pub(super) fn class_of(name: &str) -> Option<Class> {
         return folded.class();
     }
     let decoded = decode(name);
-    if *decoded != *name {
-        return class_of(&decoded);
-    }
-    if let Some(narrowed) = narrow_all(name) {
-        return class_of(&narrowed);
-    }
+    class_of_path(&narrow_all(&decoded).map_or(decoded, Cow::Owned))
+}
+
+/// Returns what a name says that is a path, or may be one.
+fn class_of_path(name: &str) -> Option<Class> {
     let is_part = |part: &&str| !part.is_empty();
     let mut parts = name
         .split(['.', '[', ']', '{', '}', '(', ')', ':', '/', '$', '|'])
         .filter(is_part);
-    let last = parts.next_back()?;
-    if is_numbered_cookie(last)
-        || COOKIE_BEFORE_DOTS
-            .iter()
-            .any(|cookie| name.contains(cookie))
-    {
+    if name == "_id" || parts.clone().any(is_numbered_cookie) {
         return Some(Id);
     }
+    let last = parts.next_back()?;
     let before: Vec<Class> = parts.filter_map(|part| Folded::of(part).class()).collect();
     if before.contains(&Traits) {
         return Some(Traits);
@@ -333,7 +326,7 @@ pub(super) fn class_of(name: &str) -> Option<Class> {
         None | Some(IdOfOwner) if matches!(before.last(), Some(Id | Direct | Credential)) => {
             before.last().copied()
         }
-        None => folded.class(),
+        None => Folded::of(name).class(),
         class => class,
     }
 }

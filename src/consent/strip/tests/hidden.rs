@@ -150,3 +150,13 @@ fn without_store_what_was_json_before_it_was_cut_leaves() {
     let titles = json!({"title": "[Sale] shoes", "other": "{curly}", "third": "[a \"b\" c]"});
     assert_eq!(json_left(&titles), titles);
 }
+
+#[test]
+fn a_name_that_was_escaped_without_end_is_looked_at_once() {
+    let name = format!("%{}75id", "25".repeat(30_000));
+    let begun = std::time::Instant::now();
+    let harmless = json!({"x": 1, name: SECRET});
+    assert_eq!(json_left(&harmless), harmless);
+    // Decoded until nothing changes it would take minutes, or more stack than there is.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+}
