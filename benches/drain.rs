@@ -15,6 +15,7 @@
 //! | `DRAIN_EQUAL_HITS` | the hits of each round with equal IDs; 0 for no such rounds |
 //! | `DRAIN_COMPARE` | `profiles`, `ties`, `households` or `all`: rounds without that and with it in turn, and nothing else |
 //! | `DRAIN_SEEN` | 1: with `DRAIN_COMPARE`, hits of visitors who did the same before, in the same session |
+//! | `DRAIN_STATEMENTS` | 1: with `DRAIN_COMPARE`, says what each SQL statement of a round took (`pg_stat_statements`) |
 //! | `DRAIN_DIR` | the folder of spool and database |
 //!
 //! Then come rounds of clicks that have every ID: one in which all are new, and one for each ID in
@@ -378,8 +379,8 @@ async fn fill(
 }
 
 /// A hit of a shop with ads: half page views, three in ten events, two in ten impressions
-/// elsewhere. Seven in ten come with a cookie. Half carry a consent string, and one in ten of those
-/// refuses. What the tag sends has an event ID.
+/// elsewhere. Seven in ten come with a cookie. Half of the visitors have a consent string, always
+/// the same one, and one in ten of those refuses. What the tag sends has an event ID.
 fn hit<'a>(
     received_at: UnixMicros,
     number: u64,
@@ -393,19 +394,25 @@ fn hit<'a>(
     };
     let site = SITES[random.below(3) as usize];
     let mut hit = Hit::new(received_at, kind, site);
-    hit.consent_source = [ConsentSource::Default, ConsentSource::Tcf][random.below(2) as usize];
+    // One visitor in about five hits, and each keeps to its choice.
+    let is_known = random.below(10) < 7;
+    let mut visitor = Random(if is_known {
+        random.below(1 + number / 5)
+    } else {
+        random.next()
+    });
+    let visitor_id = visitor.next();
+    hit.consent_source = [ConsentSource::Default, ConsentSource::Tcf][visitor.below(2) as usize];
     hit.permit = Permit::ALL;
     if hit.consent_source == ConsentSource::Tcf {
-        hit.permit = match random.below(10) {
+        hit.permit = match visitor.below(10) {
             0 => Permit::NONE,
             1..5 => Permit::ALL.without(Permit::LOCATE),
             _ => Permit::ALL,
         };
     }
-    if random.below(10) < 7 && hit.permit.allows(Permit::STORE) {
-        // One visitor in about five hits.
-        let visitor = Random(random.below(1 + number / 5)).next();
-        hit.visitor = Some(VisitorId((u128::from(visitor) << 64 | 7).to_be_bytes()));
+    if is_known && hit.permit.allows(Permit::STORE) {
+        hit.visitor = Some(VisitorId((u128::from(visitor_id) << 64 | 7).to_be_bytes()));
     }
     let address = random.next();
     hit.client_ip = Some(if random.below(4) == 0 {

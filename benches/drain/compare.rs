@@ -169,7 +169,24 @@ pub(super) async fn compare(
         begun = UnixMicros(now.0 + (hits * 25) as i64);
     }
     fill_both(begun).await;
-    let embedded = Embedded::start(&dir.join("postgres")).await.unwrap();
+    let mut embedded = Embedded::start(&dir.join("postgres")).await.unwrap();
+    let has_statements = super::variable("DRAIN_STATEMENTS", 0) == 1;
+    if has_statements {
+        let library = "shared_preload_libraries=pg_stat_statements".to_owned();
+        embedded = super::settings(embedded, dir, Some(&library)).await;
+        let client = avtryck::postgres::connect(&embedded.config())
+            .await
+            .unwrap();
+        let sql = "create extension pg_stat_statements schema public; \
+                   alter system set pg_stat_statements.track = 'all'";
+        for each in sql.split(';') {
+            client.batch_execute(each).await.unwrap();
+        }
+        client
+            .batch_execute("select pg_reload_conf()")
+            .await
+            .unwrap();
+    }
     let mut costs = [Vec::new(), Vec::new()];
     for round in 0..rounds.max(2) {
         let is_on = round % 2 == 1;
@@ -189,6 +206,9 @@ pub(super) async fn compare(
             if is_on { "on" } else { "off" }
         );
         feature.check(&client, is_on).await;
+        if has_statements {
+            println!("{}", statements(&embedded, hits).await);
+        }
         if is_on && feature.has(Feature::Ties) {
             println!("{}", edge_bytes(&client).await);
         }
@@ -216,6 +236,33 @@ pub(super) async fn compare(
         spool.close();
     }
     embedded.stop().await.unwrap();
+}
+
+/// Says what each statement of a round took, nested ones included, and forgets it.
+async fn statements(embedded: &Embedded, hits: u64) -> String {
+    let client = avtryck::postgres::connect(&embedded.config())
+        .await
+        .unwrap();
+    let sql = "select toplevel, calls, rows, total_exec_time, wal_bytes::float8, \
+                      left(regexp_replace(query, '\\s+', ' ', 'g'), 110) \
+               from public.pg_stat_statements where total_exec_time > 5 order by total_exec_time desc limit 40";
+    let rows = client.query(sql, &[]).await.unwrap();
+    let lines = rows.iter().map(|row| {
+        let (is_top, calls, found): (bool, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        let (millis, wal): (f64, f64) = (row.get(3), row.get(4));
+        let [micros, wal] = [millis * 1e3, wal].map(|all| all / hits as f64);
+        let depth = if is_top { "" } else { "  within: " };
+        let text: &str = row.get(5);
+        format!(
+            "{micros:.2} µs and {wal:.0} bytes of WAL a hit, {calls} calls, {found} rows: {depth}{text}\n"
+        )
+    });
+    let lines = lines.collect();
+    client
+        .batch_execute("select public.pg_stat_statements_reset()")
+        .await
+        .unwrap();
+    lines
 }
 
 /// Says how many bytes an edge takes, with its indexes.
