@@ -20,8 +20,8 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use super::marks::marks;
 use crate::consent::names::narrow_all;
+use crate::request::marks::marks;
 pub(crate) use macros::{is_macro, is_macro_of_id};
 
 /// What a value is that counts as absent.

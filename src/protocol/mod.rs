@@ -5,7 +5,6 @@
 
 mod absent;
 mod headers;
-mod marks;
 mod matomo;
 mod meta;
 pub mod native;

@@ -7,11 +7,11 @@ use memchr::memchr2_iter;
 use percent_encoding::percent_decode;
 
 use super::absent::{Absence, absence_of_id, is_macro, is_macro_of_id};
-use super::marks::{LANES, marks};
 use crate::consent::holds_email;
 use crate::consent::names::WIDE;
 use crate::hit::{Flags, whole};
 use crate::request::is_encoded_still;
+use crate::request::marks::{LANES, marks};
 
 /// The mark of a byte that decoding changes.
 const CODED: u8 = 1;

@@ -1,7 +1,7 @@
 //! Looks at many bytes together: which of some marks they have.
 
 /// How many bytes are looked at together.
-pub(super) const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Returns the marks of all the bytes. It has no branch for each, so that the compiler looks at
 /// many at once; the last bytes are looked at again with those before them.

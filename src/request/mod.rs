@@ -8,6 +8,7 @@ mod cookie;
 mod encoding;
 mod headers;
 mod host;
+pub(crate) mod marks;
 mod query;
 pub(crate) mod quoted;
 

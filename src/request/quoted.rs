@@ -3,8 +3,14 @@
 //! One pass says both. So whoever reads a string need not look for its escapes, for what its text
 //! may hold and for what cannot be stored one after the other.
 
+use memchr::memchr2;
+
+use super::marks::marks;
+
 /// How many bytes are looked at together: those of a word.
 const LANES: usize = 8;
+/// How many words a string may have that is looked at word by word; most are that short.
+const WORDS: usize = 2;
 
 /// The mark of the quote that ends a string.
 const QUOTE: u8 = 1;
@@ -81,6 +87,11 @@ impl<'t> Quoted<'t> {
         Quoted::split_asking::<UNSOUND>(text)
     }
 
+    /// Splits as [`Self::split`] does, and asks for nothing.
+    pub(crate) fn split_name(text: &'t str) -> Option<(Quoted<'t>, &'t str)> {
+        Quoted::split_asking::<0>(text)
+    }
+
     /// Splits as [`Self::split`] does, and asks for the marks of the text instead.
     pub(crate) fn split_text(text: &'t str) -> Option<(Quoted<'t>, &'t str)> {
         Quoted::split_asking::<OF_TEXT>(text)
@@ -114,20 +125,46 @@ fn scan<const ASKED: u8>(bytes: &[u8]) -> Option<(usize, u8)> {
     let mut rest = bytes;
     let mut all = 0;
     loop {
-        let (length, is_found) = match rest.first_chunk::<LANES>() {
-            Some(many) => scan_word::<ASKED>(u64::from_le_bytes(*many), &mut all),
-            None => scan_each::<ASKED>(rest, &mut all),
-        };
-        if !is_found {
-            rest = rest.get(length..).filter(|rest| !rest.is_empty())?;
-        } else if rest.get(length) == Some(&b'"') {
+        let length = scan_piece::<ASKED>(rest, &mut all)?;
+        if rest.get(length) == Some(&b'"') {
             return Some((bytes.len() - rest.len() + length, all));
-        } else {
-            // Whatever is escaped ends nothing.
-            all |= ESCAPE;
-            rest = rest.get(length + 2..)?;
+        }
+        // Whatever is escaped ends nothing.
+        all |= ESCAPE;
+        rest = rest.get(length + 2..)?;
+    }
+}
+
+/// Returns how many bytes stand before the first that may end a string, if one does. Of those the
+/// marks are added.
+fn scan_piece<const ASKED: u8>(bytes: &[u8], all: &mut u8) -> Option<usize> {
+    for word in 0..WORDS {
+        let rest = bytes.get(word * LANES..)?;
+        let (length, is_found) = match rest.first_chunk::<LANES>() {
+            Some(many) => scan_word::<ASKED>(u64::from_le_bytes(*many), all),
+            None => scan_each::<ASKED>(rest, all),
+        };
+        if is_found {
+            return Some(word * LANES + length);
         }
     }
+    let before = WORDS * LANES;
+    let length = before + memchr2(b'"', b'\\', bytes.get(before..)?)?;
+    // Those of the first words are looked at again: all at once is cheaper than the last ones
+    // alone.
+    *all |= marks(bytes.get(..length)?, asked_mark::<ASKED>);
+    Some(length)
+}
+
+/// Returns the mark of a byte if it is asked for. It has no branch, so that the compiler looks at
+/// many bytes at once.
+fn asked_mark<const ASKED: u8>(byte: u8) -> u8 {
+    let of = |mark: u8, has: bool| u8::from(has) * (mark & ASKED);
+    of(UNSOUND, (byte < b' ') | (byte == 0x7f) | (byte == 0xc2))
+        | of(EQUALS, byte == b'=')
+        | of(COLON, byte == b':')
+        | of(PERCENT, byte == b'%')
+        | of(AT, byte == b'@')
 }
 
 const fn each(byte: u8) -> u64 {
@@ -214,6 +251,7 @@ mod tests {
         ) {
             prop_assert_eq!(Quoted::split(&text), split_slowly(&text, UNSOUND));
             prop_assert_eq!(Quoted::split_text(&text), split_slowly(&text, OF_TEXT));
+            prop_assert_eq!(Quoted::split_name(&text), split_slowly(&text, 0));
         }
     }
 
@@ -230,6 +268,11 @@ mod tests {
         ] {
             assert_eq!(marked(mark).collect::<Vec<_>>(), bytes);
         }
+        let all = UNSOUND | OF_TEXT;
+        assert!((0..=u8::MAX).all(|byte| {
+            asked_mark::<{ UNSOUND | OF_TEXT }>(byte) == mark_of(byte) & all
+                && asked_mark::<AT>(byte) == mark_of(byte) & AT
+        }));
         let unsound: Vec<u8> = (0..b' ').chain([0x7f, 0xc2]).collect();
         assert_eq!(marked(UNSOUND).collect::<Vec<_>>(), unsound);
         assert_eq!(marks_of("a=b%"), EQUALS | PERCENT);

@@ -102,7 +102,7 @@ impl Glance<'_> {
         }
         let (mut schema, mut has_data) = (None, false);
         loop {
-            let name = take_quoted(rest)??;
+            let name = take_name(rest)?;
             take(rest, ':')?;
             let text = take_quoted(rest)?;
             if let Some(text) = text {
@@ -154,6 +154,13 @@ impl Glance<'_> {
         only_if(depth < DEPTH_MAX)?;
         text.map_or(Some(()), |text| self.text(text, below))
     }
+}
+
+/// Takes the name of a member that a text begins with, after blanks.
+fn take_name<'t>(rest: &mut &'t str) -> Option<Quoted<'t>> {
+    let (quoted, after) = Quoted::split_name(skip_blanks(rest).strip_prefix('"')?)?;
+    *rest = after;
+    Some(quoted)
 }
 
 /// Takes a string that a text begins with, after blanks, if it begins with one. `None` if the

@@ -192,7 +192,7 @@ impl<'n> Folded<'n> {
     }
 
     fn class(&self) -> Option<Class> {
-        let mut known = BY_END.get(place(self.end)?)?.iter();
+        let mut known = BY_END.get(place(self.end))?.iter();
         let known = known.find(|known| self.end & known.mask == known.end && self.is(known));
         known.map(|known| known.class)
     }
@@ -234,17 +234,17 @@ impl Known {
     }
 }
 
-/// How many places there are for the last two letters of a name.
-const PLACES: usize = 32 * 32;
+/// How many places there are for the last three letters of names.
+const PLACES: usize = 2048;
 
-/// The names by their last two letters: of a few hundred, a name is compared with those that end as
-/// it does, which for most is none.
+/// The names by their last three letters: of a few hundred, a name is compared with those that end
+/// as it does, which for most is none.
 static BY_END: LazyLock<Vec<Vec<Known>>> = LazyLock::new(|| {
     let mut by_end: Vec<Vec<Known>> = (0..PLACES).map(|_| Vec::new()).collect();
     for (class, part, names) in NAMES {
         for name in *names {
             let known = Known::new(name, *class, *part);
-            if let Some(ends) = place(known.end).and_then(|place| by_end.get_mut(place)) {
+            if let Some(ends) = by_end.get_mut(place(known.end)) {
                 ends.push(known);
             }
         }
@@ -252,10 +252,11 @@ static BY_END: LazyLock<Vec<Vec<Known>>> = LazyLock::new(|| {
     by_end
 });
 
-/// Returns the place for the last two letters of a name; `None` for a shorter one.
-fn place(end: u64) -> Option<usize> {
-    let [.., one, two] = end.to_be_bytes();
-    (one != 0).then(|| usize::from(one % 32) * 32 + usize::from(two % 32))
+/// Returns the place for the last three letters of a name. One of two letters has a place by these:
+/// no longer name ends with it, because it is compared as a whole.
+fn place(end: u64) -> usize {
+    let [.., first, second, third] = end.to_be_bytes().map(usize::from);
+    (first * 67 + second * 33 + third) % PLACES
 }
 
 /// Returns a name as it is compared.
@@ -280,6 +281,14 @@ const NUMBERED_COOKIES: [&str; 9] = [
 ];
 
 fn is_numbered_cookie(name: &str) -> bool {
+    // Nearly every name begins with a letter.
+    if name
+        .as_bytes()
+        .first()
+        .is_none_or(u8::is_ascii_alphanumeric)
+    {
+        return false;
+    }
     let name = name.trim_start_matches(|c: char| c.is_whitespace() || "\"';&".contains(c));
     let begins_with = |start: &&str| {
         let own = name.get(..start.len());

@@ -17,7 +17,8 @@ const LABEL_BYTES_MAX: usize = 63;
 /// Returns the authority of an http or https URL, as it is written.
 pub(super) fn authority(url: &str) -> Option<&str> {
     // What browsers skip before a URL.
-    let url = url.trim_start_matches(|letter| letter <= ' ');
+    let start = url.bytes().position(|byte| byte > b' ')?;
+    let url = url.get(start..)?;
     let rest = match url.as_bytes() {
         [b'/', b'/', ..] => url,
         _ => {
@@ -28,12 +29,12 @@ pub(super) fn authority(url: &str) -> Option<&str> {
         }
     };
     // Browsers take a backslash for a slash, and any number of them.
-    let authority = rest.trim_start_matches(['/', '\\']);
-    if authority.len() == rest.len() {
-        return None;
-    }
-    let end = authority.find(['/', '\\', '?', '#']);
-    Some(end.map_or(authority, |end| authority.split_at(end).0))
+    let is_slash = |byte: &u8| matches!(byte, b'/' | b'\\');
+    let slashes = rest.bytes().take_while(is_slash).count();
+    let authority = rest.get(slashes..).filter(|_| slashes > 0)?;
+    let is_end = |byte| is_slash(&byte) || matches!(byte, b'?' | b'#');
+    let end = authority.bytes().position(is_end);
+    authority.get(..end.unwrap_or(authority.len()))
 }
 
 /// Returns the name of the host in an authority.

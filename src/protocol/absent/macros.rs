@@ -1,7 +1,7 @@
 //! Macros that nobody expanded, of every style: a value that is one, or has one in it.
 
-use super::super::marks::marks;
 use super::terms::{has_terms, is_capitals, is_name, is_telling};
+use crate::request::marks::marks;
 
 /// What must stand between the marks of a macro.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,7 @@ use super::page::{name_hint, write_hint};
 use super::parameter::{Parameter, rule};
 use super::{HitReader, OF_CALLBACKS, OF_SYSTEMS};
 use crate::callback::names::{self, Fields};
-use crate::consent::names::{Meaning, carries_consent, meaning};
+use crate::consent::names::{Meaning, carries_consent, may_mean, meaning};
 use crate::hit::limits::{PARAMETERS_READ_MAX, TEXT_BYTES_MAX};
 use crate::hit::{Flags, Kind};
 use crate::protocol::absent::is_macro;
@@ -113,13 +113,14 @@ impl HitReader<'_, '_, '_> {
         }
         let mut text = String::with_capacity(json.len());
         let (mut nested, mut texts) = (Vec::new(), Vec::new());
-        let mut note = |found: FoundText<'_>| match found {
+        let mut note = |found| match found {
             FoundText::Member {
                 name: member,
+                is_escaped,
                 rest,
                 object,
             } => {
-                let meaning = meaning_of(member);
+                let meaning = meaning_of(member, is_escaped);
                 let value = match meaning {
                     Some(Meaning::Objection | Meaning::AppTracking) => leading_value(rest),
                     _ => leading_scalar(rest),
@@ -129,18 +130,17 @@ impl HitReader<'_, '_, '_> {
                     Meaning::Partner => carries_consent(object.unwrap_or(&name)),
                     _ => value != "null",
                 });
-                nested.extend(meaning.map(|meaning| (meaning, value.to_owned())));
+                nested.extend(meaning.map(|meaning| (meaning, value)));
             }
-            FoundText::Text(text) if may_hide(text) || text.contains('\\') => {
-                texts.push(string_or_json(&format!("\"{text}\"")).into_owned())
+            FoundText::Text { inner, is_escaped } => {
+                texts.extend(text_that_may_hide(inner, is_escaped));
             }
-            FoundText::Text(_) => {}
         };
         if !write_clean(json, &mut text, &mut hit.flags, &mut note) {
             return false;
         }
         for (meaning, value) in nested {
-            self.note_meaning(meaning, Some(&value));
+            self.note_meaning(meaning, Some(value));
         }
         for text in texts {
             self.note_hidden(None, Some(&text));
@@ -205,12 +205,21 @@ impl HitReader<'_, '_, '_> {
 }
 
 /// Returns the meaning of a name as it is written between quotes.
-pub(super) fn meaning_of(name: &str) -> Option<Meaning> {
-    if memchr(b'\\', name.as_bytes()).is_some() {
+pub(super) fn meaning_of(name: &str, is_escaped: bool) -> Option<Meaning> {
+    if is_escaped {
         let name: String = serde_json::from_str(&format!("\"{name}\"")).ok()?;
         return meaning_at_end(&name);
     }
     meaning_at_end(name)
+}
+
+/// Returns a text that is written between quotes, if it may hide a parameter.
+pub(super) fn text_that_may_hide(inner: &str, is_escaped: bool) -> Option<Cow<'_, str>> {
+    if is_escaped {
+        let text = string_or_json(&format!("\"{inner}\"")).into_owned();
+        return Some(Cow::Owned(text));
+    }
+    may_hide(inner).then_some(Cow::Borrowed(inner))
 }
 
 /// Returns what a name shows was meant that is the path of a member, as `regs.gpp` is.
@@ -221,7 +230,9 @@ fn meaning_of_member(path: &str) -> Option<Meaning> {
 
 /// Returns what a name shows was meant, as a whole or as a path to a member.
 pub(super) fn meaning_at_end(name: &str) -> Option<Meaning> {
-    meaning(name).or_else(|| meaning_of_member(name))
+    may_mean(name)
+        .then(|| meaning(name).or_else(|| meaning_of_member(name)))
+        .flatten()
 }
 
 /// Takes members out of objects if the partner has a name for their path. The object keeps the

@@ -11,7 +11,7 @@ use memchr::memchr2;
 use serde_json::value::RawValue;
 
 use crate::hit::Flags;
-use crate::protocol::marks::marks;
+use crate::request::marks::marks;
 use crate::request::quoted::Quoted;
 use crate::request::skip_blanks;
 
@@ -26,22 +26,29 @@ pub(super) enum FoundText<'t> {
     Member {
         /// Its name, as written between the quotes.
         name: &'t str,
+        /// Whether that has a backslash.
+        is_escaped: bool,
         /// What follows its colon.
         rest: &'t str,
         /// The name of the object that it is a member of; empty if an array holds that. `None` in
         /// the outermost object.
         object: Option<&'t str>,
     },
-    /// A text that is a value, as written between the quotes.
-    Text(&'t str),
+    /// A text that is a value.
+    Text {
+        /// As written between the quotes.
+        inner: &'t str,
+        /// Whether that has a backslash.
+        is_escaped: bool,
+    },
 }
 
 /// Writes a JSON text clean. Returns false if it is nested too deep. What is not JSON stays none.
-pub(super) fn write_clean(
-    text: &str,
+pub(super) fn write_clean<'t>(
+    text: &'t str,
     out: &mut String,
     flags: &mut Flags,
-    on_found: &mut impl FnMut(FoundText<'_>),
+    on_found: &mut impl FnMut(FoundText<'t>),
 ) -> bool {
     let mut rest = text;
     // Where what is not yet written begins: most texts are written at once.
@@ -56,17 +63,19 @@ pub(super) fn write_clean(
                 let within = rest.get(1..).unwrap_or_default();
                 let string = Quoted::split(within);
                 is_kept = string.is_some_and(|(string, _)| string.is_plain());
+                let is_escaped = string.is_none_or(|(string, _)| string.is_escaped());
                 let (inner, after) =
                     string.map_or((within, ""), |(string, after)| (string.inner, after));
                 if let Some(value) = skip_blanks(after).strip_prefix(':') {
                     next = inner;
                     on_found(FoundText::Member {
                         name: inner,
+                        is_escaped,
                         rest: skip_blanks(value),
                         object: open.get(1..).and_then(|open| open.last()).copied(),
                     });
                 } else if !open.is_empty() {
-                    on_found(FoundText::Text(inner));
+                    on_found(FoundText::Text { inner, is_escaped });
                 }
                 after
             }
@@ -425,10 +434,10 @@ mod tests {
             let (mut found, mut expected) = (Vec::new(), Vec::new());
             let (mut out, mut flags) = (String::new(), Flags::default());
             let written = write_clean(&text, &mut out, &mut flags, &mut |one| match one {
-                FoundText::Member { name, rest, object } => {
+                FoundText::Member { name, rest, object, .. } => {
                     found.push(format!("{name} {rest} {:?}", object.as_ref()));
                 }
-                FoundText::Text(text) => found.push(text.to_owned()),
+                FoundText::Text { inner, .. } => found.push(inner.to_owned()),
             });
             prop_assert!(written);
             prop_assert_eq!((&out, flags), (&write_slowly(&text, &mut expected).0, write_slowly(&text, &mut Vec::new()).1));
@@ -487,11 +496,13 @@ mod tests {
             &mut String::new(),
             &mut Flags::default(),
             &mut |one| match one {
-                FoundText::Member { name, rest, object } => {
+                FoundText::Member {
+                    name, rest, object, ..
+                } => {
                     let value = leading_scalar(rest).to_owned();
                     found.push((name.to_owned(), value, object.map(str::to_owned)));
                 }
-                FoundText::Text(text) => texts.push(text.to_owned()),
+                FoundText::Text { inner, .. } => texts.push(inner.to_owned()),
             },
         );
         let names: Vec<_> = found.iter().map(|(name, ..)| &**name).collect();

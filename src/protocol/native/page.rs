@@ -7,7 +7,9 @@ use std::ops::Range;
 use serde_json::Value;
 
 use super::HitReader;
-use super::json::{meaning_at_end, meaning_of, members_of, scalar_text, string_or_json};
+use super::json::{
+    meaning_at_end, meaning_of, members_of, scalar_text, string_or_json, text_that_may_hide,
+};
 use super::json_text::{FoundText, is_clean_scalar, leading_scalar, leading_value, write_clean};
 use super::parameter::Parameter;
 use crate::consent::names::{Meaning, is_of_consent, objects, refuses_tracking};
@@ -83,9 +85,14 @@ impl HitReader<'_, '_, '_> {
         }
         let (mut text, mut texts) = (String::with_capacity(json.len()), Vec::new());
         let is_unknown = |at: usize| !understood.iter().any(|range| range.contains(&at));
-        let mut note = |found: FoundText<'_>| match found {
-            FoundText::Member { name, rest, .. } => {
-                if let Some(meaning) = meaning_of(name) {
+        let mut note = |found| match found {
+            FoundText::Member {
+                name,
+                is_escaped,
+                rest,
+                ..
+            } => {
+                if let Some(meaning) = meaning_of(name, is_escaped) {
                     let value = match meaning {
                         Meaning::Objection | Meaning::AppTracking => leading_value(rest),
                         _ => leading_scalar(rest),
@@ -94,12 +101,13 @@ impl HitReader<'_, '_, '_> {
                         is_unknown(json.len() - rest.len()) && is_meant(name, meaning, value);
                 }
             }
-            FoundText::Text(inner) if may_hide(inner) || inner.contains('\\') => {
-                if is_unknown(inner.as_ptr().addr() - json.as_ptr().addr()) {
-                    texts.push(string_or_json(&format!("\"{inner}\"")).into_owned());
+            FoundText::Text { inner, is_escaped } => {
+                if let Some(text) = text_that_may_hide(inner, is_escaped)
+                    && is_unknown(inner.as_ptr().addr() - json.as_ptr().addr())
+                {
+                    texts.push(text);
                 }
             }
-            FoundText::Text(_) => {}
         };
         if !write_clean(json, &mut text, flags, &mut note) {
             return false;
@@ -107,7 +115,7 @@ impl HitReader<'_, '_, '_> {
         self.params.push(&name, |out| out.push_str(&text), flags);
         self.draft.signals.is_unclear |= is_unclear;
         if json.starts_with('"') {
-            texts.push(string_or_json(json).into_owned());
+            texts.push(string_or_json(json));
         }
         for text in texts {
             self.note_hidden(None, Some(&text));

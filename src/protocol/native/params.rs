@@ -8,7 +8,7 @@ use memchr::memchr_iter;
 
 use crate::hit::Flags;
 use crate::hit::limits::{PARAMS_BYTES_MAX, PARAMS_MAX};
-use crate::protocol::marks::marks;
+use crate::request::marks::marks;
 
 /// Room for the parameters of most hits, allocated at once.
 const USUAL_BYTES: usize = 256;
