@@ -63,6 +63,7 @@ pub struct Metrics {
     pub spool_damage_bytes: Counter,
     pub spool_lost_records: Counter,
     pub instructions: Counter,
+    pub instructions_unrecorded: Counter,
     pub instruction_backlog_bytes: Gauge,
     pub loader_connected: Gauge,
     pub batch_rows: Histogram,
@@ -252,6 +253,10 @@ impl Metrics {
             instructions: r.counter(
                 "avtryck_instructions_total",
                 "Withdrawals and erasures that visitors asked for.",
+            ),
+            instructions_unrecorded: r.counter(
+                "avtryck_instructions_unrecorded_total",
+                "Requests whose withdrawal or erasure was not recorded: over the limit, or the spool of instructions is full or failed.",
             ),
             instruction_backlog_bytes: r.gauge(
                 "avtryck_instruction_backlog_bytes",

@@ -85,6 +85,14 @@ impl Exchange<'_> {
     /// into the spool and waits until it is there. Returns how many IDs there were. A cookie whose
     /// MAC does not verify names nobody.
     pub(crate) async fn instruct(&self, site: &Site, kind: Kind) -> Result<usize, Refusal> {
+        let recorded = self.record_instructions(site, kind).await;
+        if recorded.is_err() {
+            self.worker.metrics.instructions_unrecorded.increment(1);
+        }
+        recorded
+    }
+
+    async fn record_instructions(&self, site: &Site, kind: Kind) -> Result<usize, Refusal> {
         let edge = self.edge;
         let proved = self.proved_visitors();
         let visitors: Vec<VisitorId> = proved.iter().map(|proved| proved.visitor).collect();

@@ -194,6 +194,7 @@ async fn what_is_carried_out_may_be_asked_for_again() {
 #[tokio::test]
 async fn one_network_cannot_fill_the_spool_of_instructions_and_no_other_pays_for_it() {
     let collector = Collector::start(config().without_postgres()).await;
+    let unrecorded = "avtryck_instructions_unrecorded_total";
     for (network, elsewhere) in [
         ("203.0.113.", "203.0.114.7"),
         ("2a00:801:1:", "2a00:801:2::7"),
@@ -224,6 +225,27 @@ async fn one_network_cannot_fill_the_spool_of_instructions_and_no_other_pays_for
             (429, "over_limit", 0)
         );
         assert!(recorded >= 1000, "{recorded}");
+        // A choice without `store` is kept, and the cookie of the ID that is not withdrawn stays.
+        let before = collector.metric(unrecorded).await;
+        assert!(before >= 1.0, "{before}");
+        let client = elsewhere
+            .replace("114.7", "113.99")
+            .replace("2::7", "1:99::1");
+        let values: Vec<String> = (next..next + 200).map(|at| value(at, 9)).collect();
+        let headers = [
+            ("Host", HOST),
+            SECURE,
+            SAME_SITE,
+            PAGE,
+            ("Content-Type", "application/json"),
+            ("X-Forwarded-For", &*client),
+            ("Cookie", &*line("avid", &values)),
+        ];
+        let reply = collector.post("/consent?site=open", &headers, "[]").await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let set = |name: &str| reply.cookies.iter().any(|cookie| cookie.starts_with(name));
+        assert!(set("avchoice=none") && !set("avid="), "{reply:?}");
+        assert_eq!(collector.metric(unrecorded).await, before + 1.0);
         let one = format!("avid={}", value(1_000_000 + next, 9));
         let honest = withdraw(&collector, elsewhere, &one).await;
         assert_eq!(honest.status, 200);
