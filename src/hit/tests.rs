@@ -207,6 +207,38 @@ fn every_id_goes_and_everything_else_stays() {
     );
 }
 
+/// The fields that are numbers.
+const NUMBERS: [u32; 9] = [1, 2, 4, 5, 6, 32, 40, 41, 42];
+
+/// Returns a page view with another field, of a wire type, that is zero: a number, or a length.
+fn with_zero(field: u32, wire_type: u32) -> Vec<u8> {
+    let key = field << 3 | wire_type;
+    let mut bytes = vec![0x10, 1];
+    bytes.extend(if key < 0x80 {
+        vec![u8::try_from(key).unwrap()]
+    } else {
+        vec![
+            u8::try_from(key & 0x7f).unwrap() | 0x80,
+            u8::try_from(key >> 7).unwrap(),
+        ]
+    });
+    bytes.push(0);
+    bytes
+}
+
+#[test]
+fn a_number_that_is_written_as_zero_is_one_that_is_not_there() {
+    let bare = Hit::decode(&[0x10, 1]);
+    assert!(bare.is_ok());
+    // A kind and a source have no number zero.
+    for number in NUMBERS
+        .into_iter()
+        .filter(|number| ![2, 5].contains(number))
+    {
+        assert_eq!(Hit::decode(&with_zero(number, 0)), bare, "{number}");
+    }
+}
+
 #[test]
 fn wrong_records_are_named_errors() {
     assert_eq!(Hit::decode(&[]), Err(DecodeError::Kind(0)));
@@ -222,21 +254,12 @@ fn wrong_records_are_named_errors() {
         Err(DecodeError::Field(8))
     );
     for field in Field::ALL {
-        let wrong_type = match field.number {
-            1 | 2 | 4 | 5 | 6 | 32 | 40..=42 => 2,
-            _ => 0,
-        };
-        let key = field.number << 3 | wrong_type;
-        let mut bytes = vec![0x10, 1];
-        bytes.extend(if key < 0x80 {
-            vec![u8::try_from(key).unwrap()]
+        let wrong_type = if NUMBERS.contains(&field.number) {
+            2
         } else {
-            vec![
-                u8::try_from(key & 0x7f).unwrap() | 0x80,
-                u8::try_from(key >> 7).unwrap(),
-            ]
-        });
-        bytes.push(0);
+            0
+        };
+        let bytes = with_zero(field.number, wrong_type);
         let refused = Err(DecodeError::Field(field.number));
         assert_eq!(Hit::decode(&bytes), refused, "{}", field.name);
     }

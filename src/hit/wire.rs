@@ -359,9 +359,10 @@ impl Value<'_> for Option<UnixMicros> {
         }
     }
 
+    /// Zero is what a field is that is not there.
     #[inline]
     fn set_number(&mut self, _: u32, number: u64) -> Result<(), DecodeError> {
-        *self = Some(UnixMicros(number.cast_signed()));
+        *self = (number != 0).then_some(UnixMicros(number.cast_signed()));
         Ok(())
     }
 
@@ -431,7 +432,7 @@ impl Value<'_> for Option<IpAddr> {
     }
 }
 
-/// 1 for no, 2 for yes.
+/// 1 for no, 2 for yes; zero is what a field is that is not there.
 impl Value<'_> for Option<bool> {
     const EMPTY: Self = None;
 
@@ -444,7 +445,7 @@ impl Value<'_> for Option<bool> {
 
     #[inline]
     fn set_number(&mut self, _: u32, number: u64) -> Result<(), DecodeError> {
-        *self = Some(number == 2);
+        *self = (number != 0).then_some(number == 2);
         Ok(())
     }
 
