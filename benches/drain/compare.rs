@@ -172,20 +172,7 @@ pub(super) async fn compare(
     let mut embedded = Embedded::start(&dir.join("postgres")).await.unwrap();
     let has_statements = super::variable("DRAIN_STATEMENTS", 0) == 1;
     if has_statements {
-        let library = "shared_preload_libraries=pg_stat_statements".to_owned();
-        embedded = super::settings(embedded, dir, Some(&library)).await;
-        let client = avtryck::postgres::connect(&embedded.config())
-            .await
-            .unwrap();
-        let sql = "create extension pg_stat_statements schema public; \
-                   alter system set pg_stat_statements.track = 'all'";
-        for each in sql.split(';') {
-            client.batch_execute(each).await.unwrap();
-        }
-        client
-            .batch_execute("select pg_reload_conf()")
-            .await
-            .unwrap();
+        embedded = with_statements(embedded, dir).await;
     }
     let mut costs = [Vec::new(), Vec::new()];
     for round in 0..rounds.max(2) {
@@ -236,6 +223,23 @@ pub(super) async fn compare(
         spool.close();
     }
     embedded.stop().await.unwrap();
+}
+
+/// Has the server note what each statement takes.
+async fn with_statements(embedded: Embedded, dir: &Path) -> Embedded {
+    let library = "shared_preload_libraries=pg_stat_statements".to_owned();
+    let embedded = super::settings(embedded, dir, Some(&library)).await;
+    let client = avtryck::postgres::connect(&embedded.config())
+        .await
+        .unwrap();
+    for sql in [
+        "create extension pg_stat_statements schema public",
+        "alter system set pg_stat_statements.track = 'all'",
+        "select pg_reload_conf()",
+    ] {
+        client.batch_execute(sql).await.unwrap();
+    }
+    embedded
 }
 
 /// Says what each statement of a round took, nested ones included, and forgets it.
