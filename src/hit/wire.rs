@@ -359,7 +359,7 @@ impl Value<'_> for Option<UnixMicros> {
         }
     }
 
-    /// Zero is what a field is that is not there.
+    /// Zero means that the field is absent.
     #[inline]
     fn set_number(&mut self, _: u32, number: u64) -> Result<(), DecodeError> {
         *self = (number != 0).then_some(UnixMicros(number.cast_signed()));
@@ -432,7 +432,7 @@ impl Value<'_> for Option<IpAddr> {
     }
 }
 
-/// 1 for no, 2 for yes; zero is what a field is that is not there.
+/// 1 for no, 2 for yes. Zero means that the field is absent.
 impl Value<'_> for Option<bool> {
     const EMPTY: Self = None;
 

@@ -9,7 +9,7 @@ use super::marks::marks;
 
 /// How many bytes are looked at together: those of a word.
 const LANES: usize = 8;
-/// How many words a string may have that is looked at word by word; most are that short.
+/// The longest string, in words, that is scanned word by word. Most are that short.
 const WORDS: usize = 2;
 
 /// The mark of the quote that ends a string.
@@ -150,7 +150,7 @@ fn scan_piece<const ASKED: u8>(bytes: &[u8], all: &mut u8) -> Option<usize> {
     }
     let before = WORDS * LANES;
     let length = before + memchr2(b'"', b'\\', bytes.get(before..)?)?;
-    // Those of the first words are looked at again: all at once is cheaper than the last ones
+    // The first words are scanned again: the whole string at once is cheaper than its last bytes
     // alone.
     *all |= marks(bytes.get(..length)?, asked_mark::<ASKED>);
     Some(length)

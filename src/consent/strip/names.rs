@@ -237,8 +237,8 @@ impl Known {
 /// How many places there are for the last three letters of names.
 const PLACES: usize = 2048;
 
-/// The names by their last three letters: of a few hundred, a name is compared with those that end
-/// as it does, which for most is none.
+/// The names by their last three letters. A name is compared only with those that share its ending;
+/// most names share theirs with none.
 static BY_END: LazyLock<Vec<Vec<Known>>> = LazyLock::new(|| {
     let mut by_end: Vec<Vec<Known>> = (0..PLACES).map(|_| Vec::new()).collect();
     for (class, part, names) in NAMES {
@@ -252,8 +252,8 @@ static BY_END: LazyLock<Vec<Vec<Known>>> = LazyLock::new(|| {
     by_end
 });
 
-/// Returns the place for the last three letters of a name. One of two letters has a place by these:
-/// no longer name ends with it, because it is compared as a whole.
+/// Returns the place for the last three letters of a name. A name of two letters has its own place,
+/// with zero before them: it is compared as a whole, so no longer name has to be found there.
 fn place(end: u64) -> usize {
     let [.., first, second, third] = end.to_be_bytes().map(usize::from);
     (first * 67 + second * 33 + third) % PLACES
