@@ -318,15 +318,17 @@ impl CookieKeyring {
             _ => BOUND_MAC_BYTES,
         };
         let mut value = [0; VALUE_BYTES_MAX];
-        let (signed, rest) = value.split_at_mut_checked(UNBOUND_BYTES + labels.len())?;
-        let parts = [&[key_id][..], &made_at, &visitor.0, labels];
-        for (byte, part) in signed.iter_mut().zip(parts.into_iter().flatten()) {
-            *byte = *part;
-        }
+        let (signed, mac_place) = value.split_at_mut_checked(UNBOUND_BYTES + labels.len())?;
+        let (first, rest) = signed.split_first_mut()?;
+        let (time, rest) = rest.split_first_chunk_mut()?;
+        let (id, scope_labels) = rest.split_first_chunk_mut()?;
+        (*first, *time, *id) = (key_id, made_at, visitor.0);
+        scope_labels.copy_from_slice(labels);
         let signed_bytes = signed.len();
         let mac = key.clone().chain_update(&*signed);
         let mac = mac.chain_update(scope).finalize().into_bytes();
-        rest.get_mut(..mac_bytes)?
+        mac_place
+            .get_mut(..mac_bytes)?
             .copy_from_slice(mac.get(..mac_bytes)?);
         Some(URL_SAFE_NO_PAD.encode(value.get(..signed_bytes + mac_bytes)?))
     }

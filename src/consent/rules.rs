@@ -31,7 +31,7 @@ pub fn decide(
     }
     let sale = if signals.gpc { SALE } else { Permit::NONE };
     let choice = signals.choice;
-    let outside = signals.gdpr.as_deref() == Some("0") && rules.gdpr_0_permit != Permit::NONE;
+    let outside = rules.gdpr_0_permit != Permit::NONE && signals.gdpr.as_deref() == Some("0");
     let by_string = if outside {
         None
     } else {

@@ -59,11 +59,8 @@ pub(super) struct VendorConsent {
 /// Returns the permit of a hit of `kind`.
 pub(super) fn permit(vendor: VendorConsent, kind: Kind) -> Permit {
     let consents = |purpose| has(vendor.consents, purpose);
-    let permits = |purpose| {
-        let interest = !(3..=6).contains(&purpose) && has(vendor.interests, purpose);
-        consents(purpose) || interest
-    };
-    let serves = (2..=11).any(permits);
+    let permits = |purpose| consents(purpose) || has(vendor.interests & !CONSENT_ONLY, purpose);
+    let serves = vendor.consents & SERVING != 0 || vendor.interests & SERVING & !CONSENT_ONLY != 0;
     let measured = match kind {
         Kind::PageView | Kind::Event => 8,
         Kind::Impression | Kind::Click | Kind::Callback | Kind::Sync => 7,
@@ -83,6 +80,21 @@ pub(super) fn permit(vendor: VendorConsent, kind: Kind) -> Permit {
         }
     }
     permit
+}
+
+/// The purposes that ads and measuring serve, as a string has them.
+const SERVING: u32 = purposes_of(2, 11);
+/// The purposes for which consent alone counts.
+const CONSENT_ONLY: u32 = purposes_of(3, 6);
+
+/// Returns the bits of consecutive purposes.
+const fn purposes_of(first: u32, last: u32) -> u32 {
+    let (mut all, mut purpose) = (0, first);
+    while purpose <= last {
+        all |= 1 << (24 - purpose);
+        purpose += 1;
+    }
+    all
 }
 
 fn has(purposes: u32, purpose: u32) -> bool {

@@ -101,6 +101,7 @@ impl<T: Dimension + Default + PartialEq> GeoFile<T> {
     }
 
     /// Returns what the file says of an address. A record that does not decode says nothing.
+    #[inline]
     pub(super) fn look_up(&self, ip: IpAddr) -> Option<Arc<Keyed<T>>> {
         let answers = match ip {
             IpAddr::V4(_) => self.answers_v4,

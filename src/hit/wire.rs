@@ -323,6 +323,7 @@ impl Value<'_> for Option<UserKey> {
 impl Value<'_> for Vec<UserKey> {
     const EMPTY: Self = Vec::new();
 
+    #[inline]
     fn put(&self, field: u32, out: &mut Vec<u8>) {
         if !self.is_empty() {
             let hashes: Vec<u8> = self.iter().flat_map(|UserKey(hash)| *hash).collect();
@@ -482,10 +483,15 @@ pub(crate) fn put_number(out: &mut Vec<u8>, field: u32, number: u64) {
 #[inline]
 pub(crate) fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
     if !bytes.is_empty() {
-        put_varint(out, u64::from(field) << 3 | 2);
-        put_varint(out, bytes.len() as u64);
-        out.extend_from_slice(bytes);
+        put_filled(out, u64::from(field) << 3 | 2, bytes);
     }
+}
+
+/// Appends bytes with what is before them.
+fn put_filled(out: &mut Vec<u8>, key: u64, bytes: &[u8]) {
+    put_varint(out, key);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
 }
 
 /// Reads a number of variable length (LEB128) from the front of `bytes`.

@@ -16,6 +16,8 @@ use crate::request::{CookieNames, Prefix};
 /// For how many domains a cookie is ended: a host has more labels than that only if somebody plays
 /// with them.
 const DOMAINS_MAX: usize = 8;
+/// What a cookie's header has at most beside its name, value and domain.
+const ATTRIBUTES_BYTES_MAX: usize = 128;
 
 /// Whose cookie it is, as the browser sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +198,12 @@ fn write(
     if needs_https && !secure || prefix == Prefix::Host && place.domain.is_some() {
         return None;
     }
-    let mut cookie = format!("{name}={value}; Path=/; Max-Age={age_seconds}");
+    let texts_bytes = name.len() + value.len() + place.domain.map_or(0, str::len);
+    let mut cookie = String::with_capacity(texts_bytes + ATTRIBUTES_BYTES_MAX);
+    for part in [name, "=", value, "; Path=/; Max-Age="] {
+        cookie.push_str(part);
+    }
+    cookie.push_str(&age_seconds.to_string());
     if kind == CookieKind::Visitor {
         cookie.push_str("; HttpOnly");
     }

@@ -308,6 +308,10 @@ impl<'d, 'a, 'n> HitReader<'d, 'a, 'n> {
     /// Returns whether the path of an address hides a signal behind an `&`, which is no part of it.
     fn hides_in_path(&self, address: &str) -> bool {
         let bytes = address.as_bytes();
+        // Nearly no address has either.
+        if memchr2(b'&', b'%', bytes).is_none() {
+            return false;
+        }
         let end = memchr2(b'?', b'#', bytes).unwrap_or(bytes.len());
         let mut path = Cow::Borrowed(address.get(..end).unwrap_or_default());
         for _ in 0..ESCAPES_MAX {
