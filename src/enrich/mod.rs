@@ -45,8 +45,8 @@ pub(crate) use model::MakerAndName;
 pub use model::{AliasKind, ModelName, ModelNames};
 pub use network::Network;
 pub use place::Place;
-pub(crate) use source::open_models;
 pub use source::{LoadError, Origin, Problem, Report, TableFile, TableFiles, load, reload, verify};
+pub(crate) use source::{check, open_models};
 
 use crate::hit::Hit;
 use crate::row::dimension::{

@@ -245,6 +245,20 @@ pub fn load(sources: &TableFiles) -> (Tables, Vec<LoadError>) {
     reload(sources, &Tables::default())
 }
 
+/// Reads every file of `sources`, and checks of each device rule that it compiles, which takes
+/// longest. Returns what is wrong.
+#[must_use]
+pub(crate) fn check(sources: &TableFiles) -> Vec<LoadError> {
+    let (tables, mut errors) = load(sources);
+    let checked = tables.device_rules.map_or(Ok(()), |rules| rules.check());
+    errors.extend(
+        checked
+            .err()
+            .map(|problem| problem.of(TableFile::Rules, &sources.rules)),
+    );
+    errors
+}
+
 /// Reads every file of `sources` again. What could not be read stays as it is in `old` (a geodata
 /// file: if `old` has read that path) and has an error.
 #[must_use]

@@ -151,7 +151,7 @@ pub(crate) fn check_addresses(config: &Config) -> (Vec<Unusable>, Vec<Unusable>)
 /// what it only warns of. Blocks for some seconds.
 #[must_use]
 pub(crate) fn check_tables(config: &Config) -> (Vec<Unusable>, Vec<Unusable>) {
-    let (_, errors) = enrich::load(&sources(config));
+    let errors = enrich::check(&sources(config));
     let (partial, failed): (Vec<_>, Vec<_>) = errors.iter().partition(|it| it.is_partial());
     let describe = |errors: Vec<&LoadError>| errors.into_iter().map(name_key).collect();
     let mut failed: Vec<Unusable> = describe(failed);

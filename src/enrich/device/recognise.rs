@@ -50,6 +50,13 @@ impl DeviceRules {
         })
     }
 
+    /// Checks that each rule compiles.
+    pub(in crate::enrich) fn check(&self) -> Result<(), Problem> {
+        self.browsers.check()?;
+        self.systems.check()?;
+        self.makes.check()
+    }
+
     fn browser(&self, user_agent: &str) -> (String, String) {
         let found = self
             .browsers

@@ -407,6 +407,44 @@ fn without_rules_the_hints_and_plain_words_still_tell() {
 }
 
 #[test]
+fn a_rule_that_does_not_compile_is_told_by_a_check_and_costs_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let sources = TableFiles {
+        rules: dir.path().join("regexes.json"),
+        ..rule_sources()
+    };
+    let write = |browsers: serde_json::Value| {
+        let rules = json!({
+            "user_agent_parsers": browsers, "os_parsers": [], "device_parsers": [],
+        });
+        fs::write(&sources.rules, rules.to_string()).unwrap();
+    };
+    // The engine refuses what would take more than 10 MiB.
+    let (lacks_group, too_large) = ("Browser", "(?:[^x]{999}y){999}z");
+    let good = json!({"regex": "(Browser)/(\\d+)"});
+    for wrong in [
+        json!({"regex": lacks_group, "family_replacement": "$1"}),
+        json!({ "regex": format!("({too_large})?(Browser)") }),
+    ] {
+        write(json!([wrong, good]));
+        let (tables, errors) = load(&sources);
+        assert!(errors.is_empty(), "{:?}", problems(&errors));
+        let device = tables.device("Browser/7", &Hints::default());
+        assert_eq!(device.value.browser, "Browser", "{wrong}");
+        let [error] = &*crate::enrich::check(&sources) else {
+            panic!("{wrong} compiles");
+        };
+        assert_eq!(error.path, sources.rules);
+        assert!(!error.is_partial());
+    }
+    write(json!([good]));
+    assert!(crate::enrich::check(&sources).is_empty());
+    // What is no pattern at all is refused at once.
+    write(json!([{"regex": "(Browser"}, good]));
+    assert_eq!(load(&sources).1.len(), 1);
+}
+
+#[test]
 fn broken_rules_leave_the_old_ones_in_use() {
     let dir = tempfile::tempdir().unwrap();
     let sources = TableFiles {
