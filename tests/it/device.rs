@@ -20,7 +20,9 @@ async fn called(collector: &Collector) -> Vec<(String, Option<String>)> {
 
 #[tokio::test]
 async fn a_hit_shows_what_people_call_its_device() {
-    let collector = Collector::open().await;
+    let models = root().join("assets/data/models/models.ndjson");
+    let config = Config::sites().set("device.models", models.to_str().unwrap());
+    let collector = Collector::start(config).await;
     let agent = |model: &str| ANDROID.replace("MODEL", model);
     for (id, agent) in [
         ("1", agent("SM-S918B")),

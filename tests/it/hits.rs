@@ -8,7 +8,7 @@ const SWEDEN: &str = "2.64.0.1";
 
 #[tokio::test]
 async fn a_pixel_is_answered_with_a_gif_and_becomes_an_enriched_row() {
-    let collector = Collector::open().await;
+    let collector = Collector::start(Config::sites().real_geodata()).await;
     let reply = collector
         .get(
             "/p.gif?site=open&u=https%3A%2F%2Fwww.open.example%2Fa&ref=https%3A%2F%2Fsearch.example%2F&colour=red&cb=77",
@@ -349,7 +349,7 @@ async fn only_origins_of_the_configuration_may_read_replies() {
 
 #[tokio::test]
 async fn the_client_is_believed_from_trusted_proxies_only_and_ipv6_is_cut_at_48_bits() {
-    let collector = Collector::open().await;
+    let collector = Collector::start(Config::sites().real_geodata()).await;
     let forwarded = format!("6.6.6.6, 2001:9b0:4:2601::5, {SWEDEN}");
     let at = |value: &'static str| [("X-Forwarded-For", value)];
     collector

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use tokio::process::Command;
 
 use crate::chaos::variable;
-use crate::support::{Collector, root, tempdir};
+use crate::support::{Collector, Config, root, tempdir};
 
 /// Pixels in `make test`.
 const PIXELS: u64 = 20_000;
@@ -14,7 +14,7 @@ const PIXELS: u64 = 20_000;
 #[tokio::test]
 async fn pixels_from_wrk_are_as_many_enriched_rows() {
     let pixels = variable("LOAD_PIXELS").unwrap_or(PIXELS) as i64;
-    let collector = Collector::open().await;
+    let collector = Collector::start(Config::sites().real_geodata()).await;
     let dir = tempdir();
     let agents = std::fs::read_to_string(root().join("assets/data/test/user-agents.json")).unwrap();
     let agents: Vec<serde_json::Value> = serde_json::from_str(&agents).unwrap();

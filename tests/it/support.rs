@@ -5,6 +5,7 @@ mod config;
 pub(crate) mod kafka;
 pub(crate) mod relay;
 mod reply;
+pub(crate) mod tables;
 pub(crate) mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

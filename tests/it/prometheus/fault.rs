@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::server::Prometheus;
 use crate::loading::{encoded, spool};
 use crate::support::tls::Authority;
-use crate::support::{Collector, Config, IPHONE, raw, root, tempdir, until};
+use crate::support::{Collector, Config, IPHONE, raw, root, tables, tempdir, until};
 
 const TOKEN: &str = "token-of-the-ad-server";
 const CONNECTIONS_MAX: usize = 64;
@@ -76,23 +76,6 @@ pub(super) fn send(address: SocketAddr, requests: Vec<String>) -> JoinHandle<()>
     })
 }
 
-/// Geodata that was built just now.
-fn write_geodata(path: &Path) {
-    let mut file = maxminddb_writer::Database::default();
-    file.metadata.ip_version = maxminddb_writer::metadata::IpVersion::V4;
-    file.metadata.binary_format_major_version = 2;
-    file.metadata.build_epoch = clock::now().seconds().cast_unsigned();
-    let place = std::collections::BTreeMap::from([("country_code", "SE"), ("city", "Farsta")]);
-    let place = file.insert_value(&place).unwrap();
-    file.insert_node(
-        "2.64.0.0/16"
-            .parse::<maxminddb_writer::paths::IpAddrWithMask>()
-            .unwrap(),
-        place,
-    );
-    std::fs::write(path, file.write_to(Vec::new()).unwrap()).unwrap();
-}
-
 /// Has a collector without geodata speak TLS, with a certificate that is valid until a year's first
 /// day.
 fn encrypted(dir: &Path, until_year: i32) -> Config {
@@ -111,8 +94,6 @@ fn without_geodata() -> Config {
 /// One that has all that it needs.
 pub(super) async fn start_well() -> Collector {
     let dir = tempdir();
-    let geodata = dir.path().join("city.mmdb");
-    write_geodata(&geodata);
     let partner = format!(
         r#"
         [[partner]]
@@ -128,7 +109,7 @@ pub(super) async fn start_well() -> Collector {
     );
     let config = encrypted(dir.path(), 2100)
         .with(&partner)
-        .set("geoip.city", vec![geodata.display().to_string()])
+        .set("geoip.city", tables::FEW_NETWORKS.clone())
         .set("http.connections_max", CONNECTIONS_MAX as i64);
     config.write(&dir).await;
     // A segment that was evaluated before, whose state a start tells at once.

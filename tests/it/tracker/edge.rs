@@ -409,7 +409,7 @@ async fn address_and_agent_are_believed_of_trusted_senders_alone() {
         "site.open.trusted_senders",
         toml::Value::Array(vec!["192.0.2.0/24".into()]),
     );
-    let collector = Collector::start(trusted).await;
+    let collector = Collector::start(trusted.real_geodata()).await;
     let told = "ip=2.64.0.9&ua=Mozilla%2F5.0%20%28Windows%20NT%2010.0%3B%20Win64%3B%20x64%29%20AppleWebKit%2F537.36%20%28KHTML%2C%20like%20Gecko%29%20Chrome%2F131.0.0.0%20Safari%2F537.36";
     for (sender, target) in [
         (
