@@ -21,6 +21,7 @@ const OF_BROWSERS: &[&str] = &[
     "rnd",
     "sent_at",
     "sentAt",
+    "stm",
     "t",
     "timestamp",
     "ts",

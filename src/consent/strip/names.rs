@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use Class::{
-    Address, Credential, Direct, Id, IdOfOwner, NameOfPerson, Owner, Person, Place, Position,
-    Traits,
+    Address, Credential, Direct, Id, IdOfOwner, NameOfPerson, Owner, Person, Phone, Place,
+    Position, Traits,
 };
 use Part::{End, Whole};
 
@@ -32,6 +32,8 @@ pub(super) enum Class {
     Direct,
     /// The same if it is no object; an object has other parts beside the street.
     Address,
+    /// The same if it is a phone number; others call a kind of device or of message so.
+    Phone,
     /// Latitude, longitude or both.
     Position,
     /// The same if its value is one; others call a page or a shop so.
@@ -76,7 +78,8 @@ const NAMES: &[(Class, Part, &[&str])] = &[
     (Id, Whole, &[
         "uid", "uuid", "guid", "puid", "buid", "duid", "nuid", "tnuid", "vid", "sid", "did", "cid", "ppid", "cuid",
         "ifa", "gaid", "aaid", "oaid", "udid", "imei", "imsi", "meid", "iccid", "mac", "maid", "serial", "fp",
-        "fingerprint", "ip", "cip", "ipaddress", "ipaddr", "ipv4", "ipv6", "clientip", "userip", "remoteaddr",
+        "fingerprint", "ip", "cip", "ipaddress", "ipaddr", "ipv4", "ipv6", "clientip", "userip", "remoteaddr", "remoteip",
+        "realip", "xforwardedfor", "forwardedfor", "facebookid",
         "phpsessid", "jsessionid", "aspnetsessionid", "sessid", "sessionkey", "userhash", "useridhash", "msisdnhash",
         "hashedid", "eids", "rdid", "androidid", "rudderid", "userkey", "userids", "sessioncookie",
         // By which Snowplow's trackers tell visits and tabs.
@@ -88,9 +91,9 @@ const NAMES: &[(Class, Part, &[&str])] = &[
         "loginid", "guestid", "leadid", "employeeid", "patientid", "playerid", "householdid", "crmid", "externalid",
         "advertisingid", "appsetid", "previousid", "groupid", "distinctid", "amplitudeid", "mixpanelid",
         "heapid", "accountid", "identityid", "identifierforvendor", "idfa", "idfv", "macaddress", "serialnumber",
-        "customernumber", "customerno", "membernumber", "memberno", "accountnumber", "loyaltynumber", "personnummer",
-        "kundnummer", "medlemsnummer", "kundnr", "personnr", "fodselsnummer",
-        "useruuid", "userguid", "visitoruuid", "deviceuuid", "sessionuuid", "userpseudoid",
+        "customernumber", "customerno", "membernumber", "memberno", "accountnumber", "loyaltynumber",
+        "kundnummer", "medlemsnummer", "kundnr",
+        "userfingerprint", "useruuid", "userguid", "visitoruuid", "deviceuuid", "sessionuuid", "userpseudoid",
     ]),
     (Credential, End, &["usersig", "usersignature"]),
     (Id, End, &["token", "password", "passwd", "apikey", "secret"]),
@@ -103,6 +106,7 @@ const NAMES: &[(Class, Part, &[&str])] = &[
         "cardholdername", "forename", "fornamn", "efternamn", "birthday", "birthdate", "dateofbirth", "fodelsedatum",
         "street", "streetaddress", "streetname", "housenumber", "gatuadress", "personalnumber", "nationalid",
         "socialsecuritynumber", "passportnumber", "cardnumber", "bankaccount",
+        "personnummer", "personnr", "fodselsnummer",
     ]),
     (Direct, Whole, &[
         "mail", "emailhash", "emailsha256", "emailsha1", "emailmd5", "phonehash", "phonesha256", "em", "ph", "fn",
@@ -110,7 +114,10 @@ const NAMES: &[(Class, Part, &[&str])] = &[
         "contactphone", "billingphone", "shippingphone", "emails", "tlf", "tel", "e164", "bday", "dob", "birth", "birthyear", "ssn",
         "iban", "creditcard", "street1", "street2", "addressline", "addressline1", "addressline2", "address1",
         "address2", "gata", "postaladdress", "fname", "lname", "sn", "ajstraitname",
+        "whatsapp", "phones", "phone1", "phone2", "street2", "streetaddress1", "streetaddress2", "address3",
+        "addressline3", "birthmonth", "born",
     ]),
+    (Phone, Whole, &["mobile", "cell", "cellular", "sms", "landline", "fax"]),
     (Address, End, &["address", "adress"]),
     (Position, End, &["latitude", "longitude", "geolocation", "geohash", "gpscoordinates", "geocoordinates"]),
     (Position, Whole, &[

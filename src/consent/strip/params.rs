@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use super::Rules;
 use super::names::{Class, NAMES_OF_NAMES, class_of, class_of_schema, fold_name};
-use super::text::{decode, has_scheme, holds_email, is_position};
+use super::text::{decode, has_scheme, holds_email, is_phone, is_position};
 use crate::request::skip_blanks;
 
 /// How deep values may be nested; nothing that a protocol reads is deeper.
@@ -263,6 +263,7 @@ impl Rules<'_> {
         let is_direct = match class {
             Some(Class::Direct) => true,
             Some(Class::Address) => is_scalar,
+            Some(Class::Phone) => scalar.is_some_and(is_phone),
             Some(Class::NameOfPerson) => scope.is_person,
             _ => false,
         };

@@ -197,6 +197,40 @@ fn positions_need_the_permit_to_locate() {
 }
 
 #[test]
+fn a_phone_number_is_one_by_its_value_where_its_name_may_mean_something_else() {
+    for name in ["mobile", "cell", "sms", "fax", "Mobile"] {
+        let params = json!({"traits": {name: "+46 70-123 45 67"}, "b": 1});
+        assert_eq!(
+            tracked(Permit::ALL, &[], &params),
+            json!({"traits": {}, "b": 1})
+        );
+        assert_eq!(tracked(Permit::ALL, &[name], &params), params);
+        for value in [json!(true), json!("android"), json!(2), json!("15.5")] {
+            let params = json!({"traits": {"a": 1}, name: value});
+            assert_eq!(tracked(Permit::ALL, &[], &params), params);
+            let plain = json!({name: value});
+            assert_eq!(json_left(&plain), plain);
+        }
+        assert_eq!(json_left(&json!({name: 46_701_234_567_u64})), json!({}));
+        let url = format!("https://shop.example/?{name}=%2B46701234567&b=1");
+        assert_eq!(url_left(&url), "https://shop.example/?b=1");
+    }
+    for name in ["whatsapp", "personnummer", "streetAddress1", "birthMonth"] {
+        let params = json!({"traits": {name: "x", "plan": "pro"}});
+        let left = json!({"traits": {"plan": "pro"}});
+        assert_eq!(tracked(Permit::ALL, &[], &params), left, "{name}");
+    }
+    for name in [
+        "remote_ip",
+        "x_forwarded_for",
+        "facebook_id",
+        "user_fingerprint",
+    ] {
+        assert_eq!(json_left(&json!({name: "x"})), json!({}), "{name}");
+    }
+}
+
+#[test]
 fn traits_lose_what_identifies_directly_unless_it_is_listed() {
     let stored = Permit::ALL;
     let params = json!({

@@ -82,6 +82,14 @@ fn begins_with_domain(text: &[u8]) -> bool {
         })
 }
 
+/// Checks whether a scalar is a phone number: 7 to 15 digits (E.164, section 6.1), and what people
+/// write around them.
+pub(super) fn is_phone(scalar: &str) -> bool {
+    let digits = scalar.bytes().filter(u8::is_ascii_digit).count();
+    let is_usual = |byte: u8| byte.is_ascii_digit() || b" +-().\"/".contains(&byte);
+    (7..=15).contains(&digits) && scalar.bytes().all(is_usual)
+}
+
 /// Checks whether a scalar is a place on earth: a number with decimals, or two of them.
 pub(super) fn is_position(scalar: &str) -> bool {
     let is_fine = |part: &str| {

@@ -8,7 +8,7 @@ use memchr::{memchr, memchr2, memchr3};
 use super::Rules;
 use super::names::{Class, class_of};
 use super::params::{Judged, WITHIN_MAX};
-use super::text::{decode, has_scheme, holds_email, is_position};
+use super::text::{decode, has_scheme, holds_email, is_phone, is_position};
 
 /// What separates the pairs of a query.
 const SEPARATORS: [char; 2] = ['&', ';'];
@@ -165,6 +165,7 @@ impl Rules<'_> {
             Some(Class::Credential) => true,
             Some(Class::Position) => !self.may_locate,
             Some(Class::Place) => !self.may_locate && is_position(&value),
+            Some(Class::Phone) => !self.may_store && is_phone(&value),
             Some(Class::Owner | Class::IdOfOwner) | None => false,
             Some(_) => !self.may_store,
         };

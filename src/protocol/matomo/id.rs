@@ -8,8 +8,8 @@
 //! - Where a mark is random (`r`, `rand`), nothing of the visitor goes into the hash. Whoever knows
 //!   or guesses an ID, or what was taken out of an address, cannot find the visitor's hits by it.
 //! - Where none is, as in Matomo's app for iOS, only the tracker's ID of the visitor tells two
-//!   visitors of one moment apart. It goes into the hash, and the event's ID is one of the visitor:
-//!   it needs `store`.
+//!   visitors of one moment apart, and only all else that it says two events of one second. All of
+//!   it goes into the hash, and the event's ID is one of the visitor: it needs `store`.
 //! - A request without any of that has no ID. The image that Matomo recommends for pages without
 //!   scripts is the same for every visitor (`?idsite=1&rec=1`), and so are page views as servers
 //!   send them. To take one for a repeat would make all of them one hit.
@@ -32,6 +32,8 @@ const MARKS: [&str; 15] = [
     "rand", "r", "cdt", "h", "m", "s", "pv_id", "_idn", "_idvc", "_idts", "_viewts", "_refts",
     "_ects", "res", "lang",
 ];
+/// What differs between two tries of one event.
+const OF_A_TRY: [&str; 2] = ["send_image", "token_auth"];
 /// Room for the marks of most events.
 const HASHED_BYTES: usize = 256;
 /// The length of an ID, in bytes of its hash.
@@ -60,14 +62,25 @@ pub(super) fn event_id(fields: &RequestFields, site: &str, visitor: &str) -> Opt
     if !has_random && (visitor.is_empty() || !has_moment) {
         return None;
     }
-    let marks = MARKS.map(|mark| fields.text(mark).unwrap_or_default());
-    let visitor = (!has_random).then_some(visitor);
-    let parts = [site].into_iter().chain(marks).chain(visitor);
     let mut hashed = Vec::with_capacity(HASHED_BYTES);
-    for part in parts {
+    let mut add = |part: &str| {
         hashed.extend_from_slice(part.as_bytes());
         // A byte that no UTF-8 has.
         hashed.push(0xff);
+    };
+    add(site);
+    if has_random {
+        MARKS
+            .iter()
+            .for_each(|mark| add(fields.text(mark).unwrap_or_default()));
+    } else {
+        add(visitor);
+        let said = fields
+            .iter()
+            .filter(|field| !OF_A_TRY.contains(&&*field.name));
+        let mut said: Vec<_> = said.map(|field| [&*field.name, &*field.text]).collect();
+        said.sort_unstable();
+        said.iter().flatten().for_each(|part| add(part));
     }
     // A letter comes first, because an ID that begins with digits would begin with a time.
     let mut text = String::from("m");
@@ -121,6 +134,16 @@ mod tests {
         );
         assert_ne!(one, id("cdt=2026-11-25 10:00:00&_id=b"));
         assert!(id("h=1&m=2&s=3&_id=a").is_some());
+        // Two of one second, in a repeat in another order.
+        let (home, cart) = (
+            "_id=a&h=1&m=2&s=3&action_name=Home",
+            "action_name=Cart&_id=a&h=1&m=2&s=3",
+        );
+        assert_ne!(id(home), id(cart));
+        assert_eq!(
+            id(home),
+            id("action_name=Home&s=3&m=2&h=1&_id=a&send_image=1")
+        );
     }
 
     #[test]

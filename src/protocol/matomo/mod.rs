@@ -18,6 +18,7 @@ mod id;
 mod time;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::native;
 use super::tracker::{Envelope, Told, Translate, without_fragment};
@@ -92,32 +93,62 @@ struct Requests {
 }
 
 impl Requests {
-    /// Reads an item. Also returns its query, if that is what it is.
-    fn read(&self, item: &str) -> Option<(RequestFields, Option<String>)> {
+    /// Reads an item. Also returns its text, if that is what it is.
+    fn read(&self, item: &str) -> Option<(RequestFields, Option<ItemText>)> {
         let mut fields = self.address.clone();
-        let query = query_of(item);
-        match &query {
-            Some(query) => fields.add_form(query),
+        let text = ItemText::read(item);
+        match &text {
+            Some(text) => fields.add_form(text.query()),
             None => fields.add_object(item)?,
         }
-        Some((fields, query))
+        Some((fields, text))
     }
 }
 
-/// Returns the query of an item that is an address or a query.
-fn query_of(item: &str) -> Option<String> {
-    let address: String = serde_json::from_str(item).ok()?;
-    let query = address
-        .split_once('?')
-        .map_or(&*address, |(_, query)| query);
-    Some(without_fragment(query).to_owned())
+/// An item that is an address or a query.
+struct ItemText {
+    /// The whole text.
+    whole: String,
+    /// Where the query stands in it.
+    query: Range<usize>,
+}
+
+impl ItemText {
+    /// Reads an item; `None` if it is no text.
+    fn read(item: &str) -> Option<ItemText> {
+        let whole: String = serde_json::from_str(item).ok()?;
+        let start = whole.find('?').map_or(0, |at| at + 1);
+        let query = whole.get(start..).unwrap_or_default();
+        let query = start..start + without_fragment(query).len();
+        Some(ItemText { whole, query })
+    }
+
+    fn query(&self) -> &str {
+        self.whole.get(self.query.clone()).unwrap_or_default()
+    }
+
+    /// Returns the query, and what stands before and behind it: a signal counts there as well.
+    fn into_queries(self) -> impl Iterator<Item = String> {
+        let Range { start, end } = self.query;
+        let parts = [
+            start..end,
+            0..start.saturating_sub(1),
+            end..self.whole.len(),
+        ];
+        let parts = parts.map(|part| {
+            let text = self.whole.get(part).unwrap_or_default();
+            text.trim_start_matches('#').to_owned()
+        });
+        parts.into_iter().filter(|part| part.contains(['=', '%']))
+    }
 }
 
 impl Translate for Requests {
     fn translate<'e>(&'e self, event: &'e str) -> Option<Told<'e>> {
-        let (fields, query) = self.read(event)?;
+        let (fields, text) = self.read(event)?;
         let mut told = tell(&fields, self.sender).ok()?;
-        told.queries.extend(query.map(Cow::Owned));
+        let queries = text.into_iter().flat_map(ItemText::into_queries);
+        told.queries.extend(queries.map(Cow::Owned));
         Some(told)
     }
 

@@ -314,6 +314,25 @@ fn a_list_has_texts_and_objects_and_a_broken_item_costs_only_itself() {
 }
 
 #[test]
+fn a_signal_before_or_behind_the_query_of_an_item_counts() {
+    let item = |text: &str| serde_json::json!({ "requests": [text] }).to_string();
+    for (text, is_unclear) in [
+        ("?idsite=7&rec=1&rand=123456&action_name=x", false),
+        ("?idsite=7&rec=1&rand=123456&action_name=x#part", false),
+        (
+            "https://m.example/matomo.php?idsite=7&rec=1&rand=123456",
+            false,
+        ),
+        ("?idsite=7&rec=1&rand=123456&action_name=x#&gpc=1", true),
+        ("?idsite=7&rec=1&rand=123456&action_name=x#gpc=1", true),
+        ("gpc=1?idsite=7&rec=1&rand=123456", true),
+    ] {
+        let unclear = read_post("", &item(text), |draft| draft.unwrap().signals.is_unclear);
+        assert_eq!(unclear, [is_unclear], "{text}");
+    }
+}
+
+#[test]
 fn what_the_address_says_of_consent_holds_for_each_item_of_a_list() {
     let body = r#"{"requests":["?idsite=1&rec=1","?idsite=1&rec=1&gdpr=0"]}"#;
     let told = read_post("gdpr=1&gdpr_consent=C&uid=u&idsite=9", body, |draft| {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Calls, WRITE_KEY, context, is_empty, read_text};
+use super::{Calls, WRITE_KEY, consent, context, is_empty, read_text};
 use crate::hit::Kind;
 use crate::protocol::native::Parameter;
 use crate::protocol::tracker::{Object, Told, read_time};
@@ -127,8 +127,13 @@ pub(super) fn translate<'e>(calls: &'e Calls, event: &'e str) -> Option<Told<'e>
             }
         } else if is_dropped(&name) {
             told.dropped.push(Cow::Borrowed(value));
-        } else if !is_empty(&name, value) {
-            told.params.push((name, Cow::Borrowed(value)));
+        } else {
+            if consent::is_holder(&name) {
+                consent::collect_categories(value, &mut told.claims.categories);
+            }
+            if !is_empty(&name, value) {
+                told.params.push((name, Cow::Borrowed(value)));
+            }
         }
     }
     let r#type = calls.r#type.or_else(|| Type::of_json(members.r#type?))?;
@@ -158,6 +163,8 @@ pub(super) fn translate<'e>(calls: &'e Calls, event: &'e str) -> Option<Told<'e>
         context::read(context, anonymous_id.is_none(), &mut told);
     }
     let claims = &mut told.claims;
+    claims.categories.extend_from_slice(&calls.categories);
+    consent::settle(&mut claims.categories);
     claims.site_alias.clone_from(&calls.write_key);
     if let Some(key) = members.write_key.filter(|_| calls.write_key.is_empty()) {
         claims.site_alias = read_text(key);

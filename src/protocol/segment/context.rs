@@ -25,16 +25,17 @@ pub(super) fn read<'e>(json: &'e str, takes_device_id: bool, told: &mut Told<'e>
                 os = Some(json);
                 rest.push(&name, json);
             }
-            "userAgentData" | "ua-ch" => read_hints(json, &mut told.ours),
+            "userAgentData" | "ua-ch" => {
+                read_hints(json, &mut told.ours);
+                told.dropped.push(json.into());
+            }
             "sessionId" => told.ours.push((Parameter::Session, json.into())),
             "ip" => told.claims.client_ip = read_text(json).parse().ok(),
             "userAgent" => told.claims.user_agent = read_text(json),
-            "consent" => rest.push_object(&name, json, |name, json| {
-                consent::read_preferences(name, json, &mut told.claims.categories)
-            }),
-            "consentManagement" => rest.push_object(&name, json, |name, json| {
-                consent::read_management(name, json, &mut told.claims.categories)
-            }),
+            holder if consent::is_holder(holder) => {
+                consent::collect_categories(json, &mut told.claims.categories);
+                rest.push_object(&name, json, consent::is_list_of_categories);
+            }
             // The IDs that others have for the person.
             "externalId" | "externalIds" => told.dropped.push(json.into()),
             known if Parameter::from_name(known).is_some_and(Parameter::is_signal) => {
@@ -53,7 +54,6 @@ pub(super) fn read<'e>(json: &'e str, takes_device_id: bool, told: &mut Told<'e>
             }
         }
     }
-    consent::settle(&mut told.claims.categories);
     if let Some(rest) = rest.finish() {
         told.params.push(("context".into(), rest.into()));
     }
@@ -77,8 +77,8 @@ fn read_device<'e>(json: &'e str, takes_id: bool, told: &mut Told<'e>, rest: &mu
     rest.push_object("device", json, |name, json| {
         match name {
             "advertisingId" => maid = Some(json),
-            "adTrackingEnabled" => {
-                may_track = !matches!(json, "false" | "0" | "\"false\"" | "\"0\"");
+            _ if consent::limits_ad_tracking(name, json) => {
+                may_track = false;
                 return false;
             }
             "id" if takes_id => told.ours.push((Parameter::DeviceId, json.into())),

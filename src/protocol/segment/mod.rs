@@ -74,6 +74,8 @@ struct Calls {
     r#type: Option<Type>,
     write_key: String,
     sent_at: Option<UnixMicros>,
+    /// The categories that a consent tool named around them.
+    categories: Vec<(String, bool)>,
 }
 
 impl Calls {
@@ -82,6 +84,7 @@ impl Calls {
             r#type: Type::of_segment(last_segment(arrival.path)),
             write_key: write_key(arrival.headers, arrival.query),
             sent_at: None,
+            categories: Vec::new(),
         }
     }
 
@@ -91,6 +94,11 @@ impl Calls {
             return (body, Vec::new());
         };
         self.sent_at = envelope.member("sentAt").and_then(read_time);
+        for (name, json) in &envelope.members {
+            if name == "context" || consent::is_holder(name) {
+                consent::collect_categories(json, &mut self.categories);
+            }
+        }
         if self.write_key.is_empty() {
             self.write_key = envelope
                 .member(WRITE_KEY)

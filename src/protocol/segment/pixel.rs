@@ -36,8 +36,10 @@ fn put(object: &mut Map<String, Value>, path: &str, text: &str, depth_max: usize
             let inner = object
                 .entry(name)
                 .or_insert_with(|| Value::Object(Map::new()));
-            if let Value::Object(inner) = inner {
-                put(inner, rest, text, depth_max - 1);
+            match inner {
+                Value::Object(inner) => put(inner, rest, text, depth_max - 1),
+                // A text stands there already.
+                _ => put(object, path, text, 1),
             }
         }
         _ => {

@@ -191,11 +191,14 @@ fn refuses((vendor, name): (&str, &str), data: &str) -> bool {
     let members = Object::read(data).map(|Object(members)| members);
     members.into_iter().flatten().any(|(member, json)| {
         let text = text_of(json).unwrap_or(Cow::Borrowed(json));
+        let is_one_of = |words: &[&str]| {
+            let letters = text.bytes().filter(u8::is_ascii_alphanumeric);
+            let plain: Vec<u8> = letters.map(|byte| byte.to_ascii_lowercase()).collect();
+            words.iter().any(|word| word.as_bytes() == plain)
+        };
         match (name, &*member) {
-            ("consent_withdrawn", "all") => text == "true",
-            ("consent_preferences", "eventType") => {
-                matches!(&*text, "deny_all" | "withdrawn" | "expired")
-            }
+            ("consent_withdrawn", "all") => is_one_of(&["true", "1", "yes"]),
+            ("consent_preferences", "eventType") => is_one_of(&["denyall", "withdrawn", "expired"]),
             _ => false,
         }
     })

@@ -163,8 +163,40 @@ impl<'e> SnowplowEvent<'e> {
         Ok(())
     }
 
+    /// Notes what happened. The first document counts.
     fn note_time(&mut self, text: Text<'e>) {
-        self.happened.get_or_insert(text);
+        match self.happened {
+            None => self.happened = Some(text),
+            Some(_) => self.drop_document(text.0, &text.1),
+        }
+    }
+
+    /// Drops a member that another one of its name outweighs. What it says of consent counts.
+    pub(super) fn drop_member(&mut self, name: &str, value: MemberValue<'e>) {
+        let document = match name {
+            "ue_pr" | "co" => value.into_document(),
+            "ue_px" | "cx" => value.into_decoded(),
+            _ => {
+                let member = format!("{{{}:{}}}", json_of(name), value.into_json());
+                return self.told.dropped.push(member.into());
+            }
+        };
+        if let Some(text) = document {
+            self.drop_document(name, &text);
+        }
+    }
+
+    fn drop_document(&mut self, name: &str, text: &str) {
+        let refuses = match name {
+            "co" | "cx" => {
+                let mut event = SnowplowEvent::default();
+                Contexts::default().read(text, &mut event);
+                event.told.claims.refuses
+            }
+            _ => document::read_happened(text).is_some_and(|happened| happened.refuses),
+        };
+        self.note_refusal(refuses);
+        self.told.dropped.push(json_of(text).into());
     }
 
     /// Puts a member among the further parameters, and notes what else it says.

@@ -155,7 +155,9 @@ impl Events<'_> {
             event.put(Cow::Borrowed(name), MemberValue::Text(Cow::Borrowed(text)))?;
         }
         for (name, json) in Object::read(text).ok_or("")?.0 {
-            if !self.address.iter().any(|(known, _)| *known == name) {
+            if self.address.iter().any(|(known, _)| *known == name) {
+                event.drop_member(&name, MemberValue::Json(json));
+            } else {
                 event.put(name, MemberValue::Json(json))?;
             }
         }

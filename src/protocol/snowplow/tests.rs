@@ -3,6 +3,7 @@
 mod recorded;
 mod webhook;
 
+use base64::Engine as _;
 use hyper::HeaderMap;
 use serde_json::{Value, json};
 
@@ -405,6 +406,51 @@ fn the_address_outweighs_the_members_of_each_event() {
     }
     let many = "a=1&".repeat(PARAMETERS_READ_MAX + 1);
     assert_eq!(send(&many, &headers, Some(body)), [Err(Reason::UriTooLong)]);
+}
+
+#[test]
+fn what_is_outweighed_may_hide_a_signal_all_the_same() {
+    let headers = HeaderMap::new();
+    let document = |name: &str, data: Value| {
+        let uri = format!("iglu:com.snowplowanalytics.snowplow/{name}/jsonschema/1-0-0");
+        let inner = json!({"schema": uri, "data": data});
+        [
+            json!({"schema": "iglu:x/contexts/jsonschema/1-0-0", "data": [inner]}).to_string(),
+            json!({"schema": "iglu:x/unstruct_event/jsonschema/1-0-0", "data": inner}).to_string(),
+        ]
+    };
+    let [contexts, happened] = document("x", json!({"a": {"gpc": 1}}));
+    let [harmless, what] = document("x", json!({"a": 1}));
+    let encoded = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    for (query, event) in [
+        ("gpc=0", json!({"gpc": "1"})),
+        ("gpc=", json!({"gpc": true})),
+        ("us_privacy=1---", json!({"us_privacy": "1YYN"})),
+        ("co=", json!({"co": contexts})),
+        ("cx=", json!({"cx": encoded(&contexts)})),
+        ("ue_pr=", json!({"ue_pr": happened})),
+        ("", json!({"ue_pr": what, "ue_px": encoded(&happened)})),
+    ] {
+        let mut event = event;
+        (event["e"], event["eid"]) = ("pv".into(), "1".into());
+        let body = json!({"data": [event]}).to_string();
+        let seen = send(query, &headers, Some(body.as_bytes())).remove(0);
+        assert!(seen.expect("an event").is_unclear, "{query} {body}");
+    }
+    let [refusal, withdrawn] = document("consent_withdrawn", json!({"all": "TRUE"}));
+    for (query, event) in [
+        ("co=", json!({"co": refusal})),
+        ("", json!({"ue_pr": what, "ue_px": encoded(&withdrawn)})),
+    ] {
+        let mut event = event;
+        event["e"] = "pv".into();
+        let body = json!({"data": [event]}).to_string();
+        let seen = send(query, &headers, Some(body.as_bytes())).remove(0);
+        assert!(seen.expect("an event").claims.refuses, "{query} {body}");
+    }
+    let body = json!({"data": [{"e": "pv", "co": harmless, "x": "1"}]}).to_string();
+    let seen = send("x=2&co=", &headers, Some(body.as_bytes())).remove(0);
+    assert!(!seen.expect("an event").is_unclear);
 }
 
 #[test]

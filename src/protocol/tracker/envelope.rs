@@ -22,9 +22,13 @@ const TAIL_BYTES_MAX: usize = 4 * 1024;
 pub(in crate::protocol) struct Envelope<'b> {
     /// The list, from its bracket on; empty if there is none. It may hold anything.
     pub(in crate::protocol) events: &'b [u8],
-    /// The other members: their names, and values as JSON.
+    /// The other members: their names, and values as JSON. What could not be read of the object is
+    /// a member without a name: it may hide a signal.
     pub(in crate::protocol) members: Vec<(String, &'b str)>,
 }
+
+/// What stands for the value of a member that is no text.
+const NO_TEXT: &str = "\"\u{fffd}\"";
 
 impl<'b> Envelope<'b> {
     /// Opens a body whose events are in the first array of that name. A body that is an array is
@@ -77,11 +81,13 @@ impl<'b> Envelope<'b> {
         }
         // Something is broken before the list.
         let name = format!("\"{list}\"");
-        memmem::find_iter(body, &name).find_map(|at| {
+        let start = memmem::find_iter(body, &name).find_map(|at| {
             let after = body.get(at + name.len()..)?.trim_ascii_start();
             let value = after.strip_prefix(b":")?.trim_ascii_start();
             value.starts_with(b"[").then(|| body.len() - value.len())
-        })
+        })?;
+        self.push_unread(body.get(at..start));
+        Some(start)
     }
 
     /// Reads what stands behind the list that begins at a place. Returns where the list ends.
@@ -97,8 +103,11 @@ impl<'b> Envelope<'b> {
             return body.len();
         };
         for (name, value) in members.into_iter().rev() {
-            if let Ok(name) = serde_json::from_slice(name) {
-                self.push(name, Some(value));
+            match serde_json::from_slice(name) {
+                Ok(name) => self.push(name, Some(value)),
+                Err(_) => [name, value]
+                    .into_iter()
+                    .for_each(|part| self.push_unread(Some(part))),
             }
         }
         end
@@ -108,20 +117,36 @@ impl<'b> Envelope<'b> {
     fn read_members(&mut self, body: &'b [u8], mut at: usize) {
         for _ in 0..MEMBERS_MAX {
             let Some((name, start)) = name_at(body, at) else {
-                return;
+                break;
             };
             let Some(end) = end_of_value(body, start) else {
-                return;
+                break;
             };
             self.push(name, body.get(start..end));
             at = end;
         }
+        self.push_unread(body.get(at..));
     }
 
     fn push(&mut self, name: String, value: Option<&'b [u8]>) {
-        if let Some(Ok(value)) = value.map(str::from_utf8) {
-            self.members.push((name, value));
+        match value.map(str::from_utf8) {
+            Some(Ok(value)) => self.members.push((name, value)),
+            Some(Err(_)) => {
+                self.members.push((name, NO_TEXT));
+                self.push_unread(value);
+            }
+            None => {}
         }
+    }
+
+    /// Adds bytes that could not be read, as far as they are text.
+    fn push_unread(&mut self, bytes: Option<&'b [u8]>) {
+        let chunks = bytes.unwrap_or_default().utf8_chunks();
+        let texts = chunks.map(|chunk| chunk.valid().trim_ascii());
+        // Without a name and a value, nothing is hidden.
+        let texts = texts.filter(|text| text.contains([':', '=', '%']));
+        let unread = texts.map(|text| (String::new(), text));
+        self.members.extend(unread.take(MEMBERS_MAX));
     }
 }
 

@@ -41,7 +41,12 @@ pub(in crate::protocol) fn occurred_at(
 /// Reads a time that is given as JSON: a text by ISO 8601, in UTC if it names no zone, or a number
 /// of seconds or milliseconds since 1970.
 pub(in crate::protocol) fn read_time(json: &str) -> Option<UnixMicros> {
-    let text = json.trim_matches('"').trim();
+    let unescaped: Option<String> = json
+        .contains('\\')
+        .then(|| serde_json::from_str(json).ok())
+        .flatten();
+    let text = unescaped.as_deref().unwrap_or(json);
+    let text = text.trim_matches('"').trim();
     if text.len() > TIME_BYTES_MAX {
         return None;
     }

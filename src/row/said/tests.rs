@@ -219,6 +219,7 @@ fn senders_of_each_kind_have_volatile_parameters_of_their_own() {
     };
     for (kind, name, is_retry) in [
         (Kind::Event, "rnd", true),
+        (Kind::Event, "stm", true),
         (Kind::Impression, "ord", true),
         (Kind::Callback, "ord", false),
         (Kind::Callback, "signature", true),

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::tell_one;
+use super::{read_request, request, tell_one};
 
 #[test]
 fn consent_is_told_as_categories_and_never_as_something_unclear() {
@@ -67,6 +67,88 @@ fn consent_is_told_as_categories_and_never_as_something_unclear() {
         json!({"type": "track", "userId": "u", "properties": {"gdpr_consent": "CPtcf"}}),
     ] {
         assert_eq!(tell_one(&event).unwrap()["tcf"], "CPtcf", "{event}");
+    }
+}
+
+#[test]
+fn consent_is_found_however_its_names_are_written_and_wherever_it_stands() {
+    let denied = json!([["Ads", false]]);
+    let preferences = json!({"categoryPreferences": {"Ads": false}});
+    let management = json!({"deniedConsentIds": ["Ads"]});
+    for context in [
+        json!({"consent": preferences.to_string()}),
+        json!({"consent": [preferences]}),
+        json!({"Consent": {"category_preferences": {"Ads": "false"}}}),
+        json!({"consent": {"categoryPreferences": "{\"Ads\":false}"}}),
+        json!({"consent": management}),
+        json!({"ConsentManagement": management}),
+        json!({"consent_management": {"denied_consent_ids": "Ads"}}),
+        json!({"consentManagement": [{"provider": "x"}, management]}),
+        json!({"consentManagement": management.to_string()}),
+        json!({"consentManagement": preferences}),
+        json!({"consentManagement": {"consent": preferences}}),
+    ] {
+        let call = json!({"type": "track", "userId": "u", "context": context});
+        assert_eq!(tell_one(&call).unwrap()["categories"], denied, "{call}");
+        let mut around = json!({"batch": [{"type": "track", "userId": "u"}]});
+        around["context"] = context.clone();
+        let told = read_request(&request("/v1/batch", &around.to_string())).remove(0);
+        assert_eq!(told.unwrap()["categories"], denied, "{around}");
+        let mut call = json!({"type": "track", "userId": "u"});
+        call.as_object_mut()
+            .unwrap()
+            .extend(context.as_object().unwrap().clone());
+        assert_eq!(tell_one(&call).unwrap()["categories"], denied, "{call}");
+        let mut around = json!({"batch": [{"type": "track", "userId": "u"}]});
+        around
+            .as_object_mut()
+            .unwrap()
+            .extend(context.as_object().unwrap().clone());
+        let told = read_request(&request("/v1/batch", &around.to_string())).remove(0);
+        assert_eq!(told.unwrap()["categories"], denied, "{around}");
+    }
+    // Where nothing was agreed to, there is no category that says so.
+    for context in [
+        json!({"consent": {"categoryPreferences": {}}}),
+        json!({"consentManagement": {"allowedConsentIds": []}}),
+        json!({"consentManagement": {"allowedConsentIds": "[]", "deniedConsentIds": []}}),
+        json!({"consentManagement": {"allowedConsentIds": {"a": []}}}),
+    ] {
+        let call = json!({"type": "track", "userId": "u", "context": context});
+        let told = tell_one(&call).unwrap();
+        assert_eq!(told["categories"], json!([["", true]]), "{call}");
+    }
+    let hints =
+        json!({"type": "track", "userId": "u", "context": {"userAgentData": {"gpc": true}}});
+    assert_eq!(tell_one(&hints).unwrap()["unclear"], true);
+}
+
+#[test]
+fn an_advertising_id_is_taken_only_where_nothing_says_that_it_may_not_be() {
+    let maid = "38400000-8cf0-11bd-b23e-10b96e40000d";
+    for (name, value, is_told) in [
+        ("adTrackingEnabled", json!("False"), false),
+        ("adTrackingEnabled", json!("NO"), false),
+        ("adTrackingEnabled", json!(0.0), false),
+        ("adTrackingEnabled", json!("denied"), false),
+        ("adTrackingEnabled", json!("true"), true),
+        ("adTrackingEnabled", json!(1), true),
+        ("ad_tracking_enabled", json!(false), false),
+        ("trackingStatus", json!("denied"), false),
+        ("attTrackingStatus", json!(2), false),
+        ("attTrackingStatus", json!(3), true),
+        ("model", json!("no"), true),
+    ] {
+        for device in [
+            format!("{{\"advertisingId\":\"{maid}\",\"{name}\":{value}}}"),
+            format!("{{\"{name}\":{value},\"advertisingId\":\"{maid}\"}}"),
+        ] {
+            let device: Value = serde_json::from_str(&device).unwrap();
+            let context = json!({"device": device});
+            let call = json!({"type": "track", "userId": "u", "context": context});
+            let told = tell_one(&call).unwrap();
+            assert_eq!(told["maid"].as_str(), is_told.then_some(maid), "{call}");
+        }
     }
 }
 
