@@ -23,7 +23,7 @@ use super::{UsageError, print};
 use crate::clock;
 use crate::config::Config;
 use crate::import::read::{FileError, FileRows};
-use crate::import::{CheckedRow, Manifest};
+use crate::import::{CheckedRow, Manifest, input};
 use crate::keys::UserKeyring;
 use crate::postgres::import::{self, FileStanding, ImportCounts, ImportFile, PORTION_ROWS, known};
 use crate::postgres::segment::effect::{Effect, SegmentEffect};
@@ -62,7 +62,8 @@ pub(super) struct ImportCommand {
     /// How much --replace may end.
     #[arg(long, value_name = "SHARE", default_value = "10%", value_parser = share)]
     max_ended: f64,
-    /// Where to write which rows are wrong: line, column and reason, and nothing of the rows.
+    /// Where to write which rows are wrong: line, column and reason, before them the FILE where
+    /// there are several, and nothing of the rows.
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
 }
@@ -107,6 +108,7 @@ impl ImportCommand {
 
     fn take(&self, config: &Config) -> anyhow::Result<ExitCode> {
         let path = self.manifest.as_deref().unwrap_or(Path::new(""));
+        input::check_paths(&self.files, path, self.rejects.as_deref()).map_err(UsageError)?;
         let text = fs::read_to_string(path)
             .map_err(|error| UsageError(format!("{}: {error}", path.display())))?;
         let today = TimeZone::UTC
@@ -117,7 +119,7 @@ impl ImportCommand {
         let users = UserKeyring::new(&config.user.keys);
         // `check-config` says what is wrong with segments.
         let book = config.book().unwrap_or_default();
-        let sha256 = digest(&self.files)?;
+        let sha256 = input::identify(&digest(&self.files)?, &manifest)?;
         let mut outcome = Outcome::default();
         with_database(config, async |client| {
             let import = Import {
@@ -190,10 +192,7 @@ impl Import<'_> {
 
     async fn take(&self, client: &mut Client, sha256: [u8; 32]) -> anyhow::Result<Outcome> {
         if !self.may_hash(client).await? {
-            bail!(
-                "user.keys: the database has hashes of another key, so nobody would be found; \
-                 the keys of the collectors would be right"
-            );
+            bail!(user_key::OTHER_KEY);
         }
         let replaces = self.command.replace;
         let (mut file, standing) = import::begin(client, self.manifest, sha256, replaces).await?;
@@ -284,6 +283,9 @@ impl Import<'_> {
                         counts.rejected += 1;
                         if let Some(rejects) = &mut rejects {
                             let line = row.line.to_string();
+                            if self.command.has_several() {
+                                rejects.write_field(path.display().to_string())?;
+                            }
                             rejects.write_record([&line, &reject.column, reject.reason])?;
                         }
                     }
@@ -415,6 +417,10 @@ impl Import<'_> {
 }
 
 impl ImportCommand {
+    fn has_several(&self) -> bool {
+        self.files.len() > 1
+    }
+
     /// Makes the file of what is wrong, which only its owner may read.
     fn open_rejects(&self) -> anyhow::Result<Option<csv::Writer<File>>> {
         let Some(path) = &self.rejects else {
@@ -428,8 +434,14 @@ impl ImportCommand {
             .open(path);
         let file = open.with_context(|| format!("--rejects {}", path.display()))?;
         // A run that goes on writes it again, and it may have been another file before.
-        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        // What is no file, as /dev/null, is everybody's.
+        if file.metadata()?.is_file() {
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        }
         let mut writer = csv::Writer::from_writer(file);
+        if self.has_several() {
+            writer.write_field("file")?;
+        }
         writer.write_record(["line", "column", "reason"])?;
         Ok(Some(writer))
     }

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::value::RawValue;
 
+use super::json::{Scalar, read_scalar};
 use super::{CheckedRow, KeyKind, Manifest, Reject};
 use crate::hit::{Flags, Hit, Kind, Permit};
 use crate::keys::UserKeyring;
@@ -51,11 +52,27 @@ impl PartnerManifest {
 
     fn names(&self, name: &str) -> bool {
         match self {
-            PartnerManifest::Right(manifest) => manifest.columns.iter().any(|it| it.name == name),
-            PartnerManifest::Wrong(names) => names.contains(name),
+            PartnerManifest::Right(manifest) => {
+                let mut columns = manifest.columns.iter();
+                columns.any(|column| is_meant(&column.name, name))
+            }
+            PartnerManifest::Wrong(names) => names.iter().any(|named| is_meant(named, name)),
             PartnerManifest::Unreadable => true,
         }
     }
+}
+
+/// Checks whether a parameter is meant for the one that a manifest names: it may be written in
+/// capitals, with blanks around it, or as a part of it (`home[]`). Only what is written exactly as
+/// in the manifest is read; the others just leave.
+fn is_meant(named: &str, name: &str) -> bool {
+    let is_same = |name: &str| {
+        name.eq_ignore_ascii_case(named)
+            || !name.is_ascii() && name.to_lowercase() == named.to_lowercase()
+    };
+    let name = name.trim();
+    let base = name.split_once('[').map(|(base, _)| base.trim_end());
+    is_same(name) || base.is_some_and(is_same)
 }
 
 /// The manifests of partners whose callbacks bring attributes, by the partner's key.
@@ -95,10 +112,10 @@ impl CallbackManifests {
         if !manifest.is_valid_at(hit.received_at.0) {
             return Err(Reject::row("the manifest has expired"));
         }
-        let text = |name: &str| match serde_json::from_str(taken.get(name)?).ok()? {
-            serde_json::Value::String(text) => Some(text),
-            serde_json::Value::Number(number) => Some(number.to_string()),
-            _ => None,
+        let text = |name: &str| match read_scalar(taken.get(name)?).ok()? {
+            Scalar::Text(text) => Some(text),
+            Scalar::Number(number) => Some(manifest.write_number(number)),
+            Scalar::Null | Scalar::Truth(_) => None,
         };
         let value = |name: &str| match name == manifest.key_column {
             true => Some(Cow::Borrowed(&*key)),

@@ -1,12 +1,14 @@
 //! The manifest of an import: a TOML file beside the data.
 
+mod written;
+
 use std::collections::BTreeMap;
 
 use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 use jiff::ToSpan as _;
 use jiff::civil::Date;
-use serde::Deserialize;
 
+use self::written::Written;
 use crate::attribute::{Attribute, AttributeClass, AttributeKind, LEGAL_BASES};
 
 /// The longest time that data may be valid, in months.
@@ -15,6 +17,8 @@ const VALID_MONTHS_MAX: i64 = 24;
 const COLUMNS_MAX: usize = 64;
 /// The longest name, in bytes.
 const NAME_BYTES_MAX: usize = 64;
+/// The longest text that is stored as it is written, in bytes.
+const TEXT_BYTES_MAX: usize = 200;
 /// What segments may use data for: to adapt pages, to tell partners, to measure.
 const PURPOSES: [&str; 3] = ["profile", "export", "measure"];
 
@@ -22,6 +26,20 @@ const PURPOSES: [&str; 3] = ["profile", "export", "measure"];
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ManifestError(pub String);
+
+/// Checks a text that is stored as it is written. `right` says what it has to be.
+fn check_text(key: &str, text: &str, right: &str) -> Result<(), ManifestError> {
+    let what = if text.trim().is_empty() {
+        "is empty"
+    } else if text.contains(char::is_control) {
+        "has control characters"
+    } else if text.len() > TEXT_BYTES_MAX {
+        "has more than 200 bytes"
+    } else {
+        return Ok(());
+    };
+    wrong(format!("{key}: {what}; {right} would be right"))
+}
 
 fn wrong<T>(text: impl Into<String>) -> Result<T, ManifestError> {
     Err(ManifestError(text.into()))
@@ -56,6 +74,7 @@ impl KeyKind {
                 let Some(partner) = partner else {
                     return wrong("key.partner: is missing; the key of the partner would be right");
                 };
+                check_text("key.partner", partner, "the key of the partner")?;
                 return Ok(KeyKind::PartnerUid(partner.to_owned()));
             }
             "user" => KeyKind::User,
@@ -143,6 +162,8 @@ pub struct Manifest {
     pub key_column: String,
     /// The first day on which it is used.
     pub valid_from: Date,
+    /// Whether the manifest names that day; else it is the one on which it was read.
+    pub names_valid_from: bool,
     /// The day on which it is used no more.
     pub valid_until: Date,
     /// How the file is written.
@@ -157,43 +178,6 @@ pub struct Manifest {
     pub takes_minors: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    name: String,
-    supplier: String,
-    legal_basis: String,
-    purpose: Vec<String>,
-    key: WrittenKey,
-    valid_from: Option<String>,
-    valid_until: String,
-    #[serde(default)]
-    format: Option<String>,
-    #[serde(default)]
-    delimiter: Option<String>,
-    #[serde(default)]
-    encoding: Option<String>,
-    #[serde(default)]
-    decimal: Option<String>,
-    column: BTreeMap<String, WrittenColumn>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenKey {
-    kind: String,
-    column: String,
-    partner: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenColumn {
-    attribute: String,
-    #[serde(default)]
-    values: BTreeMap<String, String>,
-}
-
 impl Manifest {
     /// Reads a manifest. `today` is the UTC day, and `classes` are those that the configuration
     /// allows beside the ordinary ones.
@@ -205,8 +189,7 @@ impl Manifest {
         today: Date,
         classes: &[AttributeClass],
     ) -> Result<Manifest, ManifestError> {
-        let written: Written =
-            toml::from_str(text).map_err(|error| ManifestError(error.to_string()))?;
+        let written = Written::read(text)?;
         let is_name = |name: &str| {
             let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
             !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(is_usual)
@@ -217,9 +200,7 @@ impl Manifest {
                 written.name
             ));
         }
-        if written.supplier.trim().is_empty() {
-            return wrong("supplier: is empty; whom the data comes from would be right");
-        }
+        check_text("supplier", &written.supplier, "whom the data comes from")?;
         if !LEGAL_BASES.contains(&written.legal_basis.as_str()) {
             return wrong(format!(
                 "legal_basis: {} is not a ground; one of {} would be right",
@@ -255,6 +236,7 @@ impl Manifest {
                 }
             },
             columns: read_columns(&written, classes)?,
+            names_valid_from: written.valid_from.is_some(),
             name: written.name,
             supplier: written.supplier,
             legal_basis: written.legal_basis,
@@ -272,9 +254,39 @@ impl Manifest {
         let columns = self.columns.iter();
         columns.map(|column| column.attribute.number).collect()
     }
+
+    /// Returns what the manifest makes of the bytes of a file, as JSON: the same of two manifests
+    /// that differ only in how they are written. Whom the data comes from, on what ground, what for
+    /// and how long are not among it: `postgres::import` keeps those beside the file.
+    ///
+    /// # Errors
+    /// Never, as long as texts can be written as JSON.
+    pub(crate) fn mapping(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let columns = self.columns.iter();
+        let columns: Vec<_> = columns
+            .map(|column| (&column.name, column.attribute.number, &column.values))
+            .collect();
+        serde_json::to_vec(&(
+            (self.key.name(), self.key.partner(), &self.key_column),
+            match self.format {
+                Format::Csv(delimiter) => char::from(delimiter).to_string(),
+                Format::Ndjson => "ndjson".to_owned(),
+            },
+            self.encoding.name(),
+            self.has_decimal_comma,
+            self.takes_minors,
+            self.names_valid_from.then(|| self.valid_from.to_string()),
+            columns,
+        ))
+    }
 }
 
-fn read_date(key: &str, text: &str) -> Result<Date, ManifestError> {
+fn read_date(key: &str, written: &toml::Value) -> Result<Date, ManifestError> {
+    let text = match written {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Datetime(date) => date.to_string(),
+        other => format!("a value of the type {}", other.type_str()),
+    };
     match text.parse::<Date>() {
         Ok(date) if date.to_string() == text => Ok(date),
         _ => wrong(format!(
@@ -285,20 +297,25 @@ fn read_date(key: &str, text: &str) -> Result<Date, ManifestError> {
 
 fn read_validity(written: &Written, today: Date) -> Result<(Date, Date), ManifestError> {
     let from = match &written.valid_from {
-        Some(text) => read_date("valid_from", text)?,
+        Some(written) => read_date("valid_from", written)?,
         None => today,
     };
     let until = read_date("valid_until", &written.valid_until)?;
-    let latest = from.max(today).saturating_add(VALID_MONTHS_MAX.months());
-    if until <= from || until <= today {
+    // From today, or a late first day would put off the end of what was bought today.
+    let latest = today.saturating_add(VALID_MONTHS_MAX.months());
+    if until <= today {
         return wrong(format!(
-            "valid_until: {until} is past; a day after {} would be right",
-            from.max(today)
+            "valid_until: {until} is past; a day after {today} would be right"
         ));
     }
     if until > latest {
         return wrong(format!(
             "valid_until: {until} is too far; a day up to {latest}, in {VALID_MONTHS_MAX} months, would be right"
+        ));
+    }
+    if from >= until {
+        return wrong(format!(
+            "valid_from: {from} is not before valid_until; a day before {until} would be right"
         ));
     }
     Ok((from, until))
@@ -362,6 +379,13 @@ fn read_columns(
                 "{key}.attribute: {} is of the class {}, which import.classes does not allow",
                 attribute.key,
                 class.name()
+            ));
+        }
+        let mut values = column.values.keys();
+        if let Some(blank) = values.find(|from| from.is_empty() || from.trim() != **from) {
+            return wrong(format!(
+                "{key}.values: {blank:?} is empty or has blanks around, and no value of a file \
+                 does; the value without them would be right"
             ));
         }
         let values = column.values.iter().map(|(from, to)| {

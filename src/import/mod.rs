@@ -6,6 +6,8 @@
 //! keys are hashed as the edge hashes them.
 
 pub mod callback;
+pub(crate) mod input;
+mod json;
 pub mod manifest;
 pub mod read;
 pub mod row;

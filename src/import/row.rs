@@ -171,6 +171,10 @@ impl Manifest {
             }
             AttributeKind::Number => self.read_number(written).map(Some),
             AttributeKind::Hash => {
+                // As a line's end is, where a quote that is not closed took the next row along.
+                if written.contains(char::is_control) {
+                    return Err("a value with control characters");
+                }
                 let hash = users.hash(&format!("{}\n{written}", attribute.key));
                 let hash = hash.ok_or("there is no key in user.keys")?;
                 Ok(Some(uuid::Uuid::from_bytes(hash.0).simple().to_string()))
@@ -178,7 +182,8 @@ impl Manifest {
         }
     }
 
-    /// Reads a number as Postgres writes it again, so that equal numbers are equal texts.
+    /// Reads a number as Postgres writes it again, so that equal numbers are equal texts. It has to
+    /// be one that a float holds, digit by digit: segments compare floats.
     fn read_number(&self, written: &str) -> Result<String, &'static str> {
         const WRONG: &str = "no number: digits, and decimals as the manifest says, would be right";
         let plain: String = written
@@ -190,14 +195,29 @@ impl Manifest {
                 Some((whole, decimals)) => (whole, decimals),
                 None => (&*plain, "0"),
             };
-        let digits = whole.strip_prefix('-').unwrap_or(whole);
+        let (sign, whole) = match whole.strip_prefix('-') {
+            Some(whole) => ("-", whole),
+            None => ("", whole),
+        };
         let are_digits = |text: &str| {
             !text.is_empty() && text.len() <= 15 && text.bytes().all(|byte| byte.is_ascii_digit())
         };
-        if !are_digits(digits) || !are_digits(decimals) {
+        if !are_digits(whole) || !are_digits(decimals) {
             return Err(WRONG);
         }
-        let number: f64 = format!("{whole}.{decimals}").parse().map_err(|_| WRONG)?;
-        Ok(number.to_string())
+        let exact = match (
+            whole.trim_start_matches('0'),
+            decimals.trim_end_matches('0'),
+        ) {
+            ("", "") => "0".to_owned(),
+            ("", decimals) => format!("{sign}0.{decimals}"),
+            (whole, "") => format!("{sign}{whole}"),
+            (whole, decimals) => format!("{sign}{whole}.{decimals}"),
+        };
+        let number: f64 = exact.parse().map_err(|_| WRONG)?;
+        match number.to_string() == exact {
+            true => Ok(exact),
+            false => Err("a number of more digits than are kept: up to 15 in all would be right"),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! `avtryck import`: files in, values out, whatever cuts it off.
 
 mod callback;
+mod files;
 mod told;
 
 use std::collections::HashMap;

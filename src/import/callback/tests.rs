@@ -110,6 +110,7 @@ fn what_the_manifest_names_leaves_the_parameters_and_stands_checked_in_the_attri
 fn values_that_are_wrong_or_of_a_child_are_rejected_and_nowhere() {
     for params in [
         r#"{"hh_income":"5","x":1}"#,
+        r#"{"home_id":"11\n01","x":1}"#,
         r#"{"age":"under_18","home":"flat","x":1}"#,
         r#"{"home":"castle","hh_income":"9","x":1}"#,
     ] {
@@ -238,5 +239,24 @@ proptest! {
         };
         prop_assert_eq!(kept, rest);
         prop_assert!(attributes.is_empty() || !is_rejected);
+    }
+}
+
+#[test]
+fn what_is_meant_for_a_named_parameter_leaves_in_whichever_form_it_is_sent() {
+    for (params, rest) in [
+        (r#"{"home[]":"flat","x":1}"#, r#"{"x":1}"#),
+        (r#"{"HOME":"flat","Home[0]":"flat","x":1}"#, r#"{"x":1}"#),
+        (r#"{" home ":"flat","home [a]":"flat"}"#, ""),
+        // What only begins alike is another parameter.
+        (
+            r#"{"homes":1,"home.x":1,"x[home]":1}"#,
+            r#"{"homes":1,"home.x":1,"x[home]":1}"#,
+        ),
+    ] {
+        let expected = (rest.to_owned(), String::new(), false);
+        assert_eq!(take(&right(), callback(params)), expected, "{params}");
+        let wrong = of(PartnerManifest::wrong(MANIFEST));
+        assert_eq!(take(&wrong, callback(params)).0, rest, "{params}");
     }
 }

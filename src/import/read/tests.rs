@@ -171,7 +171,12 @@ fn a_file_that_is_not_what_the_manifest_says_is_refused_as_a_whole() {
             &b"nr;typ;kr;age\n"[..],
             "line 1: there is no column typ; is the delimiter another one?",
         ),
-        (b"", "there is no column"),
+        (b"", "line 1: the file is empty; a header would be right"),
+        (b"\n\n", "line 1: the file is empty"),
+        (
+            b"NR,typ,kr,age\n",
+            "line 1: there is no column nr; the file has NR, typ, kr, age",
+        ),
         (b"nr,typ,kr\n", "line 1: there is no column age"),
         (b"nr,typ,kr,age,kr\n", "line 1: two columns are called kr"),
         (
@@ -226,4 +231,139 @@ fn what_says_that_somebody_is_a_child_is_taken_where_the_configuration_allows_it
     manifest.takes_minors = true;
     let read = read(&manifest, b"nr,typ,kr,age\n11122,,,under_18\n").unwrap();
     assert_eq!(read[0].1, "11122 - - under_18");
+}
+
+#[test]
+fn a_quote_that_is_not_closed_refuses_the_file_and_names_the_line_of_its_row() {
+    let rows = "11122,,1,\n".repeat(900);
+    let open = format!("nr,typ,kr,age\n{rows}11123,,\"h1950,\n{rows}");
+    let with_crlf = open.replace('\n', "\r\n");
+    let marked = format!("\u{feff}{open}");
+    for bytes in [
+        open.as_bytes(),
+        with_crlf.as_bytes(),
+        marked.as_bytes(),
+        &pack(open.as_bytes()),
+    ] {
+        let error = read(&manifest(""), bytes).unwrap_err();
+        assert_eq!(
+            error,
+            "line 902: a quote is not closed up to the end of the file"
+        );
+    }
+    for (text, said) in [
+        // In the header, in the last row, and in a value after one over two lines.
+        ("nr,typ,kr,\"age\n11122,,,\n", "line 1: a quote is not"),
+        ("nr,typ,kr,age\n11122,,,\"", "line 2: a quote is not"),
+        ("nr,typ,kr,age\n\n11122,\"\n\",\"5", "line 3: a quote is"),
+        ("nr,typ,kr,age\n11122,,\"5\"\",\n", "line 2: a quote is"),
+        // One that the next row with a quote closes.
+        (
+            "nr,typ,kr,age,x\n11121,,,,\n11122,,,,\"h\n11123,,,,\"\"\n11124,,,,\"y\"\n11125,,,,\n",
+            "line 3: a value in quotes goes on over the end of a line",
+        ),
+    ] {
+        let error = read(&manifest(""), text.as_bytes()).unwrap_err();
+        assert!(error.starts_with(said), "{text}: {error}");
+    }
+}
+
+#[test]
+fn quotes_that_are_right_or_plain_text_are_taken() {
+    let text = "nr,typ,kr,age,x\n11122,,1,,5\" pipe\n11123,,2,,\"a\"\"b\"\n11124,,3,,\"a\r\n\"\"b\"\"\"\n\
+                11125,,4,,\"\"\n\"11126\",,\"5\",,\"\"\"\"";
+    let expected: Vec<String> = (2..7)
+        .map(|at| format!("1112{at} - {} -", at - 1))
+        .collect();
+    for text in [text.to_owned(), format!("{text}\n"), format!("{text}\r")] {
+        let rows = read(&manifest(""), text.as_bytes()).unwrap();
+        let said: Vec<String> = rows.into_iter().map(|(_, said)| said).collect();
+        assert_eq!(said, expected);
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_taken_away_before_anything_reads_the_header() {
+    let rows = vec![(2, "11122 - 5 -".to_owned())];
+    let text = "\u{feff}\"nr\",\"typ\",\"kr\",\"age\"\n\"11122\",\"\",\"5\",\"\"\n";
+    for bytes in [text.as_bytes(), &pack(text.as_bytes())] {
+        assert_eq!(read(&manifest(""), bytes).unwrap(), rows);
+    }
+    let windows = manifest("encoding = \"windows-1252\"");
+    let error = read(&windows, text.as_bytes()).unwrap_err();
+    assert!(error.contains("begins as one in UTF-8"), "{error}");
+}
+
+#[test]
+fn a_message_names_the_columns_of_a_header_and_nothing_of_a_row() {
+    let many: Vec<String> = (0..40).map(|at| format!("column{at}")).collect();
+    let many = format!("nr,{}\n", many.join(","));
+    let error = read(&manifest(""), many.as_bytes()).unwrap_err();
+    assert!(
+        error.contains("the file has nr, column0, ") && error.ends_with(" and 29 more"),
+        "{error}"
+    );
+    let without = read(&manifest(""), b"kund4711,house,1,\n").unwrap_err();
+    assert!(
+        without.contains("is the first line a header?") && !without.contains("4711"),
+        "{without}"
+    );
+}
+
+#[test]
+fn a_file_of_json_without_a_row_is_refused() {
+    for bytes in [&b""[..], b"\n \n", b"\xef\xbb\xbf", &pack(b"")] {
+        let error = read(&manifest("format = \"ndjson\""), bytes).unwrap_err();
+        assert!(error.starts_with("line 1: the file has no row"), "{error}");
+    }
+}
+
+#[test]
+fn numbers_of_json_keep_their_digits() {
+    let mut manifest = manifest("format = \"ndjson\"");
+    manifest.key = crate::import::KeyKind::Municipality;
+    let json = "{\"nr\":89460123456789012345}\n{\"nr\":89460123456789012346}\n{\"nr\":1.50}\n{\"nr\":true}\n\
+                {\"nr\":\"a\",\"kr\":1.5e3}\n{\"nr\":\"b\",\"typ\":true}\n{\"nr\":\"c\",\"kr\":1.5}\n\
+                {\"nr\":\"\\ud800\"}\n";
+    let read_rows = read(&manifest, json.as_bytes()).unwrap();
+    let said: Vec<&str> = read_rows.iter().map(|(_, text)| &**text).collect();
+    assert_eq!(
+        said,
+        [
+            "89460123456789012345 - - -",
+            "89460123456789012346 - - -",
+            "1.50 - - -",
+            "nr: true or false: a text or a number would be right",
+            "a - 1500 -",
+            "typ: a value that the manifest does not name",
+            "c - 1.5 -",
+            "nr: a text that is no Unicode: is half of an escaped pair missing?",
+        ]
+    );
+    manifest.has_decimal_comma = true;
+    let comma = read(&manifest, b"{\"nr\":1.5,\"kr\":1.5}").unwrap();
+    assert_eq!(comma[0].1, "1.5 - 1.5 -");
+}
+
+#[test]
+fn a_number_is_kept_digit_by_digit_or_rejected() {
+    for (written, kept) in [
+        ("-0", "0"),
+        ("-0.0", "0"),
+        ("000", "0"),
+        ("007.50", "7.5"),
+        ("-0.50", "-0.5"),
+        ("100", "100"),
+        ("355123.3333333333", "355123.3333333333"),
+        ("999999999999999", "999999999999999"),
+    ] {
+        let text = format!("nr,typ,kr,age\n11122,,{written},\n");
+        let read_rows = read(&manifest(""), text.as_bytes()).unwrap();
+        assert_eq!(read_rows[0].1, format!("11122 - {kept} -"));
+    }
+    for written in ["300000.999999999999999", "0.1000000000000000001"] {
+        let text = format!("nr,typ,kr,age\n11122,,{written},\n");
+        let read_rows = read(&manifest(""), text.as_bytes()).unwrap();
+        assert!(read_rows[0].1.starts_with("kr: "), "{read_rows:?}");
+    }
 }

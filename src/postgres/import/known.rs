@@ -26,14 +26,15 @@ pub struct ImportSummary {
 /// # Errors
 /// Where Postgres fails.
 pub async fn list(client: &Client, name: Option<&str>) -> anyhow::Result<Vec<ImportSummary>> {
+    // One that was cut off and that another file or manifest came after is not continued.
     let sql = "select name, supplier, legal_basis, purposes, key_kind || coalesce(' of ' || nullif(partner, ''), ''), \
                    array(select key from unnest(columns) as attribute join avtryck.attribute as known using (attribute)), \
                    valid_from::text, valid_until::text, \
                    case when ended_at is not null then 'ended' \
                         when valid_until <= (now() at time zone 'UTC')::date then 'expired' \
                         when valid_from > (now() at time zone 'UTC')::date then 'waiting' \
-                        when exists (select from avtryck.import_file as file where file.import = import.import and done_at is null) \
-                            then 'begun' else 'in force' end, \
+                        when (select held.done_at is null from avtryck.import_file as held where held.import = import.import \
+                              order by held.began_at desc, held.file desc limit 1) then 'begun' else 'in force' end, \
                    (select count(*) from avtryck.attribute_value as held where held.import = import.import and held.ended_at is null) \
                    + (select count(*) from avtryck.attribute_area as held where held.import = import.import and held.ended_at is null), \
                    (select count(*) from avtryck.import_file as file where file.import = import.import) \
