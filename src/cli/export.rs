@@ -40,8 +40,10 @@ pub(super) struct ExportCommand {
     /// Send what is due, then end. Exit status 1 if something did not arrive.
     #[arg(long)]
     once: bool,
-    /// Send the partner everything, whenever that was done last.
-    #[arg(long, requires = "partner")]
+    /// Send the partner everything, whenever that was done last. A webhook is told of changes
+    /// alone.
+    // A clap rule that requires `partner` is lifted where `webhook` rules that out.
+    #[arg(long, conflicts_with = "webhook")]
     full: bool,
 }
 
@@ -203,6 +205,32 @@ impl Way {
         match self {
             Way::Post(post) => post.send(delivery).await,
             Way::Folder(folder) => folder.put(delivery),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use clap::error::ErrorKind;
+
+    use crate::cli::Arguments;
+
+    #[test]
+    fn everything_is_sent_to_partners_alone() {
+        for (arguments, mistake) in [
+            (&["--partner", "net", "--full"][..], None),
+            (&["--webhook", "crm", "--once"][..], None),
+            (
+                &["--webhook", "crm", "--full"][..],
+                Some(ErrorKind::ArgumentConflict),
+            ),
+            (&["--full"][..], Some(ErrorKind::MissingRequiredArgument)),
+        ] {
+            let line = ["avtryck", "export"].iter().chain(arguments).copied();
+            let parsed = Arguments::try_parse_from(line);
+            let kind = parsed.err().map(|error| error.kind());
+            assert_eq!(kind, mistake, "{arguments:?}");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::postgres::{self, Database};
 /// If Postgres cannot be reached, or a migration fails, or Postgres has no Citus to distribute by.
 pub(super) fn run(config: &Config, distribute: bool) -> anyhow::Result<ExitCode> {
     with(
-        config,
+        new_database(config)?,
         async |database| match distribute {
             true => database.connect_to_distribute().await,
             false => database.connect().await,
@@ -28,24 +28,28 @@ pub(super) fn run(config: &Config, distribute: bool) -> anyhow::Result<ExitCode>
 }
 
 /// Works on the database, with its schema up to date. An embedded server is left as it was: running
-/// where a collector uses it.
+/// where a collector uses it. An embedded database that does not exist is not made.
 ///
 /// # Errors
-/// If Postgres cannot be reached, a migration fails, or `work` does.
+/// If there is no database, Postgres cannot be reached, a migration fails, or `work` does.
 pub(super) fn with_database(
     config: &Config,
     work: impl AsyncFnOnce(&mut Client) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    with(config, async |database| database.connect().await, work)
+    let database = new_database(config)?.existing();
+    with(database, async |database| database.connect().await, work)
+}
+
+fn new_database(config: &Config) -> anyhow::Result<Database> {
+    let database = Database::new(&config.database)?;
+    Ok(database.remembering(&config.spool.dir, Remembers::Reads))
 }
 
 fn with(
-    config: &Config,
+    database: Database,
     connect: impl AsyncFnOnce(&Database) -> anyhow::Result<Client>,
     work: impl AsyncFnOnce(&mut Client) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let database =
-        Database::new(&config.database)?.remembering(&config.spool.dir, Remembers::Reads);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -1,11 +1,13 @@
 //! `avtryck subject export` and `avtryck subject erase`: what an operator runs when somebody asks
 //! for their data, or for its end.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use tokio_postgres::Client;
 
 use super::UsageError;
 use super::migrate::with_database;
@@ -13,9 +15,10 @@ use crate::clock;
 use crate::config::Config;
 use crate::hit::limits::TEXT_BYTES_MAX;
 use crate::hit::subject::Subject;
-use crate::hit::{VisitorId, whole};
+use crate::hit::{Flags, VisitorId, whole};
 use crate::keys::{CookieKeyring, UserKeyring};
-use crate::postgres::subject;
+use crate::postgres::{subject, user_key};
+use crate::protocol::text::{ValueKind, ValueRule, take};
 use crate::serve::keyrings;
 
 #[derive(clap::Subcommand)]
@@ -23,8 +26,8 @@ pub(super) enum Command {
     /// Write everything that is held under an ID: one JSON object a line, with its table and
     /// columns.
     Export(Selector),
-    /// Delete everything that is held under an ID, and load nothing more under it. Prints what was
-    /// removed.
+    /// Delete everything that is held under an ID, and load nothing more under it. Prints how many
+    /// rows were removed, by table; ties, permits, groups and households only where there were any.
     Erase(Selector),
 }
 
@@ -55,7 +58,7 @@ pub(super) struct Selector {
 impl Command {
     pub(super) fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
         let (Command::Export(selector) | Command::Erase(selector)) = self;
-        let selector = selector.shorten();
+        let selector = selector.clean();
         let subjects = selector.subjects(config)?;
         let mut out = BufWriter::new(io::stdout().lock());
         match self {
@@ -67,21 +70,18 @@ impl Command {
 }
 
 impl Selector {
-    /// Returns the same with long IDs as hits hold them.
-    fn shorten(&self) -> Selector {
-        let shorten = |id: &str| whole::shorten(id, TEXT_BYTES_MAX);
+    /// Returns the same with IDs as hits hold them.
+    fn clean(&self) -> Selector {
+        let partner_uid = self.partner_uid.as_deref();
         Selector {
             visitor: self.visitor.clone(),
-            maid: self.maid.as_deref().map(shorten),
-            did: self.did.as_deref().map(shorten),
-            user: self.user.as_deref().map(shorten),
-            partner_uid: self
-                .partner_uid
-                .as_deref()
-                .map(|text| match text.split_once(':') {
-                    Some((partner, uid)) => format!("{partner}:{}", shorten(uid)),
-                    None => text.to_owned(),
-                }),
+            maid: self.maid.as_deref().map(clean_id),
+            did: self.did.as_deref().map(clean_id),
+            user: self.user.as_deref().map(clean_id),
+            partner_uid: partner_uid.map(|text| match text.split_once(':') {
+                Some((partner, uid)) => format!("{partner}:{}", clean_id(uid)),
+                None => text.to_owned(),
+            }),
         }
     }
 
@@ -119,6 +119,11 @@ impl Selector {
             .split_once(':')
             .ok_or_else(|| bad_id(option, "there is no colon in it", right))?;
         let uid = check_id(option, uid, right)?;
+        let mut known = config.partners.iter();
+        if !partner.is_empty() && known.all(|known| known.key != partner) {
+            // It may have been one, or hits name it all the same.
+            tracing::warn!("--partner-uid: {partner} is the key of no [[partner]] here");
+        }
         Ok(Subject::PartnerUid { partner, uid })
     }
 }
@@ -128,14 +133,26 @@ fn bad_id(option: &str, mistake: &str, right: &str) -> UsageError {
 }
 
 fn check_id<'a>(option: &str, id: &'a str, right: &str) -> Result<&'a str, UsageError> {
-    let mistake = if id.is_empty() {
-        "the ID is empty"
-    } else if id.chars().any(char::is_control) {
-        "the ID holds control characters"
-    } else {
-        return Ok(id);
+    match id.is_empty() {
+        true => Err(bad_id(option, "the ID is empty", right)),
+        false => Ok(id),
+    }
+}
+
+/// Returns an ID as hits hold it, and as users are hashed: cleaned, and shortened, with a digest of
+/// what was sent.
+fn clean_id(id: &str) -> String {
+    // It may be copied from a hit, where it ends with the digest already.
+    if whole::has_digest(id, TEXT_BYTES_MAX) && !id.contains(char::is_control) {
+        return whole::shorten(id, TEXT_BYTES_MAX);
+    }
+    let rule = ValueRule {
+        bytes_max: TEXT_BYTES_MAX,
+        kind: ValueKind::Id,
     };
-    Err(bad_id(option, mistake, right))
+    let cleaned = take(Cow::Borrowed(id), None, rule, &mut Flags::default());
+    // What says that there is no ID is one in no hit, but may be one in a file that was imported.
+    cleaned.map_or_else(|| whole::shorten(id, TEXT_BYTES_MAX), Cow::into_owned)
 }
 
 /// Finds the visitor that a UUID, as `hit_detail` shows it, or a cookie's value names. A cookie's
@@ -167,12 +184,33 @@ fn find_visitor(text: &str, config: &Config) -> Result<VisitorId, UsageError> {
         ))
 }
 
+/// Checks that users are looked up under the key by which collectors hash them now: under others
+/// nobody would be found, and what is held would seem to be nothing.
+///
+/// # Errors
+/// If the keys are others, or Postgres fails.
+async fn check_user_keys(
+    client: &Client,
+    config: &Config,
+    subjects: &[Subject<'_>],
+) -> anyhow::Result<()> {
+    let is_user = |subject: &Subject<'_>| matches!(subject, Subject::User(_));
+    if !subjects.iter().any(is_user) {
+        return Ok(());
+    }
+    let fingerprints = UserKeyring::new(&config.user.keys).fingerprints();
+    let knows = user_key::knows(client, &fingerprints).await?;
+    ensure!(knows, user_key::OTHER_KEY);
+    Ok(())
+}
+
 /// Writes everything that is held about a subject, a JSON object a line.
 ///
 /// # Errors
 /// If Postgres or `out` fails.
 fn export(config: &Config, subjects: &[Subject<'_>], out: &mut impl Write) -> anyhow::Result<()> {
     with_database(config, async |client| {
+        check_user_keys(client, config, subjects).await?;
         subject::set_up(client).await?;
         for subject in subjects {
             let mut export = subject::Export::new(*subject);
@@ -193,6 +231,7 @@ fn export(config: &Config, subjects: &[Subject<'_>], out: &mut impl Write) -> an
 /// If Postgres or `out` fails; running the command again completes the erasure.
 fn erase(config: &Config, subjects: &[Subject<'_>], out: &mut impl Write) -> anyhow::Result<()> {
     with_database(config, async |client| {
+        check_user_keys(client, config, subjects).await?;
         let mut removed = subject::Removed::default();
         for subject in subjects {
             removed.add(subject::erase(client, subject, subject::AskedBy::Cli).await?);

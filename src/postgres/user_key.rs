@@ -33,6 +33,24 @@ pub async fn claim(client: &impl GenericClient, fingerprints: &[[u8; 16]]) -> Re
     row.try_get(0)
 }
 
+/// What a command says that [`knows`] refuses.
+pub const OTHER_KEY: &str = "user.keys: the database has hashes of another key, so nobody would be \
+                             found; the keys of the collectors would be right";
+
+/// Returns whether a process with these keys, given by their fingerprints, finds the users whose
+/// hashes are made now: the last key that the database knows is among them, or it knows none and
+/// has no hash. Only reads: the database knows no other key afterwards.
+///
+/// # Errors
+/// Where Postgres fails.
+pub async fn knows(client: &impl GenericClient, fingerprints: &[[u8; 16]]) -> Result<bool, Error> {
+    let keys: Vec<Uuid> = fingerprints.iter().copied().map(Uuid::from_bytes).collect();
+    let sql =
+        "select fingerprint = any($1) from avtryck.user_key_maker order by number desc limit 1";
+    let row = client.query_opt(sql, &[&keys]).await?;
+    row.map_or(Ok(true), |row| row.try_get(0))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -63,5 +81,29 @@ mod tests {
             let claimed = claim(&database.client, &fingerprints).await.unwrap();
             assert_eq!(claimed, may, "{keys:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_question_whether_a_key_is_known_makes_none_that_of_the_database() {
+        let database = TestDatabase::migrated().await;
+        let client = &database.client;
+        let [one, two, three] = [1, 2, 3].map(|key| [key; 16]);
+        for keys in [&[][..], &[one], &[two]] {
+            assert!(knows(client, keys).await.unwrap(), "nobody has a hash");
+        }
+        assert!(claim(client, &[one]).await.unwrap());
+        for (keys, expected) in [
+            (&[][..], false),
+            (&[two], false),
+            (&[one], true),
+            // Whoever has a newer key finds what the former one has made.
+            (&[two, one], true),
+            (&[two, three], false),
+        ] {
+            assert_eq!(knows(client, keys).await.unwrap(), expected, "{keys:?}");
+        }
+        let sql = "select count(*) from avtryck.user_key_maker";
+        let makers: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
+        assert_eq!(makers, 1);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Output;
 
 use avtryck::postgres::server::embedded::Embedded;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::chaos::variable;
 use crate::support::{Collector, Config, command, tampered, tempdir, until};
@@ -296,6 +296,148 @@ async fn an_erasure_leaves_nothing_in_the_database_and_nothing_comes_after_it() 
     assert_eq!(tables(&held), ["suppression", "erasure", "erasure"]);
     let (_, _, log) = collector.stop().await;
     assert!(!log.contains(&id) && !log.contains(&hex), "{log}");
+}
+
+/// Two keys that hash users.
+const KEYS: [&str; 2] = [
+    "1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
+    "2:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=",
+];
+
+async fn send(collector: &Collector, event: Value) {
+    let reply = collector
+        .post("/e?site=open", &[], &event.to_string())
+        .await;
+    assert_eq!(reply.status, 204, "{reply:?}");
+}
+
+/// How many hits an export has.
+async fn hits(dir: &Path, option: &str, id: &str) -> usize {
+    let held = lines(&succeeds(dir, &["export", option, id]).await);
+    let hits = tables(&held).into_iter().filter(|table| *table == "hit");
+    hits.count()
+}
+
+#[tokio::test]
+async fn a_user_is_looked_up_under_the_keys_of_the_database_or_not_at_all() {
+    let config = Config::sites().set("user.keys", vec![KEYS[0]]);
+    let collector = Collector::start(config).await;
+    send(&collector, json!({"e": "login", "user": "anna"})).await;
+    let rows = "select count(*) from avtryck.hit where user_key is not null";
+    collector.wait_for(rows, 1).await;
+    let dir = collector.dir.path();
+    let set_keys = |keys: &[&str]| {
+        let config = Config::read(dir).set("user.keys", keys.to_vec());
+        config.write_as_it_is(dir);
+    };
+    let makers = "select count(*) from avtryck.user_key_maker";
+    assert_eq!(collector.number(makers).await, 1);
+    set_keys(&KEYS[1..]);
+    for what in ["export", "erase"] {
+        let output = subject(dir, &[what, "--user", "anna"]).await;
+        assert_eq!(output.status.code(), Some(1));
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let refusal = "user.keys: the database has hashes of another key, so nobody would be found; \
+                       the keys of the collectors would be right";
+        assert!(told.contains(refusal), "{told}");
+        assert!(output.stdout.is_empty());
+    }
+    assert_eq!(collector.number(rows).await, 1);
+    let erasures = "select count(*) from avtryck.erasure";
+    assert_eq!(collector.number(erasures).await, 0);
+    // Other IDs need no key.
+    assert_eq!(hits(dir, "--did", "d-1").await, 0);
+    // A key that collectors do not have yet becomes none of the database.
+    set_keys(&[KEYS[1], KEYS[0]]);
+    assert_eq!(hits(dir, "--user", "anna").await, 1);
+    let told = succeeds(dir, &["erase", "--user", "anna"]).await;
+    assert!(told.contains("hit: 1 rows removed"), "{told}");
+    assert_eq!(collector.number(makers).await, 1);
+}
+
+#[tokio::test]
+async fn no_command_that_asks_what_is_stored_makes_an_embedded_database() {
+    let dir = tempdir();
+    Config::sites().embedded().write(&dir).await;
+    let place = dir.path().join("postgres");
+    let run = async |arguments: &[&str]| {
+        let mut command = command(arguments);
+        command.env("AVTRYCK_CONFIG", dir.path().join("avtryck.toml"));
+        command.output().await.unwrap()
+    };
+    for arguments in [
+        &["subject", "export", "--maid", MAID][..],
+        &["subject", "erase", "--maid", MAID],
+        &["import", "list"],
+        &["segment", "list"],
+        &["link", "rebuild"],
+    ] {
+        let output = run(arguments).await;
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let refusal = format!(
+            "database.dir: {} holds no database; the folder of the collector would be right",
+            place.display()
+        );
+        assert!(told.contains(&refusal), "{told}");
+        assert!(output.stdout.is_empty() && !place.exists(), "{output:?}");
+    }
+    let output = run(&["migrate"]).await;
+    assert!(output.status.success(), "{output:?}");
+    succeeds(dir.path(), &["erase", "--maid", MAID]).await;
+}
+
+#[tokio::test]
+async fn an_id_with_control_characters_is_found_as_its_sender_writes_it_and_as_it_is_stored() {
+    let config = Config::sites().set("user.keys", vec![KEYS[0]]);
+    let collector = Collector::start(config).await;
+    let long = "ab1".repeat(1_000);
+    send(
+        &collector,
+        json!({"e": "login", "did": "dev\u{1}ice-12345", "user": "an\u{7}na-4711"}),
+    )
+    .await;
+    send(&collector, json!({"e": "login", "did": long})).await;
+    let target = "/i.gif?site=open&partner=network&campaign=spring&uid=u%1b-4711";
+    assert_eq!(collector.get(target, &[]).await.status, 200);
+    let rows = "select count(*) from avtryck.hit";
+    collector.wait_for(rows, 3).await;
+    let dir = collector.dir.path();
+    let sql = "select device_id from avtryck.hit where user_key is not null";
+    let stored: String = collector.rows(sql).await[0].get(0);
+    assert!(stored.starts_with("dev\u{fffd}ice-12345~"), "{stored}");
+    for (option, id, expected) in [
+        ("--did", "dev\u{1}ice-12345", 1),
+        ("--did", &*stored, 1),
+        ("--did", "dev\u{2}ice-12345", 0),
+        ("--did", "dev\u{fffd}ice-12345", 0),
+        ("--did", &*long, 1),
+        ("--user", "an\u{7}na-4711", 1),
+        ("--user", "an\u{8}na-4711", 0),
+        ("--partner-uid", "network:u\u{1b}-4711", 1),
+        ("--partner-uid", "network:u-4711", 0),
+    ] {
+        let found = hits(dir, option, id).await;
+        assert_eq!(found, expected, "{option} {}", id.escape_debug());
+    }
+    let told = succeeds(dir, &["erase", "--user", "an\u{7}na-4711"]).await;
+    assert!(told.contains("hit: 1 rows removed"), "{told}");
+    // A typo finds nothing, and says so; it may also be the key of a partner that is one no longer.
+    for (id, removed, is_unknown) in [
+        ("networks:u\u{1b}-4711", 0, true),
+        (":u\u{1b}-4711", 0, false),
+        ("network:u\u{1b}-4711", 1, false),
+    ] {
+        let output = subject(dir, &["erase", "--partner-uid", id]).await;
+        assert!(output.status.success(), "{output:?}");
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = format!("hit: {removed} rows removed");
+        assert!(told.lines().any(|told| told == line), "{told}");
+        let warned = String::from_utf8_lossy(&output.stderr).into_owned();
+        let warning = "networks is the key of no [[partner]]";
+        assert_eq!(warned.contains(warning), is_unknown, "{warned}");
+    }
+    assert_eq!(collector.number(rows).await, 1);
 }
 
 /// Rows of many visitors over 90 days: each visitor's hundred lie on as many days as there are.

@@ -26,8 +26,8 @@ const ARROWS: [(&str, &[&str]); 33] = [
         "cli",
         &[
             "callback", "click", "clock", "config", "edge", "endpoint", "enrich", "export", "hit",
-            "identity", "import", "jobs", "keys", "postgres", "report", "schema", "segment",
-            "serve",
+            "identity", "import", "jobs", "keys", "postgres", "protocol", "report", "schema",
+            "segment", "serve",
         ],
     ),
     (

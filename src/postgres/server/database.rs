@@ -24,6 +24,8 @@ pub enum Database {
     Embedded {
         /// The folder of its files.
         dir: PathBuf,
+        /// Whether it is made where it is absent.
+        is_made: bool,
         /// The server that was started or adopted.
         server: Mutex<Option<Embedded>>,
         /// The command line that opens it, once it runs.
@@ -73,6 +75,7 @@ impl Database {
         Ok(match &config.url {
             DatabaseUrl::Embedded => Database::Embedded {
                 dir: config.dir.clone(),
+                is_made: true,
                 server: Mutex::new(None),
                 psql: Arc::default(),
             },
@@ -82,6 +85,17 @@ impl Database {
                 Database::Url(Box::new(servers))
             }
         })
+    }
+
+    /// Makes no embedded database where there is none: connecting fails then. This is for commands
+    /// that ask or change what a collector has stored, because an empty database, made in a wrong
+    /// folder, would answer that nothing is held.
+    #[must_use]
+    pub(crate) fn existing(mut self) -> Database {
+        if let Database::Embedded { is_made, .. } = &mut self {
+            *is_made = false;
+        }
+        self
     }
 
     /// Sets how many connections the collector may have open at once. If Postgres allows fewer, the
@@ -182,16 +196,23 @@ impl Database {
                 let connected = connect_watched(servers).await;
                 connected.context("connecting to Postgres")
             }
-            Database::Embedded { dir, server, psql } => {
+            Database::Embedded {
+                dir,
+                is_made,
+                server,
+                psql,
+            } => {
                 let mut server = server.lock().await;
                 if let Some(running) = &*server
                     && let Ok(connected) = connect_watched(&running.config().into()).await
                 {
                     return Ok(connected);
                 }
-                let started = Embedded::start(dir)
-                    .await
-                    .context("starting the embedded Postgres")?;
+                let started = match is_made {
+                    true => Embedded::start(dir).await,
+                    false => Embedded::start_existing(dir).await,
+                };
+                let started = started.context("starting the embedded Postgres")?;
                 let connected = connect_watched(&started.config().into()).await;
                 psql.get_or_init(|| format!("psql \"{}\"", started.conninfo()));
                 *server = Some(started);

@@ -22,7 +22,6 @@ use crate::postgres::batch::exposure;
 use crate::postgres::batch::position;
 use crate::postgres::batch::position::SpoolPosition;
 use crate::postgres::subject::suppression;
-use crate::postgres::subject::suppression::Reason;
 use crate::postgres::timestamp::Timestamp;
 use crate::row::ChunkOffset;
 use uuid::Uuid;
@@ -73,7 +72,8 @@ impl AskedBy {
     }
 }
 
-/// How many rows were removed, by table.
+/// How many rows were removed, by table: of the tables whose rows are deleted each, and of those
+/// whose rows go with the list of suppression the ones that had any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed(pub BTreeMap<&'static str, u64>);
 
@@ -107,10 +107,12 @@ pub async fn erase(
     subject: &Subject<'_>,
     asked_by: AskedBy,
 ) -> anyhow::Result<Removed> {
-    suppression::add(client, &[(*subject, Reason::Erasure)])
+    // The counts are questions of a few rows each.
+    client.batch_execute(PLAIN_PLANS).await?;
+    let mut removed = Box::pin(suppression::add_erased(client, subject))
         .await
         .context("adding to the list of suppression")?;
-    let removed = Box::pin(remove(client, subject)).await?;
+    removed.add(Box::pin(remove(client, subject)).await?);
     let transaction = client.transaction().await?;
     write_audit_row(&transaction, subject, asked_by, &removed).await?;
     transaction.commit().await?;

@@ -358,6 +358,18 @@ impl<'s> Conditions<'s> {
         table.by.get(self.by).copied().unwrap_or("false")
     }
 
+    /// Returns where those rows of a table are counted that go with the list, and their condition.
+    fn find_counted(&self, table: &Table) -> (&'static str, &'static str) {
+        let of_node = BY_NODE.get(self.by).copied().unwrap_or("false");
+        match table.name {
+            // The view shows a device's owner under each ID of the device. It goes with the owner.
+            "device_owner" => ("avtryck.device_owner", "held.owner = $1"),
+            // What is noted of an erasure stays, under the visitor's key.
+            "link_change" => (table.words, of_node),
+            _ => (table.words, self.condition(table)),
+        }
+    }
+
     fn parameters(&self) -> [&(dyn ToSql + Sync); 3] {
         [&self.key, &self.id, &self.partner]
     }

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use nix::sys::sysinfo::sysinfo;
 use nix::unistd::{Uid, User};
 use tokio_postgres::Config;
@@ -49,6 +49,9 @@ const ELSEWHERE: &str = "/var/lib/avtryck";
 const SOCKET_PATH_BYTES_MAX: usize = 100;
 
 const SOCKET: &str = ".s.PGSQL.5432";
+
+/// The file that every cluster has.
+const VERSION: &str = "cluster/PG_VERSION";
 
 /// How long a server may take to start: it may have to replay a day's WAL.
 const START_SECONDS_MAX: u64 = 300;
@@ -75,6 +78,13 @@ struct Place {
     user: Option<(u32, u32)>,
 }
 
+/// What becomes of a cluster that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Absent {
+    IsMade,
+    IsRefused,
+}
+
 impl Embedded {
     /// Starts the cluster in `dir`, which is made if absent, or adopts the server that runs there.
     /// Then makes the database `avtryck` if absent.
@@ -82,8 +92,21 @@ impl Embedded {
     /// # Errors
     /// Where no Postgres is installed, or it does not start; the error says what to do.
     pub async fn start(dir: &Path) -> anyhow::Result<Embedded> {
+        Embedded::start_by(dir, Absent::IsMade).await
+    }
+
+    /// Starts or adopts the cluster in `dir` as [`Embedded::start`] does, but makes none: in a
+    /// wrong folder an empty database would answer for the collector's.
+    ///
+    /// # Errors
+    /// As there, and where there is no cluster.
+    pub async fn start_existing(dir: &Path) -> anyhow::Result<Embedded> {
+        Embedded::start_by(dir, Absent::IsRefused).await
+    }
+
+    async fn start_by(dir: &Path, absent: Absent) -> anyhow::Result<Embedded> {
         let dir = dir.to_owned();
-        let embedded = tokio::task::spawn_blocking(move || start(&dir)).await??;
+        let embedded = tokio::task::spawn_blocking(move || start(&dir, absent)).await??;
         embedded.database(NAME).await?;
         Ok(embedded)
     }
@@ -222,13 +245,18 @@ impl Place {
     }
 }
 
-fn start(dir: &Path) -> anyhow::Result<Embedded> {
+fn start(dir: &Path, absent: Absent) -> anyhow::Result<Embedded> {
+    let is_made = absent == Absent::IsMade;
+    // Before anything is made.
+    if !is_made && !has_cluster(dir)? {
+        return Err(no_cluster(dir));
+    }
     let place = find_place(dir)?;
     // Two collectors on one folder: the second waits here, then adopts the first one's server.
     let lock = File::create(place.dir.join("lock")).context("opening the lock file")?;
     lock.lock().context("locking the lock file")?;
 
-    let version = fs::read_to_string(place.cluster().join("PG_VERSION")).ok();
+    let version = fs::read_to_string(place.dir.join(VERSION)).ok();
     let installation = installation::find(version.as_deref().and_then(installation::major_of))?;
     let embedded = Embedded {
         was_running: is_running(&place.cluster()),
@@ -236,10 +264,41 @@ fn start(dir: &Path) -> anyhow::Result<Embedded> {
         installation,
     };
     if version.is_none() {
+        if !is_made {
+            return Err(no_cluster(dir));
+        }
         embedded.make_cluster()?;
     }
     embedded.start_server()?;
     Ok(embedded)
+}
+
+/// Returns whether the cluster of `dir` is there, in one of the places where it may lie.
+fn has_cluster(dir: &Path) -> anyhow::Result<bool> {
+    let absolute = std::path::absolute(dir).context("database.dir")?;
+    let version = absolute.join(VERSION);
+    match fs::metadata(&version) {
+        Ok(_) => return Ok(true),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {}
+            _ => return Err(error).with_context(|| format!("database.dir: {}", version.display())),
+        },
+    }
+    Ok(place_elsewhere(&absolute).join(VERSION).exists())
+}
+
+fn no_cluster(dir: &Path) -> anyhow::Error {
+    let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    anyhow!(
+        "database.dir: {} holds no database; the folder of the collector would be right",
+        absolute.display()
+    )
+}
+
+/// Returns where the cluster of a folder lies that cannot lie there.
+fn place_elsewhere(absolute: &Path) -> PathBuf {
+    let hash = xxh3_64(absolute.as_os_str().as_bytes());
+    Path::new(ELSEWHERE).join(format!("{hash:016x}"))
 }
 
 /// Returns where the cluster of `dir` lies, and makes its folder.
@@ -264,8 +323,7 @@ fn find_place(dir: &Path) -> anyhow::Result<Place> {
         }
         "the user of Postgres cannot enter it"
     };
-    let hash = xxh3_64(wanted.dir.as_os_str().as_bytes());
-    let elsewhere = Path::new(ELSEWHERE).join(format!("{hash:016x}"));
+    let elsewhere = place_elsewhere(&wanted.dir);
     tracing::info!(
         configured = %wanted.dir.display(),
         used = %elsewhere.display(),
@@ -293,7 +351,7 @@ fn user_of(dir: &Path) -> anyhow::Result<Option<(u32, u32)>> {
     if !Uid::effective().is_root() {
         return Ok(None);
     }
-    if let Ok(owned) = fs::metadata(dir.join("cluster/PG_VERSION"))
+    if let Ok(owned) = fs::metadata(dir.join(VERSION))
         && owned.uid() != 0
     {
         return Ok(Some((owned.uid(), owned.gid())));

@@ -42,6 +42,34 @@ async fn a_server_left_running_is_adopted_and_a_stale_pid_file_is_survived() {
 }
 
 #[tokio::test]
+async fn where_no_cluster_is_none_is_made_for_whoever_needs_one_that_exists() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let (data, file) = (dir.path().join("data"), dir.path().join("file"));
+    fs::write(&file, "").unwrap();
+    for wrong in [&data, &data.join("below"), &file, &file.join("below")] {
+        let error = Embedded::start_existing(wrong).await.unwrap_err();
+        let expected = format!(
+            "database.dir: {} holds no database; the folder of the collector would be right",
+            wrong.display()
+        );
+        assert_eq!(format!("{error:#}"), expected);
+        assert!(!data.exists() && !place_elsewhere(wrong).exists());
+    }
+    // What a start that was killed leaves is no database yet.
+    fs::create_dir_all(data.join("new")).unwrap();
+    assert!(Embedded::start_existing(&data).await.is_err());
+    assert!(!data.join("cluster").exists());
+
+    let server = Server::start(0o755).await;
+    let again = Embedded::start_existing(server.embedded.dir())
+        .await
+        .unwrap();
+    assert_eq!(pid(&again), pid(&server.embedded));
+    assert_eq!(answer(&again).await, 42);
+}
+
+#[tokio::test]
 async fn two_starts_at_once_share_one_server() {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();

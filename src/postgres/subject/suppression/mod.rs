@@ -6,11 +6,12 @@
 //! progress knows the entry, whichever collector loads it: what is deleted after that stays
 //! deleted.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::SystemTime;
 
 use tokio_postgres::{Client, Error, Row, Transaction};
 
+use super::{Conditions, End, PARAMETERS, Removed, TABLES};
 use crate::hit::subject::Subject;
 use crate::hit::{self, Hit, Outcome, VisitorId};
 use crate::identity::Node;
@@ -100,6 +101,64 @@ pub(crate) async fn add_listed(client: &mut Client, entries: &[Listed]) -> Resul
     if entries.is_empty() {
         return Ok(());
     }
+    let transaction = put_on_list(client, entries).await?;
+    Box::pin(unlink(&transaction, entries)).await?;
+    transaction.commit().await
+}
+
+/// Puts a subject that is to be erased on the list, and returns how many of its rows went with
+/// that, by table.
+///
+/// # Errors
+/// Where Postgres fails.
+pub(super) async fn add_erased(
+    client: &mut Client,
+    subject: &Subject<'_>,
+) -> Result<Removed, Error> {
+    let entries = [Listed::of(subject, Reason::Erasure)];
+    let transaction = put_on_list(client, &entries).await?;
+    // What waits is added first, so that it is counted too.
+    identity::fold(&transaction).await?;
+    let before = count_gone(&transaction, subject).await?;
+    Box::pin(unlink(&transaction, &entries)).await?;
+    let after = count_gone(&transaction, subject).await?;
+    transaction.commit().await?;
+    let mut removed = Removed::default();
+    for (table, rows) in before {
+        // That a tie is gone is noted in `link_change`, where other notes go.
+        let left = after.get(table).copied().unwrap_or_default();
+        if rows > left {
+            removed.0.insert(table, rows - left);
+        }
+    }
+    Ok(removed)
+}
+
+/// Counts the rows under a subject's ID that go when it gets on the list, by table.
+async fn count_gone(
+    transaction: &Transaction<'_>,
+    subject: &Subject<'_>,
+) -> Result<BTreeMap<&'static str, u64>, Error> {
+    let conditions = Conditions::new(subject);
+    let mut counts = BTreeMap::new();
+    for table in TABLES.iter().filter(|table| table.end == End::GoneWithList) {
+        let (source, condition) = conditions.find_counted(table);
+        let sql = format!("select count(*) from {source} as held where {condition}");
+        let count = transaction.prepare_typed(&sql, &PARAMETERS).await?;
+        let row = transaction
+            .query_one(&count, &conditions.parameters())
+            .await?;
+        counts.insert(table.name, row.try_get(0).map(i64::cast_unsigned)?);
+    }
+    Ok(counts)
+}
+
+/// Begins a transaction that puts entries on the list: when it commits, every batch in progress
+/// knows them.
+async fn put_on_list<'c>(
+    client: &'c mut Client,
+    entries: &[Listed],
+) -> Result<Transaction<'c>, Error> {
     let keys: Vec<Uuid> = entries
         .iter()
         .map(|entry| Uuid::from_bytes(entry.key))
@@ -113,8 +172,7 @@ pub(crate) async fn add_listed(client: &mut Client, entries: &[Listed]) -> Resul
     transaction
         .execute(include_str!("add.sql"), &[&keys, &kinds, &reasons])
         .await?;
-    Box::pin(unlink(&transaction, entries)).await?;
-    transaction.commit().await
+    Ok(transaction)
 }
 
 /// Returns those entries that the list does not have, or only as withdrawals where they are
