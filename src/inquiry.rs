@@ -163,7 +163,8 @@ impl Inquirer {
     }
 
     /// Asks for what visitors say against what is believed to be done. It takes its turn as other
-    /// questions do, and the answer is empty.
+    /// questions do. The answer is empty where nothing was done, and else has one entry, with
+    /// nothing in it.
     ///
     /// # Errors
     /// As for [`Inquirer::ask_for_summary`].

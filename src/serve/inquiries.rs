@@ -71,7 +71,11 @@ async fn answer(database: &Database, reader: &mut Option<HeldReader>, question: 
         // What its asker was told is not done is not done.
         let is_gone = || answer.is_closed();
         let done = contradict(database, &visitors, &scope, &contradiction, is_gone).await;
-        done.map(|()| Vec::new())
+        // One entry says that something was done.
+        done.map(|is_done| match is_done {
+            true => vec![Held::default()],
+            false => Vec::new(),
+        })
     };
     match limit_time(ANSWER_TIME_MAX, summary).await {
         // The asker may be gone by now.
@@ -118,14 +122,14 @@ async fn summarize(
 }
 
 /// Does what visitors say against what is believed of them: nothing where the request or what is
-/// stored of their permits does not show it to them.
+/// stored of their permits does not show it to them. Returns whether anything was done.
 async fn contradict(
     database: &Database,
     visitors: &[VisitorId],
     scope: &PageScope,
     contradiction: &Contradiction,
     is_gone: impl Fn() -> bool,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let Contradiction {
         wish,
         number,
@@ -141,10 +145,11 @@ async fn contradict(
         Wish::TakeBackGroup | Wish::TakeBackGroups | Wish::TakeBackSupplier => GROUPS_NEEDED,
     };
     if !scope.permit.allows(needed) {
-        return Ok(());
+        return Ok(false);
     }
     let mut client = database.reach_running().await?;
     identity::own::set_up(&client, STATEMENT_TIME_MAX.as_millis()).await?;
+    let mut has_done = false;
     for visitor in visitors {
         let transaction = client.transaction().await?;
         let of = (*visitor, &*scope.site);
@@ -170,9 +175,10 @@ async fn contradict(
         };
         if is_done && !is_gone() {
             transaction.commit().await?;
+            has_done = true;
         }
     }
-    Ok(())
+    Ok(has_done)
 }
 
 /// Opens a connection that only reads.

@@ -165,6 +165,38 @@ async fn groups_and_sources_are_shown_with_reasons_and_whoever_leaves_them_is_ou
 }
 
 #[tokio::test]
+async fn a_form_of_a_page_that_is_out_of_date_says_that_nothing_has_changed() {
+    let collector = Collector::start(config()).await;
+    prepare(&collector).await;
+    let anna = browser(&collector).await;
+    let sql = format!(
+        "select count(*) from avtryck.subject_permit where subject = '{}'",
+        uuid(&anna)
+    );
+    collector.wait_for(&sql, 1).await;
+    put(&collector, &format!("'{}'::uuid", uuid(&anna))).await;
+    let phone = number(&collector, PHONE).await;
+    let import = number(&collector, "select import::bigint from avtryck.import").await;
+    // That something else was done lately confirms nothing.
+    for (form, wish, of) in [
+        ("group", "leave_group", phone),
+        ("source", "object", import),
+    ] {
+        let seen = say(&collector, &anna, form, wish, of).await;
+        assert!(seen.body.contains("Det är noterat"), "{}", seen.body);
+        let seen = say(&collector, &anna, form, wish, 999).await;
+        assert!(!seen.body.contains("Det är noterat"), "{}", seen.body);
+        assert!(
+            seen.body
+                .contains("Sidan hann bli för gammal, och inget har ändrats."),
+            "{}",
+            seen.body
+        );
+    }
+    assert_eq!(number(&collector, OBJECTIONS).await, 2);
+}
+
+#[tokio::test]
 async fn what_was_said_no_to_can_be_taken_back_by_whoever_said_it_and_permits_it() {
     let collector = Collector::start(config()).await;
     prepare(&collector).await;

@@ -5,14 +5,11 @@
 //! for the home. No ID of another device reaches the browser. A form names a device by a handle, a
 //! MAC over the visitor and the device, so nobody can name one that their page does not show.
 
-use hyper::StatusCode;
-use hyper::header::{self, HeaderValue};
-
 use super::{Form, PrivacyRequest, time};
 use crate::clock::UnixMicros;
 use crate::config::Site;
 use crate::edge::Refusal;
-use crate::edge::exchange::reply::{self, Reply};
+use crate::edge::exchange::reply::Reply;
 use crate::edge::text::{Language, Text, fill};
 use crate::edge::transport::limits::subscriber;
 use crate::hit::belief::{HomeBelief, TiedDevice, Wish};
@@ -41,6 +38,9 @@ const WISHES: [(&str, Form, Wish); 10] = [
     ("take_back_groups", Form::Group, Wish::TakeBackGroups),
     ("take_back_object", Form::Source, Wish::TakeBackSupplier),
 ];
+
+/// What an address has in place of a wish that was done, where nothing was.
+pub(super) const NOTHING_DONE: &str = "nothing";
 
 /// Returns the wish that a button is for.
 pub(super) fn find_wish(name: &str) -> Option<Wish> {
@@ -111,7 +111,7 @@ impl PrivacyRequest<'_> {
     }
 
     /// Has what the visitor says done, and redirects to the page. A handle or a number of
-    /// nothing that the page shows does nothing.
+    /// nothing that the page shows does nothing, and the page that follows says so.
     pub(super) async fn contradict(
         &self,
         site: &Site,
@@ -123,6 +123,7 @@ impl PrivacyRequest<'_> {
             .find(|(_, of, known)| *of == form && Some(*known) == wish);
         let (name, _, wish) = found.ok_or(Refusal(Reason::Form))?;
         let edge = self.request.edge;
+        let mut done = NOTHING_DONE;
         if !self.proved.is_empty() {
             if !self.spend_view() {
                 return Err(Refusal(Reason::OverLimit));
@@ -142,17 +143,13 @@ impl PrivacyRequest<'_> {
                     .contradict(visitors, self.scope(site), contradiction, client);
             let answered = answered.map_err(|Busy| Refusal(Reason::Busy))?;
             match tokio::time::timeout(ANSWER_TIME_MAX, answered).await {
-                Ok(Ok(Ok(_))) => {}
+                Ok(Ok(Ok(answer))) if answer.is_empty() => {}
+                Ok(Ok(Ok(_))) => done = name,
                 Ok(Ok(Err(Busy))) => return Err(Refusal(Reason::Busy)),
                 Ok(Err(_)) | Err(_) => return Err(Refusal(Reason::DatabaseAway)),
             }
         }
-        let mut reply = reply::empty(StatusCode::SEE_OTHER);
-        let target = format!("{}&done={name}", self.link("", self.language));
-        if let Ok(target) = HeaderValue::try_from(target) {
-            reply.headers_mut().insert(header::LOCATION, target);
-        }
-        Ok(reply)
+        Ok(self.redirect(Vec::new(), done))
     }
 }
 

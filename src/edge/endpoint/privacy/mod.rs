@@ -118,6 +118,8 @@ enum Done {
     Forgotten,
     Left,
     Objected,
+    /// Nothing: what the form named was not there any more.
+    Nothing,
 }
 
 /// One request for the page or of one of its forms.
@@ -181,6 +183,7 @@ impl<'r> PrivacyRequest<'r> {
                 Some("forget") => Some(Done::Forgotten),
                 Some("leave_group" | "leave_groups") => Some(Done::Left),
                 Some("object") => Some(Done::Objected),
+                Some(belief::NOTHING_DONE) => Some(Done::Nothing),
                 _ => None,
             },
             asks_to_erase: parameter("ask") == Some("erasure"),
@@ -364,11 +367,12 @@ impl<'r> PrivacyRequest<'r> {
             Done::Objected if held.iter().any(|held| held.beliefs.groups.has_objected) => {
                 t.done_objected
             }
+            Done::Nothing => t.old_form,
             _ => return None,
         };
         Some(Notice {
             text,
-            is_good: true,
+            is_good: text != t.old_form,
         })
     }
 
