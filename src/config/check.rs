@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::document::suggest;
-use super::read::{ConfigReader, report_repeats};
+use super::read::{ConfigReader, name_table, report_repeats};
 use super::{ClientIp, Config};
 use crate::hit::UserKey;
 use crate::identity::household::EPOCH_DAYS;
@@ -19,7 +19,10 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
         reader.add_error("site", "site: no [[site]] is configured, so no hit could be recorded; a [[site]] with a key would be right");
     }
     let shards = config.spool.shards.max(1) as u64;
-    if config.spool.bytes_max / 2 / config.spool.chunk_bytes < shards {
+    let is_size_known = !["spool.chunk_bytes", "spool.shards"]
+        .map(|key| reader.is_stood_in(key))
+        .contains(&true);
+    if is_size_known && config.spool.bytes_max / 2 / config.spool.chunk_bytes < shards {
         reader.add_error(
             "spool.max_bytes",
             "spool.max_bytes: less than two chunks for each shard; at least 2 × spool.chunk_bytes × spool.shards would be right",
@@ -32,6 +35,7 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
     let keys = |section: &str, keys: Vec<String>| {
         let named = keys.into_iter().enumerate();
         named
+            .filter(|(_, key)| !key.is_empty())
             .map(|(index, key)| (format!("{section}[{index}].key"), key))
             .collect::<Vec<_>>()
     };
@@ -101,8 +105,8 @@ fn check_aliases(config: &Config, reader: &mut ConfigReader) {
             let place = format!("site[{at}].aliases[{index}]");
             if *alias != site.key && keys().any(|key| key == alias) {
                 let error = format!(
-                    "site {}, aliases: {alias} is the key of another site; a name of its own would be right",
-                    site.key
+                    "{}, aliases: {alias} is the key of another site; a name of its own would be right",
+                    name_table("site", at, &site.key)
                 );
                 reader.add_error(&place, &error);
             }
@@ -126,11 +130,13 @@ fn check_cookies(config: &Config, reader: &mut ConfigReader) {
     let names: Vec<_> = names
         .into_iter()
         .filter_map(|(key, name)| Some((key, name?)))
+        .filter(|(key, _)| !reader.is_stood_in(key))
         .collect();
     let domain_site = config
         .sites
         .iter()
-        .find(|site| site.cookie_domain.is_some());
+        .enumerate()
+        .find(|(_, site)| site.cookie_domain.is_some());
     for (index, (key, name)) in names.iter().enumerate() {
         // Cookies are found whatever their case.
         let same = names
@@ -152,10 +158,10 @@ fn check_cookies(config: &Config, reader: &mut ConfigReader) {
             );
             reader.add_error(key, &error);
         }
-        if let Some(site) = domain_site.filter(|_| is_host_only) {
+        if let Some((at, site)) = domain_site.filter(|_| is_host_only) {
             let error = format!(
-                "{key}: browsers keep {name} on no domain, and site {} has a cookie_domain; the prefix __Secure- would be right",
-                site.key
+                "{key}: browsers keep {name} on no domain, and {} has a cookie_domain; the prefix __Secure- would be right",
+                name_table("site", at, &site.key)
             );
             reader.add_error(key, &error);
         }
@@ -164,20 +170,20 @@ fn check_cookies(config: &Config, reader: &mut ConfigReader) {
 
 /// Reports what would keep the addresses of which households keep numbers only.
 fn check_households(config: &Config, reader: &mut ConfigReader) {
-    let Some(site) = config.sites.iter().find(|site| site.household) else {
+    let mut sites = config.sites.iter().enumerate();
+    let Some((at, site)) = sites.find(|(_, site)| site.household) else {
         return;
     };
+    let name = name_table("site", at, &site.key);
     if config.privacy.client_ip == ClientIp::Full {
         let error = format!(
-            "privacy.client_ip: site {} has household = true, whose numbers whole addresses in Postgres would tell; truncated would be right",
-            site.key
+            "privacy.client_ip: {name} has household = true, whose numbers whole addresses in Postgres would tell; truncated would be right"
         );
         reader.add_error("privacy.client_ip", &error);
     }
     if config.spool.keep > EPOCH {
         let error = format!(
-            "spool.keep: site {} has household = true, and the spool holds addresses; at most 14d would be right",
-            site.key
+            "spool.keep: {name} has household = true, and the spool holds addresses; at most 14d would be right"
         );
         reader.add_error("spool.keep", &error);
     }
@@ -185,7 +191,10 @@ fn check_households(config: &Config, reader: &mut ConfigReader) {
 
 fn check_listeners(config: &Config, reader: &mut ConfigReader) {
     let (http, tls, admin) = (&config.http, &config.tls, &config.admin);
-    if clash(admin.listen, http.listen) {
+    // An address that stands in for a wrong one clashes with nobody.
+    let knows_http = !reader.is_stood_in("http.listen");
+    let knows_admin = !reader.is_stood_in("admin.listen");
+    if knows_http && clash(admin.listen, http.listen) {
         reader.add_error("admin.listen", "admin.listen: the same as http.listen; an address that the public cannot reach would be right");
     }
     let expects_proxy = http.proxy_protocol || tls.proxy_protocol;
@@ -195,11 +204,14 @@ fn check_listeners(config: &Config, reader: &mut ConfigReader) {
     let Some(listen) = tls.listen else {
         return;
     };
-    if config.certificates.is_empty() {
+    if config.certificates.is_empty() && !reader.is_stood_in("certificate") {
         reader.add_error("tls.listen", "certificate: no [[certificate]] is configured for tls.listen; one with chain and key would be right");
     }
-    for (name, other) in [("http", http.listen), ("admin", admin.listen)] {
-        if clash(listen, other) {
+    for (name, other, is_known) in [
+        ("http", http.listen, knows_http),
+        ("admin", admin.listen, knows_admin),
+    ] {
+        if is_known && clash(listen, other) {
             let error =
                 format!("tls.listen: the same as {name}.listen; another port would be right");
             reader.add_error("tls.listen", &error);
@@ -229,10 +241,13 @@ fn check_paths(config: &Config, reader: &mut ConfigReader) {
 /// Reports each system that nothing proves.
 fn check_systems(config: &Config, reader: &mut ConfigReader) {
     for (index, system) in config.systems.iter().enumerate() {
-        if system.secrets.is_empty() && system.tokens.is_empty() {
+        let is_unknown = ["secrets", "tokens"]
+            .map(|key| reader.is_stood_in(&format!("system[{index}].{key}")))
+            .contains(&true);
+        if system.secrets.is_empty() && system.tokens.is_empty() && !is_unknown {
             let error = format!(
-                "system {}: has nothing to prove its requests with; secrets or tokens would be right",
-                system.key
+                "{}: has nothing to prove its requests with; secrets or tokens would be right",
+                name_table("system", index, &system.key)
             );
             reader.add_error(&format!("system[{index}]"), &error);
         }
@@ -246,13 +261,13 @@ fn check_user_sig_keys(config: &Config, reader: &mut ConfigReader) {
         let place = |index| format!("site[{at}].user_sig_keys[{index}]");
         let ids = site.user_sig_keys.iter().enumerate();
         let ids = ids.map(|(index, (id, _))| (place(index), *id));
-        let name = format!("site {}, user_sig_keys, the ID", site.key);
+        let site_name = name_table("site", at, &site.key);
+        let name = format!("{site_name}, user_sig_keys, the ID");
         report_repeats(reader, &name, ids.collect());
         for (index, (id, secret)) in site.user_sig_keys.iter().enumerate() {
             if config.user.keys.iter().any(|(_, other)| other == secret) {
                 let error = format!(
-                    "site {}, user_sig_keys: {id} is one of user.keys; a key of its own would be right",
-                    site.key
+                    "{site_name}, user_sig_keys: {id} is one of user.keys; a key of its own would be right"
                 );
                 reader.add_error(&place(index), &error);
             }
@@ -289,6 +304,7 @@ fn senders(config: &Config) -> impl Iterator<Item = SiteSender<'_>> {
 }
 
 fn check_sites_of_senders(config: &Config, reader: &mut ConfigReader) {
+    let knows_sites = reader.knows_all("site", config.sites.iter().map(|site| &*site.key));
     for sender in senders(config) {
         let SiteSender {
             table,
@@ -297,25 +313,27 @@ fn check_sites_of_senders(config: &Config, reader: &mut ConfigReader) {
             site: own_site,
             sites,
         } = sender;
+        let name = name_table(table, index, key);
         let own = (!own_site.is_empty()).then_some(("site".to_owned(), own_site));
         let listed = sites.iter().enumerate();
         let listed = listed.map(|(at, site)| (format!("sites[{at}]"), site.as_str()));
         for (field, site) in own.into_iter().chain(listed) {
             let keys = || config.sites.iter().map(|site| site.key.as_str());
-            if !keys().any(|key| key == site) {
+            if knows_sites && !keys().any(|key| key == site) {
                 let what = match suggest(keys(), site) {
                     Some(nearest) => format!("did you mean {nearest}?"),
                     None => "the key of one would be right".to_owned(),
                 };
-                let name = field.split('[').next().unwrap_or_default();
-                let error = format!("{table} {key}, {name}: {site} is no site; {what}");
+                let of_key = field.split('[').next().unwrap_or_default();
+                let error = format!("{name}, {of_key}: {site} is no site; {what}");
                 reader.add_error(&format!("{table}[{index}].{field}"), &error);
             }
         }
         let is_among = sites.is_empty() || sites.iter().any(|site| site == own_site);
-        if !own_site.is_empty() && !is_among {
+        let knows_own = !reader.is_stood_in(&format!("{table}[{index}].sites"));
+        if !own_site.is_empty() && !is_among && knows_own {
             let error = format!(
-                "{table} {key}, site: {own_site} is not among its sites; one of them would be right"
+                "{name}, site: {own_site} is not among its sites; one of them would be right"
             );
             reader.add_error(&format!("{table}[{index}].site"), &error);
         }

@@ -232,7 +232,8 @@ impl InForce {
             let mark = if is_needed { "" } else { "#" };
             // Secrets that a table requires stand for those that somebody has to make.
             let shown = match setting.shown.contains(HIDDEN) {
-                true => "[]",
+                true if setting.shown.starts_with('[') => "[]",
+                true => "\"\"",
                 false => &setting.shown,
             };
             writeln!(text, "{mark}{} = {shown}", setting.key).ok();

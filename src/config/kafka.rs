@@ -53,7 +53,7 @@ keys! {
         /// The file with the token of OAUTHBEARER, replaced before the token ends.
         restart oauth_token_file: Option<PathBuf> = optional("a file", value::path);
         /// What else the client is to be told, by librdkafka's names, such as "linger.ms".
-        restart client: Vec<(String, String)> = pairs("names of librdkafka with texts");
+        restart client: Vec<(String, String)> = pairs("names of librdkafka with texts: { \"linger.ms\" = \"5\" }");
     }
 }
 

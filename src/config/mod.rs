@@ -2,9 +2,10 @@
 //!
 //! `keys` is the table of keys: it alone names them. Every key has a default that works, except the
 //! few that a `[[table]]` requires, and an environment variable `AVTRYCK_<SECTION>_<KEY>`, which
-//! outweighs the file; a list is separated by commas there. All mistakes are reported at once, each
-//! with its file and line, its key, its value and what would be right. Secrets are named, never
-//! shown.
+//! outweighs the file; a list is separated by commas there, and a table is written as in the file.
+//! All mistakes are reported at once, each with its file and line, its key, its value and what
+//! would be right. Secrets are named, never shown. Nothing is said of a value that stands in for
+//! one that is missing or wrong.
 
 mod check;
 mod debug;
@@ -68,9 +69,10 @@ const EXAMPLE_HEAD: &str = "\
 # Every key of avtryck, with its default: `avtryck example-config` prints this file.
 #
 # Each key of a [section] also has an environment variable, which outweighs the file; the values of a
-# list are separated by commas there. `avtryck check-config` says whether a file is right, what is in
-# force and where each value is from. SIGHUP (`systemctl reload avtryck`) reads the file again, and what
-# it refers to; a file with a mistake in it changes nothing. What takes a restart says so.
+# list are separated by commas there, and a table is written as here. The keys of a [[list]] have none.
+# `avtryck check-config` says whether a file is right, what is in force and where each value is from.
+# SIGHUP (`systemctl reload avtryck`) reads the file again, and what it refers to; a file with a mistake
+# in it changes nothing. What takes a restart says so.
 ";
 
 /// The tables of lists that [`Config::example`] shows, with what they require.

@@ -1,16 +1,17 @@
 //! Reads keys from a TOML document and the environment; collects the mistakes, each with its line,
 //! and what is in force.
 
-use std::collections::BTreeMap;
+mod row;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 
 use toml::{Table as Toml, Value};
 
 use super::document::{ConfigText, Document, name_to_show, suggest};
-use super::in_force::{HIDDEN, InForce, Kept, Layer, Setting};
+use super::in_force::{InForce, Kept, Layer, Setting};
 use super::mistakes::Mistakes;
-use crate::hit::Permit;
 
 /// Variables that are not keys: where the file is, and how much is logged.
 const OTHER_VARIABLES: [&str; 2] = ["AVTRYCK_CONFIG", "AVTRYCK_LOG"];
@@ -29,6 +30,9 @@ pub(super) struct ConfigReader {
     /// Keys that are not known: their table and their name.
     unknown: Vec<(String, String)>,
     settings: Vec<Setting>,
+    /// The names of keys whose value is missing or wrong. Another value stands in for it, or for
+    /// part of it, and nothing is to be said of that one.
+    stood_in: BTreeSet<String>,
 }
 
 /// The struct of a section, which can read itself.
@@ -89,6 +93,7 @@ impl ConfigReader {
             sections: Vec::new(),
             unknown: Vec::new(),
             settings: Vec::new(),
+            stood_in: BTreeSet::new(),
         }
     }
 
@@ -96,8 +101,36 @@ impl ConfigReader {
         self.file_was_read
     }
 
-    /// Adds a mistake in a key, a table or an entry of a list, with its line if it has one.
+    /// Adds what a check found in a key, a table or an entry of a list, with its line if it has
+    /// one. A key with another value than the configured one has its mistake already.
     pub(super) fn add_error(&mut self, path: &str, error: &str) {
+        let key = path
+            .strip_suffix(']')
+            .and_then(|path| path.rsplit_once('['));
+        let key = key.map_or(path, |(key, _)| key);
+        if !self.is_stood_in(path) && !self.is_stood_in(key) {
+            self.report(path, error);
+        }
+    }
+
+    /// Returns whether the value of a key is not the configured one, because that is missing or
+    /// wrong.
+    pub(super) fn is_stood_in(&self, name: &str) -> bool {
+        self.stood_in.contains(name)
+    }
+
+    /// Returns whether the keys of all tables of a list are known, so that any other name is a
+    /// mistake.
+    pub(super) fn knows_all<'k>(
+        &self,
+        list: &str,
+        mut keys: impl Iterator<Item = &'k str>,
+    ) -> bool {
+        !self.is_stood_in(list) && keys.all(|key| !key.is_empty())
+    }
+
+    /// Adds a mistake with its line if it has one.
+    fn report(&mut self, path: &str, error: &str) {
         let line = self.line(path);
         let place = line.map_or_else(String::new, |line| self.document.place(line));
         self.document.mistakes.add(line, format!("{place}{error}"));
@@ -123,7 +156,7 @@ impl ConfigReader {
             Some(Value::Table(table)) => table,
             Some(_) => {
                 let error = format!("{name}: is no table; [{name}] would be right");
-                self.add_error(name, &error);
+                self.report(name, &error);
                 Toml::new()
             }
         };
@@ -139,7 +172,8 @@ impl ConfigReader {
             Some(Value::Array(values)) => values,
             Some(_) => {
                 let error = format!("{name}: is no list of tables; [[{name}]] would be right");
-                self.add_error(name, &error);
+                self.report(name, &error);
+                self.stood_in.insert(name.to_owned());
                 Vec::new()
             }
         };
@@ -149,7 +183,8 @@ impl ConfigReader {
             let path = format!("{name}[{index}]");
             let Value::Table(table) = value else {
                 let error = format!("{path}: is no table; [[{name}]] would be right");
-                self.add_error(&path, &error);
+                self.report(&path, &error);
+                self.stood_in.insert(name.to_owned());
                 continue;
             };
             tables.push(self.table(path, table, false));
@@ -177,14 +212,31 @@ impl ConfigReader {
         self.report_unknown_sections();
         for name in self.environment.keys() {
             let mut variables = self.settings.iter().filter_map(|s| s.variable.as_deref());
-            let what = match suggest(&mut variables, name) {
-                Some(nearest) => format!("did you mean {nearest}?"),
-                None => ALL_KEYS.to_owned(),
+            let what = match (self.find_list(name), suggest(&mut variables, name)) {
+                (Some(list), _) => {
+                    format!(
+                        "the keys of {list} and of other lists have no variable; the file has them"
+                    )
+                }
+                (None, Some(nearest)) => format!("did you mean {nearest}?"),
+                (None, None) => ALL_KEYS.to_owned(),
             };
             let error = format!("{name}: names no key; {what}");
             self.document.mistakes.add(None, error);
         }
         (InForce(self.settings), self.document.mistakes)
+    }
+
+    /// Returns the header of the list that a variable seems to name a key of.
+    fn find_list(&self, variable: &str) -> Option<&str> {
+        let rest = variable.strip_prefix("AVTRYCK_")?;
+        let mut lists = self.sections.iter();
+        let (_, written) = lists.find(|(name, written)| {
+            let after = rest.strip_prefix(name.to_uppercase().as_str());
+            let is_below = after.is_some_and(|after| after.is_empty() || after.starts_with('_'));
+            written.starts_with("[[") && is_below
+        })?;
+        Some(written.as_str())
     }
 
     /// Reports each key that its table does not have: with the key that is likely meant, or with
@@ -199,7 +251,7 @@ impl ConfigReader {
                 None => self.say_whose(&key),
             };
             let path = format!("{section}.{key}");
-            self.add_error(&path, &format!("{path}: is no key; {what}"));
+            self.report(&path, &format!("{path}: is no key; {what}"));
         }
     }
 
@@ -220,7 +272,7 @@ impl ConfigReader {
                 let known = known().collect::<Vec<_>>().join(", ");
                 format!("is no section; one of {known} would be right")
             };
-            self.add_error(&name, &format!("{}: {what}", name_to_show(&name)));
+            self.report(&name, &format!("{}: {what}", name_to_show(&name)));
         }
     }
 
@@ -293,282 +345,17 @@ impl<'r> Section<'r> {
     }
 }
 
-impl KeyRow<'_, '_> {
-    /// Reads one value; `default` is what would stand in the file.
-    pub(super) fn one<T>(
-        self,
-        default: &str,
-        right: &'static str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> T {
-        self.read_one(default, right, parse, say_nothing, false)
-    }
-
-    /// Reads one value of which only the default is ever shown.
-    pub(super) fn secret<T>(
-        self,
-        default: &str,
-        right: &'static str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> T {
-        self.read_one(default, right, parse, say_nothing, true)
-    }
-
-    /// The same for a value of which `explain` says what is wrong without showing it.
-    pub(super) fn explained_secret<T>(
-        self,
-        default: &str,
-        right: &'static str,
-        parse: impl Fn(&str) -> Option<T>,
-        explain: impl Fn(&str) -> Option<String>,
-    ) -> T {
-        self.read_one(default, right, parse, explain, true)
-    }
-
-    /// Reads a truth value, by default false.
-    pub(super) fn flag(self) -> bool {
-        self.one("false", "true or false", |text| text.parse().ok())
-    }
-
-    /// Reads one value, or none where the text is empty, as it is by default.
-    pub(super) fn optional<T>(
-        self,
-        right: &'static str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Option<T> {
-        self.one("", right, |text| {
-            if text.is_empty() {
-                return Some(None);
-            }
-            parse(text).map(Some)
-        })
-    }
-
-    /// Reads a value that has to be given.
-    pub(super) fn required<T>(self, right: &'static str, parse: impl Fn(&str) -> Option<T>) -> T {
-        let Setting { section, given, .. } = &self.setting;
-        // It stands in for a missing value, so that reading can go on, and is never used.
-        let stand_in = section.replace(['[', ']'], ".");
-        if given.is_none() && self.section.reader.file_was_read {
-            let (table, name) = (section.clone(), self.setting.name());
-            let error = format!("{name}: is missing; {right} would be right");
-            self.section.reader.add_error(&table, &error);
-        }
-        self.read_one(&stand_in, right, parse, say_nothing, false)
-    }
-
-    /// Reads any number of values, by default none.
-    pub(super) fn list<T, C: FromIterator<T>>(
-        self,
-        right: &'static str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> C {
-        self.read_all(&[], right, parse, false)
-    }
-
-    /// Reads any number of values; `default` is what would stand in the file.
-    pub(super) fn list_or<T, C: FromIterator<T>>(
-        self,
-        default: &[&str],
-        right: &'static str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> C {
-        self.read_all(default, right, parse, false)
-    }
-
-    /// Reads any number of values that are never shown, by default none.
-    pub(super) fn secret_list<T, C: FromIterator<T>>(
-        self,
-        right: &'static str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> C {
-        self.read_all(&[], right, parse, true)
-    }
-
-    /// Reads the names of what is allowed, by default nothing.
-    pub(super) fn permits(self, right: &'static str) -> Permit {
-        let permits: Vec<Permit> = self.list(right, Permit::from_name);
-        permits.into_iter().fold(Permit::NONE, Permit::with)
-    }
-
-    /// Reads a table of texts, by default empty.
-    pub(super) fn pairs(self, right: &'static str) -> Vec<(String, String)> {
-        self.read_table(right, |value| value.as_str().map(str::to_owned))
-    }
-
-    /// Reads a table of lists of what is allowed, by default empty.
-    pub(super) fn permits_by_name(self, right: &'static str) -> Vec<(String, Permit)> {
-        self.read_table(right, |value| {
-            let mut names = value.as_array()?.iter();
-            names.try_fold(Permit::NONE, |permit, name| {
-                Permit::from_name(name.as_str()?).map(|flag| permit.with(flag))
-            })
-        })
-    }
-
-    fn read_table<T>(
-        mut self,
-        right: &'static str,
-        parse: impl Fn(&Value) -> Option<T>,
-    ) -> Vec<(String, T)> {
-        let table = match self.setting.given.clone() {
-            Some((Value::Table(table), _)) => table,
-            Some((value, _)) => {
-                self.add_wrong(None, &text_of(&value), right);
-                Toml::new()
-            }
-            None => Toml::new(),
-        };
-        let (mut pairs, mut shown) = (Vec::new(), Vec::new());
-        for (name, value) in table {
-            if let Some(parsed) = parse(&value) {
-                shown.push(format!("{} = {value}", Value::String(name.clone())));
-                pairs.push((name, parsed));
-            } else {
-                let name = format!("{}.{name}", self.setting.name());
-                let error = wrong(&name, &text_of(&value), right);
-                self.section.reader.add_error(&name, &error);
-            }
-        }
-        let shown = if shown.is_empty() {
-            "{}".to_owned()
-        } else {
-            format!("{{ {} }}", shown.join(", "))
-        };
-        self.finish(right, Vec::new(), shown);
-        pairs
-    }
-
-    fn read_one<T>(
-        mut self,
-        default: &str,
-        right: &'static str,
-        parse: impl Fn(&str) -> Option<T>,
-        explain: impl Fn(&str) -> Option<String>,
-        is_secret: bool,
-    ) -> T {
-        let given = match &self.setting.given {
-            Some((Value::Array(_), _)) => {
-                self.add_mistake(None, &format!("is a list; {right} would be right"));
-                None
-            }
-            Some((Value::Table(_), _)) => {
-                self.add_mistake(None, &format!("is a table; {right} would be right"));
-                None
-            }
-            Some((value, _)) => Some(text_of(value)),
-            None => None,
-        };
-        let show = |text: &str| {
-            let is_hidden = is_secret && text != default;
-            if is_hidden { HIDDEN } else { text }.to_owned()
-        };
-        let read = given.and_then(|text| {
-            let value = parse(&text);
-            if value.is_none() {
-                match explain(&text) {
-                    Some(why) => self.add_mistake(None, &format!("{why}; {right} would be right")),
-                    None => self.add_wrong(None, &show(&text), right),
-                }
-            }
-            Some((value?, text))
-        });
-        let (value, text) = read.unwrap_or_else(|| {
-            let value = parse(default).expect("defaults are right: a test reads them all");
-            (value, default.to_owned())
-        });
-        let shown = bare_or_quoted(&show(&text));
-        self.finish(right, vec![text], shown);
-        value
-    }
-
-    fn read_all<T, C: FromIterator<T>>(
-        mut self,
-        default: &[&str],
-        right: &'static str,
-        parse: impl Fn(&str) -> Option<T>,
-        is_secret: bool,
-    ) -> C {
-        let show = |text: &str| if is_secret { HIDDEN } else { text }.to_owned();
-        let texts = match &self.setting.given {
-            Some((Value::Array(values), _)) => values.iter().map(text_of).collect(),
-            // A variable separates the values of a list by commas.
-            Some((Value::String(text), Layer::Environment)) => text
-                .split(',')
-                .map(|part| part.trim().to_owned())
-                .filter(|part| !part.is_empty())
-                .collect(),
-            Some((value, _)) => {
-                self.add_wrong(None, &show(&text_of(value)), "a list");
-                Vec::new()
-            }
-            None => default.iter().map(|text| (*text).to_owned()).collect(),
-        };
-        let mut values = Vec::new();
-        for (index, text) in texts.iter().enumerate() {
-            match parse(text) {
-                Some(value) => values.push(value),
-                None => self.add_wrong(Some(index), &show(text), right),
-            }
-        }
-        let quoted: Vec<String> = texts
-            .iter()
-            .map(|text| Value::String(show(text)).to_string())
-            .collect();
-        self.finish(right, texts, format!("[{}]", quoted.join(", ")));
-        values.into_iter().collect()
-    }
-
-    /// Adds that the value is wrong, or an entry of it.
-    fn add_wrong(&mut self, entry: Option<usize>, value: &str, right: &str) {
-        self.add_mistake(
-            entry,
-            &format!("{value:?} is wrong; {right} would be right"),
-        );
-    }
-
-    fn add_mistake(&mut self, entry: Option<usize>, what: &str) {
-        let error = format!("{}: {what}", self.setting.given_name());
-        let path = match entry {
-            // A value from elsewhere has no line.
-            _ if self.setting.place.is_empty() => String::new(),
-            Some(index) => format!("{}[{index}]", self.setting.name()),
-            None => self.setting.name(),
-        };
-        self.section.reader.add_error(&path, &error);
-    }
-
-    fn finish(mut self, right: &'static str, texts: Vec<String>, shown: String) {
-        self.setting.right = right;
-        self.setting.texts = texts;
-        self.setting.shown = shown;
-        self.section.reader.settings.push(self.setting);
-    }
-}
-
 /// Returns the message that a value is wrong.
 pub(super) fn wrong(name: &str, value: &str, right: &str) -> String {
     format!("{name}: {value:?} is wrong; {right} would be right")
 }
 
-/// Returns a text as it would stand in the file: numbers and truth values bare.
-fn bare_or_quoted(text: &str) -> String {
-    if text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok() {
-        return text.to_owned();
+/// Returns what messages call a table of a list: its key, or its place where that is not known.
+pub(super) fn name_table(list: &str, index: usize, key: &str) -> String {
+    match key {
+        "" => format!("{list}[{index}]"),
+        key => format!("{list} {key}"),
     }
-    Value::String(text.to_owned()).to_string()
-}
-
-fn text_of(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// Explains nothing: the message shows the value.
-fn say_nothing(_: &str) -> Option<String> {
-    None
 }
 
 /// Reports each value that occurs again, at the second place, or the first if only that is in the

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::document::{ConfigText, suggest};
 use super::in_force::Kept;
 use super::keys::NAME;
-use super::read::ConfigReader;
+use super::read::{ConfigReader, name_table};
 use super::table::keys;
 use super::{Config, ConfigErrors, value};
 use crate::enrich::Sensitive;
@@ -117,6 +117,9 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
             ("expose", "site", &segment.expose, &sites),
             ("partners", "partner", &segment.partners, &partners),
         ] {
+            if !reader.knows_all(what, known.iter().copied()) {
+                continue;
+            }
             for (at, name) in named.iter().enumerate() {
                 if known.contains(&&**name) {
                     continue;
@@ -125,18 +128,25 @@ pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
                     Some(nearest) => format!("did you mean {nearest}?"),
                     None => "the key of one would be right".to_owned(),
                 };
-                let key = &segment.key;
-                let error = format!("segment {key}, {field}: {name} is no {what}; {right}");
+                let own = name_table("segment", index, &segment.key);
+                let error = format!("{own}, {field}: {name} is no {what}; {right}");
                 reader.add_error(&format!("segment[{index}].{field}[{at}]"), &error);
             }
         }
     }
+    let keys = config.segments.iter().map(|segment| &*segment.key);
+    let knows_segments = reader.knows_all("segment", keys);
     for (index, mistake) in config.book().err().into_iter().flatten() {
         let key = config
             .segments
             .get(index)
             .map_or("", |segment| &segment.key);
-        let error = format!("segment {key}, where: {mistake}");
+        let mistake = mistake.to_string();
+        // The name may be that of a segment whose key is missing or wrong.
+        if !knows_segments && mistake.contains(" is no segment;") {
+            continue;
+        }
+        let error = format!("{}, where: {mistake}", name_table("segment", index, key));
         reader.add_error(&format!("segment[{index}].where"), &error);
     }
 }

@@ -1,11 +1,12 @@
+mod example;
 mod files;
 mod trackers;
+mod wrong_values;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use spool::Ack;
 
-use super::in_force::{Layer, Setting};
 use super::*;
 use crate::callback::names::Mapping;
 use crate::endpoint::Endpoint;
@@ -258,44 +259,6 @@ fn secrets_are_not_shown() {
         !shown.contains("hush") && !shown.contains(&secret) && !shown.contains("7, 7"),
         "{shown}"
     );
-}
-
-#[test]
-fn the_committed_example_comes_from_the_code_and_is_valid_with_each_key_set() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/avtryck.example.toml");
-    let committed = std::fs::read_to_string(path).expect("the example is there");
-    assert!(
-        committed == Config::example(),
-        "`avtryck example-config > avtryck.example.toml` would make it so"
-    );
-    let as_it_is = Config::parse(&committed, []).expect("the example is valid");
-    assert_eq!(as_it_is.sites[0].key, "shop");
-    let every_key = committed
-        .lines()
-        .map(|line| match line.strip_prefix('#') {
-            Some(key) if !key.is_empty() && !key.starts_with(' ') => key,
-            _ => line,
-        })
-        .collect::<Vec<_>>()
-        .join("\n")
-        // The example has no secret that somebody might leave as it is.
-        .replace("\ntokens = []", "\ntokens = [\"0123456789abcdef\"]")
-        .replace("\nsecret = []", "\nsecret = \"0123456789abcdef\"");
-    let whole = Config::parse(&every_key, []).expect("the example is valid with every key");
-    let names = |config: &Config| {
-        let settings = config.in_force.0.iter();
-        settings.map(Setting::name).collect::<Vec<_>>()
-    };
-    let defaults = Config::parse(SITE, []).unwrap();
-    let of_partner = |name: &String| {
-        let mut tables = ["partner", "system", "segment", "webhook", "certificate"].into_iter();
-        tables.any(|table| name.starts_with(table))
-    };
-    let (of_lists, others): (Vec<_>, Vec<_>) = names(&whole).into_iter().partition(of_partner);
-    assert_eq!(others, names(&defaults));
-    assert!(!of_lists.is_empty());
-    let from_file = |setting: &Setting| matches!(setting.given, Some((_, Layer::File)));
-    assert!(whole.in_force.0.iter().all(from_file));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::document::suggest;
 use super::keys::{DELIVERY_URL, NAME, SECRET};
-use super::read::ConfigReader;
+use super::read::{ConfigReader, name_table};
 use super::table::keys;
 use super::{Config, value};
 use crate::export::ExportId;
@@ -38,28 +38,29 @@ impl fmt::Debug for Webhook {
 /// Reports what is wrong with webhooks, and with what partners are sent.
 pub(super) fn check(config: &Config, reader: &mut ConfigReader) {
     let segments: Vec<&str> = config.segments.iter().map(|known| &*known.key).collect();
+    let knows_segments = reader.knows_all("segment", segments.iter().copied());
     for (index, webhook) in config.webhooks.iter().enumerate() {
-        let key = &webhook.key;
+        let own = name_table("webhook", index, &webhook.key);
         if webhook.secret.is_empty() {
-            let error = format!("webhook {key}, secret: none; {SECRET} would be right");
+            let error = format!("{own}, secret: none; {SECRET} would be right");
             reader.add_error(&format!("webhook[{index}].secret"), &error);
         }
         for (at, name) in webhook.segments.iter().enumerate() {
-            if segments.contains(&&**name) {
+            if !knows_segments || segments.contains(&&**name) {
                 continue;
             }
             let right = match suggest(segments.iter().copied(), name) {
                 Some(nearest) => format!("did you mean {nearest}?"),
                 None => "the key of one would be right".to_owned(),
             };
-            let error = format!("webhook {key}, segments: {name} is no segment; {right}");
+            let error = format!("{own}, segments: {name} is no segment; {right}");
             reader.add_error(&format!("webhook[{index}].segments[{at}]"), &error);
         }
     }
     for (index, partner) in config.partners.iter().enumerate() {
-        let key = &partner.key;
+        let own = name_table("partner", index, &partner.key);
         let mut report = |field: &str, error: &str| {
-            let error = format!("partner {key}, {field}: {error}");
+            let error = format!("{own}, {field}: {error}");
             reader.add_error(&format!("partner[{index}].{field}"), &error);
         };
         if partner.export_id == ExportId::User && partner.export_key.is_empty() {

@@ -79,6 +79,7 @@ async fn a_file_with_a_mistake_changes_nothing_and_every_mistake_is_logged() {
             .set("http.threads", "many")
             .with(late)
             .with("[colour]")
+            .with("[[webhook]]\nkey = \"crm\"\nsecret = \"0123456789abcdef\"\n")
             .set("cookie.name", "avchoice")
     });
     collector.reload(REFUSED).await;
@@ -109,6 +110,7 @@ async fn a_file_with_a_mistake_changes_nothing_and_every_mistake_is_logged() {
     for mistake in [
         "http.threads: \\\"many\\\" is wrong; 0 (one per core) to 256 would be right",
         "colour: is no section",
+        "webhook[0].url: is missing; an https URL",
         "cookie.choice_name: the same as cookie.name",
         "/nowhere/city.mmdb: ",
         "/nowhere/network.mmdb: ",
@@ -190,7 +192,7 @@ async fn a_new_cookie_key_signs_at_once_and_the_one_behind_it_still_verifies() {
 
 #[tokio::test]
 async fn partners_geodata_and_data_centres_are_new_for_the_next_hits() {
-    let collector = Collector::open().await;
+    let collector = Collector::start(Config::sites().real_geodata()).await;
     // What becomes of a hit from an address of GeoIP2-City-Test.mmdb, and from one of
     // GeoLite2-ASN-Test.mmdb.
     let rows = async |round: &str| {
