@@ -189,12 +189,17 @@ fn respond(
     }
 }
 
+/// Returns whether a hit may have a text. Postgres takes none with NUL, not even to look for it.
+fn can_be_stored(text: &str) -> bool {
+    text.len() <= TEXT_BYTES_MAX && !text.contains('\0')
+}
+
 /// Answers with the report of a campaign's last days.
 async fn send_report(status: &impl Status, request: &Request<Incoming>) -> Response<Body> {
     let query = request.uri().query().unwrap_or_default();
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     let campaign = pairs.find_map(|(name, value)| (name == "campaign").then_some(value));
-    let Some(campaign) = campaign.filter(|name| name.len() <= TEXT_BYTES_MAX) else {
+    let Some(campaign) = campaign.filter(|name| can_be_stored(name)) else {
         let words = "which campaign? /report?campaign=NAME\n";
         return text(StatusCode::BAD_REQUEST, words.to_owned());
     };
@@ -272,4 +277,23 @@ fn with_body(code: StatusCode, content_type: &'static str, body: Body) -> Respon
         headers.insert(name, HeaderValue::from_static(value));
     }
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_no_hit_can_have_never_reaches_postgres() {
+        for (text, is_sound) in [
+            ("spring", true),
+            ("", true),
+            ("\u{1}\u{fffd}", true),
+            ("a\0b", false),
+            ("\0", false),
+        ] {
+            assert_eq!(can_be_stored(text), is_sound, "{text:?}");
+        }
+        assert!(!can_be_stored(&"x".repeat(TEXT_BYTES_MAX + 1)));
+    }
 }

@@ -7,6 +7,7 @@
 mod agreement;
 mod equal;
 mod keyed;
+mod readers;
 mod refused;
 mod report;
 mod report_campaign;
@@ -502,13 +503,19 @@ async fn migrations_run_twice_and_at_once() {
 }
 
 #[tokio::test]
-async fn each_table_and_view_and_each_of_its_columns_says_what_it_holds() {
+async fn each_table_and_view_with_its_columns_and_each_function_says_what_it_holds() {
     let client = TestDatabase::migrated().await.client;
     let sql = "select relname || coalesce('.' || attname, '') from pg_class \
         left join pg_attribute on attrelid = pg_class.oid and attnum > 0 and not attisdropped \
         where relnamespace = 'avtryck'::regnamespace and relkind in ('r', 'p', 'v', 'm', 'f') and not relispartition \
           and (obj_description(pg_class.oid, 'pg_class') is null \
                or attnum is not null and col_description(attrelid, attnum) is null) order by 1";
+    let rows = client.query(sql, &[]).await.unwrap();
+    let bare: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(bare, [""; 0]);
+    let sql = "select oid::regprocedure::text from pg_proc \
+        where pronamespace = 'avtryck'::regnamespace and obj_description(oid, 'pg_proc') is null \
+        order by 1";
     let rows = client.query(sql, &[]).await.unwrap();
     let bare: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(bare, [""; 0]);

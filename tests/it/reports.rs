@@ -113,6 +113,7 @@ async fn the_admin_listener_has_the_report_of_a_campaigns_last_days() {
     let long = format!("/report?campaign={}", "x".repeat(300));
     for (path, host, status) in [
         ("/report?campaign=winter", "localhost", 404),
+        ("/report?campaign=a%00b", "localhost", 400),
         ("/report", "localhost", 400),
         (&*long, "localhost", 400),
         ("/report?campaign=spring", "evil.example", 403),

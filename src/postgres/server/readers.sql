@@ -44,7 +44,7 @@ begin
             execute format('grant select on avtryck.%I to avtryck_analyst', readable);
         end loop;
         foreach readable in array array[
-            'hit', 'hit_count', 'exposure', 'campaign_cost',
+            'hit', 'late_hit', 'hit_count', 'exposure', 'campaign_cost',
             'ad_hour', 'ad_day', 'audience', 'ad_sum', 'ad_sum_day', 'conversion_link', 'conversion_day', 'campaign_day', 'placement_day', 'quality_day', 'report_span', 'report_mark', 'report_day',
             'web_day', 'web_page_day', 'web_event_day', 'web_search_day', 'web_sum', 'web_page_sum', 'web_sum_day', 'site_zone', 'report_path_mark'
         ] loop
