@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Manifest;
 
-/// Checks that the files can be read twice, and that the file of rejects is none of what is read.
+/// Checks that the files can be read twice, and that the file of rejects is not one of them.
 /// It opens nothing. A path that leads nowhere is right here: whoever opens it says so.
 ///
 /// # Errors

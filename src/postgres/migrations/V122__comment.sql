@@ -4,7 +4,7 @@ comment on function avtryck.kind_name(smallint) is 'The kind of a hit as a word,
 comment on function avtryck.consent_source_name(smallint) is 'The signal that decided the permit of a hit, as a word; null for none.';
 comment on function avtryck.permit_names(smallint) is 'What a permit allows, as words.';
 comment on function avtryck.flag_names(integer) is 'The flags of a hit, as words.';
-comment on function avtryck.number_of(text) is 'A text as a number: digits, with a point among them at the most and without an exponent. Null if it is none, or one of more than 15 digits before the point or behind it.';
+comment on function avtryck.number_of(text) is 'A text as a number: digits with at most one point, and no exponent. Null if it is none, or one of more than 15 digits before the point or behind it.';
 
 comment on column avtryck.import_file.sha256 is 'The SHA-256 of that of the file (of several files, of their digests) and of what the manifest makes of its bytes.';
 

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::hit::limits::TRACKER_TOLD_BYTES_MAX;
 use crate::protocol::tracker::Object;
 
 /// The members that name categories, in lower case, letters alone.
@@ -12,6 +13,8 @@ const DENIED: &str = "deniedconsentids";
 const HOLDERS: [&str; 2] = ["consent", "consentmanagement"];
 /// How deep they may stand within each other.
 const DEPTH_MAX: usize = 4;
+/// The most categories around calls.
+const AROUND_MAX: usize = 64;
 /// What was agreed to where a list of that is empty: the name of no category.
 const NOTHING: &str = "";
 
@@ -38,6 +41,21 @@ fn is_named(name: &str, plain: &str) -> bool {
 /// Collects the categories of a holder: an object, a list of objects, or the JSON of one as a text.
 pub(super) fn collect_categories(json: &str, categories: &mut Vec<(String, bool)>) {
     collect_within(json, DEPTH_MAX, categories);
+}
+
+/// Collects the categories of what stands around calls, which count for each of them. Where that is
+/// too much to look through, nothing counts as agreed to.
+pub(super) fn collect_around<'b>(holders: impl Iterator<Item = &'b str>) -> Vec<(String, bool)> {
+    let mut categories = Vec::new();
+    for json in holders {
+        if json.len() <= TRACKER_TOLD_BYTES_MAX {
+            collect_categories(json, &mut categories);
+        }
+        if json.len() > TRACKER_TOLD_BYTES_MAX || categories.len() > AROUND_MAX {
+            return vec![(NOTHING.to_owned(), false)];
+        }
+    }
+    categories
 }
 
 fn collect_within(json: &str, depth_max: usize, categories: &mut Vec<(String, bool)>) {
@@ -100,7 +118,7 @@ fn read_names(json: &str, is_agreed: bool, categories: &mut Vec<(String, bool)>)
 }
 
 /// Returns whether a member of a device says that ads may not be tailored by its advertising ID:
-/// `adTrackingEnabled` with a no, or a status of App Tracking Transparency that is none.
+/// `adTrackingEnabled` with a no, or a status of App Tracking Transparency that refuses.
 pub(super) fn limits_ad_tracking(name: &str, json: &str) -> bool {
     let is_switch = is_named(name, "adtrackingenabled");
     let mut statuses = ["trackingstatus", "atttrackingstatus"].iter();

@@ -94,11 +94,9 @@ impl Calls {
             return (body, Vec::new());
         };
         self.sent_at = envelope.member("sentAt").and_then(read_time);
-        for (name, json) in &envelope.members {
-            if name == "context" || consent::is_holder(name) {
-                consent::collect_categories(json, &mut self.categories);
-            }
-        }
+        let holders = envelope.members.iter();
+        let holders = holders.filter(|(name, _)| name == "context" || consent::is_holder(name));
+        self.categories = consent::collect_around(holders.map(|(_, json)| *json));
         if self.write_key.is_empty() {
             self.write_key = envelope
                 .member(WRITE_KEY)

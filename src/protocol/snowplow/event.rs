@@ -171,7 +171,7 @@ impl<'e> SnowplowEvent<'e> {
         }
     }
 
-    /// Drops a member that another one of its name outweighs. What it says of consent counts.
+    /// Drops a member that another one of its name outweighs. What it says of consent still counts.
     pub(super) fn drop_member(&mut self, name: &str, value: MemberValue<'e>) {
         let document = match name {
             "ue_pr" | "co" => value.into_document(),

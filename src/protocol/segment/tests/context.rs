@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::{read_request, request, tell_one};
+use crate::hit::limits::TRACKER_TOLD_BYTES_MAX;
 
 #[test]
 fn consent_is_told_as_categories_and_never_as_something_unclear() {
@@ -117,6 +118,16 @@ fn consent_is_found_however_its_names_are_written_and_wherever_it_stands() {
         let call = json!({"type": "track", "userId": "u", "context": context});
         let told = tell_one(&call).unwrap();
         assert_eq!(told["categories"], json!([["", true]]), "{call}");
+    }
+    // What is around calls counts for each of them, so it may not be large.
+    let many: Vec<String> = (0..65).map(|number| number.to_string()).collect();
+    for context in [
+        json!({"consentManagement": {"allowedConsentIds": many}}),
+        json!({"a": "x".repeat(TRACKER_TOLD_BYTES_MAX)}),
+    ] {
+        let around = json!({"context": context, "batch": [{"type": "track", "userId": "u"}]});
+        let told = read_request(&request("/v1/batch", &around.to_string())).remove(0);
+        assert_eq!(told.unwrap()["categories"], json!([["", false]]));
     }
     let hints =
         json!({"type": "track", "userId": "u", "context": {"userAgentData": {"gpc": true}}});
